@@ -1,0 +1,1 @@
+//! Every decision Flotilla takes, as pure functions.

@@ -1,0 +1,1 @@
+//! The wire between hub, agent and clients.

@@ -1,0 +1,1 @@
+//! Rendering engines without IO or globals.
