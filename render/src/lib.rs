@@ -1,1 +1,2 @@
 //! Rendering engines without IO or globals.
+pub mod yaml;

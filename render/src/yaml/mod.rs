@@ -1,0 +1,5 @@
+//! YAML as Kubernetes means it: read and written exactly as `sigs.k8s.io/yaml` does.
+
+mod value;
+
+pub use value::{Map, Value};
