@@ -1,1 +1,3 @@
 //! Every decision Flotilla takes, as pure functions.
+
+pub mod version;
