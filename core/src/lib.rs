@@ -6,5 +6,6 @@ pub mod content;
 pub mod digest;
 pub mod id;
 pub mod object;
+pub mod substitute;
 pub mod unit;
 pub mod version;
