@@ -1,2 +1,3 @@
 //! Rendering engines without IO or globals.
+pub mod kustomize;
 pub mod yaml;

@@ -1,0 +1,466 @@
+//! Writes the `kustomization.yaml` that Flux's kustomize-controller builds: the one a directory has, or one that
+//! lists its manifests, with the fields of a Flux `Kustomization` merged in.
+//!
+//! Pure: nothing is written. The native engine builds through an [`Overlay`](super::Overlay) that shows
+//! [`Generated::text`] at [`Generated::path`]. Whoever runs the `kustomize` binary instead lays the source out in a
+//! directory of its own, writes the text there to that path (it replaces the file of that name), and runs
+//! `kustomize build --load-restrictor LoadRestrictionsNone` on the directory of [`Generated::path`].
+
+use serde_json::{Map, Value, json};
+
+use crate::yaml::node::{Schema, parse_first, to_text};
+
+use super::load;
+use super::tree::{Entry, Files, PathError, ReadSet, Tree};
+use super::{Budget, KUSTOMIZATION_FILES};
+
+/// The fields of a Flux `Kustomization` that change its build.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// `spec.targetNamespace`.
+    pub target_namespace: Option<String>,
+    /// `spec.namePrefix`.
+    pub name_prefix: Option<String>,
+    /// `spec.nameSuffix`.
+    pub name_suffix: Option<String>,
+    /// `spec.patches`, each an object with `patch` and perhaps `target`.
+    pub patches: Vec<Value>,
+    /// `spec.components`: relative paths.
+    pub components: Vec<String>,
+    /// `spec.ignoreMissingComponents`.
+    pub ignore_missing_components: bool,
+    /// `spec.images`.
+    pub images: Vec<Image>,
+    /// `spec.buildMetadata`.
+    pub build_metadata: Vec<String>,
+}
+
+/// One entry of `spec.images`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The image to change.
+    pub name: String,
+    /// Its new name, when not empty.
+    pub new_name: String,
+    /// Its new tag, when not empty.
+    pub new_tag: String,
+    /// Its new digest, when not empty.
+    pub digest: String,
+}
+
+/// A kustomization ready to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// Where the text stands in the tree.
+    pub path: String,
+    /// The directory to build.
+    pub directory: String,
+    /// The file's text.
+    pub text: String,
+    /// What was read to write it.
+    pub reads: ReadSet,
+}
+
+/// Why no kustomization can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// The path of the Kustomization is not usable; fix it or the source.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A manifest does not hold Kubernetes objects; fix the file.
+    #[error("failed to decode Kubernetes YAML from {file}")]
+    Manifest {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: load::LoadError,
+    },
+    /// The kustomization file is not read; fix the file.
+    #[error("{file}: {reason}")]
+    Kustomization {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A component is not a relative path within the source.
+    #[error("component path '{0}' must be local and relative")]
+    Component(String),
+}
+
+/// Writes the kustomization of a directory.
+///
+/// `ignored` tells which paths a `.sourceignore` leaves out of a generated list.
+pub fn generate(
+    tree: &dyn Tree,
+    directory: &str,
+    options: &Options,
+    budget: &Budget,
+    ignored: &dyn Fn(&str) -> bool,
+) -> Result<Generated, GenerateError> {
+    let files = Files::new(tree, budget);
+    let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
+    let (directory, entry) = files.resolve(&start)?;
+    if entry != Entry::Directory {
+        return Err(PathError::WrongKind {
+            path: directory,
+            wanted: "directory",
+        }
+        .into());
+    }
+    let (path, mut fields) = match existing(&files, &directory)? {
+        Some(found) => found,
+        None => (
+            under(&directory, "kustomization.yaml"),
+            listed(&files, &directory, budget, ignored)?,
+        ),
+    };
+    merge(&files, &directory, &mut fields, options)?;
+    let text = to_text(&Value::Object(fields));
+    Ok(Generated {
+        path,
+        directory,
+        text,
+        reads: files.into_reads(),
+    })
+}
+
+fn under(directory: &str, name: &str) -> String {
+    if directory.is_empty() {
+        name.to_string()
+    } else {
+        format!("{directory}/{name}")
+    }
+}
+
+fn kustomization_in(files: &Files<'_>, directory: &str) -> Option<String> {
+    KUSTOMIZATION_FILES.iter().find_map(|name| {
+        let (path, entry) = files.resolve(&under(directory, name)).ok()?;
+        (entry == Entry::File).then_some(path)
+    })
+}
+
+/// A kustomization file: its path and its fields.
+type Found = (String, Map<String, Value>);
+
+/// Reads the kustomization a directory has, leaving out what kustomize's own decoding would leave out.
+fn existing(files: &Files<'_>, directory: &str) -> Result<Option<Found>, GenerateError> {
+    let Some(path) = kustomization_in(files, directory) else {
+        return Ok(None);
+    };
+    let failed = |reason: String| GenerateError::Kustomization {
+        file: path.clone(),
+        reason,
+    };
+    let bytes = files.read(&path)?;
+    let node = parse_first(&bytes, Default::default()).map_err(|e| failed(e.to_string()))?;
+    let value = node
+        .map_or(Ok(Value::Null), |n| n.to_json(Schema::Old))
+        .map_err(|e| failed(e.to_string()))?;
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => Map::new(),
+        _ => return Err(failed("not a kustomization".into())),
+    };
+    typed(&mut fields);
+    let resources = fields.get("resources").and_then(Value::as_array);
+    if resources.is_none_or(Vec::is_empty) {
+        append(&mut fields, "buildMetadata", vec![json!("originAnnotations")]);
+    }
+    Ok(Some((path, fields)))
+}
+
+/// Makes text of scalars where the type of the field is text, as Flux's decoding does.
+fn typed(fields: &mut Map<String, Value>) {
+    for name in ["namespace", "namePrefix", "nameSuffix"] {
+        if let Some(value) = fields.get_mut(name) {
+            stringify(value);
+        }
+    }
+    for name in ["commonLabels", "commonAnnotations"] {
+        if let Some(Value::Object(entries)) = fields.get_mut(name) {
+            entries.values_mut().for_each(stringify);
+        }
+    }
+    if let Some(Value::Array(images)) = fields.get_mut("images") {
+        for image in images.iter_mut().filter_map(Value::as_object_mut) {
+            image.values_mut().for_each(stringify);
+        }
+    }
+}
+
+fn stringify(value: &mut Value) {
+    if matches!(value, Value::Bool(_) | Value::Number(_)) {
+        *value = Value::String(value.to_string());
+    }
+}
+
+/// Lists the manifests below a directory; a directory with a kustomization of its own counts as one resource.
+fn listed(
+    files: &Files<'_>,
+    directory: &str,
+    budget: &Budget,
+    ignored: &dyn Fn(&str) -> bool,
+) -> Result<Map<String, Value>, GenerateError> {
+    let mut found = Vec::new();
+    walk(files, directory, 0, budget, ignored, &mut found)?;
+    let prefix = if directory.is_empty() {
+        String::new()
+    } else {
+        format!("{directory}/")
+    };
+    let resources: Vec<Value> = found
+        .iter()
+        .map(|path| json!(format!("./{}", path.strip_prefix(&prefix).unwrap_or(path))))
+        .collect();
+    let mut fields = Map::new();
+    fields.insert("apiVersion".into(), json!("kustomize.config.k8s.io/v1beta1"));
+    fields.insert("kind".into(), json!("Kustomization"));
+    if resources.is_empty() {
+        // kustomize refuses a kustomization that says nothing at all.
+        fields.insert("namespace".into(), json!("_placeholder"));
+    } else {
+        fields.insert("resources".into(), Value::Array(resources));
+    }
+    Ok(fields)
+}
+
+fn walk(
+    files: &Files<'_>,
+    directory: &str,
+    depth: usize,
+    budget: &Budget,
+    ignored: &dyn Fn(&str) -> bool,
+    found: &mut Vec<String>,
+) -> Result<(), GenerateError> {
+    if depth > budget.depth {
+        return Err(PathError::Budget {
+            what: "levels of directories",
+            limit: budget.depth,
+        }
+        .into());
+    }
+    for name in files.list(directory) {
+        let path = under(directory, &name);
+        if ignored(&path) {
+            continue;
+        }
+        // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
+        let (target, entry) = files.resolve(&path)?;
+        match entry {
+            Entry::Directory if target != path => {}
+            Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
+            Entry::Directory => walk(files, &path, depth + 1, budget, ignored, found)?,
+            _ if name.ends_with(".yaml") || name.ends_with(".yml") => {
+                let bytes = files.read(&target)?;
+                load::objects(&bytes, budget).map_err(|source| GenerateError::Manifest {
+                    file: path.clone(),
+                    source,
+                })?;
+                found.push(path);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn merge(
+    files: &Files<'_>,
+    directory: &str,
+    fields: &mut Map<String, Value>,
+    options: &Options,
+) -> Result<(), GenerateError> {
+    let texts = [
+        ("namespace", &options.target_namespace),
+        ("namePrefix", &options.name_prefix),
+        ("nameSuffix", &options.name_suffix),
+    ];
+    for (name, value) in texts {
+        if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
+            fields.insert(name.into(), json!(value));
+        }
+    }
+    append(fields, "patches", options.patches.clone());
+    append(fields, "components", components(files, directory, options)?);
+    images(fields, &options.images);
+    append(
+        fields,
+        "buildMetadata",
+        options.build_metadata.iter().map(|m| json!(m)).collect(),
+    );
+    Ok(())
+}
+
+fn append(fields: &mut Map<String, Value>, name: &str, values: Vec<Value>) {
+    if values.is_empty() {
+        return;
+    }
+    let list = fields.entry(name).or_insert_with(|| json!([]));
+    if list.is_null() {
+        *list = json!([]);
+    }
+    if let Value::Array(list) = list {
+        for value in values {
+            if name != "buildMetadata" || !list.contains(&value) {
+                list.push(value);
+            }
+        }
+    }
+}
+
+fn components(files: &Files<'_>, directory: &str, options: &Options) -> Result<Vec<Value>, GenerateError> {
+    let mut kept = Vec::new();
+    for component in &options.components {
+        if component.starts_with('/') || component.contains("://") {
+            return Err(GenerateError::Component(component.clone()));
+        }
+        let path =
+            Files::join(directory, component).ok_or_else(|| GenerateError::Component(component.clone()))?;
+        let missing = matches!(files.resolve(&path), Err(PathError::Missing(_)));
+        if !(missing && options.ignore_missing_components) {
+            kept.push(json!(component));
+        }
+    }
+    Ok(kept)
+}
+
+/// Merges images by name: a new name replaces the name, a tag or digest replaces both tag and digest.
+fn images(fields: &mut Map<String, Value>, images: &[Image]) {
+    if images.is_empty() {
+        return;
+    }
+    let list = fields.entry("images").or_insert_with(|| json!([]));
+    if list.is_null() {
+        *list = json!([]);
+    }
+    let Value::Array(list) = list else { return };
+    for image in images {
+        let index = match list.iter().position(|entry| entry["name"] == image.name.as_str()) {
+            Some(index) => index,
+            None => {
+                list.push(json!({ "name": image.name }));
+                list.len() - 1
+            }
+        };
+        let Value::Object(entry) = &mut list[index] else {
+            continue;
+        };
+        if !image.new_name.is_empty() {
+            entry.insert("newName".into(), json!(image.new_name));
+        }
+        if image.new_tag.is_empty() && image.digest.is_empty() {
+            continue;
+        }
+        for (name, value) in [("newTag", &image.new_tag), ("digest", &image.digest)] {
+            if value.is_empty() {
+                entry.remove(name);
+            } else {
+                entry.insert(name.into(), json!(value));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kustomize::MemoryTree;
+
+    const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
+
+    fn text(files: &[(&str, &str)], directory: &str, options: &Options) -> Result<String, GenerateError> {
+        let tree: MemoryTree = files.iter().map(|(p, t)| (*p, *t)).collect();
+        generate(&tree, directory, options, &Budget::default(), &|_| false).map(|g| g.text)
+    }
+
+    #[test]
+    fn a_directory_without_kustomization_lists_its_manifests_and_kustomized_directories() {
+        let files = [
+            ("app/b.yaml", OBJECT),
+            ("app/sub/a.yml", OBJECT),
+            ("app/sub/notes.txt", "x"),
+            ("app/kust/kustomization.yaml", "resources: [c.yaml]\n"),
+            ("app/kust/c.yaml", OBJECT),
+            ("other.yaml", OBJECT),
+        ];
+        let text = text(&files, "./app", &Options::default()).unwrap();
+        assert_eq!(
+            text,
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- ./b.yaml\n- ./kust\n- ./sub/a.yml\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_directory_gets_a_placeholder() {
+        let text = text(&[("app/readme.md", "")], "app", &Options::default()).unwrap();
+        assert!(text.contains("namespace: _placeholder"), "{text}");
+    }
+
+    #[test]
+    fn a_manifest_that_holds_no_objects_is_an_error_that_names_it() {
+        let error = text(&[("app/values.yaml", "a: 1\n")], "app", &Options::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to decode Kubernetes YAML from app/values.yaml"
+        );
+    }
+
+    #[test]
+    fn images_replace_tag_and_digest_as_one_and_keep_the_rest() {
+        let files = [
+            (
+                "kustomization.yaml",
+                "resources: [a.yaml]\nimages:\n- name: web\n  newName: reg/web\n  newTag: 1\n",
+            ),
+            ("a.yaml", OBJECT),
+        ];
+        let image = Image {
+            name: "web".into(),
+            digest: "sha256:0".into(),
+            ..Image::default()
+        };
+        let text = text(
+            &files,
+            "",
+            &Options {
+                images: vec![image],
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            text,
+            "images:\n- digest: sha256:0\n  name: web\n  newName: reg/web\nresources:\n- a.yaml\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_component_is_left_out_only_when_asked() {
+        let mut options = Options {
+            components: vec!["../none".into()],
+            ..Options::default()
+        };
+        let files = [("app/a.yaml", OBJECT)];
+        assert!(text(&files, "app", &options).unwrap().contains("../none"));
+        options.ignore_missing_components = true;
+        assert!(!text(&files, "app", &options).unwrap().contains("components"));
+    }
+
+    #[test]
+    fn a_path_out_of_the_source_is_refused() {
+        let error = text(&[("a.yaml", OBJECT)], "../x", &Options::default()).unwrap_err();
+        assert_eq!(error.to_string(), "'../x' leads out of the source");
+    }
+
+    #[test]
+    fn what_was_read_stops_holding_when_a_file_is_added() {
+        let mut tree: MemoryTree = [("app/a.yaml", OBJECT)].into_iter().collect();
+        let generated = generate(&tree, "app", &Options::default(), &Budget::default(), &|_| false).unwrap();
+        tree.insert("elsewhere.yaml", OBJECT);
+        assert!(generated.reads.holds(&tree));
+        tree.insert("app/b.yaml", OBJECT);
+        assert!(!generated.reads.holds(&tree));
+    }
+}

@@ -1,0 +1,43 @@
+//! kustomize without Go: builds a directory of a tree into objects, as kustomize v5.8.1 does.
+//!
+//! Pure: no IO, no globals, no clock. The caller brings the tree and the bounds; the result says what was read.
+
+mod generate;
+mod load;
+mod tree;
+
+use crate::yaml::node::Limits;
+
+pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};
+pub use load::LoadError;
+pub use tree::{Entry, MemoryTree, Overlay, PathError, ReadSet, Seen, Tree};
+
+/// The names a kustomization file may have; a directory has at most one of them.
+pub const KUSTOMIZATION_FILES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// Bounds on one build.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// How many files may be read, repeats included.
+    pub files: usize,
+    /// How many bytes may be read, repeats included.
+    pub bytes: usize,
+    /// How deep directories and kustomizations may nest.
+    pub depth: usize,
+    /// How large one YAML document may grow.
+    pub yaml: Limits,
+    /// How many steps a build may take: objects visited by transformers, fields followed by references.
+    pub steps: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            files: 100_000,
+            bytes: 100 << 20,
+            depth: 64,
+            yaml: Limits::default(),
+            steps: 500_000_000,
+        }
+    }
+}

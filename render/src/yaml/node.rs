@@ -1,0 +1,297 @@
+//! A YAML tree that keeps the text, tag and style of every scalar, as go-yaml v3 hands it to kustomize.
+//!
+//! What a scalar means is decided late, by [`scalar`]: kustomize moves text about and only the printed document is
+//! read again. Aliases and merge keys are expanded while parsing, under a budget. Comments and positions of nodes are
+//! not kept.
+
+mod json;
+mod number;
+mod parse;
+mod scalar;
+mod text;
+
+use std::fmt;
+
+pub use json::{MeaningError, Schema};
+pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
+pub use text::to_text;
+
+/// What a node is said to be, by its author or by how its text reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tag {
+    /// None yet: made by the program, read from the text when it matters.
+    None,
+    /// `!!null`.
+    Null,
+    /// `!!bool`.
+    Bool,
+    /// `!!str`.
+    Str,
+    /// `!!int`.
+    Int,
+    /// `!!float`.
+    Float,
+    /// `!!timestamp`.
+    Timestamp,
+    /// `!!binary`: base64.
+    Binary,
+    /// `!!merge`: the key `<<`.
+    Merge,
+    /// `!!map`.
+    Map,
+    /// `!!seq`.
+    Seq,
+    /// Any other tag, as written.
+    Other(Box<str>),
+}
+
+/// How a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes.
+    Plain,
+    /// In quotes or as a block: always text unless a tag says otherwise.
+    Quoted,
+}
+
+/// The content of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Text whose meaning tag and style decide.
+    Scalar(String),
+    /// A list.
+    Seq(Vec<Node>),
+    /// Keys and values in written order; a key may stand twice until the document is read.
+    Map(Vec<(Node, Node)>),
+}
+
+/// One node of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What the node is said to be.
+    pub tag: Tag,
+    /// Whether the author wrote the tag out.
+    pub tagged: bool,
+    /// How a scalar is written.
+    pub style: Style,
+    /// The node's content.
+    pub content: Content,
+}
+
+/// The shape of a node, without its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A scalar.
+    Scalar,
+    /// A list.
+    Seq,
+    /// A map.
+    Map,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Scalar => "a scalar",
+            Kind::Seq => "a list",
+            Kind::Map => "a map",
+        })
+    }
+}
+
+impl Node {
+    fn of(content: Content) -> Node {
+        Node {
+            tag: Tag::None,
+            tagged: false,
+            style: Style::Plain,
+            content,
+        }
+    }
+
+    /// Returns a scalar whose meaning its text decides.
+    pub fn plain(text: impl Into<String>) -> Node {
+        Node::of(Content::Scalar(text.into()))
+    }
+
+    /// Returns a scalar that is text whatever it looks like.
+    pub fn string(text: impl Into<String>) -> Node {
+        Node {
+            tag: Tag::Str,
+            ..Node::plain(text)
+        }
+    }
+
+    /// Returns a scalar with a tag.
+    pub fn tagged(tag: Tag, text: impl Into<String>) -> Node {
+        Node {
+            tag,
+            ..Node::plain(text)
+        }
+    }
+
+    /// Returns an empty map.
+    pub fn map() -> Node {
+        Node::of(Content::Map(Vec::new()))
+    }
+
+    /// Returns an empty list.
+    pub fn seq() -> Node {
+        Node::of(Content::Seq(Vec::new()))
+    }
+
+    /// Returns an empty node of a shape.
+    pub fn empty(kind: Kind) -> Node {
+        match kind {
+            Kind::Scalar => Node::plain(""),
+            Kind::Seq => Node::seq(),
+            Kind::Map => Node::map(),
+        }
+    }
+
+    /// Returns the node's shape.
+    pub fn kind(&self) -> Kind {
+        match self.content {
+            Content::Scalar(_) => Kind::Scalar,
+            Content::Seq(_) => Kind::Seq,
+            Content::Map(_) => Kind::Map,
+        }
+    }
+
+    /// Returns the text of a scalar, and nothing for maps and lists.
+    pub fn text(&self) -> &str {
+        match &self.content {
+            Content::Scalar(text) => text,
+            _ => "",
+        }
+    }
+
+    /// Tells whether the node is a null.
+    pub fn is_null(&self) -> bool {
+        self.tag == Tag::Null
+    }
+
+    /// Tells whether the node is a null, an empty map or an empty list.
+    pub fn is_empty(&self) -> bool {
+        self.is_null()
+            || match &self.content {
+                Content::Scalar(_) => false,
+                Content::Seq(items) => items.is_empty(),
+                Content::Map(fields) => fields.is_empty(),
+            }
+    }
+
+    /// Tells whether the node is text, or would be if its tag were asked for.
+    pub fn is_string(&self) -> bool {
+        matches!(self.content, Content::Scalar(_)) && matches!(self.tag, Tag::Str | Tag::None)
+    }
+
+    /// Returns the fields of a map, and none for anything else.
+    pub fn fields(&self) -> &[(Node, Node)] {
+        match &self.content {
+            Content::Map(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    /// Returns the items of a list, and none for anything else.
+    pub fn items(&self) -> &[Node] {
+        match &self.content {
+            Content::Seq(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// Returns the items of a list for changing, or `None` when it is no list.
+    pub fn items_mut(&mut self) -> Option<&mut Vec<Node>> {
+        match &mut self.content {
+            Content::Seq(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Returns the value of the first field of a name.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.fields()
+            .iter()
+            .find(|(key, _)| key.text() == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Returns the value of the first field of a name, for changing.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        match &mut self.content {
+            Content::Map(fields) => fields
+                .iter_mut()
+                .find(|(key, _)| key.text() == name)
+                .map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Follows field names downwards.
+    pub fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, name| node.get(name))
+    }
+
+    /// Removes the first field of a name and returns its value.
+    pub fn remove(&mut self, name: &str) -> Option<Node> {
+        let Content::Map(fields) = &mut self.content else {
+            return None;
+        };
+        let index = fields.iter().position(|(key, _)| key.text() == name)?;
+        Some(fields.remove(index).1)
+    }
+
+    /// Appends a field without looking for one of that name.
+    pub fn push_field(&mut self, name: impl Into<String>, value: Node) {
+        if let Content::Map(fields) = &mut self.content {
+            fields.push((Node::plain(name), value));
+        }
+    }
+
+    /// Sets a field; an existing one keeps its place and its style, as kustomize's setter has it.
+    pub fn set(&mut self, name: &str, mut value: Node) {
+        if let Some(old) = self.get_mut(name) {
+            value.style = old.style;
+            *old = value;
+        } else {
+            if scalar::reads_as_non_string(&value) {
+                value.style = Style::Quoted;
+            }
+            self.push_field(name, value);
+        }
+    }
+
+    /// Replaces a scalar by another that takes over its style.
+    pub fn overwrite(&mut self, mut value: Node) {
+        value.style = self.style;
+        *self = value;
+    }
+
+    /// Returns the field of a name, made as an empty node of a shape when it is absent.
+    ///
+    /// Returns `None` when this node is not a map.
+    pub fn get_or_insert(&mut self, name: &str, kind: Kind) -> Option<&mut Node> {
+        let Content::Map(fields) = &mut self.content else {
+            return None;
+        };
+        let index = match fields.iter().position(|(key, _)| key.text() == name) {
+            Some(index) => index,
+            None => {
+                fields.push((Node::plain(name), Node::empty(kind)));
+                fields.len() - 1
+            }
+        };
+        Some(&mut fields[index].1)
+    }
+
+    /// Counts the nodes of the tree, this one included.
+    pub fn count(&self) -> usize {
+        1 + match &self.content {
+            Content::Scalar(_) => 0,
+            Content::Seq(items) => items.iter().map(Node::count).sum(),
+            Content::Map(fields) => fields.iter().map(|(k, v)| k.count() + v.count()).sum(),
+        }
+    }
+}

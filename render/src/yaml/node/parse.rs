@@ -1,0 +1,316 @@
+//! Builds node trees from the events of a YAML parser, expanding aliases and merge keys under a budget.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use granit_parser::{Event, Parser, ScalarStyle, StrInput};
+
+use super::scalar::resolve;
+use super::{Content, Node, Style, Tag};
+
+/// Bounds on what one document may grow to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How deep maps and lists may nest.
+    pub depth: usize,
+    /// How many nodes a document may have, those that aliases repeat included.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            depth: 100,
+            nodes: 5_000_000,
+        }
+    }
+}
+
+/// Why a text is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// The text is not YAML; fix the text.
+    #[error("malformed YAML: line {line}: {reason}")]
+    Syntax {
+        /// The line within its document, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text is not UTF-8, or holds a control character that YAML forbids.
+    #[error("malformed YAML: {0}")]
+    Characters(&'static str),
+    /// A line that begins with `---` goes on with something else than a comment.
+    #[error("invalid document separator: {0}")]
+    Separator(String),
+    /// A document grew past a bound; nothing helps but a smaller document.
+    #[error("YAML document exceeds {limit} {what}")]
+    TooLarge {
+        /// What was counted.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// A merge key `<<` has no map to merge, or stands twice.
+    #[error("invalid merge key: {0}")]
+    Merge(&'static str),
+}
+
+/// Splits a text into documents as kustomize does: at every line that begins with `---`.
+pub fn split_documents(text: &str) -> Result<Vec<&str>, ParseError> {
+    let mut parts = Vec::new();
+    let (mut start, mut from) = (0, 0);
+    if text.is_empty() {
+        return Ok(parts);
+    }
+    while let Some(found) = text[from..].find("\n---") {
+        let begin = from + found;
+        let Some(length) = text[begin + 1..].find('\n') else {
+            break;
+        };
+        let end = begin + 1 + length;
+        let after = text[begin + 4..end].trim();
+        if !after.is_empty() && !after.starts_with('#') {
+            return Err(ParseError::Separator(text[begin + 1..end].trim().to_string()));
+        }
+        parts.push(&text[start..=begin]);
+        start = end + 1;
+        from = end + 1;
+    }
+    parts.push(&text[start..]);
+    Ok(parts)
+}
+
+/// Reads every document of a file and says how many parts it has; documents that are empty or null are left out.
+pub fn decode_documents(bytes: &[u8], limits: Limits) -> Result<(usize, Vec<Node>), ParseError> {
+    let text = decode(bytes)?;
+    let parts = split_documents(&text)?;
+    let mut documents = Vec::with_capacity(parts.len());
+    for part in &parts {
+        if let Some(node) = parse_text(part, limits)?
+            && !node.is_null()
+        {
+            documents.push(node);
+        }
+    }
+    Ok((parts.len(), documents))
+}
+
+/// Reads the first document of a text and leaves the rest unread; `None` when there is none.
+pub fn parse_first(bytes: &[u8], limits: Limits) -> Result<Option<Node>, ParseError> {
+    parse_text(&decode(bytes)?, limits)
+}
+
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|_| ParseError::Characters("invalid UTF-8"))?;
+    let forbidden = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+    if text.contains(forbidden) {
+        return Err(ParseError::Characters("control characters are not allowed"));
+    }
+    Ok(if text.contains("\r\n") {
+        Cow::Owned(text.replace("\r\n", "\n"))
+    } else {
+        Cow::Borrowed(text)
+    })
+}
+
+fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    let mut options = granit_parser::Options::default();
+    options.block_nesting_limit = limits.depth * 2 + 8;
+    options.flow_nesting_limit = limits.depth * 2 + 8;
+    let mut builder = Builder {
+        parser: Parser::new_from_str_with_options(text, options),
+        anchors: HashMap::new(),
+        limits,
+        nodes: 0,
+    };
+    loop {
+        match builder.next()? {
+            Event::StreamStart | Event::DocumentStart(..) => {}
+            Event::StreamEnd | Event::DocumentEnd => return Ok(None),
+            event => return builder.node(event, 0).map(Some),
+        }
+    }
+}
+
+struct Builder<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    anchors: HashMap<usize, Node>,
+    limits: Limits,
+    nodes: usize,
+}
+
+impl<'t> Builder<'t> {
+    fn next(&mut self) -> Result<Event<'t>, ParseError> {
+        match self.parser.next_event() {
+            Some(Ok((event, _))) => Ok(event),
+            Some(Err(error)) => Err(ParseError::Syntax {
+                line: error.marker().line(),
+                reason: error.info().to_string(),
+            }),
+            None => Ok(Event::StreamEnd),
+        }
+    }
+
+    fn spend(&mut self, nodes: usize) -> Result<(), ParseError> {
+        self.nodes += nodes;
+        if self.nodes > self.limits.nodes {
+            return Err(ParseError::TooLarge {
+                what: "nodes",
+                limit: self.limits.nodes,
+            });
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, event: Event<'t>, depth: usize) -> Result<Node, ParseError> {
+        if depth > self.limits.depth {
+            return Err(ParseError::TooLarge {
+                what: "levels",
+                limit: self.limits.depth,
+            });
+        }
+        self.spend(1)?;
+        let (anchor, node) = match event {
+            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref())),
+            Event::SequenceStart(_, anchor, tag) => {
+                let content = Content::Seq(self.items(depth)?);
+                (anchor, collection(content, tag.as_deref(), Tag::Seq))
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                let content = Content::Map(self.fields(depth)?);
+                (anchor, collection(content, tag.as_deref(), Tag::Map))
+            }
+            Event::Alias(id) => {
+                let node = self
+                    .anchors
+                    .get(&id)
+                    .cloned()
+                    .ok_or_else(|| self.syntax("an anchor contains itself"))?;
+                self.spend(node.count())?;
+                (0, node)
+            }
+            _ => return Err(self.syntax("a node was expected")),
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn syntax(&self, reason: &str) -> ParseError {
+        ParseError::Syntax {
+            line: 0,
+            reason: reason.to_string(),
+        }
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Node>, ParseError> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                Event::SequenceEnd => return Ok(items),
+                Event::StreamEnd => return Err(self.syntax("the list does not end")),
+                event => items.push(self.node(event, depth + 1)?),
+            }
+        }
+    }
+
+    fn fields(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, ParseError> {
+        let mut fields = Vec::new();
+        let mut merged = None;
+        loop {
+            let key = match self.next()? {
+                Event::MappingEnd => break,
+                Event::StreamEnd => return Err(self.syntax("the map does not end")),
+                event => self.node(event, depth + 1)?,
+            };
+            let event = self.next()?;
+            let value = self.node(event, depth + 1)?;
+            if key.tag != Tag::Merge {
+                fields.push((key, value));
+            } else if merged.replace(value).is_some() {
+                return Err(ParseError::Merge("it stands twice in one map"));
+            }
+        }
+        match merged {
+            Some(value) => self.merge(fields, value),
+            None => Ok(fields),
+        }
+    }
+
+    /// Adds the fields of merged maps that the map does not set itself; of several, the first map wins.
+    fn merge(&mut self, mut fields: Vec<(Node, Node)>, value: Node) -> Result<Vec<(Node, Node)>, ParseError> {
+        let own = fields.len();
+        let maps = match value.content {
+            Content::Map(_) => vec![value],
+            Content::Seq(items) => items.into_iter().rev().collect(),
+            Content::Scalar(_) => return Err(ParseError::Merge("it needs a map or a list of maps")),
+        };
+        for map in maps {
+            let Content::Map(incoming) = map.content else {
+                return Err(ParseError::Merge("its list may hold only maps"));
+            };
+            for (key, value) in incoming {
+                match fields.iter().position(|(k, _)| k.text() == key.text()) {
+                    Some(index) if index < own => {}
+                    Some(index) => fields[index] = (key, value),
+                    None => fields.push((key, value)),
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Tag>) -> Node {
+    let style = if style == ScalarStyle::Plain {
+        Style::Plain
+    } else {
+        Style::Quoted
+    };
+    let (tag, tagged) = match tag.and_then(written_tag) {
+        Some(tag) => (tag, true),
+        None if style == Style::Quoted => (Tag::Str, false),
+        None => (resolve(&text).tag(), false),
+    };
+    Node {
+        tag,
+        tagged,
+        style,
+        content: Content::Scalar(text.into_owned()),
+    }
+}
+
+fn collection(content: Content, tag: Option<&granit_parser::Tag>, default: Tag) -> Node {
+    let written = tag.and_then(written_tag);
+    Node {
+        tagged: written.is_some(),
+        tag: written.unwrap_or(default),
+        style: Style::Plain,
+        content,
+    }
+}
+
+/// Names a written tag; the bare `!` counts as none.
+fn written_tag(tag: &granit_parser::Tag) -> Option<Tag> {
+    let full = format!("{}{}", tag.handle(), tag.suffix());
+    let short = full
+        .strip_prefix("tag:yaml.org,2002:")
+        .or_else(|| full.strip_prefix("!!"));
+    Some(match short {
+        Some("null") => Tag::Null,
+        Some("bool") => Tag::Bool,
+        Some("str") => Tag::Str,
+        Some("int") => Tag::Int,
+        Some("float") => Tag::Float,
+        Some("timestamp") => Tag::Timestamp,
+        Some("binary") => Tag::Binary,
+        Some("merge") => Tag::Merge,
+        Some("map") => Tag::Map,
+        Some("seq") => Tag::Seq,
+        _ if full == "!" => return None,
+        _ => Tag::Other(full.into()),
+    })
+}
