@@ -4,8 +4,10 @@
 pub mod clock;
 pub mod content;
 pub mod digest;
+pub mod fleet;
 pub mod id;
 pub mod object;
+pub mod rollout;
 pub mod substitute;
 pub mod unit;
 pub mod version;

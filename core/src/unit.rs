@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
+    object::ObjectKey,
 };
 
 /// What one cluster should do about one app.
@@ -41,9 +42,21 @@ pub struct Entry {
     /// Variables in order: a later layer overrides an earlier one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variables: Vec<VariableLayer>,
+    /// Objects of the content that another unit of this cluster owns: left alone, reported as `Conflict`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<Withheld>,
     /// A value that changes with each request to reconcile now.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub requested: String,
+}
+
+/// An object of the content that this unit may not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// The object.
+    pub key: ObjectKey,
+    /// Who owns it, `Kind/namespace/name` of the app.
+    pub owner: String,
 }
 
 /// The app of a unit, as people know it.
@@ -256,6 +269,7 @@ mod tests {
             prune_cleared: None,
             settings,
             variables: Vec::new(),
+            withheld: Vec::new(),
             requested: String::new(),
         }
     }

@@ -1,0 +1,4 @@
+//! The fleet: which clusters an app goes to.
+
+pub mod placement;
+pub mod selector;

@@ -1,0 +1,188 @@
+//! Chooses the clusters of an app. Pure: the caller brings the placements that name the app and all clusters.
+//!
+//! Several placements give the union of their clusters. A placement that names an app settles its target even
+//! when no cluster matches: then there are no units, and that is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::selector::Selector;
+use crate::id::ClusterId;
+
+/// A cluster that may be chosen.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Identity.
+    pub id: ClusterId,
+    /// Unique name.
+    pub name: String,
+    /// Labels of the Cluster resource.
+    pub labels: BTreeMap<String, String>,
+    /// Variables of the Cluster resource.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A placement that names the app, its cluster groups resolved to selectors.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// `namespace/name`, for messages.
+    pub name: String,
+    /// Chosen by label: any of these.
+    pub selectors: Vec<Selector>,
+    /// Chosen by name.
+    pub names: BTreeSet<String>,
+    /// Never chosen.
+    pub exclude: BTreeSet<String>,
+    /// What differs for some of the clusters; later ones override earlier ones.
+    pub overrides: Vec<Override>,
+}
+
+/// What differs for some of a placement's clusters.
+#[derive(Debug, Clone)]
+pub struct Override {
+    /// Which of the placement's clusters; all when empty.
+    pub selector: Selector,
+    /// Variables laid over every other layer.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A chosen cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// Identity.
+    pub id: ClusterId,
+    /// Name.
+    pub name: String,
+    /// Variables of the Cluster resource.
+    pub variables: BTreeMap<String, String>,
+    /// The placement's override variables, or the two placements that disagree on them.
+    pub overrides: Result<BTreeMap<String, String>, OverrideConflict>,
+}
+
+/// Two placements that give one cluster different overrides: the unit keeps its target until they agree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("placements {first} and {second} give different overrides for this cluster")]
+pub struct OverrideConflict {
+    /// One placement.
+    pub first: String,
+    /// The other.
+    pub second: String,
+}
+
+/// Returns the clusters that `placements` choose, ordered by name.
+pub fn choose(placements: &[Placement], clusters: &[Candidate]) -> Vec<Chosen> {
+    let mut chosen: Vec<Chosen> = clusters
+        .iter()
+        .filter_map(|cluster| choose_one(placements, cluster))
+        .collect();
+    chosen.sort_by(|a, b| a.name.cmp(&b.name));
+    chosen
+}
+
+fn choose_one(placements: &[Placement], cluster: &Candidate) -> Option<Chosen> {
+    let mut matching = placements.iter().filter(|placement| placement.chooses(cluster));
+    let first = matching.next()?;
+    let overrides = first.overrides_for(cluster);
+    let dissent = matching.find(|placement| placement.overrides_for(cluster) != overrides);
+    Some(Chosen {
+        id: cluster.id,
+        name: cluster.name.clone(),
+        variables: cluster.variables.clone(),
+        overrides: match dissent {
+            Some(second) => Err(OverrideConflict {
+                first: first.name.clone(),
+                second: second.name.clone(),
+            }),
+            None => Ok(overrides),
+        },
+    })
+}
+
+impl Placement {
+    fn chooses(&self, cluster: &Candidate) -> bool {
+        !self.exclude.contains(&cluster.name)
+            && (self.names.contains(&cluster.name)
+                || self
+                    .selectors
+                    .iter()
+                    .any(|selector| selector.matches(&cluster.labels)))
+    }
+
+    fn overrides_for(&self, cluster: &Candidate) -> BTreeMap<String, String> {
+        self.overrides
+            .iter()
+            .filter(|one| one.selector.matches(&cluster.labels))
+            .flat_map(|one| one.variables.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn cluster(name: &str, env: &str) -> Candidate {
+        Candidate {
+            id: ClusterId(Uuid::from_u128(u128::from(name.as_bytes()[1]))),
+            name: name.into(),
+            labels: BTreeMap::from([("env".into(), env.into())]),
+            variables: BTreeMap::new(),
+        }
+    }
+
+    fn by_label(name: &str, selector: &str) -> Placement {
+        Placement {
+            name: name.into(),
+            selectors: vec![Selector::parse(selector).expect("selector")],
+            names: BTreeSet::new(),
+            exclude: BTreeSet::new(),
+            overrides: vec![],
+        }
+    }
+
+    fn names(chosen: &[Chosen]) -> Vec<&str> {
+        chosen.iter().map(|one| one.name.as_str()).collect()
+    }
+
+    #[test]
+    fn labels_names_and_exclusions_choose() {
+        let clusters = [
+            cluster("c3", "prod"),
+            cluster("c1", "prod"),
+            cluster("c2", "staging"),
+        ];
+        let mut placement = by_label("p", "env=prod");
+        assert_eq!(names(&choose(&[placement.clone()], &clusters)), ["c1", "c3"]);
+        placement.names.insert("c2".into());
+        placement.exclude.insert("c1".into());
+        assert_eq!(names(&choose(&[placement], &clusters)), ["c2", "c3"]);
+    }
+
+    #[test]
+    fn a_placement_without_a_match_chooses_nothing_and_none_is_guessed() {
+        assert!(choose(&[by_label("p", "env=dev")], &[cluster("c1", "prod")]).is_empty());
+        assert!(choose(&[], &[cluster("c1", "prod")]).is_empty());
+    }
+
+    #[test]
+    fn several_placements_unite_and_disagreeing_overrides_are_a_conflict() {
+        let clusters = [cluster("c1", "prod"), cluster("c2", "staging")];
+        let mut one = by_label("one", "env=prod");
+        one.overrides.push(Override {
+            selector: Selector::parse("env=prod").expect("selector"),
+            variables: BTreeMap::from([("size".into(), "2".into())]),
+        });
+        let two = by_label("two", "env in (prod,staging)");
+        let chosen = choose(&[one, two], &clusters);
+        assert_eq!(names(&chosen), ["c1", "c2"]);
+        assert_eq!(
+            chosen[0].overrides,
+            Err(OverrideConflict {
+                first: "one".into(),
+                second: "two".into()
+            })
+        );
+        assert_eq!(chosen[1].overrides, Ok(BTreeMap::new()));
+    }
+}

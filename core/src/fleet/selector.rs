@@ -1,0 +1,317 @@
+//! Label selectors as Kubernetes means them: matchLabels and matchExpressions, and the string form of
+//! `kubectl -l` (`a=b,c!=d,e in (x,y),f notin (z),g,!h`). All requirements must hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A label selector; the empty one matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    requirements: Vec<Requirement>,
+}
+
+/// One requirement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+    values: BTreeSet<String>,
+}
+
+/// How a label is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// Has one of the values.
+    In,
+    /// Has none of the values, or no such label.
+    NotIn,
+    /// Has the label.
+    Exists,
+    /// Has no such label.
+    DoesNotExist,
+}
+
+/// A requirement as manifests spell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expression {
+    /// Label key.
+    pub key: String,
+    /// Operator.
+    pub operator: Operator,
+    /// Values of `In` and `NotIn`.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+/// Why text or fields are no selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidSelector {
+    /// Path of the field, or the part of the text.
+    pub field: String,
+    /// What is wrong.
+    pub problem: &'static str,
+}
+
+fn invalid(field: impl Into<String>, problem: &'static str) -> InvalidSelector {
+    InvalidSelector {
+        field: field.into(),
+        problem,
+    }
+}
+
+impl Selector {
+    /// Makes a selector from the fields of a manifest.
+    pub fn from_parts(
+        match_labels: &BTreeMap<String, String>,
+        match_expressions: &[Expression],
+    ) -> Result<Self, InvalidSelector> {
+        let mut requirements = Vec::new();
+        for (key, value) in match_labels {
+            check_key(key).map_err(|problem| invalid(format!("matchLabels.{key}"), problem))?;
+            check_value(value).map_err(|problem| invalid(format!("matchLabels.{key}"), problem))?;
+            requirements.push(requirement(key, Operator::In, [value.clone()]));
+        }
+        for (index, expression) in match_expressions.iter().enumerate() {
+            let field = format!("matchExpressions[{index}]");
+            check_key(&expression.key).map_err(|problem| invalid(format!("{field}.key"), problem))?;
+            for value in &expression.values {
+                check_value(value).map_err(|problem| invalid(format!("{field}.values"), problem))?;
+            }
+            let wants_values = matches!(expression.operator, Operator::In | Operator::NotIn);
+            match (wants_values, expression.values.is_empty()) {
+                (true, true) => return Err(invalid(format!("{field}.values"), "In and NotIn need values")),
+                (false, false) => {
+                    return Err(invalid(
+                        format!("{field}.values"),
+                        "Exists and DoesNotExist take no values",
+                    ));
+                }
+                _ => {}
+            }
+            requirements.push(requirement(
+                &expression.key,
+                expression.operator,
+                expression.values.clone(),
+            ));
+        }
+        Ok(Self { requirements })
+    }
+
+    /// Reads the string form.
+    pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
+        let requirements = split_top(text)
+            .into_iter()
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(parse_requirement)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { requirements })
+    }
+
+    /// Tells whether `labels` fulfil every requirement.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements.iter().all(|one| {
+            let value = labels.get(&one.key);
+            match one.operator {
+                Operator::In => value.is_some_and(|value| one.values.contains(value)),
+                Operator::NotIn => value.is_none_or(|value| !one.values.contains(value)),
+                Operator::Exists => value.is_some(),
+                Operator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+
+    /// Tells whether it matches everything.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.requirements.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            let values = one
+                .values
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(",");
+            match one.operator {
+                Operator::In if one.values.len() == 1 => write!(f, "{}={values}", one.key)?,
+                Operator::In => write!(f, "{} in ({values})", one.key)?,
+                Operator::NotIn if one.values.len() == 1 => write!(f, "{}!={values}", one.key)?,
+                Operator::NotIn => write!(f, "{} notin ({values})", one.key)?,
+                Operator::Exists => f.write_str(&one.key)?,
+                Operator::DoesNotExist => write!(f, "!{}", one.key)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn requirement(key: &str, operator: Operator, values: impl IntoIterator<Item = String>) -> Requirement {
+    Requirement {
+        key: key.to_owned(),
+        operator,
+        values: values.into_iter().collect(),
+    }
+}
+
+/// Splits at commas outside parentheses.
+fn split_top(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut depth, mut start) = (0_u32, 0);
+    for (index, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn parse_requirement(part: &str) -> Result<Requirement, InvalidSelector> {
+    let (key, operator, values) = if let Some(key) = part.strip_prefix('!') {
+        (key.trim(), Operator::DoesNotExist, vec![])
+    } else if let Some((key, value)) = part.split_once("!=") {
+        (key.trim(), Operator::NotIn, vec![value.trim()])
+    } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        (key.trim(), Operator::In, vec![value.trim()])
+    } else if let Some((head, set)) = part.split_once('(') {
+        let set = set
+            .strip_suffix(')')
+            .ok_or_else(|| invalid(part, "a set ends with a parenthesis"))?;
+        let (key, operator) = match head.trim().rsplit_once(char::is_whitespace) {
+            Some((key, "in")) => (key.trim(), Operator::In),
+            Some((key, "notin")) => (key.trim(), Operator::NotIn),
+            _ => return Err(invalid(part, "expected `key in (…)` or `key notin (…)`")),
+        };
+        (key, operator, set.split(',').map(str::trim).collect())
+    } else {
+        (part, Operator::Exists, vec![])
+    };
+    check_key(key).map_err(|problem| invalid(part, problem))?;
+    for value in &values {
+        check_value(value).map_err(|problem| invalid(part, problem))?;
+    }
+    Ok(requirement(key, operator, values.into_iter().map(str::to_owned)))
+}
+
+fn check_key(key: &str) -> Result<(), &'static str> {
+    let name = match key.split_once('/') {
+        Some((prefix, name)) => {
+            let valid = !prefix.is_empty()
+                && prefix.len() <= 253
+                && prefix
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+            if !valid {
+                return Err("the prefix of a label key is a DNS name");
+            }
+            name
+        }
+        None => key,
+    };
+    if name.is_empty() || !is_name(name) {
+        return Err("a label key is up to 63 letters, digits, '-', '_' and '.'");
+    }
+    Ok(())
+}
+
+fn check_value(value: &str) -> Result<(), &'static str> {
+    if value.is_empty() || is_name(value) {
+        Ok(())
+    } else {
+        Err("a label value is up to 63 letters, digits, '-', '_' and '.'")
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() <= 63
+        && text.chars().all(inner)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn the_string_form_matches_as_kubectl_does() {
+        let cluster = labels(&[("env", "prod"), ("region", "eu")]);
+        let cases = [
+            ("", true),
+            ("env=prod", true),
+            ("env==prod", true),
+            ("env!=prod", false),
+            ("tier!=x", true),
+            ("env in (prod, staging)", true),
+            ("env notin (prod,staging)", false),
+            ("tier notin (x)", true),
+            ("region", true),
+            ("!tier", true),
+            ("!env", false),
+            ("env=prod,region in (us)", false),
+            (" env = prod , region ", true),
+        ];
+        for (text, expected) in cases {
+            let selector = Selector::parse(text).expect(text);
+            assert_eq!(selector.matches(&cluster), expected, "{text}");
+            assert_eq!(Selector::parse(&selector.to_string()), Ok(selector), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_selector_is_refused_with_its_place() {
+        for text in [
+            "=x",
+            "a b",
+            "env in prod",
+            "env in (prod",
+            "a=b c",
+            "-a=b",
+            "!",
+            "/a=b",
+            "A/a=b",
+        ] {
+            assert!(Selector::parse(text).is_err(), "{text}");
+        }
+        let expression = |operator, values: &[&str]| Expression {
+            key: "env".into(),
+            operator,
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+        };
+        let error = Selector::from_parts(&BTreeMap::new(), &[expression(Operator::In, &[])]);
+        assert_eq!(
+            error.map_err(|e| e.field),
+            Err("matchExpressions[0].values".into())
+        );
+        let error = Selector::from_parts(&BTreeMap::new(), &[expression(Operator::Exists, &["x"])]);
+        assert!(error.is_err());
+        let error = Selector::from_parts(&labels(&[("env", "a b")]), &[]);
+        assert_eq!(error.map_err(|e| e.field), Err("matchLabels.env".into()));
+    }
+}

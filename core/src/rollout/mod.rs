@@ -1,0 +1,7 @@
+//! Rollouts: what moves where, and why something waits.
+
+pub mod plan;
+pub mod waiting;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! Plans the units of one app: which clusters get which target, and why. Pure: the caller brings what is
+//! rendered, chosen and recorded; what comes out is committed by compare-and-set and leaves no choice.
+//!
+//! Nothing here removes: a cluster that is no longer chosen has its unit `Detached`.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::waiting::Waiting;
+use crate::{
+    digest::Digest,
+    fleet::placement::Chosen,
+    id::{ClusterId, UnitId},
+    unit::{Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
+};
+
+/// What the planner knows of an app.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The newest content that may be admitted, with the revision it came from. `None` while nothing is
+    /// rendered: existing units keep what they have.
+    pub content: Option<Admitted>,
+    /// How the app is applied.
+    pub settings: Settings,
+    /// The app's own variables, in order: `substituteFrom`, then `substitute`.
+    pub layers: Vec<VariableLayer>,
+    /// The app is suspended: units keep their target and are not enforced.
+    pub suspended: bool,
+    /// The last request to reconcile now.
+    pub requested: String,
+    /// The clusters chosen by placements.
+    pub chosen: Vec<Chosen>,
+    /// The units there are.
+    pub units: Vec<Current>,
+    /// Objects of the content that other units own, by cluster.
+    pub withheld: BTreeMap<ClusterId, Vec<Withheld>>,
+}
+
+/// A content and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Row of the source revision.
+    pub revision: i64,
+    /// The content.
+    pub content: Digest,
+}
+
+/// A unit as recorded.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// Identity.
+    pub id: UnitId,
+    /// Where.
+    pub cluster: ClusterId,
+    /// Content it should have.
+    pub content: Option<Digest>,
+    /// Revision that content was admitted with.
+    pub revision: Option<i64>,
+    /// Digest of content, settings and variables.
+    pub target: Digest,
+    /// How it is applied.
+    pub settings: Settings,
+    /// Its variables.
+    pub variables: Vec<VariableLayer>,
+    /// Objects it may not write.
+    pub withheld: Vec<Withheld>,
+    /// What is done with it.
+    pub state: UnitState,
+    /// Last request passed on.
+    pub requested: String,
+    /// Why it waits.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A unit as it shall be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Next {
+    /// The unit to change, or `None` for a new one.
+    pub id: Option<UnitId>,
+    /// Where.
+    pub cluster: ClusterId,
+    /// Content.
+    pub content: Option<Digest>,
+    /// Revision it was admitted with.
+    pub revision: Option<i64>,
+    /// Digest of content, settings and variables.
+    pub target: Digest,
+    /// How it is applied.
+    pub settings: Settings,
+    /// Variables in order.
+    pub variables: Vec<VariableLayer>,
+    /// Objects it may not write.
+    pub withheld: Vec<Withheld>,
+    /// What is done with it.
+    pub state: UnitState,
+    /// Request passed on.
+    pub requested: String,
+    /// Why it waits.
+    pub waiting: Vec<Waiting>,
+    /// Whether the target changed: a new version, and part of a rollout.
+    pub retargeted: bool,
+    /// What changed it.
+    pub cause: Cause,
+}
+
+/// What changed a unit. The first that applies is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The cluster was chosen.
+    Placed,
+    /// The rendered content changed.
+    Content,
+    /// Variables changed.
+    Variables,
+    /// The app's settings changed.
+    Settings,
+    /// Suspended or resumed.
+    Suspend,
+    /// No longer chosen.
+    Unplaced,
+    /// Ownership of an object changed.
+    Ownership,
+    /// Somebody asked for a reconciliation.
+    Request,
+    /// Only the reasons why it waits changed.
+    Waiting,
+}
+
+impl Cause {
+    /// A word for the store and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Content => "content",
+            Self::Variables => "variables",
+            Self::Settings => "settings",
+            Self::Suspend => "suspend",
+            Self::Unplaced => "unplaced",
+            Self::Ownership => "ownership",
+            Self::Request => "request",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// The units to write; those not named stay as they are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Planned {
+    /// Changed units, ordered by cluster.
+    pub units: Vec<Next>,
+}
+
+impl Planned {
+    /// Whether a target changed: such a plan is a rollout.
+    pub fn is_rollout(&self) -> bool {
+        self.units.iter().any(|unit| unit.retargeted)
+    }
+}
+
+/// Plans the units of one app.
+pub fn plan(input: &Input) -> Planned {
+    let current: BTreeMap<ClusterId, &Current> =
+        input.units.iter().map(|unit| (unit.cluster, unit)).collect();
+    let chosen: BTreeMap<ClusterId, &Chosen> =
+        input.chosen.iter().map(|chosen| (chosen.id, chosen)).collect();
+    let mut units: Vec<Next> = Vec::new();
+    for (cluster, chosen) in &chosen {
+        let next = match current.get(cluster) {
+            Some(unit) => Some(keep_or_move(input, chosen, unit)),
+            None => place(input, chosen),
+        };
+        units.extend(next.filter(|next| current.get(cluster).is_none_or(|unit| differs(unit, next))));
+    }
+    for (cluster, unit) in &current {
+        if !chosen.contains_key(cluster) && unit.state != UnitState::Detached {
+            units.push(Next {
+                state: UnitState::Detached,
+                cause: Cause::Unplaced,
+                ..unchanged(unit)
+            });
+        }
+    }
+    units.sort_by_key(|unit| unit.cluster);
+    Planned { units }
+}
+
+/// A new unit; none while there is no content or the overrides are in conflict.
+fn place(input: &Input, chosen: &Chosen) -> Option<Next> {
+    let admitted = input.content?;
+    let variables = layers(input, chosen)?;
+    let settings = settings(input, chosen);
+    Some(Next {
+        id: None,
+        cluster: chosen.id,
+        content: Some(admitted.content),
+        revision: Some(admitted.revision),
+        target: target_digest(Some(admitted.content), &settings, &variables),
+        withheld: input.withheld.get(&chosen.id).cloned().unwrap_or_default(),
+        settings,
+        variables,
+        state: state(input),
+        requested: input.requested.clone(),
+        waiting: withheld_reasons(input, chosen.id),
+        retargeted: true,
+        cause: Cause::Placed,
+    })
+}
+
+fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
+    let Some(variables) = layers(input, chosen) else {
+        let waiting = chosen
+            .overrides
+            .as_ref()
+            .err()
+            .map(|conflict| Waiting::Conflict(conflict.to_string()));
+        return Next {
+            waiting: waiting.into_iter().collect(),
+            ..unchanged(unit)
+        };
+    };
+    // A suspended app follows neither its source nor its spec until it is resumed.
+    if input.suspended {
+        return Next {
+            state: UnitState::Suspended,
+            cause: Cause::Suspend,
+            ..unchanged(unit)
+        };
+    }
+    let settings = settings(input, chosen);
+    let content = input
+        .content
+        .map_or(unit.content, |admitted| Some(admitted.content));
+    let target = target_digest(content, &settings, &variables);
+    let retargeted = target != unit.target;
+    // A commit that changes nothing for this unit writes nothing: its revision is derived from what is rendered.
+    let revision = if content == unit.content {
+        unit.revision
+    } else {
+        input.content.map(|one| one.revision)
+    };
+    let mut next = Next {
+        content,
+        revision,
+        target,
+        withheld: input.withheld.get(&unit.cluster).cloned().unwrap_or_default(),
+        settings,
+        variables,
+        state: UnitState::Active,
+        requested: input.requested.clone(),
+        waiting: withheld_reasons(input, unit.cluster),
+        retargeted,
+        ..unchanged(unit)
+    };
+    next.cause = cause(unit, &next);
+    next
+}
+
+fn cause(unit: &Current, next: &Next) -> Cause {
+    if unit.state == UnitState::Detached {
+        Cause::Placed
+    } else if unit.content != next.content {
+        Cause::Content
+    } else if unit.variables != next.variables {
+        Cause::Variables
+    } else if unit.settings != next.settings {
+        Cause::Settings
+    } else if unit.state != next.state {
+        Cause::Suspend
+    } else if unit.withheld != next.withheld {
+        Cause::Ownership
+    } else if unit.requested != next.requested {
+        Cause::Request
+    } else {
+        Cause::Waiting
+    }
+}
+
+fn unchanged(unit: &Current) -> Next {
+    Next {
+        id: Some(unit.id),
+        cluster: unit.cluster,
+        content: unit.content,
+        revision: unit.revision,
+        target: unit.target,
+        settings: unit.settings.clone(),
+        variables: unit.variables.clone(),
+        withheld: unit.withheld.clone(),
+        state: unit.state.clone(),
+        requested: unit.requested.clone(),
+        waiting: Vec::new(),
+        retargeted: false,
+        cause: Cause::Waiting,
+    }
+}
+
+fn differs(unit: &Current, next: &Next) -> bool {
+    next.retargeted
+        || unit.state != next.state
+        || unit.withheld != next.withheld
+        || unit.requested != next.requested
+        || unit.waiting != next.waiting
+}
+
+fn state(input: &Input) -> UnitState {
+    if input.suspended {
+        UnitState::Suspended
+    } else {
+        UnitState::Active
+    }
+}
+
+fn withheld_reasons(input: &Input, cluster: ClusterId) -> Vec<Waiting> {
+    let withheld = input.withheld.get(&cluster).map_or(&[][..], Vec::as_slice);
+    withheld
+        .iter()
+        .map(|one| Waiting::Conflict(format!("{} belongs to {}", one.key, one.owner)))
+        .collect()
+}
+
+/// Placed apps: `substituteFrom` < `substitute` < the cluster's variables < the placement's override.
+/// `None` while two placements disagree.
+fn layers(input: &Input, chosen: &Chosen) -> Option<Vec<VariableLayer>> {
+    let overrides = chosen.overrides.as_ref().ok()?;
+    if substitution(input, chosen) == Substitution::Off {
+        return Some(Vec::new());
+    }
+    let literal = |values: &BTreeMap<String, String>| {
+        (!values.is_empty()).then(|| VariableLayer::Literal {
+            values: values.clone(),
+        })
+    };
+    let mut layers = input.layers.clone();
+    layers.extend(literal(&chosen.variables));
+    layers.extend(literal(overrides));
+    Some(layers)
+}
+
+/// Substitution runs only where the app or a placement asks for it; a cluster's variables alone never switch it
+/// on.
+fn substitution(input: &Input, chosen: &Chosen) -> Substitution {
+    let overridden = chosen.overrides.as_ref().is_ok_and(|values| !values.is_empty());
+    match input.settings.substitution {
+        Substitution::Off if overridden => Substitution::WithVariables,
+        mode => mode,
+    }
+}
+
+fn settings(input: &Input, chosen: &Chosen) -> Settings {
+    Settings {
+        substitution: substitution(input, chosen),
+        ..input.settings.clone()
+    }
+}
+
+/// Proves a plan before it is committed, apart from the planner: nothing is removed, every target is what its
+/// parts digest to, and no cluster stands twice. The error names what is wrong.
+pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for unit in &planned.units {
+        let place = json!(unit.cluster);
+        if !seen.insert(unit.cluster) {
+            return Err(format!("cluster {place} is planned twice"));
+        }
+        if matches!(unit.state, UnitState::Removing { .. }) {
+            return Err(format!("the unit on {place} would be removed without a decision"));
+        }
+        if unit.target != target_digest(unit.content, &unit.settings, &unit.variables) && unit.retargeted {
+            return Err(format!("the target on {place} is not the digest of its parts"));
+        }
+        let chosen = input.chosen.iter().any(|one| one.id == unit.cluster);
+        if !chosen && unit.state != UnitState::Detached {
+            return Err(format!("cluster {place} was not chosen"));
+        }
+        if unit.id.is_none() && unit.content.is_none() {
+            return Err(format!("a unit without content would be made on {place}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Scenarios of the planner.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    plan::{Admitted, Cause, Current, Input, Next, Planned, check, plan},
+    waiting::Waiting,
+};
+use crate::{
+    digest::Digest,
+    fleet::placement::{Chosen, OverrideConflict},
+    id::{ClusterId, UnitId},
+    unit::{Settings, Substitution, UnitState, VariableLayer},
+};
+
+fn content(name: &str) -> Digest {
+    Digest::of("content", name.as_bytes())
+}
+
+fn cluster(number: u128) -> Chosen {
+    Chosen {
+        id: ClusterId(Uuid::from_u128(number)),
+        name: format!("c{number}"),
+        variables: BTreeMap::from([("region".into(), format!("r{number}"))]),
+        overrides: Ok(BTreeMap::new()),
+    }
+}
+
+fn input() -> Input {
+    Input {
+        content: Some(Admitted {
+            revision: 1,
+            content: content("one"),
+        }),
+        settings: Settings {
+            interval: Duration::from_secs(60),
+            retry_interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            wait: false,
+            prune: true,
+            common_labels: BTreeMap::new(),
+            common_annotations: BTreeMap::new(),
+            substitution: Substitution::Off,
+            default_namespace: String::new(),
+        },
+        layers: vec![],
+        suspended: false,
+        requested: String::new(),
+        chosen: vec![cluster(1), cluster(2)],
+        units: vec![],
+        withheld: BTreeMap::new(),
+    }
+}
+
+/// Plans, proves the plan, and takes it as recorded.
+fn step(input: &mut Input) -> Planned {
+    let planned = plan(input);
+    assert_eq!(check(input, &planned), Ok(()));
+    for next in &planned.units {
+        record(input, next);
+    }
+    assert_eq!(plan(input), Planned::default(), "a recorded plan is settled");
+    planned
+}
+
+fn record(input: &mut Input, next: &Next) {
+    let unit = Current {
+        id: next.id.unwrap_or(UnitId(next.cluster.0)),
+        cluster: next.cluster,
+        content: next.content,
+        revision: next.revision,
+        target: next.target,
+        settings: next.settings.clone(),
+        variables: next.variables.clone(),
+        withheld: next.withheld.clone(),
+        state: next.state.clone(),
+        requested: next.requested.clone(),
+        waiting: next.waiting.clone(),
+    };
+    input.units.retain(|old| old.cluster != unit.cluster);
+    input.units.push(unit);
+}
+
+fn causes(planned: &Planned) -> Vec<(u128, Cause, bool)> {
+    planned
+        .units
+        .iter()
+        .map(|unit| (unit.cluster.0.as_u128(), unit.cause, unit.retargeted))
+        .collect()
+}
+
+#[test]
+fn chosen_clusters_get_a_unit_and_a_new_content_moves_them() {
+    let mut input = input();
+    assert_eq!(
+        causes(&step(&mut input)),
+        [(1, Cause::Placed, true), (2, Cause::Placed, true)]
+    );
+    input.content = Some(Admitted {
+        revision: 2,
+        content: content("two"),
+    });
+    let planned = step(&mut input);
+    assert_eq!(
+        causes(&planned),
+        [(1, Cause::Content, true), (2, Cause::Content, true)]
+    );
+    assert_eq!(planned.units[0].revision, Some(2));
+}
+
+#[test]
+fn a_commit_that_changes_nothing_writes_nothing() {
+    let mut input = input();
+    step(&mut input);
+    input.content = Some(Admitted {
+        revision: 9,
+        content: content("one"),
+    });
+    assert_eq!(step(&mut input), Planned::default());
+}
+
+#[test]
+fn without_content_nothing_is_made_and_existing_units_keep_theirs() {
+    let mut input = input();
+    input.content = None;
+    assert_eq!(step(&mut input), Planned::default());
+    input.content = Some(Admitted {
+        revision: 1,
+        content: content("one"),
+    });
+    step(&mut input);
+    input.content = None;
+    assert_eq!(step(&mut input), Planned::default());
+    assert_eq!(input.units[0].content, Some(content("one")));
+}
+
+#[test]
+fn a_cluster_no_longer_chosen_is_detached_and_keeps_its_content() {
+    let mut input = input();
+    step(&mut input);
+    input.chosen = vec![];
+    let planned = step(&mut input);
+    assert_eq!(
+        causes(&planned),
+        [(1, Cause::Unplaced, false), (2, Cause::Unplaced, false)]
+    );
+    assert!(
+        planned
+            .units
+            .iter()
+            .all(|unit| unit.state == UnitState::Detached && unit.content.is_some())
+    );
+    input.chosen = vec![cluster(1)];
+    assert_eq!(causes(&step(&mut input)), [(1, Cause::Placed, false)]);
+}
+
+#[test]
+fn a_suspended_app_holds_its_units_at_their_target() {
+    let mut input = input();
+    step(&mut input);
+    input.suspended = true;
+    input.content = Some(Admitted {
+        revision: 2,
+        content: content("two"),
+    });
+    let planned = step(&mut input);
+    assert!(
+        planned
+            .units
+            .iter()
+            .all(|unit| unit.state == UnitState::Suspended && !unit.retargeted)
+    );
+    assert!(
+        planned
+            .units
+            .iter()
+            .all(|unit| unit.content == Some(content("one")))
+    );
+    input.suspended = false;
+    let planned = step(&mut input);
+    assert!(
+        planned
+            .units
+            .iter()
+            .all(|unit| unit.content == Some(content("two")) && unit.retargeted)
+    );
+}
+
+#[test]
+fn cluster_variables_do_not_switch_substitution_on() {
+    let mut input = input();
+    let planned = step(&mut input);
+    assert!(planned.units.iter().all(|unit| unit.variables.is_empty()));
+}
+
+#[test]
+fn variables_are_layered_app_then_cluster_then_override() {
+    let mut input = input();
+    let literal = |name: &str| VariableLayer::Literal {
+        values: BTreeMap::from([("x".into(), name.into())]),
+    };
+    input.settings.substitution = Substitution::WithVariables;
+    input.layers = vec![literal("app")];
+    input.chosen[0].overrides = Ok(BTreeMap::from([("x".into(), "override".into())]));
+    let planned = step(&mut input);
+    let region = VariableLayer::Literal {
+        values: BTreeMap::from([("region".into(), "r1".into())]),
+    };
+    assert_eq!(
+        planned.units[0].variables,
+        [literal("app"), region, literal("override")]
+    );
+    assert_eq!(planned.units[1].variables.len(), 2);
+}
+
+#[test]
+fn an_override_alone_switches_substitution_on_for_its_cluster() {
+    let mut input = input();
+    input.chosen[1].overrides = Ok(BTreeMap::from([("x".into(), "1".into())]));
+    let planned = step(&mut input);
+    assert_eq!(planned.units[0].settings.substitution, Substitution::Off);
+    assert_eq!(
+        planned.units[1].settings.substitution,
+        Substitution::WithVariables
+    );
+}
+
+#[test]
+fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
+    let mut input = input();
+    step(&mut input);
+    input.chosen[0].overrides = Err(OverrideConflict {
+        first: "a".into(),
+        second: "b".into(),
+    });
+    input.content = Some(Admitted {
+        revision: 2,
+        content: content("two"),
+    });
+    let planned = step(&mut input);
+    assert_eq!(planned.units[0].content, Some(content("one")));
+    assert!(matches!(planned.units[0].waiting[..], [Waiting::Conflict(_)]));
+    assert_eq!(planned.units[1].content, Some(content("two")));
+}
+
+#[test]
+fn a_request_reaches_every_unit_without_a_new_target() {
+    let mut input = input();
+    step(&mut input);
+    input.requested = "now".into();
+    assert_eq!(
+        causes(&step(&mut input)),
+        [(1, Cause::Request, false), (2, Cause::Request, false)]
+    );
+}
+
+#[test]
+fn the_checker_refuses_what_the_planner_must_not_do() {
+    let input = input();
+    let good = plan(&input);
+    let mut removing = good.clone();
+    removing.units[0].state = UnitState::Removing {
+        policy: "Delete".into(),
+        approval: String::new(),
+    };
+    assert!(check(&input, &removing).is_err());
+    let mut twice = good.clone();
+    twice.units.push(twice.units[0].clone());
+    assert!(check(&input, &twice).is_err());
+    let mut forged = good.clone();
+    forged.units[0].target = Digest::of("target", b"");
+    assert!(check(&input, &forged).is_err());
+    let mut stray = good;
+    stray.units[0].cluster = ClusterId(Uuid::from_u128(99));
+    assert!(check(&input, &stray).is_err());
+}

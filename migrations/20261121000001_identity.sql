@@ -1,0 +1,95 @@
+-- The hub itself, its certificate authority, clusters and their identities.
+
+CREATE TABLE hub (
+    singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    -- Number of this store's history; a restore from a backup makes a new one.
+    incarnation  bigint NOT NULL,
+    trust_domain text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now()
+);
+
+-- Private keys are sealed with the key-encryption key; `retired_at` keeps a root in the trust bundle.
+CREATE TABLE authority (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    certificate bytea NOT NULL,
+    sealed_key  bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    retired_at  timestamptz
+);
+
+-- Permanent keys of the hub, sealed: `digest` keys the digests of Secret objects, `canary` detects a wrong KEK.
+CREATE TABLE sealed_key (
+    name       text PRIMARY KEY,
+    sealed     bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE admin_credential (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token_hash bytea NOT NULL UNIQUE,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+
+CREATE TABLE cluster (
+    id           uuid PRIMARY KEY,
+    name         text NOT NULL UNIQUE,
+    state        text NOT NULL CHECK (state IN ('Pending', 'Active', 'Revoked')),
+    -- UID of the cluster's kube-system namespace: no two active clusters share one.
+    cluster_uid  text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    joined_at    timestamptz
+);
+CREATE UNIQUE INDEX cluster_uid_active ON cluster (cluster_uid) WHERE state = 'Active';
+
+CREATE TABLE identity (
+    cluster_id          uuid PRIMARY KEY REFERENCES cluster (id),
+    generation          bigint NOT NULL,
+    serial_current      bytea NOT NULL,
+    -- Issued and not yet seen in use; its first use promotes it. Two valid serials lock nobody out.
+    serial_next         bytea,
+    public_key          bytea NOT NULL,
+    recovery_public_key bytea NOT NULL,
+    recovery_counter    bigint NOT NULL DEFAULT 0,
+    issued_at           timestamptz NOT NULL DEFAULT now(),
+    expires_at          timestamptz NOT NULL
+);
+
+CREATE TABLE join_token (
+    id           text PRIMARY KEY,
+    secret_hash  bytea NOT NULL,
+    cluster_id   uuid NOT NULL REFERENCES cluster (id),
+    created_by   text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz NOT NULL,
+    -- SHA-256 of the key that used it: the same key may retry, another burns the token.
+    used_by_key  bytea,
+    used_at      timestamptz,
+    burnt_at     timestamptz
+);
+
+-- The hub's hold on a cluster's stream. Every write on behalf of a stream names its epoch.
+CREATE TABLE session (
+    cluster_id          uuid PRIMARY KEY REFERENCES cluster (id),
+    epoch               bigint NOT NULL,
+    boot_id             text NOT NULL DEFAULT '',
+    replica             text NOT NULL DEFAULT '',
+    connected           boolean NOT NULL DEFAULT false,
+    last_seen           timestamptz,
+    agent_version       text NOT NULL DEFAULT '',
+    kube_version        text NOT NULL DEFAULT '',
+    accepted_incarnation bigint NOT NULL DEFAULT 0,
+    accepted_generation bigint NOT NULL DEFAULT 0,
+    observed_root       bytea NOT NULL DEFAULT '',
+    message             text NOT NULL DEFAULT ''
+);
+
+-- Append-only.
+CREATE TABLE audit (
+    seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at        timestamptz NOT NULL DEFAULT now(),
+    principal text NOT NULL,
+    verb      text NOT NULL,
+    object    text NOT NULL,
+    detail    jsonb NOT NULL DEFAULT '{}'
+);

@@ -1,0 +1,73 @@
+-- Configured objects. Identity is (scope, group, kind, namespace, name); the scope is '' for the fleet, else the
+-- name of a cluster.
+
+CREATE TABLE resource (
+    uid           uuid PRIMARY KEY,
+    scope         text NOT NULL DEFAULT '',
+    api_group     text NOT NULL,
+    kind          text NOT NULL,
+    namespace     text NOT NULL DEFAULT '',
+    name          text NOT NULL,
+    api_version   text NOT NULL,
+    generation    bigint NOT NULL DEFAULT 1,
+    labels        jsonb NOT NULL DEFAULT '{}',
+    annotations   jsonb NOT NULL DEFAULT '{}',
+    -- The owner's last spec, replaced whole by each apply. A Secret's values are not here but in sealed_payload.
+    spec          jsonb NOT NULL DEFAULT '{}',
+    -- Set by commands; wins until a command, or an apply that changes the same field, replaces it.
+    suspended     boolean,
+    requested_at  text NOT NULL DEFAULT '',
+    handled_at    text NOT NULL DEFAULT '',
+    sealed_payload bytea,
+    -- Keyed digest of a Secret's values, plain digest of a ConfigMap's.
+    payload_digest bytea,
+    -- Fields and kinds kept but not reconciled by this release.
+    not_supported text[] NOT NULL DEFAULT '{}',
+    origin        text NOT NULL,
+    owner         uuid REFERENCES resource (uid),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (scope, api_group, kind, namespace, name)
+);
+CREATE INDEX resource_kind ON resource (kind, namespace, name);
+
+-- Conditions of kinds that are not units: sources, receivers.
+CREATE TABLE resource_status (
+    uid                 uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
+    observed_generation bigint NOT NULL,
+    conditions          jsonb NOT NULL DEFAULT '[]',
+    updated_at          timestamptz NOT NULL DEFAULT now()
+);
+
+-- What happened and is not a state.
+CREATE TABLE event (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT now(),
+    warning     boolean NOT NULL DEFAULT false,
+    reason      text NOT NULL,
+    message     text NOT NULL,
+    resource_uid uuid REFERENCES resource (uid) ON DELETE CASCADE,
+    cluster_id  uuid REFERENCES cluster (id),
+    object      text NOT NULL DEFAULT '',
+    revision    text NOT NULL DEFAULT ''
+);
+CREATE INDEX event_resource ON event (resource_uid, id);
+CREATE INDEX event_cluster ON event (cluster_id, id);
+
+-- Nudges between tasks and replicas. A reader goes by (xid, seq) and stops at its snapshot's xmin: a row of a
+-- transaction still open could otherwise be passed over for ever. Rows are wake-ups only and soon deleted.
+CREATE TABLE outbox (
+    seq   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at    timestamptz NOT NULL DEFAULT now(),
+    topic text NOT NULL,
+    key   uuid NOT NULL
+);
+CREATE INDEX outbox_order ON outbox (xid, seq);
+
+CREATE TABLE lease (
+    name       text PRIMARY KEY,
+    holder     text NOT NULL,
+    token      bigint NOT NULL,
+    expires_at timestamptz NOT NULL
+);

@@ -1,0 +1,112 @@
+-- Units: one app on one cluster; rollouts that admit contents; what is published and what is reported.
+
+CREATE TABLE app_plan (
+    app_uid  uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
+    -- Compare-and-set of the planner: two replicas may plan, one wins.
+    version  bigint NOT NULL DEFAULT 0,
+    -- Why nothing, or not everything, moves: the app's own waiting reasons, as text in order.
+    waiting  text[] NOT NULL DEFAULT '{}',
+    reason   text NOT NULL DEFAULT '',
+    message  text NOT NULL DEFAULT '',
+    observed_generation bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE rollout (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app_uid     uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
+    parent      bigint REFERENCES rollout (id),
+    revision_id bigint REFERENCES revision (id),
+    content     bytea REFERENCES content (digest),
+    state       text NOT NULL CHECK (state IN ('Progressing', 'Complete', 'Superseded')),
+    cause       text NOT NULL,
+    waiting     text[] NOT NULL DEFAULT '{}',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+CREATE INDEX rollout_app ON rollout (app_uid, id);
+
+CREATE TABLE unit (
+    id          uuid PRIMARY KEY,
+    app_uid     uuid NOT NULL REFERENCES resource (uid),
+    cluster_id  uuid NOT NULL REFERENCES cluster (id),
+    version     bigint NOT NULL DEFAULT 1,
+    content     bytea REFERENCES content (digest),
+    target      bytea NOT NULL,
+    revision_id bigint REFERENCES revision (id),
+    rollout_id  bigint REFERENCES rollout (id),
+    -- Active, Suspended, Detached, Removing
+    state       text NOT NULL,
+    cause       text NOT NULL,
+    settings    jsonb NOT NULL,
+    variables   jsonb NOT NULL DEFAULT '[]',
+    withheld    jsonb NOT NULL DEFAULT '[]',
+    waiting     text[] NOT NULL DEFAULT '{}',
+    requested   text NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (app_uid, cluster_id)
+);
+CREATE INDEX unit_cluster ON unit (cluster_id);
+
+-- Which unit may write an object in a cluster. First come, first served; the other is a Conflict.
+CREATE TABLE claim (
+    cluster_id uuid NOT NULL REFERENCES cluster (id),
+    api_group  text NOT NULL,
+    kind       text NOT NULL,
+    namespace  text NOT NULL,
+    name       text NOT NULL,
+    unit_id    uuid NOT NULL REFERENCES unit (id),
+    PRIMARY KEY (cluster_id, api_group, kind, namespace, name)
+);
+CREATE INDEX claim_unit ON claim (unit_id);
+
+CREATE TABLE desired (
+    cluster_id  uuid PRIMARY KEY REFERENCES cluster (id),
+    incarnation bigint NOT NULL,
+    generation  bigint NOT NULL DEFAULT 0,
+    root        bytea NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE desired_entry (
+    cluster_id       uuid NOT NULL REFERENCES cluster (id),
+    unit_id          uuid NOT NULL REFERENCES unit (id),
+    digest           bytea NOT NULL,
+    bytes            bytea NOT NULL,
+    since_generation bigint NOT NULL,
+    PRIMARY KEY (cluster_id, unit_id)
+);
+
+CREATE TABLE unit_status (
+    unit_id     uuid PRIMARY KEY REFERENCES unit (id) ON DELETE CASCADE,
+    version     bigint NOT NULL,
+    attempted   bytea,
+    applied     bytea,
+    healthy     bytea,
+    ready       text NOT NULL,
+    reason      text NOT NULL DEFAULT '',
+    message     text NOT NULL DEFAULT '',
+    health      text NOT NULL DEFAULT '',
+    objects     int NOT NULL DEFAULT 0,
+    objects_failed int NOT NULL DEFAULT 0,
+    objects_pending_removal int NOT NULL DEFAULT 0,
+    apply_ms    bigint NOT NULL DEFAULT 0,
+    observed_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE unit_object (
+    unit_id     uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
+    api_group   text NOT NULL,
+    kind        text NOT NULL,
+    namespace   text NOT NULL,
+    name        text NOT NULL,
+    api_version text NOT NULL,
+    uid         text NOT NULL DEFAULT '',
+    state       text NOT NULL,
+    health      text NOT NULL DEFAULT '',
+    message     text NOT NULL DEFAULT '',
+    adopted     boolean NOT NULL DEFAULT false,
+    sent        bytea,
+    PRIMARY KEY (unit_id, api_group, kind, namespace, name)
+);
