@@ -1,6 +1,12 @@
 //! YAML as Kubernetes means it: read and written exactly as `sigs.k8s.io/yaml` does.
 
 pub mod node;
+pub(crate) mod number;
+mod read;
+pub(crate) mod resolve;
 mod value;
+mod write;
 
+pub use read::{Limits, ReadError, read, read_all};
 pub use value::{Map, Value};
+pub use write::{MAX_WRITE_DEPTH, WriteError, write};

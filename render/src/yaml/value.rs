@@ -170,15 +170,18 @@ fn from_number(number: &Number) -> Value {
 
 /// Returns the value of a finite float: an integer where its JSON text would be one that fits 64 bits.
 pub(crate) fn from_float(number: f64) -> Value {
-    // Go's JSON encoder writes an exponent from 1e21 on; below it a whole float is written as digits, and
-    // those are read back as an integer when they fit. 2^63 and 2^64 are exact in f64.
-    const TWO_63: f64 = 9_223_372_036_854_775_808.0;
-    const TWO_64: f64 = 18_446_744_073_709_551_616.0;
-    if number.fract() != 0.0 || number < -TWO_63 || number >= TWO_64 {
-        Value::Float(number)
-    } else if number < TWO_63 {
-        Value::Int(number as i64)
-    } else {
-        Value::UInt(number as u64)
+    // Go's JSON encoder writes an exponent from 1e21 on, and below it the shortest digits filled up with
+    // zeros, which from 2^53 on need not be the exact value.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() != 0.0 || number.abs() >= 1e21 {
+        return Value::Float(number);
     }
+    if number.abs() < EXACT {
+        return Value::Int(number as i64);
+    }
+    let text = number.to_string();
+    text.parse()
+        .map(Value::Int)
+        .or_else(|_| text.parse().map(Value::UInt))
+        .unwrap_or(Value::Float(number))
 }

@@ -1,6 +1,7 @@
 //! Starts the Go program that answers what Helm itself does, built once per state of its sources.
 //!
 //! A missing Go toolchain fails the test: agreement that was not checked is not agreement.
+#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
 #![allow(dead_code, reason = "each test binary uses the operations it compares")]
 
 use std::collections::BTreeMap;
@@ -43,14 +44,20 @@ impl Oracle {
             .expect("the oracle was just built");
         let questions = process.stdin.take().expect("stdin is piped");
         let answers = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        Oracle { process, questions, answers }
+        Oracle {
+            process,
+            questions,
+            answers,
+        }
     }
 
     /// Asks one question; its fields are those of `request` in `render/oracle/helm/main.go`.
     pub fn ask(&mut self, question: &Value) -> Answer {
         writeln!(self.questions, "{question}").expect("the oracle reads");
         let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the oracle answers in UTF-8");
+        self.answers
+            .read_line(&mut line)
+            .expect("the oracle answers in UTF-8");
         let answer: Value = serde_json::from_str(&line).unwrap_or_else(|cause| panic!("{cause}: {line:?}"));
         if answer["failed"].as_bool().unwrap_or(true) {
             return Err(answer["error"].as_str().unwrap_or_default().to_owned());
@@ -58,14 +65,17 @@ impl Oracle {
         let files = answer["files"].as_object().into_iter().flatten();
         Ok(Output {
             text: answer["output"].as_str().unwrap_or_default().to_owned(),
-            files: files.map(|(name, text)| (name.clone(), text.as_str().unwrap_or_default().to_owned())).collect(),
+            files: files
+                .map(|(name, text)| (name.clone(), text.as_str().unwrap_or_default().to_owned()))
+                .collect(),
             nanos: answer["nanos"].as_u64().unwrap_or_default(),
         })
     }
 
     /// Asks an operation that takes one text.
     pub fn text(&mut self, op: &str, text: &str) -> Result<String, String> {
-        self.ask(&json!({ "op": op, "text": text })).map(|output| output.text)
+        self.ask(&json!({ "op": op, "text": text }))
+            .map(|output| output.text)
     }
 }
 
@@ -101,7 +111,9 @@ fn built() -> PathBuf {
 
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
-    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("flotilla/oracle")
+    std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(home, PathBuf::from)
+        .join("flotilla/oracle")
 }
 
 fn fingerprint(sources: &Path) -> String {

@@ -1,0 +1,48 @@
+//! Writes floats as Go does.
+
+/// The least power of ten that is written with an exponent.
+const EXPONENT_FROM: i32 = 6;
+
+/// Returns the shortest text of `number` that reads back the same, as Go's `%v` has it: with an exponent of
+/// two digits at least below 1e-4 and from 1e6 on.
+pub(crate) fn shortest(number: f64) -> String {
+    general(&format!("{number:e}"))
+}
+
+/// As [`shortest`], for a number of 32 bits.
+pub(crate) fn shortest32(number: f32) -> String {
+    general(&format!("{number:e}"))
+}
+
+/// Turns Rust's shortest scientific notation into Go's `g` form.
+fn general(scientific: &str) -> String {
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return match scientific {
+            "inf" => "+Inf".into(),
+            "-inf" => "-Inf".into(),
+            _ => "NaN".into(),
+        };
+    };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa),
+    };
+    // Without a precision Go decides as if it were six.
+    if !(-4..EXPONENT_FROM).contains(&exponent) {
+        let direction = if exponent < 0 { '-' } else { '+' };
+        return format!("{sign}{mantissa}e{direction}{:02}", exponent.unsigned_abs());
+    }
+    let digits = mantissa.replace('.', "");
+    if exponent < 0 {
+        return format!(
+            "{sign}0.{}{digits}",
+            "0".repeat(exponent.unsigned_abs() as usize - 1)
+        );
+    }
+    let whole = exponent as usize + 1;
+    if digits.len() <= whole {
+        return format!("{sign}{digits}{}", "0".repeat(whole - digits.len()));
+    }
+    format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
+}

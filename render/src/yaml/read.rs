@@ -1,0 +1,416 @@
+//! Reads YAML as Kubernetes means it: YAML 1.1 scalars, merge keys, keys as text, numbers as JSON has them.
+//!
+//! Input is hostile: depth, and the number of nodes after aliases are expanded, are bounded. Nothing of where a
+//! value stood is kept.
+
+use std::collections::HashMap;
+
+use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag, options};
+
+use super::number::shortest32;
+use super::resolve::{Plain, resolve};
+use super::value::{Map, Value, from_float};
+
+/// How much a document may cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of input.
+    pub bytes: usize,
+    /// Nested lists and maps.
+    pub depth: usize,
+    /// Scalars, lists and maps, those that aliases repeat included.
+    pub nodes: usize,
+    /// Whether a key that occurs twice in a map is an error; otherwise the last one counts.
+    pub strict: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            bytes: 64 << 20,
+            depth: 100,
+            nodes: 4_000_000,
+            strict: false,
+        }
+    }
+}
+
+/// Why a text is no YAML that Kubernetes would take. Lines count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The text is not YAML.
+    #[error("yaml: line {line}: {message}")]
+    Syntax {
+        /// Where the reader stopped.
+        line: usize,
+        /// What it found or missed there.
+        message: String,
+    },
+    /// The text is YAML, but has no meaning as JSON.
+    #[error("yaml: line {line}: {message}")]
+    Meaning {
+        /// Where the value stands.
+        line: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The text costs more than allowed.
+    #[error("yaml: {limit} exceeds the limit of {allowed}")]
+    Limit {
+        /// Which of the limits.
+        limit: &'static str,
+        /// Its value.
+        allowed: usize,
+    },
+}
+
+/// Reads the first document, and nothing after it; an empty text is null.
+///
+/// # Errors
+///
+/// See [`ReadError`]; what a document after the first holds is not looked at.
+pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
+    Reader::new(text, limits)?
+        .document()
+        .map(Option::unwrap_or_default)
+}
+
+/// Reads every document of a stream. A document without content is null; a stream of comments has none.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+pub fn read_all(text: &str, limits: &Limits) -> Result<Vec<Value>, ReadError> {
+    let mut reader = Reader::new(text, limits)?;
+    let mut documents = Vec::new();
+    while let Some(document) = reader.document()? {
+        documents.push(document);
+    }
+    Ok(documents)
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, granit_parser::StrInput<'a>>,
+    limits: &'a Limits,
+    /// Finished anchors with the number of nodes they stand for.
+    anchors: HashMap<usize, (Value, usize)>,
+    nodes: usize,
+    /// Where the last line starts, in characters, when it has content but no line break.
+    unfinished_from: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a str, limits: &'a Limits) -> Result<Self, ReadError> {
+        if text.len() > limits.bytes {
+            return Err(ReadError::Limit {
+                limit: "size in bytes",
+                allowed: limits.bytes,
+            });
+        }
+        if let Some(at) = text.find(forbidden) {
+            let line = text[..at].matches('\n').count() + 1;
+            return Err(ReadError::Syntax {
+                line,
+                message: "control characters are not allowed".into(),
+            });
+        }
+        let mut options: Options = options! {
+            flow_nesting_limit: limits.depth + 1,
+            block_nesting_limit: limits.depth + 1,
+        };
+        options.set_emit_comments(false);
+        let parser = Parser::new_from_str_with_options(text, options);
+        let last_line = text.rfind(['\n', '\r']).map_or(0, |at| at + 1);
+        let has_content = text[last_line..].contains(|c| c != ' ');
+        let unfinished_from = has_content.then(|| text[..last_line].chars().count());
+        Ok(Reader {
+            parser,
+            limits,
+            anchors: HashMap::new(),
+            nodes: 0,
+            unfinished_from,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, ReadError> {
+        match self.parser.next_event() {
+            None => Ok(None),
+            Some(Ok(event)) => Ok(Some(event)),
+            Some(Err(cause)) => Err(ReadError::Syntax {
+                line: cause.marker().line(),
+                message: cause.info(),
+            }),
+        }
+    }
+
+    fn document(&mut self) -> Result<Option<Value>, ReadError> {
+        loop {
+            match self.next()? {
+                None | Some((Event::StreamEnd, _)) => return Ok(None),
+                Some((Event::DocumentStart(..), _)) => break,
+                Some(_) => {}
+            }
+        }
+        self.anchors.clear();
+        let Some((event, span)) = self.next()? else {
+            return Ok(Some(Value::Null));
+        };
+        if matches!(event, Event::DocumentEnd) {
+            return Ok(Some(Value::Null));
+        }
+        let value = self.node(event, &span, 0)?;
+        // What follows the root node must end the document, or the text was no document.
+        match self.next()? {
+            None | Some((Event::DocumentEnd, _)) => Ok(Some(value)),
+            Some((_, span)) => Err(ReadError::Syntax {
+                line: span.start.line(),
+                message: "did not find expected <document start>".into(),
+            }),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Value, ReadError> {
+        if depth > self.limits.depth {
+            return Err(ReadError::Limit {
+                limit: "depth",
+                allowed: self.limits.depth,
+            });
+        }
+        let before = self.nodes;
+        self.count(1)?;
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let text = self.chomped(&text, style, span);
+                (scalar(text, style, tag.as_deref(), span)?, anchor)
+            }
+            Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
+            Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
+            Event::Alias(id) => return self.alias(id, span),
+            other => {
+                let message = format!("did not expect {other:?} here");
+                return Err(ReadError::Syntax {
+                    line: span.start.line(),
+                    message,
+                });
+            }
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, (value.clone(), self.nodes - before));
+        }
+        Ok(value)
+    }
+
+    /// Takes back the line break that the parser gave a block scalar whose last line the input ends in.
+    fn chomped<'t>(&self, text: &'t str, style: ScalarStyle, span: &Span) -> &'t str {
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let ends_in_content = self.unfinished_from.is_some_and(|from| span.end.index() > from);
+        if block && ends_in_content {
+            text.strip_suffix('\n').unwrap_or(text)
+        } else {
+            text
+        }
+    }
+
+    fn count(&mut self, nodes: usize) -> Result<(), ReadError> {
+        self.nodes += nodes;
+        if self.nodes > self.limits.nodes {
+            return Err(ReadError::Limit {
+                limit: "number of nodes, aliases expanded,",
+                allowed: self.limits.nodes,
+            });
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, span: &Span) -> Result<Value, ReadError> {
+        let Some(nodes) = self.anchors.get(&id).map(|(_, nodes)| *nodes) else {
+            return Err(meaning(span, "anchor value contains itself"));
+        };
+        // Counted before it is copied, so that a bomb is refused before it takes memory.
+        self.count(nodes)?;
+        Ok(self.anchors[&id].0.clone())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, ReadError> {
+        let mut items = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::SequenceEnd) {
+                break;
+            }
+            items.push(self.node(event, &span, depth + 1)?);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, ReadError> {
+        let mut map = Map::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::MappingEnd) {
+                break;
+            }
+            let merges = is_merge(&event);
+            let key = if merges {
+                String::new()
+            } else {
+                self.key(event, &span, depth)?
+            };
+            let Some((event, span)) = self.next()? else { break };
+            let value = self.node(event, &span, depth + 1)?;
+            if merges {
+                self.merge(value, &span, &mut map)?;
+            } else {
+                self.insert(key, value, &span, &mut map)?;
+            }
+        }
+        Ok(Value::Map(map))
+    }
+
+    fn insert(&self, key: String, value: Value, span: &Span, map: &mut Map) -> Result<(), ReadError> {
+        if self.limits.strict && map.contains_key(&key) {
+            return Err(meaning(span, &format!("key {key:?} already set in map")));
+        }
+        map.insert(key, value);
+        Ok(())
+    }
+
+    /// Lays a merged map, or several with the first the strongest, over the keys read so far.
+    fn merge(&self, value: Value, span: &Span, map: &mut Map) -> Result<(), ReadError> {
+        let sources = match value {
+            Value::Map(_) => vec![value],
+            Value::List(sources) => sources,
+            _ => {
+                return Err(meaning(
+                    span,
+                    "map merge requires map or sequence of maps as the value",
+                ));
+            }
+        };
+        for source in sources.into_iter().rev() {
+            let Value::Map(source) = source else {
+                return Err(meaning(
+                    span,
+                    "map merge requires map or sequence of maps as the value",
+                ));
+            };
+            for (key, value) in source {
+                self.insert(key, value, span, map)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<String, ReadError> {
+        if let Event::Scalar(text, style, anchor, tag) = &event
+            && *anchor == 0
+        {
+            self.count(1)?;
+            return key_text(meant(text, *style, tag.as_deref(), span)?, span);
+        }
+        match self.node(event, span, depth + 1)? {
+            Value::String(text) => Ok(text),
+            Value::Bool(flag) => Ok(flag.to_string()),
+            Value::Int(number) => Ok(number.to_string()),
+            Value::Float(number) => Ok(shortest32(number as f32)),
+            _ => Err(meaning(span, "invalid map key")),
+        }
+    }
+}
+
+fn is_merge(event: &Event<'_>) -> bool {
+    matches!(event, Event::Scalar(text, ScalarStyle::Plain, _, tag)
+        if text == "<<" && tag.as_deref().is_none_or(|tag| tag.suffix() == "merge"))
+}
+
+enum Meant {
+    Plain(Plain),
+    Text(String),
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Result<Value, ReadError> {
+    match meant(text, style, tag, span)? {
+        Meant::Text(text) => Ok(Value::String(text)),
+        Meant::Plain(Plain::Null) => Ok(Value::Null),
+        Meant::Plain(Plain::Bool(flag)) => Ok(Value::Bool(flag)),
+        Meant::Plain(Plain::Int(number)) => Ok(Value::Int(number)),
+        Meant::Plain(Plain::UInt(number)) => Ok(Value::UInt(number)),
+        Meant::Plain(Plain::Float(number)) if number.is_finite() => Ok(from_float(number)),
+        Meant::Plain(Plain::Float(_)) => Err(meaning(span, "json: unsupported value: not a finite number")),
+        Meant::Plain(Plain::Timestamp | Plain::Text) => Ok(Value::String(text.to_owned())),
+    }
+}
+
+fn key_text(meant: Meant, span: &Span) -> Result<String, ReadError> {
+    match meant {
+        Meant::Text(text) => Ok(text),
+        Meant::Plain(Plain::Bool(flag)) => Ok(flag.to_string()),
+        Meant::Plain(Plain::Int(number)) => Ok(number.to_string()),
+        // The reference writes such keys with the precision of 32 bits.
+        Meant::Plain(Plain::Float(number)) => Ok(match shortest32(number as f32).as_str() {
+            "+Inf" => ".inf".into(),
+            "-Inf" => "-.inf".into(),
+            "NaN" => ".nan".into(),
+            finite => finite.into(),
+        }),
+        Meant::Plain(_) => Err(meaning(span, "unsupported map key")),
+    }
+}
+
+fn meant(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Result<Meant, ReadError> {
+    let plain = |text: &str| match resolve(text) {
+        Plain::Text | Plain::Timestamp => Meant::Text(text.to_owned()),
+        found => Meant::Plain(found),
+    };
+    let Some(tag) = tag else {
+        return Ok(if style == ScalarStyle::Plain {
+            plain(text)
+        } else {
+            Meant::Text(text.to_owned())
+        });
+    };
+    if tag.handle() != "tag:yaml.org,2002:" {
+        return Ok(Meant::Text(text.to_owned()));
+    }
+    let found = resolve(text);
+    let fits = match (tag.suffix(), found) {
+        ("binary", _) => return binary(text, span),
+        ("null", Plain::Null) | ("bool", Plain::Bool(_)) | ("int", Plain::Int(_) | Plain::UInt(_)) => true,
+        ("float", Plain::Float(_)) => true,
+        ("float", Plain::Int(number)) => return Ok(Meant::Plain(Plain::Float(number as f64))),
+        ("null" | "bool" | "int" | "float", _) => false,
+        ("timestamp", Plain::Timestamp) => return Ok(Meant::Text(text.to_owned())),
+        ("timestamp", _) => false,
+        _ => return Ok(Meant::Text(text.to_owned())),
+    };
+    if fits {
+        return Ok(Meant::Plain(found));
+    }
+    Err(meaning(
+        span,
+        &format!("cannot decode `{text}` as a !!{}", tag.suffix()),
+    ))
+}
+
+fn binary(text: &str, span: &Span) -> Result<Meant, ReadError> {
+    use base64::Engine as _;
+    let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(compact)
+        .map_err(|_| meaning(span, "!!binary value contains invalid base64 data"))?;
+    // JSON replaces what is no UTF-8, and so does the reference.
+    Ok(Meant::Text(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn meaning(span: &Span, message: &str) -> ReadError {
+    ReadError::Meaning {
+        line: span.start.line(),
+        message: message.to_owned(),
+    }
+}
+
+fn forbidden(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' => false,
+        '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}' => false,
+        _ => true,
+    }
+}

@@ -1,0 +1,620 @@
+//! Writes a value byte for byte as `sigs.k8s.io/yaml` does: keys in its natural order, lists level with
+//! their key, lines folded after 80 columns, quotes only where a reader would need them.
+//!
+//! That library writes JSON first and reads it back as YAML, so what JSON text cannot carry through a YAML
+//! reader cannot be written: those are the errors here.
+
+use std::cmp::Ordering;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::resolve::{Plain, is_base60, resolve};
+use super::value::{Map, Value};
+
+/// Lists and maps may be nested this deep; Kubernetes objects stay below 100.
+pub const MAX_WRITE_DEPTH: usize = 1000;
+
+const WIDTH: usize = 80;
+const STEP: i32 = 2;
+const MAX_SIMPLE_KEY: usize = 128;
+/// A reader looks so many bytes ahead for the colon after a key, the quotes included.
+const MAX_READABLE_KEY: usize = 1024;
+
+/// Why a value has no YAML text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// A string holds a character that YAML does not allow even in quotes.
+    #[error("yaml: control characters are not allowed")]
+    ControlCharacter,
+    /// A map key is too long for a reader to find the colon after it, or breaks the line.
+    #[error("yaml: did not find expected ',' or '}}'")]
+    Key,
+    /// The value is nested deeper than [`MAX_WRITE_DEPTH`].
+    #[error("yaml: exceeded max depth of {MAX_WRITE_DEPTH}")]
+    Depth,
+}
+
+/// Returns `value` as one YAML document, ending with a line break.
+///
+/// # Errors
+///
+/// Where the reference refuses too: control characters, keys above 1,024 bytes, nesting.
+pub fn write(value: &Value) -> Result<String, WriteError> {
+    let mut writer = Writer {
+        out: String::new(),
+        column: 0,
+        whitespace: true,
+        indention: true,
+    };
+    writer.node(value, -1, Place::Root, 0)?;
+    writer.indent(0);
+    Ok(writer.out)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Root,
+    Item,
+    Key,
+    MapValue,
+}
+
+struct Writer {
+    out: String,
+    column: usize,
+    /// The last thing written separates tokens.
+    whitespace: bool,
+    /// Only indentation and indicators that may share a line with their content stand on this line.
+    indention: bool,
+}
+
+impl Writer {
+    fn node(&mut self, value: &Value, indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
+        if depth > MAX_WRITE_DEPTH {
+            return Err(WriteError::Depth);
+        }
+        match value {
+            Value::Null => self.plain("null"),
+            Value::Bool(true) => self.plain("true"),
+            Value::Bool(false) => self.plain("false"),
+            Value::Int(number) => self.plain(&number.to_string()),
+            Value::UInt(number) => self.plain(&number.to_string()),
+            Value::Float(number) => self.plain(&super::number::shortest(*number)),
+            Value::String(text) => self.string(text, indent, place)?,
+            Value::List(items) if items.is_empty() => self.plain("[]"),
+            Value::Map(map) if map.is_empty() => self.plain("{}"),
+            Value::List(items) => self.list(items, indent, place, depth)?,
+            Value::Map(map) => self.map(map, indent, depth)?,
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, items: &[Value], indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
+        let level = place == Place::MapValue && !self.indention;
+        let indent = if level { indent } else { deeper(indent) };
+        for item in items {
+            self.indent(indent);
+            self.indicator("-", true);
+            self.node(item, indent, Place::Item, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, map: &Map, indent: i32, depth: usize) -> Result<(), WriteError> {
+        let indent = deeper(indent);
+        for (key, value) in sorted(map.iter().collect()) {
+            if json_length(key) > MAX_READABLE_KEY || key.contains('\u{85}') {
+                return Err(WriteError::Key);
+            }
+            self.indent(indent);
+            if key.len() <= MAX_SIMPLE_KEY && !key.contains(is_break) {
+                self.string(key, indent, Place::Key)?;
+                self.out.push(':');
+                self.column += 1;
+                self.whitespace = false;
+                self.indention = false;
+            } else {
+                self.indicator("?", true);
+                self.string(key, indent, Place::MapValue)?;
+                self.indent(indent);
+                self.indicator(":", true);
+            }
+            self.node(value, indent, Place::MapValue, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, text: &str, indent: i32, place: Place) -> Result<(), WriteError> {
+        let text = &*readable(text)?;
+        let key = place == Place::Key;
+        let wanted = Style::wanted(text);
+        let shape = Shape::of(text);
+        let style = wanted.possible(&shape, key);
+        // A scalar's continuation lines stand one step deeper than what holds it.
+        let indent = if indent < 0 { STEP } else { indent + STEP };
+        match style {
+            Style::Plain if shape.simple && self.column + text.len() < WIDTH => self.plain(text),
+            Style::Plain => self.folded(text, None, indent, key),
+            Style::Single => self.folded(text, Some('\''), indent, key),
+            Style::Double => self.double(text, indent, key),
+            Style::Literal => self.literal(text, indent),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, c: char) {
+        self.out.push(c);
+        self.column += 1;
+    }
+
+    fn line_break(&mut self) {
+        self.out.push('\n');
+        self.column = 0;
+    }
+
+    fn indent(&mut self, indent: i32) {
+        let indent = usize::try_from(indent).unwrap_or(0);
+        if !self.indention || self.column > indent || (self.column == indent && !self.whitespace) {
+            self.line_break();
+        }
+        while self.column < indent {
+            self.put(' ');
+        }
+        self.whitespace = true;
+        self.indention = true;
+    }
+
+    fn space(&mut self) {
+        if !self.whitespace {
+            self.put(' ');
+        }
+    }
+
+    fn indicator(&mut self, indicator: &str, keeps_indention: bool) {
+        self.space();
+        self.out.push_str(indicator);
+        self.column += indicator.len();
+        self.whitespace = false;
+        self.indention &= keeps_indention;
+    }
+
+    fn plain(&mut self, text: &str) {
+        self.space();
+        self.out.push_str(text);
+        self.column += text.len();
+        self.whitespace = false;
+        self.indention = false;
+    }
+
+    /// Writes plain or single-quoted text, folded at blanks past the width unless it is a key.
+    fn folded(&mut self, text: &str, quote: Option<char>, indent: i32, key: bool) {
+        match quote {
+            Some(_) => self.indicator("'", false),
+            None => self.space(),
+        }
+        let (mut spaces, mut breaks) = (false, false);
+        let last = text.len().saturating_sub(1);
+        let mut rest = text.char_indices().peekable();
+        while let Some((at, c)) = rest.next() {
+            if c == ' ' {
+                let next_is_blank = rest.peek().is_some_and(|(_, next)| *next == ' ');
+                let inside = quote.is_none() || (at > 0 && at < last);
+                if !key && !spaces && self.column > WIDTH && inside && !next_is_blank {
+                    self.indent(indent);
+                } else {
+                    self.put(' ');
+                }
+                spaces = true;
+            } else if is_break(c) {
+                if !breaks && c == '\n' {
+                    self.line_break();
+                }
+                self.verbatim_break(c);
+                self.indention = true;
+                breaks = true;
+            } else {
+                if breaks {
+                    self.indent(indent);
+                }
+                if quote == Some(c) {
+                    self.put(c);
+                }
+                self.put(c);
+                self.indention = false;
+                spaces = false;
+                breaks = false;
+            }
+        }
+        if quote.is_some() {
+            self.put('\'');
+        }
+        self.whitespace = false;
+        self.indention = false;
+    }
+
+    fn verbatim_break(&mut self, c: char) {
+        self.out.push(c);
+        self.column = 0;
+    }
+
+    fn double(&mut self, text: &str, indent: i32, key: bool) {
+        self.indicator("\"", false);
+        let mut spaces = false;
+        let last = text.len().saturating_sub(1);
+        // The reference asks of each character whether the text's first is a byte order mark.
+        let marked = text.starts_with('\u{feff}');
+        let mut rest = text.char_indices().peekable();
+        while let Some((at, c)) = rest.next() {
+            if marked || !is_printable(c) || is_break(c) || c == '"' || c == '\\' {
+                self.escape(c);
+                spaces = false;
+            } else if c == ' ' {
+                if !key && !spaces && self.column > WIDTH && at > 0 && at < last {
+                    self.indent(indent);
+                    if rest.peek().is_some_and(|(_, next)| *next == ' ') {
+                        self.put('\\');
+                    }
+                } else {
+                    self.put(' ');
+                }
+                spaces = true;
+            } else {
+                self.put(c);
+                spaces = false;
+            }
+        }
+        self.put('"');
+        self.whitespace = false;
+        self.indention = false;
+    }
+
+    fn escape(&mut self, c: char) {
+        let short = match c {
+            '\0' => '0',
+            '\x07' => 'a',
+            '\x08' => 'b',
+            '\t' => 't',
+            '\n' => 'n',
+            '\x0b' => 'v',
+            '\x0c' => 'f',
+            '\r' => 'r',
+            '\x1b' => 'e',
+            '"' => '"',
+            '\\' => '\\',
+            '\u{85}' => 'N',
+            '\u{a0}' => '_',
+            '\u{2028}' => 'L',
+            '\u{2029}' => 'P',
+            _ => '\0',
+        };
+        let escaped = match u32::from(c) {
+            _ if short != '\0' => format!("\\{short}"),
+            code @ ..=0xff => format!("\\x{code:02X}"),
+            code @ ..=0xffff => format!("\\u{code:04X}"),
+            code => format!("\\U{code:08X}"),
+        };
+        self.out.push_str(&escaped);
+        self.column += escaped.len();
+    }
+
+    fn literal(&mut self, text: &str, indent: i32) {
+        self.indicator("|", false);
+        if text.starts_with([' ', '\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) {
+            self.out.push('2');
+        }
+        let mut from_end = text.chars().rev();
+        let ends = (from_end.next().is_some_and(is_break), from_end.next());
+        match ends {
+            (false, _) => self.out.push('-'),
+            (true, None) => self.out.push('+'),
+            (true, Some(before)) if is_break(before) => self.out.push('+'),
+            (true, Some(_)) => {}
+        }
+        self.line_break();
+        self.indention = true;
+        self.whitespace = true;
+        let mut breaks = true;
+        for c in text.chars() {
+            if is_break(c) {
+                self.verbatim_break(c);
+                self.indention = true;
+                breaks = true;
+            } else {
+                if breaks {
+                    self.indent(indent);
+                }
+                self.put(c);
+                self.indention = false;
+                breaks = false;
+            }
+        }
+    }
+}
+
+fn deeper(indent: i32) -> i32 {
+    if indent < 0 { 0 } else { indent + STEP }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Plain,
+    Single,
+    Double,
+    Literal,
+}
+
+impl Style {
+    /// Returns the style for what the text means, whatever its characters allow.
+    fn wanted(text: &str) -> Style {
+        if text.contains('\n') {
+            Style::Literal
+        } else if resolve(text) == Plain::Text && !is_base60(text) {
+            Style::Plain
+        } else {
+            Style::Double
+        }
+    }
+
+    fn possible(self, shape: &Shape, key: bool) -> Style {
+        let mut style = self;
+        if key && shape.multiline {
+            style = Style::Double;
+        }
+        if style == Style::Plain && !shape.plain {
+            style = Style::Single;
+        }
+        if style == Style::Single && !shape.single {
+            style = Style::Double;
+        }
+        if style == Style::Literal && (!shape.block || key) {
+            style = Style::Double;
+        }
+        style
+    }
+}
+
+/// What a text's characters allow.
+struct Shape {
+    multiline: bool,
+    plain: bool,
+    single: bool,
+    block: bool,
+    /// Neither blanks nor breaks nor anything beyond ASCII: no folding, and bytes are columns.
+    simple: bool,
+}
+
+impl Shape {
+    fn of(text: &str) -> Shape {
+        let mut shape = Shape {
+            multiline: false,
+            plain: true,
+            single: true,
+            block: true,
+            simple: true,
+        };
+        if text.is_empty() {
+            return Shape {
+                block: false,
+                ..shape
+            };
+        }
+        let mut indicators = text.starts_with("---") || text.starts_with("...");
+        let (mut after_space, mut after_break, mut after_blank) = (false, false, true);
+        let (mut edge, mut special, mut trailing_space, mut break_space, mut space_break) =
+            (false, false, false, false, false);
+        let mut rest = text.chars().peekable();
+        let mut first = true;
+        while let Some(c) = rest.next() {
+            let last = rest.peek().is_none();
+            let blank_follows = rest.peek().is_none_or(|next| matches!(next, ' ' | '\t'));
+            indicators |= if first {
+                opens(c, blank_follows)
+            } else {
+                interrupts(c, blank_follows, after_blank)
+            };
+            special |= !is_printable(c);
+            shape.simple &= c.is_ascii() && c != ' ';
+            if c == ' ' {
+                edge |= first || last;
+                trailing_space |= last;
+                break_space |= after_break;
+                (after_space, after_break) = (true, false);
+            } else if is_break(c) {
+                shape.multiline = true;
+                edge |= first || last;
+                space_break |= after_space;
+                (after_space, after_break) = (false, true);
+            } else {
+                (after_space, after_break) = (false, false);
+            }
+            after_blank = matches!(c, ' ' | '\t' | '\0') || is_break(c);
+            first = false;
+        }
+        shape.plain = !(edge || break_space || space_break || special || shape.multiline || indicators);
+        shape.single = !(break_space || space_break || special);
+        shape.block = !(trailing_space || space_break || special);
+        shape
+    }
+}
+
+fn opens(c: char, blank_follows: bool) -> bool {
+    match c {
+        '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
+            true
+        }
+        '?' | ':' | '-' => blank_follows,
+        _ => false,
+    }
+}
+
+fn interrupts(c: char, blank_follows: bool, after_blank: bool) -> bool {
+    match c {
+        ':' => blank_follows,
+        '#' => after_blank,
+        _ => false,
+    }
+}
+
+fn is_break(c: char) -> bool {
+    matches!(c, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Returns whether the reference writes `c` as it is; it escapes everything beyond 16 bits.
+fn is_printable(c: char) -> bool {
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
+}
+
+/// Returns the text as a YAML reader gets it out of a JSON string: a raw next-line character is a line break
+/// there, which folds.
+fn readable(text: &str) -> Result<std::borrow::Cow<'_, str>, WriteError> {
+    if text.is_ascii() {
+        return match text.contains('\x7f') {
+            true => Err(WriteError::ControlCharacter),
+            false => Ok(text.into()),
+        };
+    }
+    if text.contains(|c| matches!(c, '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')) {
+        return Err(WriteError::ControlCharacter);
+    }
+    if !text.contains('\u{85}') {
+        return Ok(text.into());
+    }
+    Ok(fold(text).into())
+}
+
+fn fold(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    let mut lines = text.split('\u{85}').peekable();
+    let mut empty = 0;
+    let mut first = true;
+    while let Some(line) = lines.next() {
+        // Blanks next to a break go with it; a tab is written as an escape and stays.
+        let mut line = if first { line } else { line.trim_start_matches(' ') };
+        if lines.peek().is_some() {
+            line = line.trim_end_matches(' ');
+        }
+        if !first {
+            if line.is_empty() && lines.peek().is_some() {
+                empty += 1;
+                continue;
+            }
+            match empty {
+                0 => folded.push(' '),
+                count => folded.extend(std::iter::repeat_n('\n', count)),
+            }
+            empty = 0;
+        }
+        folded.push_str(line);
+        first = false;
+    }
+    folded
+}
+
+/// Returns how many characters the key takes as a JSON string.
+fn json_length(key: &str) -> usize {
+    2 + key
+        .chars()
+        .map(|c| match c {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\x08' | '\x0c' => 2,
+            '\0'..='\x1f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+            _ => 1,
+        })
+        .sum::<usize>()
+}
+
+/// Sorts by [`natural`], which is no total order (`a001`, `a2`, `a10`): the standard sort may panic on one.
+fn sorted<V>(mut entries: Vec<(&String, V)>) -> Vec<(&String, V)> {
+    if entries.len() < 2 {
+        return entries;
+    }
+    let right = sorted(entries.split_off(entries.len() / 2));
+    let mut left = sorted(entries).into_iter().peekable();
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    for entry in right {
+        while let Some(before) = left.next_if(|(key, _)| natural(key, entry.0) != Ordering::Greater) {
+            merged.push(before);
+        }
+        merged.push(entry);
+    }
+    merged.extend(left);
+    merged
+}
+
+/// Orders keys as the reference does: numbers within them by value, letters after everything else.
+fn natural(a: &str, b: &str) -> Ordering {
+    if a.is_ascii() && b.is_ascii() {
+        natural_by(
+            a.len(),
+            b.len(),
+            |at| char::from(a.as_bytes()[at]),
+            |at| char::from(b.as_bytes()[at]),
+        )
+    } else {
+        let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+        natural_by(a.len(), b.len(), |at| a[at], |at| b[at])
+    }
+}
+
+fn natural_by(a_len: usize, b_len: usize, a: impl Fn(usize) -> char, b: impl Fn(usize) -> char) -> Ordering {
+    for at in 0..a_len.min(b_len) {
+        let (x, y) = (a(at), b(at));
+        if x == y {
+            continue;
+        }
+        match (is_letter(x), is_letter(y)) {
+            (true, true) => return x.cmp(&y),
+            (true, false) => return Ordering::Greater,
+            (false, true) => return Ordering::Less,
+            (false, false) => {}
+        }
+        // After a number's other digits a zero counts: 10 is above 9, though 0 is not above 9.
+        let within_number = (x == '0' || y == '0')
+            && (0..at)
+                .rev()
+                .map(&a)
+                .take_while(|c| is_digit(*c))
+                .any(|c| c != '0');
+        let start = i64::from(within_number);
+        let (a_number, a_end) = digits(start, at, a_len, &a);
+        let (b_number, b_end) = digits(start, at, b_len, &b);
+        return a_number.cmp(&b_number).then(a_end.cmp(&b_end)).then(x.cmp(&y));
+    }
+    a_len.cmp(&b_len)
+}
+
+fn digits(start: i64, from: usize, len: usize, text: &impl Fn(usize) -> char) -> (i64, usize) {
+    let mut number = start;
+    let mut end = from;
+    while end < len && is_digit(text(end)) {
+        let digit = i64::from(u32::from(text(end))) - i64::from(u32::from('0'));
+        number = number.wrapping_mul(10).wrapping_add(digit);
+        end += 1;
+    }
+    (number, end)
+}
+
+fn is_digit(c: char) -> bool {
+    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
+    if c.is_ascii() {
+        c.is_ascii_digit()
+    } else {
+        in_class(&DIGIT, c)
+    }
+}
+
+fn is_letter(c: char) -> bool {
+    // Rust's `is_alphabetic` also takes marks and numbers that look like letters.
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{L}").ok());
+    if c.is_ascii() {
+        c.is_ascii_alphabetic()
+    } else {
+        c.is_alphabetic() && in_class(&LETTER, c)
+    }
+}
+
+fn in_class(class: &Option<Regex>, c: char) -> bool {
+    class
+        .as_ref()
+        .is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
+}

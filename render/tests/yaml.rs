@@ -1,0 +1,145 @@
+//! The YAML reader and writer against `sigs.k8s.io/yaml`: tabled and random values, both directions.
+
+mod oracle;
+mod yaml_cases;
+
+use flotilla_render::yaml::{self, Limits, Value};
+use oracle::Oracle;
+use serde_json::json;
+
+/// Counts agreement and keeps the first differences, so that a run says how far off it is and where.
+#[derive(Default)]
+struct Tally {
+    agreed: usize,
+    differences: Vec<String>,
+    known: usize,
+}
+
+impl Tally {
+    fn compare(&mut self, input: &str, ours: &Result<String, String>, theirs: &Result<String, String>) {
+        let agrees = match (ours, theirs) {
+            (Ok(ours), Ok(theirs)) => ours == theirs,
+            (Err(_), Err(_)) => true,
+            _ => false,
+        };
+        if agrees {
+            self.agreed += 1;
+        } else if yaml_cases::known_difference(input) {
+            self.known += 1;
+        } else {
+            self.differences.push(format!(
+                "input:  {input:?}\nours:   {ours:?}\ntheirs: {theirs:?}\n"
+            ));
+        }
+    }
+
+    fn finish(self, table: &str, least: usize) {
+        let total = self.agreed + self.known + self.differences.len();
+        println!(
+            "agreement: {table}: {} of {total}, {} known differences",
+            self.agreed, self.known
+        );
+        for difference in self.differences.iter().take(400) {
+            println!("{difference}");
+        }
+        assert!(total >= least, "{table}: {total} cases, {least} wanted");
+        assert!(
+            self.differences.is_empty(),
+            "{table}: {} differ",
+            self.differences.len()
+        );
+    }
+}
+
+fn write_both(oracle: &mut Oracle, tally: &mut Tally, json: &str) {
+    let value: serde_json::Value = serde_json::from_str(json).expect("a case is JSON");
+    let ours = yaml::write(&Value::from(value)).map_err(|cause| cause.to_string());
+    tally.compare(json, &ours, &oracle.text("yaml_marshal", json));
+}
+
+fn read_both(oracle: &mut Oracle, tally: &mut Tally, op: &str, text: &str) {
+    let limits = Limits {
+        strict: op == "yaml_strict",
+        ..Limits::default()
+    };
+    let ours = yaml::read(text, &limits).map_err(|cause| cause.to_string());
+    let ours = ours.map(|value| serde_json::Value::from(value).to_string());
+    let theirs = oracle.text(op, text).map(|json| {
+        let value: serde_json::Value = serde_json::from_str(&json).expect("the oracle writes JSON");
+        serde_json::Value::from(Value::from(value)).to_string()
+    });
+    tally.compare(text, &ours, &theirs);
+}
+
+#[test]
+fn tabled_values_are_written_byte_for_byte() {
+    let (mut oracle, mut tally) = (Oracle::start(), Tally::default());
+    for value in yaml_cases::values() {
+        write_both(&mut oracle, &mut tally, &value.to_string());
+    }
+    tally.finish("yaml, tabled values written", 2000);
+}
+
+#[test]
+fn tabled_texts_mean_the_same() {
+    let (mut oracle, mut tally) = (Oracle::start(), Tally::default());
+    for text in yaml_cases::texts() {
+        read_both(&mut oracle, &mut tally, "yaml_unmarshal", &text);
+        read_both(&mut oracle, &mut tally, "yaml_strict", &text);
+    }
+    tally.finish("yaml, tabled texts read", 1000);
+}
+
+#[test]
+fn random_values_go_both_ways() {
+    let mut oracle = Oracle::start();
+    let (mut written, mut read) = (Tally::default(), Tally::default());
+    let mut random = yaml_cases::Random::new(7);
+    for _ in 0..10_000 {
+        let value = random.value(4);
+        let json = value.to_string();
+        write_both(&mut oracle, &mut written, &json);
+        if let Ok(text) = yaml::write(&Value::from(value)) {
+            read_both(&mut oracle, &mut read, "yaml_unmarshal", &text);
+        }
+    }
+    written.finish("yaml, random values written", 10_000);
+    read.finish("yaml, random values read back", 9_000);
+}
+
+#[test]
+fn deep_nesting_is_refused_without_exhausting_the_stack() {
+    for depth in [101, 10_000] {
+        for text in ["[".repeat(depth), "{a: ".repeat(depth), "- ".repeat(depth)] {
+            assert!(yaml::read(&text, &Limits::default()).is_err(), "{depth} levels");
+        }
+    }
+}
+
+#[test]
+fn an_alias_bomb_is_refused_before_it_expands() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+    let refused = yaml::read(&text, &Limits::default());
+    assert!(
+        matches!(refused, Err(yaml::ReadError::Limit { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn every_document_of_a_stream_is_read() {
+    let documents =
+        yaml::read_all("# first\n---\na: 1\n---\n---\nb\n...\n", &Limits::default()).expect("valid");
+    let texts: Vec<String> = documents
+        .into_iter()
+        .map(|value| serde_json::Value::from(value).to_string())
+        .collect();
+    assert_eq!(
+        texts,
+        [json!({"a": 1}).to_string(), "null".into(), json!("b").to_string()]
+    );
+}
