@@ -408,9 +408,6 @@ fn meaning(span: &Span, message: &str) -> ReadError {
 }
 
 fn forbidden(c: char) -> bool {
-    match c {
-        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' => false,
-        '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}' => false,
-        _ => true,
-    }
+    !matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
+        && c < '\u{10000}'
 }
