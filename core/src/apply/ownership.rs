@@ -1,0 +1,193 @@
+//! Who owns an object that is already in the cluster, before anything is written to it.
+
+use serde_json::Value;
+
+use super::UNIT_LABEL;
+
+/// A Flux object named by the owner labels of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FluxOwner {
+    /// `Kustomization` or `HelmRelease`.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Whether the Flux object that an object's labels name still acts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FluxState {
+    /// It does not exist in this cluster, or its kind is not served.
+    Absent,
+    /// It exists and is suspended.
+    Suspended,
+    /// It exists and reconciles.
+    Live,
+}
+
+/// What the first look at a live object says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contact {
+    /// Nothing there: write the intent, then create.
+    Create,
+    /// There without our mark: write the intent as adopted, then apply.
+    Adopt,
+    /// Ours already.
+    Owned,
+    /// Another unit's: withhold this object only.
+    Conflict {
+        /// The unit that owns it, as its mark says.
+        owner: String,
+    },
+    /// Flux still reconciles it: two managers never fight, so it is withheld until Flux's object is suspended
+    /// or gone.
+    StillManagedByFlux(FluxOwner),
+    /// Being deleted: wait until it is gone; what holds it is named.
+    BeingDeleted {
+        /// Its finalizers.
+        finalizers: Vec<String>,
+    },
+}
+
+/// The Flux object that an object's owner labels name. `metadata` is the live object's.
+pub fn flux_owner(metadata: &Value) -> Option<FluxOwner> {
+    let labels = &metadata["labels"];
+    [("Kustomization", "kustomize"), ("HelmRelease", "helm")]
+        .into_iter()
+        .find_map(|(kind, group)| {
+            let part = |field: &str| labels[format!("{group}.toolkit.fluxcd.io/{field}")].as_str();
+            Some(FluxOwner {
+                kind,
+                namespace: part("namespace")?.into(),
+                name: part("name")?.into(),
+            })
+        })
+}
+
+/// Decides what a live object is to `unit`. `live` is its metadata, `None` when it does not exist; `flux` is
+/// the state of its [`flux_owner`], asked only when there is one.
+///
+/// Another unit's mark wins over everything; a live Flux owner wins over our own mark, since whoever resumed
+/// it means Flux to act.
+pub fn first_contact(live: Option<&Value>, unit: &str, flux: FluxState) -> Contact {
+    let Some(metadata) = live else {
+        return Contact::Create;
+    };
+    let mark = metadata["labels"][UNIT_LABEL].as_str();
+    if let Some(owner) = mark.filter(|&owner| owner != unit) {
+        return Contact::Conflict {
+            owner: owner.to_owned(),
+        };
+    }
+    if flux == FluxState::Live
+        && let Some(owner) = flux_owner(metadata)
+    {
+        return Contact::StillManagedByFlux(owner);
+    }
+    if metadata.get("deletionTimestamp").is_some_and(Value::is_string) {
+        return Contact::BeingDeleted {
+            finalizers: finalizers(metadata),
+        };
+    }
+    if mark.is_some() {
+        Contact::Owned
+    } else {
+        Contact::Adopt
+    }
+}
+
+fn finalizers(metadata: &Value) -> Vec<String> {
+    let listed = metadata["finalizers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    listed
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn flux_labelled() -> Value {
+        json!({"labels": {
+            "kustomize.toolkit.fluxcd.io/name": "apps",
+            "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+        }})
+    }
+
+    fn marked(unit: &str) -> Value {
+        json!({"labels": {UNIT_LABEL: unit}})
+    }
+
+    #[test]
+    fn first_contact_creates_adopts_or_keeps() {
+        assert_eq!(first_contact(None, "u1", FluxState::Absent), Contact::Create);
+        assert_eq!(
+            first_contact(Some(&json!({"name": "x"})), "u1", FluxState::Absent),
+            Contact::Adopt
+        );
+        assert_eq!(
+            first_contact(Some(&marked("u1")), "u1", FluxState::Absent),
+            Contact::Owned
+        );
+    }
+
+    #[test]
+    fn another_units_mark_is_a_conflict() {
+        let contact = first_contact(Some(&marked("u2")), "u1", FluxState::Absent);
+        assert_eq!(contact, Contact::Conflict { owner: "u2".into() });
+    }
+
+    #[test]
+    fn an_object_that_flux_still_reconciles_is_left_alone() {
+        let owner = FluxOwner {
+            kind: "Kustomization",
+            namespace: "flux-system".into(),
+            name: "apps".into(),
+        };
+        assert_eq!(flux_owner(&flux_labelled()), Some(owner.clone()));
+        let mut ours = flux_labelled();
+        ours["labels"][UNIT_LABEL] = json!("u1");
+        for live in [flux_labelled(), ours.clone()] {
+            assert_eq!(
+                first_contact(Some(&live), "u1", FluxState::Live),
+                Contact::StillManagedByFlux(owner.clone())
+            );
+        }
+        for state in [FluxState::Suspended, FluxState::Absent] {
+            assert_eq!(first_contact(Some(&flux_labelled()), "u1", state), Contact::Adopt);
+            assert_eq!(first_contact(Some(&ours), "u1", state), Contact::Owned);
+        }
+    }
+
+    #[test]
+    fn a_release_owns_by_helm_labels() {
+        let live = json!({"labels": {
+            "helm.toolkit.fluxcd.io/name": "redis", "helm.toolkit.fluxcd.io/namespace": "infra",
+        }});
+        assert_eq!(flux_owner(&live).map(|owner| owner.kind), Some("HelmRelease"));
+        assert_eq!(
+            flux_owner(&json!({"labels": {"helm.toolkit.fluxcd.io/name": "redis"}})),
+            None
+        );
+    }
+
+    #[test]
+    fn an_object_being_deleted_names_what_holds_it() {
+        let live = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]});
+        let contact = first_contact(Some(&live), "u1", FluxState::Absent);
+        assert_eq!(
+            contact,
+            Contact::BeingDeleted {
+                finalizers: vec!["example.com/hold".into()]
+            }
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Orders objects for apply as Flux does: definitions first, then classes, then the rest; webhook
+//! configurations last, behind a barrier, since they judge whatever is written after them.
+
+use std::time::Duration;
+
+use crate::object::ObjectKey;
+
+/// How long a stage's objects may take to become ready before the next stage is given up.
+pub const STAGE_WAIT: Duration = Duration::from_secs(60);
+
+/// Kinds that come first, in this order; all others follow, webhook configurations last.
+const FIRST: &[&str] = &[
+    "CustomResourceDefinition",
+    "Namespace",
+    "ClusterRole",
+    "ClusterClass",
+    "RuntimeClass",
+    "PriorityClass",
+    "StorageClass",
+    "VolumeSnapshotClass",
+    "IngressClass",
+    "GatewayClass",
+    "ClusterRoleBinding",
+    "ResourceQuota",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ConfigMap",
+    "Secret",
+    "Service",
+    "LimitRange",
+    "Deployment",
+    "StatefulSet",
+    "CronJob",
+    "PodDisruptionBudget",
+];
+const LAST: &[&str] = &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+
+/// A group of objects written together. The next begins when all of this one are written and, where it
+/// [waits](Self::waits), ready; a failed object leaves its own stage alone and closes the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// CustomResourceDefinitions, Namespaces, ClusterRoles: what others need to be accepted at all.
+    Definitions,
+    /// Kinds whose name ends in `Class`.
+    Classes,
+    /// Everything else.
+    Objects,
+    /// Mutating and validating webhook configurations.
+    Webhooks,
+}
+
+impl Stage {
+    /// The stage of an object.
+    pub fn of(key: &ObjectKey) -> Self {
+        let is = |kind: &str, group: &str| key.kind.eq_ignore_ascii_case(kind) && key.group == group;
+        if is("CustomResourceDefinition", "apiextensions.k8s.io")
+            || is("Namespace", "")
+            || is("ClusterRole", "rbac.authorization.k8s.io")
+        {
+            Self::Definitions
+        } else if key.kind.ends_with("Class") {
+            Self::Classes
+        } else if LAST.contains(&key.kind.as_str()) {
+            Self::Webhooks
+        } else {
+            Self::Objects
+        }
+    }
+
+    /// Tells whether the next stage waits, for at most [`STAGE_WAIT`], until this one's objects are ready.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Definitions | Self::Classes)
+    }
+}
+
+/// Groups objects into stages, each in order of apply. Returns indices into `objects`; no stage is empty.
+pub fn stages(objects: &[ObjectKey]) -> Vec<(Stage, Vec<usize>)> {
+    let mut order: Vec<usize> = (0..objects.len()).collect();
+    order.sort_by_cached_key(|&index| sort_key(&objects[index]));
+    let mut stages: Vec<(Stage, Vec<usize>)> = Vec::new();
+    for index in order {
+        let stage = Stage::of(&objects[index]);
+        match stages.last_mut() {
+            Some((last, members)) if *last == stage => members.push(index),
+            _ => stages.push((stage, vec![index])),
+        }
+    }
+    stages
+}
+
+/// Within a stage: rank of the kind, then group, kind, namespace and name, so that the order never depends on
+/// the order given.
+fn sort_key(key: &ObjectKey) -> (Stage, usize, ObjectKey) {
+    (Stage::of(key), rank(&key.kind), key.clone())
+}
+
+fn rank(kind: &str) -> usize {
+    let others = FIRST.len();
+    let last = LAST.iter().position(|&k| k == kind).map(|at| others + 1 + at);
+    FIRST.iter().position(|&k| k == kind).or(last).unwrap_or(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> ObjectKey {
+        let parts: Vec<&str> = text.split('/').collect();
+        ObjectKey::new(parts[0], parts[1], parts[2], parts[3])
+    }
+
+    fn staged(objects: &[&str]) -> Vec<(Stage, Vec<String>)> {
+        let keys: Vec<ObjectKey> = objects.iter().map(|text| key(text)).collect();
+        stages(&keys)
+            .into_iter()
+            .map(|(stage, members)| (stage, members.iter().map(|&i| keys[i].to_string()).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn definitions_classes_objects_and_webhooks_follow_each_other() {
+        let given = [
+            "admissionregistration.k8s.io/ValidatingWebhookConfiguration//v",
+            "example.com/Widget/a/w",
+            "apps/Deployment/a/web",
+            "/Secret/a/s",
+            "/ConfigMap/b/c",
+            "/ConfigMap/a/c",
+            "/Namespace//a",
+            "apiextensions.k8s.io/CustomResourceDefinition//widgets.example.com",
+            "storage.k8s.io/StorageClass//fast",
+            "example.com/WidgetClass//w",
+            "rbac.authorization.k8s.io/ClusterRole//r",
+            "rbac.authorization.k8s.io/ClusterRoleBinding//r",
+            "admissionregistration.k8s.io/MutatingWebhookConfiguration//m",
+        ];
+        let expected = [
+            (
+                Stage::Definitions,
+                vec![
+                    "CustomResourceDefinition/widgets.example.com",
+                    "Namespace/a",
+                    "ClusterRole/r",
+                ],
+            ),
+            (Stage::Classes, vec!["StorageClass/fast", "WidgetClass/w"]),
+            (
+                Stage::Objects,
+                vec![
+                    "ClusterRoleBinding/r",
+                    "ConfigMap/a/c",
+                    "ConfigMap/b/c",
+                    "Secret/a/s",
+                    "Deployment/a/web",
+                    "Widget/a/w",
+                ],
+            ),
+            (
+                Stage::Webhooks,
+                vec![
+                    "MutatingWebhookConfiguration/m",
+                    "ValidatingWebhookConfiguration/v",
+                ],
+            ),
+        ]
+        .map(|(stage, names)| (stage, names.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+        assert_eq!(staged(&given), expected);
+        let mut reversed = given;
+        reversed.reverse();
+        assert_eq!(staged(&reversed), expected);
+    }
+
+    #[test]
+    fn a_kind_of_a_foreign_group_is_no_definition() {
+        assert_eq!(Stage::of(&key("example.com/Namespace//a")), Stage::Objects);
+        assert_eq!(Stage::of(&key("example.com/ClusterRole//a")), Stage::Objects);
+        assert_eq!(Stage::of(&key("example.com/ClusterClass//a")), Stage::Classes);
+    }
+}
