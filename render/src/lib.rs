@@ -1,3 +1,4 @@
 //! Rendering engines without IO or globals.
+pub mod helm;
 pub mod kustomize;
 pub mod yaml;

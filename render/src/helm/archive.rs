@@ -1,0 +1,292 @@
+//! Takes the files out of a packaged chart (`.tgz`), refusing whatever could mean two things or too much.
+//!
+//! Only regular files and directories are allowed, below one top directory whose name does not matter. It
+//! reads from memory into memory and never touches a file system.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use tar::{Archive, Entry, EntryType};
+
+/// How much a chart may hold. The defaults are those of Flux; what is unpacked counts nested charts too.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of the packed chart.
+    pub archive_bytes: u64,
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Bytes of all files together.
+    pub unpacked_bytes: u64,
+    /// Number of files and directories.
+    pub entries: usize,
+    /// Bytes of one path.
+    pub path_bytes: usize,
+    /// Directories above a file.
+    pub path_depth: usize,
+    /// Charts inside charts.
+    pub nesting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            archive_bytes: 10 << 20,
+            file_bytes: 5 << 20,
+            unpacked_bytes: 50 << 20,
+            entries: 100_000,
+            path_bytes: 4096,
+            path_depth: 64,
+            nesting: 16,
+        }
+    }
+}
+
+/// A file of a chart: its path below the chart's root, and its content without a byte order mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// The path, with `/` between its parts.
+    pub name: String,
+    /// The content.
+    pub data: Arc<[u8]>,
+}
+
+impl File {
+    /// Returns a file, without the byte order mark that its content may begin with.
+    pub fn new(name: impl Into<String>, data: &[u8]) -> Self {
+        let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+        Self {
+            name: name.into(),
+            data: data.into(),
+        }
+    }
+
+    /// Returns the content as text, with U+FFFD in place of what is not UTF-8.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.data)
+    }
+}
+
+/// Why an archive cannot be taken as a chart. Nothing helps but another archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The bytes are not a gzipped tar archive.
+    #[error("chart archive cannot be read")]
+    Unreadable(#[source] std::io::Error),
+    /// Something is larger than [`Limits`] allow; names the limit.
+    #[error("chart {what} is over the limit of {limit}")]
+    OverLimit {
+        /// What is too large.
+        what: String,
+        /// The limit, in the unit of that thing.
+        limit: u64,
+    },
+    /// An entry is neither a regular file nor a directory.
+    #[error("chart archive entry {0:?} is neither a file nor a directory")]
+    Irregular(String),
+    /// An entry's path would leave the chart, or cannot be told apart from such a one.
+    #[error("chart archive entry {name:?} {why}")]
+    Path {
+        /// The path as written.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Two headers, or two entries, contradict each other.
+    #[error("chart archive entry {name:?} has conflicting {what}")]
+    Conflict {
+        /// The path as written.
+        name: String,
+        /// What there are two of.
+        what: &'static str,
+    },
+    /// There is no file in the archive.
+    #[error("no files in chart archive")]
+    Empty,
+}
+
+/// What is left of the [`Limits`], counted over a chart and the charts inside it.
+#[derive(Debug)]
+pub struct Budget {
+    limits: Limits,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Budget {
+    /// Returns the whole budget.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            bytes: limits.unpacked_bytes,
+            entries: limits.entries,
+        }
+    }
+
+    /// Returns the limits that the budget began with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a file of `size` bytes.
+    pub fn take(&mut self, name: &str, size: u64) -> Result<(), ArchiveError> {
+        if size > self.limits.file_bytes {
+            return Err(over(format!("file {name:?}"), self.limits.file_bytes));
+        }
+        self.bytes = self
+            .bytes
+            .checked_sub(size)
+            .ok_or_else(|| over("content".to_owned(), self.limits.unpacked_bytes))?;
+        self.take_entry()
+    }
+
+    fn take_entry(&mut self) -> Result<(), ArchiveError> {
+        let limit = self.limits.entries as u64;
+        self.entries = self
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| over("entry count".to_owned(), limit))?;
+        Ok(())
+    }
+}
+
+fn over(what: String, limit: u64) -> ArchiveError {
+    ArchiveError::OverLimit { what, limit }
+}
+
+/// Returns the files of a packed chart in the order of the archive.
+pub fn read(packed: &[u8], budget: &mut Budget) -> Result<Vec<File>, ArchiveError> {
+    let limits = *budget.limits();
+    if packed.len() as u64 > limits.archive_bytes {
+        return Err(over("archive".to_owned(), limits.archive_bytes));
+    }
+    // Directories and headers cost nothing of the byte budget, so the stream itself is bounded too.
+    let stream_limit = limits.unpacked_bytes.saturating_mul(2).saturating_add(1 << 20);
+    let unpacked = MultiGzDecoder::new(packed).take(stream_limit);
+    let mut archive = Archive::new(unpacked);
+    let mut files = Vec::new();
+    let mut names = BTreeSet::new();
+    for entry in archive.entries().map_err(ArchiveError::Unreadable)? {
+        let mut entry = entry.map_err(ArchiveError::Unreadable)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        match entry.header().entry_type() {
+            EntryType::XGlobalHeader => continue,
+            EntryType::Directory => {
+                budget.take_entry()?;
+                continue;
+            }
+            EntryType::Regular | EntryType::Continuous => {}
+            _ => return Err(ArchiveError::Irregular(name)),
+        }
+        let inside = path_in_chart(&name, &limits)?;
+        check_size(&mut entry, &name)?;
+        budget.take(&name, entry.size())?;
+        let mut data = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or_default());
+        entry.read_to_end(&mut data).map_err(ArchiveError::Unreadable)?;
+        if data.len() as u64 != entry.size() {
+            return Err(ArchiveError::Unreadable(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        if !names.insert(inside.clone()) {
+            return Err(ArchiveError::Conflict {
+                name,
+                what: "contents",
+            });
+        }
+        files.push(File::new(inside, &data));
+    }
+    if files.is_empty() {
+        Err(ArchiveError::Empty)
+    } else {
+        Ok(files)
+    }
+}
+
+/// Refuses an extended header whose size is not that of the entry's own header: readers differ in which of
+/// the two they follow, and so in what the rest of the archive is.
+fn check_size(entry: &mut Entry<'_, impl Read>, name: &str) -> Result<(), ArchiveError> {
+    let own = entry.header().entry_size().map_err(ArchiveError::Unreadable)?;
+    let mut sizes = Vec::new();
+    if let Some(extensions) = entry.pax_extensions().map_err(ArchiveError::Unreadable)? {
+        for extension in extensions {
+            let extension = extension.map_err(ArchiveError::Unreadable)?;
+            match extension.key_bytes() {
+                b"size" => sizes.push(extension.value_bytes().to_vec()),
+                b"linkpath" => {
+                    return Err(ArchiveError::Conflict {
+                        name: name.to_owned(),
+                        what: "kinds",
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    let same = |size: &Vec<u8>| *size == own.to_string().into_bytes();
+    if own == entry.size() && sizes.iter().all(same) {
+        Ok(())
+    } else {
+        Err(ArchiveError::Conflict {
+            name: name.to_owned(),
+            what: "sizes",
+        })
+    }
+}
+
+/// Returns the path below the archive's top directory.
+fn path_in_chart(name: &str, limits: &Limits) -> Result<String, ArchiveError> {
+    let fault = |why| ArchiveError::Path {
+        name: name.to_owned(),
+        why,
+    };
+    if name.len() > limits.path_bytes {
+        return Err(over(
+            format!("path of {} bytes", name.len()),
+            limits.path_bytes as u64,
+        ));
+    }
+    if name.contains('\0') {
+        return Err(fault("has a zero byte in its path"));
+    }
+    // An archive made on Windows separates with backslashes.
+    let separator = if name.contains('\\') { '\\' } else { '/' };
+    let (top, rest) = name.split_once(separator).unwrap_or((name, ""));
+    let rest = rest.replace(separator, "/");
+    if top == "Chart.yaml" {
+        return Err(fault("is not in a base directory"));
+    }
+    if rest.starts_with('/') {
+        return Err(fault("has an absolute path"));
+    }
+    let clean = clean(&rest).ok_or_else(|| fault("references a parent directory"))?;
+    if clean.is_empty() {
+        return Err(fault("is outside the base directory"));
+    }
+    if is_drive_path(&clean) {
+        return Err(fault("names a drive"));
+    }
+    if clean.split('/').count() > limits.path_depth {
+        return Err(over(format!("depth of path {name:?}"), limits.path_depth as u64));
+    }
+    Ok(clean)
+}
+
+/// Resolves `.` and `..`; none when the path leaves its root, or only seems to (`..x`), as in the reference.
+fn clean(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    let clean = parts.join("/");
+    (!clean.starts_with("..")).then_some(clean)
+}
+
+fn is_drive_path(path: &str) -> bool {
+    matches!(path.as_bytes(), [drive, b':', b'/', ..] if drive.is_ascii_alphabetic())
+}

@@ -1,0 +1,298 @@
+//! A chart in memory: loading it from its files, with the charts inside it.
+//!
+//! Loading checks structure and names. Which dependencies take part, and with which values, is decided for
+//! each rendering by `requirements`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod metadata;
+
+pub use metadata::{Dependency, Maintainer, Metadata};
+
+use super::archive::{self, ArchiveError, Budget, File, Limits};
+use super::ignore::{self, IgnoreError};
+use super::values::{self, ValuesError};
+use crate::yaml::{self, Map, Value};
+
+/// A chart and the charts inside it.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// What it says of itself.
+    pub metadata: Metadata,
+    /// The versions that its dependencies were locked to.
+    pub lock: Option<Lock>,
+    /// The files below `templates/`.
+    pub templates: Vec<File>,
+    /// Its default values; numbers are floats, as Go decodes them.
+    pub values: Arc<Map>,
+    /// Its `values.schema.json`.
+    pub schema: Option<Arc<[u8]>>,
+    /// The other files, which templates can read.
+    pub files: Vec<File>,
+    /// The charts inside it, in the order of their folders' names.
+    pub dependencies: Vec<Chart>,
+}
+
+/// `Chart.lock`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Lock {
+    /// The digest of the dependencies that it was made for.
+    pub digest: String,
+    /// Each dependency with one version.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// Why files are no chart. Nothing helps but other files.
+#[derive(Debug, thiserror::Error)]
+pub enum ChartError {
+    /// The archive, or one inside it, cannot be taken.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// `.helmignore` cannot be read.
+    #[error("cannot load .helmignore")]
+    Ignore(#[from] IgnoreError),
+    /// There is no `Chart.yaml`.
+    #[error("Chart.yaml file is missing")]
+    NoMetadata,
+    /// The chart is for a Helm that reads other charts.
+    #[error("unsupported chart version {0:?}")]
+    ApiVersion(String),
+    /// A file of the chart cannot be read.
+    #[error("cannot load {file}: {reason}")]
+    File {
+        /// Its name.
+        file: &'static str,
+        /// What is wrong; names no value.
+        reason: String,
+    },
+    /// `Chart.yaml` says something that is not allowed.
+    #[error("validation: {0}")]
+    Invalid(String),
+    /// The default values cannot be read.
+    #[error("cannot load values.yaml")]
+    Values(#[source] ValuesError),
+    /// A chart inside the chart cannot be loaded.
+    #[error("error unpacking subchart {name} in {parent}")]
+    Subchart {
+        /// The folder or archive below `charts/`.
+        name: String,
+        /// The chart that holds it.
+        parent: String,
+        /// Why.
+        #[source]
+        source: Box<ChartError>,
+    },
+}
+
+impl Chart {
+    /// Loads a packed chart (`.tgz`).
+    pub fn from_archive(packed: &[u8], limits: Limits) -> Result<Self, ChartError> {
+        let mut budget = Budget::new(limits);
+        let files = archive::read(packed, &mut budget)?;
+        Self::from_root_files(files, &mut budget)
+    }
+
+    /// Loads the files of a chart's directory, leaving out what its `.helmignore` names.
+    pub fn from_directory(files: Vec<File>, limits: Limits) -> Result<Self, ChartError> {
+        let mut budget = Budget::new(limits);
+        let files = ignore::filter(files)?;
+        for file in &files {
+            budget.take(&file.name, file.data.len() as u64)?;
+        }
+        Self::from_root_files(files, &mut budget)
+    }
+
+    fn from_root_files(files: Vec<File>, budget: &mut Budget) -> Result<Self, ChartError> {
+        let nesting = budget.limits().nesting;
+        let chart = Self::from_files(files, budget, nesting)?;
+        match chart.metadata.api_version.as_str() {
+            "v1" | "v2" => Ok(chart),
+            other => Err(ChartError::ApiVersion(other.to_owned())),
+        }
+    }
+
+    fn from_files(files: Vec<File>, budget: &mut Budget, nesting: usize) -> Result<Self, ChartError> {
+        let mut chart = Self {
+            metadata: read_metadata(&files)?,
+            lock: None,
+            templates: Vec::new(),
+            values: Arc::default(),
+            schema: None,
+            files: Vec::new(),
+            dependencies: Vec::new(),
+        };
+        let mut inside: BTreeMap<String, Vec<File>> = BTreeMap::new();
+        for file in files {
+            match file.name.strip_prefix("charts/") {
+                Some(below) if !below.ends_with(".prov") => {
+                    let folder = below.split('/').next().unwrap_or(below).to_owned();
+                    inside.entry(folder).or_default().push(File {
+                        name: below.to_owned(),
+                        data: file.data,
+                    });
+                }
+                _ => chart.take(file)?,
+            }
+        }
+        chart.metadata.validate().map_err(ChartError::Invalid)?;
+        for (folder, files) in inside {
+            if folder.starts_with(['_', '.']) {
+                continue;
+            }
+            let subchart =
+                load_inside(&folder, files, budget, nesting).map_err(|source| ChartError::Subchart {
+                    name: folder.clone(),
+                    parent: chart.metadata.name.clone(),
+                    source: Box::new(source),
+                })?;
+            chart.dependencies.push(subchart);
+        }
+        Ok(chart)
+    }
+
+    /// Puts a file that is not of a chart inside to its place.
+    fn take(&mut self, file: File) -> Result<(), ChartError> {
+        match file.name.as_str() {
+            "Chart.yaml" => {}
+            "Chart.lock" => self.lock = Some(read_lock(&file, "Chart.lock")?),
+            "values.yaml" => {
+                self.values = Arc::new(values::load(&file.text()).map_err(ChartError::Values)?);
+            }
+            "values.schema.json" => self.schema = Some(file.data),
+            "requirements.yaml" => {
+                let document = parse(&file, "requirements.yaml")?;
+                self.metadata
+                    .read(&document)
+                    .map_err(|reason| fault("requirements.yaml", reason))?;
+                self.keep_in_v1(file);
+            }
+            "requirements.lock" => {
+                self.lock = Some(read_lock(&file, "requirements.lock")?);
+                self.keep_in_v1(file);
+            }
+            name if name.starts_with("templates/") => self.templates.push(file),
+            _ => self.files.push(file),
+        }
+        Ok(())
+    }
+
+    fn keep_in_v1(&mut self, file: File) {
+        if self.metadata.api_version == "v1" {
+            self.files.push(file);
+        }
+    }
+
+    /// Returns the chart's name.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Returns the definitions below `crds/`, those of the charts inside last, with the path that output names.
+    pub fn crds(&self) -> Vec<(String, &File)> {
+        let mut found = Vec::new();
+        self.collect_crds(self.name(), &mut found);
+        found
+    }
+
+    fn collect_crds<'a>(&'a self, path: &str, found: &mut Vec<(String, &'a File)>) {
+        let own = self
+            .files
+            .iter()
+            .filter(|file| file.name.starts_with("crds/") && is_manifest(&file.name));
+        found.extend(own.map(|file| (format!("{path}/{}", file.name), file)));
+        for chart in &self.dependencies {
+            chart.collect_crds(&format!("{path}/charts/{}", chart.name()), found);
+        }
+    }
+
+    /// Returns the names of the dependencies that `Chart.yaml` lists and `charts/` does not hold.
+    pub fn missing_dependencies(&self) -> Vec<&str> {
+        let listed = self
+            .metadata
+            .dependencies
+            .iter()
+            .flatten()
+            .map(|dependency| dependency.name.as_str());
+        listed
+            .filter(|name| self.dependencies.iter().all(|chart| chart.name() != *name))
+            .collect()
+    }
+}
+
+fn load_inside(
+    folder: &str,
+    files: Vec<File>,
+    budget: &mut Budget,
+    nesting: usize,
+) -> Result<Chart, ChartError> {
+    let Some(nesting) = nesting.checked_sub(1) else {
+        let what = "nesting of charts".to_owned();
+        return Err(ArchiveError::OverLimit {
+            what,
+            limit: budget.limits().nesting as u64,
+        }
+        .into());
+    };
+    if folder.ends_with(".tgz") {
+        let packed = files.first().filter(|file| file.name == folder);
+        let packed = packed.ok_or_else(|| ChartError::Invalid(format!("{folder:?} is a folder")))?;
+        let files = archive::read(&packed.data, budget)?;
+        return Chart::from_files(files, budget, nesting);
+    }
+    let strip = |file: File| {
+        let name = file.name.split_once('/')?.1.to_owned();
+        Some(File {
+            name,
+            data: file.data,
+        })
+    };
+    Chart::from_files(files.into_iter().filter_map(strip).collect(), budget, nesting)
+}
+
+fn read_metadata(files: &[File]) -> Result<Metadata, ChartError> {
+    let file = files
+        .iter()
+        .find(|file| file.name == "Chart.yaml")
+        .ok_or(ChartError::NoMetadata)?;
+    let mut metadata = Metadata::default();
+    let document = parse(file, "Chart.yaml")?;
+    metadata
+        .read(&document)
+        .map_err(|reason| fault("Chart.yaml", reason))?;
+    if metadata.api_version.is_empty() {
+        // Helm 2 took charts that say nothing.
+        metadata.api_version = "v1".to_owned();
+    }
+    Ok(metadata)
+}
+
+fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
+    let document = parse(file, name)?;
+    let mut metadata = Metadata::default();
+    metadata.read(&document).map_err(|reason| fault(name, reason))?;
+    let digest = document
+        .get("digest")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    Ok(Lock {
+        digest,
+        dependencies: metadata.dependencies.unwrap_or_default(),
+    })
+}
+
+fn parse(file: &File, name: &'static str) -> Result<Value, ChartError> {
+    yaml::read(&file.text(), &yaml::Limits::default()).map_err(|error| fault(name, error.to_string()))
+}
+
+fn fault(file: &'static str, reason: String) -> ChartError {
+    ChartError::File { file, reason }
+}
+
+fn is_manifest(name: &str) -> bool {
+    let extension = name
+        .rsplit_once('.')
+        .map(|(_, extension)| extension.to_ascii_lowercase());
+    matches!(extension.as_deref(), Some("yaml" | "yml" | "json"))
+}

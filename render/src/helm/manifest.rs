@@ -1,0 +1,190 @@
+//! Cuts rendered templates into manifests, tells hooks from the rest, and puts both in Helm's order.
+//!
+//! Text stays as it was rendered, byte for byte: only the head of each manifest (kind, name, annotations) is
+//! read.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::hooks::Hook;
+use super::typed;
+use crate::yaml::Value;
+
+/// A manifest that is applied as part of the release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The template it comes from, beginning with the chart's name.
+    pub source: String,
+    /// The text, without the separator that was in front of it.
+    pub content: String,
+    /// The kind; empty when it has none.
+    pub kind: String,
+    /// The API version; empty when it has none.
+    pub api_version: String,
+}
+
+/// A rendered template whose text cannot be understood as manifests. Nothing helps but another chart or values.
+#[derive(Debug, thiserror::Error)]
+#[error("YAML parse error on {template}: {reason}")]
+pub struct ManifestError {
+    /// The template.
+    pub template: String,
+    /// What is wrong; names no value.
+    pub reason: String,
+}
+
+/// The order in which kinds are installed; others follow in the order of their names.
+pub const INSTALL_ORDER: [&str; 38] = [
+    "PriorityClass",
+    "Namespace",
+    "NetworkPolicy",
+    "ResourceQuota",
+    "LimitRange",
+    "PodSecurityPolicy",
+    "PodDisruptionBudget",
+    "ServiceAccount",
+    "Secret",
+    "SecretList",
+    "ConfigMap",
+    "StorageClass",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleList",
+    "ClusterRoleBinding",
+    "ClusterRoleBindingList",
+    "Role",
+    "RoleList",
+    "RoleBinding",
+    "RoleBindingList",
+    "Service",
+    "DaemonSet",
+    "Pod",
+    "ReplicationController",
+    "ReplicaSet",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "StatefulSet",
+    "Job",
+    "CronJob",
+    "IngressClass",
+    "Ingress",
+    "APIService",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+];
+
+/// Returns the hooks and the manifests of rendered templates, each in install order.
+pub fn sort(rendered: &BTreeMap<String, String>) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
+    let mut hooks = Vec::new();
+    let mut manifests = Vec::new();
+    for (template, text) in rendered {
+        if base_name(template).starts_with('_') {
+            continue;
+        }
+        for document in split(text) {
+            let head = Head::read(document).map_err(|reason| ManifestError {
+                template: template.clone(),
+                reason,
+            })?;
+            if head.annotations.contains_key(super::hooks::EVENTS) {
+                hooks.extend(Hook::new(template, document, &head));
+            } else {
+                manifests.push(Manifest {
+                    source: template.clone(),
+                    content: document.to_owned(),
+                    kind: head.kind,
+                    api_version: head.api_version,
+                });
+            }
+        }
+    }
+    hooks.sort_by(|left, right| kind_order(&left.kind, &right.kind));
+    manifests.sort_by(|left, right| kind_order(&left.kind, &right.kind));
+    Ok((hooks, manifests))
+}
+
+/// Returns which of two kinds is installed first.
+pub fn kind_order(left: &str, right: &str) -> Ordering {
+    let place = |kind: &str| INSTALL_ORDER.iter().position(|known| *known == kind);
+    match (place(left), place(right)) {
+        (Some(left), Some(right)) => left.cmp(&right),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => left.cmp(right),
+    }
+}
+
+/// Returns the documents of a rendered template that are not blank, each without the space before it.
+///
+/// A line that merely begins with `---` separates, and what follows the dashes belongs to the next document:
+/// charts in the wild depend on it.
+pub fn split(text: &str) -> Vec<&str> {
+    let text = text.trim_start();
+    let mut documents = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with("---") {
+            documents.push(&text[start..at]);
+            let dashes = at + 3;
+            start = dashes
+                + text[dashes..]
+                    .bytes()
+                    .take_while(|byte| matches!(byte, b' ' | b'\t'))
+                    .count();
+        }
+        at = text[at.max(start)..]
+            .find('\n')
+            .map_or(text.len(), |end| at.max(start) + end + 1);
+    }
+    documents.push(&text[start..]);
+    documents
+        .into_iter()
+        .map(str::trim_start)
+        .filter(|document| !document.is_empty())
+        .collect()
+}
+
+/// Returns the part of a path behind its last slash.
+pub(super) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What is read of a manifest.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+impl Head {
+    fn read(document: &str) -> Result<Self, String> {
+        let value = crate::yaml::read(document, &crate::yaml::Limits::default())
+            .map_err(|error| error.to_string())?;
+        let mut head = Self::default();
+        for (name, field) in typed::fields(&value, "manifest")? {
+            match name.as_str() {
+                "apiversion" => head.api_version = typed::text(field, "apiVersion")?,
+                "kind" => head.kind = typed::text(field, "kind")?,
+                "metadata" => head.read_metadata(field)?,
+                _ => {}
+            }
+        }
+        Ok(head)
+    }
+
+    fn read_metadata(&mut self, metadata: &Value) -> Result<(), String> {
+        for (name, field) in typed::fields(metadata, "metadata")? {
+            match name.as_str() {
+                "name" => self.name = typed::text(field, "metadata.name")?,
+                "annotations" => self.annotations = typed::text_map(field, "metadata.annotations")?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

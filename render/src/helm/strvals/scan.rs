@@ -1,0 +1,81 @@
+//! The position in a `name=value` line: runs up to a stop, escapes, blanks and JSON values.
+
+use serde::Deserialize;
+
+use crate::helm::values::from_json;
+use crate::yaml::Value;
+
+/// A line being read from left to right.
+pub(super) struct Scan<'a> {
+    text: &'a str,
+    literal: bool,
+}
+
+impl<'a> Scan<'a> {
+    /// Starts at the line's beginning; a `literal` line knows no escapes.
+    pub(super) fn new(text: &'a str, literal: bool) -> Self {
+        Self { text, literal }
+    }
+
+    pub(super) fn is_literal(&self) -> bool {
+        self.literal
+    }
+
+    pub(super) fn at_end(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Takes all that is left.
+    pub(super) fn rest(&mut self) -> &'a str {
+        std::mem::take(&mut self.text)
+    }
+
+    /// Takes `wanted` if it is next.
+    pub(super) fn eat(&mut self, wanted: char) -> bool {
+        let rest = self.text.strip_prefix(wanted);
+        self.text = rest.unwrap_or(self.text);
+        rest.is_some()
+    }
+
+    /// Takes the text up to one of `stops` and that stop; no stop when the line ends first.
+    ///
+    /// A backslash makes the character behind it part of the text.
+    pub(super) fn until(&mut self, stops: &[char]) -> (String, Option<char>) {
+        let mut taken = String::new();
+        let mut chars = self.text.chars();
+        let mut stop = None;
+        while let Some(next) = chars.next() {
+            if stops.contains(&next) {
+                stop = Some(next);
+                break;
+            }
+            if next == '\\' && !self.literal {
+                taken.extend(chars.next());
+            } else {
+                taken.push(next);
+            }
+        }
+        self.text = chars.as_str();
+        (taken, stop)
+    }
+
+    /// Takes blanks and one comma behind them; returns whether that, or the end, is all there was.
+    pub(super) fn blank_value(&mut self) -> bool {
+        self.text = self.text.trim_start_matches(is_go_space);
+        self.at_end() || self.eat(',')
+    }
+
+    /// Takes one JSON value; an error is the column where it stops being one.
+    pub(super) fn json(&mut self) -> Result<Value, usize> {
+        let mut reader = serde_json::Deserializer::from_str(self.text);
+        let value = serde_json::Value::deserialize(&mut reader).map_err(|error| error.column())?;
+        let end = reader.into_iter::<serde_json::Value>().byte_offset();
+        self.text = &self.text[end..];
+        Ok(from_json(value))
+    }
+}
+
+/// Returns whether Go's `unicode.IsSpace` holds.
+fn is_go_space(c: char) -> bool {
+    c.is_whitespace()
+}

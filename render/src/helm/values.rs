@@ -1,0 +1,181 @@
+//! Values before a chart sees them: reading values files and merging layers into what the user gives.
+//!
+//! Numbers from YAML and JSON are floats here, as the reference decodes them; only `--set` makes integers, and
+//! a template can tell the two apart. How they meet a chart's defaults is decided by `coalesce`.
+
+use crate::yaml::{self, Map, ReadError, Value};
+
+use super::strvals::{self, ReadFile, StrvalsError, Syntax};
+
+
+/// Why values cannot be read. Nothing helps but other values; no variant holds one.
+#[derive(Debug, thiserror::Error)]
+pub enum ValuesError {
+    /// The text is not YAML.
+    #[error("cannot unmarshal yaml document")]
+    Yaml(#[from] ReadError),
+    /// A document is something else than a map.
+    #[error("a document of values is {0}, not a map")]
+    NotMap(&'static str),
+    /// Something other than a comment follows `---`.
+    #[error("invalid yaml document separator in line {0}")]
+    Separator(usize),
+    /// A values file cannot be read.
+    #[error("failed to parse {name}")]
+    File {
+        /// The file as the user named it.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ValuesError>,
+    },
+    /// A flag that is given JSON is not.
+    #[error("failed parsing --set-json data")]
+    Json,
+    /// A flag of the `--set` family cannot be read.
+    #[error("failed parsing --{flag} data")]
+    Set {
+        /// The flag.
+        flag: &'static str,
+        /// Why.
+        #[source]
+        source: StrvalsError,
+    },
+}
+
+/// What a user gives on a command line, in the order of Helm's precedence: later fields win.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--values`: names and contents.
+    pub files: Vec<(String, String)>,
+    /// `--set-json`.
+    pub json: Vec<String>,
+    /// `--set`.
+    pub set: Vec<String>,
+    /// `--set-string`.
+    pub string: Vec<String>,
+    /// `--set-file`.
+    pub file: Vec<String>,
+    /// `--set-literal`.
+    pub literal: Vec<String>,
+}
+
+impl Sources {
+    /// Merges the sources; `read` gives the content of the files that `--set-file` names.
+    pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
+        let mut values = Map::new();
+        for (name, text) in &self.files {
+            let layer = load(text).map_err(|source| ValuesError::File {
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
+            merge(&mut values, layer);
+        }
+        for text in &self.json {
+            set_json(text, &mut values)?;
+        }
+        let mut apply =
+            |flag, lines: &[String], syntax: &mut dyn FnMut(&str, &mut Map) -> Result<(), StrvalsError>| {
+                let set = |source| ValuesError::Set { flag, source };
+                lines
+                    .iter()
+                    .try_for_each(|line| syntax(line, &mut values).map_err(set))
+            };
+        apply("set", &self.set, &mut |line, values| {
+            strvals::parse_into(line, values, Syntax::Typed)
+        })?;
+        apply("set-string", &self.string, &mut |line, values| {
+            strvals::parse_into(line, values, Syntax::Text)
+        })?;
+        apply("set-file", &self.file, &mut |line, values| {
+            strvals::parse_into(line, values, Syntax::File(&mut |name| read(name)))
+        })?;
+        apply("set-literal", &self.literal, &mut |line, values| {
+            strvals::parse_into(line, values, Syntax::Literal)
+        })?;
+        Ok(values)
+    }
+}
+
+fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
+    let trimmed = text.trim();
+    if !trimmed.starts_with('{') {
+        let set = |source| ValuesError::Set {
+            flag: "set-json",
+            source,
+        };
+        return strvals::parse_into(text, values, Syntax::Json).map_err(set);
+    }
+    let document: serde_json::Value = serde_json::from_str(trimmed).map_err(|_| ValuesError::Json)?;
+    if let Value::Map(layer) = from_json(document) {
+        merge(values, layer);
+    }
+    Ok(())
+}
+
+/// Reads a values file: the documents in it, merged in their order.
+pub fn load(text: &str) -> Result<Map, ValuesError> {
+    let mut values = Map::new();
+    for document in documents(text)? {
+        match floats(yaml::read(&document, &yaml::Limits::default())?) {
+            Value::Null => {}
+            Value::Map(layer) => merge(&mut values, layer),
+            other => return Err(ValuesError::NotMap(super::typed::kind(&other))),
+        }
+    }
+    Ok(values)
+}
+
+/// Merges `over` into `base`: maps are merged, all else is replaced, also by null.
+pub fn merge(base: &mut Map, over: Map) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Map(below)), Value::Map(value)) => merge(below, value),
+            (Some(below), value) => *below = value,
+            (None, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Returns a JSON value with its numbers as floats.
+pub(super) fn from_json(value: serde_json::Value) -> Value {
+    floats(Value::from(value))
+}
+
+/// Returns the value with all its numbers as floats.
+pub(super) fn floats(value: Value) -> Value {
+    match value {
+        #[expect(clippy::cast_precision_loss, reason = "the reference loses the same digits")]
+        Value::Int(number) => Value::Float(number as f64),
+        #[expect(clippy::cast_precision_loss, reason = "the reference loses the same digits")]
+        Value::UInt(number) => Value::Float(number as f64),
+        Value::List(items) => Value::List(items.into_iter().map(floats).collect()),
+        Value::Map(map) => Value::Map(map.into_iter().map(|(key, value)| (key, floats(value))).collect()),
+        other => other,
+    }
+}
+
+/// Cuts a text at the lines that begin with `---`, which may hold nothing else but a comment.
+fn documents(text: &str) -> Result<Vec<String>, ValuesError> {
+    let mut documents = Vec::new();
+    let mut document = String::new();
+    for (number, line) in text.lines().enumerate() {
+        if let Some(rest) = line.strip_prefix("---") {
+            if !rest.trim().is_empty() && !rest.trim().starts_with('#') {
+                return Err(ValuesError::Separator(number + 1));
+            }
+            if !document.is_empty() {
+                documents.push(std::mem::take(&mut document));
+                continue;
+            }
+        }
+        document.push_str(line);
+        document.push('\n');
+    }
+    if !document.is_empty() {
+        documents.push(document);
+    }
+    Ok(documents)
+}

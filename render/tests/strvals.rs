@@ -1,0 +1,223 @@
+//! Compares `--set` and its kin with Helm's own parser, on fixed lines and on random ones.
+
+use flotilla_render::helm::strvals::{self, Syntax};
+use flotilla_render::yaml::{Map, Value};
+use serde_json::json;
+
+mod oracle;
+
+use oracle::Oracle;
+
+const KINDS: [&str; 5] = ["set", "string", "literal", "json", "file"];
+
+const LINES: &[&str] = &[
+    "",
+    "a",
+    "a=",
+    "a=1",
+    "a=01",
+    "a=0",
+    "a=-5",
+    "a=+5",
+    "a=1.5",
+    "a=true",
+    "a=TRUE",
+    "a=null",
+    "a=nulls",
+    "a=a b",
+    "a=b,c=d",
+    "a=b,",
+    "a=b,,c=d",
+    ",",
+    "=",
+    "=1",
+    ".=1",
+    ".a=1",
+    "a.=1",
+    "a..b=1",
+    "a.b=1",
+    "a.b.c=1,a.b.d=2",
+    "a.b",
+    "a.b.c",
+    "a,b=1",
+    "a={}",
+    "a={1}",
+    "a={1,b,true,null}",
+    "a={1,2},b=3",
+    "a={1,2",
+    "a={1,{2}}",
+    "a={x}y=1",
+    "a[0]=1",
+    "a[1]=1",
+    "a[2]=x,a[0]=y",
+    "a[0].b=1",
+    "a[0].b.c=1,a[0].b.d=2",
+    "a[0][1]=1",
+    "a[1][0].b=x",
+    "a[0]=",
+    "a[0].b=",
+    "a[0].",
+    "a[0]",
+    "a[",
+    "a[0",
+    "a[x]=1",
+    "a[-1]=1",
+    "a[+1]=1",
+    "a[ 1]=1",
+    "a[0]b=1",
+    "a[65536]=1",
+    "a[65537]=1",
+    "a[99999999999999999999]=1",
+    "a[0]={1,2}",
+    r"a=b\,c",
+    r"a\.b=1",
+    r"a\=b=1",
+    r"a=\{1\}",
+    r"a\[0]=1",
+    r"a=b\",
+    r"a\",
+    r"a={a\,b,c\}d}",
+    "name=1,name.x=2",
+    "name.x=1",
+    "list[0]=z",
+    "list[1].k=z",
+    "list.k=1",
+    "map[0]=1",
+    "map=x",
+    "map.k=x",
+    "map.k.deep=x",
+    "none.x=1",
+    "none[0]=1",
+    "name[0]=1",
+    "list[0].a[1].b=2",
+    "list[0][0]=1",
+    "9223372036854775807=9223372036854775807",
+    "a=9223372036854775808",
+    "ünï=cödé",
+    "a=b=c",
+    "a=[1]",
+    "a=:",
+    "a=  x",
+    r#"a={"b":1}"#,
+    r#"a={"b":[1,2.5,null]},c="x""#,
+    r#"a=1 ,b=2"#,
+    r#"a="x" b"#,
+    "a=nope",
+    r#"a=1b=2"#,
+    "a= ,b=1",
+    r#"a[1]={"k":true}"#,
+    r#"a.b="x,y""#,
+    r#"a=1e2"#,
+    r#"{"a":{"b":1}}"#,
+    "a=[1,2",
+    "a[0].b[2]=q,a[0].b[0]=r",
+    "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w.x.y.z.a.b.c.d.e=1",
+    "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w.x.y.z.a.b.c.d.e.f=1",
+];
+
+const BASE: &str = "name: base\nlist: [a, {k: v}]\nmap: {k: v, deep: {x: 1}}\nnone: null\n";
+
+#[test]
+fn lines_set_what_helm_sets() {
+    let mut oracle = Oracle::start();
+    for kind in KINDS {
+        for line in LINES {
+            compare(&mut oracle, kind, line);
+        }
+    }
+}
+
+#[test]
+fn random_lines_set_what_helm_sets() {
+    let mut oracle = Oracle::start();
+    let pieces = [
+        "a", "b", "name", "map", "list", "none", "=", "=", "=", ".", ".", "[", "]", "[0]", "[1]", "[2]", ",",
+        ",", "{", "}", "\\", " ", "1", "0", "true", "null", "\"x\"", "-", "k", "deep",
+    ];
+    let mut seed = 7_u64;
+    for _ in 0..6000 {
+        let length = 1 + next(&mut seed) % 10;
+        let line: String = (0..length)
+            .map(|_| pieces[next(&mut seed) % pieces.len()])
+            .collect();
+        compare(&mut oracle, KINDS[next(&mut seed) % KINDS.len()], &line);
+    }
+}
+
+#[test]
+fn a_line_that_asks_for_too_much_memory_is_refused() {
+    let many: Vec<String> = (0..64).map(|at| format!("k{at}[65535]=1")).collect();
+    let mut values = Map::new();
+    assert!(strvals::parse_into(&many.join(","), &mut values, Syntax::Typed).is_err());
+    let deep = format!("a{}=1", "[0]".repeat(10_000));
+    assert!(strvals::parse_into(&deep, &mut Map::new(), Syntax::Typed).is_err());
+}
+
+fn next(seed: &mut u64) -> usize {
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) as usize
+}
+
+fn compare(oracle: &mut Oracle, kind: &str, line: &str) {
+    let question = json!({ "op": "strvals", "kind": kind, "text": line, "values": BASE });
+    let theirs = oracle.ask(&question).map(|answer| answer.text);
+    let ours = ours(kind, line);
+    match (&ours, &theirs) {
+        (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "--set kind {kind}: {line:?}"),
+        (Err(_), Err(_)) => {}
+        _ => panic!("--set kind {kind}: {line:?}: ours {ours:?}, theirs {theirs:?}"),
+    }
+}
+
+fn ours(kind: &str, line: &str) -> Result<String, strvals::StrvalsError> {
+    let mut values = flotilla_render::helm::values::load(BASE).expect("the base is YAML");
+    let mut read = |name: &str| Ok(format!("<{name}>"));
+    let syntax = match kind {
+        "set" => Syntax::Typed,
+        "string" => Syntax::Text,
+        "literal" => Syntax::Literal,
+        "json" => Syntax::Json,
+        _ => Syntax::File(&mut read),
+    };
+    strvals::parse_into(line, &mut values, syntax)?;
+    Ok(describe(&Value::Map(values)))
+}
+
+/// Writes a value with its Go type, as the oracle does.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nil".to_owned(),
+        Value::Bool(flag) => format!("bool({flag})"),
+        Value::Int(number) => format!("int64({number})"),
+        Value::UInt(number) => format!("uint64({number})"),
+        Value::Float(number) => format!("float64({})", printed(*number)),
+        Value::String(text) => serde_json::to_string(text).expect("text is JSON"),
+        Value::List(items) => {
+            format!("[{}]", items.iter().map(describe).collect::<Vec<_>>().join(", "))
+        }
+        Value::Map(map) => {
+            let entries = map.iter().map(|(key, value)| {
+                format!(
+                    "{}: {}",
+                    serde_json::to_string(key).expect("text is JSON"),
+                    describe(value)
+                )
+            });
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Writes a float as Go's `%v` does.
+fn printed(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let (digits, power) = scientific.split_once('e').expect("an exponent");
+    let power: i32 = power.parse().expect("a number");
+    if (-4..6).contains(&power) {
+        number.to_string()
+    } else {
+        format!("{digits}e{power:+03}")
+    }
+}
