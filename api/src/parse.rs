@@ -1,0 +1,500 @@
+//! From text to resources: each document is decoded, converted and validated alone, so that a bad one is an
+//! error of its own and the others are read.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::convert::convert;
+use crate::id::{ResourceId, Scope};
+use crate::kind::Kind;
+use crate::kinds::config::SecretFields;
+use crate::kinds::{check_content, shape_of};
+use crate::meta::{check_labels, label_key_error};
+use crate::problem::{Check, FieldPath, Invalid, Problem};
+use crate::resource::{Body, Resource};
+use crate::shape::{Unknown, Walk, got, unknown_field};
+use crate::text::{Label, Name};
+use crate::yaml;
+
+/// The most bytes all annotations of an object may have, as in Kubernetes.
+const MAX_ANNOTATION_BYTES: usize = 256 << 10;
+
+/// Who wrote the document, and so how strict to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A person applies it: an unknown field is an error.
+    #[default]
+    Strict,
+    /// A parent app rendered it: an unknown field of a Flux kind is dropped with a warning, as an API server does.
+    Nested,
+}
+
+/// How to read a text.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'a> {
+    /// The file's name, for errors.
+    pub file: &'a str,
+    /// Who wrote it.
+    pub mode: Mode,
+    /// Where the resources' names resolve.
+    pub scope: Scope,
+    /// The namespace of resources that name none; without it they are errors.
+    pub namespace: Option<&'a str>,
+}
+
+/// One document, or one element of a `List`.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The document's number in the file, from 1, empty documents not counted.
+    pub document: usize,
+    /// The line the document starts at, from 1.
+    pub line: usize,
+    /// The resource, or all that is wrong with it.
+    pub outcome: Result<Resource, Invalid>,
+    /// What was converted or dropped.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads all documents of a text. A text that is no UTF-8 or over a limit gives one error.
+pub fn parse(text: &[u8], options: &Options<'_>) -> Vec<Parsed> {
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let line = 1 + text[..error.valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count();
+            return vec![unreadable(options, 1, line, "the text is not UTF-8")];
+        }
+    };
+    match yaml::split(text) {
+        Ok(documents) => documents
+            .iter()
+            .flat_map(|document| parse_document(document, options))
+            .collect(),
+        Err(error) => vec![unreadable(options, 1, error.line, &error.message)],
+    }
+}
+
+/// Reads one object that was decoded already, such as one a parent rendered. Problems have no lines.
+pub fn parse_value(object: Value, options: &Options<'_>) -> Parsed {
+    let read = Reader {
+        options,
+        prefix: FieldPath::root(),
+    }
+    .read(object);
+    finish(read, options, 1, 1)
+}
+
+fn parse_document(document: &yaml::Document<'_>, options: &Options<'_>) -> Vec<Parsed> {
+    let value = match yaml::decode(document) {
+        Ok(value) => value,
+        Err(error) => return vec![unreadable(options, document.number, error.line, &error.message)],
+    };
+    objects(value)
+        .into_iter()
+        .map(|(prefix, object)| {
+            let mut read = Reader { options, prefix }.read(object);
+            locate(&mut read, document);
+            finish(read, options, document.number, document.line)
+        })
+        .collect()
+}
+
+/// Takes a `List` apart.
+fn objects(mut value: Value) -> Vec<(FieldPath, Value)> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match value.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) if is_list => {
+            let list = FieldPath::root().field("items");
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| (list.index(index), item))
+                .collect()
+        }
+        Some(items) => {
+            value["items"] = items;
+            vec![(FieldPath::root(), value)]
+        }
+        None => vec![(FieldPath::root(), value)],
+    }
+}
+
+fn locate(read: &mut Read, document: &yaml::Document<'_>) {
+    let mut found: Vec<&mut Problem> = read.problems.iter_mut().chain(&mut read.warnings).collect();
+    if found.is_empty() {
+        return;
+    }
+    let paths: Vec<_> = found
+        .iter()
+        .map(|problem| problem.path.under(&read.prefix))
+        .collect();
+    let lines = yaml::lines(document, &paths);
+    for ((problem, path), line) in found.iter_mut().zip(paths).zip(lines) {
+        problem.path = path;
+        problem.line = Some(line);
+    }
+}
+
+fn finish(read: Read, options: &Options<'_>, document: usize, line: usize) -> Parsed {
+    let Read {
+        resource,
+        object,
+        mut problems,
+        warnings,
+        ..
+    } = read;
+    let outcome = match resource {
+        Some(resource) if problems.is_empty() => Ok(resource),
+        _ => {
+            problems.sort_by_key(|problem| problem.line);
+            Err(Invalid {
+                file: options.file.to_owned(),
+                document,
+                line,
+                object,
+                problems,
+            })
+        }
+    };
+    Parsed {
+        document,
+        line,
+        outcome,
+        warnings,
+    }
+}
+
+fn unreadable(options: &Options<'_>, document: usize, line: usize, message: &str) -> Parsed {
+    let mut problem = Problem::new(FieldPath::root(), message);
+    problem.line = Some(line);
+    let invalid = Invalid {
+        file: options.file.to_owned(),
+        document,
+        line,
+        object: None,
+        problems: vec![problem],
+    };
+    Parsed {
+        document,
+        line,
+        outcome: Err(invalid),
+        warnings: Vec::new(),
+    }
+}
+
+/// Reads one object.
+struct Reader<'a> {
+    options: &'a Options<'a>,
+    /// Where in the document the object stands.
+    prefix: FieldPath,
+}
+
+/// What reading one object gave.
+struct Read {
+    prefix: FieldPath,
+    resource: Option<Resource>,
+    object: Option<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// The parts of `metadata` that are kept.
+#[derive(Default)]
+struct Metadata {
+    name: String,
+    namespace: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    fn read(self, value: Value) -> Read {
+        let mut read = Read {
+            prefix: self.prefix.clone(),
+            resource: None,
+            object: None,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let root = FieldPath::root();
+        let Value::Object(fields) = value else {
+            read.problems.push(Problem::new(
+                root,
+                format!("expected an object, got {}", got(&value)),
+            ));
+            return read;
+        };
+        read.object = describe(&fields);
+        let Some((kind, api_version)) = resolve(&fields, &mut read.problems) else {
+            return read;
+        };
+        let (mut fields, warnings) = convert(&api_version, kind, fields);
+        read.warnings = warnings;
+        let metadata = self.metadata(kind, fields.remove("metadata"), &mut read.problems);
+        let body = self.body(kind, fields, &mut read);
+        let id = ResourceId {
+            scope: self.options.scope.clone(),
+            kind,
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name,
+        };
+        read.resource = body.map(|body| Resource {
+            id,
+            written_as: api_version,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            body,
+        });
+        read
+    }
+
+    /// Compares the content with its kind and returns it, if nothing is wrong with it.
+    fn body(&self, kind: Kind, mut fields: Map<String, Value>, read: &mut Read) -> Option<Body> {
+        for field in ["apiVersion", "kind", "status"] {
+            fields.remove(field);
+        }
+        let (root, shape) = (FieldPath::root(), shape_of(kind));
+        let prefix = if kind.has_spec() {
+            root.field("spec")
+        } else {
+            root.clone()
+        };
+        let nested = self.options.mode == Mode::Nested && kind.group() != crate::kind::FLEET;
+        let unknown = if nested { Unknown::Drop } else { Unknown::Refuse };
+        let mut walk = Walk {
+            root: shape,
+            prefix: &prefix,
+            unknown,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut content = if kind.has_spec() {
+            let spec = fields.remove("spec");
+            for name in fields.keys() {
+                let known = ["metadata", "spec"];
+                let problem = unknown_field(name, &root, known, shape, &prefix);
+                match unknown {
+                    Unknown::Refuse => walk.problems.push(problem),
+                    Unknown::Drop => walk.warnings.push(problem),
+                }
+            }
+            match spec {
+                Some(Value::Null) | None => Value::Object(Map::new()),
+                Some(spec) => spec,
+            }
+        } else if kind == Kind::Secret && fields.contains_key("sops") {
+            let problem = Problem::new(root.field("sops"), "the Secret is encrypted with SOPS");
+            read.problems
+                .push(problem.hint("decrypt it first: sops decrypt FILE | flotilla apply -f -"));
+            return None;
+        } else {
+            Value::Object(fields)
+        };
+        walk.admit(shape, &mut content, &prefix);
+        let (mut problems, warnings) = (walk.problems, walk.warnings);
+        check_content(kind, &content, &prefix, &mut problems);
+        read.warnings.extend(warnings);
+        let sound = problems.is_empty();
+        read.problems.extend(problems);
+        if !sound {
+            return None;
+        }
+        if kind == Kind::Secret {
+            // The walk and the checks passed, so this decodes.
+            return serde_json::from_value::<SecretFields>(content)
+                .ok()
+                .map(|fields| Body::Secret(fields.into()));
+        }
+        Some(Body::Open(content))
+    }
+
+    fn metadata(&self, kind: Kind, value: Option<Value>, problems: &mut Vec<Problem>) -> Metadata {
+        let path = FieldPath::root().field("metadata");
+        let mut metadata = Metadata::default();
+        let fields = match value {
+            Some(Value::Object(fields)) => fields,
+            Some(other) => {
+                problems.push(Problem::new(path, format!("expected a map, got {}", got(&other))));
+                return metadata;
+            }
+            None => Map::new(),
+        };
+        for (name, value) in fields {
+            let at = path.field(name.clone());
+            match (name.as_str(), value) {
+                (_, Value::Null) => {}
+                ("name", Value::String(text)) => metadata.name = text,
+                ("namespace", Value::String(text)) => metadata.namespace = Some(text),
+                ("labels", Value::Object(entries)) => metadata.labels = texts(entries, &at, problems),
+                ("annotations", Value::Object(entries)) => {
+                    metadata.annotations = texts(entries, &at, problems)
+                }
+                ("name" | "namespace", other) => {
+                    let problem = Problem::new(at, format!("expected a string, got {}", got(&other)));
+                    problems.push(problem.hint("put the value in quotes"));
+                }
+                ("labels" | "annotations", other) => {
+                    problems.push(Problem::new(at, format!("expected a map, got {}", got(&other))));
+                }
+                (name, _) if SERVER_FIELDS.contains(&name) => {}
+                (name, _) if self.options.mode == Mode::Strict => {
+                    let known = KEPT_FIELDS.iter().chain(SERVER_FIELDS).copied();
+                    problems.push(unknown_field(
+                        name,
+                        &path,
+                        known,
+                        shape_of(kind),
+                        &FieldPath::root().field("spec"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        self.check_metadata(kind, &mut metadata, &path, problems);
+        metadata
+    }
+
+    fn check_metadata(
+        &self,
+        kind: Kind,
+        metadata: &mut Metadata,
+        path: &FieldPath,
+        problems: &mut Vec<Problem>,
+    ) {
+        let mut at = Check::new(path.clone(), problems);
+        match Name::new(metadata.name.as_str()) {
+            _ if metadata.name.is_empty() => at.at("name").problem("is required"),
+            Ok(_) => {}
+            Err(error) => at.at("name").malformed(error),
+        }
+        // Clusters, groups and tenants are also label values and parts of names.
+        if kind.group() == crate::kind::FLEET && metadata.name.len() > 63 {
+            at.at("name").problem("is longer than 63 characters");
+        }
+        self.check_namespace(kind, metadata, &mut at);
+        check_labels(metadata.labels.iter(), &mut at.at("labels"));
+        for key in metadata.annotations.keys() {
+            if let Some(why) = label_key_error(key) {
+                at.at("annotations").at(key).problem(why);
+            }
+        }
+        let bytes: usize = metadata
+            .annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if bytes > MAX_ANNOTATION_BYTES {
+            at.at("annotations")
+                .problem(format!("have more than {MAX_ANNOTATION_BYTES} bytes together"));
+        }
+    }
+
+    fn check_namespace(&self, kind: Kind, metadata: &mut Metadata, at: &mut Check<'_>) {
+        if !kind.is_namespaced() {
+            if metadata.namespace.is_some() {
+                at.at("namespace").problem(format!("a {kind} has no namespace"));
+            }
+            return;
+        }
+        if metadata.namespace.is_none() {
+            metadata.namespace = self.options.namespace.map(str::to_owned);
+        }
+        match metadata.namespace.as_deref().map(Label::new) {
+            None => at.at("namespace").problem("is required"),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => at.at("namespace").malformed(error),
+        }
+    }
+}
+
+const KEPT_FIELDS: &[&str] = &["name", "namespace", "labels", "annotations"];
+
+/// Fields that an exported object carries and that say nothing here.
+const SERVER_FIELDS: &[&str] = &[
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+fn texts(
+    entries: Map<String, Value>,
+    path: &FieldPath,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for (key, value) in entries {
+        match value {
+            Value::String(text) => {
+                texts.insert(key, text);
+            }
+            Value::Null => {}
+            other => {
+                let problem =
+                    Problem::new(path.field(key), format!("expected a string, got {}", got(&other)));
+                problems.push(problem.hint("put the value in quotes"));
+            }
+        }
+    }
+    texts
+}
+
+/// Reads `apiVersion` and `kind`.
+fn resolve(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Option<(Kind, String)> {
+    let root = FieldPath::root();
+    let mut text = |name: &str| match fields.get(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text.as_str()),
+        None | Some(Value::Null | Value::String(_)) => {
+            problems.push(Problem::new(root.field(name), "is required"));
+            None
+        }
+        Some(other) => {
+            problems.push(Problem::new(
+                root.field(name),
+                format!("expected a string, got {}", got(other)),
+            ));
+            None
+        }
+    };
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let (api_version, kind) = (api_version?, kind?);
+    match Kind::resolve(api_version, kind) {
+        Ok((kind, _)) => Some((kind, api_version.to_owned())),
+        Err(error) => {
+            let field = match error {
+                crate::kind::KindError::UnknownVersion { .. } | crate::kind::KindError::OtherGroup { .. } => {
+                    "apiVersion"
+                }
+                _ => "kind",
+            };
+            let problem = Problem::new(root.field(field), error.to_string());
+            problems.push(match error.hint() {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            });
+            None
+        }
+    }
+}
+
+/// Names the object as far as it can be read.
+fn describe(fields: &Map<String, Value>) -> Option<String> {
+    let kind = fields.get("kind")?.as_str()?;
+    let metadata = fields.get("metadata");
+    let text = |name: &str| metadata.and_then(|metadata| metadata[name].as_str());
+    match (text("namespace"), text("name")) {
+        (Some(namespace), Some(name)) => Some(format!("{kind} {namespace}/{name}")),
+        (None, Some(name)) => Some(format!("{kind} {name}")),
+        (_, None) => Some(kind.to_owned()),
+    }
+}
