@@ -6,6 +6,7 @@ pub mod clock;
 pub mod content;
 pub mod digest;
 pub mod fleet;
+pub mod health;
 pub mod id;
 pub mod object;
 pub mod rollout;

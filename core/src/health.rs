@@ -1,0 +1,159 @@
+//! Whether an object has become what it was asked to be, read from its status by the rules of kstatus, and
+//! whether a unit's objects together are ready.
+//!
+//! Judges one object as it stands; it asks the cluster nothing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{clock::Timestamp, object::group_of};
+
+mod kinds;
+mod read;
+pub mod wait;
+
+use read::{Conditions, Fields};
+
+/// Where an object stands on its way to its desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// As desired.
+    Current,
+    /// Being worked on.
+    InProgress,
+    /// Failed, and will not get further by itself.
+    Failed,
+    /// Being deleted.
+    Terminating,
+    /// Not in the cluster.
+    NotFound,
+    /// Its status cannot be read.
+    Unknown,
+}
+
+impl State {
+    /// The name that kstatus prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "Current",
+            Self::InProgress => "InProgress",
+            Self::Failed => "Failed",
+            Self::Terminating => "Terminating",
+            Self::NotFound => "NotFound",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The health of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Where it stands.
+    pub state: State,
+    /// One word for why it is not current, as kstatus or the object's condition says; empty when current.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl Health {
+    /// The health of an object that is not there.
+    pub fn not_found() -> Self {
+        Self::new(State::NotFound, "", "Resource not found")
+    }
+
+    fn new(state: State, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            state,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    fn current(message: impl Into<String>) -> Self {
+        Self::new(State::Current, "", message)
+    }
+
+    fn in_progress(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(State::InProgress, reason, message)
+    }
+
+    fn failed(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(State::Failed, reason, message)
+    }
+}
+
+/// A status that is not of the form the rules expect; the text names the field.
+type Unreadable = String;
+
+/// Assesses an object as it stands in the cluster. An object that cannot be read is `Unknown`, with the field
+/// that is at fault.
+pub fn assess(object: &Value, now: Timestamp) -> Health {
+    judge(object, now).unwrap_or_else(|fault| Health::new(State::Unknown, "Unreadable", fault))
+}
+
+/// What holds for all kinds first, then what holds for the kind; a `Ready` condition last, since it is common
+/// but not a convention.
+fn judge(object: &Value, now: Timestamp) -> Result<Health, Unreadable> {
+    let fields = Fields(object);
+    if !fields
+        .text_strict("metadata", "deletionTimestamp")?
+        .unwrap_or_default()
+        .is_empty()
+    {
+        return Ok(Health::new(
+            State::Terminating,
+            "",
+            "Resource scheduled for deletion",
+        ));
+    }
+    let kind = fields.text(&["kind"], "");
+    if kind == "Job" && group_of(fields.text(&["apiVersion"], "")) == "batch" {
+        return kinds::job(fields);
+    }
+    if let Some(health) = unobserved(fields, kind)? {
+        return Ok(health);
+    }
+    let conditions = Conditions::of(object)?;
+    for condition in &conditions.0 {
+        match (condition.kind, condition.status) {
+            ("Reconciling", "True") => return Ok(Health::in_progress(condition.reason, condition.message)),
+            ("Stalled", "True") => return Ok(Health::failed(condition.reason, condition.message)),
+            _ => {}
+        }
+    }
+    match kinds::judge(fields, &conditions, now)? {
+        Some(health) => Ok(health),
+        None => Ok(by_ready_condition(&conditions)),
+    }
+}
+
+/// A status that speaks of an older generation says nothing about this one.
+fn unobserved(fields: Fields<'_>, kind: &str) -> Result<Option<Health>, Unreadable> {
+    let Some(generation) = fields.int_strict("metadata", "generation")? else {
+        return Ok(None);
+    };
+    let observed = fields.int_strict("status", "observedGeneration")?;
+    Ok(observed
+        .filter(|&observed| observed != generation)
+        .map(|observed| {
+            let message =
+                format!("{kind} generation is {generation}, but latest observed generation is {observed}");
+            Health::in_progress("LatestGenerationNotObserved", message)
+        }))
+}
+
+fn by_ready_condition(conditions: &Conditions<'_>) -> Health {
+    conditions
+        .0
+        .iter()
+        .filter(|condition| condition.kind == "Ready")
+        .find_map(|condition| match condition.status {
+            "True" => Some(Health::current("Resource is Ready")),
+            "False" | "Unknown" => Some(Health::in_progress(condition.reason, condition.message)),
+            _ => None,
+        })
+        .unwrap_or_else(|| Health::current("Resource is current"))
+}
