@@ -2,6 +2,7 @@
 //! needs is gathered by hub or agent and passed in, the time included; what comes out leaves no choice.
 
 pub mod apply;
+pub mod backoff;
 pub mod clock;
 pub mod content;
 pub mod digest;
@@ -10,6 +11,8 @@ pub mod health;
 pub mod id;
 pub mod object;
 pub mod rollout;
+pub mod source;
 pub mod substitute;
+mod text;
 pub mod unit;
 pub mod version;

@@ -7,9 +7,7 @@
 use serde_json::Value;
 
 mod eval;
-mod glob;
 mod parse;
-mod runes;
 mod variables;
 
 pub use variables::{InvalidName, Variables};

@@ -1,10 +1,16 @@
 //! Gives expressions their values. All functions work on bytes, as in the reference.
 
 use super::{
-    MAX_BYTES, SubstituteError, Variables,
-    glob::{self, Budget, Stop},
+    MAX_BYTES, MAX_PATTERN_STEPS, SubstituteError, Variables,
     parse::{Expression, Function, Node},
+};
+use crate::text::{
+    glob::{self, Budget, Stop},
     runes,
+};
+
+const TOO_MUCH_WORK: SubstituteError = SubstituteError::TooMuchWork {
+    limit: MAX_PATTERN_STEPS,
 };
 
 /// One run over one text.
@@ -19,7 +25,7 @@ impl<'a> Evaluation<'a> {
         Self {
             variables,
             strict,
-            budget: Budget::default(),
+            budget: Budget(MAX_PATTERN_STEPS),
         }
     }
 
@@ -95,7 +101,7 @@ impl<'a> Evaluation<'a> {
                 Ok(true) => shortest = end,
                 Ok(false) => {}
                 Err(Stop::BadPattern) => return Ok(value),
-                Err(stop) => return Err(stop.into()),
+                Err(Stop::TooMuchWork) => return Err(TOO_MUCH_WORK),
             }
         }
         Ok(&value[shortest..])
@@ -108,7 +114,7 @@ impl<'a> Evaluation<'a> {
                 Ok(true) => return Ok(&value[end..]),
                 Ok(false) => {}
                 Err(Stop::BadPattern) => return Ok(value),
-                Err(stop) => return Err(stop.into()),
+                Err(Stop::TooMuchWork) => return Err(TOO_MUCH_WORK),
             }
         }
         Ok(value)

@@ -3,7 +3,8 @@
 //! The grammar is that of the reference implementation, its gaps included: `${v-d}` is not an expression,
 //! `${v:?d}` and `${v:+d}` are. Manifests written for Flux rely on what it accepts, so nothing is added.
 
-use super::{MAX_DEPTH, SubstituteError, runes};
+use super::{MAX_DEPTH, SubstituteError};
+use crate::text::runes;
 
 /// A piece of a text.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Decodes the first character and its width. Zero width only for an empty input.
-pub(super) fn decode(bytes: &[u8]) -> (char, usize) {
+pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
     let Some(&first) = bytes.first() else {
         return (char::REPLACEMENT_CHARACTER, 0);
     };
@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> (char, usize) {
 }
 
 /// Splits bytes into characters, each invalid byte becoming U+FFFD.
-pub(super) fn chars(mut bytes: &[u8]) -> impl DoubleEndedIterator<Item = char> {
+pub(crate) fn chars(mut bytes: &[u8]) -> impl DoubleEndedIterator<Item = char> {
     let mut found = Vec::with_capacity(bytes.len());
     while !bytes.is_empty() {
         let (c, width) = decode(bytes);
@@ -36,12 +36,12 @@ pub(super) fn chars(mut bytes: &[u8]) -> impl DoubleEndedIterator<Item = char> {
 }
 
 /// Appends `c` in UTF-8.
-pub(super) fn push(out: &mut Vec<u8>, c: char) {
+pub(crate) fn push(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
 /// The simple lower case of a character.
-pub(super) fn lower(c: char) -> char {
+pub(crate) fn lower(c: char) -> char {
     // The only character whose full lower case is longer than its simple one.
     if c == 'İ' {
         'i'
@@ -51,7 +51,7 @@ pub(super) fn lower(c: char) -> char {
 }
 
 /// The simple upper case of a character.
-pub(super) fn upper(c: char) -> char {
+pub(crate) fn upper(c: char) -> char {
     let mut full = c.to_uppercase();
     match (full.next(), full.next()) {
         (Some(single), None) => single,
@@ -71,7 +71,7 @@ fn upper_of_expanding(c: char) -> char {
 }
 
 /// Tells whether a character may stand in a variable's name: a letter, a decimal digit or `_`.
-pub(super) fn is_name(c: char) -> bool {
+pub(crate) fn is_name(c: char) -> bool {
     static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[\p{L}\p{Nd}]$").ok());
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';

@@ -1,22 +1,16 @@
-//! Glob patterns of `#`, `##`, `%` and `%%`: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
+//! Glob patterns over bytes: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
 //!
-//! Unlike file globs, `*` and `?` match `/`. A malformed pattern is noticed only when matching reaches the
-//! malformed place, as in the reference; whoever trims leaves the value alone then.
+//! `/` is a character like any other; whoever matches paths matches their parts. A malformed pattern is noticed
+//! only when matching reaches the malformed place, and never matches.
 
-use super::{MAX_PATTERN_STEPS, SubstituteError, runes};
+use super::runes;
 
-/// Steps left for all patterns of one text.
+/// Steps that are left to match patterns with. A pattern over a long value costs the square of its length.
 #[derive(Debug)]
-pub(super) struct Budget(u64);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(MAX_PATTERN_STEPS)
-    }
-}
+pub(crate) struct Budget(pub(crate) u64);
 
 impl Budget {
-    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Stop> {
+    fn spend(&mut self, steps: usize) -> Result<(), Stop> {
         self.0 = self.0.checked_sub(steps as u64 + 1).ok_or(Stop::TooMuchWork)?;
         Ok(())
     }
@@ -24,23 +18,15 @@ impl Budget {
 
 /// Why matching ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The pattern is malformed.
     BadPattern,
     /// The budget is used up.
     TooMuchWork,
 }
 
-impl From<Stop> for SubstituteError {
-    fn from(_: Stop) -> Self {
-        Self::TooMuchWork {
-            limit: MAX_PATTERN_STEPS,
-        }
-    }
-}
-
 /// Tells whether `pattern` matches the whole of `name`.
-pub(super) fn matches(mut pattern: &[u8], mut name: &[u8], budget: &mut Budget) -> Result<bool, Stop> {
+pub(crate) fn matches(mut pattern: &[u8], mut name: &[u8], budget: &mut Budget) -> Result<bool, Stop> {
     while !pattern.is_empty() {
         let segment = Segment::cut(pattern);
         pattern = segment.rest;

@@ -1,0 +1,3 @@
+//! What of a source becomes an artifact.
+
+pub mod ignore;

@@ -1,0 +1,4 @@
+//! Text as Go's libraries read it, where matching Flux to the byte asks for it.
+
+pub(crate) mod glob;
+pub(crate) mod runes;
