@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod text;
+
 /// A label selector; the empty one matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -104,13 +106,7 @@ impl Selector {
 
     /// Reads the string form.
     pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
-        let requirements = split_top(text)
-            .into_iter()
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(parse_requirement)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { requirements })
+        text::parse(text).map(|requirements| Self { requirements })
     }
 
     /// Tells whether `labels` fulfil every requirement.
@@ -165,60 +161,10 @@ fn requirement(key: &str, operator: Operator, values: impl IntoIterator<Item = S
     }
 }
 
-/// Splits at commas outside parentheses.
-fn split_top(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut depth, mut start) = (0_u32, 0);
-    for (index, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-fn parse_requirement(part: &str) -> Result<Requirement, InvalidSelector> {
-    let (key, operator, values) = if let Some(key) = part.strip_prefix('!') {
-        (key.trim(), Operator::DoesNotExist, vec![])
-    } else if let Some((key, value)) = part.split_once("!=") {
-        (key.trim(), Operator::NotIn, vec![value.trim()])
-    } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        (key.trim(), Operator::In, vec![value.trim()])
-    } else if let Some((head, set)) = part.split_once('(') {
-        let set = set
-            .strip_suffix(')')
-            .ok_or_else(|| invalid(part, "a set ends with a parenthesis"))?;
-        let (key, operator) = match head.trim().rsplit_once(char::is_whitespace) {
-            Some((key, "in")) => (key.trim(), Operator::In),
-            Some((key, "notin")) => (key.trim(), Operator::NotIn),
-            _ => return Err(invalid(part, "expected `key in (…)` or `key notin (…)`")),
-        };
-        (key, operator, set.split(',').map(str::trim).collect())
-    } else {
-        (part, Operator::Exists, vec![])
-    };
-    check_key(key).map_err(|problem| invalid(part, problem))?;
-    for value in &values {
-        check_value(value).map_err(|problem| invalid(part, problem))?;
-    }
-    Ok(requirement(key, operator, values.into_iter().map(str::to_owned)))
-}
-
 fn check_key(key: &str) -> Result<(), &'static str> {
     let name = match key.split_once('/') {
         Some((prefix, name)) => {
-            let valid = !prefix.is_empty()
-                && prefix.len() <= 253
-                && prefix
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+            let valid = prefix.len() <= 253 && prefix.split('.').all(is_dns_label);
             if !valid {
                 return Err("the prefix of a label key is a DNS name");
             }
@@ -230,6 +176,14 @@ fn check_key(key: &str) -> Result<(), &'static str> {
         return Err("a label key is up to 63 letters, digits, '-', '_' and '.'");
     }
     Ok(())
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !text.is_empty()
+        && text.bytes().all(|b| inner(b) || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn check_value(value: &str) -> Result<(), &'static str> {
