@@ -22,13 +22,17 @@
 //! ```
 
 mod audit;
+mod background;
 mod certs;
 mod control_plane;
 mod dir;
 mod error;
+mod git;
 mod kubeconfig;
 mod ports;
+mod postgres;
 mod process;
+mod proxy;
 mod shared;
 mod toolbox;
 mod wait;
@@ -37,8 +41,11 @@ pub use audit::{AuditEntry, AuditFilter, AuditLog, AuditMark, AuditObject, Audit
 pub use certs::{Authority, KeyCert};
 pub use control_plane::{Component, ControlPlane, ControlPlaneOptions, Controllers};
 pub use error::RigError;
+pub use git::{Change, GitAccess, GitCommand, GitFault, GitRepo, GitRequest, GitServer};
 pub use ports::PortLease;
+pub use postgres::{TestDb, TestPostgres};
 pub use process::Process;
+pub use proxy::FaultProxy;
 pub use shared::shared_clusters;
 pub use toolbox::{Tool, kubernetes_version, tool, tools};
 pub use wait::wait_until;

@@ -49,6 +49,15 @@ pub(crate) fn spawn_unbound(command: Command) -> std::io::Result<Child> {
     inbox.recv().map_err(|_| gone())?
 }
 
+/// How a process ends when nobody is left to ask it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// At once.
+    Kill,
+    /// At once as far as its clients see, after giving back what the system would not (shared memory).
+    Quit,
+}
+
 /// What to run, as whom, and where its output goes.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessSpec {
@@ -66,8 +75,8 @@ pub(crate) struct ProcessSpec {
     pub(crate) log: PathBuf,
     /// The user it runs as, where that is not ours.
     pub(crate) user: Option<String>,
-    /// The signal that ends it when we are gone; anything but `KILL` lets it clean up.
-    pub(crate) death: Signal,
+    /// The signal that ends it with us: `KILL`, or one at which it cleans up first.
+    pub(crate) death: Death,
 }
 
 impl ProcessSpec {
@@ -81,7 +90,7 @@ impl ProcessSpec {
             folder: folder.to_owned(),
             log,
             user: None,
-            death: Signal::KILL,
+            death: Death::Kill,
         }
     }
 
@@ -105,10 +114,9 @@ impl ProcessSpec {
             .open(&self.log)
             .map_err(RigError::io("open", &self.log))?;
         let errors = log.try_clone().map_err(RigError::io("open", &self.log))?;
-        let death = if self.death == Signal::KILL {
-            "KILL"
-        } else {
-            "QUIT"
+        let death = match self.death {
+            Death::Kill => "KILL",
+            Death::Quit => "QUIT",
         };
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", death]);
@@ -237,7 +245,14 @@ impl Process {
     /// Kills it at once, as a power cut would, and waits until it is gone. Nothing happens when it does not run.
     pub fn kill(&self) {
         if let Some(mut child) = self.child().take() {
-            end(&mut child, Signal::KILL);
+            end(&mut child, Death::Kill);
+        }
+    }
+
+    /// Ends it without warning, but lets it give back what the system would not. Nothing happens when it does not run.
+    pub(crate) fn quit(&self) {
+        if let Some(mut child) = self.child().take() {
+            end(&mut child, Death::Quit);
         }
     }
 
@@ -285,10 +300,10 @@ impl Drop for Process {
     }
 }
 
-/// Sends `signal`, waits a short while, kills what is left, and collects the exit status.
-fn end(child: &mut Child, signal: Signal) {
-    if signal != Signal::KILL {
-        let _ = kill_process(Pid::from_child(child), signal);
+/// Ends a process, waits a short while where it cleans up, kills what is left, and collects the exit status.
+fn end(child: &mut Child, death: Death) {
+    if death == Death::Quit {
+        let _ = kill_process(Pid::from_child(child), Signal::QUIT);
         let start = Instant::now();
         while start.elapsed() < DROP_GRACE && matches!(child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(10));
