@@ -1,1 +1,11 @@
-//! The Flotilla agent.
+//! The Flotilla agent: applies a cluster's desired state, corrects drift, judges health and reports, with or
+//! without the hub. `link` talks to the hub, `ledger` remembers, `reconcile` decides and acts, `cluster` is the
+//! API server.
+
+pub mod agent;
+pub mod cluster;
+pub mod health_port;
+pub mod ledger;
+pub mod link;
+pub mod reconcile;
+pub mod report;

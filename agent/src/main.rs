@@ -1,2 +1,168 @@
-//! Entry point.
-fn main() {}
+//! The agent's command: flags and environment, logs, signals, exit codes.
+//!
+//! Exit codes: 0 told to stop; 1 failed; 2 wrong usage; 3 another agent holds this agent's state.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use clap::Parser;
+use flotilla_agent::{
+    agent::{self, AgentError, Parts},
+    cluster::kube::{KubeCluster, client},
+    ledger::{cells::Cells, directory::Directory, secrets::Secrets},
+    link::channel::HubAddress,
+};
+use flotilla_proto::tls::Pin;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps this cluster as the Flotilla hub says, with or without the hub.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The hub, as https://host:port; several are tried in turn
+    #[arg(long = "hub", env = "FLOTILLA_HUB", value_delimiter = ',')]
+    hub: Vec<String>,
+
+    /// Pin of the hub's root, as sha256:<hex>; several while the root is being changed
+    #[arg(long = "pin", env = "FLOTILLA_PINS", value_delimiter = ',')]
+    pins: Vec<Pin>,
+
+    /// Trust domain of the hub
+    #[arg(long, env = "FLOTILLA_TRUST_DOMAIN", default_value = "")]
+    trust_domain: String,
+
+    /// File with the join token; needed until the agent has an identity
+    #[arg(long, env = "FLOTILLA_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// The join token itself, where a file cannot be given
+    #[arg(long, env = "FLOTILLA_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// Kubeconfig of the cluster; without, the pod's ServiceAccount
+    #[arg(long, env = "FLOTILLA_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The agent's own namespace, where it keeps its state
+    #[arg(long, env = "POD_NAMESPACE", default_value = "flotilla-system")]
+    namespace: String,
+
+    /// Keep state in this directory instead of Secrets
+    #[arg(long, env = "FLOTILLA_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Serve /healthz and /readyz here, e.g. 0.0.0.0:8081
+    #[arg(long, env = "FLOTILLA_HEALTH_ADDRESS")]
+    health_address: Option<SocketAddr>,
+
+    /// What to log: error, warn, info, debug, or a filter by module
+    #[arg(long, env = "FLOTILLA_LOG", default_value = "info")]
+    log: String,
+
+    /// Log for people instead of as JSON
+    #[arg(long, env = "FLOTILLA_LOG_TEXT")]
+    log_text: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(e) = log(&arguments) {
+        eprintln!("flotilla-agent: {e:#}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tracing::error!("runtime cannot be made: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing::error!("{e:#}");
+            match e.downcast_ref::<AgentError>() {
+                Some(AgentError::Duel) => ExitCode::from(3),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn log(arguments: &Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log)
+        .with_context(|| format!("log filter {:?} is not readable", arguments.log))?
+        // kube logs bodies that it cannot read, and a body may be a Secret.
+        .add_directive("kube_client=off".parse()?);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if arguments.log_text {
+        logs.with_target(false).init();
+    } else {
+        logs.json().flatten_event(true).init();
+    }
+    Ok(())
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // One provider for the whole process; a second installation is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = client(arguments.kubeconfig.as_deref()).await?;
+    let cells: Arc<dyn Cells> = match &arguments.state_dir {
+        Some(path) => Arc::new(Directory::open(path)?),
+        None => Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
+    };
+    let token = match (&arguments.token_file, arguments.token.clone()) {
+        (Some(path), _) => token_from(path)?,
+        (None, token) => token,
+    };
+    let hub = (!arguments.hub.is_empty()).then(|| HubAddress {
+        endpoints: arguments.hub.clone(),
+        pins: arguments.pins.clone(),
+        trust_domain: arguments.trust_domain.clone(),
+    });
+    if hub.is_some() && (arguments.pins.is_empty() || arguments.trust_domain.is_empty()) {
+        anyhow::bail!("a hub needs --pin and --trust-domain: nothing is trusted on first use");
+    }
+    let stop = CancellationToken::new();
+    tokio::spawn(signals(stop.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    agent::run(
+        Parts {
+            cells,
+            cluster: Arc::new(KubeCluster::new(client)),
+            hub,
+            token,
+            health: arguments.health_address,
+        },
+        stop,
+    )
+    .await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The token of a file. The file may be gone once it has been used.
+fn token_from(path: &std::path::Path) -> anyhow::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(token) => Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("token file {} is not readable", path.display())),
+    }
+}
+
+async fn signals(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}

@@ -3,7 +3,11 @@
 //! Rules of change: add, reserve, never reuse; a new field says in its comment what an older peer does
 //! without it; unknown enum values are handled, not refused.
 
-#![allow(missing_docs, unreachable_pub, reason = "generated code; the comments stand in the protocol files")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "generated code; the comments stand in the protocol files"
+)]
 
 /// `flotilla.agent.v1`: desired state to a cluster, reports from it.
 pub mod agent {
@@ -31,6 +35,10 @@ pub mod fleet {
         include!("gen/flotilla.fleet.v1.rs");
     }
 }
+
+#[cfg(feature = "tls")]
+#[deny(missing_docs)]
+pub mod tls;
 
 /// Encoded `FileDescriptorSet` of all packages, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

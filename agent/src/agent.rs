@@ -1,0 +1,170 @@
+//! Puts the parts together and runs them until told to stop.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::{Cluster, ClusterError, limit::Limited},
+    health_port,
+    ledger::{Ledger, LedgerError, cells::Cells},
+    link::{
+        Link, LinkError, LinkState, boot_id,
+        channel::HubAddress,
+        identity::{IdentityCell, IdentityError},
+        session::Session,
+        system_clock,
+    },
+    reconcile::{Nudge, Reconciler, context::Context},
+    report::Reports,
+};
+
+/// The cell of the ledger's head; segments are numbered after it.
+pub const LEDGER: &str = "flotilla-agent-ledger";
+/// The cell of the identity.
+pub const IDENTITY: &str = "flotilla-agent-identity";
+
+/// What an agent runs on.
+pub struct Parts {
+    /// Durable storage.
+    pub cells: Arc<dyn Cells>,
+    /// The cluster.
+    pub cluster: Arc<dyn Cluster>,
+    /// Where the hub is; without, the ledger is enforced and nothing new comes.
+    pub hub: Option<HubAddress>,
+    /// The join token, needed once.
+    pub token: Option<String>,
+    /// Where `/healthz` and `/readyz` are served.
+    pub health: Option<SocketAddr>,
+}
+
+/// Why an agent could not start or had to exit.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Another agent is at work in this cluster: exit and leave it to that one.
+    #[error("another agent writes this agent's state")]
+    Duel,
+    /// The ledger cannot be read or written.
+    #[error("ledger: {0}")]
+    Ledger(#[source] LedgerError),
+    /// The identity cannot be read or written.
+    #[error("identity: {0}")]
+    Identity(#[source] IdentityError),
+    /// The API server does not tell what cluster this is.
+    #[error("cluster: {0}")]
+    Cluster(#[source] ClusterError),
+    /// The health port cannot be opened.
+    #[error("health port {0} cannot be opened: {1}")]
+    Health(SocketAddr, #[source] std::io::Error),
+    /// A part ended without having been told to.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+impl From<LedgerError> for AgentError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Lost => Self::Duel,
+            other => Self::Ledger(other),
+        }
+    }
+}
+
+/// Runs an agent until `stop`.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError> {
+    let _guard = stop.clone().drop_guard();
+    let (state_tx, state_rx) = crate::link::link_state();
+    let (ready_tx, ready_rx) = watch::channel(false);
+    if let Some(address) = parts.health {
+        let listener = health_port::bind(address)
+            .await
+            .map_err(|e| AgentError::Health(address, e))?;
+        tokio::spawn(health_port::serve(listener, ready_rx, state_rx, stop.clone()));
+    }
+    let ledger = Arc::new(Ledger::open(parts.cells.clone(), LEDGER).await?);
+    let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
+    let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
+    // The state that was accepted is enforced before anybody is asked for news.
+    let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock());
+    let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
+    let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
+    ready_tx.send_replace(true);
+    let mut linking: JoinHandle<Result<(), AgentError>> = match parts.hub {
+        None => tokio::spawn(idle(stop.clone())),
+        Some(hub) => {
+            let identity = IdentityCell::open(parts.cells, IDENTITY)
+                .await
+                .map_err(AgentError::Identity)?;
+            let (token, stop) = (parts.token, stop.clone());
+            tokio::spawn(async move {
+                let Some((cluster_uid, kube_version)) = who(cluster.as_ref(), &stop).await else {
+                    return Ok(());
+                };
+                let link = Link {
+                    hub,
+                    token,
+                    identity,
+                    session: Session {
+                        ledger,
+                        reports,
+                        nudge,
+                        clock: system_clock(),
+                        cluster_uid,
+                        kube_version,
+                        boot_id: boot_id(),
+                    },
+                    state: state_tx,
+                };
+                link.run(stop).await.map_err(|e| match e {
+                    LinkError::Ledger(e) => e.into(),
+                    LinkError::Identity(e) => AgentError::Identity(e),
+                })
+            })
+        }
+    };
+    tokio::select! {
+        ended = &mut reconciling => {
+            stop.cancel();
+            let _ = linking.await;
+            ended.map_err(|_| AgentError::Ended("reconciler"))?.map_err(AgentError::from)
+        }
+        ended = &mut linking => {
+            stop.cancel();
+            let _ = reconciling.await;
+            ended.map_err(|_| AgentError::Ended("link"))?
+        }
+    }
+}
+
+async fn idle(stop: CancellationToken) -> Result<(), AgentError> {
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Asks the API server which cluster this is, for as long as it takes: it may be down when the agent starts.
+async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String, String)> {
+    loop {
+        let asked = tokio::select! {
+            () = stop.cancelled() => return None,
+            asked = async { Ok::<_, ClusterError>((cluster.uid().await?, cluster.version().await?)) } => asked,
+        };
+        match asked {
+            Ok(who) => return Some(who),
+            Err(e) => tracing::warn!("cannot tell which cluster this is: {e}"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(std::time::Duration::from_secs(5)) => {}
+        }
+    }
+}
+
+/// Tells how a link stands, in a word.
+pub fn state_word(state: &LinkState) -> &'static str {
+    match state {
+        LinkState::Unenrolled => "not enrolled",
+        LinkState::Away => "hub is away",
+        LinkState::Connected { .. } => "connected",
+    }
+}

@@ -1,0 +1,482 @@
+//! A real cluster, through its API server. Every call has a deadline; retrying is the caller's, so kube's own is
+//! off. Bodies are bounded, and no body is ever logged: it may be a Secret.
+
+use std::{error::Error as _, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use kube::{
+    Client, Config,
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::Status,
+};
+use serde_json::Value;
+
+use super::{Cluster, ClusterError, Discovery, Resource, Selector, WatchEvent, watch};
+
+/// Who we are in managed fields.
+pub const MANAGER: &str = flotilla_core::apply::MANAGER;
+
+/// Longest wait for one call.
+const CALL: Duration = Duration::from_secs(30);
+/// Bytes of one answer. An object is at most a few MiB, a page of a list has at most a hundred.
+const ANSWER_MAX: usize = 64 << 20;
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                          application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+/// The API server of a cluster.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {path} is not usable: {why}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Not inside a cluster.
+    #[error("not inside a cluster, and no kubeconfig is given: {0}")]
+    InCluster(String),
+    /// The client cannot be made of the configuration.
+    #[error("client cannot be made: {0}")]
+    Client(String),
+}
+
+/// Makes a client from a kubeconfig file, or from what a pod finds.
+pub async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client, ClientError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let unusable = |why: String| ClientError::Kubeconfig {
+                path: path.display().to_string(),
+                why,
+            };
+            let file = Kubeconfig::read_from(path).map_err(|e| unusable(e.to_string()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .map_err(|e| unusable(e.to_string()))?
+        }
+        None => Config::incluster().map_err(|e| ClientError::InCluster(e.to_string()))?,
+    };
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    // A watch may be silent for as long as the server's timeout; the watch itself bounds its silence.
+    config.read_timeout = None;
+    Client::try_from(config).map_err(|e| ClientError::Client(transport_text(&e)))
+}
+
+impl KubeCluster {
+    /// Uses a client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    async fn call(&self, request: Request<Vec<u8>>) -> Result<Value, ClusterError> {
+        match tokio::time::timeout(CALL, self.exchange(request)).await {
+            Ok(result) => result,
+            Err(_) => Err(ClusterError::Unavailable(format!(
+                "no answer in {} s",
+                CALL.as_secs()
+            ))),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Value, ClusterError> {
+        let response = self
+            .client
+            .send(request.map(Body::from))
+            .await
+            .map_err(|e| error(&e))?;
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let body = Limited::new(response.into_body(), ANSWER_MAX)
+            .collect()
+            .await
+            .map_err(|e| ClusterError::Unavailable(format!("answer was cut: {e}")))?
+            .to_bytes();
+        if !status.is_success() {
+            return Err(refusal(status, retry_after, &body));
+        }
+        serde_json::from_slice(&body).map_err(|e| {
+            ClusterError::Unavailable(format!("answer is no JSON at {}:{}", e.line(), e.column()))
+        })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) async fn list(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        limit: u32,
+        token: &str,
+    ) -> Result<Value, ClusterError> {
+        let mut query = vec![("limit", limit.to_string())];
+        if !selector.labels.is_empty() {
+            query.push(("labelSelector", selector.labels.clone()));
+        }
+        if !token.is_empty() {
+            query.push(("continue", token.to_owned()));
+        }
+        self.call(get(
+            &format!("{}?{}", path(resource, "", None), encode(&query)),
+            None,
+        )?)
+        .await
+    }
+}
+
+/// The text of a client error, with its causes, and without bodies: kube's own text of a decoding error may
+/// quote what it read.
+pub fn transport_text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}", status.code, status.reason),
+        kube::Error::SerdeError(_) => "answer is not readable".to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut cause = other.source();
+            while let Some(error) = cause {
+                let next = error.to_string();
+                if !text.contains(&next) {
+                    text = format!("{text}: {next}");
+                }
+                cause = error.source();
+            }
+            text
+        }
+    }
+}
+
+pub(super) fn error(error: &kube::Error) -> ClusterError {
+    match error {
+        kube::Error::Api(status) => from_status(status),
+        other => ClusterError::Unavailable(transport_text(other)),
+    }
+}
+
+fn refusal(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ClusterError {
+    let mut status = serde_json::from_slice::<Status>(body).unwrap_or_default();
+    status.code = code.as_u16();
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        return ClusterError::Overloaded { retry_after };
+    }
+    from_status(&status)
+}
+
+fn from_status(status: &Status) -> ClusterError {
+    let details = status.details.as_ref();
+    match status.code {
+        429 => ClusterError::Overloaded {
+            retry_after: details
+                .map(|details| u64::from(details.retry_after_seconds))
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+        },
+        // An object that is not there is named in the details; a path that is not served is not.
+        404 if details.is_none_or(|details| details.name.is_empty()) => ClusterError::NotServed {
+            kind: String::new(),
+            api_version: String::new(),
+        },
+        500.. => ClusterError::Unavailable(format!("{} {}", status.code, status.message)),
+        0 => ClusterError::Unavailable(status.message.clone()),
+        code => ClusterError::Rejected {
+            code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+        },
+    }
+}
+
+/// Adds what was asked for to an error that only says it is not served.
+fn named(error: ClusterError, resource: &Resource) -> ClusterError {
+    match error {
+        ClusterError::NotServed { .. } => ClusterError::NotServed {
+            kind: resource.kind.clone(),
+            api_version: resource.api_version(),
+        },
+        other => other,
+    }
+}
+
+pub(super) fn path(resource: &Resource, namespace: &str, name: Option<&str>) -> String {
+    let root = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
+    let scope = if resource.namespaced && !namespace.is_empty() {
+        format!("/namespaces/{}", segment(namespace))
+    } else {
+        String::new()
+    };
+    match name {
+        Some(name) => format!("{root}{scope}/{}/{}", resource.plural, segment(name)),
+        None => format!("{root}{scope}/{}", resource.plural),
+    }
+}
+
+/// Escapes a path segment: RBAC names hold colons, and nothing from a manifest may leave its segment.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // Dots alone would walk up the path.
+    if !out.is_empty() && out.bytes().all(|byte| byte == b'.') {
+        out.replace('.', "%2E")
+    } else {
+        out
+    }
+}
+
+pub(super) fn encode(query: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = query
+        .iter()
+        .map(|(key, value)| format!("{key}={}", segment(value)))
+        .collect();
+    pairs.join("&")
+}
+
+pub(super) fn get(path: &str, accept: Option<&str>) -> Result<Request<Vec<u8>>, ClusterError> {
+    let mut request = Request::get(path);
+    if let Some(accept) = accept {
+        request = request.header(header::ACCEPT, accept);
+    }
+    request.body(Vec::new()).map_err(|e| bad_request(&e))
+}
+
+fn bad_request(error: &http::Error) -> ClusterError {
+    ClusterError::Rejected {
+        code: 400,
+        reason: "BadRequest".to_owned(),
+        message: format!("request cannot be made: {error}"),
+    }
+}
+
+fn patch(path: &str, content_type: &str, body: &Value) -> Result<Request<Vec<u8>>, ClusterError> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Request::patch(path)
+        .header(header::CONTENT_TYPE, content_type)
+        .header(header::ACCEPT, "application/json")
+        .body(body)
+        .map_err(|e| bad_request(&e))
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+/// Reads one aggregated discovery document.
+fn discovered(document: &Value, resources: &mut Vec<Resource>, failed: &mut Vec<String>) {
+    let list = |value: &'_ Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    for group in list(document, "items") {
+        let name = text(&group, "name").to_owned();
+        for version in list(&group, "versions") {
+            if version["freshness"].as_str() == Some("Stale") && !failed.contains(&name) {
+                failed.push(name.clone());
+            }
+            for served in list(&version, "resources") {
+                let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let kind = field(&served["responseKind"]["kind"]);
+                let verbs = list(&served, "verbs");
+                // Kinds that cannot be read back, such as reviews, are no objects to keep.
+                if kind.is_empty() || !verbs.iter().any(|verb| verb == "get") {
+                    continue;
+                }
+                resources.push(Resource {
+                    group: name.clone(),
+                    version: field(&version["version"]),
+                    kind,
+                    plural: field(&served["resource"]),
+                    namespaced: served["scope"].as_str() == Some("Namespaced"),
+                });
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Cluster for KubeCluster {
+    async fn uid(&self) -> Result<String, ClusterError> {
+        let namespace = self.call(get("/api/v1/namespaces/kube-system", None)?).await?;
+        Ok(text(&namespace, "uid").to_owned())
+    }
+
+    async fn version(&self) -> Result<String, ClusterError> {
+        let version = self.call(get("/version", None)?).await?;
+        Ok(version["gitVersion"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn discover(&self) -> Result<Discovery, ClusterError> {
+        let (mut resources, mut failed) = (Vec::new(), Vec::new());
+        for path in ["/api", "/apis"] {
+            let document = self.call(get(path, Some(AGGREGATED))?).await?;
+            discovered(&document, &mut resources, &mut failed);
+        }
+        Ok(Discovery::new(resources, failed))
+    }
+
+    async fn get(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ClusterError> {
+        match self
+            .call(get(&path(resource, namespace, Some(name)), None)?)
+            .await
+        {
+            Ok(object) => Ok(Some(object)),
+            Err(ClusterError::Rejected { code: 404, .. }) => Ok(None),
+            Err(e) => Err(named(e, resource)),
+        }
+    }
+
+    async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
+        let target = path(resource, text(object, "namespace"), Some(text(object, "name")));
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let target = format!("{target}?fieldManager={MANAGER}&force=true{dry_run}");
+        self.call(patch(&target, "application/apply-patch+yaml", object)?)
+            .await
+            .map_err(|e| named(e, resource))
+    }
+
+    async fn patch_metadata(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        operations: &Value,
+    ) -> Result<Value, ClusterError> {
+        let target = format!("{}?fieldManager={MANAGER}", path(resource, namespace, Some(name)));
+        self.call(patch(&target, "application/json-patch+json", operations)?)
+            .await
+            .map_err(|e| named(e, resource))
+    }
+
+    fn watch(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+    ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
+        watch::stream(self.clone(), resource.clone(), selector.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resource(group: &str, namespaced: bool) -> Resource {
+        Resource {
+            group: group.into(),
+            version: "v1".into(),
+            kind: "Thing".into(),
+            plural: "things".into(),
+            namespaced,
+        }
+    }
+
+    #[test]
+    fn paths_follow_group_and_scope_and_cannot_be_left() {
+        let cases = [
+            (
+                resource("", true),
+                "a",
+                Some("x"),
+                "/api/v1/namespaces/a/things/x",
+            ),
+            (
+                resource("g.io", false),
+                "",
+                Some("system:x"),
+                "/apis/g.io/v1/things/system:x",
+            ),
+            (resource("g.io", true), "", None, "/apis/g.io/v1/things"),
+            (
+                resource("", true),
+                "a",
+                Some("../x?y"),
+                "/api/v1/namespaces/a/things/..%2Fx%3Fy",
+            ),
+            (
+                resource("", true),
+                "..",
+                Some(".."),
+                "/api/v1/namespaces/%2E%2E/things/%2E%2E",
+            ),
+        ];
+        for (resource, namespace, name, expected) in cases {
+            assert_eq!(path(&resource, namespace, name), expected);
+        }
+    }
+
+    #[test]
+    fn a_missing_object_differs_from_a_kind_that_is_not_served() {
+        let missing = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "x",
+            "details": {"name": "x", "kind": "things"}});
+        let unserved =
+            json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "x", "details": {}});
+        let judge = |body: &Value| refusal(StatusCode::NOT_FOUND, None, body.to_string().as_bytes());
+        assert!(matches!(
+            judge(&missing),
+            ClusterError::Rejected { code: 404, .. }
+        ));
+        assert!(matches!(judge(&unserved), ClusterError::NotServed { .. }));
+        assert!(matches!(
+            refusal(StatusCode::NOT_FOUND, None, b"404 page not found"),
+            ClusterError::NotServed { .. }
+        ));
+    }
+
+    #[test]
+    fn an_overloaded_server_says_how_long() {
+        assert_eq!(
+            refusal(StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(3)), b""),
+            ClusterError::Overloaded {
+                retry_after: Some(Duration::from_secs(3))
+            }
+        );
+        assert!(refusal(StatusCode::BAD_GATEWAY, None, b"<html>").is_transient());
+    }
+
+    #[test]
+    fn discovery_keeps_what_can_be_read_back_and_names_stale_groups() {
+        let document = json!({"items": [
+            {"metadata": {}, "versions": [{"version": "v1", "resources": [
+                {"resource": "pods", "responseKind": {"kind": "Pod"}, "scope": "Namespaced", "verbs": ["get", "list"]},
+                {"resource": "bindings", "responseKind": {"kind": "Binding"}, "scope": "Namespaced", "verbs": ["create"]},
+            ]}]},
+            {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1", "freshness": "Stale"}]},
+        ]});
+        let (mut resources, mut failed) = (Vec::new(), Vec::new());
+        discovered(&document, &mut resources, &mut failed);
+        let discovery = Discovery::new(resources, failed);
+        assert!(matches!(discovery.find("v1", "Pod"), super::super::Served::Yes(pod) if pod.namespaced));
+        assert_eq!(discovery.find("v1", "Binding"), super::super::Served::No);
+        assert_eq!(discovery.find("v2", "Pod"), super::super::Served::OtherVersions);
+        assert_eq!(discovery.failed_groups, ["metrics.k8s.io"]);
+    }
+}

@@ -1,0 +1,287 @@
+//! Judges an offered desired state against what is held. Pure. Whatever is refused here leaves the ledger as it
+//! was: absence is never deletion, and nothing goes back in time unless the hub's history itself is a new one.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::{
+    digest::Digest,
+    id::UnitId,
+    unit::{Entry, root},
+};
+
+use super::record::Held;
+
+/// A desired state as it came.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The hub's history.
+    pub incarnation: u64,
+    /// Number in that history.
+    pub generation: u64,
+    /// What the entries must give.
+    pub root: Digest,
+    /// `entries` holds only what changed since this generation.
+    pub base: Option<u64>,
+    /// The entries.
+    pub entries: Vec<OfferedEntry>,
+}
+
+/// One entry of an offer.
+#[derive(Debug, Clone)]
+pub struct OfferedEntry {
+    /// The unit.
+    pub unit: UnitId,
+    /// Canonical bytes.
+    pub bytes: Vec<u8>,
+    /// The hub lets go of the unit.
+    pub released: bool,
+}
+
+/// What an acceptable offer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// It is what is held; acknowledge again.
+    Held,
+    /// New entries, by position in the offer, and units let go.
+    New {
+        /// Positions of entries that differ from what is held.
+        changed: Vec<usize>,
+        /// Units let go.
+        released: Vec<UnitId>,
+    },
+}
+
+/// Why an offer is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Behind what is held.
+    #[error("generation {offered} of incarnation {incarnation} is behind generation {held}")]
+    Stale {
+        /// Offered incarnation.
+        incarnation: u64,
+        /// Offered generation.
+        offered: u64,
+        /// Held generation.
+        held: u64,
+    },
+    /// The same number with other entries.
+    #[error("generation {0} was accepted with another root")]
+    Conflict(u64),
+    /// A held unit is neither named nor let go.
+    #[error("unit {0} is held here and missing from the offer")]
+    UnitMissing(UnitId),
+    /// The entries do not give the root.
+    #[error("the entries give another root than the offer claims")]
+    RootMismatch,
+    /// The changes are against something that is not held.
+    #[error("the changes are against generation {offered}; {held} is held")]
+    BaseUnknown {
+        /// The base of the offer.
+        offered: u64,
+        /// What is held.
+        held: u64,
+    },
+}
+
+/// Judges `offer` against `held` with its entries' digests.
+pub fn judge(held: &Held, known: &BTreeMap<UnitId, Digest>, offer: &Offer) -> Result<Judged, Refusal> {
+    fence(held, offer)?;
+    if same(held, offer) {
+        return match held.root == Some(offer.root) {
+            true => Ok(Judged::Held),
+            false => Err(Refusal::Conflict(offer.generation)),
+        };
+    }
+    let mut next = if offer.base.is_some() {
+        known.clone()
+    } else {
+        BTreeMap::new()
+    };
+    let mut changed = Vec::new();
+    let mut released = Vec::new();
+    let mut named = std::collections::BTreeSet::new();
+    for (position, entry) in offer.entries.iter().enumerate() {
+        if !named.insert(entry.unit) {
+            return Err(Refusal::RootMismatch);
+        }
+        if entry.released {
+            next.remove(&entry.unit);
+            released.push(entry.unit);
+            continue;
+        }
+        let digest = Entry::digest_of(&entry.bytes);
+        next.insert(entry.unit, digest);
+        if known.get(&entry.unit) != Some(&digest) {
+            changed.push(position);
+        }
+    }
+    if let Some(missing) = known
+        .keys()
+        .find(|unit| !next.contains_key(*unit) && !released.contains(unit))
+    {
+        return Err(Refusal::UnitMissing(*missing));
+    }
+    if root(next) != offer.root {
+        return Err(Refusal::RootMismatch);
+    }
+    released.retain(|unit| known.contains_key(unit));
+    Ok(Judged::New { changed, released })
+}
+
+fn same(held: &Held, offer: &Offer) -> bool {
+    (held.incarnation, held.generation) == (offer.incarnation, offer.generation)
+}
+
+fn fence(held: &Held, offer: &Offer) -> Result<(), Refusal> {
+    if (offer.incarnation, offer.generation) < (held.incarnation, held.generation) {
+        return Err(Refusal::Stale {
+            incarnation: offer.incarnation,
+            offered: offer.generation,
+            held: held.generation,
+        });
+    }
+    match offer.base {
+        Some(base)
+            if !same(held, offer) && (offer.incarnation, base) != (held.incarnation, held.generation) =>
+        {
+            Err(Refusal::BaseUnknown {
+                offered: base,
+                held: held.generation,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn unit(n: u128) -> UnitId {
+        UnitId(Uuid::from_u128(n))
+    }
+
+    fn known(units: &[(u128, &str)]) -> BTreeMap<UnitId, Digest> {
+        units
+            .iter()
+            .map(|(n, text)| (unit(*n), Entry::digest_of(text.as_bytes())))
+            .collect()
+    }
+
+    fn held(generation: u64, units: &[(u128, &str)]) -> Held {
+        Held {
+            incarnation: 1,
+            generation,
+            root: Some(root(known(units))),
+            epoch: 1,
+        }
+    }
+
+    fn offer(generation: u64, base: Option<u64>, entries: &[(u128, &str)], whole: &[(u128, &str)]) -> Offer {
+        Offer {
+            incarnation: 1,
+            generation,
+            root: root(known(whole)),
+            base,
+            entries: entries
+                .iter()
+                .map(|(n, text)| OfferedEntry {
+                    unit: unit(*n),
+                    bytes: text.as_bytes().to_vec(),
+                    released: text.is_empty(),
+                })
+                .collect(),
+        }
+    }
+
+    const AB: &[(u128, &str)] = &[(1, "a"), (2, "b")];
+
+    fn judged(offer: &Offer) -> Result<Judged, Refusal> {
+        judge(&held(5, AB), &known(AB), offer)
+    }
+
+    #[test]
+    fn a_newer_whole_state_is_taken_with_what_differs() {
+        let whole = &[(1, "a"), (2, "c"), (3, "d")];
+        assert_eq!(
+            judged(&offer(9, None, whole, whole)),
+            Ok(Judged::New {
+                changed: vec![1, 2],
+                released: vec![]
+            })
+        );
+    }
+
+    #[test]
+    fn changes_are_taken_only_against_what_is_held() {
+        let whole = &[(1, "a"), (2, "c")];
+        assert!(judged(&offer(6, Some(5), &[(2, "c")], whole)).is_ok());
+        assert_eq!(
+            judged(&offer(6, Some(4), &[(2, "c")], whole)),
+            Err(Refusal::BaseUnknown { offered: 4, held: 5 })
+        );
+    }
+
+    #[test]
+    fn a_lower_generation_is_stale_unless_the_history_is_new() {
+        let mut old = offer(4, None, AB, AB);
+        assert!(matches!(judged(&old), Err(Refusal::Stale { .. })));
+        old.incarnation = 2;
+        assert!(judged(&old).is_ok());
+        old.incarnation = 0;
+        old.generation = 99;
+        assert!(matches!(judged(&old), Err(Refusal::Stale { .. })));
+    }
+
+    #[test]
+    fn the_same_generation_is_acknowledged_again_or_a_conflict() {
+        assert_eq!(judged(&offer(5, None, AB, AB)), Ok(Judged::Held));
+        let other = &[(1, "a"), (2, "other")];
+        assert_eq!(judged(&offer(5, None, other, other)), Err(Refusal::Conflict(5)));
+    }
+
+    #[test]
+    fn a_unit_that_is_merely_absent_refuses_the_offer() {
+        let without = &[(1, "a")];
+        assert_eq!(
+            judged(&offer(6, None, without, without)),
+            Err(Refusal::UnitMissing(unit(2)))
+        );
+        assert_eq!(
+            judged(&offer(6, None, &[], &[])),
+            Err(Refusal::UnitMissing(unit(1)))
+        );
+    }
+
+    #[test]
+    fn a_unit_let_go_is_the_only_removal() {
+        for base in [None, Some(5)] {
+            let entries: &[(u128, &str)] = if base.is_some() {
+                &[(2, "")]
+            } else {
+                &[(1, "a"), (2, "")]
+            };
+            assert_eq!(
+                judged(&offer(6, base, entries, &[(1, "a")])),
+                Ok(Judged::New {
+                    changed: vec![],
+                    released: vec![unit(2)]
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_give_the_root_are_refused() {
+        assert_eq!(
+            judged(&offer(6, None, AB, &[(1, "a"), (2, "x")])),
+            Err(Refusal::RootMismatch)
+        );
+        assert_eq!(
+            judged(&offer(6, None, &[(1, "a"), (2, "b"), (2, "b")], AB)),
+            Err(Refusal::RootMismatch)
+        );
+    }
+}

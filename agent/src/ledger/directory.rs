@@ -1,0 +1,163 @@
+//! Cells as files of a directory: for agents outside a cluster, and for ledgers too large for Secrets. A write
+//! is a new file, synced, renamed over the old one, and the directory synced. A lock keeps a second agent out.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+
+use super::cells::{Cell, CellError, Cells, Limits, Version};
+
+/// A directory of cells, locked as long as this value lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another agent has it.
+    #[error("state directory {0} is in use by another agent")]
+    Locked(PathBuf),
+    /// It cannot be made or opened.
+    #[error("state directory {path} cannot be used")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Directory {
+    /// Opens a directory, making it (0700) when it is missing, and locks it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+            Err(TryLockError::Error(e)) => Err(io(e)),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        match fs::read(self.path.join(name)) {
+            Ok(bytes) => Ok(Some(Cell {
+                version: version(&bytes),
+                bytes,
+            })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(refused(name, &e)),
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.path.join(format!("{name}.new"));
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// The lock makes us the only writer, so the contents are version enough.
+fn version(bytes: &[u8]) -> Version {
+    Version(blake3::hash(bytes).to_hex().to_string())
+}
+
+fn refused(name: &str, error: &io::Error) -> CellError {
+    CellError::Refused {
+        name: name.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+#[async_trait]
+impl Cells for Directory {
+    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        self.read(name)
+    }
+
+    // Files of at most a few hundred KiB: written in place, a thread for each would cost more than it saves.
+    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        let held = self.read(name)?.map(|cell| cell.version);
+        if held.as_ref() != expected {
+            return Err(CellError::Conflict {
+                name: name.to_owned(),
+            });
+        }
+        self.write(name, bytes).map_err(|e| refused(name, &e))?;
+        Ok(version(bytes))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            segment: 512 << 10,
+            total: 512 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cell_is_written_only_over_the_version_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cells = Directory::open(&dir.path().join("state")).expect("opens");
+        assert!(cells.get("head").await.expect("reads").is_none());
+        let first = cells.put("head", b"1", None).await.expect("writes");
+        assert!(matches!(
+            cells.put("head", b"2", None).await,
+            Err(CellError::Conflict { .. })
+        ));
+        let second = cells.put("head", b"2", Some(&first)).await.expect("writes");
+        assert!(matches!(
+            cells.put("head", b"3", Some(&first)).await,
+            Err(CellError::Conflict { .. })
+        ));
+        let read = cells.get("head").await.expect("reads").expect("exists");
+        assert_eq!((read.bytes.as_slice(), read.version), (&b"2"[..], second));
+    }
+
+    #[test]
+    fn a_second_agent_is_kept_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = Directory::open(dir.path()).expect("opens");
+        assert!(matches!(Directory::open(dir.path()), Err(OpenError::Locked(_))));
+        drop(first);
+        assert!(Directory::open(dir.path()).is_ok());
+    }
+}

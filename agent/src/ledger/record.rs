@@ -1,0 +1,252 @@
+//! The records of the ledger and their bytes: `length u32 | checksum u64 | tag u8 | payload`, little endian. A
+//! reader of an older version passes over tags it does not know; a wrong checksum is an error, never a skip.
+
+use flotilla_core::{
+    apply::inventory::Record as ObjectRecord, clock::Timestamp, digest::Digest, id::UnitId, object::ObjectKey,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::state::{Blob, BlobKind};
+
+/// One durable fact. Later records replace earlier ones about the same thing.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Which desired state is held.
+    Held(Held),
+    /// A unit's entry as it came, in the bytes that its digest covers.
+    Offered {
+        /// The unit.
+        unit: UnitId,
+        /// The entry.
+        entry: Vec<u8>,
+        /// When it was accepted.
+        at: Timestamp,
+    },
+    /// The entry whose evaluation was the last that succeeded: what is enforced.
+    Enforced {
+        /// The unit.
+        unit: UnitId,
+        /// The entry.
+        entry: Vec<u8>,
+    },
+    /// The hub has let go of a unit.
+    Released {
+        /// The unit.
+        unit: UnitId,
+    },
+    /// A content, object or configuration.
+    Blob(Digest, Blob),
+    /// An object of a unit: an intent, or what was found after applying.
+    Item {
+        /// The unit.
+        unit: UnitId,
+        /// The object.
+        key: ObjectKey,
+        /// What is known of it.
+        record: Box<ObjectRecord>,
+    },
+    /// An object is no longer the unit's.
+    Dropped {
+        /// The unit.
+        unit: UnitId,
+        /// The object.
+        key: ObjectKey,
+    },
+}
+
+/// The desired state that is held, and the hub's hold on the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// The hub's history; 0 is none.
+    pub incarnation: u64,
+    /// Number of the desired state; 0 is none.
+    pub generation: u64,
+    /// Digest over all entries.
+    pub root: Option<Digest>,
+    /// The highest epoch seen.
+    pub epoch: u64,
+}
+
+/// Why bytes are no records.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRecord {
+    /// The bytes end inside a record.
+    #[error("ledger ends inside a record")]
+    Cut,
+    /// The bytes of a record are not those that were written.
+    #[error("checksum of a ledger record differs")]
+    Checksum,
+    /// A record of this version cannot be read.
+    #[error("ledger record with tag {tag} is not readable: {why}")]
+    Unreadable {
+        /// The record's tag.
+        tag: u8,
+        /// What was wrong, without contents.
+        why: String,
+    },
+}
+
+const HELD: u8 = 1;
+const OFFERED: u8 = 2;
+const ENFORCED: u8 = 3;
+const RELEASED: u8 = 4;
+const BLOB: u8 = 5;
+const ITEM: u8 = 6;
+const HEADER: usize = 4 + 8 + 1;
+
+#[derive(Serialize, Deserialize)]
+struct ItemPayload {
+    unit: UnitId,
+    key: ObjectKey,
+    /// Absent: dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<Box<ObjectRecord>>,
+}
+
+/// Appends the bytes of a record to `out`.
+pub fn encode(record: &Record, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    let tag = encode_payload(record, out);
+    let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
+    out[start + HEADER - 1] = tag;
+    let sum = checksum(&out[start + HEADER - 1..]);
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    out[start + 4..start + 12].copy_from_slice(&sum);
+}
+
+fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
+    match record {
+        Record::Held(held) => json(out, held, HELD),
+        Record::Offered { unit, entry, at } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            out.extend_from_slice(&at.0.to_le_bytes());
+            out.extend_from_slice(entry);
+            OFFERED
+        }
+        Record::Enforced { unit, entry } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            out.extend_from_slice(entry);
+            ENFORCED
+        }
+        Record::Released { unit } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            RELEASED
+        }
+        Record::Blob(digest, blob) => {
+            out.extend_from_slice(digest.as_bytes());
+            out.push(blob.kind as u8);
+            out.extend_from_slice(&blob.size.to_le_bytes());
+            out.extend_from_slice(&blob.zstd);
+            BLOB
+        }
+        Record::Item { unit, key, record } => json(
+            out,
+            &ItemPayload {
+                unit: *unit,
+                key: key.clone(),
+                record: Some(record.clone()),
+            },
+            ITEM,
+        ),
+        Record::Dropped { unit, key } => json(
+            out,
+            &ItemPayload {
+                unit: *unit,
+                key: key.clone(),
+                record: None,
+            },
+            ITEM,
+        ),
+    }
+}
+
+fn json(out: &mut Vec<u8>, value: &impl Serialize, tag: u8) -> u8 {
+    // Our record types have string keys only, and a Vec takes every write.
+    serde_json::to_writer(out, value).expect("ledger records serialise");
+    tag
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 8] {
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+    sum
+}
+
+/// Reads all records; unknown tags are passed over.
+pub fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        if bytes.len() < HEADER {
+            return Err(InvalidRecord::Cut);
+        }
+        let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+        let body = bytes.get(HEADER - 1..HEADER + length).ok_or(InvalidRecord::Cut)?;
+        if checksum(body) != bytes[4..12] {
+            return Err(InvalidRecord::Checksum);
+        }
+        if let Some(record) = decode_payload(body[0], &body[1..])? {
+            records.push(record);
+        }
+        bytes = &bytes[HEADER + length..];
+    }
+    Ok(records)
+}
+
+fn decode_payload(tag: u8, payload: &[u8]) -> Result<Option<Record>, InvalidRecord> {
+    let cut = || InvalidRecord::Unreadable {
+        tag,
+        why: "too short".to_owned(),
+    };
+    let unit = || payload.get(..16).and_then(UnitId::try_from_slice).ok_or_else(cut);
+    Ok(Some(match tag {
+        HELD => Record::Held(from_json(tag, payload)?),
+        OFFERED => Record::Offered {
+            unit: unit()?,
+            at: Timestamp(i64::from_le_bytes(
+                payload
+                    .get(16..24)
+                    .and_then(|b| b.try_into().ok())
+                    .ok_or_else(cut)?,
+            )),
+            entry: payload[24..].to_vec(),
+        },
+        ENFORCED => Record::Enforced {
+            unit: unit()?,
+            entry: payload[16..].to_vec(),
+        },
+        RELEASED => Record::Released { unit: unit()? },
+        BLOB => {
+            let (digest, rest) = payload.split_at_checked(32).ok_or_else(cut)?;
+            let (head, zstd) = rest.split_at_checked(5).ok_or_else(cut)?;
+            let kind = BlobKind::from_byte(head[0]).ok_or_else(|| InvalidRecord::Unreadable {
+                tag,
+                why: "unknown kind of content".to_owned(),
+            })?;
+            Record::Blob(
+                Digest::try_from_slice(digest).map_err(|_| cut())?,
+                Blob {
+                    kind,
+                    size: u32::from_le_bytes([head[1], head[2], head[3], head[4]]),
+                    zstd: zstd.into(),
+                },
+            )
+        }
+        ITEM => {
+            let ItemPayload { unit, key, record } = from_json(tag, payload)?;
+            match record {
+                Some(record) => Record::Item { unit, key, record },
+                None => Record::Dropped { unit, key },
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn from_json<T: DeserializeOwned>(tag: u8, payload: &[u8]) -> Result<T, InvalidRecord> {
+    serde_json::from_slice(payload).map_err(|e| InvalidRecord::Unreadable {
+        tag,
+        // Category and place only: the text of a serde error may quote the input.
+        why: format!("{:?} at {}:{}", e.classify(), e.line(), e.column()),
+    })
+}

@@ -1,0 +1,115 @@
+//! Cells as Secrets of the agent's namespace: the default form, which needs no volume and survives the pod.
+//! A write names the resourceVersion it replaces; the server decides races.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, api::PostParams};
+
+use super::cells::{Cell, CellError, Cells, Limits, Version};
+
+/// Longest wait for one call.
+const CALL: Duration = Duration::from_secs(15);
+/// The key of the bytes in a Secret.
+const DATA: &str = "data";
+
+/// Secrets of one namespace.
+#[derive(Clone)]
+pub struct Secrets {
+    api: Api<Secret>,
+}
+
+impl Secrets {
+    /// Keeps cells in `namespace`.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+        }
+    }
+
+    async fn within<T>(
+        name: &str,
+        call: impl Future<Output = Result<T, kube::Error>> + Send,
+    ) -> Result<T, CellError> {
+        match tokio::time::timeout(CALL, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(e)) => Err(cell_error(name, &e)),
+            Err(_) => Err(CellError::Unavailable {
+                name: name.to_owned(),
+                why: format!("no answer in {} s", CALL.as_secs()),
+            }),
+        }
+    }
+}
+
+fn cell_error(name: &str, error: &kube::Error) -> CellError {
+    let name = name.to_owned();
+    match error {
+        kube::Error::Api(status) if status.code == 409 => CellError::Conflict { name },
+        // Other refusals carry the server's reason; 429 and 5xx pass.
+        kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
+            CellError::Refused {
+                name,
+                why: format!("{} {}", status.code, status.reason),
+            }
+        }
+        kube::Error::Api(status) => CellError::Unavailable {
+            name,
+            why: format!("{} {}", status.code, status.reason),
+        },
+        other => CellError::Unavailable {
+            name,
+            why: crate::cluster::kube::transport_text(other),
+        },
+    }
+}
+
+#[async_trait]
+impl Cells for Secrets {
+    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        let Some(secret) = Self::within(name, self.api.get_opt(name)).await? else {
+            return Ok(None);
+        };
+        let bytes = secret
+            .data
+            .unwrap_or_default()
+            .remove(DATA)
+            .map(|data| data.0)
+            .unwrap_or_default();
+        Ok(Some(Cell {
+            bytes,
+            version: Version(secret.metadata.resource_version.unwrap_or_default()),
+        }))
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                resource_version: expected.map(|version| version.0.clone()),
+                labels: Some(BTreeMap::from([(
+                    "app.kubernetes.io/managed-by".to_owned(),
+                    "flotilla-agent".to_owned(),
+                )])),
+                ..ObjectMeta::default()
+            },
+            type_: Some("fleet.flotilla.dev/agent-state".to_owned()),
+            data: Some(BTreeMap::from([(DATA.to_owned(), ByteString(bytes.to_vec()))])),
+            ..Secret::default()
+        };
+        let params = PostParams::default();
+        let written = match expected {
+            None => Self::within(name, self.api.create(&params, &secret)).await?,
+            Some(_) => Self::within(name, self.api.replace(name, &params, &secret)).await?,
+        };
+        Ok(Version(written.metadata.resource_version.unwrap_or_default()))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            segment: 512 << 10,
+            total: 16 << 20,
+        }
+    }
+}

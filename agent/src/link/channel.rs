@@ -1,0 +1,97 @@
+//! The connection to the hub: HTTP/2 over TLS under the pinned root, with the agent's certificate once it has
+//! one. Keepalives find dead links; nothing waits without a limit.
+
+use std::{sync::Arc, time::Duration};
+
+use flotilla_proto::tls::{HubVerifier, Pin};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
+
+use super::identity::Certified;
+
+/// Where the hub is and how it is known.
+#[derive(Debug, Clone)]
+pub struct HubAddress {
+    /// `https://host:port`, tried in turn.
+    pub endpoints: Vec<String>,
+    /// Roots trusted before the hub has given its own.
+    pub pins: Vec<Pin>,
+    /// Trust domain of the hub.
+    pub trust_domain: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configuration cannot work; nothing helps but changing it.
+    #[error("endpoint {endpoint} is not usable: {why}")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The hub is not reached or not trusted.
+    #[error("cannot connect to {endpoint}: {}", chain_text(source))]
+    Connect {
+        /// The endpoint.
+        endpoint: String,
+        /// What the transport said.
+        #[source]
+        source: tonic::transport::Error,
+    },
+}
+
+/// Writes an error with its causes: the outer text of transport errors says nothing by itself.
+pub fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Connects to the endpoint numbered `turn`, as `certified` says, or without a certificate.
+pub async fn connect(
+    hub: &HubAddress,
+    certified: Option<&Certified>,
+    turn: usize,
+) -> Result<Channel, ConnectError> {
+    let endpoint = hub
+        .endpoints
+        .get(turn % hub.endpoints.len().max(1))
+        .ok_or_else(|| ConnectError::Endpoint {
+            endpoint: String::new(),
+            why: "no endpoint is configured".to_owned(),
+        })?;
+    let unusable = |e: tonic::transport::Error| ConnectError::Endpoint {
+        endpoint: endpoint.clone(),
+        why: chain_text(&e),
+    };
+    let pins = certified.map_or_else(|| hub.pins.clone(), |certified| certified.pins(&hub.pins));
+    let mut tls = ClientTlsConfig::new().timeout(Duration::from_secs(10));
+    if let Some(certified) = certified {
+        tls = tls.identity(TlsIdentity::from_pem(certified.chain_pem(), certified.key.pem()));
+    }
+    let verifier = Arc::new(HubVerifier::new(pins, &hub.trust_domain));
+    Endpoint::from_shared(endpoint.clone())
+        .map_err(unusable)?
+        .tls_config_with_verifier(tls, verifier)
+        .map_err(unusable)?
+        .connect_timeout(Duration::from_secs(15))
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(1 << 20)
+        .connect()
+        .await
+        .map_err(|source| ConnectError::Connect {
+            endpoint: endpoint.clone(),
+            source,
+        })
+}

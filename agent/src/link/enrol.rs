@@ -1,0 +1,98 @@
+//! Enrolment by token and renewal over the live certificate.
+
+use std::time::Duration;
+
+use flotilla_proto::enroll::v1::{EnrollRequest, RenewRequest, enroll_service_client::EnrollServiceClient};
+use tonic::{Request, transport::Channel};
+
+use super::identity::{Certified, IdentityCell, IdentityError, InvalidIdentity};
+
+const CALL: Duration = Duration::from_secs(30);
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The hub said no. Whether to try again is in the code.
+    #[error("the hub refused: {0}")]
+    Refused(tonic::Status),
+    /// The hub did not answer; try again with the same key.
+    #[error("the hub did not answer: {0}")]
+    Unavailable(tonic::Status),
+    /// What it gave cannot be used.
+    #[error(transparent)]
+    Invalid(#[from] InvalidIdentity),
+    /// The identity cannot be stored.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl From<tonic::Status> for EnrolError {
+    fn from(status: tonic::Status) -> Self {
+        use tonic::Code::{
+            Aborted, Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown,
+        };
+        match status.code() {
+            Aborted | Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown => {
+                Self::Unavailable(status)
+            }
+            _ => Self::Refused(status),
+        }
+    }
+}
+
+/// Trades a token for a certificate. Repeated after a lost reply it presents the same key and gets the same
+/// identity.
+pub async fn enrol(
+    channel: Channel,
+    identity: &mut IdentityCell,
+    token: &str,
+    cluster_uid: &str,
+) -> Result<(), EnrolError> {
+    let (key, recovery) = identity.pending().await?;
+    let mut request = Request::new(EnrollRequest {
+        token: token.to_owned(),
+        csr: key.request().map_err(IdentityError::from)?.into(),
+        recovery_public_key: recovery.public_key().map_err(IdentityError::from)?.into(),
+        cluster_uid: cluster_uid.to_owned(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    request.set_timeout(CALL);
+    let reply = EnrollServiceClient::new(channel)
+        .enroll(request)
+        .await?
+        .into_inner();
+    let certified = Certified::new(
+        (&reply.cluster_id, &reply.cluster_name, &reply.trust_domain),
+        reply.identity_generation,
+        key,
+        &reply.certificate_chain,
+        &reply.trust_bundle,
+    )?;
+    Ok(identity.certify(certified).await?)
+}
+
+/// Gets the next certificate over the connection that the present one opened.
+pub async fn renew(channel: Channel, identity: &mut IdentityCell) -> Result<(), EnrolError> {
+    let Some(present) = identity.get().certified.clone() else {
+        return Err(InvalidIdentity::NoCertificate.into());
+    };
+    let (key, _) = identity.pending().await?;
+    let mut request = Request::new(RenewRequest {
+        cluster_id: present.cluster_id.clone(),
+        csr: key.request().map_err(IdentityError::from)?.into(),
+        identity_generation: present.generation,
+    });
+    request.set_timeout(CALL);
+    let reply = EnrollServiceClient::new(channel)
+        .renew(request)
+        .await?
+        .into_inner();
+    let certified = Certified::new(
+        (&present.cluster_id, &present.cluster_name, &present.trust_domain),
+        reply.identity_generation,
+        key,
+        &reply.certificate_chain,
+        &reply.trust_bundle,
+    )?;
+    Ok(identity.certify(certified).await?)
+}

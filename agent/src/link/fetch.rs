@@ -1,0 +1,284 @@
+//! Gets contents from the hub by digest, and believes nothing else: sizes are bounded before bytes are held,
+//! digests are computed over what was decoded. Secrets come as they are, whole, in frames of their own.
+
+use std::{collections::HashMap, io::Read as _, time::Duration};
+
+use bytes::Bytes;
+use flotilla_core::{
+    content::{Content, Form, object_digest},
+    digest::Digest,
+};
+use flotilla_proto::agent::v1::{
+    Chunk, ContentKind, Encoding, FetchRequest, Want, agent_service_client::AgentServiceClient,
+};
+use tonic::{Request, transport::Channel};
+
+use crate::ledger::state::{Blob, BlobKind};
+
+/// Bytes of one item after decoding. An API server takes no object near this.
+pub const ITEM_MAX: u64 = 8 << 20;
+/// Items asked for at once.
+pub const BATCH: usize = 500;
+const CALL: Duration = Duration::from_secs(120);
+/// zstd windows above 8 MiB are not for items of at most 8 MiB.
+const WINDOW_LOG_MAX: u32 = 24;
+const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+
+/// One item to get.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is.
+    pub kind: BlobKind,
+    /// How its bytes are read, which the digest of an object covers.
+    pub form: Form,
+    /// A Secret: its digest has a key that only the hub knows, so a checksum stands in.
+    pub secret: bool,
+    /// What it likely differs little from.
+    pub base: Option<Digest>,
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The call failed; what came before it was given.
+    #[error("fetch failed: {0}")]
+    Call(#[from] tonic::Status),
+    /// The hub broke the protocol.
+    #[error("hub broke the fetch protocol: {0}")]
+    Protocol(&'static str),
+}
+
+/// What came of an item.
+#[derive(Debug)]
+pub enum Fetched {
+    /// It is here, verified.
+    Blob(Digest, Blob),
+    /// It is not, and why.
+    Missing(Digest, String),
+}
+
+/// Gives the bytes of what is held under a digest.
+pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Vec<u8>> + Send + Sync + 'a;
+
+/// Fetches at most [`BATCH`] items. `bases` gives the bytes of the bases named.
+pub async fn fetch(
+    client: &mut AgentServiceClient<Channel>,
+    items: &[Item],
+    bases: &Bases<'_>,
+) -> Result<Vec<Fetched>, FetchError> {
+    let wanted: HashMap<Digest, &Item> = items.iter().map(|item| (item.digest, item)).collect();
+    let mut request = Request::new(FetchRequest {
+        want: items.iter().map(want).collect(),
+    });
+    request.set_timeout(CALL);
+    let mut stream = client.fetch(request).await?.into_inner();
+    let mut fetched = Vec::with_capacity(items.len());
+    let mut partial: Option<Partial> = None;
+    while let Some(chunk) = stream.message().await? {
+        let digest = Digest::try_from_slice(&chunk.digest).map_err(|_| FetchError::Protocol("no digest"))?;
+        let item = *wanted
+            .get(&digest)
+            .ok_or(FetchError::Protocol("an item nobody asked for"))?;
+        if chunk.missing {
+            fetched.push(Fetched::Missing(digest, "the hub does not hold it".to_owned()));
+            continue;
+        }
+        if partial.as_ref().is_some_and(|partial| partial.digest != digest) {
+            return Err(FetchError::Protocol("an item begins before another ended"));
+        }
+        let last = chunk.last;
+        let partial_item = partial.get_or_insert_with(|| Partial::new(digest, &chunk));
+        partial_item.add(&chunk)?;
+        if last && let Some(whole) = partial.take() {
+            fetched.push(match whole.finish(item, bases) {
+                Ok(blob) => Fetched::Blob(digest, blob),
+                Err(why) => Fetched::Missing(digest, why),
+            });
+        }
+    }
+    Ok(fetched)
+}
+
+fn want(item: &Item) -> Want {
+    Want {
+        kind: match item.kind {
+            BlobKind::Content => ContentKind::Content,
+            BlobKind::Object => ContentKind::Object,
+            BlobKind::Config => ContentKind::Config,
+        } as i32,
+        digest: Bytes::copy_from_slice(item.digest.as_bytes()),
+        // A secret shares no compression context with anything.
+        base: item
+            .base
+            .filter(|_| !item.secret)
+            .map(|base| Bytes::copy_from_slice(base.as_bytes()))
+            .unwrap_or_default(),
+    }
+}
+
+struct Partial {
+    digest: Digest,
+    encoding: i32,
+    size: u64,
+    checksum: u32,
+    data: Vec<u8>,
+}
+
+impl Partial {
+    fn new(digest: Digest, first: &Chunk) -> Self {
+        Self {
+            digest,
+            encoding: first.encoding,
+            size: first.decoded_size,
+            checksum: first.checksum,
+            data: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, chunk: &Chunk) -> Result<(), FetchError> {
+        // Encoded bytes are never much longer than decoded ones.
+        if self.size > ITEM_MAX || self.data.len() + chunk.data.len() > ITEM_MAX as usize + 4096 {
+            return Err(FetchError::Protocol("an item is larger than the limit"));
+        }
+        self.data.extend_from_slice(&chunk.data);
+        Ok(())
+    }
+
+    fn finish(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+        let bytes = match Encoding::try_from(self.encoding) {
+            Ok(Encoding::Identity) => self.data,
+            Ok(Encoding::Zstd) => inflate(&self.data, None, self.size)?,
+            Ok(Encoding::ZstdDelta) => {
+                let base = item
+                    .base
+                    .as_ref()
+                    .and_then(bases)
+                    .ok_or("the delta's base is not held here")?;
+                inflate(&self.data, Some(&base), self.size)?
+            }
+            _ => return Err("unknown encoding".to_owned()),
+        };
+        if bytes.len() as u64 != self.size {
+            return Err("its size is not the one announced".to_owned());
+        }
+        verify(item, &bytes, self.checksum)?;
+        Blob::new(item.kind, &bytes).map_err(|e| e.to_string())
+    }
+}
+
+fn inflate(data: &[u8], base: Option<&[u8]>, size: u64) -> Result<Vec<u8>, String> {
+    let unreadable = |_| "it cannot be decompressed".to_owned();
+    let mut out = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    let mut decoder = match base {
+        Some(base) => zstd::stream::read::Decoder::with_ref_prefix(data, base),
+        None => zstd::stream::read::Decoder::with_buffer(data),
+    }
+    .map_err(unreadable)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(unreadable)?;
+    decoder.take(size + 1).read_to_end(&mut out).map_err(unreadable)?;
+    Ok(out)
+}
+
+fn verify(item: &Item, bytes: &[u8], checksum: u32) -> Result<(), String> {
+    let good = match (item.secret, item.kind) {
+        (true, _) => CRC32C.checksum(bytes) == checksum,
+        (false, BlobKind::Content) => Content::digest_of(bytes) == item.digest,
+        (false, BlobKind::Object) => object_digest(item.form, bytes, None) == item.digest,
+        (false, BlobKind::Config) => Digest::of("config", bytes) == item.digest,
+    };
+    if good {
+        Ok(())
+    } else {
+        Err("its bytes do not give its digest".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(bytes: &[u8], base: Option<Digest>) -> Item {
+        Item {
+            digest: object_digest(Form::Json, bytes, None),
+            kind: BlobKind::Object,
+            form: Form::Json,
+            secret: false,
+            base,
+        }
+    }
+
+    fn partial(encoding: Encoding, data: Vec<u8>, size: usize) -> Partial {
+        Partial {
+            digest: Digest::of("x", b""),
+            encoding: encoding as i32,
+            size: size as u64,
+            checksum: 0,
+            data,
+        }
+    }
+
+    fn text(n: usize) -> Vec<u8> {
+        (0..n)
+            .map(|i| format!("\"key{}\":\"{}\",", i, i * 7919 % 1009))
+            .collect::<String>()
+            .into_bytes()
+    }
+
+    #[test]
+    fn a_delta_is_applied_to_its_base_and_verified() {
+        let base = text(500);
+        let mut new = base.clone();
+        new[40] = b'#';
+        let delta = {
+            use std::io::Write as _;
+            let mut encoder =
+                zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, &base).expect("an encoder");
+            encoder.write_all(&new).expect("encodes");
+            encoder.finish().expect("encodes")
+        };
+        assert!(delta.len() < 60, "{} bytes", delta.len());
+        let digest = object_digest(Form::Json, &base, None);
+        let held = |asked: &Digest| (*asked == digest).then(|| base.clone());
+        let blob = partial(Encoding::ZstdDelta, delta.clone(), new.len())
+            .finish(&item(&new, Some(digest)), &held)
+            .expect("verifies");
+        assert_eq!(blob.bytes().expect("reads"), new);
+        assert!(
+            partial(Encoding::ZstdDelta, delta, new.len())
+                .finish(&item(&new, None), &held)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn more_bytes_than_announced_are_not_held() {
+        let bomb = zstd::bulk::compress(&vec![0; 4 << 20], 3).expect("compresses");
+        assert!(bomb.len() < 1000);
+        let result = partial(Encoding::Zstd, bomb, 100).finish(&item(&[0; 100], None), &|_| None);
+        assert_eq!(result.err().as_deref(), Some("its size is not the one announced"));
+    }
+
+    #[test]
+    fn other_bytes_than_the_digest_names_are_refused() {
+        let result = partial(Encoding::Identity, b"{}".to_vec(), 2).finish(&item(b"[]", None), &|_| None);
+        assert_eq!(result.err().as_deref(), Some("its bytes do not give its digest"));
+    }
+
+    #[test]
+    fn a_secret_is_checked_by_its_checksum() {
+        let secret = Item {
+            secret: true,
+            ..item(b"other", None)
+        };
+        let mut whole = partial(Encoding::Identity, b"{}".to_vec(), 2);
+        whole.checksum = CRC32C.checksum(b"{}");
+        assert!(whole.finish(&secret, &|_| None).is_ok());
+        assert!(
+            partial(Encoding::Identity, b"{}".to_vec(), 2)
+                .finish(&secret, &|_| None)
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,549 @@
+//! Keeps the cluster as the ledger says. One task: watches and acceptances mark units, units that are due get a
+//! job, jobs run side by side and none holds another up. Whatever woke the loop carries no data: the ledger and
+//! the cluster are read again.
+
+pub mod context;
+pub mod drift;
+pub mod evaluate;
+pub mod live;
+pub mod pass;
+pub mod touch;
+pub mod unit;
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use context::Context;
+use drift::Checked;
+use flotilla_core::{
+    apply::{
+        UNIT_LABEL,
+        drift::{Judgement, judge},
+        inventory::State,
+    },
+    digest::Digest,
+    id::UnitId,
+    object::ObjectKey,
+};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pass::{Outcome, PassError};
+use serde_json::Value;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use unit::{Run, VERIFY};
+
+use crate::{
+    cluster::{ClusterError, Resource, Selector, Served, WatchEvent},
+    ledger::LedgerError,
+};
+
+/// Units with a job at once. Jobs may wait for definitions, so this is more than there are processors.
+const JOBS: usize = 16;
+/// Kinds watched at once: each is a stream of the API server.
+const WATCHES: usize = 256;
+/// Watch events taken in before due work is started again.
+const EVENTS: usize = 256;
+
+/// Wakes the reconciler. Carries no data but which units a person asked about.
+#[derive(Debug, Default)]
+pub struct Nudge {
+    accepted: Notify,
+    asked: std::sync::Mutex<HashSet<UnitId>>,
+}
+
+impl Nudge {
+    /// The ledger has changed.
+    pub fn accepted(&self) {
+        self.accepted.notify_one();
+    }
+
+    /// A unit is to be looked at now, whatever its interval says.
+    pub fn ask(&self, unit: UnitId) {
+        self.asked
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(unit);
+        self.accepted.notify_one();
+    }
+
+    fn take_asked(&self) -> HashSet<UnitId> {
+        std::mem::take(
+            &mut *self
+                .asked
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+enum Done {
+    Pass {
+        target: Digest,
+        revision: String,
+        result: Result<Outcome, PassError>,
+    },
+    Check(Result<Checked, PassError>),
+    Panicked(String),
+}
+
+type Job = BoxFuture<'static, (UnitId, Done)>;
+type Seen = (Resource, Result<WatchEvent, ClusterError>);
+
+/// The reconciler's own state.
+pub struct Reconciler {
+    context: Arc<Context>,
+    nudge: Arc<Nudge>,
+    runs: BTreeMap<UnitId, Run>,
+    jobs: FuturesUnordered<Job>,
+    watches: HashMap<(String, String), CancellationToken>,
+    /// What a running list has not shown yet, by kind.
+    listing: HashMap<(String, String), HashSet<(UnitId, ObjectKey)>>,
+    seen_tx: mpsc::Sender<Seen>,
+    seen_rx: mpsc::Receiver<Seen>,
+    crd_watch: Option<CancellationToken>,
+}
+
+impl Reconciler {
+    /// Makes a reconciler.
+    pub fn new(context: Arc<Context>, nudge: Arc<Nudge>) -> Self {
+        let (seen_tx, seen_rx) = mpsc::channel(EVENTS);
+        Self {
+            context,
+            nudge,
+            runs: BTreeMap::new(),
+            jobs: FuturesUnordered::new(),
+            watches: HashMap::new(),
+            listing: HashMap::new(),
+            seen_tx,
+            seen_rx,
+            crd_watch: None,
+        }
+    }
+
+    /// Runs until told to stop. Fails only when this agent must exit: it is not the only one.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
+        let _guard = stop.clone().drop_guard();
+        self.sync();
+        loop {
+            self.start();
+            self.watch_kinds(&stop);
+            self.flush();
+            let now = Instant::now();
+            let wake = self
+                .runs
+                .values()
+                .filter_map(|run| run.wakes(&self.context, now))
+                .min();
+            let wake = wake.map_or(now + VERIFY, |wake| wake.max(now + Duration::from_millis(10)));
+            // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
+            // live in the set.
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.nudge.accepted.notified() => self.sync(),
+                Some((unit, done)) = self.jobs.next() => self.done(unit, done)?,
+                Some(first) = self.seen_rx.recv() => {
+                    self.seen(first);
+                    for _ in 1..EVENTS {
+                        let Ok(next) = self.seen_rx.try_recv() else { break };
+                        self.seen(next);
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => self.woken(),
+            }
+        }
+    }
+
+    /// Takes in what the ledger says about units.
+    fn sync(&mut self) {
+        let now = Instant::now();
+        let asked = self.nudge.take_asked();
+        let held: BTreeMap<UnitId, _> = self.context.ledger.read(|state| {
+            state
+                .units
+                .iter()
+                .filter_map(|(id, unit)| {
+                    let offered = unit.offered.as_ref()?;
+                    // An entry that this version cannot read leaves what was enforced before in force.
+                    let entry = offered
+                        .entry
+                        .clone()
+                        .or_else(|| unit.enforced.as_ref()?.entry.clone())?;
+                    Some((*id, (entry, offered.digest, offered.at)))
+                })
+                .collect()
+        });
+        let gone: Vec<UnitId> = self
+            .runs
+            .keys()
+            .filter(|id| !held.contains_key(id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.runs.remove(&id);
+            self.context.live.forget_unit(id);
+            self.context.reports.forget(id);
+        }
+        for (id, (entry, digest, at)) in held {
+            match self.runs.get_mut(&id) {
+                None => {
+                    let mut run = Run::new(id, entry, digest, at, now);
+                    run.dirty.extend(self.items(id));
+                    self.runs.insert(id, run);
+                }
+                Some(run) => {
+                    // Content may have come for an entry that is the same.
+                    let requested = run.digest != digest && run.replace(entry, digest, at, now);
+                    if run.due.is_none() || asked.contains(&id) {
+                        run.due = Some(now);
+                    }
+                    if requested || asked.contains(&id) {
+                        run.verify_at = now;
+                    }
+                }
+            }
+        }
+    }
+
+    fn items(&self, unit: UnitId) -> Vec<ObjectKey> {
+        self.context.ledger.read(|state| {
+            state
+                .units
+                .get(&unit)
+                .map(|unit| unit.items.keys().cloned().collect())
+                .unwrap_or_default()
+        })
+    }
+
+    fn woken(&mut self) {
+        let now = Instant::now();
+        for run in self.runs.values_mut() {
+            // A health check's time may be over.
+            run.dirty_unit = true;
+            let due: Vec<ObjectKey> = run
+                .contested
+                .iter()
+                .filter(|(_, at)| **at <= now)
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in due {
+                run.contested.remove(&key);
+                run.suspects.insert(key);
+            }
+        }
+        let verify: Vec<UnitId> = self
+            .runs
+            .values()
+            .filter(|run| run.verify_at <= now)
+            .map(|run| run.id)
+            .collect();
+        for id in verify {
+            let items = self.items(id);
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.suspects.extend(items);
+                run.verify_at = now + VERIFY;
+            }
+        }
+    }
+
+    /// Starts jobs for units that are due, those due longest first.
+    fn start(&mut self) {
+        let now = Instant::now();
+        let mut due: Vec<(Instant, UnitId)> = self
+            .runs
+            .values()
+            .filter(|run| !run.busy && run.is_active())
+            .filter_map(|run| match run.due {
+                Some(at) if at <= now => Some((at, run.id)),
+                _ if !run.suspects.is_empty() => Some((now, run.id)),
+                _ => None,
+            })
+            .collect();
+        due.sort_unstable();
+        for (_, id) in due.into_iter().take(JOBS.saturating_sub(self.jobs.len())) {
+            self.start_unit(id, now);
+        }
+    }
+
+    fn start_unit(&mut self, id: UnitId, now: Instant) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.busy = true;
+        let (context, entry) = (self.context.clone(), run.entry.clone());
+        let job: BoxFuture<'static, Done> = if run.due.is_some_and(|at| at <= now) {
+            run.due = None;
+            let (target, revision) = (entry.target, entry.revision.clone());
+            async move {
+                Done::Pass {
+                    target,
+                    revision,
+                    result: pass::run(&context, id, &entry).await,
+                }
+            }
+            .boxed()
+        } else {
+            let keys = std::mem::take(&mut run.suspects).into_iter().collect();
+            let corrections = std::mem::take(&mut run.corrections);
+            async move { Done::Check(drift::check(&context, id, &entry, keys, corrections).await) }.boxed()
+        };
+        self.jobs.push(
+            async move {
+                let done = AssertUnwindSafe(job).catch_unwind().await;
+                (
+                    id,
+                    done.unwrap_or_else(|panic| Done::Panicked(panic_text(panic.as_ref()))),
+                )
+            }
+            .boxed(),
+        );
+    }
+
+    fn done(&mut self, id: UnitId, done: Done) -> Result<(), LedgerError> {
+        let now = Instant::now();
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Ok(());
+        };
+        run.busy = false;
+        match done {
+            Done::Pass {
+                target,
+                revision,
+                result: Ok(outcome),
+            } => {
+                // An entry that came meanwhile has made the unit due again.
+                let due = run.due;
+                run.passed(&self.context, target, revision, outcome, now);
+                run.due = due.or(run.due);
+            }
+            Done::Check(Ok(checked)) => run.checked(checked, self.context.now(), now),
+            Done::Pass {
+                result: Err(error), ..
+            }
+            | Done::Check(Err(error)) => {
+                if let PassError::Ledger(error @ LedgerError::Lost) = error {
+                    return Err(error);
+                }
+                tracing::warn!(unit = %id, "{error}");
+                run.stopped(error.to_string(), now);
+            }
+            Done::Panicked(message) => {
+                tracing::error!(unit = %id, "reconciling panicked: {message}");
+                run.panicked(format!("reconciling failed unexpectedly: {message}"), now);
+            }
+        }
+        // Events that came while the job ran were judged by what was known before it.
+        self.judge_again(id);
+        Ok(())
+    }
+
+    fn judge_again(&mut self, id: UnitId) {
+        let suspicious = self.context.ledger.read(|state| {
+            let Some(unit) = state.units.get(&id) else {
+                return Vec::new();
+            };
+            unit.items
+                .iter()
+                .filter_map(|(key, record)| {
+                    let seen = self.context.live.get(id, key)?;
+                    let judged = judge(record, seen.observation.as_ref());
+                    matches!(judged, Judgement::Suspicious(_)).then(|| key.clone())
+                })
+                .collect()
+        });
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.suspects = suspicious
+                .into_iter()
+                .filter(|key| !run.contested.contains_key(key))
+                .collect();
+        }
+    }
+
+    /// Takes in a watch event.
+    fn seen(&mut self, (resource, event): Seen) {
+        let kind = (resource.group.clone(), resource.kind.clone());
+        match event {
+            Ok(WatchEvent::Listing) => {
+                let expected = self.expected(&kind);
+                self.listing.insert(kind, expected);
+            }
+            Ok(WatchEvent::Present(object)) => {
+                if let Some((unit, key)) = self.owned(&object) {
+                    if let Some(listing) = self.listing.get_mut(&kind) {
+                        listing.remove(&(unit, key.clone()));
+                    }
+                    self.observe(unit, &key, Some(&object));
+                }
+                if kind.1 == "CustomResourceDefinition" {
+                    self.definition_changed();
+                }
+            }
+            Ok(WatchEvent::Gone(object)) => {
+                if let Some((unit, key)) = self.owned(&object) {
+                    self.observe(unit, &key, None);
+                }
+            }
+            Ok(WatchEvent::Listed) => {
+                for (unit, key) in self.listing.remove(&kind).unwrap_or_default() {
+                    self.observe(unit, &key, None);
+                }
+            }
+            Err(ClusterError::NotServed { .. }) => {
+                self.watches.remove(&kind);
+            }
+            Err(error) => tracing::warn!(group = kind.0, kind = kind.1, "watch: {error}"),
+        }
+    }
+
+    /// Objects of a kind that the inventories have.
+    fn expected(&self, kind: &(String, String)) -> HashSet<(UnitId, ObjectKey)> {
+        self.context.ledger.read(|state| {
+            let units = state.units.iter();
+            units
+                .flat_map(|(id, unit)| unit.items.iter().map(move |(key, record)| (*id, key, record)))
+                .filter(|(_, key, record)| {
+                    key.group == kind.0 && key.kind == kind.1 && record.state != State::Intent
+                })
+                .map(|(id, key, _)| (id, key.clone()))
+                .collect()
+        })
+    }
+
+    /// The unit in whose inventory an object is. Its mark alone proves nothing: operators copy labels.
+    fn owned(&self, object: &Value) -> Option<(UnitId, ObjectKey)> {
+        let key = ObjectKey::of(object)?;
+        let mark = object["metadata"]["labels"][UNIT_LABEL]
+            .as_str()
+            .and_then(|mark| mark.parse().ok());
+        self.context.ledger.read(|state| {
+            let holds = |id: &UnitId| {
+                state
+                    .units
+                    .get(id)
+                    .is_some_and(|unit| unit.items.contains_key(&key))
+            };
+            let id = mark
+                .map(UnitId)
+                .filter(&holds)
+                .or_else(|| state.units.keys().find(|id| holds(id)).copied())?;
+            Some((id, key.clone()))
+        })
+    }
+
+    fn observe(&mut self, unit: UnitId, key: &ObjectKey, object: Option<&Value>) {
+        let seen = self.context.note(unit, key, object);
+        let record = self.context.ledger.read(|state| {
+            state
+                .units
+                .get(&unit)
+                .and_then(|unit| unit.items.get(key).cloned())
+        });
+        let (Some(run), Some(record)) = (self.runs.get_mut(&unit), record) else {
+            return;
+        };
+        run.dirty.insert(key.clone());
+        run.dirty_unit = true;
+        let suspicious = matches!(
+            judge(&record, seen.observation.as_ref()),
+            Judgement::Suspicious(_)
+        );
+        let gone = record.state == State::PendingRemoval && seen.observation.is_none();
+        if (suspicious || gone) && !run.contested.contains_key(key) {
+            run.suspects.insert(key.clone());
+        } else if !suspicious {
+            run.suspects.remove(key);
+        }
+    }
+
+    /// A definition was written: what waits for a kind may go on.
+    fn definition_changed(&mut self) {
+        let now = Instant::now();
+        for run in self.runs.values_mut().filter(|run| run.unserved && !run.busy) {
+            run.due = Some(now);
+        }
+    }
+
+    /// Watches every kind that an inventory has, and definitions while somebody waits for one.
+    fn watch_kinds(&mut self, stop: &CancellationToken) {
+        let discovery = self.context.discovery();
+        let kinds: BTreeMap<(String, String), String> = self.context.ledger.read(|state| {
+            let records = state.units.values().flat_map(|unit| &unit.items);
+            records
+                .map(|(key, record)| ((key.group.clone(), key.kind.clone()), record.api_version.clone()))
+                .collect()
+        });
+        for (kind, api_version) in kinds {
+            if self.watches.contains_key(&kind) || self.watches.len() >= WATCHES {
+                continue;
+            }
+            if let Served::Yes(resource) = discovery.find(&api_version, &kind.1) {
+                let token = stop.child_token();
+                self.watch(resource, UNIT_LABEL, token.clone());
+                self.watches.insert(kind, token);
+            }
+        }
+        let waits = self.runs.values().any(|run| run.unserved);
+        match (waits, &self.crd_watch) {
+            (true, None) => {
+                if let Some(resource) =
+                    discovery.preferred("apiextensions.k8s.io", "CustomResourceDefinition")
+                {
+                    let token = stop.child_token();
+                    self.watch(resource, "", token.clone());
+                    self.crd_watch = Some(token);
+                }
+            }
+            (false, Some(token)) => {
+                token.cancel();
+                self.crd_watch = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn watch(&self, resource: &Resource, labels: &str, stop: CancellationToken) {
+        let selector = Selector {
+            labels: labels.to_owned(),
+        };
+        let mut events = self.context.cluster.watch(resource, &selector);
+        let (tx, resource) = (self.seen_tx.clone(), resource.clone());
+        let definitions = labels.is_empty();
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = events.next() => event,
+                };
+                let Some(event) = event else { return };
+                // The watch of all definitions says nothing about which of ours are gone.
+                let told = !definitions || matches!(event, Ok(WatchEvent::Present(_)));
+                if told && tx.send((resource.clone(), event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Writes the rows that may have changed.
+    fn flush(&mut self) {
+        for run in self.runs.values_mut() {
+            for key in std::mem::take(&mut run.dirty) {
+                run.report_object(&self.context, &key);
+            }
+            if std::mem::take(&mut run.dirty_unit) {
+                run.report(&self.context);
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".to_owned())
+}

@@ -1,0 +1,160 @@
+//! The single object: what is there before it is written, and the write. Two managers never fight, and nothing
+//! of another unit's is touched.
+
+use flotilla_core::{
+    apply::{
+        inventory::{Record as ObjectRecord, State},
+        managers,
+        ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
+        policy::{Decision, Policy},
+    },
+    id::UnitId,
+};
+use serde_json::Value;
+
+use super::{context::Context, evaluate::Object, pass::Problem};
+use crate::cluster::{ClusterError, Resource};
+
+/// What to do with an object after a look at what is there.
+#[derive(Debug)]
+pub enum Touched {
+    /// Write it.
+    Write {
+        /// It is there without our mark.
+        adopted: bool,
+        /// Metadata patch that folds the managers of other appliers first; empty for none.
+        fold: Vec<Value>,
+    },
+    /// Its own switches say to leave it.
+    Leave,
+    /// It is not ours to write, or not now.
+    Withhold(Problem),
+}
+
+/// Looks at what is there. An object that we wrote, and that a watch has shown as we left it, needs no look.
+pub async fn look(
+    context: &Context,
+    unit: UnitId,
+    object: &Object,
+    known: Option<&ObjectRecord>,
+) -> Result<Touched, ClusterError> {
+    let resource = served(object)?;
+    let key = &object.desired.key;
+    let fresh = known
+        .filter(|record| record.state == State::Applied)
+        .is_some_and(|record| {
+            context
+                .live
+                .get(unit, key)
+                .and_then(|seen| seen.observation)
+                .is_some_and(|seen| {
+                    seen.uid == record.uid && seen.folded.is_empty() && seen.projection == record.projection
+                })
+        });
+    if fresh {
+        return Ok(Touched::Write {
+            adopted: false,
+            fold: Vec::new(),
+        });
+    }
+    let live = context.cluster.get(resource, &key.namespace, &key.name).await?;
+    judge(context, unit, object, live.as_ref()).await
+}
+
+/// Judges what is there.
+pub async fn judge(
+    context: &Context,
+    unit: UnitId,
+    object: &Object,
+    live: Option<&Value>,
+) -> Result<Touched, ClusterError> {
+    let key = &object.desired.key;
+    let metadata = live.map(|live| &live["metadata"]);
+    let fold = match object.desired.policy.decide(metadata.map(Policy::of)) {
+        Decision::Skip(_) => return Ok(Touched::Leave),
+        Decision::Apply { fold } => fold,
+    };
+    let flux = match metadata.and_then(flux_owner) {
+        Some(owner) => flux_state(context, &owner).await?,
+        None => FluxState::Absent,
+    };
+    let adopted = match first_contact(metadata, &unit.to_string(), flux) {
+        Contact::Create | Contact::Owned => false,
+        Contact::Adopt => true,
+        Contact::Conflict { owner } => {
+            return Ok(Touched::Withhold(Problem::Withheld {
+                reason: "Conflict",
+                message: format!("{key} is owned by unit {owner}"),
+            }));
+        }
+        Contact::StillManagedByFlux(owner) => {
+            return Ok(Touched::Withhold(Problem::Withheld {
+                reason: "StillManagedByFlux",
+                message: format!(
+                    "{key} is still reconciled by {}/{}/{} of this cluster: suspend or remove that first",
+                    owner.kind, owner.namespace, owner.name
+                ),
+            }));
+        }
+        Contact::BeingDeleted { finalizers } => {
+            let held = match finalizers.is_empty() {
+                true => String::new(),
+                false => format!(", held by finalizers {}", finalizers.join(", ")),
+            };
+            return Ok(Touched::Withhold(Problem::Waiting(format!(
+                "{key} is being deleted{held}"
+            ))));
+        }
+    };
+    let fold = metadata.filter(|_| fold).map(managers::fold).unwrap_or_default();
+    Ok(Touched::Write { adopted, fold })
+}
+
+/// Folds the managers of other appliers and applies.
+pub async fn write(context: &Context, object: &Object, fold: Vec<Value>) -> Result<Value, ClusterError> {
+    let resource = served(object)?;
+    if !fold.is_empty() {
+        let key = &object.desired.key;
+        let patched = context
+            .cluster
+            .patch_metadata(resource, &key.namespace, &key.name, &Value::Array(fold))
+            .await;
+        match patched {
+            Ok(_) => {}
+            // Deleted since the look: there is nothing to fold.
+            Err(ClusterError::Rejected { code: 404, .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    context.cluster.apply(resource, &object.value, false).await
+}
+
+/// How an object's kind is served, or the error that says it is not.
+pub fn served(object: &Object) -> Result<&Resource, ClusterError> {
+    object.resource.as_ref().ok_or_else(|| ClusterError::NotServed {
+        kind: object.desired.key.kind.clone(),
+        api_version: object.api_version.clone(),
+    })
+}
+
+async fn flux_state(context: &Context, owner: &FluxOwner) -> Result<FluxState, ClusterError> {
+    let group = match owner.kind {
+        "HelmRelease" => "helm.toolkit.fluxcd.io",
+        _ => "kustomize.toolkit.fluxcd.io",
+    };
+    let discovery = context.discovery();
+    let Some(resource) = discovery.preferred(group, owner.kind) else {
+        return Ok(FluxState::Absent);
+    };
+    Ok(
+        match context
+            .cluster
+            .get(resource, &owner.namespace, &owner.name)
+            .await?
+        {
+            None => FluxState::Absent,
+            Some(found) if found["spec"]["suspend"] == true => FluxState::Suspended,
+            Some(_) => FluxState::Live,
+        },
+    )
+}
