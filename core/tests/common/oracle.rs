@@ -13,6 +13,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use serde_json::Value;
@@ -60,6 +61,9 @@ impl Drop for Oracle {
 }
 
 fn built(name: &str) -> PathBuf {
+    // The tests of one file run side by side and ask for the same program.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(name);
     let folder = cache().join("flotilla/oracle").join(hash_of(&source));
     let binary = folder.join(name);
