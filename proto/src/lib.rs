@@ -13,7 +13,11 @@
 pub mod agent {
     /// First version.
     pub mod v1 {
-        #![allow(clippy::all, reason = "generated code")]
+        #![allow(
+            clippy::all,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
         include!("gen/flotilla.agent.v1.rs");
     }
 }
@@ -22,7 +26,11 @@ pub mod agent {
 pub mod enroll {
     /// First version.
     pub mod v1 {
-        #![allow(clippy::all, reason = "generated code")]
+        #![allow(
+            clippy::all,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
         include!("gen/flotilla.enroll.v1.rs");
     }
 }
@@ -31,7 +39,11 @@ pub mod enroll {
 pub mod fleet {
     /// First version.
     pub mod v1 {
-        #![allow(clippy::all, reason = "generated code")]
+        #![allow(
+            clippy::all,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
         include!("gen/flotilla.fleet.v1.rs");
     }
 }
