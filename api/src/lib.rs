@@ -4,6 +4,7 @@
 //! No IO, no clock, and no decision about what a resource causes: the hub decides that. What this release
 //! does not reconcile yet is named in [`support`].
 
+pub mod access;
 pub mod convert;
 mod edit;
 pub mod id;
