@@ -1,0 +1,239 @@
+//! `flotilla cluster`: lets clusters join, and shows them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Subcommand;
+use flotilla_proto::fleet::v1::{CreateTokenRequest, CreateTokenResponse, ListUnitsRequest};
+use serde_json::json;
+
+use super::get;
+use crate::client::{Fleet, connect};
+use crate::error::CommandError;
+use crate::output::{Format, ago, short_revision, structured};
+use crate::table::Table;
+use crate::{Global, Host};
+
+/// Let clusters join the fleet, and show them
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Make a token by which one cluster may join once; it is shown once
+    ///
+    /// The cluster is created when the fleet does not have it.
+    Token {
+        #[command(flatten)]
+        token: TokenArgs,
+        /// How to show it
+        #[arg(long, short, default_value = "table")]
+        output: Format,
+    },
+    /// Print the command that installs the agent in a cluster, with a token in it
+    Join {
+        #[command(flatten)]
+        token: TokenArgs,
+        /// Namespace of the agent
+        #[arg(long, default_value = "flotilla-system", value_name = "NAME")]
+        agent_namespace: String,
+        /// The agent's chart: a folder or a reference
+        #[arg(long, default_value = "deploy/agent", value_name = "CHART")]
+        chart: String,
+    },
+    /// List the clusters of the fleet
+    List,
+    /// Show one cluster and what runs on it
+    Show {
+        /// The cluster
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct TokenArgs {
+    /// The cluster
+    name: String,
+    /// How long the token may be used, at most 24h
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = super::duration)]
+    ttl: Duration,
+    /// Label of the cluster, if this creates it
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::pair)]
+    labels: Vec<(String, String)>,
+}
+
+pub(crate) async fn cmd_cluster(
+    args: &ClusterArgs,
+    global: &Global,
+    host: &mut Host,
+) -> Result<(), CommandError> {
+    let mut fleet = connect(global, host).await?;
+    match &args.command {
+        ClusterCommand::Token { token, output } => {
+            let made = make_token(&mut fleet, token, host).await?;
+            show_token(&made, *output, host)
+        }
+        ClusterCommand::Join {
+            token,
+            agent_namespace,
+            chart,
+        } => {
+            let made = make_token(&mut fleet, token, host).await?;
+            host.ui.line(&install_command(&made, agent_namespace, chart));
+            Ok(())
+        }
+        ClusterCommand::List => get::print_clusters(&mut fleet, host).await,
+        ClusterCommand::Show { name } => show(&mut fleet, name, host).await,
+    }
+}
+
+async fn make_token(
+    fleet: &mut Fleet,
+    args: &TokenArgs,
+    host: &mut Host,
+) -> Result<CreateTokenResponse, CommandError> {
+    let request = CreateTokenRequest {
+        cluster: args.name.clone(),
+        ttl_seconds: u32::try_from(args.ttl.as_secs()).unwrap_or(u32::MAX),
+        labels: args.labels.iter().cloned().collect(),
+    };
+    let made = fleet.create_token(request).await?.into_inner();
+    if made.cluster_created {
+        host.ui.success(&format!("cluster {} created", args.name));
+    }
+    let left = ago((host.now_ms)(), made.expires_at_ms);
+    host.ui.success(&format!(
+        "token for cluster {} made, to be used once within {left}",
+        args.name
+    ));
+    Ok(made)
+}
+
+fn show_token(made: &CreateTokenResponse, output: Format, host: &mut Host) -> Result<(), CommandError> {
+    if matches!(output, Format::Json | Format::Yaml) {
+        let value = json!({
+            "token": made.token,
+            "expiresAtMs": made.expires_at_ms,
+            "pins": made.pins,
+            "endpoint": made.endpoint,
+            "trustDomain": made.trust_domain,
+        });
+        return structured(&mut host.ui, output, &value);
+    }
+    host.ui.line(&made.token);
+    Ok(())
+}
+
+/// Writes one line for a POSIX shell. Every value is quoted: the hub's answer is data, not code.
+fn install_command(made: &CreateTokenResponse, namespace: &str, chart: &str) -> String {
+    let mut words = vec![
+        "helm upgrade --install flotilla-agent".to_owned(),
+        quoted(chart),
+        format!("--namespace {} --create-namespace", quoted(namespace)),
+        format!(
+            "--set-string {}",
+            quoted(&format!("hub.endpoint={}", escaped(&made.endpoint)))
+        ),
+        format!(
+            "--set-string {}",
+            quoted(&format!("hub.trustDomain={}", escaped(&made.trust_domain)))
+        ),
+    ];
+    for (index, pin) in made.pins.iter().enumerate() {
+        words.push(format!(
+            "--set-string {}",
+            quoted(&format!("hub.pins[{index}]={}", escaped(pin)))
+        ));
+    }
+    words.push(format!(
+        "--set-string {}",
+        quoted(&format!("join.token={}", escaped(&made.token)))
+    ));
+    words.join(" ")
+}
+
+/// Escapes what `helm --set` would read as more than a value.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+async fn show(fleet: &mut Fleet, name: &str, host: &mut Host) -> Result<(), CommandError> {
+    let found = get::clusters(fleet, name, "").await?;
+    let Some(cluster) = found.first() else {
+        return Err(CommandError::failed(format!("cluster {name:?} not found"))
+            .hint("list them with flotilla cluster list"));
+    };
+    let now_ms = (host.now_ms)();
+    let seen = match cluster.last_seen_ms {
+        0 => "never".to_owned(),
+        then => format!("{} ago", ago(then, now_ms)),
+    };
+    let pairs = |map: &BTreeMap<String, String>| {
+        map.iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let facts = [
+        ("Name", cluster.name.clone()),
+        ("State", cluster.state.clone()),
+        (
+            "Connected",
+            if cluster.connected {
+                "yes".to_owned()
+            } else {
+                format!("no, last seen {seen}")
+            },
+        ),
+        ("Kubernetes", cluster.kube_version.clone()),
+        ("Agent", cluster.agent_version.clone()),
+        (
+            "Generation",
+            format!(
+                "{} of {} accepted",
+                cluster.accepted_generation, cluster.desired_generation
+            ),
+        ),
+        ("Labels", pairs(&cluster.labels)),
+        ("Variables", pairs(&cluster.variables)),
+        ("Message", cluster.message.clone()),
+    ];
+    for (fact, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        host.ui.line(&format!("{:<12} {value}", format!("{fact}:")));
+    }
+    let request = ListUnitsRequest {
+        cluster: name.to_owned(),
+        page_size: 500,
+        ..Default::default()
+    };
+    let units = get::units(fleet, request).await?;
+    if units.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(vec!["NAMESPACE", "APP", "REVISION", "READY", "MESSAGE"]);
+    for unit in &units {
+        let app = unit.app.clone().unwrap_or_default();
+        table.row(vec![
+            app.namespace,
+            format!("{}/{}", app.kind.to_lowercase(), app.name),
+            short_revision(&unit.applied_revision),
+            unit.ready.clone(),
+            get::unit_message(unit, now_ms),
+        ]);
+    }
+    host.ui.line("");
+    table.lines(true).iter().for_each(|line| host.ui.line(line));
+    Ok(())
+}

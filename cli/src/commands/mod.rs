@@ -1,0 +1,163 @@
+//! The commands, a file each.
+
+mod apply;
+mod cluster;
+mod completion;
+mod envsubst;
+mod events;
+pub(crate) mod get;
+mod kustomize;
+mod reconcile;
+mod suspend;
+mod version;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use flotilla_api::Kind;
+use flotilla_api::text::GoDuration;
+use flotilla_proto::fleet::v1::ResourceRef;
+
+use crate::error::CommandError;
+use crate::{Global, Host};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Apply(apply::ApplyArgs),
+    Get(get::GetArgs),
+    Cluster(cluster::ClusterArgs),
+    Reconcile(reconcile::ReconcileArgs),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
+    Events(events::EventsArgs),
+    Kustomize(kustomize::KustomizeArgs),
+    Envsubst(envsubst::EnvsubstArgs),
+    Version(version::VersionArgs),
+    Completion(completion::CompletionArgs),
+}
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> Result<(), CommandError> {
+    match command {
+        Command::Apply(args) => apply::cmd_apply(&args, global, host).await,
+        Command::Get(args) => get::cmd_get(&args, global, host).await,
+        Command::Cluster(args) => cluster::cmd_cluster(&args, global, host).await,
+        Command::Reconcile(args) => reconcile::cmd_reconcile(&args, global, host).await,
+        Command::Suspend(args) => suspend::cmd_suspend(&args, global, host).await,
+        Command::Resume(args) => suspend::cmd_resume(&args, global, host).await,
+        Command::Events(args) => events::cmd_events(&args, global, host).await,
+        Command::Kustomize(args) => kustomize::cmd_kustomize(&args, host),
+        Command::Envsubst(args) => envsubst::cmd_envsubst(&args, host),
+        Command::Version(args) => version::cmd_version(&args, global, host).await,
+        Command::Completion(args) => {
+            completion::cmd_completion(&args, host);
+            Ok(())
+        }
+    }
+}
+
+/// Reads a duration as Go writes it.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    GoDuration::new(text)
+        .map(|duration| duration.get())
+        .map_err(|error| error.message)
+}
+
+/// Reads `key=value`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not of the form key=value"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Which source, by Flux's words.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum SourceWord {
+    /// A GitRepository
+    Git,
+    /// An OCIRepository
+    Oci,
+    /// A HelmRepository
+    Helm,
+    /// A HelmChart
+    Chart,
+    /// A Bucket
+    Bucket,
+    /// An ExternalArtifact
+    External,
+}
+
+impl SourceWord {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            SourceWord::Git => Kind::GitRepository,
+            SourceWord::Oci => Kind::OciRepository,
+            SourceWord::Helm => Kind::HelmRepository,
+            SourceWord::Chart => Kind::HelmChart,
+            SourceWord::Bucket => Kind::Bucket,
+            SourceWord::External => Kind::ExternalArtifact,
+        }
+    }
+}
+
+/// An object that can be reconciled, suspended and resumed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Target {
+    /// A source
+    Source {
+        /// Its kind
+        kind: SourceWord,
+        /// Its name
+        name: String,
+    },
+    /// A Kustomization
+    #[command(alias = "ks")]
+    Kustomization {
+        /// Its name
+        name: String,
+    },
+    /// A HelmRelease
+    #[command(alias = "hr")]
+    Helmrelease {
+        /// Its name
+        name: String,
+    },
+}
+
+impl Target {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Target::Source { kind, .. } => kind.kind(),
+            Target::Kustomization { .. } => Kind::Kustomization,
+            Target::Helmrelease { .. } => Kind::HelmRelease,
+        }
+    }
+
+    /// Returns the reference, in the fleet or in the scope of a cluster.
+    pub(crate) fn reference(&self, namespace: &str, cluster: Option<&str>) -> ResourceRef {
+        let (Target::Source { name, .. } | Target::Kustomization { name } | Target::Helmrelease { name }) =
+            self;
+        let kind = self.kind();
+        ResourceRef {
+            scope: cluster.unwrap_or_default().to_owned(),
+            group: kind.group().to_owned(),
+            kind: kind.name().to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+        }
+    }
+}
+
+/// Names a resource as `Kind namespace/name`, with its cluster when it belongs to one.
+pub(crate) fn describe(reference: &ResourceRef) -> String {
+    let mut text = format!("{} ", reference.kind);
+    if !reference.namespace.is_empty() {
+        text.push_str(&format!("{}/", reference.namespace));
+    }
+    text.push_str(&reference.name);
+    if !reference.scope.is_empty() {
+        text.push_str(&format!(" (cluster {})", reference.scope));
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! The one error of commands: what failed, what to do next, and the exit code.
+
+use tonic::{Code, Status};
+
+/// What kind of failure it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command could not do what was asked.
+    Failed,
+    /// The command was called wrongly.
+    Usage,
+    /// The hub cannot be reached.
+    Unreachable,
+    /// The hub refused the credential.
+    Denied,
+}
+
+impl Kind {
+    /// Returns the process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Unreachable => 3,
+            Kind::Denied => 4,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    /// Decides the exit code.
+    pub kind: Kind,
+    /// What failed; several lines when several things did.
+    pub message: String,
+    /// What to do next.
+    pub hints: Vec<String>,
+}
+
+impl CommandError {
+    /// Makes an error for a command that could not do what was asked.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Failed,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Makes an error for a command that was called wrongly.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Usage,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Makes an error for a hub that cannot be reached.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Unreachable,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Adds what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl From<Status> for CommandError {
+    fn from(status: Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::Unavailable => Self::unreachable(format!("the hub cannot be reached: {message}")),
+            Code::DeadlineExceeded | Code::Cancelled => {
+                Self::unreachable("the hub did not answer in time").hint("give it longer with --timeout")
+            }
+            Code::Unauthenticated | Code::PermissionDenied => {
+                let error = Self {
+                    kind: Kind::Denied,
+                    message,
+                    hints: Vec::new(),
+                };
+                error.hint("flotilla-hub admin reset makes a new credential")
+            }
+            Code::Unimplemented => {
+                Self::failed("the hub is too old for this command").hint("compare flotilla version")
+            }
+            _ => Self::failed(message),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The forms a list can be shown in, and small texts that several commands share.
+
+use clap::ValueEnum;
+use flotilla_render::yaml;
+use serde_json::{Value, json};
+
+use crate::error::CommandError;
+use crate::ui::Ui;
+
+/// How to show a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table
+    #[default]
+    Table,
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names only
+    Name,
+}
+
+/// Writes a value as JSON or YAML.
+pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(), CommandError> {
+    if format == Format::Yaml {
+        ui.text(&to_yaml(value)?);
+    } else {
+        ui.line(&format!("{value:#}"));
+    }
+    Ok(())
+}
+
+fn to_yaml(value: &Value) -> Result<String, CommandError> {
+    let unwritable =
+        |error: &dyn std::error::Error| CommandError::failed(format!("cannot be written as YAML: {error}"));
+    // JSON is YAML; the reader gives the writer's own value type.
+    let value =
+        yaml::read(&value.to_string(), &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
+    yaml::write(&value).map_err(|error| unwritable(&error))
+}
+
+/// Puts objects into a `List`, or returns the one that was asked for by name.
+pub(crate) fn list(mut items: Vec<Value>, single: bool) -> Value {
+    if single && items.len() == 1 {
+        return items.remove(0);
+    }
+    json!({ "apiVersion": "v1", "kind": "List", "items": items })
+}
+
+/// Shortens the digest in a revision to eight digits, as Flux does: `main@sha1:696f056d`.
+pub(crate) fn short_revision(revision: &str) -> String {
+    let Some((before, digest)) = revision.rsplit_once(':') else {
+        return revision.to_owned();
+    };
+    let is_digest = digest.len() >= 40 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest {
+        format!("{before}:{}", &digest[..8])
+    } else {
+        revision.to_owned()
+    }
+}
+
+/// Writes a boolean as Flux's tables do.
+pub(crate) fn title_bool(value: bool) -> String {
+    if value { "True" } else { "False" }.to_owned()
+}
+
+/// Writes how long ago a time was: `12s`, `5m`, `3h`, `2d`; `never` for none.
+pub(crate) fn ago(then_ms: i64, now_ms: i64) -> String {
+    if then_ms == 0 {
+        return "never".to_owned();
+    }
+    match (now_ms - then_ms).max(0) / 1000 {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_shortened_only_where_there_is_a_digest() {
+        let hash = "696f056df216eea4f9401adbee0ff744d4df390f";
+        for (long, short) in [
+            (format!("main@sha1:{hash}"), "main@sha1:696f056d"),
+            (format!("sha1:{hash}"), "sha1:696f056d"),
+            ("6.0.3".to_owned(), "6.0.3"),
+            ("v1:2".to_owned(), "v1:2"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(short_revision(&long), short);
+        }
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7_199, "119m"),
+            (7_200, "2h"),
+            (200_000, "2d"),
+        ] {
+            assert_eq!(ago(1, 1 + seconds * 1000), text);
+        }
+        assert_eq!(ago(0, 1), "never");
+        assert_eq!(
+            ago(5_000, 1_000),
+            "0s",
+            "a clock behind the hub's is no age below zero"
+        );
+    }
+}

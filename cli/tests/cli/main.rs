@@ -1,0 +1,9 @@
+//! Whole commands, in-process, against a hub that answers what a test says: output, errors and exit codes.
+
+mod apply;
+mod connect;
+mod fleet;
+mod get;
+mod hub;
+mod offline;
+mod steer;

@@ -1,0 +1,139 @@
+//! Commands that need no hub.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
+
+use crate::hub::command;
+
+fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn envsubst_takes_the_environment() {
+    let set = variables(&[("region", "eu"), ("BASH_FUNC_x%%", "() { :; }")]);
+    let text = "at: ${region}\nn: ${replicas:=3}\nliteral: $${region}\n";
+    assert_snapshot!(command(&["envsubst"], &set, text).await, @"
+    exit 0
+    -- out
+    at: eu
+    n: 3
+    literal: ${region}
+    -- err
+    ");
+    assert_snapshot!(command(&["envsubst", "--strict"], &set, "x: ${missing}").await, @r#"
+    exit 1
+    -- out
+    -- err
+    ✗ variable not set (strict mode): "missing"
+    "#);
+}
+
+#[tokio::test]
+async fn the_clients_version_asks_no_hub() {
+    let ran = command(&["version", "--client"], &BTreeMap::new(), "").await;
+    assert_eq!(
+        (ran.code, ran.out),
+        (0, format!("flotilla: v{}\n", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[tokio::test]
+async fn completion_scripts_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let ran = command(&["completion", shell], &BTreeMap::new(), "").await;
+        assert_eq!(ran.code, 0, "{shell}");
+        assert!(
+            ran.out.contains("kustomize") && ran.out.contains("flotilla"),
+            "{shell}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_has_its_own_exit_code_and_a_suggestion() {
+    let ran = command(&["recocile"], &BTreeMap::new(), "").await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("reconcile"), "{}", ran.err);
+    assert_eq!(command(&["--help"], &BTreeMap::new(), "").await.code, 0);
+    assert_eq!(
+        command(&["get", "ks", "--timeout", "soon"], &BTreeMap::new(), "")
+            .await
+            .code,
+        2
+    );
+}
+
+/// A program that stands for kustomize: prints its last argument's kustomization, or fails.
+fn program(folder: &std::path::Path, script: &str) -> String {
+    let path = folder.join("kustomize");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_directory_without_kustomization_gets_the_one_flux_would_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    fs::create_dir_all(app.join("sub")).expect("a folder");
+    let object = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n");
+    fs::write(app.join("a.yaml"), object("a")).expect("a file");
+    fs::write(app.join("sub/b.yaml"), object("b")).expect("a file");
+    let program = program(folder.path(), "cat \"$4/kustomization.yaml\"");
+    let app_path = app.display().to_string();
+    let ran = command(
+        &["kustomize", &app_path, "--kustomize", &program],
+        &BTreeMap::new(),
+        "",
+    )
+    .await;
+    assert_snapshot!(ran, @"
+    exit 0
+    -- out
+    apiVersion: kustomize.config.k8s.io/v1beta1
+    kind: Kustomization
+    resources:
+    - ./a.yaml
+    - ./sub/b.yaml
+    -- err
+    ");
+    assert!(
+        !app.join("kustomization.yaml").exists(),
+        "the directory stays as it was"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_build_is_told_without_the_copys_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = program(
+        folder.path(),
+        "echo \"Error: accumulating resources from $4/a.yaml\" >&2; exit 1",
+    );
+    let set = variables(&[("FLOTILLA_KUSTOMIZE", &program)]);
+    let app = folder.path().join("app");
+    fs::create_dir_all(&app).expect("a folder");
+    let ran = command(&["kustomize", &app.display().to_string()], &set, "").await;
+    assert_snapshot!(ran, @"
+    exit 1
+    -- out
+    -- err
+    ✗ kustomize build failed: Error: accumulating resources from ./a.yaml
+    ");
+    let none = variables(&[("FLOTILLA_KUSTOMIZE", "/nowhere/kustomize")]);
+    let ran = command(&["kustomize", &app.display().to_string()], &none, "").await;
+    assert_snapshot!(ran, @"
+    exit 1
+    -- out
+    -- err
+    ✗ cannot run /nowhere/kustomize: No such file or directory (os error 2)
+      hint: install kustomize, or name it with --kustomize or FLOTILLA_KUSTOMIZE
+    ");
+}

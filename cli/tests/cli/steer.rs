@@ -1,0 +1,272 @@
+//! Commands that change something and wait for the result.
+
+use flotilla_proto::fleet::v1::CreateTokenResponse;
+use insta::assert_snapshot;
+
+use crate::fleet::{cluster, condition, resources, unit};
+use crate::hub::{Answers, Hub, NOW_MS};
+
+fn answers(status: &str, message: &str) -> Answers {
+    Answers {
+        resources: resources(),
+        after_reconcile: Some(vec![condition(status, message)]),
+        clusters: vec![cluster("c1", true), cluster("c3", false)],
+        units: vec![unit("c1", "True"), unit("c3", "Unknown")],
+        ..Answers::default()
+    }
+}
+
+#[tokio::test]
+async fn reconcile_waits_and_tells_the_revision() {
+    let hub = Hub::start(answers("True", "Applied")).await;
+    assert_snapshot!(hub.run(&["reconcile", "kustomization", "apps", "--with-source"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► annotating Kustomization apps in flux-system namespace
+    ✔ Kustomization annotated
+    ◎ waiting for Kustomization reconciliation
+    ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
+    ");
+    assert_snapshot!(hub.run(&["reconcile", "source", "git", "fleet"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► annotating GitRepository fleet in flux-system namespace
+    ✔ GitRepository annotated
+    ◎ waiting for GitRepository reconciliation
+    ✔ fetched revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
+    ");
+}
+
+#[tokio::test]
+async fn reconcile_fails_as_the_object_does() {
+    let hub = Hub::start(answers("False", "kustomize build failed: no such file")).await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ► annotating Kustomization apps in flux-system namespace
+    ✔ Kustomization annotated
+    ◎ waiting for Kustomization reconciliation
+    ✗ Kustomization reconciliation failed: 'kustomize build failed: no such file'
+    ");
+}
+
+#[tokio::test]
+async fn reconcile_names_offline_clusters_and_does_not_wait_for_them() {
+    let hub = Hub::start(answers("Unknown", "1/2 applied")).await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► annotating Kustomization apps in flux-system namespace
+    ✔ Kustomization annotated
+    ◎ waiting for Kustomization reconciliation
+    ⚠️ cluster c3 is offline for 5m; it follows when it returns
+    ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
+    ");
+}
+
+#[tokio::test]
+async fn reconcile_gives_up_after_its_time() {
+    let units = vec![unit("c1", "Unknown")];
+    let hub = Hub::start(Answers {
+        units,
+        ..answers("Unknown", "Reconciliation in progress")
+    })
+    .await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "apps", "--timeout", "1s"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ► annotating Kustomization apps in flux-system namespace
+    ✔ Kustomization annotated
+    ◎ waiting for Kustomization reconciliation
+    ✗ Kustomization is not ready after 1s: 'Reconciliation in progress'
+      hint: give it longer with --timeout
+    ");
+}
+
+#[tokio::test]
+async fn what_is_suspended_or_missing_is_not_reconciled() {
+    let hub = Hub::start(answers("True", "")).await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "paused"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ✗ resource is suspended
+      hint: resume it with flotilla resume
+    ");
+    assert_snapshot!(hub.run(&["reconcile", "ks", "none"]).await, @r#"
+    exit 1
+    -- out
+    -- err
+    ✗ Kustomization "none" not found in "flux-system" namespace
+    "#);
+    assert_snapshot!(hub.run(&["reconcile", "source", "git", "fleet", "--with-source"]).await, @"
+    exit 2
+    -- out
+    -- err
+    ✗ --with-source is only taken for apps
+    ");
+}
+
+#[tokio::test]
+async fn suspend_and_resume_say_what_changed() {
+    let hub = Hub::start(answers("True", "Applied")).await;
+    assert_snapshot!(hub.run(&["suspend", "ks", "apps"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► suspending Kustomization apps in flux-system namespace
+    ✔ Kustomization suspended
+    ");
+    assert_snapshot!(hub.run(&["suspend", "ks", "apps"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► suspending Kustomization apps in flux-system namespace
+    ✔ Kustomization was suspended before
+    ");
+    assert_snapshot!(hub.run(&["resume", "ks", "apps"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ► resuming Kustomization apps in flux-system namespace
+    ✔ Kustomization resumed
+    ◎ waiting for Kustomization reconciliation
+    ✔ Kustomization apps reconciliation completed
+    ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
+    ");
+}
+
+#[tokio::test]
+async fn a_token_is_the_only_line_of_output() {
+    let token = CreateTokenResponse {
+        token: "flt_join_abc".to_owned(),
+        expires_at_ms: NOW_MS + 900_000,
+        pins: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()],
+        endpoint: "https://hub.example:8443".to_owned(),
+        trust_domain: "fleet.example".to_owned(),
+        cluster_created: true,
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["cluster", "token", "c1", "--label", "env=prod", "--ttl", "1h"]).await, @"
+    exit 0
+    -- out
+    flt_join_abc
+    -- err
+    ✔ cluster c1 created
+    ✔ token for cluster c1 made, to be used once within 15m
+    ");
+    let asked = hub.seen().pop().expect("it asked");
+    assert!(
+        asked.contains("ttl_seconds: 3600") && asked.contains("\"env\": \"prod\""),
+        "{asked}"
+    );
+    assert_snapshot!(hub.run(&["cluster", "join", "c1"]).await, @"
+    exit 0
+    -- out
+    helm upgrade --install flotilla-agent deploy/agent --namespace flotilla-system --create-namespace --set-string 'hub.endpoint=https://hub.example:8443' --set-string 'hub.trustDomain=fleet.example' --set-string 'hub.pins[0]=sha256:aa' --set-string 'hub.pins[1]=sha256:bb' --set-string 'join.token=flt_join_abc'
+    -- err
+    ✔ cluster c1 created
+    ✔ token for cluster c1 made, to be used once within 15m
+    ");
+    assert_snapshot!(hub.run(&["cluster", "token", "c1", "-o", "json"]).await, @r#"
+    exit 0
+    -- out
+    {
+      "endpoint": "https://hub.example:8443",
+      "expiresAtMs": 1800000900000,
+      "pins": [
+        "sha256:aa",
+        "sha256:bb"
+      ],
+      "token": "flt_join_abc",
+      "trustDomain": "fleet.example"
+    }
+    -- err
+    ✔ cluster c1 created
+    ✔ token for cluster c1 made, to be used once within 15m
+    "#);
+}
+
+#[tokio::test]
+async fn the_join_command_is_safe_to_paste() {
+    let token = CreateTokenResponse {
+        token: "a'b;$(rm)".to_owned(),
+        endpoint: "https://h,x".to_owned(),
+        expires_at_ms: NOW_MS + 900_000,
+        ..Default::default()
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoint=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
+}
+
+#[tokio::test]
+async fn clusters_are_listed_and_shown() {
+    let hub = Hub::start(answers("True", "")).await;
+    assert_snapshot!(hub.run(&["cluster", "list"]).await, @"
+    exit 0
+    -- out
+    NAME	STATE 	CONNECTED	UNITS	LAST SEEN	MESSAGE
+    c1  	Active	True     	2/2  	2s
+    c3  	Active	False    	1/2  	5m
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["cluster", "show", "c3"]).await, @"
+    exit 0
+    -- out
+    Name:        c3
+    State:       Active
+    Connected:   no, last seen 5m ago
+    Kubernetes:  v1.33.1
+    Agent:       v0.1.0
+    Generation:  5 of 7 accepted
+    Labels:      env=prod, region=eu
+    Variables:   replicas=3
+
+    NAMESPACE  	APP               	REVISION          	READY  	MESSAGE
+    flux-system	kustomization/apps	main@sha1:696f056d	Unknown	Applied revision: main@sha1:696f056d
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["cluster", "show", "c9"]).await, @r#"
+    exit 1
+    -- out
+    -- err
+    ✗ cluster "c9" not found
+      hint: list them with flotilla cluster list
+    "#);
+}
+
+#[tokio::test]
+async fn versions_of_both_sides_are_shown() {
+    let hub = Hub::start(Answers::default()).await;
+    assert_snapshot!(hub.run(&["version"]).await, @"
+    exit 0
+    -- out
+    flotilla: v0.1.0
+    hub: v0.1.0
+    engine: kustomize v5.8.1
+    postgres: 17.2
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["version", "-o", "yaml"]).await, @r#"
+    exit 0
+    -- out
+    engine: kustomize v5.8.1
+    flotilla: v0.1.0
+    hub: v0.1.0
+    postgres: "17.2"
+    -- err
+    "#);
+}
