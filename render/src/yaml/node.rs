@@ -4,6 +4,10 @@
 //! read again. Aliases and merge keys are expanded while parsing, under a budget. Comments and positions of nodes are
 //! not kept.
 
+<<<<<<< HEAD
+=======
+mod block;
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 mod json;
 mod number;
 mod parse;
@@ -12,6 +16,10 @@ mod text;
 
 use std::fmt;
 
+<<<<<<< HEAD
+=======
+pub use block::to_block;
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
 pub use text::to_text;
@@ -48,10 +56,23 @@ pub enum Tag {
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
+<<<<<<< HEAD
     /// Without quotes.
     Plain,
     /// In quotes or as a block: always text unless a tag says otherwise.
     Quoted,
+=======
+    /// Without quotes. Every other style makes text of a scalar, unless a tag says otherwise.
+    Plain,
+    /// In single quotes.
+    Single,
+    /// In double quotes.
+    Double,
+    /// As a literal block.
+    Literal,
+    /// As a folded block.
+    Folded,
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 }
 
 /// The content of a node.
@@ -76,6 +97,21 @@ pub struct Node {
     pub style: Style,
     /// The node's content.
     pub content: Content,
+<<<<<<< HEAD
+=======
+    /// Ties scalars of one object that kustomize writes as one: whoever overwrites one overwrites all.
+    pub(crate) tie: Tie,
+}
+
+/// Names the scalars that are one to kustomize, and counts how often this one was overwritten.
+///
+/// kustomize puts the same Go pointer into every field that a label goes into, so that a later change of
+/// `metadata.labels` also changes selectors. [`Node::settle`] brings the copies here back together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tie {
+    name: u32,
+    changes: u32,
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 }
 
 /// The shape of a node, without its content.
@@ -106,6 +142,10 @@ impl Node {
             tagged: false,
             style: Style::Plain,
             content,
+<<<<<<< HEAD
+=======
+            tie: Tie::default(),
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
         }
     }
 
@@ -254,10 +294,23 @@ impl Node {
     pub fn set(&mut self, name: &str, mut value: Node) {
         if let Some(old) = self.get_mut(name) {
             value.style = old.style;
+<<<<<<< HEAD
             *old = value;
         } else {
             if scalar::reads_as_non_string(&value) {
                 value.style = Style::Quoted;
+=======
+            value.tagged = old.tagged;
+            value.tie = if value.content == old.content {
+                old.tie
+            } else {
+                old.tie.changed()
+            };
+            *old = value;
+        } else {
+            if scalar::reads_as_non_string(&value) {
+                value.style = Style::Double;
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
             }
             self.push_field(name, value);
         }
@@ -266,9 +319,27 @@ impl Node {
     /// Replaces a scalar by another that takes over its style.
     pub fn overwrite(&mut self, mut value: Node) {
         value.style = self.style;
+<<<<<<< HEAD
         *self = value;
     }
 
+=======
+        value.tagged = self.tagged;
+        value.tie = if value.content == self.content {
+            self.tie
+        } else {
+            self.tie.changed()
+        };
+        *self = value;
+    }
+
+    /// Replaces only the text of a scalar.
+    pub(crate) fn rewrite(&mut self, text: String) {
+        self.content = Content::Scalar(text);
+        self.tie = self.tie.changed();
+    }
+
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
     /// Returns the field of a name, made as an empty node of a shape when it is absent.
     ///
     /// Returns `None` when this node is not a map.
@@ -294,4 +365,81 @@ impl Node {
             Content::Map(fields) => fields.iter().map(|(k, v)| k.count() + v.count()).sum(),
         }
     }
+<<<<<<< HEAD
+=======
+
+    /// Gives this node a tie that no other of its object has: one above the highest in use.
+    pub(crate) fn tied(mut self, name: u32) -> Node {
+        self.tie = Tie { name, changes: 0 };
+        self
+    }
+
+    /// Returns the highest tie in use.
+    pub(crate) fn highest_tie(&self) -> u32 {
+        match &self.content {
+            Content::Scalar(_) => self.tie.name,
+            Content::Seq(items) => items.iter().map(Node::highest_tie).max().unwrap_or(0),
+            Content::Map(fields) => fields
+                .iter()
+                .map(|(_, value)| value.highest_tie())
+                .max()
+                .unwrap_or(0),
+        }
+    }
+
+    /// Drops every tie, in a copy that goes elsewhere.
+    pub(crate) fn untie(&mut self) {
+        self.tie = Tie::default();
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::Seq(items) => items.iter_mut().for_each(Node::untie),
+            Content::Map(fields) => fields.iter_mut().for_each(|(_, value)| value.untie()),
+        }
+    }
+
+    /// Gives tied scalars the value of the one that was overwritten last.
+    pub(crate) fn settle(&mut self) {
+        let mut latest: std::collections::HashMap<u32, Node> = std::collections::HashMap::new();
+        self.gather(&mut latest);
+        if latest.values().any(|node| node.tie.changes > 0) {
+            self.spread(&latest);
+        }
+    }
+
+    fn gather(&self, latest: &mut std::collections::HashMap<u32, Node>) {
+        match &self.content {
+            Content::Scalar(_) if self.tie.name == 0 => {}
+            Content::Scalar(_) => match latest.get(&self.tie.name) {
+                Some(known) if known.tie.changes > self.tie.changes => {}
+                _ => {
+                    latest.insert(self.tie.name, self.clone());
+                }
+            },
+            Content::Seq(items) => items.iter().for_each(|item| item.gather(latest)),
+            Content::Map(fields) => fields.iter().for_each(|(_, value)| value.gather(latest)),
+        }
+    }
+
+    fn spread(&mut self, latest: &std::collections::HashMap<u32, Node>) {
+        match &mut self.content {
+            Content::Scalar(_) => {
+                if let Some(node) = latest.get(&self.tie.name).filter(|_| self.tie.name != 0) {
+                    self.clone_from(node);
+                    self.tie.changes = 0;
+                }
+            }
+            Content::Seq(items) => items.iter_mut().for_each(|item| item.spread(latest)),
+            Content::Map(fields) => fields.iter_mut().for_each(|(_, value)| value.spread(latest)),
+        }
+    }
+}
+
+impl Tie {
+    fn changed(self) -> Tie {
+        Tie {
+            changes: if self.name == 0 { 0 } else { self.changes + 1 },
+            ..self
+        }
+    }
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 }

@@ -265,6 +265,7 @@ impl<'t> Builder<'t> {
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Tag>) -> Node {
+<<<<<<< HEAD
     let style = if style == ScalarStyle::Plain {
         Style::Plain
     } else {
@@ -273,13 +274,29 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Ta
     let (tag, tagged) = match tag.and_then(written_tag) {
         Some(tag) => (tag, true),
         None if style == Style::Quoted => (Tag::Str, false),
+=======
+    let style = match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted => Style::Single,
+        ScalarStyle::DoubleQuoted => Style::Double,
+        ScalarStyle::Literal => Style::Literal,
+        ScalarStyle::Folded => Style::Folded,
+    };
+    let (tag, tagged) = match tag.and_then(written_tag) {
+        Some(tag) => (tag, true),
+        None if style != Style::Plain => (Tag::Str, false),
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
         None => (resolve(&text).tag(), false),
     };
     Node {
         tag,
         tagged,
         style,
+<<<<<<< HEAD
         content: Content::Scalar(text.into_owned()),
+=======
+        ..Node::of(Content::Scalar(text.into_owned()))
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
     }
 }
 
@@ -288,8 +305,12 @@ fn collection(content: Content, tag: Option<&granit_parser::Tag>, default: Tag) 
     Node {
         tagged: written.is_some(),
         tag: written.unwrap_or(default),
+<<<<<<< HEAD
         style: Style::Plain,
         content,
+=======
+        ..Node::of(content)
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
     }
 }
 

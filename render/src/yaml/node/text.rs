@@ -22,6 +22,36 @@ pub fn to_text(value: &Value) -> String {
     out.text
 }
 
+<<<<<<< HEAD
+=======
+/// Appends text in the plainest style that keeps it as it is, as a block when told to.
+pub(super) fn push_text(out: &mut String, text: &str, indent: usize, block: bool) {
+    let mut printer = Printer {
+        text: std::mem::take(out),
+    };
+    let shape = Shape::of(text);
+    if block && shape.block {
+        printer.literal(text, indent);
+    } else if shape.plain {
+        printer.text.push_str(text);
+    } else if shape.single && !text.contains('\n') {
+        printer.text.push('\'');
+        printer.text.push_str(&text.replace('\'', "''"));
+        printer.text.push('\'');
+    } else {
+        push_double(&mut printer.text, text);
+    }
+    *out = printer.text;
+}
+
+/// Appends text in double quotes.
+pub(super) fn push_double(out: &mut String, text: &str) {
+    out.push('"');
+    text.chars().for_each(|c| escape(out, c));
+    out.push('"');
+}
+
+>>>>>>> 3dd5c95 (render: a native kustomize engine)
 struct Printer {
     text: String,
 }

@@ -1,0 +1,195 @@
+//! Builds a directory: walks its kustomizations, then gives names their hashes, references their names, variables
+//! their values, and objects their order.
+
+use serde_json::Value;
+
+use crate::yaml::node::{Schema, to_text};
+
+use super::error::{At, BuildError, Done};
+use super::fieldspec::FieldSpec;
+use super::id::GvkPattern;
+use super::origin::Origin;
+use super::resource::Resource;
+use super::steps::Steps;
+use super::target::{Accumulator, Build, Target};
+use super::transform::{self, Texts, Variables, add_hashes, resolve_references};
+use super::tree::{Entry, Files, PathError, ReadSet, Tree};
+use super::{Budget, load};
+
+/// The version of kustomize whose results this engine gives; `managedByLabel` names it.
+pub const KUSTOMIZE_VERSION: &str = "v5.8.1";
+
+/// Which files a kustomization may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restriction {
+    /// Those in or below its directory, as `kustomize build` has it; directories may lie anywhere in the tree.
+    #[default]
+    Directory,
+    /// Any in the tree, as Flux has it.
+    Tree,
+}
+
+/// What is built, and within which bounds.
+#[derive(Clone, Copy)]
+pub struct RenderInput<'a> {
+    /// The files.
+    pub tree: &'a dyn Tree,
+    /// The directory to build, relative to the root of the tree.
+    pub directory: &'a str,
+    /// Which files kustomizations may name.
+    pub restriction: Restriction,
+    /// The bounds.
+    pub budget: &'a Budget,
+    /// Asked between steps; the build stops when it returns true, such as past a deadline.
+    pub stop: Option<&'a dyn Fn() -> bool>,
+}
+
+impl<'a> RenderInput<'a> {
+    /// Describes a build with kustomize's own rules and no way to stop it.
+    pub fn new(tree: &'a dyn Tree, directory: &'a str, budget: &'a Budget) -> RenderInput<'a> {
+        RenderInput {
+            tree,
+            directory,
+            restriction: Restriction::Directory,
+            budget,
+            stop: None,
+        }
+    }
+}
+
+/// The result of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// The objects in the order of output.
+    pub objects: Vec<Object>,
+    /// What was read: while it holds, so does the result.
+    pub reads: ReadSet,
+}
+
+impl Rendered {
+    /// Prints the objects as `kustomize build` does.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        for (index, object) in self.objects.iter().enumerate() {
+            if index > 0 {
+                text.push_str("---\n");
+            }
+            text.push_str(&object.to_yaml());
+        }
+        text
+    }
+}
+
+/// One object of a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// The object as JSON.
+    pub value: Value,
+}
+
+impl Object {
+    /// Prints the object as the YAML document that `kustomize build` prints for it.
+    pub fn to_yaml(&self) -> String {
+        to_text(&self.value)
+    }
+}
+
+/// Builds a directory.
+pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
+    let files = Files::new(input.tree, input.budget);
+    let steps = Steps::new(input.budget.steps, input.stop);
+    let build = Build::new(files, input.budget, input.restriction, steps);
+    let objects = run(&build, input.directory)?;
+    Ok(Rendered {
+        objects,
+        reads: build.files.into_reads(),
+    })
+}
+
+fn run(build: &Build<'_>, directory: &str) -> Done<Vec<Object>> {
+    let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
+    let (directory, entry) = build.files.resolve(&start)?;
+    if entry != Entry::Directory {
+        return Err(PathError::WrongKind {
+            path: directory,
+            wanted: "directory",
+        }
+        .into());
+    }
+    let mut target = build.load(&directory, &[], None)?;
+    let file = target.path();
+    if !target.kustomization.build_metadata.is_empty() {
+        target.note_origins(Origin::default());
+    }
+    let mut acc = build.accumulate(&target)?;
+    finish(build, &target, &mut acc).in_file(&file)?;
+    acc.map
+        .into_list()
+        .into_iter()
+        .map(|r| object(r).in_file(&file))
+        .collect()
+}
+
+fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator) -> Done<()> {
+    add_hashes(&mut acc.map)?;
+    resolve_references(&mut acc.map, &acc.config.name_reference, &build.steps)?;
+    resolve_variables(acc).in_field("vars")?;
+    drop_local(acc)?;
+    let k = &target.kustomization;
+    transform::sort(&mut acc.map, k.sort.as_ref()).in_field("sortOptions")?;
+    let says = |option: &str| k.build_metadata.iter().any(|m| m == option);
+    if says("managedByLabel") {
+        let version = format!("kustomize-{KUSTOMIZE_VERSION}");
+        let texts = [("app.kubernetes.io/managed-by".to_string(), version)].into();
+        let fields = vec![FieldSpec::new(GvkPattern::default(), "metadata/labels", true)];
+        Texts { texts, fields }.apply(&mut acc.map)?;
+    }
+    for resource in acc.map.list_mut() {
+        resource.finish(says("originAnnotations"), says("transformerAnnotations"));
+    }
+    Ok(())
+}
+
+fn resolve_variables(acc: &mut Accumulator) -> Done<()> {
+    let mut variables = Variables::default();
+    for var in acc.vars.values() {
+        let resource = acc
+            .map
+            .list()
+            .iter()
+            .find(|r| r.variables.contains(&var.name))
+            .ok_or_else(|| {
+                super::error::invalid(format!(
+                    "var '{}' cannot be mapped to a field in the set of known resources",
+                    var.name
+                ))
+            })?;
+        variables.add(&var.name, &var.field_path, resource)?;
+    }
+    let fields = acc.config.var_reference.clone();
+    variables.apply(&mut acc.map, &fields)
+}
+
+/// Leaves out objects that say they are only for kustomize.
+fn drop_local(acc: &mut Accumulator) -> Done<()> {
+    for resource in acc.map.list().iter().filter(|r| !r.node.is_empty()) {
+        load::validate(&resource.node)?;
+    }
+    let is_local = |r: &Resource| {
+        let annotation = r
+            .node
+            .at(&["metadata", "annotations", "config.kubernetes.io/local-config"]);
+        annotation.is_some_and(|value| value.text() != "false")
+    };
+    if acc.map.list().iter().any(|r| is_local(r) || r.node.is_empty()) {
+        acc.map.list_mut().retain(|r| !is_local(r) && !r.node.is_empty());
+    }
+    Ok(())
+}
+
+fn object(resource: Resource) -> Done<Object> {
+    let value = resource.node.to_json(Schema::New).map_err(Into::into);
+    Ok(Object {
+        value: value.in_object(|| resource.id().to_string())?,
+    })
+}

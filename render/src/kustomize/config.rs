@@ -1,0 +1,212 @@
+//! Which fields each transformer touches: kustomize's defaults, with the `configurations` of a kustomization added.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::decode::Fields;
+use super::error::{Done, invalid};
+use super::fieldspec::FieldSpec;
+use super::id::{Gvk, GvkPattern};
+use super::tables::{self, Spec};
+
+/// The fields of every transformer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) name_prefix: Vec<FieldSpec>,
+    pub(crate) name_suffix: Vec<FieldSpec>,
+    pub(crate) namespace: Vec<FieldSpec>,
+    pub(crate) common_labels: Vec<FieldSpec>,
+    pub(crate) labels: Vec<FieldSpec>,
+    pub(crate) template_labels: Vec<FieldSpec>,
+    pub(crate) common_annotations: Vec<FieldSpec>,
+    pub(crate) name_reference: Vec<NameReference>,
+    pub(crate) var_reference: Vec<FieldSpec>,
+    pub(crate) images: Vec<FieldSpec>,
+    pub(crate) replicas: Vec<FieldSpec>,
+}
+
+/// A type others refer to by name, and the fields that do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NameReference {
+    pub(crate) gvk: GvkPattern,
+    pub(crate) referrers: Vec<FieldSpec>,
+}
+
+fn specs(table: &[Spec]) -> Vec<FieldSpec> {
+    table.iter().map(FieldSpec::from).collect()
+}
+
+impl Config {
+    /// Returns kustomize's defaults.
+    pub(crate) fn defaults() -> Config {
+        let references = tables::NAME_REFERENCE.iter().map(|r| NameReference {
+            gvk: GvkPattern {
+                group: r.group.into(),
+                version: r.version.into(),
+                kind: r.kind.into(),
+            },
+            referrers: specs(r.referrers),
+        });
+        Config {
+            name_prefix: specs(tables::NAME_PREFIX),
+            name_suffix: specs(tables::NAME_SUFFIX),
+            namespace: specs(tables::NAMESPACE),
+            common_labels: specs(tables::COMMON_LABELS),
+            labels: specs(tables::LABELS),
+            template_labels: specs(tables::TEMPLATE_LABELS),
+            common_annotations: specs(tables::COMMON_ANNOTATIONS),
+            name_reference: references.collect(),
+            var_reference: specs(tables::VAR_REFERENCE),
+            images: specs(tables::IMAGES),
+            replicas: specs(tables::REPLICAS),
+        }
+    }
+
+    /// Reads a file of `configurations`.
+    pub(crate) fn decode(value: &Value) -> Done<Config> {
+        let mut fields = Fields::new(value, "")?;
+        let config = Config {
+            name_prefix: field_specs(&mut fields, "namePrefix")?,
+            name_suffix: field_specs(&mut fields, "nameSuffix")?,
+            namespace: field_specs(&mut fields, "namespace")?,
+            common_labels: field_specs(&mut fields, "commonLabels")?,
+            labels: field_specs(&mut fields, "labels")?,
+            template_labels: field_specs(&mut fields, "templateLabels")?,
+            common_annotations: field_specs(&mut fields, "commonAnnotations")?,
+            name_reference: fields.list("nameReference", |value, at| {
+                let mut fields = Fields::new(value, at)?;
+                let reference = NameReference {
+                    gvk: gvk_pattern(&mut fields)?,
+                    referrers: field_specs(&mut fields, "fieldSpecs")?,
+                };
+                fields.finish()?;
+                Ok(reference)
+            })?,
+            var_reference: field_specs(&mut fields, "varReference")?,
+            images: field_specs(&mut fields, "images")?,
+            replicas: field_specs(&mut fields, "replicas")?,
+        };
+        fields.finish()?;
+        Ok(config)
+    }
+
+    /// Adds the fields of another configuration.
+    pub(crate) fn merge(mut self, other: &Config) -> Done<Config> {
+        merge_all(&mut self.name_prefix, &other.name_prefix)?;
+        merge_all(&mut self.name_suffix, &other.name_suffix)?;
+        merge_all(&mut self.namespace, &other.namespace)?;
+        merge_all(&mut self.common_annotations, &other.common_annotations)?;
+        merge_all(&mut self.common_labels, &other.common_labels)?;
+        merge_all(&mut self.labels, &other.labels)?;
+        merge_all(&mut self.template_labels, &other.template_labels)?;
+        merge_all(&mut self.var_reference, &other.var_reference)?;
+        merge_all(&mut self.images, &other.images)?;
+        merge_all(&mut self.replicas, &other.replicas)?;
+        for reference in &other.name_reference {
+            self.refer(reference.clone())?;
+        }
+        self.sort();
+        Ok(self)
+    }
+
+    /// Adds fields that refer to a type.
+    pub(crate) fn refer(&mut self, reference: NameReference) -> Done<()> {
+        match self.name_reference.iter_mut().find(|r| r.gvk == reference.gvk) {
+            Some(known) => merge_all(&mut known.referrers, &reference.referrers),
+            None => {
+                self.name_reference.push(reference);
+                Ok(())
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        for list in [
+            &mut self.name_prefix,
+            &mut self.name_suffix,
+            &mut self.namespace,
+            &mut self.common_labels,
+            &mut self.labels,
+            &mut self.template_labels,
+            &mut self.common_annotations,
+            &mut self.var_reference,
+            &mut self.images,
+            &mut self.replicas,
+        ] {
+            list.sort_by(|a, b| compare(&a.gvk, &b.gvk));
+        }
+        self.name_reference.sort_by(|a, b| compare(&a.gvk, &b.gvk));
+    }
+}
+
+/// Merges the configuration of a kustomization below into that of the one that names it.
+pub(crate) fn merge_shared(above: Rc<Config>, below: &Rc<Config>) -> Done<Rc<Config>> {
+    if Rc::ptr_eq(&above, below) || above == *below {
+        return Ok(above);
+    }
+    Ok(Rc::new(Rc::unwrap_or_clone(above).merge(below)?))
+}
+
+/// Reads a list of fields.
+pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Done<Vec<FieldSpec>> {
+    fields.list(name, |value, at| {
+        let mut fields = Fields::new(value, at)?;
+        let gvk = gvk_pattern(&mut fields)?;
+        let spec = FieldSpec::new(gvk, fields.text("path")?, fields.flag("create")?);
+        fields.finish()?;
+        Ok(spec)
+    })
+}
+
+pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Done<GvkPattern> {
+    Ok(GvkPattern {
+        group: fields.text("group")?,
+        version: fields.text("version")?,
+        kind: fields.text("kind")?,
+    })
+}
+
+/// Adds fields that the list does not cover yet; the same field may not be created here and only followed there.
+pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec]) -> Done<()> {
+    incoming.iter().try_for_each(|spec| merge_one(list, spec))
+}
+
+/// Adds one field unless the list covers it.
+pub(crate) fn merge_one(list: &mut Vec<FieldSpec>, spec: &FieldSpec) -> Done<()> {
+    let covers = |known: &&FieldSpec| known.path == spec.path && spec.gvk.selects(known.gvk.as_gvk());
+    match list.iter().find(covers) {
+        Some(known) if known.create != spec.create => Err(invalid("conflicting fieldspecs")),
+        Some(_) => Ok(()),
+        None => {
+            list.push(spec.clone());
+            Ok(())
+        }
+    }
+}
+
+fn compare(a: &GvkPattern, b: &GvkPattern) -> Ordering {
+    let rank = |p: &GvkPattern| kind_rank(&p.kind);
+    rank(a)
+        .cmp(&rank(b))
+        .then_with(|| sort_text(a.as_gvk()).cmp(&sort_text(b.as_gvk())))
+}
+
+fn sort_text(gvk: Gvk<'_>) -> String {
+    gvk.sort_text()
+}
+
+/// Where a kind stands in kustomize's order: some first, some last, all others between.
+pub(crate) fn kind_rank(kind: &str) -> i32 {
+    let at = |list: &[&str]| {
+        list.iter()
+            .position(|k| *k == kind)
+            .and_then(|i| i32::try_from(i).ok())
+    };
+    match (at(tables::ORDER_FIRST), at(tables::ORDER_LAST)) {
+        (Some(index), _) => index - 1000,
+        (_, Some(index)) => index + 1,
+        _ => 0,
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads JSON into kustomize's own types as Go's decoder does: names in any case, nulls as absent, unknown names and
+//! wrong types refused.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::error::{Done, invalid};
+
+/// The fields of one JSON object, taken out one by one.
+pub(crate) struct Fields<'v> {
+    object: Option<&'v Map<String, Value>>,
+    taken: Vec<&'v str>,
+    at: String,
+    lenient: bool,
+    set: bool,
+}
+
+impl<'v> Fields<'v> {
+    /// Starts on a value that must be an object or null; `at` is its path, for errors.
+    pub(crate) fn new(value: &'v Value, at: &str) -> Done<Fields<'v>> {
+        let object = match value {
+            Value::Object(object) => Some(object),
+            Value::Null => None,
+            _ => return Err(invalid(format!("{}: an object was expected", place(at)))),
+        };
+        Ok(Fields {
+            object,
+            taken: Vec::new(),
+            at: at.to_string(),
+            lenient: false,
+            set: false,
+        })
+    }
+
+    /// Reads like a decoder that drops unknown fields and makes text of numbers.
+    pub(crate) fn lenient(mut self) -> Fields<'v> {
+        self.lenient = true;
+        self
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.at.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.at)
+        }
+    }
+
+    /// Takes a field's value; null counts as absent.
+    pub(crate) fn take(&mut self, name: &str) -> Option<&'v Value> {
+        let object = self.object?;
+        let entry = object
+            .get_key_value(name)
+            .or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))?;
+        self.taken.push(entry.0);
+        (!entry.1.is_null()).then_some(entry.1)
+    }
+
+    fn wrong<T>(&self, name: &str, wanted: &str) -> Done<T> {
+        Err(invalid(format!("{}: {wanted} was expected", self.path(name))))
+    }
+
+    /// Takes a text field; absent is empty.
+    pub(crate) fn text(&mut self, name: &str) -> Done<String> {
+        match self.take(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) => {
+                self.set |= !text.is_empty();
+                Ok(text.clone())
+            }
+            Some(value @ (Value::Bool(_) | Value::Number(_))) if self.lenient => Ok(value.to_string()),
+            Some(_) => self.wrong(name, "a string"),
+        }
+    }
+
+    /// Takes a flag; absent is false.
+    pub(crate) fn flag(&mut self, name: &str) -> Done<bool> {
+        match self.take(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => self.wrong(name, "true or false"),
+        }
+    }
+
+    /// Takes an integer, if it is there.
+    pub(crate) fn integer(&mut self, name: &str) -> Done<Option<i64>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(number) => Ok(Some(number)),
+                None => self.wrong(name, "an integer"),
+            },
+        }
+    }
+
+    /// Takes a map of texts, if it is there.
+    pub(crate) fn texts(&mut self, name: &str) -> Done<Option<BTreeMap<String, String>>> {
+        let value = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Object(object)) => object,
+            Some(_) => return self.wrong(name, "a map of strings"),
+        };
+        self.set = true;
+        let mut texts = BTreeMap::new();
+        for (key, value) in value {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                Value::Bool(_) | Value::Number(_) if self.lenient => value.to_string(),
+                _ => return self.wrong(&format!("{name}.{key}"), "a string"),
+            };
+            texts.insert(key.clone(), text);
+        }
+        Ok(Some(texts))
+    }
+
+    /// Takes a list, decoding each item with its path; absent is empty.
+    pub(crate) fn list<T>(
+        &mut self,
+        name: &str,
+        mut item: impl FnMut(&'v Value, &str) -> Done<T>,
+    ) -> Done<Vec<T>> {
+        let items = match self.take(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return self.wrong(name, "a list"),
+        };
+        self.set = true;
+        let path = self.path(name);
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| item(value, &format!("{path}[{index}]")))
+            .collect()
+    }
+
+    /// Takes a list of texts; absent is empty.
+    pub(crate) fn strings(&mut self, name: &str) -> Done<Vec<String>> {
+        let lenient = self.lenient;
+        self.list(name, |value, at| match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Null => Ok(String::new()),
+            Value::Bool(_) | Value::Number(_) if lenient => Ok(value.to_string()),
+            _ => Err(invalid(format!("{at}: a string was expected"))),
+        })
+    }
+
+    /// Takes an object, decoding its fields, if it is there.
+    pub(crate) fn object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Fields<'v>) -> Done<T>,
+    ) -> Done<Option<T>> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        self.set = true;
+        let mut fields = Fields::new(value, &self.path(name))?;
+        fields.lenient = self.lenient;
+        let result = read(&mut fields)?;
+        fields.finish()?;
+        Ok(Some(result))
+    }
+
+    /// Tells whether a field was taken that says something.
+    pub(crate) fn says_something(&self) -> bool {
+        self.set
+    }
+
+    /// Refuses fields that nobody took.
+    pub(crate) fn finish(self) -> Done<()> {
+        if self.lenient {
+            return Ok(());
+        }
+        let Some(object) = self.object else { return Ok(()) };
+        match object.keys().find(|key| !self.taken.contains(&key.as_str())) {
+            Some(key) => Err(invalid(format!("unknown field \"{}\"", self.path(key)))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn place(at: &str) -> &str {
+    if at.is_empty() { "the file" } else { at }
+}

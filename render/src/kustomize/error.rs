@@ -1,0 +1,228 @@
+//! Why a build fails, and where.
+
+use std::fmt;
+
+use super::load::LoadError;
+use super::tree::PathError;
+use crate::yaml::node::{MeaningError, ParseError};
+
+/// Why a directory does not build.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BuildError {
+    /// The source is wrong; nothing helps until it changes.
+    #[error("{place}: {message}")]
+    Invalid {
+        /// Where in the source.
+        place: Place,
+        /// What is wrong.
+        message: String,
+    },
+    /// The source names something that only a network could bring.
+    #[error(
+        "{place}: line {line}: '{url}' is remote and is not fetched; declare it as a source of the app and refer to it by path"
+    )]
+    Remote {
+        /// Where in the source.
+        place: Place,
+        /// The line of the file, from 1; 0 when it is not known.
+        line: usize,
+        /// What the source names.
+        url: String,
+    },
+    /// The source uses something this engine does not offer.
+    #[error("{place}: {message}")]
+    Unsupported {
+        /// Where in the source.
+        place: Place,
+        /// What is not offered, and what to do instead.
+        message: String,
+    },
+    /// A bound was reached; a smaller source or a larger budget helps.
+    #[error("{place}: {message}")]
+    TooLarge {
+        /// Where in the source.
+        place: Place,
+        /// Which bound.
+        message: String,
+    },
+    /// The caller asked to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+/// A place in a source: the file, and what of it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file, relative to the root of the source.
+    pub file: String,
+    /// The field of the kustomization, or empty.
+    pub field: String,
+    /// The object concerned, or empty.
+    pub object: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        if !self.object.is_empty() {
+            write!(f, ": {}", self.object)?;
+        }
+        Ok(())
+    }
+}
+
+/// A failure inside the engine, before it is known where in the source it arose.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    class: Class,
+    place: Place,
+    message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Class {
+    Invalid,
+    Remote(usize),
+    Unsupported,
+    TooLarge,
+    Cancelled,
+}
+
+impl Fault {
+    /// Puts words before the message.
+    pub(crate) fn prefix(&mut self, words: &str) {
+        self.message.insert_str(0, words);
+    }
+}
+
+/// The result of a step of a build.
+pub(crate) type Done<T> = Result<T, Box<Fault>>;
+
+/// Returns a failure of the source.
+pub(crate) fn invalid(message: impl Into<String>) -> Box<Fault> {
+    fault(Class::Invalid, message)
+}
+
+/// Returns a failure for what the engine does not offer.
+pub(crate) fn unsupported(message: impl Into<String>) -> Box<Fault> {
+    fault(Class::Unsupported, message)
+}
+
+/// Returns a failure for a bound that was reached.
+pub(crate) fn too_large(message: impl Into<String>) -> Box<Fault> {
+    fault(Class::TooLarge, message)
+}
+
+/// Returns a failure for something that only a network could bring.
+pub(crate) fn remote(url: &str, line: usize) -> Box<Fault> {
+    fault(Class::Remote(line), url)
+}
+
+/// Returns the failure of a build that the caller stopped.
+pub(crate) fn cancelled() -> Box<Fault> {
+    fault(Class::Cancelled, "")
+}
+
+fn fault(class: Class, message: impl Into<String>) -> Box<Fault> {
+    Box::new(Fault {
+        class,
+        place: Place::default(),
+        message: message.into(),
+    })
+}
+
+/// Adds the place to a failure that does not know it yet.
+pub(crate) trait At<T> {
+    /// Names the file.
+    fn in_file(self, file: &str) -> Done<T>;
+    /// Names the field.
+    fn in_field(self, field: &str) -> Done<T>;
+    /// Names the object.
+    fn in_object(self, object: impl FnOnce() -> String) -> Done<T>;
+}
+
+impl<T> At<T> for Done<T> {
+    fn in_file(self, file: &str) -> Done<T> {
+        self.map_err(|mut fault| {
+            if fault.place.file.is_empty() {
+                fault.place.file = file.to_string();
+            }
+            fault
+        })
+    }
+
+    fn in_field(self, field: &str) -> Done<T> {
+        self.map_err(|mut fault| {
+            if fault.place.field.is_empty() && fault.place.file.is_empty() {
+                fault.place.field = field.to_string();
+            }
+            fault
+        })
+    }
+
+    fn in_object(self, object: impl FnOnce() -> String) -> Done<T> {
+        self.map_err(|mut fault| {
+            if fault.place.object.is_empty() {
+                fault.place.object = object();
+            }
+            fault
+        })
+    }
+}
+
+impl From<Box<Fault>> for BuildError {
+    fn from(fault: Box<Fault>) -> BuildError {
+        let Fault {
+            class,
+            place,
+            message,
+        } = *fault;
+        match class {
+            Class::Invalid => BuildError::Invalid { place, message },
+            Class::Remote(line) => BuildError::Remote {
+                place,
+                line,
+                url: message,
+            },
+            Class::Unsupported => BuildError::Unsupported { place, message },
+            Class::TooLarge => BuildError::TooLarge { place, message },
+            Class::Cancelled => BuildError::Cancelled,
+        }
+    }
+}
+
+impl From<PathError> for Box<Fault> {
+    fn from(error: PathError) -> Box<Fault> {
+        match error {
+            PathError::Budget { .. } => too_large(error.to_string()),
+            _ => invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<ParseError> for Box<Fault> {
+    fn from(error: ParseError) -> Box<Fault> {
+        match error {
+            ParseError::TooLarge { .. } => too_large(error.to_string()),
+            _ => invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<LoadError> for Box<Fault> {
+    fn from(error: LoadError) -> Box<Fault> {
+        match error {
+            LoadError::Parse(error) => error.into(),
+            _ => invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<MeaningError> for Box<Fault> {
+    fn from(error: MeaningError) -> Box<Fault> {
+        invalid(error.to_string())
+    }
+}

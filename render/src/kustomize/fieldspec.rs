@@ -1,0 +1,173 @@
+//! Follows kustomize's field paths, through lists and maps alike, making what is missing when told to.
+
+use crate::yaml::node::{Content, Kind, Node, Tag};
+
+use super::error::{At, Done, invalid};
+use super::id::{Gvk, GvkPattern};
+use super::tables::Spec;
+
+/// A field of some types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldSpec {
+    pub(crate) gvk: GvkPattern,
+    pub(crate) path: String,
+    pub(crate) parts: Vec<String>,
+    pub(crate) create: bool,
+}
+
+impl FieldSpec {
+    pub(crate) fn new(gvk: GvkPattern, path: impl Into<String>, create: bool) -> FieldSpec {
+        let path = path.into();
+        let parts = split(&path, '/');
+        FieldSpec {
+            gvk,
+            path,
+            parts,
+            create,
+        }
+    }
+}
+
+impl From<&Spec> for FieldSpec {
+    fn from(spec: &Spec) -> FieldSpec {
+        let gvk = GvkPattern {
+            group: spec.group.to_string(),
+            version: spec.version.to_string(),
+            kind: spec.kind.to_string(),
+        };
+        FieldSpec::new(gvk, spec.path, spec.create)
+    }
+}
+
+/// Splits a path at a separator that no backslash precedes; one at the start is left out.
+pub(crate) fn split(path: &str, separator: char) -> Vec<String> {
+    let mut parts: Vec<&str> = path.split(separator).collect();
+    if parts.len() > 1 && parts[0].is_empty() {
+        parts.remove(0);
+    }
+    let mut result: Vec<String> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match result.last_mut() {
+            Some(last) if last.ends_with('\\') => {
+                last.pop();
+                last.push(separator);
+                last.push_str(part);
+            }
+            _ => result.push(part.to_string()),
+        }
+    }
+    result
+}
+
+/// Splits a path at dots but keeps what stands in brackets together: `a.[b.c].[name=x.y]`.
+pub(crate) fn split_smart(path: &str) -> Vec<String> {
+    let parts = split(path, '.');
+    let mut result = Vec::new();
+    let mut i = 0;
+    while i < parts.len() {
+        let part = &parts[i];
+        i += 1;
+        if !part.starts_with('[') || part.ends_with(']') {
+            result.push(part.clone());
+            continue;
+        }
+        let mut bracketed = part.clone();
+        while i < parts.len() {
+            bracketed.push('.');
+            bracketed.push_str(&parts[i]);
+            i += 1;
+            if parts[i - 1].ends_with(']') {
+                break;
+            }
+        }
+        if bracketed.contains('=') {
+            result.push(bracketed);
+        } else {
+            result.push(bracketed.trim_matches(['[', ']']).to_string());
+        }
+    }
+    result
+}
+
+/// What to make at the end of a path that does not exist.
+#[derive(Debug, Clone)]
+pub(crate) struct Create {
+    pub(crate) kind: Kind,
+    /// The tag a null gets that stood there.
+    pub(crate) tag: Tag,
+}
+
+/// Calls a function on every node a field leads to, in an object of one of its types.
+pub(crate) fn apply(
+    object: &mut Node,
+    field: &FieldSpec,
+    create: Option<&Create>,
+    set: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<()> {
+    if !field.gvk.selects(Gvk::of(object)) {
+        return Ok(());
+    }
+    follow(object, &field.parts, create.filter(|_| field.create), set).in_field(&field.path)
+}
+
+/// Calls a function on every node a path leads to.
+pub(crate) fn follow(
+    node: &mut Node,
+    path: &[String],
+    create: Option<&Create>,
+    set: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<()> {
+    let Some((first, rest)) = path.split_first() else {
+        return set(node);
+    };
+    if node.is_null() {
+        return Ok(());
+    }
+    match &mut node.content {
+        Content::Seq(items) => items
+            .iter_mut()
+            .try_for_each(|item| follow(item, path, create, set)),
+        Content::Map(_) => into_field(node, first, rest, create, set),
+        Content::Scalar(_) => Err(invalid(format!(
+            "expected a list or a map at '{}'",
+            path.join("/")
+        ))),
+    }
+}
+
+fn into_field(
+    node: &mut Node,
+    first: &str,
+    rest: &[String],
+    create: Option<&Create>,
+    set: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<()> {
+    let name = first.strip_suffix("[]");
+    let is_list = name.is_some();
+    let name = name.unwrap_or(first);
+    if name.is_empty() {
+        return Err(invalid("cannot set or create an empty field name"));
+    }
+    let made = match create {
+        Some(_) if is_list => None,
+        Some(create) if rest.is_empty() => Some((create.kind, create.tag.clone())),
+        Some(_) => Some((Kind::Map, Tag::Map)),
+        None => None,
+    };
+    let field = match &made {
+        Some((kind, _)) => node.get_or_insert(name, *kind),
+        None => node.get_mut(name),
+    };
+    let Some(field) = field else { return Ok(()) };
+    if field.is_null() {
+        if let Some((kind, tag)) = made {
+            *field = Node {
+                tag,
+                ..Node::empty(kind)
+            };
+        } else if is_list {
+            *field = Node::seq();
+        }
+    }
+    follow(field, rest, create, set)
+}

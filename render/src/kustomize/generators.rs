@@ -1,0 +1,310 @@
+//! Makes ConfigMaps and Secrets of literals, files and env files, and names them by a hash of their content.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
+
+use super::error::{Done, invalid};
+use super::id;
+use super::kustomization::GeneratorArgs;
+use super::resource::Resource;
+
+/// Reads a file that a generator names.
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Done<Vec<u8>>;
+
+/// Makes the object of one generator.
+pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Done<Resource> {
+    let kind = if secret { "Secret" } else { "ConfigMap" };
+    let mut node = Node::map();
+    node.push_field("apiVersion", Node::plain("v1"));
+    node.push_field("kind", Node::plain(kind));
+    if args.name.is_empty() {
+        return Err(invalid("a configmap must have a name"));
+    }
+    let mut metadata = Node::map();
+    metadata.set("name", Node::string(args.name.as_str()));
+    if !args.namespace.is_empty() {
+        metadata.set("namespace", Node::string(args.namespace.as_str()));
+    }
+    node.push_field("metadata", metadata);
+    let pairs = pairs(args, read)?;
+    if secret {
+        let default = if args.secret_type.is_empty() {
+            "Opaque"
+        } else {
+            &args.secret_type
+        };
+        node.push_field("type", Node::string(default));
+        let mut data = Node::map();
+        for (key, value) in &pairs {
+            data.set(key, data_node(base64_lines(value)));
+        }
+        node.push_field("data", data);
+    } else {
+        for (key, value) in pairs {
+            let (field, value) = config_value(value);
+            if let Some(map) = node.get_or_insert(field, Kind::Map) {
+                map.set(&key, value);
+            }
+        }
+    }
+    let mut resource = Resource::new(node);
+    if let Some(options) = &args.options {
+        for (field, texts) in [("labels", &options.labels), ("annotations", &options.annotations)] {
+            resource.set_texts(field, texts);
+        }
+        if options.immutable {
+            resource
+                .node
+                .push_field("immutable", Node::tagged(Tag::Bool, "true"));
+        }
+    }
+    resource.needs_hash = !args.options.as_ref().is_some_and(|o| o.disable_hash);
+    resource.behavior = args.behavior;
+    resource.mark();
+    Ok(resource)
+}
+
+fn data_node(text: String) -> Node {
+    let style = if text.contains('\n') {
+        Style::Literal
+    } else {
+        Style::Plain
+    };
+    Node {
+        style,
+        ..Node::string(text)
+    }
+}
+
+fn config_value(bytes: Vec<u8>) -> (&'static str, Node) {
+    match String::from_utf8(bytes) {
+        Ok(text) => ("data", data_node(text)),
+        Err(error) => ("binaryData", data_node(base64_lines(error.as_bytes()))),
+    }
+}
+
+/// Encodes bytes; long text is broken into lines of 70, each with a line break.
+fn base64_lines(bytes: &[u8]) -> String {
+    let plain = base64::engine::general_purpose::STANDARD.encode(bytes);
+    if plain.len() < 70 {
+        return plain;
+    }
+    let mut text = String::with_capacity(plain.len() + plain.len() / 70 + 1);
+    for line in plain.as_bytes().chunks(70) {
+        text.extend(line.iter().map(|b| char::from(*b)));
+        text.push('\n');
+    }
+    text
+}
+
+type Pairs = BTreeMap<String, Vec<u8>>;
+
+fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Done<Pairs> {
+    let mut pairs = Pairs::new();
+    let mut add = |key: String, value: Vec<u8>| match pairs.insert(key.clone(), value) {
+        None => Ok(()),
+        Some(_) => Err(invalid(format!(
+            "configmap {} illegally repeats the key `{key}`",
+            args.name
+        ))),
+    };
+    for path in &args.envs {
+        for (key, value) in env_lines(&read(path)?)? {
+            add(key, value.into_bytes())?;
+        }
+    }
+    for literal in &args.literals {
+        match literal.split_once('=') {
+            Some((key, value)) if !key.is_empty() => add(key.to_string(), unquoted(value).into())?,
+            _ => {
+                return Err(invalid(format!(
+                    "invalid literal source {literal}, expected key=value"
+                )));
+            }
+        }
+    }
+    for source in &args.files {
+        let (key, path) = file_source(source)?;
+        add(key.to_string(), read(path)?)?;
+    }
+    Ok(pairs)
+}
+
+fn unquoted(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    match (bytes.first(), bytes.last()) {
+        (Some(a), Some(b)) if text.len() >= 2 && a == b && matches!(a, b'"' | b'\'') => {
+            &text[1..text.len() - 1]
+        }
+        _ => text,
+    }
+}
+
+fn file_source(source: &str) -> Done<(&str, &str)> {
+    match (source.matches('=').count(), source.split_once('=')) {
+        (1, Some(("", path))) => Err(invalid(format!(
+            "missing key name for file path \"{path}\" in source \"{source}\""
+        ))),
+        (1, Some((key, ""))) => Err(invalid(format!(
+            "missing file path for key name \"{key}\" in source \"{source}\""
+        ))),
+        (1, Some(pair)) => Ok(pair),
+        (0, _) => Ok((
+            source.trim_end_matches('/').rsplit('/').next().unwrap_or(source),
+            source,
+        )),
+        _ => Err(invalid(format!(
+            "source \"{source}\" key name or file path contains '='"
+        ))),
+    }
+}
+
+fn env_lines(content: &[u8]) -> Done<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
+    for (number, line) in content.split(|b| *b == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Ok(line) = std::str::from_utf8(line) else {
+            return Err(invalid(format!("line {} has invalid utf8 bytes", number + 1)));
+        };
+        let line = if number == 0 {
+            line.strip_prefix('\u{feff}').unwrap_or(line)
+        } else {
+            line
+        };
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        if !key.is_empty() {
+            pairs.push((key.to_string(), value.to_string()));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Merges the data of the object a generator adds to into the generated one, whose entries win.
+pub(crate) fn merge_data(resource: &mut Resource, old: &Resource) {
+    for field in ["data", "binaryData"] {
+        let mut merged = texts(&old.node, field);
+        merged.extend(texts(&resource.node, field));
+        resource.node.remove(field);
+        if merged.is_empty() {
+            continue;
+        }
+        if let Some(map) = resource.node.get_or_insert(field, Kind::Map) {
+            for (key, value) in merged {
+                map.set(&key, data_node(value));
+            }
+        }
+    }
+}
+
+fn texts(node: &Node, field: &str) -> BTreeMap<String, String> {
+    let fields = node.get(field).map_or(&[][..], Node::fields);
+    fields
+        .iter()
+        .map(|(key, value)| (key.text().to_string(), value.text().to_string()))
+        .collect()
+}
+
+/// Hashes what a ConfigMap or Secret holds into the ten characters that end its name.
+pub(crate) fn hash(node: &Node) -> Done<String> {
+    let secret = id::kind(node) == "Secret";
+    let mut object = Map::new();
+    object.insert("kind".into(), Value::from(id::kind(node)));
+    // kustomize looks for a field of the name "metadata/name", so the name never enters the hash.
+    object.insert("name".into(), part(node, "metadata/name")?);
+    object.insert("data".into(), part(node, "data")?);
+    let extra = if secret { "stringData" } else { "binaryData" };
+    let value = part(node, extra)?;
+    if value.is_object() {
+        object.insert(extra.into(), value);
+    }
+    if secret {
+        object.insert("type".into(), part(node, "type")?);
+    }
+    let mut text = String::new();
+    go_json(&Value::Object(object), &mut text);
+    Ok(encoded(&Sha256::digest(text.as_bytes())))
+}
+
+fn part(node: &Node, field: &str) -> Done<Value> {
+    match node.get(field) {
+        None => Ok(Value::from("")),
+        Some(value) if value.kind() == Kind::Scalar => Ok(Value::from(value.text())),
+        Some(value) => Ok(value.to_json(Schema::New)?),
+    }
+}
+
+/// Turns digits that could spell words into letters that do not.
+fn encoded(digest: &[u8]) -> String {
+    let hex: String = digest.iter().take(5).map(|b| format!("{b:02x}")).collect();
+    hex.chars()
+        .map(|c| match c {
+            '0' => 'g',
+            '1' => 'h',
+            '3' => 'k',
+            'a' => 'm',
+            'e' => 't',
+            c => c,
+        })
+        .collect()
+}
+
+/// Prints JSON as Go's encoder does: keys sorted, `<`, `>` and `&` escaped.
+pub(crate) fn go_json(value: &Value, out: &mut String) {
+    match value {
+        Value::String(text) => go_string(text, out),
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                go_json(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_unstable();
+            out.push('{');
+            for (i, key) in keys.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                go_string(key, out);
+                out.push(':');
+                go_json(&fields[key], out);
+            }
+            out.push('}');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
+fn go_string(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+                out.push_str(&format!("\\u{:04x}", c as u32));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

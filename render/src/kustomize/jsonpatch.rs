@@ -1,0 +1,217 @@
+//! JSON patches (RFC 6902) as the library that kustomize uses applies them: negative indexes count from the end.
+
+use serde_json::Value;
+
+use crate::yaml::node::{Schema, parse_first};
+
+use super::Budget;
+use super::error::{Done, invalid};
+
+/// One operation of a patch.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    op: String,
+    path: String,
+    from: Option<String>,
+    value: Option<Value>,
+}
+
+/// Reads a patch: JSON when it begins with a bracket, YAML otherwise.
+pub(crate) fn decode(text: &str, budget: &Budget) -> Done<Vec<Operation>> {
+    let value: Value = if text.starts_with('[') {
+        serde_json::from_str(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
+    } else {
+        match parse_first(text.as_bytes(), budget.yaml)? {
+            Some(node) => node.to_json(Schema::Old)?,
+            None => Value::Null,
+        }
+    };
+    match value {
+        Value::Array(items) => items.into_iter().map(operation).collect(),
+        Value::Null => Ok(Vec::new()),
+        _ => Err(invalid("a JSON patch is a list of operations")),
+    }
+}
+
+fn operation(value: Value) -> Done<Operation> {
+    let Value::Object(mut fields) = value else {
+        return Err(invalid("an operation is an object"));
+    };
+    let mut text = |name: &str| match fields.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
+    let path = path.ok_or_else(|| invalid(format!("operation '{op}' has no path")))?;
+    Ok(Operation {
+        op,
+        path,
+        from,
+        value: fields.remove("value"),
+    })
+}
+
+/// Applies the operations in order.
+pub(crate) fn apply(document: &mut Value, operations: &[Operation]) -> Done<()> {
+    for operation in operations {
+        step(document, operation).map_err(|reason| {
+            invalid(format!(
+                "{} operation at '{}': {reason}",
+                operation.op, operation.path
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
+    let value = || operation.value.clone().unwrap_or(Value::Null);
+    match operation.op.as_str() {
+        "add" => add(document, &operation.path, value()),
+        "replace" => replace(document, &operation.path, value()),
+        "remove" => take(document, &operation.path).map(|_| ()),
+        "move" => {
+            let from = operation.from.as_deref().ok_or("it has no from")?;
+            let moved = take(document, from)?;
+            add(document, &operation.path, moved)
+        }
+        "copy" => {
+            let from = operation.from.as_deref().ok_or("it has no from")?;
+            let copied = look(document, from).ok_or("nothing stands at from")?.clone();
+            add(document, &operation.path, copied)
+        }
+        "test" => {
+            let found = look(document, &operation.path);
+            let wanted = operation.value.as_ref().unwrap_or(&Value::Null);
+            match found {
+                Some(found) if equal(found, wanted) => Ok(()),
+                None if wanted.is_null() => Ok(()),
+                _ => Err("testing value failed".into()),
+            }
+        }
+        other => Err(format!("unexpected kind of operation '{other}'")),
+    }
+}
+
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| equal(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+fn unescaped(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
+/// Splits a pointer into the container's parts and the last one.
+fn parts(path: &str) -> Result<(Vec<String>, String), String> {
+    let mut parts: Vec<String> = path.split('/').skip(1).map(unescaped).collect();
+    let last = parts.pop().ok_or("the path is empty")?;
+    Ok((parts, last))
+}
+
+fn index(text: &str, length: usize) -> Option<usize> {
+    let number: i64 = text.parse().ok()?;
+    let length = i64::try_from(length).ok()?;
+    let at = if number < 0 { length + number } else { number };
+    (0..length)
+        .contains(&at)
+        .then(|| usize::try_from(at).ok())
+        .flatten()
+}
+
+fn child<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
+    match value {
+        Value::Object(fields) => fields.get(part),
+        Value::Array(items) => items.get(index(part, items.len())?),
+        _ => None,
+    }
+}
+
+fn look<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('/')
+        .skip(1)
+        .try_fold(document, |value, part| child(value, &unescaped(part)))
+}
+
+fn container<'v>(document: &'v mut Value, parts: &[String]) -> Result<&'v mut Value, String> {
+    let mut value = document;
+    for part in parts {
+        let next = match value {
+            Value::Object(fields) => fields.get_mut(part),
+            Value::Array(items) => match index(part, items.len()) {
+                Some(at) => items.get_mut(at),
+                None => None,
+            },
+            _ => None,
+        };
+        value = next.ok_or_else(|| format!("doc is missing path: '/{}'", parts.join("/")))?;
+    }
+    Ok(value)
+}
+
+fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    if path.is_empty() {
+        *document = value;
+        return Ok(());
+    }
+    let (parts, last) = parts(path)?;
+    match container(document, &parts)? {
+        Value::Object(fields) => {
+            fields.insert(last, value);
+            Ok(())
+        }
+        Value::Array(items) if last == "-" => {
+            items.push(value);
+            Ok(())
+        }
+        Value::Array(items) => {
+            let number: i64 = last.parse().map_err(|_| format!("'{last}' is no index"))?;
+            let size = i64::try_from(items.len()).map_err(|_| "too many items")? + 1;
+            let at = if number < 0 { size + number } else { number };
+            if !(0..size).contains(&at) {
+                return Err(format!("unable to access invalid index: {number}"));
+            }
+            items.insert(usize::try_from(at).map_err(|_| "too many items")?, value);
+            Ok(())
+        }
+        _ => Err("its parent holds no fields".into()),
+    }
+}
+
+fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    if path.is_empty() {
+        *document = value;
+        return Ok(());
+    }
+    let (parts, last) = parts(path)?;
+    let slot = match container(document, &parts)? {
+        Value::Object(fields) => fields.get_mut(&last),
+        Value::Array(items) => match index(&last, items.len()) {
+            Some(at) => items.get_mut(at),
+            None => None,
+        },
+        _ => None,
+    };
+    *slot.ok_or("doc is missing key")? = value;
+    Ok(())
+}
+
+fn take(document: &mut Value, path: &str) -> Result<Value, String> {
+    let (parts, last) = parts(path)?;
+    match container(document, &parts)? {
+        Value::Object(fields) => fields
+            .remove(&last)
+            .ok_or_else(|| "unable to remove nonexistent key".into()),
+        Value::Array(items) => match index(&last, items.len()) {
+            Some(at) => Ok(items.remove(at)),
+            None => Err(format!("unable to access invalid index: {last}")),
+        },
+        _ => Err("its parent holds no fields".into()),
+    }
+}

@@ -1,0 +1,482 @@
+//! Strategic merge: a patch laid over an object, with lists merged by their keys where the type says so.
+//!
+//! The order of items, what nulls do, and what happens to items without a key follow kyaml's merge2 to the letter,
+//! its oddities included, because names and orders of containers are what users see.
+
+use std::collections::BTreeSet;
+
+use crate::yaml::node::{Content, Kind, Node};
+
+use super::error::{Done, invalid};
+use super::id;
+use super::schema::{Schemas, Shape};
+
+const DIRECTIVE: &str = "$patch";
+
+/// Lays a patch over an object; `None` when the patch deletes it.
+pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas) -> Done<Option<Node>> {
+    Ok(Walker { schemas }
+        .walk(Some(object), Some(patch), None)?
+        .into_node())
+}
+
+struct Walker<'s> {
+    schemas: &'s Schemas,
+}
+
+/// What becomes of a value.
+enum Walked {
+    /// It goes, and its field with it.
+    Gone,
+    /// It stays; a null only because the object said so itself.
+    Node(Node),
+}
+
+impl Walked {
+    fn into_node(self) -> Option<Node> {
+        match self {
+            Walked::Gone => None,
+            Walked::Node(node) => Some(node),
+        }
+    }
+
+    /// Drops a null, which in a patch means removal.
+    fn of(node: Node) -> Walked {
+        if node.is_null() {
+            Walked::Gone
+        } else {
+            Walked::Node(node)
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Directive {
+    Merge,
+    Replace,
+    Delete,
+}
+
+fn present(node: Option<&Node>) -> Option<&Node> {
+    node.filter(|node| !node.is_null())
+}
+
+impl<'s> Walker<'s> {
+    fn walk(&self, dest: Option<Node>, patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<Walked> {
+        let shape = shape
+            .or_else(|| self.shape_of(dest.as_ref()))
+            .or_else(|| self.shape_of(patch.as_ref()));
+        let kind = present(dest.as_ref()).or(present(patch.as_ref())).map(Node::kind);
+        if let Some(kind) = kind {
+            for node in [present(dest.as_ref()), present(patch.as_ref())]
+                .into_iter()
+                .flatten()
+            {
+                if node.kind() != kind {
+                    return Err(invalid(format!(
+                        "wrong node kind: expected {kind} but got {}",
+                        node.kind()
+                    )));
+                }
+            }
+        }
+        match (kind, shape.and_then(Shape::merge_keys)) {
+            (None | Some(Kind::Map), _) => self.map(dest, patch, shape),
+            (Some(Kind::Seq), Some(keys)) => self.list(dest, patch, shape, keys),
+            (Some(_), _) => Ok(patch.or(dest).map_or(Walked::Gone, Walked::of)),
+        }
+    }
+
+    /// Finds the type of an object that stands inside another.
+    fn shape_of(&self, node: Option<&Node>) -> Option<Shape<'s>> {
+        let node = present(node)?;
+        let (api_version, kind) = (id::api_version(node), id::kind(node));
+        if kind.is_empty() || api_version.is_empty() {
+            return None;
+        }
+        self.schemas.resource(api_version, kind)
+    }
+
+    fn map(&self, dest: Option<Node>, mut patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<Walked> {
+        let mut dest = match dest {
+            Some(node) if !node.is_null() => {
+                if patch.as_ref().is_some_and(Node::is_null) {
+                    return Ok(Walked::Gone);
+                }
+                match patch.as_mut().map_or(Ok(Directive::Merge), directive)? {
+                    Directive::Delete => return Ok(Walked::Gone),
+                    Directive::Replace => patch.clone().unwrap_or(node),
+                    Directive::Merge => node,
+                }
+            }
+            absent => {
+                if patch
+                    .as_mut()
+                    .is_some_and(|p| directive(p).is_ok_and(|d| d == Directive::Delete))
+                {
+                    return Ok(Walked::Gone);
+                }
+                match (&patch, absent) {
+                    (None, Some(null)) if !null.text().is_empty() => return Ok(Walked::Node(null)),
+                    (None, _) => return Ok(Walked::Gone),
+                    (Some(patch), _) => patch.clone(),
+                }
+            }
+        };
+        let names: BTreeSet<String> = [Some(&dest), patch.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|node| node.fields().iter().map(|(key, _)| key.text().to_string()))
+            .collect();
+        for name in names {
+            let theirs = patch.as_ref().and_then(|p| p.get(&name));
+            let shape = shape.and_then(|s| s.field(&name));
+            if theirs.is_none() && shape.is_none() && is_settled(dest.get(&name)) {
+                continue;
+            }
+            let theirs = theirs.cloned();
+            let ours = dest.get(&name).cloned();
+            match self.walk(ours, theirs, shape)? {
+                Walked::Gone => {
+                    dest.remove(&name);
+                }
+                Walked::Node(value) => dest.set(&name, value),
+            }
+        }
+        Ok(Walked::of(dest))
+    }
+
+    fn list(
+        &self,
+        dest: Option<Node>,
+        mut patch: Option<Node>,
+        shape: Option<Shape<'s>>,
+        keys: Vec<String>,
+    ) -> Done<Walked> {
+        let dest = match dest {
+            Some(node) if !node.is_null() => {
+                if patch.as_ref().is_some_and(Node::is_null) {
+                    return Ok(Walked::Gone);
+                }
+                match patch.as_mut().map_or(Ok(Directive::Merge), directive)? {
+                    Directive::Delete => return Ok(Walked::Gone),
+                    Directive::Replace => patch.clone().unwrap_or(node),
+                    Directive::Merge => node,
+                }
+            }
+            _ => match &patch {
+                Some(patch) => patch.clone(),
+                None => return Ok(Walked::Gone),
+            },
+        };
+        let values = element_values(patch.as_ref(), &dest, &keys);
+        let items = shape.and_then(Shape::items);
+        if !values.is_empty() || !keys.is_empty() {
+            return self.elements(values, keys, dest, patch, items);
+        }
+        let values = scalar_values(patch.as_ref(), &dest);
+        self.elements(values, vec![String::new()], dest, patch, items)
+    }
+
+    fn elements(
+        &self,
+        mut rows: Vec<Vec<String>>,
+        keys: Vec<String>,
+        dest: Node,
+        mut patch: Option<Node>,
+        shape: Option<Shape<'s>>,
+    ) -> Done<Walked> {
+        let (tag, tagged) = (dest.tag.clone(), dest.tagged);
+        let mut ours = into_items(dest);
+        let mut added: Vec<Node> = Vec::new();
+        if keys.len() > 1 {
+            merge_rows(&mut rows);
+        }
+        let mut valid_keys: Vec<String> = Vec::new();
+        for row in rows.iter().filter(|row| !row.is_empty()) {
+            let (row_keys, row_values) = valid(&rows, row, &keys);
+            let (find_keys, find_values) = valid(std::slice::from_ref(&row_values), &row_values, &row_keys);
+            let position = ours
+                .iter()
+                .position(|item| matches(item, &find_keys, &find_values));
+            let mine = position.map(|position| ours[position].clone());
+            let mut replaced = false;
+            let theirs = match patch.as_mut().and_then(Node::items_mut) {
+                Some(items) => find_mut(items, &find_keys, &find_values),
+                None => None,
+            };
+            let merged = match theirs {
+                Some(theirs) => {
+                    let copy = theirs.clone();
+                    replaced = theirs.remove(DIRECTIVE).is_some_and(|d| d.text() == "replace");
+                    self.walk(mine, Some(copy), shape)?
+                }
+                None => self.walk(mine, None, shape)?,
+            };
+            match merged.into_node().filter(|n| !n.is_null() && !is_empty_map(n)) {
+                None => set_element(&mut ours, None, &row_keys, &row_values)?,
+                Some(mut element) => {
+                    for (key, value) in row_keys.iter().zip(&row_values) {
+                        let lacks = element.kind() == Kind::Map && element.get(key).is_none();
+                        if lacks && !value.is_empty() {
+                            element.set(key, Node::plain(value.as_str()));
+                        }
+                    }
+                    set_element(&mut added, Some(&element), &row_keys, &row_values)?;
+                    // An item merges in place, where it stands in the object; one that replaces does not.
+                    if let Some(position) = position.filter(|_| !replaced) {
+                        ours[position] = element;
+                    }
+                }
+            }
+            valid_keys = row_keys;
+        }
+        if !rows.is_empty() {
+            append_rest(&mut added, ours, &valid_keys)?;
+            ours = added;
+        }
+        Ok(Walked::Node(Node {
+            tag,
+            tagged,
+            content: Content::Seq(ours),
+            ..Node::seq()
+        }))
+    }
+}
+
+/// Tells whether walking a value without a patch and without a type would leave it as it is.
+fn is_settled(node: Option<&Node>) -> bool {
+    match node {
+        Some(node) => match &node.content {
+            Content::Scalar(_) | Content::Seq(_) => !node.is_null(),
+            Content::Map(_) => false,
+        },
+        None => false,
+    }
+}
+
+fn into_items(node: Node) -> Vec<Node> {
+    match node.content {
+        Content::Seq(items) => items,
+        _ => Vec::new(),
+    }
+}
+
+fn is_empty_map(node: &Node) -> bool {
+    matches!(&node.content, Content::Map(fields) if fields.is_empty())
+}
+
+/// Reads the `$patch` directive of a map or a list, and removes it.
+fn directive(patch: &mut Node) -> Done<Directive> {
+    let found = match &patch.content {
+        Content::Map(_) => patch.get(DIRECTIVE).map(|d| d.text().to_string()),
+        Content::Seq(items) => items
+            .iter()
+            .find(|item| item.get(DIRECTIVE).is_some())
+            .filter(|item| item.fields().len() == 1)
+            .and_then(|item| item.get(DIRECTIVE))
+            .map(|d| d.text().to_string()),
+        Content::Scalar(_) => return Err(invalid("no strategic merge for a scalar")),
+    };
+    let Some(word) = found else {
+        return Ok(Directive::Merge);
+    };
+    let directive = match word.as_str() {
+        "delete" => Directive::Delete,
+        "replace" => Directive::Replace,
+        "merge" => Directive::Merge,
+        _ => return Err(invalid(format!("unknown patch strategy '{word}'"))),
+    };
+    if let Some(items) = patch.items_mut() {
+        set_element(items, None, &[DIRECTIVE.to_string()], &[word])?;
+    } else {
+        patch.remove(DIRECTIVE);
+    }
+    Ok(directive)
+}
+
+/// Lists the keys of the items of patch and object, those of the patch first.
+fn element_values(patch: Option<&Node>, dest: &Node, keys: &[String]) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    if keys.is_empty() {
+        return rows;
+    }
+    let mut seen = std::collections::HashSet::new();
+    for item in patch.into_iter().chain([dest]).flat_map(Node::items) {
+        let row: Vec<String> = keys
+            .iter()
+            .map(|key| {
+                item.get(key)
+                    .filter(|v| !v.is_empty())
+                    .map_or("", Node::text)
+                    .to_string()
+            })
+            .collect();
+        if seen.insert(row.clone()) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn scalar_values(patch: Option<&Node>, dest: &Node) -> Vec<Vec<String>> {
+    let mut seen = std::collections::HashSet::new();
+    let items = patch.into_iter().chain([dest]).flat_map(Node::items);
+    items
+        .map(Node::text)
+        .filter(|text| seen.insert(text.to_string()))
+        .map(|text| vec![text.to_string()])
+        .collect()
+}
+
+/// Makes one of rows that differ only where one of them says nothing.
+fn merge_rows(rows: &mut [Vec<String>]) {
+    for i in 0..rows.len() {
+        for j in 0..rows.len() {
+            if let Some(merged) = merged_row(&rows[i], &rows[j]) {
+                rows[i].clone_from(&merged);
+                rows[j] = merged;
+            }
+        }
+    }
+}
+
+fn merged_row(a: &[String], b: &[String]) -> Option<Vec<String>> {
+    if a.len() != b.len() {
+        return None;
+    }
+    let mut common = false;
+    let mut merged = Vec::with_capacity(a.len());
+    for (a, b) in a.iter().zip(b) {
+        if a == b {
+            common = true;
+        } else if !a.is_empty() && !b.is_empty() {
+            return None;
+        }
+        merged.push(if a.is_empty() { b.clone() } else { a.clone() });
+    }
+    common.then_some(merged)
+}
+
+/// Leaves out the keys that no row gives a value for.
+fn valid(rows: &[Vec<String>], row: &[String], keys: &[String]) -> (Vec<String>, Vec<String>) {
+    let used = |index: usize| {
+        rows.iter()
+            .any(|row| row.get(index).is_some_and(|v| !v.is_empty()))
+    };
+    let any = (0..keys.len()).any(used);
+    if !any {
+        return (keys.to_vec(), row.to_vec());
+    }
+    let kept = |index: &usize| used(*index);
+    let valid_keys = (0..keys.len()).filter(kept).map(|i| keys[i].clone()).collect();
+    let valid_values = (0..row.len())
+        .filter(|i| !row[*i].is_empty() || used(*i))
+        .map(|i| row[i].clone())
+        .collect();
+    (valid_keys, valid_values)
+}
+
+fn matches(item: &Node, keys: &[String], values: &[String]) -> bool {
+    if keys.first().is_none_or(String::is_empty) {
+        return item.text() == values.first().map_or("", String::as_str);
+    }
+    item.kind() == Kind::Map
+        && !item.is_null()
+        && keys.len() == values.len()
+        && keys
+            .iter()
+            .zip(values)
+            .all(|(key, value)| item.get(key).is_some_and(|v| v.text() == value))
+}
+
+fn find_mut<'n>(items: &'n mut [Node], keys: &[String], values: &[String]) -> Option<&'n mut Node> {
+    items.iter_mut().find(|item| matches(item, keys, values))
+}
+
+/// Tells whether a field has a value; an empty value asks only for the field.
+fn has(item: &Node, key: &str, value: &str) -> Done<bool> {
+    if key.is_empty() {
+        return match item.kind() {
+            Kind::Scalar => Ok(item.text() == value),
+            kind => Err(invalid(format!(
+                "wrong node kind: expected a scalar but got {kind}"
+            ))),
+        };
+    }
+    match item.kind() {
+        Kind::Map => Ok(item
+            .get(key)
+            .is_some_and(|v| value.is_empty() || v.text() == value)),
+        kind => Err(invalid(format!("wrong node kind: expected a map but got {kind}"))),
+    }
+}
+
+/// Replaces the items with given keys by an element, or removes them; adds the element when there is none.
+fn set_element(
+    items: &mut Vec<Node>,
+    element: Option<&Node>,
+    keys: &[String],
+    values: &[String],
+) -> Done<()> {
+    let by_key = keys.first().is_some_and(|k| !k.is_empty()) && values.first().is_some_and(|v| !v.is_empty());
+    let mut found_any = false;
+    let mut kept = Vec::with_capacity(items.len() + 1);
+    for item in std::mem::take(items) {
+        if item.is_null() || is_empty_map(&item) {
+            continue;
+        }
+        if item.kind() != Kind::Map && by_key {
+            kept.push(item);
+            continue;
+        }
+        let (mut found, mut last) = (true, false);
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(value) = values.get(index) {
+                last = has(&item, key, value)?;
+            }
+            if !last {
+                found = false;
+                break;
+            }
+        }
+        if !found {
+            if !values.is_empty() {
+                kept.push(item);
+            }
+            continue;
+        }
+        found_any = true;
+        kept.extend(element.cloned());
+    }
+    if let Some(element) = element.filter(|e| !e.is_null())
+        && !found_any
+    {
+        kept.push(element.clone());
+    }
+    *items = kept;
+    Ok(())
+}
+
+/// Adds the items of the object behind those of the patch; an item of the same keys takes its place there.
+fn append_rest(list: &mut Vec<Node>, rest: Vec<Node>, keys: &[String]) -> Done<()> {
+    for item in rest {
+        if keys.first().is_none_or(String::is_empty) {
+            let values = [item.text().to_string()];
+            set_element(list, Some(&item), &[String::new()], &values)?;
+            continue;
+        }
+        let mut values = Vec::new();
+        for key in keys {
+            match item.get(key) {
+                Some(value) => values.push(value.text().to_string()),
+                None => list.push(item.clone()),
+            }
+        }
+        if keys.len() > 1 {
+            set_element(list, None, keys, &values)?;
+        }
+        set_element(list, Some(&item), keys, &values)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The built-in transformers and generators that a kustomization configures by objects of their own.
+
+use serde_json::Value;
+
+use super::config::field_specs;
+use super::decode::Fields;
+use super::error::{Done, invalid, unsupported};
+use super::fieldspec::FieldSpec;
+use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector, SortOptions};
+use super::transform::{Affix, Images, Namespace, Subjects, Texts, Transformer, ValueAdd};
+
+/// A transformer as its object configures it; patches and replacements may still name files.
+pub(crate) enum Plugin {
+    Ready(Transformer),
+    Patch(Patch),
+    MergePatches { paths: Vec<String>, text: String },
+    JsonPatch(Patch),
+    Replacements(Vec<ReplacementField>),
+}
+
+/// Requires that an object configures something built in.
+pub(crate) fn require_builtin(value: &Value) -> Done<&str> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let kind = text("kind");
+    if text("apiVersion") != "builtin" {
+        return Err(unsupported(format!(
+            "plugin {kind} of {} runs code of its own, which is not offered here; only built-in plugins are",
+            text("apiVersion")
+        )));
+    }
+    Ok(value.get("kind").and_then(Value::as_str).unwrap_or_default())
+}
+
+/// Reads the object of a generator; the flag tells Secrets from ConfigMaps.
+pub(crate) fn generator(value: &Value) -> Done<(GeneratorArgs, bool)> {
+    let secret = match require_builtin(value)? {
+        "ConfigMapGenerator" => false,
+        "SecretGenerator" => true,
+        kind => return Err(unsupported(format!("generator {kind} is not offered here"))),
+    };
+    let mut fields = Fields::new(value, "")?.lenient();
+    let mut args = GeneratorArgs::read(&mut fields, secret)?;
+    fields.object("metadata", |metadata| {
+        let (name, namespace) = (metadata.text("name")?, metadata.text("namespace")?);
+        if args.name.is_empty() {
+            args.name = name;
+        }
+        if args.namespace.is_empty() {
+            args.namespace = namespace;
+        }
+        Ok(())
+    })?;
+    Ok((args, secret))
+}
+
+/// Reads the object of a transformer.
+pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
+    let kind = require_builtin(value)?;
+    let mut f = Fields::new(value, "")?.lenient();
+    let specs = field_specs(&mut f, "fieldSpecs")?;
+    let ready = match kind {
+        "LabelTransformer" => Transformer::Labels(Texts {
+            texts: f.texts("labels")?.unwrap_or_default(),
+            fields: specs,
+        }),
+        "AnnotationsTransformer" => Transformer::Annotations(Texts {
+            texts: f.texts("annotations")?.unwrap_or_default(),
+            fields: specs,
+        }),
+        "NamespaceTransformer" => Transformer::Namespace(namespace(&mut f, specs)?),
+        "PrefixTransformer" => Transformer::Prefix(affix(f.text("prefix")?, specs)?),
+        "SuffixTransformer" => Transformer::Suffix(affix(f.text("suffix")?, specs)?),
+        "ImageTagTransformer" => {
+            let image = f.take("imageTag").unwrap_or(&Value::Null);
+            Transformer::Images(Images::new(Image::decode(image, "imageTag")?, specs)?)
+        }
+        "ReplicaCountTransformer" => {
+            let read = |f: &mut Fields<'_>| {
+                Ok(Replica {
+                    name: f.text("name")?,
+                    count: f.integer("count")?.unwrap_or(0),
+                })
+            };
+            Transformer::Replicas(f.object("replica", read)?.unwrap_or_default(), specs)
+        }
+        "HashTransformer" => Transformer::Hash,
+        "SortOrderTransformer" => {
+            let read = |f: &mut Fields<'_>| {
+                Ok(SortOptions {
+                    order: f.text("order")?,
+                    legacy: None,
+                })
+            };
+            Transformer::Sort(f.object("sortOptions", read)?.unwrap_or(SortOptions {
+                order: "fifo".into(),
+                legacy: None,
+            }))
+        }
+        "ValueAddTransformer" => Transformer::ValueAdd(value_add(&mut f)?),
+        "PatchTransformer" | "PatchJson6902Transformer" => return patch(&mut f, kind),
+        "PatchStrategicMergeTransformer" => {
+            return Ok(Plugin::MergePatches {
+                paths: f.strings("paths")?,
+                text: f.text("patches")?,
+            });
+        }
+        "ReplacementTransformer" => {
+            return f
+                .list("replacements", ReplacementField::decode)
+                .map(Plugin::Replacements);
+        }
+        _ => return Err(unsupported(format!("transformer {kind} is not offered here"))),
+    };
+    Ok(Plugin::Ready(ready))
+}
+
+fn affix(text: String, fields: Vec<FieldSpec>) -> Done<Affix> {
+    if fields.is_empty() {
+        return Err(invalid("fieldSpecs is not expected to be nil"));
+    }
+    Ok(Affix { text, fields })
+}
+
+fn namespace(f: &mut Fields<'_>, fields: Vec<FieldSpec>) -> Done<Namespace> {
+    let namespace = f
+        .object("metadata", |metadata| metadata.text("namespace"))?
+        .unwrap_or_default();
+    let subjects = match f.text("setRoleBindingSubjects")?.as_str() {
+        "" | "defaultOnly" => Subjects::Default,
+        "allServiceAccounts" => Subjects::ServiceAccounts,
+        "none" => Subjects::None,
+        other => {
+            return Err(invalid(format!(
+                "invalid value \"{other}\" for setRoleBindingSubjects"
+            )));
+        }
+    };
+    Ok(Namespace {
+        namespace,
+        fields,
+        unset_only: f.flag("unsetOnly")?,
+        subjects,
+    })
+}
+
+fn patch(f: &mut Fields<'_>, kind: &str) -> Done<Plugin> {
+    let json = kind == "PatchJson6902Transformer";
+    let mut patch = Patch {
+        path: f.text("path")?,
+        patch: f.text(if json { "jsonOp" } else { "patch" })?,
+        target: f.object("target", Selector::decode)?,
+        ..Patch::default()
+    };
+    f.object("options", |f| {
+        patch.allow_name_change = f.flag("allowNameChange")?;
+        patch.allow_kind_change = f.flag("allowKindChange")?;
+        Ok(())
+    })?;
+    Ok(if json {
+        Plugin::JsonPatch(patch)
+    } else {
+        Plugin::Patch(patch)
+    })
+}
+
+fn value_add(f: &mut Fields<'_>) -> Done<ValueAdd> {
+    let value = f.text("value")?;
+    let targets = f.list("targets", |value, at| {
+        let mut f = Fields::new(value, at)?.lenient();
+        let selector = f.object("selector", Selector::decode)?;
+        let path = f.text("fieldPath")?;
+        let position = f.integer("filePathPosition")?.unwrap_or(0);
+        Ok((selector, FieldSpec::new(Default::default(), path, true), position))
+    })?;
+    Ok(ValueAdd { value, targets })
+}

@@ -1,0 +1,278 @@
+//! An object on its way through a build, with the names it had before.
+
+use std::collections::BTreeMap;
+
+use crate::yaml::node::{Content, Kind, Node};
+
+use super::id::{self, Gvk, Id};
+
+/// Marks objects for which kustomize would keep notes in annotations, so that a patch that wipes the annotations
+/// wipes the notes here too.
+const MARK: &str = "internal.config.kubernetes.io/previousNames";
+
+/// Annotations that never reach the output.
+const BUILD_ANNOTATIONS: &[&str] = &[
+    "internal.config.kubernetes.io/previousKinds",
+    MARK,
+    "internal.config.kubernetes.io/prefixes",
+    "internal.config.kubernetes.io/suffixes",
+    "internal.config.kubernetes.io/previousNamespaces",
+    "internal.config.kubernetes.io/allowNameChange",
+    "internal.config.kubernetes.io/allowKindChange",
+    "internal.config.kubernetes.io/refBy",
+    "internal.config.kubernetes.io/generatorBehavior",
+    "internal.config.kubernetes.io/needsHashSuffix",
+    "internal.config.kubernetes.io/path",
+    "internal.config.kubernetes.io/index",
+    "internal.config.kubernetes.io/seqindent",
+    "internal.config.kubernetes.io/id",
+    "internal.config.kubernetes.io/annotations-migration-resource-id",
+    "config.kubernetes.io/path",
+    "config.kubernetes.io/index",
+    "config.k8s.io/id",
+    "internal.config.kubernetes.io/helm-generated",
+];
+
+/// The annotation that says where an object came from.
+pub(crate) const ORIGIN: &str = "config.kubernetes.io/origin";
+/// The annotation that says what changed an object.
+pub(crate) const TRANSFORMATIONS: &str = "alpha.config.kubernetes.io/transformations";
+
+/// A name an object had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) kind: String,
+}
+
+/// What a generated object does to one of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Behavior {
+    #[default]
+    Create,
+    Replace,
+    Merge,
+}
+
+/// An object with what kustomize remembers of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub(crate) node: Node,
+    pub(crate) previous: Vec<Previous>,
+    pub(crate) prefixes: Vec<String>,
+    pub(crate) suffixes: Vec<String>,
+    pub(crate) behavior: Behavior,
+    pub(crate) needs_hash: bool,
+    pub(crate) allow_name_change: bool,
+    pub(crate) allow_kind_change: bool,
+    pub(crate) variables: Vec<String>,
+    pub(crate) marked: bool,
+    /// Whether labels or annotations of it were written by a transformer, which ties them.
+    pub(crate) tied: bool,
+}
+
+impl Resource {
+    pub(crate) fn new(node: Node) -> Resource {
+        Resource {
+            node,
+            previous: Vec::new(),
+            prefixes: Vec::new(),
+            suffixes: Vec::new(),
+            behavior: Behavior::Create,
+            needs_hash: false,
+            allow_name_change: false,
+            allow_kind_change: false,
+            variables: Vec::new(),
+            marked: false,
+            tied: false,
+        }
+    }
+
+    pub(crate) fn gvk(&self) -> Gvk<'_> {
+        Gvk::of(&self.node)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        id::name(&self.node)
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        id::effective_namespace(&self.node)
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        id::current(&self.node)
+    }
+
+    /// The type the object had first; its version and group as they are now.
+    pub(crate) fn original_gvk(&self) -> Gvk<'_> {
+        match self.previous.first() {
+            Some(first) => Gvk {
+                kind: &first.kind,
+                ..self.gvk()
+            },
+            None => self.gvk(),
+        }
+    }
+
+    pub(crate) fn original_name(&self) -> &str {
+        self.previous.first().map_or_else(|| self.name(), |p| &p.name)
+    }
+
+    pub(crate) fn original_namespace(&self) -> &str {
+        self.previous
+            .first()
+            .map_or_else(|| self.namespace(), |p| &p.namespace)
+    }
+
+    /// Returns every identity the object has or had.
+    pub(crate) fn ids(&self) -> Vec<Id> {
+        let gvk = self.gvk();
+        let mut ids: Vec<Id> = Vec::with_capacity(self.previous.len() + 1);
+        for p in &self.previous {
+            let id = Id::new(Gvk { kind: &p.kind, ..gvk }, &p.name, &p.namespace);
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let current = self.id();
+        if !ids.contains(&current) {
+            ids.push(current);
+        }
+        ids
+    }
+
+    /// Remembers the present name, namespace and kind.
+    pub(crate) fn store_previous(&mut self) {
+        self.previous.push(Previous {
+            name: self.name().to_string(),
+            namespace: self.namespace().to_string(),
+            kind: id::kind(&self.node).to_string(),
+        });
+        self.mark();
+    }
+
+    /// Notes in the annotations that something is remembered of this object.
+    pub(crate) fn mark(&mut self) {
+        self.marked = true;
+        let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) else {
+            return;
+        };
+        if metadata
+            .get("annotations")
+            .is_some_and(|a| a.fields().is_empty() && a.items().is_empty())
+        {
+            metadata.remove("annotations");
+        }
+        if let Some(annotations) = metadata.get_or_insert("annotations", Kind::Map) {
+            annotations.set(MARK, Node::string("kept"));
+        }
+    }
+
+    /// Forgets what was remembered when a patch removed the annotations that kustomize keeps it in.
+    ///
+    /// Returns whether anything was forgotten.
+    pub(crate) fn forget_if_wiped(&mut self) -> bool {
+        if !self.marked || self.node.at(&["metadata", "annotations", MARK]).is_some() {
+            return false;
+        }
+        self.marked = false;
+        self.previous.clear();
+        self.prefixes.clear();
+        self.suffixes.clear();
+        self.needs_hash = false;
+        self.behavior = Behavior::Create;
+        true
+    }
+
+    /// Puts the note back after a JSON patch, which kustomize protects its annotations from.
+    pub(crate) fn restore_mark(&mut self) {
+        if self.marked {
+            self.mark();
+        }
+    }
+
+    /// Reads labels or annotations as text.
+    pub(crate) fn texts(&self, field: &str) -> BTreeMap<String, String> {
+        let map = self.node.at(&["metadata", field]);
+        map.map_or(&[][..], Node::fields)
+            .iter()
+            .map(|(key, value)| (key.text().to_string(), value.text().to_string()))
+            .collect()
+    }
+
+    /// Writes labels or annotations as text, and leaves the field out when there are none.
+    pub(crate) fn set_texts(&mut self, field: &str, texts: &BTreeMap<String, String>) {
+        let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) else {
+            return;
+        };
+        metadata.remove(field);
+        if texts.is_empty() {
+            return;
+        }
+        let pairs = texts
+            .iter()
+            .map(|(key, value)| (Node::plain(key.as_str()), Node::string(value.as_str())));
+        let mut map = Node::map();
+        map.content = Content::Map(pairs.collect());
+        metadata.push_field(field, map);
+    }
+
+    /// Sets `metadata.name`.
+    pub(crate) fn set_name(&mut self, name: &str) {
+        if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
+            metadata.set("name", Node::plain(name));
+        }
+    }
+
+    /// Sets `metadata.namespace`, or removes it.
+    pub(crate) fn set_namespace(&mut self, namespace: &str) {
+        if namespace.is_empty() {
+            if let Some(metadata) = self.node.get_mut("metadata") {
+                metadata.remove("namespace");
+            }
+        } else if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
+            metadata.set("namespace", Node::plain(namespace));
+        }
+    }
+
+    /// Removes what never reaches the output; annotations become text on the way, as in kustomize.
+    pub(crate) fn finish(&mut self, keep_origin: bool, keep_transformations: bool) {
+        let mut annotations = self.texts("annotations");
+        for name in BUILD_ANNOTATIONS {
+            annotations.remove(*name);
+        }
+        if !keep_origin {
+            annotations.remove(ORIGIN);
+        }
+        if !keep_transformations {
+            annotations.remove(TRANSFORMATIONS);
+        }
+        self.set_texts("annotations", &annotations);
+    }
+
+    /// Takes name, labels, annotations and memory from the object this one merges into.
+    pub(crate) fn take_metadata_from(&mut self, other: &Resource) {
+        for field in ["labels", "annotations"] {
+            let mut texts = other.texts(field);
+            texts.extend(self.texts(field));
+            if field == "annotations" {
+                for name in BUILD_ANNOTATIONS {
+                    texts.remove(*name);
+                }
+            }
+            self.set_texts(field, &texts);
+        }
+        self.set_name(other.name());
+        self.set_namespace(id::namespace(&other.node));
+        self.needs_hash &= other.needs_hash;
+        self.previous = other.previous.clone();
+        self.prefixes = other.prefixes.clone();
+        self.suffixes = other.suffixes.clone();
+        self.behavior = other.behavior;
+        self.variables = other.variables.clone();
+        self.marked = other.marked;
+        self.restore_mark();
+    }
+}

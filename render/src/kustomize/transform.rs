@@ -1,0 +1,74 @@
+//! The transformers of a kustomization, each ready to be applied to the objects.
+
+mod images;
+mod names;
+mod namespace;
+mod patches;
+mod replacements;
+mod sort;
+mod values;
+
+pub(crate) use images::Images;
+pub(crate) use names::{Affix, add_hashes, resolve_references};
+pub(crate) use namespace::{Namespace, Subjects};
+pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
+pub(crate) use replacements::replace_all;
+pub(crate) use sort::sort;
+pub(crate) use values::{Texts, ValueAdd, Variables, set_replicas};
+
+use super::error::{At, Done};
+use super::fieldspec::FieldSpec;
+use super::kustomization::{Replacement, Replica, SortOptions};
+use super::resmap::ResMap;
+use super::schema::Schemas;
+use super::steps::Steps;
+
+/// One transformer with its configuration.
+#[derive(Debug)]
+pub(crate) enum Transformer {
+    MergePatches(MergePatches),
+    Patch(PatchEntry),
+    JsonPatch(JsonPatch),
+    Namespace(Namespace),
+    Prefix(Affix),
+    Suffix(Affix),
+    Labels(Texts),
+    Annotations(Texts),
+    Replicas(Replica, Vec<FieldSpec>),
+    Images(Images),
+    Replacements(Vec<Replacement>),
+    ValueAdd(ValueAdd),
+    Sort(SortOptions),
+    Hash,
+}
+
+/// What transformers share.
+pub(crate) struct Context<'a> {
+    pub(crate) schemas: &'a Schemas,
+    pub(crate) steps: &'a Steps<'a>,
+}
+
+impl Transformer {
+    /// Changes the objects.
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+        context.steps.spend(map.list().len())?;
+        match self {
+            Transformer::MergePatches(patches) => {
+                patches.apply(map, context).in_field("patchesStrategicMerge")
+            }
+            Transformer::Patch(patch) => patch.apply(map, context).in_field("patches"),
+            Transformer::JsonPatch(patch) => patch.apply(map).in_field("patchesJson6902"),
+            Transformer::Namespace(namespace) => namespace.apply(map).in_field("namespace"),
+            Transformer::Prefix(affix) => affix.apply(map, true).in_field("namePrefix"),
+            Transformer::Suffix(affix) => affix.apply(map, false).in_field("nameSuffix"),
+            Transformer::Labels(texts) => texts.apply(map).in_field("labels"),
+            Transformer::Annotations(texts) => texts.apply(map).in_field("commonAnnotations"),
+            Transformer::Replicas(replica, fields) => set_replicas(map, replica, fields).in_field("replicas"),
+            Transformer::Images(images) => images.apply(map).in_field("images"),
+            Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
+            Transformer::ValueAdd(value) => value.apply(map).in_field("transformers"),
+            Transformer::Sort(options) => sort(map, Some(options)).in_field("sortOptions"),
+            Transformer::Hash => add_hashes(map),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Changes names, tags and digests of container images.
+
+use regex::Regex;
+
+use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::fieldspec::{self, FieldSpec};
+use crate::kustomize::id;
+use crate::kustomize::kustomization::Image;
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::selector::regex;
+use crate::yaml::node::{Content, Kind, Node};
+
+/// The image transformer.
+#[derive(Debug)]
+pub(crate) struct Images {
+    image: Image,
+    pattern: Regex,
+    fields: Vec<FieldSpec>,
+}
+
+impl Images {
+    pub(crate) fn new(image: Image, fields: Vec<FieldSpec>) -> Done<Images> {
+        let pattern = format!(
+            "^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$",
+            image.name
+        );
+        Ok(Images {
+            pattern: regex(&pattern)?,
+            image,
+            fields,
+        })
+    }
+
+    /// Changes the images of every object but definitions of custom resources.
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+        let is_changed = |node: &Node| id::kind(node) != "CustomResourceDefinition";
+        for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
+            self.walk(&mut resource.node)?;
+        }
+        for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
+            for field in &self.fields {
+                fieldspec::apply(&mut resource.node, field, None, &mut |node| self.set(node))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds lists named `containers` and `initContainers` anywhere.
+    fn walk(&self, node: &mut Node) -> Done<()> {
+        match &mut node.content {
+            Content::Scalar(_) => Ok(()),
+            Content::Seq(items) => items.iter_mut().try_for_each(|item| self.walk(item)),
+            Content::Map(fields) => fields.iter_mut().try_for_each(|(key, value)| {
+                self.walk(value)?;
+                match (key.text(), &mut value.content) {
+                    ("containers" | "initContainers", Content::Seq(items)) => {
+                        items.iter_mut().try_for_each(|item| self.set_container(item))
+                    }
+                    _ => Ok(()),
+                }
+            }),
+        }
+    }
+
+    fn set_container(&self, item: &mut Node) -> Done<()> {
+        if item.is_null() {
+            return Ok(());
+        }
+        if item.kind() != Kind::Map {
+            return Err(invalid("a container is not a map"));
+        }
+        item.get_mut("image").map_or(Ok(()), |image| self.set(image))
+    }
+
+    fn set(&self, node: &mut Node) -> Done<()> {
+        if node.kind() != Kind::Scalar {
+            return Err(invalid(format!(
+                "wrong node kind: expected a scalar but got {}",
+                node.kind()
+            )));
+        }
+        if !self.pattern.is_match(node.text()) {
+            return Ok(());
+        }
+        let (mut name, mut tag, mut digest) = split(node.text());
+        if !self.image.new_name.is_empty() {
+            name = &self.image.new_name;
+        }
+        let suffixed;
+        match (
+            self.image.new_tag.as_str(),
+            self.image.digest.as_str(),
+            self.image.tag_suffix.as_str(),
+        ) {
+            ("", "", "") => {}
+            ("", "", suffix) => {
+                suffixed = format!("{tag}{suffix}");
+                (tag, digest) = (&suffixed, "");
+            }
+            (new, new_digest, _) => (tag, digest) = (new, new_digest),
+        }
+        let mut text = name.to_string();
+        for (mark, part) in [(':', tag), ('@', digest)] {
+            if !part.is_empty() {
+                text.push(mark);
+                text.push_str(part);
+            }
+        }
+        node.overwrite(Node::plain(text));
+        Ok(())
+    }
+}
+
+/// Splits an image into name, tag and digest.
+fn split(image: &str) -> (&str, &str, &str) {
+    let start = image.find('/').unwrap_or(0);
+    let (at, colon) = (image[start..].find('@'), image[start..].find(':'));
+    match (at.map(|i| i + start), colon.map(|i| i + start)) {
+        (None, None) => (image, "", ""),
+        (Some(at), colon) if colon.is_none_or(|colon| at < colon) => (&image[..at], "", &image[at + 1..]),
+        (Some(at), Some(colon)) => (&image[..colon], &image[colon + 1..at], &image[at + 1..]),
+        (_, Some(colon)) => (&image[..colon], &image[colon + 1..], ""),
+        (Some(_), None) => (image, "", ""),
+    }
+}

@@ -1,0 +1,134 @@
+//! Puts every namespaced object into one namespace, with what else must follow it there.
+
+use std::collections::HashMap;
+
+use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::fieldspec::{self, Create, FieldSpec};
+use crate::kustomize::id::{self, Id};
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
+use crate::yaml::node::{Kind, Node, Tag};
+
+/// Which subjects of role bindings get the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Subjects {
+    /// Those named `default`.
+    #[default]
+    Default,
+    /// Every service account.
+    ServiceAccounts,
+    /// None.
+    None,
+}
+
+/// The namespace transformer.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) namespace: String,
+    pub(crate) fields: Vec<FieldSpec>,
+    pub(crate) unset_only: bool,
+    pub(crate) subjects: Subjects,
+}
+
+impl Namespace {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+        if self.namespace.is_empty() {
+            return Ok(());
+        }
+        let list = map.list_mut();
+        let mut counts: HashMap<Id, usize> = HashMap::with_capacity(list.len());
+        for resource in list.iter() {
+            *counts.entry(resource.id()).or_default() += 1;
+        }
+        for resource in list.iter_mut().filter(|r| !r.node.is_empty()) {
+            let generated = resource.texts("annotations");
+            if generated
+                .get("internal.config.kubernetes.io/helm-generated")
+                .is_some_and(|v| v == "true")
+            {
+                continue;
+            }
+            let before = resource.id();
+            resource.store_previous();
+            self.set(resource).in_object(|| before.to_string())?;
+            let after = resource.id();
+            if before != after {
+                counts.entry(before).and_modify(|count| *count -= 1);
+                *counts.entry(after.clone()).or_default() += 1;
+            }
+            if counts.get(&after).is_some_and(|count| *count != 1) {
+                return Err(invalid(format!(
+                    "namespace transformation produces ID conflict: {after}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, resource: &mut Resource) -> Done<()> {
+        let node = &mut resource.node;
+        let core = id::api_version(node) == "v1";
+        let binding = matches!(id::kind(node), "RoleBinding" | "ClusterRoleBinding");
+        let create = Create {
+            kind: Kind::Scalar,
+            tag: Tag::Str,
+        };
+        let mut write = |node: &mut Node| self.write(node);
+        if !id::is_cluster_scoped(node) {
+            let path = ["metadata".to_string(), "namespace".to_string()];
+            fieldspec::follow(node, &path, Some(&create), &mut write)?;
+        }
+        if binding {
+            self.set_subjects(node)?;
+        }
+        for field in &self.fields {
+            let skipped = match field.path.as_str() {
+                "metadata/namespace" => true,
+                "metadata/name" => !core,
+                "subjects/namespace" => {
+                    binding && matches!(field.gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding")
+                }
+                _ => false,
+            };
+            if !skipped {
+                fieldspec::apply(node, field, Some(&create), &mut write)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, node: &mut Node) -> Done<()> {
+        if node.kind() != Kind::Scalar {
+            return Err(invalid("namespace field specs must target scalar nodes"));
+        }
+        if !(self.unset_only && !node.is_null() && !node.text().is_empty()) {
+            node.overwrite(Node::string(self.namespace.as_str()));
+        }
+        Ok(())
+    }
+
+    fn set_subjects(&self, node: &mut Node) -> Done<()> {
+        let (field, wanted) = match self.subjects {
+            Subjects::None => return Ok(()),
+            Subjects::Default => ("name", "default"),
+            Subjects::ServiceAccounts => ("kind", "ServiceAccount"),
+        };
+        let Some(subjects) = node.get_mut("subjects").filter(|s| !s.is_null()) else {
+            return Ok(());
+        };
+        let Some(items) = subjects.items_mut() else {
+            return Err(invalid("subjects is not a list"));
+        };
+        for item in items.iter_mut().filter(|item| !item.is_null()) {
+            if item.kind() != Kind::Map {
+                return Err(invalid("a subject is not a map"));
+            }
+            if item.get(field).is_some_and(|v| v.text() == wanted)
+                && let Some(namespace) = item.get_or_insert("namespace", Kind::Scalar)
+            {
+                self.write(namespace)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Patches: strategic merge by identity or by target, and JSON patches by target.
+
+use serde_json::Value;
+
+use super::Context;
+use crate::kustomize::Budget;
+use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::jsonpatch::{self, Operation};
+use crate::kustomize::kustomization::Selector;
+use crate::kustomize::load;
+use crate::kustomize::merge::merge;
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
+use crate::kustomize::schema::Schemas;
+use crate::kustomize::selector::Matcher;
+use crate::kustomize::{id, steps::Steps};
+use crate::yaml::node::{Content, Node, Schema, Tag};
+
+/// The patches of `patchesStrategicMerge`.
+#[derive(Debug)]
+pub(crate) struct MergePatches {
+    pub(crate) patches: Vec<Resource>,
+}
+
+impl MergePatches {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+        for patch in &self.patches {
+            let position = map.one_with_id(&patch.id())?;
+            apply_to(map, &[position], patch, context)?;
+        }
+        Ok(())
+    }
+}
+
+/// One entry of `patches`.
+#[derive(Debug)]
+pub(crate) struct PatchEntry {
+    body: Body,
+    target: Option<Selector>,
+    source: String,
+}
+
+#[derive(Debug)]
+enum Body {
+    Merge(Vec<Resource>),
+    Json(Vec<Operation>),
+}
+
+impl PatchEntry {
+    /// Reads a patch and finds out which kind it is; `source` names it in errors.
+    pub(crate) fn new(
+        text: &str,
+        target: Option<Selector>,
+        changes: (bool, bool),
+        source: String,
+        budget: &Budget,
+    ) -> Done<PatchEntry> {
+        let merge = load::objects(text.as_bytes(), budget);
+        let json = if text.is_empty() {
+            Err(invalid("empty json patch operations"))
+        } else {
+            jsonpatch::decode(text, budget)
+        };
+        let body = match (merge, json) {
+            (Ok(nodes), json) => {
+                if !nodes.is_empty() && json.is_ok_and(|operations| !operations.is_empty()) {
+                    return Err(invalid(format!(
+                        "illegally qualifies as both an SM and JSON patch: {source}"
+                    )));
+                }
+                let (allow_name_change, allow_kind_change) = changes;
+                let patch = |node| Resource {
+                    allow_name_change,
+                    allow_kind_change,
+                    ..Resource::new(node)
+                };
+                Body::Merge(nodes.into_iter().map(patch).collect())
+            }
+            (Err(_), Ok(operations)) => Body::Json(operations),
+            (Err(merge), Err(_)) => {
+                return Err(invalid(format!(
+                    "unable to parse SM or JSON patch from {source}: {merge}"
+                )));
+            }
+        };
+        Ok(PatchEntry { body, target, source })
+    }
+
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+        match &self.body {
+            Body::Merge(patches) => self.merge(map, patches, context),
+            Body::Json(operations) => {
+                let Some(target) = &self.target else {
+                    return Err(invalid(format!(
+                        "must specify a target for JSON patch {}",
+                        self.source
+                    )));
+                };
+                let selected = select(map, target, context.steps)?;
+                patch_json(map, &selected, operations, true)
+            }
+        }
+    }
+
+    fn merge(&self, map: &mut ResMap, patches: &[Resource], context: &Context<'_>) -> Done<()> {
+        let Some(target) = &self.target else {
+            for patch in patches {
+                let id = patch.id();
+                let position = map.one_with_id(&id).map_err(|fault| {
+                    let mut fault = fault;
+                    fault.prefix(&format!("no resource matches strategic merge patch \"{id}\": "));
+                    fault
+                })?;
+                merge_into(map, position, patch, context.schemas)?;
+            }
+            return Ok(());
+        };
+        match patches {
+            [] => Ok(()),
+            [patch] => {
+                let selected = select(map, target, context.steps)?;
+                apply_to(map, &selected, patch, context)
+            }
+            _ => Err(invalid(format!(
+                "Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: {}",
+                self.source
+            ))),
+        }
+    }
+}
+
+/// One entry of `patchesJson6902`.
+#[derive(Debug)]
+pub(crate) struct JsonPatch {
+    pub(crate) target: Selector,
+    pub(crate) operations: Vec<Operation>,
+}
+
+impl JsonPatch {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+        let matcher = Matcher::new(&self.target)?;
+        let selected = positions(map, &matcher);
+        patch_json(map, &selected, &self.operations, false)
+    }
+}
+
+fn select(map: &ResMap, target: &Selector, steps: &Steps<'_>) -> Done<Vec<usize>> {
+    steps.spend(map.list().len())?;
+    Ok(positions(map, &Matcher::new(target)?))
+}
+
+fn positions(map: &ResMap, matcher: &Matcher) -> Vec<usize> {
+    let selected = map.list().iter().enumerate().filter(|(_, r)| matcher.selects(r));
+    selected.map(|(position, _)| position).collect()
+}
+
+/// Applies a patch to selected objects as kustomize does for targets: the patch becomes of the object's type first,
+/// and its labels and annotations become text.
+fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Context<'_>) -> Done<()> {
+    let mut template = patch.clone();
+    for field in ["labels", "annotations"] {
+        let texts = patch.texts(field);
+        template.set_texts(field, &texts);
+    }
+    template.set_name(patch.name());
+    template.set_namespace(id::namespace(&patch.node));
+    for position in selected {
+        let api_version = id::api_version(&map.list()[*position].node).to_string();
+        template.node.set("apiVersion", Node::plain(api_version));
+        merge_into(map, *position, &template, context.schemas)?;
+    }
+    map.drop_empty();
+    let list = std::mem::take(map.list_mut());
+    map.append_all(list)
+}
+
+/// Merges a patch into the object at a position.
+fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, schemas: &Schemas) -> Done<()> {
+    let renames = patch.allow_name_change || patch.allow_kind_change;
+    let Some(resource) = map.contents_mut().get_mut(position) else {
+        return Ok(());
+    };
+    let (name, namespace) = (
+        resource.name().to_string(),
+        id::namespace(&resource.node).to_string(),
+    );
+    let kind = id::kind(&resource.node).to_string();
+    if renames {
+        resource.store_previous();
+    }
+    let object = std::mem::replace(&mut resource.node, Node::map());
+    let label = || format!("{kind} {name}");
+    let Some(merged) = merge(object, patch.node.clone(), schemas).in_object(label)? else {
+        resource.node = Node {
+            tag: Tag::Map,
+            ..Node::map()
+        };
+        map.reindex();
+        return Ok(());
+    };
+    resource.node = merged;
+    if !patch.allow_kind_change {
+        resource.node.set("kind", Node::plain(kind));
+    }
+    if !patch.allow_name_change {
+        resource.set_name(&name);
+    }
+    resource.set_namespace(&namespace);
+    let wiped = resource.forget_if_wiped();
+    if renames || wiped {
+        map.reindex();
+    }
+    Ok(())
+}
+
+/// Applies a JSON patch to selected objects; what kustomize keeps in annotations survives whatever the patch does.
+fn patch_json(map: &mut ResMap, selected: &[usize], operations: &[Operation], remember: bool) -> Done<()> {
+    if selected.is_empty() {
+        return Ok(());
+    }
+    let mut changed = false;
+    for position in selected {
+        let Some(resource) = map.contents_mut().get_mut(*position) else {
+            continue;
+        };
+        let before = resource.id();
+        if remember {
+            resource.store_previous();
+        }
+        let mut document = resource.node.to_json(Schema::New)?;
+        jsonpatch::apply(&mut document, operations).in_object(|| before.to_string())?;
+        let Value::Object(_) = &document else {
+            return Err(invalid("the patch leaves no object")).in_object(|| before.to_string());
+        };
+        resource.node = Node::from_json(&document);
+        if !matches!(
+            resource.node.get("metadata").map(|m| &m.content),
+            None | Some(Content::Map(_))
+        ) {
+            return Err(invalid("the patch leaves no metadata")).in_object(|| before.to_string());
+        }
+        let annotations = resource.texts("annotations");
+        resource.set_texts("annotations", &annotations);
+        resource.restore_mark();
+        changed |= remember || resource.id() != before;
+    }
+    if changed {
+        map.reindex();
+    }
+    Ok(())
+}

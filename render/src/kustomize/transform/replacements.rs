@@ -1,0 +1,485 @@
+//! Replacements: one value, taken from an object or given, copied into fields of others.
+
+use super::Context;
+use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::fieldspec::split_smart;
+use crate::kustomize::generators::go_json;
+use crate::kustomize::id::{Gvk, GvkPattern, namespace};
+use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
+use crate::kustomize::selector::{Matcher, regex};
+use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first, to_block};
+
+/// Carries out replacements in order.
+pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Done<()> {
+    for replacement in list {
+        context.steps.spend(map.list().len())?;
+        replace(map, replacement)?;
+    }
+    map.drop_empty();
+    Ok(())
+}
+
+fn replace(map: &mut ResMap, replacement: &Replacement) -> Done<()> {
+    let Some(targets) = &replacement.targets else {
+        return Err(invalid(
+            "replacements must specify a source and at least one target",
+        ));
+    };
+    let value = match (&replacement.source, &replacement.source_value) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("value and resource selectors are mutually exclusive"));
+        }
+        (None, None) => {
+            return Err(invalid(
+                "replacements must specify a source and at least one target",
+            ));
+        }
+        (None, Some(text)) => Node::plain(text.as_str()),
+        (Some(source), None) => source_value(map.list(), source)?,
+    };
+    targets
+        .iter()
+        .try_for_each(|target| write(map.list_mut(), &value, target))
+}
+
+/// Tells whether one of an object's identities is what a source names; here an empty namespace is `default`.
+fn is_source(resource: &Resource, selector: &Selector) -> bool {
+    let home = |ns: &str| {
+        if ns.is_empty() {
+            "default".to_string()
+        } else {
+            ns.to_string()
+        }
+    };
+    identities(resource).iter().any(|(gvk, name, ns)| {
+        (selector.name.is_empty() || selector.name == *name)
+            && (selector.namespace.is_empty() || home(&selector.namespace) == home(ns))
+            && selector.gvk.selects(gvk.as_gvk())
+    })
+}
+
+/// Lists the present identity of an object and those it had; namespaces as written now, as effective before.
+fn identities(resource: &Resource) -> Vec<(GvkPattern, String, String)> {
+    let Gvk { group, version, kind } = resource.gvk();
+    let gvk = |kind: &str| GvkPattern {
+        group: group.into(),
+        version: version.into(),
+        kind: kind.into(),
+    };
+    let current = (
+        gvk(kind),
+        resource.name().to_string(),
+        namespace(&resource.node).to_string(),
+    );
+    let previous = resource
+        .previous
+        .iter()
+        .map(|p| (gvk(&p.kind), p.name.clone(), p.namespace.clone()));
+    std::iter::once(current).chain(previous).collect()
+}
+
+fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
+    let mut matches = list.iter().filter(|r| is_source(r, &source.selector));
+    let Some(object) = matches.next() else {
+        return Err(invalid(format!("nothing selected by {}", shown(source))));
+    };
+    if matches.next().is_some() {
+        return Err(invalid(format!(
+            "multiple matches for selector {}",
+            shown(source)
+        )));
+    }
+    let path = if source.field_path.is_empty() {
+        "metadata.name"
+    } else {
+        &source.field_path
+    };
+    let found = lookup(&object.node, &split_smart(path))?.filter(|node| !node.is_empty());
+    let Some(found) = found else {
+        return Err(invalid(format!(
+            "fieldPath `{path}` is missing for replacement source {}",
+            shown(source)
+        )));
+    };
+    let Some(options) = source.options.as_ref().filter(|o| !o.delimiter.is_empty()) else {
+        let mut value = found.clone();
+        value.untie();
+        return Ok(value);
+    };
+    if found.kind() != Kind::Scalar {
+        return Err(invalid("delimiter option can only be used with scalar nodes"));
+    }
+    let part = usize::try_from(options.index)
+        .ok()
+        .and_then(|i| found.text().split(&options.delimiter).nth(i));
+    let Some(part) = part else {
+        return Err(invalid(format!(
+            "options.index {} is out of bounds for value {}",
+            options.index,
+            found.text()
+        )));
+    };
+    Ok(Node {
+        content: Content::Scalar(part.to_string()),
+        ..found.clone()
+    })
+}
+
+fn shown(source: &Source) -> String {
+    format!(
+        "{}/{}.{}",
+        source.selector.gvk.as_gvk(),
+        source.selector.name,
+        source.selector.namespace
+    )
+}
+
+fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
+    let Some(select) = &target.select else {
+        return Err(invalid("target must specify resources to select"));
+    };
+    let select = Matcher::new(select)?;
+    let rejects: Vec<(&Selector, Matcher)> = target
+        .reject
+        .iter()
+        .map(|r| Ok((r, Matcher::new(r)?)))
+        .collect::<Done<_>>()?;
+    let default = ["metadata.name".to_string()];
+    let paths = if target.field_paths.is_empty() {
+        &default[..]
+    } else {
+        &target.field_paths
+    };
+    for resource in list {
+        if !select.fits_metadata(resource) {
+            continue;
+        }
+        let by_metadata = |r: &&(&Selector, Matcher)| !(r.0.annotations.is_empty() && r.0.labels.is_empty());
+        if rejects
+            .iter()
+            .filter(by_metadata)
+            .any(|(_, m)| m.fits_metadata(resource))
+        {
+            continue;
+        }
+        let ids = identities(resource);
+        let names =
+            |s: &Selector| s.gvk != GvkPattern::default() || !s.name.is_empty() || !s.namespace.is_empty();
+        let rejected = rejects.iter().filter(|(s, _)| names(s)).any(|(_, m)| {
+            ids.iter()
+                .any(|(gvk, name, ns)| m.fits_id(gvk.as_gvk(), name, ns))
+        });
+        if rejected
+            || !ids
+                .iter()
+                .any(|(gvk, name, ns)| select.fits_id(gvk.as_gvk(), name, ns))
+        {
+            continue;
+        }
+        let id = resource.id();
+        for path in paths {
+            write_field(&mut resource.node, value, path, target.options.as_ref())
+                .in_object(|| id.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_field(object: &mut Node, value: &Node, path: &str, options: Option<&FieldOptions>) -> Done<()> {
+    let create = options.filter(|o| o.create).map(|_| value.kind());
+    let parts = split_smart(path);
+    if write_structured(object, value, &parts, create).is_some() {
+        return Ok(());
+    }
+    let missing = || {
+        let or_create = if create.is_some() {
+            "find or create"
+        } else {
+            "find"
+        };
+        format!("unable to {or_create} field \"{path}\" in replacement target")
+    };
+    let found =
+        visit(object, &parts, create, &mut |node| set(node, value, options)).map_err(|mut fault| {
+            fault.prefix(&format!("{}: ", missing()));
+            fault
+        })?;
+    if found == 0 {
+        Err(invalid(missing()))
+    } else {
+        Ok(())
+    }
+}
+
+fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Done<()> {
+    let mut text = value.text().to_string();
+    let mut value = value.clone();
+    if let Some(options) = options.filter(|o| !o.delimiter.is_empty()) {
+        if node.kind() != Kind::Scalar {
+            return Err(invalid("delimiter option can only be used with scalar nodes"));
+        }
+        let mut parts: Vec<&str> = node.text().split(&options.delimiter).collect();
+        match usize::try_from(options.index) {
+            Err(_) => parts.insert(0, &text),
+            Ok(index) if index >= parts.len() => parts.push(&text),
+            Ok(index) => parts[index] = &text,
+        }
+        text = parts.join(&options.delimiter);
+        value = Node::plain(text.as_str());
+    }
+    match &mut node.content {
+        Content::Scalar(_) => node.rewrite(text),
+        _ => *node = value,
+    }
+    Ok(())
+}
+
+/// Writes into YAML or JSON that a field holds as text; `None` when the path leads into no such text.
+fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: Option<Kind>) -> Option<()> {
+    let (length, text) = (1..parts.len()).find_map(|length| {
+        let found = lookup(object, &parts[..length]).ok()??;
+        let scalar = found.kind() == Kind::Scalar;
+        scalar.then(|| (length, found.text().to_string()))
+    })?;
+    let mut document = parse_first(text.as_bytes(), Limits::default()).ok()??;
+    let found = visit(&mut document, &parts[length..], create, &mut |node| {
+        match &mut node.content {
+            Content::Scalar(old) => *old = value.text().to_string(),
+            _ => *node = value.clone(),
+        }
+        Ok(())
+    });
+    if found.ok()? == 0 {
+        return None;
+    }
+    let written = if text.trim_start().starts_with(['{', '[']) {
+        let json = document.to_json(Schema::New).ok()?;
+        let pretty = text.contains('\n') && text.contains("  ");
+        if pretty {
+            serde_json::to_string_pretty(&json).ok()?
+        } else {
+            compact(&json)
+        }
+    } else {
+        to_block(&document).trim().to_string()
+    };
+    visit(object, &parts[..length], None, &mut |node| {
+        node.content = Content::Scalar(written.clone());
+        if node.style == Style::Plain && written.contains('\n') {
+            node.style = Style::Literal;
+        }
+        Ok(())
+    })
+    .ok()
+    .map(|_| ())
+}
+
+fn compact(json: &serde_json::Value) -> String {
+    let mut text = String::new();
+    go_json(json, &mut text);
+    text
+}
+
+fn key_value(part: &str) -> Done<(&str, &str)> {
+    let inner = part.trim_start_matches('[').trim_end_matches(']');
+    inner
+        .split_once('=')
+        .ok_or_else(|| invalid("list path element must contain fieldName=fieldValue for element to match"))
+}
+
+fn is_key_value(part: &str) -> bool {
+    part.starts_with('[') && part.ends_with(']')
+}
+
+fn is_index(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Follows a path of names, indexes and `[key=value]` to one node, without wildcards.
+pub(crate) fn lookup<'n>(node: &'n Node, parts: &[String]) -> Done<Option<&'n Node>> {
+    let mut node = node;
+    for part in parts.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
+        if node.is_null() {
+            return Ok(None);
+        }
+        let list = || match &node.content {
+            Content::Seq(items) => Ok(items),
+            _ => Err(invalid(format!(
+                "wrong node kind: expected a list but got {}",
+                node.kind()
+            ))),
+        };
+        let next = if is_index(part) {
+            part.parse::<usize>()
+                .ok()
+                .and_then(|index| list().ok()?.get(index))
+                .map_or_else(|| list().map(|_| None), |n| Ok(Some(n)))?
+        } else if part == "-" {
+            list()?.last()
+        } else if part == "*" {
+            return Err(invalid("wildcard is not supported in PathGetter"));
+        } else if is_key_value(part) {
+            let (key, value) = key_value(part)?;
+            list()?.iter().find(|item| {
+                if key.is_empty() {
+                    item.text() == value
+                } else {
+                    item.get(key).is_some_and(|v| v.text() == value)
+                }
+            })
+        } else if node.kind() == Kind::Map {
+            node.get(part)
+        } else {
+            return Err(invalid(format!(
+                "wrong node kind: expected a map but got {}",
+                node.kind()
+            )));
+        };
+        match next {
+            Some(next) => node = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(node))
+}
+
+/// Calls a function on every node a path leads to, with wildcards, and says how many there were.
+fn visit(
+    node: &mut Node,
+    path: &[String],
+    create: Option<Kind>,
+    call: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<usize> {
+    let Some((part, rest)) = path.split_first() else {
+        call(node)?;
+        return Ok(1);
+    };
+    if is_index(part) {
+        return visit_index(node, part, rest, create, call);
+    }
+    if is_key_value(part) {
+        return visit_matching(node, part, rest, create, call);
+    }
+    if part == "*" {
+        let mut found = 0;
+        for item in items(node)? {
+            found += visit(item, rest, create, call)?;
+        }
+        return Ok(found);
+    }
+    if node.is_null() {
+        return Ok(0);
+    }
+    if node.kind() != Kind::Map {
+        return Err(invalid(format!(
+            "wrong node kind: expected a map but got {}",
+            node.kind()
+        )));
+    }
+    let field = match create {
+        Some(kind) => node.get_or_insert(part, next_kind(rest, kind)),
+        None => node.get_mut(part),
+    };
+    match field {
+        None => Ok(0),
+        Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() && !field.is_null() => {
+            let parsed = parse_first(field.text().as_bytes(), Limits::default())?;
+            parsed.map_or(Ok(0), |mut inner| {
+                visit(&mut inner, rest, create, &mut |_| Ok(()))
+            })
+        }
+        Some(field) => visit(field, rest, create, call),
+    }
+}
+
+fn next_kind(rest: &[String], last: Kind) -> Kind {
+    match rest.first() {
+        None => last,
+        Some(part) if is_key_value(part) || is_index(part) => Kind::Seq,
+        Some(_) => Kind::Map,
+    }
+}
+
+fn items(node: &mut Node) -> Done<&mut Vec<Node>> {
+    let kind = node.kind();
+    match &mut node.content {
+        Content::Seq(items) => Ok(items),
+        _ => Err(invalid(format!(
+            "wrong node kind: expected a list but got {kind}"
+        ))),
+    }
+}
+
+fn visit_index(
+    node: &mut Node,
+    part: &str,
+    rest: &[String],
+    create: Option<Kind>,
+    call: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<usize> {
+    let list = items(node)?;
+    let index: usize = part
+        .parse()
+        .map_err(|_| invalid(format!("'{part}' is no index")))?;
+    if let Some(kind) = create
+        && index == list.len()
+    {
+        list.push(Node::empty(next_kind(rest, kind)));
+    }
+    let length = list.len();
+    match list.get_mut(index) {
+        Some(item) => visit(item, rest, create, call),
+        None => Err(invalid(format!(
+            "index {index} specified but only {length} elements found"
+        ))),
+    }
+}
+
+fn visit_matching(
+    node: &mut Node,
+    part: &str,
+    rest: &[String],
+    create: Option<Kind>,
+    call: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<usize> {
+    let (key, value) = key_value(part)?;
+    let pattern = regex(value)?;
+    let fits = |item: &Node| {
+        if key.is_empty() {
+            return pattern.is_match(to_block(item).trim());
+        }
+        item.get(key)
+            .is_some_and(|v| pattern.is_match(to_block(v).trim()))
+    };
+    let list = items(node)?;
+    let mut found = 0;
+    for item in list.iter_mut().filter(|item| fits(item)) {
+        found += if key.is_empty() {
+            call(item)?;
+            1
+        } else {
+            visit(item, rest, create, call)?
+        };
+    }
+    if found > 0 || create.is_none() {
+        return Ok(found);
+    }
+    let element = if key.is_empty() {
+        Node::plain(value)
+    } else {
+        let mut map = Node::map();
+        map.push_field(key, Node::plain(value));
+        map
+    };
+    if !fits(&element) {
+        return Err(invalid(format!("failed to create element for \"{part}\"")));
+    }
+    list.push(element);
+    match list.last_mut() {
+        Some(item) if key.is_empty() => call(item).map(|()| 1),
+        Some(item) => visit(item, rest, create, call),
+        None => Ok(0),
+    }
+}

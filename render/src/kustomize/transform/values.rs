@@ -1,0 +1,280 @@
+//! Transformers that write given values: labels, annotations, replica counts, single values, variables.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::fieldspec::{self, Create, FieldSpec, split_smart};
+use crate::kustomize::id::Gvk;
+use crate::kustomize::kustomization::{Replica, Selector};
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
+use crate::kustomize::selector::Matcher;
+use crate::yaml::node::{Content, Kind, Node, Schema, Style, Tag};
+
+/// Labels or annotations and the fields they go into.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    pub(crate) texts: BTreeMap<String, String>,
+    pub(crate) fields: Vec<FieldSpec>,
+}
+
+impl Texts {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+        if self.texts.is_empty() {
+            return Ok(());
+        }
+        let create = Create {
+            kind: Kind::Map,
+            tag: Tag::Map,
+        };
+        for resource in map.contents_mut() {
+            let first = resource.node.highest_tie() + 1;
+            for field in &self.fields {
+                fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                    self.set(node, first)
+                })?;
+            }
+            resource.tied = true;
+        }
+        map.drop_empty();
+        Ok(())
+    }
+
+    /// Writes the texts into a map; entries that are new to it are tied across the fields of the object.
+    fn set(&self, node: &mut Node, first: u32) -> Done<()> {
+        if node.is_null() {
+            return Ok(());
+        }
+        if node.kind() != Kind::Map {
+            return Err(invalid(format!(
+                "wrong node kind: expected a map but got {}",
+                node.kind()
+            )));
+        }
+        for (tie, (key, value)) in (first..).zip(&self.texts) {
+            node.set(key, Node::string(value.as_str()).tied(tie));
+        }
+        Ok(())
+    }
+}
+
+/// Sets the replica count of the objects of a name.
+pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, fields: &[FieldSpec]) -> Done<()> {
+    let create = Create {
+        kind: Kind::Scalar,
+        tag: Tag::Int,
+    };
+    let mut found = false;
+    for resource in map.contents_mut() {
+        let wanted =
+            |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == replica.name && field.gvk.selects(gvk);
+        for field in fields {
+            let gvk = resource.gvk();
+            let fits = wanted(gvk, resource.name(), field)
+                || resource
+                    .previous
+                    .iter()
+                    .any(|p| wanted(Gvk { kind: &p.kind, ..gvk }, &p.name, field));
+            if !fits {
+                continue;
+            }
+            found = true;
+            fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                if node.kind() != Kind::Scalar {
+                    return Err(invalid("wrong node kind: expected a scalar"));
+                }
+                node.overwrite(Node::tagged(Tag::Int, replica.count.to_string()));
+                Ok(())
+            })?;
+        }
+    }
+    if found {
+        return Ok(());
+    }
+    let kinds: Vec<String> = fields.iter().map(|f| f.gvk.as_gvk().to_string()).collect();
+    Err(invalid(format!(
+        "resource with name {} does not match a config with the following GVK [{}]",
+        replica.name,
+        kinds.join(" ")
+    )))
+}
+
+/// Writes one value into fields of the objects it selects.
+#[derive(Debug)]
+pub(crate) struct ValueAdd {
+    pub(crate) value: String,
+    pub(crate) targets: Vec<(Option<Selector>, FieldSpec, i64)>,
+}
+
+impl ValueAdd {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+        for (selector, field, position) in &self.targets {
+            let matcher = Matcher::new(&selector.clone().unwrap_or_default())?;
+            for resource in map.list_mut().iter_mut().filter(|r| matcher.selects(r)) {
+                let create = Create {
+                    kind: Kind::Scalar,
+                    tag: Tag::Str,
+                };
+                fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                    node.overwrite(Node::plain(self.placed(node.text(), *position)));
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the value in as one element of a path, or instead of the whole text.
+    fn placed(&self, old: &str, position: i64) -> String {
+        if position <= 0 {
+            return self.value.clone();
+        }
+        let mut parts: Vec<&str> = old.split('/').collect();
+        let at = usize::try_from(position - 1).unwrap_or(0).min(parts.len());
+        parts.insert(at, &self.value);
+        parts.join("/")
+    }
+}
+
+/// Values by name, for `$(NAME)` in texts.
+#[derive(Debug, Default)]
+pub(crate) struct Variables {
+    values: HashMap<String, Value>,
+}
+
+impl Variables {
+    /// Reads the value a variable refers to in the object that it was found in.
+    pub(crate) fn add(&mut self, name: &str, path: &str, resource: &Resource) -> Done<()> {
+        let value = field_value(&resource.node, path)?.ok_or_else(|| {
+            invalid(format!(
+                "field specified in var '{name}' not found in corresponding resource"
+            ))
+        })?;
+        self.values.insert(name.to_string(), value);
+        Ok(())
+    }
+
+    /// Replaces the variables in every field that may hold some.
+    pub(crate) fn apply(&self, map: &mut ResMap, fields: &[FieldSpec]) -> Done<()> {
+        if self.values.is_empty() {
+            return Ok(());
+        }
+        for resource in map.list_mut() {
+            for field in fields {
+                fieldspec::apply(&mut resource.node, field, None, &mut |node| self.set(node))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, node: &mut Node) -> Done<()> {
+        match &mut node.content {
+            _ if node.tag == Tag::Null => Ok(()),
+            Content::Scalar(_) => {
+                self.expand(node);
+                Ok(())
+            }
+            Content::Map(fields) => fields.iter_mut().try_for_each(|(key, value)| {
+                if !key.is_string() {
+                    return Err(invalid(format!("invalid map key: value='{}'", key.text())));
+                }
+                self.expand(value);
+                Ok(())
+            }),
+            Content::Seq(items) => items.iter_mut().try_for_each(|item| {
+                if !item.is_string() {
+                    return Err(invalid("invalid value type expect a string"));
+                }
+                self.expand(item);
+                Ok(())
+            }),
+        }
+    }
+
+    fn expand(&self, node: &mut Node) {
+        if !node.is_string() {
+            return;
+        }
+        let text = node.text().to_string();
+        let whole = text
+            .strip_prefix("$(")
+            .and_then(|t| t.strip_suffix(')'))
+            .and_then(|name| self.values.get(name));
+        let value = match whole {
+            Some(value @ (Value::String(_) | Value::Bool(_) | Value::Number(_))) => value.clone(),
+            _ => Value::String(self.expanded(&text)),
+        };
+        let (tag, text) = match value {
+            Value::Bool(flag) => (Tag::Bool, flag.to_string()),
+            Value::Number(number) if number.is_f64() => (Tag::Float, number.to_string()),
+            Value::Number(number) => (Tag::Int, number.to_string()),
+            Value::String(text) => (Tag::Str, text),
+            _ => return,
+        };
+        *node = Node {
+            style: Style::Plain,
+            ..Node::tagged(tag, text)
+        };
+    }
+
+    fn expanded(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(tail) = after.strip_prefix('$') {
+                out.push('$');
+                rest = tail;
+            } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|t| t.split_once(')')) {
+                match self.values.get(name) {
+                    Some(Value::String(value)) => out.push_str(value),
+                    Some(value @ (Value::Bool(_) | Value::Number(_))) => out.push_str(&value.to_string()),
+                    _ => {
+                        out.push_str("$(");
+                        out.push_str(name);
+                        out.push(')');
+                    }
+                }
+                rest = tail;
+            } else {
+                out.push('$');
+                rest = after;
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+}
+
+/// Reads the field at a dotted path, whose parts may carry an index: `spec.containers[0].name`.
+fn field_value(node: &Node, path: &str) -> Done<Option<Value>> {
+    let mut parts = Vec::new();
+    for part in split_smart(path) {
+        match part.strip_suffix(']').and_then(|p| p.rsplit_once('[')) {
+            Some((name, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
+                if !name.is_empty() {
+                    parts.push(name.to_string());
+                }
+                parts.push(index.to_string());
+            }
+            _ => parts.push(part),
+        }
+    }
+    let Some(found) = super::replacements::lookup(node, &parts)? else {
+        return Ok(None);
+    };
+    if found.kind() != Kind::Scalar {
+        return Ok(Some(found.to_json(Schema::New)?));
+    }
+    let text = found.text();
+    let bad = || invalid(format!("'{text}' does not parse"));
+    Ok(Some(match found.tag {
+        Tag::Int => Value::from(text.parse::<i64>().map_err(|_| bad())?),
+        Tag::Float => Value::from(text.parse::<f64>().map_err(|_| bad())?),
+        Tag::Bool => Value::from(text.eq_ignore_ascii_case("true")),
+        _ => Value::from(text),
+    }))
+}

@@ -1,0 +1,88 @@
+//! Reads the corpus: text files of cases, each a few files of a source.
+//!
+//! A case begins with `=== name`; `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
+//! in `shared` are those of the same name there. The directory that is built is the one of the first file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One source and the directory of it that is built.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) directory: String,
+    pub(crate) files: BTreeMap<String, String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kustomize")
+}
+
+/// Reads every case.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("cases"))
+        .expect("the corpus is there")
+        .map(|entry| entry.expect("the corpus is readable").path())
+        .collect();
+    paths.sort();
+    let mut cases = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a corpus file is text");
+        let file = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .expect("a corpus file has a name")
+            .to_string();
+        cases.extend(parse(&file, &text));
+    }
+    let only = std::env::var("KUSTOMIZE_ONLY").unwrap_or_default();
+    cases.retain(|case| case.name.contains(&only));
+    cases
+}
+
+fn parse(file: &str, text: &str) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    let mut open: Option<String> = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("=== ") {
+            let name = format!("{file}/{}", name.trim());
+            cases.push(Case {
+                name,
+                directory: String::new(),
+                files: BTreeMap::new(),
+            });
+            open = None;
+            continue;
+        }
+        let Some(case) = cases.last_mut() else { continue };
+        if let Some(path) = line
+            .strip_prefix("--- ")
+            .filter(|p| p.contains('.') || p.contains("ustomization"))
+        {
+            let path = path.trim().to_string();
+            if case.files.is_empty() {
+                case.directory = path
+                    .rsplit_once('/')
+                    .map_or(String::new(), |(dir, _)| dir.to_string());
+            }
+            case.files.insert(path.clone(), String::new());
+            open = Some(path);
+        } else if let Some(name) = line.strip_prefix("+++ ") {
+            let (path, name) = name.split_once(" = ").unwrap_or((name, name));
+            let shared = std::fs::read_to_string(root().join("shared").join(name.trim()));
+            let shared = shared.unwrap_or_else(|_| panic!("{}: no shared file {name}", case.name));
+            case.files.insert(path.trim().to_string(), shared);
+            open = None;
+        } else if let Some(path) = &open {
+            let content = case.files.get_mut(path).expect("an open file is one of the case");
+            content.push_str(
+                &line
+                    .replace("<TAB>", "\t")
+                    .replace("<CR>", "\r")
+                    .replace("<BOM>", "\u{feff}"),
+            );
+            content.push('\n');
+        }
+    }
+    cases
+}

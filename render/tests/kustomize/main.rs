@@ -1,0 +1,102 @@
+//! Compares the kustomize engine with kustomize itself: on a corpus of fixtures, and on generated sources.
+//!
+//! The oracle is a Go program that links kustomize; it is built once and kept under the user's cache. Without Go
+//! these tests fail: agreement that nobody measured is not agreement.
+
+mod corpus;
+mod oracle;
+mod random;
+
+use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
+
+use corpus::Case;
+use oracle::{Answer, Oracle};
+
+/// What became of one case.
+struct Outcome {
+    name: String,
+    agrees: bool,
+    same_text: bool,
+    report: String,
+}
+
+fn compare(oracle: &mut Oracle, case: &Case) -> Outcome {
+    let tree: MemoryTree = case
+        .files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_bytes()))
+        .collect();
+    let budget = Budget::default();
+    let ours = build(&RenderInput::new(&tree, &case.directory, &budget)).map(|rendered| rendered.to_yaml());
+    let answer = oracle.ask(case, ours.as_deref().ok());
+    let report = describe(case, &ours, &answer);
+    Outcome {
+        name: case.name.clone(),
+        agrees: answer.agree,
+        same_text: answer.same,
+        report,
+    }
+}
+
+fn describe<E: std::error::Error>(case: &Case, ours: &Result<String, E>, answer: &Answer) -> String {
+    let ours = match ours {
+        Ok(text) => text.clone(),
+        Err(error) => format!("error: {error}"),
+    };
+    let theirs = match &answer.error {
+        Some(error) => format!("error: {error}"),
+        None => answer.yaml.clone(),
+    };
+    let mut files = String::new();
+    for (path, text) in &case.files {
+        files.push_str(&format!("-- {path} --\n{text}"));
+    }
+    format!(
+        "=== {} ({})\n{files}\n>>> kustomize\n{theirs}\n>>> flotilla\n{ours}\n",
+        case.name, answer.reason
+    )
+}
+
+/// Fails unless every outcome agrees, printing the figure either way.
+fn require_agreement(what: &str, outcomes: &[Outcome]) {
+    let agree = outcomes.iter().filter(|o| o.agrees).count();
+    let same = outcomes.iter().filter(|o| o.same_text).count();
+    println!(
+        "{what}: {agree} of {} agree, {same} print the same text",
+        outcomes.len()
+    );
+    let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees).collect();
+    for outcome in wrong.iter().take(12) {
+        println!("{}", outcome.report);
+    }
+    let names: Vec<&str> = wrong.iter().map(|o| o.name.as_str()).collect();
+    assert!(
+        wrong.is_empty(),
+        "{what}: {} of {} disagree: {names:?}",
+        wrong.len(),
+        outcomes.len()
+    );
+}
+
+#[test]
+fn the_engine_agrees_with_kustomize_on_every_fixture() {
+    let mut oracle = Oracle::start();
+    let outcomes: Vec<Outcome> = corpus::cases()
+        .iter()
+        .map(|case| compare(&mut oracle, case))
+        .collect();
+    require_agreement("fixtures", &outcomes);
+}
+
+#[test]
+fn the_engine_agrees_with_kustomize_on_generated_sources() {
+    let count = std::env::var("KUSTOMIZE_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(300);
+    let mut oracle = Oracle::start();
+    let outcomes: Vec<Outcome> = (0..count)
+        .map(|seed| compare(&mut oracle, &random::case(seed)))
+        .collect();
+    require_agreement("generated sources", &outcomes);
+}
