@@ -16,10 +16,7 @@ import (
 	"os"
 	"path"
 	"reflect"
-<<<<<<< HEAD
-=======
 	"strings"
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 	"time"
 
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -107,9 +104,6 @@ func build(r request) (text string, err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-<<<<<<< HEAD
-	openapi.ResetOpenAPI()
-=======
 	// Parsing the built-in document takes most of a build; only a source with a document of its own needs a reset.
 	for _, content := range r.Files {
 		if strings.Contains(content, "openapi") {
@@ -118,7 +112,6 @@ func build(r request) (text string, err error) {
 			break
 		}
 	}
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 	fs := filesys.MakeFsInMemory()
 	for name, content := range r.Files {
 		if err := fs.WriteFile(path.Join("/", name), []byte(content)); err != nil {

@@ -2,10 +2,6 @@
 //!
 //! Pure: no IO, no globals, no clock. The caller brings the tree and the bounds; the result says what was read.
 
-<<<<<<< HEAD
-mod generate;
-mod load;
-=======
 mod build;
 mod config;
 mod crds;
@@ -29,16 +25,12 @@ mod steps;
 mod tables;
 mod target;
 mod transform;
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 mod tree;
 
 use crate::yaml::node::Limits;
 
-<<<<<<< HEAD
-=======
 pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build};
 pub use error::{BuildError, Place};
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};
 pub use load::LoadError;
 pub use tree::{Entry, MemoryTree, Overlay, PathError, ReadSet, Seen, Tree};

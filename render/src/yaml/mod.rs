@@ -1,12 +1,9 @@
 //! YAML as Kubernetes means it: read and written exactly as `sigs.k8s.io/yaml` does.
 
 pub mod node;
-<<<<<<< HEAD
 pub(crate) mod number;
 mod read;
 pub(crate) mod resolve;
-=======
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 mod value;
 mod write;
 

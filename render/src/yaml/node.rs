@@ -4,10 +4,7 @@
 //! read again. Aliases and merge keys are expanded while parsing, under a budget. Comments and positions of nodes are
 //! not kept.
 
-<<<<<<< HEAD
-=======
 mod block;
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 mod json;
 mod number;
 mod parse;
@@ -16,10 +13,7 @@ mod text;
 
 use std::fmt;
 
-<<<<<<< HEAD
-=======
 pub use block::to_block;
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
 pub use text::to_text;
@@ -56,12 +50,6 @@ pub enum Tag {
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-<<<<<<< HEAD
-    /// Without quotes.
-    Plain,
-    /// In quotes or as a block: always text unless a tag says otherwise.
-    Quoted,
-=======
     /// Without quotes. Every other style makes text of a scalar, unless a tag says otherwise.
     Plain,
     /// In single quotes.
@@ -72,7 +60,6 @@ pub enum Style {
     Literal,
     /// As a folded block.
     Folded,
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 }
 
 /// The content of a node.
@@ -97,8 +84,6 @@ pub struct Node {
     pub style: Style,
     /// The node's content.
     pub content: Content,
-<<<<<<< HEAD
-=======
     /// Ties scalars of one object that kustomize writes as one: whoever overwrites one overwrites all.
     pub(crate) tie: Tie,
 }
@@ -111,7 +96,6 @@ pub struct Node {
 pub(crate) struct Tie {
     name: u32,
     changes: u32,
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 }
 
 /// The shape of a node, without its content.
@@ -142,10 +126,7 @@ impl Node {
             tagged: false,
             style: Style::Plain,
             content,
-<<<<<<< HEAD
-=======
             tie: Tie::default(),
->>>>>>> 3dd5c95 (render: a native kustomize engine)
         }
     }
 
@@ -294,12 +275,6 @@ impl Node {
     pub fn set(&mut self, name: &str, mut value: Node) {
         if let Some(old) = self.get_mut(name) {
             value.style = old.style;
-<<<<<<< HEAD
-            *old = value;
-        } else {
-            if scalar::reads_as_non_string(&value) {
-                value.style = Style::Quoted;
-=======
             value.tagged = old.tagged;
             value.tie = if value.content == old.content {
                 old.tie
@@ -310,7 +285,6 @@ impl Node {
         } else {
             if scalar::reads_as_non_string(&value) {
                 value.style = Style::Double;
->>>>>>> 3dd5c95 (render: a native kustomize engine)
             }
             self.push_field(name, value);
         }
@@ -319,11 +293,6 @@ impl Node {
     /// Replaces a scalar by another that takes over its style.
     pub fn overwrite(&mut self, mut value: Node) {
         value.style = self.style;
-<<<<<<< HEAD
-        *self = value;
-    }
-
-=======
         value.tagged = self.tagged;
         value.tie = if value.content == self.content {
             self.tie
@@ -339,7 +308,6 @@ impl Node {
         self.tie = self.tie.changed();
     }
 
->>>>>>> 3dd5c95 (render: a native kustomize engine)
     /// Returns the field of a name, made as an empty node of a shape when it is absent.
     ///
     /// Returns `None` when this node is not a map.
@@ -365,8 +333,6 @@ impl Node {
             Content::Map(fields) => fields.iter().map(|(k, v)| k.count() + v.count()).sum(),
         }
     }
-<<<<<<< HEAD
-=======
 
     /// Gives this node a tie that no other of its object has: one above the highest in use.
     pub(crate) fn tied(mut self, name: u32) -> Node {
@@ -441,5 +407,4 @@ impl Tie {
             ..self
         }
     }
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 }

@@ -104,11 +104,7 @@ fn new_key(key: &Node, top: bool) -> Result<String, MeaningError> {
     let text = key.text();
     let is_text = match key.tag {
         Tag::Str => true,
-<<<<<<< HEAD
-        Tag::None => key.style == Style::Quoted || resolve(text) == Meaning::Text,
-=======
         Tag::None => key.style != Style::Plain || resolve(text) == Meaning::Text,
->>>>>>> 3dd5c95 (render: a native kustomize engine)
         _ => false,
     };
     if is_text || (top && key.tag != Tag::Null && matches!(key.content, Content::Scalar(_))) {
@@ -129,11 +125,7 @@ fn old_key(key: &Node) -> Result<String, MeaningError> {
 fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError> {
     let untagged = matches!(node.tag, Tag::None)
         || (!node.tagged && node.tag != Tag::Str && resolve(text).tag() == node.tag);
-<<<<<<< HEAD
-    if untagged && node.style == Style::Quoted {
-=======
     if untagged && node.style != Style::Plain {
->>>>>>> 3dd5c95 (render: a native kustomize engine)
         return Ok(Value::String(text.to_string()));
     }
     let meaning = match schema {

@@ -265,16 +265,6 @@ impl<'t> Builder<'t> {
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Tag>) -> Node {
-<<<<<<< HEAD
-    let style = if style == ScalarStyle::Plain {
-        Style::Plain
-    } else {
-        Style::Quoted
-    };
-    let (tag, tagged) = match tag.and_then(written_tag) {
-        Some(tag) => (tag, true),
-        None if style == Style::Quoted => (Tag::Str, false),
-=======
     let style = match style {
         ScalarStyle::Plain => Style::Plain,
         ScalarStyle::SingleQuoted => Style::Single,
@@ -285,18 +275,13 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Ta
     let (tag, tagged) = match tag.and_then(written_tag) {
         Some(tag) => (tag, true),
         None if style != Style::Plain => (Tag::Str, false),
->>>>>>> 3dd5c95 (render: a native kustomize engine)
         None => (resolve(&text).tag(), false),
     };
     Node {
         tag,
         tagged,
         style,
-<<<<<<< HEAD
-        content: Content::Scalar(text.into_owned()),
-=======
         ..Node::of(Content::Scalar(text.into_owned()))
->>>>>>> 3dd5c95 (render: a native kustomize engine)
     }
 }
 
@@ -305,12 +290,7 @@ fn collection(content: Content, tag: Option<&granit_parser::Tag>, default: Tag) 
     Node {
         tagged: written.is_some(),
         tag: written.unwrap_or(default),
-<<<<<<< HEAD
-        style: Style::Plain,
-        content,
-=======
         ..Node::of(content)
->>>>>>> 3dd5c95 (render: a native kustomize engine)
     }
 }
 

@@ -22,8 +22,6 @@ pub fn to_text(value: &Value) -> String {
     out.text
 }
 
-<<<<<<< HEAD
-=======
 /// Appends text in the plainest style that keeps it as it is, as a block when told to.
 pub(super) fn push_text(out: &mut String, text: &str, indent: usize, block: bool) {
     let mut printer = Printer {
@@ -51,7 +49,6 @@ pub(super) fn push_double(out: &mut String, text: &str) {
     out.push('"');
 }
 
->>>>>>> 3dd5c95 (render: a native kustomize engine)
 struct Printer {
     text: String,
 }
