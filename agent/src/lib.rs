@@ -7,5 +7,8 @@ pub mod cluster;
 pub mod health_port;
 pub mod ledger;
 pub mod link;
+mod random;
 pub mod reconcile;
 pub mod report;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;

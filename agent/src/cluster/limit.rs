@@ -12,6 +12,8 @@ use futures::stream::BoxStream;
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
+use crate::random::jittered;
+
 use super::{Cluster, ClusterError, Discovery, Resource, Selector, WatchEvent};
 
 const FIRST: f64 = 8.0;
@@ -143,21 +145,12 @@ impl Limited {
             };
             match result {
                 Err(ClusterError::Overloaded { .. } | ClusterError::Unavailable(_)) if attempt < ATTEMPTS => {
-                    tokio::time::sleep(jittered(Duration::from_millis(250) * 3_u32.pow(attempt - 1))).await;
+                    tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
                 }
                 other => return other,
             }
         }
     }
-}
-
-/// Between nothing and twice `wait`: full jitter around it.
-pub fn jittered(wait: Duration) -> Duration {
-    let random = u32::from(u16::from_le_bytes([
-        uuid::Uuid::new_v4().as_bytes()[0],
-        uuid::Uuid::new_v4().as_bytes()[1],
-    ]));
-    wait * 2 * random / 65_536
 }
 
 #[async_trait]

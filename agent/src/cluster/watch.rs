@@ -14,6 +14,8 @@ use futures::{
 use kube::core::WatchEvent as RawEvent;
 use serde_json::Value;
 
+use crate::random::jittered;
+
 use super::{
     ClusterError, Resource, Selector, WatchEvent,
     kube::{KubeCluster, encode, error, get, path},
@@ -278,8 +280,7 @@ impl Watch {
         }
         let wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
         self.failures += 1;
-        let spread = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * wait * 1000 / 256;
-        tokio::time::sleep(Duration::from_millis(spread + 100)).await;
+        tokio::time::sleep(Duration::from_millis(100) + jittered(Duration::from_secs(wait))).await;
         next
     }
 }

@@ -17,10 +17,18 @@ use session::{Ended, Session, SessionError};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{cluster::limit::jittered, ledger::LedgerError};
+use flotilla_core::backoff::Backoff;
 
-/// Longest wait between attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+use crate::{
+    ledger::LedgerError,
+    random::{jittered, random},
+};
+
+/// Waits between attempts: a hub that comes back is found by all its agents, and not by all at once.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
 /// A hub that refuses us is asked again no sooner.
 const REFUSED: Duration = Duration::from_secs(600);
 /// A stream that lasted this long was a good one: the next attempt begins afresh.
@@ -97,8 +105,7 @@ impl Link {
                         failures.saturating_add(1)
                     };
                     turn += 1;
-                    let backoff = Duration::from_millis(500) * 2_u32.saturating_pow(failures.min(10));
-                    at_least + jittered(backoff.min(BACKOFF_MAX) / 2)
+                    at_least + BACKOFF.delay(failures.max(1), random())
                 }
             };
             tokio::select! {
@@ -123,7 +130,7 @@ impl Link {
         let Some(certified) = certified else {
             return self.enrol(channel).await;
         };
-        let spread = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
+        let spread = jittered(Duration::from_secs(1)).as_secs_f64();
         let renew_at = certified.renew_at(spread).ok().map(|at| {
             let left = at.saturating_sub(self.session.clock.now().0 / 1000);
             Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
@@ -164,7 +171,7 @@ impl Link {
     async fn enrol(&mut self, channel: tonic::transport::Channel) -> Result<Step, LinkError> {
         let Some(token) = self.token.clone() else {
             tracing::error!("no identity and no join token: nothing can be received from the hub");
-            return Ok(Step::Wait(BACKOFF_MAX));
+            return Ok(Step::Wait(BACKOFF.cap));
         };
         let uid = self.session.cluster_uid.clone();
         let result = enrol::enrol(channel, &mut self.identity, &token, &uid).await;
@@ -183,7 +190,7 @@ impl Link {
             )) => Err(LinkError::Identity(e)),
             Err(e @ EnrolError::Refused(_)) => {
                 tracing::error!("{e}");
-                Ok(Step::Wait(BACKOFF_MAX))
+                Ok(Step::Wait(BACKOFF.cap))
             }
             Err(e) => {
                 tracing::warn!("{e}");

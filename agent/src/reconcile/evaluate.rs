@@ -11,7 +11,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     object::{ObjectKey, group_of},
     substitute::{self, Variables},
-    unit::{Entry, Substitution, VariableLayer},
+    unit::{Entry, Substitution, VariableLayer, Withheld},
 };
 use flotilla_render::yaml;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,8 @@ pub struct Object {
 pub struct Evaluated {
     /// The objects, in the renderer's order.
     pub objects: Vec<Object>,
+    /// Objects that another unit of the cluster owns, as the hub knows: left alone.
+    pub withheld: Vec<Withheld>,
     /// Whoever rendered asserts that nothing is missing.
     pub complete: bool,
 }
@@ -97,6 +99,7 @@ pub fn evaluate(
     let mut seen = HashSet::new();
     let mut evaluated = Evaluated {
         objects: Vec::with_capacity(values.len()),
+        withheld: Vec::new(),
         complete: objects.complete,
     };
     for value in values {
@@ -107,7 +110,10 @@ pub fn evaluate(
                 object.desired.key
             )));
         }
-        evaluated.objects.push(object);
+        match entry.withheld.iter().find(|withheld| withheld.key == object.desired.key) {
+            Some(withheld) => evaluated.withheld.push(withheld.clone()),
+            None => evaluated.objects.push(object),
+        }
     }
     Ok(evaluated)
 }

@@ -164,6 +164,14 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
             ..Outcome::default()
         },
     };
+    for withheld in evaluated.withheld {
+        let message = format!("{} is owned by {}", withheld.key, withheld.owner);
+        let problem = Problem::Withheld {
+            reason: "Conflict",
+            message,
+        };
+        pass.outcome.problems.insert(withheld.key, problem);
+    }
     pass.begin(evaluated.complete).await?;
     pass.stages().await?;
     Ok(pass.outcome)

@@ -9,6 +9,7 @@ use std::{
 
 use flotilla_core::{
     apply::{drift::Corrections, inventory},
+    backoff::Backoff,
     clock::Timestamp,
     digest::Digest,
     health::{
@@ -22,6 +23,7 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
 use tokio::time::Instant;
 
+use crate::random::jittered;
 use super::{
     context::{Context, truncate, wire_key},
     pass::{Outcome, Problem},
@@ -514,9 +516,13 @@ fn overall(objects: &[wait::Checked]) -> &'static str {
         .as_str()
 }
 
-/// One second, then twice as long each time, never longer than the unit's retry interval; jittered.
+/// Soon at first, then later and later, never later than the unit's retry interval.
 fn backoff(failures: u32, most: Duration) -> Duration {
-    let wait = Duration::from_secs(1) * 2_u32.saturating_pow(failures.min(16));
-    let wait = wait.min(most.max(Duration::from_secs(1)));
-    wait / 2 + crate::cluster::limit::jittered(wait / 4)
+    let backoff = Backoff {
+        base: Duration::from_secs(1),
+        cap: most.max(Duration::from_secs(1)),
+    };
+    // Half of the wait is certain: an API server that just refused is not asked again at once.
+    let bound = backoff.bound(failures.saturating_add(1));
+    bound / 2 + jittered(bound / 2)
 }

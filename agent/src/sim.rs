@@ -1,0 +1,219 @@
+//! A simulated agent: the real ledger, acceptance, reconciler and reports over a cluster in memory. What is left
+//! out is the network: whoever holds it plays the hub. Fleets of them run in one process.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use flotilla_core::{
+    clock::{Clock, Timestamp},
+    content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
+    digest::Digest,
+    id::UnitId,
+    object::ObjectKey,
+    unit::{Entry, root},
+};
+use flotilla_proto::agent::v1::{Ack, Report};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::LEDGER,
+    cluster::{Cluster, fake::Fake, limit::Limited},
+    ledger::{
+        Ledger, LedgerError,
+        accept::{Offer, OfferedEntry},
+        memory::Memory,
+        state::{Blob, BlobKind},
+    },
+    link::{
+        accept::{AcceptError, Source, accept, complete},
+        fetch::{Bases, FetchError, Fetched, Item},
+    },
+    reconcile::{Nudge, Reconciler, context::Context},
+    report::Reports,
+};
+
+/// Wall time that follows the runtime's, so that paused time pauses it too.
+#[derive(Debug)]
+pub struct SimClock {
+    from: Timestamp,
+    begun: tokio::time::Instant,
+}
+
+impl Default for SimClock {
+    fn default() -> Self {
+        Self {
+            from: Timestamp(1_767_225_600_000),
+            begun: tokio::time::Instant::now(),
+        }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        self.from + self.begun.elapsed()
+    }
+}
+
+/// What a hub would serve: contents by digest.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    blobs: HashMap<Digest, Blob>,
+    /// How many items were asked for.
+    pub fetched: usize,
+}
+
+impl Contents {
+    /// Adds a content of final objects, and returns its digest.
+    pub fn add(&mut self, objects: &[Value]) -> Digest {
+        self.add_forms(objects.iter().map(|object| {
+            let key = ObjectKey::of(object).unwrap_or_else(|| ObjectKey::new("", "", "", ""));
+            (key, Form::Json, object_bytes(object))
+        }))
+    }
+
+    /// Adds a content of templates in YAML, and returns its digest.
+    pub fn add_yaml(&mut self, templates: &[(ObjectKey, &str)]) -> Digest {
+        let templates = templates.iter();
+        self.add_forms(templates.map(|(key, text)| (key.clone(), Form::Yaml, text.as_bytes().to_vec())))
+    }
+
+    fn add_forms(&mut self, objects: impl Iterator<Item = (ObjectKey, Form, Vec<u8>)>) -> Digest {
+        let mut entries = Vec::new();
+        for (key, form, bytes) in objects {
+            let digest = object_digest(form, &bytes, None);
+            self.put(digest, BlobKind::Object, &bytes);
+            entries.push(ObjectEntry { key, form, digest });
+        }
+        let content = Content::Objects(Objects {
+            count: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+            entries,
+            complete: true,
+        });
+        let digest = content.digest();
+        self.put(digest, BlobKind::Content, &content.to_bytes());
+        digest
+    }
+
+    fn put(&mut self, digest: Digest, kind: BlobKind, bytes: &[u8]) {
+        if let Ok(blob) = Blob::new(kind, bytes) {
+            self.blobs.insert(digest, blob);
+        }
+    }
+
+    /// Loses an item, and returns it.
+    pub fn lose(&mut self, digest: &Digest) -> Option<Blob> {
+        self.blobs.remove(digest)
+    }
+
+    /// Puts a lost item back.
+    pub fn restore(&mut self, digest: Digest, blob: Blob) {
+        self.blobs.insert(digest, blob);
+    }
+}
+
+#[async_trait]
+impl Source for Contents {
+    async fn fetch(&mut self, items: &[Item], _bases: &Bases<'_>) -> Result<Vec<Fetched>, FetchError> {
+        self.fetched += items.len();
+        let found = items.iter().map(|item| match self.blobs.get(&item.digest) {
+            Some(blob) => Fetched::Blob(item.digest, blob.clone()),
+            None => Fetched::Missing(item.digest, "the hub does not hold it".to_owned()),
+        });
+        Ok(found.collect())
+    }
+}
+
+/// A running simulated agent. Dropping it is a crash: storage and cluster live on.
+pub struct SimAgent {
+    /// Its ledger.
+    pub ledger: Arc<Ledger>,
+    /// Its rows for the hub.
+    pub reports: Arc<Reports>,
+    nudge: Arc<Nudge>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+}
+
+impl Drop for SimAgent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl SimAgent {
+    /// Starts an agent over a cluster and storage.
+    pub async fn start(cluster: Fake, cells: Memory) -> Result<Self, LedgerError> {
+        let ledger = Arc::new(Ledger::open(Arc::new(cells), LEDGER).await?);
+        let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
+        let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(Arc::new(cluster)));
+        let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone());
+        let stop = CancellationToken::new();
+        tokio::spawn(Reconciler::new(Arc::new(context), nudge.clone()).run(stop.clone()));
+        Ok(Self {
+            ledger,
+            reports,
+            nudge,
+            clock,
+            stop,
+        })
+    }
+
+    /// Offers a whole desired state, as the next generation.
+    pub async fn offer(&self, entries: &[Entry], contents: &mut Contents) -> Result<Ack, AcceptError> {
+        let generation = self.ledger.read(|state| state.held.generation) + 1;
+        self.offer_as(generation, entries, contents).await
+    }
+
+    /// Offers a whole desired state under a number.
+    pub async fn offer_as(
+        &self,
+        generation: u64,
+        entries: &[Entry],
+        contents: &mut Contents,
+    ) -> Result<Ack, AcceptError> {
+        let bytes: Vec<(UnitId, Vec<u8>)> = entries.iter().map(|entry| (entry.unit, entry.to_bytes())).collect();
+        let offer = Offer {
+            incarnation: 1,
+            generation,
+            root: root(bytes.iter().map(|(unit, bytes)| (*unit, Entry::digest_of(bytes)))),
+            base: None,
+            entries: bytes
+                .into_iter()
+                .map(|(unit, bytes)| OfferedEntry {
+                    unit,
+                    bytes,
+                    released: false,
+                })
+                .collect(),
+        };
+        let ack = accept(&self.ledger, offer, contents, self.clock.now()).await?;
+        self.nudge.accepted();
+        Ok(ack)
+    }
+
+    /// Tries again to get what is lacking.
+    pub async fn complete(&self, contents: &mut Contents) -> Result<Option<Ack>, AcceptError> {
+        let ack = complete(&self.ledger, contents).await?;
+        self.nudge.accepted();
+        Ok(ack)
+    }
+
+    /// Asks for a unit to be looked at now.
+    pub fn ask(&self, unit: UnitId) {
+        self.nudge.ask(unit);
+    }
+
+    /// Takes the next report and acknowledges it, as a hub that has committed it does.
+    pub async fn report(&self, within: Duration) -> Option<Report> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            if let Some(report) = self.reports.next(1) {
+                self.reports.ack(report.seq);
+                return Some(report);
+            }
+            tokio::time::timeout_at(deadline, self.reports.changed()).await.ok()?;
+        }
+    }
+}
