@@ -1,13 +1,12 @@
-//! How a client reaches a hub: the file the hub writes at its first start (`admin.yaml`) and a user keeps in
-//! the configuration folder. One form for both, so that the first can be copied to be the second.
+//! How a client reaches a hub: the file the hub writes at its first start (`admin.yaml`), which a user may copy
+//! to the configuration folder, and in which a user of several hubs puts them side by side under `contexts`.
 //!
 //! Pure: the caller reads files and environment.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::edit::closest;
@@ -16,22 +15,29 @@ use crate::yaml;
 /// The file's name, in the data directory and in the configuration folder `flotilla`.
 pub const FILE: &str = "admin.yaml";
 
+/// Where a hub keeps its data unless it is told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/flotilla-hub";
+
+/// The name of the one context of a file that names none.
+const UNNAMED: &str = "default";
+
 /// A client's configuration: one or more hubs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
     /// The context used when none is asked for; the first when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub current_context: Option<String>,
     /// The hubs.
     pub contexts: Vec<Context>,
 }
 
 /// One hub and the credential for it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
     /// The context's name.
+    #[serde(default = "unnamed")]
     pub name: String,
     /// Where the hub listens: `https://host:port`.
     pub endpoint: String,
@@ -41,6 +47,10 @@ pub struct Context {
     pub pins: Vec<String>,
     /// The bearer token.
     pub token: String,
+}
+
+fn unnamed() -> String {
+    UNNAMED.to_owned()
 }
 
 impl fmt::Debug for Context {
@@ -66,7 +76,9 @@ pub enum AccessError {
         message: String,
     },
     /// The file does not have the form of a configuration.
-    #[error("it must have contexts, each with name, endpoint, trustDomain, pins and token")]
+    #[error(
+        "it must hold endpoint, trustDomain, pins and token, or several of these with a name each under contexts"
+    )]
     Form,
     /// The file has no context of that name.
     #[error("it has no context {wanted:?}{}", meant.as_ref().map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default())]
@@ -90,7 +102,14 @@ impl Access {
             return Err(AccessError::Form);
         };
         let value = yaml::decode(document).map_err(unreadable)?;
-        serde_json::from_value(value).map_err(|_| AccessError::Form)
+        let read = match value.get("contexts") {
+            Some(_) => serde_json::from_value(value),
+            None => serde_json::from_value(value).map(|context| Access {
+                current_context: None,
+                contexts: vec![context],
+            }),
+        };
+        read.map_err(|_| AccessError::Form)
     }
 
     /// Returns the context of that name, or the current one.
@@ -107,84 +126,76 @@ impl Access {
                     .map(str::to_owned),
             })
     }
+}
 
-    /// Writes the configuration as YAML. The result holds the token: it belongs in a file of mode 0600.
+impl Context {
+    /// Writes the file that reaches this one hub. The result holds the token: it belongs in a file of mode 0600.
     pub fn to_yaml(&self) -> String {
         // Every text is written as a JSON string, which is a YAML string too.
         let text = |text: &str| Value::from(text).to_string();
-        let mut yaml = String::new();
-        if let Some(current) = &self.current_context {
-            yaml.push_str(&format!("currentContext: {}\n", text(current)));
-        }
-        yaml.push_str("contexts:\n");
-        for context in &self.contexts {
-            yaml.push_str(&format!("- name: {}\n", text(&context.name)));
-            yaml.push_str(&format!("  endpoint: {}\n", text(&context.endpoint)));
-            yaml.push_str(&format!("  trustDomain: {}\n", text(&context.trust_domain)));
-            let pins: Vec<_> = context.pins.iter().map(|pin| text(pin)).collect();
-            yaml.push_str(&format!("  pins: [{}]\n", pins.join(", ")));
-            yaml.push_str(&format!("  token: {}\n", text(&context.token)));
-        }
-        yaml
+        let pins: String = self.pins.iter().map(|pin| format!("- {}\n", text(pin))).collect();
+        format!(
+            "name: {}\nendpoint: {}\ntrustDomain: {}\npins:\n{pins}token: {}\n",
+            text(&self.name),
+            text(&self.endpoint),
+            text(&self.trust_domain),
+            text(&self.token),
+        )
     }
 }
 
-/// Returns the hub's data directory: `FLOTILLA_DATA_DIR`, else `flotilla` in the user's data folder. Hub and
-/// CLI look in the same place, so that on one machine the CLI works without configuration.
-pub fn data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    folder(variable, "FLOTILLA_DATA_DIR", "XDG_DATA_HOME", ".local/share")
+/// Returns the hub's data directory: `FLOTILLA_DATA_DIR`, else [`DEFAULT_DATA_DIR`]. Hub and CLI look in the
+/// same place, so that on one machine the CLI works without configuration.
+pub fn data_dir(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+    set(&variable, "FLOTILLA_DATA_DIR").unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR))
 }
 
 /// Returns the user's configuration folder: `flotilla` in `XDG_CONFIG_HOME` or `~/.config`.
 pub fn config_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    folder(variable, "FLOTILLA_CONFIG_DIR", "XDG_CONFIG_HOME", ".config")
+    let folder = set(&variable, "XDG_CONFIG_HOME").or_else(|| Some(set(&variable, "HOME")?.join(".config")));
+    folder.map(|folder| folder.join("flotilla"))
 }
 
-fn folder(variable: impl Fn(&str) -> Option<String>, own: &str, xdg: &str, in_home: &str) -> Option<PathBuf> {
-    let set = |name: &str| {
-        variable(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set(own)
-        .or_else(|| set(xdg).map(|folder| folder.join("flotilla")))
-        .or_else(|| set("HOME").map(|home| home.join(in_home).join("flotilla")))
+fn set(variable: &impl Fn(&str) -> Option<String>, name: &str) -> Option<PathBuf> {
+    variable(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn access() -> Access {
-        let context = |name: &str| Context {
+    fn context(name: &str) -> Context {
+        Context {
             name: name.to_owned(),
-            endpoint: "https://127.0.0.1:8443".to_owned(),
+            endpoint: "https://127.0.0.1:7443".to_owned(),
             trust_domain: "fleet.example".to_owned(),
             pins: vec!["sha256:00".to_owned(), "sha256:01".to_owned()],
             token: "s3cret: \"quoted\"".to_owned(),
-        };
-        Access {
-            current_context: None,
-            contexts: vec![context("local"), context("prod")],
         }
     }
 
     #[test]
-    fn what_is_written_reads_back() {
-        let mut access = access();
-        assert_eq!(Access::read(&access.to_yaml()), Ok(access.clone()));
-        access.current_context = Some("prod".to_owned());
-        assert_eq!(Access::read(&access.to_yaml()), Ok(access));
+    fn a_file_reaches_one_hub() {
+        let written = Access::read(&context("local").to_yaml()).expect("what is written reads back");
+        assert_eq!(written.contexts, [context("local")]);
+        let by_hand = "# comment\nendpoint: https://h:1\npins:\n  - sha256:00\ntrustDomain: d\ntoken: t\n";
+        let read = Access::read(by_hand).expect("a name is not needed");
+        assert_eq!(read.context(None).expect("the only one").name, "default");
     }
 
     #[test]
     fn the_context_asked_for_wins_over_the_current_and_the_first() {
-        let mut access = access();
-        assert_eq!(access.context(None).expect("the first").name, "local");
-        access.current_context = Some("prod".to_owned());
-        assert_eq!(access.context(None).expect("the current").name, "prod");
-        assert_eq!(access.context(Some("local")).expect("asked for").name, "local");
-        let error = access.context(Some("prd")).expect_err("there is none");
+        let entry =
+            |name: &str| format!("- {{name: {name}, endpoint: e, trustDomain: d, pins: [], token: t}}\n");
+        let contexts = format!("contexts:\n{}{}", entry("local"), entry("prod"));
+        let first = Access::read(&contexts).expect("two contexts");
+        assert_eq!(first.context(None).expect("the first").name, "local");
+        let current = Access::read(&format!("currentContext: prod\n{contexts}")).expect("two contexts");
+        assert_eq!(current.context(None).expect("the current").name, "prod");
+        assert_eq!(current.context(Some("local")).expect("asked for").name, "local");
+        let error = current.context(Some("prd")).expect_err("there is none");
         assert_eq!(
             error.to_string(),
             "it has no context \"prd\"; did you mean \"prod\"?"
@@ -193,7 +204,7 @@ mod tests {
 
     #[test]
     fn no_error_and_no_debug_shows_the_token() {
-        assert!(!format!("{:?}", access()).contains("s3cret"));
+        assert!(!format!("{:?}", context("local")).contains("s3cret"));
         for bad in [
             "token: s3cret",
             "contexts: [{token: s3cret}]",
@@ -216,22 +227,19 @@ mod tests {
                     .map(|(_, value)| (*value).to_owned())
             }
         };
+        assert_eq!(data_dir(with(&[("HOME", "/h")])), PathBuf::from(DEFAULT_DATA_DIR));
         assert_eq!(
-            data_dir(with(&[("HOME", "/h")])),
-            Some("/h/.local/share/flotilla".into())
-        );
-        assert_eq!(
-            data_dir(with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")])),
-            Some("/d/flotilla".into())
-        );
-        assert_eq!(
-            data_dir(with(&[("HOME", "/h"), ("FLOTILLA_DATA_DIR", "/x")])),
-            Some("/x".into())
+            data_dir(with(&[("FLOTILLA_DATA_DIR", "/x")])),
+            PathBuf::from("/x")
         );
         assert_eq!(
             config_dir(with(&[("HOME", "/h")])),
             Some("/h/.config/flotilla".into())
         );
-        assert_eq!(data_dir(with(&[])), None);
+        assert_eq!(
+            config_dir(with(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")])),
+            Some("/c/flotilla".into())
+        );
+        assert_eq!(config_dir(with(&[])), None);
     }
 }

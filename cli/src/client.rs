@@ -64,7 +64,7 @@ fn configuration(global: &Global, host: &Host) -> Result<(PathBuf, String), Comm
         return Ok((path, text));
     }
     let variable = |name: &str| host.variable(name);
-    let folders = [access::config_dir(variable), access::data_dir(variable)];
+    let folders = [access::config_dir(variable), Some(access::data_dir(variable))];
     for path in folders
         .into_iter()
         .flatten()

@@ -82,14 +82,11 @@ impl From<Status> for CommandError {
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::unreachable("the hub did not answer in time").hint("give it longer with --timeout")
             }
-            Code::Unauthenticated | Code::PermissionDenied => {
-                let error = Self {
-                    kind: Kind::Denied,
-                    message,
-                    hints: Vec::new(),
-                };
-                error.hint("flotilla-hub admin reset makes a new credential")
-            }
+            Code::Unauthenticated | Code::PermissionDenied => Self {
+                kind: Kind::Denied,
+                message,
+                hints: Vec::new(),
+            },
             Code::Unimplemented => {
                 Self::failed("the hub is too old for this command").hint("compare flotilla version")
             }

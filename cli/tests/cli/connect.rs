@@ -51,7 +51,6 @@ async fn a_wrong_credential_has_its_own_exit_code() {
     -- out
     -- err
     ✗ the credential is not known
-      hint: flotilla-hub admin reset makes a new credential
     ");
 }
 
@@ -116,7 +115,8 @@ async fn the_hub_is_found_by_variable_folder_and_data_directory() {
 
 #[tokio::test]
 async fn without_any_configuration_the_way_to_one_is_told() {
-    assert_snapshot!(command(&["get", "ks"], &BTreeMap::new(), "").await, @"
+    let nowhere = BTreeMap::from([("FLOTILLA_DATA_DIR".to_owned(), "/nowhere".to_owned())]);
+    assert_snapshot!(command(&["get", "ks"], &nowhere, "").await, @"
     exit 2
     -- out
     -- err

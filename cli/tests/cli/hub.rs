@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use flotilla_api::access::{Access, Context};
+use flotilla_api::access::Context;
 use flotilla_cli::{Host, Ui, run};
 use flotilla_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceServer};
 use flotilla_proto::fleet::v1::*;
@@ -144,11 +144,7 @@ impl Hub {
 
     /// Writes the file that says how to reach the hub.
     pub(crate) fn configure(&self, context: Context) {
-        let access = Access {
-            current_context: None,
-            contexts: vec![context],
-        };
-        std::fs::write(&self.config, access.to_yaml()).expect("a file");
+        std::fs::write(&self.config, context.to_yaml()).expect("a file");
     }
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
