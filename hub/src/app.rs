@@ -1,0 +1,375 @@
+//! Wiring: the one module that knows all others. Opens the store, takes or makes the hub's identity, starts the
+//! reconcilers and serves until told to stop.
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use flotilla_proto::{
+    agent::v1::agent_service_server::AgentServiceServer,
+    enroll::v1::enroll_service_server::EnrollServiceServer,
+    fleet::v1::fleet_service_server::FleetServiceServer,
+};
+use sqlx::postgres::PgConnectOptions;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    artifact::ArtifactStore,
+    auth::{
+        ca::{Authority, SERVER_LIFETIME},
+        seal::Seal,
+        tls::{self, SharedConfig},
+        token,
+    },
+    config::{Database, Serve},
+    grpc::{agent::Agents, enroll::Enrolments, fetch::Fetcher, fleet::Fleet, streams::Streams},
+    index::Index,
+    renderer::{
+        ReferenceRenderer, Renderer,
+        sandbox::{Isolation, Sandbox},
+    },
+    source::{
+        git::{self, ProbeShare, Prober, fetch::FetchLimits},
+        transport::Clients,
+    },
+    store::{Store, private::PrivatePostgres},
+    task::{Context, driver::Driver, ingest::Ingest, poll::Sources, render::Engine},
+};
+
+/// An opened store, and the private Postgres under it.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    private: Option<PrivatePostgres>,
+}
+
+/// Opens the store: the given Postgres, or the private one.
+pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
+    prepare_data_dir(&database.data_dir)?;
+    let (options, private) = match &database.database_url {
+        Some(url) => (PgConnectOptions::from_str(url).context("DATABASE_URL is not a Postgres URL")?, None),
+        None => {
+            let private = PrivatePostgres::start(&database.data_dir.join("postgres")).await?;
+            (private.options(), Some(private))
+        }
+    };
+    let store = Store::open(options, database.database_connections).await.context("opening the database")?;
+    Ok(Opened { store, private })
+}
+
+impl Opened {
+    /// Closes the store, stopping the private Postgres.
+    pub async fn close(self) {
+        if let Some(private) = self.private
+            && let Err(error) = private.stop().await
+        {
+            tracing::warn!(%error, "stopping the private Postgres failed; the next start continues with it");
+        }
+    }
+}
+
+/// The data directory is ours alone. As root it may be passed through (not read) by the user that Postgres runs
+/// as.
+fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot use the data directory {}", dir.display());
+    std::fs::create_dir_all(dir).with_context(failed)?;
+    if !crate::store::private::is_ours(dir) {
+        anyhow::bail!("the data directory {} belongs to another user", dir.display());
+    }
+    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)
+}
+
+/// A hub that serves.
+pub struct Running {
+    /// Address of the gRPC port.
+    pub grpc_addr: SocketAddr,
+    /// Address of the HTTP port.
+    pub http_addr: SocketAddr,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    opened: Opened,
+}
+
+impl Running {
+    /// Stops serving, in order: streams, reconcilers, store.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ = tokio::time::timeout(Duration::from_secs(10), task).await;
+        }
+        self.opened.close().await;
+    }
+}
+
+/// Starts the hub.
+pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
+    let opened = open_store(&serve.database).await?;
+    match start_on(serve, &opened.store).await {
+        Ok((grpc_addr, http_addr, stop, tasks)) => Ok(Running { grpc_addr, http_addr, stop, tasks, opened }),
+        Err(error) => {
+            opened.close().await;
+            Err(error)
+        }
+    }
+}
+
+type Started = (SocketAddr, SocketAddr, CancellationToken, Vec<tokio::task::JoinHandle<()>>);
+
+async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
+    let data_dir = &serve.database.data_dir;
+    let seal = Arc::new(open_seal(serve)?);
+    let (authority, incarnation) = open_authority(serve, store, &seal).await?;
+    let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
+    let grpc = TcpListener::bind(serve.listen).await.with_context(|| format!("cannot listen on {}", serve.listen))?;
+    let http = TcpListener::bind(serve.http_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", serve.http_listen))?;
+    let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
+    let endpoint = Serve { listen: grpc_addr, ..serve.clone() }.endpoint();
+    write_admin_file(serve, store, &authority, &endpoint, false).await?;
+
+    let workers = serve.workers.map_or_else(default_workers, usize::from);
+    let replica = format!("{}/{}", host_name(), std::process::id());
+    store.close_sessions_of(&replica).await?;
+    let renderer = Arc::new(engine(serve, workers).await?);
+    let context = Context {
+        store: store.clone(),
+        seal: seal.clone(),
+        digest_key,
+        incarnation,
+        sources: Arc::new(sources(data_dir, digest_key).await?),
+        renderer: renderer.clone(),
+    };
+    let index = Arc::new(Index::new(store.clone()));
+    let streams = Arc::new(Streams::default());
+    let (topics, _) = tokio::sync::broadcast::channel(1024);
+    let stop = CancellationToken::new();
+    let driver = Driver::start(context.clone(), index.clone(), streams.clone(), topics.clone(), workers);
+    let http_app = axum::Router::new();
+
+    let agents = Agents {
+        store: store.clone(),
+        index,
+        streams,
+        ingest: Ingest::start(store.clone()),
+        fetcher: Fetcher::new(store.clone(), seal.clone()),
+        trust_domain: authority.trust_domain().to_owned(),
+        replica,
+        incarnation,
+    };
+    let enrolments = Enrolments { store: store.clone(), authority: authority.clone() };
+    let fleet = Fleet {
+        store: store.clone(),
+        seal,
+        digest_key,
+        authority: authority.clone(),
+        endpoint,
+        topics,
+        engine: renderer.name.clone(),
+    };
+    let config = server_config(&authority, &serve.names())?;
+    let tasks = vec![
+        tokio::spawn(driver.run(stop.clone())),
+        tokio::spawn(renew_server_certificate(authority, serve.names(), config.clone(), stop.clone())),
+        tokio::spawn(serve_grpc(grpc, config, agents, enrolments, fleet, stop.clone())),
+        tokio::spawn(serve_http(http, http_app, stop.clone())),
+    ];
+    tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.name, "the hub serves");
+    Ok((grpc_addr, http_addr, stop, tasks))
+}
+
+fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
+    let path = serve.kek_file.clone().unwrap_or_else(|| serve.database.data_dir.join("kek"));
+    // A key made on one machine's disk would leave a shared database unreadable everywhere else.
+    if serve.database.database_url.is_some() && serve.kek_file.is_none() && !path.exists() {
+        tracing::warn!(
+            path = %path.display(),
+            "a key-encryption key is made for the shared database: back this file up, every replica needs it"
+        );
+    }
+    Ok(Seal::open_or_create(&path)?)
+}
+
+async fn open_authority(serve: &Serve, store: &Store, seal: &Seal) -> anyhow::Result<(Arc<Authority>, u64)> {
+    let random = hex::encode(&token::random_key()?[..4]);
+    let trust_domain = serve.trust_domain.clone().unwrap_or_else(|| format!("fleet-{random}.flotilla.internal"));
+    let now = OffsetDateTime::now_utc();
+    let incarnation = u64::try_from(now.unix_timestamp()).unwrap_or(1);
+    let hub = store.hub(&trust_domain, incarnation).await?;
+    if serve.trust_domain.as_ref().is_some_and(|asked| *asked != hub.trust_domain) {
+        anyhow::bail!(
+            "the trust domain of this hub is {} since its first start and cannot become {trust_domain}",
+            hub.trust_domain
+        );
+    }
+    let row = store.authority(seal, || Authority::make(&hub.trust_domain, now)).await?;
+    let authority = Authority::open(&hub.trust_domain, row.certificate, &row.key)?;
+    Ok((Arc::new(authority), hub.incarnation))
+}
+
+/// Writes `admin.yaml` at the first start, and whenever asked to: endpoint, pins, and a bearer token whose hash
+/// the store keeps.
+async fn write_admin_file(
+    serve: &Serve,
+    store: &Store,
+    authority: &Authority,
+    endpoint: &str,
+    reset: bool,
+) -> anyhow::Result<()> {
+    if !reset && store.has_admin_credential().await? {
+        return Ok(());
+    }
+    let token = token::make_admin_token()?;
+    let path = serve.database.data_dir.join("admin.yaml");
+    let text = format!(
+        "# How to reach this hub, with the administrator's credential. Keep it secret.\n\
+         endpoint: {endpoint}\npins:\n  - {}\ntrustDomain: {}\ntoken: {token}\n",
+        authority.pin(),
+        authority.trust_domain()
+    );
+    let fresh = path.with_extension("yaml.new");
+    let _ = std::fs::remove_file(&fresh);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    // The file first: a credential that the store knows and nobody holds would need another reset.
+    std::fs::rename(&fresh, &path)?;
+    store.replace_admin_credential(&token::hash(&token), "local").await?;
+    tracing::info!(path = %path.display(), "administrator's credential written");
+    Ok(())
+}
+
+/// Replaces the administrator's credential.
+pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
+    let opened = open_store(&serve.database).await?;
+    let result = async {
+        let seal = open_seal(serve)?;
+        let (authority, _) = open_authority(serve, &opened.store, &seal).await?;
+        write_admin_file(serve, &opened.store, &authority, &serve.endpoint(), true).await
+    }
+    .await;
+    opened.close().await;
+    result
+}
+
+async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
+    let prober = Prober::new(Clients::new()?);
+    let program = git::program::GitProgram::find(None).await.context("git is needed to fetch sources")?;
+    let repositories = data_dir.join("repositories");
+    Ok(Sources {
+        probes: ProbeShare::new(prober.clone(), key),
+        fetcher: git::Fetcher::new(program, prober, repositories, key, FetchLimits::default()),
+        artifacts: ArtifactStore::open(data_dir.join("artifacts"))?,
+    })
+}
+
+async fn engine(serve: &Serve, workers: usize) -> anyhow::Result<Engine> {
+    let isolation = if serve.insecure_renderer { Isolation::Off } else { Isolation::Required };
+    let sandbox = Sandbox::probe(Sandbox::own_program(), isolation)
+        .await
+        .context("renderers cannot be confined on this machine; --insecure-renderer runs them unconfined")?;
+    let scratch = serve.database.data_dir.join("scratch");
+    let reference = ReferenceRenderer::find(&serve.kustomize, sandbox, scratch, workers.div_ceil(2)).await?;
+    let renderer = Renderer::Reference(reference);
+    let name = renderer.version();
+    Ok(Engine { renderer, name })
+}
+
+fn server_config(authority: &Authority, names: &[String]) -> anyhow::Result<SharedConfig> {
+    let certificate = authority.issue_server(names, OffsetDateTime::now_utc())?;
+    Ok(Arc::new(ArcSwap::from_pointee(tls::config(authority, certificate)?)))
+}
+
+async fn renew_server_certificate(
+    authority: Arc<Authority>,
+    names: Vec<String>,
+    config: SharedConfig,
+    stop: CancellationToken,
+) {
+    let period = SERVER_LIFETIME.unsigned_abs() * 2 / 3;
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+        let issued = authority.issue_server(&names, OffsetDateTime::now_utc());
+        match issued.map_err(anyhow::Error::from).and_then(|one| Ok(tls::config(&authority, one)?)) {
+            Ok(fresh) => config.store(Arc::new(fresh)),
+            Err(error) => tracing::error!(%error, "renewing the server certificate failed"),
+        }
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    config: SharedConfig,
+    agents: Agents,
+    enrolments: Enrolments,
+    fleet: Fleet,
+    stop: CancellationToken,
+) {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<FleetServiceServer<Fleet>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(flotilla_proto::DESCRIPTORS)
+        .build_v1()
+        .expect("the committed descriptors are whole");
+    let served = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(Some(64))
+        .http2_max_header_list_size(16 << 10)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(128 << 10)
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(AgentServiceServer::new(agents))
+        .add_service(EnrollServiceServer::new(enrolments))
+        // A request's documents may be larger than a message's default bound.
+        .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20))
+        .serve_with_incoming_shutdown(tls::serve(listener, config), stop.clone().cancelled_owned());
+    // Streams of agents never end by themselves: after a moment's grace they are dropped.
+    let grace = async {
+        stop.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    tokio::select! {
+        result = served => if let Err(error) = result {
+            tracing::error!(%error, "the gRPC server ended");
+        },
+        () = grace => {}
+    }
+}
+
+async fn serve_http(listener: TcpListener, app: axum::Router, stop: CancellationToken) {
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let grace = async {
+        stop.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    tokio::select! {
+        result = async { served.await } => if let Err(error) = result {
+            tracing::error!(%error, "the HTTP server ended");
+        },
+        () = grace => {}
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "hub".to_owned(), |name| name.trim().to_owned())
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(4, |count| count.get() * 2)
+}

@@ -1,0 +1,24 @@
+//! Identity and secrets of the hub: sealing at rest, the certificate authority, TLS, tokens.
+
+pub mod ca;
+pub mod peer;
+pub mod seal;
+pub mod tls;
+pub mod token;
+
+/// The hub's own path under its trust domain: `spiffe://<trust-domain>/hub`.
+pub fn hub_uri(trust_domain: &str) -> String {
+    format!("spiffe://{trust_domain}/hub")
+}
+
+/// A cluster's identifier under the trust domain: `spiffe://<trust-domain>/cluster/<uuid>`.
+pub fn cluster_uri(trust_domain: &str, cluster: uuid::Uuid) -> String {
+    format!("spiffe://{trust_domain}/cluster/{cluster}")
+}
+
+/// A random 128-bit serial number, positive as X.509 wants it.
+pub fn random_serial() -> Vec<u8> {
+    let mut serial = uuid::Uuid::new_v4().as_bytes().to_vec();
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    serial
+}

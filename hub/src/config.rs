@@ -1,0 +1,144 @@
+//! The hub's configuration: flags and environment, checked at start.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// The Flotilla hub.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla-hub", version, about = "The Flotilla hub: watches sources, renders, plans, and streams desired state to agents")]
+pub struct Cli {
+    #[command(subcommand)]
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the hub.
+    Serve(Box<Serve>),
+    /// Brings the database's schema up to date and exits.
+    Migrate(Database),
+    /// Administers a hub on this machine.
+    Admin {
+        #[command(subcommand)]
+        /// What to administer.
+        command: Admin,
+    },
+    /// Confines itself and runs a program: how renderers are started.
+    #[command(hide = true)]
+    SandboxExec {
+        /// Policy, program and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Administration.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Replaces the administrator's credential and rewrites `admin.yaml` in the data directory.
+    Reset(Box<Serve>),
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub struct Database {
+    /// Directory of the hub's files: key-encryption key, artifacts, repositories, private Postgres.
+    #[arg(long, env = "FLOTILLA_DATA_DIR", default_value = "/var/lib/flotilla-hub")]
+    pub data_dir: PathBuf,
+    /// Postgres to use; without it the hub runs a private one in its data directory.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Connections to Postgres.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=200))]
+    pub database_connections: u32,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    /// Where the data is.
+    pub database: Database,
+    /// Address of the gRPC port, for agents, CLI and page.
+    #[arg(long, env = "FLOTILLA_LISTEN", default_value = "0.0.0.0:7443")]
+    pub listen: SocketAddr,
+    /// Address of the plain HTTP port: webhooks, metrics, health. Put a TLS proxy before it for webhooks.
+    #[arg(long, env = "FLOTILLA_HTTP_LISTEN", default_value = "127.0.0.1:7080")]
+    pub http_listen: SocketAddr,
+    /// How agents and CLI reach the gRPC port, e.g. `https://hub.example.org:7443`.
+    #[arg(long, env = "FLOTILLA_ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// Names and addresses for the server certificate, besides the endpoint's.
+    #[arg(long = "server-name", env = "FLOTILLA_SERVER_NAMES", value_delimiter = ',')]
+    pub server_names: Vec<String>,
+    /// Trust domain of identities; fixed at the first start, random when not given.
+    #[arg(long, env = "FLOTILLA_TRUST_DOMAIN")]
+    pub trust_domain: Option<String>,
+    /// File of the key-encryption key; made in the data directory when not given.
+    #[arg(long, env = "FLOTILLA_KEK_FILE")]
+    pub kek_file: Option<PathBuf>,
+    /// The `kustomize` program (v5.8.1).
+    #[arg(long, env = "FLOTILLA_KUSTOMIZE", default_value = "kustomize")]
+    pub kustomize: PathBuf,
+    /// Run renderers although they cannot be confined. Only for trusted sources.
+    #[arg(long, env = "FLOTILLA_INSECURE_RENDERER")]
+    pub insecure_renderer: bool,
+    /// Workers of each queue; default: twice the processors.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// `text` or `json`.
+    #[arg(long, env = "FLOTILLA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+}
+
+impl Serve {
+    /// How agents and CLI reach the gRPC port.
+    pub fn endpoint(&self) -> String {
+        self.endpoint.clone().unwrap_or_else(|| {
+            let host = match self.listen.ip() {
+                ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+                std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+                ip => ip.to_string(),
+            };
+            format!("https://{host}:{}", self.listen.port())
+        })
+    }
+
+    /// Names for the server certificate.
+    pub fn names(&self) -> Vec<String> {
+        let endpoint = self.endpoint();
+        let host = endpoint.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+        let mut names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+        names.extend(self.server_names.clone());
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| !name.is_empty());
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(args: &[&str]) -> Serve {
+        let cli = Cli::parse_from(["flotilla-hub", "serve"].iter().chain(args));
+        match cli.command {
+            Command::Serve(serve) => *serve,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_endpoint_and_its_name_follow_the_listener_unless_given() {
+        let local = serve(&["--listen", "0.0.0.0:9000"]);
+        assert_eq!(local.endpoint(), "https://127.0.0.1:9000");
+        let named = serve(&["--endpoint", "https://hub.example.org:7443", "--server-name", "a,b"]);
+        assert_eq!(named.names(), ["127.0.0.1", "a", "b", "hub.example.org", "localhost"]);
+    }
+}

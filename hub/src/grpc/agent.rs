@@ -1,0 +1,346 @@
+//! `flotilla.agent.v1`: one task per stream. It translates: the index's state out, reports in. It holds one
+//! pending state at most; whatever changes while an agent is slow, the agent gets the latest.
+
+use std::{sync::Arc, time::Duration};
+
+use flotilla_proto::agent::v1::{
+    Ack, AgentMessage, Desired, FetchRequest, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck,
+    UnitEntry, Welcome, agent_message, agent_service_server::AgentService, hub_message,
+};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use time::OffsetDateTime;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, info, info_span, warn};
+use uuid::Uuid;
+
+use super::{fetch::Fetcher, leaf, status::from_store, streams::Streams};
+use crate::{
+    auth::peer::{self, NotAdmitted},
+    index::{Index, Watched},
+    store::{Store, publish::DesiredRow, session::Opening},
+    task::ingest::Ingest,
+};
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reports of one stream that may wait for their commit.
+const REPORTS_IN_FLIGHT: usize = 4;
+
+/// The service.
+#[derive(Clone)]
+pub struct Agents {
+    /// Store.
+    pub store: Store,
+    /// Desired states.
+    pub index: Arc<Index>,
+    /// Open streams.
+    pub streams: Arc<Streams>,
+    /// Takes reports.
+    pub ingest: Ingest,
+    /// Serves content.
+    pub fetcher: Fetcher,
+    /// Trust domain of agents' certificates.
+    pub trust_domain: String,
+    /// Name of this replica.
+    pub replica: String,
+    /// Number of the hub's history.
+    pub incarnation: u64,
+}
+
+struct Admitted {
+    cluster: Uuid,
+    name: String,
+    cluster_uid: Option<String>,
+}
+
+impl Agents {
+    /// Checks who calls, above TLS, by what the store records now.
+    async fn admit<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+        let refused = |why: NotAdmitted| {
+            info!(%why, "agent not admitted");
+            Status::unauthenticated("not admitted")
+        };
+        let peer = peer::read(leaf(request).as_ref(), &self.trust_domain).map_err(refused)?;
+        let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
+        let promote = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
+        if promote {
+            self.store.promote_serial(peer.cluster, &peer.serial).await.map_err(from_store)?;
+        }
+        let identity = identity.ok_or_else(|| refused(NotAdmitted::NotActive))?;
+        Ok(Admitted { cluster: peer.cluster, name: identity.name, cluster_uid: identity.cluster_uid })
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    type ConnectStream = ReceiverStream<Result<HubMessage, Status>>;
+    type FetchStream = ReceiverStream<Result<flotilla_proto::agent::v1::Chunk, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let admitted = self.admit(&request).await?;
+        let mut inbound = request.into_inner();
+        // One message of room: the agent's own pace decides when the next state is made.
+        let (outbound_tx, outbound_rx) = mpsc::channel(1);
+        let service = self.clone();
+        let span = info_span!("agent stream", cluster.name = %admitted.name, cluster.id = %admitted.cluster);
+        tokio::spawn(
+            async move {
+                if let Err(status) = service.run(&admitted, &mut inbound, &outbound_tx).await {
+                    let _ = timeout(HELLO_TIMEOUT, outbound_tx.send(Err(status))).await;
+                }
+            }
+            .instrument(span),
+        );
+        Ok(Response::new(ReceiverStream::new(outbound_rx)))
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let admitted = self.admit(&request).await?;
+        let desired = self.store.desired(admitted.cluster).await.map_err(from_store)?;
+        let (chunks_tx, chunks_rx) = mpsc::channel(4);
+        let fetcher = self.fetcher.clone();
+        tokio::spawn(async move {
+            if let Err(status) = fetcher.serve(desired, request.into_inner(), &chunks_tx).await {
+                let _ = chunks_tx.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(chunks_rx)))
+    }
+}
+
+impl Agents {
+    async fn run(
+        &self,
+        admitted: &Admitted,
+        inbound: &mut Streaming<AgentMessage>,
+        outbound: &mpsc::Sender<Result<HubMessage, Status>>,
+    ) -> Result<(), Status> {
+        let hello = expect_hello(inbound).await?;
+        if admitted.cluster_uid.as_deref().is_some_and(|uid| uid != hello.cluster_uid) {
+            warn!("an agent in another cluster shows this cluster's identity");
+            return Err(Status::permission_denied("not admitted"));
+        }
+        let opened = self.store.open_session(&opening(admitted, &hello, &self.replica)).await.map_err(from_store)?;
+        let close = self.streams.open(admitted.cluster, opened.epoch, OffsetDateTime::now_utc());
+        info!(epoch = opened.epoch, agent.version = %hello.agent_version, "agent connected");
+        let welcome = Welcome {
+            epoch: opened.epoch,
+            incarnation: self.incarnation,
+            report_everything: opened.report_everything,
+            hub_version: env!("CARGO_PKG_VERSION").into(),
+            cluster_name: admitted.name.clone(),
+        };
+        let result = match self.index.subscribe(admitted.cluster).await {
+            Ok(watched) => {
+                let _ = outbound.send(Ok(message(hub_message::Kind::Welcome(welcome)))).await;
+                let session = Session {
+                    service: self,
+                    cluster: admitted.cluster,
+                    epoch: opened.epoch,
+                    sent: Held::of(&hello),
+                    watched,
+                    close,
+                };
+                session.run(inbound, outbound).await
+            }
+            Err(error) => Err(from_store(error)),
+        };
+        self.streams.closed(admitted.cluster, opened.epoch);
+        if let Err(error) = self.store.close_session(admitted.cluster, opened.epoch).await {
+            warn!(%error, "closing the session failed; it shows as connected until the agent returns");
+        }
+        info!(epoch = opened.epoch, "agent disconnected");
+        result
+    }
+}
+
+/// What the agent holds, as far as we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    incarnation: u64,
+    generation: u64,
+}
+
+impl Held {
+    const NOTHING: Self = Self { incarnation: 0, generation: 0 };
+
+    fn of(hello: &Hello) -> Self {
+        Self { incarnation: hello.incarnation, generation: hello.generation }
+    }
+}
+
+struct Session<'a> {
+    service: &'a Agents,
+    cluster: Uuid,
+    epoch: u64,
+    /// What was last sent, or held at Hello: the base of the next change.
+    sent: Held,
+    watched: watch::Receiver<Watched>,
+    close: CancellationToken,
+}
+
+impl Session<'_> {
+    async fn run(
+        mut self,
+        inbound: &mut Streaming<AgentMessage>,
+        outbound: &mpsc::Sender<Result<HubMessage, Status>>,
+    ) -> Result<(), Status> {
+        let mut committing: FuturesUnordered<BoxFuture<'static, Option<u64>>> = FuturesUnordered::new();
+        self.watched.mark_changed();
+        let mut pending = false;
+        loop {
+            // Every arm is cancel-safe: `changed`, `reserve`, `next` and `message` lose nothing when dropped.
+            tokio::select! {
+                () = self.close.cancelled() => {
+                    return Err(Status::aborted("another stream of this cluster was opened"));
+                }
+                changed = self.watched.changed() => match changed {
+                    Ok(()) => pending = true,
+                    Err(_) => return Err(Status::unavailable("the hub is shutting down")),
+                },
+                permit = outbound.reserve(), if pending => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    pending = false;
+                    let state = self.watched.borrow_and_update().clone();
+                    if let Some(desired) = state.and_then(|state| self.desired(&state)) {
+                        permit.send(Ok(message(hub_message::Kind::Desired(desired))));
+                    }
+                }
+                Some(committed) = committing.next(), if !committing.is_empty() => {
+                    // A report that did not count is not acknowledged: the agent keeps its rows.
+                    if let Some(seq) = committed {
+                        let ack = message(hub_message::Kind::ReportAck(ReportAck { seq }));
+                        if outbound.send(Ok(ack)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                inbound = inbound.message(), if committing.len() < REPORTS_IN_FLIGHT => {
+                    let Some(inbound) = inbound? else { return Ok(()) };
+                    self.service.streams.seen(self.cluster, self.epoch, OffsetDateTime::now_utc());
+                    match inbound.kind {
+                        Some(agent_message::Kind::Ack(ack)) => self.accepted(ack).await?,
+                        Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused).await?,
+                        Some(agent_message::Kind::Report(report)) => {
+                            committing.push(self.commit(report));
+                        }
+                        Some(agent_message::Kind::Hello(_)) => {
+                            return Err(Status::failed_precondition("a second hello on one stream"));
+                        }
+                        // Replies to requests, and what newer agents may say.
+                        Some(agent_message::Kind::Reply(_)) | None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next message: changes since what the agent holds, or the whole state.
+    fn desired(&mut self, state: &DesiredRow) -> Option<Desired> {
+        let same_history = self.sent.incarnation == state.incarnation;
+        if same_history && self.sent.generation == state.generation {
+            return None;
+        }
+        // An agent ahead of this store: the store was restored from a backup. Only an operator resolves it.
+        if same_history && self.sent.generation > state.generation {
+            warn!(
+                agent.generation = self.sent.generation,
+                hub.generation = state.generation,
+                "the agent is ahead of this hub's store; nothing is sent"
+            );
+            return None;
+        }
+        let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);
+        let units = state.entries.iter().filter(|entry| base.is_none_or(|base| entry.since > base));
+        let units = units
+            .map(|entry| UnitEntry {
+                unit_id: entry.unit.as_bytes().to_vec().into(),
+                digest: entry.digest.as_bytes().to_vec().into(),
+                canonical: entry.bytes.clone().into(),
+                released: false,
+            })
+            .collect();
+        self.sent = Held { incarnation: state.incarnation, generation: state.generation };
+        Some(Desired {
+            incarnation: state.incarnation,
+            generation: state.generation,
+            epoch: self.epoch,
+            root: state.root.as_bytes().to_vec().into(),
+            base_generation: base,
+            units,
+        })
+    }
+
+    async fn accepted(&self, ack: Ack) -> Result<(), Status> {
+        let problems: Vec<String> = ack
+            .units
+            .iter()
+            .filter(|unit| !unit.accepted)
+            .map(|unit| format!("{}: {}", unit.reason, unit.message))
+            .take(5)
+            .collect();
+        self.service
+            .store
+            .session_accepted(self.cluster, self.epoch, ack.incarnation, ack.generation, &problems.join("; "))
+            .await
+            .map_err(from_store)
+    }
+
+    /// Records why; tells whether the whole state is to be sent.
+    async fn refused(&mut self, refused: Refused) -> Result<bool, Status> {
+        let reason = refused.reason();
+        warn!(reason = reason.as_str_name(), message = %refused.message, "the agent refused a generation");
+        let again = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch)
+            && self.sent != Held::NOTHING;
+        if again {
+            self.sent = Held::NOTHING;
+            return Ok(true);
+        }
+        let text = format!("refused generation {}: {}", refused.generation, refused.message);
+        self.service.store.session_refused(self.cluster, self.epoch, &text).await.map_err(from_store)?;
+        Ok(false)
+    }
+
+    fn commit(&self, report: Report) -> BoxFuture<'static, Option<u64>> {
+        let seq = report.seq;
+        let rows = crate::task::ingest::rows(self.cluster, self.epoch, report);
+        let committed = self.service.ingest.submit(rows);
+        async move { committed.await.then_some(seq) }.boxed()
+    }
+}
+
+async fn expect_hello(inbound: &mut Streaming<AgentMessage>) -> Result<Hello, Status> {
+    let first = timeout(HELLO_TIMEOUT, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
+    match first.and_then(|message| message.kind) {
+        Some(agent_message::Kind::Hello(hello)) => Ok(hello),
+        _ => Err(Status::failed_precondition("the first message is a hello")),
+    }
+}
+
+fn opening<'a>(admitted: &Admitted, hello: &'a Hello, replica: &'a str) -> Opening<'a> {
+    Opening {
+        cluster_id: admitted.cluster,
+        boot_id: &hello.boot_id,
+        replica,
+        agent_version: &hello.agent_version,
+        kube_version: &hello.kube_version,
+        incarnation: hello.incarnation,
+        generation: hello.generation,
+        observed_root: &hello.observed_root,
+        epoch_seen: hello.epoch_seen,
+    }
+}
+
+fn message(kind: hub_message::Kind) -> HubMessage {
+    HubMessage { kind: Some(kind) }
+}

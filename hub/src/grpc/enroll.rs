@@ -1,0 +1,140 @@
+//! `flotilla.enroll.v1`: identity of a cluster. Refusals have one shape for the caller; the audit and the log
+//! tell them apart.
+
+use std::sync::Arc;
+
+use flotilla_proto::enroll::v1::{
+    EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, enroll_service_server::EnrollService,
+};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use super::{leaf, status::from_store};
+use crate::{
+    auth::{
+        ca::{AGENT_LIFETIME, Authority, CheckedRequest},
+        peer, random_serial, token,
+    },
+    store::{
+        Store,
+        enrol::{Enrolled, Enrolment},
+    },
+};
+
+/// The service.
+#[derive(Clone)]
+pub struct Enrolments {
+    /// Store.
+    pub store: Store,
+    /// Issues certificates.
+    pub authority: Arc<Authority>,
+}
+
+const MAX_FIELD: usize = 16 * 1024;
+
+#[tonic::async_trait]
+impl EnrollService for Enrolments {
+    async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
+        let request = request.into_inner();
+        if request.csr.len() > MAX_FIELD || request.recovery_public_key.len() > MAX_FIELD {
+            return Err(Status::invalid_argument("csr or recovery_public_key is over 16 KiB"));
+        }
+        if request.cluster_uid.is_empty() || request.cluster_uid.len() > 128 {
+            return Err(Status::invalid_argument("cluster_uid is the UID of the kube-system namespace"));
+        }
+        let (token_id, secret_hash) = token::parse_join_token(&request.token).ok_or_else(refused)?;
+        let checked = self.check(&request.csr)?;
+        let enrolled = self
+            .store
+            .enrol(&Enrolment {
+                token_id: &token_id,
+                secret_hash: &secret_hash,
+                key_hash: &Sha256::digest(&checked.public_key),
+                public_key: &checked.public_key,
+                recovery_public_key: &request.recovery_public_key,
+                cluster_uid: &request.cluster_uid,
+                serial: &random_serial(),
+                lifetime_seconds: AGENT_LIFETIME.whole_seconds(),
+            })
+            .await
+            .map_err(from_store)?;
+        match enrolled {
+            Enrolled::Accepted { cluster_id, name, generation, serial } => {
+                let leaf = self.issue(checked, cluster_id, &serial)?;
+                info!(cluster.name = %name, cluster.id = %cluster_id, "cluster enrolled");
+                Ok(Response::new(EnrollResponse {
+                    certificate_chain: vec![leaf.into()],
+                    trust_bundle: vec![self.authority.root().to_vec().into()],
+                    cluster_id: cluster_id.to_string(),
+                    cluster_name: name,
+                    trust_domain: self.authority.trust_domain().to_owned(),
+                    identity_generation: generation,
+                }))
+            }
+            Enrolled::Refused(why) => {
+                warn!(token.id = %token_id, why = why.as_str(), "enrolment refused");
+                Err(refused())
+            }
+        }
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let peer = peer::read(leaf(&request).as_ref(), self.authority.trust_domain())
+            .map_err(|_| Status::unauthenticated("not admitted"))?;
+        let request = request.into_inner();
+        let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
+        let judged = peer::judge(&peer, identity.as_ref());
+        let named = request.cluster_id == peer.cluster.to_string();
+        if judged.is_err() || !named || request.csr.len() > MAX_FIELD {
+            warn!(cluster.id = %peer.cluster, why = ?judged.err(), "renewal refused");
+            return Err(Status::unauthenticated("not admitted"));
+        }
+        let checked = self.check(&request.csr)?;
+        let serial = random_serial();
+        let renewed = self
+            .store
+            .renew(
+                peer.cluster,
+                request.identity_generation,
+                &serial,
+                &checked.public_key,
+                AGENT_LIFETIME.whole_seconds(),
+            )
+            .await
+            .map_err(from_store)?;
+        if !renewed {
+            warn!(
+                cluster.id = %peer.cluster,
+                generation = request.identity_generation,
+                "renewal refused: the identity was renewed by another holder"
+            );
+            return Err(Status::failed_precondition("the identity was renewed meanwhile"));
+        }
+        let leaf = self.issue(checked, peer.cluster, &serial)?;
+        Ok(Response::new(RenewResponse {
+            certificate_chain: vec![leaf.into()],
+            trust_bundle: vec![self.authority.root().to_vec().into()],
+            identity_generation: request.identity_generation + 1,
+        }))
+    }
+}
+
+impl Enrolments {
+    fn check(&self, csr: &[u8]) -> Result<CheckedRequest, Status> {
+        self.authority.check(csr).map_err(|error| Status::invalid_argument(format!("csr: {error}")))
+    }
+
+    fn issue(&self, checked: CheckedRequest, cluster: uuid::Uuid, serial: &[u8]) -> Result<Vec<u8>, Status> {
+        self.authority
+            .issue_agent(checked, cluster, serial, OffsetDateTime::now_utc())
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+fn refused() -> Status {
+    Status::permission_denied(
+        "the join token was refused: it is unknown, used, or expired; make a new one with `flotilla cluster token`",
+    )
+}

@@ -1,0 +1,318 @@
+//! Content to agents: only what is reachable from the cluster's published entries, compressed once at rest and
+//! passed through, or as a delta against what the agent holds. Secrets share no compression context.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io::{Read as _, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use flotilla_core::{
+    content::Content,
+    digest::Digest,
+    unit::{Entry, VariableLayer},
+};
+use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
+use tokio::sync::mpsc;
+use tonic::Status;
+use zeroize::Zeroizing;
+
+use super::status::from_store;
+use crate::{
+    auth::seal::Seal,
+    store::{Store, StoreError, content::Stored, publish::DesiredRow},
+};
+
+/// Bytes of one chunk.
+const CHUNK: usize = 1 << 20;
+/// Items of one request.
+const MAX_WANTS: usize = 10_000;
+/// Above this a delta's window grows too large; the whole item is sent.
+const MAX_DELTA_BASE: usize = 16 << 20;
+/// Deltas and manifests kept, each.
+const CACHED: usize = 512;
+
+/// Serves content.
+#[derive(Clone)]
+pub struct Fetcher {
+    store: Store,
+    seal: Arc<Seal>,
+    /// A delta is made once for all agents that go the same way.
+    deltas: Arc<Cache<(Digest, Digest), Option<Bytes>>>,
+    /// Objects of a content.
+    manifests: Arc<Cache<Digest, Arc<HashSet<Digest>>>>,
+}
+
+type Chunks = mpsc::Sender<Result<Chunk, Status>>;
+
+impl Fetcher {
+    /// A fetcher over the store.
+    pub fn new(store: Store, seal: Arc<Seal>) -> Self {
+        Self { store, seal, deltas: Arc::default(), manifests: Arc::default() }
+    }
+
+    /// Answers a request of a cluster whose desired state is `desired`.
+    pub async fn serve(
+        &self,
+        desired: Option<DesiredRow>,
+        request: FetchRequest,
+        chunks: &Chunks,
+    ) -> Result<(), Status> {
+        if request.want.len() > MAX_WANTS {
+            return Err(Status::invalid_argument(format!("more than {MAX_WANTS} items in one request")));
+        }
+        let reachable = self.reachable(desired.as_ref()).await.map_err(from_store)?;
+        for want in &request.want {
+            let (Ok(digest), kind) = (Digest::try_from_slice(&want.digest), want.kind()) else {
+                return Err(Status::invalid_argument("want.digest is not a digest"));
+            };
+            let item = if reachable.holds(kind, &digest) {
+                self.item(kind, digest, want).await.map_err(from_store)?
+            } else {
+                None
+            };
+            if send(chunks, kind, digest, item).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn item(&self, kind: ContentKind, digest: Digest, want: &Want) -> Result<Option<Item>, StoreError> {
+        let Some(stored) = self.stored(kind, &digest).await? else { return Ok(None) };
+        let (frame, decoded_size) = match stored {
+            Stored::Secret(bytes) => {
+                let checksum = crc32c(&bytes);
+                let decoded_size = bytes.len() as u64;
+                // One copy leaves the zeroised buffer: the wire needs it.
+                let data = Bytes::copy_from_slice(&bytes);
+                return Ok(Some(Item { encoding: Encoding::Identity, data, decoded_size, checksum }));
+            }
+            Stored::Zstd { frame, decoded_size } => (Bytes::from(frame), decoded_size),
+        };
+        if let Ok(base) = Digest::try_from_slice(&want.base)
+            && let Some(data) = self.delta(kind, base, digest, frame.len()).await?
+        {
+            return Ok(Some(Item { encoding: Encoding::ZstdDelta, data, decoded_size, checksum: 0 }));
+        }
+        Ok(Some(Item { encoding: Encoding::Zstd, data: frame, decoded_size, checksum: 0 }))
+    }
+
+    /// The wanted item as a patch of `base`; `None` when the base is not here or the patch is no smaller.
+    async fn delta(
+        &self,
+        kind: ContentKind,
+        base: Digest,
+        want: Digest,
+        whole: usize,
+    ) -> Result<Option<Bytes>, StoreError> {
+        if let Some(cached) = self.deltas.get(&(base, want)) {
+            return Ok(cached);
+        }
+        let (Some(base_stored), Some(want_stored)) =
+            (self.stored(kind, &base).await?, self.stored(kind, &want).await?)
+        else {
+            return Ok(None);
+        };
+        if matches!(base_stored, Stored::Secret(_)) {
+            return Ok(None);
+        }
+        let (old, new) = (base_stored.into_plain()?, want_stored.into_plain()?);
+        let patch = if old.len() > MAX_DELTA_BASE {
+            None
+        } else {
+            let made = tokio::task::spawn_blocking(move || patch(&old, &new)).await;
+            made.ok().and_then(Result::ok).filter(|patch| patch.len() < whole).map(Bytes::from)
+        };
+        self.deltas.put((base, want), patch.clone());
+        Ok(patch)
+    }
+
+    async fn stored(&self, kind: ContentKind, digest: &Digest) -> Result<Option<Stored>, StoreError> {
+        match kind {
+            ContentKind::Content => self.store.content(digest.as_bytes()).await,
+            ContentKind::Object => self.store.object(digest.as_bytes(), &self.seal).await,
+            ContentKind::Config => self.store.config_value(digest.as_bytes(), &self.seal).await,
+            ContentKind::Unspecified => Ok(None),
+        }
+    }
+
+    async fn reachable(&self, desired: Option<&DesiredRow>) -> Result<Reachable, StoreError> {
+        let mut reachable = Reachable::default();
+        for row in desired.map_or(&[][..], |desired| &desired.entries) {
+            let entry = Entry::from_bytes(&row.bytes)
+                .map_err(|e| StoreError::corrupt(format!("entry of unit {}", row.unit), e))?;
+            reachable.contents.extend(entry.content);
+            for layer in &entry.variables {
+                if let VariableLayer::Config { digest, .. } = layer {
+                    reachable.configs.insert(*digest);
+                }
+            }
+        }
+        for content in &reachable.contents {
+            reachable.objects.push(self.manifest(content).await?);
+        }
+        Ok(reachable)
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
+        if let Some(cached) = self.manifests.get(digest) {
+            return Ok(cached);
+        }
+        let Some(stored) = self.store.content(digest.as_bytes()).await? else { return Ok(Arc::default()) };
+        let content = Content::from_bytes(&stored.into_plain()?)
+            .map_err(|e| StoreError::corrupt(format!("content {digest}"), e))?;
+        let objects: Arc<HashSet<Digest>> =
+            Arc::new(content.objects().iter().map(|object| object.digest).collect());
+        self.manifests.put(*digest, objects.clone());
+        Ok(objects)
+    }
+}
+
+#[derive(Default)]
+struct Reachable {
+    contents: HashSet<Digest>,
+    configs: HashSet<Digest>,
+    objects: Vec<Arc<HashSet<Digest>>>,
+}
+
+impl Reachable {
+    fn holds(&self, kind: ContentKind, digest: &Digest) -> bool {
+        match kind {
+            ContentKind::Content => self.contents.contains(digest),
+            ContentKind::Config => self.configs.contains(digest),
+            ContentKind::Object => self.objects.iter().any(|objects| objects.contains(digest)),
+            ContentKind::Unspecified => false,
+        }
+    }
+}
+
+struct Item {
+    encoding: Encoding,
+    data: Bytes,
+    decoded_size: u64,
+    checksum: u32,
+}
+
+async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<Item>) -> Result<(), ()> {
+    let digest = Bytes::copy_from_slice(digest.as_bytes());
+    let Some(item) = item else {
+        let chunk = Chunk { digest, kind: kind.into(), missing: true, last: true, ..Chunk::default() };
+        return chunks.send(Ok(chunk)).await.map_err(drop);
+    };
+    let mut rest = item.data;
+    loop {
+        let data = rest.split_to(rest.len().min(CHUNK));
+        let last = rest.is_empty();
+        let chunk = Chunk {
+            digest: digest.clone(),
+            kind: kind.into(),
+            encoding: item.encoding.into(),
+            decoded_size: item.decoded_size,
+            data,
+            last,
+            missing: false,
+            checksum: item.checksum,
+        };
+        chunks.send(Ok(chunk)).await.map_err(drop)?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+/// A zstd frame of `new` with `old` as reference prefix.
+fn patch(old: &[u8], new: &Zeroizing<Vec<u8>>) -> std::io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, old)?;
+    // The window must reach back over the new bytes into the old ones.
+    let window = (old.len() + new.len()).max(1 << 10).next_power_of_two().trailing_zeros().clamp(10, 27);
+    encoder.window_log(window)?;
+    encoder.long_distance_matching(true)?;
+    encoder.include_contentsize(false)?;
+    encoder.include_checksum(false)?;
+    encoder.write_all(new)?;
+    encoder.finish()
+}
+
+/// Reverses [`patch`].
+pub fn unpatch(old: &[u8], patch: &[u8], decoded_size: u64) -> std::io::Result<Vec<u8>> {
+    let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(patch, old)?;
+    decoder.window_log_max(27)?;
+    let mut out = Vec::new();
+    decoder.take(decoded_size + 1).read_to_end(&mut out)?;
+    Ok(out)
+}
+
+/// CRC-32C (Castagnoli), bit by bit: secrets are small and rare.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = !0_u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+/// A bounded cache that forgets its oldest entries.
+struct Cache<K, V> {
+    inner: Mutex<(HashMap<K, V>, VecDeque<K>)>,
+}
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self { inner: Mutex::new((HashMap::new(), VecDeque::new())) }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, V: Clone> Cache<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.get(key).cloned()
+    }
+
+    fn put(&self, key: K, value: V) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (map, order) = &mut *inner;
+        if map.insert(key.clone(), value).is_none() {
+            order.push_back(key);
+        }
+        while order.len() > CACHED {
+            if let Some(oldest) = order.pop_front() {
+                map.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_of_one_changed_line_is_small_and_reads_back() {
+        let old = (0..3000).map(|n| format!("key{n}: value{}\n", n * 7919 % 104_729)).collect::<String>();
+        let new = old.replacen("value0\n", "changed\n", 1);
+        let patch = patch(old.as_bytes(), &Zeroizing::new(new.clone().into_bytes())).expect("made");
+        assert!(patch.len() < 100, "{} bytes", patch.len());
+        let size = new.len() as u64;
+        assert_eq!(unpatch(old.as_bytes(), &patch, size).expect("read"), new.as_bytes());
+    }
+
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(b""), 0);
+    }
+
+    #[test]
+    fn the_cache_forgets_its_oldest() {
+        let cache = Cache::default();
+        for number in 0..=CACHED {
+            cache.put(number, number);
+        }
+        assert_eq!(cache.get(&0), None);
+        assert_eq!(cache.get(&CACHED), Some(CACHED));
+    }
+}

@@ -1,0 +1,199 @@
+//! Apply: every document is read and validated before any is stored; problems name file, document, line and field.
+
+use std::collections::BTreeMap;
+
+use flotilla_api::{Mode, Options, Resource, Scope, kinds::config::ConfigMapData, parse, support};
+use flotilla_core::digest::{Digest, canonical_json};
+use flotilla_proto::fleet::v1 as wire;
+use serde_json::{Value, json};
+use tonic::Status;
+use zeroize::Zeroizing;
+
+use super::Fleet;
+use crate::{
+    grpc::status::from_store,
+    store::apply::{NewResource, Payload},
+};
+
+/// Bytes of one request's documents.
+const MAX_BYTES: usize = 16 << 20;
+/// Documents of one request.
+const MAX_RESOURCES: usize = 10_000;
+
+pub(super) async fn apply(
+    fleet: &Fleet,
+    principal: &str,
+    request: wire::ApplyRequest,
+) -> Result<wire::ApplyResponse, Status> {
+    if request.documents.iter().map(|document| document.text.len()).sum::<usize>() > MAX_BYTES {
+        return Err(Status::invalid_argument("the documents are over 16 MiB together; apply them in parts"));
+    }
+    let scope = scope(fleet, &request.scope).await?;
+    let mut problems = Vec::new();
+    let mut resources: Vec<Resource> = Vec::new();
+    for document in &request.documents {
+        let options =
+            Options { file: &document.file, mode: Mode::Strict, scope: scope.clone(), namespace: None };
+        for parsed in parse(document.text.as_bytes(), &options) {
+            for warning in &parsed.warnings {
+                let object = parsed.outcome.as_ref().ok().map(|resource| reference(&resource.id));
+                problems.push(problem(true, &document.file, parsed.document, parsed.line, warning, object));
+            }
+            match parsed.outcome {
+                Ok(resource) => resources.push(resource),
+                Err(invalid) => {
+                    for one in &invalid.problems {
+                        problems.push(problem(false, &document.file, invalid.document, invalid.line, one, None));
+                    }
+                }
+            }
+        }
+    }
+    problems.extend(duplicates(&resources));
+    if resources.len() > MAX_RESOURCES {
+        return Err(Status::invalid_argument(format!("more than {MAX_RESOURCES} documents in one request")));
+    }
+    if problems.iter().any(|problem| !problem.warning) {
+        return Ok(wire::ApplyResponse { applied: vec![], problems });
+    }
+    let rows: Vec<NewResource> = resources.iter().map(|resource| row(fleet, resource)).collect();
+    let actions = fleet
+        .store
+        .apply(&rows, &fleet.seal, &format!("apply/{principal}"), request.dry_run)
+        .await
+        .map_err(from_store)?;
+    let applied = resources
+        .iter()
+        .zip(&rows)
+        .zip(actions)
+        .map(|((resource, row), action)| wire::Applied {
+            resource: Some(reference(&resource.id)),
+            action: action.as_str().to_owned(),
+            not_supported: row.not_supported.clone(),
+        })
+        .collect();
+    Ok(wire::ApplyResponse { applied, problems })
+}
+
+/// Gives a freshly made cluster its labels.
+pub(super) async fn label_cluster(
+    fleet: &Fleet,
+    principal: &str,
+    name: &str,
+    labels: BTreeMap<String, String>,
+) -> Result<(), Status> {
+    let object = json!({
+        "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster",
+        "metadata": { "name": name, "labels": labels }, "spec": {}
+    });
+    let request = wire::ApplyRequest {
+        documents: vec![wire::Document { file: "cluster".to_owned(), text: object.to_string() }],
+        dry_run: false,
+        scope: String::new(),
+    };
+    let response = apply(fleet, principal, request).await?;
+    match response.problems.iter().find(|problem| !problem.warning) {
+        Some(problem) => Err(Status::invalid_argument(format!("{}: {}", problem.field, problem.message))),
+        None => Ok(()),
+    }
+}
+
+/// Checks a cluster's name as the Cluster kind does.
+#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
+pub(super) fn cluster_name(name: &str) -> Result<String, Status> {
+    flotilla_api::text::Label::new(name)
+        .map(|name| name.as_str().to_owned())
+        .map_err(|e| Status::invalid_argument(format!("cluster: {e}")))
+}
+
+async fn scope(fleet: &Fleet, name: &str) -> Result<Scope, Status> {
+    if name.is_empty() {
+        return Ok(Scope::Fleet);
+    }
+    match fleet.store.cluster_by_name(name).await.map_err(from_store)? {
+        Some(cluster) => Ok(Scope::Cluster(cluster.name)),
+        None => Err(Status::not_found(format!("cluster {name} is not registered; see `flotilla cluster list`"))),
+    }
+}
+
+fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
+    let payload = match (resource.secret(), resource.spec::<ConfigMapData>()) {
+        (Some(secret), _) => {
+            let bytes = Zeroizing::new(secret.expose_json().as_bytes().to_vec());
+            let digest = Digest::keyed(&fleet.digest_key, "payload", &bytes);
+            Some(Payload { digest: *digest.as_bytes(), bytes })
+        }
+        (None, Ok(config)) => {
+            let bytes = Zeroizing::new(canonical_json(&config.data).into_bytes());
+            Some(Payload { digest: *Digest::of("payload", &bytes).as_bytes(), bytes })
+        }
+        (None, Err(_)) => None,
+    };
+    NewResource {
+        scope: match &resource.id.scope {
+            Scope::Fleet => String::new(),
+            Scope::Cluster(name) => name.clone(),
+        },
+        group: resource.id.group().to_owned(),
+        kind: resource.id.kind.name().to_owned(),
+        namespace: resource.id.namespace.clone(),
+        name: resource.id.name.clone(),
+        api_version: resource.id.kind.api_version().to_owned(),
+        labels: json!(resource.labels),
+        annotations: json!(resource.annotations),
+        // A Secret's keys are shown, its values never.
+        spec: resource.value().cloned().unwrap_or_else(|| {
+            let keys: Vec<&String> = resource.secret().map(|secret| secret.data.keys().collect()).unwrap_or_default();
+            Value::from_iter([("keys", json!(keys))])
+        }),
+        payload,
+        not_supported: support::unsupported(resource).iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn reference(id: &flotilla_api::ResourceId) -> wire::ResourceRef {
+    wire::ResourceRef {
+        scope: match &id.scope {
+            Scope::Fleet => String::new(),
+            Scope::Cluster(name) => name.clone(),
+        },
+        group: id.group().to_owned(),
+        kind: id.kind.name().to_owned(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+    }
+}
+
+fn problem(
+    warning: bool,
+    file: &str,
+    document: usize,
+    line: usize,
+    problem: &flotilla_api::Problem,
+    resource: Option<wire::ResourceRef>,
+) -> wire::Problem {
+    let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    wire::Problem {
+        warning,
+        file: file.to_owned(),
+        document: u32::try_from(document).unwrap_or(u32::MAX),
+        line: u32::try_from(problem.line.unwrap_or(line)).unwrap_or(u32::MAX),
+        field: problem.path.to_string(),
+        message: format!("{}{hint}", problem.message),
+        resource,
+    }
+}
+
+/// One identity twice in one request: which one counts would be a guess.
+fn duplicates(resources: &[Resource]) -> Vec<wire::Problem> {
+    let mut seen = std::collections::HashSet::new();
+    resources
+        .iter()
+        .filter(|resource| !seen.insert(&resource.id))
+        .map(|resource| wire::Problem {
+            message: format!("{} stands twice in this request", resource.id),
+            resource: Some(reference(&resource.id)),
+            ..wire::Problem::default()
+        })
+        .collect()
+}

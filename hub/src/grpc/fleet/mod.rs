@@ -1,0 +1,355 @@
+//! `flotilla.fleet.v1`: what CLI and page use. Every call shows a bearer token; every page is bounded.
+
+mod apply;
+mod status;
+mod views;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use flotilla_core::fleet::selector::Selector;
+use flotilla_proto::fleet::v1::{self as wire, fleet_service_server::FleetService};
+use futures::Stream;
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::status::from_store;
+use crate::{
+    auth::{ca::Authority, seal::Seal, token},
+    store::{
+        Store, Topic,
+        enrol::NewToken,
+        query::{EventFilter, ResourceFilter, UnitFilter},
+        resource::ResourceRow,
+    },
+};
+
+const DEFAULT_PAGE: u32 = 500;
+const MAX_PAGE: u32 = 1000;
+const DEFAULT_TTL: u32 = 15 * 60;
+const MAX_TTL: u32 = 24 * 3600;
+
+/// The service.
+#[derive(Clone)]
+pub struct Fleet {
+    /// Store.
+    pub store: Store,
+    /// Seals what is applied.
+    pub seal: Arc<Seal>,
+    /// Permanent key of the digests of Secrets.
+    pub digest_key: [u8; 32],
+    /// For pins and the trust domain.
+    pub authority: Arc<Authority>,
+    /// Where agents reach this hub, `https://host:port`.
+    pub endpoint: String,
+    /// Wake-ups, for Watch.
+    pub topics: broadcast::Sender<Topic>,
+    /// The rendering engine, for `version`.
+    pub engine: String,
+}
+
+/// Who calls. There is one kind of principal yet: the administrator.
+struct Principal(String);
+
+impl Fleet {
+    async fn authorize<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
+        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
+        let bearer = bearer.ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
+        match self.store.admin_token_valid(&token::hash(bearer)).await.map_err(from_store)? {
+            true => Ok(Principal("admin".to_owned())),
+            false => Err(Status::unauthenticated(
+                "the bearer token is not valid; `flotilla-hub admin reset` makes a new one",
+            )),
+        }
+    }
+
+    async fn find(&self, reference: Option<&wire::ResourceRef>) -> Result<ResourceRow, Status> {
+        let reference = reference.ok_or_else(|| Status::invalid_argument("resource is missing"))?;
+        let found = self
+            .store
+            .resource_by_name(&reference.scope, &reference.kind, &reference.namespace, &reference.name)
+            .await
+            .map_err(from_store)?;
+        found.ok_or_else(|| {
+            Status::not_found(format!(
+                "{} {}/{} not found",
+                reference.kind, reference.namespace, reference.name
+            ))
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl FleetService for Fleet {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
+
+    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
+        let principal = self.authorize(&request).await?;
+        apply::apply(self, &principal.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<wire::ListResourcesRequest>,
+    ) -> Result<Response<wire::ListResourcesResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let selector = parse_selector(&request.label_selector)?;
+        let limit = page(request.page_size);
+        let rows = self
+            .store
+            .list_resources(&ResourceFilter {
+                kinds: request.kinds,
+                namespace: request.namespace,
+                name: request.name,
+                scope: request.scope,
+                limit: i64::from(limit),
+                after: read_token(&request.page_token)?,
+            })
+            .await
+            .map_err(from_store)?;
+        let next_page_token = match rows.last() {
+            Some(row) if rows.len() == limit as usize => {
+                write_token(&(&row.scope, &row.kind, &row.namespace, &row.name))
+            }
+            _ => String::new(),
+        };
+        let mut resources = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().filter(|row| selector.matches(&views::labels(&row.labels))) {
+            resources.push(status::resource(&self.store, row).await.map_err(from_store)?);
+        }
+        Ok(Response::new(wire::ListResourcesResponse { resources, next_page_token }))
+    }
+
+    async fn list_clusters(
+        &self,
+        request: Request<wire::ListClustersRequest>,
+    ) -> Result<Response<wire::ListClustersResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let selector = parse_selector(&request.label_selector)?;
+        let limit = page(request.page_size);
+        let after: String = read_token(&request.page_token)?;
+        let rows =
+            self.store.list_clusters(&request.name, &after, i64::from(limit)).await.map_err(from_store)?;
+        let next_page_token = match rows.last() {
+            Some(row) if rows.len() == limit as usize => write_token(&row.name),
+            _ => String::new(),
+        };
+        let clusters = rows
+            .into_iter()
+            .filter(|row| selector.matches(&views::labels(&row.labels)))
+            .map(views::cluster)
+            .collect();
+        Ok(Response::new(wire::ListClustersResponse { clusters, next_page_token }))
+    }
+
+    async fn list_units(
+        &self,
+        request: Request<wire::ListUnitsRequest>,
+    ) -> Result<Response<wire::ListUnitsResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let limit = page(request.page_size);
+        let rows = self
+            .store
+            .list_units(&UnitFilter {
+                cluster: request.cluster,
+                kind: request.app_kind,
+                namespace: request.app_namespace,
+                name: request.app_name,
+                id: None,
+                limit: i64::from(limit),
+                after: read_token(&request.page_token)?,
+            })
+            .await
+            .map_err(from_store)?;
+        let next_page_token = match rows.last() {
+            Some(row) if rows.len() == limit as usize => write_token(&(&row.namespace, &row.name, &row.cluster)),
+            _ => String::new(),
+        };
+        let now = OffsetDateTime::now_utc();
+        let units = rows.into_iter().map(|row| views::unit(row, now)).collect();
+        Ok(Response::new(wire::ListUnitsResponse { units, next_page_token }))
+    }
+
+    async fn list_unit_objects(
+        &self,
+        request: Request<wire::ListUnitObjectsRequest>,
+    ) -> Result<Response<wire::ListUnitObjectsResponse>, Status> {
+        self.authorize(&request).await?;
+        let id = Uuid::parse_str(&request.into_inner().unit_id)
+            .map_err(|_| Status::invalid_argument("unit_id is not a UUID"))?;
+        let objects = self.store.list_unit_objects(id).await.map_err(from_store)?;
+        let objects = objects.into_iter().map(views::object).collect();
+        Ok(Response::new(wire::ListUnitObjectsResponse { objects }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<wire::ListEventsRequest>,
+    ) -> Result<Response<wire::ListEventsResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let events = self
+            .store
+            .list_events(&EventFilter {
+                kind: request.kind,
+                namespace: request.namespace,
+                name: request.name,
+                cluster: request.cluster,
+                warnings_only: request.warnings_only,
+                limit: i64::from(page(request.limit)),
+                after_id: request.after_id,
+            })
+            .await
+            .map_err(from_store)?;
+        Ok(Response::new(wire::ListEventsResponse { events: events.into_iter().map(views::event).collect() }))
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<wire::ListRolloutsRequest>,
+    ) -> Result<Response<wire::ListRolloutsResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let rollouts = self
+            .store
+            .list_rollouts(
+                &request.app_kind,
+                &request.app_namespace,
+                &request.app_name,
+                i64::from(page(request.limit)),
+            )
+            .await
+            .map_err(from_store)?;
+        let rollouts = rollouts.into_iter().map(views::rollout).collect();
+        Ok(Response::new(wire::ListRolloutsResponse { rollouts }))
+    }
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        self.authorize(&request).await?;
+        let topics = self.topics.subscribe();
+        // A slow watcher that lost some is told once: it lists again either way.
+        let stream = futures::stream::unfold((topics, 0_i64), |(mut topics, seq)| async move {
+            let topic = match topics.recv().await {
+                Ok(topic) => topic.as_str(),
+                Err(broadcast::error::RecvError::Lagged(_)) => "resource",
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            let event = wire::WatchEvent { topic: topic.to_owned(), seq };
+            Some((Ok(event), (topics, seq + 1)))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<wire::ReconcileRequest>,
+    ) -> Result<Response<wire::ReconcileResponse>, Status> {
+        self.authorize(&request).await?;
+        let request = request.into_inner();
+        let row = self.find(request.resource.as_ref()).await?;
+        if row.is_suspended() {
+            return Err(Status::failed_precondition(format!(
+                "resource is suspended; `flotilla resume` it first: {}",
+                row.display()
+            )));
+        }
+        let mut uids = vec![row.uid];
+        if request.with_source {
+            uids.extend(status::source_of(&self.store, &row).await.map_err(from_store)?.map(|source| source.uid));
+        }
+        let request_id = OffsetDateTime::now_utc()
+            .format(&time::format_description::well_known::Rfc3339)
+            .map_err(|e| Status::internal(e.to_string()))?;
+        self.store.request(&uids, &request_id).await.map_err(from_store)?;
+        Ok(Response::new(wire::ReconcileResponse { request_id }))
+    }
+
+    async fn suspend(
+        &self,
+        request: Request<wire::SuspendRequest>,
+    ) -> Result<Response<wire::SuspendResponse>, Status> {
+        let principal = self.authorize(&request).await?;
+        let request = request.into_inner();
+        let row = self.find(request.resource.as_ref()).await?;
+        let changed =
+            self.store.set_suspended(row.uid, request.suspend, &principal.0).await.map_err(from_store)?;
+        Ok(Response::new(wire::SuspendResponse { changed }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Result<Response<wire::CreateTokenResponse>, Status> {
+        let principal = self.authorize(&request).await?;
+        let request = request.into_inner();
+        let ttl = if request.ttl_seconds == 0 { DEFAULT_TTL } else { request.ttl_seconds };
+        if ttl > MAX_TTL {
+            return Err(Status::invalid_argument("ttl_seconds: a join token lives at most 24 h"));
+        }
+        let name = apply::cluster_name(&request.cluster)?;
+        let made = token::make_join_token().map_err(|e| Status::internal(e.to_string()))?;
+        let (expires_at, created) = self
+            .store
+            .create_token(&NewToken {
+                id: &made.id,
+                secret_hash: &made.secret_hash,
+                cluster: &name,
+                principal: &principal.0,
+                ttl_seconds: i64::from(ttl),
+            })
+            .await
+            .map_err(from_store)?;
+        if created && !request.labels.is_empty() {
+            apply::label_cluster(self, &principal.0, &name, request.labels).await?;
+        }
+        Ok(Response::new(wire::CreateTokenResponse {
+            token: made.text,
+            expires_at_ms: views::ms(expires_at),
+            pins: vec![self.authority.pin()],
+            endpoint: self.endpoint.clone(),
+            trust_domain: self.authority.trust_domain().to_owned(),
+            cluster_created: created,
+        }))
+    }
+
+    async fn get_version(
+        &self,
+        request: Request<wire::GetVersionRequest>,
+    ) -> Result<Response<wire::GetVersionResponse>, Status> {
+        self.authorize(&request).await?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), self.store.server_version()).await;
+        let postgres = answer.map_err(|_| Status::unavailable("the hub's database does not answer"))?;
+        Ok(Response::new(wire::GetVersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: self.engine.clone(),
+            postgres: postgres.map_err(from_store)?,
+        }))
+    }
+}
+
+fn page(asked: u32) -> u32 {
+    if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) }
+}
+
+#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
+fn parse_selector(text: &str) -> Result<Selector, Status> {
+    Selector::parse(text).map_err(|e| Status::invalid_argument(format!("label_selector: {e}")))
+}
+
+/// Page tokens are keys, readable by us only by custom; they hold nothing secret.
+#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
+fn read_token<T: Default + serde::de::DeserializeOwned>(token: &str) -> Result<T, Status> {
+    if token.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_str(token).map_err(|_| Status::invalid_argument("page_token is not one of ours"))
+}
+
+fn write_token(key: &impl serde::Serialize) -> String {
+    serde_json::to_string(key).unwrap_or_default()
+}

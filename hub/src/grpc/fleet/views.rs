@@ -1,0 +1,143 @@
+//! Rows to messages.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use flotilla_proto::fleet::v1 as wire;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::store::query::{ClusterView, EventView, ObjectView, RolloutView, UnitView};
+
+/// A status is shown as stale when its cluster was not heard of for this long.
+const STALE: Duration = Duration::from_secs(90);
+
+pub(super) fn labels(value: &Value) -> BTreeMap<String, String> {
+    serde_json::from_value(value.clone()).unwrap_or_default()
+}
+
+pub(super) fn ms(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+pub(super) fn cluster(row: ClusterView) -> wire::Cluster {
+    let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    wire::Cluster {
+        name: row.name,
+        id: row.id.to_string(),
+        state: row.state,
+        labels: labels(&row.labels),
+        variables: labels(row.spec.get("variables").unwrap_or(&Value::Null)),
+        connected: row.connected,
+        last_seen_ms: row.last_seen.map_or(0, ms),
+        agent_version: row.agent_version,
+        kube_version: row.kube_version,
+        desired_generation: row.desired_generation.unsigned_abs(),
+        accepted_generation: row.accepted_generation.unsigned_abs(),
+        units: count(row.units),
+        units_ready: count(row.units_ready),
+        message: row.message,
+    }
+}
+
+pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
+    let count = |number: i32| u32::try_from(number).unwrap_or(0);
+    let silent = row.last_seen.is_none_or(|seen| (now - seen).unsigned_abs() > STALE);
+    let (reason, message) = shown(&row);
+    wire::Unit {
+        id: row.id.to_string(),
+        app: Some(wire::ResourceRef {
+            scope: row.scope,
+            group: row.api_group,
+            kind: row.kind,
+            namespace: row.namespace,
+            name: row.name,
+        }),
+        cluster: row.cluster,
+        state: row.state,
+        version: row.version.unsigned_abs(),
+        target_revision: row.target_revision,
+        applied_revision: row.applied_revision,
+        ready: row.ready,
+        reason,
+        message,
+        waiting: row.waiting,
+        cause: row.cause,
+        observed_at_ms: row.observed_at.map_or(0, ms),
+        stale: !row.connected && silent,
+        objects: count(row.objects),
+        objects_failed: count(row.objects_failed),
+        objects_pending_removal: count(row.objects_pending_removal),
+        health: row.health,
+    }
+}
+
+/// What is said of a unit: the agent's words when they are about the present target, else what it waits for.
+fn shown(row: &UnitView) -> (String, String) {
+    if row.current && row.applied && row.ready == "True" {
+        // The newest revision with this content: the agent may know an older one that gave the same.
+        return (row.reason.clone(), format!("Applied revision: {}", row.applied_revision));
+    }
+    if row.current {
+        return (row.reason.clone(), row.message.clone());
+    }
+    if !row.connected {
+        return ("ClusterOffline".to_owned(), format!("cluster {} is not connected", row.cluster));
+    }
+    ("Progressing".to_owned(), "waiting for the agent".to_owned())
+}
+
+pub(super) fn object(row: ObjectView) -> wire::UnitObject {
+    wire::UnitObject {
+        group: row.api_group,
+        kind: row.kind,
+        namespace: row.namespace,
+        name: row.name,
+        api_version: row.api_version,
+        state: row.state,
+        health: row.health,
+        message: row.message,
+        adopted: row.adopted,
+    }
+}
+
+pub(super) fn event(row: EventView) -> wire::FleetEvent {
+    wire::FleetEvent {
+        id: row.id,
+        at_ms: ms(row.at),
+        warning: row.warning,
+        reason: row.reason,
+        message: row.message,
+        resource: row.kind.map(|kind| wire::ResourceRef {
+            scope: row.scope.unwrap_or_default(),
+            group: row.api_group.unwrap_or_default(),
+            kind,
+            namespace: row.namespace.unwrap_or_default(),
+            name: row.name.unwrap_or_default(),
+        }),
+        cluster: row.cluster.unwrap_or_default(),
+        object: row.object,
+        revision: row.revision,
+    }
+}
+
+pub(super) fn rollout(row: RolloutView) -> wire::Rollout {
+    let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    wire::Rollout {
+        id: row.id,
+        app: Some(wire::ResourceRef {
+            scope: row.scope,
+            group: String::new(),
+            kind: row.kind,
+            namespace: row.namespace,
+            name: row.name,
+        }),
+        revision: row.revision,
+        state: row.state,
+        cause: row.cause,
+        clusters: count(row.clusters),
+        clusters_applied: count(row.clusters_applied),
+        waiting: vec![],
+        created_at_ms: ms(row.created_at),
+        finished_at_ms: row.finished_at.map_or(0, ms),
+    }
+}

@@ -1,0 +1,99 @@
+//! Renderers: from an artifact and a Kustomization's fields to objects. The reference `kustomize` program runs in
+//! a [`sandbox`]; what it prints is taken apart and checked in [`output`]. Callers see [`Renderer`] alone, so that
+//! the engine behind it can change.
+
+pub mod output;
+pub mod reference;
+pub mod sandbox;
+
+use std::{sync::Arc, time::Duration};
+
+use flotilla_render::kustomize::GenerateOptions;
+
+use crate::artifact::Tree;
+
+pub use output::RenderedObject;
+pub use reference::ReferenceRenderer;
+
+/// What is rendered.
+#[derive(Debug, Clone)]
+pub struct KustomizeInput {
+    /// The source's files.
+    pub tree: Arc<Tree>,
+    /// `spec.path` of the Kustomization.
+    pub path: String,
+    /// The fields of the Kustomization that change its build.
+    pub options: GenerateOptions,
+    /// Bound of the whole rendering.
+    pub timeout: Duration,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// The objects, in the order of the engine; no two with the same key.
+    pub objects: Vec<RenderedObject>,
+}
+
+/// Why nothing came out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RenderFailure {
+    /// `spec.path` is not in the source; the user has to change one of them. Flux's reason is `ArtifactFailed`.
+    #[error("kustomization path not found: {0}")]
+    Path(String),
+    /// The engine or its output has a fault that only the user can mend. Flux's reason is `BuildFailed`.
+    #[error("kustomize build failed: {0}")]
+    Build(String),
+    /// Something is over a limit; the user has to make it smaller.
+    #[error("kustomize build failed: {what} exceeds the limit of {limit}")]
+    TooLarge {
+        /// What is counted, with the object's name where it is one's.
+        what: String,
+        /// The limit, with its unit.
+        limit: String,
+    },
+    /// The time is over; retried with backoff.
+    #[error("kustomize build failed: timed out after {}s", .0.as_secs_f32())]
+    Timeout(Duration),
+    /// This machine cannot render: sandbox, program, or disk. Retried with backoff, and for the operator to mend.
+    #[error("the renderer cannot run: {0}")]
+    Local(String),
+}
+
+impl RenderFailure {
+    /// Tells whether trying again can help without anybody changing the source.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Local(_))
+    }
+
+    /// The reason of Flux's `Ready` condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Path(_) => "ArtifactFailed",
+            _ => "BuildFailed",
+        }
+    }
+}
+
+/// The engines an app may ask for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Renderer {
+    /// The reference `kustomize` program.
+    Reference(ReferenceRenderer),
+}
+
+impl Renderer {
+    /// Names the engine and its version: a part of what identifies a rendering.
+    pub fn version(&self) -> String {
+        match self {
+            Self::Reference(renderer) => renderer.version(),
+        }
+    }
+
+    /// Builds a Kustomization.
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        match self {
+            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await,
+        }
+    }
+}

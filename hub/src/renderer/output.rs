@@ -1,0 +1,201 @@
+//! Takes apart what a renderer printed: one text of many YAML documents becomes objects in the same order, each
+//! with its key, its value and its own text. Lists are expanded; an object that is too large, has no identity, or
+//! comes twice fails the whole, since a set with holes must never be applied.
+
+use std::collections::HashSet;
+
+use flotilla_core::object::ObjectKey;
+use flotilla_render::yaml;
+use serde_json::Value;
+
+use super::RenderFailure;
+
+/// The largest object: what etcd takes in one request by default.
+pub const MAX_OBJECT: usize = 3 << 19;
+/// The most objects of one rendering.
+pub const MAX_OBJECTS: usize = 50_000;
+
+/// One object of a rendering.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedObject {
+    /// Identity.
+    pub key: ObjectKey,
+    /// Value.
+    pub value: Value,
+    /// The document as the renderer printed it, which is what substitution works on.
+    pub text: String,
+}
+
+/// Takes apart `text`.
+pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
+    let mut taken = Taken::default();
+    for (index, document) in documents(text).enumerate() {
+        let value = read(document).map_err(|reason| fault(&format!("document {}: {reason}", index + 1)))?;
+        taken.document(index + 1, value, document)?;
+    }
+    Ok(taken.objects)
+}
+
+/// Splits at the markers that renderers print at the start of a line; within a value such a line is indented.
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.strip_prefix("---\n").unwrap_or(text);
+    text.split("\n---\n")
+        .map(|document| document.trim_end_matches('\n'))
+        .filter(|document| !document.trim().is_empty())
+}
+
+fn read(document: &str) -> Result<Value, yaml::ReadError> {
+    yaml::read(document, &yaml::Limits::default()).map(Value::from)
+}
+
+#[derive(Default)]
+struct Taken {
+    objects: Vec<RenderedObject>,
+    keys: HashSet<ObjectKey>,
+}
+
+impl Taken {
+    fn document(&mut self, number: usize, value: Value, text: &str) -> Result<(), RenderFailure> {
+        if value.is_null() {
+            return Ok(());
+        }
+        match items(&value) {
+            None => self.object(number, value, format!("{text}\n")),
+            Some(items) => items.iter().try_for_each(|item| {
+                let text = yaml::write(&yaml::Value::from(item.clone()))
+                    .map_err(|error| fault(&error.to_string()))?;
+                self.document(number, item.clone(), text.trim_end_matches('\n'))
+            }),
+        }
+    }
+
+    fn object(&mut self, number: usize, value: Value, text: String) -> Result<(), RenderFailure> {
+        let Some(key) = ObjectKey::of(&value) else {
+            return Err(fault(&format!("document {number} has no {}", missing(&value))));
+        };
+        let size = serde_json::to_vec(&value).map_or(usize::MAX, |bytes| bytes.len());
+        if size > MAX_OBJECT {
+            return Err(too_large(&format!("the size of {key}"), "1.5 MiB"));
+        }
+        if self.objects.len() == MAX_OBJECTS {
+            return Err(too_large("the number of objects", &MAX_OBJECTS.to_string()));
+        }
+        if !self.keys.insert(key.clone()) {
+            return Err(fault(&format!("{key} is rendered twice")));
+        }
+        self.objects.push(RenderedObject { key, value, text });
+        Ok(())
+    }
+}
+
+/// The items of a list of objects, as `kubectl get -o yaml` writes one. Depth is bounded by the reader's.
+fn items(value: &Value) -> Option<&Vec<Value>> {
+    let kind = value.get("kind")?.as_str()?;
+    let nameless = value.pointer("/metadata/name").is_none();
+    value
+        .get("items")
+        .and_then(Value::as_array)
+        .filter(|_| kind.ends_with("List") && nameless)
+}
+
+fn missing(value: &Value) -> &'static str {
+    let text = |path: &str| {
+        value
+            .pointer(path)
+            .and_then(Value::as_str)
+            .is_some_and(|text| !text.is_empty())
+    };
+    match () {
+        () if !text("/apiVersion") => "apiVersion",
+        () if !text("/kind") => "kind",
+        () => "metadata.name",
+    }
+}
+
+fn fault(reason: &str) -> RenderFailure {
+    RenderFailure::Build(reason.to_owned())
+}
+
+fn too_large(what: &str, limit: &str) -> RenderFailure {
+    RenderFailure::TooLarge {
+        what: what.to_owned(),
+        limit: limit.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> String {
+        objects(text).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn documents_become_objects_in_order_with_their_own_text() {
+        let text = "apiVersion: v1\ndata:\n  a: |\n    ---\n    b\nkind: ConfigMap\nmetadata:\n  name: x\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  namespace: apps\n";
+        let found = objects(text).expect("well-formed");
+        let keys: Vec<_> = found.iter().map(|object| object.key.to_string()).collect();
+        assert_eq!(keys, ["ConfigMap/x", "Deployment/apps/web"]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|object| object.text.as_str())
+                .collect::<Vec<_>>()
+                .join("---\n"),
+            text
+        );
+        assert_eq!(found[0].value["data"]["a"], "---\nb\n");
+        assert_eq!(objects("").expect("empty"), []);
+        assert_eq!(objects("---\n# nothing\n").expect("empty"), []);
+    }
+
+    #[test]
+    fn lists_are_expanded_but_not_what_only_looks_like_one() {
+        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n- {apiVersion: v1, kind: ConfigMapList, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}]}\n";
+        let found = objects(list).expect("well-formed");
+        assert_eq!(
+            found
+                .iter()
+                .map(|object| object.key.to_string())
+                .collect::<Vec<_>>(),
+            ["Secret/a", "ConfigMap/b"]
+        );
+        assert_eq!(
+            found[0].text,
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n"
+        );
+        let own = "apiVersion: x/v1\nkind: AllowList\nmetadata:\n  name: a\nitems: [1]\n";
+        assert_eq!(objects(own).expect("an object").len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_applied_fails_the_whole_and_is_named() {
+        let object = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n";
+        assert_eq!(
+            failure(&format!("{object}---\n{object}")),
+            "kustomize build failed: ConfigMap/x is rendered twice"
+        );
+        assert_eq!(
+            failure("kind: A\n"),
+            "kustomize build failed: document 1 has no apiVersion"
+        );
+        assert_eq!(
+            failure("apiVersion: v1\n"),
+            "kustomize build failed: document 1 has no kind"
+        );
+        assert_eq!(
+            failure("apiVersion: v1\nkind: A\nmetadata: {}\n"),
+            "kustomize build failed: document 1 has no metadata.name"
+        );
+        assert!(
+            failure(&format!("{object}---\na: [\n"))
+                .starts_with("kustomize build failed: document 2: yaml: ")
+        );
+        let large = format!("{object}data:\n  a: {}\n", "x".repeat(MAX_OBJECT));
+        assert_eq!(
+            failure(&large),
+            "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
+        );
+    }
+}

@@ -1,0 +1,489 @@
+//! Brings a commit into the remote's bare repository and reads it there. Fetches of one remote follow one another;
+//! a repository that turns out to be broken is thrown away and fetched once more before anybody hears of it.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use zeroize::Zeroizing;
+
+use super::{
+    CommitId, GitError, Prober, Reference, Remote, RemoteKey, Resolved,
+    discovery::redact,
+    program::{Failure, GitProgram, Run},
+    repository::Repository,
+    tree::{CommitTree, TreeError, TreeLimits},
+};
+
+/// Bounds of fetching.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchLimits {
+    /// Packs of one repository, in bytes.
+    pub repository_bytes: u64,
+    /// Git programs that run at the same time.
+    pub concurrency: usize,
+    /// Bounds of the tree that is read.
+    pub tree: TreeLimits,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            repository_bytes: 2 << 30,
+            concurrency: 8,
+            tree: TreeLimits::default(),
+        }
+    }
+}
+
+/// A fetched commit, and what was made of it.
+#[derive(Debug)]
+pub struct Fetched<T> {
+    /// The commit.
+    pub commit: CommitId,
+    /// Its revision as Flux writes it.
+    pub revision: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// What the reader returned.
+    pub output: T,
+}
+
+type Lock = Arc<tokio::sync::Mutex<()>>;
+
+/// Fetches remotes into repositories below one directory. Cheap to clone.
+#[derive(Clone)]
+pub struct Fetcher {
+    program: GitProgram,
+    prober: Prober,
+    directory: PathBuf,
+    key: [u8; 32],
+    limits: FetchLimits,
+    running: Arc<Semaphore>,
+    locks: Arc<Mutex<HashMap<RemoteKey, Lock>>>,
+}
+
+/// One fetch, its remote resolved and its repository held.
+struct Job<'a> {
+    fetcher: &'a Fetcher,
+    remote: &'a Remote,
+    reference: &'a Reference,
+    resolved: Resolved,
+    timeout: Duration,
+}
+
+impl Fetcher {
+    /// Keeps repositories below `directory`; `key` belongs to this hub, see [`Remote::key`].
+    pub fn new(
+        program: GitProgram,
+        prober: Prober,
+        directory: PathBuf,
+        key: [u8; 32],
+        limits: FetchLimits,
+    ) -> Self {
+        let running = Arc::new(Semaphore::new(limits.concurrency.max(1)));
+        Self {
+            program,
+            prober,
+            directory,
+            key,
+            limits,
+            running,
+            locks: Arc::default(),
+        }
+    }
+
+    /// Fetches what `reference` names and hands its tree to `read`, which runs on a blocking thread while the
+    /// repository is held. `read` is called again on a fresh repository when it finds objects missing or broken.
+    /// `timeout` bounds the probe and each run of git.
+    pub async fn fetch<T, F>(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        timeout: Duration,
+        read: F,
+    ) -> Result<Fetched<T>, GitError>
+    where
+        T: Send + 'static,
+        F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
+    {
+        let resolved = self.prober.probe(remote, reference, timeout).await?;
+        let job = Job {
+            fetcher: self,
+            remote,
+            reference,
+            resolved,
+            timeout,
+        };
+        let held = self.lock(remote).lock_owned().await;
+        let read = Arc::new(read);
+        match Box::pin(job.attempt(Arc::clone(&read), held)).await {
+            (Err(GitError::Corrupt { detail, .. }), Some(held)) => {
+                tracing::info!(
+                    url = remote.shown(),
+                    detail,
+                    "repository is broken, fetching it anew"
+                );
+                job.discard()?;
+                Box::pin(job.attempt(read, held)).await.0
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn lock(&self, remote: &Remote) -> Lock {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(remote.key(&self.key)).or_default())
+    }
+}
+
+impl Job<'_> {
+    /// Fetches and reads once. Gives the lock back, for another attempt.
+    async fn attempt<T, F>(
+        &self,
+        read: Arc<F>,
+        held: OwnedMutexGuard<()>,
+    ) -> (Result<Fetched<T>, GitError>, Option<OwnedMutexGuard<()>>)
+    where
+        T: Send + 'static,
+        F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
+    {
+        let (repository, commit) = match self.bring().await {
+            Ok(brought) => brought,
+            Err(error) => return (Err(error), Some(held)),
+        };
+        let limits = self.fetcher.limits.tree;
+        let id = commit.clone();
+        // The lock goes along: the reader may outlive an asker who gives up.
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = CommitTree::open(repository.directory(), &id, limits)
+                .and_then(|tree| Ok((tree.subject(), read(&tree)?)));
+            (result, held)
+        });
+        match reading.await {
+            Ok((Ok((subject, output)), held)) => {
+                let revision = self.reference.revision(&commit);
+                (
+                    Ok(Fetched {
+                        commit,
+                        revision,
+                        subject,
+                        output,
+                    }),
+                    Some(held),
+                )
+            }
+            Ok((Err(error), held)) => (Err(error.of(self.remote)), Some(held)),
+            Err(_) => (Err(self.local("reading the commit was cut short")), None),
+        }
+    }
+
+    /// Makes sure that the commit is in the repository.
+    async fn bring(&self) -> Result<(Repository, CommitId), GitError> {
+        let _running = self
+            .fetcher
+            .running
+            .acquire()
+            .await
+            .map_err(|_| self.local("the hub is stopping"))?;
+        let repository = self.repository()?;
+        let commit = match self.reference {
+            Reference::Commit { id, branch } => {
+                if !repository.has(id) {
+                    let branch = branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
+                    self.bring_commit(&repository, id, branch.as_deref()).await?;
+                }
+                id.clone()
+            }
+            Reference::Branch(_) | Reference::Tag(_) => self.bring_ref(&repository).await?,
+        };
+        Ok((repository, commit))
+    }
+
+    async fn bring_ref(&self, repository: &Repository) -> Result<CommitId, GitError> {
+        let name = self.reference.full_name().unwrap_or_default();
+        let own = Repository::own_ref(&name);
+        if repository.resolve(&own).as_ref() != Some(&self.resolved.commit)
+            || !repository.has(&self.resolved.commit)
+        {
+            self.run(repository, &["--depth=1"], &format!("+{name}:{own}"))
+                .await?;
+        }
+        repository.resolve(&own).ok_or_else(|| GitError::Corrupt {
+            url: self.remote.shown(),
+            detail: format!("{name} does not point at a commit"),
+        })
+    }
+
+    /// Asks for the commit itself; servers that give only what they list are asked for the branch, or all
+    /// branches, with their history. The id is its own proof: whether a branch still holds it is not asked.
+    async fn bring_commit(
+        &self,
+        repository: &Repository,
+        id: &CommitId,
+        branch: Option<&str>,
+    ) -> Result<(), GitError> {
+        let own = Repository::own_ref(&format!("refs/commits/{id}"));
+        let refused = match self
+            .run(repository, &["--depth=1"], &format!("+{id}:{own}"))
+            .await
+        {
+            Ok(()) if repository.has(id) => return Ok(()),
+            Ok(()) => self.not_found(id),
+            Err(error @ GitError::NotFound { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let name = branch.unwrap_or("refs/heads/*");
+        // The depth that git takes for "all", whether the repository is shallow or not.
+        let spec = format!("+{name}:{}", Repository::own_ref(name));
+        self.run(repository, &["--depth=2147483647"], &spec).await?;
+        if repository.has(id) { Ok(()) } else { Err(refused) }
+    }
+
+    async fn run(&self, repository: &Repository, options: &[&str], spec: &str) -> Result<(), GitError> {
+        let fixed = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--force",
+            "--no-write-fetch-head",
+            "--refmap=",
+        ];
+        let what = ["--", "source", spec];
+        let arguments = fixed
+            .iter()
+            .chain(options)
+            .chain(&what)
+            .map(|&text| text.to_owned());
+        let run = Run {
+            repository: repository.directory(),
+            arguments: arguments.collect(),
+            config: self.config(repository)?,
+            timeout: self.timeout,
+            max_bytes: self.fetcher.limits.repository_bytes,
+        };
+        let result = self.fetcher.program.run(&run).await;
+        result.map_err(|failure| self.failed(failure))
+    }
+
+    fn config(&self, repository: &Repository) -> Result<Vec<(String, Zeroizing<String>)>, GitError> {
+        let url = Zeroizing::new(self.resolved.base.to_string());
+        let mut config = vec![("remote.source.url".to_owned(), url)];
+        if let Some(authorization) = self.remote.authorization() {
+            let value = authorization
+                .to_str()
+                .map_err(|_| self.local("the credential is not text"))?;
+            let header = Zeroizing::new(format!("Authorization: {value}"));
+            config.push(("http.extraHeader".to_owned(), header));
+        }
+        if let Some(pem) = self.remote.ca() {
+            let file = repository.directory().join("flotilla-ca.pem");
+            std::fs::write(&file, pem).map_err(|error| self.io(&error))?;
+            config.push((
+                "http.sslCAInfo".to_owned(),
+                Zeroizing::new(file.display().to_string()),
+            ));
+        }
+        Ok(config)
+    }
+
+    fn repository(&self) -> Result<Repository, GitError> {
+        let directory = self
+            .fetcher
+            .directory
+            .join(format!("{}.git", self.remote.key(&self.fetcher.key)));
+        Repository::open(directory, self.fetcher.limits.repository_bytes).map_err(|error| self.io(&error))
+    }
+
+    fn discard(&self) -> Result<(), GitError> {
+        self.repository()?.discard().map_err(|error| self.io(&error))
+    }
+
+    fn failed(&self, failure: Failure) -> GitError {
+        let url = self.remote.shown();
+        match failure {
+            Failure::Io(error) => self.io(&error),
+            Failure::Timeout => GitError::Timeout {
+                url,
+                after: self.timeout,
+            },
+            Failure::TooLarge => {
+                let limit = format!("{} MiB", self.fetcher.limits.repository_bytes >> 20);
+                GitError::TooLarge {
+                    url,
+                    what: "the repository",
+                    limit,
+                }
+            }
+            Failure::Exit(said) => self.exited(&said),
+        }
+    }
+
+    fn exited(&self, said: &str) -> GitError {
+        let url = self.remote.shown();
+        let detail = summary(&redact(
+            self.remote,
+            &said.replace(self.resolved.base.as_str(), &url),
+        ));
+        match verdict(said) {
+            Verdict::Auth => GitError::Auth {
+                url,
+                detail: "authentication required",
+            },
+            Verdict::NotFound => GitError::NotFound {
+                url,
+                reference: self.reference.to_string(),
+            },
+            Verdict::Corrupt => GitError::Corrupt { url, detail },
+            Verdict::Disk => GitError::Local { url, detail },
+            Verdict::Unreachable => GitError::Unreachable { url, detail },
+        }
+    }
+
+    fn not_found(&self, id: &CommitId) -> GitError {
+        GitError::NotFound {
+            url: self.remote.shown(),
+            reference: id.to_string(),
+        }
+    }
+
+    fn io(&self, error: &io::Error) -> GitError {
+        self.local(&error.to_string())
+    }
+
+    fn local(&self, detail: &str) -> GitError {
+        GitError::Local {
+            url: self.remote.shown(),
+            detail: detail.to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Auth,
+    NotFound,
+    Corrupt,
+    Disk,
+    Unreachable,
+}
+
+/// Judges git's words (in the C locale). Discovery has gone before, so most failures never come here.
+fn verdict(said: &str) -> Verdict {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&[
+        "could not read Username",
+        "could not read Password",
+        "Authentication failed",
+        "error: 401",
+        "error: 403",
+    ]) {
+        Verdict::Auth
+    } else if says(&[
+        "couldn't find remote ref",
+        "not our ref",
+        "unadvertised object",
+        "no such remote ref",
+    ]) {
+        Verdict::NotFound
+    } else if says(&[
+        "No space left on device",
+        "Permission denied",
+        "Read-only file system",
+    ]) {
+        Verdict::Disk
+    } else if says(&[
+        "bad pack header",
+        "early EOF",
+        "fsck error",
+        "index-pack failed",
+        "invalid index-pack output",
+        "corrupt",
+        "bad object",
+        "missing object",
+        "did not send all necessary objects",
+        "pack has bad",
+        "inflate",
+        "SHA1 COLLISION",
+        "not a git repository",
+        "protocol error",
+        "bad line length",
+        "unpack-objects failed",
+        "is disconnected",
+        "invalid reference",
+    ]) {
+        Verdict::Corrupt
+    } else {
+        Verdict::Unreachable
+    }
+}
+
+/// The lines in which git gives its reasons, bounded.
+fn summary(said: &str) -> String {
+    let reasons = said.lines().map(str::trim).filter(|line| {
+        ["fatal:", "error:", "remote:"]
+            .iter()
+            .any(|prefix| line.starts_with(prefix))
+    });
+    let text = reasons.take(4).collect::<Vec<_>>().join("; ");
+    let text = if text.is_empty() {
+        said.trim().to_owned()
+    } else {
+        text
+    };
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_is_judged_by_what_helps() {
+        for (said, expected) in [
+            (
+                "fatal: could not read Username for 'http://h': terminal prompts disabled",
+                Verdict::Auth,
+            ),
+            ("fatal: couldn't find remote ref refs/heads/x", Verdict::NotFound),
+            (
+                "fatal: remote error: upload-pack: not our ref 1234",
+                Verdict::NotFound,
+            ),
+            (
+                "error: Server does not allow request for unadvertised object 1234",
+                Verdict::NotFound,
+            ),
+            (
+                "fatal: early EOF\nfatal: fetch-pack: invalid index-pack output",
+                Verdict::Corrupt,
+            ),
+            (
+                "error: object 12: badTree: cannot be parsed as a tree\nfatal: fsck error in packed object",
+                Verdict::Corrupt,
+            ),
+            ("fatal: write error: No space left on device", Verdict::Disk),
+            (
+                "fatal: unable to access 'http://h/': Failed to connect to h port 80",
+                Verdict::Unreachable,
+            ),
+        ] {
+            assert_eq!(verdict(said), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn only_reasons_are_told_and_never_much() {
+        assert_eq!(
+            summary("From http://h\nfatal: early EOF\nhint: x"),
+            "fatal: early EOF"
+        );
+        assert_eq!(summary(&"x".repeat(9000)).len(), 500);
+    }
+}

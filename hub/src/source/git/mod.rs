@@ -1,0 +1,28 @@
+//! GitRepository sources over HTTP(S): [`probe`] asks the remote which commit a reference names, [`fetch`] brings
+//! that commit into a bare repository, [`tree`] reads it without ever making a worktree.
+//!
+//! Everything is keyed by [`Remote`]: URL, credential and CA together. Two sources share a probe or a repository
+//! only if all three are equal, so that bad credentials never read what good ones fetched.
+
+pub mod discovery;
+pub mod error;
+pub mod fetch;
+pub mod package;
+pub mod pktline;
+pub mod probe;
+pub mod program;
+pub mod reference;
+pub mod remote;
+mod repository;
+pub mod share;
+pub mod tree;
+
+pub use error::{GitError, Remedy};
+pub use fetch::{FetchLimits, Fetched, Fetcher};
+pub use package::{Packed, package};
+pub use probe::{Prober, Resolved};
+pub use program::{GitProgram, ProgramError};
+pub use reference::{CommitId, Reference};
+pub use remote::{Credential, Remote, RemoteKey};
+pub use share::ProbeShare;
+pub use tree::{CommitTree, TreeError, TreeLimits};

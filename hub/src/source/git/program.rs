@@ -1,0 +1,264 @@
+//! The git program, cut off from everything around it: an environment of its own, no configuration but what is
+//! passed here, no hooks, no prompts, no helpers, HTTP and HTTPS only, no redirects. Nothing secret stands in its
+//! arguments: URL and credential are configuration, and that is passed in the environment, which only the hub's
+//! own user can read.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Command,
+};
+use zeroize::Zeroizing;
+
+use crate::process::Group;
+
+/// How much of what git says is kept.
+const MAX_SAID: usize = 16 << 10;
+/// How often the size of what arrives is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The oldest version that takes its configuration from the environment and none from the user.
+const OLDEST: (u32, u32) = (2, 32);
+
+/// What does not depend on the remote. Memory is bounded by `bigFileThreshold`: larger blobs are streamed.
+const CONFIG: [(&str, &str); 22] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.askPass", ""),
+    ("core.fsmonitor", "false"),
+    ("core.bigFileThreshold", "16m"),
+    ("credential.helper", ""),
+    ("protocol.version", "2"),
+    ("protocol.allow", "never"),
+    ("protocol.http.allow", "always"),
+    ("protocol.https.allow", "always"),
+    ("http.followRedirects", "false"),
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "30"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("pack.threads", "1"),
+    ("fetch.unpackLimit", "1"),
+    ("fetch.recurseSubmodules", "false"),
+    ("transfer.fsckObjects", "true"),
+    // Found in old and honest repositories, and harmless: nothing here is checked out.
+    ("fetch.fsck.zeroPaddedFilemode", "ignore"),
+    ("fetch.fsck.badTimezone", "ignore"),
+    ("fetch.fsck.missingSpaceBeforeDate", "ignore"),
+    ("transfer.bundleURI", "false"),
+];
+
+/// Proxies are the one thing taken from the hub's own environment.
+const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+
+/// Why there is no git program.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It does not start.
+    #[error("cannot run the git program '{path}': install git")]
+    Missing {
+        /// Where it was looked for.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is too old, or says nothing that reads as a version.
+    #[error("the git program '{path}' is version '{version}', expected {}.{} or newer", OLDEST.0, OLDEST.1)]
+    Version {
+        /// The program.
+        path: String,
+        /// What it says.
+        version: String,
+    },
+}
+
+/// A git program found fit.
+#[derive(Debug, Clone)]
+pub struct GitProgram {
+    path: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// One run on a bare repository.
+pub(super) struct Run<'a> {
+    /// The bare repository.
+    pub(super) repository: &'a Path,
+    /// The command and its arguments.
+    pub(super) arguments: Vec<String>,
+    /// Configuration of this run, secrets among it.
+    pub(super) config: Vec<(String, Zeroizing<String>)>,
+    /// The run and all it started are killed after this.
+    pub(super) timeout: Duration,
+    /// The run is killed when its packs exceed this many bytes.
+    pub(super) max_bytes: u64,
+}
+
+/// A run that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The program could not be run.
+    Io(io::Error),
+    /// The time is over.
+    Timeout,
+    /// The packs grew too large.
+    TooLarge,
+    /// Git gave up; what it said, not yet redacted.
+    Exit(String),
+}
+
+impl GitProgram {
+    /// Finds the program at `path`, or on the search path, and checks its version.
+    pub async fn find(path: Option<PathBuf>) -> Result<Self, ProgramError> {
+        let program = Self {
+            path: path.unwrap_or_else(|| "git".into()),
+            environment: environment(),
+        };
+        let path = program.path.display().to_string();
+        let output = program.bare().arg("version").stdin(Stdio::null()).output().await;
+        let output = output.map_err(|source| ProgramError::Missing {
+            path: path.clone(),
+            source,
+        })?;
+        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        match parse_version(&version) {
+            Some(found) if found >= OLDEST => Ok(program),
+            _ => Err(ProgramError::Version { path, version }),
+        }
+    }
+
+    fn bare(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.env_clear().envs(self.environment.iter().cloned());
+        command
+    }
+
+    fn command(&self, run: &Run<'_>) -> Command {
+        let mut command = self.bare();
+        let fixed = CONFIG.iter().map(|(key, value)| (*key, *value));
+        let own = run
+            .config
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        let config: Vec<_> = fixed.chain(own).collect();
+        command.env("GIT_CONFIG_COUNT", config.len().to_string());
+        for (index, (key, value)) in config.into_iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{index}"), key);
+            command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        command
+            .env("GIT_DIR", run.repository)
+            .env("HOME", run.repository)
+            .current_dir(run.repository)
+            .args(&run.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // A group of its own, so that the helpers git starts end with it.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(super) async fn run(&self, run: &Run<'_>) -> Result<(), Failure> {
+        let mut child = self.command(run).spawn().map_err(Failure::Io)?;
+        let mut group = Group::of(&child);
+        let stderr = child.stderr.take();
+        let work = async { tokio::join!(said(stderr), child.wait()) };
+        // Dropping the losers is safe: the group's guard kills what still runs.
+        let (said, status) = tokio::select! {
+            done = work => done,
+            () = tokio::time::sleep(run.timeout) => return Err(Failure::Timeout),
+            () = grown(run.repository, run.max_bytes) => return Err(Failure::TooLarge),
+        };
+        group.disarm();
+        let status: ExitStatus = status.map_err(Failure::Io)?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::Exit(said))
+        }
+    }
+}
+
+fn environment() -> Vec<(OsString, OsString)> {
+    let kept = PROXIES.iter().chain(&["PATH"]);
+    let kept = kept.filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    let fixed = [
+        ("LC_ALL", "C"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("GIT_ALLOW_PROTOCOL", "https:http"),
+        ("GIT_PROTOCOL_FROM_USER", "0"),
+        ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ];
+    kept.chain(fixed.map(|(name, value)| (name.into(), value.into())))
+        .collect()
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("git version ")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Reads all that git says and keeps its end, where the reason stands.
+async fn said(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; 4096];
+    if let Some(mut stream) = stream {
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            kept.extend_from_slice(&buffer[..count]);
+            kept.drain(..kept.len().saturating_sub(MAX_SAID));
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Returns when the packs of a repository exceed `max` bytes.
+async fn grown(repository: &Path, max: u64) {
+    let packs = repository.join("objects/pack");
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if size_of(&packs) > max {
+            return;
+        }
+    }
+}
+
+/// Adds up the files of a directory.
+pub(super) fn size_of(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_git_says() {
+        assert_eq!(parse_version("git version 2.39.5"), Some((2, 39)));
+        assert_eq!(parse_version("git version 2.51.0.windows.1"), Some((2, 51)));
+        assert_eq!(parse_version("git version next"), None);
+        assert_eq!(parse_version("busybox"), None);
+    }
+}

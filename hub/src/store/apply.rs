@@ -1,0 +1,191 @@
+//! Storing configured objects: all documents of a request in one transaction, or none.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Result, Store, StoreError, Topic, authority::new_uuid, cluster, nudge};
+use crate::auth::seal::Seal;
+
+/// An object to store.
+#[derive(Debug, Clone)]
+pub struct NewResource {
+    /// '' for the fleet, else a cluster's name.
+    pub scope: String,
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, '' when the kind has none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Current API version.
+    pub api_version: String,
+    /// metadata.labels.
+    pub labels: Value,
+    /// metadata.annotations.
+    pub annotations: Value,
+    /// The owner's spec; of a ConfigMap its data.
+    pub spec: Value,
+    /// Values of a Secret or ConfigMap.
+    pub payload: Option<Payload>,
+    /// What this release keeps but does not reconcile.
+    pub not_supported: Vec<String>,
+}
+
+/// Values of a ConfigMap or Secret: a canonical JSON map, and its digest.
+#[derive(Clone)]
+pub struct Payload {
+    /// Digest of the bytes, keyed for a Secret.
+    pub digest: [u8; 32],
+    /// Canonical JSON map of string to string.
+    pub bytes: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Payload(***)")
+    }
+}
+
+/// What an apply did to one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was not there.
+    Created,
+    /// Something of it changed.
+    Configured,
+    /// Nothing changed.
+    Unchanged,
+}
+
+impl Action {
+    /// As kubectl says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl Store {
+    /// Stores `resources` in one transaction; with `dry_run` tells what it would do and stores nothing.
+    pub async fn apply(
+        &self,
+        resources: &[NewResource],
+        seal: &Seal,
+        origin: &str,
+        dry_run: bool,
+    ) -> Result<Vec<Action>> {
+        let mut tx = self.pool().begin().await?;
+        let mut actions = Vec::with_capacity(resources.len());
+        let mut changed = Vec::new();
+        for resource in resources {
+            let (action, uid) = put(&mut tx, resource, seal, origin).await?;
+            if action != Action::Unchanged {
+                changed.push(uid);
+            }
+            actions.push(action);
+        }
+        nudge(&mut tx, Topic::Resource, &changed).await?;
+        if dry_run {
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        Ok(actions)
+    }
+}
+
+async fn put(
+    tx: &mut PgConnection,
+    new: &NewResource,
+    seal: &Seal,
+    origin: &str,
+) -> Result<(Action, Uuid)> {
+    if new.kind == "Cluster" {
+        cluster::ensure(tx, &new.name).await?;
+    }
+    let old = sqlx::query!(
+        "SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended
+         FROM resource WHERE scope = $1 AND api_group = $2 AND kind = $3 AND namespace = $4 AND name = $5
+         FOR UPDATE",
+        new.scope,
+        new.group,
+        new.kind,
+        new.namespace,
+        new.name
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let digest = new.payload.as_ref().map(|payload| payload.digest.to_vec());
+    let Some(old) = old else {
+        let uid = new_uuid();
+        let sealed = sealed_payload(new, uid, seal)?;
+        sqlx::query!(
+            "INSERT INTO resource (uid, scope, api_group, kind, namespace, name, api_version, labels, annotations,
+                                   spec, sealed_payload, payload_digest, not_supported, origin)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            uid,
+            new.scope,
+            new.group,
+            new.kind,
+            new.namespace,
+            new.name,
+            new.api_version,
+            new.labels,
+            new.annotations,
+            new.spec,
+            sealed,
+            digest,
+            &new.not_supported,
+            origin
+        )
+        .execute(&mut *tx)
+        .await?;
+        return Ok((Action::Created, uid));
+    };
+    let spec_changed = old.spec != new.spec || old.payload_digest != digest;
+    let meta_changed = old.labels != new.labels || old.annotations != new.annotations;
+    let other_changed = old.api_version != new.api_version || old.not_supported != new.not_supported;
+    if !spec_changed && !meta_changed && !other_changed {
+        return Ok((Action::Unchanged, old.uid));
+    }
+    // What a person set by a command stays until an apply changes that very field.
+    let suspended = if old.spec.get("suspend") == new.spec.get("suspend") { old.suspended } else { None };
+    let sealed = sealed_payload(new, old.uid, seal)?;
+    sqlx::query!(
+        "UPDATE resource SET api_version = $2, labels = $3, annotations = $4, spec = $5, sealed_payload = $6,
+                payload_digest = $7, not_supported = $8, suspended = $9, origin = $10,
+                generation = generation + $11, updated_at = now()
+         WHERE uid = $1",
+        old.uid,
+        new.api_version,
+        new.labels,
+        new.annotations,
+        new.spec,
+        sealed,
+        digest,
+        &new.not_supported,
+        suspended,
+        origin,
+        i64::from(spec_changed)
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok((Action::Configured, old.uid))
+}
+
+fn sealed_payload(new: &NewResource, uid: Uuid, seal: &Seal) -> Result<Option<Vec<u8>>> {
+    let Some(payload) = &new.payload else { return Ok(None) };
+    let place = payload_place(uid);
+    seal.seal(&place, &payload.bytes).map(Some).map_err(|e| StoreError::corrupt(place, e))
+}
+
+/// Ties a sealed payload to its row.
+pub(crate) fn payload_place(uid: Uuid) -> String {
+    format!("resource/sealed_payload/{uid}")
+}

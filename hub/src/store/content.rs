@@ -1,0 +1,194 @@
+//! Content by digest: objects, contents, values of variables. Writing what is there already only touches it, so
+//! that retention counts from the last use. Secret bytes are sealed and never compressed.
+
+use std::io::Read as _;
+
+use sqlx::PgConnection;
+use zeroize::Zeroizing;
+
+use super::{Result, Store, StoreError};
+use crate::auth::seal::Seal;
+
+/// Level at which content is compressed once, at rest, for every reader.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Something to store under its digest.
+#[derive(Clone)]
+pub struct Blob {
+    /// Digest of the plain bytes.
+    pub digest: [u8; 32],
+    /// Plain bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// A Secret's.
+    pub secret: bool,
+}
+
+/// What is stored under a digest.
+pub enum Stored {
+    /// zstd frame, passed through as it is.
+    Zstd {
+        /// The frame.
+        frame: Vec<u8>,
+        /// Bytes after decoding.
+        decoded_size: u64,
+    },
+    /// An opened secret.
+    Secret(Zeroizing<Vec<u8>>),
+}
+
+impl Stored {
+    /// The plain bytes.
+    pub fn into_plain(self) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Secret(bytes) => Ok(bytes),
+            Self::Zstd { frame, decoded_size } => unzstd(&frame, decoded_size).map(Zeroizing::new),
+        }
+    }
+}
+
+impl Store {
+    /// Reads one object.
+    pub async fn object(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
+        let row = sqlx::query!("SELECT bytes, decoded_size, secret FROM object WHERE digest = $1", digest)
+            .fetch_optional(self.pool())
+            .await?;
+        row.map(|row| stored("object", digest, row.bytes, row.decoded_size, row.secret, seal)).transpose()
+    }
+
+    /// Reads one content manifest.
+    pub async fn content(&self, digest: &[u8]) -> Result<Option<Stored>> {
+        let row = sqlx::query!("SELECT bytes, decoded_size FROM content WHERE digest = $1", digest)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(row.map(|row| Stored::Zstd {
+            frame: row.bytes,
+            decoded_size: u64::from(row.decoded_size.unsigned_abs()),
+        }))
+    }
+
+    /// Reads the values of a variable layer.
+    pub async fn config_value(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
+        let row =
+            sqlx::query!("SELECT bytes, decoded_size, secret FROM config_value WHERE digest = $1", digest)
+                .fetch_optional(self.pool())
+                .await?;
+        row.map(|row| stored("config_value", digest, row.bytes, row.decoded_size, row.secret, seal)).transpose()
+    }
+}
+
+/// Stores objects, in the caller's transaction.
+pub(crate) async fn put_objects(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
+    // Bounded batches: a content may hold tens of thousands of objects.
+    for batch in blobs.chunks(500) {
+        let rows = rows("object", batch, seal)?;
+        sqlx::query!(
+            "INSERT INTO object (digest, bytes, decoded_size, secret)
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
+             ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+               WHERE object.referenced_at < now() - interval '1 hour'",
+            &rows.digests,
+            &rows.bytes,
+            &rows.sizes,
+            &rows.secrets
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Stores the values of variable layers, in the caller's transaction.
+pub(crate) async fn put_config_values(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
+    let rows = rows("config_value", blobs, seal)?;
+    sqlx::query!(
+        "INSERT INTO config_value (digest, bytes, decoded_size, secret)
+         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
+         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+           WHERE config_value.referenced_at < now() - interval '1 hour'",
+        &rows.digests,
+        &rows.bytes,
+        &rows.sizes,
+        &rows.secrets
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Stores a content manifest, in the caller's transaction.
+pub(crate) async fn put_content(tx: &mut PgConnection, digest: &[u8], bytes: &[u8], objects: usize) -> Result<()> {
+    let frame = zstd(bytes)?;
+    sqlx::query!(
+        "INSERT INTO content (digest, bytes, decoded_size, objects) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+           WHERE content.referenced_at < now() - interval '1 hour'",
+        digest,
+        frame,
+        size(bytes)?,
+        i32::try_from(objects).map_err(|e| StoreError::corrupt("content count", e))?
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct Rows {
+    digests: Vec<Vec<u8>>,
+    bytes: Vec<Vec<u8>>,
+    sizes: Vec<i32>,
+    secrets: Vec<bool>,
+}
+
+fn rows(table: &str, blobs: &[Blob], seal: &Seal) -> Result<Rows> {
+    // One statement may not touch a row twice.
+    let mut seen = std::collections::HashSet::new();
+    let mut rows = Rows { digests: vec![], bytes: vec![], sizes: vec![], secrets: vec![] };
+    for blob in blobs.iter().filter(|blob| seen.insert(blob.digest)) {
+        let bytes = if blob.secret {
+            let place = place(table, &blob.digest);
+            seal.seal(&place, &blob.bytes).map_err(|e| StoreError::corrupt(place, e))?
+        } else {
+            zstd(&blob.bytes)?
+        };
+        rows.digests.push(blob.digest.to_vec());
+        rows.bytes.push(bytes);
+        rows.sizes.push(size(&blob.bytes)?);
+        rows.secrets.push(blob.secret);
+    }
+    Ok(rows)
+}
+
+fn stored(table: &str, digest: &[u8], bytes: Vec<u8>, size: i32, secret: bool, seal: &Seal) -> Result<Stored> {
+    if secret {
+        let place = place(table, digest);
+        let plain = seal.open(&place, &bytes).map_err(|e| StoreError::corrupt(place, e))?;
+        Ok(Stored::Secret(plain))
+    } else {
+        Ok(Stored::Zstd { frame: bytes, decoded_size: u64::from(size.unsigned_abs()) })
+    }
+}
+
+fn place(table: &str, digest: &[u8]) -> String {
+    format!("{table}/bytes/{}", hex::encode(digest))
+}
+
+fn size(bytes: &[u8]) -> Result<i32> {
+    i32::try_from(bytes.len()).map_err(|e| StoreError::corrupt("blob size", e))
+}
+
+fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
+    zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(|e| StoreError::corrupt("zstd frame", e))
+}
+
+fn unzstd(frame: &[u8], decoded_size: u64) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(frame).map_err(|e| StoreError::corrupt("zstd frame", e))?;
+    decoder
+        .take(decoded_size.saturating_add(1))
+        .read_to_end(&mut plain)
+        .map_err(|e| StoreError::corrupt("zstd frame", e))?;
+    if u64::try_from(plain.len()) != Ok(decoded_size) {
+        return Err(StoreError::corrupt("zstd frame", "its size is not the recorded one"));
+    }
+    Ok(plain)
+}

@@ -1,0 +1,307 @@
+//! Join tokens and identities. One transaction decides an enrolment: a token yields at most one key, a name is
+//! never overwritten, a crash at any point locks nobody out.
+
+use sqlx::PgConnection;
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store, Topic, authority::audit, cluster, nudge};
+
+/// A join token as the store keeps it: never the secret itself.
+pub struct NewToken<'a> {
+    /// Public half.
+    pub id: &'a str,
+    /// SHA-256 of the secret half.
+    pub secret_hash: &'a [u8],
+    /// The cluster it is for; made when missing.
+    pub cluster: &'a str,
+    /// Who asked.
+    pub principal: &'a str,
+    /// Lifetime in seconds, counted by the database's clock.
+    pub ttl_seconds: i64,
+}
+
+/// What an enrolling agent brings.
+pub struct Enrolment<'a> {
+    /// Public half of the token.
+    pub token_id: &'a str,
+    /// SHA-256 of the secret half it showed.
+    pub secret_hash: &'a [u8],
+    /// SHA-256 of its public key.
+    pub key_hash: &'a [u8],
+    /// SubjectPublicKeyInfo, DER.
+    pub public_key: &'a [u8],
+    /// SubjectPublicKeyInfo of the recovery key, DER.
+    pub recovery_public_key: &'a [u8],
+    /// UID of its kube-system namespace.
+    pub cluster_uid: &'a str,
+    /// Serial that the certificate will carry.
+    pub serial: &'a [u8],
+    /// Lifetime of the certificate in seconds.
+    pub lifetime_seconds: i64,
+}
+
+/// Outcome of an enrolment. Refusals are told apart for the audit, not for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrolled {
+    /// The identity stands; issue a certificate for it.
+    Accepted {
+        /// The cluster.
+        cluster_id: Uuid,
+        /// Its name.
+        name: String,
+        /// Identity generation.
+        generation: u64,
+        /// The serial to use: of a retry, the one recorded first.
+        serial: Vec<u8>,
+    },
+    /// Why not.
+    Refused(Refusal),
+}
+
+/// Why an enrolment was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such token, or its secret differs.
+    UnknownToken,
+    /// Its time has passed.
+    Expired,
+    /// Used by another key: the token is burnt.
+    UsedByAnotherKey,
+    /// The cluster of this token has an identity already, or is revoked.
+    AlreadyBound,
+    /// Another active cluster has this kube-system UID.
+    ClusterUidTaken,
+}
+
+impl Refusal {
+    /// A word for the audit and the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownToken => "UnknownToken",
+            Self::Expired => "Expired",
+            Self::UsedByAnotherKey => "UsedByAnotherKey",
+            Self::AlreadyBound => "AlreadyBound",
+            Self::ClusterUidTaken => "ClusterUidTaken",
+        }
+    }
+}
+
+/// An identity as a stream is judged by it.
+#[derive(Debug, Clone)]
+pub struct IdentityRow {
+    /// The cluster's name.
+    pub name: String,
+    /// `Active`, `Revoked` …
+    pub state: String,
+    /// UID it enrolled with.
+    pub cluster_uid: Option<String>,
+    /// Number of the certificate in force.
+    pub generation: u64,
+    /// Serial in force.
+    pub serial_current: Vec<u8>,
+    /// Serial issued and not yet used.
+    pub serial_next: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Records a join token, making the cluster when missing. Returns its expiry and whether it was made.
+    pub async fn create_token(&self, token: &NewToken<'_>) -> Result<(OffsetDateTime, bool)> {
+        let mut tx = self.pool().begin().await?;
+        let (row, created) = cluster::ensure(&mut tx, token.cluster).await?;
+        let expires_at = sqlx::query_scalar!(
+            "INSERT INTO join_token (id, secret_hash, cluster_id, created_by, expires_at)
+             VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) RETURNING expires_at",
+            token.id,
+            token.secret_hash,
+            row.id,
+            token.principal,
+            token.ttl_seconds as f64
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        audit(&mut tx, token.principal, "token.create", &format!("cluster/{}", token.cluster)).await?;
+        tx.commit().await?;
+        Ok((expires_at, created))
+    }
+
+    /// Decides an enrolment.
+    pub async fn enrol(&self, request: &Enrolment<'_>) -> Result<Enrolled> {
+        let mut tx = self.pool().begin().await?;
+        let outcome = decide(&mut tx, request).await?;
+        let (object, verb) = match &outcome {
+            Enrolled::Accepted { name, .. } => (format!("cluster/{name}"), "enrol".to_owned()),
+            Enrolled::Refused(why) => {
+                (format!("token/{}", request.token_id), format!("enrol.refused.{}", why.as_str()))
+            }
+        };
+        audit(&mut tx, "agent", &verb, &object).await?;
+        tx.commit().await?;
+        Ok(outcome)
+    }
+
+    /// Reads the identity of a cluster.
+    pub async fn identity(&self, cluster_id: Uuid) -> Result<Option<IdentityRow>> {
+        let row = sqlx::query!(
+            "SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next
+             FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1",
+            cluster_id
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| IdentityRow {
+            name: row.name,
+            state: row.state,
+            cluster_uid: row.cluster_uid,
+            generation: row.generation.unsigned_abs(),
+            serial_current: row.serial_current,
+            serial_next: row.serial_next,
+        }))
+    }
+
+    /// The first use of the next serial makes it the current one.
+    pub async fn promote_serial(&self, cluster_id: Uuid, serial: &[u8]) -> Result<()> {
+        sqlx::query!(
+            "UPDATE identity SET serial_current = $2, serial_next = NULL
+             WHERE cluster_id = $1 AND serial_next = $2",
+            cluster_id,
+            serial
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Records a renewal: the next serial, one generation up. `false` when the caller's generation is not the
+    /// stored one any more. A renewal whose reply was lost may be repeated with the generation it had.
+    pub async fn renew(
+        &self,
+        cluster_id: Uuid,
+        generation: u64,
+        serial: &[u8],
+        public_key: &[u8],
+        lifetime_seconds: i64,
+    ) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let done = sqlx::query!(
+            "UPDATE identity SET generation = $2 + 1, serial_next = $3, public_key = $4,
+                    issued_at = now(), expires_at = now() + make_interval(secs => $5)
+             WHERE cluster_id = $1
+               AND (generation = $2 OR (generation = $2 + 1 AND serial_next IS NOT NULL))
+               AND EXISTS (SELECT 1 FROM cluster WHERE id = $1 AND state = 'Active')",
+            cluster_id,
+            i64::try_from(generation).unwrap_or(i64::MAX - 1),
+            serial,
+            public_key,
+            lifetime_seconds as f64
+        )
+        .execute(&mut *tx)
+        .await?;
+        let renewed = done.rows_affected() == 1;
+        let verb = if renewed { "renew" } else { "renew.refused" };
+        audit(&mut tx, "agent", verb, &format!("cluster/{cluster_id}")).await?;
+        tx.commit().await?;
+        Ok(renewed)
+    }
+}
+
+async fn decide(tx: &mut PgConnection, request: &Enrolment<'_>) -> Result<Enrolled> {
+    let token = sqlx::query!(
+        r#"SELECT t.secret_hash, t.used_by_key, t.burnt_at IS NOT NULL AS "burnt!", t.expires_at < now() AS "expired!",
+                  c.id, c.name, c.state
+           FROM join_token t JOIN cluster c ON c.id = t.cluster_id WHERE t.id = $1 FOR UPDATE OF t, c"#,
+        request.token_id
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let refused = |why| Ok(Enrolled::Refused(why));
+    let Some(token) = token else { return refused(Refusal::UnknownToken) };
+    if !bool::from(token.secret_hash.ct_eq(request.secret_hash)) {
+        return refused(Refusal::UnknownToken);
+    }
+    if token.burnt {
+        return refused(Refusal::UsedByAnotherKey);
+    }
+    if token.expired {
+        return refused(Refusal::Expired);
+    }
+    if let Some(used_by) = token.used_by_key {
+        return retry(tx, request, &used_by, token.id, token.name).await;
+    }
+    if token.state != "Pending" {
+        return refused(Refusal::AlreadyBound);
+    }
+    let taken = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state = 'Active') AS "taken!""#,
+        request.cluster_uid
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if taken {
+        return refused(Refusal::ClusterUidTaken);
+    }
+    bind(tx, request, token.id).await?;
+    Ok(Enrolled::Accepted {
+        cluster_id: token.id,
+        name: token.name,
+        generation: 1,
+        serial: request.serial.to_vec(),
+    })
+}
+
+async fn retry(
+    tx: &mut PgConnection,
+    request: &Enrolment<'_>,
+    used_by: &[u8],
+    cluster_id: Uuid,
+    name: String,
+) -> Result<Enrolled> {
+    if used_by != request.key_hash {
+        sqlx::query!("UPDATE join_token SET burnt_at = now() WHERE id = $1", request.token_id)
+            .execute(&mut *tx)
+            .await?;
+        return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
+    }
+    let identity = sqlx::query!(
+        "SELECT generation, serial_current FROM identity WHERE cluster_id = $1",
+        cluster_id
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    Ok(Enrolled::Accepted {
+        cluster_id,
+        name,
+        generation: identity.generation.unsigned_abs(),
+        serial: identity.serial_current,
+    })
+}
+
+async fn bind(tx: &mut PgConnection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
+         VALUES ($1, 1, $2, $3, $4, now() + make_interval(secs => $5))",
+        cluster_id,
+        request.serial,
+        request.public_key,
+        request.recovery_public_key,
+        request.lifetime_seconds as f64
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE cluster SET state = 'Active', cluster_uid = $2, joined_at = now() WHERE id = $1",
+        cluster_id,
+        request.cluster_uid
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE join_token SET used_by_key = $2, used_at = now() WHERE id = $1",
+        request.token_id,
+        request.key_hash
+    )
+    .execute(&mut *tx)
+    .await?;
+    nudge(tx, Topic::Identity, &[cluster_id]).await
+}

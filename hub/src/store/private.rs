@@ -1,0 +1,277 @@
+//! The private Postgres of a hub without `DATABASE_URL`: the system's binaries, a data directory of ours, a unix
+//! socket and nothing else. One command gives a working hub.
+//!
+//! Postgres refuses to run as root: then its processes run as `postgres` (or `nobody`), who owns the directory.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::{process::Command, time::timeout};
+
+const USER: &str = "flotilla";
+const DATABASE: &str = "flotilla";
+
+/// A running private Postgres; stopped by [`PrivatePostgres::stop`]. A crash of the hub leaves it running: the
+/// next start finds and uses it.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    bin: PathBuf,
+    data: PathBuf,
+    run_as: Option<String>,
+    socket_dir: PathBuf,
+}
+
+/// Why the private Postgres cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateError {
+    /// The binaries are missing.
+    #[error(
+        "PostgreSQL is not installed: no `initdb` on PATH, in $FLOTILLA_PG_BIN or under /usr/lib/postgresql; \
+         install the package `postgresql`, or set DATABASE_URL to a server you run"
+    )]
+    Missing,
+    /// Running as root and no unprivileged user to drop to.
+    #[error("PostgreSQL does not run as root, and neither user `postgres` nor `nobody` exists")]
+    NoUser,
+    /// A file or directory cannot be used.
+    #[error("cannot use {path}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// One of its programs failed.
+    #[error("`{program}` failed: {output}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// What it printed.
+        output: String,
+    },
+}
+
+impl PrivatePostgres {
+    /// Starts the server under `dir`, making it at the first start. Continues from whatever a crash left.
+    pub async fn start(dir: &Path) -> Result<Self, PrivateError> {
+        let bin = find_binaries().ok_or(PrivateError::Missing)?;
+        let run_as = unprivileged_user()?;
+        let this =
+            Self { bin, data: dir.join("data"), socket_dir: socket_dir(dir), run_as };
+        this.make_dir(dir)?;
+        this.make_dir(&this.socket_dir)?;
+        if !this.data.join("PG_VERSION").exists() {
+            this.init(dir).await?;
+        }
+        if !this.is_running().await {
+            this.launch(dir).await?;
+        }
+        this.ensure_database().await?;
+        Ok(this)
+    }
+
+    /// How to connect.
+    pub fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().socket(&self.socket_dir).username(USER).database(DATABASE)
+    }
+
+    /// Stops the server, waiting for its shutdown checkpoint.
+    pub async fn stop(&self) -> Result<(), PrivateError> {
+        self.run("pg_ctl", [OsStr::new("stop"), "-D".as_ref(), self.data.as_os_str(), "-m".as_ref(), "fast".as_ref()])
+            .await
+            .map(drop)
+    }
+
+    async fn init(&self, dir: &Path) -> Result<(), PrivateError> {
+        // Made beside and renamed: a crash half way leaves nothing that looks like a cluster.
+        let fresh = dir.join("data.new");
+        let _ = std::fs::remove_dir_all(&fresh);
+        let args = ["-D".as_ref(), fresh.as_os_str(), "-U".as_ref(), USER.as_ref(), "-A".as_ref(), "peer".as_ref()];
+        let mut args = args.to_vec();
+        args.extend(["-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"].map(OsStr::new));
+        self.run("initdb", args).await?;
+        self.write_access(&fresh)?;
+        std::fs::rename(&fresh, &self.data).map_err(|source| PrivateError::Io { path: self.data.clone(), source })
+    }
+
+    /// Only the user the hub runs as, and the server's own, may connect, by the kernel's word for who they are.
+    fn write_access(&self, data: &Path) -> Result<(), PrivateError> {
+        let me = user_name(rustix::process::geteuid().as_raw());
+        let server = self.run_as.clone().unwrap_or_else(|| me.clone());
+        let write = |name: &str, text: String| {
+            let path = data.join(name);
+            std::fs::write(&path, text).map_err(|source| PrivateError::Io { path, source })
+        };
+        write("pg_hba.conf", "local all flotilla peer map=flotilla\n".to_owned())?;
+        write("pg_ident.conf", format!("flotilla {me} {USER}\nflotilla {server} {USER}\n"))
+    }
+
+    async fn launch(&self, dir: &Path) -> Result<(), PrivateError> {
+        let log = dir.join("postgres.log");
+        let options = format!("-k {} -c listen_addresses='' -c max_connections=100", self.socket_dir.display());
+        let args: Vec<&OsStr> = vec![
+            "start".as_ref(),
+            "-D".as_ref(),
+            self.data.as_os_str(),
+            "-w".as_ref(),
+            "-t".as_ref(),
+            "60".as_ref(),
+            "-l".as_ref(),
+            log.as_os_str(),
+            "-o".as_ref(),
+            options.as_ref(),
+        ];
+        self.run("pg_ctl", args).await.map(drop).map_err(|error| match error {
+            PrivateError::Failed { program, output } => {
+                let tail = std::fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = tail.lines().rev().take(5).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                PrivateError::Failed { program, output: format!("{output}; {}: {}", log.display(), tail.join(" | ")) }
+            }
+            other => other,
+        })
+    }
+
+    async fn is_running(&self) -> bool {
+        self.run("pg_ctl", ["status".as_ref(), "-D".as_ref(), self.data.as_os_str()]).await.is_ok()
+    }
+
+    async fn ensure_database(&self) -> Result<(), PrivateError> {
+        let socket = self.socket_dir.as_os_str();
+        let query = format!("SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'");
+        let found = self
+            .run(
+                "psql",
+                ["-h".as_ref(), socket, "-U".as_ref(), USER.as_ref(), "-d".as_ref(), "postgres".as_ref(), "-Atc".as_ref(), query.as_ref()],
+            )
+            .await?;
+        if found.trim() == "1" {
+            return Ok(());
+        }
+        let args = ["-h".as_ref(), socket, "-U".as_ref(), USER.as_ref(), DATABASE.as_ref()];
+        self.run("createdb", args).await.map(drop)
+    }
+
+    async fn run<'a>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = &'a OsStr>,
+    ) -> Result<String, PrivateError> {
+        let path = self.bin.join(program);
+        let mut command = match &self.run_as {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(&path);
+                command
+            }
+            None => Command::new(&path),
+        };
+        let failed = |output: String| PrivateError::Failed { program: program.to_owned(), output };
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("LC_ALL", "C.UTF-8")
+            // A directory that the server's user may enter.
+            .current_dir("/")
+            .stdin(Stdio::null());
+        // `pg_ctl start` leaves a server behind that keeps its standard output open: reading to the end would
+        // wait for ever, so output goes to a file of ours.
+        let mut output = tempfile::tempfile().map_err(|e| failed(e.to_string()))?;
+        let handle = || output.try_clone().map(Stdio::from).map_err(|e| failed(e.to_string()));
+        command.stdout(handle()?).stderr(handle()?);
+        let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+        let status = timeout(Duration::from_secs(90), child.wait())
+            .await
+            .map_err(|_| failed("no answer within 90 s".to_owned()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let mut text = String::new();
+        io::Seek::rewind(&mut output).map_err(|e| failed(e.to_string()))?;
+        io::Read::read_to_string(&mut output, &mut text).map_err(|e| failed(e.to_string()))?;
+        if status.success() { Ok(text) } else { Err(failed(text.trim().to_owned())) }
+    }
+
+    fn make_dir(&self, dir: &Path) -> Result<(), PrivateError> {
+        let io = |source| PrivateError::Io { path: dir.to_owned(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        if let Some(user) = &self.run_as {
+            let (uid, gid) = user_ids(user).ok_or(PrivateError::NoUser)?;
+            std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(io)?;
+        }
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(io)
+    }
+}
+
+/// A socket's path holds 107 bytes; a long data directory gets a short one under the temporary directory.
+fn socket_dir(dir: &Path) -> PathBuf {
+    let beside = dir.join("run");
+    if beside.as_os_str().len() <= 80 {
+        return beside;
+    }
+    let digest = flotilla_core::digest::Digest::of("socket", dir.as_os_str().as_encoded_bytes());
+    std::env::temp_dir().join(format!("flotilla-pg-{}", digest.short()))
+}
+
+fn find_binaries() -> Option<PathBuf> {
+    let named = std::env::var_os("FLOTILLA_PG_BIN").map(PathBuf::from);
+    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|dirs| dirs.flatten().map(|dir| dir.path().join("bin")).collect())
+        .unwrap_or_default();
+    // The newest version first: 17 before 15.
+    packaged.sort_by_key(|path| {
+        let version = path.parent().and_then(Path::file_name).and_then(OsStr::to_str).and_then(|v| v.parse().ok());
+        std::cmp::Reverse(version.unwrap_or(0_u32))
+    });
+    named
+        .into_iter()
+        .chain(on_path.unwrap_or_default())
+        .chain(packaged)
+        .find(|dir| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file())
+}
+
+/// The user to run the server as; `None` when we are unprivileged already.
+fn unprivileged_user() -> Result<Option<String>, PrivateError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    ["postgres", "nobody"]
+        .into_iter()
+        .find(|user| user_ids(user).is_some())
+        .map(|user| Some(user.to_owned()))
+        .ok_or(PrivateError::NoUser)
+}
+
+fn user_ids(name: &str) -> Option<(u32, u32)> {
+    passwd().into_iter().find(|(user, _, _)| user == name).map(|(_, uid, gid)| (uid, gid))
+}
+
+fn user_name(uid: u32) -> String {
+    passwd().into_iter().find(|(_, id, _)| *id == uid).map_or_else(|| uid.to_string(), |(name, _, _)| name)
+}
+
+fn passwd() -> Vec<(String, u32, u32)> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            Some((name, uid, gid))
+        })
+        .collect()
+}
+
+/// Tells whether `path` is owned by the user we run as; a data directory of somebody else is not ours to use.
+pub fn is_ours(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}

@@ -1,0 +1,426 @@
+//! What CLI and page read. Pages go by key, not by offset; a page is bounded by its caller.
+
+use serde_json::Value;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store, resource::ResourceRow};
+
+/// A cluster as shown.
+#[derive(Debug, Clone)]
+pub struct ClusterView {
+    /// Identity.
+    pub id: Uuid,
+    /// Name.
+    pub name: String,
+    /// `Pending`, `Active`, `Revoked`.
+    pub state: String,
+    /// Labels of the Cluster resource.
+    pub labels: Value,
+    /// Spec of the Cluster resource.
+    pub spec: Value,
+    /// A stream is open.
+    pub connected: bool,
+    /// Last heard of.
+    pub last_seen: Option<OffsetDateTime>,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of the API server.
+    pub kube_version: String,
+    /// Published generation.
+    pub desired_generation: i64,
+    /// Generation the agent has persisted.
+    pub accepted_generation: i64,
+    /// Units.
+    pub units: i64,
+    /// Units Ready at their current version.
+    pub units_ready: i64,
+    /// Why the agent refused, or ''.
+    pub message: String,
+}
+
+/// A unit as shown.
+#[derive(Debug, Clone)]
+pub struct UnitView {
+    /// Identity.
+    pub id: Uuid,
+    /// App.
+    pub app_uid: Uuid,
+    /// App's scope.
+    pub scope: String,
+    /// App's group.
+    pub api_group: String,
+    /// App's kind.
+    pub kind: String,
+    /// App's namespace.
+    pub namespace: String,
+    /// App's name.
+    pub name: String,
+    /// Cluster's name.
+    pub cluster: String,
+    /// `Active` …
+    pub state: String,
+    /// Version of the target.
+    pub version: i64,
+    /// What changed it last.
+    pub cause: String,
+    /// Why it waits.
+    pub waiting: Vec<String>,
+    /// Newest revision that renders to the target's content.
+    pub target_revision: String,
+    /// Whether the reported status is about the current version.
+    pub current: bool,
+    /// Whether the target is applied.
+    pub applied: bool,
+    /// The newest revision of what is applied, '' when not known.
+    pub applied_revision: String,
+    /// `True`, `False`, `Unknown`.
+    pub ready: String,
+    /// Condition reason.
+    pub reason: String,
+    /// Message.
+    pub message: String,
+    /// Health.
+    pub health: String,
+    /// Objects.
+    pub objects: i32,
+    /// Failed objects.
+    pub objects_failed: i32,
+    /// Objects that left the content.
+    pub objects_pending_removal: i32,
+    /// By the agent's clock.
+    pub observed_at: Option<OffsetDateTime>,
+    /// A stream to the cluster is open.
+    pub connected: bool,
+    /// The cluster was last heard of.
+    pub last_seen: Option<OffsetDateTime>,
+}
+
+/// An object of a unit as shown.
+#[derive(Debug, Clone)]
+pub struct ObjectView {
+    /// API group.
+    pub api_group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub api_version: String,
+    /// State.
+    pub state: String,
+    /// kstatus.
+    pub health: String,
+    /// Message.
+    pub message: String,
+    /// Existed before.
+    pub adopted: bool,
+}
+
+/// An event as shown.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    /// Rises.
+    pub id: i64,
+    /// When.
+    pub at: OffsetDateTime,
+    /// Something to look at.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// Object in a cluster.
+    pub object: String,
+    /// Revision.
+    pub revision: String,
+    /// Configured object.
+    pub scope: Option<String>,
+    /// Its group.
+    pub api_group: Option<String>,
+    /// Its kind.
+    pub kind: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Cluster.
+    pub cluster: Option<String>,
+}
+
+/// A rollout as shown.
+#[derive(Debug, Clone)]
+pub struct RolloutView {
+    /// Rises.
+    pub id: i64,
+    /// App's scope.
+    pub scope: String,
+    /// App's kind.
+    pub kind: String,
+    /// App's namespace.
+    pub namespace: String,
+    /// App's name.
+    pub name: String,
+    /// Revision.
+    pub revision: String,
+    /// `Progressing`, `Complete`, `Superseded`.
+    pub state: String,
+    /// What began it.
+    pub cause: String,
+    /// Units it moves.
+    pub clusters: i64,
+    /// Of these applied.
+    pub clusters_applied: i64,
+    /// Began.
+    pub created_at: OffsetDateTime,
+    /// Ended.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Which events to list.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Kind, '' for all.
+    pub kind: String,
+    /// Namespace, '' for all.
+    pub namespace: String,
+    /// Name, '' for all.
+    pub name: String,
+    /// Cluster, '' for all.
+    pub cluster: String,
+    /// Only warnings.
+    pub warnings_only: bool,
+    /// At most so many.
+    pub limit: i64,
+    /// Only later than this id.
+    pub after_id: i64,
+}
+
+/// Which resources to list. An empty string is no restriction, but for the scope.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceFilter {
+    /// Kinds; empty for all.
+    pub kinds: Vec<String>,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// '' for the fleet, a cluster's name, or `*`.
+    pub scope: String,
+    /// At most so many.
+    pub limit: i64,
+    /// Where the last page ended: (scope, kind, namespace, name).
+    pub after: (String, String, String, String),
+}
+
+/// Which units to list. An empty string is no restriction.
+#[derive(Debug, Clone, Default)]
+pub struct UnitFilter {
+    /// Cluster's name.
+    pub cluster: String,
+    /// App's kind.
+    pub kind: String,
+    /// App's namespace.
+    pub namespace: String,
+    /// App's name.
+    pub name: String,
+    /// Only this unit.
+    pub id: Option<Uuid>,
+    /// At most so many.
+    pub limit: i64,
+    /// Where the last page ended: (namespace, name, cluster).
+    pub after: (String, String, String),
+}
+
+impl Store {
+    /// Lists resources, ordered by scope, kind, namespace, name.
+    pub async fn list_resources(&self, filter: &ResourceFilter) -> Result<Vec<ResourceRow>> {
+        let (scope, kind, namespace, name) = &filter.after;
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+             FROM resource
+             WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)
+               AND ($3 = '' OR name = $3) AND ($4 = '*' OR scope = $4)
+               AND (scope, kind, namespace, name) > ($5, $6, $7, $8)
+             ORDER BY scope, kind, namespace, name LIMIT $9",
+            &filter.kinds,
+            filter.namespace,
+            filter.name,
+            filter.scope,
+            scope,
+            kind,
+            namespace,
+            name,
+            filter.limit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Lists clusters after a name.
+    pub async fn list_clusters(&self, name: &str, after: &str, limit: i64) -> Result<Vec<ClusterView>> {
+        Ok(sqlx::query_as!(
+            ClusterView,
+            r#"SELECT c.id, c.name, c.state, coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
+                      coalesce(s.connected, false) AS "connected!", s.last_seen AS "last_seen?",
+                      coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
+                      coalesce(d.generation, 0) AS "desired_generation!",
+                      coalesce(s.accepted_generation, 0) AS "accepted_generation!",
+                      coalesce(s.message, '') AS "message!",
+                      (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached') AS "units!",
+                      (SELECT count(*) FROM unit u JOIN unit_status us ON us.unit_id = u.id AND us.version = u.version
+                       WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True') AS "units_ready!"
+               FROM cluster c
+               LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
+               LEFT JOIN session s ON s.cluster_id = c.id
+               LEFT JOIN desired d ON d.cluster_id = c.id
+               WHERE ($1 = '' OR c.name = $1) AND c.name > $2 ORDER BY c.name LIMIT $3"#,
+            name,
+            after,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Lists units, ordered by namespace and name of the app, then cluster.
+    pub async fn list_units(&self, filter: &UnitFilter) -> Result<Vec<UnitView>> {
+        let (namespace, name, cluster) = &filter.after;
+        Ok(sqlx::query_as!(
+            UnitView,
+            // The revision shown is derived: the newest one that renders to the unit's content, so that a commit
+            // which changes nothing here needs no write here.
+            r#"SELECT u.id, u.app_uid, r.scope, r.api_group, r.kind, r.namespace, r.name, c.name AS cluster, u.state,
+                      u.version, u.cause, u.waiting,
+                      coalesce(tr.revision, '') AS "target_revision!",
+                      coalesce(us.version = u.version, false) AS "current!",
+                      coalesce(us.version = u.version AND us.applied = u.target, false) AS "applied!",
+                      coalesce(CASE WHEN us.version = u.version AND us.applied = u.target THEN tr.revision END, '')
+                        AS "applied_revision!",
+                      coalesce(CASE WHEN us.version = u.version THEN us.ready END, 'Unknown') AS "ready!",
+                      coalesce(us.reason, '') AS "reason!", coalesce(us.message, '') AS "message!",
+                      coalesce(us.health, '') AS "health!", coalesce(us.objects, 0) AS "objects!",
+                      coalesce(us.objects_failed, 0) AS "objects_failed!",
+                      coalesce(us.objects_pending_removal, 0) AS "objects_pending_removal!",
+                      us.observed_at AS "observed_at?", coalesce(s.connected, false) AS "connected!",
+                      s.last_seen AS "last_seen?"
+               FROM unit u
+               JOIN resource r ON r.uid = u.app_uid
+               JOIN cluster c ON c.id = u.cluster_id
+               LEFT JOIN unit_status us ON us.unit_id = u.id
+               LEFT JOIN session s ON s.cluster_id = u.cluster_id
+               LEFT JOIN LATERAL (
+                 SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
+                 WHERE x.app_uid = u.app_uid AND x.content = u.content AND x.state = 'Done'
+                 ORDER BY v.id DESC LIMIT 1) tr ON true
+               WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
+                 AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
+                 AND (r.namespace, r.name, c.name) > ($5, $6, $7)
+               ORDER BY r.namespace, r.name, c.name LIMIT $8"#,
+            filter.cluster,
+            filter.kind,
+            filter.namespace,
+            filter.name,
+            namespace,
+            name,
+            cluster,
+            filter.limit,
+            filter.id
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Lists the objects of a unit.
+    pub async fn list_unit_objects(&self, unit: Uuid) -> Result<Vec<ObjectView>> {
+        Ok(sqlx::query_as!(
+            ObjectView,
+            "SELECT api_group, kind, namespace, name, api_version, state, health, message, adopted
+             FROM unit_object WHERE unit_id = $1 ORDER BY api_group, kind, namespace, name",
+            unit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Lists the latest events, oldest first.
+    pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventView>> {
+        Ok(sqlx::query_as!(
+            EventView,
+            r#"SELECT * FROM (
+                 SELECT e.id, e.at, e.warning, e.reason, e.message, e.object, e.revision, r.scope AS "scope?",
+                        r.api_group AS "api_group?", r.kind AS "kind?", r.namespace AS "namespace?", r.name AS "name?",
+                        c.name AS "cluster?"
+                 FROM event e LEFT JOIN resource r ON r.uid = e.resource_uid LEFT JOIN cluster c ON c.id = e.cluster_id
+                 WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
+                   AND ($4 = '' OR c.name = $4) AND (NOT $5 OR e.warning) AND e.id > $6
+                 ORDER BY e.id DESC LIMIT $7) latest
+               ORDER BY id"#,
+            filter.kind,
+            filter.namespace,
+            filter.name,
+            filter.cluster,
+            filter.warnings_only,
+            filter.after_id,
+            filter.limit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Lists the latest rollouts, newest first.
+    pub async fn list_rollouts(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        limit: i64,
+    ) -> Result<Vec<RolloutView>> {
+        Ok(sqlx::query_as!(
+            RolloutView,
+            r#"SELECT o.id, r.scope, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
+                      o.cause, o.created_at, o.finished_at,
+                      (SELECT count(*) FROM unit u WHERE u.rollout_id = o.id) AS "clusters!",
+                      (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
+                       WHERE u.rollout_id = o.id AND s.applied = u.target) AS "clusters_applied!"
+               FROM rollout o JOIN resource r ON r.uid = o.app_uid LEFT JOIN revision v ON v.id = o.revision_id
+               WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
+               ORDER BY o.id DESC LIMIT $4"#,
+            kind,
+            namespace,
+            name,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Why an app waits, and the generation its plan is about.
+    pub async fn app_waiting(&self, app_uid: Uuid) -> Result<Option<(Vec<String>, i64)>> {
+        let row = sqlx::query!("SELECT waiting, observed_generation FROM app_plan WHERE app_uid = $1", app_uid)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(row.map(|row| (row.waiting, row.observed_generation)))
+    }
+
+    /// Labels and spec of every Cluster resource, by cluster: id, name, labels, variables.
+    pub async fn cluster_candidates(&self) -> Result<Vec<(Uuid, String, Labels, Labels)>> {
+        let rows = sqlx::query!(
+            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!: Json<Labels>",
+                      coalesce(r.spec->'variables', '{}') AS "variables!: Json<Labels>"
+               FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
+               WHERE c.state <> 'Revoked' ORDER BY c.name"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.name, row.labels.0, row.variables.0)).collect())
+    }
+}
+
+/// String map of labels or variables.
+pub type Labels = std::collections::BTreeMap<String, String>;

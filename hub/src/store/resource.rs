@@ -1,0 +1,202 @@
+//! Configured objects: reading them, and what commands and tasks write onto them.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Result, Store, StoreError, Topic, apply::payload_place, nudge};
+use crate::auth::seal::Seal;
+
+/// A configured object. A Secret's values are not in it.
+#[derive(Debug, Clone)]
+pub struct ResourceRow {
+    /// Identity.
+    pub uid: Uuid,
+    /// '' for the fleet, else a cluster's name.
+    pub scope: String,
+    /// API group.
+    pub api_group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Current API version.
+    pub api_version: String,
+    /// Rises with each change of the spec.
+    pub generation: i64,
+    /// metadata.labels.
+    pub labels: Value,
+    /// metadata.annotations.
+    pub annotations: Value,
+    /// Spec as last applied.
+    pub spec: Value,
+    /// Set by `suspend` and `resume`; wins over the spec's field.
+    pub suspended: Option<bool>,
+    /// Last request to reconcile.
+    pub requested_at: String,
+    /// Last request that was handled.
+    pub handled_at: String,
+    /// Digest of a ConfigMap's or Secret's values.
+    pub payload_digest: Option<Vec<u8>>,
+    /// What this release keeps but does not reconcile.
+    pub not_supported: Vec<String>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+}
+
+impl ResourceRow {
+    /// Whether reconciliation is suspended: by command, else by the spec.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.unwrap_or_else(|| self.spec.get("suspend").and_then(Value::as_bool).unwrap_or(false))
+    }
+
+    /// `Kind/namespace/name`.
+    pub fn display(&self) -> String {
+        if self.namespace.is_empty() {
+            format!("{}/{}", self.kind, self.name)
+        } else {
+            format!("{}/{}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Conditions of a kind that is not a unit.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Condition {
+    /// `Ready`, `Reconciling`, `Stalled` …
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// Unix milliseconds of the last change of `status`.
+    pub since_ms: i64,
+}
+
+impl Store {
+    /// Reads one object.
+    pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+             FROM resource WHERE uid = $1",
+            uid
+        )
+        .fetch_optional(self.pool())
+        .await?)
+    }
+
+    /// Looks an object up by identity. The group is told by the kind.
+    pub async fn resource_by_name(
+        &self,
+        scope: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ResourceRow>> {
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+             FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4",
+            scope,
+            kind,
+            namespace,
+            name
+        )
+        .fetch_optional(self.pool())
+        .await?)
+    }
+
+    /// All objects of a kind in every scope, ordered by identity.
+    pub async fn resources_of_kind(&self, kind: &str) -> Result<Vec<ResourceRow>> {
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+             FROM resource WHERE kind = $1 ORDER BY scope, namespace, name",
+            kind
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Identities of all objects of a kind.
+    pub async fn uids_of_kind(&self, kind: &str) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar!("SELECT uid FROM resource WHERE kind = $1 ORDER BY uid", kind)
+            .fetch_all(self.pool())
+            .await?)
+    }
+
+    /// Opens the values of a ConfigMap or Secret: canonical JSON map of string to string.
+    pub async fn payload(&self, uid: Uuid, seal: &Seal) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let sealed = sqlx::query_scalar!("SELECT sealed_payload FROM resource WHERE uid = $1", uid)
+            .fetch_optional(self.pool())
+            .await?
+            .flatten();
+        let Some(sealed) = sealed else { return Ok(None) };
+        let place = payload_place(uid);
+        seal.open(&place, &sealed).map(Some).map_err(|e| StoreError::corrupt(place, e))
+    }
+
+    /// Records a request to reconcile; any new value is a request.
+    pub async fn request(&self, uids: &[Uuid], value: &str) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!("UPDATE resource SET requested_at = $2 WHERE uid = ANY($1)", uids, value)
+            .execute(&mut *tx)
+            .await?;
+        nudge(&mut tx, Topic::Resource, uids).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Records that a request was handled.
+    pub async fn handled(&self, uid: Uuid, value: &str) -> Result<()> {
+        sqlx::query!("UPDATE resource SET handled_at = $2 WHERE uid = $1 AND handled_at <> $2", uid, value)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Suspends or resumes by command. `false` when it was so already.
+    pub async fn set_suspended(&self, uid: Uuid, suspend: bool, principal: &str) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let done = sqlx::query!(
+            "UPDATE resource SET suspended = $2, generation = generation + 1, updated_at = now()
+             WHERE uid = $1 AND coalesce(suspended, (spec->>'suspend')::boolean, false) <> $2",
+            uid,
+            suspend
+        )
+        .execute(&mut *tx)
+        .await?;
+        let changed = done.rows_affected() == 1;
+        if changed {
+            nudge(&mut tx, Topic::Resource, &[uid]).await?;
+            let verb = if suspend { "suspend" } else { "resume" };
+            super::authority::audit(&mut tx, principal, verb, &format!("resource/{uid}")).await?;
+        }
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Reads the conditions of an object and the generation they are about.
+    pub async fn conditions(&self, uid: Uuid) -> Result<Option<(i64, Vec<Condition>)>> {
+        let row =
+            sqlx::query!("SELECT observed_generation, conditions FROM resource_status WHERE uid = $1", uid)
+                .fetch_optional(self.pool())
+                .await?;
+        row.map(|row| {
+            let conditions = serde_json::from_value(row.conditions)
+                .map_err(|e| StoreError::corrupt(format!("resource_status {uid}"), e))?;
+            Ok((row.observed_generation, conditions))
+        })
+        .transpose()
+    }
+}

@@ -1,0 +1,167 @@
+//! The hub's hold on a cluster's stream. Opening a stream raises the epoch; every later write on its behalf
+//! names it, so that a stream that was replaced, here or on another replica, can write nothing any more.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store, StoreError, Topic, nudge};
+
+/// What a Hello tells.
+pub struct Opening<'a> {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// Random per start of the agent.
+    pub boot_id: &'a str,
+    /// This replica's name.
+    pub replica: &'a str,
+    /// Version of the agent.
+    pub agent_version: &'a str,
+    /// Version of the cluster's API server.
+    pub kube_version: &'a str,
+    /// Accepted desired state.
+    pub incarnation: u64,
+    /// Accepted desired state.
+    pub generation: u64,
+    /// Digest of the acknowledged status rows, as the agent knows it.
+    pub observed_root: &'a [u8],
+    /// Highest epoch the agent has seen.
+    pub epoch_seen: u64,
+}
+
+/// An opened session.
+pub struct Opened {
+    /// The new epoch.
+    pub epoch: u64,
+    /// The store does not hold what the agent believes was acknowledged.
+    pub report_everything: bool,
+}
+
+impl Store {
+    /// Opens a session: a new epoch, above any the agent has seen.
+    pub async fn open_session(&self, hello: &Opening<'_>) -> Result<Opened> {
+        let mut tx = self.pool().begin().await?;
+        let known = sqlx::query_scalar!(
+            "SELECT observed_root FROM session WHERE cluster_id = $1 FOR UPDATE",
+            hello.cluster_id
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let epoch = sqlx::query_scalar!(
+            "INSERT INTO session (cluster_id, epoch, boot_id, replica, connected, last_seen, agent_version,
+                                  kube_version, accepted_incarnation, accepted_generation)
+             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8)
+             ON CONFLICT (cluster_id) DO UPDATE SET
+               epoch = greatest(session.epoch, $2::bigint) + 1, boot_id = $3, replica = $4, connected = true,
+               last_seen = now(), agent_version = $5, kube_version = $6, accepted_incarnation = $7,
+               accepted_generation = $8, message = ''
+             RETURNING epoch",
+            hello.cluster_id,
+            signed(hello.epoch_seen),
+            hello.boot_id,
+            hello.replica,
+            hello.agent_version,
+            hello.kube_version,
+            signed(hello.incarnation),
+            signed(hello.generation)
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        nudge(&mut tx, Topic::Report, &[hello.cluster_id]).await?;
+        tx.commit().await?;
+        Ok(Opened {
+            epoch: epoch.unsigned_abs(),
+            report_everything: known.unwrap_or_default() != hello.observed_root,
+        })
+    }
+
+    /// Records what the agent acknowledged, or why it refused.
+    pub async fn session_accepted(
+        &self,
+        cluster_id: Uuid,
+        epoch: u64,
+        incarnation: u64,
+        generation: u64,
+        message: &str,
+    ) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        let done = sqlx::query!(
+            "UPDATE session SET accepted_incarnation = $3, accepted_generation = $4, message = $5, last_seen = now()
+             WHERE cluster_id = $1 AND epoch = $2",
+            cluster_id,
+            signed(epoch),
+            signed(incarnation),
+            signed(generation),
+            message
+        )
+        .execute(&mut *tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::Conflict("session"));
+        }
+        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Records why the agent refused a generation.
+    pub async fn session_refused(&self, cluster_id: Uuid, epoch: u64, message: &str) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE session SET message = $3, last_seen = now() WHERE cluster_id = $1 AND epoch = $2",
+            cluster_id,
+            signed(epoch),
+            message
+        )
+        .execute(&mut *tx)
+        .await?;
+        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Marks a session closed, unless another has replaced it.
+    pub async fn close_session(&self, cluster_id: Uuid, epoch: u64) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE session SET connected = false, last_seen = now() WHERE cluster_id = $1 AND epoch = $2",
+            cluster_id,
+            signed(epoch)
+        )
+        .execute(&mut *tx)
+        .await?;
+        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then.
+    pub async fn flush_last_seen(&self, seen: &[(Uuid, u64, OffsetDateTime)]) -> Result<()> {
+        let ids: Vec<Uuid> = seen.iter().map(|(id, _, _)| *id).collect();
+        let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
+        let times: Vec<OffsetDateTime> = seen.iter().map(|(_, _, at)| *at).collect();
+        sqlx::query!(
+            "UPDATE session s SET last_seen = v.at
+             FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
+             WHERE s.cluster_id = v.id AND s.epoch = v.epoch",
+            &ids,
+            &epochs,
+            &times
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// At start: streams of this replica's former life are closed.
+    pub async fn close_sessions_of(&self, replica: &str) -> Result<()> {
+        sqlx::query!("UPDATE session SET connected = false WHERE replica = $1 AND connected", replica)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Numbers of the wire are unsigned, Postgres' are not; none of ours comes near the difference.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,32 @@
+//! The hub's reconcilers. Each gathers what it needs from the store, decides in `core`, commits by
+//! compare-and-set, and is woken by the outbox, by time, and by a full pass.
+
+pub mod app;
+pub mod driver;
+pub mod ingest;
+pub mod plan;
+pub mod poll;
+pub mod publish;
+pub mod queue;
+pub mod render;
+
+use std::sync::Arc;
+
+use crate::{auth::seal::Seal, store::Store};
+
+/// What every task may use.
+#[derive(Clone)]
+pub struct Context {
+    /// Store.
+    pub store: Store,
+    /// Seals and opens secrets.
+    pub seal: Arc<Seal>,
+    /// Permanent key of the digests of Secrets.
+    pub digest_key: [u8; 32],
+    /// Number of the hub's history.
+    pub incarnation: u64,
+    /// Sources and artifacts.
+    pub sources: Arc<poll::Sources>,
+    /// Renders.
+    pub renderer: Arc<render::Engine>,
+}

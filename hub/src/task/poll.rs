@@ -1,0 +1,328 @@
+//! Reconciles one GitRepository: probes, fetches when something changed, records the revision. The last good
+//! artifact stays when anything fails.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use flotilla_api::kinds::git_repository::GitRepositorySpec;
+use flotilla_core::{
+    backoff::{Backoff, jittered as spread},
+    digest::Digest,
+};
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Context, plan::values, queue::Outcome};
+use crate::{
+    artifact::{self, ArtifactStore, Stored},
+    source::git::{
+        Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, package,
+        tree::{CommitTree, TreeError},
+    },
+    store::{
+        StoreError,
+        resource::{Condition, ResourceRow},
+        source::{NewRevision, SourceOutcome},
+    },
+};
+
+/// What fetching needs.
+pub struct Sources {
+    /// Probes, shared between sources of one remote.
+    pub probes: ProbeShare,
+    /// Fetches.
+    pub fetcher: Fetcher,
+    /// Keeps artifacts.
+    pub artifacts: ArtifactStore,
+}
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+
+
+/// What a look at the remote ended with.
+enum Looked {
+    /// The artifact at hand is the remote's present state.
+    UpToDate,
+    /// A new revision was fetched and packaged.
+    New(Fresh),
+}
+
+struct Fresh {
+    revision: String,
+    commit: String,
+    subject: String,
+    digest: String,
+    size: u64,
+}
+
+/// Why there is nothing new, by what helps.
+struct Failed {
+    reason: &'static str,
+    message: String,
+    retry: bool,
+}
+
+/// Reconciles one source.
+pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
+    let Some(source) = context.store.resource(uid).await? else { return Ok(Outcome::Done) };
+    if source.kind != "GitRepository" {
+        return Ok(Outcome::Done);
+    }
+    let spec: GitRepositorySpec = serde_json::from_value(source.spec.clone())
+        .map_err(|e| StoreError::corrupt(format!("spec of {}", source.display()), e))?;
+    if let Some(what) = source.not_supported.first() {
+        return not_supported(context, &source, what).await;
+    }
+    if source.is_suspended() {
+        return Ok(Outcome::Done);
+    }
+    let state = context.store.source_state(uid).await?;
+    let now = OffsetDateTime::now_utc();
+    if let Some(state) = &state
+        && state.observed_generation == source.generation
+        && source.requested_at == source.handled_at
+        && state.next_probe > now
+    {
+        return Ok(Outcome::After((state.next_probe - now).unsigned_abs()));
+    }
+    let failures = state.map_or(0, |state| state.failures);
+    let looked = look(context, &source, &spec).await?;
+    record(context, &source, &spec, looked, failures).await
+}
+
+async fn look(
+    context: &Context,
+    source: &ResourceRow,
+    spec: &GitRepositorySpec,
+) -> anyhow::Result<Result<Looked, Failed>> {
+    let remote = match remote(context, source, spec).await? {
+        Ok(remote) => remote,
+        Err(failed) => return Ok(Err(failed)),
+    };
+    let field = |text: Option<&str>| text.map(str::to_owned);
+    let given = spec.reference.as_ref();
+    let (branch, tag, commit) = (
+        field(given.and_then(|one| one.branch.as_ref()).map(|one| one.as_str())),
+        field(given.and_then(|one| one.tag.as_ref()).map(|one| one.as_str())),
+        field(given.and_then(|one| one.commit.as_ref()).map(|one| one.as_str())),
+    );
+    let reference = match Reference::of(branch.as_deref(), tag.as_deref(), commit.as_deref()) {
+        Ok(reference) => reference,
+        Err(error) => return Ok(Err(Failed { reason: "URLInvalid", message: error.to_string(), retry: false })),
+    };
+    let timeout = spec.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |timeout| timeout.get());
+    let current = context.store.current_revision(source.uid).await?;
+    let config = config_digest(spec);
+    let probed = match context.sources.probes.probe(&remote, &reference, timeout).await {
+        Ok(resolved) => resolved,
+        Err(error) => return Ok(Err(failed(&error))),
+    };
+    if let Some(current) = &current
+        && current.revision == probed.revision
+        && current.config_digest == config.as_bytes()
+    {
+        return Ok(Ok(Looked::UpToDate));
+    }
+    let artifacts = context.sources.artifacts.clone();
+    let ignore = spec.ignore.clone();
+    let fetched = context
+        .sources
+        .fetcher
+        .fetch(&remote, &reference, timeout, move |tree| store_artifact(tree, ignore.as_deref(), &artifacts))
+        .await;
+    Ok(match fetched {
+        Ok(fetched) => Ok(Looked::New(Fresh {
+            revision: fetched.revision,
+            commit: fetched.commit.to_string(),
+            subject: fetched.subject,
+            digest: fetched.output.digest.to_string(),
+            size: fetched.output.size,
+        })),
+        Err(error) => Err(failed(&error)),
+    })
+}
+
+fn store_artifact(
+    tree: &CommitTree,
+    ignore: Option<&str>,
+    artifacts: &ArtifactStore,
+) -> Result<Stored, TreeError> {
+    let local = |error: artifact::StoreError| TreeError::Local(error.to_string());
+    let writer = artifacts.writer().map_err(local)?;
+    package::package(tree, ignore, writer)?.out.commit().map_err(local)
+}
+
+/// The settings that shape an artifact besides the commit.
+fn config_digest(spec: &GitRepositorySpec) -> Digest {
+    Digest::of_json("source-config", &json!({ "ignore": spec.ignore }))
+}
+
+async fn remote(
+    context: &Context,
+    source: &ResourceRow,
+    spec: &GitRepositorySpec,
+) -> anyhow::Result<Result<Remote, Failed>> {
+    let mut credential = None;
+    let mut ca = None;
+    if let Some(reference) = &spec.secret_ref {
+        let name = reference.name.as_str();
+        let found = context.store.resource_by_name(&source.scope, "Secret", &source.namespace, name).await?;
+        let Some(found) = found else {
+            return Ok(Err(Failed {
+                reason: "AuthenticationFailed",
+                message: format!(
+                    "SecretNotOnHub: secret '{}/{name}' is not on the hub; apply it with `flotilla apply`",
+                    source.namespace
+                ),
+                retry: true,
+            }));
+        };
+        let values = values(context, &found).await?;
+        credential = match credential_of(&values) {
+            Ok(credential) => credential,
+            Err(problem) => {
+                let message = format!("secret '{}/{name}': {problem}", source.namespace);
+                return Ok(Err(Failed { reason: "AuthenticationFailed", message, retry: false }));
+            }
+        };
+        ca = values.get("ca.crt").or_else(|| values.get("caFile")).map(|pem| pem.clone().into_bytes());
+    }
+    Ok(Remote::new(spec.url.as_str(), credential, ca)
+        .map_err(|error| Failed { reason: "URLInvalid", message: error.to_string(), retry: false }))
+}
+
+fn credential_of(values: &BTreeMap<String, String>) -> Result<Option<Credential>, &'static str> {
+    if let Some(token) = values.get("bearerToken") {
+        return Ok(Some(Credential::Bearer(Zeroizing::new(token.clone()))));
+    }
+    match (values.get("username"), values.get("password")) {
+        (Some(username), Some(password)) => {
+            Ok(Some(Credential::Basic { username: username.clone(), password: Zeroizing::new(password.clone()) }))
+        }
+        (None, None) => Ok(None),
+        _ => Err("'username' and 'password' are needed together"),
+    }
+}
+
+fn failed(error: &GitError) -> Failed {
+    Failed { reason: error.reason(), message: error.message(), retry: matches!(error.remedy(), Remedy::Retry) }
+}
+
+async fn record(
+    context: &Context,
+    source: &ResourceRow,
+    spec: &GitRepositorySpec,
+    looked: Result<Looked, Failed>,
+    failures: i32,
+) -> anyhow::Result<Outcome> {
+    let interval = spec.interval.get();
+    let now_ms = now_ms();
+    let (conditions, next, failures, event, revision) = match &looked {
+        Ok(Looked::UpToDate) => {
+            let revision = context.store.current_revision(source.uid).await?.map(|one| one.revision);
+            let message = format!("stored artifact for revision '{}'", revision.unwrap_or_default());
+            (ready("True", "Succeeded", message, now_ms), jittered(interval), 0, None, None)
+        }
+        Ok(Looked::New(fresh)) => {
+            let message = format!("stored artifact for revision '{}'", fresh.revision);
+            let event = ("NewArtifact", format!("stored artifact for commit '{}'", fresh.subject), false);
+            (ready("True", "Succeeded", message, now_ms), jittered(interval), 0, Some(event), Some(fresh))
+        }
+        Err(failed) => {
+            let failures = failures.saturating_add(1);
+            let event = (failed.reason, failed.message.clone(), true);
+            let next = if failed.retry { backoff(failures).min(interval) } else { jittered(interval) };
+            (ready("False", failed.reason, failed.message.clone(), now_ms), next, failures, Some(event), None)
+        }
+    };
+    let conditions = keep_since(context, source.uid, conditions).await?;
+    let config = config_digest(spec);
+    // A failure that repeats is one event, not one each retry.
+    let repeated = failures > 1;
+    context
+        .store
+        .record_source(&SourceOutcome {
+            uid: source.uid,
+            generation: source.generation,
+            handled: &source.requested_at,
+            revision: revision.map(|fresh| NewRevision {
+                revision: &fresh.revision,
+                commit_id: &fresh.commit,
+                subject: &fresh.subject,
+                config_digest: config.as_bytes(),
+                artifact_digest: &fresh.digest,
+                artifact_size: fresh.size,
+            }),
+            conditions: &conditions,
+            next_seconds: next.as_secs_f64(),
+            failures,
+            event: event
+                .as_ref()
+                .filter(|_| !repeated)
+                .map(|(reason, message, warning)| (*reason, message.as_str(), *warning)),
+        })
+        .await?;
+    if let Some(fresh) = revision {
+        tracing::info!(source = %source.display(), revision = %fresh.revision, "new artifact");
+    }
+    Ok(Outcome::After(next))
+}
+
+async fn not_supported(context: &Context, source: &ResourceRow, what: &str) -> anyhow::Result<Outcome> {
+    let message = format!("{what} is not supported by this release");
+    let conditions = keep_since(context, source.uid, ready("False", "NotSupported", message, now_ms())).await?;
+    context
+        .store
+        .record_source(&SourceOutcome {
+            uid: source.uid,
+            generation: source.generation,
+            handled: &source.requested_at,
+            revision: None,
+            conditions: &conditions,
+            next_seconds: 3600.0,
+            failures: 0,
+            event: None,
+        })
+        .await?;
+    Ok(Outcome::Done)
+}
+
+fn ready(status: &str, reason: &str, message: String, now_ms: i64) -> Vec<Condition> {
+    vec![Condition {
+        type_: "Ready".into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        since_ms: now_ms,
+    }]
+}
+
+/// A condition whose status did not change keeps its time, so that an unchanged probe writes nothing.
+async fn keep_since(context: &Context, uid: Uuid, mut new: Vec<Condition>) -> anyhow::Result<Vec<Condition>> {
+    let old = context.store.conditions(uid).await?.map(|(_, conditions)| conditions).unwrap_or_default();
+    for condition in &mut new {
+        if let Some(old) = old.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status) {
+            condition.since_ms = old.since_ms;
+        }
+    }
+    Ok(new)
+}
+
+/// Flux spreads intervals by 5%.
+fn jittered(interval: Duration) -> Duration {
+    spread(interval, random())
+}
+
+fn backoff(failures: i32) -> Duration {
+    Backoff::RECONCILE.delay(u32::try_from(failures).unwrap_or(1), random()).max(Duration::from_millis(200))
+}
+
+fn random() -> u64 {
+    u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into().unwrap_or_default())
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}

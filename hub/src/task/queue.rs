@@ -1,0 +1,298 @@
+//! A keyed work queue: one reconciliation of a key at a time, at most so many keys at once, a nudge while a key
+//! runs runs it once more, failures back off per key. A nudge carries no data; losing one costs the full pass's
+//! interval.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use flotilla_core::backoff::Backoff;
+use tokio::{sync::Notify, time::Instant};
+use tracing::{Instrument as _, debug, error, info_span, warn};
+use uuid::Uuid;
+
+
+/// How a reconciliation ended.
+pub enum Outcome {
+    /// Nothing more to do until something changes.
+    Done,
+    /// Look again after this long, whatever happens meanwhile.
+    After(Duration),
+    /// Somebody else was faster: gather again at once.
+    Again,
+}
+
+/// A keyed work queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Uuid>,
+    /// Keys in `ready`.
+    queued: HashSet<Uuid>,
+    running: HashSet<Uuid>,
+    /// Nudged while running.
+    again: HashSet<Uuid>,
+    failures: HashMap<Uuid, u32>,
+    /// When a key is due by itself; the earliest wins.
+    due: BTreeSet<(Instant, Uuid)>,
+    due_of: HashMap<Uuid, Instant>,
+}
+
+impl Queue {
+    /// Starts `workers` workers that call `reconcile` with the keys pushed.
+    pub fn start<F, Fut>(name: &'static str, workers: usize, reconcile: F) -> Self
+    where
+        F: Fn(Uuid) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
+    {
+        let shared = Arc::new(Shared { name, state: Mutex::default(), wake: Notify::new() });
+        let reconcile = Arc::new(reconcile);
+        for _ in 0..workers {
+            let (shared, reconcile) = (shared.clone(), reconcile.clone());
+            tokio::spawn(async move { work(&shared, &*reconcile).await });
+        }
+        Self { shared }
+    }
+
+    /// Nudges a key.
+    pub fn push(&self, key: Uuid) {
+        self.push_all([key]);
+    }
+
+    /// Nudges keys.
+    pub fn push_all(&self, keys: impl IntoIterator<Item = Uuid>) {
+        let mut state = self.shared.lock();
+        for key in keys {
+            state.push(key);
+        }
+        drop(state);
+        self.shared.wake.notify_waiters();
+        self.shared.wake.notify_one();
+    }
+
+    /// Keys waiting or running now.
+    pub fn depth(&self) -> usize {
+        let state = self.shared.lock();
+        state.ready.len() + state.running.len()
+    }
+
+    /// The queue's name, for metrics.
+    pub fn name(&self) -> &'static str {
+        self.shared.name
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next key to run, or how long to wait for one that is due.
+    fn take(&self) -> Result<Uuid, Option<Instant>> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        while let Some((at, key)) = state.due.first().copied().filter(|(at, _)| *at <= now) {
+            state.due.remove(&(at, key));
+            state.due_of.remove(&key);
+            state.push(key);
+        }
+        let Some(key) = state.ready.pop_front() else { return Err(state.due.first().map(|(at, _)| *at)) };
+        state.queued.remove(&key);
+        state.running.insert(key);
+        Ok(key)
+    }
+
+    fn finish(&self, key: Uuid, outcome: Result<Outcome, ()>) {
+        let mut state = self.lock();
+        state.running.remove(&key);
+        if let Some(at) = state.due_of.remove(&key) {
+            state.due.remove(&(at, key));
+        }
+        let again = state.again.remove(&key);
+        match outcome {
+            Ok(Outcome::Done) => drop(state.failures.remove(&key)),
+            Ok(Outcome::After(delay)) => {
+                state.failures.remove(&key);
+                state.schedule(key, delay);
+            }
+            Ok(Outcome::Again) => state.push(key),
+            Err(()) => {
+                let failures = state.failures.entry(key).or_insert(0);
+                *failures = failures.saturating_add(1);
+                let delay = Backoff::RECONCILE.bound(*failures);
+                state.schedule(key, delay);
+            }
+        }
+        if again {
+            state.push(key);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+}
+
+impl State {
+    fn push(&mut self, key: Uuid) {
+        if self.running.contains(&key) {
+            self.again.insert(key);
+        } else if self.queued.insert(key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn schedule(&mut self, key: Uuid, delay: Duration) {
+        let at = Instant::now() + delay;
+        self.due.insert((at, key));
+        self.due_of.insert(key, at);
+    }
+}
+
+async fn work<F, Fut>(shared: &Shared, reconcile: &F)
+where
+    F: Fn(Uuid) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
+{
+    loop {
+        let woken = shared.wake.notified();
+        match shared.take() {
+            Ok(key) => {
+                let span = info_span!("reconcile", task = shared.name, key = %key);
+                // In a task of its own: a panic is this key's failure and not the worker's end.
+                let ended = tokio::spawn(reconcile(key).instrument(span.clone())).await;
+                let _entered = span.enter();
+                shared.finish(key, judge(shared.name, key, ended));
+            }
+            Err(Some(at)) => {
+                tokio::select! {
+                    () = woken => {}
+                    () = tokio::time::sleep_until(at) => {}
+                }
+            }
+            Err(None) => woken.await,
+        }
+    }
+}
+
+fn judge(
+    task: &str,
+    key: Uuid,
+    ended: Result<anyhow::Result<Outcome>, tokio::task::JoinError>,
+) -> Result<Outcome, ()> {
+    match ended {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => {
+            let conflict = error.downcast_ref::<crate::store::StoreError>();
+            if matches!(conflict, Some(crate::store::StoreError::Conflict(_))) {
+                debug!(task, key = %key, %error, "another writer was faster");
+                return Ok(Outcome::Again);
+            }
+            warn!(task, key = %key, error = format!("{error:#}"), "reconciliation failed; it is tried again");
+            Err(())
+        }
+        Err(panic) => {
+            error!(task, key = %key, %panic, "reconciliation panicked; it is tried again");
+            Err(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    fn key(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[tokio::test]
+    async fn a_nudge_while_a_key_runs_runs_it_once_more_and_never_twice_at_a_time() {
+        let gate = Arc::new(Semaphore::new(0));
+        let at_once = Arc::new(AtomicUsize::new(0));
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let (held, seen) = (gate.clone(), at_once.clone());
+        let queue = Queue::start("test", 4, move |_| {
+            let (held, seen, ran_tx) = (held.clone(), seen.clone(), ran_tx.clone());
+            async move {
+                assert_eq!(seen.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+                let _ = ran_tx.send(());
+                held.acquire().await?.forget();
+                seen.fetch_sub(1, Ordering::SeqCst);
+                Ok(Outcome::Done)
+            }
+        });
+        queue.push(key(1));
+        ran_rx.recv().await.expect("first run");
+        for _ in 0..5 {
+            queue.push(key(1));
+        }
+        gate.add_permits(2);
+        ran_rx.recv().await.expect("second run");
+        while queue.depth() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(ran_rx.try_recv().is_err(), "five nudges made one more run");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_or_panicking_key_backs_off_and_others_go_on() {
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::start("test", 1, move |key| {
+            let ran_tx = ran_tx.clone();
+            async move {
+                let _ = ran_tx.send((key.as_u128(), Instant::now()));
+                match key.as_u128() {
+                    1 => anyhow::bail!("always"),
+                    2 => panic!("always"),
+                    _ => Ok(Outcome::Done),
+                }
+            }
+        });
+        let start = Instant::now();
+        queue.push_all([key(1), key(2), key(3)]);
+        let mut runs = Vec::new();
+        while runs.len() < 7 {
+            runs.push(ran_rx.recv().await.expect("run"));
+        }
+        assert_eq!(runs[2], (3, start), "the good key waits for no bad one");
+        let times: Vec<u128> =
+            runs.iter().filter(|(key, _)| *key == 1).map(|(_, at)| (*at - start).as_millis()).collect();
+        assert!(times.len() >= 3 && times[1] >= 750 && times[2] - times[1] >= 1500, "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_due_again_after_its_delay_and_timers_do_not_multiply() {
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::start("test", 1, move |_| {
+            let ran_tx = ran_tx.clone();
+            async move {
+                let _ = ran_tx.send(Instant::now());
+                Ok(Outcome::After(Duration::from_secs(10)))
+            }
+        });
+        for _ in 0..3 {
+            queue.push(key(1));
+            ran_rx.recv().await.expect("nudged");
+        }
+        let before = Instant::now();
+        let due = ran_rx.recv().await.expect("due");
+        assert_eq!((due - before).as_secs(), 10);
+        assert!(ran_rx.try_recv().is_err());
+    }
+}

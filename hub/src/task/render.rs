@@ -1,0 +1,270 @@
+//! Renders what is due for one app: once per distinct input, for all clusters. Equal output stops here.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flotilla_api::kinds::kustomization::KustomizationSpec;
+use flotilla_core::{
+    backoff::Backoff,
+    content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
+    digest::Digest,
+    object::{ObjectKey, group_of},
+    rollout::{plan::Admitted, waiting::Waiting},
+    substitute,
+};
+use flotilla_render::kustomize::{GenerateOptions, Image};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Context, queue::Outcome};
+use crate::{
+    artifact::{ArtifactDigest, ReadLimits},
+    renderer::{KustomizeInput, RenderFailure, RenderedObject, Renderer},
+    store::{
+        StoreError,
+        content::Blob,
+        event::NewEvent,
+        rendered::{Outcome as Ended, RenderedRow},
+        resource::ResourceRow,
+        source::RevisionRow,
+    },
+};
+
+/// The engine in force, and its name: part of every rendering's identity.
+pub struct Engine {
+    /// Renders.
+    pub renderer: Renderer,
+    /// e.g. `kustomize-reference/v5.8.1`.
+    pub name: String,
+}
+
+/// What an app may be given now.
+pub struct Ensured {
+    /// The newest content, if any.
+    pub admitted: Option<Admitted>,
+    /// Why it is not that of the source's newest revision.
+    pub waiting: Vec<Waiting>,
+    /// When to look again.
+    pub outcome: Outcome,
+}
+
+/// Bound of one rendering.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// Groups whose objects the hub would have to keep: not in this release.
+const KEPT_GROUPS: [&str; 7] = [
+    "source.toolkit.fluxcd.io",
+    "kustomize.toolkit.fluxcd.io",
+    "helm.toolkit.fluxcd.io",
+    "notification.toolkit.fluxcd.io",
+    "image.toolkit.fluxcd.io",
+    "source.extensions.fluxcd.io",
+    "fleet.flotilla.dev",
+];
+
+/// Renders the source's newest revision for `app` if that is due, and tells what may be admitted.
+pub async fn ensure(
+    context: &Context,
+    app: &ResourceRow,
+    spec: &KustomizationSpec,
+    substitutes: bool,
+) -> anyhow::Result<Ensured> {
+    let variant = variant(context, spec, substitutes);
+    let mut waiting = Vec::new();
+    let mut outcome = Outcome::Done;
+    match source_revision(context, app, spec).await? {
+        Err(problem) => waiting.push(problem),
+        // A suspended app follows nothing; what it has stays.
+        Ok(_) if app.is_suspended() => {}
+        Ok(revision) => {
+            let mut row = context.store.ensure_rendered(app.uid, variant.as_bytes(), revision.id).await?;
+            if row.state == "Pending" {
+                render(context, app, spec, &variant, &revision, substitutes).await?;
+                row = context.store.ensure_rendered(app.uid, variant.as_bytes(), revision.id).await?;
+            }
+            if row.state == "Pending" {
+                outcome = Outcome::After(Backoff::RECONCILE.bound(u32::try_from(row.attempts).unwrap_or(1)));
+            }
+            waiting.extend(problem(&row));
+        }
+    }
+    let newest = context.store.newest_rendered(app.uid, variant.as_bytes()).await?;
+    let admitted = newest.as_ref().and_then(admit);
+    Ok(Ensured { admitted, waiting, outcome })
+}
+
+fn admit(row: &RenderedRow) -> Option<Admitted> {
+    let content = Digest::try_from_slice(row.content.as_deref()?).ok()?;
+    Some(Admitted { revision: row.revision_id, content })
+}
+
+fn problem(row: &RenderedRow) -> Option<Waiting> {
+    match row.state.as_str() {
+        "Failed" => Some(Waiting::Rendering(row.message.clone())),
+        "Pending" if !row.message.is_empty() => Some(Waiting::Rendering(row.message.clone())),
+        "NotSupported" => Some(Waiting::NotSupported(row.message.clone())),
+        _ => None,
+    }
+}
+
+async fn source_revision(
+    context: &Context,
+    app: &ResourceRow,
+    spec: &KustomizationSpec,
+) -> anyhow::Result<Result<RevisionRow, Waiting>> {
+    let kind = spec.source_ref.kind.kind().name();
+    let name = spec.source_ref.name.as_str();
+    let namespace = spec.source_ref.namespace.as_ref().map_or(app.namespace.as_str(), |one| one.as_str());
+    let Some(source) = context.store.resource_by_name(&app.scope, kind, namespace, name).await? else {
+        return Ok(Err(Waiting::Source(format!("Source '{kind}/{namespace}/{name}' not found"))));
+    };
+    let revision = context.store.current_revision(source.uid).await?;
+    Ok(revision.ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
+}
+
+/// Digest of the input without the artifact.
+fn variant(context: &Context, spec: &KustomizationSpec, substitutes: bool) -> Digest {
+    Digest::of_json(
+        "variant",
+        &json!({
+            "engine": context.renderer.name,
+            "path": spec.path,
+            "targetNamespace": spec.target_namespace,
+            "namePrefix": spec.name_prefix,
+            "nameSuffix": spec.name_suffix,
+            "patches": spec.patches,
+            "images": spec.images,
+            "components": spec.components,
+            "ignoreMissingComponents": spec.ignore_missing_components,
+            "buildMetadata": spec.build_metadata,
+            "substitutes": substitutes,
+        }),
+    )
+}
+
+async fn render(
+    context: &Context,
+    app: &ResourceRow,
+    spec: &KustomizationSpec,
+    variant: &Digest,
+    revision: &RevisionRow,
+    substitutes: bool,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let ended = match build(context, spec, revision).await? {
+        Ok(rendered) => ended(context, rendered, substitutes),
+        Err(failure) if failure.is_transient() => Ended::Again { message: failure.to_string() },
+        Err(failure) => Ended::Failed { reason: failure.reason().to_owned(), message: failure.to_string() },
+    };
+    let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
+    let key = (app.uid, &variant.as_bytes()[..], revision.id);
+    context.store.record_rendered(key, &ended, duration_ms, &context.seal).await?;
+    let failure = match &ended {
+        Ended::Done { objects, .. } => {
+            tracing::info!(
+                app = %app.display(), revision = %revision.revision, objects = objects.len(), duration_ms, "rendered"
+            );
+            None
+        }
+        Ended::Failed { reason, message } => Some((reason.as_str(), message)),
+        Ended::Again { message } => Some(("BuildFailed", message)),
+        Ended::NotSupported { message } => Some(("NotSupported", message)),
+    };
+    if let Some((reason, message)) = failure {
+        let event =
+            NewEvent { warning: true, reason, message, resource: app.uid, revision: &revision.revision };
+        context.store.record_event(&event).await?;
+    }
+    Ok(())
+}
+
+async fn build(
+    context: &Context,
+    spec: &KustomizationSpec,
+    revision: &RevisionRow,
+) -> anyhow::Result<Result<Vec<RenderedObject>, RenderFailure>> {
+    let digest = ArtifactDigest::parse(&revision.artifact_digest)
+        .map_err(|e| StoreError::corrupt("artifact digest", e))?;
+    let tree = context.sources.artifacts.tree(digest, ReadLimits::default()).await?;
+    let path = spec.path.as_ref().map_or("", |path| path.as_str()).to_owned();
+    let input = KustomizeInput { tree: Arc::new(tree), path, options: options(spec)?, timeout: TIMEOUT };
+    Ok(context.renderer.renderer.kustomize(input).await.map(|rendered| rendered.objects))
+}
+
+fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
+    let text = |one: &Option<String>| one.clone().unwrap_or_default();
+    Ok(GenerateOptions {
+        target_namespace: spec.target_namespace.as_ref().map(|one| one.as_str().to_owned()),
+        name_prefix: spec.name_prefix.clone(),
+        name_suffix: spec.name_suffix.clone(),
+        patches: spec.patches.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
+        components: spec.components.clone(),
+        ignore_missing_components: spec.ignore_missing_components,
+        images: spec
+            .images
+            .iter()
+            .map(|image| Image {
+                name: image.name.clone(),
+                new_name: text(&image.new_name),
+                new_tag: text(&image.new_tag),
+                digest: text(&image.digest),
+            })
+            .collect(),
+        build_metadata: spec
+            .build_metadata
+            .iter()
+            .filter_map(|one| serde_json::to_value(one).ok()?.as_str().map(str::to_owned))
+            .collect(),
+    })
+}
+
+/// Turns rendered objects into a content; refuses what this release does not do.
+fn ended(context: &Context, rendered: Vec<RenderedObject>, substitutes: bool) -> Ended {
+    if let Some(message) = rendered.iter().find_map(unsupported) {
+        return Ended::NotSupported { message };
+    }
+    let mut entries = Vec::with_capacity(rendered.len());
+    let mut objects = Vec::with_capacity(rendered.len());
+    for one in rendered {
+        let secret = one.key.is_secret();
+        let in_text = substitutes && one.text.contains('$') && !substitute::is_disabled(&one.value["metadata"]);
+        let (form, bytes): (Form, Vec<u8>) = if in_text {
+            (Form::Yaml, one.text.into_bytes())
+        } else {
+            (Form::Json, object_bytes(&one.value))
+        };
+        let bytes = Zeroizing::new(bytes);
+        let digest = object_digest(form, &bytes, secret.then_some(&context.digest_key));
+        objects.push(Blob { digest: *digest.as_bytes(), bytes, secret });
+        entries.push(ObjectEntry { key: one.key, form, digest });
+    }
+    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    let content = Content::Objects(Objects { entries, count, complete: true });
+    let manifest = content.to_bytes();
+    Ended::Done { content: *Content::digest_of(&manifest).as_bytes(), manifest, objects }
+}
+
+fn unsupported(one: &RenderedObject) -> Option<String> {
+    let group = group_of(one.value["apiVersion"].as_str().unwrap_or_default());
+    if KEPT_GROUPS.contains(&group) {
+        return Some(format!("the output holds {} of {group}, which this release does not reconcile", one.key));
+    }
+    if is_encrypted(&one.key, &one.value) {
+        return Some(format!("{} is SOPS encrypted, which this release does not decrypt", one.key));
+    }
+    None
+}
+
+/// A SOPS stanza beside the object's own fields, or a Secret's value that is a SOPS document.
+fn is_encrypted(key: &ObjectKey, value: &Value) -> bool {
+    let stanza = value.get("sops").and_then(|sops| sops.get("mac")).is_some();
+    stanza
+        || key.is_secret()
+            && ["data", "stringData"]
+                .iter()
+                .filter_map(|field| value.get(*field)?.as_object())
+                .flat_map(|values| values.values())
+                .filter_map(Value::as_str)
+                .any(|text| text.starts_with("ENC[AES256_GCM,"))
+}
