@@ -661,7 +661,7 @@ async fn a_pack_cut_anywhere_gives_nothing_and_the_next_fetch_is_whole() {
     let hub = Hub::new().await;
     let remote = public(&server.http_url("app.git"));
     for sixteenth in 1..16 {
-        server.set_fault(Some(GitFault::CutAfter(sixteenth * 8 << 10)));
+        server.set_fault(Some(GitFault::CutAfter((sixteenth * 8) << 10)));
         let error = hub.fetch(&remote, &branch("main")).await.expect_err("cut");
         assert_eq!(error.remedy(), Remedy::Retry, "{error}");
     }
@@ -759,7 +759,10 @@ async fn credentials_never_follow_a_redirect_to_another_origin() {
 
 /// Passes the hub's own requests on to `honest`, and redirects git's.
 async fn turning_evil(honest: String, elsewhere: String) -> String {
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .build()
+        .expect("a client");
     serve(move |request: Request| {
         let (client, honest, elsewhere) = (client.clone(), honest.clone(), elsewhere.clone());
         async move {
