@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 pub const CONTESTED_AFTER: usize = 3;
 /// The time within which they count.
 pub const CONTESTED_WITHIN: Duration = Duration::from_secs(600);
+
 /// What to do about a confirmed drift.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -28,7 +29,14 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Corrections {
     recent: VecDeque<Correction>,
-    contested_until: Option<Timestamp>,
+    contest: Option<Contest>,
+}
+
+/// Fields that another manager keeps putting back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Contest {
+    until: Timestamp,
+    paths: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,35 +51,55 @@ impl Corrections {
     const KEPT: usize = MAX_PATHS * CONTESTED_AFTER;
 
     /// Decides about a confirmed drift and, where it is to be corrected, remembers that. `interval` is the
-    /// unit's: a contested field is corrected once in it, for as long as the other manager goes on.
+    /// unit's: contested fields are corrected once in it, for as long as the other manager goes on. A drift of
+    /// any other field, and an object that is gone, are corrected at once all the same.
     pub fn decide(&mut self, drift: &Drift, now: Timestamp, interval: Duration) -> Verdict {
-        if let Some(until) = self.contested_until {
-            if now < until {
-                return Verdict::Contested { until };
+        if let Some(contest) = self.contest.as_mut().filter(|contest| contest.covers(drift)) {
+            if now < contest.until {
+                return Verdict::Contested { until: contest.until };
             }
-            let goes_on = now.since(until) < CONTESTED_WITHIN;
-            self.contested_until = goes_on.then(|| now + interval);
-            if goes_on {
+            if now.since(contest.until) < CONTESTED_WITHIN {
+                contest.until = now + interval;
                 return Verdict::Correct;
             }
+            self.contest = None;
         }
         self.recent
             .retain(|correction| now.since(correction.at) < CONTESTED_WITHIN);
         self.remember(drift, now);
-        if drift
+        let often: Vec<String> = drift
             .paths
             .iter()
-            .any(|path| self.times(path, &drift.manager) >= CONTESTED_AFTER)
-        {
-            self.recent.clear();
-            self.contested_until = Some(now + interval);
+            .filter(|path| self.times(path, &drift.manager) >= CONTESTED_AFTER)
+            .cloned()
+            .collect();
+        if !often.is_empty() {
+            self.recent.retain(|correction| !often.contains(&correction.path));
+            self.contest(often, now, now + interval);
         }
         Verdict::Correct
     }
 
-    /// Tells until when the object is contested.
+    /// Tells until when fields of the object are contested.
     pub fn contested(&self, now: Timestamp) -> Option<Timestamp> {
-        self.contested_until.filter(|&until| now < until)
+        self.contest
+            .as_ref()
+            .map(|contest| contest.until)
+            .filter(|&until| now < until)
+    }
+
+    /// Adds fields to those contested still.
+    fn contest(&mut self, paths: Vec<String>, now: Timestamp, until: Timestamp) {
+        let before = self.contest.take().filter(|contest| now < contest.until);
+        let mut paths: Vec<String> = before
+            .into_iter()
+            .flat_map(|contest| contest.paths)
+            .chain(paths)
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths.truncate(MAX_PATHS);
+        self.contest = Some(Contest { until, paths });
     }
 
     fn times(&self, path: &str, manager: &Option<String>) -> usize {
@@ -92,6 +120,12 @@ impl Corrections {
                 manager: drift.manager.clone(),
             });
         }
+    }
+}
+
+impl Contest {
+    fn covers(&self, drift: &Drift) -> bool {
+        !drift.paths.is_empty() && drift.paths.iter().all(|path| self.paths.contains(path))
     }
 }
 
@@ -172,5 +206,23 @@ mod tests {
             Verdict::Correct
         );
         assert_eq!(corrections.contested(at(90_001)), None);
+    }
+
+    #[test]
+    fn a_contested_field_does_not_shield_others() {
+        let mut corrections = Corrections::default();
+        for second in 0..3 {
+            corrections.decide(&drift("hpa", "/spec/replicas"), at(second), INTERVAL);
+        }
+        let gone = Drift {
+            paths: Vec::new(),
+            manager: None,
+        };
+        let mut both = drift("hpa", "/spec/replicas");
+        both.paths.push("/spec/paused".into());
+        for other in [gone, both, drift("kubectl-edit", "/metadata/labels/app")] {
+            assert_eq!(corrections.decide(&other, at(10), INTERVAL), Verdict::Correct);
+        }
+        assert!(corrections.contested(at(10)).is_some());
     }
 }
