@@ -7,7 +7,6 @@ use crate::yaml::{self, Map, ReadError, Value};
 
 use super::strvals::{self, ReadFile, StrvalsError, Syntax};
 
-
 /// Why values cannot be read. Nothing helps but other values; no variant holds one.
 #[derive(Debug, thiserror::Error)]
 pub enum ValuesError {

@@ -8,5 +8,6 @@ mod value;
 mod write;
 
 pub use read::{Limits, ReadError, read, read_all};
+pub(crate) use value::from_float;
 pub use value::{Map, Value};
-pub use write::{MAX_WRITE_DEPTH, WriteError, write};
+pub use write::{MAX_WRITE_DEPTH, WriteError, write, write_indented};

@@ -14,6 +14,20 @@ pub(crate) fn shortest32(number: f32) -> String {
     general(&format!("{number:e}"))
 }
 
+/// Returns the number as Go's JSON encoder writes it: an exponent below 1e-6 and from 1e21 on.
+pub(crate) fn json(number: f64) -> String {
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let text = format!("{number:e}");
+        return if text.contains("e-") {
+            text
+        } else {
+            text.replacen('e', "e+", 1)
+        };
+    }
+    format!("{number}")
+}
+
 /// Turns Rust's shortest scientific notation into Go's `g` form.
 fn general(scientific: &str) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {

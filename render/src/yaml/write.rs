@@ -41,15 +41,16 @@ pub enum WriteError {
 ///
 /// Where the reference refuses too: control characters, keys above 1,024 bytes, nesting.
 pub fn write(value: &Value) -> Result<String, WriteError> {
-    let mut writer = Writer {
-        out: String::new(),
-        column: 0,
-        whitespace: true,
-        indention: true,
-    };
-    writer.node(value, -1, Place::Root, 0)?;
-    writer.indent(0);
-    Ok(writer.out)
+    Writer::new(WIDTH, true).document(value)
+}
+
+/// Returns `value` as [`write`] does, but with lists below their key and lines of any length.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_indented(value: &Value) -> Result<String, WriteError> {
+    Writer::new(usize::MAX, false).document(value)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -62,6 +63,10 @@ enum Place {
 
 struct Writer {
     out: String,
+    /// Lines are folded at blanks behind this column.
+    width: usize,
+    /// Lists stand level with their key.
+    level_lists: bool,
     column: usize,
     /// The last thing written separates tokens.
     whitespace: bool,
@@ -70,6 +75,23 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(width: usize, level_lists: bool) -> Writer {
+        Writer {
+            out: String::new(),
+            width,
+            level_lists,
+            column: 0,
+            whitespace: true,
+            indention: true,
+        }
+    }
+
+    fn document(mut self, value: &Value) -> Result<String, WriteError> {
+        self.node(value, -1, Place::Root, 0)?;
+        self.indent(0);
+        Ok(self.out)
+    }
+
     fn node(&mut self, value: &Value, indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
         if depth > MAX_WRITE_DEPTH {
             return Err(WriteError::Depth);
@@ -91,7 +113,7 @@ impl Writer {
     }
 
     fn list(&mut self, items: &[Value], indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
-        let level = place == Place::MapValue && !self.indention;
+        let level = self.level_lists && place == Place::MapValue && !self.indention;
         let indent = if level { indent } else { deeper(indent) };
         for item in items {
             self.indent(indent);
@@ -134,7 +156,7 @@ impl Writer {
         // A scalar's continuation lines stand one step deeper than what holds it.
         let indent = if indent < 0 { STEP } else { indent + STEP };
         match style {
-            Style::Plain if shape.simple && self.column + text.len() < WIDTH => self.plain(text),
+            Style::Plain if shape.simple && self.column + text.len() < self.width => self.plain(text),
             Style::Plain => self.folded(text, None, indent, key),
             Style::Single => self.folded(text, Some('\''), indent, key),
             Style::Double => self.double(text, indent, key),
@@ -200,7 +222,7 @@ impl Writer {
             if c == ' ' {
                 let next_is_blank = rest.peek().is_some_and(|(_, next)| *next == ' ');
                 let inside = quote.is_none() || (at > 0 && at < last);
-                if !key && !spaces && self.column > WIDTH && inside && !next_is_blank {
+                if !key && !spaces && self.column > self.width && inside && !next_is_blank {
                     self.indent(indent);
                 } else {
                     self.put(' ');
@@ -250,7 +272,7 @@ impl Writer {
                 self.escape(c);
                 spaces = false;
             } else if c == ' ' {
-                if !key && !spaces && self.column > WIDTH && at > 0 && at < last {
+                if !key && !spaces && self.column > self.width && at > 0 && at < last {
                     self.indent(indent);
                     if rest.peek().is_some_and(|(_, next)| *next == ' ') {
                         self.put('\\');

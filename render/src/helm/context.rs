@@ -1,0 +1,97 @@
+//! What a rendering is given besides its values, and what it records of having looked at it.
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+
+use crate::yaml::Value;
+
+/// Looks objects up in the cluster, for `lookup`.
+pub trait Lookup: Debug {
+    /// Returns the object; a list when `name` is empty; an empty map when there is none.
+    ///
+    /// # Errors
+    ///
+    /// The text that the template's error quotes.
+    fn lookup(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<Value, String>;
+}
+
+/// How much a rendering may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Steps: nodes, calls and rounds of a loop.
+    pub steps: u64,
+    /// Bytes of output, those of functions counted in part.
+    pub bytes: usize,
+    /// Bytes that one function may return.
+    pub value: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            steps: 50_000_000,
+            bytes: 256 << 20,
+            value: 64 << 20,
+        }
+    }
+}
+
+/// What a rendering is given besides its values.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Bounds; what exceeds them is an error.
+    pub limits: Limits,
+    /// The cluster, when there is one; `lookup` finds nothing without.
+    pub cluster: Option<Box<dyn Lookup>>,
+    /// What `now` returns, in nanoseconds since 1970.
+    pub now: i64,
+    /// What random functions draw from.
+    pub seed: [u8; 32],
+}
+
+/// What a rendering looked at that the same chart and values do not decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// `lookup` was called.
+    pub cluster: bool,
+    /// `.Capabilities` was read.
+    pub capabilities: bool,
+    /// `.Release.Revision`, `.Release.IsInstall` or `.Release.IsUpgrade` was read.
+    pub revision: bool,
+    /// The time was asked for.
+    pub clock: bool,
+    /// Something random was made.
+    pub random: bool,
+}
+
+impl Reads {
+    /// Returns whether the output is the same wherever and whenever the chart is rendered.
+    pub fn is_reproducible(&self) -> bool {
+        *self == Reads::default()
+    }
+
+    /// Notes that a key of that name was read from some map: more is noted than may be meant, never less.
+    pub(super) fn key(&mut self, name: &str) {
+        match name {
+            "Capabilities" => self.capabilities = true,
+            "Revision" | "IsInstall" | "IsUpgrade" => self.revision = true,
+            _ => {}
+        }
+    }
+}
+
+/// Random bytes that a seed decides, so that a rendering can be repeated.
+#[derive(Debug, Default)]
+pub(super) struct Random(RefCell<u64>);
+
+impl Random {
+    /// Fills `bytes` with the next ones.
+    pub(super) fn fill(&self, seed: &[u8; 32], bytes: &mut [u8]) {
+        let mut drawn = self.0.borrow_mut();
+        *drawn += 1;
+        blake3::Hasher::new_keyed(seed)
+            .update(&drawn.to_le_bytes())
+            .finalize_xof()
+            .fill(bytes);
+    }
+}

@@ -1,0 +1,178 @@
+//! Values to and from YAML, JSON and TOML.
+
+use super::{Function, pure, text};
+use crate::helm::json;
+use crate::helm::object::Object;
+use crate::helm::toml;
+use crate::helm::value::{Entries, Val};
+use crate::yaml::{self, Limits, Value};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    pure("toYaml", "a", |args| {
+        Ok(to_yaml(&args[0]).unwrap_or_default().into())
+    }),
+    pure("mustToYaml", "a", |args| to_yaml(&args[0]).map(Val::from)),
+    pure("toYamlPretty", "a", |args| {
+        Ok(to_pretty_yaml(&args[0]).unwrap_or_default().into())
+    }),
+    pure("fromYaml", "s", |args| Ok(as_map(from_yaml(text(args, 0))))),
+    pure("fromYamlArray", "s", |args| Ok(as_list(from_yaml(text(args, 0))))),
+    pure("toJson", "a", |args| {
+        Ok(json::write(&args[0], json::Style::COMPACT)
+            .unwrap_or_default()
+            .into())
+    }),
+    pure("mustToJson", "a", |args| {
+        json::write(&args[0], json::Style::COMPACT).map(Val::from)
+    }),
+    pure("toPrettyJson", "a", |args| {
+        Ok(json::write(&args[0], json::Style::PRETTY)
+            .unwrap_or_default()
+            .into())
+    }),
+    pure("mustToPrettyJson", "a", |args| {
+        json::write(&args[0], json::Style::PRETTY).map(Val::from)
+    }),
+    pure("toRawJson", "a", |args| {
+        json::write(&args[0], json::Style::RAW).map(Val::from)
+    }),
+    pure("mustToRawJson", "a", |args| {
+        json::write(&args[0], json::Style::RAW).map(Val::from)
+    }),
+    pure("fromJson", "s", |args| Ok(as_map(from_json(text(args, 0))))),
+    pure("fromJsonArray", "s", |args| Ok(as_list(from_json(text(args, 0))))),
+    pure("mustFromJson", "s", |args| {
+        from_json(text(args, 0)).map(|value| Val::from_document(&value))
+    }),
+    pure("toToml", "a", |args| {
+        Ok(toml::write(&args[0]).unwrap_or_else(|cause| cause).into())
+    }),
+    pure("mustToToml", "a", |args| toml::write(&args[0]).map(Val::from)),
+    pure("fromToml", "s", |args| {
+        Ok(toml::read(text(args, 0)).unwrap_or_else(error_map))
+    }),
+];
+
+fn to_yaml(value: &Val) -> Result<String, String> {
+    let mut written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    written.truncate(written.trim_end_matches('\n').len().max(written.len() - 1));
+    Ok(written)
+}
+
+fn to_pretty_yaml(value: &Val) -> Result<String, String> {
+    let written = yaml::write_indented(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    Ok(written.strip_suffix('\n').unwrap_or(&written).to_owned())
+}
+
+/// Returns the value as JSON would carry it.
+pub(in crate::helm) fn data(value: &Val, depth: usize) -> Result<Value, String> {
+    if depth > yaml::MAX_WRITE_DEPTH {
+        return Err("value is nested too deep".to_owned());
+    }
+    Ok(match value {
+        Val::Invalid | Val::Nil => Value::Null,
+        Val::Bool(flag) => Value::Bool(*flag),
+        Val::Int(number) | Val::Int64(number) => Value::Int(*number),
+        Val::UInt(number) => Value::from(*number),
+        Val::Byte(number) => Value::Int(i64::from(*number)),
+        Val::Float(number) if number.is_finite() => yaml::from_float(*number),
+        Val::Float(_) => return Err("json: unsupported value: not a finite number".to_owned()),
+        Val::Str(text) => Value::String(text.to_string()),
+        Val::List(list) => Value::List(
+            list.items
+                .iter()
+                .map(|item| data(item, depth + 1))
+                .collect::<Result<_, _>>()?,
+        ),
+        Val::Map(map) => {
+            let mut fields = yaml::Map::new();
+            for (key, item) in map.entries.borrow().iter() {
+                fields.insert(key.to_string(), data(item, depth + 1)?);
+            }
+            Value::Map(fields)
+        }
+        Val::Object(object) => object_data(object),
+    })
+}
+
+fn object_data(object: &Object) -> Value {
+    let texts = |names: &[String]| Value::List(names.iter().map(|name| Value::from(name.as_str())).collect());
+    let map = |fields: Vec<(&str, Value)>| {
+        Value::Map(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    };
+    match object {
+        Object::Time(time) => Value::from(time.rfc3339()),
+        Object::Duration(nanos) => Value::Int(*nanos),
+        Object::Version(version) => Value::from(version.to_string()),
+        Object::KubeVersion(all) => map(vec![
+            ("Version", all.kube_version.version.as_str().into()),
+            ("Major", all.kube_version.major.as_str().into()),
+            ("Minor", all.kube_version.minor.as_str().into()),
+        ]),
+        Object::ApiVersions(all) => texts(&all.api_versions),
+        Object::Capabilities(all) => map(vec![
+            ("KubeVersion", object_data(&Object::KubeVersion(all.clone()))),
+            ("APIVersions", texts(&all.api_versions)),
+        ]),
+        Object::Bytes(bytes) => Value::from(super::encode::base64(bytes)),
+        Object::Files(files) => Value::Map(
+            files
+                .iter()
+                .map(|(name, data)| (name.to_string(), super::encode::base64(data).into()))
+                .collect(),
+        ),
+    }
+}
+
+fn from_yaml(text: &str) -> Result<Value, String> {
+    yaml::read(text, &Limits::default()).map_err(|cause| format!("error converting YAML to JSON: {cause}"))
+}
+
+fn from_json(text: &str) -> Result<Value, String> {
+    serde_json::from_str::<serde_json::Value>(text)
+        .map(Value::from)
+        .map_err(|cause| cause.to_string())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::List(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Map(_) => "object",
+        _ => "number",
+    }
+}
+
+fn as_map(read: Result<Value, String>) -> Val {
+    match read {
+        Ok(Value::Null) => Val::map(Entries::new()),
+        Ok(value @ Value::Map(_)) => Val::from_document(&value),
+        Ok(other) => error_map(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            kind(&other)
+        )),
+        Err(cause) => error_map(cause),
+    }
+}
+
+fn error_map(cause: String) -> Val {
+    Val::map([("Error".into(), Val::from(cause))].into())
+}
+
+fn as_list(read: Result<Value, String>) -> Val {
+    match read {
+        Ok(Value::Null) => Val::list(Vec::new()),
+        Ok(value @ Value::List(_)) => Val::from_document(&value),
+        Ok(other) => Val::list(vec![Val::from(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type []interface {{}}",
+            kind(&other)
+        ))]),
+        Err(cause) => Val::list(vec![cause.into()]),
+    }
+}

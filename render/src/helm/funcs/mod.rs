@@ -1,0 +1,119 @@
+//! The functions of templates: Go's own, sprig's and Helm's, by name.
+
+mod collections;
+mod compare;
+mod convert;
+mod dates;
+mod encode;
+mod flow;
+mod maths;
+mod paths;
+mod random;
+mod reflection;
+mod regexps;
+mod texts;
+mod versions;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::eval::Interp;
+use super::fault::Fault;
+use super::value::Val;
+
+pub(super) use convert::data;
+
+/// A function of templates.
+#[derive(Debug)]
+pub(crate) struct Function {
+    /// The name in templates.
+    pub(super) name: &'static str,
+    /// A letter per parameter: `s` text, `i` int, `I` int64, `f` float, `b` boolean, `m` map, `l` list, `t`
+    /// time, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
+    pub(super) signature: &'static str,
+    pub(super) run: Run,
+}
+
+/// How a function runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Run {
+    /// Its arguments decide its result.
+    Pure(fn(&[Val]) -> Result<Val, String>),
+    /// It needs the rendering: other templates, the clock, the cluster.
+    Reading(fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<Fault>>),
+    /// `and` and `or`, which evaluate as little as they can.
+    Logic {
+        /// The truth that ends it.
+        stops_at: bool,
+    },
+}
+
+const fn pure(
+    name: &'static str,
+    signature: &'static str,
+    run: fn(&[Val]) -> Result<Val, String>,
+) -> Function {
+    Function {
+        name,
+        signature,
+        run: Run::Pure(run),
+    }
+}
+
+const fn reading(
+    name: &'static str,
+    signature: &'static str,
+    run: fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<Fault>>,
+) -> Function {
+    Function {
+        name,
+        signature,
+        run: Run::Reading(run),
+    }
+}
+
+const TABLES: &[&[Function]] = &[
+    collections::FUNCTIONS,
+    compare::FUNCTIONS,
+    convert::FUNCTIONS,
+    dates::FUNCTIONS,
+    encode::FUNCTIONS,
+    flow::FUNCTIONS,
+    maths::FUNCTIONS,
+    paths::FUNCTIONS,
+    random::FUNCTIONS,
+    reflection::FUNCTIONS,
+    regexps::FUNCTIONS,
+    texts::FUNCTIONS,
+    versions::FUNCTIONS,
+];
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+    TABLES
+        .iter()
+        .copied()
+        .flatten()
+        .map(|function| (function.name, function))
+        .collect()
+});
+
+/// Returns the function of that name.
+pub(super) fn find(name: &str) -> Option<&'static Function> {
+    BY_NAME.get(name).copied()
+}
+
+/// Returns the argument's text; the signature has made sure that it is one.
+fn text(args: &[Val], at: usize) -> &str {
+    args.get(at).and_then(Val::as_str).unwrap_or_default()
+}
+
+/// Returns the argument's integer; the signature has made sure that it is one.
+fn int(args: &[Val], at: usize) -> i64 {
+    args.get(at).and_then(Val::as_signed).unwrap_or_default()
+}
+
+/// What Go says when it looks at the type of nil.
+const NIL: &str = "runtime error: invalid memory address or nil pointer dereference";
+
+/// No function returns more than this; the reference would run out of memory.
+const MAX_TEXT: usize = 64 << 20;

@@ -1,0 +1,409 @@
+//! Text: cases, padding, quoting, splitting and joining.
+
+use std::rc::Rc;
+
+use super::reflection::items;
+use super::{Function, MAX_TEXT, int, pure, text};
+use crate::helm::object::to_text;
+use crate::helm::print;
+use crate::helm::quote::quote as go_quote;
+use crate::helm::value::{Entries, MapKind, MapVal, Val};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    pure("print", "a*", |args| Ok(print::sprint(args).into())),
+    pure("println", "a*", |args| Ok(print::sprintln(args).into())),
+    pure("printf", "sa*", |args| {
+        bounded(print::sprintf(text(args, 0), &args[1..]))
+    }),
+    pure("html", "a*", |args| Ok(escaped(args, html).into())),
+    pure("js", "a*", |args| Ok(escaped(args, js).into())),
+    pure("urlquery", "a*", |args| {
+        Ok(super::paths::query_escaped(&escaped(args, |text| text.to_owned())).into())
+    }),
+    pure("toString", "a", |args| Ok(Val::Str(to_text(&args[0])))),
+    pure("toStrings", "a", |args| Ok(Val::strings(texts(&args[0])))),
+    pure("quote", "a*", quote),
+    pure("squote", "a*", squote),
+    pure("cat", "a*", cat),
+    pure("upper", "s", |args| Ok(text(args, 0).to_uppercase().into())),
+    pure("lower", "s", |args| Ok(text(args, 0).to_lowercase().into())),
+    pure("title", "s", |args| {
+        Ok(words(text(args, 0), |c| c.to_uppercase().collect()).into())
+    }),
+    pure("untitle", "s", |args| Ok(untitle(text(args, 0)).into())),
+    pure("swapcase", "s", |args| Ok(swap_case(text(args, 0)).into())),
+    pure("snakecase", "s", |args| {
+        Ok(super::super::cases::lower(text(args, 0), '_').into())
+    }),
+    pure("kebabcase", "s", |args| {
+        Ok(super::super::cases::lower(text(args, 0), '-').into())
+    }),
+    pure("camelcase", "s", |args| {
+        Ok(super::super::cases::pascal(text(args, 0)).into())
+    }),
+    pure("trim", "s", |args| {
+        Ok(text(args, 0).trim_matches(is_space).into())
+    }),
+    pure("trimAll", "ss", trim_all),
+    pure("trimall", "ss", trim_all),
+    pure("trimPrefix", "ss", |args| {
+        Ok(text(args, 1)
+            .strip_prefix(text(args, 0))
+            .unwrap_or(text(args, 1))
+            .into())
+    }),
+    pure("trimSuffix", "ss", |args| {
+        Ok(text(args, 1)
+            .strip_suffix(text(args, 0))
+            .unwrap_or(text(args, 1))
+            .into())
+    }),
+    pure("nospace", "s", |args| {
+        Ok(text(args, 0).replace(is_space, "").into())
+    }),
+    pure("initials", "s", |args| Ok(initials(text(args, 0)).into())),
+    pure("contains", "ss", |args| {
+        Ok(text(args, 1).contains(text(args, 0)).into())
+    }),
+    pure("hasPrefix", "ss", |args| {
+        Ok(text(args, 1).starts_with(text(args, 0)).into())
+    }),
+    pure("hasSuffix", "ss", |args| {
+        Ok(text(args, 1).ends_with(text(args, 0)).into())
+    }),
+    pure("replace", "sss", replace),
+    pure("repeat", "is", repeat),
+    pure("indent", "is", |args| indent(args, "")),
+    pure("nindent", "is", |args| indent(args, "\n")),
+    pure("trunc", "is", |args| trunc(int(args, 0), text(args, 1))),
+    pure("substr", "iis", substr),
+    pure("abbrev", "is", |args| {
+        Ok(abbreviated(text(args, 1), 0, int(args, 0)).into())
+    }),
+    pure("abbrevboth", "iis", |args| {
+        Ok(abbreviated(text(args, 2), int(args, 0), int(args, 1)).into())
+    }),
+    pure("wrap", "is", |args| {
+        Ok(wrap(text(args, 1), int(args, 0), "\n", false).into())
+    }),
+    pure("wrapWith", "iss", |args| {
+        Ok(wrap(text(args, 2), int(args, 0), text(args, 1), true).into())
+    }),
+    pure("plural", "ssi", |args| {
+        Ok(args[usize::from(int(args, 2) != 1)].clone())
+    }),
+    pure("join", "sa", |args| bounded(texts(&args[1]).join(text(args, 0)))),
+    pure("split", "ss", |args| {
+        Ok(numbered(text(args, 1), text(args, 0), -1))
+    }),
+    pure("splitn", "sis", |args| {
+        Ok(numbered(text(args, 2), text(args, 0), int(args, 1)))
+    }),
+    pure("splitList", "ss", |args| {
+        Ok(Val::strings(pieces(text(args, 1), text(args, 0), -1)))
+    }),
+];
+
+fn bounded(text: String) -> Result<Val, String> {
+    if text.len() > MAX_TEXT {
+        return Err(format!("text of more than {MAX_TEXT} bytes"));
+    }
+    Ok(text.into())
+}
+
+/// Returns the texts of a list, without nil; of one value, its text.
+pub(super) fn texts(value: &Val) -> Vec<Rc<str>> {
+    match (items(value), value) {
+        (Some(items), _) => items.iter().filter(|item| !item.is_nil()).map(to_text).collect(),
+        (None, Val::Invalid | Val::Nil) => Vec::new(),
+        (None, value) => vec![to_text(value)],
+    }
+}
+
+fn is_space(c: char) -> bool {
+    matches!(
+        c,
+        '\t' | '\n' | '\x0b' | '\x0c' | '\r' | ' ' | '\u{85}' | '\u{a0}'
+    ) || (!c.is_ascii() && c.is_whitespace())
+}
+
+fn quote(args: &[Val]) -> Result<Val, String> {
+    let quoted: Vec<String> = args
+        .iter()
+        .filter(|value| !value.is_nil())
+        .map(|value| go_quote(&to_text(value)))
+        .collect();
+    Ok(quoted.join(" ").into())
+}
+
+fn squote(args: &[Val]) -> Result<Val, String> {
+    let quoted: Vec<String> = args
+        .iter()
+        .filter(|value| !value.is_nil())
+        .map(|value| format!("'{}'", print::text(value)))
+        .collect();
+    Ok(quoted.join(" ").into())
+}
+
+fn cat(args: &[Val]) -> Result<Val, String> {
+    let shown: Vec<String> = args
+        .iter()
+        .filter(|value| !value.is_nil())
+        .map(print::text)
+        .collect();
+    Ok(shown.join(" ").into())
+}
+
+fn words(text: &str, first: impl Fn(char) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    for c in text.chars() {
+        // Go's old rule: letters, digits and underscores are within a word, and so is other text that is no
+        // blank beyond ASCII.
+        let separator = match before {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => false,
+            _ if before.is_ascii() => true,
+            _ if before.is_alphanumeric() => false,
+            _ => is_space(before),
+        };
+        if separator {
+            out.push_str(&first(c));
+        } else {
+            out.push(c);
+        }
+        before = c;
+    }
+    out
+}
+
+fn untitle(text: &str) -> String {
+    let mut at_start = true;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_space(c) {
+            at_start = true;
+            out.push(c);
+        } else if std::mem::take(&mut at_start) {
+            out.extend(c.to_lowercase());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn swap_case(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_uppercase() {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+    }
+    out
+}
+
+fn trim_all(args: &[Val]) -> Result<Val, String> {
+    let cut: Vec<char> = text(args, 0).chars().collect();
+    Ok(text(args, 1).trim_matches(&cut[..]).into())
+}
+
+fn initials(text: &str) -> String {
+    let mut gap = true;
+    let mut out = String::new();
+    for byte in text.bytes() {
+        let c = char::from(byte);
+        if is_space(c) {
+            gap = true;
+        } else if std::mem::take(&mut gap) {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn replace(args: &[Val]) -> Result<Val, String> {
+    bounded(text(args, 2).replace(text(args, 0), text(args, 1)))
+}
+
+fn repeat(args: &[Val]) -> Result<Val, String> {
+    let Ok(count) = usize::try_from(int(args, 0)) else {
+        return Err("strings: negative Repeat count".to_owned());
+    };
+    match text(args, 1).len().checked_mul(count) {
+        Some(length) if length <= MAX_TEXT => Ok(text(args, 1).repeat(count).into()),
+        _ => Err(format!("text of more than {MAX_TEXT} bytes")),
+    }
+}
+
+fn indent(args: &[Val], before: &str) -> Result<Val, String> {
+    let Ok(spaces) = usize::try_from(int(args, 0)) else {
+        return Err("strings: negative Repeat count".to_owned());
+    };
+    let text = text(args, 1);
+    let lines = 1 + memchr::memchr_iter(b'\n', text.as_bytes()).count();
+    let length = spaces
+        .checked_mul(lines)
+        .and_then(|pads| pads.checked_add(text.len() + 1));
+    let Some(length) = length.filter(|length| *length <= MAX_TEXT) else {
+        return Err(format!("text of more than {MAX_TEXT} bytes"));
+    };
+    let pad = " ".repeat(spaces);
+    let mut out = String::with_capacity(length);
+    out.push_str(before);
+    let mut rest = text;
+    out.push_str(&pad);
+    while let Some(at) = memchr::memchr(b'\n', rest.as_bytes()) {
+        out.push_str(&rest[..=at]);
+        out.push_str(&pad);
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+    Ok(out.into())
+}
+
+fn cut(text: &str, range: std::ops::Range<usize>) -> Val {
+    // Go cuts bytes; half a character has no place in a manifest and is replaced.
+    Val::from(String::from_utf8_lossy(&text.as_bytes()[range]).into_owned())
+}
+
+fn trunc(count: i64, text: &str) -> Result<Val, String> {
+    let length = text.len() as i64;
+    Ok(if count < 0 && length + count > 0 {
+        cut(text, (length + count) as usize..text.len())
+    } else if count >= 0 && length > count {
+        cut(text, 0..count as usize)
+    } else {
+        text.into()
+    })
+}
+
+fn substr(args: &[Val]) -> Result<Val, String> {
+    let (start, end, text) = (int(args, 0), int(args, 1), text(args, 2));
+    let length = text.len() as i64;
+    let (from, to) = match (start, end) {
+        (..0, end) => (0, end),
+        (start, end) if end < 0 || end > length => (start, length),
+        both => both,
+    };
+    if from > to || to > length || to < 0 {
+        return Err(format!("runtime error: slice bounds out of range [{from}:{to}]"));
+    }
+    Ok(cut(text, from as usize..to as usize))
+}
+
+/// Shortens text to a width with three dots at its end, and from an offset on at its start too.
+fn abbreviated(text: &str, offset: i64, width: i64) -> String {
+    let (length, mut offset) = (text.len() as i64, offset);
+    if width < 4 || (offset > 0 && width < 7) || length <= width {
+        return text.to_owned();
+    }
+    let part = |from: i64, to: i64| {
+        String::from_utf8_lossy(&text.as_bytes()[from.max(0) as usize..to.clamp(0, length) as usize])
+            .into_owned()
+    };
+    offset = offset.min(length);
+    if length - offset < width - 3 {
+        offset = length - (width - 3);
+    }
+    if offset <= 4 {
+        return format!("{}...", part(0, width - 3));
+    }
+    if offset + width - 3 < length {
+        return format!("...{}...", part(offset, offset + width - 6));
+    }
+    format!("...{}", part(length - (width - 3), length))
+}
+
+fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> String {
+    let between = if between.is_empty() { "\n" } else { between };
+    let width = usize::try_from(width).unwrap_or(1).max(1);
+    let bytes = text.as_bytes();
+    let mut out: Vec<u8> = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while bytes.len() - at > width {
+        if bytes[at] == b' ' {
+            at += 1;
+            continue;
+        }
+        let space = |from: usize, to: usize| bytes[from..to].iter().rposition(|byte| *byte == b' ');
+        let end = if let Some(space) = space(at, at + width + 1) {
+            Some((at + space, at + space + 1))
+        } else if long_words {
+            Some((at + width, at + width))
+        } else {
+            let next = bytes[at + width..].iter().position(|byte| *byte == b' ');
+            next.map(|next| (at + width + next, at + width + next + 1))
+        };
+        let Some((end, next)) = end else { break };
+        out.extend(&bytes[at..end]);
+        out.extend(between.as_bytes());
+        at = next;
+    }
+    out.extend(&bytes[at..]);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Splits as Go's `SplitN`: at most `count` pieces unless it is negative, characters when nothing separates.
+pub(super) fn pieces<'t>(text: &'t str, separator: &str, count: i64) -> Vec<&'t str> {
+    let most = usize::try_from(count).unwrap_or(usize::MAX);
+    if most == 0 {
+        return Vec::new();
+    }
+    if !separator.is_empty() {
+        return text.splitn(most, separator).collect();
+    }
+    let mut starts: Vec<usize> = text.char_indices().map(|(at, _)| at).take(most).collect();
+    starts.push(text.len());
+    starts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
+}
+
+fn numbered(text: &str, separator: &str, count: i64) -> Val {
+    let entries: Entries = pieces(text, separator, count)
+        .into_iter()
+        .enumerate()
+        .map(|(at, piece)| (Rc::from(format!("_{at}")), Val::from(piece)))
+        .collect();
+    Val::Map(MapVal {
+        kind: MapKind::Strings,
+        ..MapVal::new(entries)
+    })
+}
+
+fn escaped(args: &[Val], escape: impl Fn(&str) -> String) -> String {
+    match args {
+        [Val::Str(text)] => escape(text),
+        _ => escape(&print::sprint(args)),
+    }
+}
+
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\0' => out.push('\u{fffd}'),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn js(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => out.extend(['\\', c]),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            ' '..='~' => out.push(c),
+            c if !c.is_ascii() && crate::helm::quote::is_print(c) => out.push(c),
+            c => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+        }
+    }
+    out
+}

@@ -1,0 +1,283 @@
+//! Values with methods: times, durations, versions, `.Capabilities` and `.Files`.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use flotilla_core::version::Version;
+
+use super::capabilities::Capabilities;
+use super::fault::Fault;
+use super::files;
+use super::print;
+use super::time::Time;
+use super::value::Val;
+
+/// A chart's files by path below it.
+pub type Files = BTreeMap<Rc<str>, Rc<[u8]>>;
+
+/// A value that is neither data nor text.
+#[derive(Debug)]
+pub enum Object {
+    /// `time.Time`.
+    Time(Time),
+    /// `time.Duration`, in nanoseconds.
+    Duration(i64),
+    /// `*semver.Version`.
+    Version(Version),
+    /// `*common.Capabilities`.
+    Capabilities(Rc<Capabilities>),
+    /// `common.KubeVersion`.
+    KubeVersion(Rc<Capabilities>),
+    /// `common.VersionSet`.
+    ApiVersions(Rc<Capabilities>),
+    /// `engine.files`.
+    Files(Rc<Files>),
+    /// `[]uint8`.
+    Bytes(Vec<u8>),
+}
+
+impl Object {
+    pub(super) fn truth(&self) -> bool {
+        match self {
+            Object::Duration(nanos) => *nanos != 0,
+            Object::ApiVersions(capabilities) => !capabilities.api_versions.is_empty(),
+            Object::Files(files) => !files.is_empty(),
+            Object::Bytes(bytes) => !bytes.is_empty(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Object::Time(_) => "time.Time",
+            Object::Duration(_) => "time.Duration",
+            Object::Version(_) => "*semver.Version",
+            Object::Capabilities(_) => "*common.Capabilities",
+            Object::KubeVersion(_) => "common.KubeVersion",
+            Object::ApiVersions(_) => "common.VersionSet",
+            Object::Files(_) => "engine.files",
+            Object::Bytes(_) => "[]uint8",
+        }
+    }
+
+    pub(super) fn kind_name(&self) -> &'static str {
+        match self {
+            Object::Time(_) | Object::KubeVersion(_) => "struct",
+            Object::Duration(_) => "int64",
+            Object::Version(_) | Object::Capabilities(_) => "ptr",
+            Object::ApiVersions(_) | Object::Bytes(_) => "slice",
+            Object::Files(_) => "map",
+        }
+    }
+
+    pub(super) fn as_signed(&self) -> Option<i64> {
+        match self {
+            Object::Duration(nanos) => Some(*nanos),
+            _ => None,
+        }
+    }
+
+    pub(super) fn print(&self, out: &mut String) {
+        match self {
+            Object::Time(time) => out.push_str(&time.to_string()),
+            Object::Duration(nanos) => out.push_str(&super::time::duration(*nanos)),
+            Object::Version(version) => out.push_str(&version.to_string()),
+            Object::KubeVersion(capabilities) => out.push_str(&capabilities.kube_version.version),
+            Object::ApiVersions(capabilities) => {
+                out.push_str(&format!("[{}]", capabilities.api_versions.join(" ")));
+            }
+            Object::Capabilities(capabilities) => {
+                let version = &capabilities.kube_version;
+                out.push_str(&format!(
+                    "&{{{} [{}]}}",
+                    version.version,
+                    capabilities.api_versions.join(" ")
+                ));
+            }
+            Object::Files(files) => {
+                let shown: Vec<String> = files
+                    .iter()
+                    .map(|(name, data)| format!("{name}:{data:?}"))
+                    .collect();
+                out.push_str(&format!("map[{}]", shown.join(" ")).replace(", ", " "));
+            }
+            Object::Bytes(bytes) => {
+                let shown: Vec<String> = bytes.iter().map(u8::to_string).collect();
+                out.push_str(&format!("[{}]", shown.join(" ")));
+            }
+        }
+    }
+
+    /// Returns what `range` and `index` see: pairs of key and value.
+    pub(super) fn entries(&self) -> Option<Vec<(Val, Val)>> {
+        let numbered = |items: Vec<Val>| {
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(at, item)| (Val::Int(at as i64), item))
+                .collect()
+        };
+        match self {
+            Object::Files(files) => Some(
+                files
+                    .iter()
+                    .map(|(name, data)| (Val::Str(name.clone()), bytes(data)))
+                    .collect(),
+            ),
+            Object::ApiVersions(capabilities) => Some(numbered(
+                capabilities
+                    .api_versions
+                    .iter()
+                    .map(|name| Val::from(name.as_str()))
+                    .collect(),
+            )),
+            Object::Bytes(bytes) => Some(numbered(bytes.iter().map(|byte| Val::Byte(*byte)).collect())),
+            _ => None,
+        }
+    }
+
+    /// Returns the field of that name.
+    pub(super) fn field(&self, name: &str) -> Option<Val> {
+        match (self, name) {
+            (Object::Capabilities(all), "KubeVersion") => Some(object(Object::KubeVersion(all.clone()))),
+            (Object::Capabilities(all), "APIVersions") => Some(object(Object::ApiVersions(all.clone()))),
+            (Object::Capabilities(_), "HelmVersion") => Some(helm_version()),
+            (Object::KubeVersion(all), "Version") => Some(all.kube_version.version.as_str().into()),
+            (Object::KubeVersion(all), "Major") => Some(all.kube_version.major.as_str().into()),
+            (Object::KubeVersion(all), "Minor") => Some(all.kube_version.minor.as_str().into()),
+            (Object::Files(files), name) if self.method(name).is_none() => {
+                Some(files.get(name).map_or_else(|| bytes(&[]), |data| bytes(data)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the parameters of the method of that name, as [`super::funcs::Function`] writes them.
+    pub(super) fn method(&self, name: &str) -> Option<&'static str> {
+        Some(match (self, name) {
+            (Object::KubeVersion(_), "String" | "GitVersion") => "",
+            (Object::ApiVersions(_), "Has") => "s",
+            (Object::Files(_), "Get" | "GetBytes" | "Glob" | "Lines") => "s",
+            (Object::Files(_), "AsConfig" | "AsSecrets") => "",
+            (
+                Object::Version(_),
+                "Major" | "Minor" | "Patch" | "Prerelease" | "Metadata" | "Original" | "String",
+            ) => "",
+            (Object::Version(_), "Compare" | "LessThan" | "GreaterThan" | "Equal") => "a",
+            (Object::Version(_), "IncMajor" | "IncMinor" | "IncPatch") => "",
+            (Object::Duration(_), "String" | "Hours" | "Minutes" | "Seconds") => "",
+            (Object::Duration(_), "Milliseconds" | "Microseconds" | "Nanoseconds") => "",
+            (
+                Object::Time(_),
+                "Unix" | "UnixNano" | "UnixMilli" | "Year" | "Day" | "Hour" | "Minute" | "Second",
+            ) => "",
+            (
+                Object::Time(_),
+                "Month" | "Weekday" | "YearDay" | "Nanosecond" | "String" | "UTC" | "Local" | "IsZero",
+            ) => "",
+            (Object::Time(_), "Format") => "s",
+            (Object::Time(_), "Add") => "a",
+            (Object::Time(_), "AddDate") => "iii",
+            (Object::Time(_), "Sub" | "Before" | "After" | "Equal") => "t",
+            _ => return None,
+        })
+    }
+
+    /// Calls the method of that name with arguments that fit its parameters.
+    pub(super) fn invoke(&self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+        let text = |at: usize| args.get(at).and_then(Val::as_str).unwrap_or_default();
+        match self {
+            Object::KubeVersion(all) => Ok(all.kube_version.version.as_str().into()),
+            Object::ApiVersions(all) => Ok(all.api_versions.iter().any(|known| known == text(0)).into()),
+            Object::Files(known) => files::invoke(known, name, text(0)),
+            Object::Version(version) => version_method(version, name, args),
+            Object::Duration(nanos) => Ok(super::time::duration_method(*nanos, name)),
+            Object::Time(time) => time.invoke(name, args),
+            Object::Capabilities(_) | Object::Bytes(_) => Err(Fault::plain(format!("no method {name}"))),
+        }
+    }
+}
+
+fn object(object: Object) -> Val {
+    Val::Object(Rc::new(object))
+}
+
+fn bytes(data: &[u8]) -> Val {
+    object(Object::Bytes(data.to_vec()))
+}
+
+/// What the reference says of itself when it is built from its module.
+fn helm_version() -> Val {
+    let entries = [
+        ("Version", "v4.3"),
+        ("GitCommit", ""),
+        ("GitTreeState", ""),
+        ("GoVersion", "go1.26"),
+    ];
+    Val::map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (Rc::from(key), Val::from(value)))
+            .collect(),
+    )
+}
+
+fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+    let other = || match args.first() {
+        Some(Val::Object(object)) => match &**object {
+            Object::Version(other) => Ok(version.precedence(other) as i64),
+            _ => Err(Fault::plain(
+                "wrong type for value; expected *semver.Version".to_owned(),
+            )),
+        },
+        _ => Err(Fault::plain(
+            "wrong type for value; expected *semver.Version".to_owned(),
+        )),
+    };
+    Ok(match name {
+        "Major" => Val::UInt(version.major()),
+        "Minor" => Val::UInt(version.minor()),
+        "Patch" => Val::UInt(version.patch()),
+        "Prerelease" => version.prerelease().into(),
+        "Metadata" => version.metadata().into(),
+        "Original" => version.original().into(),
+        "Compare" => Val::Int(other()?),
+        "LessThan" => (other()? < 0).into(),
+        "GreaterThan" => (other()? > 0).into(),
+        "Equal" => (other()? == 0).into(),
+        "IncMajor" => incremented(version.major() + 1, 0, 0)?,
+        "IncMinor" => incremented(version.major(), version.minor() + 1, 0)?,
+        // A pre-release is below its release, which is the next patch.
+        "IncPatch" if !version.prerelease().is_empty() => {
+            incremented(version.major(), version.minor(), version.patch())?
+        }
+        "IncPatch" => incremented(version.major(), version.minor(), version.patch() + 1)?,
+        _ => Val::from(version.to_string()),
+    })
+}
+
+fn incremented(major: u64, minor: u64, patch: u64) -> Result<Val, Box<Fault>> {
+    let version = Version::parse(&format!("{major}.{minor}.{patch}"));
+    version
+        .map(|version| object(Object::Version(version)))
+        .map_err(|cause| Fault::plain(cause.to_string()))
+}
+
+/// Returns the text of bytes, with what is no UTF-8 replaced as Go's JSON encoder does.
+pub(super) fn bytes_text(value: &Val) -> Option<String> {
+    match value {
+        Val::Object(object) => match &**object {
+            Object::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns the text that sprig's `toString` makes of a value.
+pub(super) fn to_text(value: &Val) -> Rc<str> {
+    match value {
+        Val::Str(text) => text.clone(),
+        other => bytes_text(other).unwrap_or_else(|| print::text(other)).into(),
+    }
+}

@@ -1,0 +1,128 @@
+//! Quotes and unquotes text as Go's strconv does.
+
+/// Returns `text` in double quotes, escaped as Go's `%q`.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        escape(c, '"', &mut quoted);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Returns the character in single quotes, as Go's `%q` of a number.
+pub(super) fn quote_char(c: char) -> String {
+    let mut quoted = String::from("'");
+    escape(c, '\'', &mut quoted);
+    quoted.push('\'');
+    quoted
+}
+
+fn escape(c: char, quote: char, out: &mut String) {
+    match c {
+        _ if c == quote || c == '\\' => out.extend(['\\', c]),
+        '\x07' => out.push_str("\\a"),
+        '\x08' => out.push_str("\\b"),
+        '\x0c' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\x0b' => out.push_str("\\v"),
+        ' '..='~' => out.push(c),
+        _ if is_print(c) => out.push(c),
+        _ => match u32::from(c) {
+            code @ ..=0x7f => out.push_str(&format!("\\x{code:02x}")),
+            code @ ..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+            code => out.push_str(&format!("\\U{code:08x}")),
+        },
+    }
+}
+
+/// Returns whether Go takes the character for printable: letters, marks, numbers, punctuation and symbols.
+pub(super) fn is_print(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
+    // Rust's escapes stop where Unicode says that a character is not printable; marks it escapes at a start.
+    let escaped = c.escape_debug();
+    escaped.len() == 1 || (c.is_alphanumeric() && !c.is_whitespace()) || is_mark(c)
+}
+
+fn is_mark(c: char) -> bool {
+    static MARK: std::sync::LazyLock<Option<regex::Regex>> =
+        std::sync::LazyLock::new(|| regex::Regex::new(r"\p{M}").ok());
+    MARK.as_ref()
+        .is_some_and(|mark| mark.is_match(c.encode_utf8(&mut [0; 4])))
+}
+
+/// Returns the text of a Go string literal, quotes of any kind included; none when it is not one.
+pub(super) fn unquote(literal: &str) -> Option<String> {
+    if let Some(raw) = literal.strip_prefix('`') {
+        return Some(raw.strip_suffix('`')?.replace('\r', ""));
+    }
+    let inner = literal.strip_prefix('"')?.strip_suffix('"')?;
+    unescape(inner, '"')
+}
+
+/// Returns the character of a Go character literal.
+pub(super) fn unquote_char(literal: &str) -> Option<char> {
+    let inner = literal.strip_prefix('\'')?.strip_suffix('\'')?;
+    let text = unescape(inner, '\'')?;
+    let mut chars = text.chars();
+    chars.next().filter(|_| chars.next().is_none())
+}
+
+fn unescape(inner: &str, quote: char) -> Option<String> {
+    if !inner.contains('\\') {
+        return (!inner.contains(['\n', quote])).then(|| inner.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(inner.len());
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        if c == quote || c == '\n' {
+            return None;
+        }
+        if c != '\\' {
+            bytes.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        let escape = rest.next()?;
+        let (digits, radix) = match escape {
+            'x' => (2, 16),
+            'u' => (4, 16),
+            'U' => (8, 16),
+            '0'..='7' => (3, 8),
+            _ => {
+                bytes.push(simple_escape(escape, quote)?);
+                continue;
+            }
+        };
+        let mut code = if radix == 8 { escape.to_digit(8)? } else { 0 };
+        for _ in usize::from(radix == 8)..digits {
+            code = code * radix + rest.next()?.to_digit(radix)?;
+        }
+        if matches!(escape, 'u' | 'U') {
+            bytes.extend(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            bytes.push(u8::try_from(code).ok()?);
+        }
+    }
+    // A text of bytes that are no UTF-8 has no place in a manifest.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn simple_escape(c: char, quote: char) -> Option<u8> {
+    Some(match c {
+        'a' => 7,
+        'b' => 8,
+        'f' => 12,
+        'n' => b'\n',
+        'r' => b'\r',
+        't' => b'\t',
+        'v' => 11,
+        '\\' => b'\\',
+        _ if c == quote => c as u8,
+        _ => return None,
+    })
+}

@@ -1,0 +1,106 @@
+//! Renders all templates of a chart and its dependencies: parses them in Helm's order, executes each that is
+//! no partial, and words errors as Helm does.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::context::{Context, Reads};
+use super::eval::{Interp, Set};
+use super::fault;
+use super::parse;
+use super::value::{Entries, MapVal, Val};
+
+/// One template file and what it sees.
+#[derive(Debug, Clone)]
+pub struct Renderable {
+    /// The path from the root chart's name on.
+    pub name: String,
+    /// The text.
+    pub source: String,
+    /// The map it sees as `.`; `.Template` is set in it while the file is rendered, for all that share it.
+    pub values: MapVal,
+    /// `.Template.BasePath`.
+    pub base_path: String,
+}
+
+/// A chart does not render. The text is what Helm prints.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TemplateError(pub String);
+
+/// What rendering gave.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// The texts by template name, partials left out.
+    pub files: BTreeMap<String, String>,
+    /// What the rendering looked at.
+    pub reads: Reads,
+}
+
+/// Renders the templates.
+///
+/// # Errors
+///
+/// The first template that does not parse or execute, worded as Helm words it.
+pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rendered, TemplateError> {
+    // Deeper paths come first, and among equals the later name, so that a parent's definitions win.
+    templates.sort_by(|a, b| {
+        let depth = |name: &str| name.matches('/').count();
+        depth(&b.name)
+            .cmp(&depth(&a.name))
+            .then_with(|| b.name.cmp(&a.name))
+    });
+    let mut set = Set::default();
+    for template in &templates {
+        let (name, source) = (
+            Rc::from(template.name.as_str()),
+            Rc::from(template.source.as_str()),
+        );
+        let trees = parse::parse(&name, &source)
+            .map_err(|cause| TemplateError(fault::reformat_parse(&template.name, &cause)))?;
+        trees.into_iter().for_each(|tree| set.add(tree));
+    }
+    let mut interp = Interp::new(context, Rc::new(set));
+    let mut files = BTreeMap::new();
+    for template in templates {
+        let base = template.name.rsplit('/').next().unwrap_or_default();
+        if base.starts_with('_') {
+            continue;
+        }
+        let text = execute(&mut interp, &template)?;
+        files.insert(template.name, text);
+    }
+    Ok(Rendered {
+        files,
+        reads: interp.reads,
+    })
+}
+
+fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<String, TemplateError> {
+    let named: Entries = [
+        (Rc::from("Name"), Val::from(template.name.as_str())),
+        (Rc::from("BasePath"), Val::from(template.base_path.as_str())),
+    ]
+    .into();
+    template.values.set("Template", Val::map(named));
+    let Some(tree) = interp.set.get(&template.name).cloned() else {
+        return Ok(String::new());
+    };
+    let data = Val::Map(template.values.clone());
+    let start = interp.out.len();
+    if let Err(cause) = interp.execute(&tree, data) {
+        return Err(TemplateError(fault::reformat(&template.name, &cause)));
+    }
+    let text = interp.out.split_off(start);
+    interp.made += text.len();
+    Ok(without_no_value(text))
+}
+
+/// Takes out what printing no value leaves behind.
+pub(super) fn without_no_value(text: String) -> String {
+    if text.contains("<no value>") {
+        text.replace("<no value>", "")
+    } else {
+        text
+    }
+}

@@ -1,0 +1,302 @@
+//! The values a template works on, with Go's semantics: maps are shared and change in place, lists never do,
+//! and each number keeps the kind Go would give it, because printing and comparing depend on it.
+//!
+//! [`crate::yaml::Value`] is what files hold; [`Val::from`] turns one into a template's value.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::object::Object;
+use crate::yaml::Value;
+
+/// A map's entries, walked in the order of their keys as Go's templates do.
+pub type Entries = BTreeMap<Rc<str>, Val>;
+
+/// A value of a template.
+#[derive(Clone, Debug, Default)]
+pub enum Val {
+    /// No value at all: what a pipeline makes of nil, printed as `<no value>`; its fields are no value either.
+    #[default]
+    Invalid,
+    /// Nil in an interface: an absent key, a null in a list. To take a field of it is an error.
+    Nil,
+    /// A boolean.
+    Bool(bool),
+    /// Go's `int`: literals, indexes, lengths.
+    Int(i64),
+    /// Go's `int64`: what arithmetic returns and `--set` reads.
+    Int64(i64),
+    /// Go's `uint64`.
+    UInt(u64),
+    /// Go's `uint8`: a byte of a string.
+    Byte(u8),
+    /// Go's `float64`: every number read from YAML or JSON.
+    Float(f64),
+    /// Text.
+    Str(Rc<str>),
+    /// A list; functions that change one return a new one.
+    List(List),
+    /// A map, shared by everything that holds it.
+    Map(MapVal),
+    /// A value with methods.
+    Object(Rc<Object>),
+}
+
+/// A list and the type Go gives its items.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// The items.
+    pub items: Rc<Vec<Val>>,
+    /// What Go's type says of the items.
+    pub of: Items,
+}
+
+/// The Go types of lists that templates meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Items {
+    /// `[]interface {}`.
+    Any,
+    /// `[]string`.
+    Texts,
+    /// `[]int`.
+    Ints,
+    /// `[][]interface {}`.
+    Lists,
+}
+
+/// A map and the type Go gives it.
+#[derive(Clone, Debug)]
+pub struct MapVal {
+    /// The entries, shared.
+    pub entries: Rc<RefCell<Entries>>,
+    /// The type, which error messages and `typeOf` name.
+    pub kind: MapKind,
+}
+
+/// The Go types of maps that templates meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// `map[string]interface {}`.
+    Any,
+    /// `map[string]string`: an absent key is the empty text.
+    Strings,
+    /// `common.Values`.
+    Values,
+}
+
+impl MapVal {
+    /// Returns a new map of the type that `dict` returns.
+    pub fn new(entries: Entries) -> MapVal {
+        MapVal {
+            entries: Rc::new(RefCell::new(entries)),
+            kind: MapKind::Any,
+        }
+    }
+
+    /// Returns the value under `key`.
+    pub fn get(&self, key: &str) -> Option<Val> {
+        self.entries.borrow().get(key).cloned()
+    }
+
+    /// Sets the value under `key` for every holder of the map.
+    pub fn set(&self, key: &str, value: Val) {
+        self.entries.borrow_mut().insert(key.into(), value);
+    }
+
+    /// Returns what an absent key stands for.
+    pub fn zero(&self) -> Val {
+        match self.kind {
+            MapKind::Strings => Val::from(""),
+            MapKind::Any | MapKind::Values => Val::Nil,
+        }
+    }
+}
+
+impl Val {
+    /// Returns a list of any items.
+    pub fn list(items: Vec<Val>) -> Val {
+        Val::List(List {
+            items: Rc::new(items),
+            of: Items::Any,
+        })
+    }
+
+    /// Returns a list of Go's type `[]string`.
+    pub fn strings<T: Into<Rc<str>>>(items: impl IntoIterator<Item = T>) -> Val {
+        let items = items.into_iter().map(|item| Val::Str(item.into())).collect();
+        Val::List(List {
+            items: Rc::new(items),
+            of: Items::Texts,
+        })
+    }
+
+    /// Returns a list of Go's type `[]int`.
+    pub fn ints(items: impl Iterator<Item = i64>) -> Val {
+        Val::List(List {
+            items: Rc::new(items.map(Val::Int).collect()),
+            of: Items::Ints,
+        })
+    }
+
+    /// Returns a new map.
+    pub fn map(entries: Entries) -> Val {
+        Val::Map(MapVal::new(entries))
+    }
+
+    /// Returns whether this is nil in either form.
+    pub fn is_nil(&self) -> bool {
+        matches!(self, Val::Invalid | Val::Nil)
+    }
+
+    /// Returns the text when this is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Val::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the value as a list or a map holds it: no value becomes nil.
+    pub fn held(self) -> Val {
+        match self {
+            Val::Invalid => Val::Nil,
+            value => value,
+        }
+    }
+
+    /// Returns the value as a pipeline passes it on: nil loses its interface.
+    pub fn unwrapped(self) -> Val {
+        match self {
+            Val::Nil => Val::Invalid,
+            value => value,
+        }
+    }
+
+    /// Returns whether Go's templates take the value for true.
+    pub fn truth(&self) -> bool {
+        match self {
+            Val::Invalid | Val::Nil => false,
+            Val::Bool(flag) => *flag,
+            Val::Int(number) | Val::Int64(number) => *number != 0,
+            Val::UInt(number) => *number != 0,
+            Val::Byte(number) => *number != 0,
+            Val::Float(number) => *number != 0.0,
+            Val::Str(text) => !text.is_empty(),
+            Val::List(list) => !list.items.is_empty(),
+            Val::Map(map) => !map.entries.borrow().is_empty(),
+            Val::Object(object) => object.truth(),
+        }
+    }
+
+    /// Returns the name of the Go type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Val::Invalid => "<nil>",
+            Val::Nil => "interface {}",
+            Val::Bool(_) => "bool",
+            Val::Int(_) => "int",
+            Val::Int64(_) => "int64",
+            Val::UInt(_) => "uint64",
+            Val::Byte(_) => "uint8",
+            Val::Float(_) => "float64",
+            Val::Str(_) => "string",
+            Val::List(list) => match list.of {
+                Items::Any => "[]interface {}",
+                Items::Texts => "[]string",
+                Items::Ints => "[]int",
+                Items::Lists => "[][]interface {}",
+            },
+            Val::Map(map) => match map.kind {
+                MapKind::Any => "map[string]interface {}",
+                MapKind::Strings => "map[string]string",
+                MapKind::Values => "common.Values",
+            },
+            Val::Object(object) => object.type_name(),
+        }
+    }
+
+    /// Returns the name of the Go kind.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Val::Invalid | Val::Nil => "invalid",
+            Val::List(_) => "slice",
+            Val::Map(_) => "map",
+            Val::Object(object) => object.kind_name(),
+            other => other.type_name(),
+        }
+    }
+
+    /// Returns the integer when the Go kind is one of the signed ones.
+    pub fn as_signed(&self) -> Option<i64> {
+        match self {
+            Val::Int(number) | Val::Int64(number) => Some(*number),
+            Val::Object(object) => object.as_signed(),
+            _ => None,
+        }
+    }
+
+    /// Returns the integer when the Go kind is one of the unsigned ones.
+    pub fn as_unsigned(&self) -> Option<u64> {
+        match self {
+            Val::UInt(number) => Some(*number),
+            Val::Byte(number) => Some(u64::from(*number)),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Val {
+    fn from(text: &str) -> Self {
+        Val::Str(text.into())
+    }
+}
+
+impl From<String> for Val {
+    fn from(text: String) -> Self {
+        Val::Str(text.into())
+    }
+}
+
+impl From<bool> for Val {
+    fn from(flag: bool) -> Self {
+        Val::Bool(flag)
+    }
+}
+
+impl From<&Value> for Val {
+    /// Integers become Go's `int64`, as `--set` reads them: numbers that came from a file are floats already.
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null => Val::Nil,
+            Value::Bool(flag) => Val::Bool(*flag),
+            Value::Int(number) => Val::Int64(*number),
+            Value::UInt(number) => Val::UInt(*number),
+            Value::Float(number) => Val::Float(*number),
+            Value::String(text) => Val::from(text.as_str()),
+            Value::List(items) => Val::list(items.iter().map(Val::from).collect()),
+            Value::Map(map) => Val::map(
+                map.iter()
+                    .map(|(key, value)| (Rc::from(key.as_str()), Val::from(value)))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl Val {
+    /// Returns a value as Go's JSON decoder gives it: every number is a float.
+    pub fn from_document(value: &Value) -> Val {
+        match value {
+            Value::Int(number) => Val::Float(*number as f64),
+            Value::UInt(number) => Val::Float(*number as f64),
+            Value::List(items) => Val::list(items.iter().map(Val::from_document).collect()),
+            Value::Map(map) => Val::map(
+                map.iter()
+                    .map(|(key, value)| (Rc::from(key.as_str()), Val::from_document(value)))
+                    .collect(),
+            ),
+            other => Val::from(other),
+        }
+    }
+}
