@@ -15,8 +15,8 @@ use super::value::{Items, MapKind, Val};
 /// How deep templates, blocks and pipelines may be nested together while they run.
 const MAX_DEPTH: usize = 40_000;
 /// How much stack must be left before more is taken.
-const RED_ZONE: usize = 128 * 1024;
-const STACK_STEP: usize = 4 * 1024 * 1024;
+pub(super) const RED_ZONE: usize = 128 * 1024;
+pub(super) const STACK_STEP: usize = 4 * 1024 * 1024;
 
 /// Templates by name; a `tpl` adds its own over those it can see.
 #[derive(Debug, Default)]

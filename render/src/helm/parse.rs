@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::ast::{Branch, Command, Expr, ExprKind, List, Node, Number, Pipe, Source, Tree};
+use super::eval::{RED_ZONE, STACK_STEP};
 use super::funcs;
 use super::lex::{Keyword, Kind, Lexer, Token};
 use super::quote::{quote, unquote, unquote_char};
@@ -265,6 +266,10 @@ impl<'a> Parser<'a> {
     }
 
     fn action(&mut self) -> Result<Item, String> {
+        stacker::maybe_grow(RED_ZONE, STACK_STEP, || self.parse_action())
+    }
+
+    fn parse_action(&mut self) -> Result<Item, String> {
         let token = self.next_non_space();
         let node = match token.kind {
             Kind::Keyword(Keyword::Block) => self.block()?,
@@ -345,7 +350,8 @@ impl<'a> Parser<'a> {
         if let Some(node) = chained {
             self.next();
             self.enter()?;
-            let branch = self.control(if context == "if" { "if" } else { "with" })?;
+            let word = if context == "if" { "if" } else { "with" };
+            let branch = stacker::maybe_grow(RED_ZONE, STACK_STEP, || self.control(word))?;
             self.depth -= 1;
             return Ok(List {
                 pos,
@@ -399,6 +405,10 @@ impl<'a> Parser<'a> {
     }
 
     fn pipeline(&mut self, context: &str, end: Kind) -> Result<Pipe, String> {
+        stacker::maybe_grow(RED_ZONE, STACK_STEP, || self.parse_pipeline(context, end))
+    }
+
+    fn parse_pipeline(&mut self, context: &str, end: Kind) -> Result<Pipe, String> {
         let pos = self.peek_non_space().pos;
         let mut pipe = Pipe {
             pos,
