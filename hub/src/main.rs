@@ -1,11 +1,77 @@
-//! The hub's binary.
+//! The hub's binary: parses the command line and hands over to the library.
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use flotilla_hub::{app, config};
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
-        Some(command) if command == "sandbox-exec" => flotilla_hub::renderer::sandbox::exec(arguments.collect()),
-        _ => ExitCode::SUCCESS,
+    // The one TLS provider of the whole tree; installed twice only by a mistake of ours.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = config::Cli::parse();
+    // Before any thread: a process that was started to become a confined renderer does nothing else.
+    if let config::Command::SandboxExec { args } = cli.command {
+        return flotilla_hub::renderer::sandbox::confine::exec(args);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("✗ cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("✗ {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: config::Command) -> anyhow::Result<()> {
+    match command {
+        config::Command::Serve(serve) => {
+            log(&serve.log_format);
+            let running = app::start(&serve).await?;
+            wait_for_signal().await?;
+            tracing::info!("stopping");
+            running.stop().await;
+            Ok(())
+        }
+        config::Command::Migrate(database) => {
+            log("text");
+            app::open_store(&database).await?.close().await;
+            println!("✔ the schema is up to date");
+            Ok(())
+        }
+        config::Command::Admin { command: config::Admin::Reset(serve) } => {
+            log("text");
+            app::admin_reset(&serve).await?;
+            println!("✔ administrator's credential replaced: {}/admin.yaml", serve.database.data_dir.display());
+            Ok(())
+        }
+        config::Command::SandboxExec { .. } => Ok(()),
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn log(format: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOTILLA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        "json" => builder.json().flatten_event(true).init(),
+        _ => builder.init(),
     }
 }
