@@ -1,24 +1,18 @@
 //! From text to resources: each document is decoded, converted and validated alone, so that a bad one is an
 //! error of its own and the others are read.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use crate::convert::convert;
 use crate::id::{ResourceId, Scope};
-use crate::kind::Kind;
+use crate::kind::{FLEET, Kind, KindError};
 use crate::kinds::config::SecretFields;
-use crate::kinds::{check_content, shape_of};
-use crate::meta::{check_labels, label_key_error};
-use crate::problem::{Check, FieldPath, Invalid, Problem};
+use crate::kinds::{check_content, content_path, shape_of};
+use crate::metadata::Metadata;
+use crate::problem::{FieldPath, Invalid, Problem};
 use crate::resource::{Body, Resource};
-use crate::shape::{Unknown, Walk, got, unknown_field};
-use crate::text::{Label, Name};
+use crate::shape::{Unknown, Walk, got};
 use crate::yaml;
-
-/// The most bytes all annotations of an object may have, as in Kubernetes.
-const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
 /// Who wrote the document, and so how strict to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,15 +195,6 @@ struct Read {
     warnings: Vec<Problem>,
 }
 
-/// The parts of `metadata` that are kept.
-#[derive(Default)]
-struct Metadata {
-    name: String,
-    namespace: Option<String>,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-}
-
 impl Reader<'_> {
     fn read(self, value: Value) -> Read {
         let mut read = Read {
@@ -233,12 +218,12 @@ impl Reader<'_> {
         };
         let (mut fields, warnings) = convert(&api_version, kind, fields);
         read.warnings = warnings;
-        let metadata = self.metadata(kind, fields.remove("metadata"), &mut read.problems);
+        let metadata = Metadata::read(kind, fields.remove("metadata"), self.options, &mut read.problems);
         let body = self.body(kind, fields, &mut read);
         let id = ResourceId {
             scope: self.options.scope.clone(),
             kind,
-            namespace: metadata.namespace.unwrap_or_default(),
+            namespace: metadata.namespace,
             name: metadata.name,
         };
         read.resource = body.map(|body| Resource {
@@ -252,201 +237,56 @@ impl Reader<'_> {
     }
 
     /// Compares the content with its kind and returns it, if nothing is wrong with it.
-    fn body(&self, kind: Kind, mut fields: Map<String, Value>, read: &mut Read) -> Option<Body> {
-        for field in ["apiVersion", "kind", "status"] {
-            fields.remove(field);
-        }
-        let (root, shape) = (FieldPath::root(), shape_of(kind));
-        let prefix = if kind.has_spec() {
-            root.field("spec")
-        } else {
-            root.clone()
-        };
-        let nested = self.options.mode == Mode::Nested && kind.group() != crate::kind::FLEET;
-        let unknown = if nested { Unknown::Drop } else { Unknown::Refuse };
-        let mut walk = Walk {
-            root: shape,
-            prefix: &prefix,
-            unknown,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let mut content = if kind.has_spec() {
-            let spec = fields.remove("spec");
-            for name in fields.keys() {
-                let known = ["metadata", "spec"];
-                let problem = unknown_field(name, &root, known, shape, &prefix);
-                match unknown {
-                    Unknown::Refuse => walk.problems.push(problem),
-                    Unknown::Drop => walk.warnings.push(problem),
-                }
-            }
-            match spec {
-                Some(Value::Null) | None => Value::Object(Map::new()),
-                Some(spec) => spec,
-            }
-        } else if kind == Kind::Secret && fields.contains_key("sops") {
-            let problem = Problem::new(root.field("sops"), "the Secret is encrypted with SOPS");
+    fn body(&self, kind: Kind, fields: Map<String, Value>, read: &mut Read) -> Option<Body> {
+        if kind == Kind::Secret && fields.contains_key("sops") {
+            let problem = Problem::new(
+                FieldPath::root().field("sops"),
+                "the Secret is encrypted with SOPS",
+            );
             read.problems
                 .push(problem.hint("decrypt it first: sops decrypt FILE | flotilla apply -f -"));
             return None;
-        } else {
-            Value::Object(fields)
+        }
+        let (shape, prefix) = (shape_of(kind), content_path(kind));
+        let nested = self.options.mode == Mode::Nested && kind.group() != FLEET;
+        let mut walk = Walk {
+            root: shape,
+            prefix: &prefix,
+            unknown: if nested { Unknown::Drop } else { Unknown::Refuse },
+            problems: Vec::new(),
+            warnings: Vec::new(),
         };
+        let mut content = content(kind, fields, &mut walk);
         walk.admit(shape, &mut content, &prefix);
         let (mut problems, warnings) = (walk.problems, walk.warnings);
         check_content(kind, &content, &prefix, &mut problems);
-        read.warnings.extend(warnings);
         let sound = problems.is_empty();
+        read.warnings.extend(warnings);
         read.problems.extend(problems);
-        if !sound {
-            return None;
-        }
-        if kind == Kind::Secret {
+        match kind {
+            _ if !sound => None,
             // The walk and the checks passed, so this decodes.
-            return serde_json::from_value::<SecretFields>(content)
+            Kind::Secret => serde_json::from_value::<SecretFields>(content)
                 .ok()
-                .map(|fields| Body::Secret(fields.into()));
-        }
-        Some(Body::Open(content))
-    }
-
-    fn metadata(&self, kind: Kind, value: Option<Value>, problems: &mut Vec<Problem>) -> Metadata {
-        let path = FieldPath::root().field("metadata");
-        let mut metadata = Metadata::default();
-        let fields = match value {
-            Some(Value::Object(fields)) => fields,
-            Some(other) => {
-                problems.push(Problem::new(path, format!("expected a map, got {}", got(&other))));
-                return metadata;
-            }
-            None => Map::new(),
-        };
-        for (name, value) in fields {
-            let at = path.field(name.clone());
-            match (name.as_str(), value) {
-                (_, Value::Null) => {}
-                ("name", Value::String(text)) => metadata.name = text,
-                ("namespace", Value::String(text)) => metadata.namespace = Some(text),
-                ("labels", Value::Object(entries)) => metadata.labels = texts(entries, &at, problems),
-                ("annotations", Value::Object(entries)) => {
-                    metadata.annotations = texts(entries, &at, problems)
-                }
-                ("name" | "namespace", other) => {
-                    let problem = Problem::new(at, format!("expected a string, got {}", got(&other)));
-                    problems.push(problem.hint("put the value in quotes"));
-                }
-                ("labels" | "annotations", other) => {
-                    problems.push(Problem::new(at, format!("expected a map, got {}", got(&other))));
-                }
-                (name, _) if SERVER_FIELDS.contains(&name) => {}
-                (name, _) if self.options.mode == Mode::Strict => {
-                    let known = KEPT_FIELDS.iter().chain(SERVER_FIELDS).copied();
-                    problems.push(unknown_field(
-                        name,
-                        &path,
-                        known,
-                        shape_of(kind),
-                        &FieldPath::root().field("spec"),
-                    ));
-                }
-                _ => {}
-            }
-        }
-        self.check_metadata(kind, &mut metadata, &path, problems);
-        metadata
-    }
-
-    fn check_metadata(
-        &self,
-        kind: Kind,
-        metadata: &mut Metadata,
-        path: &FieldPath,
-        problems: &mut Vec<Problem>,
-    ) {
-        let mut at = Check::new(path.clone(), problems);
-        match Name::new(metadata.name.as_str()) {
-            _ if metadata.name.is_empty() => at.at("name").problem("is required"),
-            Ok(_) => {}
-            Err(error) => at.at("name").malformed(error),
-        }
-        // Clusters, groups and tenants are also label values and parts of names.
-        if kind.group() == crate::kind::FLEET && metadata.name.len() > 63 {
-            at.at("name").problem("is longer than 63 characters");
-        }
-        self.check_namespace(kind, metadata, &mut at);
-        check_labels(metadata.labels.iter(), &mut at.at("labels"));
-        for key in metadata.annotations.keys() {
-            if let Some(why) = label_key_error(key) {
-                at.at("annotations").at(key).problem(why);
-            }
-        }
-        let bytes: usize = metadata
-            .annotations
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        if bytes > MAX_ANNOTATION_BYTES {
-            at.at("annotations")
-                .problem(format!("have more than {MAX_ANNOTATION_BYTES} bytes together"));
-        }
-    }
-
-    fn check_namespace(&self, kind: Kind, metadata: &mut Metadata, at: &mut Check<'_>) {
-        if !kind.is_namespaced() {
-            if metadata.namespace.is_some() {
-                at.at("namespace").problem(format!("a {kind} has no namespace"));
-            }
-            return;
-        }
-        if metadata.namespace.is_none() {
-            metadata.namespace = self.options.namespace.map(str::to_owned);
-        }
-        match metadata.namespace.as_deref().map(Label::new) {
-            None => at.at("namespace").problem("is required"),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => at.at("namespace").malformed(error),
+                .map(|fields| Body::Secret(fields.into())),
+            _ => Some(Body::Open(content)),
         }
     }
 }
 
-const KEPT_FIELDS: &[&str] = &["name", "namespace", "labels", "annotations"];
-
-/// Fields that an exported object carries and that say nothing here.
-const SERVER_FIELDS: &[&str] = &[
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generateName",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-];
-
-fn texts(
-    entries: Map<String, Value>,
-    path: &FieldPath,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<String, String> {
-    let mut texts = BTreeMap::new();
-    for (key, value) in entries {
-        match value {
-            Value::String(text) => {
-                texts.insert(key, text);
-            }
-            Value::Null => {}
-            other => {
-                let problem =
-                    Problem::new(path.field(key), format!("expected a string, got {}", got(&other)));
-                problems.push(problem.hint("put the value in quotes"));
-            }
-        }
+/// Takes an object's content out of it; an absent `spec` is an empty one.
+fn content(kind: Kind, mut fields: Map<String, Value>, walk: &mut Walk<'_>) -> Value {
+    for field in ["apiVersion", "kind", "status"] {
+        fields.remove(field);
     }
-    texts
+    if !kind.has_spec() {
+        return Value::Object(fields);
+    }
+    let spec = fields.remove("spec").filter(|spec| !spec.is_null());
+    for name in fields.keys() {
+        walk.unknown_field(name, ["metadata", "spec"], &FieldPath::root());
+    }
+    spec.unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 /// Reads `apiVersion` and `kind`.
@@ -472,9 +312,7 @@ fn resolve(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Option<(
         Ok((kind, _)) => Some((kind, api_version.to_owned())),
         Err(error) => {
             let field = match error {
-                crate::kind::KindError::UnknownVersion { .. } | crate::kind::KindError::OtherGroup { .. } => {
-                    "apiVersion"
-                }
+                KindError::UnknownVersion { .. } | KindError::OtherGroup { .. } => "apiVersion",
                 _ => "kind",
             };
             let problem = Problem::new(root.field(field), error.to_string());

@@ -235,7 +235,7 @@ impl Walk<'_> {
             .cloned()
             .collect();
         for name in unknown {
-            self.unknown_field(&name, fields, path);
+            self.unknown_field(&name, fields.keys().map(String::as_str), path);
             values.remove(&name);
         }
         for (name, field) in fields {
@@ -256,14 +256,14 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown_field(&mut self, name: &str, fields: &BTreeMap<String, Field>, path: &FieldPath) {
-        let problem = unknown_field(
-            name,
-            path,
-            fields.keys().map(String::as_str),
-            self.root,
-            self.prefix,
-        );
+    /// Refuses or drops a field that does not belong where it stands.
+    pub(crate) fn unknown_field<'s>(
+        &mut self,
+        name: &str,
+        siblings: impl IntoIterator<Item = &'s str>,
+        parent: &FieldPath,
+    ) {
+        let problem = unknown_field(name, parent, siblings, self.root, self.prefix);
         match self.unknown {
             Unknown::Refuse => self.problems.push(problem),
             Unknown::Drop => {

@@ -93,6 +93,14 @@ pub(crate) fn shape_of(kind: Kind) -> &'static Shape {
     &entry_of(kind).shape
 }
 
+/// Returns where a kind's content stands in an object: under `spec`, or at the top.
+pub(crate) fn content_path(kind: Kind) -> FieldPath {
+    match kind.has_spec() {
+        true => FieldPath::root().field("spec"),
+        false => FieldPath::root(),
+    }
+}
+
 /// Decodes the content and runs the kind's own checks. The walk has compared it with the schema before, so a
 /// value that does not decode was already reported, or is reported here.
 pub(crate) fn check_content(kind: Kind, value: &Value, path: &FieldPath, problems: &mut Vec<Problem>) {
