@@ -4,10 +4,13 @@
 //! the fleet does. Output goes through [`Ui`], errors through [`error::CommandError`], so that tests run whole
 //! commands in-process.
 
+mod changes;
 mod client;
 mod commands;
 mod error;
+mod fetch;
 mod output;
+mod show;
 mod table;
 mod ui;
 mod wait;

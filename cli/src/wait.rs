@@ -2,17 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_api::Kind;
 use flotilla_proto::fleet::v1::{ListResourcesRequest, ListUnitsRequest, Resource, ResourceRef};
 use tokio::time::sleep;
 
 use crate::Host;
 use crate::client::Fleet;
-use crate::commands::get::{clusters, readiness, resources, units};
 use crate::error::CommandError;
+use crate::fetch::{PAGE, clusters, resources, units};
 use crate::output::ago;
+use crate::show::readiness;
 
 /// How often to look. The hub answers from memory; a person does not notice the difference.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// How long an app must have failed to count as failed. The hub may have handled a request before the clusters
+/// have reported what came of it.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Fetches one resource.
 pub(crate) async fn find(fleet: &mut Fleet, reference: &ResourceRef) -> Result<Resource, CommandError> {
@@ -50,18 +56,23 @@ pub(crate) async fn until_handled(
     let kind = &reference.kind;
     host.ui.waiting(&format!("waiting for {kind} reconciliation"));
     let end = Instant::now() + timeout;
+    let mut failing: Option<Instant> = None;
     loop {
         let resource = find(fleet, reference).await?;
         let handled = request_id.is_empty() || resource.handled_request == request_id;
         let (status, message) = readiness(&resource);
+        let failed = status == "False";
+        if !failed {
+            failing = None;
+        }
         match status {
             "True" if handled => return Ok(resource),
-            "False" if handled => {
+            "False" if handled && settled(kind, &mut failing) => {
                 return Err(CommandError::failed(format!(
                     "{kind} reconciliation failed: '{message}'"
                 )));
             }
-            _ if handled && only_offline_left(fleet, reference, host).await? => return Ok(resource),
+            _ if handled && only_offline_left(fleet, reference, failed, host).await? => return Ok(resource),
             _ if Instant::now() >= end => {
                 let error = CommandError::failed(format!(
                     "{kind} is not ready after {}s: '{message}'",
@@ -74,17 +85,25 @@ pub(crate) async fn until_handled(
     }
 }
 
-/// Tells whether every unit on a connected cluster is ready, and then names the clusters that are offline.
+/// Tells whether a failure that was just seen again has lasted long enough. A source's own state is never late.
+fn settled(kind: &str, failing: &mut Option<Instant>) -> bool {
+    let since = failing.get_or_insert_with(Instant::now);
+    since.elapsed() >= SETTLED || !Kind::from_word(kind).is_some_and(Kind::is_app)
+}
+
+/// Tells whether every unit on a connected cluster is ready, and then names the clusters that are offline. An app
+/// that has failed counts only when what failed is on one of those.
 async fn only_offline_left(
     fleet: &mut Fleet,
     reference: &ResourceRef,
+    failed: bool,
     host: &mut Host,
 ) -> Result<bool, CommandError> {
     let request = ListUnitsRequest {
         app_kind: reference.kind.clone(),
         app_namespace: reference.namespace.clone(),
         app_name: reference.name.clone(),
-        page_size: 500,
+        page_size: PAGE,
         ..Default::default()
     };
     let units = units(fleet, request).await?;
@@ -95,6 +114,9 @@ async fn only_offline_left(
             .find(|cluster| cluster.name == name && !cluster.connected)
     };
     let (away, here): (Vec<_>, Vec<_>) = units.iter().partition(|unit| offline(&unit.cluster).is_some());
+    if failed && !away.iter().any(|unit| unit.ready == "False") {
+        return Ok(false);
+    }
     if away.is_empty() || here.iter().any(|unit| unit.ready != "True") {
         return Ok(false);
     }

@@ -7,10 +7,11 @@ use clap::Subcommand;
 use flotilla_proto::fleet::v1::{CreateTokenRequest, CreateTokenResponse, ListUnitsRequest};
 use serde_json::json;
 
-use super::get;
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
+use crate::fetch::{PAGE, clusters, units};
 use crate::output::{Format, ago, short_revision, structured};
+use crate::show::{show_clusters, unit_message};
 use crate::table::Table;
 use crate::{Global, Host};
 
@@ -85,7 +86,7 @@ pub(crate) async fn cmd_cluster(
             host.ui.line(&install_command(&made, agent_namespace, chart));
             Ok(())
         }
-        ClusterCommand::List => get::print_clusters(&mut fleet, host).await,
+        ClusterCommand::List => print_list(&mut fleet, host).await,
         ClusterCommand::Show { name } => show(&mut fleet, name, host).await,
     }
 }
@@ -169,8 +170,13 @@ fn quoted(word: &str) -> String {
     }
 }
 
+async fn print_list(fleet: &mut Fleet, host: &mut Host) -> Result<(), CommandError> {
+    let all = clusters(fleet, "", "").await?;
+    show_clusters(&all, false, (host.now_ms)(), false).print(Format::Table, true, host)
+}
+
 async fn show(fleet: &mut Fleet, name: &str, host: &mut Host) -> Result<(), CommandError> {
-    let found = get::clusters(fleet, name, "").await?;
+    let found = clusters(fleet, name, "").await?;
     let Some(cluster) = found.first() else {
         return Err(CommandError::failed(format!("cluster {name:?} not found"))
             .hint("list them with flotilla cluster list"));
@@ -215,10 +221,10 @@ async fn show(fleet: &mut Fleet, name: &str, host: &mut Host) -> Result<(), Comm
     }
     let request = ListUnitsRequest {
         cluster: name.to_owned(),
-        page_size: 500,
+        page_size: PAGE,
         ..Default::default()
     };
-    let units = get::units(fleet, request).await?;
+    let units = units(fleet, request).await?;
     if units.is_empty() {
         return Ok(());
     }
@@ -230,7 +236,7 @@ async fn show(fleet: &mut Fleet, name: &str, host: &mut Host) -> Result<(), Comm
             format!("{}/{}", app.kind.to_lowercase(), app.name),
             short_revision(&unit.applied_revision),
             unit.ready.clone(),
-            get::unit_message(unit, now_ms),
+            unit_message(unit, now_ms),
         ]);
     }
     host.ui.line("");

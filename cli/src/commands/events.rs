@@ -2,10 +2,11 @@
 
 use clap::ValueEnum;
 use flotilla_api::Kind;
-use flotilla_proto::fleet::v1::{FleetEvent, ListEventsRequest, WatchRequest};
+use flotilla_proto::fleet::v1::{FleetEvent, ListEventsRequest};
 use serde_json::{Value, json};
 
 use super::describe;
+use crate::changes::Changes;
 use crate::client::connect;
 use crate::error::CommandError;
 use crate::output::{Format, ago, list, structured};
@@ -59,9 +60,8 @@ pub(crate) async fn cmd_events(
 ) -> Result<(), CommandError> {
     let mut request = request(args, global)?;
     let mut fleet = connect(global, host).await?;
-    // Watching starts before the first list, so that no event falls between them.
     let mut changes = match args.watch {
-        true => Some(fleet.watch(WatchRequest {}).await?.into_inner()),
+        true => Some(Changes::start(&mut fleet).await?),
         false => None,
     };
     let mut header = !args.no_header;
@@ -74,9 +74,7 @@ pub(crate) async fn cmd_events(
         let Some(changes) = &mut changes else {
             return Ok(());
         };
-        if changes.message().await?.is_none() {
-            return Err(CommandError::unreachable("the hub ended the watch"));
-        }
+        changes.next().await?;
     }
 }
 

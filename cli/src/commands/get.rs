@@ -2,20 +2,16 @@
 
 use clap::Subcommand;
 use flotilla_api::Kind;
-use flotilla_proto::fleet::v1::{
-    Cluster, ListClustersRequest, ListResourcesRequest, ListUnitsRequest, Resource, Unit, WatchRequest,
-};
-use serde_json::{Value, json};
+use flotilla_proto::fleet::v1::{ListResourcesRequest, ListUnitsRequest};
 
 use super::SourceWord;
+use crate::changes::Changes;
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
-use crate::output::{Format, ago, list, short_revision, structured, title_bool};
-use crate::table::Table;
+use crate::fetch::{PAGE, clusters, resources, units};
+use crate::output::Format;
+use crate::show::{Shown, show_clusters, show_resources, show_units};
 use crate::{Global, Host};
-
-/// How many objects to ask for at once.
-const PAGE: u32 = 500;
 
 /// List objects and their state
 #[derive(Debug, clap::Args)]
@@ -99,10 +95,12 @@ pub(crate) async fn cmd_get(args: &GetArgs, global: &Global, host: &mut Host) ->
     };
     if !args.how.watch {
         let shown = list.fetch(&mut fleet).await?;
-        return shown.print(&args.how, host);
+        return shown.print(args.how.output, !args.how.no_header, host);
     }
-    // Watching starts before the first list, so that no change falls between them.
-    let mut changes = fleet.watch(WatchRequest {}).await?.into_inner();
+    if !matches!(args.how.output, Format::Table | Format::Wide) {
+        return Err(CommandError::usage("--watch shows tables only"));
+    }
+    let mut changes = Changes::start(&mut fleet).await?;
     let mut before: Vec<String> = Vec::new();
     loop {
         let lines = list.fetch(&mut fleet).await?.table.lines(!args.how.no_header);
@@ -110,44 +108,13 @@ pub(crate) async fn cmd_get(args: &GetArgs, global: &Global, host: &mut Host) ->
             host.ui.line(line);
         }
         before = lines.iter().map(|line| unpadded(line)).collect();
-        if changes.message().await?.is_none() {
-            return Err(CommandError::unreachable("the hub ended the watch"));
-        }
+        changes.next().await?;
     }
 }
 
 /// A line without its padding, which changes with the longest cell of other lines.
 fn unpadded(line: &str) -> String {
     line.split('\t').map(str::trim_end).collect::<Vec<_>>().join("\t")
-}
-
-/// A list as fetched.
-struct Shown {
-    table: Table,
-    names: Vec<String>,
-    items: Vec<Value>,
-    single: bool,
-}
-
-impl Shown {
-    fn print(self, how: &How, host: &mut Host) -> Result<(), CommandError> {
-        match how.output {
-            Format::Json | Format::Yaml => {
-                structured(&mut host.ui, how.output, &list(self.items, self.single))
-            }
-            Format::Name => {
-                self.names.iter().for_each(|name| host.ui.line(name));
-                Ok(())
-            }
-            Format::Table | Format::Wide => {
-                self.table
-                    .lines(!how.no_header)
-                    .iter()
-                    .for_each(|line| host.ui.line(line));
-                Ok(())
-            }
-        }
-    }
 }
 
 /// One question to the hub.
@@ -219,6 +186,7 @@ impl Listing<'_> {
             page_size: PAGE,
             page_token: String::new(),
         };
+        let wide = self.how.output == Format::Wide;
         let mut found = resources(fleet, request).await?;
         if found.is_empty() {
             return Err(self.nothing(kind, name));
@@ -231,7 +199,13 @@ impl Listing<'_> {
                 .collect();
             self.wanted(&conditions)
         });
-        self.show_resources(&found, name.is_some())
+        show_resources(
+            &found,
+            self.how.all_namespaces,
+            wide,
+            (self.now_ms)(),
+            name.is_some(),
+        )
     }
 
     fn nothing(&self, kind: Kind, name: Option<&str>) -> CommandError {
@@ -259,279 +233,4 @@ impl Listing<'_> {
             .iter()
             .any(|(have, is)| have.eq_ignore_ascii_case(name) && is.eq_ignore_ascii_case(status))
     }
-
-    fn show_resources(&self, resources: &[Resource], single: bool) -> Result<Shown, CommandError> {
-        let all = self.how.all_namespaces;
-        let wide = self.how.output == Format::Wide;
-        let mut columns = vec!["NAME", "REVISION", "SUSPENDED", "READY", "MESSAGE"];
-        if all {
-            columns.insert(0, "NAMESPACE");
-        }
-        if wide {
-            columns.push("AGE");
-        }
-        let mut shown = Shown {
-            table: Table::new(columns),
-            names: Vec::new(),
-            items: Vec::new(),
-            single,
-        };
-        for resource in resources {
-            let reference = resource.r#ref.clone().unwrap_or_default();
-            let (ready, message) = readiness(resource);
-            let mut row = vec![
-                reference.name.clone(),
-                if wide {
-                    resource.revision.clone()
-                } else {
-                    short_revision(&resource.revision)
-                },
-                title_bool(resource.suspended),
-                ready.to_owned(),
-                message.to_owned(),
-            ];
-            if all {
-                row.insert(0, reference.namespace.clone());
-            }
-            if wide {
-                row.push(ago(resource.created_at_ms, (self.now_ms)()));
-            }
-            shown.table.row(row);
-            shown
-                .names
-                .push(format!("{}/{}", reference.kind.to_lowercase(), reference.name));
-            let object = serde_json::from_str(&resource.json).map_err(|error| {
-                CommandError::failed(format!("the hub sent an object that is not JSON: {error}"))
-            })?;
-            shown.items.push(object);
-        }
-        Ok(shown)
-    }
-}
-
-/// Returns the status and message of a resource's Ready condition.
-pub(crate) fn readiness(resource: &Resource) -> (&str, &str) {
-    match resource.conditions.iter().find(|one| one.r#type == "Ready") {
-        Some(ready) => (&ready.status, &ready.message),
-        None => ("Unknown", "waiting to be reconciled"),
-    }
-}
-
-/// Fetches all pages of resources.
-pub(crate) async fn resources(
-    fleet: &mut Fleet,
-    mut request: ListResourcesRequest,
-) -> Result<Vec<Resource>, CommandError> {
-    let mut all = Vec::new();
-    loop {
-        let page = fleet.list_resources(request.clone()).await?.into_inner();
-        all.extend(page.resources);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
-        }
-        request.page_token = page.next_page_token;
-    }
-}
-
-/// Fetches all pages of clusters.
-pub(crate) async fn clusters(
-    fleet: &mut Fleet,
-    name: &str,
-    selector: &str,
-) -> Result<Vec<Cluster>, CommandError> {
-    let mut request = ListClustersRequest {
-        name: name.to_owned(),
-        label_selector: selector.to_owned(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
-    let mut all = Vec::new();
-    loop {
-        let page = fleet.list_clusters(request.clone()).await?.into_inner();
-        all.extend(page.clusters);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
-        }
-        request.page_token = page.next_page_token;
-    }
-}
-
-/// Fetches all pages of units.
-pub(crate) async fn units(
-    fleet: &mut Fleet,
-    mut request: ListUnitsRequest,
-) -> Result<Vec<Unit>, CommandError> {
-    let mut all = Vec::new();
-    loop {
-        let page = fleet.list_units(request.clone()).await?.into_inner();
-        all.extend(page.units);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
-        }
-        request.page_token = page.next_page_token;
-    }
-}
-
-/// Prints every cluster as a table.
-pub(crate) async fn print_clusters(fleet: &mut Fleet, host: &mut Host) -> Result<(), CommandError> {
-    let shown = show_clusters(&clusters(fleet, "", "").await?, false, (host.now_ms)(), false);
-    shown.table.lines(true).iter().for_each(|line| host.ui.line(line));
-    Ok(())
-}
-
-fn show_clusters(clusters: &[Cluster], wide: bool, now_ms: i64, single: bool) -> Shown {
-    let mut columns = vec!["NAME", "STATE", "CONNECTED", "UNITS", "LAST SEEN", "MESSAGE"];
-    if wide {
-        columns.extend(["KUBERNETES", "AGENT", "GENERATION", "LABELS"]);
-    }
-    let mut shown = Shown {
-        table: Table::new(columns),
-        names: Vec::new(),
-        items: Vec::new(),
-        single,
-    };
-    for cluster in clusters {
-        let mut row = vec![
-            cluster.name.clone(),
-            cluster.state.clone(),
-            title_bool(cluster.connected),
-            format!("{}/{}", cluster.units_ready, cluster.units),
-            ago(cluster.last_seen_ms, now_ms),
-            cluster.message.clone(),
-        ];
-        if wide {
-            let labels: Vec<_> = cluster
-                .labels
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            row.push(cluster.kube_version.clone());
-            row.push(cluster.agent_version.clone());
-            row.push(format!(
-                "{}/{}",
-                cluster.accepted_generation, cluster.desired_generation
-            ));
-            row.push(labels.join(","));
-        }
-        shown.table.row(row);
-        shown.names.push(format!("cluster/{}", cluster.name));
-        shown.items.push(cluster_json(cluster));
-    }
-    shown
-}
-
-/// Returns a cluster as its object with status.
-pub(crate) fn cluster_json(cluster: &Cluster) -> Value {
-    json!({
-        "apiVersion": Kind::Cluster.api_version(),
-        "kind": "Cluster",
-        "metadata": { "name": cluster.name, "uid": cluster.id, "labels": cluster.labels },
-        "spec": { "variables": cluster.variables },
-        "status": {
-            "state": cluster.state,
-            "connected": cluster.connected,
-            "lastSeenMs": cluster.last_seen_ms,
-            "agentVersion": cluster.agent_version,
-            "kubernetesVersion": cluster.kube_version,
-            "desiredGeneration": cluster.desired_generation,
-            "acceptedGeneration": cluster.accepted_generation,
-            "units": cluster.units,
-            "unitsReady": cluster.units_ready,
-            "message": cluster.message,
-        },
-    })
-}
-
-fn show_units(units: &[Unit], wide: bool, now_ms: i64) -> Shown {
-    let mut columns = vec!["NAMESPACE", "APP", "CLUSTER", "REVISION", "READY", "MESSAGE"];
-    if wide {
-        columns.extend(["STATE", "TARGET", "OBJECTS", "HEALTH", "CAUSE", "OBSERVED"]);
-    }
-    let mut shown = Shown {
-        table: Table::new(columns),
-        names: Vec::new(),
-        items: Vec::new(),
-        single: false,
-    };
-    for unit in units {
-        let app = unit.app.clone().unwrap_or_default();
-        let mut row = vec![
-            app.namespace.clone(),
-            format!("{}/{}", app.kind.to_lowercase(), app.name),
-            unit.cluster.clone(),
-            short_revision(&unit.applied_revision),
-            unit.ready.clone(),
-            unit_message(unit, now_ms),
-        ];
-        if wide {
-            row.push(unit.state.clone());
-            row.push(short_revision(&unit.target_revision));
-            row.push(format!(
-                "{}/{}",
-                unit.objects.saturating_sub(unit.objects_failed),
-                unit.objects
-            ));
-            row.push(unit.health.clone());
-            row.push(unit.cause.clone());
-            row.push(ago(unit.observed_at_ms, now_ms));
-        }
-        shown.table.row(row);
-        shown.names.push(format!(
-            "{}/{}/{}",
-            app.kind.to_lowercase(),
-            app.name,
-            unit.cluster
-        ));
-        shown.items.push(unit_json(unit));
-    }
-    shown
-}
-
-/// Says what a person should know first: that the facts are old, why it waits, what the agent said.
-pub(crate) fn unit_message(unit: &Unit, now_ms: i64) -> String {
-    let mut parts = Vec::new();
-    if unit.stale {
-        parts.push(format!(
-            "stale, reported {} ago",
-            ago(unit.observed_at_ms, now_ms)
-        ));
-    }
-    if let Some(first) = unit.waiting.first() {
-        parts.push(format!("waiting on {first}"));
-    }
-    if !unit.message.is_empty() {
-        parts.push(unit.message.clone());
-    }
-    if unit.objects_pending_removal > 0 {
-        parts.push(format!(
-            "{} objects pending removal",
-            unit.objects_pending_removal
-        ));
-    }
-    parts.join("; ")
-}
-
-fn unit_json(unit: &Unit) -> Value {
-    let app = unit.app.clone().unwrap_or_default();
-    json!({
-        "id": unit.id,
-        "app": { "kind": app.kind, "namespace": app.namespace, "name": app.name, "scope": app.scope },
-        "cluster": unit.cluster,
-        "state": unit.state,
-        "targetRevision": unit.target_revision,
-        "appliedRevision": unit.applied_revision,
-        "ready": unit.ready,
-        "reason": unit.reason,
-        "message": unit.message,
-        "waiting": unit.waiting,
-        "cause": unit.cause,
-        "observedAtMs": unit.observed_at_ms,
-        "stale": unit.stale,
-        "health": unit.health,
-        "objects": {
-            "total": unit.objects,
-            "failed": unit.objects_failed,
-            "pendingRemoval": unit.objects_pending_removal,
-        },
-    })
 }

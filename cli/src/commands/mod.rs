@@ -5,7 +5,7 @@ mod cluster;
 mod completion;
 mod envsubst;
 mod events;
-pub(crate) mod get;
+mod get;
 mod kustomize;
 mod reconcile;
 mod suspend;

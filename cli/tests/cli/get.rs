@@ -267,6 +267,12 @@ async fn watching_shows_changed_lines_only() {
 }
 
 #[tokio::test]
+async fn watching_takes_no_form_but_a_table() {
+    let ran = hub().await.run(&["get", "ks", "-w", "-o", "json"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (2, "✗ --watch shows tables only\n"));
+}
+
+#[tokio::test]
 async fn events_are_told_oldest_first() {
     let hub = hub().await;
     assert_snapshot!(hub.run(&["events"]).await, @"

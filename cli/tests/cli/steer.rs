@@ -69,6 +69,17 @@ async fn reconcile_names_offline_clusters_and_does_not_wait_for_them() {
 }
 
 #[tokio::test]
+async fn a_failure_of_an_offline_cluster_is_no_failure_of_the_request() {
+    let units = vec![unit("c1", "True"), unit("c3", "False")];
+    let hub = Hub::start(Answers {
+        units,
+        ..answers("False", "1/2 applied; c3: image not found")
+    })
+    .await;
+    assert_eq!(hub.run(&["reconcile", "ks", "apps"]).await.code, 0);
+}
+
+#[tokio::test]
 async fn reconcile_gives_up_after_its_time() {
     let units = vec![unit("c1", "Unknown")];
     let hub = Hub::start(Answers {
