@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod auth;
 pub mod config;
 pub mod grpc;
+pub mod http;
 pub mod index;
 pub mod process;
 pub mod renderer;

@@ -116,7 +116,10 @@ impl Port {
             address,
             fake,
             stop,
-            client: reqwest::Client::new(),
+            client: reqwest::Client::builder()
+                .timeout(WAIT)
+                .build()
+                .expect("a client"),
         }
     }
 
