@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{process::Command, time::timeout};
 
 const USER: &str = "flotilla";
@@ -145,19 +145,21 @@ impl PrivatePostgres {
     }
 
     async fn ensure_database(&self) -> Result<(), PrivateError> {
-        let socket = self.socket_dir.as_os_str();
-        let query = format!("SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'");
-        let found = self
-            .run(
-                "psql",
-                ["-h".as_ref(), socket, "-U".as_ref(), USER.as_ref(), "-d".as_ref(), "postgres".as_ref(), "-Atc".as_ref(), query.as_ref()],
-            )
-            .await?;
-        if found.trim() == "1" {
-            return Ok(());
+        let failed = |error: sqlx::Error| PrivateError::Failed {
+            program: "CREATE DATABASE".to_owned(),
+            output: error.to_string(),
+        };
+        let mut connection = PgConnection::connect_with(&self.options().database("postgres")).await.map_err(failed)?;
+        let found: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
+            .bind(DATABASE)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        if !found {
+            // A name cannot be a parameter; this one is a constant of ours.
+            sqlx::query("CREATE DATABASE flotilla").execute(&mut connection).await.map_err(failed)?;
         }
-        let args = ["-h".as_ref(), socket, "-U".as_ref(), USER.as_ref(), DATABASE.as_ref()];
-        self.run("createdb", args).await.map(drop)
+        connection.close().await.map_err(failed)
     }
 
     async fn run<'a>(
