@@ -77,7 +77,7 @@ fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
         }
         "copy" => {
             let from = operation.from.as_deref().ok_or("it has no from")?;
-            let copied = look(document, from).ok_or("nothing stands at from")?.clone();
+            let copied = copied(document, from)?;
             add(document, &operation.path, copied)
         }
         "test" => {
@@ -139,6 +139,16 @@ fn look<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
         .try_fold(document, |value, part| child(value, &unescaped(part)))
 }
 
+/// Returns what a copy puts in its place: null for a field that is missing.
+fn copied(document: &Value, from: &str) -> Result<Value, String> {
+    let parent = from.rfind('/').map_or("", |at| &from[..at]);
+    match (look(document, from), look(document, parent)) {
+        (Some(value), _) => Ok(value.clone()),
+        (None, Some(Value::Object(_))) => Ok(Value::Null),
+        _ => Err("nothing stands at from".into()),
+    }
+}
+
 fn container<'v>(document: &'v mut Value, parts: &[String]) -> Result<&'v mut Value, String> {
     let mut value = document;
     for part in parts {
@@ -156,10 +166,6 @@ fn container<'v>(document: &'v mut Value, parts: &[String]) -> Result<&'v mut Va
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
     let (parts, last) = parts(path)?;
     match container(document, &parts)? {
         Value::Object(fields) => {
@@ -191,7 +197,8 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
     }
     let (parts, last) = parts(path)?;
     let slot = match container(document, &parts)? {
-        Value::Object(fields) => fields.get_mut(&last),
+        // The library looks a missing field up without noticing that it is missing.
+        Value::Object(fields) => Some(fields.entry(last).or_insert(Value::Null)),
         Value::Array(items) => match index(&last, items.len()) {
             Some(at) => items.get_mut(at),
             None => None,

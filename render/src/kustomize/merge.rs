@@ -132,15 +132,20 @@ impl<'s> Walker<'s> {
             let theirs = patch.as_ref().and_then(|p| p.get(&name));
             let shape = shape.and_then(|s| s.field(&name));
             if theirs.is_none() && shape.is_none() && is_settled(dest.get(&name)) {
+                dest.get_mut(&name).into_iter().for_each(Node::quote_if_ambiguous);
                 continue;
             }
             let theirs = theirs.cloned();
+            let is_own = theirs.is_none();
             let ours = dest.get(&name).cloned();
             match self.walk(ours, theirs, shape)? {
                 Walked::Gone => {
                     dest.remove(&name);
                 }
                 Walked::Node(value) => dest.set(&name, value),
+            }
+            if is_own {
+                dest.get_mut(&name).into_iter().for_each(Node::quote_if_ambiguous);
             }
         }
         Ok(Walked::of(dest))

@@ -302,6 +302,13 @@ impl Node {
         *self = value;
     }
 
+    /// Quotes a scalar that is text only as long as nobody reads it, as kustomize's setter does to its own values.
+    pub(crate) fn quote_if_ambiguous(&mut self) {
+        if scalar::reads_as_non_string(self) {
+            self.style = Style::Double;
+        }
+    }
+
     /// Replaces only the text of a scalar.
     pub(crate) fn rewrite(&mut self, text: String) {
         self.content = Content::Scalar(text);

@@ -62,10 +62,15 @@ fn require_agreement(what: &str, outcomes: &[Outcome]) {
     let agree = outcomes.iter().filter(|o| o.agrees).count();
     let same = outcomes.iter().filter(|o| o.same_text).count();
     println!(
-        "{what}: {agree} of {} agree, {same} print the same text",
+        "{what}: {agree} of {} agree, {same} to the byte",
         outcomes.len()
     );
     let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees).collect();
+    if std::env::var_os("KUSTOMIZE_TEXT").is_some() {
+        for outcome in outcomes.iter().filter(|o| o.agrees && !o.same_text).take(40) {
+            println!("{}", outcome.report);
+        }
+    }
     for outcome in wrong.iter().take(12) {
         println!("{}", outcome.report);
     }
