@@ -43,17 +43,28 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn refused(packed: &[u8]) -> String {
     match read(packed, &mut Budget::new(Limits::default())) {
-        Ok(files) => panic!("accepted: {:?}", files.iter().map(|file| &file.name).collect::<Vec<_>>()),
+        Ok(files) => panic!(
+            "accepted: {:?}",
+            files.iter().map(|file| &file.name).collect::<Vec<_>>()
+        ),
         Err(error) => error.to_string(),
     }
 }
 
 #[test]
 fn a_packed_chart_loads_with_the_charts_inside_it() {
-    let inner = packed(&[("inner/Chart.yaml", EntryType::Regular, b"name: inner\nversion: 0.1.0\n")]);
+    let inner = packed(&[(
+        "inner/Chart.yaml",
+        EntryType::Regular,
+        b"name: inner\nversion: 0.1.0\n",
+    )]);
     let chart = packed(&[
         ("c/", EntryType::Directory, b""),
-        ("c/Chart.yaml", EntryType::Regular, format!("\u{feff}{CHART}").as_bytes()),
+        (
+            "c/Chart.yaml",
+            EntryType::Regular,
+            format!("\u{feff}{CHART}").as_bytes(),
+        ),
         ("c/values.yaml", EntryType::Regular, b"a: 1\n"),
         ("c/charts/inner-0.1.0.tgz", EntryType::Regular, &inner),
         ("c/charts/_ignored/x", EntryType::Regular, b""),
@@ -67,9 +78,21 @@ fn a_packed_chart_loads_with_the_charts_inside_it() {
 
 #[test]
 fn entries_that_are_no_files_are_refused() {
-    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Block, EntryType::Fifo] {
-        let chart = packed(&[("c/Chart.yaml", EntryType::Regular, CHART.as_bytes()), ("c/x", kind, b"")]);
-        assert!(refused(&chart).contains("neither a file nor a directory"), "{kind:?}");
+    for kind in [
+        EntryType::Symlink,
+        EntryType::Link,
+        EntryType::Char,
+        EntryType::Block,
+        EntryType::Fifo,
+    ] {
+        let chart = packed(&[
+            ("c/Chart.yaml", EntryType::Regular, CHART.as_bytes()),
+            ("c/x", kind, b""),
+        ]);
+        assert!(
+            refused(&chart).contains("neither a file nor a directory"),
+            "{kind:?}"
+        );
     }
 }
 
@@ -94,26 +117,46 @@ fn paths_that_leave_the_chart_are_refused() {
 #[test]
 fn headers_and_entries_that_contradict_each_other_are_refused() {
     let size = b"12 size=600\n";
-    let chart = packed(&[("c/pax", EntryType::XHeader, size), ("c/x", EntryType::Regular, b"four")]);
+    let chart = packed(&[
+        ("c/pax", EntryType::XHeader, size),
+        ("c/x", EntryType::Regular, b"four"),
+    ]);
     assert!(!refused(&chart).is_empty());
-    let twice = packed(&[("c/x", EntryType::Regular, b"1"), ("c/./x", EntryType::Regular, b"2")]);
+    let twice = packed(&[
+        ("c/x", EntryType::Regular, b"1"),
+        ("c/./x", EntryType::Regular, b"2"),
+    ]);
     assert!(refused(&twice).contains("conflicting contents"));
-    let linked = packed(&[("c/pax", EntryType::XHeader, b"14 linkpath=a\n"), ("c/x", EntryType::Regular, b"four")]);
+    let linked = packed(&[
+        ("c/pax", EntryType::XHeader, b"14 linkpath=a\n"),
+        ("c/x", EntryType::Regular, b"four"),
+    ]);
     assert!(refused(&linked).contains("conflicting kinds"));
 }
 
 #[test]
 fn what_is_too_large_is_refused_by_its_limit() {
-    let small = Limits { archive_bytes: 1 << 16, file_bytes: 1 << 20, unpacked_bytes: 2 << 20, entries: 50, ..Limits::default() };
+    let small = Limits {
+        archive_bytes: 1 << 16,
+        file_bytes: 1 << 20,
+        unpacked_bytes: 2 << 20,
+        entries: 50,
+        ..Limits::default()
+    };
     let bomb = vec![0; 900 << 10];
-    let many: Vec<(&str, EntryType, &[u8])> = (0..60).map(|_| ("c/d/", EntryType::Directory, &b""[..])).collect();
+    let many: Vec<(&str, EntryType, &[u8])> = (0..60)
+        .map(|_| ("c/d/", EntryType::Directory, &b""[..]))
+        .collect();
     for (name, chart) in [
         ("file", packed(&[("c/x", EntryType::Regular, &vec![0; 2 << 20])])),
-        ("content", packed(&[
-            ("c/x", EntryType::Regular, &bomb),
-            ("c/y", EntryType::Regular, &bomb),
-            ("c/z", EntryType::Regular, &bomb),
-        ])),
+        (
+            "content",
+            packed(&[
+                ("c/x", EntryType::Regular, &bomb),
+                ("c/y", EntryType::Regular, &bomb),
+                ("c/z", EntryType::Regular, &bomb),
+            ]),
+        ),
         ("archive", vec![0; (1 << 16) + 1]),
         ("entry count", packed(&many)),
     ] {
@@ -121,8 +164,18 @@ fn what_is_too_large_is_refused_by_its_limit() {
         assert!(matches!(error, ArchiveError::OverLimit { .. }), "{name}: {error}");
     }
     let deep = format!("c/{}x", "d/".repeat(40));
-    let narrow = Limits { path_depth: 8, path_bytes: 60, ..Limits::default() };
-    assert!(read(&packed(&[(&deep, EntryType::Regular, b"")]), &mut Budget::new(narrow)).is_err());
+    let narrow = Limits {
+        path_depth: 8,
+        path_bytes: 60,
+        ..Limits::default()
+    };
+    assert!(
+        read(
+            &packed(&[(&deep, EntryType::Regular, b"")]),
+            &mut Budget::new(narrow)
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -134,7 +187,8 @@ fn charts_inside_charts_share_one_budget_and_one_depth() {
             ("c/charts/c.tgz", EntryType::Regular, &chart),
         ]);
     }
-    let mut error: &dyn std::error::Error = &Chart::from_archive(&chart, Limits::default()).expect_err("too deep");
+    let mut error: &dyn std::error::Error =
+        &Chart::from_archive(&chart, Limits::default()).expect_err("too deep");
     while let Some(source) = error.source() {
         error = source;
     }
@@ -144,25 +198,57 @@ fn charts_inside_charts_share_one_budget_and_one_depth() {
 #[test]
 fn truncated_and_foreign_bytes_are_unreadable() {
     let chart = packed(&[("c/Chart.yaml", EntryType::Regular, CHART.as_bytes())]);
-    for bytes in [&b"plain text"[..], &[], &chart[..chart.len() / 2], &gzip(b"no tar archive at all")] {
+    for bytes in [
+        &b"plain text"[..],
+        &[],
+        &chart[..chart.len() / 2],
+        &gzip(b"no tar archive at all"),
+    ] {
         assert!(!refused(bytes).is_empty());
     }
-    assert!(matches!(read(&gzip(&[0; 1024]), &mut Budget::new(Limits::default())), Err(ArchiveError::Empty)));
+    assert!(matches!(
+        read(&gzip(&[0; 1024]), &mut Budget::new(Limits::default())),
+        Err(ArchiveError::Empty)
+    ));
 }
 
 #[test]
 fn metadata_that_could_name_another_path_is_refused() {
     for (metadata, reason) in [
-        ("apiVersion: v2\nname: ..\nversion: 1.0.0\n", "name \"..\" is invalid"),
-        ("apiVersion: v2\nname: a/b\nversion: 1.0.0\n", "name \"a/b\" is invalid"),
-        ("apiVersion: v2\nname: a\nversion: ../../x\n", "version \"../../x\" is invalid"),
+        (
+            "apiVersion: v2\nname: ..\nversion: 1.0.0\n",
+            "name \"..\" is invalid",
+        ),
+        (
+            "apiVersion: v2\nname: a/b\nversion: 1.0.0\n",
+            "name \"a/b\" is invalid",
+        ),
+        (
+            "apiVersion: v2\nname: a\nversion: ../../x\n",
+            "version \"../../x\" is invalid",
+        ),
         ("apiVersion: v2\nversion: 1.0.0\n", "name is required"),
         ("apiVersion: v2\nname: a\n", "version is required"),
-        ("apiVersion: v3\nname: a\nversion: 1.0.0\n", "unsupported chart version"),
-        ("apiVersion: v2\nname: a\nversion: 1.0.0\ntype: other\n", "type must be application or library"),
-        ("apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [{name: b, alias: 'x/y'}]\n", "disallowed characters"),
-        ("apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [null]\n", "empty or null"),
-        ("apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [{name: b}, {name: c, alias: b}]\n", "more than one"),
+        (
+            "apiVersion: v3\nname: a\nversion: 1.0.0\n",
+            "unsupported chart version",
+        ),
+        (
+            "apiVersion: v2\nname: a\nversion: 1.0.0\ntype: other\n",
+            "type must be application or library",
+        ),
+        (
+            "apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [{name: b, alias: 'x/y'}]\n",
+            "disallowed characters",
+        ),
+        (
+            "apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [null]\n",
+            "empty or null",
+        ),
+        (
+            "apiVersion: v2\nname: a\nversion: 1.0.0\ndependencies: [{name: b}, {name: c, alias: b}]\n",
+            "more than one",
+        ),
         ("- a list\n", "is a list"),
     ] {
         let files = vec![File::new("Chart.yaml", metadata.as_bytes())];

@@ -47,7 +47,7 @@ pub enum Tag {
     Other(Box<str>),
 }
 
-/// How a scalar is written.
+/// How a node is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Without quotes. Every other style makes text of a scalar, unless a tag says otherwise.
@@ -60,6 +60,8 @@ pub enum Style {
     Literal,
     /// As a folded block.
     Folded,
+    /// A map or list in braces or brackets.
+    Flow,
 }
 
 /// The content of a node.
@@ -80,7 +82,7 @@ pub struct Node {
     pub tag: Tag,
     /// Whether the author wrote the tag out.
     pub tagged: bool,
-    /// How a scalar is written.
+    /// How the node is written.
     pub style: Style,
     /// The node's content.
     pub content: Content,

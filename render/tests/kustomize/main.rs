@@ -33,7 +33,7 @@ fn compare(oracle: &mut Oracle, case: &Case) -> Outcome {
     Outcome {
         name: case.name.clone(),
         agrees: answer.agree,
-        same_text: answer.same,
+        same_text: answer.same || (answer.error.is_some() && ours.is_err()),
         report,
     }
 }
@@ -61,10 +61,7 @@ fn describe<E: std::error::Error>(case: &Case, ours: &Result<String, E>, answer:
 fn require_agreement(what: &str, outcomes: &[Outcome]) {
     let agree = outcomes.iter().filter(|o| o.agrees).count();
     let same = outcomes.iter().filter(|o| o.same_text).count();
-    println!(
-        "{what}: {agree} of {} agree, {same} to the byte",
-        outcomes.len()
-    );
+    println!("{what}: {agree} of {} agree, {same} to the byte", outcomes.len());
     let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees).collect();
     if std::env::var_os("KUSTOMIZE_TEXT").is_some() {
         for outcome in outcomes.iter().filter(|o| o.agrees && !o.same_text).take(40) {

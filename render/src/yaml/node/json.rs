@@ -36,7 +36,7 @@ pub enum MeaningError {
 impl Node {
     /// Reads the tree as JSON.
     pub fn to_json(&self, schema: Schema) -> Result<Value, MeaningError> {
-        value(self, schema, true)
+        value(self, schema, true, false)
     }
 
     /// Builds the tree that kustomize has after a round trip through JSON.
@@ -73,26 +73,38 @@ fn number_node(number: &Number) -> Node {
     Node::tagged(tag, text)
 }
 
-fn value(node: &Node, schema: Schema, top: bool) -> Result<Value, MeaningError> {
+/// Reads a node; `flow` tells whether it stands in braces or brackets, as kustomize will print it there again.
+fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, MeaningError> {
+    let flow = flow || node.style == Style::Flow;
     match &node.content {
+        Content::Scalar(text) if flow && schema == Schema::New && is_quoted_in_flow(node, text) => {
+            Ok(Value::String(text.clone()))
+        }
         Content::Scalar(text) => scalar(node, text, schema),
         Content::Seq(items) => items
             .iter()
-            .map(|item| value(item, schema, false))
+            .map(|item| value(item, schema, false, flow))
             .collect::<Result<_, _>>()
             .map(Value::Array),
-        Content::Map(fields) => map(fields, schema, top),
+        Content::Map(fields) => map(fields, schema, top, flow),
     }
 }
 
-fn map(fields: &[(Node, Node)], schema: Schema, top: bool) -> Result<Value, MeaningError> {
+/// Tells whether go-yaml quotes a plain scalar in braces or brackets, which makes text of it: an empty one, and a time.
+fn is_quoted_in_flow(node: &Node, text: &str) -> bool {
+    !node.tagged
+        && node.style == Style::Plain
+        && (text.is_empty() || (node.tag == Tag::Timestamp && text.contains(':')))
+}
+
+fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result<Value, MeaningError> {
     let mut object = Map::new();
     for (key, node) in fields {
         let name = match schema {
             Schema::New => new_key(key, top)?,
             Schema::Old => old_key(key)?,
         };
-        let read = value(node, schema, false)?;
+        let read = value(node, schema, false, flow)?;
         if object.insert(name, read).is_some() && schema == Schema::New {
             return Err(MeaningError::DuplicateKey(key.text().to_string()));
         }

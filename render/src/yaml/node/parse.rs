@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, StrInput};
+use granit_parser::{Event, Parser, ScalarStyle, StrInput, StructureStyle};
 
 use super::scalar::resolve;
 use super::{Content, Node, Style, Tag};
@@ -144,6 +144,12 @@ struct Builder<'t> {
 impl<'t> Builder<'t> {
     fn next(&mut self) -> Result<Event<'t>, ParseError> {
         match self.parser.next_event() {
+            // The parser writes a tilde where nothing stands; go-yaml tells the two apart.
+            Some(Ok((Event::Scalar(_, ScalarStyle::Plain, anchor, tag), span)))
+                if span.start.index() == span.end.index() =>
+            {
+                Ok(Event::Scalar(Cow::Borrowed(""), ScalarStyle::Plain, anchor, tag))
+            }
             Some(Ok((event, _))) => Ok(event),
             Some(Err(error)) => Err(ParseError::Syntax {
                 line: error.marker().line(),
@@ -174,13 +180,13 @@ impl<'t> Builder<'t> {
         self.spend(1)?;
         let (anchor, node) = match event {
             Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref())),
-            Event::SequenceStart(_, anchor, tag) => {
+            Event::SequenceStart(structure, anchor, tag) => {
                 let content = Content::Seq(self.items(depth)?);
-                (anchor, collection(content, tag.as_deref(), Tag::Seq))
+                (anchor, collection(content, tag.as_deref(), Tag::Seq, structure))
             }
-            Event::MappingStart(_, anchor, tag) => {
+            Event::MappingStart(structure, anchor, tag) => {
                 let content = Content::Map(self.fields(depth)?);
-                (anchor, collection(content, tag.as_deref(), Tag::Map))
+                (anchor, collection(content, tag.as_deref(), Tag::Map, structure))
             }
             Event::Alias(id) => {
                 let node = self
@@ -285,11 +291,22 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Ta
     }
 }
 
-fn collection(content: Content, tag: Option<&granit_parser::Tag>, default: Tag) -> Node {
+fn collection(
+    content: Content,
+    tag: Option<&granit_parser::Tag>,
+    default: Tag,
+    structure: StructureStyle,
+) -> Node {
     let written = tag.and_then(written_tag);
+    let style = if structure == StructureStyle::Flow {
+        Style::Flow
+    } else {
+        Style::Plain
+    };
     Node {
         tagged: written.is_some(),
         tag: written.unwrap_or(default),
+        style,
         ..Node::of(content)
     }
 }
