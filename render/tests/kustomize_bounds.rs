@@ -179,7 +179,7 @@ fn budgets_end_builds() {
             ..Budget::default()
         },
         Budget {
-            steps: 1,
+            steps: 0,
             ..Budget::default()
         },
         Budget {
