@@ -45,11 +45,11 @@ test: prereqs ## Runs all tests, the fast ones first
 
 demo: prereqs ## Three clusters, a hub, a Git server: watch a commit arrive (KEEP=1 leaves them running)
 	@scripts/step "programs" cargo build --locked -p flotilla-hub -p flotilla-agent -p flotilla-cli -p flotilla-testkit --bins
-	cargo run --locked -p flotilla-e2e --bin demo
+	cargo run --locked -p e2e --bin demo
 
 bench: prereqs ## Measures with release builds: all, or `make bench NAME`
 	cargo build --release --locked -p flotilla-hub -p flotilla-agent -p flotilla-cli -p flotilla-testkit --bins
-	cargo run --release --locked -p flotilla-e2e --bin bench -- $(BENCH)
+	cargo run --release --locked -p e2e --bin bench -- $(BENCH)
 
 ifneq ($(filter bench,$(MAKECMDGOALS)),)
 # The names after `bench` are its arguments, not commands.
