@@ -136,7 +136,7 @@ fn install_command(made: &CreateTokenResponse, namespace: &str, chart: &str) -> 
         format!("--namespace {} --create-namespace", quoted(namespace)),
         format!(
             "--set-string {}",
-            quoted(&format!("hub.endpoint={}", escaped(&made.endpoint)))
+            quoted(&format!("hub.endpoints[0]={}", escaped(&made.endpoint)))
         ),
         format!(
             "--set-string {}",

@@ -1,6 +1,7 @@
 //! Commands that change something and wait for the result.
 
 use flotilla_proto::fleet::v1::CreateTokenResponse;
+use flotilla_render::yaml;
 use insta::assert_snapshot;
 
 use crate::fleet::{cluster, condition, resources, unit};
@@ -183,7 +184,7 @@ async fn a_token_is_the_only_line_of_output() {
     assert_snapshot!(hub.run(&["cluster", "join", "c1"]).await, @"
     exit 0
     -- out
-    helm upgrade --install flotilla-agent deploy/agent --namespace flotilla-system --create-namespace --set-string 'hub.endpoint=https://hub.example:8443' --set-string 'hub.trustDomain=fleet.example' --set-string 'hub.pins[0]=sha256:aa' --set-string 'hub.pins[1]=sha256:bb' --set-string 'join.token=flt_join_abc'
+    helm upgrade --install flotilla-agent deploy/agent --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://hub.example:8443' --set-string 'hub.trustDomain=fleet.example' --set-string 'hub.pins[0]=sha256:aa' --set-string 'hub.pins[1]=sha256:bb' --set-string 'join.token=flt_join_abc'
     -- err
     ✔ cluster c1 created
     ✔ token for cluster c1 made, to be used once within 15m
@@ -220,7 +221,35 @@ async fn the_join_command_is_safe_to_paste() {
         ..Answers::default()
     })
     .await;
-    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoint=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
+}
+
+#[tokio::test]
+async fn the_join_command_sets_values_the_chart_has() {
+    let token = CreateTokenResponse {
+        pins: vec!["sha256:aa".to_owned()],
+        ..Default::default()
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    let line = hub.run(&["cluster", "join", "c1"]).await.out;
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent/values.yaml");
+    let values = std::fs::read_to_string(chart).expect("the agent's chart");
+    let values = yaml::read(&values, &yaml::Limits::default()).expect("YAML");
+    let set: Vec<_> = line.split("--set-string ").skip(1).collect();
+    assert_eq!(set.len(), 4, "{line}");
+    for assignment in set {
+        let (path, _) = assignment
+            .trim_start_matches('\'')
+            .split_once('=')
+            .expect("path=value");
+        let path = path.split('[').next().unwrap_or(path);
+        let found = path.split('.').try_fold(&values, |value, field| value.get(field));
+        assert!(found.is_some(), "the chart has no value {path}");
+    }
 }
 
 #[tokio::test]
