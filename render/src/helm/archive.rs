@@ -66,6 +66,15 @@ impl File {
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.data)
     }
+
+    /// Returns whether the file holds definitions of custom resources: a manifest below `crds/`.
+    pub fn is_crd(&self) -> bool {
+        let extension = self
+            .name
+            .rsplit_once('.')
+            .map(|(_, extension)| extension.to_ascii_lowercase());
+        self.name.starts_with("crds/") && matches!(extension.as_deref(), Some("yaml" | "yml" | "json"))
+    }
 }
 
 /// Why an archive cannot be taken as a chart. Nothing helps but another archive.

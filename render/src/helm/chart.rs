@@ -188,24 +188,6 @@ impl Chart {
         &self.metadata.name
     }
 
-    /// Returns the definitions below `crds/`, those of the charts inside last, with the path that output names.
-    pub fn crds(&self) -> Vec<(String, &File)> {
-        let mut found = Vec::new();
-        self.collect_crds(self.name(), &mut found);
-        found
-    }
-
-    fn collect_crds<'a>(&'a self, path: &str, found: &mut Vec<(String, &'a File)>) {
-        let own = self
-            .files
-            .iter()
-            .filter(|file| file.name.starts_with("crds/") && is_manifest(&file.name));
-        found.extend(own.map(|file| (format!("{path}/{}", file.name), file)));
-        for chart in &self.dependencies {
-            chart.collect_crds(&format!("{path}/charts/{}", chart.name()), found);
-        }
-    }
-
     /// Returns the names of the dependencies that `Chart.yaml` lists and `charts/` does not hold.
     pub fn missing_dependencies(&self) -> Vec<&str> {
         let listed = self
@@ -288,11 +270,4 @@ fn parse(file: &File, name: &'static str) -> Result<Value, ChartError> {
 
 fn fault(file: &'static str, reason: String) -> ChartError {
     ChartError::File { file, reason }
-}
-
-fn is_manifest(name: &str) -> bool {
-    let extension = name
-        .rsplit_once('.')
-        .map(|(_, extension)| extension.to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("yaml" | "yml" | "json"))
 }

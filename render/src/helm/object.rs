@@ -82,7 +82,7 @@ impl Object {
             Object::Time(time) => out.push_str(&time.to_string()),
             Object::Duration(nanos) => out.push_str(&super::time::duration(*nanos)),
             Object::Version(version) => out.push_str(&version.to_string()),
-            Object::KubeVersion(capabilities) => out.push_str(&capabilities.kube_version.version),
+            Object::KubeVersion(capabilities) => out.push_str(&capabilities.kube_version.normalized),
             Object::ApiVersions(capabilities) => {
                 out.push_str(&format!("[{}]", capabilities.api_versions.join(" ")));
             }
@@ -187,6 +187,7 @@ impl Object {
     pub(super) fn invoke(&self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
         let text = |at: usize| args.get(at).and_then(Val::as_str).unwrap_or_default();
         match self {
+            Object::KubeVersion(all) if name == "String" => Ok(all.kube_version.normalized.as_str().into()),
             Object::KubeVersion(all) => Ok(all.kube_version.version.as_str().into()),
             Object::ApiVersions(all) => Ok(all.api_versions.iter().any(|known| known == text(0)).into()),
             Object::Files(known) => files::invoke(known, name, text(0)),

@@ -3,6 +3,9 @@
 //! Numbers from YAML and JSON are floats here, as the reference decodes them; only `--set` makes integers, and
 //! a template can tell the two apart. How they meet a chart's defaults is decided by `coalesce`.
 
+pub mod coalesce;
+pub mod table;
+
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::strvals::{self, ReadFile, StrvalsError, Syntax};

@@ -1,0 +1,263 @@
+//! From a chart, values and options to hooks and manifests: what `helm template` does, without any IO.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::version::VersionRange;
+
+use super::capabilities::Capabilities;
+use super::chart::Chart;
+use super::context::{Context, Reads};
+use super::hooks::Hook;
+use super::manifest::{self, Manifest, ManifestError};
+use super::pathmatch;
+use super::render::{self, TemplateError};
+use super::requirements::Resolved;
+use super::schema::{self, SchemaError};
+use super::scope::{self, Release, Shared};
+use super::values::coalesce::{CoalesceError, Nulls, coalesce};
+use super::values::table::Table;
+use crate::yaml::Map;
+
+/// The longest name that a release may have.
+const MAX_RELEASE_NAME: usize = 53;
+/// What the name of a file of notes ends with.
+const NOTES: &str = "NOTES.txt";
+
+/// Everything that a rendering depends on.
+#[derive(Debug)]
+pub struct RenderInput<'a> {
+    /// The chart.
+    pub chart: &'a Chart,
+    /// What the user gives, merged.
+    pub values: Map,
+    /// The release.
+    pub release: Release,
+    /// What is known of the cluster.
+    pub capabilities: Capabilities,
+    /// Whether values are taken without asking the charts' schemas.
+    pub skip_schema_validation: bool,
+    /// Whether the notes of the charts inside are added to those of the chart.
+    pub subchart_notes: bool,
+    /// Bounds, the cluster, the time and the seed.
+    pub context: Context,
+}
+
+/// What a chart renders to.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// The definitions below `crds/`, as they are in the chart, by the path that output names.
+    pub crds: Vec<(String, String)>,
+    /// The manifests in install order.
+    pub manifests: Vec<Manifest>,
+    /// The hooks in install order.
+    pub hooks: Vec<Hook>,
+    /// The notes.
+    pub notes: String,
+    /// What was looked at that chart and values do not decide.
+    pub reads: Reads,
+}
+
+/// Which parts of what was rendered are printed.
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    /// Whether definitions below `crds/` are.
+    pub include_crds: bool,
+    /// Whether no hooks are.
+    pub no_hooks: bool,
+    /// Whether hooks that are tests are not.
+    pub skip_tests: bool,
+    /// Patterns for paths below the chart; only what comes from these is, when there are any.
+    pub show_only: Vec<String>,
+}
+
+/// Why a chart does not render. Nothing helps but another chart, other values or other options.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The release cannot have this name.
+    #[error("release name {0:?}: invalid release name")]
+    ReleaseName(String),
+    /// The chart is a library.
+    #[error("{0} charts are not installable")]
+    NotInstallable(String),
+    /// Charts that the chart needs are not inside it.
+    #[error("found in Chart.yaml, but missing in charts/ directory: {}", .0.join(", "))]
+    MissingDependencies(Vec<String>),
+    /// The chart is for other clusters.
+    #[error("chart requires kubeVersion: {range} which is incompatible with Kubernetes {version}")]
+    KubeVersion {
+        /// The range of versions that the chart is for.
+        range: String,
+        /// The cluster's version.
+        version: String,
+    },
+    /// The values cannot be brought together with the defaults.
+    #[error(transparent)]
+    Values(#[from] CoalesceError),
+    /// A chart does not accept the values.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A template cannot be parsed or fails.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// What a template renders to cannot be understood.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// Nothing that was rendered comes from a template that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not find template {0} in chart")]
+pub struct NoTemplate(pub String);
+
+/// Renders a chart.
+pub fn template(input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
+    check_installable(input.chart)?;
+    check_release_name(&input.release.name)?;
+    let given = Table::from_map(&input.values);
+    let chart = Resolved::new(input.chart, &given)?;
+    let values = coalesce(&chart, &given, Nulls::Remove)?;
+    if !input.skip_schema_validation {
+        schema::check(&chart, &values)?;
+    }
+    check_kube_version(input)?;
+    let shared = Shared::new(&input.release, &input.capabilities);
+    let rendered = render::render(scope::renderables(&chart, &values, &shared), &input.context)?;
+    let mut files = rendered.files;
+    let notes = take_notes(&mut files, chart.name(), input.subchart_notes);
+    let (hooks, manifests) = manifest::sort(&files)?;
+    let mut reads = rendered.reads;
+    reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
+    Ok(Rendered {
+        crds: chart.crds(),
+        manifests,
+        hooks,
+        notes,
+        reads,
+    })
+}
+
+fn check_installable(chart: &Chart) -> Result<(), RenderError> {
+    if !matches!(chart.metadata.kind.as_str(), "" | "application") {
+        return Err(RenderError::NotInstallable(chart.metadata.kind.clone()));
+    }
+    let missing: Vec<String> = chart
+        .missing_dependencies()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(RenderError::MissingDependencies(missing))
+    }
+}
+
+fn check_release_name(name: &str) -> Result<(), RenderError> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        let ends = bytes
+            .first()
+            .zip(bytes.last())
+            .is_some_and(|(first, last)| letter(*first) && letter(*last));
+        ends && bytes.iter().all(|byte| letter(*byte) || *byte == b'-')
+    };
+    if name.len() <= MAX_RELEASE_NAME && name.split('.').all(part) {
+        Ok(())
+    } else {
+        Err(RenderError::ReleaseName(name.to_owned()))
+    }
+}
+
+fn check_kube_version(input: &RenderInput<'_>) -> Result<(), RenderError> {
+    let range = &input.chart.metadata.kube_version;
+    let version = &input.capabilities.kube_version;
+    if range.is_empty() || VersionRange::matches(range, &version.normalized) {
+        return Ok(());
+    }
+    Err(RenderError::KubeVersion {
+        range: range.clone(),
+        version: version.version.clone(),
+    })
+}
+
+/// Takes the notes out of the rendered files; those of charts inside are dropped unless they are wanted.
+fn take_notes(files: &mut BTreeMap<String, String>, chart: &str, with_subcharts: bool) -> String {
+    let own = format!("{chart}/templates/{NOTES}");
+    let mut notes = Vec::new();
+    files.retain(|name, text| {
+        let is_notes = name.ends_with(NOTES);
+        if is_notes && (with_subcharts || *name == own) {
+            notes.push(std::mem::take(text));
+        }
+        !is_notes
+    });
+    notes.join("\n")
+}
+
+impl Rendered {
+    /// Returns the text that `helm template` prints.
+    pub fn text(&self, output: &Output) -> Result<String, NoTemplate> {
+        let mut text = String::new();
+        if output.include_crds {
+            self.crds
+                .iter()
+                .for_each(|(path, definition)| append(&mut text, path, definition));
+        }
+        self.manifests
+            .iter()
+            .for_each(|manifest| append(&mut text, &manifest.source, &manifest.content));
+        let mut text = text.trim().to_owned() + "\n";
+        if !output.no_hooks {
+            let hooks = self
+                .hooks
+                .iter()
+                .filter(|hook| !(output.skip_tests && hook.is_test()));
+            hooks.for_each(|hook| append(&mut text, &hook.source, &hook.content));
+        }
+        if output.show_only.is_empty() {
+            Ok(text)
+        } else {
+            only(&text, &output.show_only)
+        }
+    }
+}
+
+fn append(text: &mut String, source: &str, content: &str) {
+    text.push_str("---\n# Source: ");
+    text.push_str(source);
+    text.push('\n');
+    text.push_str(content);
+    text.push('\n');
+}
+
+/// Returns the documents that come from templates of these paths, in the order of the patterns.
+fn only(text: &str, patterns: &[String]) -> Result<String, NoTemplate> {
+    let documents = manifest::split(text);
+    let mut found = String::new();
+    for pattern in patterns {
+        let before = found.len();
+        for document in &documents {
+            let matches = source_below_chart(document)
+                .is_some_and(|path| pathmatch::matches(pattern, path).unwrap_or(false));
+            if matches {
+                found.push_str("---\n");
+                found.push_str(document);
+                found.push('\n');
+            }
+        }
+        if found.len() == before {
+            return Err(NoTemplate(pattern.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the path behind the chart's name that a document's first source comment names.
+fn source_below_chart(document: &str) -> Option<&str> {
+    document.lines().find_map(|line| {
+        let (_, source) = line.split_once("# Source: ")?;
+        let (chart, path) = source.split_once('/')?;
+        (!chart.is_empty() && !path.is_empty()).then_some(path)
+    })
+}

@@ -1,0 +1,260 @@
+//! Decides which of a chart's dependencies take part in a rendering, under which names, and which of their
+//! values their parent takes over: `condition`, `tags`, `alias`, `import-values`.
+
+use std::borrow::Cow;
+
+use flotilla_core::version::VersionRange;
+
+use super::chart::{Chart, Dependency, Metadata};
+use super::value::Val;
+use super::values::coalesce::{CoalesceError, Nulls, coalesce, merge_tables};
+use super::values::table::{Table, TooDeep};
+
+use crate::yaml::{Map, Value};
+
+/// A chart as one rendering sees it.
+#[derive(Clone)]
+pub(crate) struct Resolved<'a> {
+    /// The chart as loaded.
+    pub(crate) chart: &'a Chart,
+    /// What it says of itself, with its alias as its name and only the dependencies that take part.
+    pub(crate) metadata: Cow<'a, Metadata>,
+    /// The charts inside it that take part.
+    pub(crate) dependencies: Vec<Resolved<'a>>,
+    /// Its defaults together with what it imports; none when those are the chart's own.
+    imported: Option<Table>,
+}
+
+impl<'a> Resolved<'a> {
+    /// Resolves the dependencies of a chart for the values that the user gives.
+    pub(crate) fn new(chart: &'a Chart, given: &Table) -> Result<Self, CoalesceError> {
+        let mut resolved = Self::loaded(chart);
+        resolved.select(given, "")?;
+        resolved.import()?;
+        Ok(resolved)
+    }
+
+    fn loaded(chart: &'a Chart) -> Self {
+        Self {
+            chart,
+            metadata: Cow::Borrowed(&chart.metadata),
+            dependencies: chart.dependencies.iter().map(Self::loaded).collect(),
+            imported: None,
+        }
+    }
+
+    /// Returns the name that the chart has inside its parent.
+    pub(crate) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Returns a copy of the default values.
+    pub(crate) fn default_values(&self) -> Result<Table, TooDeep> {
+        match &self.imported {
+            Some(table) => table.deep_copy(),
+            None => Ok(Table::from_map(&self.chart.values)),
+        }
+    }
+
+    /// Returns the definitions below `crds/`, those of the charts inside last, by the path that output names.
+    pub(crate) fn crds(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        self.add_crds(self.name(), &mut found);
+        found
+    }
+
+    fn add_crds(&self, path: &str, found: &mut Vec<(String, String)>) {
+        let own = self.chart.files.iter().filter(|file| file.is_crd());
+        found.extend(own.map(|file| (format!("{path}/{}", file.name), file.text().into_owned())));
+        for chart in &self.dependencies {
+            chart.add_crds(&format!("{path}/charts/{}", chart.name()), found);
+        }
+    }
+
+    /// Leaves only the dependencies that take part, each under its alias, and does so for theirs.
+    fn select(&mut self, given: &Table, path: &str) -> Result<(), CoalesceError> {
+        if self.metadata.dependencies.is_none() {
+            return Ok(());
+        }
+        let mut listed = self.metadata.to_mut().dependencies.take().unwrap_or_default();
+        self.dependencies = self.named(&mut listed);
+        for dependency in &mut listed {
+            dependency.enabled = true;
+        }
+        let values = coalesce(self, given, Nulls::Remove)?;
+        apply_tags(&mut listed, &values);
+        apply_conditions(&mut listed, &values, path);
+        let is_out = |name: &str| {
+            listed
+                .iter()
+                .any(|dependency| !dependency.enabled && dependency.name == name)
+        };
+        self.dependencies.retain(|chart| !is_out(chart.name()));
+        let kept: Vec<Dependency> = listed
+            .iter()
+            .filter(|dependency| !is_out(&dependency.name))
+            .cloned()
+            .collect();
+        self.metadata.to_mut().dependencies = (!kept.is_empty()).then_some(kept);
+        for chart in &mut self.dependencies {
+            let below = format!("{path}{}.", chart.metadata.name);
+            chart.select(&values, &below)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the charts inside that no entry lists, then one for each entry, under its alias.
+    fn named(&self, listed: &mut [Dependency]) -> Vec<Resolved<'a>> {
+        let mut named: Vec<Resolved<'a>> = self
+            .dependencies
+            .iter()
+            .filter(|chart| !listed.iter().any(|dependency| is_meant(dependency, chart)))
+            .cloned()
+            .collect();
+        for dependency in listed {
+            if let Some(chart) = self.dependencies.iter().find(|chart| is_meant(dependency, chart)) {
+                let mut chart = chart.clone();
+                if !dependency.alias.is_empty() {
+                    chart.metadata.to_mut().name.clone_from(&dependency.alias);
+                }
+                named.push(chart);
+            }
+            if !dependency.alias.is_empty() {
+                dependency.name.clone_from(&dependency.alias);
+            }
+        }
+        named
+    }
+
+    /// Takes over values of dependencies, those of the innermost charts first.
+    fn import(&mut self) -> Result<(), CoalesceError> {
+        for chart in &mut self.dependencies {
+            chart.import()?;
+        }
+        let Some(mut listed) = self.metadata.dependencies.clone() else {
+            return Ok(());
+        };
+        let values = coalesce(self, &Table::default(), Nulls::Keep)?;
+        let imports = Table::default();
+        let own = merge_imports(&mut listed, &values, &imports).inspect_err(|_| {
+            imports.dismantle();
+            values.dismantle();
+        })?;
+        self.imported = Some(own);
+        self.metadata.to_mut().dependencies = Some(listed);
+        Ok(())
+    }
+}
+
+/// Returns the values of a chart with those that it imports; what it says itself wins.
+///
+/// An import shares its maps with `values`, and so a later import into the same place shows there too.
+fn merge_imports(listed: &mut [Dependency], values: &Table, imports: &Table) -> Result<Table, TooDeep> {
+    for dependency in listed {
+        let wanted: Vec<Import> = dependency.import_values.iter().filter_map(Import::read).collect();
+        for import in &wanted {
+            if let Some(found) = values.table_at(&format!("{}.{}", dependency.name, import.child)) {
+                merge_tables(imports, &import.placed(found), Nulls::Keep)?;
+            }
+        }
+        dependency.import_values = wanted.into_iter().map(Import::into_value).collect();
+    }
+    let own = values.deep_copy()?;
+    merge_tables(&own, imports, Nulls::Keep)?;
+    Ok(own)
+}
+
+/// Returns whether a chart is the one that an entry of `Chart.yaml` lists.
+fn is_meant(dependency: &Dependency, chart: &Resolved<'_>) -> bool {
+    chart.name() == dependency.name && VersionRange::matches(&dependency.version, &chart.metadata.version)
+}
+
+/// Takes out the dependencies whose tags are false and none true.
+fn apply_tags(listed: &mut [Dependency], values: &Table) {
+    let Some(tags) = values.table_at("tags") else {
+        return;
+    };
+    for dependency in listed {
+        let flags: Vec<bool> = dependency
+            .tags
+            .iter()
+            .filter_map(|tag| tag_flag(&tags, tag))
+            .collect();
+        dependency.enabled = flags.is_empty() || flags.contains(&true);
+    }
+}
+
+/// A tag is one key, whatever dots it has.
+fn tag_flag(tags: &Table, tag: &str) -> Option<bool> {
+    match tags.get(tag) {
+        Some(Val::Bool(flag)) => Some(flag),
+        _ => None,
+    }
+}
+
+/// Lets the first condition that is a boolean decide.
+fn apply_conditions(listed: &mut [Dependency], values: &Table, path: &str) {
+    for dependency in listed {
+        let decides = |condition: &str| values.flag_at(&format!("{path}{condition}"));
+        let conditions = dependency
+            .condition
+            .trim()
+            .split(',')
+            .filter(|condition| !condition.is_empty());
+        if let Some(enabled) = conditions.filter_map(decides).next() {
+            dependency.enabled = enabled;
+        }
+    }
+}
+
+/// An entry of `import-values`: a map of the dependency, and where it goes in the parent.
+struct Import {
+    child: String,
+    parent: String,
+}
+
+impl Import {
+    fn read(entry: &Value) -> Option<Self> {
+        match entry {
+            Value::String(export) => Some(Self {
+                child: format!("exports.{export}"),
+                parent: ".".to_owned(),
+            }),
+            Value::Map(map) => Some(Self {
+                child: printed(map, "child"),
+                parent: printed(map, "parent"),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Returns a map that holds `found` at the parent's path.
+    fn placed(&self, found: Table) -> Table {
+        let found = if found.is_empty() { Table::default() } else { found };
+        if self.parent == "." {
+            return found;
+        }
+        self.parent.rsplit('.').fold(found, |below, key| {
+            let above = Table::default();
+            above.insert_table(key, below);
+            above
+        })
+    }
+
+    fn into_value(self) -> Value {
+        Value::Map(Map::from([
+            ("child".to_owned(), Value::String(self.child)),
+            ("parent".to_owned(), Value::String(self.parent)),
+        ]))
+    }
+}
+
+/// Returns a field as Go prints it.
+fn printed(map: &Map, field: &str) -> String {
+    match map.get(field) {
+        None | Some(Value::Null) => "<nil>".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(flag)) => flag.to_string(),
+        Some(other) => serde_json::Value::from(other.clone()).to_string(),
+    }
+}

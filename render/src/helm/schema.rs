@@ -1,0 +1,139 @@
+//! Checks the values of charts against their `values.schema.json`.
+//!
+//! A schema stands alone: references to other documents are refused, except `urn:` ones, which allow all as
+//! in the reference. What a schema may cost is decided before it runs (`cost`).
+
+use jsonschema::{Draft, PatternOptions, Retrieve, Uri};
+use serde_json::Value as Json;
+
+use super::requirements::Resolved;
+use super::value::Val;
+use super::values::table::{Table, as_table};
+
+mod cost;
+
+/// The most bytes that a schema may have.
+pub const MAX_SCHEMA_BYTES: usize = 5 << 20;
+/// The most bytes that a compiled pattern may take.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// The most failures that are told of each chart.
+const MAX_FAILURES: usize = 20;
+
+/// Values that a chart does not accept, or a schema that cannot be used. Nothing helps but other values or
+/// another chart. Failures name places and keywords, never what stands there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("values don't meet the specifications of the schema(s) in the following chart(s):\n{}", .failures.join("\n"))]
+pub struct SchemaError {
+    /// Each failure, the chart's name in front of its failures.
+    pub failures: Vec<String>,
+}
+
+/// Checks the values of a chart and of those inside it, each against its own schema.
+pub(crate) fn check(chart: &Resolved<'_>, values: &Table) -> Result<(), SchemaError> {
+    let mut failures = Vec::new();
+    collect(chart, values, &mut failures);
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(SchemaError { failures })
+    }
+}
+
+fn collect(chart: &Resolved<'_>, values: &Table, failures: &mut Vec<String>) {
+    if let Some(schema) = &chart.chart.schema
+        && let Err(found) = check_one(schema, values)
+    {
+        failures.push(format!("{}:", chart.name()));
+        failures.extend(found);
+    }
+    for inside in &chart.dependencies {
+        match (values.table(inside.name()), values.get(inside.name())) {
+            (Some(below), _) => collect(inside, &below, failures),
+            (None, None | Some(Val::Nil)) => {}
+            (None, Some(_)) => failures.push(format!("{}: values are not a map", inside.name())),
+        }
+    }
+}
+
+fn check_one(schema: &[u8], values: &Table) -> Result<(), Vec<String>> {
+    if schema.len() > MAX_SCHEMA_BYTES {
+        return Err(vec![format!(
+            "- schema is over the limit of {MAX_SCHEMA_BYTES} bytes"
+        )]);
+    }
+    let schema: Json =
+        serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])?;
+    let values = json(values);
+    cost::check(&schema, &values).map_err(|reason| vec![format!("- schema {reason}")])?;
+    let validator = jsonschema::options()
+        .with_draft(draft(&schema))
+        .with_retriever(NoDocuments)
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
+        .build(&schema)
+        .map_err(|error| {
+            vec![format!(
+                "- schema cannot be used at {:?}",
+                error.instance_path().to_string()
+            )]
+        })?;
+    if validator.is_valid(&values) {
+        return Ok(());
+    }
+    let failures = validator.iter_errors(&values).take(MAX_FAILURES);
+    let shown = |error: jsonschema::ValidationError<'_>| {
+        format!("- at '{}': fails {}", error.instance_path(), error.schema_path())
+    };
+    Err(failures.map(shown).collect())
+}
+
+/// Returns the dialect that `$schema` names; the newest when it names none.
+fn draft(schema: &Json) -> Draft {
+    let named = schema.get("$schema").and_then(Json::as_str).unwrap_or_default();
+    match named.trim_end_matches('#') {
+        "http://json-schema.org/draft-04/schema" | "https://json-schema.org/draft-04/schema" => Draft::Draft4,
+        "http://json-schema.org/draft-06/schema" | "https://json-schema.org/draft-06/schema" => Draft::Draft6,
+        "http://json-schema.org/draft-07/schema" | "https://json-schema.org/draft-07/schema" => Draft::Draft7,
+        "https://json-schema.org/draft/2019-09/schema" => Draft::Draft201909,
+        _ => Draft::Draft202012,
+    }
+}
+
+/// Returns values as JSON, whole floats as integers.
+pub(crate) fn json(values: &Table) -> Json {
+    Json::Object(
+        values
+            .entries()
+            .iter()
+            .map(|(key, value)| (key.to_string(), json_value(value)))
+            .collect(),
+    )
+}
+
+fn json_value(value: &Val) -> Json {
+    match value {
+        Val::Bool(flag) => Json::Bool(*flag),
+        Val::Int(number) | Val::Int64(number) => Json::from(*number),
+        Val::UInt(number) => Json::from(*number),
+        #[expect(clippy::cast_possible_truncation, reason = "the float is whole and fits")]
+        Val::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => Json::from(*number as i64),
+        Val::Float(number) => Json::from(*number),
+        Val::Str(text) => Json::from(&**text),
+        Val::List(list) => list.items.iter().map(json_value).collect(),
+        Val::Map(_) => as_table(value).as_ref().map_or(Json::Null, json),
+        // Values come from documents and flags, which make nothing else.
+        Val::Invalid | Val::Nil | Val::Byte(_) | Val::Object(_) => Json::Null,
+    }
+}
+
+/// Gives no document but the one that allows all, for names without a place.
+struct NoDocuments;
+
+impl Retrieve for NoDocuments {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> {
+        if uri.scheme().as_str() == "urn" {
+            Ok(Json::Bool(true))
+        } else {
+            Err(format!("reference to another document: {}", uri.scheme().as_str()).into())
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the templates of each chart of a tree see: its own values, its files, what it says of itself, and the
+//! charts inside it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::archive::File;
+use super::capabilities::Capabilities;
+use super::chart::{Dependency, Maintainer, Metadata};
+use super::manifest::base_name;
+use super::object::{Files, Object};
+use super::render::Renderable;
+use super::requirements::Resolved;
+use super::value::{Entries, MapKind, MapVal, Val};
+use super::values::table::Table;
+use crate::yaml::Value;
+
+/// What a release is called, and what is being done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// The namespace that it is in.
+    pub namespace: String,
+    /// The number of the revision that is rendered.
+    pub revision: i64,
+    /// Whether an earlier revision is replaced.
+    pub is_upgrade: bool,
+}
+
+/// What all charts of a rendering see.
+pub(crate) struct Shared {
+    release: Val,
+    capabilities: Val,
+}
+
+impl Shared {
+    pub(crate) fn new(release: &Release, capabilities: &Capabilities) -> Self {
+        let release = map([
+            ("Name", release.name.as_str().into()),
+            ("Namespace", release.namespace.as_str().into()),
+            ("IsUpgrade", release.is_upgrade.into()),
+            ("IsInstall", (!release.is_upgrade).into()),
+            ("Revision", Val::Int(release.revision)),
+            ("Service", "Helm".into()),
+        ]);
+        let capabilities = Val::Object(Rc::new(Object::Capabilities(Rc::new(capabilities.clone()))));
+        Self {
+            release,
+            capabilities,
+        }
+    }
+}
+
+/// Returns the templates of a chart and of those inside it, each with what it sees.
+pub(crate) fn renderables(root: &Resolved<'_>, values: &Table, shared: &Shared) -> Vec<Renderable> {
+    let mut found = BTreeMap::new();
+    add(root, root.name(), values, (shared, true), &mut found);
+    found.into_values().collect()
+}
+
+/// Adds the templates of a chart, those of the charts inside it first; returns what they see.
+fn add(
+    chart: &Resolved<'_>,
+    path: &str,
+    values: &Table,
+    (shared, is_root): (&Shared, bool),
+    found: &mut BTreeMap<String, Renderable>,
+) -> MapVal {
+    let mut inside = Entries::new();
+    for below in &chart.dependencies {
+        let path = format!("{path}/charts/{}", below.name());
+        // A name with a dot is followed as a path, and so mostly finds nothing, as in the reference.
+        let values = values.table_at(below.name()).unwrap_or_default();
+        let seen = add(below, &path, &values, (shared, false), found);
+        inside.insert(below.name().into(), Val::Map(seen));
+    }
+    let scope = MapVal::new(Entries::from([
+        (Rc::from("Chart"), metadata(&chart.metadata, is_root)),
+        (Rc::from("Files"), files(&chart.chart.files)),
+        (Rc::from("Release"), shared.release.clone()),
+        (Rc::from("Capabilities"), shared.capabilities.clone()),
+        (Rc::from("Values"), values.as_values()),
+        (Rc::from("Subcharts"), Val::map(inside)),
+    ]));
+    let library = chart.metadata.is_library();
+    let sources = chart.chart.templates.iter();
+    for file in sources.filter(|file| !library || base_name(&file.name).starts_with('_')) {
+        let name = format!("{path}/{}", file.name);
+        let renderable = Renderable {
+            name: name.clone(),
+            source: file.text().into_owned(),
+            values: MapVal {
+                entries: scope.entries.clone(),
+                kind: MapKind::Values,
+            },
+            base_path: format!("{path}/templates"),
+        };
+        found.insert(name, renderable);
+    }
+    scope
+}
+
+fn files(files: &[File]) -> Val {
+    let files: Files = files
+        .iter()
+        .map(|file| (Rc::from(file.name.as_str()), Rc::from(&*file.data)))
+        .collect();
+    Val::Object(Rc::new(Object::Files(Rc::new(files))))
+}
+
+/// Returns `.Chart`: the fields of `Chart.yaml` under the names that Go gives them.
+fn metadata(metadata: &Metadata, is_root: bool) -> Val {
+    let dependencies = metadata.dependencies.iter().flatten();
+    map([
+        ("Name", metadata.name.as_str().into()),
+        ("Home", metadata.home.as_str().into()),
+        ("Sources", texts(&metadata.sources)),
+        ("Version", metadata.version.as_str().into()),
+        ("Description", metadata.description.as_str().into()),
+        ("Keywords", texts(&metadata.keywords)),
+        (
+            "Maintainers",
+            Val::list(metadata.maintainers.iter().map(maintainer).collect()),
+        ),
+        ("Icon", metadata.icon.as_str().into()),
+        ("APIVersion", metadata.api_version.as_str().into()),
+        ("Condition", metadata.condition.as_str().into()),
+        ("Tags", metadata.tags.as_str().into()),
+        ("AppVersion", metadata.app_version.as_str().into()),
+        ("Deprecated", metadata.deprecated.into()),
+        (
+            "Annotations",
+            text_map(
+                metadata
+                    .annotations
+                    .iter()
+                    .map(|(key, text)| (key.as_str(), text.as_str())),
+            ),
+        ),
+        ("KubeVersion", metadata.kube_version.as_str().into()),
+        ("Dependencies", Val::list(dependencies.map(dependency).collect())),
+        ("Type", metadata.kind.as_str().into()),
+        ("IsRoot", is_root.into()),
+    ])
+}
+
+fn maintainer(maintainer: &Maintainer) -> Val {
+    map([
+        ("Name", maintainer.name.as_str().into()),
+        ("Email", maintainer.email.as_str().into()),
+        ("URL", maintainer.url.as_str().into()),
+    ])
+}
+
+fn dependency(dependency: &Dependency) -> Val {
+    map([
+        ("Name", dependency.name.as_str().into()),
+        ("Version", dependency.version.as_str().into()),
+        ("Repository", dependency.repository.as_str().into()),
+        ("Condition", dependency.condition.as_str().into()),
+        ("Tags", texts(&dependency.tags)),
+        ("Enabled", dependency.enabled.into()),
+        (
+            "ImportValues",
+            Val::list(dependency.import_values.iter().map(import).collect()),
+        ),
+        ("Alias", dependency.alias.as_str().into()),
+    ])
+}
+
+/// Resolved imports are maps of texts.
+fn import(entry: &Value) -> Val {
+    let fields = entry.as_map().into_iter().flatten();
+    text_map(fields.map(|(key, text)| (key.as_str(), text.as_str().unwrap_or_default())))
+}
+
+fn map<const N: usize>(entries: [(&str, Val); N]) -> Val {
+    Val::map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (Rc::from(key), value))
+            .collect(),
+    )
+}
+
+fn texts(texts: &[String]) -> Val {
+    Val::list(texts.iter().map(|text| text.as_str().into()).collect())
+}
+
+fn text_map<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Val {
+    let entries = entries
+        .map(|(key, text)| (Rc::from(key), Val::from(text)))
+        .collect();
+    Val::Map(MapVal {
+        entries: MapVal::new(entries).entries,
+        kind: MapKind::Strings,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Values while charts share them: maps that several holders see and change, as Go's maps are.
+//!
+//! Coalescing gives a chart and the charts inside it the same nested maps, and what one adds the others see;
+//! copies would lose that. They are the maps that templates get in the end.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use crate::helm::value::{Entries, MapKind, MapVal, Val};
+use crate::yaml::Map;
+
+/// The most maps inside each other; imports can make one hold itself.
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// A map that several holders share.
+#[derive(Clone)]
+pub(crate) struct Table(MapVal);
+
+/// Maps hold each other without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("values are nested deeper than {MAX_DEPTH} maps")]
+pub struct TooDeep;
+
+impl Default for Table {
+    fn default() -> Self {
+        Self(MapVal::new(Entries::new()))
+    }
+}
+
+impl Table {
+    pub(crate) fn from_map(map: &Map) -> Self {
+        let entries = map
+            .iter()
+            .map(|(key, value)| (Rc::from(key.as_str()), Val::from(value)));
+        Self(MapVal::new(entries.collect()))
+    }
+
+    /// Returns the map as a template gets it where it is the values of a chart.
+    pub(crate) fn as_values(&self) -> Val {
+        Val::Map(MapVal {
+            entries: self.0.entries.clone(),
+            kind: MapKind::Values,
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Val> {
+        self.0.get(key)
+    }
+
+    /// Returns the value under a key when that is a map.
+    pub(crate) fn table(&self, key: &str) -> Option<Table> {
+        self.get(key).as_ref().and_then(as_table)
+    }
+
+    pub(crate) fn insert(&self, key: &str, value: Val) {
+        self.0.set(key, value);
+    }
+
+    pub(crate) fn insert_table(&self, key: &str, table: Table) {
+        self.insert(key, Val::Map(table.0));
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        self.0.entries.borrow_mut().remove(key);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.entries.borrow().is_empty()
+    }
+
+    /// Returns what the map holds now; changing the map does not change it.
+    pub(crate) fn entries(&self) -> Vec<(Rc<str>, Val)> {
+        self.0
+            .entries
+            .borrow()
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Returns a copy whose own keys can change; the maps below stay shared.
+    pub(crate) fn shallow_copy(&self) -> Self {
+        Self(MapVal::new(self.0.entries.borrow().clone()))
+    }
+
+    /// Returns a copy that shares no map.
+    pub(crate) fn deep_copy(&self) -> Result<Self, TooDeep> {
+        copy_map(&self.0, MAX_DEPTH).map(Self)
+    }
+
+    /// Follows dots through maps; none when a part is missing or no map.
+    pub(crate) fn table_at(&self, path: &str) -> Option<Table> {
+        path.split('.')
+            .try_fold(self.clone(), |table, key| table.table(key))
+    }
+
+    /// Follows dots to a boolean.
+    pub(crate) fn flag_at(&self, path: &str) -> Option<bool> {
+        let found = match path.rsplit_once('.') {
+            Some((tables, key)) => self.table_at(tables)?.get(key),
+            None => self.get(path),
+        };
+        match found {
+            Some(Val::Bool(flag)) => Some(flag),
+            _ => None,
+        }
+    }
+
+    /// Empties the map and all below it, so that maps which hold each other are freed.
+    pub(crate) fn dismantle(&self) {
+        let mut seen = HashSet::new();
+        let mut waiting = vec![self.clone()];
+        while let Some(Table(map)) = waiting.pop() {
+            if seen.insert(Rc::as_ptr(&map.entries).addr()) {
+                let entries = std::mem::take(&mut *map.entries.borrow_mut());
+                waiting.extend(entries.values().filter_map(as_table));
+            }
+        }
+    }
+}
+
+/// Returns the map that a value is.
+pub(crate) fn as_table(value: &Val) -> Option<Table> {
+    match value {
+        Val::Map(map) => Some(Table(map.clone())),
+        _ => None,
+    }
+}
+
+fn copy_map(map: &MapVal, depth: usize) -> Result<MapVal, TooDeep> {
+    let depth = depth.checked_sub(1).ok_or(TooDeep)?;
+    let mut copy = Entries::new();
+    for (key, value) in map.entries.borrow().iter() {
+        copy.insert(key.clone(), copy_value(value, depth)?);
+    }
+    Ok(MapVal {
+        entries: MapVal::new(copy).entries,
+        kind: map.kind,
+    })
+}
+
+fn copy_value(value: &Val, depth: usize) -> Result<Val, TooDeep> {
+    match value {
+        Val::Map(map) => Ok(Val::Map(copy_map(map, depth)?)),
+        Val::List(list) => {
+            let depth = depth.checked_sub(1).ok_or(TooDeep)?;
+            let items = list
+                .items
+                .iter()
+                .map(|item| copy_value(item, depth))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Val::list(items))
+        }
+        other => Ok(other.clone()),
+    }
+}

@@ -1,0 +1,317 @@
+//! Renders the charts of `charts/` as `charts/cases.txt` says, and with random values, and compares each byte
+//! with what Helm prints.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use flotilla_render::helm::archive::{File, Limits};
+use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
+use flotilla_render::helm::chart::Chart;
+use flotilla_render::helm::context::Context;
+use flotilla_render::helm::driver::{Output, RenderInput, template};
+use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::values::Sources;
+use serde_json::{Value as Json, json};
+
+mod oracle;
+
+use oracle::Oracle;
+
+/// How many random values each chart is rendered with.
+const RANDOM_VALUES_FOR_EACH: usize = 6;
+
+#[test]
+fn charts_render_to_what_helm_prints() {
+    let mut oracle = Oracle::start();
+    let mut charts: BTreeMap<String, bool> = BTreeMap::new();
+    let (mut equal, mut total, mut same_error, mut errors) = (0, 0, 0, 0);
+    let mut differences = String::new();
+    for (chart, flags) in cases() {
+        let files = read_chart(&chart);
+        let theirs = theirs(&mut oracle, &files, &flags);
+        let ours = ours(&files, &flags);
+        total += 1;
+        let agrees = match (&ours, &theirs) {
+            (Ok(ours), Ok(theirs)) => ours == theirs,
+            (Err(ours), Err(theirs)) => {
+                errors += 1;
+                same_error += usize::from(theirs.starts_with(ours.as_str()));
+                true
+            }
+            _ => false,
+        };
+        equal += usize::from(agrees);
+        *charts.entry(chart.clone()).or_insert(true) &= agrees;
+        if !agrees {
+            differences += &format!(
+                "=== {chart} {}\n{}\n",
+                flags.join(" "),
+                difference(&ours, &theirs)
+            );
+        }
+    }
+    let whole = charts.values().filter(|agrees| **agrees).count();
+    println!(
+        "helm agreement: {whole} of {} charts, {equal} of {total} renderings byte for byte",
+        charts.len()
+    );
+    println!("helm agreement: {same_error} of {errors} refusals in the same words");
+    assert!(differences.is_empty(), "{differences}");
+    assert!(charts.len() >= 60, "only {} charts", charts.len());
+}
+
+#[test]
+fn random_values_render_to_what_helm_prints() {
+    let mut oracle = Oracle::start();
+    let mut random = Random(5);
+    let (mut equal, mut total, mut refused) = (0, 0, 0);
+    let mut differences = String::new();
+    let mut names: Vec<String> = cases().into_iter().map(|(chart, _)| chart).collect();
+    names.dedup();
+    for chart in names {
+        let mut files = read_chart(&chart);
+        let defaults = files
+            .get("values.yaml")
+            .map(|text| flotilla_render::helm::values::load(&String::from_utf8_lossy(text)));
+        let Some(Ok(defaults)) = defaults else { continue };
+        let defaults = Json::from(flotilla_render::yaml::Value::Map(defaults));
+        for _ in 0..RANDOM_VALUES_FOR_EACH {
+            let values = random.changed(&defaults);
+            files.insert("ci/random.json".to_owned(), values.to_string().into_bytes());
+            let flags = ["-f".to_owned(), "{dir}/ci/random.json".to_owned()];
+            let theirs = theirs(&mut oracle, &files, &flags);
+            let ours = ours(&files, &flags);
+            total += 1;
+            let agrees = match (&ours, &theirs) {
+                (Ok(ours), Ok(theirs)) => ours == theirs,
+                (Err(_), Err(_)) => {
+                    refused += 1;
+                    true
+                }
+                _ => false,
+            };
+            equal += usize::from(agrees);
+            if !agrees {
+                differences += &format!("=== {chart} {values}\n{}\n", difference(&ours, &theirs));
+            }
+        }
+    }
+    println!("helm agreement: {equal} of {total} random values, {refused} of them refused by both");
+    assert!(differences.is_empty(), "{differences}");
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts")
+}
+
+fn cases() -> Vec<(String, Vec<String>)> {
+    let text = fs::read_to_string(folder().join("cases.txt")).expect("the cases are in the repository");
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            (words.next().unwrap_or_default(), words.collect())
+        })
+        .collect()
+}
+
+fn read_chart(name: &str) -> Files {
+    let root = folder().join(name);
+    let mut files = Files::new();
+    let mut waiting = vec![root.clone()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).expect("a chart's folder can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            let name = path
+                .strip_prefix(&root)
+                .expect("below the root")
+                .to_string_lossy()
+                .into_owned();
+            files.insert(name, fs::read(&path).expect("a chart's file can be read"));
+        }
+    }
+    files
+}
+
+fn theirs(oracle: &mut Oracle, files: &Files, flags: &[String]) -> Result<String, String> {
+    let encode = |data: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(data);
+    let sent: BTreeMap<String, String> = files
+        .iter()
+        .map(|(name, data)| (format!("c/{name}"), encode(data)))
+        .collect();
+    let mut args = vec![
+        "template".to_owned(),
+        "release-name".to_owned(),
+        "{dir}/c".to_owned(),
+    ];
+    args.extend(flags.iter().map(|flag| flag.replace("{dir}", "{dir}/c")));
+    oracle
+        .ask(&json!({ "op": "chart_template", "files": sent, "args": args }))
+        .map(|output| output.text)
+}
+
+fn ours(files: &Files, flags: &[String]) -> Result<String, String> {
+    let read = |name: &str| {
+        let data = name
+            .strip_prefix("/chart/")
+            .and_then(|name| files.get(name))
+            .expect("a file of the chart");
+        String::from_utf8_lossy(data).into_owned()
+    };
+    let mut sources = Sources::default();
+    let mut output = Output::default();
+    let mut capabilities = Capabilities::default();
+    let mut release = Release {
+        name: "release-name".to_owned(),
+        namespace: "default".to_owned(),
+        revision: 1,
+        is_upgrade: false,
+    };
+    let mut skip_schema_validation = false;
+    let mut flags = flags.iter().map(|flag| flag.replace("{dir}", "/chart"));
+    while let Some(flag) = flags.next() {
+        let mut value = || flags.next().expect("a flag with a value");
+        match flag.as_str() {
+            "-f" | "--values" => {
+                let name = value();
+                sources.files.push((name.clone(), read(&name)));
+            }
+            "--set" => sources.set.push(value()),
+            "--set-string" => sources.string.push(value()),
+            "--set-json" => sources.json.push(value()),
+            "--set-file" => sources.file.push(value()),
+            "--set-literal" => sources.literal.push(value()),
+            "-n" => release.namespace = value(),
+            "-s" | "--show-only" => output.show_only.push(value()),
+            "-a" | "--api-versions" => {
+                capabilities
+                    .api_versions
+                    .extend(value().split(',').map(str::to_owned));
+            }
+            "--kube-version" => {
+                capabilities.kube_version =
+                    KubeVersion::parse(&value()).map_err(|error| error.to_string())?;
+            }
+            "--include-crds" => output.include_crds = true,
+            "--is-upgrade" => release.is_upgrade = true,
+            "--no-hooks" => output.no_hooks = true,
+            "--skip-tests" => output.skip_tests = true,
+            "--skip-schema-validation" => skip_schema_validation = true,
+            "--skip-crds" => {}
+            other => panic!("the test knows no flag {other}"),
+        }
+    }
+    let values = sources
+        .merge(&mut |name| Ok(read(name)))
+        .map_err(|error| error.to_string())?;
+    let files = files
+        .iter()
+        .map(|(name, data)| File::new(name.as_str(), data))
+        .collect();
+    let chart = Chart::from_directory(files, Limits::default()).map_err(|error| error.to_string())?;
+    let input = RenderInput {
+        chart: &chart,
+        values,
+        release,
+        capabilities,
+        skip_schema_validation,
+        subchart_notes: false,
+        context: Context::default(),
+    };
+    let rendered = template(&input).map_err(|error| error.to_string())?;
+    rendered.text(&output).map_err(|error| error.to_string())
+}
+
+/// Shows the first lines in which two outputs differ.
+fn difference(ours: &Result<String, String>, theirs: &Result<String, String>) -> String {
+    let (Ok(ours), Ok(theirs)) = (ours, theirs) else {
+        let brief = |side: &Result<String, String>| match side {
+            Ok(text) => format!("{} bytes", text.len()),
+            Err(error) => format!("error: {error}"),
+        };
+        return format!("ours   {}\ntheirs {}", brief(ours), brief(theirs));
+    };
+    let (mut left, mut right) = (ours.lines(), theirs.lines());
+    let mut shown = String::new();
+    let mut number = 0;
+    loop {
+        number += 1;
+        match (left.next(), right.next()) {
+            (None, None) => return shown,
+            (left, right) if left == right => {}
+            (left, right) => {
+                shown += &format!("line {number}\n  ours   {left:?}\n  theirs {right:?}\n");
+                if shown.lines().count() > 12 {
+                    return shown;
+                }
+            }
+        }
+    }
+}
+
+/// A small generator with a fixed seed, so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+
+    /// Returns values that change some of the defaults, keeping the kind of most.
+    fn changed(&mut self, defaults: &Json) -> Json {
+        match defaults {
+            Json::Object(map) => {
+                let mut changed = serde_json::Map::new();
+                for (key, value) in map {
+                    if self.below(3) == 0 {
+                        changed.insert(key.clone(), self.changed(value));
+                    }
+                }
+                Json::Object(changed)
+            }
+            Json::Array(items) if self.below(4) > 0 => {
+                items.iter().filter(|_| self.below(3) > 0).cloned().collect()
+            }
+            _ if self.below(5) == 0 => self.any(),
+            Json::String(text) => match self.below(4) {
+                0 => json!(""),
+                1 => json!(format!("{text}-x")),
+                2 => json!("yes: #1"),
+                _ => json!("multi\nline text"),
+            },
+            Json::Number(_) => match self.below(4) {
+                0 => json!(0),
+                1 => json!(self.below(40)),
+                2 => json!(1.5),
+                _ => json!(-3),
+            },
+            Json::Bool(flag) => json!(!flag),
+            _ => self.any(),
+        }
+    }
+
+    fn any(&mut self) -> Json {
+        match self.below(8) {
+            0 => Json::Null,
+            1 => json!([]),
+            2 => json!({}),
+            3 => json!(["a", 1, null]),
+            4 => json!({"k": "v", "n": 1.25}),
+            5 => json!(true),
+            6 => json!("text"),
+            _ => json!(1_200),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+#!/bin/sh
+echo "{{ not a template }}"
+
+exit 0
+

@@ -1,0 +1,3 @@
+{{- define "sub.label" -}}from-sub{{- end -}}
+{{- define "dup" -}}sub{{- end -}}
+text of the partial

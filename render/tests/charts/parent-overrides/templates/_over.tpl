@@ -1,0 +1,2 @@
+{{- define "sub.label" -}}from-parent{{- end -}}
+{{- define "dup" -}}parent{{- end -}}

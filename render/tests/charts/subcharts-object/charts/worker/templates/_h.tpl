@@ -1,0 +1,1 @@
+{{- define "worker.name" -}}{{ .Chart.Name }}-{{ .Values.threads }}{{- end -}}
