@@ -21,7 +21,9 @@ use crate::process::Group;
 
 /// How much of what git says is kept.
 const MAX_SAID: usize = 16 << 10;
-/// How often the size of what arrives is looked at.
+/// Where what arrives is written, while it arrives.
+const PACKS: &str = "objects/pack";
+/// How often its size is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The oldest version that takes its configuration from the environment and none from the user.
@@ -188,11 +190,14 @@ impl GitProgram {
         };
         group.disarm();
         let status: ExitStatus = status.map_err(Failure::Io)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failure::Exit(said))
+        if !status.success() {
+            return Err(Failure::Exit(said));
         }
+        // What came faster than it was looked at.
+        if size_of(&run.repository.join(PACKS)) > run.max_bytes {
+            return Err(Failure::TooLarge);
+        }
+        Ok(())
     }
 }
 
@@ -232,7 +237,7 @@ async fn said(stream: Option<impl AsyncRead + Unpin>) -> String {
 
 /// Returns when the packs of a repository exceed `max` bytes.
 async fn grown(repository: &Path, max: u64) {
-    let packs = repository.join("objects/pack");
+    let packs = repository.join(PACKS);
     loop {
         tokio::time::sleep(LOOK).await;
         if size_of(&packs) > max {
