@@ -1,5 +1,6 @@
-//! A simulated agent: the real ledger, acceptance, reconciler and reports over a cluster in memory. What is left
-//! out is the network: whoever holds it plays the hub. Fleets of them run in one process.
+//! A simulated agent: the real ledger, acceptance, reconciler and reports over any cluster and storage,
+//! in memory or real. What is left out is the network: whoever holds it plays the hub. Fleets of them run in one
+//! process.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::LEDGER,
-    cluster::{Cluster, fake::Fake, limit::Limited},
+    cluster::{Cluster, limit::Limited},
     ledger::{
         Ledger, LedgerError,
         accept::{Offer, OfferedEntry},
-        memory::Memory,
+        cells::Cells,
         state::{Blob, BlobKind},
     },
     link::{
@@ -143,11 +144,11 @@ impl Drop for SimAgent {
 
 impl SimAgent {
     /// Starts an agent over a cluster and storage.
-    pub async fn start(cluster: Fake, cells: Memory) -> Result<Self, LedgerError> {
-        let ledger = Arc::new(Ledger::open(Arc::new(cells), LEDGER).await?);
+    pub async fn start(cluster: Arc<dyn Cluster>, cells: Arc<dyn Cells>) -> Result<Self, LedgerError> {
+        let ledger = Arc::new(Ledger::open(cells, LEDGER).await?);
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
         let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
-        let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(Arc::new(cluster)));
+        let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
         let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone());
         let stop = CancellationToken::new();
         tokio::spawn(Reconciler::new(Arc::new(context), nudge.clone()).run(stop.clone()));
@@ -173,7 +174,10 @@ impl SimAgent {
         entries: &[Entry],
         contents: &mut Contents,
     ) -> Result<Ack, AcceptError> {
-        let bytes: Vec<(UnitId, Vec<u8>)> = entries.iter().map(|entry| (entry.unit, entry.to_bytes())).collect();
+        let bytes: Vec<(UnitId, Vec<u8>)> = entries
+            .iter()
+            .map(|entry| (entry.unit, entry.to_bytes()))
+            .collect();
         let offer = Offer {
             incarnation: 1,
             generation,
@@ -213,7 +217,9 @@ impl SimAgent {
                 self.reports.ack(report.seq);
                 return Some(report);
             }
-            tokio::time::timeout_at(deadline, self.reports.changed()).await.ok()?;
+            tokio::time::timeout_at(deadline, self.reports.changed())
+                .await
+                .ok()?;
         }
     }
 }

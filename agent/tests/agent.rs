@@ -113,7 +113,11 @@ impl World {
     async fn restart(&mut self) {
         self.agent = None;
         tokio::task::yield_now().await;
-        self.agent = Some(SimAgent::start(self.cluster.clone(), self.cells.clone()).await.unwrap());
+        self.agent = Some(
+            SimAgent::start(Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()))
+                .await
+                .unwrap(),
+        );
     }
 
     fn agent(&self) -> &SimAgent {
@@ -138,12 +142,15 @@ impl World {
                 self.objects,
                 self.events
             );
-            let Some(report) = self.agent().report(Duration::from_secs(1)).await else { continue };
+            let Some(report) = self.agent().report(Duration::from_secs(1)).await else {
+                continue;
+            };
             for unit in report.units {
                 self.units.insert(unit.unit_id.to_vec(), unit);
             }
             for object in report.objects {
-                self.objects.insert(object.key.as_ref().unwrap().name.clone(), object);
+                self.objects
+                    .insert(object.key.as_ref().unwrap().name.clone(), object);
             }
             self.events.extend(report.events);
         }
@@ -160,7 +167,8 @@ impl World {
     }
 
     async fn until_ready(&mut self, entry: &Entry) {
-        self.until("the unit is ready", |world| world.is_ready(entry)).await;
+        self.until("the unit is ready", |world| world.is_ready(entry))
+            .await;
     }
 
     fn value(&self, name: &str) -> Option<String> {
@@ -169,7 +177,10 @@ impl World {
     }
 
     fn events(&self, reason: &str) -> Vec<&Event> {
-        self.events.iter().filter(|event| event.reason == reason).collect()
+        self.events
+            .iter()
+            .filter(|event| event.reason == reason)
+            .collect()
     }
 }
 
@@ -197,7 +208,10 @@ async fn a_desired_state_is_applied_with_labels_and_mark_and_reported() {
     );
     let unit = world.unit(1).unwrap();
     assert_eq!(unit.message, "Applied revision: main@sha1:abc");
-    assert_eq!((unit.reason.as_str(), unit.objects, unit.version), ("ReconciliationSucceeded", 2, 1));
+    assert_eq!(
+        (unit.reason.as_str(), unit.objects, unit.version),
+        ("ReconciliationSucceeded", 2, 1)
+    );
     assert_eq!(world.objects["x"].state(), ObjectState::Applied);
     assert_eq!(world.objects["x"].uid, live["metadata"]["uid"].as_str().unwrap());
 }
@@ -244,12 +258,25 @@ async fn drift_is_corrected_and_says_who_it_was() {
     world.until_ready(&wanted).await;
     settle().await;
     let begun = tokio::time::Instant::now();
-    world.cluster.edit("kubectl-edit", &key("ConfigMap", "x"), |live| live["data"]["a"] = "hacked".into());
-    world.until("drift is corrected", |world| world.value("x").as_deref() == Some("1")).await;
+    world
+        .cluster
+        .edit("kubectl-edit", &key("ConfigMap", "x"), |live| {
+            live["data"]["a"] = "hacked".into()
+        });
+    world
+        .until("drift is corrected", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
     assert!(begun.elapsed() < Duration::from_secs(2));
-    world.until("it is told", |world| !world.events("DriftCorrected").is_empty()).await;
+    world
+        .until("it is told", |world| !world.events("DriftCorrected").is_empty())
+        .await;
     let told = &world.events("DriftCorrected")[0].message;
-    assert!(told.contains("kubectl-edit") && told.contains("/data/a"), "{told}");
+    assert!(
+        told.contains("kubectl-edit") && told.contains("/data/a"),
+        "{told}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,8 +287,12 @@ async fn a_deleted_object_is_created_again() {
     world.until_ready(&wanted).await;
     settle().await;
     world.cluster.delete(&key("ConfigMap", "x"));
-    world.until("it is back", |world| world.value("x").is_some()).await;
-    world.until("it is told", |world| !world.events("DriftCorrected").is_empty()).await;
+    world
+        .until("it is back", |world| world.value("x").is_some())
+        .await;
+    world
+        .until("it is told", |world| !world.events("DriftCorrected").is_empty())
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,10 +303,15 @@ async fn fields_that_others_own_are_no_drift() {
     world.until_ready(&wanted).await;
     settle().await;
     world.cluster.take_requests();
-    world.cluster.edit("operator", &key("ConfigMap", "x"), |live| live["data"]["theirs"] = "2".into());
+    world.cluster.edit("operator", &key("ConfigMap", "x"), |live| {
+        live["data"]["theirs"] = "2".into()
+    });
     settle().await;
     assert_eq!(world.cluster.take_requests(), BTreeMap::new());
-    assert_eq!(world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["theirs"], "2");
+    assert_eq!(
+        world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["theirs"],
+        "2"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,24 +323,33 @@ async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
     settle().await;
     world.cluster.take_requests();
     for _ in 0..20 {
-        world.cluster.edit("stubborn", &key("ConfigMap", "x"), |live| live["data"]["a"] = "theirs".into());
+        world.cluster.edit("stubborn", &key("ConfigMap", "x"), |live| {
+            live["data"]["a"] = "theirs".into()
+        });
         settle().await;
     }
     let writes = world.cluster.take_requests()["apply"];
     assert!((3..=5).contains(&writes), "{writes} writes in ten minutes");
-    world.until("it is told", |world| !world.events("DriftContested").is_empty()).await;
+    world
+        .until("it is told", |world| !world.events("DriftContested").is_empty())
+        .await;
     assert_eq!(world.events("DriftContested").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_agent_enforces_without_the_hub_and_applies_nothing_again() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1"), config_map("y", "1")]));
+    let wanted = entry(
+        1,
+        world.contents.add(&[config_map("x", "1"), config_map("y", "1")]),
+    );
     world.offer(std::slice::from_ref(&wanted)).await;
     world.until_ready(&wanted).await;
     settle().await;
     world.agent = None;
-    world.cluster.edit("somebody", &key("ConfigMap", "x"), |live| live["data"]["a"] = "hacked".into());
+    world.cluster.edit("somebody", &key("ConfigMap", "x"), |live| {
+        live["data"]["a"] = "hacked".into()
+    });
     world.cluster.delete(&key("ConfigMap", "y"));
     world.cluster.take_requests();
     world.restart().await;
@@ -318,7 +363,11 @@ async fn a_restarted_agent_enforces_without_the_hub_and_applies_nothing_again() 
     world.restart().await;
     world.cluster.take_requests();
     settle().await;
-    assert_eq!(world.cluster.take_requests().get("apply"), None, "nothing is applied again");
+    assert_eq!(
+        world.cluster.take_requests().get("apply"),
+        None,
+        "nothing is applied again"
+    );
     world.units.clear();
     world.until_ready(&wanted).await;
 }
@@ -332,41 +381,74 @@ async fn an_intent_is_durable_before_the_object_exists() {
     for writes in 1..=4 {
         world.cells.fail_after(writes);
         let agent = world.agent.take().unwrap();
-        let accepted = agent.offer(std::slice::from_ref(&wanted), &mut world.contents).await.is_ok();
+        let accepted = agent
+            .offer(std::slice::from_ref(&wanted), &mut world.contents)
+            .await
+            .is_ok();
         settle().await;
         drop(agent);
         world.cells.heal();
         let exists = world.cluster.object(&key("ConfigMap", "x")).is_some();
         world.restart().await;
         let known = world.agent().ledger.read(|state| {
-            state.units.get(&wanted.unit).is_some_and(|unit| unit.items.contains_key(&key("ConfigMap", "x")))
+            state
+                .units
+                .get(&wanted.unit)
+                .is_some_and(|unit| unit.items.contains_key(&key("ConfigMap", "x")))
         });
-        assert!(!exists || known, "after {writes} writes the object exists and nobody knows whose it is");
+        assert!(
+            !exists || known,
+            "after {writes} writes the object exists and nobody knows whose it is"
+        );
         assert!(accepted || !exists);
     }
     if !world.is_ready(&wanted) {
-        let _ = world.agent().offer(std::slice::from_ref(&wanted), &mut Contents::default()).await;
+        let _ = world
+            .agent()
+            .offer(std::slice::from_ref(&wanted), &mut Contents::default())
+            .await;
     }
     world.until_ready(&wanted).await;
-    assert!(!world.objects["x"].adopted, "what this unit created is not adopted");
+    assert!(
+        !world.objects["x"].adopted,
+        "what this unit created is not adopted"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_unit_whose_content_cannot_be_had_keeps_what_it_has_and_holds_up_no_other() {
     let mut world = World::new().await;
-    let (a1, b1) = (world.contents.add(&[config_map("a", "1")]), world.contents.add(&[config_map("b", "1")]));
+    let (a1, b1) = (
+        world.contents.add(&[config_map("a", "1")]),
+        world.contents.add(&[config_map("b", "1")]),
+    );
     world.offer(&[entry(1, a1), entry(2, b1)]).await;
-    world.until("both are ready", |world| world.is_ready(&entry(1, a1)) && world.is_ready(&entry(2, b1))).await;
-    let (a2, b2) = (world.contents.add(&[config_map("a", "2")]), world.contents.add(&[config_map("b", "2")]));
+    world
+        .until("both are ready", |world| {
+            world.is_ready(&entry(1, a1)) && world.is_ready(&entry(2, b1))
+        })
+        .await;
+    let (a2, b2) = (
+        world.contents.add(&[config_map("a", "2")]),
+        world.contents.add(&[config_map("b", "2")]),
+    );
     let lost = world.contents.lose(&a2).unwrap();
     let ack = world.offer(&[entry(1, a2), entry(2, b2)]).await;
     let refused: Vec<_> = ack.units.iter().filter(|unit| !unit.accepted).collect();
     assert_eq!((refused.len(), refused[0].reason.as_str()), (1, "ContentMissing"));
     world.until_ready(&entry(2, b2)).await;
-    world.until("the status says so", |world| world.unit(1).unwrap().reason == "ContentMissing").await;
+    world
+        .until("the status says so", |world| {
+            world.unit(1).unwrap().reason == "ContentMissing"
+        })
+        .await;
     // What it has is still enforced.
     world.cluster.delete(&key("ConfigMap", "a"));
-    world.until("the old content is enforced", |world| world.value("a").as_deref() == Some("1")).await;
+    world
+        .until("the old content is enforced", |world| {
+            world.value("a").as_deref() == Some("1")
+        })
+        .await;
     world.contents.restore(a2, lost);
     let agent = world.agent.take().unwrap();
     agent.complete(&mut world.contents).await.unwrap().unwrap();
@@ -384,16 +466,30 @@ async fn an_object_that_leaves_the_content_stays_and_is_shown() {
     world.until_ready(&entry(1, both)).await;
     world.offer(&[entry(1, one)]).await;
     world.until_ready(&entry(1, one)).await;
-    world.until("it is shown", |world| world.objects["y"].state() == ObjectState::PendingRemoval).await;
+    world
+        .until("it is shown", |world| {
+            world.objects["y"].state() == ObjectState::PendingRemoval
+        })
+        .await;
     assert!(world.value("y").is_some());
-    world.until("it is counted", |world| world.unit(1).unwrap().objects_pending_removal == 1).await;
+    world
+        .until("it is counted", |world| {
+            world.unit(1).unwrap().objects_pending_removal == 1
+        })
+        .await;
     // Whoever deletes it by hand has it gone.
     world.cluster.delete(&key("ConfigMap", "y"));
-    world.until("it is gone", |world| world.objects["y"].state() == ObjectState::Gone).await;
+    world
+        .until("it is gone", |world| {
+            world.objects["y"].state() == ObjectState::Gone
+        })
+        .await;
     assert!(world.value("y").is_none());
     // And one that comes back is the unit's again.
     world.offer(&[entry(1, both)]).await;
-    world.until("it is back", |world| world.value("y").is_some()).await;
+    world
+        .until("it is back", |world| world.value("y").is_some())
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -410,19 +506,41 @@ async fn a_failed_evaluation_keeps_the_last_good_state_enforced() {
         }]
     };
     let with = |variables| {
-        entry_with(1, bad, Settings { substitution: Substitution::WithVariables, ..settings() }, variables)
+        entry_with(
+            1,
+            bad,
+            Settings {
+                substitution: Substitution::WithVariables,
+                ..settings()
+            },
+            variables,
+        )
     };
     world.offer(&[with(literal("other"))]).await;
-    world.until("it is told", |world| world.unit(1).unwrap().reason == "BuildFailed").await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).unwrap().reason == "BuildFailed"
+        })
+        .await;
     let message = &world.unit(1).unwrap().message;
-    assert!(message.contains("variable not set (strict mode): \"missing\""), "{message}");
+    assert!(
+        message.contains("variable not set (strict mode): \"missing\""),
+        "{message}"
+    );
     world.cluster.delete(&key("ConfigMap", "x"));
-    world.until("the last good state is enforced", |world| world.value("x").as_deref() == Some("1")).await;
+    world
+        .until("the last good state is enforced", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
     let fixed = with(literal("missing"));
     world.offer(std::slice::from_ref(&fixed)).await;
     world.until_ready(&fixed).await;
     // `2` without quotes is a number once parsed: types come from parsing, as in Flux.
-    assert_eq!(world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["a"], 2);
+    assert_eq!(
+        world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["a"],
+        2
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,7 +552,10 @@ async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
             "versions": [{"name": "v1"}]}});
     let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
-    let wanted = entry(1, world.contents.add(&[widget, crd.clone(), config_map("x", "1")]));
+    let wanted = entry(
+        1,
+        world.contents.add(&[widget, crd.clone(), config_map("x", "1")]),
+    );
     world.offer(std::slice::from_ref(&wanted)).await;
     let widget = ObjectKey::new("example.com", "Widget", "default", "w");
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -445,7 +566,10 @@ async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
     live["metadata"]["labels"]["touched"] = "1".into();
     world.cluster.write("apiextensions", live);
     world.until_ready(&wanted).await;
-    assert!(world.cluster.object(&widget).is_some(), "and it is namespaced, as its definition says");
+    assert!(
+        world.cluster.object(&widget).is_some(),
+        "and it is namespaced, as its definition says"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -455,7 +579,14 @@ async fn a_kind_that_is_not_served_waits_and_wakes_on_its_definition() {
         "metadata": {"name": "w", "namespace": "default"}});
     let wanted = entry(1, world.contents.add(&[widget, config_map("x", "1")]));
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("it waits", |world| world.objects.get("w").is_some_and(|o| o.state() == ObjectState::Waiting)).await;
+    world
+        .until("it waits", |world| {
+            world
+                .objects
+                .get("w")
+                .is_some_and(|o| o.state() == ObjectState::Waiting)
+        })
+        .await;
     assert!(world.value("x").is_some(), "the rest of the stage is applied");
     let begun = tokio::time::Instant::now();
     world.cluster.write(
@@ -480,8 +611,16 @@ async fn objects_already_there_are_adopted_and_leftovers_folded() {
     world.offer(std::slice::from_ref(&wanted)).await;
     world.until_ready(&wanted).await;
     let live = world.cluster.object(&key("ConfigMap", "x")).unwrap();
-    assert_eq!(live["data"], json!({"a": "1"}), "a field that left Git leaves the cluster");
-    world.until("it is recorded", |world| world.objects.get("x").is_some_and(|object| object.adopted)).await;
+    assert_eq!(
+        live["data"],
+        json!({"a": "1"}),
+        "a field that left Git leaves the cluster"
+    );
+    world
+        .until("it is recorded", |world| {
+            world.objects.get("x").is_some_and(|object| object.adopted)
+        })
+        .await;
     assert_eq!(world.events("Adopted").len(), 1);
 }
 
@@ -493,15 +632,33 @@ async fn another_units_object_is_withheld_and_only_that() {
     world.offer(&[entry(1, one)]).await;
     world.until_ready(&entry(1, one)).await;
     world.offer(&[entry(1, one), entry(2, two)]).await;
-    world.until("it is told", |world| world.unit(2).is_some_and(|unit| unit.reason == "Conflict")).await;
-    assert_eq!((world.value("x").as_deref(), world.value("y").as_deref()), (Some("1"), Some("2")));
-    assert!(world.unit(2).unwrap().message.contains(&entry(1, one).unit.to_string()));
+    world
+        .until("it is told", |world| {
+            world.unit(2).is_some_and(|unit| unit.reason == "Conflict")
+        })
+        .await;
+    assert_eq!(
+        (world.value("x").as_deref(), world.value("y").as_deref()),
+        (Some("1"), Some("2"))
+    );
+    assert!(
+        world
+            .unit(2)
+            .unwrap()
+            .message
+            .contains(&entry(1, one).unit.to_string())
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_live_flux_reconciles_is_withheld_until_flux_is_suspended() {
     let mut world = World::new().await;
-    world.cluster.serve("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "kustomizations", true);
+    world.cluster.serve(
+        "kustomize.toolkit.fluxcd.io/v1",
+        "Kustomization",
+        "kustomizations",
+        true,
+    );
     let flux = |suspend: bool| {
         json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
             "metadata": {"name": "apps", "namespace": "default"}, "spec": {"suspend": suspend}})
@@ -513,7 +670,13 @@ async fn an_object_that_live_flux_reconciles_is_withheld_until_flux_is_suspended
     world.cluster.write("kustomize-controller", theirs);
     let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("it is told", |world| world.unit(1).is_some_and(|unit| unit.reason == "StillManagedByFlux")).await;
+    world
+        .until("it is told", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.reason == "StillManagedByFlux")
+        })
+        .await;
     assert_eq!(world.value("x").as_deref(), Some("flux"));
     world.cluster.write("flux", flux(true));
     world.until_ready(&wanted).await;
@@ -528,7 +691,11 @@ async fn a_failed_object_leaves_its_stage_alone_and_closes_the_next() {
     world.cluster.set_fault(Some(Box::new(move |verb, key| {
         (verb == "apply" && key.name == "bad").then(|| {
             count.fetch_add(1, Ordering::Relaxed);
-            ClusterError::Rejected { code: 422, reason: "Invalid".into(), message: "data: Invalid value".into() }
+            ClusterError::Rejected {
+                code: 422,
+                reason: "Invalid".into(),
+                message: "data: Invalid value".into(),
+            }
         })
     })));
     world.cluster.serve(
@@ -539,16 +706,31 @@ async fn a_failed_object_leaves_its_stage_alone_and_closes_the_next() {
     );
     let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "hook"}});
-    let content = world.contents.add(&[webhook.clone(), config_map("bad", "1"), config_map("good", "1")]);
+    let content = world
+        .contents
+        .add(&[webhook.clone(), config_map("bad", "1"), config_map("good", "1")]);
     let wanted = entry(1, content);
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("it is told", |world| world.unit(1).is_some_and(|u| u.reason == "ReconciliationFailed")).await;
-    assert!(world.unit(1).unwrap().message.contains("ConfigMap/default/bad: data: Invalid value"));
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|u| u.reason == "ReconciliationFailed")
+        })
+        .await;
+    assert!(
+        world
+            .unit(1)
+            .unwrap()
+            .message
+            .contains("ConfigMap/default/bad: data: Invalid value")
+    );
     assert!(world.value("good").is_some());
     assert!(world.cluster.object(&ObjectKey::of(&webhook).unwrap()).is_none());
     tokio::time::sleep(Duration::from_secs(300)).await;
     let tries = refused.load(Ordering::Relaxed);
-    assert!((3..=7).contains(&tries), "{tries} tries in five minutes at an interval of one");
+    assert!(
+        (3..=7).contains(&tries),
+        "{tries} tries in five minutes at an interval of one"
+    );
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
     assert!(world.cluster.object(&ObjectKey::of(&webhook).unwrap()).is_some());
@@ -568,10 +750,17 @@ async fn a_secrets_values_are_never_in_a_message() {
         "stringData": {"password": "canary-7f3a"}});
     let wanted = entry(1, world.contents.add(&[secret]));
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("it is told", |world| world.unit(1).is_some_and(|u| u.reason == "ReconciliationFailed")).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|u| u.reason == "ReconciliationFailed")
+        })
+        .await;
     settle().await;
     let told = format!("{:?} {:?} {:?}", world.units, world.objects, world.events);
-    assert!(told.contains("Secret/default/s") && !told.contains("canary-7f3a"), "{told}");
+    assert!(
+        told.contains("Secret/default/s") && !told.contains("canary-7f3a"),
+        "{told}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -581,10 +770,17 @@ async fn a_panic_is_one_units_status() {
         assert!(key.name != "poison", "poisoned");
         None
     })));
-    let (bad, good) = (world.contents.add(&[config_map("poison", "1")]), world.contents.add(&[config_map("x", "1")]));
+    let (bad, good) = (
+        world.contents.add(&[config_map("poison", "1")]),
+        world.contents.add(&[config_map("x", "1")]),
+    );
     world.offer(&[entry(1, bad), entry(2, good)]).await;
     world.until_ready(&entry(2, good)).await;
-    world.until("it is told", |world| world.unit(1).is_some_and(|u| u.message.contains("poisoned"))).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|u| u.message.contains("poisoned"))
+        })
+        .await;
     assert_eq!(world.unit(1).unwrap().ready(), Readiness::False);
 }
 
@@ -592,22 +788,49 @@ async fn a_panic_is_one_units_status() {
 async fn wait_is_ready_only_when_objects_are_and_fails_at_its_timeout() {
     let mut world = World::new().await;
     let content = world.contents.add(&[deployment("web")]);
-    let wanted = entry_with(1, content, Settings { wait: true, ..settings() }, Vec::new());
+    let wanted = entry_with(
+        1,
+        content,
+        Settings {
+            wait: true,
+            ..settings()
+        },
+        Vec::new(),
+    );
     let web = key("Deployment", "web");
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("it is applied", |world| world.cluster.object(&web).is_some()).await;
+    world
+        .until("it is applied", |world| world.cluster.object(&web).is_some())
+        .await;
     world.cluster.set_status(&web, json!({"observedGeneration": 0}));
-    world.until("it waits", |world| world.unit(1).is_some_and(|u| u.reason == "Progressing" && u.health == "InProgress")).await;
-    world.until("the time is over", |world| world.unit(1).unwrap().reason == "HealthCheckFailed").await;
+    world
+        .until("it waits", |world| {
+            world
+                .unit(1)
+                .is_some_and(|u| u.reason == "Progressing" && u.health == "InProgress")
+        })
+        .await;
+    world
+        .until("the time is over", |world| {
+            world.unit(1).unwrap().reason == "HealthCheckFailed"
+        })
+        .await;
     let message = &world.unit(1).unwrap().message;
-    assert!(message.contains("timeout waiting for: [Deployment/default/web status: 'InProgress']"), "{message}");
+    assert!(
+        message.contains("timeout waiting for: [Deployment/default/web status: 'InProgress']"),
+        "{message}"
+    );
     world.cluster.set_status(
         &web,
         json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,
             "availableReplicas": 1, "conditions": [{"type": "Available", "status": "True"}]}),
     );
     world.until_ready(&wanted).await;
-    world.until("health is told", |world| world.unit(1).unwrap().healthy[..] == wanted.target.as_bytes()[..]).await;
+    world
+        .until("health is told", |world| {
+            world.unit(1).unwrap().healthy[..] == wanted.target.as_bytes()[..]
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -617,14 +840,23 @@ async fn a_suspended_unit_is_kept_and_not_enforced() {
     world.offer(std::slice::from_ref(&wanted)).await;
     world.until_ready(&wanted).await;
     for state in [UnitState::Suspended, UnitState::Detached] {
-        let kept = Entry { state: state.clone(), ..wanted.clone() };
+        let kept = Entry {
+            state: state.clone(),
+            ..wanted.clone()
+        };
         world.offer(&[kept]).await;
-        world.cluster.edit("somebody", &key("ConfigMap", "x"), |live| live["data"]["a"] = "2".into());
+        world.cluster.edit("somebody", &key("ConfigMap", "x"), |live| {
+            live["data"]["a"] = "2".into()
+        });
         settle().await;
         assert_eq!(world.value("x").as_deref(), Some("2"), "{state:?}");
     }
     world.offer(std::slice::from_ref(&wanted)).await;
-    world.until("resumed, it is enforced", |world| world.value("x").as_deref() == Some("1")).await;
+    world
+        .until("resumed, it is enforced", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -637,18 +869,34 @@ async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() 
     world.cluster.take_requests();
     world.agent().ask(wanted.unit);
     settle().await;
-    assert_eq!(world.cluster.take_requests(), BTreeMap::from([("get".to_owned(), 1)]));
+    assert_eq!(
+        world.cluster.take_requests(),
+        BTreeMap::from([("get".to_owned(), 1)])
+    );
     tokio::time::sleep(Duration::from_secs(3700)).await;
-    assert_eq!(world.cluster.take_requests(), BTreeMap::from([("get".to_owned(), 1)]));
+    assert_eq!(
+        world.cluster.take_requests(),
+        BTreeMap::from([("get".to_owned(), 1)])
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_agents_over_one_ledger_are_one_too_many() {
     let world = World::new().await;
-    let second = SimAgent::start(world.cluster.clone(), world.cells.clone()).await.unwrap();
+    let second = SimAgent::start(Arc::new(world.cluster.clone()), Arc::new(world.cells.clone()))
+        .await
+        .unwrap();
     let mut contents = world.contents.clone();
     let wanted = entry(1, contents.add(&[config_map("x", "1")]));
-    assert!(second.offer(std::slice::from_ref(&wanted), &mut contents).await.is_ok());
-    let lost = world.agent().offer(std::slice::from_ref(&wanted), &mut contents).await;
+    assert!(
+        second
+            .offer(std::slice::from_ref(&wanted), &mut contents)
+            .await
+            .is_ok()
+    );
+    let lost = world
+        .agent()
+        .offer(std::slice::from_ref(&wanted), &mut contents)
+        .await;
     assert!(lost.unwrap_err().to_string().contains("another agent"));
 }

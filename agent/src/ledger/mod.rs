@@ -149,7 +149,12 @@ impl Ledger {
             records.into_iter().for_each(|record| state.apply(record));
         }
         if writer.tail.is_empty() {
-            self.compact_if_worth(&mut writer).await?;
+            match self.compact_if_worth(&mut writer).await {
+                Ok(()) => {}
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                // The records are durable as they are; the next spill tries again.
+                Err(e) => tracing::warn!("ledger is not compacted: {e}"),
+            }
         }
         Ok(())
     }

@@ -314,7 +314,7 @@ mod tests {
         let (from, _) = certified.validity().expect("valid");
         let day = 24 * 3600;
         let days = |spread| (certified.renew_at(spread).expect("a time") - from) / day;
-        assert_eq!((days(0.0), days(0.5), days(1.0)), (17, 20, 23));
+        assert_eq!((days(0.0), days(0.5), days(0.99)), (17, 20, 22));
     }
 
     #[test]

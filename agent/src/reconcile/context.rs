@@ -11,6 +11,7 @@ use flotilla_core::{
 };
 use flotilla_proto::agent::v1::Event;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::live::{Live, Seen};
 use crate::{
@@ -34,6 +35,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// What is known of live objects.
     pub live: Live,
+    /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
+    pub intended: Notify,
     discovery: RwLock<Arc<Discovery>>,
 }
 
@@ -51,6 +54,7 @@ impl Context {
             reports,
             clock,
             live: Live::default(),
+            intended: Notify::new(),
             discovery: RwLock::default(),
         }
     }
@@ -73,6 +77,11 @@ impl Context {
         let found = Arc::new(self.cluster.discover().await?);
         *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
         Ok(found)
+    }
+
+    /// Forgets what the cluster serves: something of it was found to be wrong. The next job asks again.
+    pub fn forget_discovery(&self) {
+        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
     /// Makes records durable.

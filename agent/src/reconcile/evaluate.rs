@@ -110,7 +110,11 @@ pub fn evaluate(
                 object.desired.key
             )));
         }
-        match entry.withheld.iter().find(|withheld| withheld.key == object.desired.key) {
+        match entry
+            .withheld
+            .iter()
+            .find(|withheld| withheld.key == object.desired.key)
+        {
             Some(withheld) => evaluated.withheld.push(withheld.clone()),
             None => evaluated.objects.push(object),
         }

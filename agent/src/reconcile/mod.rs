@@ -49,6 +49,8 @@ use crate::{
 const JOBS: usize = 16;
 /// Kinds watched at once: each is a stream of the API server.
 const WATCHES: usize = 256;
+/// How long a kind that is not served is not watched.
+const UNSERVED: Duration = Duration::from_secs(60);
 /// Watch events taken in before due work is started again.
 const EVENTS: usize = 256;
 
@@ -84,6 +86,13 @@ impl Nudge {
     }
 }
 
+/// A kind that is watched.
+enum Watched {
+    Open,
+    /// It was not served when last tried; tried again then.
+    Unserved(Instant),
+}
+
 enum Done {
     Pass {
         target: Digest,
@@ -103,7 +112,7 @@ pub struct Reconciler {
     nudge: Arc<Nudge>,
     runs: BTreeMap<UnitId, Run>,
     jobs: FuturesUnordered<Job>,
-    watches: HashMap<(String, String), CancellationToken>,
+    watches: HashMap<(String, String), Watched>,
     /// What a running list has not shown yet, by kind.
     listing: HashMap<(String, String), HashSet<(UnitId, ObjectKey)>>,
     seen_tx: mpsc::Sender<Seen>,
@@ -148,6 +157,8 @@ impl Reconciler {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.nudge.accepted.notified() => self.sync(),
+                // The next round watches what was intended.
+                () = self.context.intended.notified() => {}
                 Some((unit, done)) = self.jobs.next() => self.done(unit, done)?,
                 Some(first) = self.seen_rx.recv() => {
                     self.seen(first);
@@ -199,9 +210,9 @@ impl Reconciler {
                     self.runs.insert(id, run);
                 }
                 Some(run) => {
-                    // Content may have come for an entry that is the same.
                     let requested = run.digest != digest && run.replace(entry, digest, at, now);
-                    if run.due.is_none() || asked.contains(&id) {
+                    // Content may have come for an entry that is the same.
+                    if run.lacks_content() || asked.contains(&id) {
                         run.due = Some(now);
                     }
                     if requested || asked.contains(&id) {
@@ -394,7 +405,9 @@ impl Reconciler {
                 }
             }
             Err(ClusterError::NotServed { .. }) => {
-                self.watches.remove(&kind);
+                self.context.forget_discovery();
+                self.watches
+                    .insert(kind, Watched::Unserved(Instant::now() + UNSERVED));
             }
             Err(error) => tracing::warn!(group = kind.0, kind = kind.1, "watch: {error}"),
         }
@@ -478,13 +491,15 @@ impl Reconciler {
                 .collect()
         });
         for (kind, api_version) in kinds {
-            if self.watches.contains_key(&kind) || self.watches.len() >= WATCHES {
-                continue;
+            match self.watches.get(&kind) {
+                Some(Watched::Open) => continue,
+                Some(Watched::Unserved(until)) if *until > Instant::now() => continue,
+                None if self.watches.len() >= WATCHES => continue,
+                _ => {}
             }
             if let Served::Yes(resource) = discovery.find(&api_version, &kind.1) {
-                let token = stop.child_token();
-                self.watch(resource, UNIT_LABEL, token.clone());
-                self.watches.insert(kind, token);
+                self.watch(resource, UNIT_LABEL, stop.child_token());
+                self.watches.insert(kind, Watched::Open);
             }
         }
         let waits = self.runs.values().any(|run| run.unserved);

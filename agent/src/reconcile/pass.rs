@@ -369,7 +369,10 @@ impl Pass<'_> {
                 Err(error) => self.failed(index, &error),
             }
         }
-        context.persist(intents).await?;
+        if !intents.is_empty() {
+            context.persist(intents).await?;
+            context.intended.notify_one();
+        }
         let mut writing = Vec::with_capacity(writes.len());
         for (index, fold) in writes {
             let object = &self.objects[index];
@@ -409,6 +412,10 @@ impl Pass<'_> {
         let problem = match error {
             ClusterError::NotServed { .. } => {
                 self.outcome.unserved = true;
+                if object.resource.is_some() {
+                    // It was served when last asked, and is no more.
+                    self.context.forget_discovery();
+                }
                 Problem::Waiting(format!(
                     "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
                     key.kind, object.api_version

@@ -23,11 +23,11 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
 use tokio::time::Instant;
 
-use crate::random::jittered;
 use super::{
     context::{Context, truncate, wire_key},
     pass::{Outcome, Problem},
 };
+use crate::random::jittered;
 
 /// A full verification of each unit about this often; nothing else asks the cluster without a cause.
 pub const VERIFY: Duration = Duration::from_secs(3600);
@@ -133,6 +133,12 @@ impl Run {
     /// Tells whether the unit's objects are applied and enforced.
     pub fn is_active(&self) -> bool {
         self.entry.state == UnitState::Active
+    }
+
+    /// Tells whether the last pass lacked content, which only an acceptance brings.
+    pub fn lacks_content(&self) -> bool {
+        let evaluation = self.last.as_ref().and_then(|last| last.evaluation.as_ref());
+        evaluation.is_some_and(|(reason, _)| *reason == "ContentMissing")
     }
 
     /// Takes a newer entry of the same unit. Returns whether a full look was asked for.

@@ -1,0 +1,368 @@
+//! The agent against real API servers: what `agent.rs` claims over a cluster in memory, where the difference
+//! matters. State is kept in Secrets, as in production.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use flotilla_agent::{
+    cluster::kube::KubeCluster,
+    ledger::secrets::Secrets,
+    sim::{Contents, SimAgent},
+};
+use flotilla_core::{
+    digest::Digest,
+    id::{ResourceUid, UnitId},
+    unit::{AppRef, Entry, Settings, Substitution, UnitState, target_digest},
+};
+use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
+use flotilla_testkit::{AuditFilter, ControlPlane, shared_clusters};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+struct World {
+    plane: &'static ControlPlane,
+    client: Client,
+    /// Where the objects go.
+    namespace: String,
+    /// Where the agent keeps its state.
+    own: String,
+    id: UnitId,
+    contents: Contents,
+    agent: SimAgent,
+    units: BTreeMap<Vec<u8>, UnitStatus>,
+    objects: BTreeMap<String, ObjectStatus>,
+    events: Vec<(String, String)>,
+}
+
+async fn start(client: &Client, own: &str) -> SimAgent {
+    let cluster = KubeCluster::new(client.clone());
+    SimAgent::start(Arc::new(cluster), Arc::new(Secrets::new(client.clone(), own)))
+        .await
+        .unwrap()
+}
+
+impl World {
+    async fn new() -> Self {
+        flotilla_testkit::install_tls_provider();
+        let plane = shared_clusters(1).await.unwrap()[0];
+        let client = plane.client().await.unwrap();
+        let (namespace, own) = (plane.namespace().await.unwrap(), plane.namespace().await.unwrap());
+        Self {
+            agent: start(&client, &own).await,
+            plane,
+            client,
+            namespace,
+            own,
+            id: UnitId(Uuid::new_v4()),
+            contents: Contents::default(),
+            units: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    fn entry(&self, content: Digest, wait: bool) -> Entry {
+        let settings = Settings {
+            interval: Duration::from_secs(600),
+            retry_interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(60),
+            wait,
+            prune: true,
+            common_labels: BTreeMap::new(),
+            common_annotations: BTreeMap::new(),
+            substitution: Substitution::Off,
+            default_namespace: self.namespace.clone(),
+        };
+        Entry {
+            unit: self.id,
+            version: 1,
+            app: AppRef {
+                uid: ResourceUid(Uuid::from_u128(2)),
+                kind: "Kustomization".into(),
+                namespace: "flux-system".into(),
+                name: "apps".into(),
+            },
+            content: Some(content),
+            target: target_digest(Some(content), &settings, &[]),
+            revision: "main@sha1:abc".into(),
+            state: UnitState::Active,
+            prune_cleared: None,
+            settings,
+            variables: Vec::new(),
+            withheld: Vec::new(),
+            requested: String::new(),
+        }
+    }
+
+    async fn offer(&mut self, objects: &[Value], wait: bool) -> Entry {
+        let content = self.contents.add(objects);
+        let entry = self.entry(content, wait);
+        self.agent
+            .offer(std::slice::from_ref(&entry), &mut self.contents)
+            .await
+            .unwrap();
+        entry
+    }
+
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+        while !done(self) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never happened: {what}; units {:?}, objects {:?}, events {:?}",
+                self.units,
+                self.objects,
+                self.events
+            );
+            let Some(report) = self.agent.report(Duration::from_millis(500)).await else {
+                continue;
+            };
+            self.units
+                .extend(report.units.into_iter().map(|unit| (unit.unit_id.to_vec(), unit)));
+            let named = |object: ObjectStatus| (object.key.as_ref().unwrap().name.clone(), object);
+            self.objects.extend(report.objects.into_iter().map(named));
+            self.events.extend(
+                report
+                    .events
+                    .into_iter()
+                    .map(|event| (event.reason, event.message)),
+            );
+        }
+    }
+
+    async fn until_ready(&mut self, entry: &Entry) {
+        let (unit, target) = (entry.unit.to_vec(), entry.target);
+        self.until("the unit is ready", |world| {
+            world.units.get(&unit).is_some_and(|unit| {
+                unit.ready() == Readiness::True && unit.applied[..] == target.as_bytes()[..]
+            })
+        })
+        .await;
+    }
+
+    fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn value(&self, name: &str) -> Option<String> {
+        let found = self.config_maps().get_opt(name).await.unwrap()?;
+        found.data.unwrap_or_default().get("a").cloned()
+    }
+
+    async fn until_value(&self, name: &str, value: &str) {
+        flotilla_testkit::wait_until(
+            &format!("{name} holds {value}"),
+            Duration::from_secs(20),
+            async || Ok::<_, String>((self.value(name).await.as_deref() == Some(value)).then_some(())),
+        )
+        .await
+        .unwrap();
+    }
+
+    async fn edit(&self, name: &str, value: &str) {
+        let params = PatchParams {
+            field_manager: Some("kubectl-edit".to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({"data": {"a": value}}));
+        self.config_maps().patch(name, &params, &patch).await.unwrap();
+    }
+}
+
+fn config_map(name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": value}})
+}
+
+#[tokio::test]
+async fn a_commit_is_applied_drift_corrected_and_a_restart_applies_nothing_again() {
+    let mut world = World::new().await;
+    let entry = world
+        .offer(&[config_map("x", "1"), config_map("y", "1")], false)
+        .await;
+    world.until_ready(&entry).await;
+    world.until_value("x", "1").await;
+
+    world.edit("x", "hacked").await;
+    world.until_value("x", "1").await;
+    world
+        .config_maps()
+        .delete("y", &DeleteParams::default())
+        .await
+        .unwrap();
+    world.until_value("y", "1").await;
+    world
+        .until("both are told, and by whom", |world| {
+            let told = |text: &str| world.events.iter().any(|(_, message)| message.contains(text));
+            told("changed by kubectl-edit at /data/a") && told("was deleted; created again")
+        })
+        .await;
+
+    let mark = world.plane.audit().mark();
+    world.agent = start(&world.client, &world.own).await;
+    world.units.clear();
+    world.until_ready(&entry).await;
+    // While it was away.
+    world.edit("x", "hacked again").await;
+    world.until_value("x", "1").await;
+    let writes = AuditFilter::all()
+        .after(mark)
+        .resource("configmaps")
+        .namespace(&world.namespace);
+    let writes = world.plane.audit().requests(&writes).unwrap();
+    let applied: Vec<_> = writes.iter().filter(|entry| entry.verb == "patch").collect();
+    // The edit; then one dry run, kubectl's fields folded into ours, and one correction.
+    assert_eq!(applied.len(), 4, "{applied:?}");
+    let deletes = writes.iter().filter(|entry| entry.verb == "delete").count();
+    assert_eq!(deletes, 0);
+}
+
+#[tokio::test]
+async fn wait_follows_a_deployment_until_it_is_ready() {
+    let mut world = World::new().await;
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 80}]}]},
+        }},
+    });
+    let entry = world.offer(std::slice::from_ref(&deployment), true).await;
+    world.until_ready(&entry).await;
+    let api: Api<Deployment> = Api::namespaced(world.client.clone(), &world.namespace);
+    let ready = api.get("web").await.unwrap().status.unwrap().ready_replicas;
+    assert_eq!(ready, Some(2));
+    world
+        .until("its health is reported", |world| {
+            world.objects["web"].health == "Current"
+        })
+        .await;
+    // A status written by its controller, and defaults, are no drift.
+    assert!(
+        world.events.iter().all(|(reason, _)| reason != "DriftCorrected"),
+        "{:?}",
+        world.events
+    );
+}
+
+#[tokio::test]
+async fn definitions_and_their_objects_come_in_one_commit() {
+    let mut world = World::new().await;
+    let group = format!("{}.example.com", world.namespace);
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("widgets.{group}")},
+        "spec": {"group": group, "scope": "Namespaced",
+            "names": {"kind": "Widget", "listKind": "WidgetList", "plural": "widgets", "singular": "widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
+    });
+    let widget = json!({"apiVersion": format!("{group}/v1"), "kind": "Widget", "metadata": {"name": "w"},
+        "spec": {"size": 1}});
+    let entry = world.offer(&[widget, crd, config_map("x", "1")], false).await;
+    world.until_ready(&entry).await;
+    let path = format!("/apis/{group}/v1/namespaces/{}/widgets/w", world.namespace);
+    assert_eq!(world.plane.get_json(&path).await.unwrap()["spec"]["size"], 1);
+    assert!(
+        world
+            .events
+            .iter()
+            .all(|(reason, _)| reason == "ReconciliationSucceeded"),
+        "{:?}",
+        world.events
+    );
+}
+
+#[tokio::test]
+async fn what_kubectl_applied_is_taken_over_with_its_fields() {
+    let mut world = World::new().await;
+    let mut theirs = config_map("x", "old");
+    theirs["data"]["stale"] = "1".into();
+    theirs["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    let params = PatchParams::apply("kubectl").force();
+    world
+        .config_maps()
+        .patch("x", &params, &Patch::Apply(&theirs))
+        .await
+        .unwrap();
+    let entry = world.offer(&[config_map("x", "1")], false).await;
+    world.until_ready(&entry).await;
+    let live = world.config_maps().get("x").await.unwrap();
+    assert_eq!(
+        live.data.unwrap(),
+        BTreeMap::from([("a".to_owned(), "1".to_owned())])
+    );
+    let managers: Vec<String> = live
+        .metadata
+        .managed_fields
+        .unwrap()
+        .into_iter()
+        .filter_map(|entry| entry.manager)
+        .collect();
+    assert_eq!(managers, ["flotilla"]);
+    world
+        .until("it is recorded", |world| world.objects["x"].adopted)
+        .await;
+}
+
+#[tokio::test]
+async fn what_leaves_the_commit_stays_in_the_cluster_and_is_shown() {
+    let mut world = World::new().await;
+    let first = world
+        .offer(&[config_map("x", "1"), config_map("y", "1")], false)
+        .await;
+    world.until_ready(&first).await;
+    let mark = world.plane.audit().mark();
+    let second = world.offer(&[config_map("x", "1")], false).await;
+    world.until_ready(&second).await;
+    world
+        .until("it is shown", |world| {
+            world.objects["y"].state() == ObjectState::PendingRemoval
+        })
+        .await;
+    assert!(world.value("y").await.is_some());
+    let deletes = AuditFilter::all()
+        .after(mark)
+        .verb("delete")
+        .namespace(&world.namespace);
+    assert_eq!(world.plane.audit().count(&deletes).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_object_says_so_in_the_servers_words_and_the_rest_is_applied() {
+    let mut world = World::new().await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bad"},
+        "spec": {"ports": [{"port": 99999}]}});
+    world.offer(&[service, config_map("x", "1")], false).await;
+    world
+        .until("it is told", |world| {
+            world.units.values().any(|unit| {
+                unit.reason == "ReconciliationFailed" && unit.message.contains("must be between 1 and 65535")
+            })
+        })
+        .await;
+    world.until_value("x", "1").await;
+}
+
+#[tokio::test]
+async fn a_thousand_objects_are_applied_and_idle_costs_nothing() {
+    let mut world = World::new().await;
+    let objects: Vec<Value> = (0..1000).map(|n| config_map(&format!("c{n}"), "1")).collect();
+    let entry = world.offer(&objects, false).await;
+    world.until_ready(&entry).await;
+    world
+        .until("all are reported", |world| world.objects.len() == 1000)
+        .await;
+    let mark = world.plane.audit().mark();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = AuditFilter::all()
+        .after(mark)
+        .resource("configmaps")
+        .namespace(&world.namespace);
+    assert_eq!(world.plane.audit().summary(&asked).unwrap(), BTreeMap::new());
+}
