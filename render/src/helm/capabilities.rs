@@ -105,6 +105,7 @@ pub const GO_VERSION: &str = "go1.26.8";
 
 /// The API versions that Helm 4.3.1 names when it knows no cluster.
 pub const API_VERSIONS: &[&str] = &[
+    "v1",
     "admissionregistration.k8s.io/v1",
     "admissionregistration.k8s.io/v1alpha1",
     "admissionregistration.k8s.io/v1beta1",

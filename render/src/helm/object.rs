@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use flotilla_core::version::Version;
 
-use super::capabilities::Capabilities;
+use super::capabilities::{self, Capabilities};
 use super::fault::Fault;
 use super::files;
 use super::print;
@@ -207,13 +207,13 @@ fn bytes(data: &[u8]) -> Val {
     object(Object::Bytes(data.to_vec()))
 }
 
-/// What the reference says of itself when it is built from its module.
 fn helm_version() -> Val {
     let entries = [
-        ("Version", "v4.3"),
+        ("Version", capabilities::HELM_VERSION),
         ("GitCommit", ""),
         ("GitTreeState", ""),
-        ("GoVersion", "go1.26"),
+        ("GoVersion", capabilities::GO_VERSION),
+        ("KubeClientVersion", capabilities::KUBE_CLIENT_VERSION),
     ];
     Val::map(
         entries

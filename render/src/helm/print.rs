@@ -82,6 +82,8 @@ struct Spec {
     plus: bool,
     minus: bool,
     sharp: bool,
+    /// `%#v`: as Go source.
+    syntax: bool,
     space: bool,
     zero: bool,
     width: Option<usize>,
@@ -198,6 +200,11 @@ impl Formatter<'_> {
         } else if let Some(value) = self.args.get(self.next) {
             self.next += 1;
             let value = value.clone();
+            if verb == 'v' {
+                // For %v these flags ask for more of the value, not for a sign or a prefix.
+                spec.plus = false;
+                spec.syntax = std::mem::take(&mut spec.sharp);
+            }
             format_value(&value, verb, &spec, &mut self.out);
         } else {
             let _ = write!(self.out, "%!{verb}(MISSING)");
@@ -251,7 +258,7 @@ fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
                 out,
             );
         }
-        'p' => return bad(value, verb, out),
+        'p' => return bad(value, verb, spec, out),
         _ => {}
     }
     match value {
@@ -263,22 +270,22 @@ fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
         Val::Byte(number) => integer(value, i128::from(*number), verb, spec, out),
         Val::Float(number) => float(value, *number, verb, spec, out),
         Val::Str(text) => string(value, text, verb, spec, out),
-        Val::List(list) if verb == 'v' && spec.sharp => {
+        Val::List(list) if verb == 'v' && spec.syntax => {
             let _ = write!(out, "{}{{", value.type_name());
             separated(&list.items, ", ", out, |item, out| {
-                format_value(item, verb, spec, out)
+                format_item(item, verb, spec, out);
             });
             out.push('}');
         }
         Val::List(list) => {
             out.push('[');
             separated(&list.items, " ", out, |item, out| {
-                format_value(item, verb, spec, out)
+                format_item(item, verb, spec, out);
             });
             out.push(']');
         }
         Val::Map(map) => {
-            let sharp = verb == 'v' && spec.sharp;
+            let sharp = verb == 'v' && spec.syntax;
             if sharp {
                 let _ = write!(out, "{}{{", value.type_name());
             } else {
@@ -290,12 +297,21 @@ fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
                 }
                 format_value(&Val::Str(key.clone()), verb, spec, out);
                 out.push(':');
-                format_value(item, verb, spec, out);
+                format_item(item, verb, spec, out);
             }
             out.push(if sharp { '}' } else { ']' });
         }
         Val::Object(object) => format_object(object, value, verb, spec, out),
-        Val::Bool(_) => bad(value, verb, out),
+        Val::Bool(_) => bad(value, verb, spec, out),
+    }
+}
+
+/// Formats what a list or a map holds; nil within is no error of the verb.
+fn format_item(value: &Val, verb: char, spec: &Spec, out: &mut String) {
+    if value.is_nil() {
+        pad("<nil>", spec, out)
+    } else {
+        format_value(value, verb, spec, out)
     }
 }
 
@@ -314,7 +330,7 @@ fn format_object(object: &Object, value: &Val, verb: char, spec: &Spec, out: &mu
                 out,
             );
         }
-        _ => bad(value, verb, out),
+        _ => bad(value, verb, spec, out),
     }
 }
 
@@ -327,9 +343,9 @@ fn separated(items: &[Val], between: &str, out: &mut String, mut each: impl FnMu
     }
 }
 
-fn bad(value: &Val, verb: char, out: &mut String) {
+fn bad(value: &Val, verb: char, spec: &Spec, out: &mut String) {
     let _ = write!(out, "%!{verb}({}=", value.type_name());
-    append(value, out);
+    format_value(value, 'v', spec, out);
     out.push(')');
 }
 
@@ -359,15 +375,17 @@ fn integer(value: &Val, number: i128, verb: char, spec: &Spec, out: &mut String)
         'x' => format!("{magnitude:x}"),
         'X' => format!("{magnitude:X}"),
         'c' => return pad(&character(number).to_string(), spec, out),
+        'q' if spec.plus => return pad(&ascii(&quote_char(character(number))), spec, out),
         'q' => return pad(&quote_char(character(number)), spec, out),
         'U' => {
-            let mut text = format!("U+{magnitude:04X}");
+            // Go shows the bits of a negative number.
+            let mut text = format!("U+{:04X}", number as u64);
             if spec.sharp {
                 let _ = write!(text, " '{}'", character(number));
             }
             return pad_with(&text, spec, false, out);
         }
-        _ => return bad(value, verb, out),
+        _ => return bad(value, verb, spec, out),
     };
     let prefix = match verb {
         'O' => "0o",
@@ -397,6 +415,18 @@ fn integer(value: &Val, number: i128, verb: char, spec: &Spec, out: &mut String)
     pad_with(&format!("{sign}{prefix}{zeros}{digits}"), spec, false, out);
 }
 
+/// Escapes what is not ASCII.
+fn ascii(quoted: &str) -> String {
+    quoted.chars().fold(String::new(), |mut out, c| {
+        let _ = match u32::from(c) {
+            ..=0x7f => write!(out, "{c}"),
+            code @ ..=0xffff => write!(out, "\\u{code:04x}"),
+            code => write!(out, "\\U{code:08x}"),
+        };
+        out
+    })
+}
+
 fn character(number: i128) -> char {
     u32::try_from(number)
         .ok()
@@ -413,7 +443,7 @@ fn float(value: &Val, number: f64, verb: char, spec: &Spec, out: &mut String) {
         ('E', precision) => exponent(&format!("{number:.*e}", precision.unwrap_or(6))).to_uppercase(),
         ('v' | 'g', Some(precision)) => general(number, precision),
         ('G', Some(precision)) => general(number, precision).to_uppercase(),
-        _ => return bad(value, verb, out),
+        _ => return bad(value, verb, spec, out),
     };
     let text = match text.as_str() {
         "inf" => "+Inf".to_owned(),
@@ -486,12 +516,17 @@ fn string(value: &Val, text: &str, verb: char, spec: &Spec, out: &mut String) {
         None => text.to_owned(),
     };
     match verb {
-        'v' if spec.sharp => pad(&quote(text), spec, out),
+        'v' if spec.syntax => pad(&quote(text), spec, out),
         'v' | 's' => pad(&cut(), spec, out),
         'q' if spec.sharp && !text.contains(['`', '\n', '\r']) => pad(&format!("`{}`", cut()), spec, out),
+        'q' if spec.plus => pad(&ascii(&quote(&cut())), spec, out),
         'q' => pad(&quote(&cut()), spec, out),
         'x' | 'X' => {
-            let mut hex = String::new();
+            let mut hex = match (spec.sharp && !text.is_empty(), verb) {
+                (true, 'x') => "0x".to_owned(),
+                (true, _) => "0X".to_owned(),
+                (false, _) => String::new(),
+            };
             for (at, byte) in text
                 .bytes()
                 .take(spec.precision.unwrap_or(usize::MAX))
@@ -508,6 +543,6 @@ fn string(value: &Val, text: &str, verb: char, spec: &Spec, out: &mut String) {
             }
             pad(&hex, spec, out);
         }
-        _ => bad(value, verb, out),
+        _ => bad(value, verb, spec, out),
     }
 }

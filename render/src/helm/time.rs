@@ -184,7 +184,7 @@ impl Time {
     }
 
     fn part(self, token: &str, civil: &Civil, out: &mut String) {
-        let hour12 = if civil.hour % 12 == 0 { 12 } else { civil.hour % 12 };
+        let hour12 = (civil.hour + 11) % 12 + 1;
         let month = MONTHS[(civil.month as usize - 1) % 12];
         let day = DAYS[civil.weekday as usize % 7];
         let text = match token {
@@ -542,8 +542,8 @@ pub(super) fn duration(nanos: i64) -> String {
     };
     if magnitude < 1_000_000_000 {
         let (unit, name) = match magnitude {
-            ..1_000 => (1, "ns"),
-            ..1_000_000 => (1_000, "µs"),
+            ..=999 => (1, "ns"),
+            1_000..=999_999 => (1_000, "µs"),
             _ => (1_000_000, "ms"),
         };
         return format!("{sign}{}{name}", decimal(magnitude, unit));

@@ -79,7 +79,9 @@ fn table(map: &Map, path: &mut Vec<String>, out: &mut String) -> Result<(), Stri
             }
             Value::List(items) => {
                 for item in items {
-                    out.push('\n');
+                    if !out.is_empty() {
+                        out.push('\n');
+                    }
                     out.push_str(&format!("{indent}[[{}]]\n", path.join(".")));
                     if let Value::Map(inner) = item {
                         table(inner, path, out)?;

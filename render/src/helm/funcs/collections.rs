@@ -8,7 +8,7 @@ use super::{Function, NIL, int, pure, reading, text};
 use crate::helm::eval::Interp;
 use crate::helm::fault::Fault;
 use crate::helm::object::to_text;
-use crate::helm::value::{Entries, Items, List, MapVal, Val};
+use crate::helm::value::{Entries, Items, List, MapKind, MapVal, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("list", "a*", list),
@@ -299,8 +299,9 @@ fn dig(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     };
     let mut current = last.clone();
     for key in keys {
-        let Val::Map(map) = &current else {
-            return Err(wrong(&current, "map[string]interface {}"));
+        let map = match &current {
+            Val::Map(map) if map.kind == MapKind::Any => map,
+            _ => return Err(wrong(&current, "map[string]interface {}")),
         };
         let Some(key) = key.as_str() else {
             return Err(wrong(key, "string"));

@@ -81,15 +81,16 @@ fn same(a: &Val, b: &Val) -> Result<bool, String> {
 }
 
 fn uncomparable(a: &Val, b: &Val) -> String {
+    let texts = |value: &Val| print::sprintf("%s", std::slice::from_ref(value));
     if a.kind_name() != b.kind_name() {
-        let (left, right) = (print::text(a), print::text(b));
+        let (left, right) = (texts(a), print::text(b));
         return format!(
             "non-comparable types {left}: {}, {}: {right}",
             a.type_name(),
             b.type_name()
         );
     }
-    format!("non-comparable type {}: {}", print::text(b), b.type_name())
+    format!("non-comparable type {}: {}", texts(b), b.type_name())
 }
 
 fn integer(value: &Val) -> Option<i128> {

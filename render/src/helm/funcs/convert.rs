@@ -134,9 +134,11 @@ fn from_yaml(text: &str) -> Result<Value, String> {
 }
 
 fn from_json(text: &str) -> Result<Value, String> {
-    serde_json::from_str::<serde_json::Value>(text)
-        .map(Value::from)
-        .map_err(|cause| cause.to_string())
+    let read = serde_json::from_str::<serde_json::Value>(text).map(Value::from);
+    read.map_err(|cause| match cause.is_eof() {
+        true => "unexpected end of JSON input".to_owned(),
+        false => cause.to_string(),
+    })
 }
 
 fn kind(value: &Value) -> &'static str {

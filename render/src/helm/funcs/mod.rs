@@ -3,6 +3,7 @@
 mod collections;
 mod compare;
 mod convert;
+mod crypto;
 mod dates;
 mod encode;
 mod flow;
@@ -76,6 +77,7 @@ const TABLES: &[&[Function]] = &[
     collections::FUNCTIONS,
     compare::FUNCTIONS,
     convert::FUNCTIONS,
+    crypto::FUNCTIONS,
     dates::FUNCTIONS,
     encode::FUNCTIONS,
     flow::FUNCTIONS,

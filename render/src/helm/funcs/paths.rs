@@ -80,16 +80,14 @@ fn split(text: &str) -> Result<Url<'_>, String> {
         ..Url::default()
     };
     let mut rest = rest;
-    if let Some(at) = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))) {
-        if rest[at..].starts_with(':') {
-            if at == 0 {
-                return Err(format!("parse {quoted}: missing protocol scheme"));
-            }
-            if rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                url.scheme = rest[..at].to_ascii_lowercase();
-                rest = &rest[at + 1..];
-            }
+    let scheme_end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
+    match scheme_end.filter(|at| rest[*at..].starts_with(':')) {
+        Some(0) => return Err(format!("parse {quoted}: missing protocol scheme")),
+        Some(at) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            url.scheme = rest[..at].to_ascii_lowercase();
+            rest = &rest[at + 1..];
         }
+        _ => {}
     }
     let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
     (url.query, rest) = (query, before);
@@ -112,6 +110,9 @@ fn split(text: &str) -> Result<Url<'_>, String> {
         let end = authority.find('/').unwrap_or(authority.len());
         let (authority, path) = authority.split_at(end);
         (url.user, url.host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if url.host.starts_with('[') && !url.host.contains(']') {
+            return Err(format!("parse {quoted}: missing ']' in host"));
+        }
         rest = path;
     }
     url.path = rest;

@@ -28,7 +28,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 /// No function makes more at once.
 const MAX_RANDOM: i64 = 1 << 20;
 
-fn draw(interp: &mut Interp<'_>, bytes: &mut [u8]) {
+/// Fills bytes from the seed, and records it.
+pub(super) fn draw(interp: &mut Interp<'_>, bytes: &mut [u8]) {
     interp.reads.random = true;
     let random: &Random = &interp.random;
     random.fill(&interp.context.seed, bytes);

@@ -17,18 +17,24 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("mustRegexMatch", "ss", |args| {
         Ok(compiled(text(args, 0))?.is_match(text(args, 1)).into())
     }),
-    pure("regexFind", "ss", find),
-    pure("mustRegexFind", "ss", find),
-    pure("regexFindAll", "ssi", find_all),
-    pure("mustRegexFindAll", "ssi", find_all),
-    pure("regexReplaceAll", "sss", replace),
-    pure("mustRegexReplaceAll", "sss", replace),
-    pure("regexReplaceAllLiteral", "sss", replace_literal),
-    pure("mustRegexReplaceAllLiteral", "sss", replace_literal),
-    pure("regexSplit", "ssi", split),
-    pure("mustRegexSplit", "ssi", split),
+    pure("regexFind", "ss", |args| find(args, certain)),
+    pure("mustRegexFind", "ss", |args| find(args, compiled)),
+    pure("regexFindAll", "ssi", |args| find_all(args, certain)),
+    pure("mustRegexFindAll", "ssi", |args| find_all(args, compiled)),
+    pure("regexReplaceAll", "sss", |args| replace(args, certain)),
+    pure("mustRegexReplaceAll", "sss", |args| replace(args, compiled)),
+    pure("regexReplaceAllLiteral", "sss", |args| {
+        replace_literal(args, certain)
+    }),
+    pure("mustRegexReplaceAllLiteral", "sss", |args| {
+        replace_literal(args, compiled)
+    }),
+    pure("regexSplit", "ssi", |args| split(args, certain)),
+    pure("mustRegexSplit", "ssi", |args| split(args, compiled)),
     pure("regexQuoteMeta", "s", |args| Ok(quoted(text(args, 0)).into())),
 ];
+
+type Compile = fn(&str) -> Result<Regex, String>;
 
 /// A compiled expression may take so many bytes.
 const MAX_COMPILED: usize = 2 << 20;
@@ -50,6 +56,8 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
 fn reason(cause: &regex::Error) -> &'static str {
     match cause {
         regex::Error::CompiledTooBig(_) => "expression too large",
+        regex::Error::Syntax(text) if text.contains("unclosed group") => "missing closing )",
+        regex::Error::Syntax(text) if text.contains("unopened group") => "unexpected )",
         _ => "invalid expression",
     }
 }
@@ -134,17 +142,25 @@ fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, in_class: bool, o
     }
 }
 
-fn find(args: &[Val]) -> Result<Val, String> {
-    let regex = compiled(text(args, 0)).map_err(|cause| panicked(&cause))?;
+fn find(args: &[Val], compile: Compile) -> Result<Val, String> {
+    let regex = compile(text(args, 0))?;
     Ok(regex
         .find(text(args, 1))
         .map_or("", |found| found.as_str())
         .into())
 }
 
-/// Functions without an error of their own panic in the reference, which words it so.
-fn panicked(cause: &str) -> String {
-    cause.to_owned()
+/// Compiles for a function without an error of its own, which panics in the reference and words it so.
+fn certain(pattern: &str) -> Result<Regex, String> {
+    compiled(pattern).map_err(|cause| {
+        let backquoted = !pattern.contains(|c: char| c == '`' || (c.is_control() && c != '\t'));
+        let shown = if backquoted {
+            format!("`{pattern}`")
+        } else {
+            crate::helm::quote::quote(pattern)
+        };
+        format!("regexp: Compile({shown}): {cause}")
+    })
 }
 
 /// Returns the matches as Go finds them: an empty one right behind another match does not count.
@@ -165,8 +181,8 @@ fn matches(regex: &Regex, text: &str, most: i64) -> Vec<(usize, usize)> {
     found
 }
 
-fn find_all(args: &[Val]) -> Result<Val, String> {
-    let regex = compiled(text(args, 0)).map_err(|cause| panicked(&cause))?;
+fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
+    let regex = compile(text(args, 0))?;
     let text = text(args, 1);
     Ok(Val::strings(
         matches(&regex, text, int(args, 2))
@@ -175,8 +191,8 @@ fn find_all(args: &[Val]) -> Result<Val, String> {
     ))
 }
 
-fn replace(args: &[Val]) -> Result<Val, String> {
-    let regex = compiled(text(args, 0)).map_err(|cause| panicked(&cause))?;
+fn replace(args: &[Val], compile: Compile) -> Result<Val, String> {
+    let regex = compile(text(args, 0))?;
     let replacement = expansion(text(args, 2));
     Ok(regex
         .replace_all(text(args, 1), replacement.as_str())
@@ -209,16 +225,16 @@ fn expansion(replacement: &str) -> String {
     out
 }
 
-fn replace_literal(args: &[Val]) -> Result<Val, String> {
-    let regex = compiled(text(args, 0)).map_err(|cause| panicked(&cause))?;
+fn replace_literal(args: &[Val], compile: Compile) -> Result<Val, String> {
+    let regex = compile(text(args, 0))?;
     Ok(regex
         .replace_all(text(args, 1), regex::NoExpand(text(args, 2)))
         .into_owned()
         .into())
 }
 
-fn split(args: &[Val]) -> Result<Val, String> {
-    let regex = compiled(text(args, 0)).map_err(|cause| panicked(&cause))?;
+fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
+    let regex = compile(text(args, 0))?;
     let (text, most) = (text(args, 1), int(args, 2));
     if most == 0 {
         return Ok(Val::strings(Vec::<&str>::new()));

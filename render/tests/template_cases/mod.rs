@@ -1,0 +1,437 @@
+//! The table of templates: one line, one rule.
+#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
+
+/// The values every case sees.
+pub const VALUES: &str = r#"
+a: 1
+b: two
+f: 1.5
+big: 1234567
+huge: 12345678901234567890
+t: true
+n: null
+empty: ""
+zero: 0
+list: [1, two, 3.5, true, null]
+names: [b, a, c]
+none: []
+nested: {x: {y: {z: deep}}}
+map: {k1: v1, k2: 2, k3: [1, 2]}
+multi: "one\ntwo\n"
+quoted: "it's \"q\""
+tpl: "{{ .Values.b }}-{{ .Release.Name }}"
+yaml: "x: 1\ny: [a, b]\n"
+json: '{"x": 1, "y": ["a", 2.5]}'
+version: 1.21.3
+"#;
+
+/// Cases whose difference is known and told in the documents.
+pub const KNOWN: &[&str] = &[
+    // Not supported yet.
+    "{{ eq (len (genPrivateKey \"ecdsa\" | splitList \"\\n\" | first)) 30 }}",
+    "{{ derivePassword 1 \"long\" \"password\" \"user\" \"example.com\" }}",
+    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $ca.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}{{ $ca.Key | hasPrefix \"-----BEGIN\" }}",
+    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $c := genSignedCert \"foo\" (list \"10.0.0.1\") (list \"a.b\") 365 $ca }}{{ $c.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}",
+    "{{ $c := genSelfSignedCert \"foo\" nil nil 365 }}{{ $c.Key | hasPrefix \"-----BEGIN RSA PRIVATE KEY-----\" }}",
+    "{{ encryptAES \"k\" \"text\" | decryptAES \"k\" }}",
+    // A struct's fields in the order of its declaration; ours are sorted.
+    "{{ toJson .Release }}{{ toJson .Capabilities.KubeVersion }}",
+];
+
+/// What Go's template language has.
+pub const SYNTAX: &[&str] = &[
+    "plain text",
+    "",
+    "{{ 1 }}{{ -1 }}{{ 1.5 }}{{ 1e3 }}{{ 0x1F }}{{ 0b11 }}{{ 0o17 }}{{ 017 }}{{ 1_000 }}{{ 'a' }}{{ '\\n' }}",
+    "{{ true }} {{ false }} {{ \"s\\t\\\"q\\\" \\u00e9\" }} {{ `raw \\n` }}",
+    "{{ .Values.a }} {{ .Values.b }} {{ .Values.f }} {{ .Values.big }} {{ .Values.t }} {{ .Values.n }}|{{ .Values.nope }}|",
+    "{{ .Values.list }} {{ .Values.map }} {{ .Values.none }} {{ .Values.nested }}",
+    "{{ .Values.huge }}",
+    "a {{- 1 -}} b {{ 2 -}} c\n\n {{- 3 }} d",
+    "a\n{{- /* comment */ -}}\nb{{/* c */}}d{{- /* x */}} e",
+    "{{ if .Values.a }}yes{{ else }}no{{ end }}",
+    "{{ if .Values.zero }}yes{{ else if .Values.t }}elif{{ else }}no{{ end }}",
+    "{{ if .Values.nope }}yes{{ end }}|{{ if not .Values.nope }}no{{ end }}",
+    "{{ if .Values.none }}1{{ end }}{{ if .Values.list }}2{{ end }}{{ if .Values.empty }}3{{ end }}{{ if .Values.map }}4{{ end }}",
+    "{{ with .Values.nested }}{{ .x.y.z }}{{ end }}",
+    "{{ with .Values.nope }}x{{ else }}y{{ end }}",
+    "{{ with .Values.nope }}x{{ else with .Values.b }}{{ . }}{{ end }}",
+    "{{ with $x := .Values.b }}{{ $x }}{{ . }}{{ end }}",
+    "{{ range .Values.list }}[{{ . }}]{{ end }}",
+    "{{ range $i, $e := .Values.list }}{{ $i }}={{ $e }};{{ end }}",
+    "{{ range $k, $v := .Values.map }}{{ $k }}={{ $v }};{{ end }}",
+    "{{ range $e := .Values.names }}{{ $e }}{{ end }}",
+    "{{ range .Values.none }}x{{ else }}empty{{ end }}",
+    "{{ range .Values.nope }}x{{ else }}empty{{ end }}",
+    "{{ range 3 }}{{ . }}{{ end }}",
+    "{{ range $i := 3 }}{{ $i }}{{ end }}",
+    "{{ range .Values.list }}{{ if eq (kindOf .) \"string\" }}{{ continue }}{{ end }}{{ . }}{{ end }}",
+    "{{ range .Values.names }}{{ if eq . \"a\" }}{{ break }}{{ end }}{{ . }}{{ end }}",
+    "{{ range $i, $e := .Values.names }}{{ range $j, $f := $.Values.names }}{{ if gt $j $i }}{{ break }}{{ end }}{{ $e }}{{ $f }} {{ end }}{{ end }}",
+    "{{ $x := 1 }}{{ $x }}{{ $x = 2 }}{{ $x }}",
+    "{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $x := 3 }}{{ $x }}{{ end }}{{ $x }}",
+    "{{ $x := \"\" }}{{ range .Values.names }}{{ $x = print $x . }}{{ end }}{{ $x }}",
+    "{{ $x := .Values.nope }}{{ $x.y.z }}|{{ $x }}",
+    "{{ $.Values.b }}{{ with .Values.nested }}{{ $.Values.a }}{{ end }}",
+    "{{ define \"t\" }}<{{ . }}>{{ end }}{{ template \"t\" .Values.b }}{{ template \"t\" }}",
+    "{{ define \"t\" }}<{{ . }}>{{ end }}{{ include \"t\" .Values.b | upper }}",
+    "{{ block \"blk\" .Values.b }}[{{ . }}]{{ end }}",
+    "{{ define \"a\" }}A{{ end }}{{ define \"b\" }}{{ template \"a\" }}B{{ end }}{{ include \"b\" . }}",
+    "{{ define \"a\" }}  {{ end }}{{ define \"a\" }}second{{ end }}{{ template \"a\" }}",
+    "{{ define \"v\" }}{{ $x := . }}{{ $x }}{{ $ }}{{ end }}{{ template \"v\" 7 }}",
+    "{{ \"a\" | printf \"%s-%s\" \"b\" }}",
+    "{{ (\"x\") }}{{ (print 1 2) }}{{ print (print 1) (print 2) }}",
+    "{{ (dict \"a\" 1).a }}{{ (dict \"a\" (dict \"b\" 2)).a.b }}",
+    "{{ $d := dict \"a\" 1 }}{{ $d.a }}{{ $_ := set $d \"a\" 2 }}{{ $d.a }}",
+    "{{ $d := dict }}{{ $e := $d }}{{ $_ := set $e \"k\" \"v\" }}{{ $d.k }}",
+    "{{ $_ := set .Values \"new\" \"v\" }}{{ .Values.new }}{{ $.Values.new }}",
+    "{{ $_ := set .Values.nested.x \"q\" 1 }}{{ .Values.nested | toJson }}",
+    "{{ $l := list 1 2 }}{{ $m := append $l 3 }}{{ $l }}{{ $m }}",
+    "{{ and 1 2 }}{{ and 0 2 }}{{ or 0 3 }}{{ or 4 5 }}{{ and }}",
+    "{{ and 1 2 }}{{ and 0 2 }}{{ or 0 3 }}{{ or 4 5 }}{{ not 0 }}{{ not 1 }}",
+    "{{ and .Values.nope .Values.nope.x }}|{{ or .Values.a .Values.nope.x }}",
+    "{{ .Values.a | and true }}{{ 0 | or 5 }}",
+    "{{ eq 1 1 }}{{ eq 1 2 3 1 }}{{ ne 1 2 }}{{ lt 1 2 }}{{ le 2 2 }}{{ gt 2 1 }}{{ ge 1 2 }}",
+    "{{ eq \"a\" \"a\" }}{{ lt \"a\" \"b\" }}{{ eq 1.5 .Values.f }}{{ eq true .Values.t }}",
+    "{{ eq .Values.n nil }}{{ eq .Values.nope nil }}{{ eq nil .Values.nope }}{{ ne nil .Values.a }}",
+    "{{ eq (int .Values.a) 1 }}{{ lt 1.5 2.5 }}{{ ge 2.0 2.0 }}",
+    "{{ len .Values.list }}{{ len .Values.map }}{{ len .Values.b }}{{ len \"é\" }}",
+    "{{ index .Values.list 1 }}{{ index .Values.map \"k1\" }}{{ index .Values \"map\" \"k3\" 1 }}{{ index .Values.map \"nope\" }}",
+    "{{ index .Values.b 0 }}{{ slice .Values.names 1 }}{{ slice .Values.names 1 2 }}",
+    "{{ print 1 2 \"a\" 3 4 }}{{ println 1 \"a\" }}{{ print nil }}{{ print .Values.nope }}",
+    "{{ html \"<a href='x'>&\" }}{{ js \"it's <b>\" }}{{ urlquery \"a b&c=d/é\" }}",
+    "{{ .Release.Name }}{{ .Release.Namespace }}{{ .Release.IsInstall }}{{ .Release.Revision }}{{ .Chart.Name }}{{ .Chart.Version }}",
+    "{{ .Template.Name }}{{ .Template.BasePath }}",
+    "{{ .Capabilities.KubeVersion.Version }}{{ .Capabilities.KubeVersion.Major }}{{ .Capabilities.KubeVersion }}{{ .Capabilities.APIVersions.Has \"v1\" }}{{ .Capabilities.APIVersions.Has \"nope/v1\" }}",
+    "{{ .Files.Get \"config/a.txt\" }}{{ .Files.Get \"nope\" }}|{{ range .Files.Lines \"config/a.txt\" }}<{{ . }}>{{ end }}",
+    "{{ (.Files.Glob \"config/*\").AsConfig }}\n{{ (.Files.Glob \"**.yaml\").AsSecrets }}\n{{ range $n, $d := .Files.Glob \"config/{a,b}.txt\" }}{{ $n }}={{ $d | toString }};{{ end }}",
+    "{{ tpl .Values.tpl . }}{{ tpl \"{{ $x := 1 }}{{ $x }}\" . }}{{ tpl \"plain\" . }}",
+    "{{ define \"x\" }}X{{ . }}{{ end }}{{ tpl \"{{ include \\\"x\\\" 1 }}{{ define \\\"y\\\" }}Y{{ end }}{{ include \\\"y\\\" . }}\" . }}",
+    "{{ tpl \"{{ define \\\"z\\\" }}inner{{ end }}\" . }}{{ define \"z\" }}outer{{ end }}{{ include \"z\" . }}",
+    "{{- range $k, $v := .Values.map }}\n{{ $k }}: {{ $v }}\n{{- end }}",
+    "{{ if and (eq .Values.a 1.0) (or .Values.t false) }}ok{{ end }}",
+    "{{ $x := dict \"l\" (list 1 2 3) }}{{ range $x.l }}{{ . }}{{ end }}",
+    "{{ range $i, $_ := until 3 }}{{ $i }}{{ end }}",
+    "{{ printf \"%s\" .Values.nope }}|{{ printf \"%v\" .Values.nope }}|{{ printf \"%d\" .Values.a }}",
+    "{{ 1 | add 2 | mul 3 }}",
+    "{{\"nospace\"}}{{ 1}}{{2 }}",
+    "{{ $a := 1 }}{{ $b := 2 }}{{ $a }}{{ $b }}{{ $c := $a }}{{ $c }}",
+    "{{ if true }}{{ else }}{{ end }}x",
+    "{{ with 0 }}{{ else }}z{{ end }}",
+    "{{ range $i, $c := \"abc\" | splitList \"\" }}{{ $i }}{{ $c }}{{ end }}",
+    "x{{ /* not a comment */ }}",
+    "{{ . | toJson | trunc 0 }}",
+    "{{ .Values.map.k3 | first }}{{ .Values.nested.x.y.z }}",
+    "{{ $v := .Values.list }}{{ (index $v 0) }}{{ (first $v) }}",
+    "{{ \"a\nb\" }}",
+    "{{ `a\nb` }}",
+    "{{ nil | default 1 }}",
+];
+
+/// What Helm refuses, and how it says so.
+pub const ERRORS: &[&str] = &[
+    "{{ .Values.nope.x }}",
+    "{{ .Values.b.x }}",
+    "{{ .Values.a.x }}",
+    "{{ $x := .Values.b }}{{ $x.y }}",
+    "{{ $x := .Values.list }}{{ $x.y }}",
+    "{{ range .Values.list }}{{ .x }}{{ end }}",
+    "{{ upper 1 }}",
+    "{{ upper .Values.a }}",
+    "{{ upper .Values.nope }}",
+    "{{ .Values.nope | upper }}",
+    "{{ upper }}",
+    "{{ upper \"a\" \"b\" }}",
+    "{{ default }}",
+    "{{ nope }}",
+    "{{ nope 1 }}",
+    "{{ .Values.a | nope }}",
+    "{{ $x }}",
+    "{{ if }}x{{ end }}",
+    "{{ if true }}x",
+    "{{ end }}",
+    "{{ else }}",
+    "{{ range }}{{ end }}",
+    "{{ break }}",
+    "{{ continue }}",
+    "{{ 1 2 }}",
+    "{{ \"a\" 1 }}",
+    "{{ .Values.b 1 }}",
+    "{{ 1 | 2 }}",
+    "{{ nil }}",
+    "{{ (nil).x }}",
+    "{{ \"a\".x }}",
+    "{{ \"unterminated }}",
+    "{{ `unterminated }}",
+    "{{ 'ab' }}",
+    "{{ 1x }}",
+    "{{ 0xZZ }}",
+    "{{ $x := }}",
+    "{{ $x, $y := 1 }}",
+    "{{ range $a, $b, $c := . }}{{ end }}",
+    "{{ template \"nope\" }}",
+    "{{ template nope }}",
+    "{{ include \"nope\" . }}",
+    "{{ define \"a\" }}x{{ end }}{{ define \"a\" }}y{{ end }}",
+    "{{ define }}x{{ end }}",
+    "{{ define \"a\" }}x",
+    "{{ if (1 }}x{{ end }}",
+    "{{ ) }}",
+    "{{ /* unclosed }}",
+    "{{- /* c */ x }}",
+    "{{ . }",
+    "{{ ~ }}",
+    "{{ .Values. }}",
+    "{{ .Values..a }}",
+    "{{ @ }}",
+    "{{ é }}",
+    "{{ \u{1F600} }}",
+    "{{ fail \"my message\" }}",
+    "{{ fail (printf \"a: %s: b\" \"c\") }}",
+    "{{ required \"need it\" .Values.nope }}",
+    "{{ required \"need it\" .Values.empty }}",
+    "{{ define \"a\" }}{{ fail \"inner\" }}{{ end }}{{ include \"a\" . }}",
+    "{{ define \"a\" }}{{ .x.y.z }}{{ end }}\nline\n  {{ include \"a\" .Values }}",
+    "{{ define \"a\" }}{{ upper 1 }}{{ end }}{{ define \"b\" }}{{ include \"a\" . }}{{ end }}{{ include \"b\" . }}",
+    "{{ tpl \"{{ .Values.nope.x }}\" . }}",
+    "{{ tpl \"{{ nope }}\" . }}",
+    "{{ tpl \"{{ fail \\\"in tpl\\\" }}\" . }}",
+    "{{ tpl 1 . }}",
+    "{{ eq 1 1.5 }}",
+    "{{ eq 1 \"a\" }}",
+    "{{ eq .Values.a 1 }}",
+    "{{ lt 1 \"a\" }}",
+    "{{ lt true false }}",
+    "{{ lt nil 1 }}",
+    "{{ eq .Values.list .Values.list }}",
+    "{{ eq .Values.map .Values.list }}",
+    "{{ index .Values.list 9 }}",
+    "{{ index .Values.list \"a\" }}",
+    "{{ index .Values.nope 1 }}",
+    "{{ index .Values.map 1 }}",
+    "{{ index 1 1 }}",
+    "{{ len 1 }}",
+    "{{ len .Values.nope }}",
+    "{{ range 1.5 }}{{ end }}",
+    "{{ range .Values.b }}{{ end }}",
+    "{{ range $i, $j := 3 }}{{ end }}",
+    "{{ first .Values.b }}",
+    "{{ first .Values.nope }}",
+    "{{ append 1 2 }}",
+    "{{ div 1 0 }}",
+    "{{ mod 1 0 }}",
+    "{{ set \"a\" \"b\" 1 }}",
+    "{{ set .Values.nope \"b\" 1 }}",
+    "{{ dig \"a\" .Values }}",
+    "{{ dig \"b\" \"c\" \"d\" .Values }}",
+    "{{ semverCompare \"bad\" \"1.2.3\" }}",
+    "{{ semverCompare \">1\" \"bad\" }}",
+    "{{ semver \"x\" }}",
+    "{{ mustFromJson \"{\" | len }}",
+    "{{ mustRegexMatch \"(\" \"x\" | len }}",
+    "{{ toDate \"2006\" 1 }}",
+    "{{ substr 3 1 \"abc\" }}",
+    "{{ repeat -1 \"a\" }}",
+    "{{ .Files.Get }}",
+    "{{ .Files.Get 1 }}",
+    "{{ .Capabilities.Nope }}",
+    "{{ .Capabilities.KubeVersion.Nope }}",
+    "{{ .Chart.Nope.x }}",
+    "{{ ternary 1 2 \"x\" }}",
+    "{{ join 1 .Values.list }}",
+    "{{ list 1 | join }}",
+    "a\nb\n{{ .Values.nope.x }}",
+    "a\n   {{ if .Values.nope.x }}{{ end }}",
+    "{{ with .Values.nope.x }}{{ end }}",
+    "{{ $y := .Values.nope.x }}",
+    "{{ print (upper 1) }}",
+    "{{ printf 1 }}",
+    "{{ mustToDuration \"x\" }}",
+    "{{ urlParse \"http://[\" }}",
+    "{{ regexFind \"(\" \"x\" }}",
+    "{{ concat (list 1) 2 }}",
+    "{{ fromYaml 1 }}",
+    "{{ atoi 1 }}",
+    "{{ b64enc 1 }}",
+    "{{ and }}",
+    "{{ or }}",
+    "{{ not }}",
+    "{{ not 1 2 }}",
+    "{{ eq 1 }}",
+    "{{ 9999999999999999999 }}",
+    "{{ 99999999999999999999999 }}",
+];
+
+/// What functions return.
+pub const FUNCTIONS: &[&str] = &[
+    "{{ .Values.map | toYaml }}",
+    "{{ .Values | toYaml }}",
+    "{{ .Values.multi | toYaml }}|{{ .Values.quoted | toYaml }}|{{ toYaml nil }}|{{ toYaml 1 }}|{{ toYaml 1.5 }}|{{ toYaml \"yes\" }}",
+    "{{ toYaml .Values.list | nindent 4 }}",
+    "{{ toYaml (dict \"a\" (list) \"b\" (dict)) }}",
+    "{{ toYamlPretty .Values.map }}|{{ toYamlPretty (dict \"a\" (list 1 (list 2 3) (dict \"b\" (list 4)))) }}",
+    "{{ mustToYaml .Values.map }}",
+    "{{ fromYaml .Values.yaml }}{{ (fromYaml .Values.yaml).x }}",
+    "{{ fromYaml \"a: 1\\nb: [1, 2]\\n\" | toJson }}{{ fromYamlArray \"[1, a]\" | toJson }}",
+    "{{ fromYaml \"\" | toJson }}{{ fromYaml \"[1]\" | toJson }}{{ fromYamlArray \"a: 1\" | toJson }}",
+    "{{ fromJson .Values.json | toYaml }}{{ (fromJson .Values.json).y }}{{ fromJsonArray \"[1, \\\"a\\\"]\" }}",
+    "{{ toJson .Values.map }}{{ toJson \"<a>&\" }}{{ toRawJson \"<a>&\" }}{{ toJson nil }}{{ toJson 1.0 }}{{ toJson .Values.big }}",
+    "{{ toPrettyJson .Values.map }}{{ toPrettyJson (list) }}{{ toPrettyJson (dict) }}",
+    "{{ mustToJson .Values.list }}{{ mustToPrettyJson .Values.names }}{{ mustToRawJson .Values.names }}",
+    "{{ toToml (dict \"a\" 1 \"b\" \"x\" \"c\" (dict \"d\" 1.5 \"e\" (list 1 2))) }}",
+    "{{ toToml .Values.map }}|{{ toToml (dict \"a\" (list (dict \"x\" 1) (dict \"y\" 2))) }}|{{ toToml (dict \"t\" true \"f\" 2.0) }}",
+    "{{ fromToml \"a = 1\\n[b]\\nc = \\\"x\\\"\\nd = [1, 2]\\n\" | toJson }}",
+    "{{ quote .Values.b }}{{ quote 1 }}{{ quote nil }}{{ quote .Values.quoted }}{{ quote \"a\" \"b\" }}{{ quote .Values.list }}{{ quote .Values.f }}",
+    "{{ squote .Values.b }}{{ squote 1 }}{{ squote nil \"x\" }}",
+    "{{ default \"d\" .Values.nope }}{{ default \"d\" .Values.empty }}{{ default \"d\" .Values.zero }}{{ default \"d\" .Values.b }}{{ default 1 false }}{{ .Values.nope | default \"x\" }}",
+    "{{ empty .Values.nope }}{{ empty 0 }}{{ empty \"a\" }}{{ empty (list) }}{{ empty (dict) }}{{ empty false }}{{ empty 0.0 }}",
+    "{{ coalesce .Values.nope \"\" 0 \"x\" \"y\" }}|{{ coalesce nil }}|{{ all 1 \"a\" }}{{ all 1 \"\" }}{{ any 0 \"\" }}{{ any 0 1 }}",
+    "{{ ternary 1 2 true }}{{ ternary 1 2 false }}{{ true | ternary \"a\" \"b\" }}",
+    "{{ upper \"abé\" }}{{ lower \"ABÉ\" }}{{ title \"hello wORLD foo-bar it's a_b\" }}{{ untitle \"Hello World\" }}{{ swapcase \"Hello wOrld\" }}",
+    "{{ snakecase \"FirstName\" }} {{ snakecase \"HTTPServer\" }} {{ snakecase \"NoHTTPS\" }} {{ snakecase \"GO_PATH\" }} {{ snakecase \"GO PATH\" }} {{ snakecase \"http2xx\" }} {{ snakecase \"HTTP20xOK\" }} {{ snakecase \"Duration2m3s\" }} {{ snakecase \"Bld4Floor3rd\" }} {{ snakecase \"a.b-c d\" }}",
+    "{{ kebabcase \"FirstName\" }} {{ kebabcase \"someKey2\" }} {{ kebabcase \"\" }} {{ kebabcase \"x\" }} {{ kebabcase \"_a__b_\" }}",
+    "{{ camelcase \"some_words\" }} {{ camelcase \"http_server\" }} {{ camelcase \"_complex__case_\" }} {{ camelcase \"some words\" }} {{ camelcase \"GOLANG_IS_GREAT\" }} {{ camelcase \"fooBar-baz\" }} {{ camelcase \"a\" }}",
+    "[{{ trim \"  a b  \" }}][{{ trimAll \"$\" \"$5$\" }}][{{ trimPrefix \"-\" \"-a-\" }}][{{ trimSuffix \"-\" \"-a-\" }}][{{ nospace \" a b\\tc \" }}][{{ trimall \"ab\" \"abcab\" }}]",
+    "{{ trunc 3 \"abcdef\" }}{{ trunc -2 \"abcdef\" }}{{ trunc 10 \"ab\" }}{{ trunc -10 \"ab\" }}{{ trunc 0 \"ab\" }}|{{ substr 1 3 \"abcdef\" }}{{ substr -1 2 \"abc\" }}{{ substr 1 -1 \"abc\" }}{{ substr 0 99 \"abc\" }}",
+    "{{ abbrev 5 \"hello world\" }}{{ abbrev 3 \"hello\" }}{{ abbrev 20 \"hello\" }}{{ abbrevboth 5 10 \"1234 5678 9123\" }}{{ abbrevboth 2 8 \"hello big world\" }}{{ abbrevboth 8 9 \"hello big world of text\" }}",
+    "{{ wrap 5 \"hello big world\" }}|{{ wrapWith 5 \"_\" \"hello biggest world\" }}|{{ wrap 3 \"abcdefgh ij\" }}|{{ wrap 80 \"short\" }}",
+    "{{ indent 2 \"a\\nb\" }}|{{ nindent 2 \"a\\nb\" }}|{{ indent 0 \"x\" }}|{{ .Values.multi | indent 4 }}|",
+    "{{ replace \"a\" \"b\" \"banana\" }}{{ replace \" \" \"-\" \"a b c\" }}{{ repeat 3 \"ab\" }}{{ cat \"a\" 1 nil \"b\" }}{{ initials \"First Try\" }}{{ plural \"one\" \"many\" 1 }}{{ plural \"one\" \"many\" 2 }}",
+    "{{ contains \"b\" \"abc\" }}{{ hasPrefix \"a\" \"abc\" }}{{ hasSuffix \"c\" \"abc\" }}{{ contains \"x\" \"abc\" }}",
+    "{{ join \"-\" .Values.names }}{{ join \",\" .Values.list }}{{ join \"-\" \"x\" }}{{ join \"-\" nil }}{{ splitList \",\" \"a,b,,c\" }}{{ splitList \"\" \"abc\" }}{{ (split \"/\" \"a/b/c\")._1 }}{{ splitn \"/\" 2 \"a/b/c\" }}{{ (split \",\" \"a\")._5 }}",
+    "{{ sortAlpha .Values.names }}{{ sortAlpha .Values.list }}{{ sortAlpha \"x\" }}{{ toStrings .Values.list }}{{ toString 1.0 }}{{ toString nil }}{{ toString (list 1 \"a\") }}",
+    "{{ list 1 \"a\" nil 2.5 }}{{ tuple 1 2 }}{{ list | len }}{{ dict \"a\" 1 \"b\" }}{{ dict 1 2 }}{{ dict }}",
+    "{{ get .Values.map \"k1\" }}{{ get .Values.map \"nope\" }}|{{ hasKey .Values.map \"k1\" }}{{ hasKey .Values.map \"x\" }}{{ keys .Values.map | sortAlpha }}{{ values (dict \"a\" 1) }}{{ pick .Values.map \"k1\" \"nope\" }}{{ omit .Values.map \"k1\" }}{{ pluck \"a\" (dict \"a\" 1) (dict \"b\" 2) (dict \"a\" 3) }}",
+    "{{ unset (dict \"a\" 1 \"b\" 2) \"a\" }}{{ dig \"x\" \"y\" \"z\" \"def\" .Values.nested }}{{ dig \"x\" \"q\" \"def\" .Values.nested }}",
+    "{{ merge (dict \"a\" 1 \"e\" \"\") (dict \"a\" 2 \"b\" 3 \"e\" \"f\") | toJson }}",
+    "{{ mergeOverwrite (dict \"a\" 1 \"n\" (dict \"x\" 1)) (dict \"a\" 2 \"n\" (dict \"y\" 2)) (dict \"b\" false) | toJson }}",
+    "{{ $a := dict \"n\" (dict \"x\" 1) }}{{ $b := dict \"n\" (dict \"y\" 2) \"l\" (list 1) }}{{ $_ := merge $a $b }}{{ $a | toJson }}{{ $b | toJson }}",
+    "{{ $a := dict }}{{ $b := dict \"n\" (dict \"y\" 2) }}{{ $_ := merge $a $b }}{{ $_ := set $a.n \"z\" 1 }}{{ $b | toJson }}",
+    "{{ merge (dict \"a\" (list 1) \"z\" (list)) (dict \"a\" (list 2 3) \"z\" (list 4)) | toJson }}{{ mergeOverwrite (dict \"a\" (list 1)) (dict \"a\" (list)) | toJson }}{{ mergeOverwrite (dict \"a\" 1) (dict \"a\" 0) | toJson }}",
+    "{{ merge (dict \"a\" nil) (dict \"a\" 1) | toJson }}{{ mergeOverwrite (dict \"a\" 1) (dict \"a\" nil) | toJson }}{{ merge (dict \"a\" false) (dict \"a\" true) | toJson }}{{ merge (dict \"a\" \"s\") (dict \"a\" (dict \"b\" 1)) | toJson }}{{ mergeOverwrite (dict \"a\" \"s\") (dict \"a\" (dict \"b\" 1)) | toJson }}{{ mergeOverwrite (dict \"a\" (dict \"b\" 1)) (dict \"a\" \"s\") | toJson }}",
+    "{{ $a := dict \"n\" (dict \"x\" 1) }}{{ $b := deepCopy $a }}{{ $_ := set $b.n \"x\" 2 }}{{ $a | toJson }}{{ $b | toJson }}",
+    "{{ first .Values.names }}{{ last .Values.names }}{{ rest .Values.names }}{{ initial .Values.names }}{{ reverse .Values.names }}{{ first (list) }}{{ rest (list) }}",
+    "{{ append .Values.names \"z\" }}{{ prepend .Values.names \"z\" }}{{ push .Values.names 1 }}{{ concat .Values.names (list 1) (list) }}{{ has \"a\" .Values.names }}{{ has 1 .Values.list }}{{ has 1.0 .Values.list }}{{ without .Values.names \"a\" \"b\" }}{{ uniq (list 1 2 1 \"a\" \"a\") }}{{ compact (list 0 1 \"\" \"a\" nil) }}",
+    "{{ slice .Values.names 1 }}{{ slice .Values.names 0 2 }}{{ chunk 2 .Values.list }}{{ chunk 3 (list 1 2 3) }}{{ until 4 }}{{ untilStep 2 10 3 }}{{ untilStep 10 2 -3 }}{{ seq 5 }}|{{ seq 2 5 }}|{{ seq 0 2 8 }}|{{ seq -3 }}|{{ seq 5 1 }}",
+    "{{ add 1 2 3 }}{{ add1 1 }}{{ sub 5 2 }}{{ div 7 2 }}{{ mod 7 3 }}{{ mul 2 3 4 }}{{ add 1.9 \"2\" }}{{ div -7 2 }}{{ mod -7 3 }}{{ max 1 5 3 }}{{ min 4 2 }}{{ biggest 1 2 }}",
+    "{{ addf 0.1 0.2 }} {{ add1f 1.5 }} {{ subf 1.5 1 }} {{ mulf 1.1 3 }} {{ divf 1 3 }} {{ divf 10 4 }} {{ maxf 1.5 2 }} {{ minf 1.5 2 }} {{ ceil 1.2 }} {{ floor 1.8 }} {{ round 1.2345 2 }} {{ round 1.5 0 }} {{ round -1.5 0 }} {{ round 123.5555 3 0.6 }}",
+    "{{ int \"12\" }}{{ int 1.9 }}{{ int \"x\" }}{{ int true }}{{ int64 \"0x10\" }}{{ int \"010\" }}{{ int \"1.0\" }}{{ int \"1.5\" }}{{ float64 \"1.5\" }}{{ float64 2 }}{{ atoi \"7\" }}{{ atoi \"x\" }}{{ toDecimal \"777\" }}{{ int nil }}",
+    "{{ int .Values.big }} {{ int64 .Values.big }} {{ .Values.big | toString }} {{ .Values.big | quote }} {{ toYaml .Values.big }} {{ .Values.big | int | quote }} {{ printf \"%v\" .Values.big }}",
+    "{{ typeOf 1 }} {{ typeOf 1.5 }} {{ typeOf \"a\" }} {{ typeOf nil }} {{ typeOf .Values }} {{ typeOf .Values.map }} {{ typeOf .Values.list }} {{ typeOf true }} {{ typeOf (add 1 1) }} {{ typeOf (splitList \",\" \"a\") }} {{ typeOf (split \",\" \"a\") }} {{ typeOf (until 2) }} {{ typeOf .Capabilities }} {{ typeOf .Files }} {{ typeOf (semver \"1.2.3\") }} {{ typeOf .Release }} {{ typeOf .Chart }}",
+    "{{ kindOf 1 }} {{ kindOf .Values }} {{ kindOf .Values.list }} {{ kindOf nil }} {{ kindOf .Values.f }} {{ kindOf (add 1 1) }} {{ kindOf .Capabilities }} {{ kindIs \"map\" .Values }} {{ kindIs \"string\" .Values.b }} {{ kindIs \"invalid\" .Values.nope }} {{ typeIs \"string\" \"a\" }} {{ typeIsLike \"semver.Version\" (semver \"1.2.3\") }} {{ deepEqual (list 1) (list 1) }} {{ deepEqual 1 1.0 }} {{ deepEqual .Values.map .Values.map }}",
+    "{{ b64enc \"hello é\" }} {{ b64dec \"aGVsbG8=\" }} {{ b64dec \"###\" }} {{ b32enc \"hello\" }} {{ b32dec \"NBSWY3DP\" }} {{ sha1sum \"a\" }} {{ sha256sum \"a\" }} {{ sha512sum \"a\" }} {{ adler32sum \"abc\" }}",
+    "{{ regexMatch \"^a.c$\" \"abc\" }}{{ regexMatch \"(\" \"x\" }}{{ regexFind \"[0-9]+\" \"ab12cd345\" }}{{ regexFindAll \"[0-9]\" \"a1b2c3\" -1 }}{{ regexFindAll \"[0-9]\" \"a1b2c3\" 2 }}{{ regexReplaceAll \"a(x*)b\" \"-ab-axxb-\" \"${1}W\" }}{{ regexReplaceAll \"a(x*)b\" \"-ab-axxb-\" \"$1W\" }}{{ regexReplaceAllLiteral \"a(x*)b\" \"-ab-axxb-\" \"${1}\" }}{{ regexSplit \"z+\" \"pizza\" -1 }}{{ regexSplit \"z\" \"pizza\" 2 }}{{ regexQuoteMeta \"1.2.3\" }}",
+    "{{ regexReplaceAll \"\\\\W+\" \"a b-c_d\" \"-\" }}{{ regexReplaceAll \"[^a-zA-Z0-9-]\" \"a.b/c\" \"-\" }}{{ regexMatch \"^[a-z]([-a-z0-9]*[a-z0-9])?$\" \"my-name\" }}{{ regexReplaceAll \"^(\\\\d+)\\\\.(\\\\d+).*$\" \"1.21.3\" \"$2-$1\" }}{{ regexReplaceAll \"x*\" \"abc\" \"-\" }}{{ regexFindAll \"a*\" \"baac\" -1 }}{{ regexSplit \"\" \"abc\" -1 }}{{ regexSplit \",\" \"\" -1 }}",
+    "{{ mustRegexMatch \"a\" \"a\" }}{{ mustRegexFind \"a+\" \"baa\" }}{{ mustRegexFindAll \"a\" \"aa\" -1 }}{{ mustRegexReplaceAll \"a\" \"aa\" \"$$\" }}{{ mustRegexReplaceAllLiteral \"a\" \"aa\" \"$1\" }}{{ mustRegexSplit \"a\" \"bab\" -1 }}{{ regexMatch \"(?i)ABC\" \"abc\" }}{{ regexMatch \"\\\\bfoo\\\\b\" \"a foo b\" }}{{ regexMatch \"[[:alpha:]]+\" \"abc\" }}{{ regexReplaceAll \"(?P<n>a)\" \"a\" \"<${n}>\" }}",
+    "{{ semverCompare \">=1.20-0\" .Values.version }}{{ semverCompare \"<1.20\" .Values.version }}{{ semverCompare \"^1.20.0\" \"v1.27.3\" }}{{ semverCompare \">= 1.19-0\" .Capabilities.KubeVersion.Version }}{{ semverCompare \"~1.2 || >2\" \"1.2.9\" }}{{ semverCompare \">=1.21\" \"1.21.0-beta\" }}",
+    "{{ (semver \"1.2.3-beta.1+b\").Major }}{{ (semver \"1.2.3-beta.1+b\").Prerelease }}{{ semver \"v1.2\" }}{{ (semver \"1.2.3\").Compare (semver \"1.3.0\") }}{{ $v := semver \"1.2.3\" }}{{ $v.Minor }}{{ $v.Patch }}{{ $v.Original }}",
+    "{{ date \"2006-01-02\" 0 }}{{ dateInZone \"2006-01-02T15:04:05Z07:00\" 86400 \"UTC\" }}{{ htmlDate 0 }}{{ htmlDateInZone 0 \"UTC\" }}{{ toDate \"2006-01-02\" \"2017-12-31\" | date \"02/01/2006 Mon Jan\" }}{{ unixEpoch (toDate \"2006-01-02\" \"2017-12-31\") }}{{ dateModify \"-1.5h\" (toDate \"2006-01-02\" \"2017-12-31\") | date \"2006-01-02 15:04\" }}",
+    "{{ duration 95 }}{{ duration \"95\" }}{{ duration (int64 3700) }}{{ durationRound \"2h10m5s\" }}{{ durationRound (int64 100) }}{{ durationRound \"400h\" }}{{ durationRound \"10000h\" }}",
+    "{{ mustToDuration \"1h2m3.5s\" }} {{ durationSeconds \"1m30s\" }} {{ durationMilliseconds \"1.5s\" }} {{ durationMinutes \"90s\" }} {{ durationHours \"90m\" }} {{ durationDays \"36h\" }} {{ durationWeeks \"84h\" }} {{ durationRoundTo \"1h29m\" \"1h\" }} {{ durationTruncateTo \"1h29m\" \"1h\" }} {{ durationNanoseconds 1 }} {{ durationMicroseconds 2.5 }} {{ mustToDuration 90 }} {{ mustToDuration \"1.5\" }} {{ durationSeconds \"x\" }}",
+    "{{ base \"/a/b.c\" }}{{ dir \"/a/b.c\" }}{{ clean \"/a/../b/./c\" }}{{ ext \"a.tar.gz\" }}{{ isAbs \"/a\" }}{{ isAbs \"a\" }}{{ base \"\" }}{{ dir \"\" }}{{ osBase \"/a/b\" }}{{ osDir \"/a/b\" }}{{ osClean \"a//b\" }}{{ osExt \"x.y\" }}{{ osIsAbs \"/\" }}",
+    "{{ urlParse \"http://user:pw@host.com:80/path%20x?a=b#frag\" | toJson }}{{ urlJoin (dict \"scheme\" \"http\" \"host\" \"h:1\" \"path\" \"/p\" \"query\" \"a=b\" \"fragment\" \"f\") }}{{ urlParse \"mailto:a@b.c\" | toJson }}{{ urlParse \"/just/path\" | toJson }}{{ urlJoin (urlParse \"https://u@h/p?q#f\") }}",
+    "{{ lookup \"v1\" \"Pod\" \"n\" \"x\" }}{{ (lookup \"v1\" \"Secret\" \"n\" \"x\").data }}{{ getHostByName \"localhost\" }}|{{ hello }}",
+    "{{ len (randAlphaNum 10) }}{{ len (randAlpha 5) }}{{ len (randNumeric 3) }}{{ len (randAscii 4) }}{{ len uuidv4 }}{{ regexMatch \"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$\" uuidv4 }}{{ len (shuffle \"abc\") }}{{ len (randBytes 6) }}",
+    "{{ printf \"%s-%s\" .Release.Name .Chart.Name | trunc 63 | trimSuffix \"-\" }}",
+    "{{ .Values.map | toYaml | sha256sum }}",
+    "{{ required \"x\" .Values.b }}{{ required \"x\" 0 }}{{ required \"x\" false }}",
+    "{{ toYaml (dict \"s\" (splitList \",\" \"a,b\") \"i\" (until 2) \"c\" (chunk 1 (list 1)) \"d\" (mustToDuration \"1s\") \"v\" (semver \"1.2.3\") \"m\" (split \",\" \"a,b\")) }}",
+    "{{ toJson .Release }}{{ toJson .Capabilities.KubeVersion }}",
+    "{{ (now | date \"2006\") | len }}{{ kindOf now }}{{ typeOf now }}",
+    "{{ eq (len (genPrivateKey \"ecdsa\" | splitList \"\\n\" | first)) 30 }}",
+    "{{ derivePassword 1 \"long\" \"password\" \"user\" \"example.com\" }}",
+    "{{ htpasswd \"u\" \"p\" | hasPrefix \"u:$2a$\" }}{{ bcrypt \"x\" | len }}",
+    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $ca.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}{{ $ca.Key | hasPrefix \"-----BEGIN\" }}",
+    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $c := genSignedCert \"foo\" (list \"10.0.0.1\") (list \"a.b\") 365 $ca }}{{ $c.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}",
+    "{{ $c := genSelfSignedCert \"foo\" nil nil 365 }}{{ $c.Key | hasPrefix \"-----BEGIN RSA PRIVATE KEY-----\" }}",
+    "{{ encryptAES \"k\" \"text\" | decryptAES \"k\" }}",
+];
+
+/// Every verb with every kind of value, and with flags.
+pub fn printf() -> Vec<String> {
+    let verbs = [
+        "v", "+v", "#v", "T", "t", "d", "b", "o", "O", "x", "X", "c", "q", "U", "s", "e", "E", "f", "F", "g",
+        "G", "z",
+    ];
+    let flags = [
+        "", "5", "-5", "05", "+", " ", "#", ".2", "8.3", "-8.3", "08.3", "+.1", "x",
+    ];
+    let values = [
+        "1",
+        "-1",
+        "0",
+        "97",
+        "1.5",
+        "-2.25",
+        "1e21",
+        "100000000.0",
+        "0.000001",
+        "\"abc\"",
+        "\"é\\n\"",
+        "\"\"",
+        "true",
+        "false",
+        "nil",
+        "(list 1 \"a\")",
+        "(dict \"k\" 1)",
+        "(add 1 2)",
+        ".Values.nope",
+        ".Values.big",
+        "(splitList \",\" \"a,b\")",
+    ];
+    let mut cases = Vec::new();
+    for value in values {
+        for verb in verbs {
+            // Floats in base 2 and 16 are not written.
+            if matches!(verb, "b" | "x" | "X")
+                && (value.contains('.') && !value.starts_with('.')
+                    || value.contains("e21")
+                    || value == ".Values.big")
+            {
+                continue;
+            }
+            cases.push(format!("{{{{ printf \"%{verb}\" {value} }}}}"));
+        }
+    }
+    for value in ["42", "-7", "3.14159", "\"héllo\"", "true"] {
+        for flag in flags {
+            for verb in ["v", "d", "s", "q", "x", "f", "e", "g", "t"] {
+                if (verb == "x" || flag == "x") && value.contains('.') {
+                    continue;
+                }
+                cases.push(format!("{{{{ printf \"%{flag}{verb}|\" {value} }}}}"));
+            }
+        }
+    }
+    let rest = [
+        "%",
+        "%%",
+        "%d",
+        "%d %d",
+        "a",
+        "%!",
+        "%[2]d %[1]d",
+        "%[3]d",
+        "%[x]d",
+        "%*d",
+        "%-*d|",
+        "%.*f",
+        "%v %v %v",
+        "%5%",
+        "%s %[1]v",
+        "%6.2f|",
+        "%.3s|",
+        "%x",
+        "% x",
+        "%#x",
+        "%08b",
+        "%+d",
+        "%U %c",
+    ];
+    for format in rest {
+        cases.push(format!("{{{{ printf \"{format}\" 3 4 }}}}"));
+        cases.push(format!("{{{{ printf \"{format}\" \"text\" 2 }}}}"));
+        cases.push(format!("{{{{ printf \"{format}\" }}}}"));
+    }
+    cases
+}
