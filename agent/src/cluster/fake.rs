@@ -1,8 +1,8 @@
 //! A cluster in memory: objects, server-side apply with managed fields, watches by label. Good enough for what
 //! the reconciler relies on, which `tests/cluster_contract.rs` states and holds against real API servers too.
 //!
-//! Simplified: lists are owned whole unless all their items are maps with a `name`; there is one namespace
-//! controller's worth of nothing: kinds come by `serve`, or by a CustomResourceDefinition that is `establish`ed.
+//! Simplified: lists are owned whole unless all their items are maps with a `name`, and no controller runs: kinds
+//! come by `serve` or by a CustomResourceDefinition that is written, statuses by `set_status`.
 
 use std::{
     collections::BTreeMap,
@@ -145,7 +145,7 @@ impl Fake {
         let before = inner.objects.get(&key).cloned();
         let mut after = object;
         let mut changed = changed_fields(before.as_ref().unwrap_or(&Value::Null), &after);
-        let entries = before.as_ref().map(|object| managed(object)).unwrap_or_default();
+        let entries = before.as_ref().map(managed).unwrap_or_default();
         let mut entries: Vec<Value> = entries
             .into_iter()
             .map(|mut entry| {
