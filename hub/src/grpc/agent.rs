@@ -146,6 +146,7 @@ impl Agents {
                     cluster: admitted.cluster,
                     epoch: opened.epoch,
                     sent: Held::of(&hello),
+                    ahead: false,
                     watched,
                     close,
                 };
@@ -183,6 +184,8 @@ struct Session<'a> {
     epoch: u64,
     /// What was last sent, or held at Hello: the base of the next change.
     sent: Held,
+    /// The agent was found ahead of the store.
+    ahead: bool,
     watched: watch::Receiver<Watched>,
     close: CancellationToken,
 }
@@ -210,7 +213,9 @@ impl Session<'_> {
                     let Ok(permit) = permit else { return Ok(()) };
                     pending = false;
                     let state = self.watched.borrow_and_update().clone();
-                    if let Some(desired) = state.and_then(|state| self.desired(&state)) {
+                    if self.is_ahead(state.as_deref()) {
+                        self.ahead(state.as_deref()).await?;
+                    } else if let Some(desired) = state.and_then(|state| self.desired(&state)) {
                         permit.send(Ok(message(hub_message::Kind::Desired(desired))));
                     }
                 }
@@ -243,19 +248,35 @@ impl Session<'_> {
         }
     }
 
+    /// Tells whether the agent holds a later state of this history than the store: the store was restored from a
+    /// backup. It stays so while the stream lasts, also when new generations overtake the agent's: theirs are
+    /// others than the ones it has seen.
+    fn is_ahead(&mut self, state: Option<&DesiredRow>) -> bool {
+        let (incarnation, generation) =
+            state.map_or((self.service.incarnation, 0), |state| (state.incarnation, state.generation));
+        self.ahead |= self.sent.incarnation == incarnation && self.sent.generation > generation;
+        self.ahead
+    }
+
+    /// Nothing is sent, and it is said where people look. Only an operator resolves it.
+    async fn ahead(&self, state: Option<&DesiredRow>) -> Result<(), Status> {
+        let (agent, hub) = (self.sent.generation, state.map_or(0, |state| state.generation));
+        warn!(
+            agent.generation = agent,
+            hub.generation = hub,
+            "the agent is ahead of this hub's store; nothing is sent"
+        );
+        let text = format!(
+            "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
+             nothing is sent"
+        );
+        self.service.store.session_refused(self.cluster, self.epoch, &text).await.map_err(from_store)
+    }
+
     /// The next message: changes since what the agent holds, or the whole state.
     fn desired(&mut self, state: &DesiredRow) -> Option<Desired> {
         let same_history = self.sent.incarnation == state.incarnation;
         if same_history && self.sent.generation == state.generation {
-            return None;
-        }
-        // An agent ahead of this store: the store was restored from a backup. Only an operator resolves it.
-        if same_history && self.sent.generation > state.generation {
-            warn!(
-                agent.generation = self.sent.generation,
-                hub.generation = state.generation,
-                "the agent is ahead of this hub's store; nothing is sent"
-            );
             return None;
         }
         let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);

@@ -87,11 +87,18 @@ impl EnrollService for Enrolments {
         let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
         let judged = peer::judge(&peer, identity.as_ref());
         let named = request.cluster_id == peer.cluster.to_string();
-        if judged.is_err() || !named || request.csr.len() > MAX_FIELD {
-            warn!(cluster.id = %peer.cluster, why = ?judged.err(), "renewal refused");
-            return Err(Status::unauthenticated("not admitted"));
-        }
+        let promote = match judged {
+            Ok(promote) if named && request.csr.len() <= MAX_FIELD => promote,
+            _ => {
+                warn!(cluster.id = %peer.cluster, why = ?judged.err(), "renewal refused");
+                return Err(Status::unauthenticated("not admitted"));
+            }
+        };
         let checked = self.check(&request.csr)?;
+        // Else the serial in use would be neither the current nor the next one if this reply is lost.
+        if promote {
+            self.store.promote_serial(peer.cluster, &peer.serial).await.map_err(from_store)?;
+        }
         let serial = random_serial();
         let renewed = self
             .store

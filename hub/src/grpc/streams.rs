@@ -24,11 +24,16 @@ struct Open {
 
 impl Streams {
     /// Registers a stream, closing the cluster's former one on this replica. The token tells when this one is
-    /// to close in turn.
+    /// to close in turn: at once when a stream of a higher epoch came first.
     pub fn open(&self, cluster: Uuid, epoch: u64, now: OffsetDateTime) -> CancellationToken {
         let close = CancellationToken::new();
-        let former = self.lock().insert(cluster, Open { epoch, last_seen: now, close: close.clone() });
-        if let Some(former) = former {
+        let mut open = self.lock();
+        // Two streams that open together get their epochs from the store and arrive here in any order.
+        if open.get(&cluster).is_some_and(|other| other.epoch > epoch) {
+            close.cancel();
+            return close;
+        }
+        if let Some(former) = open.insert(cluster, Open { epoch, last_seen: now, close: close.clone() }) {
             former.close.cancel();
         }
         close
@@ -68,5 +73,22 @@ impl Streams {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_streams_the_one_with_the_higher_epoch_stays_whichever_came_first() {
+        let (streams, cluster, now) = (Streams::default(), Uuid::from_u128(1), OffsetDateTime::UNIX_EPOCH);
+        let first = streams.open(cluster, 1, now);
+        let third = streams.open(cluster, 3, now);
+        let second = streams.open(cluster, 2, now);
+        assert!(first.is_cancelled() && second.is_cancelled() && !third.is_cancelled());
+        assert_eq!(streams.last_seen(), [(cluster, 3, now)]);
+        streams.closed(cluster, 2);
+        assert_eq!(streams.count(), 1);
     }
 }
