@@ -32,7 +32,9 @@ use crate::{
     },
     config::{Database, Serve},
     grpc::{agent::Agents, enroll::Enrolments, fetch::Fetcher, fleet::Fleet, streams::Streams},
+    http,
     index::Index,
+    metrics,
     renderer::{
         ReferenceRenderer, Renderer,
         sandbox::{Isolation, Sandbox},
@@ -42,7 +44,9 @@ use crate::{
         transport::Clients,
     },
     store::{Store, private::PrivatePostgres},
-    task::{Context, driver::Driver, ingest::Ingest, poll::Sources, render::Engine},
+    task::{
+        Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine,
+    },
 };
 
 /// An opened store, and the private Postgres under it.
@@ -131,15 +135,15 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let (authority, incarnation) = open_authority(serve, store, &seal).await?;
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
     let grpc = TcpListener::bind(serve.listen).await.with_context(|| format!("cannot listen on {}", serve.listen))?;
-    let http = TcpListener::bind(serve.http_listen)
+    let http_listener = TcpListener::bind(serve.http_listen)
         .await
         .with_context(|| format!("cannot listen on {}", serve.http_listen))?;
-    let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
+    let (grpc_addr, http_addr) = (grpc.local_addr()?, http_listener.local_addr()?);
     let endpoint = Serve { listen: grpc_addr, ..serve.clone() }.endpoint();
     write_admin_file(serve, store, &authority, &endpoint, false).await?;
 
     let workers = serve.workers.map_or_else(default_workers, usize::from);
-    let replica = format!("{}/{}", host_name(), std::process::id());
+    let replica = replica_name(data_dir)?;
     store.close_sessions_of(&replica).await?;
     let renderer = Arc::new(engine(serve, workers).await?);
     let context = Context {
@@ -154,8 +158,18 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let streams = Arc::new(Streams::default());
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let stop = CancellationToken::new();
-    let driver = Driver::start(context.clone(), index.clone(), streams.clone(), topics.clone(), workers);
-    let http_app = axum::Router::new();
+    let receivers = Registered::new(context.clone());
+    let driver = Driver::start(
+        context.clone(),
+        index.clone(),
+        streams.clone(),
+        topics.clone(),
+        receivers.clone(),
+        workers,
+    );
+    let registry = Arc::new(metrics::registry(streams.clone(), index.clone(), driver.queues()));
+    let http_app = http::observe::router(StoreReady(store.clone()), registry)
+        .merge(http::hook::router(receivers.clone()));
 
     let agents = Agents {
         store: store.clone(),
@@ -175,6 +189,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         authority: authority.clone(),
         endpoint,
         topics,
+        receivers,
         engine: renderer.name.clone(),
     };
     let config = server_config(&authority, &serve.names())?;
@@ -182,7 +197,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         tokio::spawn(driver.run(stop.clone())),
         tokio::spawn(renew_server_certificate(authority, serve.names(), config.clone(), stop.clone())),
         tokio::spawn(serve_grpc(grpc, config, agents, enrolments, fleet, stop.clone())),
-        tokio::spawn(serve_http(http, http_app, stop.clone())),
+        tokio::spawn(http::serve(http_listener, http_app, stop.clone())),
     ];
     tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.name, "the hub serves");
     Ok((grpc_addr, http_addr, stop, tasks))
@@ -352,22 +367,25 @@ async fn serve_grpc(
     }
 }
 
-async fn serve_http(listener: TcpListener, app: axum::Router, stop: CancellationToken) {
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let grace = async {
-        stop.cancelled().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    };
-    tokio::select! {
-        result = async { served.await } => if let Err(error) = result {
-            tracing::error!(%error, "the HTTP server ended");
-        },
-        () = grace => {}
+/// Ready: the store answers.
+struct StoreReady(Store);
+
+impl http::Ready for StoreReady {
+    async fn ready(&self) -> Result<(), String> {
+        let asked = tokio::time::timeout(Duration::from_secs(2), self.0.ping()).await;
+        asked.map_err(|_| "the database does not answer".to_owned())?.map_err(|error| error.to_string())
     }
 }
 
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "hub".to_owned(), |name| name.trim().to_owned())
+/// The name of this replica: the same after a restart, so that the streams of its former life are known as closed.
+fn replica_name(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.join("replica");
+    if let Ok(name) = std::fs::read_to_string(&path) {
+        return Ok(name.trim().to_owned());
+    }
+    let name = uuid::Uuid::new_v4().to_string();
+    std::fs::write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(name)
 }
 
 fn default_workers() -> usize {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod grpc;
 pub mod http;
 pub mod index;
+pub mod metrics;
 pub mod process;
 pub mod renderer;
 pub mod source;

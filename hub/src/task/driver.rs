@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Context, app, poll, publish, queue::Queue};
+use super::{Context, app, poll, publish, queue::Queue, receivers::Registered};
 use crate::{
     grpc::streams::Streams,
     index::Index,
@@ -26,6 +26,7 @@ pub struct Driver {
     index: Arc<Index>,
     streams: Arc<Streams>,
     topics: tokio::sync::broadcast::Sender<Topic>,
+    receivers: Registered,
     sources: Queue,
     apps: Queue,
     clusters: Queue,
@@ -38,6 +39,7 @@ impl Driver {
         index: Arc<Index>,
         streams: Arc<Streams>,
         topics: tokio::sync::broadcast::Sender<Topic>,
+        receivers: Registered,
         workers: usize,
     ) -> Self {
         let source_context = context.clone();
@@ -55,7 +57,7 @@ impl Driver {
             let context = cluster_context.clone();
             async move { publish::reconcile(&context, key).await }
         });
-        Self { context, index, streams, topics, sources, apps, clusters }
+        Self { context, index, streams, topics, receivers, sources, apps, clusters }
     }
 
     /// The queues, for metrics.
@@ -139,9 +141,11 @@ impl Driver {
             "Kustomization" => self.apps.push(uid),
             // Credentials and variables; who refers to them is found by looking.
             "Secret" => {
+                self.receivers.refresh().await?;
                 self.sources.push_all(self.context.store.uids_of_kind("GitRepository").await?);
                 self.all_apps().await?;
             }
+            "Receiver" => self.receivers.refresh().await?,
             "ConfigMap" | "Placement" | "Cluster" | "ClusterGroup" => self.all_apps().await?,
             _ => {}
         }
@@ -154,6 +158,7 @@ impl Driver {
     }
 
     async fn full_pass(&self) -> anyhow::Result<()> {
+        self.receivers.refresh().await?;
         self.sources.push_all(self.context.store.uids_of_kind("GitRepository").await?);
         self.all_apps().await?;
         self.clusters.push_all(self.context.store.clusters().await?.into_iter().map(|cluster| cluster.id));

@@ -8,6 +8,7 @@ pub mod plan;
 pub mod poll;
 pub mod publish;
 pub mod queue;
+pub mod receivers;
 pub mod render;
 
 use std::sync::Arc;

@@ -99,7 +99,6 @@ pub(super) async fn label_cluster(
 }
 
 /// Checks a cluster's name as the Cluster kind does.
-#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
 pub(super) fn cluster_name(name: &str) -> Result<String, Status> {
     flotilla_api::text::Label::new(name)
         .map(|name| name.as_str().to_owned())

@@ -23,6 +23,7 @@ use crate::{
         query::{EventFilter, ResourceFilter, UnitFilter},
         resource::ResourceRow,
     },
+    task::receivers::Registered,
 };
 
 const DEFAULT_PAGE: u32 = 500;
@@ -45,6 +46,8 @@ pub struct Fleet {
     pub endpoint: String,
     /// Wake-ups, for Watch.
     pub topics: broadcast::Sender<Topic>,
+    /// Where receivers are called.
+    pub receivers: Registered,
     /// The rendering engine, for `version`.
     pub engine: String,
 }
@@ -118,7 +121,7 @@ impl FleetService for Fleet {
         };
         let mut resources = Vec::with_capacity(rows.len());
         for row in rows.into_iter().filter(|row| selector.matches(&views::labels(&row.labels))) {
-            resources.push(status::resource(&self.store, row).await.map_err(from_store)?);
+            resources.push(status::resource(self, row).await.map_err(from_store)?);
         }
         Ok(Response::new(wire::ListResourcesResponse { resources, next_page_token }))
     }
@@ -336,13 +339,11 @@ fn page(asked: u32) -> u32 {
     if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
 fn parse_selector(text: &str) -> Result<Selector, Status> {
     Selector::parse(text).map_err(|e| Status::invalid_argument(format!("label_selector: {e}")))
 }
 
 /// Page tokens are keys, readable by us only by custom; they hold nothing secret.
-#[expect(clippy::result_large_err, reason = "tonic's Status is the error of every method here")]
 fn read_token<T: Default + serde::de::DeserializeOwned>(token: &str) -> Result<T, Status> {
     if token.is_empty() {
         return Ok(T::default());

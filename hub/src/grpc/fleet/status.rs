@@ -5,7 +5,7 @@ use flotilla_proto::fleet::v1 as wire;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use super::views;
+use super::{Fleet, views};
 use crate::store::{
     Result, Store,
     query::UnitFilter,
@@ -16,8 +16,10 @@ use crate::store::{
 const UNITS: i64 = 1000;
 
 /// A resource with its status.
-pub(super) async fn resource(store: &Store, row: ResourceRow) -> Result<wire::Resource> {
+pub(super) async fn resource(fleet: &Fleet, row: ResourceRow) -> Result<wire::Resource> {
+    let store = &fleet.store;
     let (conditions, revision) = match row.kind.as_str() {
+        "Receiver" if row.not_supported.is_empty() => (vec![receiver(fleet, &row)], String::new()),
         "Kustomization" => app(store, &row).await?,
         "GitRepository" => source(store, &row).await?,
         _ => (vec![other(&row)], String::new()),
@@ -111,6 +113,14 @@ fn summary(row: &ResourceRow, units: &[wire::Unit], waiting: &[String], revision
     let message = format!("{done}/{} applied; {}: {}", units.len(), failed.cluster, failed.message);
     let status = if failed.ready == "False" { "False" } else { "Unknown" };
     ready(row, status, &failed.reason, message)
+}
+
+/// A Receiver says where it is called.
+fn receiver(fleet: &Fleet, row: &ResourceRow) -> Condition {
+    match fleet.receivers.path_of(row.uid) {
+        Some(path) => ready(row, "True", "Succeeded", format!("Receiver initialized for path: {path}")),
+        None => ready(row, "False", "TokenNotFound", "the Secret with key 'token' is not on the hub".to_owned()),
+    }
 }
 
 /// Kinds without a status of their own: stored is all there is to say, or that they are not reconciled.

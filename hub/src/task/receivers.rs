@@ -1,0 +1,115 @@
+//! The Receivers there are, in memory: anybody may ask for any path, so none of it may cost a query. Refreshed
+//! when a Receiver or Secret changes, and with every full pass.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use flotilla_api::kinds::receiver::ReceiverSpec;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::warn;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Context, plan::values};
+use crate::{
+    http::{Lookup, Receiver, Receivers, hook::NudgeFailed, hook_path},
+    store::{StoreError, resource::ResourceRow},
+};
+
+/// The Receivers by path. Cheap to clone.
+#[derive(Clone)]
+pub struct Registered {
+    context: Context,
+    by_path: Arc<ArcSwap<HashMap<String, Entry>>>,
+}
+
+struct Entry {
+    uid: Uuid,
+    /// `None`: suspended, not supported, or without its Secret.
+    token: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Registered {
+    /// None yet; [`Registered::refresh`] reads them.
+    pub fn new(context: Context) -> Self {
+        Self { context, by_path: Arc::default() }
+    }
+
+    /// Reads all Receivers and their tokens.
+    pub async fn refresh(&self) -> anyhow::Result<()> {
+        let mut by_path = HashMap::new();
+        for row in self.context.store.resources_of_kind("Receiver").await? {
+            if let Some((path, entry)) = self.entry(&row).await? {
+                by_path.insert(path, entry);
+            }
+        }
+        self.by_path.store(Arc::new(by_path));
+        Ok(())
+    }
+
+    async fn entry(&self, row: &ResourceRow) -> anyhow::Result<Option<(String, Entry)>> {
+        let Some(token) = token(&self.context, row).await? else { return Ok(None) };
+        let path = hook_path(&token, &row.name, &row.namespace);
+        let closed = row.is_suspended() || !row.not_supported.is_empty();
+        let token = (!closed).then(|| Zeroizing::new(token.as_bytes().to_vec()));
+        Ok(Some((path, Entry { uid: row.uid, token })))
+    }
+
+    /// Where a Receiver is called: `/hook/…`. `None` while its Secret is missing.
+    pub fn path_of(&self, uid: Uuid) -> Option<String> {
+        self.by_path.load().iter().find(|(_, entry)| entry.uid == uid).map(|(path, _)| path.clone())
+    }
+
+    /// Asks for a reconciliation of every resource the Receiver names.
+    async fn wake(&self, uid: Uuid) -> anyhow::Result<()> {
+        let Some(row) = self.context.store.resource(uid).await? else { return Ok(()) };
+        let spec: ReceiverSpec = serde_json::from_value(row.spec.clone())
+            .map_err(|e| StoreError::corrupt(format!("spec of {}", row.display()), e))?;
+        let mut uids = Vec::new();
+        for named in &spec.resources {
+            for candidate in self.context.store.resources_of_kind(&named.kind).await? {
+                let labels: BTreeMap<String, String> =
+                    serde_json::from_value(candidate.labels.clone()).unwrap_or_default();
+                let namespace = named.namespace.as_ref().map_or(row.namespace.as_str(), |one| one.as_str());
+                let by_name = named.name == candidate.name
+                    || named.name == "*"
+                        && named.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+                if by_name && candidate.scope == row.scope && candidate.namespace == namespace {
+                    uids.push(candidate.uid);
+                }
+            }
+        }
+        let request = OffsetDateTime::now_utc().format(&Rfc3339)?;
+        Ok(self.context.store.request(&uids, &request).await?)
+    }
+}
+
+/// The token of a Receiver, from its Secret.
+async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let Some(name) = row.spec["secretRef"]["name"].as_str() else { return Ok(None) };
+    let found = context.store.resource_by_name(&row.scope, "Secret", &row.namespace, name).await?;
+    let Some(found) = found else { return Ok(None) };
+    Ok(values(context, &found).await?.remove("token").map(Zeroizing::new))
+}
+
+impl Receivers for Registered {
+    type Id = Uuid;
+
+    async fn find(&self, digest: &str) -> Lookup<Uuid> {
+        match self.by_path.load().get(&format!("/hook/{digest}")) {
+            None => Lookup::Unknown,
+            Some(Entry { token: None, .. }) => Lookup::Closed,
+            Some(Entry { uid, token: Some(token) }) => Lookup::Open(Receiver { id: *uid, token: token.clone() }),
+        }
+    }
+
+    async fn nudge(&self, id: Uuid) -> Result<(), NudgeFailed> {
+        self.wake(id).await.map_err(|error| {
+            warn!(receiver = %id, error = format!("{error:#}"), "waking a receiver's resources failed");
+            NudgeFailed
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! The hub as a process with its private Postgres, and the command line pointed at it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use flotilla_testkit::{Tool, tool, wait_until};
+use serde_json::Value;
+
+use crate::program::{Program, built};
+
+/// What a cluster needs to join.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Single-use token.
+    pub token: String,
+    /// `https://host:port`.
+    pub endpoint: String,
+    /// `sha256:…`
+    pub pins: Vec<String>,
+    /// Trust domain.
+    pub trust_domain: String,
+}
+
+/// A running hub.
+pub struct HubProcess {
+    program: Option<Program>,
+    dir: PathBuf,
+    kustomize: PathBuf,
+    listen: String,
+    http_listen: String,
+}
+
+impl HubProcess {
+    /// Starts a hub whose data is in `dir`.
+    pub async fn start(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let kustomize = tool(Tool::Kustomize).await?;
+        let mut hub = Self {
+            program: None,
+            dir: dir.to_owned(),
+            kustomize,
+            listen: free_address()?,
+            http_listen: free_address()?,
+        };
+        hub.resume().await?;
+        Ok(hub)
+    }
+
+    /// Starts it again where it was.
+    pub async fn resume(&mut self) -> anyhow::Result<()> {
+        let text = |path: &Path| path.display().to_string();
+        let args = [
+            "serve",
+            "--data-dir",
+            &text(&self.dir.join("data")),
+            "--listen",
+            &self.listen,
+            "--http-listen",
+            &self.http_listen,
+            "--kustomize",
+            &text(&self.kustomize),
+        ]
+        .map(str::to_owned);
+        let env = [("RUST_BACKTRACE".to_owned(), "1".to_owned())];
+        let mut program = Program::start("flotilla-hub", &built("flotilla-hub")?, &args, &env, &self.dir.join("hub.log"))?;
+        let url = format!("http://{}/readyz", self.http_listen);
+        let client = http_client()?;
+        let ready = wait_until("the hub is ready", Duration::from_secs(60), async || {
+            program.check()?;
+            let answer = client.get(&url).send().await?;
+            anyhow::Ok(answer.status().is_success().then_some(()))
+        });
+        if let Err(error) = ready.await {
+            bail!("{error}\n{}", program.said());
+        }
+        self.program = Some(program);
+        Ok(())
+    }
+
+    /// Stops it as an operator would.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let program = self.program.take().context("the hub is stopped already")?;
+        let status = program.stop(Duration::from_secs(30))?;
+        if !status.success() {
+            bail!("the hub ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Kills it, as a crash would; its private Postgres goes on.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.program.take().context("the hub is stopped already")?.kill()
+    }
+
+    /// Address of the plain HTTP port.
+    pub fn http_address(&self) -> &str {
+        &self.http_listen
+    }
+
+    /// The file that the command line reads.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("data/admin.yaml")
+    }
+
+    /// What the hub said lately.
+    pub fn said(&self) -> String {
+        self.program.as_ref().map_or_else(String::new, Program::said)
+    }
+
+    /// Runs the command line; its standard output.
+    pub fn cli(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(built("flotilla")?)
+            .args(args)
+            .env_clear()
+            .env("FLOTILLA_CONFIG", self.config())
+            .output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("flotilla {} ended with {}: {}", args.join(" "), output.status, said.trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs the command line with `-o json`.
+    pub fn cli_json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let text = self.cli(&[args, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("flotilla {} printed no JSON: {text}", args.join(" ")))
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) -> anyhow::Result<String> {
+        let file = self.dir.join("apply.yaml");
+        std::fs::write(&file, manifests)?;
+        self.cli(&["apply", "-f", &file.display().to_string()])
+    }
+
+    /// Makes a join token.
+    pub fn token(&self, cluster: &str) -> anyhow::Result<Join> {
+        let token = self.cli(&["cluster", "token", cluster])?.trim().to_owned();
+        let config: Value = serde_saphyr::from_str(&std::fs::read_to_string(self.config())?)?;
+        let field = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
+        let pins = config["pins"].as_array().into_iter().flatten();
+        Ok(Join {
+            token,
+            endpoint: field("endpoint"),
+            pins: pins.filter_map(Value::as_str).map(str::to_owned).collect(),
+            trust_domain: field("trustDomain"),
+        })
+    }
+}
+
+impl Drop for HubProcess {
+    /// Stops in order, so that the private Postgres ends too; a hub that was killed is started for that.
+    fn drop(&mut self) {
+        if let Some(program) = self.program.take() {
+            let _ = program.stop(Duration::from_secs(20));
+        }
+        let data = self.dir.join("data/postgres/data/postmaster.pid");
+        if let Ok(text) = std::fs::read_to_string(data)
+            && let Some(pid) = text.lines().next().and_then(|line| line.parse().ok())
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
+        }
+    }
+}
+
+/// A client for plain HTTP on loopback.
+pub fn http_client() -> anyhow::Result<reqwest::Client> {
+    flotilla_testkit::install_tls_provider();
+    Ok(reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?)
+}
+
+/// An address nobody listens on. Another process may take it before we do; then the start fails and says so.
+fn free_address() -> anyhow::Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
