@@ -139,7 +139,7 @@ fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
         name: resource.id.name.clone(),
         api_version: resource.id.kind.api_version().to_owned(),
         labels: json!(resource.labels),
-        annotations: json!(resource.annotations),
+        annotations: annotations(resource),
         // A Secret's keys are shown, its values never.
         spec: resource.value().cloned().unwrap_or_else(|| {
             let keys: Vec<&String> = resource.secret().map(|secret| secret.data.keys().collect()).unwrap_or_default();
@@ -148,6 +148,13 @@ fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
         payload,
         not_supported: support::unsupported(resource).iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Annotations without kubectl's record of the whole object: of a Secret it holds the values.
+fn annotations(resource: &Resource) -> Value {
+    let mut kept = resource.annotations.clone();
+    kept.remove("kubectl.kubernetes.io/last-applied-configuration");
+    json!(kept)
 }
 
 fn reference(id: &flotilla_api::ResourceId) -> wire::ResourceRef {

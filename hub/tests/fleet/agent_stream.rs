@@ -1,0 +1,459 @@
+//! The agent's stream and what it fetches, with a client that is no agent: whole states, changes, fences.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::{
+    content::Content,
+    digest::Digest,
+    id::UnitId,
+    unit::{Entry, root},
+};
+use flotilla_hub::grpc::fetch::unpatch;
+use flotilla_proto::agent::v1::{
+    AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Report,
+    UnitStatus, Want, Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message,
+};
+use flotilla_testkit::wait_until;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    hub::{Agent, Hub, PATIENCE},
+    world::{INCARNATION, Object, Rendered},
+};
+
+struct Stream {
+    to_hub: mpsc::Sender<AgentMessage>,
+    from_hub: Streaming<HubMessage>,
+    welcome: Welcome,
+}
+
+impl Stream {
+    async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
+        let mut client =
+            AgentServiceClient::new(agent.channel(hub).await).max_decoding_message_size(64 << 20);
+        let (to_hub, messages) = mpsc::channel(8);
+        let hello = AgentMessage {
+            kind: Some(agent_message::Kind::Hello(hello)),
+        };
+        to_hub.send(hello).await.expect("open");
+        let from_hub = client.connect(ReceiverStream::new(messages)).await?.into_inner();
+        let mut this = Self {
+            to_hub,
+            from_hub,
+            welcome: Welcome::default(),
+        };
+        match this.next().await? {
+            hub_message::Kind::Welcome(welcome) => this.welcome = welcome,
+            other => panic!("a welcome comes first: {other:?}"),
+        }
+        Ok(this)
+    }
+
+    async fn next(&mut self) -> Result<hub_message::Kind, Status> {
+        let message = timeout(PATIENCE, self.from_hub.message())
+            .await
+            .expect("an answer in time")?;
+        message
+            .and_then(|message| message.kind)
+            .ok_or_else(|| Status::cancelled("ended"))
+    }
+
+    async fn desired(&mut self) -> Desired {
+        match self.next().await.expect("a message") {
+            hub_message::Kind::Desired(desired) => desired,
+            other => panic!("a desired state: {other:?}"),
+        }
+    }
+
+    async fn report(&self, seq: u64, units: Vec<UnitStatus>) {
+        let report = Report {
+            seq,
+            epoch: self.welcome.epoch,
+            units,
+            ..Report::default()
+        };
+        let message = AgentMessage {
+            kind: Some(agent_message::Kind::Report(report)),
+        };
+        // A closed stream shows at the next read.
+        let _ = self.to_hub.send(message).await;
+    }
+}
+
+fn hello(agent: &Agent) -> Hello {
+    Hello {
+        cluster_uid: agent.uid.clone(),
+        boot_id: "boot".into(),
+        agent_version: "0".into(),
+        ..Hello::default()
+    }
+}
+
+fn holding(agent: &Agent, desired: &Desired) -> Hello {
+    Hello {
+        incarnation: desired.incarnation,
+        generation: desired.generation,
+        root: desired.root.clone(),
+        ..hello(agent)
+    }
+}
+
+/// Takes a desired state as an agent does; panics when its root does not verify.
+fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
+    if desired.base_generation.is_none() {
+        held.clear();
+    }
+    for unit in &desired.units {
+        let entry = Entry::from_bytes(&unit.canonical).expect("an entry");
+        assert_eq!(Entry::digest_of(&unit.canonical).as_bytes()[..], unit.digest[..]);
+        assert_eq!(entry.unit.to_vec(), unit.unit_id);
+        held.insert(entry.unit.0, entry);
+    }
+    let digests = held
+        .iter()
+        .map(|(id, entry)| (UnitId(*id), Entry::digest_of(&entry.to_bytes())));
+    assert_eq!(
+        root(digests).as_bytes()[..],
+        desired.root[..],
+        "generation {}",
+        desired.generation
+    );
+}
+
+fn config(name: &str, text: &str) -> Object {
+    Object::new("ConfigMap", name, text)
+}
+
+fn lines(first: &str) -> String {
+    let rest: String = (0..2000)
+        .map(|n: u64| format!("key{n}: {}\n", n * 7919 % 104_729))
+        .collect();
+    format!("first: {first}\n{rest}")
+}
+
+#[tokio::test]
+async fn an_agent_gets_the_whole_state_once_and_then_changes_on_what_it_holds() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let (a, b) = (hub.world.app("a").await, hub.world.app("b").await);
+    let of_a = hub.world.render(a, "r1", &[config("x", "a: 1")]).await;
+    let of_b = hub.world.render(b, "r1", &[config("y", "a: 1")]).await;
+    hub.world.roll_out(a, &[agent.cluster], &of_a).await;
+    hub.world.roll_out(b, &[agent.cluster], &of_b).await;
+    let mut stream = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    assert_eq!(
+        (stream.welcome.incarnation, stream.welcome.cluster_name.as_str()),
+        (INCARNATION, "c1")
+    );
+    let mut held = BTreeMap::new();
+    let whole = stream.desired().await;
+    assert_eq!(
+        (whole.base_generation, whole.units.len(), whole.epoch),
+        (None, 2, stream.welcome.epoch)
+    );
+    accept(&mut held, &whole);
+    let again = hub.world.render(a, "r2", &[config("x", "a: 2")]).await;
+    hub.world.roll_out(a, &[agent.cluster], &again).await;
+    let change = stream.desired().await;
+    assert_eq!(
+        (change.base_generation, change.units.len()),
+        (Some(whole.generation), 1)
+    );
+    accept(&mut held, &change);
+    drop(stream);
+    // What it holds is the newest: nothing is sent, a change is.
+    let mut stream = Stream::open(&hub, &agent, holding(&agent, &change))
+        .await
+        .expect("open");
+    hub.world
+        .roll_out(
+            b,
+            &[agent.cluster],
+            &hub.world.render(b, "r2", &[config("y", "a: 2")]).await,
+        )
+        .await;
+    let change = stream.desired().await;
+    assert_eq!(
+        (change.base_generation, change.units.len()),
+        (Some(change.generation - 1), 1)
+    );
+    accept(&mut held, &change);
+    drop(stream);
+    // What it holds is of another history: all of it is sent.
+    let other = Hello {
+        incarnation: INCARNATION - 1,
+        ..holding(&agent, &change)
+    };
+    let whole = Stream::open(&hub, &agent, other)
+        .await
+        .expect("open")
+        .desired()
+        .await;
+    assert_eq!((whole.base_generation, whole.units.len()), (None, 2));
+}
+
+#[tokio::test]
+async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    let content = hub.world.render(app, "r1", &[config("x", "a: 1")]).await;
+    hub.world.roll_out(app, &[agent.cluster], &content).await;
+    let mut first = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    let desired = first.desired().await;
+    let status = |message: &str| UnitStatus {
+        unit_id: desired.units[0].unit_id.clone(),
+        version: 1,
+        ready: Readiness::False.into(),
+        message: message.into(),
+        ..UnitStatus::default()
+    };
+    first.report(1, vec![status("of the first")]).await;
+    assert!(matches!(first.next().await, Ok(hub_message::Kind::ReportAck(ack)) if ack.seq == 1));
+    let mut second = Stream::open(&hub, &agent, holding(&agent, &desired))
+        .await
+        .expect("open");
+    assert!(second.welcome.epoch > first.welcome.epoch);
+    first.report(2, vec![status("of the first, late")]).await;
+    let closed = first.next().await.expect_err("closed, not acknowledged");
+    assert_eq!(closed.code(), Code::Aborted, "{closed}");
+    second.report(3, vec![status("of the second")]).await;
+    assert!(matches!(second.next().await, Ok(hub_message::Kind::ReportAck(ack)) if ack.seq == 3));
+    assert_eq!(
+        hub.world
+            .count("SELECT count(*) FROM unit_status WHERE message = 'of the second'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn an_identity_copied_to_another_cluster_opens_no_stream() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let copied = Hello {
+        cluster_uid: "another".into(),
+        ..hello(&agent)
+    };
+    let refused = Stream::open(&hub, &agent, copied).await.err().expect("refused");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(hub.world.count("SELECT count(*) FROM session").await, 0);
+}
+
+#[tokio::test]
+async fn an_agent_ahead_of_a_restored_store_gets_nothing_and_it_is_said() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    let content = hub.world.render(app, "r1", &[config("x", "a: 1")]).await;
+    let ahead = Hello {
+        incarnation: INCARNATION,
+        generation: 2,
+        ..hello(&agent)
+    };
+    let mut stream = Stream::open(&hub, &agent, ahead).await.expect("open");
+    hub.world.roll_out(app, &[agent.cluster], &content).await;
+    let said = "SELECT count(*) FROM session WHERE message LIKE '%generation 2%store 1%'";
+    let said = wait_until("the message", PATIENCE, async || {
+        Ok::<_, String>((hub.world.count(said).await == 1).then_some(()))
+    });
+    said.await.expect("said");
+    // The store overtakes the agent's number with other states: still nothing.
+    for text in ["a: 2", "a: 3"] {
+        let next = hub.world.render(app, text, &[config("x", text)]).await;
+        hub.world.roll_out(app, &[agent.cluster], &next).await;
+    }
+    let said = "SELECT count(*) FROM session WHERE message LIKE '%generation 2%store 3%'";
+    let said = wait_until("the message", PATIENCE, async || {
+        Ok::<_, String>((hub.world.count(said).await == 1).then_some(()))
+    });
+    said.await.expect("said");
+    // Had a state been sent, it would stand before this answer.
+    stream.report(1, vec![]).await;
+    let next = stream.next().await.expect("an answer");
+    assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
+    const GENERATIONS: u64 = 12;
+    let hub = Hub::start().await;
+    let (slow, quick) = (hub.enrol("c1").await, hub.enrol("c2").await);
+    let app = hub.world.app("a").await;
+    let content = hub.world.render(app, "r1", &[config("x", "a: 1")]).await;
+    let mut unread = Stream::open(&hub, &slow, hello(&slow)).await.expect("open");
+    let mut read = Stream::open(&hub, &quick, hello(&quick)).await.expect("open");
+    for generation in 1..=GENERATIONS {
+        // Each is larger than what the connection takes without being read.
+        let note = BTreeMap::from([("note".to_owned(), format!("{generation} {}", "n".repeat(1 << 20)))]);
+        let clusters = [slow.cluster, quick.cluster];
+        let gathered = hub
+            .world
+            .gather_with(app, &clusters, &content, vec![], note)
+            .await;
+        hub.world.commit(&gathered).await.expect("committed");
+        for cluster in clusters {
+            hub.world
+                .store
+                .publish(cluster, INCARNATION)
+                .await
+                .expect("published");
+        }
+        // Who reads gets each of them: it is the reader that is slow, not the hub.
+        assert_eq!(read.desired().await.generation, generation);
+    }
+    let mut held = BTreeMap::new();
+    let mut received = 0;
+    loop {
+        let desired = unread.desired().await;
+        accept(&mut held, &desired);
+        received += 1;
+        if desired.generation == GENERATIONS {
+            break;
+        }
+    }
+    assert!(received < GENERATIONS / 2, "{received} of {GENERATIONS}");
+}
+
+async fn fetch(hub: &Hub, agent: &Agent, want: Vec<Want>) -> Vec<Chunk> {
+    let mut client = AgentServiceClient::new(agent.channel(hub).await);
+    let mut chunks = client
+        .fetch(FetchRequest { want })
+        .await
+        .expect("answered")
+        .into_inner();
+    let mut all = Vec::new();
+    while let Some(chunk) = timeout(PATIENCE, chunks.message())
+        .await
+        .expect("in time")
+        .expect("a chunk")
+    {
+        all.push(chunk);
+    }
+    all
+}
+
+fn want(kind: ContentKind, digest: Digest, base: Option<Digest>) -> Want {
+    Want {
+        kind: kind.into(),
+        digest: digest.as_bytes().to_vec().into(),
+        base: base
+            .map(|base| base.as_bytes().to_vec())
+            .unwrap_or_default()
+            .into(),
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_clusters_own_entries_reach_is_served() {
+    let hub = Hub::start().await;
+    let (one, two) = (hub.enrol("c1").await, hub.enrol("c2").await);
+    let (a, b) = (hub.world.app("a").await, hub.world.app("b").await);
+    let (own, foreign) = (config("x", "a: 1"), config("y", "b: 1"));
+    let of_a = hub.world.render(a, "r1", std::slice::from_ref(&own)).await;
+    let of_b = hub.world.render(b, "r1", std::slice::from_ref(&foreign)).await;
+    hub.world.roll_out(a, &[one.cluster], &of_a).await;
+    hub.world.roll_out(b, &[two.cluster], &of_b).await;
+    let wants = |content: &Rendered, object: &Object| {
+        vec![
+            want(ContentKind::Content, content.admitted.content, None),
+            want(ContentKind::Object, object.digest(), None),
+            want(ContentKind::Config, object.digest(), None),
+        ]
+    };
+    let missing = |chunks: &[Chunk]| chunks.iter().map(|chunk| chunk.missing).collect::<Vec<_>>();
+    assert_eq!(
+        missing(&fetch(&hub, &one, wants(&of_a, &own)).await),
+        [false, false, true]
+    );
+    assert_eq!(
+        missing(&fetch(&hub, &one, wants(&of_b, &foreign)).await),
+        [true, true, true]
+    );
+    assert_eq!(
+        missing(&fetch(&hub, &two, wants(&of_b, &foreign)).await),
+        [false, false, true]
+    );
+    // What was never stored looks the same as what is another's.
+    let nowhere = fetch(
+        &hub,
+        &one,
+        vec![want(ContentKind::Object, Digest::of("x", b"x"), None)],
+    )
+    .await;
+    assert_eq!((missing(&nowhere), nowhere[0].data.len()), (vec![true], 0));
+}
+
+#[tokio::test]
+async fn whole_items_and_patches_decode_to_bytes_with_the_wanted_digest() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    let (old, new) = (config("x", &lines("old")), config("x", &lines("new")));
+    let secret = Object::new("Secret", "s", "stringData: {password: hunter2}");
+    let before = hub.world.render(app, "r1", &[old.clone(), secret.clone()]).await;
+    hub.world.roll_out(app, &[agent.cluster], &before).await;
+    let after = hub.world.render(app, "r2", &[new.clone(), secret.clone()]).await;
+    hub.world.roll_out(app, &[agent.cluster], &after).await;
+    let chunks = fetch(
+        &hub,
+        &agent,
+        vec![
+            want(ContentKind::Content, after.admitted.content, None),
+            want(ContentKind::Object, new.digest(), None),
+            want(ContentKind::Object, new.digest(), Some(old.digest())),
+            want(ContentKind::Object, secret.digest(), None),
+            // A base that is not here, and a secret as base: the whole item.
+            want(ContentKind::Object, new.digest(), Some(Digest::of("x", b"x"))),
+            want(ContentKind::Object, new.digest(), Some(secret.digest())),
+        ],
+    )
+    .await;
+    let encodings: Vec<Encoding> = chunks.iter().map(Chunk::encoding).collect();
+    use Encoding::{Identity, Zstd, ZstdDelta};
+    assert_eq!(encodings, [Zstd, Zstd, ZstdDelta, Identity, Zstd, Zstd]);
+    assert!(chunks.iter().all(|chunk| chunk.last && !chunk.missing));
+    let decode = |chunk: &Chunk| zstd::decode_all(&chunk.data[..]).expect("a frame");
+    let content = decode(&chunks[0]);
+    assert_eq!(
+        (&content, Content::digest_of(&content)),
+        (&after.manifest, after.admitted.content)
+    );
+    for chunk in [&chunks[1], &chunks[4], &chunks[5]] {
+        assert_eq!(decode(chunk), new.bytes);
+        assert_eq!(chunk.decoded_size, new.bytes.len() as u64);
+    }
+    let patched = unpatch(&old.bytes, &chunks[2].data, chunks[2].decoded_size).expect("a patch");
+    assert_eq!(patched, new.bytes);
+    assert!(chunks[2].data.len() < 200, "{} bytes", chunks[2].data.len());
+    assert_eq!(chunks[3].data, secret.bytes);
+    assert_ne!(chunks[3].checksum, 0);
+}
+
+#[tokio::test]
+async fn an_item_larger_than_a_chunk_comes_in_order_and_ends_once() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    // Digits of digests: nothing that compresses below two chunks.
+    let text: String = (0..80_000_u64)
+        .map(|n| Digest::of("noise", &n.to_be_bytes()).to_string())
+        .collect();
+    let large = config("x", &text);
+    let content = hub.world.render(app, "r1", std::slice::from_ref(&large)).await;
+    hub.world.roll_out(app, &[agent.cluster], &content).await;
+    let chunks = fetch(
+        &hub,
+        &agent,
+        vec![want(ContentKind::Object, large.digest(), None)],
+    )
+    .await;
+    assert!(chunks.len() > 2 && chunks.iter().all(|chunk| chunk.data.len() <= 1 << 20));
+    let (last, before) = chunks.split_last().expect("chunks");
+    assert!(last.last && before.iter().all(|chunk| !chunk.last));
+    let frame: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
+    assert_eq!(zstd::decode_all(&frame[..]).expect("a frame"), large.bytes);
+}

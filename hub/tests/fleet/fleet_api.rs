@@ -1,0 +1,274 @@
+//! The fleet API: who may call, what is said of a document that is wrong, pages, and what is refused.
+
+use flotilla_proto::fleet::v1::{
+    ApplyRequest, ApplyResponse, Document, GetVersionRequest, ListClustersRequest, ListResourcesRequest,
+    ReconcileRequest, Resource, ResourceRef, SuspendRequest,
+};
+use flotilla_testkit::wait_until;
+use tonic::Code;
+
+use crate::hub::{Hub, PATIENCE, with_bearer};
+
+const APP: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: app, namespace: apps}
+spec:
+  interval: 10m
+  path: ./app
+  prune: true
+  sourceRef: {kind: GitRepository, name: source}
+";
+
+async fn apply(hub: &Hub, text: &str) -> ApplyResponse {
+    let documents = vec![Document {
+        file: "fleet.yaml".into(),
+        text: text.into(),
+    }];
+    let request = ApplyRequest {
+        documents,
+        ..ApplyRequest::default()
+    };
+    hub.fleet()
+        .await
+        .apply(hub.authorized(request))
+        .await
+        .expect("answered")
+        .into_inner()
+}
+
+async fn resources(hub: &Hub, kinds: &[&str]) -> Vec<Resource> {
+    let request = ListResourcesRequest {
+        kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        ..ListResourcesRequest::default()
+    };
+    hub.fleet()
+        .await
+        .list_resources(hub.authorized(request))
+        .await
+        .expect("listed")
+        .into_inner()
+        .resources
+}
+
+fn app_ref() -> ResourceRef {
+    ResourceRef {
+        group: "kustomize.toolkit.fluxcd.io".into(),
+        kind: "Kustomization".into(),
+        namespace: "apps".into(),
+        name: "app".into(),
+        ..ResourceRef::default()
+    }
+}
+
+#[tokio::test]
+async fn only_the_administrators_credential_gets_an_answer() {
+    let hub = Hub::start().await;
+    let mut fleet = hub.fleet().await;
+    assert!(
+        fleet
+            .get_version(hub.authorized(GetVersionRequest {}))
+            .await
+            .is_ok()
+    );
+    let other = format!("{}x", &hub.token[..hub.token.len() - 1]);
+    for token in ["", "fladm1.", other.as_str()] {
+        let refused = fleet
+            .get_version(with_bearer(GetVersionRequest {}, token))
+            .await
+            .expect_err(token);
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        let refused = fleet
+            .apply(with_bearer(ApplyRequest::default(), token))
+            .await
+            .expect_err(token);
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    let refused = fleet
+        .get_version(GetVersionRequest {})
+        .await
+        .expect_err("no token");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_wrong_document_is_named_by_file_document_line_and_field_and_nothing_is_stored() {
+    let hub = Hub::start().await;
+    let second = APP
+        .replace("name: app,", "name: other,")
+        .replace("  prune: true", "  prune: sometimes");
+    let answer = apply(&hub, &format!("{APP}---\n{second}")).await;
+    assert!(answer.applied.is_empty());
+    let problem = answer
+        .problems
+        .iter()
+        .find(|problem| !problem.warning)
+        .expect("a problem");
+    assert_eq!(
+        (problem.file.as_str(), problem.document, problem.field.as_str()),
+        ("fleet.yaml", 2, "spec.prune")
+    );
+    assert_eq!(problem.line, 16, "{problem:?}");
+    assert!(resources(&hub, &[]).await.is_empty());
+    assert_eq!(apply(&hub, APP).await.applied.len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_goes_by_pages_that_miss_and_repeat_nothing() {
+    let hub = Hub::start().await;
+    let names: Vec<String> = (0..7).map(|n| format!("c{n}")).collect();
+    for name in &names {
+        hub.world.cluster(name).await;
+    }
+    let mut fleet = hub.fleet().await;
+    let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let request = ListClustersRequest {
+            page_size: 3,
+            page_token: token,
+            ..ListClustersRequest::default()
+        };
+        let page = fleet
+            .list_clusters(hub.authorized(request))
+            .await
+            .expect("listed")
+            .into_inner();
+        assert!(page.clusters.len() <= 3);
+        seen.extend(page.clusters.into_iter().map(|cluster| cluster.name));
+        pages += 1;
+        // What is added behind a page already read does not disturb those that follow.
+        hub.world.cluster("a-late-one").await;
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (names, 3));
+    let request = ListClustersRequest {
+        page_token: "nonsense".into(),
+        ..ListClustersRequest::default()
+    };
+    let refused = fleet
+        .list_clusters(hub.authorized(request))
+        .await
+        .expect_err("not ours");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_suspended_object_is_not_reconciled_until_it_is_resumed() {
+    let hub = Hub::start().await;
+    apply(&hub, APP).await;
+    let mut fleet = hub.fleet().await;
+    for (suspend, code) in [(true, Some(Code::FailedPrecondition)), (false, None)] {
+        let request = SuspendRequest {
+            resource: Some(app_ref()),
+            suspend,
+        };
+        let changed = fleet
+            .suspend(hub.authorized(request))
+            .await
+            .expect("answered")
+            .into_inner()
+            .changed;
+        assert!(changed);
+        let request = ReconcileRequest {
+            resource: Some(app_ref()),
+            with_source: true,
+        };
+        let answer = fleet.reconcile(hub.authorized(request)).await;
+        assert_eq!(answer.err().map(|status| status.code()), code);
+    }
+    let missing = ReconcileRequest {
+        resource: Some(ResourceRef {
+            name: "no".into(),
+            ..app_ref()
+        }),
+        with_source: false,
+    };
+    let refused = fleet
+        .reconcile(hub.authorized(missing))
+        .await
+        .expect_err("not there");
+    assert_eq!(refused.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_app_that_uses_what_is_not_supported_says_so_and_publishes_nothing() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let placement = "apiVersion: fleet.flotilla.dev/v1alpha1
+kind: Placement
+metadata: {name: everywhere}
+spec:
+  apps: [{kind: Kustomization, name: app, namespace: apps}]
+  clusters: {names: [c1]}
+";
+    let unsupported = format!("{APP}  decryption: {{provider: sops}}\n");
+    let answer = apply(&hub, &format!("{unsupported}---\n{placement}")).await;
+    let errors: Vec<_> = answer
+        .problems
+        .iter()
+        .filter(|problem| !problem.warning)
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(
+        answer
+            .applied
+            .iter()
+            .any(|one| one.not_supported.iter().any(|what| what.contains("decryption")))
+    );
+    let said = wait_until("the condition", PATIENCE, async || {
+        let apps = resources(&hub, &["Kustomization"]).await;
+        let ready = apps[0].conditions[0].clone();
+        Ok::<_, String>((ready.reason == "NotSupported").then_some(ready))
+    });
+    let ready = said.await.expect("said");
+    assert_eq!(ready.status, "False");
+    assert!(ready.message.contains("decryption"), "{}", ready.message);
+    assert_eq!(hub.world.count("SELECT count(*) FROM unit").await, 0);
+    assert!(
+        hub.world
+            .store
+            .desired(agent.cluster)
+            .await
+            .expect("read")
+            .is_none_or(|row| row.entries.is_empty())
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_was_read_from_a_cluster_leaves_its_values_nowhere() {
+    const CANARY: &str = "cAnArY-b4se-of-all-evil";
+    let hub = Hub::start().await;
+    let last = format!(r#"{{"kind":"Secret","stringData":{{"password":"{CANARY}"}}}}"#);
+    let text = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n  namespace: apps\n  annotations:\n    \
+         kubectl.kubernetes.io/last-applied-configuration: '{last}'\nstringData: {{password: {CANARY}}}\n"
+    );
+    let answer = apply(&hub, &text).await;
+    assert!(!format!("{answer:?}").contains(CANARY));
+    assert_eq!(answer.applied.len(), 1, "{:?}", answer.problems);
+    let listed = resources(&hub, &["Secret"]).await;
+    assert!(
+        listed[0].json.contains("password") && !listed[0].json.contains(CANARY),
+        "{}",
+        listed[0].json
+    );
+    let rows: Vec<String> = sqlx::query_scalar("SELECT resource::text FROM resource")
+        .fetch_all(&hub.world.pool)
+        .await
+        .expect("rows");
+    assert!(
+        rows.iter()
+            .all(|row| !row.contains(CANARY) && !row.contains(&hex::encode(CANARY))),
+        "{rows:?}"
+    );
+    let log = std::fs::read_to_string(hub.world.dir.path().join("log")).expect("a log");
+    assert!(!log.contains(CANARY));
+    let broken = text.replace("stringData: {", "stringData: {other: [1], ");
+    let answer = apply(&hub, &broken).await;
+    assert!(
+        !answer.problems.is_empty() && !format!("{answer:?}").contains(CANARY),
+        "{answer:?}"
+    );
+}

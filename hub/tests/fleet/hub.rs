@@ -1,0 +1,247 @@
+//! A running hub over a [`World`]'s store, and clients that dial it as agents and people do.
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flotilla_proto::{
+    enroll::v1::{EnrollRequest, EnrollResponse, RenewRequest, enroll_service_client::EnrollServiceClient},
+    fleet::v1::{CreateTokenRequest, fleet_service_client::FleetServiceClient},
+    tls::{HubVerifier, Pin},
+};
+use flotilla_testkit::{Tool, tool, wait_until};
+use rcgen::{CertificateParams, KeyPair};
+use tonic::{
+    Request, Status,
+    transport::{Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use uuid::Uuid;
+
+use crate::world::{INCARNATION, World};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TRUST_DOMAIN: &str = "fleet.test";
+
+pub(crate) struct Hub {
+    pub(crate) world: World,
+    pub(crate) token: String,
+    pub(crate) pin: Pin,
+    endpoint: String,
+    process: Child,
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Hub {
+    pub(crate) async fn start() -> Self {
+        let world = World::new().await;
+        world
+            .store
+            .hub(TRUST_DOMAIN, INCARNATION)
+            .await
+            .expect("the hub's row");
+        let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+        let log = std::fs::File::create(world.dir.path().join("log")).expect("a log");
+        let process = Command::new(env!("CARGO_BIN_EXE_flotilla-hub"))
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--http-listen",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
+            .arg(world.dir.path())
+            .arg("--kustomize")
+            .arg(kustomize)
+            .env("DATABASE_URL", world.db.url())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the hub starts");
+        let mut this = Self {
+            token: String::new(),
+            pin: pin(&"0".repeat(64)),
+            endpoint: String::new(),
+            process,
+            world,
+        };
+        let log = this.world.dir.path().join("log");
+        let started = wait_until("the hub to serve", PATIENCE, async || {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            match this.process.try_wait() {
+                Ok(None) => Ok(log.contains("the hub serves").then_some(())),
+                ended => Err(format!("{ended:?}: {log}")),
+            }
+        });
+        started.await.expect("the hub serves");
+        let admin = std::fs::read_to_string(this.world.dir.path().join("admin.yaml")).expect("admin.yaml");
+        let field = |name: &str| {
+            let line = admin
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(name))
+                .expect(name);
+            line.trim().to_owned()
+        };
+        this.endpoint = field("endpoint:");
+        this.token = field("token:");
+        this.pin = pin(field("- ").trim_start_matches("sha256:"));
+        this
+    }
+
+    /// A connection that shows `identity`, to a hub known by `pin`.
+    pub(crate) async fn dial(
+        &self,
+        identity: Option<Identity>,
+        pin: Pin,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new();
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        Endpoint::from_shared(self.endpoint.clone())?
+            .tls_config_with_verifier(tls, Arc::new(HubVerifier::new(vec![pin], TRUST_DOMAIN)))?
+            .connect()
+            .await
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        self.dial(None, self.pin).await.expect("connected")
+    }
+
+    pub(crate) async fn fleet(&self) -> FleetServiceClient<Channel> {
+        FleetServiceClient::new(self.channel().await)
+    }
+
+    /// A request with the administrator's credential.
+    pub(crate) fn authorized<T>(&self, message: T) -> Request<T> {
+        with_bearer(message, &self.token)
+    }
+
+    pub(crate) async fn join_token(&self, cluster: &str) -> String {
+        let request = CreateTokenRequest {
+            cluster: cluster.into(),
+            ..CreateTokenRequest::default()
+        };
+        let made = self
+            .fleet()
+            .await
+            .create_token(self.authorized(request))
+            .await
+            .expect("a token");
+        made.into_inner().token
+    }
+
+    pub(crate) async fn enrol_with(
+        &self,
+        token: &str,
+        csr: Vec<u8>,
+        uid: &str,
+    ) -> Result<EnrollResponse, Status> {
+        let request = EnrollRequest {
+            token: token.into(),
+            csr: csr.into(),
+            recovery_public_key: vec![1].into(),
+            cluster_uid: uid.into(),
+            agent_version: "0".into(),
+        };
+        EnrollServiceClient::new(self.channel().await)
+            .enroll(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn enrol(&self, name: &str) -> Agent {
+        let token = self.join_token(name).await;
+        let key = KeyPair::generate().expect("a key");
+        let uid = format!("uid-of-{name}");
+        let given = self.enrol_with(&token, csr(&key), &uid).await.expect("enrolled");
+        Agent {
+            cluster: given.cluster_id.parse().expect("a UUID"),
+            uid,
+            chain: given.certificate_chain.iter().map(|der| der.to_vec()).collect(),
+            generation: given.identity_generation,
+            key,
+        }
+    }
+}
+
+/// What an agent holds.
+pub(crate) struct Agent {
+    pub(crate) cluster: Uuid,
+    pub(crate) uid: String,
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) generation: u64,
+    pub(crate) key: KeyPair,
+}
+
+impl Agent {
+    pub(crate) fn identity(&self) -> Identity {
+        identity(&self.chain, &self.key.serialize_pem())
+    }
+
+    pub(crate) async fn channel(&self, hub: &Hub) -> Channel {
+        hub.dial(Some(self.identity()), hub.pin).await.expect("connected")
+    }
+
+    /// Renews under a new key; the agent returned is the one with the new certificate.
+    pub(crate) async fn renew(&self, hub: &Hub) -> Result<Self, Status> {
+        let key = KeyPair::generate().expect("a key");
+        let request = RenewRequest {
+            cluster_id: self.cluster.to_string(),
+            csr: csr(&key).into(),
+            identity_generation: self.generation,
+        };
+        let given = EnrollServiceClient::new(self.channel(hub).await)
+            .renew(request)
+            .await?
+            .into_inner();
+        Ok(Self {
+            cluster: self.cluster,
+            uid: self.uid.clone(),
+            chain: given.certificate_chain.iter().map(|der| der.to_vec()).collect(),
+            generation: given.identity_generation,
+            key,
+        })
+    }
+}
+
+pub(crate) fn with_bearer<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(
+        "authorization",
+        format!("Bearer {token}").parse().expect("a header"),
+    );
+    request
+}
+
+pub(crate) fn pin(digits: &str) -> Pin {
+    format!("sha256:{digits}").parse().expect("a pin")
+}
+
+pub(crate) fn identity(chain: &[Vec<u8>], key_pem: &str) -> Identity {
+    let pem = chain.iter().map(|der| {
+        format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            BASE64.encode(der)
+        )
+    });
+    Identity::from_pem(pem.collect::<String>(), key_pem)
+}
+
+pub(crate) fn csr(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default()
+        .serialize_request(key)
+        .expect("a request")
+        .der()
+        .to_vec()
+}

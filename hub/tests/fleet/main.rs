@@ -1,0 +1,8 @@
+//! The hub from its store to its wire: what its tables promise, and what agents and people get over TLS.
+
+mod agent_stream;
+mod enrol;
+mod fleet_api;
+mod hub;
+mod store;
+mod world;

@@ -1,0 +1,870 @@
+//! What the store promises: one transaction per decision, wake-ups that are not lost, claims that exclude each
+//! other, reports that count only where and when they may.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flotilla_core::{
+    digest::Digest,
+    unit::{Entry, UnitState},
+};
+use flotilla_hub::store::{
+    StoreError, Topic,
+    apply::Action,
+    content::Blob,
+    outbox::Nudge,
+    query::{UnitFilter, UnitView},
+    report::{ClusterEventRow, ObjectRow, Report, StatusRow},
+    session::Opening,
+};
+use flotilla_testkit::wait_until;
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::world::{INCARNATION, Object, World, applied, resource, secret};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const CANARY: &str = "cAnArY-7f3a9c1e5b2d8046-zq";
+
+fn config(name: &str, text: &str) -> Object {
+    Object::new("ConfigMap", name, text)
+}
+
+/// Makes the next insert or update of `table` fail.
+async fn break_table(world: &World, table: &str) {
+    world
+        .execute(&format!(
+            "CREATE OR REPLACE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'crash'; END $$;
+             CREATE TRIGGER crash BEFORE INSERT OR UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION crash()"
+        ))
+        .await;
+}
+
+async fn mend_table(world: &World, table: &str) {
+    world.execute(&format!("DROP TRIGGER crash ON {table}")).await;
+}
+
+#[tokio::test]
+async fn apply_stores_all_or_nothing_and_a_dry_run_tells_without_storing() {
+    let world = World::new().await;
+    let both = [
+        resource("Placement", "a", json!({"n": 1})),
+        resource("Placement", "b", json!({})),
+    ];
+    let told = world
+        .store
+        .apply(&both, &world.seal, "test", true)
+        .await
+        .expect("told");
+    assert_eq!(told, [Action::Created, Action::Created]);
+    assert_eq!(world.count("SELECT count(*) FROM resource").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await, 0);
+    for table in ["resource", "outbox"] {
+        break_table(&world, table).await;
+        assert!(
+            world
+                .store
+                .apply(&both, &world.seal, "test", false)
+                .await
+                .is_err(),
+            "{table}"
+        );
+        mend_table(&world, table).await;
+        assert_eq!(world.count("SELECT count(*) FROM resource").await, 0, "{table}");
+    }
+    assert_eq!(world.apply(&both).await, told);
+    assert_eq!(world.apply(&both).await, [Action::Unchanged, Action::Unchanged]);
+}
+
+#[tokio::test]
+async fn the_generation_rises_with_the_spec_and_with_nothing_else() {
+    let world = World::new().await;
+    let mut one = resource("Placement", "a", json!({"n": 1}));
+    let generation = async |one: &_, expected: i64| {
+        world.apply(std::slice::from_ref(one)).await;
+        let row = world
+            .store
+            .resource(world.uid("Placement", "a").await)
+            .await
+            .expect("read")
+            .expect("there");
+        assert_eq!(row.generation, expected, "{one:?}");
+    };
+    generation(&one, 1).await;
+    one.labels = json!({"team": "a"});
+    one.annotations = json!({"note": "b"});
+    generation(&one, 1).await;
+    one.spec = json!({"n": 2});
+    generation(&one, 2).await;
+    generation(&one, 2).await;
+    let uid = world.uid("Placement", "a").await;
+    world.store.request(&[uid], "now").await.expect("requested");
+    generation(&one, 2).await;
+}
+
+#[tokio::test]
+async fn suspend_by_command_survives_an_apply_and_yields_to_one_that_changes_the_field() {
+    let world = World::new().await;
+    world
+        .apply(&[resource("HelmRelease", "a", json!({"n": 1}))])
+        .await;
+    let uid = world.uid("HelmRelease", "a").await;
+    assert!(world.store.set_suspended(uid, true, "admin").await.expect("set"));
+    assert!(
+        !world
+            .store
+            .set_suspended(uid, true, "admin")
+            .await
+            .expect("set already")
+    );
+    for (spec, suspended) in [
+        (json!({"n": 2}), true),
+        (json!({"n": 2, "suspend": false}), false),
+        (json!({"n": 3, "suspend": true}), true),
+        (json!({"n": 3}), false),
+    ] {
+        world.apply(&[resource("HelmRelease", "a", spec.clone())]).await;
+        let row = world.store.resource(uid).await.expect("read").expect("there");
+        assert_eq!(row.is_suspended(), suspended, "{spec}");
+    }
+}
+
+/// Columns of all tables in which `needle` is found: plain, hexadecimal, base64, or in a zstd frame.
+async fn columns_holding(world: &World, needle: &str) -> Vec<String> {
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = 'public'",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .expect("columns");
+    assert!(columns.len() > 100, "{columns:?}");
+    let needles = [needle.to_owned(), hex::encode(needle), BASE64.encode(needle)];
+    let mut holding = Vec::new();
+    for (table, column) in columns {
+        let query = format!("SELECT \"{column}\"::text FROM \"{table}\" WHERE \"{column}\" IS NOT NULL");
+        let values: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_all(&world.pool)
+            .await
+            .expect("values");
+        let unpacked = values.iter().filter_map(|value| {
+            let bytes = hex::decode(value.strip_prefix("\\x")?).ok()?;
+            String::from_utf8(zstd::decode_all(&bytes[..]).ok()?).ok()
+        });
+        let unpacked: Vec<String> = unpacked.collect();
+        if values
+            .iter()
+            .chain(&unpacked)
+            .any(|value| needles.iter().any(|needle| value.contains(needle)))
+        {
+            holding.push(format!("{table}.{column}"));
+        }
+    }
+    holding
+}
+
+#[tokio::test]
+async fn a_secrets_value_is_in_no_column_and_in_no_debug_output() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let one = secret("credentials", CANARY);
+    world.apply(std::slice::from_ref(&one)).await;
+    let manifest = Object::new("Secret", "db", &format!("stringData: {{password: {CANARY}}}"));
+    let content = world.render(app, "r1", std::slice::from_ref(&manifest)).await;
+    let values = Blob {
+        digest: [4; 32],
+        bytes: Zeroizing::new(CANARY.as_bytes().to_vec()),
+        secret: true,
+    };
+    let gathered = world
+        .gather_with(app, &[cluster], &content, vec![values], BTreeMap::new())
+        .await;
+    world.commit(&gathered).await.expect("committed");
+    world
+        .store
+        .publish(cluster, INCARNATION)
+        .await
+        .expect("published");
+    assert_eq!(columns_holding(&world, CANARY).await, Vec::<String>::new());
+    // The hub itself reads all three.
+    let uid = world.uid("Secret", "credentials").await;
+    let payload = world
+        .store
+        .payload(uid, &world.seal)
+        .await
+        .expect("opened")
+        .expect("there");
+    assert!(String::from_utf8_lossy(&payload).contains(CANARY));
+    let object = world
+        .store
+        .object(manifest.digest().as_bytes(), &world.seal)
+        .await
+        .expect("read")
+        .expect("there");
+    assert_eq!(&object.into_plain().expect("plain")[..], manifest.bytes);
+    let value = world
+        .store
+        .config_value(&[4; 32], &world.seal)
+        .await
+        .expect("read")
+        .expect("there");
+    assert_eq!(&value.into_plain().expect("plain")[..], CANARY.as_bytes());
+    let row = world.store.resource(uid).await.expect("read").expect("there");
+    let shown = format!("{one:?} {row:?} {:?} {:?}", world.seal, world.store);
+    assert!(
+        !shown.contains(CANARY) && !shown.contains(&BASE64.encode(CANARY)),
+        "{shown}"
+    );
+    // What is no secret is found, compressed or not: the search can find.
+    world
+        .render(app, "r2", &[config("open", &format!("data: {CANARY}"))])
+        .await;
+    world
+        .apply(&[resource("Placement", "open", json!({"note": CANARY}))])
+        .await;
+    assert_eq!(columns_holding(&world, CANARY).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_sealed_value_moved_to_another_row_does_not_open() {
+    let world = World::new().await;
+    world
+        .apply(&[secret("a", "value-a"), secret("b", "value-b")])
+        .await;
+    let (a, b) = (world.uid("Secret", "a").await, world.uid("Secret", "b").await);
+    world
+        .execute(&format!(
+            "UPDATE resource SET sealed_payload = (SELECT sealed_payload FROM resource WHERE uid = '{a}')
+             WHERE uid = '{b}'"
+        ))
+        .await;
+    assert!(world.store.payload(a, &world.seal).await.is_ok());
+    let error = world.store.payload(b, &world.seal).await.expect_err("moved");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_wakeup_of_a_transaction_still_open_is_not_passed_over() {
+    let world = World::new().await;
+    let mut cursor = world.store.outbox_end().await.expect("a cursor");
+    let (early, late) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let mut open = world.pool.begin().await.expect("begun");
+    let insert = "INSERT INTO outbox (topic, key) VALUES ('app', $1)";
+    sqlx::query(insert)
+        .bind(early)
+        .execute(&mut *open)
+        .await
+        .expect("inserted");
+    sqlx::query(insert)
+        .bind(late)
+        .execute(&world.pool)
+        .await
+        .expect("inserted");
+    // The later number is committed, the earlier is not: a reader that went on would lose the earlier.
+    let (nudges, next) = world.store.outbox_after(&cursor).await.expect("read");
+    assert!(nudges.is_empty(), "{nudges:?}");
+    cursor = next;
+    open.commit().await.expect("committed");
+    let read = wait_until("both wake-ups", PATIENCE, async || {
+        let (nudges, _) = world.store.outbox_after(&cursor).await?;
+        Ok::<_, StoreError>((!nudges.is_empty()).then_some(nudges))
+    });
+    let expected = [early, late].map(|key| Nudge {
+        topic: Topic::App,
+        key,
+    });
+    assert_eq!(read.await.expect("read"), expected);
+}
+
+#[tokio::test]
+async fn every_wakeup_of_many_writers_is_read_once_and_in_each_writers_order() {
+    const WRITERS: u128 = 6;
+    const EACH: u128 = 25;
+    let world = World::new().await;
+    let mut cursor = world.store.outbox_end().await.expect("a cursor");
+    let writers = (0..WRITERS).map(|writer| {
+        let pool = world.pool.clone();
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let mut tx = pool.begin().await.expect("begun");
+                let insert = sqlx::query("INSERT INTO outbox (topic, key) VALUES ('app', $1)");
+                insert
+                    .bind(Uuid::from_u128(writer << 64 | number))
+                    .execute(&mut *tx)
+                    .await
+                    .expect("inserted");
+                tokio::task::yield_now().await;
+                tx.commit().await.expect("committed");
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut read: Vec<Uuid> = Vec::new();
+    wait_until("all wake-ups", PATIENCE, async || {
+        let (nudges, next) = world.store.outbox_after(&cursor).await?;
+        cursor = next;
+        read.extend(nudges.iter().map(|nudge| nudge.key));
+        Ok::<_, StoreError>((read.len() as u128 >= WRITERS * EACH).then_some(()))
+    })
+    .await
+    .expect("read");
+    for writer in writers {
+        writer.await.expect("written");
+    }
+    for writer in 0..WRITERS {
+        let of_one: Vec<u128> = read
+            .iter()
+            .map(|key| key.as_u128())
+            .filter(|key| key >> 64 == writer)
+            .collect();
+        assert_eq!(
+            of_one,
+            (0..EACH).map(|number| writer << 64 | number).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_two_planners_of_one_app_one_wins_and_the_other_plans_again() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    let first = world.gather(app, &[cluster], &content).await;
+    let second = world.gather(app, &[cluster], &content).await;
+    let results = tokio::join!(world.commit(&first), world.commit(&second));
+    let won = [&results.0, &results.1]
+        .into_iter()
+        .filter(|result| result.is_ok())
+        .count();
+    assert_eq!(won, 1, "{results:?}");
+    let lost = results.0.err().or(results.1.err()).expect("one lost");
+    assert!(matches!(lost, StoreError::Conflict(_)), "{lost}");
+    assert_eq!(world.count("SELECT count(*) FROM unit").await, 1);
+    assert!(
+        world
+            .gather(app, &[cluster], &content)
+            .await
+            .planned
+            .units
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn an_object_of_two_apps_stays_with_the_first_and_is_withheld_from_the_second() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let shared = config("shared", "a: 1");
+    let of_a = world.render(a, "r1", &[shared.clone()]).await;
+    let of_b = world
+        .render(b, "r1", &[shared.clone(), config("own", "b: 1")])
+        .await;
+    world.roll_out(a, &[cluster], &of_a).await;
+    world.roll_out(b, &[cluster], &of_b).await;
+    let desired = world
+        .store
+        .desired(cluster)
+        .await
+        .expect("read")
+        .expect("published");
+    let entries: Vec<Entry> = desired
+        .entries
+        .iter()
+        .map(|row| Entry::from_bytes(&row.bytes).expect("an entry"))
+        .collect();
+    let entry = |name: &str| {
+        entries
+            .iter()
+            .find(|entry| entry.app.name == name)
+            .expect("there")
+    };
+    assert_eq!(entry("a").withheld, []);
+    let [withheld] = &entry("b").withheld[..] else {
+        panic!("{:?}", entry("b").withheld)
+    };
+    assert_eq!(
+        (&withheld.key, withheld.owner.as_str()),
+        (&shared.key, "HelmRelease/apps/a")
+    );
+    let views = units(&world, "c1").await;
+    let waiting = &views.iter().find(|unit| unit.name == "b").expect("there").waiting;
+    assert!(
+        waiting[0].contains("shared") && waiting[0].contains("HelmRelease/apps/a"),
+        "{waiting:?}"
+    );
+}
+
+#[tokio::test]
+async fn racing_apps_never_both_hold_an_object() {
+    let world = World::new().await;
+    let clusters = [world.cluster("c1").await, world.cluster("c2").await];
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let shared = [config("x", "a: 1"), config("y", "a: 1"), config("z", "a: 1")];
+    let of_a = world.render(a, "r1", &shared).await;
+    let of_b = world.render(b, "r1", &shared).await;
+    // Both gathered before either committed: neither sees the other's claims.
+    let (first, second) = (
+        world.gather(a, &clusters, &of_a).await,
+        world.gather(b, &clusters, &of_b).await,
+    );
+    let results = tokio::join!(world.commit(&first), world.commit(&second));
+    let won = [&results.0, &results.1]
+        .into_iter()
+        .filter(|result| result.is_ok())
+        .count();
+    assert_eq!(won, 1, "{results:?}");
+    let lost = results.0.err().or(results.1.err()).expect("one lost");
+    assert!(matches!(lost, StoreError::Conflict(_)), "{lost:?}");
+    assert_eq!(world.count("SELECT count(DISTINCT unit_id) FROM claim").await, 2);
+    assert_eq!(world.count("SELECT count(*) FROM claim").await, 6);
+    for (app, content) in [(a, &of_a), (b, &of_b)] {
+        world
+            .commit(&world.gather(app, &clusters, content).await)
+            .await
+            .expect("planned again");
+    }
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM unit WHERE jsonb_array_length(withheld) = 3")
+            .await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn publishing_raises_the_generation_only_when_the_root_differs() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    assert_eq!(
+        world
+            .store
+            .publish(cluster, INCARNATION)
+            .await
+            .expect("published"),
+        None
+    );
+    let of_a = world.render(a, "r1", &[config("x", "a: 1")]).await;
+    let of_b = world.render(b, "r1", &[config("y", "a: 1")]).await;
+    assert_eq!(world.roll_out(a, &[cluster], &of_a).await, [Some(1)]);
+    assert_eq!(
+        world
+            .store
+            .publish(cluster, INCARNATION)
+            .await
+            .expect("published"),
+        None
+    );
+    assert_eq!(world.roll_out(b, &[cluster], &of_b).await, [Some(2)]);
+    let again = world.render(a, "r2", &[config("x", "a: 2")]).await;
+    assert_eq!(world.roll_out(a, &[cluster], &again).await, [Some(3)]);
+    let desired = world
+        .store
+        .desired(cluster)
+        .await
+        .expect("read")
+        .expect("published");
+    assert_eq!((desired.incarnation, desired.generation), (INCARNATION, 3));
+    let since: BTreeMap<String, u64> = desired
+        .entries
+        .iter()
+        .map(|row| {
+            (
+                Entry::from_bytes(&row.bytes).expect("an entry").app.name,
+                row.since,
+            )
+        })
+        .collect();
+    assert_eq!(since, BTreeMap::from([("a".to_owned(), 3), ("b".to_owned(), 2)]));
+    let root = flotilla_core::unit::root(
+        desired
+            .entries
+            .iter()
+            .map(|row| (flotilla_core::id::UnitId(row.unit), Entry::digest_of(&row.bytes))),
+    );
+    assert_eq!(desired.root, root);
+}
+
+#[tokio::test]
+async fn a_unit_that_is_no_longer_chosen_is_detached_and_stays_in_the_desired_state() {
+    let world = World::new().await;
+    let (c1, c2) = (world.cluster("c1").await, world.cluster("c2").await);
+    let app = world.app("a").await;
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[c1, c2], &content).await;
+    world
+        .commit(&world.gather(app, &[c1], &content).await)
+        .await
+        .expect("committed");
+    world.store.publish(c2, INCARNATION).await.expect("published");
+    let desired = world.store.desired(c2).await.expect("read").expect("published");
+    let [row] = &desired.entries[..] else {
+        panic!("{:?}", desired.entries)
+    };
+    let entry = Entry::from_bytes(&row.bytes).expect("an entry");
+    assert_eq!(
+        (entry.state, entry.content),
+        (UnitState::Detached, Some(content.admitted.content))
+    );
+}
+
+#[tokio::test]
+async fn a_revision_that_renders_to_the_same_content_writes_no_unit() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    let same = world.render(app, "r2", &[config("x", "a: 1")]).await;
+    assert_ne!(same.admitted.revision, content.admitted.revision);
+    let before: String = sqlx::query_scalar("SELECT xmin::text FROM unit")
+        .fetch_one(&world.pool)
+        .await
+        .expect("row");
+    assert_eq!(world.roll_out(app, &[cluster], &same).await, [None]);
+    let after: String = sqlx::query_scalar("SELECT xmin::text FROM unit")
+        .fetch_one(&world.pool)
+        .await
+        .expect("row");
+    assert_eq!(before, after);
+    assert_eq!(units(&world, "c1").await[0].target_revision, "r2");
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try_the_same() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    let values = || Blob {
+        digest: [5; 32],
+        bytes: Zeroizing::new(b"{}".to_vec()),
+        secret: false,
+    };
+    let gather = async || {
+        world
+            .gather_with(app, &[cluster], &content, vec![values()], BTreeMap::new())
+            .await
+    };
+    let rows =
+        "SELECT (SELECT count(*) FROM unit) + (SELECT count(*) FROM claim) + (SELECT count(*) FROM rollout)
+                  + (SELECT count(*) FROM config_value) + (SELECT count(*) FROM app_plan)";
+    for table in ["app_plan", "config_value", "rollout", "unit", "claim", "outbox"] {
+        break_table(&world, table).await;
+        assert!(world.commit(&gather().await).await.is_err(), "{table}");
+        mend_table(&world, table).await;
+        assert_eq!(world.count(rows).await, 0, "{table}");
+    }
+    let gathered = gather().await;
+    world.commit(&gathered).await.expect("committed");
+    // The reply was lost: the same plan again is a conflict, planning again finds nothing to do.
+    assert!(matches!(
+        world.commit(&gathered).await,
+        Err(StoreError::Conflict(_))
+    ));
+    assert!(gather().await.planned.units.is_empty());
+    for table in ["desired_entry", "desired", "outbox"] {
+        break_table(&world, table).await;
+        assert!(
+            world.store.publish(cluster, INCARNATION).await.is_err(),
+            "{table}"
+        );
+        mend_table(&world, table).await;
+        assert!(
+            world.store.desired(cluster).await.expect("read").is_none(),
+            "{table}"
+        );
+    }
+    assert_eq!(
+        world
+            .store
+            .publish(cluster, INCARNATION)
+            .await
+            .expect("published"),
+        Some(1)
+    );
+    assert_eq!(
+        world
+            .store
+            .publish(cluster, INCARNATION)
+            .await
+            .expect("published"),
+        None
+    );
+}
+
+async fn units(world: &World, cluster: &str) -> Vec<UnitView> {
+    let filter = UnitFilter {
+        cluster: cluster.into(),
+        limit: 100,
+        ..UnitFilter::default()
+    };
+    world.store.list_units(&filter).await.expect("listed")
+}
+
+async fn open(world: &World, cluster: Uuid) -> u64 {
+    let opening = Opening {
+        cluster_id: cluster,
+        boot_id: "boot",
+        replica: "replica",
+        agent_version: "0",
+        kube_version: "v1.34.0",
+        incarnation: 0,
+        generation: 0,
+        observed_root: b"",
+        epoch_seen: 0,
+    };
+    world.store.open_session(&opening).await.expect("opened").epoch
+}
+
+fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
+    Report {
+        cluster,
+        epoch,
+        everything: false,
+        units,
+        objects: vec![],
+        events: vec![],
+        observed_root: vec![1],
+    }
+}
+
+fn object(unit: Uuid, name: &str) -> ObjectRow {
+    ObjectRow {
+        unit,
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        namespace: "default".into(),
+        name: name.into(),
+        api_version: "v1".into(),
+        uid: "u".into(),
+        state: Some("Applied"),
+        health: "Current".into(),
+        message: String::new(),
+        adopted: false,
+        sent: vec![1],
+    }
+}
+
+/// A cluster with one unit: (cluster, unit, target).
+async fn one_unit(world: &World, name: &str, app: Uuid) -> (Uuid, Uuid, Digest) {
+    let cluster = world.cluster(name).await;
+    let content = world.render(app, name, &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    let recorded = world.store.app_plan(app).await.expect("read");
+    let unit = recorded
+        .units
+        .iter()
+        .find(|unit| unit.cluster.0 == cluster)
+        .expect("there");
+    (cluster, unit.id.0, unit.target)
+}
+
+#[tokio::test]
+async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let old = open(&world, cluster).await;
+    let new = open(&world, cluster).await;
+    assert!(new > old);
+    let of_old = report(cluster, old, vec![applied(unit, 1, target)]);
+    assert_eq!(
+        world
+            .store
+            .ingest(std::slice::from_ref(&of_old))
+            .await
+            .expect("ingested"),
+        [false]
+    );
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 0);
+    let of_new = report(cluster, new, vec![applied(unit, 1, target)]);
+    assert_eq!(
+        world.store.ingest(&[of_old, of_new]).await.expect("ingested"),
+        [false, true]
+    );
+    assert!(units(&world, "c1").await[0].applied);
+    let late = world
+        .store
+        .session_accepted(cluster, old, INCARNATION, 1, "")
+        .await;
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn an_unchanged_report_writes_no_row_and_wakes_nobody() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let mut one = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    one.objects = vec![object(unit, "x")];
+    let written = async || -> (String, String, i64) {
+        sqlx::query_as(
+            "SELECT s.xmin::text, o.xmin::text, (SELECT count(*) FROM outbox) FROM unit_status s, unit_object o",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("rows")
+    };
+    world
+        .store
+        .ingest(std::slice::from_ref(&one))
+        .await
+        .expect("ingested");
+    let before = written().await;
+    one.units[0].observed_at += Duration::from_secs(60);
+    assert_eq!(
+        world
+            .store
+            .ingest(std::slice::from_ref(&one))
+            .await
+            .expect("ingested"),
+        [true]
+    );
+    assert_eq!(written().await, before);
+    one.objects[0].health = "InProgress".into();
+    world
+        .store
+        .ingest(std::slice::from_ref(&one))
+        .await
+        .expect("ingested");
+    let after = written().await;
+    assert_eq!(after.0, before.0);
+    assert!(after.1 != before.1 && after.2 > before.2, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn of_two_reports_committed_together_the_later_ones_root_is_kept() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let epoch = open(&world, cluster).await;
+    let reports: Vec<Report> = (1..=20)
+        .map(|root| Report {
+            observed_root: vec![root],
+            ..report(cluster, epoch, vec![])
+        })
+        .collect();
+    world.store.ingest(&reports).await.expect("ingested");
+    let root: Vec<u8> = sqlx::query_scalar("SELECT observed_root FROM session")
+        .fetch_one(&world.pool)
+        .await
+        .expect("a session");
+    assert_eq!(root, [20]);
+}
+
+#[tokio::test]
+async fn an_agent_reports_on_its_own_clusters_units_only() {
+    let world = World::new().await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let (_, foreign, target) = one_unit(&world, "c1", a).await;
+    let (cluster, own, own_target) = one_unit(&world, "c2", b).await;
+    let epoch = open(&world, cluster).await;
+    let mut one = report(
+        cluster,
+        epoch,
+        vec![applied(foreign, 1, target), applied(own, 1, own_target)],
+    );
+    one.objects = vec![object(foreign, "x"), object(own, "x")];
+    let event = |unit| ClusterEventRow {
+        unit,
+        object: String::new(),
+        warning: true,
+        reason: "Failed".into(),
+        message: "no".into(),
+        at: OffsetDateTime::UNIX_EPOCH,
+    };
+    one.events = vec![event(foreign), event(own)];
+    assert_eq!(world.store.ingest(&[one]).await.expect("ingested"), [true]);
+    let of_unit = |table: &str| format!("SELECT count(*) FROM {table} WHERE unit_id = '{foreign}'");
+    assert_eq!(world.count(&of_unit("unit_status")).await, 0);
+    assert_eq!(world.count(&of_unit("unit_object")).await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM event").await, 1);
+}
+
+#[tokio::test]
+async fn a_full_report_forgets_what_it_does_not_name_and_nothing_of_other_clusters() {
+    let world = World::new().await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let (other, kept, kept_target) = one_unit(&world, "c1", a).await;
+    let (cluster, unit, target) = one_unit(&world, "c2", b).await;
+    let mut of_other = report(
+        other,
+        open(&world, other).await,
+        vec![applied(kept, 1, kept_target)],
+    );
+    of_other.objects = vec![object(kept, "x")];
+    let epoch = open(&world, cluster).await;
+    let mut first = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    first.objects = vec![object(unit, "x"), object(unit, "left")];
+    world
+        .store
+        .ingest(&[of_other, first.clone()])
+        .await
+        .expect("ingested");
+    first.objects.pop();
+    first.everything = true;
+    world.store.ingest(&[first]).await.expect("ingested");
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM unit_object ORDER BY unit_id = $1, name")
+        .bind(unit)
+        .fetch_all(&world.pool)
+        .await
+        .expect("rows");
+    assert_eq!(names, ["x", "x"]);
+    world
+        .store
+        .ingest(&[Report {
+            everything: true,
+            ..report(cluster, epoch, vec![])
+        }])
+        .await
+        .expect("ingested");
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
+    assert!(units(&world, "c1").await[0].applied);
+}
+
+#[tokio::test]
+async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let a = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &a).await;
+    let unit = world.store.app_plan(app).await.expect("read").units[0].clone();
+    let epoch = open(&world, cluster).await;
+    let first = report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)]);
+    world
+        .store
+        .ingest(std::slice::from_ref(&first))
+        .await
+        .expect("ingested");
+    assert_eq!(world.store.finish_rollouts().await.expect("finished"), 1);
+    let b = world.render(app, "r2", &[config("x", "a: 2")]).await;
+    world.roll_out(app, &[cluster], &b).await;
+    world.roll_out(app, &[cluster], &a).await;
+    let back = &world.store.app_plan(app).await.expect("read").units[0];
+    assert_eq!(back.target, unit.target);
+    // A delayed repetition of the old report changes nothing either.
+    world.store.ingest(&[first]).await.expect("ingested");
+    let [view] = &units(&world, "c1").await[..] else {
+        panic!("one unit")
+    };
+    assert_eq!(
+        (view.version, view.current, view.applied, view.ready.as_str()),
+        (3, false, false, "Unknown")
+    );
+    assert_eq!(view.applied_revision, "");
+    assert_eq!(world.store.finish_rollouts().await.expect("none"), 0);
+    world
+        .store
+        .ingest(&[report(cluster, epoch, vec![applied(unit.id.0, 3, unit.target)])])
+        .await
+        .expect("ingested");
+    assert!(units(&world, "c1").await[0].applied);
+    assert_eq!(world.store.finish_rollouts().await.expect("finished"), 1);
+}

@@ -1,0 +1,383 @@
+//! A store with a fleet in it: clusters, apps and contents are given, no source is read and nothing rendered. The
+//! apps are of a kind that the running hub's planner leaves alone.
+
+use std::{collections::BTreeMap, str::FromStr as _, sync::Arc, time::Duration};
+
+use flotilla_core::{
+    content::{Content, Form, ObjectEntry, Objects, object_digest},
+    digest::Digest,
+    fleet::placement::Chosen,
+    id::ClusterId,
+    object::ObjectKey,
+    rollout::plan::{Admitted, Input, Planned, plan},
+    unit::{Settings, Substitution, VariableLayer, Withheld},
+};
+use flotilla_hub::{
+    auth::seal::Seal,
+    store::{
+        Store, StoreError,
+        apply::{Action, NewResource, Payload},
+        content::Blob,
+        plan::Commit,
+        rendered::Outcome,
+        report::StatusRow,
+        source::{NewRevision, SourceOutcome},
+    },
+};
+use flotilla_testkit::TestDb;
+use serde_json::{Value, json};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+pub(crate) const INCARNATION: u64 = 7;
+const DIGEST_KEY: [u8; 32] = [9; 32];
+
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) seal: Arc<Seal>,
+    pub(crate) pool: PgPool,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) db: TestDb,
+}
+
+/// An object as a renderer gives it.
+#[derive(Clone)]
+pub(crate) struct Object {
+    pub(crate) key: ObjectKey,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Object {
+    pub(crate) fn new(kind: &str, name: &str, text: &str) -> Self {
+        Self {
+            key: ObjectKey::new("", kind, "default", name),
+            bytes: text.as_bytes().to_vec(),
+        }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        object_digest(
+            Form::Yaml,
+            &self.bytes,
+            self.key.is_secret().then_some(&DIGEST_KEY),
+        )
+    }
+}
+
+/// A content in the store, and what it holds.
+#[derive(Clone)]
+pub(crate) struct Rendered {
+    pub(crate) admitted: Admitted,
+    pub(crate) manifest: Vec<u8>,
+    keys: Vec<ObjectKey>,
+}
+
+/// What a planner gathered and decided, not yet committed.
+pub(crate) struct Gathered {
+    pub(crate) app: Uuid,
+    pub(crate) version: u64,
+    pub(crate) planned: Planned,
+    pub(crate) configs: Vec<Blob>,
+    admitted: Admitted,
+    claims: BTreeMap<ClusterId, Vec<ObjectKey>>,
+}
+
+pub(crate) fn resource(kind: &str, name: &str, spec: Value) -> NewResource {
+    NewResource {
+        scope: String::new(),
+        group: "test.example.org".into(),
+        kind: kind.into(),
+        namespace: if kind == "Cluster" {
+            String::new()
+        } else {
+            "apps".into()
+        },
+        name: name.into(),
+        api_version: "test.example.org/v1".into(),
+        labels: json!({}),
+        annotations: json!({}),
+        spec,
+        payload: None,
+        not_supported: vec![],
+    }
+}
+
+pub(crate) fn secret(name: &str, value: &str) -> NewResource {
+    let bytes = Zeroizing::new(format!("{{\"password\":\"{value}\"}}").into_bytes());
+    let digest = *Digest::keyed(&DIGEST_KEY, "payload", &bytes).as_bytes();
+    NewResource {
+        payload: Some(Payload { digest, bytes }),
+        ..resource("Secret", name, json!({"keys": ["password"]}))
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let db = TestDb::create().await.expect("a database");
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let store = Store::open(options.clone(), 8).await.expect("the store opens");
+        let seal = Arc::new(Seal::open_or_create(&dir.path().join("kek")).expect("a key"));
+        let pool = PgPool::connect_with(options).await.expect("connected");
+        Self {
+            store,
+            seal,
+            pool,
+            dir,
+            db,
+        }
+    }
+
+    pub(crate) async fn apply(&self, resources: &[NewResource]) -> Vec<Action> {
+        self.store
+            .apply(resources, &self.seal, "test", false)
+            .await
+            .expect("applied")
+    }
+
+    pub(crate) async fn uid(&self, kind: &str, name: &str) -> Uuid {
+        let namespace = if kind == "Cluster" { "" } else { "apps" };
+        self.store
+            .resource_by_name("", kind, namespace, name)
+            .await
+            .expect("read")
+            .expect("there")
+            .uid
+    }
+
+    pub(crate) async fn cluster(&self, name: &str) -> Uuid {
+        self.apply(&[resource("Cluster", name, json!({}))]).await;
+        self.store
+            .cluster_by_name(name)
+            .await
+            .expect("read")
+            .expect("made")
+            .id
+    }
+
+    pub(crate) async fn app(&self, name: &str) -> Uuid {
+        self.apply(&[resource("HelmRelease", name, json!({}))]).await;
+        self.uid("HelmRelease", name).await
+    }
+
+    /// Stores a content of `app` under a new revision of its source.
+    pub(crate) async fn render(&self, app: Uuid, revision: &str, objects: &[Object]) -> Rendered {
+        self.apply(&[resource("OCIRepository", "source", json!({}))])
+            .await;
+        let source = self.uid("OCIRepository", "source").await;
+        self.store
+            .record_source(&SourceOutcome {
+                uid: source,
+                generation: 1,
+                handled: "",
+                revision: Some(NewRevision {
+                    revision,
+                    commit_id: revision,
+                    subject: "",
+                    config_digest: b"config",
+                    artifact_digest: "sha256:0",
+                    artifact_size: 1,
+                }),
+                conditions: &[],
+                next_seconds: 3600.0,
+                failures: 0,
+                event: None,
+            })
+            .await
+            .expect("a revision");
+        let revision = self
+            .store
+            .current_revision(source)
+            .await
+            .expect("read")
+            .expect("there")
+            .id;
+        self.store
+            .ensure_rendered(app, b"variant", revision)
+            .await
+            .expect("due");
+        let entries = objects
+            .iter()
+            .map(|one| ObjectEntry {
+                key: one.key.clone(),
+                form: Form::Yaml,
+                digest: one.digest(),
+            })
+            .collect();
+        let count = u32::try_from(objects.len()).expect("few");
+        let content = Content::Objects(Objects {
+            entries,
+            count,
+            complete: true,
+        });
+        let manifest = content.to_bytes();
+        let blobs = objects.iter().map(|one| Blob {
+            digest: *one.digest().as_bytes(),
+            bytes: Zeroizing::new(one.bytes.clone()),
+            secret: one.key.is_secret(),
+        });
+        let outcome = Outcome::Done {
+            content: *content.digest().as_bytes(),
+            manifest: manifest.clone(),
+            objects: blobs.collect(),
+        };
+        self.store
+            .record_rendered((app, b"variant", revision), &outcome, 1, &self.seal)
+            .await
+            .expect("recorded");
+        Rendered {
+            admitted: Admitted {
+                revision,
+                content: content.digest(),
+            },
+            manifest,
+            keys: objects.iter().map(|one| one.key.clone()).collect(),
+        }
+    }
+
+    /// Gathers and decides as the hub's planner does.
+    pub(crate) async fn gather(&self, app: Uuid, clusters: &[Uuid], content: &Rendered) -> Gathered {
+        self.gather_with(app, clusters, content, vec![], BTreeMap::new())
+            .await
+    }
+
+    pub(crate) async fn gather_with(
+        &self,
+        app: Uuid,
+        clusters: &[Uuid],
+        content: &Rendered,
+        configs: Vec<Blob>,
+        annotations: BTreeMap<String, String>,
+    ) -> Gathered {
+        let recorded = self.store.app_plan(app).await.expect("read");
+        let ids: Vec<ClusterId> = clusters.iter().map(|id| ClusterId(*id)).collect();
+        let mut withheld: BTreeMap<ClusterId, Vec<Withheld>> = BTreeMap::new();
+        for (cluster, one) in self
+            .store
+            .foreign_claims(app, &ids, &content.keys)
+            .await
+            .expect("read")
+        {
+            withheld.entry(cluster).or_default().push(one);
+        }
+        let layers = configs
+            .iter()
+            .map(|blob| VariableLayer::Config {
+                digest: Digest::try_from_slice(&blob.digest).expect("32 bytes"),
+                secret: blob.secret,
+            })
+            .collect();
+        let chosen = |id: &ClusterId| Chosen {
+            id: *id,
+            name: id.0.to_string(),
+            variables: BTreeMap::new(),
+            overrides: Ok(BTreeMap::new()),
+        };
+        let planned = plan(&Input {
+            content: Some(content.admitted),
+            settings: settings(annotations),
+            layers,
+            suspended: false,
+            requested: String::new(),
+            chosen: ids.iter().map(chosen).collect(),
+            units: recorded.units,
+            withheld,
+        });
+        let claims = ids.into_iter().map(|id| (id, content.keys.clone())).collect();
+        Gathered {
+            app,
+            version: recorded.version,
+            planned,
+            configs,
+            admitted: content.admitted,
+            claims,
+        }
+    }
+
+    pub(crate) async fn commit(&self, gathered: &Gathered) -> Result<(), StoreError> {
+        let commit = Commit {
+            app_uid: gathered.app,
+            version: gathered.version,
+            generation: 1,
+            planned: &gathered.planned,
+            claims: &gathered.claims,
+            configs: &gathered.configs,
+            revision_id: Some(gathered.admitted.revision),
+            content: Some(gathered.admitted.content),
+            waiting: &[],
+        };
+        self.store.commit_plan(&commit, &self.seal).await
+    }
+
+    /// Plans and publishes at once; returns the published generations.
+    pub(crate) async fn roll_out(
+        &self,
+        app: Uuid,
+        clusters: &[Uuid],
+        content: &Rendered,
+    ) -> Vec<Option<u64>> {
+        let gathered = self.gather(app, clusters, content).await;
+        self.commit(&gathered).await.expect("committed");
+        let mut generations = Vec::new();
+        for cluster in clusters {
+            generations.push(
+                self.store
+                    .publish(*cluster, INCARNATION)
+                    .await
+                    .expect("published"),
+            );
+        }
+        generations
+    }
+
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_one(&self.pool)
+            .await
+            .expect(query)
+    }
+
+    pub(crate) async fn execute(&self, statement: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&self.pool)
+            .await
+            .expect(statement);
+    }
+}
+
+fn settings(common_annotations: BTreeMap<String, String>) -> Settings {
+    Settings {
+        interval: Duration::from_secs(60),
+        retry_interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(30),
+        wait: false,
+        prune: true,
+        common_labels: BTreeMap::new(),
+        common_annotations,
+        substitution: Substitution::WithVariables,
+        default_namespace: String::new(),
+    }
+}
+
+/// A status that says `target` is applied.
+pub(crate) fn applied(unit: Uuid, version: u64, target: Digest) -> StatusRow {
+    let target = Some(target.as_bytes().to_vec());
+    StatusRow {
+        unit,
+        version,
+        attempted: target.clone(),
+        applied: target.clone(),
+        healthy: target,
+        ready: "True",
+        reason: "ReconciliationSucceeded".into(),
+        message: "applied".into(),
+        health: "Current".into(),
+        objects: 1,
+        objects_failed: 0,
+        objects_pending_removal: 0,
+        apply_ms: 5,
+        observed_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
