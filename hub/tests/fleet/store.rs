@@ -359,7 +359,7 @@ async fn an_object_of_two_apps_stays_with_the_first_and_is_withheld_from_the_sec
     let cluster = world.cluster("c1").await;
     let (a, b) = (world.app("a").await, world.app("b").await);
     let shared = config("shared", "a: 1");
-    let of_a = world.render(a, "r1", &[shared.clone()]).await;
+    let of_a = world.render(a, "r1", std::slice::from_ref(&shared)).await;
     let of_b = world
         .render(b, "r1", &[shared.clone(), config("own", "b: 1")])
         .await;
