@@ -9,6 +9,7 @@ mod get;
 mod kustomize;
 mod reconcile;
 mod suspend;
+mod template;
 mod version;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Resume(suspend::ResumeArgs),
     Events(events::EventsArgs),
     Kustomize(kustomize::KustomizeArgs),
+    Template(template::TemplateArgs),
     Envsubst(envsubst::EnvsubstArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
@@ -47,6 +49,7 @@ pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> R
         Command::Resume(args) => suspend::cmd_resume(&args, global, host).await,
         Command::Events(args) => events::cmd_events(&args, global, host).await,
         Command::Kustomize(args) => kustomize::cmd_kustomize(&args, host),
+        Command::Template(args) => template::cmd_template(&args, host),
         Command::Envsubst(args) => envsubst::cmd_envsubst(&args, host),
         Command::Version(args) => version::cmd_version(&args, global, host).await,
         Command::Completion(args) => {

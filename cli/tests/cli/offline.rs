@@ -137,3 +137,49 @@ async fn a_failed_build_is_told_without_the_copys_name() {
       hint: install kustomize, or name it with --kustomize or FLOTILLA_KUSTOMIZE
     ");
 }
+
+#[tokio::test]
+async fn a_chart_renders_as_helm_template_prints_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chart = folder.path().join("c");
+    fs::create_dir_all(chart.join("templates")).expect("a folder");
+    let write = |name: &str, text: &str| fs::write(chart.join(name), text).expect("a file");
+    write("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n");
+    write("values.yaml", "a: 1\nb: 2\n");
+    write(
+        "templates/a.yaml",
+        "kind: A\nat: {{ .Release.Namespace }}/{{ .Release.Name }}\nvalues: {{ toJson .Values }}\n",
+    );
+    write("templates/.hidden", "{{ fail \"ignored\" }}");
+    let path = chart.to_str().expect("a path in UTF-8");
+    let none = BTreeMap::new();
+    let flags = [
+        "template",
+        "r",
+        path,
+        "-n",
+        "prod",
+        "--set",
+        "a=null,c=-1",
+        "-f",
+        "-",
+    ];
+    assert_snapshot!(command(&flags, &none, "b: x\n").await, @r#"
+    exit 0
+    -- out
+    ---
+    # Source: c/templates/a.yaml
+    kind: A
+    at: prod/r
+    values: {"b":"x","c":-1}
+    -- err
+    "#);
+    let ran = command(&["template", path], &none, "").await;
+    assert!(ran.out.contains("at: default/release-name"), "{}", ran.out);
+    let ran = command(&["template", "stable/nginx"], &none, "").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("is no folder or file"),
+        "{}",
+        ran.err
+    );
+}

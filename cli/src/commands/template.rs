@@ -1,0 +1,263 @@
+//! `flotilla template`: renders a chart from disk with the flags of `helm template`, without a cluster.
+//!
+//! It reads files, the time and randomness, and prints; what a chart renders to is decided in the render crate.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flotilla_render::helm::capabilities::{Capabilities, KubeVersion, KubeVersionError};
+use flotilla_render::helm::chart::{Chart, ChartError};
+use flotilla_render::helm::context::Context;
+use flotilla_render::helm::driver::{self, NoTemplate, Output, RenderError, RenderInput};
+use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::values::{Sources, ValuesError};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::Host;
+use crate::error::CommandError;
+
+mod folder;
+
+/// The most bytes of a values file, or of one that `--set-file` names.
+const MAX_FILE_BYTES: u64 = 5 << 20;
+
+/// Render a chart from disk, as helm template does
+///
+/// Takes its flags and prints what it prints, byte for byte. Nothing is looked up in a cluster.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TemplateArgs {
+    /// The release's name, then the chart: a folder or a .tgz file; the name may be left out
+    #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "CHART"])]
+    name_and_chart: Vec<String>,
+    /// Namespace of the release
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// A file of values, or - for standard input; later files win
+    #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
+    values: Vec<String>,
+    /// Values: key1=val1,key2=val2
+    #[arg(long, value_name = "VALUES", allow_hyphen_values = true)]
+    set: Vec<String>,
+    /// Values that are always text
+    #[arg(long, value_name = "VALUES", allow_hyphen_values = true)]
+    set_string: Vec<String>,
+    /// Values in JSON: key1=json1,key2=json2, or one map
+    #[arg(long, value_name = "VALUES", allow_hyphen_values = true)]
+    set_json: Vec<String>,
+    /// Values that are the contents of files: key1=path1,key2=path2
+    #[arg(long, value_name = "VALUES", allow_hyphen_values = true)]
+    set_file: Vec<String>,
+    /// A value taken as it is written
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    set_literal: Vec<String>,
+    /// The Kubernetes version that the chart is told
+    #[arg(long, value_name = "VERSION")]
+    kube_version: Option<String>,
+    /// API versions that the chart is told besides those it always is
+    #[arg(short, long, value_name = "VERSIONS", value_delimiter = ',')]
+    api_versions: Vec<String>,
+    /// Print the definitions of the chart's crds folders too
+    #[arg(long)]
+    include_crds: bool,
+    /// Tell the chart that the release is upgraded and not installed
+    #[arg(long)]
+    is_upgrade: bool,
+    /// Print no hooks
+    #[arg(long)]
+    no_hooks: bool,
+    /// Print only what comes from these templates
+    #[arg(short, long, value_name = "TEMPLATE")]
+    show_only: Vec<String>,
+    /// Print no tests
+    #[arg(long)]
+    skip_tests: bool,
+    /// Take values that the charts' schemas refuse
+    #[arg(long)]
+    skip_schema_validation: bool,
+}
+
+/// Why nothing was printed.
+#[derive(Debug, thiserror::Error)]
+enum TemplateError {
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The path as it was given.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is larger than is allowed.
+    #[error("{path} is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The path as it was given.
+        path: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The chart is named in a way that would have to be fetched.
+    #[error("{0} is no folder or file: fetch the chart first")]
+    NotLocal(String),
+    /// The files are no chart.
+    #[error("cannot load chart {chart}")]
+    Chart {
+        /// The chart as it was given.
+        chart: String,
+        /// Why.
+        #[source]
+        source: ChartError,
+    },
+    /// The values cannot be read.
+    #[error(transparent)]
+    Values(#[from] ValuesError),
+    /// The Kubernetes version cannot be read.
+    #[error(transparent)]
+    KubeVersion(#[from] KubeVersionError),
+    /// The chart does not render with these values.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// `--show-only` names a template that renders to nothing.
+    #[error(transparent)]
+    ShowOnly(#[from] NoTemplate),
+    /// There is no randomness to be had.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), CommandError> {
+    let text = render(args, host).map_err(|error| CommandError::failed(chain(&error)))?;
+    host.ui.text(&text);
+    Ok(())
+}
+
+/// Returns an error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn render(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
+    let (name, path) = match args.name_and_chart.as_slice() {
+        [name, chart] => (name.as_str(), chart),
+        [chart] => ("release-name", chart),
+        other => return Err(TemplateError::NotLocal(other.join(" "))),
+    };
+    let capabilities = capabilities(args)?;
+    let values = values(args, host)?;
+    let chart = load(path)?;
+    let input = RenderInput {
+        chart: &chart,
+        values,
+        release: Release {
+            name: name.to_owned(),
+            namespace: args.namespace.clone(),
+            revision: 1,
+            is_upgrade: args.is_upgrade,
+        },
+        capabilities,
+        skip_schema_validation: args.skip_schema_validation,
+        subchart_notes: false,
+        context: Context {
+            now: (host.now_ms)().saturating_mul(1_000_000),
+            seed: seed()?,
+            ..Context::default()
+        },
+    };
+    let output = Output {
+        include_crds: args.include_crds,
+        no_hooks: args.no_hooks,
+        skip_tests: args.skip_tests,
+        show_only: args.show_only.clone(),
+    };
+    Ok(driver::template(&input)?.text(&output)?)
+}
+
+fn capabilities(args: &TemplateArgs) -> Result<Capabilities, TemplateError> {
+    let mut capabilities = Capabilities::default();
+    if let Some(version) = &args.kube_version {
+        capabilities.kube_version = KubeVersion::parse(version)?;
+    }
+    capabilities
+        .api_versions
+        .extend(args.api_versions.iter().cloned());
+    Ok(capabilities)
+}
+
+fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml::Map, TemplateError> {
+    let mut files = Vec::new();
+    for name in &args.values {
+        files.push((name.clone(), read_text(name, host)?));
+    }
+    let sources = Sources {
+        files,
+        json: args.set_json.clone(),
+        set: args.set.clone(),
+        string: args.set_string.clone(),
+        file: args.set_file.clone(),
+        literal: args.set_literal.clone(),
+    };
+    Ok(sources.merge(&mut |name| read_text(name, host).map_err(|error| chain(&error)))?)
+}
+
+fn read_text(name: &str, host: &mut Host) -> Result<String, TemplateError> {
+    let bytes = if name.trim() == "-" {
+        read_bounded(&mut host.stdin, name, MAX_FILE_BYTES)?
+    } else {
+        let file = std::fs::File::open(name).map_err(|source| unreadable(name, source))?;
+        read_bounded(file, name, MAX_FILE_BYTES)?
+    };
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_bounded(from: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, TemplateError> {
+    let mut bytes = Vec::new();
+    from.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| unreadable(name, source))?;
+    if bytes.len() as u64 > limit {
+        return Err(TemplateError::TooLarge {
+            path: name.to_owned(),
+            limit,
+        });
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &str, source: std::io::Error) -> TemplateError {
+    TemplateError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn load(path: &str) -> Result<Chart, TemplateError> {
+    let limits = flotilla_render::helm::archive::Limits::default();
+    let place = PathBuf::from(path);
+    let kind = std::fs::metadata(&place).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if !looks_local(&place) => TemplateError::NotLocal(path.to_owned()),
+        _ => unreadable(path, source),
+    })?;
+    let chart = if kind.is_dir() {
+        Chart::from_directory(folder::read(&place, &limits)?, limits)
+    } else {
+        let file = std::fs::File::open(&place).map_err(|source| unreadable(path, source))?;
+        Chart::from_archive(&read_bounded(file, path, limits.archive_bytes)?, limits)
+    };
+    chart.map_err(|source| TemplateError::Chart {
+        chart: path.to_owned(),
+        source,
+    })
+}
+
+fn looks_local(path: &Path) -> bool {
+    path.is_absolute() || path.starts_with(".") || path.starts_with("..")
+}
+
+fn seed() -> Result<[u8; 32], TemplateError> {
+    let mut seed = [0; 32];
+    SystemRandom::new()
+        .fill(&mut seed)
+        .map_err(|_| TemplateError::Random)?;
+    Ok(seed)
+}

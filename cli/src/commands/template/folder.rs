@@ -1,0 +1,109 @@
+//! Reads the files of a chart's folder, without those that its `.helmignore` names, within limits.
+//!
+//! Links are followed, as Helm does: the folder is the user's own.
+
+use std::fs;
+use std::path::Path;
+
+use flotilla_render::helm::archive::{File, Limits};
+use flotilla_render::helm::ignore::{FILE_NAME, Rules};
+
+use super::{TemplateError, read_bounded, unreadable};
+
+/// Returns the files below `root`, by paths with `/` between their parts.
+pub(super) fn read(root: &Path, limits: &Limits) -> Result<Vec<File>, TemplateError> {
+    let rules = rules(root, limits)?;
+    let mut walk = Walk {
+        root,
+        rules,
+        limits,
+        left: limits.unpacked_bytes,
+        entries: 0,
+        files: Vec::new(),
+    };
+    walk.folder("", 0)?;
+    Ok(walk.files)
+}
+
+fn rules(root: &Path, limits: &Limits) -> Result<Rules, TemplateError> {
+    let path = root.join(FILE_NAME);
+    let shown = path.display().to_string();
+    let text = match fs::File::open(&path) {
+        Ok(file) => String::from_utf8_lossy(&read_bounded(file, &shown, limits.file_bytes)?).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(unreadable(&shown, error)),
+    };
+    Rules::parse(&text).map_err(|source| TemplateError::Chart {
+        chart: shown,
+        source: source.into(),
+    })
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    rules: Rules,
+    limits: &'a Limits,
+    left: u64,
+    entries: usize,
+    files: Vec<File>,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, below: &str, depth: usize) -> Result<(), TemplateError> {
+        let path = self.root.join(below);
+        let shown = path.display().to_string();
+        if depth > self.limits.path_depth {
+            return Err(TemplateError::TooLarge {
+                path: shown,
+                limit: self.limits.path_depth as u64,
+            });
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&path).map_err(|source| unreadable(&shown, source))? {
+            let entry = entry.map_err(|source| unreadable(&shown, source))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        for name in names {
+            self.entry(
+                if below.is_empty() {
+                    name
+                } else {
+                    format!("{below}/{name}")
+                },
+                depth,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, name: String, depth: usize) -> Result<(), TemplateError> {
+        let path = self.root.join(&name);
+        let shown = path.display().to_string();
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(TemplateError::TooLarge {
+                path: shown,
+                limit: self.limits.entries as u64,
+            });
+        }
+        let kind = fs::metadata(&path).map_err(|source| unreadable(&shown, source))?;
+        if self.rules.ignores(&name, kind.is_dir()) {
+            return Ok(());
+        }
+        if kind.is_dir() {
+            return self.folder(&name, depth + 1);
+        }
+        if !kind.is_file() {
+            return Err(unreadable(
+                &shown,
+                std::io::Error::other("it is neither a file nor a folder"),
+            ));
+        }
+        let file = fs::File::open(&path).map_err(|source| unreadable(&shown, source))?;
+        let data = read_bounded(file, &shown, self.left.min(self.limits.file_bytes))?;
+        self.left -= data.len() as u64;
+        self.files.push(File::new(name, &data));
+        Ok(())
+    }
+}
