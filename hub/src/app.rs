@@ -44,9 +44,7 @@ use crate::{
         transport::Clients,
     },
     store::{Store, private::PrivatePostgres},
-    task::{
-        Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine,
-    },
+    task::{Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine},
 };
 
 /// An opened store, and the private Postgres under it.
@@ -60,13 +58,18 @@ pub struct Opened {
 pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
     prepare_data_dir(&database.data_dir)?;
     let (options, private) = match &database.database_url {
-        Some(url) => (PgConnectOptions::from_str(url).context("DATABASE_URL is not a Postgres URL")?, None),
+        Some(url) => (
+            PgConnectOptions::from_str(url).context("DATABASE_URL is not a Postgres URL")?,
+            None,
+        ),
         None => {
             let private = PrivatePostgres::start(&database.data_dir.join("postgres")).await?;
             (private.options(), Some(private))
         }
     };
-    let store = Store::open(options, database.database_connections).await.context("opening the database")?;
+    let store = Store::open(options, database.database_connections)
+        .await
+        .context("opening the database")?;
     Ok(Opened { store, private })
 }
 
@@ -89,7 +92,11 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
     if !crate::store::private::is_ours(dir) {
         anyhow::bail!("the data directory {} belongs to another user", dir.display());
     }
-    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    let mode = if rustix::process::geteuid().is_root() {
+        0o711
+    } else {
+        0o700
+    };
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)
 }
 
@@ -119,7 +126,13 @@ impl Running {
 pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
     let opened = open_store(&serve.database).await?;
     match start_on(serve, &opened.store).await {
-        Ok((grpc_addr, http_addr, stop, tasks)) => Ok(Running { grpc_addr, http_addr, stop, tasks, opened }),
+        Ok((grpc_addr, http_addr, stop, tasks)) => Ok(Running {
+            grpc_addr,
+            http_addr,
+            stop,
+            tasks,
+            opened,
+        }),
         Err(error) => {
             opened.close().await;
             Err(error)
@@ -127,19 +140,30 @@ pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
     }
 }
 
-type Started = (SocketAddr, SocketAddr, CancellationToken, Vec<tokio::task::JoinHandle<()>>);
+type Started = (
+    SocketAddr,
+    SocketAddr,
+    CancellationToken,
+    Vec<tokio::task::JoinHandle<()>>,
+);
 
 async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let data_dir = &serve.database.data_dir;
     let seal = Arc::new(open_seal(serve)?);
     let (authority, incarnation) = open_authority(serve, store, &seal).await?;
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
-    let grpc = TcpListener::bind(serve.listen).await.with_context(|| format!("cannot listen on {}", serve.listen))?;
+    let grpc = TcpListener::bind(serve.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", serve.listen))?;
     let http_listener = TcpListener::bind(serve.http_listen)
         .await
         .with_context(|| format!("cannot listen on {}", serve.http_listen))?;
     let (grpc_addr, http_addr) = (grpc.local_addr()?, http_listener.local_addr()?);
-    let endpoint = Serve { listen: grpc_addr, ..serve.clone() }.endpoint();
+    let endpoint = Serve {
+        listen: grpc_addr,
+        ..serve.clone()
+    }
+    .endpoint();
     write_admin_file(serve, store, &authority, &endpoint, false).await?;
 
     let workers = serve.workers.map_or_else(default_workers, usize::from);
@@ -181,7 +205,10 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         replica,
         incarnation,
     };
-    let enrolments = Enrolments { store: store.clone(), authority: authority.clone() };
+    let enrolments = Enrolments {
+        store: store.clone(),
+        authority: authority.clone(),
+    };
     let fleet = Fleet {
         store: store.clone(),
         seal,
@@ -195,7 +222,12 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let config = server_config(&authority, &serve.names())?;
     let tasks = vec![
         tokio::spawn(driver.run(stop.clone())),
-        tokio::spawn(renew_server_certificate(authority, serve.names(), config.clone(), stop.clone())),
+        tokio::spawn(renew_server_certificate(
+            authority,
+            serve.names(),
+            config.clone(),
+            stop.clone(),
+        )),
         tokio::spawn(serve_grpc(grpc, config, agents, enrolments, fleet, stop.clone())),
         tokio::spawn(http::serve(http_listener, http_app, stop.clone())),
     ];
@@ -204,7 +236,10 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
 }
 
 fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
-    let path = serve.kek_file.clone().unwrap_or_else(|| serve.database.data_dir.join("kek"));
+    let path = serve
+        .kek_file
+        .clone()
+        .unwrap_or_else(|| serve.database.data_dir.join("kek"));
     // A key made on one machine's disk would leave a shared database unreadable everywhere else.
     if serve.database.database_url.is_some() && serve.kek_file.is_none() && !path.exists() {
         tracing::warn!(
@@ -217,17 +252,26 @@ fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
 
 async fn open_authority(serve: &Serve, store: &Store, seal: &Seal) -> anyhow::Result<(Arc<Authority>, u64)> {
     let random = hex::encode(&token::random_key()?[..4]);
-    let trust_domain = serve.trust_domain.clone().unwrap_or_else(|| format!("fleet-{random}.flotilla.internal"));
+    let trust_domain = serve
+        .trust_domain
+        .clone()
+        .unwrap_or_else(|| format!("fleet-{random}.flotilla.internal"));
     let now = OffsetDateTime::now_utc();
     let incarnation = u64::try_from(now.unix_timestamp()).unwrap_or(1);
     let hub = store.hub(&trust_domain, incarnation).await?;
-    if serve.trust_domain.as_ref().is_some_and(|asked| *asked != hub.trust_domain) {
+    if serve
+        .trust_domain
+        .as_ref()
+        .is_some_and(|asked| *asked != hub.trust_domain)
+    {
         anyhow::bail!(
             "the trust domain of this hub is {} since its first start and cannot become {trust_domain}",
             hub.trust_domain
         );
     }
-    let row = store.authority(seal, || Authority::make(&hub.trust_domain, now)).await?;
+    let row = store
+        .authority(seal, || Authority::make(&hub.trust_domain, now))
+        .await?;
     let authority = Authority::open(&hub.trust_domain, row.certificate, &row.key)?;
     Ok((Arc::new(authority), hub.incarnation))
 }
@@ -254,12 +298,18 @@ async fn write_admin_file(
     );
     let fresh = path.with_extension("yaml.new");
     let _ = std::fs::remove_file(&fresh);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     file.sync_all()?;
     // The file first: a credential that the store knows and nobody holds would need another reset.
     std::fs::rename(&fresh, &path)?;
-    store.replace_admin_credential(&token::hash(&token), "local").await?;
+    store
+        .replace_admin_credential(&token::hash(&token), "local")
+        .await?;
     tracing::info!(path = %path.display(), "administrator's credential written");
     Ok(())
 }
@@ -279,7 +329,9 @@ pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
 
 async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
     let prober = Prober::new(Clients::new()?);
-    let program = git::program::GitProgram::find(None).await.context("git is needed to fetch sources")?;
+    let program = git::program::GitProgram::find(None)
+        .await
+        .context("git is needed to fetch sources")?;
     let repositories = data_dir.join("repositories");
     Ok(Sources {
         probes: ProbeShare::new(prober.clone(), key),
@@ -289,7 +341,11 @@ async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
 }
 
 async fn engine(serve: &Serve, workers: usize) -> anyhow::Result<Engine> {
-    let isolation = if serve.insecure_renderer { Isolation::Off } else { Isolation::Required };
+    let isolation = if serve.insecure_renderer {
+        Isolation::Off
+    } else {
+        Isolation::Required
+    };
     let sandbox = Sandbox::probe(Sandbox::own_program(), isolation)
         .await
         .context("renderers cannot be confined on this machine; --insecure-renderer runs them unconfined")?;
@@ -302,7 +358,10 @@ async fn engine(serve: &Serve, workers: usize) -> anyhow::Result<Engine> {
 
 fn server_config(authority: &Authority, names: &[String]) -> anyhow::Result<SharedConfig> {
     let certificate = authority.issue_server(names, OffsetDateTime::now_utc())?;
-    Ok(Arc::new(ArcSwap::from_pointee(tls::config(authority, certificate)?)))
+    Ok(Arc::new(ArcSwap::from_pointee(tls::config(
+        authority,
+        certificate,
+    )?)))
 }
 
 async fn renew_server_certificate(
@@ -318,7 +377,10 @@ async fn renew_server_certificate(
             () = tokio::time::sleep(period) => {}
         }
         let issued = authority.issue_server(&names, OffsetDateTime::now_utc());
-        match issued.map_err(anyhow::Error::from).and_then(|one| Ok(tls::config(&authority, one)?)) {
+        match issued
+            .map_err(anyhow::Error::from)
+            .and_then(|one| Ok(tls::config(&authority, one)?))
+        {
             Ok(fresh) => config.store(Arc::new(fresh)),
             Err(error) => tracing::error!(%error, "renewing the server certificate failed"),
         }
@@ -373,7 +435,9 @@ struct StoreReady(Store);
 impl http::Ready for StoreReady {
     async fn ready(&self) -> Result<(), String> {
         let asked = tokio::time::timeout(Duration::from_secs(2), self.0.ping()).await;
-        asked.map_err(|_| "the database does not answer".to_owned())?.map_err(|error| error.to_string())
+        asked
+            .map_err(|_| "the database does not answer".to_owned())?
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand};
 
 /// The Flotilla hub.
 #[derive(Debug, Parser)]
-#[command(name = "flotilla-hub", version, about = "The Flotilla hub: watches sources, renders, plans, and streams desired state to agents")]
+#[command(
+    name = "flotilla-hub",
+    version,
+    about = "The Flotilla hub: watches sources, renders, plans, and streams desired state to agents"
+)]
 pub struct Cli {
     #[command(subcommand)]
     /// What to do.
@@ -112,7 +116,10 @@ impl Serve {
         let endpoint = self.endpoint();
         let host = endpoint.split("://").nth(1).unwrap_or_default();
         let host = host.split('/').next().unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+        let host = host
+            .rsplit_once(':')
+            .map_or(host, |(host, _)| host)
+            .trim_matches(['[', ']']);
         let mut names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
         names.extend(self.server_names.clone());
         names.sort_unstable();
@@ -138,7 +145,15 @@ mod tests {
     fn the_endpoint_and_its_name_follow_the_listener_unless_given() {
         let local = serve(&["--listen", "0.0.0.0:9000"]);
         assert_eq!(local.endpoint(), "https://127.0.0.1:9000");
-        let named = serve(&["--endpoint", "https://hub.example.org:7443", "--server-name", "a,b"]);
-        assert_eq!(named.names(), ["127.0.0.1", "a", "b", "hub.example.org", "localhost"]);
+        let named = serve(&[
+            "--endpoint",
+            "https://hub.example.org:7443",
+            "--server-name",
+            "a,b",
+        ]);
+        assert_eq!(
+            named.names(),
+            ["127.0.0.1", "a", "b", "hub.example.org", "localhost"]
+        );
     }
 }

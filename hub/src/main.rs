@@ -45,10 +45,15 @@ async fn run(command: config::Command) -> anyhow::Result<()> {
             println!("✔ the schema is up to date");
             Ok(())
         }
-        config::Command::Admin { command: config::Admin::Reset(serve) } => {
+        config::Command::Admin {
+            command: config::Admin::Reset(serve),
+        } => {
             log("text");
             app::admin_reset(&serve).await?;
-            println!("✔ administrator's credential replaced: {}/admin.yaml", serve.database.data_dir.display());
+            println!(
+                "✔ administrator's credential replaced: {}/admin.yaml",
+                serve.database.data_dir.display()
+            );
             Ok(())
         }
         config::Command::SandboxExec { .. } => Ok(()),
@@ -69,7 +74,9 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 fn log(format: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FLOTILLA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         "json" => builder.json().flatten_event(true).init(),
         _ => builder.init(),

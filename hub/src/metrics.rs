@@ -14,7 +14,11 @@ use crate::{grpc::streams::Streams, index::Index, task::queue::Queue};
 /// The registry of this hub.
 pub fn registry(streams: Arc<Streams>, index: Arc<Index>, queues: [Queue; 3]) -> Registry {
     let mut registry = Registry::with_prefix("flotilla_hub");
-    registry.register_collector(Box::new(Live { streams, index, queues }));
+    registry.register_collector(Box::new(Live {
+        streams,
+        index,
+        queues,
+    }));
     registry
 }
 
@@ -36,8 +40,16 @@ impl Collector for Live {
             let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
         };
-        gauge("agents_connected", "Agent streams open on this replica", self.streams.count())?;
-        gauge("clusters_watched", "Clusters whose desired state is held in memory", self.index.watched())?;
+        gauge(
+            "agents_connected",
+            "Agent streams open on this replica",
+            self.streams.count(),
+        )?;
+        gauge(
+            "clusters_watched",
+            "Clusters whose desired state is held in memory",
+            self.index.watched(),
+        )?;
         for queue in &self.queues {
             let name = format!("queue_{}_depth", queue.name());
             gauge(&name, "Keys waiting or being reconciled", queue.depth())?;

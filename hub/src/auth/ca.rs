@@ -73,12 +73,20 @@ impl Authority {
     }
 
     /// Takes the root into use.
-    pub fn open(trust_domain: &str, certificate: Vec<u8>, key: &Zeroizing<Vec<u8>>) -> Result<Self, rcgen::Error> {
+    pub fn open(
+        trust_domain: &str,
+        certificate: Vec<u8>,
+        key: &Zeroizing<Vec<u8>>,
+    ) -> Result<Self, rcgen::Error> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.as_slice()));
         let key = KeyPair::from_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let root = CertificateDer::from(certificate);
         let issuer = Issuer::from_ca_cert_der(&root, key)?;
-        Ok(Self { issuer, root, trust_domain: trust_domain.to_owned() })
+        Ok(Self {
+            issuer,
+            root,
+            trust_domain: trust_domain.to_owned(),
+        })
     }
 
     /// The root certificate.
@@ -100,10 +108,16 @@ impl Authority {
     }
 
     /// Issues a server certificate for the hub's URI and the given DNS names and addresses.
-    pub fn issue_server(&self, names: &[String], now: OffsetDateTime) -> Result<ServerCertificate, rcgen::Error> {
+    pub fn issue_server(
+        &self,
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<ServerCertificate, rcgen::Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(names.to_vec())?;
-        params.subject_alt_names.push(SanType::URI(hub_uri(&self.trust_domain).try_into()?));
+        params
+            .subject_alt_names
+            .push(SanType::URI(hub_uri(&self.trust_domain).try_into()?));
         params.distinguished_name = name("Flotilla hub");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -113,13 +127,15 @@ impl Authority {
         params.not_after = now + SERVER_LIFETIME;
         let leaf = params.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(ServerCertificate { chain: vec![leaf.der().clone(), self.root.clone()], key })
+        Ok(ServerCertificate {
+            chain: vec![leaf.der().clone(), self.root.clone()],
+            key,
+        })
     }
 
     /// Checks a request: its form, its signature, its kind of key.
     pub fn check(&self, csr: &[u8]) -> Result<CheckedRequest, IssueError> {
-        let params =
-            CertificateSigningRequestParams::from_der(&csr.into()).map_err(IssueError::Request)?;
+        let params = CertificateSigningRequestParams::from_der(&csr.into()).map_err(IssueError::Request)?;
         if params.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(IssueError::Key);
         }
@@ -146,8 +162,14 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(serial.to_vec()));
         params.not_before = now - BACKDATE;
         params.not_after = now + AGENT_LIFETIME;
-        let request = CertificateSigningRequestParams { params, public_key: request.params.public_key };
-        request.signed_by(&self.issuer).map(|leaf| leaf.der().to_vec()).map_err(IssueError::Authority)
+        let request = CertificateSigningRequestParams {
+            params,
+            public_key: request.params.public_key,
+        };
+        request
+            .signed_by(&self.issuer)
+            .map(|leaf| leaf.der().to_vec())
+            .map_err(IssueError::Authority)
     }
 }
 
@@ -180,30 +202,50 @@ mod tests {
         asked.distinguished_name = name("someone else");
         asked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         asked.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        asked.subject_alt_names.push(SanType::URI("spiffe://fleet.test/hub".try_into().expect("uri")));
+        asked
+            .subject_alt_names
+            .push(SanType::URI("spiffe://fleet.test/hub".try_into().expect("uri")));
         let csr = asked.serialize_request(&key).expect("request");
         let cluster = uuid::Uuid::from_u128(7);
         let request = authority.check(csr.der()).expect("checked");
-        let leaf = authority.issue_agent(request, cluster, &[0x42, 1], now()).expect("issued");
+        let leaf = authority
+            .issue_agent(request, cluster, &[0x42, 1], now())
+            .expect("issued");
         let (_, leaf) = X509Certificate::from_der(&leaf).expect("certificate");
-        let names = leaf.subject_alternative_name().expect("names").expect("names").value;
+        let names = leaf
+            .subject_alternative_name()
+            .expect("names")
+            .expect("names")
+            .value;
         let uri = cluster_uri("fleet.test", cluster);
         assert_eq!(names.general_names, vec![GeneralName::URI(&uri)]);
         assert!(!leaf.is_ca());
         let usage = leaf.extended_key_usage().expect("usage").expect("usage").value;
         assert!(usage.client_auth && !usage.server_auth);
         assert_eq!(leaf.raw_serial(), [0x42, 1]);
-        assert!(leaf.verify_signature(Some(X509Certificate::from_der(authority.root()).expect("root").1.public_key())).is_ok());
+        assert!(
+            leaf.verify_signature(Some(
+                X509Certificate::from_der(authority.root())
+                    .expect("root")
+                    .1
+                    .public_key()
+            ))
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_request_with_another_key_kind_or_a_broken_signature_is_refused() {
         let authority = authority();
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("key");
-        let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .expect("request");
         assert!(matches!(authority.check(csr.der()), Err(IssueError::Key)));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("key");
-        let csr = CertificateParams::default().serialize_request(&key).expect("request");
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .expect("request");
         let mut broken = csr.der().to_vec();
         let last = broken.len() - 1;
         broken[last] ^= 1;

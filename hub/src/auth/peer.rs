@@ -45,18 +45,25 @@ pub fn read(leaf: Option<&CertificateDer<'_>>, trust_domain: &str) -> Result<Pee
         .flatten()
         .map(|extension| extension.value.general_names.as_slice())
         .unwrap_or_default();
-    let [GeneralName::URI(uri)] = names else { return Err(NotAdmitted::NotAnAgent) };
+    let [GeneralName::URI(uri)] = names else {
+        return Err(NotAdmitted::NotAnAgent);
+    };
     let cluster = uri
         .strip_prefix(&format!("spiffe://{trust_domain}/cluster/"))
         .and_then(|id| Uuid::parse_str(id).ok())
         .ok_or(NotAdmitted::NotAnAgent)?;
-    Ok(PeerCertificate { cluster, serial: certificate.raw_serial().to_vec() })
+    Ok(PeerCertificate {
+        cluster,
+        serial: certificate.raw_serial().to_vec(),
+    })
 }
 
 /// Judges a certificate by the recorded identity. `Ok(true)`: the next serial is in use for the first time and
 /// is to be promoted.
 pub fn judge(peer: &PeerCertificate, identity: Option<&IdentityRow>) -> Result<bool, NotAdmitted> {
-    let identity = identity.filter(|identity| identity.state == "Active").ok_or(NotAdmitted::NotActive)?;
+    let identity = identity
+        .filter(|identity| identity.state == "Active")
+        .ok_or(NotAdmitted::NotActive)?;
     if identity.serial_current == peer.serial {
         Ok(false)
     } else if identity.serial_next.as_ref() == Some(&peer.serial) {
@@ -82,34 +89,55 @@ mod tests {
     }
 
     fn peer(serial: u8) -> PeerCertificate {
-        PeerCertificate { cluster: Uuid::nil(), serial: vec![serial] }
+        PeerCertificate {
+            cluster: Uuid::nil(),
+            serial: vec![serial],
+        }
     }
 
     #[test]
     fn only_the_current_and_the_next_serial_are_admitted() {
         assert_eq!(judge(&peer(1), Some(&identity("Active"))), Ok(false));
         assert_eq!(judge(&peer(2), Some(&identity("Active"))), Ok(true));
-        assert_eq!(judge(&peer(3), Some(&identity("Active"))), Err(NotAdmitted::Replaced));
-        assert_eq!(judge(&peer(1), Some(&identity("Revoked"))), Err(NotAdmitted::NotActive));
+        assert_eq!(
+            judge(&peer(3), Some(&identity("Active"))),
+            Err(NotAdmitted::Replaced)
+        );
+        assert_eq!(
+            judge(&peer(1), Some(&identity("Revoked"))),
+            Err(NotAdmitted::NotActive)
+        );
         assert_eq!(judge(&peer(1), None), Err(NotAdmitted::NotActive));
     }
 
     #[test]
     fn no_certificate_and_no_agents_certificate_are_refused() {
         assert_eq!(read(None, "fleet.test"), Err(NotAdmitted::NoCertificate));
-        assert_eq!(read(Some(&CertificateDer::from(vec![1, 2])), "fleet.test"), Err(NotAdmitted::NotAnAgent));
+        assert_eq!(
+            read(Some(&CertificateDer::from(vec![1, 2])), "fleet.test"),
+            Err(NotAdmitted::NotAnAgent)
+        );
         let key = rcgen::KeyPair::generate().expect("key");
         for names in [
             vec!["spiffe://fleet.test/hub"],
             vec!["spiffe://other.test/cluster/00000000-0000-0000-0000-000000000007"],
             vec!["spiffe://fleet.test/cluster/not-a-uuid"],
-            vec!["spiffe://fleet.test/cluster/00000000-0000-0000-0000-000000000007", "spiffe://fleet.test/hub"],
+            vec![
+                "spiffe://fleet.test/cluster/00000000-0000-0000-0000-000000000007",
+                "spiffe://fleet.test/hub",
+            ],
         ] {
             let mut params = rcgen::CertificateParams::default();
-            params.subject_alt_names =
-                names.iter().map(|name| rcgen::SanType::URI((*name).try_into().expect("uri"))).collect();
+            params.subject_alt_names = names
+                .iter()
+                .map(|name| rcgen::SanType::URI((*name).try_into().expect("uri")))
+                .collect();
             let certificate = params.self_signed(&key).expect("signed");
-            assert_eq!(read(Some(certificate.der()), "fleet.test"), Err(NotAdmitted::NotAnAgent), "{names:?}");
+            assert_eq!(
+                read(Some(certificate.der()), "fleet.test"),
+                Err(NotAdmitted::NotAnAgent),
+                "{names:?}"
+            );
         }
     }
 }

@@ -60,17 +60,24 @@ pub enum SealError {
 impl Seal {
     /// Wraps a key that the caller holds.
     pub fn new(kek: [u8; 32]) -> Self {
-        Self { kek: Zeroizing::new(kek) }
+        Self {
+            kek: Zeroizing::new(kek),
+        }
     }
 
     /// Reads the key file, or makes one (mode 0600) when there is none.
     pub fn open_or_create(path: &Path) -> Result<Self, SealError> {
-        let key_file = |source| SealError::KeyFile { path: path.display().to_string(), source };
+        let key_file = |source| SealError::KeyFile {
+            path: path.display().to_string(),
+            source,
+        };
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&Zeroizing::new(text), path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let mut kek = Zeroizing::new([0; 32]);
-                SystemRandom::new().fill(&mut kek[..]).map_err(|_| SealError::Random)?;
+                SystemRandom::new()
+                    .fill(&mut kek[..])
+                    .map_err(|_| SealError::Random)?;
                 let text = Zeroizing::new(hex::encode(&kek[..]));
                 let mut file = fs::OpenOptions::new()
                     .write(true)
@@ -88,8 +95,9 @@ impl Seal {
 
     fn parse(text: &str, path: &Path) -> Result<Self, SealError> {
         let mut kek = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), &mut kek[..])
-            .map_err(|_| SealError::KeyForm { path: path.display().to_string() })?;
+        hex::decode_to_slice(text.trim(), &mut kek[..]).map_err(|_| SealError::KeyForm {
+            path: path.display().to_string(),
+        })?;
         Ok(Self { kek })
     }
 
@@ -98,11 +106,18 @@ impl Seal {
         let random = SystemRandom::new();
         let mut salt = [0; SALT_LEN];
         let mut nonce = [0; NONCE_LEN];
-        random.fill(&mut salt).and_then(|()| random.fill(&mut nonce)).map_err(|_| SealError::Random)?;
+        random
+            .fill(&mut salt)
+            .and_then(|()| random.fill(&mut nonce))
+            .map_err(|_| SealError::Random)?;
         let mut out = Vec::with_capacity(1 + SALT_LEN + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         let mut body = plain.to_vec();
         self.record_key(&salt, place)?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut body)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(place.as_bytes()),
+                &mut body,
+            )
             .map_err(|_| SealError::Random)?;
         out.push(VERSION);
         out.extend_from_slice(&salt);
@@ -113,7 +128,9 @@ impl Seal {
 
     /// Opens what was sealed for the same `place`.
     pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let unsealable = || SealError::Unsealable { place: place.to_owned() };
+        let unsealable = || SealError::Unsealable {
+            place: place.to_owned(),
+        };
         let (version, rest) = sealed.split_first().ok_or_else(unsealable)?;
         if *version != VERSION || rest.len() < SALT_LEN + NONCE_LEN {
             return Err(unsealable());
@@ -138,10 +155,15 @@ impl Seal {
                 32
             }
         }
-        let unsealable = || SealError::Unsealable { place: place.to_owned() };
+        let unsealable = || SealError::Unsealable {
+            place: place.to_owned(),
+        };
         let mut key = Zeroizing::new([0; 32]);
         let secret = Salt::new(HKDF_SHA256, salt).extract(&self.kek[..]);
-        secret.expand(INFO, Key).and_then(|okm| okm.fill(&mut key[..])).map_err(|_| unsealable())?;
+        secret
+            .expand(INFO, Key)
+            .and_then(|okm| okm.fill(&mut key[..]))
+            .map_err(|_| unsealable())?;
         let key = UnboundKey::new(&AES_256_GCM, &key[..]).map_err(|_| unsealable())?;
         Ok(LessSafeKey::new(key))
     }
@@ -177,9 +199,19 @@ mod tests {
     fn the_key_file_is_private_and_stays() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("kek");
-        let sealed = Seal::open_or_create(&path).expect("made").seal("p", b"v").expect("sealed");
-        assert_eq!(&Seal::open_or_create(&path).expect("read").open("p", &sealed).expect("opened")[..], b"v");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("there").permissions());
+        let sealed = Seal::open_or_create(&path)
+            .expect("made")
+            .seal("p", b"v")
+            .expect("sealed");
+        assert_eq!(
+            &Seal::open_or_create(&path)
+                .expect("read")
+                .open("p", &sealed)
+                .expect("opened")[..],
+            b"v"
+        );
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("there").permissions());
         assert_eq!(mode & 0o777, 0o600);
     }
 }

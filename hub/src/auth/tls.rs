@@ -35,7 +35,9 @@ pub fn config(authority: &Authority, certificate: ServerCertificate) -> Result<S
     let failed = |e: Box<dyn std::error::Error + Send + Sync>| TlsError(e);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.root().clone()).map_err(|e| failed(e.into()))?;
+    roots
+        .add(authority.root().clone())
+        .map_err(|e| failed(e.into()))?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
@@ -63,7 +65,9 @@ pub fn serve(
     tokio::spawn(async move {
         let permits = Arc::new(Semaphore::new(HANDSHAKES));
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                return;
+            };
             let stream = tokio::select! {
                 () = accepted_tx.closed() => return,
                 accepted = listener.accept() => match accepted {

@@ -27,9 +27,16 @@ pub struct JoinToken {
 pub fn make_join_token() -> Result<JoinToken, NoRandomness> {
     let (mut id, mut secret) = ([0; 10], [0; 32]);
     let random = SystemRandom::new();
-    random.fill(&mut id).and_then(|()| random.fill(&mut secret)).map_err(|_| NoRandomness)?;
+    random
+        .fill(&mut id)
+        .and_then(|()| random.fill(&mut secret))
+        .map_err(|_| NoRandomness)?;
     let (id, secret) = (hex::encode(id), hex::encode(secret));
-    Ok(JoinToken { text: format!("{JOIN_PREFIX}.{id}.{secret}"), secret_hash: hash(&secret), id })
+    Ok(JoinToken {
+        text: format!("{JOIN_PREFIX}.{id}.{secret}"),
+        secret_hash: hash(&secret),
+        id,
+    })
 }
 
 /// Splits a join token into its public half and the hash of its secret half.
@@ -72,7 +79,14 @@ mod tests {
     #[test]
     fn what_is_no_join_token_is_refused() {
         let good = make_join_token().expect("made").text;
-        for bad in ["", "flt1", "flt1..", &good[1..], &format!("{good}.x"), &good.replace("flt1", "flt2")] {
+        for bad in [
+            "",
+            "flt1",
+            "flt1..",
+            &good[1..],
+            &format!("{good}.x"),
+            &good.replace("flt1", "flt2"),
+        ] {
             assert_eq!(parse_join_token(bad), None, "{bad}");
         }
     }

@@ -69,10 +69,17 @@ impl Agents {
         let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
         let promote = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
         if promote {
-            self.store.promote_serial(peer.cluster, &peer.serial).await.map_err(from_store)?;
+            self.store
+                .promote_serial(peer.cluster, &peer.serial)
+                .await
+                .map_err(from_store)?;
         }
         let identity = identity.ok_or_else(|| refused(NotAdmitted::NotActive))?;
-        Ok(Admitted { cluster: peer.cluster, name: identity.name, cluster_uid: identity.cluster_uid })
+        Ok(Admitted {
+            cluster: peer.cluster,
+            name: identity.name,
+            cluster_uid: identity.cluster_uid,
+        })
     }
 }
 
@@ -124,12 +131,22 @@ impl Agents {
         outbound: &mpsc::Sender<Result<HubMessage, Status>>,
     ) -> Result<(), Status> {
         let hello = expect_hello(inbound).await?;
-        if admitted.cluster_uid.as_deref().is_some_and(|uid| uid != hello.cluster_uid) {
+        if admitted
+            .cluster_uid
+            .as_deref()
+            .is_some_and(|uid| uid != hello.cluster_uid)
+        {
             warn!("an agent in another cluster shows this cluster's identity");
             return Err(Status::permission_denied("not admitted"));
         }
-        let opened = self.store.open_session(&opening(admitted, &hello, &self.replica)).await.map_err(from_store)?;
-        let close = self.streams.open(admitted.cluster, opened.epoch, OffsetDateTime::now_utc());
+        let opened = self
+            .store
+            .open_session(&opening(admitted, &hello, &self.replica))
+            .await
+            .map_err(from_store)?;
+        let close = self
+            .streams
+            .open(admitted.cluster, opened.epoch, OffsetDateTime::now_utc());
         info!(epoch = opened.epoch, agent.version = %hello.agent_version, "agent connected");
         let welcome = Welcome {
             epoch: opened.epoch,
@@ -140,7 +157,9 @@ impl Agents {
         };
         let result = match self.index.subscribe(admitted.cluster).await {
             Ok(watched) => {
-                let _ = outbound.send(Ok(message(hub_message::Kind::Welcome(welcome)))).await;
+                let _ = outbound
+                    .send(Ok(message(hub_message::Kind::Welcome(welcome))))
+                    .await;
                 let session = Session {
                     service: self,
                     cluster: admitted.cluster,
@@ -171,10 +190,16 @@ struct Held {
 }
 
 impl Held {
-    const NOTHING: Self = Self { incarnation: 0, generation: 0 };
+    const NOTHING: Self = Self {
+        incarnation: 0,
+        generation: 0,
+    };
 
     fn of(hello: &Hello) -> Self {
-        Self { incarnation: hello.incarnation, generation: hello.generation }
+        Self {
+            incarnation: hello.incarnation,
+            generation: hello.generation,
+        }
     }
 }
 
@@ -252,8 +277,9 @@ impl Session<'_> {
     /// backup. It stays so while the stream lasts, also when new generations overtake the agent's: theirs are
     /// others than the ones it has seen.
     fn is_ahead(&mut self, state: Option<&DesiredRow>) -> bool {
-        let (incarnation, generation) =
-            state.map_or((self.service.incarnation, 0), |state| (state.incarnation, state.generation));
+        let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
+            (state.incarnation, state.generation)
+        });
         self.ahead |= self.sent.incarnation == incarnation && self.sent.generation > generation;
         self.ahead
     }
@@ -270,7 +296,11 @@ impl Session<'_> {
             "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
              nothing is sent"
         );
-        self.service.store.session_refused(self.cluster, self.epoch, &text).await.map_err(from_store)
+        self.service
+            .store
+            .session_refused(self.cluster, self.epoch, &text)
+            .await
+            .map_err(from_store)
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
@@ -280,7 +310,10 @@ impl Session<'_> {
             return None;
         }
         let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);
-        let units = state.entries.iter().filter(|entry| base.is_none_or(|base| entry.since > base));
+        let units = state
+            .entries
+            .iter()
+            .filter(|entry| base.is_none_or(|base| entry.since > base));
         let units = units
             .map(|entry| UnitEntry {
                 unit_id: entry.unit.as_bytes().to_vec().into(),
@@ -289,7 +322,10 @@ impl Session<'_> {
                 released: false,
             })
             .collect();
-        self.sent = Held { incarnation: state.incarnation, generation: state.generation };
+        self.sent = Held {
+            incarnation: state.incarnation,
+            generation: state.generation,
+        };
         Some(Desired {
             incarnation: state.incarnation,
             generation: state.generation,
@@ -310,7 +346,13 @@ impl Session<'_> {
             .collect();
         self.service
             .store
-            .session_accepted(self.cluster, self.epoch, ack.incarnation, ack.generation, &problems.join("; "))
+            .session_accepted(
+                self.cluster,
+                self.epoch,
+                ack.incarnation,
+                ack.generation,
+                &problems.join("; "),
+            )
             .await
             .map_err(from_store)
     }
@@ -326,7 +368,11 @@ impl Session<'_> {
             return Ok(true);
         }
         let text = format!("refused generation {}: {}", refused.generation, refused.message);
-        self.service.store.session_refused(self.cluster, self.epoch, &text).await.map_err(from_store)?;
+        self.service
+            .store
+            .session_refused(self.cluster, self.epoch, &text)
+            .await
+            .map_err(from_store)?;
         Ok(false)
     }
 

@@ -39,10 +39,14 @@ impl EnrollService for Enrolments {
     async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
         let request = request.into_inner();
         if request.csr.len() > MAX_FIELD || request.recovery_public_key.len() > MAX_FIELD {
-            return Err(Status::invalid_argument("csr or recovery_public_key is over 16 KiB"));
+            return Err(Status::invalid_argument(
+                "csr or recovery_public_key is over 16 KiB",
+            ));
         }
         if request.cluster_uid.is_empty() || request.cluster_uid.len() > 128 {
-            return Err(Status::invalid_argument("cluster_uid is the UID of the kube-system namespace"));
+            return Err(Status::invalid_argument(
+                "cluster_uid is the UID of the kube-system namespace",
+            ));
         }
         let (token_id, secret_hash) = token::parse_join_token(&request.token).ok_or_else(refused)?;
         let checked = self.check(&request.csr)?;
@@ -61,7 +65,12 @@ impl EnrollService for Enrolments {
             .await
             .map_err(from_store)?;
         match enrolled {
-            Enrolled::Accepted { cluster_id, name, generation, serial } => {
+            Enrolled::Accepted {
+                cluster_id,
+                name,
+                generation,
+                serial,
+            } => {
                 let leaf = self.issue(checked, cluster_id, &serial)?;
                 info!(cluster.name = %name, cluster.id = %cluster_id, "cluster enrolled");
                 Ok(Response::new(EnrollResponse {
@@ -97,7 +106,10 @@ impl EnrollService for Enrolments {
         let checked = self.check(&request.csr)?;
         // Else the serial in use would be neither the current nor the next one if this reply is lost.
         if promote {
-            self.store.promote_serial(peer.cluster, &peer.serial).await.map_err(from_store)?;
+            self.store
+                .promote_serial(peer.cluster, &peer.serial)
+                .await
+                .map_err(from_store)?;
         }
         let serial = random_serial();
         let renewed = self
@@ -130,7 +142,9 @@ impl EnrollService for Enrolments {
 
 impl Enrolments {
     fn check(&self, csr: &[u8]) -> Result<CheckedRequest, Status> {
-        self.authority.check(csr).map_err(|error| Status::invalid_argument(format!("csr: {error}")))
+        self.authority
+            .check(csr)
+            .map_err(|error| Status::invalid_argument(format!("csr: {error}")))
     }
 
     fn issue(&self, checked: CheckedRequest, cluster: uuid::Uuid, serial: &[u8]) -> Result<Vec<u8>, Status> {

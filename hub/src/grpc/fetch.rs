@@ -49,7 +49,12 @@ type Chunks = mpsc::Sender<Result<Chunk, Status>>;
 impl Fetcher {
     /// A fetcher over the store.
     pub fn new(store: Store, seal: Arc<Seal>) -> Self {
-        Self { store, seal, deltas: Arc::default(), manifests: Arc::default() }
+        Self {
+            store,
+            seal,
+            deltas: Arc::default(),
+            manifests: Arc::default(),
+        }
     }
 
     /// Answers a request of a cluster whose desired state is `desired`.
@@ -60,7 +65,9 @@ impl Fetcher {
         chunks: &Chunks,
     ) -> Result<(), Status> {
         if request.want.len() > MAX_WANTS {
-            return Err(Status::invalid_argument(format!("more than {MAX_WANTS} items in one request")));
+            return Err(Status::invalid_argument(format!(
+                "more than {MAX_WANTS} items in one request"
+            )));
         }
         let reachable = self.reachable(desired.as_ref()).await.map_err(from_store)?;
         for want in &request.want {
@@ -80,23 +87,40 @@ impl Fetcher {
     }
 
     async fn item(&self, kind: ContentKind, digest: Digest, want: &Want) -> Result<Option<Item>, StoreError> {
-        let Some(stored) = self.stored(kind, &digest).await? else { return Ok(None) };
+        let Some(stored) = self.stored(kind, &digest).await? else {
+            return Ok(None);
+        };
         let (frame, decoded_size) = match stored {
             Stored::Secret(bytes) => {
                 let checksum = crc32c(&bytes);
                 let decoded_size = bytes.len() as u64;
                 // One copy leaves the zeroised buffer: the wire needs it.
                 let data = Bytes::copy_from_slice(&bytes);
-                return Ok(Some(Item { encoding: Encoding::Identity, data, decoded_size, checksum }));
+                return Ok(Some(Item {
+                    encoding: Encoding::Identity,
+                    data,
+                    decoded_size,
+                    checksum,
+                }));
             }
             Stored::Zstd { frame, decoded_size } => (Bytes::from(frame), decoded_size),
         };
         if let Ok(base) = Digest::try_from_slice(&want.base)
             && let Some(data) = self.delta(kind, base, digest, frame.len()).await?
         {
-            return Ok(Some(Item { encoding: Encoding::ZstdDelta, data, decoded_size, checksum: 0 }));
+            return Ok(Some(Item {
+                encoding: Encoding::ZstdDelta,
+                data,
+                decoded_size,
+                checksum: 0,
+            }));
         }
-        Ok(Some(Item { encoding: Encoding::Zstd, data: frame, decoded_size, checksum: 0 }))
+        Ok(Some(Item {
+            encoding: Encoding::Zstd,
+            data: frame,
+            decoded_size,
+            checksum: 0,
+        }))
     }
 
     /// The wanted item as a patch of `base`; `None` when the base is not here or the patch is no smaller.
@@ -123,7 +147,10 @@ impl Fetcher {
             None
         } else {
             let made = tokio::task::spawn_blocking(move || patch(&old, &new)).await;
-            made.ok().and_then(Result::ok).filter(|patch| patch.len() < whole).map(Bytes::from)
+            made.ok()
+                .and_then(Result::ok)
+                .filter(|patch| patch.len() < whole)
+                .map(Bytes::from)
         };
         self.deltas.put((base, want), patch.clone());
         Ok(patch)
@@ -160,7 +187,9 @@ impl Fetcher {
         if let Some(cached) = self.manifests.get(digest) {
             return Ok(cached);
         }
-        let Some(stored) = self.store.content(digest.as_bytes()).await? else { return Ok(Arc::default()) };
+        let Some(stored) = self.store.content(digest.as_bytes()).await? else {
+            return Ok(Arc::default());
+        };
         let content = Content::from_bytes(&stored.into_plain()?)
             .map_err(|e| StoreError::corrupt(format!("content {digest}"), e))?;
         let objects: Arc<HashSet<Digest>> =
@@ -198,7 +227,13 @@ struct Item {
 async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<Item>) -> Result<(), ()> {
     let digest = Bytes::copy_from_slice(digest.as_bytes());
     let Some(item) = item else {
-        let chunk = Chunk { digest, kind: kind.into(), missing: true, last: true, ..Chunk::default() };
+        let chunk = Chunk {
+            digest,
+            kind: kind.into(),
+            missing: true,
+            last: true,
+            ..Chunk::default()
+        };
         return chunks.send(Ok(chunk)).await.map_err(drop);
     };
     let mut rest = item.data;
@@ -226,7 +261,11 @@ async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<I
 fn patch(old: &[u8], new: &Zeroizing<Vec<u8>>) -> std::io::Result<Vec<u8>> {
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, old)?;
     // The window must reach back over the new bytes into the old ones.
-    let window = (old.len() + new.len()).max(1 << 10).next_power_of_two().trailing_zeros().clamp(10, 27);
+    let window = (old.len() + new.len())
+        .max(1 << 10)
+        .next_power_of_two()
+        .trailing_zeros()
+        .clamp(10, 27);
     encoder.window_log(window)?;
     encoder.long_distance_matching(true)?;
     encoder.include_contentsize(false)?;
@@ -263,13 +302,20 @@ struct Cache<K, V> {
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Self { inner: Mutex::new((HashMap::new(), VecDeque::new())) }
+        Self {
+            inner: Mutex::new((HashMap::new(), VecDeque::new())),
+        }
     }
 }
 
 impl<K: Clone + Eq + std::hash::Hash, V: Clone> Cache<K, V> {
     fn get(&self, key: &K) -> Option<V> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.get(key).cloned()
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .get(key)
+            .cloned()
     }
 
     fn put(&self, key: K, value: V) {
@@ -292,12 +338,17 @@ mod tests {
 
     #[test]
     fn a_patch_of_one_changed_line_is_small_and_reads_back() {
-        let old = (0..3000).map(|n| format!("key{n}: value{}\n", n * 7919 % 104_729)).collect::<String>();
+        let old = (0..3000)
+            .map(|n| format!("key{n}: value{}\n", n * 7919 % 104_729))
+            .collect::<String>();
         let new = old.replacen("value0\n", "changed\n", 1);
         let patch = patch(old.as_bytes(), &Zeroizing::new(new.clone().into_bytes())).expect("made");
         assert!(patch.len() < 100, "{} bytes", patch.len());
         let size = new.len() as u64;
-        assert_eq!(unpatch(old.as_bytes(), &patch, size).expect("read"), new.as_bytes());
+        assert_eq!(
+            unpatch(old.as_bytes(), &patch, size).expect("read"),
+            new.as_bytes()
+        );
     }
 
     #[test]

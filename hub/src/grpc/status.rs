@@ -9,12 +9,18 @@ use crate::store::StoreError;
 pub(crate) fn from_store(error: StoreError) -> Status {
     match &error {
         StoreError::Unavailable(_) => {
-            error!(error = &error as &dyn std::error::Error, "the database is unavailable");
+            error!(
+                error = &error as &dyn std::error::Error,
+                "the database is unavailable"
+            );
             Status::unavailable("the hub's database is unavailable; try again")
         }
         StoreError::Conflict(what) => Status::aborted(format!("{what} was changed meanwhile; try again")),
         StoreError::Corrupt { .. } | StoreError::Migrate(_) => {
-            error!(error = &error as &dyn std::error::Error, "the store holds what this hub cannot read");
+            error!(
+                error = &error as &dyn std::error::Error,
+                "the store holds what this hub cannot read"
+            );
             Status::internal("the store holds what this hub cannot read; see the hub's log")
         }
     }

@@ -33,7 +33,14 @@ impl Streams {
             close.cancel();
             return close;
         }
-        if let Some(former) = open.insert(cluster, Open { epoch, last_seen: now, close: close.clone() }) {
+        if let Some(former) = open.insert(
+            cluster,
+            Open {
+                epoch,
+                last_seen: now,
+                close: close.clone(),
+            },
+        ) {
             former.close.cancel();
         }
         close
@@ -63,7 +70,10 @@ impl Streams {
 
     /// When each connected cluster was last heard of: (cluster, epoch, time).
     pub fn last_seen(&self) -> Vec<(Uuid, u64, OffsetDateTime)> {
-        self.lock().iter().map(|(id, open)| (*id, open.epoch, open.last_seen)).collect()
+        self.lock()
+            .iter()
+            .map(|(id, open)| (*id, open.epoch, open.last_seen))
+            .collect()
     }
 
     /// Streams open now.

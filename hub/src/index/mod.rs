@@ -23,13 +23,19 @@ pub struct Index {
 impl Index {
     /// An empty index over the store.
     pub fn new(store: Store) -> Self {
-        Self { store, slots: Mutex::new(HashMap::new()) }
+        Self {
+            store,
+            slots: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Watches a cluster. The state is read after the watch stands, so that no publication falls between.
     pub async fn subscribe(&self, cluster: Uuid) -> Result<watch::Receiver<Watched>> {
-        let receiver =
-            self.slots().entry(cluster).or_insert_with(|| watch::Sender::new(None)).subscribe();
+        let receiver = self
+            .slots()
+            .entry(cluster)
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe();
         self.refresh(cluster).await?;
         Ok(receiver)
     }
@@ -55,8 +61,11 @@ impl Index {
 
     /// Polls the generations of all watched clusters: behind every notification, and where one was lost.
     pub async fn poll(&self) -> Result<()> {
-        let held: HashMap<Uuid, u64> =
-            self.slots().iter().map(|(id, sender)| (*id, generation(&sender.borrow()))).collect();
+        let held: HashMap<Uuid, u64> = self
+            .slots()
+            .iter()
+            .map(|(id, sender)| (*id, generation(&sender.borrow())))
+            .collect();
         let ids: Vec<Uuid> = held.keys().copied().collect();
         for (id, generation) in self.store.desired_generations(&ids).await? {
             if held.get(&id).is_some_and(|held| *held < generation) {
@@ -73,7 +82,9 @@ impl Index {
 
     fn is_watched(&self, cluster: Uuid) -> bool {
         let mut slots = self.slots();
-        let watched = slots.get(&cluster).is_some_and(|sender| sender.receiver_count() > 0);
+        let watched = slots
+            .get(&cluster)
+            .is_some_and(|sender| sender.receiver_count() > 0);
         if !watched {
             slots.remove(&cluster);
         }

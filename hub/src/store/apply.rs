@@ -100,12 +100,7 @@ impl Store {
     }
 }
 
-async fn put(
-    tx: &mut PgConnection,
-    new: &NewResource,
-    seal: &Seal,
-    origin: &str,
-) -> Result<(Action, Uuid)> {
+async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
     if new.kind == "Cluster" {
         cluster::ensure(tx, &new.name).await?;
     }
@@ -155,7 +150,11 @@ async fn put(
         return Ok((Action::Unchanged, old.uid));
     }
     // What a person set by a command stays until an apply changes that very field.
-    let suspended = if old.spec.get("suspend") == new.spec.get("suspend") { old.suspended } else { None };
+    let suspended = if old.spec.get("suspend") == new.spec.get("suspend") {
+        old.suspended
+    } else {
+        None
+    };
     let sealed = sealed_payload(new, old.uid, seal)?;
     sqlx::query!(
         "UPDATE resource SET api_version = $2, labels = $3, annotations = $4, spec = $5, sealed_payload = $6,
@@ -180,9 +179,13 @@ async fn put(
 }
 
 fn sealed_payload(new: &NewResource, uid: Uuid, seal: &Seal) -> Result<Option<Vec<u8>>> {
-    let Some(payload) = &new.payload else { return Ok(None) };
+    let Some(payload) = &new.payload else {
+        return Ok(None);
+    };
     let place = payload_place(uid);
-    seal.seal(&place, &payload.bytes).map(Some).map_err(|e| StoreError::corrupt(place, e))
+    seal.seal(&place, &payload.bytes)
+        .map(Some)
+        .map_err(|e| StoreError::corrupt(place, e))
 }
 
 /// Ties a sealed payload to its row.

@@ -35,8 +35,13 @@ impl Store {
         )
         .execute(self.pool())
         .await?;
-        let row = sqlx::query!("SELECT incarnation, trust_domain FROM hub").fetch_one(self.pool()).await?;
-        Ok(HubRow { incarnation: row.incarnation.unsigned_abs(), trust_domain: row.trust_domain })
+        let row = sqlx::query!("SELECT incarnation, trust_domain FROM hub")
+            .fetch_one(self.pool())
+            .await?;
+        Ok(HubRow {
+            incarnation: row.incarnation.unsigned_abs(),
+            trust_domain: row.trust_domain,
+        })
     }
 
     /// Reads the authority in force, making one with `make` (certificate and PKCS#8 key) when there is none.
@@ -49,7 +54,9 @@ impl Store {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut tx = self.pool().begin().await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('flotilla/authority'))").fetch_one(&mut *tx).await?;
+        sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('flotilla/authority'))")
+            .fetch_one(&mut *tx)
+            .await?;
         let found = sqlx::query!(
             "SELECT id, certificate, sealed_key FROM authority WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
         )
@@ -59,7 +66,11 @@ impl Store {
             let key = seal
                 .open("authority/sealed_key", &row.sealed_key)
                 .map_err(|e| StoreError::corrupt("certificate authority", e))?;
-            return Ok(AuthorityRow { id: row.id, certificate: row.certificate, key });
+            return Ok(AuthorityRow {
+                id: row.id,
+                certificate: row.certificate,
+                key,
+            });
         }
         let (certificate, key) = make().map_err(|e| StoreError::corrupt("certificate authority", e))?;
         let key = zeroize::Zeroizing::new(key);
@@ -81,7 +92,9 @@ impl Store {
     /// opened means that the key-encryption key is not the one this store was sealed with.
     pub async fn permanent_key(&self, seal: &Seal, name: &str, make: [u8; 32]) -> Result<[u8; 32]> {
         let place = format!("sealed_key/{name}");
-        let sealed = seal.seal(&place, &make).map_err(|e| StoreError::corrupt(&place, e))?;
+        let sealed = seal
+            .seal(&place, &make)
+            .map_err(|e| StoreError::corrupt(&place, e))?;
         sqlx::query!(
             "INSERT INTO sealed_key (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
@@ -92,8 +105,12 @@ impl Store {
         let row = sqlx::query!("SELECT sealed FROM sealed_key WHERE name = $1", name)
             .fetch_one(self.pool())
             .await?;
-        let key = seal.open(&place, &row.sealed).map_err(|e| StoreError::corrupt(&place, e))?;
-        key.as_slice().try_into().map_err(|_| StoreError::corrupt(&place, "not 32 bytes"))
+        let key = seal
+            .open(&place, &row.sealed)
+            .map_err(|e| StoreError::corrupt(&place, e))?;
+        key.as_slice()
+            .try_into()
+            .map_err(|_| StoreError::corrupt(&place, "not 32 bytes"))
     }
 
     /// Tells whether a token of this hash is a live admin credential.
@@ -108,9 +125,11 @@ impl Store {
 
     /// Tells whether any admin credential was ever made.
     pub async fn has_admin_credential(&self) -> Result<bool> {
-        Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM admin_credential) AS "any!""#)
-            .fetch_one(self.pool())
-            .await?)
+        Ok(
+            sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM admin_credential) AS "any!""#)
+                .fetch_one(self.pool())
+                .await?,
+        )
     }
 
     /// Replaces all admin credentials by one.
@@ -119,9 +138,12 @@ impl Store {
         sqlx::query!("UPDATE admin_credential SET revoked_at = now() WHERE revoked_at IS NULL")
             .execute(&mut *tx)
             .await?;
-        sqlx::query!("INSERT INTO admin_credential (token_hash) VALUES ($1)", token_hash)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "INSERT INTO admin_credential (token_hash) VALUES ($1)",
+            token_hash
+        )
+        .execute(&mut *tx)
+        .await?;
         audit(&mut tx, principal, "admin.reset", "admin").await?;
         tx.commit().await?;
         Ok(())
@@ -129,10 +151,20 @@ impl Store {
 }
 
 /// Adds an audit row to the transaction of what it tells of.
-pub(crate) async fn audit(tx: &mut sqlx::PgConnection, principal: &str, verb: &str, object: &str) -> Result<()> {
-    sqlx::query!("INSERT INTO audit (principal, verb, object) VALUES ($1, $2, $3)", principal, verb, object)
-        .execute(tx)
-        .await?;
+pub(crate) async fn audit(
+    tx: &mut sqlx::PgConnection,
+    principal: &str,
+    verb: &str,
+    object: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO audit (principal, verb, object) VALUES ($1, $2, $3)",
+        principal,
+        verb,
+        object
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

@@ -19,16 +19,22 @@ pub struct ClusterRow {
 impl Store {
     /// Looks a cluster up by name.
     pub async fn cluster_by_name(&self, name: &str) -> Result<Option<ClusterRow>> {
-        Ok(sqlx::query_as!(ClusterRow, "SELECT id, name, state FROM cluster WHERE name = $1", name)
-            .fetch_optional(self.pool())
-            .await?)
+        Ok(sqlx::query_as!(
+            ClusterRow,
+            "SELECT id, name, state FROM cluster WHERE name = $1",
+            name
+        )
+        .fetch_optional(self.pool())
+        .await?)
     }
 
     /// All clusters, ordered by name.
     pub async fn clusters(&self) -> Result<Vec<ClusterRow>> {
-        Ok(sqlx::query_as!(ClusterRow, "SELECT id, name, state FROM cluster ORDER BY name")
-            .fetch_all(self.pool())
-            .await?)
+        Ok(
+            sqlx::query_as!(ClusterRow, "SELECT id, name, state FROM cluster ORDER BY name")
+                .fetch_all(self.pool())
+                .await?,
+        )
     }
 }
 
@@ -47,8 +53,12 @@ pub(crate) async fn ensure(tx: &mut PgConnection, name: &str) -> Result<(Cluster
         nudge(tx, Topic::Identity, &[row.id]).await?;
         return Ok((row, true));
     }
-    let row = sqlx::query_as!(ClusterRow, "SELECT id, name, state FROM cluster WHERE name = $1", name)
-        .fetch_one(&mut *tx)
-        .await?;
+    let row = sqlx::query_as!(
+        ClusterRow,
+        "SELECT id, name, state FROM cluster WHERE name = $1",
+        name
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     Ok((row, false))
 }

@@ -49,17 +49,24 @@ impl Stored {
 impl Store {
     /// Reads one object.
     pub async fn object(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row = sqlx::query!("SELECT bytes, decoded_size, secret FROM object WHERE digest = $1", digest)
-            .fetch_optional(self.pool())
-            .await?;
-        row.map(|row| stored("object", digest, row.bytes, row.decoded_size, row.secret, seal)).transpose()
+        let row = sqlx::query!(
+            "SELECT bytes, decoded_size, secret FROM object WHERE digest = $1",
+            digest
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| stored("object", digest, row.bytes, row.decoded_size, row.secret, seal))
+            .transpose()
     }
 
     /// Reads one content manifest.
     pub async fn content(&self, digest: &[u8]) -> Result<Option<Stored>> {
-        let row = sqlx::query!("SELECT bytes, decoded_size FROM content WHERE digest = $1", digest)
-            .fetch_optional(self.pool())
-            .await?;
+        let row = sqlx::query!(
+            "SELECT bytes, decoded_size FROM content WHERE digest = $1",
+            digest
+        )
+        .fetch_optional(self.pool())
+        .await?;
         Ok(row.map(|row| Stored::Zstd {
             frame: row.bytes,
             decoded_size: u64::from(row.decoded_size.unsigned_abs()),
@@ -68,11 +75,23 @@ impl Store {
 
     /// Reads the values of a variable layer.
     pub async fn config_value(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row =
-            sqlx::query!("SELECT bytes, decoded_size, secret FROM config_value WHERE digest = $1", digest)
-                .fetch_optional(self.pool())
-                .await?;
-        row.map(|row| stored("config_value", digest, row.bytes, row.decoded_size, row.secret, seal)).transpose()
+        let row = sqlx::query!(
+            "SELECT bytes, decoded_size, secret FROM config_value WHERE digest = $1",
+            digest
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| {
+            stored(
+                "config_value",
+                digest,
+                row.bytes,
+                row.decoded_size,
+                row.secret,
+                seal,
+            )
+        })
+        .transpose()
     }
 }
 
@@ -116,7 +135,12 @@ pub(crate) async fn put_config_values(tx: &mut PgConnection, blobs: &[Blob], sea
 }
 
 /// Stores a content manifest, in the caller's transaction.
-pub(crate) async fn put_content(tx: &mut PgConnection, digest: &[u8], bytes: &[u8], objects: usize) -> Result<()> {
+pub(crate) async fn put_content(
+    tx: &mut PgConnection,
+    digest: &[u8],
+    bytes: &[u8],
+    objects: usize,
+) -> Result<()> {
     let frame = zstd(bytes)?;
     sqlx::query!(
         "INSERT INTO content (digest, bytes, decoded_size, objects) VALUES ($1, $2, $3, $4)
@@ -142,11 +166,17 @@ struct Rows {
 fn rows(table: &str, blobs: &[Blob], seal: &Seal) -> Result<Rows> {
     // One statement may not touch a row twice.
     let mut seen = std::collections::HashSet::new();
-    let mut rows = Rows { digests: vec![], bytes: vec![], sizes: vec![], secrets: vec![] };
+    let mut rows = Rows {
+        digests: vec![],
+        bytes: vec![],
+        sizes: vec![],
+        secrets: vec![],
+    };
     for blob in blobs.iter().filter(|blob| seen.insert(blob.digest)) {
         let bytes = if blob.secret {
             let place = place(table, &blob.digest);
-            seal.seal(&place, &blob.bytes).map_err(|e| StoreError::corrupt(place, e))?
+            seal.seal(&place, &blob.bytes)
+                .map_err(|e| StoreError::corrupt(place, e))?
         } else {
             zstd(&blob.bytes)?
         };
@@ -158,13 +188,25 @@ fn rows(table: &str, blobs: &[Blob], seal: &Seal) -> Result<Rows> {
     Ok(rows)
 }
 
-fn stored(table: &str, digest: &[u8], bytes: Vec<u8>, size: i32, secret: bool, seal: &Seal) -> Result<Stored> {
+fn stored(
+    table: &str,
+    digest: &[u8],
+    bytes: Vec<u8>,
+    size: i32,
+    secret: bool,
+    seal: &Seal,
+) -> Result<Stored> {
     if secret {
         let place = place(table, digest);
-        let plain = seal.open(&place, &bytes).map_err(|e| StoreError::corrupt(place, e))?;
+        let plain = seal
+            .open(&place, &bytes)
+            .map_err(|e| StoreError::corrupt(place, e))?;
         Ok(Stored::Secret(plain))
     } else {
-        Ok(Stored::Zstd { frame: bytes, decoded_size: u64::from(size.unsigned_abs()) })
+        Ok(Stored::Zstd {
+            frame: bytes,
+            decoded_size: u64::from(size.unsigned_abs()),
+        })
     }
 }
 
@@ -182,13 +224,17 @@ fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
 
 fn unzstd(frame: &[u8], decoded_size: u64) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(frame).map_err(|e| StoreError::corrupt("zstd frame", e))?;
+    let decoder =
+        zstd::stream::read::Decoder::new(frame).map_err(|e| StoreError::corrupt("zstd frame", e))?;
     decoder
         .take(decoded_size.saturating_add(1))
         .read_to_end(&mut plain)
         .map_err(|e| StoreError::corrupt("zstd frame", e))?;
     if u64::try_from(plain.len()) != Ok(decoded_size) {
-        return Err(StoreError::corrupt("zstd frame", "its size is not the recorded one"));
+        return Err(StoreError::corrupt(
+            "zstd frame",
+            "its size is not the recorded one",
+        ));
     }
     Ok(plain)
 }

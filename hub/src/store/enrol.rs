@@ -121,7 +121,13 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        audit(&mut tx, token.principal, "token.create", &format!("cluster/{}", token.cluster)).await?;
+        audit(
+            &mut tx,
+            token.principal,
+            "token.create",
+            &format!("cluster/{}", token.cluster),
+        )
+        .await?;
         tx.commit().await?;
         Ok((expires_at, created))
     }
@@ -132,9 +138,10 @@ impl Store {
         let outcome = decide(&mut tx, request).await?;
         let (object, verb) = match &outcome {
             Enrolled::Accepted { name, .. } => (format!("cluster/{name}"), "enrol".to_owned()),
-            Enrolled::Refused(why) => {
-                (format!("token/{}", request.token_id), format!("enrol.refused.{}", why.as_str()))
-            }
+            Enrolled::Refused(why) => (
+                format!("token/{}", request.token_id),
+                format!("enrol.refused.{}", why.as_str()),
+            ),
         };
         audit(&mut tx, "agent", &verb, &object).await?;
         tx.commit().await?;
@@ -216,7 +223,9 @@ async fn decide(tx: &mut PgConnection, request: &Enrolment<'_>) -> Result<Enroll
     .fetch_optional(&mut *tx)
     .await?;
     let refused = |why| Ok(Enrolled::Refused(why));
-    let Some(token) = token else { return refused(Refusal::UnknownToken) };
+    let Some(token) = token else {
+        return refused(Refusal::UnknownToken);
+    };
     if !bool::from(token.secret_hash.ct_eq(request.secret_hash)) {
         return refused(Refusal::UnknownToken);
     }
@@ -258,9 +267,12 @@ async fn retry(
     name: String,
 ) -> Result<Enrolled> {
     if used_by != request.key_hash {
-        sqlx::query!("UPDATE join_token SET burnt_at = now() WHERE id = $1", request.token_id)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "UPDATE join_token SET burnt_at = now() WHERE id = $1",
+            request.token_id
+        )
+        .execute(&mut *tx)
+        .await?;
         return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
     }
     let identity = sqlx::query!(

@@ -71,7 +71,10 @@ impl StoreError {
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Corrupt { what: what.into(), source: source.into() }
+        Self::Corrupt {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -98,7 +101,9 @@ impl Store {
 
     /// The server's version, e.g. `15.18`.
     pub async fn server_version(&self) -> Result<String> {
-        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SHOW server_version")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -126,8 +131,15 @@ pub enum Topic {
 }
 
 impl Topic {
-    const ALL: [Self; 7] =
-        [Self::Resource, Self::Source, Self::App, Self::Cluster, Self::Desired, Self::Report, Self::Identity];
+    const ALL: [Self; 7] = [
+        Self::Resource,
+        Self::Source,
+        Self::App,
+        Self::Cluster,
+        Self::Desired,
+        Self::Report,
+        Self::Identity,
+    ];
 
     /// The topic's name in the store and in Watch.
     pub fn as_str(self) -> &'static str {

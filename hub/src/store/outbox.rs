@@ -45,11 +45,22 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let end = rows.last().map_or_else(|| cursor.clone(), |row| Cursor { xid: row.xid.clone(), seq: row.seq });
+        let end = rows.last().map_or_else(
+            || cursor.clone(),
+            |row| Cursor {
+                xid: row.xid.clone(),
+                seq: row.seq,
+            },
+        );
         let nudges = rows
             .into_iter()
             // A topic of a newer hub is not for this one.
-            .filter_map(|row| Some(Nudge { topic: Topic::parse(&row.topic)?, key: row.key }))
+            .filter_map(|row| {
+                Some(Nudge {
+                    topic: Topic::parse(&row.topic)?,
+                    key: row.key,
+                })
+            })
             .collect();
         Ok((nudges, end))
     }

@@ -91,7 +91,10 @@ impl Store {
                 waiting: row.waiting.iter().map(|text| Waiting::parse(text)).collect(),
             });
         }
-        Ok(AppPlan { version: version.unsigned_abs(), units })
+        Ok(AppPlan {
+            version: version.unsigned_abs(),
+            units,
+        })
     }
 
     /// Which of `keys` other apps' units own in `clusters`, and who.
@@ -124,7 +127,13 @@ impl Store {
             .into_iter()
             .map(|row| {
                 let key = ObjectKey::new(&row.api_group, &row.kind, &row.namespace, &row.name);
-                (ClusterId(row.cluster_id), Withheld { key, owner: row.owner })
+                (
+                    ClusterId(row.cluster_id),
+                    Withheld {
+                        key,
+                        owner: row.owner,
+                    },
+                )
             })
             .collect())
     }
@@ -173,9 +182,12 @@ impl Store {
 
 /// Raises the plan version by compare-and-set. Tells whether what is shown of the app changed.
 async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, waiting: &[String]) -> Result<bool> {
-    sqlx::query!("INSERT INTO app_plan (app_uid) VALUES ($1) ON CONFLICT DO NOTHING", commit.app_uid)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "INSERT INTO app_plan (app_uid) VALUES ($1) ON CONFLICT DO NOTHING",
+        commit.app_uid
+    )
+    .execute(&mut *tx)
+    .await?;
     let changed = sqlx::query_scalar!(
         r#"UPDATE app_plan p SET version = p.version + 1, waiting = $3, observed_generation = $4
            FROM app_plan old WHERE p.app_uid = $1 AND old.app_uid = $1 AND p.version = $2
@@ -204,7 +216,12 @@ async fn open_rollout(tx: &mut PgConnection, commit: &Commit<'_>) -> Result<i64>
     )
     .execute(&mut *tx)
     .await?;
-    let cause = commit.planned.units.iter().find(|unit| unit.retargeted).map_or("", |unit| unit.cause.as_str());
+    let cause = commit
+        .planned
+        .units
+        .iter()
+        .find(|unit| unit.retargeted)
+        .map_or("", |unit| unit.cause.as_str());
     Ok(sqlx::query_scalar!(
         "INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause)
          VALUES ($1, $2, $3, $4, 'Progressing', $5) RETURNING id",
@@ -224,7 +241,8 @@ async fn write_unit(
     unit: &flotilla_core::rollout::plan::Next,
     rollout: Option<i64>,
 ) -> Result<Uuid> {
-    let json = |value: serde_json::Result<serde_json::Value>| value.map_err(|e| StoreError::corrupt("unit", e));
+    let json =
+        |value: serde_json::Result<serde_json::Value>| value.map_err(|e| StoreError::corrupt("unit", e));
     let settings = json(serde_json::to_value(&unit.settings))?;
     let variables = json(serde_json::to_value(&unit.variables))?;
     let withheld = json(serde_json::to_value(&unit.withheld))?;
@@ -266,8 +284,11 @@ async fn claim(
     keys: &[ObjectKey],
     withheld: &[Withheld],
 ) -> Result<()> {
-    let mut own: Vec<ObjectKey> =
-        keys.iter().filter(|key| !withheld.iter().any(|one| one.key == **key)).cloned().collect();
+    let mut own: Vec<ObjectKey> = keys
+        .iter()
+        .filter(|key| !withheld.iter().any(|one| one.key == **key))
+        .cloned()
+        .collect();
     // One order for all writers: two plans that claim the same objects wait for each other and never deadlock.
     own.sort_unstable();
     own.dedup();
@@ -298,7 +319,11 @@ async fn claim(
     )
     .fetch_one(&mut *tx)
     .await?;
-    if usize::try_from(held) == Ok(own.len()) { Ok(()) } else { Err(StoreError::Conflict("an object's claim")) }
+    if usize::try_from(held) == Ok(own.len()) {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict("an object's claim"))
+    }
 }
 
 struct Columns {

@@ -64,8 +64,12 @@ impl PrivatePostgres {
     pub async fn start(dir: &Path) -> Result<Self, PrivateError> {
         let bin = find_binaries().ok_or(PrivateError::Missing)?;
         let run_as = unprivileged_user()?;
-        let this =
-            Self { bin, data: dir.join("data"), socket_dir: socket_dir(dir), run_as };
+        let this = Self {
+            bin,
+            data: dir.join("data"),
+            socket_dir: socket_dir(dir),
+            run_as,
+        };
         this.make_dir(dir)?;
         this.make_dir(&this.socket_dir)?;
         if !this.data.join("PG_VERSION").exists() {
@@ -80,26 +84,48 @@ impl PrivatePostgres {
 
     /// How to connect.
     pub fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().socket(&self.socket_dir).username(USER).database(DATABASE)
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.socket_dir)
+            .username(USER)
+            .database(DATABASE)
     }
 
     /// Stops the server, waiting for its shutdown checkpoint.
     pub async fn stop(&self) -> Result<(), PrivateError> {
-        self.run("pg_ctl", [OsStr::new("stop"), "-D".as_ref(), self.data.as_os_str(), "-m".as_ref(), "fast".as_ref()])
-            .await
-            .map(drop)
+        self.run(
+            "pg_ctl",
+            [
+                OsStr::new("stop"),
+                "-D".as_ref(),
+                self.data.as_os_str(),
+                "-m".as_ref(),
+                "fast".as_ref(),
+            ],
+        )
+        .await
+        .map(drop)
     }
 
     async fn init(&self, dir: &Path) -> Result<(), PrivateError> {
         // Made beside and renamed: a crash half way leaves nothing that looks like a cluster.
         let fresh = dir.join("data.new");
         let _ = std::fs::remove_dir_all(&fresh);
-        let args = ["-D".as_ref(), fresh.as_os_str(), "-U".as_ref(), USER.as_ref(), "-A".as_ref(), "peer".as_ref()];
+        let args = [
+            "-D".as_ref(),
+            fresh.as_os_str(),
+            "-U".as_ref(),
+            USER.as_ref(),
+            "-A".as_ref(),
+            "peer".as_ref(),
+        ];
         let mut args = args.to_vec();
         args.extend(["-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"].map(OsStr::new));
         self.run("initdb", args).await?;
         self.write_access(&fresh)?;
-        std::fs::rename(&fresh, &self.data).map_err(|source| PrivateError::Io { path: self.data.clone(), source })
+        std::fs::rename(&fresh, &self.data).map_err(|source| PrivateError::Io {
+            path: self.data.clone(),
+            source,
+        })
     }
 
     /// Only the user the hub runs as, and the server's own, may connect, by the kernel's word for who they are.
@@ -111,12 +137,18 @@ impl PrivatePostgres {
             std::fs::write(&path, text).map_err(|source| PrivateError::Io { path, source })
         };
         write("pg_hba.conf", "local all flotilla peer map=flotilla\n".to_owned())?;
-        write("pg_ident.conf", format!("flotilla {me} {USER}\nflotilla {server} {USER}\n"))
+        write(
+            "pg_ident.conf",
+            format!("flotilla {me} {USER}\nflotilla {server} {USER}\n"),
+        )
     }
 
     async fn launch(&self, dir: &Path) -> Result<(), PrivateError> {
         let log = dir.join("postgres.log");
-        let options = format!("-k {} -c listen_addresses='' -c max_connections=100", self.socket_dir.display());
+        let options = format!(
+            "-k {} -c listen_addresses='' -c max_connections=100",
+            self.socket_dir.display()
+        );
         let args: Vec<&OsStr> = vec![
             "start".as_ref(),
             "-D".as_ref(),
@@ -129,19 +161,30 @@ impl PrivatePostgres {
             "-o".as_ref(),
             options.as_ref(),
         ];
-        self.run("pg_ctl", args).await.map(drop).map_err(|error| match error {
-            PrivateError::Failed { program, output } => {
-                let tail = std::fs::read_to_string(&log).unwrap_or_default();
-                let tail: Vec<&str> = tail.lines().rev().take(5).collect();
-                let tail: Vec<&str> = tail.into_iter().rev().collect();
-                PrivateError::Failed { program, output: format!("{output}; {}: {}", log.display(), tail.join(" | ")) }
-            }
-            other => other,
-        })
+        self.run("pg_ctl", args)
+            .await
+            .map(drop)
+            .map_err(|error| match error {
+                PrivateError::Failed { program, output } => {
+                    let tail = std::fs::read_to_string(&log).unwrap_or_default();
+                    let tail: Vec<&str> = tail.lines().rev().take(5).collect();
+                    let tail: Vec<&str> = tail.into_iter().rev().collect();
+                    PrivateError::Failed {
+                        program,
+                        output: format!("{output}; {}: {}", log.display(), tail.join(" | ")),
+                    }
+                }
+                other => other,
+            })
     }
 
     async fn is_running(&self) -> bool {
-        self.run("pg_ctl", ["status".as_ref(), "-D".as_ref(), self.data.as_os_str()]).await.is_ok()
+        self.run(
+            "pg_ctl",
+            ["status".as_ref(), "-D".as_ref(), self.data.as_os_str()],
+        )
+        .await
+        .is_ok()
     }
 
     async fn ensure_database(&self) -> Result<(), PrivateError> {
@@ -149,7 +192,9 @@ impl PrivatePostgres {
             program: "CREATE DATABASE".to_owned(),
             output: error.to_string(),
         };
-        let mut connection = PgConnection::connect_with(&self.options().database("postgres")).await.map_err(failed)?;
+        let mut connection = PgConnection::connect_with(&self.options().database("postgres"))
+            .await
+            .map_err(failed)?;
         let found: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
             .bind(DATABASE)
             .fetch_one(&mut connection)
@@ -157,7 +202,10 @@ impl PrivatePostgres {
             .map_err(failed)?;
         if !found {
             // A name cannot be a parameter; this one is a constant of ours.
-            sqlx::query("CREATE DATABASE flotilla").execute(&mut connection).await.map_err(failed)?;
+            sqlx::query("CREATE DATABASE flotilla")
+                .execute(&mut connection)
+                .await
+                .map_err(failed)?;
         }
         connection.close().await.map_err(failed)
     }
@@ -171,12 +219,17 @@ impl PrivatePostgres {
         let mut command = match &self.run_as {
             Some(user) => {
                 let mut command = Command::new("setpriv");
-                command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(&path);
+                command
+                    .args(["--reuid", user, "--regid", user, "--clear-groups", "--"])
+                    .arg(&path);
                 command
             }
             None => Command::new(&path),
         };
-        let failed = |output: String| PrivateError::Failed { program: program.to_owned(), output };
+        let failed = |output: String| PrivateError::Failed {
+            program: program.to_owned(),
+            output,
+        };
         command
             .args(args)
             .env_clear()
@@ -188,7 +241,12 @@ impl PrivatePostgres {
         // `pg_ctl start` leaves a server behind that keeps its standard output open: reading to the end would
         // wait for ever, so output goes to a file of ours.
         let mut output = tempfile::tempfile().map_err(|e| failed(e.to_string()))?;
-        let handle = || output.try_clone().map(Stdio::from).map_err(|e| failed(e.to_string()));
+        let handle = || {
+            output
+                .try_clone()
+                .map(Stdio::from)
+                .map_err(|e| failed(e.to_string()))
+        };
         command.stdout(handle()?).stderr(handle()?);
         let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
         let status = timeout(Duration::from_secs(90), child.wait())
@@ -198,11 +256,18 @@ impl PrivatePostgres {
         let mut text = String::new();
         io::Seek::rewind(&mut output).map_err(|e| failed(e.to_string()))?;
         io::Read::read_to_string(&mut output, &mut text).map_err(|e| failed(e.to_string()))?;
-        if status.success() { Ok(text) } else { Err(failed(text.trim().to_owned())) }
+        if status.success() {
+            Ok(text)
+        } else {
+            Err(failed(text.trim().to_owned()))
+        }
     }
 
     fn make_dir(&self, dir: &Path) -> Result<(), PrivateError> {
-        let io = |source| PrivateError::Io { path: dir.to_owned(), source };
+        let io = |source| PrivateError::Io {
+            path: dir.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(io)?;
         if let Some(user) = &self.run_as {
             let (uid, gid) = user_ids(user).ok_or(PrivateError::NoUser)?;
@@ -230,7 +295,11 @@ fn find_binaries() -> Option<PathBuf> {
         .unwrap_or_default();
     // The newest version first: 17 before 15.
     packaged.sort_by_key(|path| {
-        let version = path.parent().and_then(Path::file_name).and_then(OsStr::to_str).and_then(|v| v.parse().ok());
+        let version = path
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(OsStr::to_str)
+            .and_then(|v| v.parse().ok());
         std::cmp::Reverse(version.unwrap_or(0_u32))
     });
     named
@@ -253,11 +322,17 @@ fn unprivileged_user() -> Result<Option<String>, PrivateError> {
 }
 
 fn user_ids(name: &str) -> Option<(u32, u32)> {
-    passwd().into_iter().find(|(user, _, _)| user == name).map(|(_, uid, gid)| (uid, gid))
+    passwd()
+        .into_iter()
+        .find(|(user, _, _)| user == name)
+        .map(|(_, uid, gid)| (uid, gid))
 }
 
 fn user_name(uid: u32) -> String {
-    passwd().into_iter().find(|(_, id, _)| *id == uid).map_or_else(|| uid.to_string(), |(name, _, _)| name)
+    passwd()
+        .into_iter()
+        .find(|(_, id, _)| *id == uid)
+        .map_or_else(|| uid.to_string(), |(name, _, _)| name)
 }
 
 fn passwd() -> Vec<(String, u32, u32)> {

@@ -50,9 +50,12 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let old = sqlx::query!("SELECT generation, root FROM desired WHERE cluster_id = $1 FOR UPDATE", cluster_id)
-            .fetch_one(&mut *tx)
-            .await?;
+        let old = sqlx::query!(
+            "SELECT generation, root FROM desired WHERE cluster_id = $1 FOR UPDATE",
+            cluster_id
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         let entries = entries(&mut tx, cluster_id).await?;
         let new_root = root(entries.iter().map(|entry| (UnitId(entry.0), entry.1)));
         if old.root == new_root.as_bytes() {
@@ -77,11 +80,15 @@ impl Store {
     pub async fn desired(&self, cluster_id: Uuid) -> Result<Option<DesiredRow>> {
         // One snapshot for head and entries.
         let mut tx = self.pool().begin().await?;
-        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *tx).await?;
-        let head =
-            sqlx::query!("SELECT incarnation, generation, root FROM desired WHERE cluster_id = $1", cluster_id)
-                .fetch_optional(&mut *tx)
-                .await?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut *tx)
+            .await?;
+        let head = sqlx::query!(
+            "SELECT incarnation, generation, root FROM desired WHERE cluster_id = $1",
+            cluster_id
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
         let Some(head) = head else { return Ok(None) };
         let rows = sqlx::query!(
             "SELECT unit_id, digest, bytes, since_generation FROM desired_entry WHERE cluster_id = $1 ORDER BY unit_id",
@@ -90,7 +97,8 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let digest = |bytes: &[u8]| {
-            Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("desired of {cluster_id}"), e))
+            Digest::try_from_slice(bytes)
+                .map_err(|e| StoreError::corrupt(format!("desired of {cluster_id}"), e))
         };
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
@@ -111,10 +119,16 @@ impl Store {
 
     /// Generations of the given clusters: what the index polls behind every notification.
     pub async fn desired_generations(&self, clusters: &[Uuid]) -> Result<Vec<(Uuid, u64)>> {
-        let rows = sqlx::query!("SELECT cluster_id, generation FROM desired WHERE cluster_id = ANY($1)", clusters)
-            .fetch_all(self.pool())
-            .await?;
-        Ok(rows.into_iter().map(|row| (row.cluster_id, row.generation.unsigned_abs())).collect())
+        let rows = sqlx::query!(
+            "SELECT cluster_id, generation FROM desired WHERE cluster_id = ANY($1)",
+            clusters
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.cluster_id, row.generation.unsigned_abs()))
+            .collect())
     }
 }
 

@@ -402,9 +402,12 @@ impl Store {
 
     /// Why an app waits, and the generation its plan is about.
     pub async fn app_waiting(&self, app_uid: Uuid) -> Result<Option<(Vec<String>, i64)>> {
-        let row = sqlx::query!("SELECT waiting, observed_generation FROM app_plan WHERE app_uid = $1", app_uid)
-            .fetch_optional(self.pool())
-            .await?;
+        let row = sqlx::query!(
+            "SELECT waiting, observed_generation FROM app_plan WHERE app_uid = $1",
+            app_uid
+        )
+        .fetch_optional(self.pool())
+        .await?;
         Ok(row.map(|row| (row.waiting, row.observed_generation)))
     }
 
@@ -418,7 +421,10 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.name, row.labels.0, row.variables.0)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.id, row.name, row.labels.0, row.variables.0))
+            .collect())
     }
 }
 

@@ -58,7 +58,12 @@ pub enum Outcome {
 
 impl Store {
     /// Records that a rendering is due, and returns its row.
-    pub async fn ensure_rendered(&self, app_uid: Uuid, variant: &[u8], revision_id: i64) -> Result<RenderedRow> {
+    pub async fn ensure_rendered(
+        &self,
+        app_uid: Uuid,
+        variant: &[u8],
+        revision_id: i64,
+    ) -> Result<RenderedRow> {
         sqlx::query!(
             "INSERT INTO rendered (app_uid, variant, revision_id, state) VALUES ($1, $2, $3, 'Pending')
              ON CONFLICT DO NOTHING",
@@ -104,7 +109,11 @@ impl Store {
         let (app_uid, variant, revision_id) = key;
         let mut tx = self.pool().begin().await?;
         let (state, content, reason, message) = match outcome {
-            Outcome::Done { content, manifest, objects } => {
+            Outcome::Done {
+                content,
+                manifest,
+                objects,
+            } => {
                 put_objects(&mut tx, objects, seal).await?;
                 put_content(&mut tx, content, manifest, objects.len()).await?;
                 ("Done", Some(content.to_vec()), "", "")

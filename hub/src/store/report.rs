@@ -120,11 +120,16 @@ impl Store {
         let counts: Vec<bool> = reports
             .iter()
             .map(|report| {
-                live.iter().any(|row| row.cluster_id == report.cluster && row.epoch == signed(report.epoch))
+                live.iter()
+                    .any(|row| row.cluster_id == report.cluster && row.epoch == signed(report.epoch))
             })
             .collect();
-        let counted: Vec<&Report> =
-            reports.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(report, _)| report).collect();
+        let counted: Vec<&Report> = reports
+            .iter()
+            .zip(&counts)
+            .filter(|(_, counts)| **counts)
+            .map(|(report, _)| report)
+            .collect();
         let mut changed = Vec::new();
         for report in &counted {
             let mut rows = write_status(&mut tx, report).await?;
@@ -138,8 +143,10 @@ impl Store {
             }
         }
         // Of several reports of one cluster the last one's root counts.
-        let roots: BTreeMap<Uuid, Vec<u8>> =
-            counted.iter().map(|report| (report.cluster, report.observed_root.clone())).collect();
+        let roots: BTreeMap<Uuid, Vec<u8>> = counted
+            .iter()
+            .map(|report| (report.cluster, report.observed_root.clone()))
+            .collect();
         let (ids, roots): (Vec<Uuid>, Vec<Vec<u8>>) = roots.into_iter().unzip();
         sqlx::query!(
             "UPDATE session s SET observed_root = v.root, last_seen = now()

@@ -50,7 +50,8 @@ pub struct ResourceRow {
 impl ResourceRow {
     /// Whether reconciliation is suspended: by command, else by the spec.
     pub fn is_suspended(&self) -> bool {
-        self.suspended.unwrap_or_else(|| self.spec.get("suspend").and_then(Value::as_bool).unwrap_or(false))
+        self.suspended
+            .unwrap_or_else(|| self.spec.get("suspend").and_then(Value::as_bool).unwrap_or(false))
     }
 
     /// `Kind/namespace/name`.
@@ -130,9 +131,11 @@ impl Store {
 
     /// Identities of all objects of a kind.
     pub async fn uids_of_kind(&self, kind: &str) -> Result<Vec<Uuid>> {
-        Ok(sqlx::query_scalar!("SELECT uid FROM resource WHERE kind = $1 ORDER BY uid", kind)
-            .fetch_all(self.pool())
-            .await?)
+        Ok(
+            sqlx::query_scalar!("SELECT uid FROM resource WHERE kind = $1 ORDER BY uid", kind)
+                .fetch_all(self.pool())
+                .await?,
+        )
     }
 
     /// Opens the values of a ConfigMap or Secret: canonical JSON map of string to string.
@@ -143,15 +146,21 @@ impl Store {
             .flatten();
         let Some(sealed) = sealed else { return Ok(None) };
         let place = payload_place(uid);
-        seal.open(&place, &sealed).map(Some).map_err(|e| StoreError::corrupt(place, e))
+        seal.open(&place, &sealed)
+            .map(Some)
+            .map_err(|e| StoreError::corrupt(place, e))
     }
 
     /// Records a request to reconcile; any new value is a request.
     pub async fn request(&self, uids: &[Uuid], value: &str) -> Result<()> {
         let mut tx = self.pool().begin().await?;
-        sqlx::query!("UPDATE resource SET requested_at = $2 WHERE uid = ANY($1)", uids, value)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "UPDATE resource SET requested_at = $2 WHERE uid = ANY($1)",
+            uids,
+            value
+        )
+        .execute(&mut *tx)
+        .await?;
         nudge(&mut tx, Topic::Resource, uids).await?;
         tx.commit().await?;
         Ok(())
@@ -159,9 +168,13 @@ impl Store {
 
     /// Records that a request was handled.
     pub async fn handled(&self, uid: Uuid, value: &str) -> Result<()> {
-        sqlx::query!("UPDATE resource SET handled_at = $2 WHERE uid = $1 AND handled_at <> $2", uid, value)
-            .execute(self.pool())
-            .await?;
+        sqlx::query!(
+            "UPDATE resource SET handled_at = $2 WHERE uid = $1 AND handled_at <> $2",
+            uid,
+            value
+        )
+        .execute(self.pool())
+        .await?;
         Ok(())
     }
 
@@ -188,10 +201,12 @@ impl Store {
 
     /// Reads the conditions of an object and the generation they are about.
     pub async fn conditions(&self, uid: Uuid) -> Result<Option<(i64, Vec<Condition>)>> {
-        let row =
-            sqlx::query!("SELECT observed_generation, conditions FROM resource_status WHERE uid = $1", uid)
-                .fetch_optional(self.pool())
-                .await?;
+        let row = sqlx::query!(
+            "SELECT observed_generation, conditions FROM resource_status WHERE uid = $1",
+            uid
+        )
+        .fetch_optional(self.pool())
+        .await?;
         row.map(|row| {
             let conditions = serde_json::from_value(row.conditions)
                 .map_err(|e| StoreError::corrupt(format!("resource_status {uid}"), e))?;

@@ -154,9 +154,12 @@ impl Store {
 
     /// At start: streams of this replica's former life are closed.
     pub async fn close_sessions_of(&self, replica: &str) -> Result<()> {
-        sqlx::query!("UPDATE session SET connected = false WHERE replica = $1 AND connected", replica)
-            .execute(self.pool())
-            .await?;
+        sqlx::query!(
+            "UPDATE session SET connected = false WHERE replica = $1 AND connected",
+            replica
+        )
+        .execute(self.pool())
+        .await?;
         Ok(())
     }
 }

@@ -20,7 +20,9 @@ use crate::store::{StoreError, plan::Commit, resource::ResourceRow};
 
 /// Reconciles one app.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
-    let Some(app) = context.store.resource(uid).await? else { return Ok(Outcome::Done) };
+    let Some(app) = context.store.resource(uid).await? else {
+        return Ok(Outcome::Done);
+    };
     if app.kind != "Kustomization" {
         return Ok(Outcome::Done);
     }
@@ -43,9 +45,17 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         Err(problem) => return hold(context, &app, recorded.version, vec![problem]).await,
     };
     if placed.chosen.is_empty() {
-        waiting.push(if placed.named { Waiting::NoClusterMatches } else { Waiting::NoTarget });
+        waiting.push(if placed.named {
+            Waiting::NoClusterMatches
+        } else {
+            Waiting::NoTarget
+        });
     }
-    let gathered = Gathered { layers, chosen: placed.chosen, admitted: rendered.admitted };
+    let gathered = Gathered {
+        layers,
+        chosen: placed.chosen,
+        admitted: rendered.admitted,
+    };
     let content = gathered.admitted.map(|admitted: Admitted| admitted.content);
     let ownership = plan::ownership(context, &app, &spec, &gathered).await?;
     let input = Input {
@@ -60,7 +70,8 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     };
     debug_assert!(substitutes || input.settings.substitution == Substitution::Off);
     let planned = plan(&input);
-    check(&input, &planned).map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
+    check(&input, &planned)
+        .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
     context
         .store
         .commit_plan(
@@ -86,7 +97,10 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
 }
 
 fn not_supported(app: &ResourceRow) -> Vec<Waiting> {
-    app.not_supported.iter().map(|what| Waiting::NotSupported(what.clone())).collect()
+    app.not_supported
+        .iter()
+        .map(|what| Waiting::NotSupported(what.clone()))
+        .collect()
 }
 
 /// Records why nothing of this version is published; units keep what they have.

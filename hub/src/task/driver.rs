@@ -57,7 +57,16 @@ impl Driver {
             let context = cluster_context.clone();
             async move { publish::reconcile(&context, key).await }
         });
-        Self { context, index, streams, topics, receivers, sources, apps, clusters }
+        Self {
+            context,
+            index,
+            streams,
+            topics,
+            receivers,
+            sources,
+            apps,
+            clusters,
+        }
     }
 
     /// The queues, for metrics.
@@ -115,7 +124,9 @@ impl Driver {
             let _ = self.topics.send(nudge.topic);
             match nudge.topic {
                 Topic::Resource => self.resource(nudge.key).await?,
-                Topic::Source => self.apps.push_all(self.context.store.apps_of_source(nudge.key).await?),
+                Topic::Source => self
+                    .apps
+                    .push_all(self.context.store.apps_of_source(nudge.key).await?),
                 Topic::App => self.apps.push(nudge.key),
                 Topic::Cluster => self.clusters.push(nudge.key),
                 Topic::Desired => self.index.refresh(nudge.key).await?,
@@ -132,7 +143,9 @@ impl Driver {
     }
 
     async fn resource(&self, uid: Uuid) -> anyhow::Result<()> {
-        let Some(resource) = self.context.store.resource(uid).await? else { return Ok(()) };
+        let Some(resource) = self.context.store.resource(uid).await? else {
+            return Ok(());
+        };
         match resource.kind.as_str() {
             "GitRepository" => {
                 self.sources.push(uid);
@@ -142,7 +155,8 @@ impl Driver {
             // Credentials and variables; who refers to them is found by looking.
             "Secret" => {
                 self.receivers.refresh().await?;
-                self.sources.push_all(self.context.store.uids_of_kind("GitRepository").await?);
+                self.sources
+                    .push_all(self.context.store.uids_of_kind("GitRepository").await?);
                 self.all_apps().await?;
             }
             "Receiver" => self.receivers.refresh().await?,
@@ -153,15 +167,24 @@ impl Driver {
     }
 
     async fn all_apps(&self) -> anyhow::Result<()> {
-        self.apps.push_all(self.context.store.uids_of_kind("Kustomization").await?);
+        self.apps
+            .push_all(self.context.store.uids_of_kind("Kustomization").await?);
         Ok(())
     }
 
     async fn full_pass(&self) -> anyhow::Result<()> {
         self.receivers.refresh().await?;
-        self.sources.push_all(self.context.store.uids_of_kind("GitRepository").await?);
+        self.sources
+            .push_all(self.context.store.uids_of_kind("GitRepository").await?);
         self.all_apps().await?;
-        self.clusters.push_all(self.context.store.clusters().await?.into_iter().map(|cluster| cluster.id));
+        self.clusters.push_all(
+            self.context
+                .store
+                .clusters()
+                .await?
+                .into_iter()
+                .map(|cluster| cluster.id),
+        );
         self.index.poll().await?;
         self.context.store.finish_rollouts().await?;
         self.context.store.outbox_trim().await?;
@@ -172,7 +195,10 @@ impl Driver {
         loop {
             tokio::time::sleep(FULL_PASS).await;
             if let Err(error) = self.full_pass().await {
-                warn!(error = format!("{error:#}"), "the full pass failed; the next is in a minute");
+                warn!(
+                    error = format!("{error:#}"),
+                    "the full pass failed; the next is in a minute"
+                );
             }
         }
     }

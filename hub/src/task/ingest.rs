@@ -73,7 +73,10 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
         }
         return;
     }
-    warn!(reports = reports.len(), "committing reports together failed; committing each alone");
+    warn!(
+        reports = reports.len(),
+        "committing reports together failed; committing each alone"
+    );
     for (report, done) in reports.into_iter().zip(waiting) {
         let cluster = report.cluster;
         let counted = match tokio::time::timeout(COMMIT_TIMEOUT, store.ingest(&[report])).await {
@@ -91,14 +94,24 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
 /// Translates a report. What has no unit id is dropped, long text is cut, a row named twice counts once: one
 /// agent's nonsense stays its own.
 pub fn rows(cluster: Uuid, epoch: u64, report: wire::Report) -> Report {
-    let units: HashMap<Uuid, StatusRow> =
-        report.units.into_iter().filter_map(status_row).map(|row| (row.unit, row)).collect();
+    let units: HashMap<Uuid, StatusRow> = report
+        .units
+        .into_iter()
+        .filter_map(status_row)
+        .map(|row| (row.unit, row))
+        .collect();
     let objects: HashMap<_, ObjectRow> = report
         .objects
         .into_iter()
         .filter_map(object_row)
         .map(|row| {
-            let key = (row.unit, row.group.clone(), row.kind.clone(), row.namespace.clone(), row.name.clone());
+            let key = (
+                row.unit,
+                row.group.clone(),
+                row.kind.clone(),
+                row.namespace.clone(),
+                row.name.clone(),
+            );
             (key, row)
         })
         .collect();
@@ -167,7 +180,11 @@ fn object_row(status: wire::ObjectStatus) -> Option<ObjectRow> {
 fn event_row(event: wire::Event) -> Option<ClusterEventRow> {
     let object = event.key.map(|key| {
         let parts = [key.kind, key.namespace, key.name];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+        parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("/")
     });
     Some(ClusterEventRow {
         unit: Uuid::from_slice(&event.unit_id).ok()?,
@@ -184,12 +201,17 @@ fn count(number: u32) -> i32 {
 }
 
 fn at(ms: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Postgres takes no NUL in text; rows are bounded.
 fn cut(text: String) -> String {
-    let mut text = if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+    let mut text = if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    };
     if text.len() > MAX_MESSAGE {
         text.truncate(text.floor_char_boundary(MAX_MESSAGE));
         text.push_str(" … (cut)");

@@ -66,7 +66,9 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
         let spec: PlacementSpec = serde_json::from_value(row.spec.clone())
             .map_err(|e| StoreError::corrupt(format!("spec of {}", row.display()), e))?;
         let names = spec.apps.iter().any(|one| {
-            one.kind.kind().name() == app.kind && one.name.as_str() == app.name && one.namespace() == app.namespace
+            one.kind.kind().name() == app.kind
+                && one.name.as_str() == app.name
+                && one.namespace() == app.namespace
         });
         if names && row.scope == app.scope {
             let what = row.not_supported.first();
@@ -78,7 +80,9 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
     let candidates = candidates(context).await?;
     Ok(Placed {
         named: !placements.is_empty(),
-        overrides_variables: placements.iter().any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
+        overrides_variables: placements
+            .iter()
+            .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
         chosen: choose(&placements, &candidates),
         not_supported,
     })
@@ -88,17 +92,34 @@ async fn candidates(context: &Context) -> anyhow::Result<Vec<Candidate>> {
     let rows = context.store.cluster_candidates().await?;
     Ok(rows
         .into_iter()
-        .map(|(id, name, labels, variables)| Candidate { id: ClusterId(id), name, labels, variables })
+        .map(|(id, name, labels, variables)| Candidate {
+            id: ClusterId(id),
+            name,
+            labels,
+            variables,
+        })
         .collect())
 }
 
 async fn resolve(context: &Context, row: &ResourceRow, spec: &PlacementSpec) -> anyhow::Result<Placement> {
-    let mut selectors: Vec<Selector> =
-        spec.clusters.selector.iter().map(|one| selector(one, row)).collect::<Result<_, _>>()?;
-    let mut names: BTreeSet<String> = spec.clusters.names.iter().map(|name| name.as_str().to_owned()).collect();
+    let mut selectors: Vec<Selector> = spec
+        .clusters
+        .selector
+        .iter()
+        .map(|one| selector(one, row))
+        .collect::<Result<_, _>>()?;
+    let mut names: BTreeSet<String> = spec
+        .clusters
+        .names
+        .iter()
+        .map(|name| name.as_str().to_owned())
+        .collect();
     let mut excluded = BTreeSet::new();
     for group in &spec.clusters.groups {
-        let found = context.store.resource_by_name("", "ClusterGroup", "", group.as_str()).await?;
+        let found = context
+            .store
+            .resource_by_name("", "ClusterGroup", "", group.as_str())
+            .await?;
         // A group that is not there chooses nothing; it may come later.
         let Some(found) = found else { continue };
         let group: ClusterGroupSpec = serde_json::from_value(found.spec.clone())
@@ -112,10 +133,24 @@ async fn resolve(context: &Context, row: &ResourceRow, spec: &PlacementSpec) -> 
     excluded.extend(spec.clusters.exclude.iter().map(|name| name.as_str().to_owned()));
     let mut overrides = Vec::new();
     for one in &spec.overrides {
-        let selector = one.selector.as_ref().map(|one| selector(one, row)).transpose()?.unwrap_or_default();
-        overrides.push(Override { selector, variables: one.variables.clone() });
+        let selector = one
+            .selector
+            .as_ref()
+            .map(|one| selector(one, row))
+            .transpose()?
+            .unwrap_or_default();
+        overrides.push(Override {
+            selector,
+            variables: one.variables.clone(),
+        });
     }
-    Ok(Placement { name: row.display(), selectors, names, exclude: excluded, overrides })
+    Ok(Placement {
+        name: row.display(),
+        selectors,
+        names,
+        exclude: excluded,
+        overrides,
+    })
 }
 
 fn selector(spec: &flotilla_api::meta::LabelSelector, row: &ResourceRow) -> anyhow::Result<Selector> {
@@ -123,12 +158,20 @@ fn selector(spec: &flotilla_api::meta::LabelSelector, row: &ResourceRow) -> anyh
         StoreError::corrupt(format!("selector of {}", row.display()), e)
     };
     let value = serde_json::to_value(spec).map_err(|e| corrupt(e.into()))?;
-    let labels: BTreeMap<String, String> =
-        serde_json::from_value(value.get("matchLabels").cloned().unwrap_or_else(|| Value::Object(Default::default())))
-            .map_err(|e| corrupt(e.into()))?;
-    let expressions: Vec<Expression> =
-        serde_json::from_value(value.get("matchExpressions").cloned().unwrap_or_else(|| Value::Array(vec![])))
-            .map_err(|e| corrupt(e.into()))?;
+    let labels: BTreeMap<String, String> = serde_json::from_value(
+        value
+            .get("matchLabels")
+            .cloned()
+            .unwrap_or_else(|| Value::Object(Default::default())),
+    )
+    .map_err(|e| corrupt(e.into()))?;
+    let expressions: Vec<Expression> = serde_json::from_value(
+        value
+            .get("matchExpressions")
+            .cloned()
+            .unwrap_or_else(|| Value::Array(vec![])),
+    )
+    .map_err(|e| corrupt(e.into()))?;
     Ok(Selector::from_parts(&labels, &expressions).map_err(|e| corrupt(e.into()))?)
 }
 
@@ -136,8 +179,9 @@ fn selector(spec: &flotilla_api::meta::LabelSelector, row: &ResourceRow) -> anyh
 pub fn settings(spec: &KustomizationSpec) -> Settings {
     let interval = spec.interval.get();
     // Flux: the timeout is the interval less 30 s, and at least 30 s.
-    let default_timeout =
-        interval.saturating_sub(std::time::Duration::from_secs(30)).max(std::time::Duration::from_secs(30));
+    let default_timeout = interval
+        .saturating_sub(std::time::Duration::from_secs(30))
+        .max(std::time::Duration::from_secs(30));
     let common = spec.common_metadata.clone().unwrap_or_default();
     Settings {
         interval,
@@ -166,11 +210,15 @@ pub async fn layers(
     spec: &KustomizationSpec,
 ) -> anyhow::Result<Result<Layers, Waiting>> {
     let mut layers = Layers::default();
-    let Some(post) = &spec.post_build else { return Ok(Ok(layers)) };
+    let Some(post) = &spec.post_build else {
+        return Ok(Ok(layers));
+    };
     for (index, reference) in post.substitute_from.iter().enumerate() {
         let kind = reference.kind.kind().name();
-        let found =
-            context.store.resource_by_name(&app.scope, kind, &app.namespace, reference.name.as_str()).await?;
+        let found = context
+            .store
+            .resource_by_name(&app.scope, kind, &app.namespace, reference.name.as_str())
+            .await?;
         let Some(found) = found else {
             return Ok(Err(Waiting::NotSupported(format!(
                 "spec.postBuild.substituteFrom[{index}]: {kind} {}/{} is not on the hub; apply it with `flotilla apply`",
@@ -187,11 +235,17 @@ pub async fn layers(
             Digest::of("config", &bytes)
         };
         layers.layers.push(VariableLayer::Config { digest, secret });
-        layers.configs.push(Blob { digest: *digest.as_bytes(), bytes, secret });
+        layers.configs.push(Blob {
+            digest: *digest.as_bytes(),
+            bytes,
+            secret,
+        });
         layers.values.push(values);
     }
     if !post.substitute.is_empty() {
-        layers.layers.push(VariableLayer::Literal { values: post.substitute.clone() });
+        layers.layers.push(VariableLayer::Literal {
+            values: post.substitute.clone(),
+        });
         layers.values.push(post.substitute.clone());
     }
     Ok(Ok(layers))
@@ -199,13 +253,19 @@ pub async fn layers(
 
 /// The values of a ConfigMap or Secret, as text.
 pub async fn values(context: &Context, row: &ResourceRow) -> anyhow::Result<BTreeMap<String, String>> {
-    let Some(bytes) = context.store.payload(row.uid, &context.seal).await? else { return Ok(BTreeMap::new()) };
+    let Some(bytes) = context.store.payload(row.uid, &context.seal).await? else {
+        return Ok(BTreeMap::new());
+    };
     let corrupt = |e: String| StoreError::corrupt(format!("values of {}", row.display()), e);
     let text = std::str::from_utf8(&bytes).map_err(|e| corrupt(e.to_string()))?;
     if row.kind == "Secret" {
         let data = flotilla_api::SecretData::from_json(text).map_err(|e| corrupt(e.to_string()))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        return Ok(data.data.iter().map(|(key, value)| (key.clone(), text(value.expose()))).collect());
+        return Ok(data
+            .data
+            .iter()
+            .map(|(key, value)| (key.clone(), text(value.expose())))
+            .collect());
     }
     Ok(serde_json::from_str(text).map_err(|e| corrupt(e.to_string()))?)
 }
@@ -227,8 +287,12 @@ pub async fn ownership(
     gathered: &Gathered,
 ) -> anyhow::Result<Ownership> {
     let mut ownership = Ownership::default();
-    let Some(admitted) = gathered.admitted else { return Ok(ownership) };
-    let Some(stored) = context.store.content(admitted.content.as_bytes()).await? else { return Ok(ownership) };
+    let Some(admitted) = gathered.admitted else {
+        return Ok(ownership);
+    };
+    let Some(stored) = context.store.content(admitted.content.as_bytes()).await? else {
+        return Ok(ownership);
+    };
     let content = Content::from_bytes(&stored.into_plain()?)
         .map_err(|e| StoreError::corrupt(format!("content {}", admitted.content), e))?;
     let mut by_keys: BTreeMap<Vec<ObjectKey>, Vec<ClusterId>> = BTreeMap::new();
@@ -254,7 +318,10 @@ fn keys(content: &Content, gathered: &Gathered, chosen: &Chosen, spec: &Kustomiz
     values.push(chosen.variables.clone());
     values.extend(chosen.overrides.clone());
     let variables = Variables::from_layers(values).ok();
-    let always = spec.post_build.as_ref().is_some_and(|post| post.substitute_strategy == Some(SubstituteStrategy::Always));
+    let always = spec
+        .post_build
+        .as_ref()
+        .is_some_and(|post| post.substitute_strategy == Some(SubstituteStrategy::Always));
     let mut keys: Vec<ObjectKey> = content
         .objects()
         .iter()

@@ -39,8 +39,6 @@ pub struct Sources {
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-
-
 /// What a look at the remote ended with.
 enum Looked {
     /// The artifact at hand is the remote's present state.
@@ -66,7 +64,9 @@ struct Failed {
 
 /// Reconciles one source.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
-    let Some(source) = context.store.resource(uid).await? else { return Ok(Outcome::Done) };
+    let Some(source) = context.store.resource(uid).await? else {
+        return Ok(Outcome::Done);
+    };
     if source.kind != "GitRepository" {
         return Ok(Outcome::Done);
     }
@@ -110,9 +110,18 @@ async fn look(
     );
     let reference = match Reference::of(branch.as_deref(), tag.as_deref(), commit.as_deref()) {
         Ok(reference) => reference,
-        Err(error) => return Ok(Err(Failed { reason: "URLInvalid", message: error.to_string(), retry: false })),
+        Err(error) => {
+            return Ok(Err(Failed {
+                reason: "URLInvalid",
+                message: error.to_string(),
+                retry: false,
+            }));
+        }
     };
-    let timeout = spec.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |timeout| timeout.get());
+    let timeout = spec
+        .timeout
+        .as_ref()
+        .map_or(DEFAULT_TIMEOUT, |timeout| timeout.get());
     let current = context.store.current_revision(source.uid).await?;
     let config = config_digest(spec);
     let probed = match context.sources.probes.probe(&remote, &reference, timeout).await {
@@ -130,7 +139,9 @@ async fn look(
     let fetched = context
         .sources
         .fetcher
-        .fetch(&remote, &reference, timeout, move |tree| store_artifact(tree, ignore.as_deref(), &artifacts))
+        .fetch(&remote, &reference, timeout, move |tree| {
+            store_artifact(tree, ignore.as_deref(), &artifacts)
+        })
         .await;
     Ok(match fetched {
         Ok(fetched) => Ok(Looked::New(Fresh {
@@ -151,7 +162,10 @@ fn store_artifact(
 ) -> Result<Stored, TreeError> {
     let local = |error: artifact::StoreError| TreeError::Local(error.to_string());
     let writer = artifacts.writer().map_err(local)?;
-    package::package(tree, ignore, writer)?.out.commit().map_err(local)
+    package::package(tree, ignore, writer)?
+        .out
+        .commit()
+        .map_err(local)
 }
 
 /// The settings that shape an artifact besides the commit.
@@ -168,7 +182,10 @@ async fn remote(
     let mut ca = None;
     if let Some(reference) = &spec.secret_ref {
         let name = reference.name.as_str();
-        let found = context.store.resource_by_name(&source.scope, "Secret", &source.namespace, name).await?;
+        let found = context
+            .store
+            .resource_by_name(&source.scope, "Secret", &source.namespace, name)
+            .await?;
         let Some(found) = found else {
             return Ok(Err(Failed {
                 reason: "AuthenticationFailed",
@@ -184,13 +201,25 @@ async fn remote(
             Ok(credential) => credential,
             Err(problem) => {
                 let message = format!("secret '{}/{name}': {problem}", source.namespace);
-                return Ok(Err(Failed { reason: "AuthenticationFailed", message, retry: false }));
+                return Ok(Err(Failed {
+                    reason: "AuthenticationFailed",
+                    message,
+                    retry: false,
+                }));
             }
         };
-        ca = values.get("ca.crt").or_else(|| values.get("caFile")).map(|pem| pem.clone().into_bytes());
+        ca = values
+            .get("ca.crt")
+            .or_else(|| values.get("caFile"))
+            .map(|pem| pem.clone().into_bytes());
     }
-    Ok(Remote::new(spec.url.as_str(), credential, ca)
-        .map_err(|error| Failed { reason: "URLInvalid", message: error.to_string(), retry: false }))
+    Ok(
+        Remote::new(spec.url.as_str(), credential, ca).map_err(|error| Failed {
+            reason: "URLInvalid",
+            message: error.to_string(),
+            retry: false,
+        }),
+    )
 }
 
 fn credential_of(values: &BTreeMap<String, String>) -> Result<Option<Credential>, &'static str> {
@@ -198,16 +227,21 @@ fn credential_of(values: &BTreeMap<String, String>) -> Result<Option<Credential>
         return Ok(Some(Credential::Bearer(Zeroizing::new(token.clone()))));
     }
     match (values.get("username"), values.get("password")) {
-        (Some(username), Some(password)) => {
-            Ok(Some(Credential::Basic { username: username.clone(), password: Zeroizing::new(password.clone()) }))
-        }
+        (Some(username), Some(password)) => Ok(Some(Credential::Basic {
+            username: username.clone(),
+            password: Zeroizing::new(password.clone()),
+        })),
         (None, None) => Ok(None),
         _ => Err("'username' and 'password' are needed together"),
     }
 }
 
 fn failed(error: &GitError) -> Failed {
-    Failed { reason: error.reason(), message: error.message(), retry: matches!(error.remedy(), Remedy::Retry) }
+    Failed {
+        reason: error.reason(),
+        message: error.message(),
+        retry: matches!(error.remedy(), Remedy::Retry),
+    }
 }
 
 async fn record(
@@ -221,20 +255,50 @@ async fn record(
     let now_ms = now_ms();
     let (conditions, next, failures, event, revision) = match &looked {
         Ok(Looked::UpToDate) => {
-            let revision = context.store.current_revision(source.uid).await?.map(|one| one.revision);
+            let revision = context
+                .store
+                .current_revision(source.uid)
+                .await?
+                .map(|one| one.revision);
             let message = format!("stored artifact for revision '{}'", revision.unwrap_or_default());
-            (ready("True", "Succeeded", message, now_ms), jittered(interval), 0, None, None)
+            (
+                ready("True", "Succeeded", message, now_ms),
+                jittered(interval),
+                0,
+                None,
+                None,
+            )
         }
         Ok(Looked::New(fresh)) => {
             let message = format!("stored artifact for revision '{}'", fresh.revision);
-            let event = ("NewArtifact", format!("stored artifact for commit '{}'", fresh.subject), false);
-            (ready("True", "Succeeded", message, now_ms), jittered(interval), 0, Some(event), Some(fresh))
+            let event = (
+                "NewArtifact",
+                format!("stored artifact for commit '{}'", fresh.subject),
+                false,
+            );
+            (
+                ready("True", "Succeeded", message, now_ms),
+                jittered(interval),
+                0,
+                Some(event),
+                Some(fresh),
+            )
         }
         Err(failed) => {
             let failures = failures.saturating_add(1);
             let event = (failed.reason, failed.message.clone(), true);
-            let next = if failed.retry { backoff(failures).min(interval) } else { jittered(interval) };
-            (ready("False", failed.reason, failed.message.clone(), now_ms), next, failures, Some(event), None)
+            let next = if failed.retry {
+                backoff(failures).min(interval)
+            } else {
+                jittered(interval)
+            };
+            (
+                ready("False", failed.reason, failed.message.clone(), now_ms),
+                next,
+                failures,
+                Some(event),
+                None,
+            )
         }
     };
     let conditions = keep_since(context, source.uid, conditions).await?;
@@ -272,7 +336,12 @@ async fn record(
 
 async fn not_supported(context: &Context, source: &ResourceRow, what: &str) -> anyhow::Result<Outcome> {
     let message = format!("{what} is not supported by this release");
-    let conditions = keep_since(context, source.uid, ready("False", "NotSupported", message, now_ms())).await?;
+    let conditions = keep_since(
+        context,
+        source.uid,
+        ready("False", "NotSupported", message, now_ms()),
+    )
+    .await?;
     context
         .store
         .record_source(&SourceOutcome {
@@ -301,9 +370,17 @@ fn ready(status: &str, reason: &str, message: String, now_ms: i64) -> Vec<Condit
 
 /// A condition whose status did not change keeps its time, so that an unchanged probe writes nothing.
 async fn keep_since(context: &Context, uid: Uuid, mut new: Vec<Condition>) -> anyhow::Result<Vec<Condition>> {
-    let old = context.store.conditions(uid).await?.map(|(_, conditions)| conditions).unwrap_or_default();
+    let old = context
+        .store
+        .conditions(uid)
+        .await?
+        .map(|(_, conditions)| conditions)
+        .unwrap_or_default();
     for condition in &mut new {
-        if let Some(old) = old.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status) {
+        if let Some(old) = old
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status)
+        {
             condition.since_ms = old.since_ms;
         }
     }
@@ -316,7 +393,9 @@ fn jittered(interval: Duration) -> Duration {
 }
 
 fn backoff(failures: i32) -> Duration {
-    Backoff::RECONCILE.delay(u32::try_from(failures).unwrap_or(1), random()).max(Duration::from_millis(200))
+    Backoff::RECONCILE
+        .delay(u32::try_from(failures).unwrap_or(1), random())
+        .max(Duration::from_millis(200))
 }
 
 fn random() -> u64 {

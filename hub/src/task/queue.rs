@@ -14,7 +14,6 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 use uuid::Uuid;
 
-
 /// How a reconciliation ended.
 pub enum Outcome {
     /// Nothing more to do until something changes.
@@ -58,7 +57,11 @@ impl Queue {
         F: Fn(Uuid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
     {
-        let shared = Arc::new(Shared { name, state: Mutex::default(), wake: Notify::new() });
+        let shared = Arc::new(Shared {
+            name,
+            state: Mutex::default(),
+            wake: Notify::new(),
+        });
         let reconcile = Arc::new(reconcile);
         for _ in 0..workers {
             let (shared, reconcile) = (shared.clone(), reconcile.clone());
@@ -109,7 +112,9 @@ impl Shared {
             state.due_of.remove(&key);
             state.push(key);
         }
-        let Some(key) = state.ready.pop_front() else { return Err(state.due.first().map(|(at, _)| *at)) };
+        let Some(key) = state.ready.pop_front() else {
+            return Err(state.due.first().map(|(at, _)| *at));
+        };
         state.queued.remove(&key);
         state.running.insert(key);
         Ok(key)
@@ -271,9 +276,15 @@ mod tests {
             runs.push(ran_rx.recv().await.expect("run"));
         }
         assert_eq!(runs[2], (3, start), "the good key waits for no bad one");
-        let times: Vec<u128> =
-            runs.iter().filter(|(key, _)| *key == 1).map(|(_, at)| (*at - start).as_millis()).collect();
-        assert!(times.len() >= 3 && times[1] >= 750 && times[2] - times[1] >= 1500, "{times:?}");
+        let times: Vec<u128> = runs
+            .iter()
+            .filter(|(key, _)| *key == 1)
+            .map(|(_, at)| (*at - start).as_millis())
+            .collect();
+        assert!(
+            times.len() >= 3 && times[1] >= 750 && times[2] - times[1] >= 1500,
+            "{times:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,10 @@ struct Entry {
 impl Registered {
     /// None yet; [`Registered::refresh`] reads them.
     pub fn new(context: Context) -> Self {
-        Self { context, by_path: Arc::default() }
+        Self {
+            context,
+            by_path: Arc::default(),
+        }
     }
 
     /// Reads all Receivers and their tokens.
@@ -51,7 +54,9 @@ impl Registered {
     }
 
     async fn entry(&self, row: &ResourceRow) -> anyhow::Result<Option<(String, Entry)>> {
-        let Some(token) = token(&self.context, row).await? else { return Ok(None) };
+        let Some(token) = token(&self.context, row).await? else {
+            return Ok(None);
+        };
         let path = hook_path(&token, &row.name, &row.namespace);
         let closed = row.is_suspended() || !row.not_supported.is_empty();
         let token = (!closed).then(|| Zeroizing::new(token.as_bytes().to_vec()));
@@ -60,12 +65,18 @@ impl Registered {
 
     /// Where a Receiver is called: `/hook/…`. `None` while its Secret is missing.
     pub fn path_of(&self, uid: Uuid) -> Option<String> {
-        self.by_path.load().iter().find(|(_, entry)| entry.uid == uid).map(|(path, _)| path.clone())
+        self.by_path
+            .load()
+            .iter()
+            .find(|(_, entry)| entry.uid == uid)
+            .map(|(path, _)| path.clone())
     }
 
     /// Asks for a reconciliation of every resource the Receiver names.
     async fn wake(&self, uid: Uuid) -> anyhow::Result<()> {
-        let Some(row) = self.context.store.resource(uid).await? else { return Ok(()) };
+        let Some(row) = self.context.store.resource(uid).await? else {
+            return Ok(());
+        };
         let spec: ReceiverSpec = serde_json::from_value(row.spec.clone())
             .map_err(|e| StoreError::corrupt(format!("spec of {}", row.display()), e))?;
         let mut uids = Vec::new();
@@ -73,10 +84,16 @@ impl Registered {
             for candidate in self.context.store.resources_of_kind(&named.kind).await? {
                 let labels: BTreeMap<String, String> =
                     serde_json::from_value(candidate.labels.clone()).unwrap_or_default();
-                let namespace = named.namespace.as_ref().map_or(row.namespace.as_str(), |one| one.as_str());
+                let namespace = named
+                    .namespace
+                    .as_ref()
+                    .map_or(row.namespace.as_str(), |one| one.as_str());
                 let by_name = named.name == candidate.name
                     || named.name == "*"
-                        && named.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+                        && named
+                            .match_labels
+                            .iter()
+                            .all(|(key, value)| labels.get(key) == Some(value));
                 if by_name && candidate.scope == row.scope && candidate.namespace == namespace {
                     uids.push(candidate.uid);
                 }
@@ -89,8 +106,13 @@ impl Registered {
 
 /// The token of a Receiver, from its Secret.
 async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Zeroizing<String>>> {
-    let Some(name) = row.spec["secretRef"]["name"].as_str() else { return Ok(None) };
-    let found = context.store.resource_by_name(&row.scope, "Secret", &row.namespace, name).await?;
+    let Some(name) = row.spec["secretRef"]["name"].as_str() else {
+        return Ok(None);
+    };
+    let found = context
+        .store
+        .resource_by_name(&row.scope, "Secret", &row.namespace, name)
+        .await?;
     let Some(found) = found else { return Ok(None) };
     Ok(values(context, &found).await?.remove("token").map(Zeroizing::new))
 }
@@ -102,7 +124,13 @@ impl Receivers for Registered {
         match self.by_path.load().get(&format!("/hook/{digest}")) {
             None => Lookup::Unknown,
             Some(Entry { token: None, .. }) => Lookup::Closed,
-            Some(Entry { uid, token: Some(token) }) => Lookup::Open(Receiver { id: *uid, token: token.clone() }),
+            Some(Entry {
+                uid,
+                token: Some(token),
+            }) => Lookup::Open(Receiver {
+                id: *uid,
+                token: token.clone(),
+            }),
         }
     }
 

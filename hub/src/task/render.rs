@@ -78,10 +78,16 @@ pub async fn ensure(
         // A suspended app follows nothing; what it has stays.
         Ok(_) if app.is_suspended() => {}
         Ok(revision) => {
-            let mut row = context.store.ensure_rendered(app.uid, variant.as_bytes(), revision.id).await?;
+            let mut row = context
+                .store
+                .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
+                .await?;
             if row.state == "Pending" {
                 render(context, app, spec, &variant, &revision, substitutes).await?;
-                row = context.store.ensure_rendered(app.uid, variant.as_bytes(), revision.id).await?;
+                row = context
+                    .store
+                    .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
+                    .await?;
             }
             if row.state == "Pending" {
                 outcome = Outcome::After(Backoff::RECONCILE.bound(u32::try_from(row.attempts).unwrap_or(1)));
@@ -91,12 +97,19 @@ pub async fn ensure(
     }
     let newest = context.store.newest_rendered(app.uid, variant.as_bytes()).await?;
     let admitted = newest.as_ref().and_then(admit);
-    Ok(Ensured { admitted, waiting, outcome })
+    Ok(Ensured {
+        admitted,
+        waiting,
+        outcome,
+    })
 }
 
 fn admit(row: &RenderedRow) -> Option<Admitted> {
     let content = Digest::try_from_slice(row.content.as_deref()?).ok()?;
-    Some(Admitted { revision: row.revision_id, content })
+    Some(Admitted {
+        revision: row.revision_id,
+        content,
+    })
 }
 
 fn problem(row: &RenderedRow) -> Option<Waiting> {
@@ -115,9 +128,19 @@ async fn source_revision(
 ) -> anyhow::Result<Result<RevisionRow, Waiting>> {
     let kind = spec.source_ref.kind.kind().name();
     let name = spec.source_ref.name.as_str();
-    let namespace = spec.source_ref.namespace.as_ref().map_or(app.namespace.as_str(), |one| one.as_str());
-    let Some(source) = context.store.resource_by_name(&app.scope, kind, namespace, name).await? else {
-        return Ok(Err(Waiting::Source(format!("Source '{kind}/{namespace}/{name}' not found"))));
+    let namespace = spec
+        .source_ref
+        .namespace
+        .as_ref()
+        .map_or(app.namespace.as_str(), |one| one.as_str());
+    let Some(source) = context
+        .store
+        .resource_by_name(&app.scope, kind, namespace, name)
+        .await?
+    else {
+        return Ok(Err(Waiting::Source(format!(
+            "Source '{kind}/{namespace}/{name}' not found"
+        ))));
     };
     let revision = context.store.current_revision(source.uid).await?;
     Ok(revision.ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
@@ -154,12 +177,20 @@ async fn render(
     let began = Instant::now();
     let ended = match build(context, spec, revision).await? {
         Ok(rendered) => ended(context, rendered, substitutes),
-        Err(failure) if failure.is_transient() => Ended::Again { message: failure.to_string() },
-        Err(failure) => Ended::Failed { reason: failure.reason().to_owned(), message: failure.to_string() },
+        Err(failure) if failure.is_transient() => Ended::Again {
+            message: failure.to_string(),
+        },
+        Err(failure) => Ended::Failed {
+            reason: failure.reason().to_owned(),
+            message: failure.to_string(),
+        },
     };
     let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
     let key = (app.uid, &variant.as_bytes()[..], revision.id);
-    context.store.record_rendered(key, &ended, duration_ms, &context.seal).await?;
+    context
+        .store
+        .record_rendered(key, &ended, duration_ms, &context.seal)
+        .await?;
     let failure = match &ended {
         Ended::Done { objects, .. } => {
             tracing::info!(
@@ -172,8 +203,13 @@ async fn render(
         Ended::NotSupported { message } => Some(("NotSupported", message)),
     };
     if let Some((reason, message)) = failure {
-        let event =
-            NewEvent { warning: true, reason, message, resource: app.uid, revision: &revision.revision };
+        let event = NewEvent {
+            warning: true,
+            reason,
+            message,
+            resource: app.uid,
+            revision: &revision.revision,
+        };
         context.store.record_event(&event).await?;
     }
     Ok(())
@@ -186,10 +222,24 @@ async fn build(
 ) -> anyhow::Result<Result<Vec<RenderedObject>, RenderFailure>> {
     let digest = ArtifactDigest::parse(&revision.artifact_digest)
         .map_err(|e| StoreError::corrupt("artifact digest", e))?;
-    let tree = context.sources.artifacts.tree(digest, ReadLimits::default()).await?;
+    let tree = context
+        .sources
+        .artifacts
+        .tree(digest, ReadLimits::default())
+        .await?;
     let path = spec.path.as_ref().map_or("", |path| path.as_str()).to_owned();
-    let input = KustomizeInput { tree: Arc::new(tree), path, options: options(spec)?, timeout: TIMEOUT };
-    Ok(context.renderer.renderer.kustomize(input).await.map(|rendered| rendered.objects))
+    let input = KustomizeInput {
+        tree: Arc::new(tree),
+        path,
+        options: options(spec)?,
+        timeout: TIMEOUT,
+    };
+    Ok(context
+        .renderer
+        .renderer
+        .kustomize(input)
+        .await
+        .map(|rendered| rendered.objects))
 }
 
 fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
@@ -198,7 +248,11 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
         target_namespace: spec.target_namespace.as_ref().map(|one| one.as_str().to_owned()),
         name_prefix: spec.name_prefix.clone(),
         name_suffix: spec.name_suffix.clone(),
-        patches: spec.patches.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
+        patches: spec
+            .patches
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?,
         components: spec.components.clone(),
         ignore_missing_components: spec.ignore_missing_components,
         images: spec
@@ -228,7 +282,8 @@ fn ended(context: &Context, rendered: Vec<RenderedObject>, substitutes: bool) ->
     let mut objects = Vec::with_capacity(rendered.len());
     for one in rendered {
         let secret = one.key.is_secret();
-        let in_text = substitutes && one.text.contains('$') && !substitute::is_disabled(&one.value["metadata"]);
+        let in_text =
+            substitutes && one.text.contains('$') && !substitute::is_disabled(&one.value["metadata"]);
         let (form, bytes): (Form, Vec<u8>) = if in_text {
             (Form::Yaml, one.text.into_bytes())
         } else {
@@ -236,22 +291,44 @@ fn ended(context: &Context, rendered: Vec<RenderedObject>, substitutes: bool) ->
         };
         let bytes = Zeroizing::new(bytes);
         let digest = object_digest(form, &bytes, secret.then_some(&context.digest_key));
-        objects.push(Blob { digest: *digest.as_bytes(), bytes, secret });
-        entries.push(ObjectEntry { key: one.key, form, digest });
+        objects.push(Blob {
+            digest: *digest.as_bytes(),
+            bytes,
+            secret,
+        });
+        entries.push(ObjectEntry {
+            key: one.key,
+            form,
+            digest,
+        });
     }
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let content = Content::Objects(Objects { entries, count, complete: true });
+    let content = Content::Objects(Objects {
+        entries,
+        count,
+        complete: true,
+    });
     let manifest = content.to_bytes();
-    Ended::Done { content: *Content::digest_of(&manifest).as_bytes(), manifest, objects }
+    Ended::Done {
+        content: *Content::digest_of(&manifest).as_bytes(),
+        manifest,
+        objects,
+    }
 }
 
 fn unsupported(one: &RenderedObject) -> Option<String> {
     let group = group_of(one.value["apiVersion"].as_str().unwrap_or_default());
     if KEPT_GROUPS.contains(&group) {
-        return Some(format!("the output holds {} of {group}, which this release does not reconcile", one.key));
+        return Some(format!(
+            "the output holds {} of {group}, which this release does not reconcile",
+            one.key
+        ));
     }
     if is_encrypted(&one.key, &one.value) {
-        return Some(format!("{} is SOPS encrypted, which this release does not decrypt", one.key));
+        return Some(format!(
+            "{} is SOPS encrypted, which this release does not decrypt",
+            one.key
+        ));
     }
     None
 }

@@ -45,7 +45,9 @@ impl AgentProcess {
             .find(|document| document["kind"] == "Deployment")
             .context("the manifests hold no Deployment")?;
         let pod = &deployment["spec"]["template"]["spec"];
-        let account = pod["serviceAccountName"].as_str().context("the pod names no ServiceAccount")?;
+        let account = pod["serviceAccountName"]
+            .as_str()
+            .context("the pod names no ServiceAccount")?;
         let kubeconfig = plane.kubeconfig_for_service_account(NAMESPACE, account).await?;
         let container = &pod["containers"][0];
         let mut agent = Self {
@@ -61,13 +63,22 @@ impl AgentProcess {
     /// Starts it again.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         let program = built("flotilla-agent")?;
-        self.program = Some(Program::start("flotilla-agent", &program, &self.args, &self.env, &self.log)?);
+        self.program = Some(Program::start(
+            "flotilla-agent",
+            &program,
+            &self.args,
+            &self.env,
+            &self.log,
+        )?);
         Ok(())
     }
 
     /// Kills it, as a crash would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.program.take().context("the agent is stopped already")?.kill()
+        self.program
+            .take()
+            .context("the agent is stopped already")?
+            .kill()
     }
 
     /// Process id of the running agent.
@@ -85,13 +96,22 @@ fn documents(join: &Join) -> anyhow::Result<Vec<Value>> {
     let pins = join.pins.join(",");
     let text = MANIFESTS
         .replace("https://hub.invalid:8443", &join.endpoint)
-        .replace("sha256:0000000000000000000000000000000000000000000000000000000000000000", &pins)
-        .replace("value: \"hub.invalid\"", &format!("value: \"{}\"", join.trust_domain));
+        .replace(
+            "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            &pins,
+        )
+        .replace(
+            "value: \"hub.invalid\"",
+            &format!("value: \"{}\"", join.trust_domain),
+        );
     if text.contains("hub.invalid") {
         bail!("the manifests hold a placeholder that was not replaced");
     }
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+    Ok(documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect())
 }
 
 fn token_secret(token: &str) -> Value {
@@ -114,13 +134,21 @@ async fn apply(plane: &ControlPlane, document: &Value) -> anyhow::Result<()> {
         _ => Api::all_with(client, &resource),
     };
     let params = PatchParams::apply("kubectl").force();
-    api.patch(&name, &params, &Patch::Apply(&object)).await.with_context(|| format!("applying {name}"))?;
+    api.patch(&name, &params, &Patch::Apply(&object))
+        .await
+        .with_context(|| format!("applying {name}"))?;
     Ok(())
 }
 
 fn arguments(container: &Value, kubeconfig: &Path) -> Vec<String> {
-    let given = container["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut args: Vec<String> = given.map(|arg| arg.replace("0.0.0.0:8081", "127.0.0.1:0")).collect();
+    let given = container["args"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    let mut args: Vec<String> = given
+        .map(|arg| arg.replace("0.0.0.0:8081", "127.0.0.1:0"))
+        .collect();
     args.push(format!("--kubeconfig={}", kubeconfig.display()));
     args
 }
@@ -131,13 +159,19 @@ fn environment(container: &Value, token: &str, dir: &Path) -> anyhow::Result<Vec
     std::fs::write(join.join("token"), token)?;
     let mut env = Vec::new();
     for variable in container["env"].as_array().into_iter().flatten() {
-        let name = variable["name"].as_str().context("a variable without name")?.to_owned();
+        let name = variable["name"]
+            .as_str()
+            .context("a variable without name")?
+            .to_owned();
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.namespace") => NAMESPACE.to_owned(),
             Some(other) => bail!("the pod's variable {name} comes from {other}, which is not known here"),
             None => variable["value"].as_str().unwrap_or_default().to_owned(),
         };
-        env.push((name, value.replace("/etc/flotilla/join", &join.display().to_string())));
+        env.push((
+            name,
+            value.replace("/etc/flotilla/join", &join.display().to_string()),
+        ));
     }
     Ok(env)
 }

@@ -22,7 +22,11 @@ impl Objects {
     /// Those of `namespace` in `plane`.
     pub async fn of(plane: &ControlPlane, namespace: &str) -> Result<Self, RigError> {
         let client = plane.client().await?;
-        Ok(Self { client, namespace: namespace.to_owned(), cluster: plane.name().to_owned() })
+        Ok(Self {
+            client,
+            namespace: namespace.to_owned(),
+            cluster: plane.name().to_owned(),
+        })
     }
 
     /// The cluster's name.
@@ -41,12 +45,18 @@ impl Objects {
 
     /// A ConfigMap's value as it is now.
     pub async fn value(&self, name: &str, key: &str) -> kube::Result<Option<String>> {
-        Ok(self.config_map(name).await?.and_then(|found| found.data?.get(key).cloned()))
+        Ok(self
+            .config_map(name)
+            .await?
+            .and_then(|found| found.data?.get(key).cloned()))
     }
 
     /// Waits until a ConfigMap holds `value`.
     pub async fn until(&self, name: &str, key: &str, value: &str, within: Duration) -> Result<(), RigError> {
-        let state = format!("{}: ConfigMap {}/{name} has {key}={value}", self.cluster, self.namespace);
+        let state = format!(
+            "{}: ConfigMap {}/{name} has {key}={value}",
+            self.cluster, self.namespace
+        );
         wait_until(&state, within, async || match self.value(name, key).await {
             Ok(Some(found)) if found == value => Ok(Some(())),
             Ok(found) => Err(format!("{key} is {found:?}")),
@@ -58,8 +68,13 @@ impl Objects {
     /// Changes a ConfigMap by hand, as a person with kubectl would.
     pub async fn edit(&self, name: &str, key: &str, value: &str) -> kube::Result<()> {
         let patch = json!({ "data": { key: value } });
-        let params = PatchParams { field_manager: Some("kubectl-edit".to_owned()), ..PatchParams::default() };
-        self.config_maps().patch(name, &params, &Patch::Merge(&patch)).await?;
+        let params = PatchParams {
+            field_manager: Some("kubectl-edit".to_owned()),
+            ..PatchParams::default()
+        };
+        self.config_maps()
+            .patch(name, &params, &Patch::Merge(&patch))
+            .await?;
         Ok(())
     }
 }

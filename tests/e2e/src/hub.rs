@@ -66,7 +66,13 @@ impl HubProcess {
         ]
         .map(str::to_owned);
         let env = [("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        let mut program = Program::start("flotilla-hub", &built("flotilla-hub")?, &args, &env, &self.dir.join("hub.log"))?;
+        let mut program = Program::start(
+            "flotilla-hub",
+            &built("flotilla-hub")?,
+            &args,
+            &env,
+            &self.dir.join("hub.log"),
+        )?;
         let url = format!("http://{}/readyz", self.http_listen);
         let client = http_client()?;
         let ready = wait_until("the hub is ready", Duration::from_secs(60), async || {
@@ -120,7 +126,12 @@ impl HubProcess {
             .output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            bail!("flotilla {} ended with {}: {}", args.join(" "), output.status, said.trim());
+            bail!(
+                "flotilla {} ended with {}: {}",
+                args.join(" "),
+                output.status,
+                said.trim()
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -128,7 +139,8 @@ impl HubProcess {
     /// Runs the command line with `-o json`.
     pub fn cli_json(&self, args: &[&str]) -> anyhow::Result<Value> {
         let text = self.cli(&[args, &["-o", "json"]].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("flotilla {} printed no JSON: {text}", args.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("flotilla {} printed no JSON: {text}", args.join(" ")))
     }
 
     /// Applies manifests.
@@ -172,10 +184,15 @@ impl Drop for HubProcess {
 /// A client for plain HTTP on loopback.
 pub fn http_client() -> anyhow::Result<reqwest::Client> {
     flotilla_testkit::install_tls_provider();
-    Ok(reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?)
+    Ok(reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .no_proxy()
+        .build()?)
 }
 
 /// An address nobody listens on. Another process may take it before we do; then the start fails and says so.
 fn free_address() -> anyhow::Result<String> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .to_string())
 }

@@ -12,7 +12,12 @@ use anyhow::{Context as _, bail};
 /// The path of a built program: beside the running test, demo or benchmark.
 pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("the running program has no path")?;
-    let beside = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let beside = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
     beside.with_context(|| format!("{name} is not built: run `cargo build --workspace --bins` first"))
 }
 
@@ -47,7 +52,11 @@ impl Program {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Its process id.
@@ -72,7 +81,9 @@ impl Program {
 
     /// Asks it to stop and waits until it has.
     pub fn stop(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         let pid = pid.context("no such process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let deadline = Instant::now() + within;

@@ -6,7 +6,9 @@
 use std::{path::Path, time::Duration};
 
 use e2e::{AgentProcess, HubProcess, Objects, hub::http_client};
-use flotilla_testkit::{AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, wait_until};
+use flotilla_testkit::{
+    AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, wait_until,
+};
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -26,22 +28,39 @@ struct World {
 
 impl World {
     async fn new(dir: &Path) -> Self {
-        let plane = ControlPlane::start(ControlPlaneOptions::named("one")).await.unwrap();
+        let plane = ControlPlane::start(ControlPlaneOptions::named("one"))
+            .await
+            .unwrap();
         let git = GitServer::start(GitAccess::Public).await.unwrap();
         let repo = git.create("apps.git").await.unwrap();
         repo.commit("main", &files("one"), "first").await.unwrap();
         let hub = HubProcess::start(&dir.join("hub")).await.unwrap();
         let began = plane.audit().mark();
         let join = hub.token("one").unwrap();
-        let agent = AgentProcess::install(&plane, &join, &dir.join("agent")).await.unwrap();
+        let agent = AgentProcess::install(&plane, &join, &dir.join("agent"))
+            .await
+            .unwrap();
         let objects = Objects::of(&plane, "app").await.unwrap();
         let url = git.http_url("apps.git");
-        Self { plane, repo, url, _git: git, hub, agent, objects, began }
+        Self {
+            plane,
+            repo,
+            url,
+            _git: git,
+            hub,
+            agent,
+            objects,
+            began,
+        }
     }
 
     async fn holds(&self, key: &str, value: &str) {
         let said = || format!("hub:\n{}\nagent:\n{}", self.hub.said(), self.agent.said());
-        self.objects.until("settings", key, value, WITHIN).await.map_err(|e| format!("{e}\n{}", said())).unwrap();
+        self.objects
+            .until("settings", key, value, WITHIN)
+            .await
+            .map_err(|e| format!("{e}\n{}", said()))
+            .unwrap();
     }
 
     async fn commit(&self, path: &str, text: &str, message: &str) {
@@ -54,19 +73,29 @@ impl World {
 
     /// The app's Ready condition: status and message.
     fn app(&self) -> (String, String) {
-        let listed = self.hub.cli(&["get", "kustomizations", "app", "-o", "json"]).unwrap();
+        let listed = self
+            .hub
+            .cli(&["get", "kustomizations", "app", "-o", "json"])
+            .unwrap();
         let listed: Value = serde_json::from_str(&listed).unwrap();
         let item = listed.get("items").map_or(&listed, |items| &items[0]);
         let conditions = item["status"]["conditions"].as_array().unwrap();
         let ready = conditions.iter().find(|one| one["type"] == "Ready").unwrap();
-        (ready["status"].as_str().unwrap().to_owned(), ready["message"].as_str().unwrap().to_owned())
+        (
+            ready["status"].as_str().unwrap().to_owned(),
+            ready["message"].as_str().unwrap().to_owned(),
+        )
     }
 
     async fn until_app(&self, status: &str, part: &str) {
         let state = format!("the app is {status} with {part}");
         wait_until(&state, WITHIN, async || {
             let (is, message) = self.app();
-            if is == status && message.contains(part) { Ok(Some(())) } else { Err(format!("{is}: {message}")) }
+            if is == status && message.contains(part) {
+                Ok(Some(()))
+            } else {
+                Err(format!("{is}: {message}"))
+            }
         })
         .await
         .map_err(|e| format!("{e}\nhub:\n{}", self.hub.said()))
@@ -81,10 +110,12 @@ fn settings(color: &str) -> String {
 }
 
 fn files(color: &str) -> Vec<(&'static str, String)> {
-    let kustomization = "namespace: app\nresources: [namespace.yaml, settings.yaml, extra.yaml, secret.yaml]\n";
+    let kustomization =
+        "namespace: app\nresources: [namespace.yaml, settings.yaml, extra.yaml, secret.yaml]\n";
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: app}\n";
     let extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\ndata: {a: b}\n";
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {password: \"${password}\"}\n";
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {password: \"${password}\"}\n";
     vec![
         ("app/kustomization.yaml", kustomization.to_owned()),
         ("app/namespace.yaml", namespace.to_owned()),
@@ -170,13 +201,32 @@ async fn a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(wor
     let listed = world.hub.cli(&["events"]).unwrap();
     assert!(listed.contains("NewArtifact"), "{listed}");
     let client = http_client().unwrap();
-    let url = format!("http://{}{}", world.hub.http_address(), hook_path("shared", "push", "flux-system"));
+    let url = format!(
+        "http://{}{}",
+        world.hub.http_address(),
+        hook_path("shared", "push", "flux-system")
+    );
     world.commit("app/settings.yaml", &settings("two"), "two").await;
-    let bad = client.post(&url).header("X-Signature", "sha256=00").body("{}").send().await.unwrap();
+    let bad = client
+        .post(&url)
+        .header("X-Signature", "sha256=00")
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(bad.status().as_u16(), 400);
-    assert_eq!(world.objects.value("settings", "color").await.unwrap().as_deref(), Some("one"));
+    assert_eq!(
+        world.objects.value("settings", "color").await.unwrap().as_deref(),
+        Some("one")
+    );
     let signature = sign(b"shared", b"{}");
-    let good = client.post(&url).header("X-Signature", signature).body("{}").send().await.unwrap();
+    let good = client
+        .post(&url)
+        .header("X-Signature", signature)
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(good.status().as_u16(), 200);
     world.holds("color", "two").await;
 }
@@ -185,8 +235,14 @@ async fn a_bad_commit_is_named_and_changes_nothing(world: &World) {
     world.commit("app/extra.yaml", "a: [1\n", "broken").await;
     world.fetch();
     world.until_app("False", "kustomize build failed").await;
-    assert_eq!(world.objects.value("settings", "color").await.unwrap().as_deref(), Some("two"));
-    assert_eq!(world.objects.value("extra", "a").await.unwrap().as_deref(), Some("b"));
+    assert_eq!(
+        world.objects.value("settings", "color").await.unwrap().as_deref(),
+        Some("two")
+    );
+    assert_eq!(
+        world.objects.value("extra", "a").await.unwrap().as_deref(),
+        Some("b")
+    );
     let extra = &files("two")[3];
     world.commit(extra.0, &extra.1, "mended").await;
     world.fetch();
@@ -195,7 +251,11 @@ async fn a_bad_commit_is_named_and_changes_nothing(world: &World) {
 
 async fn a_commit_that_changes_no_object_writes_nothing_to_the_cluster(world: &World) {
     let before = world.objects.config_map("settings").await.unwrap().unwrap();
-    let sha = world.repo.commit("main", &[("README.md", "words\n")], "words").await.unwrap();
+    let sha = world
+        .repo
+        .commit("main", &[("README.md", "words\n")], "words")
+        .await
+        .unwrap();
     world.fetch();
     // The revision is the new one all the same: it renders to what is applied.
     world.until_app("True", &sha).await;
@@ -222,26 +282,40 @@ async fn a_suspended_app_is_left_alone_and_taken_up_again(world: &World) {
     })
     .await
     .unwrap();
-    world.commit("app/settings.yaml", &settings("three"), "three").await;
+    world
+        .commit("app/settings.yaml", &settings("three"), "three")
+        .await;
     world.fetch();
-    assert_eq!(world.objects.value("settings", "color").await.unwrap().as_deref(), Some("by hand"));
+    assert_eq!(
+        world.objects.value("settings", "color").await.unwrap().as_deref(),
+        Some("by hand")
+    );
     world.hub.cli(&["resume", "kustomization", "app"]).unwrap();
     world.holds("color", "three").await;
 }
 
 async fn what_leaves_git_stays_and_is_shown(world: &World) {
     let kustomization = "namespace: app\nresources: [namespace.yaml, settings.yaml, secret.yaml]\n";
-    world.commit("app/kustomization.yaml", kustomization, "less").await;
+    world
+        .commit("app/kustomization.yaml", kustomization, "less")
+        .await;
     world.fetch();
     wait_until("the object is shown as pending removal", WITHIN, async || {
         let units: Value = serde_json::from_str(&world.hub.cli(&["get", "units", "-o", "json"])?)?;
         let text = units.to_string();
         let pending = text.contains("\"objectsPendingRemoval\":1") || text.contains("\"pendingRemoval\":1");
-        if pending { anyhow::Ok(Some(())) } else { anyhow::bail!(text) }
+        if pending {
+            anyhow::Ok(Some(()))
+        } else {
+            anyhow::bail!(text)
+        }
     })
     .await
     .unwrap();
-    assert_eq!(world.objects.value("extra", "a").await.unwrap().as_deref(), Some("b"));
+    assert_eq!(
+        world.objects.value("extra", "a").await.unwrap().as_deref(),
+        Some("b")
+    );
 }
 
 async fn without_the_hub_the_cluster_is_kept_even_by_a_restarted_agent(world: &mut World) {
@@ -249,7 +323,11 @@ async fn without_the_hub_the_cluster_is_kept_even_by_a_restarted_agent(world: &m
     world.objects.edit("settings", "color", "drifted").await.unwrap();
     world.holds("color", "three").await;
     world.agent.kill().unwrap();
-    world.objects.edit("settings", "color", "while nobody watched").await.unwrap();
+    world
+        .objects
+        .edit("settings", "color", "while nobody watched")
+        .await
+        .unwrap();
     world.agent.resume().unwrap();
     world.holds("color", "three").await;
 }
@@ -263,18 +341,28 @@ async fn the_hub_returns_after_a_crash_and_goes_on(world: &mut World) {
 }
 
 async fn nothing_was_deleted_and_no_secret_was_told(world: &World, dir: &Path) {
-    let deletes = AuditFilter::all().after(world.began).user("system:serviceaccount:flotilla-system:flotilla-agent");
+    let deletes = AuditFilter::all()
+        .after(world.began)
+        .user("system:serviceaccount:flotilla-system:flotilla-agent");
     for verb in ["delete", "deletecollection"] {
         for resource in ["configmaps", "namespaces", "deployments"] {
             let filter = deletes.clone().verb(verb).resource(resource);
-            assert_eq!(world.plane.audit().count(&filter).unwrap(), 0, "{verb} {resource}");
+            assert_eq!(
+                world.plane.audit().count(&filter).unwrap(),
+                0,
+                "{verb} {resource}"
+            );
         }
     }
     for log in ["hub/hub.log", "agent/agent.log"] {
         let text = std::fs::read_to_string(dir.join(log)).unwrap();
         assert!(!text.contains(CANARY), "{log} holds a Secret's value");
     }
-    for args in [&["get", "units", "-A", "-o", "json"][..], &["get", "kustomizations", "-A", "-o", "json"], &["events"]] {
+    for args in [
+        &["get", "units", "-A", "-o", "json"][..],
+        &["get", "kustomizations", "-A", "-o", "json"],
+        &["events"],
+    ] {
         assert!(!world.hub.cli(args).unwrap().contains(CANARY), "{args:?}");
     }
 }

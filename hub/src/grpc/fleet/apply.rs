@@ -25,25 +25,55 @@ pub(super) async fn apply(
     principal: &str,
     request: wire::ApplyRequest,
 ) -> Result<wire::ApplyResponse, Status> {
-    if request.documents.iter().map(|document| document.text.len()).sum::<usize>() > MAX_BYTES {
-        return Err(Status::invalid_argument("the documents are over 16 MiB together; apply them in parts"));
+    if request
+        .documents
+        .iter()
+        .map(|document| document.text.len())
+        .sum::<usize>()
+        > MAX_BYTES
+    {
+        return Err(Status::invalid_argument(
+            "the documents are over 16 MiB together; apply them in parts",
+        ));
     }
     let scope = scope(fleet, &request.scope).await?;
     let mut problems = Vec::new();
     let mut resources: Vec<Resource> = Vec::new();
     for document in &request.documents {
-        let options =
-            Options { file: &document.file, mode: Mode::Strict, scope: scope.clone(), namespace: None };
+        let options = Options {
+            file: &document.file,
+            mode: Mode::Strict,
+            scope: scope.clone(),
+            namespace: None,
+        };
         for parsed in parse(document.text.as_bytes(), &options) {
             for warning in &parsed.warnings {
-                let object = parsed.outcome.as_ref().ok().map(|resource| reference(&resource.id));
-                problems.push(problem(true, &document.file, parsed.document, parsed.line, warning, object));
+                let object = parsed
+                    .outcome
+                    .as_ref()
+                    .ok()
+                    .map(|resource| reference(&resource.id));
+                problems.push(problem(
+                    true,
+                    &document.file,
+                    parsed.document,
+                    parsed.line,
+                    warning,
+                    object,
+                ));
             }
             match parsed.outcome {
                 Ok(resource) => resources.push(resource),
                 Err(invalid) => {
                     for one in &invalid.problems {
-                        problems.push(problem(false, &document.file, invalid.document, invalid.line, one, None));
+                        problems.push(problem(
+                            false,
+                            &document.file,
+                            invalid.document,
+                            invalid.line,
+                            one,
+                            None,
+                        ));
                     }
                 }
             }
@@ -51,10 +81,15 @@ pub(super) async fn apply(
     }
     problems.extend(duplicates(&resources));
     if resources.len() > MAX_RESOURCES {
-        return Err(Status::invalid_argument(format!("more than {MAX_RESOURCES} documents in one request")));
+        return Err(Status::invalid_argument(format!(
+            "more than {MAX_RESOURCES} documents in one request"
+        )));
     }
     if problems.iter().any(|problem| !problem.warning) {
-        return Ok(wire::ApplyResponse { applied: vec![], problems });
+        return Ok(wire::ApplyResponse {
+            applied: vec![],
+            problems,
+        });
     }
     let rows: Vec<NewResource> = resources.iter().map(|resource| row(fleet, resource)).collect();
     let actions = fleet
@@ -87,13 +122,19 @@ pub(super) async fn label_cluster(
         "metadata": { "name": name, "labels": labels }, "spec": {}
     });
     let request = wire::ApplyRequest {
-        documents: vec![wire::Document { file: "cluster".to_owned(), text: object.to_string() }],
+        documents: vec![wire::Document {
+            file: "cluster".to_owned(),
+            text: object.to_string(),
+        }],
         dry_run: false,
         scope: String::new(),
     };
     let response = apply(fleet, principal, request).await?;
     match response.problems.iter().find(|problem| !problem.warning) {
-        Some(problem) => Err(Status::invalid_argument(format!("{}: {}", problem.field, problem.message))),
+        Some(problem) => Err(Status::invalid_argument(format!(
+            "{}: {}",
+            problem.field, problem.message
+        ))),
         None => Ok(()),
     }
 }
@@ -111,7 +152,9 @@ async fn scope(fleet: &Fleet, name: &str) -> Result<Scope, Status> {
     }
     match fleet.store.cluster_by_name(name).await.map_err(from_store)? {
         Some(cluster) => Ok(Scope::Cluster(cluster.name)),
-        None => Err(Status::not_found(format!("cluster {name} is not registered; see `flotilla cluster list`"))),
+        None => Err(Status::not_found(format!(
+            "cluster {name} is not registered; see `flotilla cluster list`"
+        ))),
     }
 }
 
@@ -120,11 +163,17 @@ fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
         (Some(secret), _) => {
             let bytes = Zeroizing::new(secret.expose_json().as_bytes().to_vec());
             let digest = Digest::keyed(&fleet.digest_key, "payload", &bytes);
-            Some(Payload { digest: *digest.as_bytes(), bytes })
+            Some(Payload {
+                digest: *digest.as_bytes(),
+                bytes,
+            })
         }
         (None, Ok(config)) => {
             let bytes = Zeroizing::new(canonical_json(&config.data).into_bytes());
-            Some(Payload { digest: *Digest::of("payload", &bytes).as_bytes(), bytes })
+            Some(Payload {
+                digest: *Digest::of("payload", &bytes).as_bytes(),
+                bytes,
+            })
         }
         (None, Err(_)) => None,
     };
@@ -142,11 +191,17 @@ fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
         annotations: annotations(resource),
         // A Secret's keys are shown, its values never.
         spec: resource.value().cloned().unwrap_or_else(|| {
-            let keys: Vec<&String> = resource.secret().map(|secret| secret.data.keys().collect()).unwrap_or_default();
+            let keys: Vec<&String> = resource
+                .secret()
+                .map(|secret| secret.data.keys().collect())
+                .unwrap_or_default();
             Value::from_iter([("keys", json!(keys))])
         }),
         payload,
-        not_supported: support::unsupported(resource).iter().map(ToString::to_string).collect(),
+        not_supported: support::unsupported(resource)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 
@@ -178,7 +233,11 @@ fn problem(
     problem: &flotilla_api::Problem,
     resource: Option<wire::ResourceRef>,
 ) -> wire::Problem {
-    let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let hint = problem
+        .hint
+        .as_ref()
+        .map(|hint| format!(" ({hint})"))
+        .unwrap_or_default();
     wire::Problem {
         warning,
         file: file.to_owned(),

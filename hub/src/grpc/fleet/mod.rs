@@ -57,10 +57,18 @@ struct Principal(String);
 
 impl Fleet {
     async fn authorize<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
-        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let header = request
+            .metadata()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
         let bearer = bearer.ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        match self.store.admin_token_valid(&token::hash(bearer)).await.map_err(from_store)? {
+        match self
+            .store
+            .admin_token_valid(&token::hash(bearer))
+            .await
+            .map_err(from_store)?
+        {
             true => Ok(Principal("admin".to_owned())),
             false => Err(Status::unauthenticated(
                 "the bearer token is not valid; `flotilla-hub admin reset` makes a new one",
@@ -72,7 +80,12 @@ impl Fleet {
         let reference = reference.ok_or_else(|| Status::invalid_argument("resource is missing"))?;
         let found = self
             .store
-            .resource_by_name(&reference.scope, &reference.kind, &reference.namespace, &reference.name)
+            .resource_by_name(
+                &reference.scope,
+                &reference.kind,
+                &reference.namespace,
+                &reference.name,
+            )
             .await
             .map_err(from_store)?;
         found.ok_or_else(|| {
@@ -88,9 +101,14 @@ impl Fleet {
 impl FleetService for Fleet {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
 
-    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
+    async fn apply(
+        &self,
+        request: Request<wire::ApplyRequest>,
+    ) -> Result<Response<wire::ApplyResponse>, Status> {
         let principal = self.authorize(&request).await?;
-        apply::apply(self, &principal.0, request.into_inner()).await.map(Response::new)
+        apply::apply(self, &principal.0, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_resources(
@@ -120,10 +138,16 @@ impl FleetService for Fleet {
             _ => String::new(),
         };
         let mut resources = Vec::with_capacity(rows.len());
-        for row in rows.into_iter().filter(|row| selector.matches(&views::labels(&row.labels))) {
+        for row in rows
+            .into_iter()
+            .filter(|row| selector.matches(&views::labels(&row.labels)))
+        {
             resources.push(status::resource(self, row).await.map_err(from_store)?);
         }
-        Ok(Response::new(wire::ListResourcesResponse { resources, next_page_token }))
+        Ok(Response::new(wire::ListResourcesResponse {
+            resources,
+            next_page_token,
+        }))
     }
 
     async fn list_clusters(
@@ -135,8 +159,11 @@ impl FleetService for Fleet {
         let selector = parse_selector(&request.label_selector)?;
         let limit = page(request.page_size);
         let after: String = read_token(&request.page_token)?;
-        let rows =
-            self.store.list_clusters(&request.name, &after, i64::from(limit)).await.map_err(from_store)?;
+        let rows = self
+            .store
+            .list_clusters(&request.name, &after, i64::from(limit))
+            .await
+            .map_err(from_store)?;
         let next_page_token = match rows.last() {
             Some(row) if rows.len() == limit as usize => write_token(&row.name),
             _ => String::new(),
@@ -146,7 +173,10 @@ impl FleetService for Fleet {
             .filter(|row| selector.matches(&views::labels(&row.labels)))
             .map(views::cluster)
             .collect();
-        Ok(Response::new(wire::ListClustersResponse { clusters, next_page_token }))
+        Ok(Response::new(wire::ListClustersResponse {
+            clusters,
+            next_page_token,
+        }))
     }
 
     async fn list_units(
@@ -170,12 +200,17 @@ impl FleetService for Fleet {
             .await
             .map_err(from_store)?;
         let next_page_token = match rows.last() {
-            Some(row) if rows.len() == limit as usize => write_token(&(&row.namespace, &row.name, &row.cluster)),
+            Some(row) if rows.len() == limit as usize => {
+                write_token(&(&row.namespace, &row.name, &row.cluster))
+            }
             _ => String::new(),
         };
         let now = OffsetDateTime::now_utc();
         let units = rows.into_iter().map(|row| views::unit(row, now)).collect();
-        Ok(Response::new(wire::ListUnitsResponse { units, next_page_token }))
+        Ok(Response::new(wire::ListUnitsResponse {
+            units,
+            next_page_token,
+        }))
     }
 
     async fn list_unit_objects(
@@ -209,7 +244,9 @@ impl FleetService for Fleet {
             })
             .await
             .map_err(from_store)?;
-        Ok(Response::new(wire::ListEventsResponse { events: events.into_iter().map(views::event).collect() }))
+        Ok(Response::new(wire::ListEventsResponse {
+            events: events.into_iter().map(views::event).collect(),
+        }))
     }
 
     async fn list_rollouts(
@@ -232,7 +269,10 @@ impl FleetService for Fleet {
         Ok(Response::new(wire::ListRolloutsResponse { rollouts }))
     }
 
-    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         self.authorize(&request).await?;
         let topics = self.topics.subscribe();
         // A slow watcher that lost some is told once: it lists again either way.
@@ -242,7 +282,10 @@ impl FleetService for Fleet {
                 Err(broadcast::error::RecvError::Lagged(_)) => "resource",
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
-            let event = wire::WatchEvent { topic: topic.to_owned(), seq };
+            let event = wire::WatchEvent {
+                topic: topic.to_owned(),
+                seq,
+            };
             Some((Ok(event), (topics, seq + 1)))
         });
         Ok(Response::new(Box::pin(stream)))
@@ -263,7 +306,12 @@ impl FleetService for Fleet {
         }
         let mut uids = vec![row.uid];
         if request.with_source {
-            uids.extend(status::source_of(&self.store, &row).await.map_err(from_store)?.map(|source| source.uid));
+            uids.extend(
+                status::source_of(&self.store, &row)
+                    .await
+                    .map_err(from_store)?
+                    .map(|source| source.uid),
+            );
         }
         let request_id = OffsetDateTime::now_utc()
             .format(&time::format_description::well_known::Rfc3339)
@@ -279,8 +327,11 @@ impl FleetService for Fleet {
         let principal = self.authorize(&request).await?;
         let request = request.into_inner();
         let row = self.find(request.resource.as_ref()).await?;
-        let changed =
-            self.store.set_suspended(row.uid, request.suspend, &principal.0).await.map_err(from_store)?;
+        let changed = self
+            .store
+            .set_suspended(row.uid, request.suspend, &principal.0)
+            .await
+            .map_err(from_store)?;
         Ok(Response::new(wire::SuspendResponse { changed }))
     }
 
@@ -290,9 +341,15 @@ impl FleetService for Fleet {
     ) -> Result<Response<wire::CreateTokenResponse>, Status> {
         let principal = self.authorize(&request).await?;
         let request = request.into_inner();
-        let ttl = if request.ttl_seconds == 0 { DEFAULT_TTL } else { request.ttl_seconds };
+        let ttl = if request.ttl_seconds == 0 {
+            DEFAULT_TTL
+        } else {
+            request.ttl_seconds
+        };
         if ttl > MAX_TTL {
-            return Err(Status::invalid_argument("ttl_seconds: a join token lives at most 24 h"));
+            return Err(Status::invalid_argument(
+                "ttl_seconds: a join token lives at most 24 h",
+            ));
         }
         let name = apply::cluster_name(&request.cluster)?;
         let made = token::make_join_token().map_err(|e| Status::internal(e.to_string()))?;
@@ -336,7 +393,11 @@ impl FleetService for Fleet {
 }
 
 fn page(asked: u32) -> u32 {
-    if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) }
+    if asked == 0 {
+        DEFAULT_PAGE
+    } else {
+        asked.min(MAX_PAGE)
+    }
 }
 
 fn parse_selector(text: &str) -> Result<Selector, Status> {

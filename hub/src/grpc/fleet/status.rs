@@ -56,15 +56,33 @@ pub(super) async fn resource(fleet: &Fleet, row: ResourceRow) -> Result<wire::Re
 /// The source of an app.
 pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<Option<ResourceRow>> {
     let field = |name: &str| app.spec["sourceRef"][name].as_str();
-    let (Some(kind), Some(name)) = (field("kind"), field("name")) else { return Ok(None) };
-    store.resource_by_name(&app.scope, kind, field("namespace").unwrap_or(&app.namespace), name).await
+    let (Some(kind), Some(name)) = (field("kind"), field("name")) else {
+        return Ok(None);
+    };
+    store
+        .resource_by_name(
+            &app.scope,
+            kind,
+            field("namespace").unwrap_or(&app.namespace),
+            name,
+        )
+        .await
 }
 
 async fn source(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
-    let revision = store.current_revision(row.uid).await?.map(|one| one.revision).unwrap_or_default();
+    let revision = store
+        .current_revision(row.uid)
+        .await?
+        .map(|one| one.revision)
+        .unwrap_or_default();
     let conditions = match store.conditions(row.uid).await? {
         Some((generation, conditions)) if generation == row.generation || row.is_suspended() => conditions,
-        _ => vec![ready(row, "Unknown", "Progressing", "reconciliation in progress".to_owned())],
+        _ => vec![ready(
+            row,
+            "Unknown",
+            "Progressing",
+            "reconciliation in progress".to_owned(),
+        )],
     };
     Ok((conditions, revision))
 }
@@ -86,11 +104,22 @@ async fn app(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String
         .map(|unit| views::unit(unit, now))
         .collect();
     let (waiting, observed) = store.app_waiting(row.uid).await?.unwrap_or_default();
-    let common = units.first().map(|unit| unit.applied_revision.clone()).unwrap_or_default();
+    let common = units
+        .first()
+        .map(|unit| unit.applied_revision.clone())
+        .unwrap_or_default();
     let same = units.iter().all(|unit| unit.applied_revision == common);
     let revision = if same { common } else { String::new() };
     if observed != row.generation {
-        return Ok((vec![ready(row, "Unknown", "Progressing", "Reconciliation in progress".to_owned())], revision));
+        return Ok((
+            vec![ready(
+                row,
+                "Unknown",
+                "Progressing",
+                "Reconciliation in progress".to_owned(),
+            )],
+            revision,
+        ));
     }
     Ok((vec![summary(row, &units, &waiting, &revision)], revision))
 }
@@ -110,16 +139,35 @@ fn summary(row: &ResourceRow, units: &[wire::Unit], waiting: &[String], revision
     };
     let done = units.len() - behind.len();
     let failed = behind.iter().find(|unit| unit.ready == "False").unwrap_or(first);
-    let message = format!("{done}/{} applied; {}: {}", units.len(), failed.cluster, failed.message);
-    let status = if failed.ready == "False" { "False" } else { "Unknown" };
+    let message = format!(
+        "{done}/{} applied; {}: {}",
+        units.len(),
+        failed.cluster,
+        failed.message
+    );
+    let status = if failed.ready == "False" {
+        "False"
+    } else {
+        "Unknown"
+    };
     ready(row, status, &failed.reason, message)
 }
 
 /// A Receiver says where it is called.
 fn receiver(fleet: &Fleet, row: &ResourceRow) -> Condition {
     match fleet.receivers.path_of(row.uid) {
-        Some(path) => ready(row, "True", "Succeeded", format!("Receiver initialized for path: {path}")),
-        None => ready(row, "False", "TokenNotFound", "the Secret with key 'token' is not on the hub".to_owned()),
+        Some(path) => ready(
+            row,
+            "True",
+            "Succeeded",
+            format!("Receiver initialized for path: {path}"),
+        ),
+        None => ready(
+            row,
+            "False",
+            "TokenNotFound",
+            "the Secret with key 'token' is not on the hub".to_owned(),
+        ),
     }
 }
 
@@ -148,8 +196,11 @@ fn ready(row: &ResourceRow, status: &str, reason: &str, message: String) -> Cond
 fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value {
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), json!(row.name));
-    for (key, value) in [("namespace", json!(row.namespace)), ("labels", row.labels.clone()), ("annotations", row.annotations.clone())]
-    {
+    for (key, value) in [
+        ("namespace", json!(row.namespace)),
+        ("labels", row.labels.clone()),
+        ("annotations", row.annotations.clone()),
+    ] {
         let empty = value.as_str().is_some_and(str::is_empty) || value.as_object().is_some_and(Map::is_empty);
         if !empty {
             metadata.insert(key.to_owned(), value);
@@ -160,7 +211,11 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
     let mut status = Map::new();
     status.insert("conditions".to_owned(), json!(conditions));
     if !revision.is_empty() {
-        let field = if row.kind == "Kustomization" { "lastAppliedRevision" } else { "artifactRevision" };
+        let field = if row.kind == "Kustomization" {
+            "lastAppliedRevision"
+        } else {
+            "artifactRevision"
+        };
         status.insert(field.to_owned(), json!(revision));
     }
     json!({

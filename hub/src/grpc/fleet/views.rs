@@ -41,7 +41,9 @@ pub(super) fn cluster(row: ClusterView) -> wire::Cluster {
 
 pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
     let count = |number: i32| u32::try_from(number).unwrap_or(0);
-    let silent = row.last_seen.is_none_or(|seen| (now - seen).unsigned_abs() > STALE);
+    let silent = row
+        .last_seen
+        .is_none_or(|seen| (now - seen).unsigned_abs() > STALE);
     let (reason, message) = shown(&row);
     wire::Unit {
         id: row.id.to_string(),
@@ -75,13 +77,19 @@ pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
 fn shown(row: &UnitView) -> (String, String) {
     if row.current && row.applied && row.ready == "True" {
         // The newest revision with this content: the agent may know an older one that gave the same.
-        return (row.reason.clone(), format!("Applied revision: {}", row.applied_revision));
+        return (
+            row.reason.clone(),
+            format!("Applied revision: {}", row.applied_revision),
+        );
     }
     if row.current {
         return (row.reason.clone(), row.message.clone());
     }
     if !row.connected {
-        return ("ClusterOffline".to_owned(), format!("cluster {} is not connected", row.cluster));
+        return (
+            "ClusterOffline".to_owned(),
+            format!("cluster {} is not connected", row.cluster),
+        );
     }
     ("Progressing".to_owned(), "waiting for the agent".to_owned())
 }

@@ -15,13 +15,18 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, api::ListParams};
 
 const WITHIN: Duration = Duration::from_secs(60);
-const CLUSTERS: [(&str, &str, &str); 3] =
-    [("paris", "production", "eu-west"), ("austin", "production", "us-south"), ("lab", "staging", "office")];
+const CLUSTERS: [(&str, &str, &str); 3] = [
+    ("paris", "production", "eu-west"),
+    ("austin", "production", "us-south"),
+    ("lab", "staging", "office"),
+];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     flotilla_testkit::install_tls_provider();
-    let demo = Demo { began: Instant::now() };
+    let demo = Demo {
+        began: Instant::now(),
+    };
     let dir = tempfile::Builder::new().prefix("flotilla-demo-").tempdir()?;
     open_to_postgres(dir.path())?;
     demo.run(dir.path()).await
@@ -70,18 +75,26 @@ impl Demo {
         }
         self.everywhere(&clusters, &hub, &agents).await?;
         self.commit_reaches(&repo, &hub, &clusters).await?;
-        self.drift_is_corrected(&clusters[0], "an object edited by hand").await?;
+        self.drift_is_corrected(&clusters[0], "an object edited by hand")
+            .await?;
         let before = versions(&planes).await?;
         hub.stop()?;
         self.say("► the hub is stopped, its Postgres with it");
-        self.drift_is_corrected(&clusters[1], "with the hub away, an object edited by hand").await?;
+        self.drift_is_corrected(&clusters[1], "with the hub away, an object edited by hand")
+            .await?;
         let away = versions(&planes).await?;
         hub.resume().await?;
         self.say("► the hub is back");
         self.connected(&hub).await?;
         let after = versions(&planes).await?;
-        ensure!(away == after, "something was applied again after the hub returned: {away:?} became {after:?}");
-        ensure!(before.len() == after.len(), "objects appeared or vanished: {before:?} became {after:?}");
+        ensure!(
+            away == after,
+            "something was applied again after the hub returned: {away:?} became {after:?}"
+        );
+        ensure!(
+            before.len() == after.len(),
+            "objects appeared or vanished: {before:?} became {after:?}"
+        );
         self.say("✔ all agents connected again, and nothing was applied again: every object kept its resourceVersion");
         println!("\n{}", hub.cli(&["get", "units", "-A"])?);
         self.say("✔ the demo is complete");
@@ -96,8 +109,14 @@ impl Demo {
     ) -> anyhow::Result<()> {
         for ((cluster, (name, env, region)), agent) in clusters.iter().zip(CLUSTERS).zip(agents) {
             let explain = || format!("hub:\n{}\nagent of {name}:\n{}", hub.said(), agent.said());
-            cluster.until("settings", "region", region, WITHIN).await.with_context(explain)?;
-            cluster.until("settings", "environment", env, WITHIN).await.with_context(explain)?;
+            cluster
+                .until("settings", "region", region, WITHIN)
+                .await
+                .with_context(explain)?;
+            cluster
+                .until("settings", "environment", env, WITHIN)
+                .await
+                .with_context(explain)?;
         }
         wait_until("every app is Ready", WITHIN, async || {
             let apps = hub.cli(&["get", "kustomizations", "-A", "--no-header"])?;
@@ -109,9 +128,19 @@ impl Demo {
         Ok(())
     }
 
-    async fn commit_reaches(&self, repo: &GitRepo, hub: &HubProcess, clusters: &[Objects]) -> anyhow::Result<()> {
+    async fn commit_reaches(
+        &self,
+        repo: &GitRepo,
+        hub: &HubProcess,
+        clusters: &[Objects],
+    ) -> anyhow::Result<()> {
         let settings = settings("dark");
-        repo.commit("main", &[("base/settings.yaml", settings.as_str())], "a dark theme").await?;
+        repo.commit(
+            "main",
+            &[("base/settings.yaml", settings.as_str())],
+            "a dark theme",
+        )
+        .await?;
         let pushed = Instant::now();
         hub.cli(&["reconcile", "source", "git", "fleet"])?;
         let reached = clusters.iter().map(|cluster| async move {
@@ -133,7 +162,10 @@ impl Demo {
         cluster.edit("settings", "theme", "pink").await?;
         let edited = Instant::now();
         cluster.until("settings", "theme", "dark", WITHIN).await?;
-        self.say(&format!("✔ {what}: corrected after {} ms", edited.elapsed().as_millis()));
+        self.say(&format!(
+            "✔ {what}: corrected after {} ms",
+            edited.elapsed().as_millis()
+        ));
         Ok(())
     }
 
@@ -146,7 +178,8 @@ impl Demo {
         .await?;
         wait_until("every unit is Ready again", WITHIN, async || {
             let units = hub.cli(&["get", "units", "-A", "--no-header"])?;
-            let ready = units.lines().count() == CLUSTERS.len() && units.lines().all(|line| line.contains("True"));
+            let ready =
+                units.lines().count() == CLUSTERS.len() && units.lines().all(|line| line.contains("True"));
             anyhow::Ok(ready.then_some(()))
         })
         .await?;
@@ -160,9 +193,15 @@ impl Demo {
         println!("\nEverything goes on until you interrupt this. Try, in another terminal:\n");
         println!("  export FLOTILLA_CONFIG={}", hub.config().display());
         println!("  flotilla get units -A; flotilla events");
-        println!("  git clone {}   # commit and push, then: flotilla reconcile source git fleet", git.http_url("fleet.git"));
+        println!(
+            "  git clone {}   # commit and push, then: flotilla reconcile source git fleet",
+            git.http_url("fleet.git")
+        );
         for ((name, _, _), plane) in CLUSTERS.iter().zip(planes) {
-            println!("  kubectl --kubeconfig {} -n shop get all   # {name}", plane.kubeconfig().display());
+            println!(
+                "  kubectl --kubeconfig {} -n shop get all   # {name}",
+                plane.kubeconfig().display()
+            );
         }
         tokio::signal::ctrl_c().await?;
         Ok(())
@@ -175,8 +214,14 @@ async fn versions(planes: &[ControlPlane]) -> anyhow::Result<Vec<(String, String
     let mut versions = Vec::new();
     for plane in planes {
         let cluster = Objects::of(plane, "shop").await?;
-        let settings = cluster.config_map("settings").await?.context("settings is gone")?;
-        versions.push((format!("{} settings", plane.name()), settings.metadata.resource_version.unwrap_or_default()));
+        let settings = cluster
+            .config_map("settings")
+            .await?
+            .context("settings is gone")?;
+        versions.push((
+            format!("{} settings", plane.name()),
+            settings.metadata.resource_version.unwrap_or_default(),
+        ));
         let deployments: Api<Deployment> = Api::namespaced(plane.client().await?, "shop");
         for deployment in deployments.list(&ListParams::default()).await? {
             let name = deployment.metadata.name.unwrap_or_default();
