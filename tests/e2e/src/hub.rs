@@ -107,6 +107,18 @@ impl HubProcess {
         &self.http_listen
     }
 
+    /// Address of the gRPC port.
+    pub fn grpc_address(&self) -> &str {
+        &self.listen
+    }
+
+    /// Where the Receiver of this name is called.
+    pub fn hook_url(&self, token: &str, name: &str, namespace: &str) -> String {
+        let text = format!("{token}{name}{namespace}");
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        format!("http://{}/hook/{}", self.http_listen, hex(digest.as_ref()))
+    }
+
     /// The file that the command line reads.
     pub fn config(&self) -> PathBuf {
         self.dir.join("data/admin.yaml")
@@ -179,6 +191,16 @@ impl Drop for HubProcess {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         }
     }
+}
+
+/// The signature of a webhook's body, as the header `X-Signature` wants it.
+pub fn signature(token: &str, body: &[u8]) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, token.as_bytes());
+    format!("sha256={}", hex(ring::hmac::sign(&key, body).as_ref()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A client for plain HTTP on loopback.

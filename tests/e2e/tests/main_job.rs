@@ -5,7 +5,10 @@
 
 use std::{path::Path, time::Duration};
 
-use e2e::{AgentProcess, HubProcess, Objects, hub::http_client};
+use e2e::{
+    AgentProcess, HubProcess, Objects,
+    hub::{http_client, signature},
+};
 use flotilla_testkit::{
     AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, wait_until,
 };
@@ -219,7 +222,7 @@ async fn a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(wor
         world.objects.value("settings", "color").await.unwrap().as_deref(),
         Some("one")
     );
-    let signature = sign(b"shared", b"{}");
+    let signature = signature("shared", b"{}");
     let good = client
         .post(&url)
         .header("X-Signature", signature)
@@ -365,17 +368,4 @@ async fn nothing_was_deleted_and_no_secret_was_told(world: &World, dir: &Path) {
     ] {
         assert!(!world.hub.cli(args).unwrap().contains(CANARY), "{args:?}");
     }
-}
-
-fn hook_path(token: &str, name: &str, namespace: &str) -> String {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(format!("{token}{name}{namespace}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("/hook/{hex}")
-}
-
-fn sign(key: &[u8], body: &[u8]) -> String {
-    let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key), body);
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={hex}")
 }

@@ -119,6 +119,8 @@ fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
     let mut options = granit_parser::Options::default();
     options.block_nesting_limit = limits.depth * 2 + 8;
     options.flow_nesting_limit = limits.depth * 2 + 8;
+    // Another crate of a build may switch the parser's comment events on.
+    options.set_emit_comments(false);
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
