@@ -34,7 +34,8 @@ impl Store {
     }
 
     /// The wake-ups after `cursor`, oldest first, at most 1,000, and where to go on. Rows of transactions that
-    /// may still be open when this snapshot was taken are left for the next call.
+    /// may still be open when this snapshot was taken are left for the next call; so are those behind a transaction
+    /// of another database of the same server.
     pub async fn outbox_after(&self, cursor: &Cursor) -> Result<(Vec<Nudge>, Cursor)> {
         let rows = sqlx::query!(
             r#"SELECT xid::text AS "xid!", seq, topic, key FROM outbox
