@@ -1,0 +1,539 @@
+//! `make bench [NAME]`: the first figures, with release builds, on real control planes. Writes
+//! `target/bench/results.json` and `docs/benchmarks.md` below the current folder. Wall times of a shared machine
+//! are noisy: compare within one run.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use e2e::{AgentProcess, HubProcess, Objects};
+use flotilla_testkit::{AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, wait_until};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+const WITHIN: Duration = Duration::from_secs(120);
+const AGENT: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
+const CLUSTERS: usize = 3;
+
+/// One figure.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    peer: Option<f64>,
+    note: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    flotilla_testkit::install_tls_provider();
+    let wanted = std::env::args().nth(1);
+    let dir = tempfile::Builder::new().prefix("flotilla-bench-").tempdir()?;
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let mut figures = Vec::new();
+    let mut fleet = Fleet::start(dir.path()).await?;
+    let runs = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    if runs("agent_pss_idle_mib") {
+        figures.push(
+            fleet
+                .pss("agent_pss_idle_mib", "an enrolled agent with nothing to do")
+                .await?,
+        );
+    }
+    if runs("commit_to_applied_3_real_p99_s") {
+        figures.push(fleet.commits(sample(200)).await?);
+    }
+    if runs("drift_to_corrected_p99_s") {
+        figures.push(fleet.drifts(sample(200)).await?);
+    }
+    if runs("bytes_hub_to_agent_one_of_131") {
+        figures.push(fleet.bytes_of_one_change().await?);
+    }
+    let thousand = [
+        "first_apply_vs_bare_loop",
+        "agent_pss_1000_mib",
+        "idle_requests_1000_objects_10min",
+    ];
+    if thousand.iter().any(|name| runs(name)) {
+        figures.push(fleet.first_apply().await?);
+        figures.push(
+            fleet
+                .pss(
+                    "agent_pss_1000_mib",
+                    "the same agent with 1,000 ConfigMaps applied",
+                )
+                .await?,
+        );
+        figures.push(fleet.idle_requests(idle_time()).await?);
+    }
+    ensure!(
+        !figures.is_empty(),
+        "no benchmark of the name {}",
+        wanted.unwrap_or_default()
+    );
+    write(&figures)
+}
+
+/// `FLOTILLA_BENCH_SAMPLES` takes fewer while trying things out.
+fn sample(full: usize) -> usize {
+    std::env::var("FLOTILLA_BENCH_SAMPLES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(full)
+}
+
+/// `FLOTILLA_BENCH_IDLE_S` waits less; the figure is scaled to ten minutes and says so.
+fn idle_time() -> Duration {
+    let seconds = std::env::var("FLOTILLA_BENCH_IDLE_S")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(600))
+}
+
+struct Fleet {
+    planes: Vec<ControlPlane>,
+    objects: Vec<Objects>,
+    hub: HubProcess,
+    agents: Vec<AgentProcess>,
+    _git: GitServer,
+    repo: GitRepo,
+    hook: String,
+    client: reqwest::Client,
+}
+
+impl Fleet {
+    async fn start(dir: &Path) -> anyhow::Result<Self> {
+        let planes = ControlPlane::start_many(CLUSTERS).await?;
+        let git = GitServer::start(GitAccess::Public).await?;
+        let repo = git.create("apps.git").await?;
+        repo.commit("main", &first_files(), "first").await?;
+        let hub = HubProcess::start(&dir.join("hub")).await?;
+        let mut agents = Vec::new();
+        let mut objects = Vec::new();
+        for (index, plane) in planes.iter().enumerate() {
+            let join = hub.token(&format!("c{index}"))?;
+            agents.push(AgentProcess::install(plane, &join, &dir.join(format!("agent-{index}"))).await?);
+            objects.push(Objects::of(plane, "bench").await?);
+        }
+        wait_until("the agents are connected", WITHIN, async || {
+            let clusters = hub.cli(&["get", "clusters", "--no-header"])?;
+            let connected = clusters.lines().filter(|line| line.contains("True")).count();
+            anyhow::Ok((connected == CLUSTERS).then_some(()))
+        })
+        .await?;
+        hub.apply(&configuration(&git.http_url("apps.git")))?;
+        let hook = hub.hook_url("shared", "push", "flux-system");
+        let client = e2e::hub::http_client()?;
+        Ok(Self {
+            planes,
+            objects,
+            hub,
+            agents,
+            _git: git,
+            repo,
+            hook,
+            client,
+        })
+    }
+
+    /// Places an app, and waits until its marker object is in every cluster.
+    async fn place(&self, app: &str) -> anyhow::Result<()> {
+        self.hub.apply(&app_and_placement(app))?;
+        for cluster in &self.objects {
+            cluster
+                .until(&format!("{app}-marker"), "value", "first", WITHIN)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn webhook(&self) -> anyhow::Result<()> {
+        let signature = e2e::hub::signature("shared", b"{}");
+        let answer = self
+            .client
+            .post(&self.hook)
+            .header("X-Signature", signature)
+            .body("{}")
+            .send()
+            .await?;
+        ensure!(
+            answer.status().is_success(),
+            "the webhook was answered with {}",
+            answer.status()
+        );
+        Ok(())
+    }
+
+    async fn commits(&self, samples: usize) -> anyhow::Result<Figure> {
+        self.place("small").await?;
+        let mut times = Vec::new();
+        for number in 0..samples {
+            let value = format!("v{number}");
+            self.repo
+                .commit("main", &[("small/marker.yaml", marker("small", &value))], &value)
+                .await?;
+            self.webhook().await?;
+            let accepted = Instant::now();
+            let seen = self.objects.iter().map(|cluster| {
+                let (cluster, value) = (cluster.clone(), value.clone());
+                tokio::spawn(async move { poll(&cluster, "small-marker", &value).await })
+            });
+            for one in seen.collect::<Vec<_>>() {
+                one.await??;
+            }
+            times.push(accepted.elapsed());
+        }
+        let figure = spread(&times);
+        Ok(Figure {
+            name: "commit_to_applied_3_real_p99_s",
+            value: figure.p99,
+            unit: "s",
+            peer: None,
+            note: format!(
+                "webhook accepted until the object is changed in all three API servers; {samples} commits, p50 {:.3} s, max {:.3} s; polled every 5 ms",
+                figure.p50, figure.max
+            ),
+        })
+    }
+
+    async fn drifts(&self, samples: usize) -> anyhow::Result<Figure> {
+        self.place("drift").await?;
+        let cluster = &self.objects[0];
+        let mut times = Vec::new();
+        for number in 0..samples {
+            // A key of its own each time: one field reverted again and again would be contested.
+            let name = format!("drift-{}", number % 50);
+            let key = format!("k{}", number / 50);
+            cluster.edit(&name, &key, "by hand").await?;
+            let edited = Instant::now();
+            wait_fast(async || Ok(cluster.value(&name, &key).await?.as_deref() == Some("x"))).await?;
+            times.push(edited.elapsed());
+        }
+        let figure = spread(&times);
+        Ok(Figure {
+            name: "drift_to_corrected_p99_s",
+            value: figure.p99,
+            unit: "s",
+            peer: None,
+            note: format!(
+                "edit answered until the field is back, read from the API server; {samples} edits, p50 {:.3} s, max {:.3} s",
+                figure.p50, figure.max
+            ),
+        })
+    }
+
+    /// Bytes the agent receives from the hub for one changed object of 131: counted on its sockets by the kernel.
+    async fn bytes_of_one_change(&self) -> anyhow::Result<Figure> {
+        self.place("wide").await?;
+        let cluster = &self.objects[0];
+        let mut counts = Vec::new();
+        for number in 0..5 {
+            let value = format!("w{number}");
+            let before = self.received(0)?;
+            self.repo
+                .commit("main", &[("wide/marker.yaml", marker("wide", &value))], &value)
+                .await?;
+            self.webhook().await?;
+            poll(cluster, "wide-marker", &value).await?;
+            // The report's acknowledgement belongs to the change.
+            wait_until("the hub shows it", WITHIN, async || {
+                let apps = self.hub.cli(&["get", "kustomizations", "wide", "--no-header"])?;
+                anyhow::Ok(apps.contains("True").then_some(()))
+            })
+            .await?;
+            counts.push(self.received(0)? - before);
+        }
+        counts.sort_unstable();
+        let middle = counts.get(counts.len() / 2).copied().unwrap_or_default();
+        Ok(Figure {
+            name: "bytes_hub_to_agent_one_of_131",
+            value: middle as f64,
+            unit: "bytes",
+            peer: None,
+            note: format!("TCP payload from hub to one agent, TLS included, median of {counts:?}"),
+        })
+    }
+
+    /// Payload bytes that the agent's connections to the hub have received, from the kernel's counters.
+    fn received(&self, agent: usize) -> anyhow::Result<u64> {
+        let pid = self.agents[agent].pid().context("the agent does not run")?;
+        let port = self
+            .hub
+            .grpc_address()
+            .rsplit(':')
+            .next()
+            .context("an address without port")?
+            .to_owned();
+        let output = std::process::Command::new("ss")
+            .args(["-tnpiOH", "dport", "=", &port])
+            .output();
+        let output = output.context("`ss` (package iproute2) counts the bytes")?;
+        let text = String::from_utf8(output.stdout)?;
+        let own = text.lines().filter(|line| line.contains(&format!("pid={pid},")));
+        let counted = own.filter_map(|line| {
+            let field = line
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix("bytes_received:"))?;
+            field.parse::<u64>().ok()
+        });
+        Ok(counted.sum())
+    }
+
+    /// 1,000 ConfigMaps by the agent, against a bare loop of server-side applies with as many in flight.
+    async fn first_apply(&self) -> anyhow::Result<Figure> {
+        let bare = self.bare_loop().await?;
+        let began = Instant::now();
+        self.hub.apply(&app_and_placement("thousand"))?;
+        let cluster = &self.objects[0];
+        let api: Api<ConfigMap> = Api::namespaced(self.planes[0].client().await?, "bench");
+        let labels = ListParams::default().labels("set=thousand");
+        wait_until("1,000 ConfigMaps are there", WITHIN, async || {
+            let found = api.list_metadata(&labels).await?.items.len();
+            if found == 1000 {
+                anyhow::Ok(Some(()))
+            } else {
+                anyhow::bail!("{found}")
+            }
+        })
+        .await?;
+        let took = began.elapsed();
+        for cluster in &self.objects {
+            cluster.until("thousand-marker", "value", "first", WITHIN).await?;
+        }
+        Ok(Figure {
+            name: "first_apply_vs_bare_loop",
+            value: bare.as_secs_f64() / took.as_secs_f64(),
+            unit: "ratio",
+            peer: Some(bare.as_secs_f64()),
+            note: format!(
+                "`flotilla apply` until 1,000 ConfigMaps are in {}: {:.2} s, while two other clusters get theirs; bare loop of applies, 8 in flight, one cluster alone: {:.2} s",
+                cluster.cluster(),
+                took.as_secs_f64(),
+                bare.as_secs_f64()
+            ),
+        })
+    }
+
+    async fn bare_loop(&self) -> anyhow::Result<Duration> {
+        let namespace = self.planes[0].namespace().await?;
+        let api: Api<ConfigMap> = Api::namespaced(self.planes[0].client().await?, &namespace);
+        let began = Instant::now();
+        let mut running = tokio::task::JoinSet::new();
+        for number in 0..1000 {
+            if running.len() >= 8
+                && let Some(done) = running.join_next().await
+            {
+                done??;
+            }
+            let api = api.clone();
+            running.spawn(async move {
+                let name = format!("bare-{number}");
+                let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "n": number.to_string() } });
+                api.patch(&name, &PatchParams::apply("bare").force(), &Patch::Apply(&object)).await.map(drop)
+            });
+        }
+        while let Some(done) = running.join_next().await {
+            done??;
+        }
+        Ok(began.elapsed())
+    }
+
+    async fn idle_requests(&self, time: Duration) -> anyhow::Result<Figure> {
+        let audit = self.planes[0].audit();
+        wait_until("the agent has come to rest", WITHIN, async || {
+            let mark = audit.mark();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let count = audit.count(&AuditFilter::all().after(mark).user(AGENT))?;
+            anyhow::Ok((count <= 2).then_some(()))
+        })
+        .await?;
+        let mark = audit.mark();
+        tokio::time::sleep(time).await;
+        let seen = audit.requests(&AuditFilter::all().after(mark).user(AGENT))?;
+        let mut verbs: BTreeMap<String, usize> = BTreeMap::new();
+        for request in &seen {
+            *verbs.entry(request.verb.clone()).or_default() += 1;
+        }
+        let scale = 600.0 / time.as_secs_f64();
+        Ok(Figure {
+            name: "idle_requests_1000_objects_10min",
+            value: seen.len() as f64 * scale,
+            unit: "requests",
+            peer: None,
+            note: format!(
+                "audit log of one cluster over {} s, scaled to 600 s: {verbs:?}",
+                time.as_secs()
+            ),
+        })
+    }
+
+    async fn pss(&self, name: &'static str, what: &str) -> anyhow::Result<Figure> {
+        let pid = self.agents[0].pid().context("the agent does not run")?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let kib: f64 = text
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("Pss:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .trim()
+                    .parse()
+                    .ok()
+            })
+            .context("the kernel told no PSS")?;
+        let note = format!("PSS from /proc, {what}; state in Secrets, HTTP/1.1 to the API server");
+        Ok(Figure {
+            name,
+            value: kib / 1024.0,
+            unit: "MiB",
+            peer: None,
+            note,
+        })
+    }
+}
+
+struct Spread {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+fn spread(times: &[Duration]) -> Spread {
+    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    seconds.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let index = ((seconds.len() as f64 * share).ceil() as usize).clamp(1, seconds.len()) - 1;
+        seconds[index]
+    };
+    Spread {
+        p50: at(0.5),
+        p99: at(0.99),
+        max: at(1.0),
+    }
+}
+
+async fn poll(cluster: &Objects, name: &str, value: &str) -> anyhow::Result<()> {
+    wait_fast(async || Ok(cluster.value(name, "value").await?.as_deref() == Some(value))).await
+}
+
+/// A finer grid than the tests': the wait is what is measured.
+async fn wait_fast(mut done: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WITHIN;
+    while !done().await? {
+        ensure!(Instant::now() < deadline, "not within {WITHIN:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+fn marker(app: &str, value: &str) -> String {
+    config_map(&format!("{app}-marker"), app, &[("value", value)])
+}
+
+fn config_map(name: &str, set: &str, data: &[(&str, &str)]) -> String {
+    let data: BTreeMap<&str, &str> = data.iter().copied().collect();
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": name, "labels": { "set": set } }, "data": data
+    });
+    object.to_string()
+}
+
+/// Four apps in one repository: one object; 50 for drift; 131; 1,000.
+fn first_files() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n";
+    let filler = "x".repeat(1200);
+    for (app, count) in [("small", 1), ("drift", 51), ("wide", 131), ("thousand", 1000)] {
+        let mut resources = vec!["marker.yaml".to_owned(), "rest.yaml".to_owned()];
+        files.push((format!("{app}/marker.yaml"), marker(app, "first")));
+        let mut rest: Vec<String> = (0..count - 1)
+            .map(|number| {
+                let name = format!("{app}-{number}");
+                match app {
+                    "drift" => config_map(&name, app, &[("k0", "x"), ("k1", "x"), ("k2", "x"), ("k3", "x")]),
+                    "wide" => config_map(&name, app, &[("value", &filler)]),
+                    _ => config_map(&name, app, &[("value", "x")]),
+                }
+            })
+            .collect();
+        if app == "small" {
+            rest.push(namespace.to_owned());
+        }
+        if rest.is_empty() {
+            resources.pop();
+        } else {
+            files.push((format!("{app}/rest.yaml"), rest.join("\n---\n")));
+        }
+        let kustomization = json!({ "namespace": "bench", "resources": resources });
+        files.push((format!("{app}/kustomization.yaml"), kustomization.to_string()));
+    }
+    files
+}
+
+fn configuration(url: &str) -> String {
+    let mut objects: Vec<Value> = vec![
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "hook", "namespace": "flux-system" }, "stringData": { "token": "shared" } }),
+        json!({ "apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "GitRepository", "metadata": { "name": "apps", "namespace": "flux-system" },
+            "spec": { "url": url, "interval": "1h", "ref": { "branch": "main" } } }),
+        json!({ "apiVersion": "notification.toolkit.fluxcd.io/v1", "kind": "Receiver", "metadata": { "name": "push", "namespace": "flux-system" },
+            "spec": { "type": "generic-hmac", "secretRef": { "name": "hook" }, "resources": [{ "kind": "GitRepository", "name": "apps" }] } }),
+    ];
+    objects.extend((0..CLUSTERS).map(|index| {
+        json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": format!("c{index}"), "labels": { "env": "bench" } }, "spec": {} })
+    }));
+    documents(&objects)
+}
+
+fn app_and_placement(app: &str) -> String {
+    documents(&[
+        json!({ "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": { "name": app, "namespace": "flux-system" },
+            "spec": { "interval": "1h", "prune": true, "path": format!("./{app}"), "sourceRef": { "kind": "GitRepository", "name": "apps" } } }),
+        json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Placement", "metadata": { "name": app },
+            "spec": { "apps": [{ "kind": "Kustomization", "name": app, "namespace": "flux-system" }],
+                "clusters": { "selector": { "matchLabels": { "env": "bench" } } } } }),
+    ])
+}
+
+fn documents(objects: &[Value]) -> String {
+    objects
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join("\n---\n")
+}
+
+fn write(figures: &[Figure]) -> anyhow::Result<()> {
+    std::fs::create_dir_all("target/bench")?;
+    std::fs::write(
+        "target/bench/results.json",
+        serde_json::to_string_pretty(figures)?,
+    )?;
+    let mut page = String::from(
+        "# Benchmarks\n\nWritten by `make bench`: release builds, three real control planes on one machine with two processors, which the \
+         control planes share with everything measured. Wall times are noisy; compare within one run.\n\n\
+         | figure | value | unit | peer | what it is made of |\n|---|---|---|---|---|\n",
+    );
+    for figure in figures {
+        let peer = figure.peer.map_or("-".to_owned(), |peer| format!("{peer:.3}"));
+        page.push_str(&format!(
+            "| `{}` | {:.3} | {} | {peer} | {} |\n",
+            figure.name, figure.value, figure.unit, figure.note
+        ));
+        println!(
+            "{:40} {:10.3} {}  {}",
+            figure.name, figure.value, figure.unit, figure.note
+        );
+    }
+    std::fs::write("docs/benchmarks.md", page)?;
+    Ok(())
+}
