@@ -36,7 +36,7 @@ use crate::{
     index::Index,
     metrics,
     renderer::{
-        ReferenceRenderer, Renderer,
+        NativeRenderer, ReferenceRenderer, Renderer,
         sandbox::{Isolation, Sandbox},
     },
     source::{
@@ -169,7 +169,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let workers = serve.workers.map_or_else(default_workers, usize::from);
     let replica = replica_name(data_dir)?;
     store.close_sessions_of(&replica).await?;
-    let renderer = Arc::new(engine(serve, workers).await?);
+    let renderer = Arc::new(engine(serve, workers).await);
     let context = Context {
         store: store.clone(),
         seal: seal.clone(),
@@ -217,7 +217,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         endpoint,
         topics,
         receivers,
-        engine: renderer.name.clone(),
+        engine: renderer.native.version(),
     };
     let config = server_config(&authority, &serve.names())?;
     let tasks = vec![
@@ -231,7 +231,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         tokio::spawn(serve_grpc(grpc, config, agents, enrolments, fleet, stop.clone())),
         tokio::spawn(http::serve(http_listener, http_app, stop.clone())),
     ];
-    tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.name, "the hub serves");
+    tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.native.version(), "the hub serves");
     Ok((grpc_addr, http_addr, stop, tasks))
 }
 
@@ -340,7 +340,19 @@ async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
     })
 }
 
-async fn engine(serve: &Serve, workers: usize) -> anyhow::Result<Engine> {
+/// The native engine, and the reference where it can be had: only apps that ask for it need it.
+async fn engine(serve: &Serve, workers: usize) -> Engine {
+    let native = Renderer::Native(NativeRenderer::new(workers.div_ceil(2)));
+    let reference = reference(serve, workers)
+        .await
+        .map_err(|error| format!("{error:#}"));
+    if let Err(why) = &reference {
+        tracing::info!(%why, "no reference renderer; apps that ask for it will say so");
+    }
+    Engine { native, reference }
+}
+
+async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {
     let isolation = if serve.insecure_renderer {
         Isolation::Off
     } else {
@@ -351,9 +363,7 @@ async fn engine(serve: &Serve, workers: usize) -> anyhow::Result<Engine> {
         .context("renderers cannot be confined on this machine; --insecure-renderer runs them unconfined")?;
     let scratch = serve.database.data_dir.join("scratch");
     let reference = ReferenceRenderer::find(&serve.kustomize, sandbox, scratch, workers.div_ceil(2)).await?;
-    let renderer = Renderer::Reference(reference);
-    let name = renderer.version();
-    Ok(Engine { renderer, name })
+    Ok(Renderer::Reference(reference))
 }
 
 fn server_config(authority: &Authority, names: &[String]) -> anyhow::Result<SharedConfig> {

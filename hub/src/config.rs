@@ -84,7 +84,7 @@ pub struct Serve {
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
-    /// The `kustomize` program (v5.8.1).
+    /// The `kustomize` program (v5.8.1), for apps annotated `fleet.flotilla.dev/renderer: reference`.
     #[arg(long, env = "FLOTILLA_KUSTOMIZE", default_value = "kustomize")]
     pub kustomize: PathBuf,
     /// Run renderers although they cannot be confined. Only for trusted sources.

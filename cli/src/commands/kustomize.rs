@@ -1,152 +1,120 @@
-//! `flotilla kustomize`: builds a directory as an app would, without a hub.
+//! `flotilla kustomize`: builds a directory without a hub, with the engine the hub uses.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use flotilla_render::kustomize::{Budget, GenerateOptions, MemoryTree, generate};
+use flotilla_render::kustomize::{
+    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Overlay, RenderInput, Rendered, Restriction, Tree,
+    build, generate,
+};
 
 use crate::Host;
 use crate::error::CommandError;
 
-/// Build a directory into manifests, as a Kustomization would
+/// Build a directory into manifests, as `kustomize build` does
 ///
-/// A directory without kustomization.yaml gets one that lists its manifests, as in Flux. Needs the kustomize
-/// program.
+/// A directory without kustomization.yaml gets one that lists its manifests, as in Flux. Nothing is fetched and no
+/// program is run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct KustomizeArgs {
     /// The directory
     directory: PathBuf,
-    /// The kustomize program [default: FLOTILLA_KUSTOMIZE, or kustomize on the PATH]
-    #[arg(long, value_name = "FILE")]
-    kustomize: Option<PathBuf>,
+    /// Which files a kustomization may name
+    #[arg(long, value_enum, default_value_t = LoadRestrictor::LoadRestrictionsRootOnly)]
+    load_restrictor: LoadRestrictor,
+}
+
+/// As kustomize spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LoadRestrictor {
+    /// Those in or below its directory
+    #[value(name = "LoadRestrictionsRootOnly")]
+    LoadRestrictionsRootOnly,
+    /// Any
+    #[value(name = "LoadRestrictionsNone")]
+    LoadRestrictionsNone,
 }
 
 pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(), CommandError> {
-    let program = args
-        .kustomize
-        .clone()
-        .or_else(|| host.variable("FLOTILLA_KUSTOMIZE").map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("kustomize"));
-    let output = match has_kustomization(&args.directory)? {
-        true => build(&program, &args.directory, false)?,
-        false => build_generated(&program, &args.directory)?,
+    let shown = args.directory.display().to_string();
+    let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
+    let directory = fs::canonicalize(&args.directory).map_err(unreadable)?;
+    if !directory.is_dir() {
+        return Err(CommandError::failed(format!("{shown} is not a directory")));
+    }
+    let directory = directory
+        .to_str()
+        .ok_or_else(|| CommandError::failed(format!("{shown} has a path that is not UTF-8")))?;
+    let inner = directory.trim_start_matches('/');
+    // The engine names files from the root of what it reads; people named the directory.
+    let failed = |error: String| {
+        CommandError::failed(format!(
+            "kustomize build failed: {}",
+            error.replace(inner, shown.trim_end_matches('/'))
+        ))
     };
-    host.ui.text(&output);
+    let rendered = render(inner, args.load_restrictor).map_err(failed)?;
+    host.ui.text(&rendered.to_yaml());
     Ok(())
 }
 
-fn has_kustomization(directory: &Path) -> Result<bool, CommandError> {
-    if !directory.is_dir() {
-        return Err(CommandError::failed(format!(
-            "{} is not a directory",
-            directory.display()
-        )));
-    }
-    Ok(flotilla_render::kustomize::KUSTOMIZATION_FILES
-        .iter()
-        .any(|name| directory.join(name).is_file()))
-}
-
-/// Builds a copy with the kustomization that Flux would write; the user's directory stays as it is.
-fn build_generated(program: &Path, directory: &Path) -> Result<String, CommandError> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| CommandError::failed(format!("{what}: {error}"));
-    let mut files = Files {
-        budget: Budget::default(),
-        found: Vec::new(),
-        bytes: 0,
+fn render(directory: &str, restrictor: LoadRestrictor) -> Result<Rendered, String> {
+    let (tree, budget) = (Disk, Budget::default());
+    let restriction = match restrictor {
+        LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
+        LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
     };
-    files.collect(directory, "", 0)?;
-    let mut tree = MemoryTree::new();
-    let copy = tempfile::tempdir().map_err(|error| failed("cannot make a temporary directory", &error))?;
-    for (path, bytes) in files.found {
-        let target = copy.path().join(&path);
-        let folder = target.parent().unwrap_or(copy.path());
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&target, &bytes))
-            .map_err(|error| failed("cannot write a temporary file", &error))?;
-        tree.insert(&path, bytes);
+    let run = |tree: &dyn Tree| {
+        build(&RenderInput {
+            restriction,
+            ..RenderInput::new(tree, directory, &budget)
+        })
+        .map_err(|error| error.to_string())
+    };
+    let has_own = |name: &str| tree.entry(&format!("{directory}/{name}")) == Some(Entry::File);
+    if KUSTOMIZATION_FILES.iter().any(|name| has_own(name)) {
+        return run(&tree);
     }
-    let generated = generate(
-        &tree,
-        "",
-        &GenerateOptions::default(),
-        &Budget::default(),
-        &|_| false,
-    )
-    .map_err(|error| failed(&directory.display().to_string(), &error))?;
-    fs::write(copy.path().join(&generated.path), &generated.text)
-        .map_err(|error| failed("cannot write a temporary file", &error))?;
-    build(program, copy.path(), true)
+    let generated = generate(&tree, directory, &GenerateOptions::default(), &budget, &|_| false)
+        .map_err(|error| error.to_string())?;
+    run(&Overlay {
+        tree: &tree,
+        path: &generated.path,
+        bytes: generated.text.as_bytes(),
+    })
 }
 
-struct Files {
-    budget: Budget,
-    found: Vec<(String, Vec<u8>)>,
-    bytes: usize,
+/// The file system, from its root: overlays name bases anywhere on it.
+struct Disk;
+
+impl Disk {
+    fn path(path: &str) -> PathBuf {
+        Path::new("/").join(path)
+    }
 }
 
-impl Files {
-    /// Reads the files below a folder. Links are left out: a build does not leave its directory.
-    fn collect(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<(), CommandError> {
-        let unreadable = |path: &Path, error: &std::io::Error| {
-            CommandError::failed(format!("cannot read {}: {error}", path.display()))
-        };
-        if depth > self.budget.depth {
-            return Err(CommandError::failed(format!(
-                "{} is nested too deep",
-                folder.display()
-            )));
+impl Tree for Disk {
+    fn entry(&self, path: &str) -> Option<Entry> {
+        let kind = fs::symlink_metadata(Self::path(path)).ok()?.file_type();
+        if kind.is_symlink() {
+            let target = fs::read_link(Self::path(path)).ok()?;
+            return Some(Entry::Link(target.to_str()?.to_owned()));
         }
-        for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
-            let entry = entry.map_err(|error| unreadable(folder, &error))?;
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let inner = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}/{name}")
-            };
-            let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
-            if kind.is_dir() && name != ".git" {
-                self.collect(&path, &inner, depth + 1)?;
-            } else if kind.is_file() {
-                let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-                self.bytes += bytes.len();
-                self.found.push((inner, bytes));
-            }
-            if self.bytes > self.budget.bytes || self.found.len() > self.budget.files {
-                let limit = format!("{} files or {} bytes", self.budget.files, self.budget.bytes);
-                return Err(CommandError::failed(format!(
-                    "the directory has more than {limit}"
-                )));
-            }
+        if kind.is_dir() {
+            return Some(Entry::Directory);
         }
-        Ok(())
+        kind.is_file().then_some(Entry::File)
     }
-}
 
-fn build(program: &Path, directory: &Path, copied: bool) -> Result<String, CommandError> {
-    let output = Command::new(program)
-        .args(["build", "--load-restrictor", "LoadRestrictionsNone"])
-        .arg(directory)
-        .output()
-        .map_err(|error| {
-            let error = CommandError::failed(format!("cannot run {}: {error}", program.display()));
-            error.hint("install kustomize, or name it with --kustomize or FLOTILLA_KUSTOMIZE")
-        })?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        // The copy's name means nothing to the user and changes every time.
-        let shown = if copied {
-            said.replace(&directory.display().to_string(), ".")
-        } else {
-            said.into_owned()
-        };
-        return Err(CommandError::failed(format!(
-            "kustomize build failed: {}",
-            shown.trim()
-        )));
+    fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
+        fs::read(Self::path(path)).ok().map(Cow::Owned)
     }
-    String::from_utf8(output.stdout)
-        .map_err(|_| CommandError::failed("kustomize printed what is not UTF-8 text"))
+
+    fn list(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(Self::path(path)).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
+    }
 }

@@ -1,7 +1,8 @@
-//! Renderers: from an artifact and a Kustomization's fields to objects. The reference `kustomize` program runs in
-//! a [`sandbox`]; what it prints is taken apart and checked in [`output`]. Callers see [`Renderer`] alone, so that
-//! the engine behind it can change.
+//! Renderers: from an artifact and a Kustomization's fields to objects. The [`native`] engine is the default; the
+//! [`reference`] `kustomize` program, which an app may ask for, runs in a [`sandbox`]. What comes out is checked in
+//! [`output`]. Callers see [`Renderer`] alone.
 
+pub mod native;
 pub mod output;
 pub mod reference;
 pub mod sandbox;
@@ -12,6 +13,7 @@ use flotilla_render::kustomize::GenerateOptions;
 
 use crate::artifact::Tree;
 
+pub use native::NativeRenderer;
 pub use output::RenderedObject;
 pub use reference::ReferenceRenderer;
 
@@ -78,6 +80,8 @@ impl RenderFailure {
 /// The engines an app may ask for. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Renderer {
+    /// The native engine.
+    Native(NativeRenderer),
     /// The reference `kustomize` program.
     Reference(ReferenceRenderer),
 }
@@ -86,6 +90,7 @@ impl Renderer {
     /// Names the engine and its version: a part of what identifies a rendering.
     pub fn version(&self) -> String {
         match self {
+            Self::Native(_) => NativeRenderer::version(),
             Self::Reference(renderer) => renderer.version(),
         }
     }
@@ -93,6 +98,7 @@ impl Renderer {
     /// Builds a Kustomization.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         match self {
+            Self::Native(renderer) => renderer.kustomize(input).await,
             Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await,
         }
     }

@@ -36,6 +36,17 @@ pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
     Ok(taken.objects)
 }
 
+/// Takes objects as an engine gives them: each with the text it prints for it.
+pub fn from_values(
+    values: impl IntoIterator<Item = (Value, String)>,
+) -> Result<Vec<RenderedObject>, RenderFailure> {
+    let mut taken = Taken::default();
+    for (index, (value, text)) in values.into_iter().enumerate() {
+        taken.document(index + 1, value, text.trim_end_matches('\n'))?;
+    }
+    Ok(taken.objects)
+}
+
 /// Splits at the markers that renderers print at the start of a line; within a value such a line is indented.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
     let text = text.strip_prefix("---\n").unwrap_or(text);

@@ -210,7 +210,8 @@ struct Prepared {
     directory: String,
 }
 
-fn ungenerated(error: GenerateError, path: &str) -> RenderFailure {
+/// Says why there is no kustomization to build.
+pub(super) fn ungenerated(error: GenerateError, path: &str) -> RenderFailure {
     match error {
         GenerateError::Path(PathError::Missing(_) | PathError::WrongKind { .. } | PathError::Escapes(_)) => {
             RenderFailure::Path(path.to_owned())

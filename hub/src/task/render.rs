@@ -32,12 +32,31 @@ use crate::{
     },
 };
 
-/// The engine in force, and its name: part of every rendering's identity.
+/// The engines there are.
 pub struct Engine {
-    /// Renders.
-    pub renderer: Renderer,
-    /// e.g. `kustomize-reference/v5.8.1`.
-    pub name: String,
+    /// The default.
+    pub native: Renderer,
+    /// Only for apps that ask for it; why there is none, where there is none.
+    pub reference: Result<Renderer, String>,
+}
+
+/// An app asks for an engine by this annotation: `native` (the default) or `reference`. Never a silent fallback.
+pub const RENDERER_ANNOTATION: &str = "fleet.flotilla.dev/renderer";
+
+impl Engine {
+    /// The engine an app asks for, or why it cannot be had.
+    fn of(&self, app: &ResourceRow) -> Result<&Renderer, Waiting> {
+        match app.annotations.get(RENDERER_ANNOTATION).and_then(Value::as_str) {
+            None | Some("native") => Ok(&self.native),
+            Some("reference") => self
+                .reference
+                .as_ref()
+                .map_err(|why| Waiting::NotSupported(format!("this hub has no reference renderer: {why}"))),
+            Some(other) => Err(Waiting::NotSupported(format!(
+                "annotation {RENDERER_ANNOTATION}: {other} is neither native nor reference"
+            ))),
+        }
+    }
 }
 
 /// What an app may be given now.
@@ -70,9 +89,20 @@ pub async fn ensure(
     spec: &KustomizationSpec,
     substitutes: bool,
 ) -> anyhow::Result<Ensured> {
-    let variant = variant(context, spec, substitutes);
     let mut waiting = Vec::new();
     let mut outcome = Outcome::Done;
+    let renderer = match context.renderer.of(app) {
+        Ok(renderer) => renderer,
+        Err(problem) => {
+            waiting.push(problem);
+            return Ok(Ensured {
+                admitted: None,
+                waiting,
+                outcome,
+            });
+        }
+    };
+    let variant = variant(renderer, spec, substitutes);
     match source_revision(context, app, spec).await? {
         Err(problem) => waiting.push(problem),
         // A suspended app follows nothing; what it has stays.
@@ -83,7 +113,7 @@ pub async fn ensure(
                 .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
                 .await?;
             if row.state == "Pending" {
-                render(context, app, spec, &variant, &revision, substitutes).await?;
+                render(context, renderer, app, spec, &variant, &revision, substitutes).await?;
                 row = context
                     .store
                     .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
@@ -147,11 +177,11 @@ async fn source_revision(
 }
 
 /// Digest of the input without the artifact.
-fn variant(context: &Context, spec: &KustomizationSpec, substitutes: bool) -> Digest {
+fn variant(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> Digest {
     Digest::of_json(
         "variant",
         &json!({
-            "engine": context.renderer.name,
+            "engine": renderer.version(),
             "path": spec.path,
             "targetNamespace": spec.target_namespace,
             "namePrefix": spec.name_prefix,
@@ -168,6 +198,7 @@ fn variant(context: &Context, spec: &KustomizationSpec, substitutes: bool) -> Di
 
 async fn render(
     context: &Context,
+    renderer: &Renderer,
     app: &ResourceRow,
     spec: &KustomizationSpec,
     variant: &Digest,
@@ -175,7 +206,7 @@ async fn render(
     substitutes: bool,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let ended = match build(context, spec, revision).await? {
+    let ended = match build(context, renderer, spec, revision).await? {
         Ok(rendered) => ended(context, rendered, substitutes),
         Err(failure) if failure.is_transient() => Ended::Again {
             message: failure.to_string(),
@@ -217,6 +248,7 @@ async fn render(
 
 async fn build(
     context: &Context,
+    renderer: &Renderer,
     spec: &KustomizationSpec,
     revision: &RevisionRow,
 ) -> anyhow::Result<Result<Vec<RenderedObject>, RenderFailure>> {
@@ -234,12 +266,7 @@ async fn build(
         options: options(spec)?,
         timeout: TIMEOUT,
     };
-    Ok(context
-        .renderer
-        .renderer
-        .kustomize(input)
-        .await
-        .map(|rendered| rendered.objects))
+    Ok(renderer.kustomize(input).await.map(|rendered| rendered.objects))
 }
 
 fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
@@ -344,4 +371,75 @@ fn is_encrypted(key: &ObjectKey, value: &Value) -> bool {
                 .flat_map(|values| values.values())
                 .filter_map(Value::as_str)
                 .any(|text| text.starts_with("ENC[AES256_GCM,"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::renderer::NativeRenderer;
+
+    fn app(annotations: Value) -> ResourceRow {
+        ResourceRow {
+            uid: uuid::Uuid::nil(),
+            scope: String::new(),
+            api_group: String::new(),
+            kind: "Kustomization".into(),
+            namespace: "a".into(),
+            name: "b".into(),
+            api_version: String::new(),
+            generation: 1,
+            labels: json!({}),
+            annotations,
+            spec: json!({}),
+            suspended: None,
+            requested_at: String::new(),
+            handled_at: String::new(),
+            payload_digest: None,
+            not_supported: vec![],
+            created_at: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn an_app_gets_the_engine_it_asks_for_or_none_and_never_another() {
+        let engine = Engine {
+            native: Renderer::Native(NativeRenderer::new(1)),
+            reference: Err("no such program".into()),
+        };
+        let chosen = |annotations: Value| engine.of(&app(annotations)).map(Renderer::version);
+        assert_eq!(chosen(json!({})), Ok(NativeRenderer::version()));
+        assert_eq!(
+            chosen(json!({ RENDERER_ANNOTATION: "native" })),
+            Ok(NativeRenderer::version())
+        );
+        for asked in ["reference", "Reference", "other"] {
+            let refused = chosen(json!({ RENDERER_ANNOTATION: asked }));
+            assert!(matches!(refused, Err(Waiting::NotSupported(_))), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_the_hub_would_have_to_keep_or_decrypt_is_refused_by_name() {
+        let one = |value: Value| RenderedObject {
+            key: ObjectKey::of(&value).expect("a key"),
+            text: String::new(),
+            value,
+        };
+        let metadata = json!({ "name": "x", "namespace": "a" });
+        let refused = [
+            json!({ "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": metadata }),
+            json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster", "metadata": metadata }),
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "sops": { "mac": "x" } }),
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": "ENC[AES256_GCM,data:x]" } }),
+        ];
+        for value in refused {
+            let object = one(value);
+            let message = unsupported(&object).expect("refused");
+            assert!(message.contains(&object.key.to_string()), "{message}");
+        }
+        let plain = one(
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "sops": "x" } }),
+        );
+        assert_eq!(unsupported(&plain), None);
+    }
 }

@@ -204,11 +204,7 @@ async fn a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(wor
     let listed = world.hub.cli(&["events"]).unwrap();
     assert!(listed.contains("NewArtifact"), "{listed}");
     let client = http_client().unwrap();
-    let url = format!(
-        "http://{}{}",
-        world.hub.http_address(),
-        hook_path("shared", "push", "flux-system")
-    );
+    let url = world.hub.hook_url("shared", "push", "flux-system");
     world.commit("app/settings.yaml", &settings("two"), "two").await;
     let bad = client
         .post(&url)

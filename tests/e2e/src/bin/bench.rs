@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("flotilla-bench-").tempdir()?;
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
     let mut figures = Vec::new();
-    let mut fleet = Fleet::start(dir.path()).await?;
+    let fleet = Fleet::start(dir.path()).await?;
     let runs = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
     if runs("agent_pss_idle_mib") {
         figures.push(
@@ -184,8 +184,8 @@ impl Fleet {
             self.webhook().await?;
             let accepted = Instant::now();
             let seen = self.objects.iter().map(|cluster| {
-                let (cluster, value) = (cluster.clone(), value.clone());
-                tokio::spawn(async move { poll(&cluster, "small-marker", &value).await })
+                let (name, key) = ("small-marker".to_owned(), "value".to_owned());
+                tokio::spawn(until_value(cluster.clone(), name, key, value.clone()))
             });
             for one in seen.collect::<Vec<_>>() {
                 one.await??;
@@ -215,7 +215,7 @@ impl Fleet {
             let key = format!("k{}", number / 50);
             cluster.edit(&name, &key, "by hand").await?;
             let edited = Instant::now();
-            wait_fast(async || Ok(cluster.value(&name, &key).await?.as_deref() == Some("x"))).await?;
+            until_value(cluster.clone(), name, key, "x".to_owned()).await?;
             times.push(edited.elapsed());
         }
         let figure = spread(&times);
@@ -243,7 +243,13 @@ impl Fleet {
                 .commit("main", &[("wide/marker.yaml", marker("wide", &value))], &value)
                 .await?;
             self.webhook().await?;
-            poll(cluster, "wide-marker", &value).await?;
+            until_value(
+                cluster.clone(),
+                "wide-marker".to_owned(),
+                "value".to_owned(),
+                value.clone(),
+            )
+            .await?;
             // The report's acknowledgement belongs to the change.
             wait_until("the hub shows it", WITHIN, async || {
                 let apps = self.hub.cli(&["get", "kustomizations", "wide", "--no-header"])?;
@@ -421,15 +427,14 @@ fn spread(times: &[Duration]) -> Spread {
     }
 }
 
-async fn poll(cluster: &Objects, name: &str, value: &str) -> anyhow::Result<()> {
-    wait_fast(async || Ok(cluster.value(name, "value").await?.as_deref() == Some(value))).await
-}
-
-/// A finer grid than the tests': the wait is what is measured.
-async fn wait_fast(mut done: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+/// Waits on a finer grid than the tests: the wait is what is measured.
+async fn until_value(cluster: Objects, name: String, key: String, value: String) -> anyhow::Result<()> {
     let deadline = Instant::now() + WITHIN;
-    while !done().await? {
-        ensure!(Instant::now() < deadline, "not within {WITHIN:?}");
+    while cluster.value(&name, &key).await?.as_deref() != Some(value.as_str()) {
+        ensure!(
+            Instant::now() < deadline,
+            "{name} did not have {key}={value} within {WITHIN:?}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
