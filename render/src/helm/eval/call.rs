@@ -1,0 +1,197 @@
+//! Calls functions and methods: how many arguments they take, of which types, and what their errors say.
+
+use std::fmt::Display;
+
+use super::{Args, Dot, Frame, Interp, Outcome};
+use crate::helm::ast::{Expr, ExprKind, Number};
+use crate::helm::fault::Fault;
+use crate::helm::funcs::{Function, Run};
+use crate::helm::value::{Items, MapKind, Val};
+
+impl Interp<'_> {
+    pub(super) fn returned<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        name: &str,
+        node: (usize, &'t dyn Display),
+        called: Result<Val, Box<Fault>>,
+    ) -> Outcome<Dot> {
+        match called {
+            Ok(value) => Ok(Dot::plain(value)),
+            Err(cause) => {
+                frame.at = node;
+                let message = format!("error calling {name}: {}", cause.text);
+                Err(self.fault(frame, message, Some(cause)))
+            }
+        }
+    }
+
+    pub(super) fn call<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        function: &'static Function,
+        node: (usize, &'t dyn Display),
+        args: Args<'t>,
+    ) -> Outcome<Dot> {
+        self.step(frame)?;
+        if let Run::Logic { stops_at } = function.run {
+            return self.logic(frame, dot, function, stops_at, args);
+        }
+        let values = self.arguments(frame, dot, function.name, function.signature, args)?;
+        let called = match function.run {
+            Run::Pure(run) => run(&values).map_err(Fault::plain),
+            Run::Reading(run) => run(self, &values),
+            Run::Logic { .. } => Ok(Val::Invalid),
+        };
+        if let Ok(Val::Str(text)) = &called {
+            self.made += text.len() / 8;
+        }
+        self.returned(frame, function.name, node, called)
+    }
+
+    /// `and` and `or` evaluate their arguments only until one decides.
+    fn logic<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        function: &'static Function,
+        stops_at: bool,
+        args: Args<'t>,
+    ) -> Outcome<Dot> {
+        if !args.given() {
+            let name = function.name;
+            return self.fail(
+                frame,
+                format!("wrong number of args for {name}: want at least 1 got 0"),
+            );
+        }
+        let mut value = Dot::plain(Val::Invalid);
+        for arg in args.written {
+            value = self.argument(frame, dot, b'v', arg)?;
+            if value.value.truth() == stops_at {
+                return Ok(value);
+            }
+        }
+        Ok(args.last.unwrap_or(value))
+    }
+
+    /// Evaluates the arguments and checks them against the parameters' types.
+    pub(super) fn arguments<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        name: &str,
+        signature: &'static str,
+        args: Args<'t>,
+    ) -> Outcome<Vec<Val>> {
+        let (fixed, variadic) = match signature.strip_suffix('*') {
+            Some(all) => (&all.as_bytes()[..all.len() - 1], all.as_bytes().last().copied()),
+            None => (signature.as_bytes(), None),
+        };
+        let count = args.written.len() + usize::from(args.last.is_some());
+        if variadic.is_some() && count < fixed.len() {
+            let (want, got) = (fixed.len(), args.written.len());
+            return self.fail(
+                frame,
+                format!("wrong number of args for {name}: want at least {want} got {got}"),
+            );
+        }
+        if variadic.is_none() && count != fixed.len() {
+            let want = fixed.len();
+            return self.fail(
+                frame,
+                format!("wrong number of args for {name}: want {want} got {count}"),
+            );
+        }
+        let parameter = |at: usize| fixed.get(at).copied().or(variadic).unwrap_or(b'a');
+        let mut values = Vec::with_capacity(count);
+        for (at, arg) in args.written.iter().enumerate() {
+            values.push(self.argument(frame, dot, parameter(at), arg)?.value);
+        }
+        if let Some(last) = args.last {
+            let kind = parameter(values.len());
+            values.push(self.validated(frame, last, kind)?.value);
+        }
+        Ok(values)
+    }
+
+    fn argument<'t>(&mut self, frame: &mut Frame<'t>, dot: &Dot, kind: u8, arg: &'t Expr) -> Outcome<Dot> {
+        frame.at = (arg.pos, arg);
+        let mismatch = |what: &str| Err(format!("expected {what}; found {arg}"));
+        let checked = match (&arg.kind, kind) {
+            (ExprKind::Nil, b'a' | b'v' | b'm' | b'l' | b'S') => return Ok(Dot::plain(Val::Nil)),
+            (ExprKind::Nil, _) => Err(format!("cannot assign nil to {}", type_of(kind))),
+            (ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String { .. }, b'a' | b'v') => {
+                return self.operand(frame, dot, arg, "");
+            }
+            (ExprKind::Bool(flag), b'b') => Ok(Val::Bool(*flag)),
+            (ExprKind::String { text, .. }, b's') => Ok(Val::Str(text.clone())),
+            (ExprKind::Number(Number { int: Some(int), .. }), b'i') => Ok(Val::Int(*int)),
+            (ExprKind::Number(Number { int: Some(int), .. }), b'I') => Ok(Val::Int64(*int)),
+            (
+                ExprKind::Number(Number {
+                    float: Some(float), ..
+                }),
+                b'f',
+            ) => Ok(Val::Float(*float)),
+            (ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String { .. }, _) => match kind {
+                b'b' => mismatch("bool"),
+                b's' => mismatch("string"),
+                b'i' | b'I' => mismatch("integer"),
+                b'f' => mismatch("float"),
+                _ => Err(format!("can't handle {arg} for arg of type {}", type_of(kind))),
+            },
+            _ => {
+                let value = self.operand(frame, dot, arg, "")?;
+                return self.validated(frame, value, kind);
+            }
+        };
+        match checked {
+            Ok(value) => Ok(Dot::plain(value)),
+            Err(message) => self.fail(frame, message),
+        }
+    }
+
+    fn validated(&self, frame: &Frame<'_>, value: Dot, kind: u8) -> Outcome<Dot> {
+        let fits = match (&value.value, kind) {
+            (_, b'a' | b'v') => true,
+            (Val::Invalid, b'm' | b'l' | b'S') => true,
+            (Val::Invalid, _) => {
+                return self.fail(frame, format!("invalid value; expected {}", type_of(kind)));
+            }
+            (Val::Str(_), b's') | (Val::Int(_), b'i') | (Val::Int64(_), b'I') => true,
+            (Val::Float(_), b'f') | (Val::Bool(_), b'b') => true,
+            (Val::Map(map), b'm') => map.kind != MapKind::Strings,
+            (Val::List(list), b'l') => list.of == Items::Any,
+            (Val::List(list), b'S') => list.of == Items::Texts,
+            (Val::Object(object), kind) => object.type_name() == type_of(kind),
+            _ => false,
+        };
+        if fits {
+            return Ok(value);
+        }
+        let (expected, got) = (type_of(kind), value.value.type_name());
+        self.fail(
+            frame,
+            format!("wrong type for value; expected {expected}; got {got}"),
+        )
+    }
+}
+
+/// Returns the Go type that a parameter's letter stands for.
+fn type_of(kind: u8) -> &'static str {
+    match kind {
+        b's' => "string",
+        b'i' => "int",
+        b'I' => "int64",
+        b'f' => "float64",
+        b'b' => "bool",
+        b'm' => "map[string]interface {}",
+        b'l' => "[]interface {}",
+        b'S' => "[]string",
+        b't' => "time.Time",
+        b'v' => "reflect.Value",
+        _ => "interface {}",
+    }
+}

@@ -1,0 +1,196 @@
+//! Evaluates pipelines: their commands, operands, constants and the fields of values.
+
+use std::fmt::Display;
+use std::rc::Rc;
+
+use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP};
+use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
+use crate::helm::value::{MapKind, Val};
+
+impl Interp<'_> {
+    pub(super) fn pipeline<'t>(&mut self, frame: &mut Frame<'t>, dot: &Dot, pipe: &'t Pipe) -> Outcome<Dot> {
+        frame.at = (pipe.pos, pipe);
+        self.enter(frame)?;
+        let value = stacker::maybe_grow(RED_ZONE, STACK_STEP, || self.commands(frame, dot, pipe));
+        self.depth -= 1;
+        let value = value?;
+        for name in &pipe.declares {
+            if pipe.assigns {
+                frame.set(name, value.clone());
+            } else {
+                frame.variables.push((name.clone(), value.clone()));
+            }
+        }
+        Ok(value)
+    }
+
+    fn commands<'t>(&mut self, frame: &mut Frame<'t>, dot: &Dot, pipe: &'t Pipe) -> Outcome<Dot> {
+        let mut last: Option<Dot> = None;
+        for command in &pipe.commands {
+            let value = self.command(frame, dot, command, last)?;
+            last = Some(Dot::plain(value.value.unwrapped()));
+        }
+        Ok(last.unwrap_or_else(|| Dot::plain(Val::Invalid)))
+    }
+
+    fn command<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        command: &'t Command,
+        last: Option<Dot>,
+    ) -> Outcome<Dot> {
+        let first = &command.args[0];
+        let args = Args {
+            written: &command.args[1..],
+            last,
+        };
+        match &first.kind {
+            ExprKind::Field(_) | ExprKind::Chain { .. } => self.reference(frame, dot, first, args),
+            ExprKind::Variable { fields, .. } if !fields.is_empty() => {
+                self.reference(frame, dot, first, args)
+            }
+            ExprKind::Call(function) => {
+                frame.at = (first.pos, first);
+                self.call(frame, dot, function, (command.pos, command), args)
+            }
+            _ => {
+                if !matches!(first.kind, ExprKind::Pipe(_)) {
+                    frame.at = (first.pos, first);
+                }
+                if args.given() {
+                    return self.fail(frame, format!("can't give argument to non-function {first}"));
+                }
+                self.operand(frame, dot, first, "nil is not a command")
+            }
+        }
+    }
+
+    /// Evaluates what stands for a value by itself.
+    pub(super) fn operand<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        expr: &'t Expr,
+        nil: &str,
+    ) -> Outcome<Dot> {
+        match &expr.kind {
+            ExprKind::Dot => Ok(dot.clone()),
+            ExprKind::Nil => self.fail(frame, nil),
+            ExprKind::Bool(flag) => Ok(Dot::plain(Val::Bool(*flag))),
+            ExprKind::Number(number) => self.constant(frame, number),
+            ExprKind::String { text, .. } => Ok(Dot::plain(Val::Str(text.clone()))),
+            ExprKind::Pipe(pipe) => self.pipeline(frame, dot, pipe),
+            ExprKind::Field(_) | ExprKind::Chain { .. } | ExprKind::Variable { .. } => {
+                self.reference(frame, dot, expr, Args::NONE)
+            }
+            ExprKind::Call(function) => self.call(frame, dot, function, (expr.pos, expr), Args::NONE),
+        }
+    }
+
+    fn constant(&self, frame: &Frame<'_>, number: &Number) -> Outcome<Dot> {
+        if number.complex {
+            return self.fail(frame, "complex numbers are not supported");
+        }
+        let hexadecimal = number.text.len() > 2
+            && (number.text.starts_with("0x") || number.text.starts_with("0X"))
+            && !number.text.contains(['p', 'P']);
+        let character = number.text.starts_with('\'');
+        match number.float {
+            Some(float) if !hexadecimal && !character && number.text.contains(['.', 'e', 'E', 'p', 'P']) => {
+                Ok(Dot::plain(Val::Float(float)))
+            }
+            _ => match number.int {
+                Some(int) => Ok(Dot::plain(Val::Int(int))),
+                None => self.fail(frame, format!("{} overflows int", number.text)),
+            },
+        }
+    }
+
+    /// Evaluates a field, a variable or a parenthesis with fields; the arguments go to the last field.
+    fn reference<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        expr: &'t Expr,
+        args: Args<'t>,
+    ) -> Outcome<Dot> {
+        frame.at = (expr.pos, expr);
+        let (start, fields) = match &expr.kind {
+            ExprKind::Field(fields) => (dot.clone(), fields),
+            ExprKind::Variable { name, fields } => {
+                let found = frame.variables.iter().rev().find(|(other, _)| other == name);
+                match found {
+                    Some((_, value)) => (value.clone(), fields),
+                    None => return self.fail(frame, format!("undefined variable: {name}")),
+                }
+            }
+            ExprKind::Chain { base, fields } => {
+                if matches!(base.kind, ExprKind::Nil) {
+                    return self.fail(frame, format!("indirection through explicit nil in {expr}"));
+                }
+                frame.at = (base.pos, base.as_ref());
+                let value = self.operand(frame, dot, base, "nil is not a command")?;
+                (value, fields)
+            }
+            _ => return self.operand(frame, dot, expr, "nil is not a command"),
+        };
+        let Some((last, before)) = fields.split_last() else {
+            return Ok(start);
+        };
+        let mut receiver = start;
+        for field in before {
+            receiver = self.field(frame, dot, field, (expr.pos, expr), Args::NONE, receiver)?;
+        }
+        self.field(frame, dot, last, (expr.pos, expr), args, receiver)
+    }
+
+    fn field<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Dot,
+        name: &Rc<str>,
+        node: (usize, &'t dyn Display),
+        args: Args<'t>,
+        receiver: Dot,
+    ) -> Outcome<Dot> {
+        match &receiver.value {
+            Val::Invalid => Ok(Dot::plain(Val::Invalid)),
+            Val::Nil => self.fail(frame, format!("nil pointer evaluating interface {{}}.{name}")),
+            Val::Map(map) => {
+                if args.given() {
+                    return self.fail(frame, format!("{name} is not a method but has arguments"));
+                }
+                self.reads.key(name);
+                let value = map.get(name).unwrap_or_else(|| map.zero());
+                Ok(Dot {
+                    value,
+                    boxed: map.kind != MapKind::Strings,
+                })
+            }
+            Val::Object(object) => {
+                let object = object.clone();
+                if let Some(field) = object.field(name) {
+                    if args.given() {
+                        return self.fail(
+                            frame,
+                            format!("{name} has arguments but cannot be invoked as function"),
+                        );
+                    }
+                    return Ok(Dot::plain(field));
+                }
+                let Some(signature) = object.method(name) else {
+                    let of = receiver.type_name();
+                    return self.fail(frame, format!("can't evaluate field {name} in type {of}"));
+                };
+                let args = self.arguments(frame, dot, name, signature, args)?;
+                let called = object.invoke(name, &args);
+                self.returned(frame, name, node, called)
+            }
+            _ => {
+                let of = receiver.type_name();
+                self.fail(frame, format!("can't evaluate field {name} in type {of}"))
+            }
+        }
+    }
+}

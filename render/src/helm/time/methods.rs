@@ -1,0 +1,62 @@
+//! The methods that templates may call on a time.
+
+use std::rc::Rc;
+
+use super::layout::{DAYS, MONTHS};
+use super::{NANOS, Time, ZERO, days_of, value};
+use crate::helm::fault::Fault;
+use crate::helm::object::Object;
+use crate::helm::value::Val;
+
+impl Time {
+    /// Calls a method of Go's type with arguments that fit it.
+    pub(in crate::helm) fn invoke(self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+        let civil = self.civil();
+        let other = || match args.first() {
+            Some(Val::Object(object)) => match &**object {
+                Object::Time(time) => *time,
+                _ => Time::zero(),
+            },
+            _ => Time::zero(),
+        };
+        let number = |at: usize| args.get(at).and_then(Val::as_signed).unwrap_or_default();
+        Ok(match name {
+            "Unix" => Val::Int64(self.seconds),
+            "UnixNano" => Val::Int64(
+                self.seconds
+                    .wrapping_mul(NANOS)
+                    .wrapping_add(i64::from(self.nanos)),
+            ),
+            "UnixMilli" => Val::Int64(self.seconds.wrapping_mul(1000) + i64::from(self.nanos / 1_000_000)),
+            "Year" => Val::Int(civil.year),
+            "Day" => Val::Int(civil.day.into()),
+            "Hour" => Val::Int(civil.hour.into()),
+            "Minute" => Val::Int(civil.minute.into()),
+            "Second" => Val::Int(civil.second.into()),
+            "Nanosecond" => Val::Int(self.nanos.into()),
+            "YearDay" => Val::Int(civil.yearday.into()),
+            "Month" => MONTHS[(civil.month as usize - 1) % 12].into(),
+            "Weekday" => DAYS[civil.weekday as usize % 7].into(),
+            "Format" => self.format(args[0].as_str().unwrap_or_default()).into(),
+            "UTC" | "Local" => value(self.utc()),
+            "IsZero" => (self.seconds == ZERO && self.nanos == 0).into(),
+            "Add" => value(self.plus(number(0))),
+            "AddDate" => {
+                let month = i64::from(civil.month) - 1 + number(1);
+                let year = civil.year + number(0) + month.div_euclid(12);
+                let days =
+                    days_of(year, month.rem_euclid(12) as u32 + 1, 1) + i64::from(civil.day) - 1 + number(2);
+                let within = (self.seconds + i64::from(self.offset)).rem_euclid(86_400);
+                value(Time {
+                    seconds: days * 86_400 + within - i64::from(self.offset),
+                    ..self
+                })
+            }
+            "Sub" => Val::Object(Rc::new(Object::Duration(self.since(other())))),
+            "Before" => (self.since(other()) < 0).into(),
+            "After" => (self.since(other()) > 0).into(),
+            "Equal" => (self.since(other()) == 0).into(),
+            _ => self.to_string().into(),
+        })
+    }
+}
