@@ -1,6 +1,6 @@
-//! `make bench [NAME]`: the first figures, with release builds, on real control planes. Writes
-//! `target/bench/results.json` and `docs/benchmarks.md` below the current folder. Wall times of a shared machine
-//! are noisy: compare within one run.
+//! `make bench [NAME]`: the figures of the whole system, with release builds, on real control planes. How they are
+//! recorded, and what a missed gate does, is `flotilla-bench-report`'s. Wall times of a shared machine are noisy:
+//! compare within one run.
 
 use std::{
     collections::BTreeMap,
@@ -8,79 +8,67 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use e2e::{AgentProcess, HubProcess, Objects};
+use flotilla_bench_report::{Figure, Record};
 use flotilla_testkit::{AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, wait_until};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{ListParams, Patch, PatchParams},
 };
-use serde::Serialize;
 use serde_json::{Value, json};
 
 const WITHIN: Duration = Duration::from_secs(120);
 const AGENT: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
 const CLUSTERS: usize = 3;
 
-/// One figure.
-#[derive(Debug, Serialize)]
-struct Figure {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    peer: Option<f64>,
-    note: String,
-}
+const IDLE: &str = "agent_pss_idle_mib";
+const COMMITS: &str = "commit_to_applied_3_real_p99_s";
+const DRIFTS: &str = "drift_to_corrected_p99_s";
+const ONE_CHANGE: &str = "bytes_hub_to_agent_one_of_131";
+/// Taken together: each needs what the one before it leaves.
+const THOUSAND: [&str; 3] = [
+    "first_apply_vs_bare_loop",
+    "agent_pss_1000_mib",
+    "idle_requests_1000_objects_10min",
+];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     flotilla_testkit::install_tls_provider();
-    let wanted = std::env::args().nth(1);
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known = |name: &str| [IDLE, COMMITS, DRIFTS, ONE_CHANGE].contains(&name) || THOUSAND.contains(&name);
+    if let Some(name) = wanted.iter().find(|name| !known(name)) {
+        bail!("no benchmark of the name {name}");
+    }
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let dir = tempfile::Builder::new().prefix("flotilla-bench-").tempdir()?;
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
-    let mut figures = Vec::new();
+    let mut record = Record::open(".")?;
     let fleet = Fleet::start(dir.path()).await?;
-    let runs = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-    if runs("agent_pss_idle_mib") {
-        figures.push(
-            fleet
-                .pss("agent_pss_idle_mib", "an enrolled agent with nothing to do")
-                .await?,
-        );
+    if runs(IDLE) {
+        let idle = fleet.pss(IDLE, "an enrolled agent with nothing to do").await?;
+        record.add(idle.at_most(15.0))?;
     }
-    if runs("commit_to_applied_3_real_p99_s") {
-        figures.push(fleet.commits(sample(200)).await?);
+    if runs(COMMITS) {
+        record.add(fleet.commits(sample(200)).await?)?;
     }
-    if runs("drift_to_corrected_p99_s") {
-        figures.push(fleet.drifts(sample(200)).await?);
+    if runs(DRIFTS) {
+        record.add(fleet.drifts(sample(200)).await?)?;
     }
-    if runs("bytes_hub_to_agent_one_of_131") {
-        figures.push(fleet.bytes_of_one_change().await?);
+    if runs(ONE_CHANGE) {
+        record.add(fleet.bytes_of_one_change().await?.at_most(1500.0))?;
     }
-    let thousand = [
-        "first_apply_vs_bare_loop",
-        "agent_pss_1000_mib",
-        "idle_requests_1000_objects_10min",
-    ];
-    if thousand.iter().any(|name| runs(name)) {
-        figures.push(fleet.first_apply().await?);
-        figures.push(
-            fleet
-                .pss(
-                    "agent_pss_1000_mib",
-                    "the same agent with 1,000 ConfigMaps applied",
-                )
-                .await?,
-        );
-        figures.push(fleet.idle_requests(idle_time()).await?);
+    if THOUSAND.iter().any(|name| runs(name)) {
+        record.add(fleet.first_apply().await?.at_least(0.9))?;
+        let loaded = fleet
+            .pss(THOUSAND[1], "the same agent with 1,000 ConfigMaps applied")
+            .await?;
+        record.add(loaded.at_most(25.0))?;
+        record.add(fleet.idle_requests(idle_time()).await?)?;
     }
-    ensure!(
-        !figures.is_empty(),
-        "no benchmark of the name {}",
-        wanted.unwrap_or_default()
-    );
-    write(&figures)
+    Ok(record.close()?)
 }
 
 /// `FLOTILLA_BENCH_SAMPLES` takes fewer while trying things out.
@@ -193,16 +181,15 @@ impl Fleet {
             times.push(accepted.elapsed());
         }
         let figure = spread(&times);
-        Ok(Figure {
-            name: "commit_to_applied_3_real_p99_s",
-            value: figure.p99,
-            unit: "s",
-            peer: None,
-            note: format!(
+        Ok(Figure::new(
+            COMMITS,
+            figure.p99,
+            "s",
+            format!(
                 "webhook accepted until the object is changed in all three API servers; {samples} commits, p50 {:.3} s, max {:.3} s; polled every 5 ms",
                 figure.p50, figure.max
             ),
-        })
+        ))
     }
 
     async fn drifts(&self, samples: usize) -> anyhow::Result<Figure> {
@@ -219,16 +206,15 @@ impl Fleet {
             times.push(edited.elapsed());
         }
         let figure = spread(&times);
-        Ok(Figure {
-            name: "drift_to_corrected_p99_s",
-            value: figure.p99,
-            unit: "s",
-            peer: None,
-            note: format!(
+        Ok(Figure::new(
+            DRIFTS,
+            figure.p99,
+            "s",
+            format!(
                 "edit answered until the field is back, read from the API server; {samples} edits, p50 {:.3} s, max {:.3} s",
                 figure.p50, figure.max
             ),
-        })
+        ))
     }
 
     /// Bytes the agent receives from the hub for one changed object of 131: counted on its sockets by the kernel.
@@ -260,13 +246,12 @@ impl Fleet {
         }
         counts.sort_unstable();
         let middle = counts.get(counts.len() / 2).copied().unwrap_or_default();
-        Ok(Figure {
-            name: "bytes_hub_to_agent_one_of_131",
-            value: middle as f64,
-            unit: "bytes",
-            peer: None,
-            note: format!("TCP payload from hub to one agent, TLS included, median of {counts:?}"),
-        })
+        Ok(Figure::new(
+            ONE_CHANGE,
+            middle as f64,
+            "bytes",
+            format!("TCP payload from hub to one agent, TLS included, median of {counts:?}"),
+        ))
     }
 
     /// Payload bytes that the agent's connections to the hub have received, from the kernel's counters.
@@ -315,18 +300,12 @@ impl Fleet {
         for cluster in &self.objects {
             cluster.until("thousand-marker", "value", "first", WITHIN).await?;
         }
-        Ok(Figure {
-            name: "first_apply_vs_bare_loop",
-            value: bare.as_secs_f64() / took.as_secs_f64(),
-            unit: "ratio",
-            peer: Some(bare.as_secs_f64()),
-            note: format!(
+        Ok(Figure::new(THOUSAND[0], bare.as_secs_f64() / took.as_secs_f64(), "ratio", format!(
                 "`flotilla apply` until 1,000 ConfigMaps are in {}: {:.2} s, while two other clusters get theirs; bare loop of applies, 8 in flight, one cluster alone: {:.2} s",
                 cluster.cluster(),
                 took.as_secs_f64(),
                 bare.as_secs_f64()
-            ),
-        })
+            )).peer(bare.as_secs_f64()))
     }
 
     async fn bare_loop(&self) -> anyhow::Result<Duration> {
@@ -370,16 +349,15 @@ impl Fleet {
             *verbs.entry(request.verb.clone()).or_default() += 1;
         }
         let scale = 600.0 / time.as_secs_f64();
-        Ok(Figure {
-            name: "idle_requests_1000_objects_10min",
-            value: seen.len() as f64 * scale,
-            unit: "requests",
-            peer: None,
-            note: format!(
+        Ok(Figure::new(
+            THOUSAND[2],
+            seen.len() as f64 * scale,
+            "requests",
+            format!(
                 "audit log of one cluster over {} s, scaled to 600 s: {verbs:?}",
                 time.as_secs()
             ),
-        })
+        ))
     }
 
     async fn pss(&self, name: &'static str, what: &str) -> anyhow::Result<Figure> {
@@ -397,13 +375,7 @@ impl Fleet {
             })
             .context("the kernel told no PSS")?;
         let note = format!("PSS from /proc, {what}; state in Secrets, HTTP/1.1 to the API server");
-        Ok(Figure {
-            name,
-            value: kib / 1024.0,
-            unit: "MiB",
-            peer: None,
-            note,
-        })
+        Ok(Figure::new(name, kib / 1024.0, "MiB", note))
     }
 }
 
@@ -515,30 +487,4 @@ fn documents(objects: &[Value]) -> String {
         .map(Value::to_string)
         .collect::<Vec<_>>()
         .join("\n---\n")
-}
-
-fn write(figures: &[Figure]) -> anyhow::Result<()> {
-    std::fs::create_dir_all("target/bench")?;
-    std::fs::write(
-        "target/bench/results.json",
-        serde_json::to_string_pretty(figures)?,
-    )?;
-    let mut page = String::from(
-        "# Benchmarks\n\nWritten by `make bench`: release builds, three real control planes on one machine with two processors, which the \
-         control planes share with everything measured. Wall times are noisy; compare within one run.\n\n\
-         | figure | value | unit | peer | what it is made of |\n|---|---|---|---|---|\n",
-    );
-    for figure in figures {
-        let peer = figure.peer.map_or("-".to_owned(), |peer| format!("{peer:.3}"));
-        page.push_str(&format!(
-            "| `{}` | {:.3} | {} | {peer} | {} |\n",
-            figure.name, figure.value, figure.unit, figure.note
-        ));
-        println!(
-            "{:40} {:10.3} {}  {}",
-            figure.name, figure.value, figure.unit, figure.note
-        );
-    }
-    std::fs::write("docs/benchmarks.md", page)?;
-    Ok(())
 }
