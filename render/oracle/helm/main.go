@@ -53,6 +53,9 @@ var operations = map[string]func(request) (answer, error){
 	"template":       renderTemplates,
 	"chart_template": commandLine,
 	"chart_render":   renderChart,
+	"index":          readIndex,
+	"index_resolve":  resolveVersion,
+	"index_url":      resolveURL,
 }
 
 func main() {

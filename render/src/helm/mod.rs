@@ -13,6 +13,7 @@ mod files;
 mod funcs;
 pub mod hooks;
 pub mod ignore;
+pub mod index;
 mod json;
 mod lex;
 pub mod manifest;

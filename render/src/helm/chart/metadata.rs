@@ -65,7 +65,7 @@ pub struct Dependency {
 
 impl Metadata {
     /// Takes over the fields that a document has.
-    pub(super) fn read(&mut self, document: &Value) -> Result<(), String> {
+    pub(in crate::helm) fn read(&mut self, document: &Value) -> Result<(), String> {
         for (name, field) in typed::fields(document, "Chart.yaml")? {
             match name.as_str() {
                 "name" => self.name = typed::text(field, "name")?,
@@ -97,7 +97,7 @@ impl Metadata {
     }
 
     /// Cleans the texts and checks what later steps rely on.
-    pub(super) fn validate(&mut self) -> Result<(), String> {
+    pub(in crate::helm) fn validate(&mut self) -> Result<(), String> {
         for text in [
             &mut self.name,
             &mut self.description,
