@@ -4,6 +4,7 @@
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flotilla
 SEEDS ?= 10000
+SECS ?= 60
 # `make bench NAME` takes the name as a word of its own.
 BENCH := $(filter-out bench,$(MAKECMDGOALS))
 
@@ -14,7 +15,7 @@ export SQLX_OFFLINE := true
 # A test that wants a database starts one.
 unexport DATABASE_URL
 
-.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak clean-cache
+.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak fuzz clean-cache
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -60,5 +61,8 @@ endif
 soak: prereqs ## Runs the random tests longer: SEEDS=n cases, 10,000 when not said
 	@scripts/soak $(SEEDS)
 
+fuzz: prereqs ## Runs one fuzz target: TARGET=name SECS=n; the names are those of fuzz/seeds
+	@scripts/fuzz "$(TARGET)" $(SECS)
+
 clean-cache: ## Removes everything built: compiled crates, rig programs, reference programs
-	rm -rf -- "$(CACHE)/target" "$(CACHE)/rig" "$(CACHE)/oracle" "$(CACHE)/tools"
+	rm -rf -- "$(CACHE)/target" "$(CACHE)/rig" "$(CACHE)/oracle" "$(CACHE)/tools" "$(CACHE)/fuzz"

@@ -1,0 +1,45 @@
+//! What decisions read of sources: substitution expressions, ignore patterns, version ranges.
+
+use flotilla_core::source::ignore::Rules;
+use flotilla_core::substitute::{Variables, substitute};
+use flotilla_core::version::{Version, VersionRange};
+
+use crate::parts;
+
+/// The second part holds a variable a line, `name=value`.
+pub(crate) fn substitution(input: &[u8]) {
+    let [text, variables] = parts(input);
+    let layer = variables.lines().filter_map(|line| line.split_once('='));
+    let Ok(variables) = Variables::from_layers([layer]) else {
+        return;
+    };
+    let _ = substitute(&text, &variables, false);
+    let _ = substitute(&text, &variables, true);
+}
+
+/// The second part holds a path a line.
+pub(crate) fn source_ignore(input: &[u8]) {
+    let [patterns, paths, spec] = parts(input);
+    let rules = Rules::new(
+        [
+            (&b""[..], patterns.as_bytes()),
+            (&b"a/b"[..], patterns.as_bytes()),
+        ],
+        Some(spec.as_bytes()),
+    );
+    let Ok(rules) = rules else { return };
+    for path in paths.lines().take(100) {
+        let _ = rules.excludes(path.as_bytes(), false);
+        let _ = rules.excludes(path.as_bytes(), true);
+    }
+}
+
+/// A version that is read, is read as the same from what it writes.
+pub(crate) fn version_range(input: &[u8]) {
+    let [range, version] = parts(input);
+    let _ = VersionRange::matches(&range, &version);
+    if let Ok(version) = Version::parse(&version) {
+        let again = Version::parse(&version.to_string()).expect("what a version writes is a version");
+        assert!(version.precedence(&again).is_eq(), "{version} and {again}");
+    }
+}

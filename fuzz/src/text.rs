@@ -1,0 +1,58 @@
+//! Texts that are data: YAML, and the lines of `--set` and its kin.
+
+use flotilla_render::helm::strvals::{Syntax, parse_into};
+use flotilla_render::yaml::node::{self, decode_documents, to_block};
+use flotilla_render::yaml::{self, Limits, Map, Value};
+
+use crate::parts;
+
+/// Little, so that many inputs come to the limits.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        bytes: 1 << 20,
+        nodes: 20_000,
+        ..Limits::default()
+    }
+}
+
+/// Reads the text both ways; what was read and written is read as the same again.
+pub(crate) fn yaml(input: &[u8]) {
+    let nodes = node::Limits {
+        nodes: 20_000,
+        ..node::Limits::default()
+    };
+    for document in decode_documents(input, nodes).iter().flat_map(|(_, all)| all) {
+        let _ = to_block(document);
+        let _ = document.to_json(node::Schema::New);
+        let _ = document.to_json(node::Schema::Old);
+    }
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    for document in yaml::read_all(text, &limits()).into_iter().flatten() {
+        let Ok(written) = yaml::write(&document) else {
+            continue;
+        };
+        let again = yaml::read(&written, &limits());
+        assert_eq!(again.as_ref(), Ok(&document), "written as {written}");
+    }
+}
+
+/// Reads a line in each syntax into the values of the second part.
+pub(crate) fn strvals(input: &[u8]) {
+    let [line, values] = parts(input);
+    let values = match yaml::read(&values, &limits()) {
+        Ok(Value::Map(values)) => values,
+        _ => Map::new(),
+    };
+    let mut file = |name: &str| Ok(name.to_owned());
+    for syntax in [
+        Syntax::Typed,
+        Syntax::Text,
+        Syntax::Literal,
+        Syntax::Json,
+        Syntax::File(&mut file),
+    ] {
+        let _ = parse_into(&line, &mut values.clone(), syntax);
+    }
+}
