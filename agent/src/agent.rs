@@ -31,6 +31,8 @@ pub struct Parts {
     pub cells: Arc<dyn Cells>,
     /// The cluster.
     pub cluster: Arc<dyn Cluster>,
+    /// The namespaces that the agent may read; empty: the whole cluster.
+    pub namespaces: Vec<String>,
     /// Where the hub is; without, the ledger is enforced and nothing new comes.
     pub hub: Option<HubAddress>,
     /// The join token, needed once.
@@ -86,7 +88,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
     let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
     // The state that was accepted is enforced before anybody is asked for news.
-    let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock());
+    let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock())
+        .within(parts.namespaces);
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);

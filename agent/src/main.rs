@@ -48,6 +48,10 @@ struct Arguments {
     #[arg(long, env = "POD_NAMESPACE", default_value = "flotilla-system")]
     namespace: String,
 
+    /// Watch only these namespaces, for an agent that may not read the whole cluster
+    #[arg(long, env = "FLOTILLA_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+
     /// Keep state in this directory instead of Secrets
     #[arg(long, env = "FLOTILLA_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -133,6 +137,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Parts {
             cells,
             cluster: Arc::new(KubeCluster::new(client)),
+            // An empty variable is no namespace.
+            namespaces: arguments
+                .namespaces
+                .into_iter()
+                .filter(|name| !name.is_empty())
+                .collect(),
             hub,
             token,
             health: arguments.health_address,

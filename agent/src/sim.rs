@@ -145,11 +145,21 @@ impl Drop for SimAgent {
 impl SimAgent {
     /// Starts an agent over a cluster and storage.
     pub async fn start(cluster: Arc<dyn Cluster>, cells: Arc<dyn Cells>) -> Result<Self, LedgerError> {
+        Self::start_within(cluster, cells, Vec::new()).await
+    }
+
+    /// Starts an agent that may read these namespaces only.
+    pub async fn start_within(
+        cluster: Arc<dyn Cluster>,
+        cells: Arc<dyn Cells>,
+        namespaces: Vec<String>,
+    ) -> Result<Self, LedgerError> {
         let ledger = Arc::new(Ledger::open(cells, LEDGER).await?);
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
         let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
-        let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone());
+        let context =
+            Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(namespaces);
         let stop = CancellationToken::new();
         tokio::spawn(Reconciler::new(Arc::new(context), nudge.clone()).run(stop.clone()));
         Ok(Self {

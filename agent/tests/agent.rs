@@ -373,6 +373,39 @@ async fn a_restarted_agent_enforces_without_the_hub_and_applies_nothing_again() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_objects_are_looked_at_by_a_list_and_few_by_a_read_each() {
+    for (count, there, full, looks) in [
+        // The lists of this cluster have ten objects a page.
+        (7, 0, 0, ("get", 7)),
+        (100, 0, 0, ("list", 1)),
+        (100, 25, 0, ("list", 3)),
+        // A full namespace is not listed for the sake of a few: one page says how many there are.
+        (8, 3, 200, ("get", 8)),
+    ] {
+        let mut world = World::new().await;
+        let name = |n: usize| format!("c{n:03}");
+        for n in 0..there {
+            world.cluster.write("kubectl", config_map(&name(n), "old"));
+        }
+        for n in 0..full {
+            world
+                .cluster
+                .write("somebody", config_map(&format!("a{n:03}"), "1"));
+        }
+        world.cluster.take_requests();
+        let objects: Vec<Value> = (0..count).map(|n| config_map(&name(n), "1")).collect();
+        let wanted = entry(1, world.contents.add(&objects));
+        world.offer(std::slice::from_ref(&wanted)).await;
+        world.until_ready(&wanted).await;
+        settle().await;
+        let requests = world.cluster.take_requests();
+        assert_eq!(requests["apply"], count as u64);
+        assert_eq!(requests.get(looks.0), Some(&looks.1), "{requests:?}");
+        assert_eq!(world.events("Adopted").len(), there);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_intent_is_durable_before_the_object_exists() {
     let mut world = World::new().await;
     let content = world.contents.add(&[config_map("x", "1")]);

@@ -296,6 +296,7 @@ async fn a_watch_lists_then_follows_and_leaves_out_what_is_not_selected(world: W
         .await
         .unwrap();
     let selector = Selector {
+        namespace: String::new(),
         labels: "contract".to_owned(),
     };
     let mut events = world.cluster.watch(&resource, &selector);

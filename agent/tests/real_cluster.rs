@@ -16,8 +16,8 @@ use flotilla_core::{
     unit::{AppRef, Entry, Settings, Substitution, UnitState, target_digest},
 };
 use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
-use flotilla_testkit::{AuditFilter, ControlPlane, shared_clusters};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use flotilla_testkit::{AuditFilter, AuditMark, ControlPlane, shared_clusters};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap, rbac::v1::RoleBinding};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
@@ -27,7 +27,11 @@ use uuid::Uuid;
 
 struct World {
     plane: &'static ControlPlane,
+    /// Somebody else who works in the cluster, and the test's eyes.
     client: Client,
+    /// The agent's own, under a name that nobody else has: its requests can be told apart.
+    agents: Client,
+    user: String,
     /// Where the objects go.
     namespace: String,
     /// Where the agent keeps its state.
@@ -53,10 +57,15 @@ impl World {
         let plane = shared_clusters(1).await.unwrap()[0];
         let client = plane.client().await.unwrap();
         let (namespace, own) = (plane.namespace().await.unwrap(), plane.namespace().await.unwrap());
+        let user = format!("agent-of-{own}");
+        let kubeconfig = plane.kubeconfig_for_user(&user, Some("system:masters")).unwrap();
+        let agents = plane.client_for(&kubeconfig).await.unwrap();
         Self {
-            agent: start(&client, &own).await,
+            agent: start(&agents, &own).await,
             plane,
             client,
+            agents,
+            user,
             namespace,
             own,
             id: UnitId(Uuid::new_v4()),
@@ -165,6 +174,19 @@ impl World {
         .unwrap();
     }
 
+    /// The agent's requests since a mark, by verb and resource.
+    fn asked(&self, mark: AuditMark) -> BTreeMap<(String, String), usize> {
+        let filter = AuditFilter::all().after(mark).user(&self.user);
+        let mut asked = BTreeMap::new();
+        for request in self.plane.audit().requests(&filter).unwrap() {
+            let resource = request.object_ref.map(|object| object.resource);
+            *asked
+                .entry((request.verb, resource.unwrap_or_default()))
+                .or_default() += 1;
+        }
+        asked
+    }
+
     async fn edit(&self, name: &str, value: &str) {
         let params = PatchParams {
             field_manager: Some("kubectl-edit".to_owned()),
@@ -204,7 +226,7 @@ async fn a_commit_is_applied_drift_corrected_and_a_restart_applies_nothing_again
         .await;
 
     let mark = world.plane.audit().mark();
-    world.agent = start(&world.client, &world.own).await;
+    world.agent = start(&world.agents, &world.own).await;
     world.units.clear();
     world.until_ready(&entry).await;
     // While it was away.
@@ -350,19 +372,70 @@ async fn a_refused_object_says_so_in_the_servers_words_and_the_rest_is_applied()
 }
 
 #[tokio::test]
-async fn a_thousand_objects_are_applied_and_idle_costs_nothing() {
+async fn a_thousand_objects_cost_a_request_each_and_nothing_once_applied() {
     let mut world = World::new().await;
     let objects: Vec<Value> = (0..1000).map(|n| config_map(&format!("c{n}"), "1")).collect();
+    let mark = world.plane.audit().mark();
     let entry = world.offer(&objects, false).await;
     world.until_ready(&entry).await;
     world
         .until("all are reported", |world| world.objects.len() == 1000)
         .await;
+    let asked = world.asked(mark);
+    let all: usize = asked.values().sum();
+    assert!(all <= 1100, "{all} requests: {asked:?}");
+
     let mark = world.plane.audit().mark();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let asked = AuditFilter::all()
-        .after(mark)
-        .resource("configmaps")
-        .namespace(&world.namespace);
-    assert_eq!(world.plane.audit().summary(&asked).unwrap(), BTreeMap::new());
+    world.edit("c500", "hacked").await;
+    world
+        .until("the edit is corrected", |world| {
+            world.events.iter().any(|(reason, _)| reason == "DriftCorrected")
+        })
+        .await;
+    // The watch is in order: whatever its thousand events had asked for would have come before this one's answer.
+    let asked = |verb: &str, resource: &str, count| ((verb.to_owned(), resource.to_owned()), count);
+    let expected = [
+        asked("get", "configmaps", 1),
+        // A dry run, the editor's fields folded into ours, the correction.
+        asked("patch", "configmaps", 3),
+        asked("update", "secrets", 1),
+    ];
+    assert_eq!(world.asked(mark), BTreeMap::from(expected));
+}
+
+#[tokio::test]
+async fn an_agent_of_one_namespace_watches_it_and_is_refused_nothing() {
+    let mut world = World::new().await;
+    let user = format!("tenant-of-{}", world.own);
+    for (namespace, role) in [(&world.namespace, "edit"), (&world.own, "admin")] {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "tenant", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+        });
+        let api: Api<RoleBinding> = Api::namespaced(world.client.clone(), namespace);
+        let params = PatchParams::apply("test").force();
+        api.patch("tenant", &params, &Patch::Apply(&binding))
+            .await
+            .unwrap();
+    }
+    let kubeconfig = world.plane.kubeconfig_for_user(&user, None).unwrap();
+    let client = world.plane.client_for(&kubeconfig).await.unwrap();
+    let cells = Arc::new(Secrets::new(client.clone(), &world.own));
+    let namespaces = vec![world.namespace.clone()];
+    let cluster = Arc::new(KubeCluster::new(client));
+    world.user = user;
+    world.agent = SimAgent::start_within(cluster, cells, namespaces).await.unwrap();
+
+    let objects: Vec<Value> = (0..20).map(|n| config_map(&format!("c{n}"), "1")).collect();
+    let entry = world.offer(&objects, false).await;
+    world.until_ready(&entry).await;
+    world.edit("c7", "hacked").await;
+    world.until_value("c7", "1").await;
+    let filter = AuditFilter::all().user(&world.user);
+    for request in world.plane.audit().requests(&filter).unwrap() {
+        let code = request.response_status.as_ref().map(|status| status.code);
+        assert_ne!(code, Some(403), "{request:?}");
+    }
 }

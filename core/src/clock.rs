@@ -49,3 +49,45 @@ pub trait Clock: Send + Sync {
     /// The present time.
     fn now(&self) -> Timestamp;
 }
+
+/// Prints a duration as Go does, to the millisecond: `1h0m3.5s`, `250ms`, `0s`.
+pub fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".into();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let fraction = format!("{:03}", millis % 1000);
+    let fraction = fraction.trim_end_matches('0');
+    let dot = if fraction.is_empty() { "" } else { "." };
+    let seconds = format!("{}{dot}{fraction}s", millis / 1000 % 60);
+    match (hours, minutes) {
+        (0, 0) => seconds,
+        (0, _) => format!("{minutes}m{seconds}"),
+        _ => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (1000, "1s"),
+            (30_050, "30.05s"),
+            (60_000, "1m0s"),
+            (90_001, "1m30.001s"),
+            (3_600_000, "1h0m0s"),
+            (3_661_500, "1h1m1.5s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
-use super::{Cluster, ClusterError, Discovery, Resource, Selector, WatchEvent};
+use super::{Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
 
 /// Refuses or changes calls: `(verb, object key)` to an error.
 pub type Fault = Box<dyn Fn(&str, &ObjectKey) -> Option<ClusterError> + Send>;
@@ -491,14 +491,17 @@ fn applied(live: Option<&Value>, object: &Value, version: u64) -> Value {
     after
 }
 
-fn selected(selector: &str, object: &Value) -> bool {
-    selector.is_empty() || object["metadata"]["labels"].get(selector).is_some()
+fn selected(selector: &Selector, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    (selector.namespace.is_empty() || metadata["namespace"] == selector.namespace.as_str())
+        && (selector.labels.is_empty() || metadata["labels"].get(&selector.labels).is_some())
 }
 
 #[async_trait]
 impl Cluster for Fake {
     async fn uid(&self) -> Result<String, ClusterError> {
-        Ok(self.lock().uid.clone())
+        let inner = self.ask("uid", &ObjectKey::new("", "Namespace", "", "kube-system"))?;
+        Ok(inner.uid.clone())
     }
 
     async fn version(&self) -> Result<String, ClusterError> {
@@ -519,6 +522,30 @@ impl Cluster for Fake {
         let key = key_of(resource, namespace, name);
         let inner = self.ask("get", &key)?;
         Ok(inner.objects.get(&key).cloned())
+    }
+
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+        /// Small, so that tests turn pages.
+        const PAGE: usize = 10;
+        let inner = self.ask("list", &key_of(resource, namespace, ""))?;
+        let of_kind = |key: &ObjectKey| {
+            (&key.group, &key.kind) == (&resource.group, &resource.kind)
+                && (namespace.is_empty() || key.namespace == namespace)
+                && key.name.as_str() > token
+        };
+        let mut found = inner.objects.iter().filter(|(key, _)| of_kind(key));
+        let page: Vec<(&ObjectKey, &Value)> = found.by_ref().take(PAGE).collect();
+        let remaining = found.count();
+        let last = page.last().filter(|_| remaining > 0);
+        Ok(Page {
+            next: last.map(|(key, _)| key.name.clone()).unwrap_or_default(),
+            items: page
+                .iter()
+                .map(|(_, object)| json!({"metadata": object["metadata"]}))
+                .collect(),
+            remaining,
+            version: inner.version.to_string(),
+        })
     }
 
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
@@ -597,7 +624,7 @@ impl Cluster for Fake {
         resource: &Resource,
         selector: &Selector,
     ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
-        let (resource, selector) = (resource.clone(), selector.labels.clone());
+        let (resource, selector) = (resource.clone(), selector.clone());
         let mut inner = self.lock();
         *inner.requests.entry("watch".to_owned()).or_default() += 1;
         let of_kind = move |object: &Value, resource: &Resource| {

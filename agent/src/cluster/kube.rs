@@ -15,15 +15,18 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Cluster, ClusterError, Discovery, Resource, Selector, WatchEvent, watch};
+use super::{Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent, watch};
 
 /// Who we are in managed fields.
 pub const MANAGER: &str = flotilla_core::apply::MANAGER;
 
-/// Longest wait for one call.
-const CALL: Duration = Duration::from_secs(30);
+/// Longest wait for one call: longer than an admission webhook may take, so that it is the server which tells.
+const CALL: Duration = Duration::from_secs(40);
 /// Bytes of one answer. An object is at most a few MiB, a page of a list has at most a hundred.
 const ANSWER_MAX: usize = 64 << 20;
+/// Objects in a page of metadata; each is a kilobyte or two, most of it managed fields.
+const METADATA_PAGE: u32 = 250;
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                           application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
@@ -119,13 +122,15 @@ impl KubeCluster {
         &self.client
     }
 
-    pub(super) async fn list(
+    /// Reads one page of a list, as `accept` asks for it.
+    pub(super) async fn page(
         &self,
         resource: &Resource,
         selector: &Selector,
         limit: u32,
         token: &str,
-    ) -> Result<Value, ClusterError> {
+        accept: Option<&str>,
+    ) -> Result<Page, ClusterError> {
         let mut query = vec![("limit", limit.to_string())];
         if !selector.labels.is_empty() {
             query.push(("labelSelector", selector.labels.clone()));
@@ -133,11 +138,24 @@ impl KubeCluster {
         if !token.is_empty() {
             query.push(("continue", token.to_owned()));
         }
-        self.call(get(
-            &format!("{}?{}", path(resource, "", None), encode(&query)),
-            None,
-        )?)
-        .await
+        let path = path(resource, &selector.namespace, None);
+        let mut page = self
+            .call(get(&format!("{path}?{}", encode(&query)), accept)?)
+            .await?;
+        let items = match page["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        };
+        let metadata = &page["metadata"];
+        Ok(Page {
+            items,
+            next: text(&page, "continue").to_owned(),
+            remaining: metadata["remainingItemCount"]
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or_default(),
+            version: text(&page, "resourceVersion").to_owned(),
+        })
     }
 }
 
@@ -191,6 +209,12 @@ fn from_status(status: &Status) -> ClusterError {
         404 if details.is_none_or(|details| details.name.is_empty()) => ClusterError::NotServed {
             kind: String::new(),
             api_version: String::new(),
+        },
+        // The server has answered, about this one object: a webhook that it cannot reach, a store that is full.
+        500 if !status.message.is_empty() => ClusterError::Rejected {
+            code: 500,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
         },
         500.. => ClusterError::Unavailable(format!("{} {}", status.code, status.message)),
         0 => ClusterError::Unavailable(status.message.clone()),
@@ -350,6 +374,16 @@ impl Cluster for KubeCluster {
             Err(ClusterError::Rejected { code: 404, .. }) => Ok(None),
             Err(e) => Err(named(e, resource)),
         }
+    }
+
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+        let selector = Selector {
+            namespace: namespace.to_owned(),
+            ..Selector::default()
+        };
+        self.page(resource, &selector, METADATA_PAGE, token, Some(METADATA))
+            .await
+            .map_err(|e| named(e, resource))
     }
 
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::random::jittered;
 
-use super::{Cluster, ClusterError, Discovery, Resource, Selector, WatchEvent};
+use super::{Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
 
 const FIRST: f64 = 8.0;
 const MOST: f64 = 32.0;
@@ -130,21 +130,28 @@ impl Limited {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let result = {
+            let (result, took) = {
                 let _permit = self.permit().await;
                 let begun = Instant::now();
                 let result = call().await;
                 let now = Instant::now();
+                let took = now.duration_since(begun);
                 match &result {
                     Err(ClusterError::Overloaded { retry_after }) => {
                         self.gate().overloaded(*retry_after, now);
                     }
-                    _ => self.gate().success(now.duration_since(begun), now),
+                    Err(ClusterError::Unavailable(_)) => self.gate().overloaded(None, now),
+                    _ => self.gate().success(took, now),
                 }
-                result
+                (result, took)
             };
             match result {
-                Err(ClusterError::Overloaded { .. } | ClusterError::Unavailable(_)) if attempt < ATTEMPTS => {
+                Err(ClusterError::Overloaded { .. }) if attempt < ATTEMPTS => {
+                    tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
+                }
+                // A broken connection is tried again. One that was silent for long may have done what was asked:
+                // the caller looks before it asks again.
+                Err(ClusterError::Unavailable(_)) if attempt < ATTEMPTS && took < SLOW => {
                     tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
                 }
                 other => return other,
@@ -155,8 +162,9 @@ impl Limited {
 
 #[async_trait]
 impl Cluster for Limited {
+    /// Asked when others wait for an answer that does not come, so it waits for none of them.
     async fn uid(&self) -> Result<String, ClusterError> {
-        self.ask(|| self.inner.uid()).await
+        self.inner.uid().await
     }
 
     async fn version(&self) -> Result<String, ClusterError> {
@@ -174,6 +182,10 @@ impl Cluster for Limited {
         name: &str,
     ) -> Result<Option<Value>, ClusterError> {
         self.ask(|| self.inner.get(resource, namespace, name)).await
+    }
+
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+        self.ask(|| self.inner.list(resource, namespace, token)).await
     }
 
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {

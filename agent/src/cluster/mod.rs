@@ -119,10 +119,11 @@ pub enum ClusterError {
         /// As `Retry-After` says.
         retry_after: Option<Duration>,
     },
-    /// No answer, or a 5xx: whether it happened is not known. Read before judging, then try again.
+    /// No answer, or none of the server itself: whether it happened is not known. Read before judging, then try
+    /// again.
     #[error("the API server does not answer: {0}")]
     Unavailable(String),
-    /// The server says no. Trying the same again soon will not help.
+    /// The server says no, or that it could not (500). Trying the same again at once will not help.
     #[error("{message}")]
     Rejected {
         /// HTTP status.
@@ -140,8 +141,9 @@ impl ClusterError {
         match self {
             Self::Overloaded { .. } | Self::Unavailable(_) => true,
             Self::NotServed { .. } => false,
-            // A conflict on write is a race that the next try sees the end of.
-            Self::Rejected { code, .. } => *code == 409,
+            // A conflict on write is a race that the next try sees the end of, and what an internal error is about
+            // may be mended.
+            Self::Rejected { code, .. } => matches!(code, 409 | 500),
         }
     }
 }
@@ -160,10 +162,25 @@ pub enum WatchEvent {
 }
 
 /// Which objects to watch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selector {
+    /// Only objects of this namespace; empty for all.
+    pub namespace: String,
     /// Label selector, empty for all.
     pub labels: String,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Objects; only their metadata is sure to be there.
+    pub items: Vec<Value>,
+    /// Where the next page begins; empty: this is the last.
+    pub next: String,
+    /// How many objects come after this page, as far as the server says.
+    pub remaining: usize,
+    /// Version of the list, where a watch goes on.
+    pub version: String,
 }
 
 /// A cluster.
@@ -185,6 +202,10 @@ pub trait Cluster: Send + Sync + 'static {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ClusterError>;
+
+    /// Reads one page of the metadata of a kind's objects in a namespace, from `token` on or from the beginning
+    /// when that is empty.
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError>;
 
     /// Applies an object server-side as our manager, with force, and returns it as stored. A dry run stores
     /// nothing.

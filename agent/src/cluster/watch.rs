@@ -27,6 +27,8 @@ const LONGEST: u64 = 290;
 const GRACE: Duration = Duration::from_secs(10);
 const PAGE: u32 = 100;
 const BACKOFF: [u64; 6] = [1, 2, 5, 10, 20, 30];
+/// Wait in seconds once the server has refused again and again.
+const REFUSED: u64 = 300;
 
 type Events = BoxStream<'static, Result<RawEvent<Value>, kube::Error>>;
 
@@ -130,30 +132,24 @@ impl Watch {
     async fn page(&mut self, token: String) -> State {
         match self
             .cluster
-            .list(&self.resource, &self.selector, PAGE, &token)
+            .page(&self.resource, &self.selector, PAGE, &token, None)
             .await
         {
-            Ok(mut page) => {
+            Ok(page) => {
                 let (api_version, kind) = (self.resource.api_version(), self.resource.kind.clone());
-                if let Some(items) = page["items"].as_array_mut() {
-                    for mut item in items.drain(..) {
-                        // Items of a list come without their type.
-                        item["apiVersion"] = api_version.clone().into();
-                        item["kind"] = kind.clone().into();
-                        self.ready.push_back(Ok(WatchEvent::Present(item)));
-                    }
+                for mut item in page.items {
+                    // Items of a list come without their type.
+                    item["apiVersion"] = api_version.clone().into();
+                    item["kind"] = kind.clone().into();
+                    self.ready.push_back(Ok(WatchEvent::Present(item)));
                 }
-                match page["metadata"]["continue"].as_str() {
-                    Some(token) if !token.is_empty() => State::Paging {
-                        token: token.to_owned(),
-                    },
-                    _ => {
-                        self.ready.push_back(Ok(WatchEvent::Listed));
-                        let version = page["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-                        State::Listed {
-                            version: version.to_owned(),
-                        }
+                if page.next.is_empty() {
+                    self.ready.push_back(Ok(WatchEvent::Listed));
+                    State::Listed {
+                        version: page.version,
                     }
+                } else {
+                    State::Paging { token: page.next }
                 }
             }
             // 410: the continuation expired. The list begins again.
@@ -251,7 +247,11 @@ impl Watch {
         }
         all.extend(query.iter().cloned());
         let request = get(
-            &format!("{}?{}", path(&self.resource, "", None), encode(&all)),
+            &format!(
+                "{}?{}",
+                path(&self.resource, &self.selector.namespace, None),
+                encode(&all)
+            ),
             None,
         );
         let client = self.cluster.client().clone();
@@ -278,11 +278,21 @@ impl Watch {
         if self.failures > 0 {
             self.ready.push_back(Err(error));
         }
-        let wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
+        let mut wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
+        if self.failures >= BACKOFF.len()
+            && matches!(self.ready.back(), Some(Err(error)) if is_refusal(error))
+        {
+            wait = REFUSED;
+        }
         self.failures += 1;
         tokio::time::sleep(Duration::from_millis(100) + jittered(Duration::from_secs(wait))).await;
         next
     }
+}
+
+/// Rights that are missing are not given by asking for them.
+fn is_refusal(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { code: 401 | 403, .. })
 }
 
 async fn next(events: &mut Events, timeout: u64) -> Result<Option<RawEvent<Value>>, ClusterError> {

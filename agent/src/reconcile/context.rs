@@ -1,6 +1,9 @@
 //! What every job of the reconciler shares, and the small steps they have in common.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use flotilla_core::{
     apply::drift::observe,
@@ -35,6 +38,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// What is known of live objects.
     pub live: Live,
+    /// The namespaces that this agent may read; empty: the whole cluster.
+    pub namespaces: BTreeSet<String>,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
     discovery: RwLock<Arc<Discovery>>,
@@ -54,9 +59,17 @@ impl Context {
             reports,
             clock,
             live: Live::default(),
+            namespaces: BTreeSet::new(),
             intended: Notify::new(),
             discovery: RwLock::default(),
         }
+    }
+
+    /// Keeps to these namespaces; none: the whole cluster.
+    #[must_use]
+    pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
+        self.namespaces = namespaces.into_iter().collect();
+        self
     }
 
     /// Returns the present time.
@@ -148,6 +161,20 @@ pub fn shown(key: &ObjectKey, error: &ClusterError) -> String {
             text
         }
     }
+}
+
+/// Writes an error with its causes.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    for cause in causes {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    truncate(&mut text, MESSAGE_MAX);
+    text
 }
 
 /// Cuts a text at a character boundary.

@@ -1,6 +1,6 @@
 //! Suspicions of a unit's objects: look, judge again, confirm by one dry run, correct at once, say who it was.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::{
@@ -15,10 +15,10 @@ use flotilla_core::{
 use serde_json::Value;
 
 use super::{
-    context::{Context, shown},
-    evaluate::Object,
-    pass::{PassError, Problem, evaluate_unit, inventory, item},
-    touch::{self, Touched, served},
+    context::Context,
+    evaluate::{Evaluated, Object, evaluate},
+    pass::{PassError, Problem, inventory, item, problem},
+    touch::{self, FluxOwners, Touched, served},
 };
 use crate::{cluster::ClusterError, ledger::record::Record};
 
@@ -43,15 +43,13 @@ pub struct Checked {
 pub async fn check(
     context: &Context,
     unit: UnitId,
-    offered: &Entry,
     keys: Vec<ObjectKey>,
     corrections: BTreeMap<ObjectKey, Corrections>,
 ) -> Result<Checked, PassError> {
     if context.discovery().is_empty() {
         context.rediscover().await.map_err(PassError::Discovery)?;
     }
-    let (evaluated, _) = evaluate_unit(context, unit, offered);
-    let Some((entry, evaluated)) = evaluated else {
+    let Some((entry, evaluated)) = enforced(context, unit, &keys) else {
         return Ok(Checked::default());
     };
     let objects: BTreeMap<&ObjectKey, &Object> = evaluated
@@ -64,6 +62,7 @@ pub async fn check(
         unit,
         entry: &entry,
         inventory: inventory(context, unit),
+        flux: FluxOwners::default(),
         checked: Checked {
             corrections,
             ..Checked::default()
@@ -79,12 +78,24 @@ pub async fn check(
             Err(Stop::Pass(e)) => return Err(e),
             Err(Stop::Cluster(e)) => {
                 check.checked.transient |= e.is_transient();
-                let message = shown(&key, &e);
-                check.checked.problems.insert(key, Problem::Failed(message));
+                let api_version = objects.get(&key).map(|object| object.api_version.as_str());
+                let problem = problem(&key, api_version.unwrap_or_default(), &e.into());
+                check.checked.problems.insert(key, problem);
             }
         }
     }
     Ok(check.checked)
+}
+
+/// Evaluates what is enforced, of it only what may be among `keys`. What was offered since comes by a pass.
+fn enforced(context: &Context, unit: UnitId, keys: &[ObjectKey]) -> Option<(Arc<Entry>, Evaluated)> {
+    let discovery = context.discovery();
+    context.ledger.read(|state| {
+        let entry = state.units.get(&unit)?.enforced.as_ref()?.entry.clone()?;
+        let key = context.ledger.key();
+        let evaluated = evaluate(state, &entry, &discovery, key, Some(keys)).ok()?;
+        Some((entry, evaluated))
+    })
 }
 
 enum Stop {
@@ -103,6 +114,7 @@ struct Check<'a> {
     unit: UnitId,
     entry: &'a Entry,
     inventory: Inventory,
+    flux: FluxOwners,
     checked: Checked,
 }
 
@@ -125,7 +137,7 @@ impl Check<'_> {
                 return Ok(());
             }
         };
-        let fold = match touch::judge(self.context, self.unit, object, live.as_ref()).await? {
+        let fold = match touch::judge(self.context, self.unit, object, live.as_ref(), &self.flux).await? {
             Touched::Write { fold, .. } => fold,
             Touched::Leave => {
                 self.checked.settled.push(key.clone());

@@ -77,12 +77,14 @@ impl EvaluateError {
     }
 }
 
-/// Evaluates an entry. `key` is the ledger's own, for digests of what is sent.
+/// Evaluates an entry. `key` is the ledger's own, for digests of what is sent. With `only`, objects that cannot be
+/// among these are passed over, and the set is not complete.
 pub fn evaluate(
     state: &State,
     entry: &Entry,
     discovery: &Discovery,
     key: &[u8; 32],
+    only: Option<&[ObjectKey]>,
 ) -> Result<Evaluated, EvaluateError> {
     let (variables, secret) = variables(state, entry)?;
     let digest = entry.content.ok_or(EvaluateError::NotRendered)?;
@@ -90,8 +92,10 @@ pub fn evaluate(
         .content(&digest)
         .ok_or_else(|| EvaluateError::Missing(format!("content {} is not here", digest.short())))?;
     let flotilla_core::content::Content::Objects(objects) = &content;
-    let mut values = Vec::with_capacity(objects.entries.len());
-    for object in &objects.entries {
+    let wanted = only.map(|keys| Wanted::new(keys, discovery));
+    let taken = |object: &&ObjectEntry| wanted.as_ref().is_none_or(|wanted| wanted.may_be(object));
+    let mut values = Vec::new();
+    for object in objects.entries.iter().filter(taken) {
         let value = parse(state, entry, object, &variables, secret)?;
         values.push(decorate(value, entry)?);
     }
@@ -100,7 +104,7 @@ pub fn evaluate(
     let mut evaluated = Evaluated {
         objects: Vec::with_capacity(values.len()),
         withheld: Vec::new(),
-        complete: objects.complete,
+        complete: objects.complete && only.is_none(),
     };
     for value in values {
         let object = normalise(value, entry, discovery, &scopes, key)?;
@@ -120,6 +124,35 @@ pub fn evaluate(
         }
     }
     Ok(evaluated)
+}
+
+/// Which objects of a content may give some keys.
+struct Wanted<'a> {
+    names: HashSet<(&'a str, &'a str, &'a str)>,
+    /// Definitions say where kinds live that are not served.
+    definitions: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(keys: &'a [ObjectKey], discovery: &Discovery) -> Self {
+        let served = |key: &ObjectKey| discovery.preferred(&key.group, &key.kind).is_some();
+        Self {
+            // Namespaces are settled by evaluation.
+            names: keys.iter().map(name).collect(),
+            definitions: !keys.iter().all(served),
+        }
+    }
+
+    fn may_be(&self, object: &ObjectEntry) -> bool {
+        // Substitution may change a template's name.
+        object.form == Form::Yaml
+            || self.names.contains(&name(&object.key))
+            || (self.definitions && object.key.kind == "CustomResourceDefinition")
+    }
+}
+
+fn name(key: &ObjectKey) -> (&str, &str, &str) {
+    (&key.group, &key.kind, &key.name)
 }
 
 /// The variables of an entry, and whether any of them came from a Secret.

@@ -73,7 +73,7 @@ impl Live {
     }
 
     /// Waits until all of `keys` are current. Returns those that are not when `deadline` comes, and at once when
-    /// one has failed.
+    /// one has failed or is being deleted.
     pub async fn current(
         &self,
         unit: UnitId,
@@ -87,7 +87,8 @@ impl Live {
                 .map(|key| (key.clone(), self.health(unit, key)))
                 .filter(|(_, health)| health.state != State::Current)
                 .collect();
-            if waiting.is_empty() || waiting.iter().any(|(_, health)| health.state == State::Failed) {
+            let is_over = |health: &Health| matches!(health.state, State::Failed | State::Terminating);
+            if waiting.is_empty() || waiting.iter().any(|(_, health)| is_over(health)) {
                 return waiting;
             }
             if tokio::time::timeout_at(deadline, changed.changed())

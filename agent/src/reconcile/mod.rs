@@ -2,10 +2,12 @@
 //! job, jobs run side by side and none holds another up. Whatever woke the loop carries no data: the ledger and
 //! the cluster are read again.
 
+pub mod contact;
 pub mod context;
 pub mod drift;
 pub mod evaluate;
 pub mod live;
+pub mod obstacle;
 pub mod pass;
 pub mod touch;
 pub mod unit;
@@ -18,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use context::Context;
+use context::{Context, with_causes};
 use drift::Checked;
 use flotilla_core::{
     apply::{
@@ -86,7 +88,22 @@ impl Nudge {
     }
 }
 
-/// A kind that is watched.
+/// A kind, and the namespace when not all are watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Scope {
+    group: String,
+    kind: String,
+    namespace: String,
+}
+
+impl Scope {
+    fn covers(&self, key: &ObjectKey) -> bool {
+        (&key.group, &key.kind) == (&self.group, &self.kind)
+            && (self.namespace.is_empty() || key.namespace == self.namespace)
+    }
+}
+
+/// How a scope is watched.
 enum Watched {
     Open,
     /// It was not served when last tried; tried again then.
@@ -104,7 +121,7 @@ enum Done {
 }
 
 type Job = BoxFuture<'static, (UnitId, Done)>;
-type Seen = (Resource, Result<WatchEvent, ClusterError>);
+type Seen = (Scope, Result<WatchEvent, ClusterError>);
 
 /// The reconciler's own state.
 pub struct Reconciler {
@@ -112,9 +129,11 @@ pub struct Reconciler {
     nudge: Arc<Nudge>,
     runs: BTreeMap<UnitId, Run>,
     jobs: FuturesUnordered<Job>,
-    watches: HashMap<(String, String), Watched>,
-    /// What a running list has not shown yet, by kind.
-    listing: HashMap<(String, String), HashSet<(UnitId, ObjectKey)>>,
+    watches: HashMap<Scope, Watched>,
+    /// Inventories or what is served may have changed: there may be more to watch.
+    unwatched: bool,
+    /// What a running list has not shown yet.
+    listing: HashMap<Scope, HashSet<(UnitId, ObjectKey)>>,
     seen_tx: mpsc::Sender<Seen>,
     seen_rx: mpsc::Receiver<Seen>,
     crd_watch: Option<CancellationToken>,
@@ -130,6 +149,7 @@ impl Reconciler {
             runs: BTreeMap::new(),
             jobs: FuturesUnordered::new(),
             watches: HashMap::new(),
+            unwatched: true,
             listing: HashMap::new(),
             seen_tx,
             seen_rx,
@@ -157,8 +177,7 @@ impl Reconciler {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.nudge.accepted.notified() => self.sync(),
-                // The next round watches what was intended.
-                () = self.context.intended.notified() => {}
+                () = self.context.intended.notified() => self.unwatched = true,
                 Some((unit, done)) = self.jobs.next() => self.done(unit, done)?,
                 Some(first) = self.seen_rx.recv() => {
                     self.seen(first);
@@ -301,7 +320,7 @@ impl Reconciler {
         } else {
             let keys = std::mem::take(&mut run.suspects).into_iter().collect();
             let corrections = std::mem::take(&mut run.corrections);
-            async move { Done::Check(drift::check(&context, id, &entry, keys, corrections).await) }.boxed()
+            async move { Done::Check(drift::check(&context, id, keys, corrections).await) }.boxed()
         };
         self.jobs.push(
             async move {
@@ -317,6 +336,7 @@ impl Reconciler {
 
     fn done(&mut self, id: UnitId, done: Done) -> Result<(), LedgerError> {
         let now = Instant::now();
+        self.unwatched = true;
         let Some(run) = self.runs.get_mut(&id) else {
             return Ok(());
         };
@@ -340,8 +360,9 @@ impl Reconciler {
                 if let PassError::Ledger(error @ LedgerError::Lost) = error {
                     return Err(error);
                 }
-                tracing::warn!(unit = %id, "{error}");
-                run.stopped(error.to_string(), now);
+                let message = with_causes(&error);
+                tracing::warn!(unit = %id, "{message}");
+                run.stopped(message, self.context.now(), now);
             }
             Done::Panicked(message) => {
                 tracing::error!(unit = %id, "reconciling panicked: {message}");
@@ -376,21 +397,20 @@ impl Reconciler {
     }
 
     /// Takes in a watch event.
-    fn seen(&mut self, (resource, event): Seen) {
-        let kind = (resource.group.clone(), resource.kind.clone());
+    fn seen(&mut self, (scope, event): Seen) {
         match event {
             Ok(WatchEvent::Listing) => {
-                let expected = self.expected(&kind);
-                self.listing.insert(kind, expected);
+                let expected = self.expected(&scope);
+                self.listing.insert(scope, expected);
             }
             Ok(WatchEvent::Present(object)) => {
                 if let Some((unit, key)) = self.owned(&object) {
-                    if let Some(listing) = self.listing.get_mut(&kind) {
+                    if let Some(listing) = self.listing.get_mut(&scope) {
                         listing.remove(&(unit, key.clone()));
                     }
                     self.observe(unit, &key, Some(&object));
                 }
-                if kind.1 == "CustomResourceDefinition" {
+                if scope.kind == "CustomResourceDefinition" {
                     self.definition_changed();
                 }
             }
@@ -400,28 +420,33 @@ impl Reconciler {
                 }
             }
             Ok(WatchEvent::Listed) => {
-                for (unit, key) in self.listing.remove(&kind).unwrap_or_default() {
+                for (unit, key) in self.listing.remove(&scope).unwrap_or_default() {
                     self.observe(unit, &key, None);
                 }
             }
             Err(ClusterError::NotServed { .. }) => {
                 self.context.forget_discovery();
                 self.watches
-                    .insert(kind, Watched::Unserved(Instant::now() + UNSERVED));
+                    .insert(scope, Watched::Unserved(Instant::now() + UNSERVED));
             }
-            Err(error) => tracing::warn!(group = kind.0, kind = kind.1, "watch: {error}"),
+            Err(error) => {
+                tracing::warn!(
+                    group = scope.group,
+                    kind = scope.kind,
+                    namespace = scope.namespace,
+                    "watch: {error}"
+                );
+            }
         }
     }
 
-    /// Objects of a kind that the inventories have.
-    fn expected(&self, kind: &(String, String)) -> HashSet<(UnitId, ObjectKey)> {
+    /// Objects of a scope that the inventories have.
+    fn expected(&self, scope: &Scope) -> HashSet<(UnitId, ObjectKey)> {
         self.context.ledger.read(|state| {
             let units = state.units.iter();
             units
                 .flat_map(|(id, unit)| unit.items.iter().map(move |(key, record)| (*id, key, record)))
-                .filter(|(_, key, record)| {
-                    key.group == kind.0 && key.kind == kind.1 && record.state != State::Intent
-                })
+                .filter(|(_, key, record)| scope.covers(key) && record.state != State::Intent)
                 .map(|(id, key, _)| (id, key.clone()))
                 .collect()
         })
@@ -449,6 +474,7 @@ impl Reconciler {
     }
 
     fn observe(&mut self, unit: UnitId, key: &ObjectKey, object: Option<&Value>) {
+        let before = self.context.live.get(unit, key);
         let seen = self.context.note(unit, key, object);
         let record = self.context.ledger.read(|state| {
             state
@@ -459,8 +485,11 @@ impl Reconciler {
         let (Some(run), Some(record)) = (self.runs.get_mut(&unit), record) else {
             return;
         };
-        run.dirty.insert(key.clone());
-        run.dirty_unit = true;
+        // Judging a unit's health looks at all its objects: only what changes it asks for that.
+        if before.is_none_or(|before| before.health != seen.health) {
+            run.dirty.insert(key.clone());
+            run.dirty_unit = true;
+        }
         let suspicious = matches!(
             judge(&record, seen.observation.as_ref()),
             Judgement::Suspicious(_)
@@ -481,35 +510,26 @@ impl Reconciler {
         }
     }
 
-    /// Watches every kind that an inventory has, and definitions while somebody waits for one.
+    /// Watches what the inventories have, and definitions while somebody waits for one.
     fn watch_kinds(&mut self, stop: &CancellationToken) {
-        let discovery = self.context.discovery();
-        let kinds: BTreeMap<(String, String), String> = self.context.ledger.read(|state| {
-            let records = state.units.values().flat_map(|unit| &unit.items);
-            records
-                .map(|(key, record)| ((key.group.clone(), key.kind.clone()), record.api_version.clone()))
-                .collect()
-        });
-        for (kind, api_version) in kinds {
-            match self.watches.get(&kind) {
-                Some(Watched::Open) => continue,
-                Some(Watched::Unserved(until)) if *until > Instant::now() => continue,
-                None if self.watches.len() >= WATCHES => continue,
-                _ => {}
-            }
-            if let Served::Yes(resource) = discovery.find(&api_version, &kind.1) {
-                self.watch(resource, UNIT_LABEL, stop.child_token());
-                self.watches.insert(kind, Watched::Open);
-            }
+        let now = Instant::now();
+        let again = |watched: &Watched| matches!(watched, Watched::Unserved(until) if *until <= now);
+        if std::mem::take(&mut self.unwatched) || self.watches.values().any(again) {
+            self.watch_inventories(stop, now);
         }
-        let waits = self.runs.values().any(|run| run.unserved);
+        // An agent of some namespaces may not read definitions; it tries again now and then.
+        let waits = self.context.namespaces.is_empty() && self.runs.values().any(|run| run.unserved);
         match (waits, &self.crd_watch) {
             (true, None) => {
-                if let Some(resource) =
-                    discovery.preferred("apiextensions.k8s.io", "CustomResourceDefinition")
-                {
+                let (group, kind) = ("apiextensions.k8s.io", "CustomResourceDefinition");
+                if let Some(resource) = self.context.discovery().preferred(group, kind) {
                     let token = stop.child_token();
-                    self.watch(resource, "", token.clone());
+                    let scope = Scope {
+                        group: group.to_owned(),
+                        kind: kind.to_owned(),
+                        namespace: String::new(),
+                    };
+                    self.watch(resource, scope, "", token.clone());
                     self.crd_watch = Some(token);
                 }
             }
@@ -521,12 +541,52 @@ impl Reconciler {
         }
     }
 
-    fn watch(&self, resource: &Resource, labels: &str, stop: CancellationToken) {
+    fn watch_inventories(&mut self, stop: &CancellationToken, now: Instant) {
+        let discovery = self.context.discovery();
+        for (scope, api_version) in self.scopes() {
+            match self.watches.get(&scope) {
+                Some(Watched::Open) => continue,
+                Some(Watched::Unserved(until)) if *until > now => continue,
+                None if self.watches.len() >= WATCHES => continue,
+                _ => {}
+            }
+            if let Served::Yes(resource) = discovery.find(&api_version, &scope.kind) {
+                self.watch(resource, scope.clone(), UNIT_LABEL, stop.child_token());
+                self.watches.insert(scope, Watched::Open);
+            }
+        }
+    }
+
+    /// What there is to watch, with a version to watch it under: each kind of the inventories as a whole, or, for
+    /// an agent of some namespaces, in each of these.
+    fn scopes(&self) -> BTreeMap<Scope, String> {
+        let namespaces = &self.context.namespaces;
+        let namespace = |key: &ObjectKey| match namespaces.is_empty() {
+            true => Some(String::new()),
+            false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
+        };
+        self.context.ledger.read(|state| {
+            let records = state.units.values().flat_map(|unit| &unit.items);
+            records
+                .filter_map(|(key, record)| {
+                    let scope = Scope {
+                        group: key.group.clone(),
+                        kind: key.kind.clone(),
+                        namespace: namespace(key)?,
+                    };
+                    Some((scope, record.api_version.clone()))
+                })
+                .collect()
+        })
+    }
+
+    fn watch(&self, resource: &Resource, scope: Scope, labels: &str, stop: CancellationToken) {
         let selector = Selector {
+            namespace: scope.namespace.clone(),
             labels: labels.to_owned(),
         };
         let mut events = self.context.cluster.watch(resource, &selector);
-        let (tx, resource) = (self.seen_tx.clone(), resource.clone());
+        let tx = self.seen_tx.clone();
         let definitions = labels.is_empty();
         tokio::spawn(async move {
             loop {
@@ -537,7 +597,7 @@ impl Reconciler {
                 let Some(event) = event else { return };
                 // The watch of all definitions says nothing about which of ours are gone.
                 let told = !definitions || matches!(event, Ok(WatchEvent::Present(_)));
-                if told && tx.send((resource.clone(), event)).await.is_err() {
+                if told && tx.send((scope.clone(), event)).await.is_err() {
                     return;
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 
 use flotilla_core::{
     apply::{
-        drift::observe,
+        drift::Observation,
         inventory::{Inventory, Written},
         plan::{StagePlan, plan},
         stage::STAGE_WAIT,
@@ -20,23 +20,28 @@ use flotilla_core::{
     unit::Entry,
 };
 use futures::{StreamExt as _, stream};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    contact::look,
     context::{Context, shown},
     evaluate::{EvaluateError, Evaluated, Object, evaluate},
     live::not_ready,
-    touch::{Touched, look, write},
+    obstacle::{Obstacles, Stopped},
+    touch::{Touched, write},
 };
 use crate::{
     cluster::{ClusterError, Served},
     ledger::{LedgerError, record::Record},
 };
 
-/// Writes between two durable notes of what came of them.
-const BATCH: usize = 200;
-/// Writes begun at once; how many of them are asked of the server is the cluster's to limit.
-const CONCURRENCY: usize = 32;
+/// Intents made durable at once.
+const INTENTS: usize = 1000;
+/// Results made durable at once, while further writes go on.
+const RESULTS: usize = 250;
+/// Calls begun at once; how many of them are asked of the server is the cluster's to limit.
+pub const CONCURRENCY: usize = 32;
 
 /// What became of an object that is not simply applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub enum Problem {
         /// Who.
         message: String,
     },
+    /// Whether the server would take it is not known: it does not answer, or has too much to do.
+    Unanswered(String),
     /// Its kind is not served, or an earlier object is being deleted, or an earlier stage is not ready.
     Waiting(String),
 }
@@ -58,7 +65,10 @@ impl Problem {
     /// The words for people.
     pub fn message(&self) -> &str {
         match self {
-            Self::Failed(message) | Self::Withheld { message, .. } | Self::Waiting(message) => message,
+            Self::Failed(message)
+            | Self::Withheld { message, .. }
+            | Self::Unanswered(message)
+            | Self::Waiting(message) => message,
         }
     }
 }
@@ -94,7 +104,7 @@ pub enum PassError {
 }
 
 /// Evaluates the offered entry, or when that fails the one enforced before, with the reason.
-pub fn evaluate_unit(
+fn evaluate_unit(
     context: &Context,
     unit: UnitId,
     offered: &Entry,
@@ -103,7 +113,7 @@ pub fn evaluate_unit(
     let key = context.ledger.key();
     context
         .ledger
-        .read(|state| match evaluate(state, offered, &discovery, key) {
+        .read(|state| match evaluate(state, offered, &discovery, key, None) {
             Ok(evaluated) => (Some((Arc::new(offered.clone()), evaluated)), None),
             Err(error) => {
                 let enforced = state
@@ -111,7 +121,7 @@ pub fn evaluate_unit(
                     .get(&unit)
                     .and_then(|unit| unit.enforced.as_ref()?.entry.clone());
                 let evaluated = enforced.and_then(|entry| {
-                    let evaluated = evaluate(state, &entry, &discovery, key).ok()?;
+                    let evaluated = evaluate(state, &entry, &discovery, key, None).ok()?;
                     Some((entry, evaluated))
                 });
                 (evaluated, Some(error))
@@ -163,6 +173,7 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
             evaluation: error,
             ..Outcome::default()
         },
+        unsaved: Vec::new(),
     };
     for withheld in evaluated.withheld {
         let message = format!("{} is owned by {}", withheld.key, withheld.owner);
@@ -172,9 +183,27 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
         };
         pass.outcome.problems.insert(withheld.key, problem);
     }
-    pass.begin(evaluated.complete).await?;
+    pass.begin(evaluated.complete);
     pass.stages().await?;
+    context.persist(pass.unsaved).await?;
     Ok(pass.outcome)
+}
+
+/// Takes in that an object is applied, and returns the record that makes it durable.
+fn applied(
+    unit: UnitId,
+    inventory: &mut Inventory,
+    object: &Object,
+    response: Option<Observation>,
+) -> Option<Record> {
+    let key = &object.desired.key;
+    let written = Written {
+        api_version: object.api_version.clone(),
+        sent: object.desired.digest,
+        response: response?,
+    };
+    inventory.written(key, written);
+    item(unit, inventory, key)
 }
 
 struct Pass<'a> {
@@ -184,11 +213,20 @@ struct Pass<'a> {
     objects: Vec<Object>,
     inventory: Inventory,
     outcome: Outcome,
+    /// Notes that are made durable with the next that something depends on, or at the end.
+    unsaved: Vec<Record>,
+}
+
+/// One object to write.
+struct Write {
+    index: usize,
+    adopted: bool,
+    fold: Vec<Value>,
 }
 
 impl Pass<'_> {
-    /// Makes durable what is enforced from now on, and which objects are not wanted any more.
-    async fn begin(&mut self, complete: bool) -> Result<(), PassError> {
+    /// Notes what is enforced from now on, and which objects are not wanted any more.
+    fn begin(&mut self, complete: bool) {
         let mut records = Vec::new();
         let offered = self.outcome.evaluation.is_none();
         let bytes = self.entry.to_bytes();
@@ -230,7 +268,7 @@ impl Pass<'_> {
             .enumerate()
             .filter(|(index, _)| !skipped.contains(index));
         self.outcome.desired = wanted.map(|(_, object)| object.desired.key.clone()).collect();
-        Ok(self.context.persist(records).await?)
+        self.unsaved = records;
     }
 
     async fn stages(&mut self) -> Result<(), PassError> {
@@ -253,17 +291,17 @@ impl Pass<'_> {
             }
             self.serve(&stage).await?;
             let indices: Vec<usize> = stage.writes.iter().map(|(index, _)| *index).collect();
-            for batch in indices.chunks(BATCH) {
-                self.write(batch).await?;
-            }
-            let failed = indices
-                .iter()
-                .map(|index| &self.objects[*index].desired.key)
-                .find_map(|key| {
-                    matches!(self.outcome.problems.get(key), Some(Problem::Failed(_)))
-                        .then(|| key.to_string())
+            self.touch(&indices).await?;
+            let keys = indices.iter().map(|index| &self.objects[*index].desired.key);
+            closed = keys
+                .into_iter()
+                .find_map(|key| match self.outcome.problems.get(key)? {
+                    Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
+                    Problem::Unanswered(_) => {
+                        Some(format!("waits for {key}, about which there is no answer"))
+                    }
+                    Problem::Withheld { .. } | Problem::Waiting(_) => None,
                 });
-            closed = failed.map(|key| format!("waits for {key}, which failed"));
         }
         Ok(())
     }
@@ -298,7 +336,7 @@ impl Pass<'_> {
         }
         self.outcome.transient |= waiting
             .iter()
-            .all(|(_, health)| health.state != HealthState::Failed);
+            .all(|(_, health)| !matches!(health.state, HealthState::Failed | HealthState::Terminating));
         Some(format!("timeout waiting for: {}", not_ready(&waiting)))
     }
 
@@ -337,31 +375,24 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Looks, notes intents, writes, notes results.
-    async fn write(&mut self, batch: &[usize]) -> Result<(), PassError> {
-        let (context, unit) = (self.context, self.unit);
-        let mut looking = Vec::with_capacity(batch.len());
-        for index in batch.iter().copied() {
-            let object = &self.objects[index];
-            let known = self.inventory.get(&object.desired.key);
-            looking.push(async move { (index, look(context, unit, object, known).await) });
-        }
-        let looks: Vec<_> = stream::iter(looking).buffered(CONCURRENCY).collect().await;
-        let mut intents = Vec::new();
+    /// Looks at the objects of a stage, and writes those that are ours to write.
+    async fn touch(&mut self, indices: &[usize]) -> Result<(), PassError> {
+        let context = self.context;
+        let obstacles = Obstacles::new(context);
+        let looks = look(
+            context,
+            self.unit,
+            &self.objects,
+            indices,
+            &self.inventory,
+            &obstacles,
+        )
+        .await;
         let mut writes = Vec::new();
         for (index, looked) in looks {
-            let object = &self.objects[index];
-            let key = &object.desired.key;
+            let key = &self.objects[index].desired.key;
             match looked {
-                Ok(Touched::Write { adopted, fold }) => {
-                    self.inventory.intend(key.clone(), &object.api_version, adopted);
-                    intents.extend(item(unit, &self.inventory, key));
-                    writes.push((index, fold));
-                    if adopted {
-                        let message = format!("{key} was there already and is now managed by this unit");
-                        context.event(unit, Some(key), false, "Adopted", message);
-                    }
-                }
+                Ok(Touched::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
                 Ok(Touched::Leave) => self.outcome.desired.retain(|desired| desired != key),
                 Ok(Touched::Withhold(problem)) => {
                     self.outcome.problems.insert(key.clone(), problem);
@@ -369,63 +400,121 @@ impl Pass<'_> {
                 Err(error) => self.failed(index, &error),
             }
         }
-        if !intents.is_empty() {
-            context.persist(intents).await?;
-            context.intended.notify_one();
+        while !writes.is_empty() {
+            let rest = writes.split_off(writes.len().min(INTENTS));
+            self.intend(&writes).await?;
+            self.write(std::mem::replace(&mut writes, rest), &obstacles)
+                .await?;
         }
-        let mut writing = Vec::with_capacity(writes.len());
-        for (index, fold) in writes {
-            let object = &self.objects[index];
-            writing.push(async move { (index, write(context, object, fold).await) });
-        }
-        let answers: Vec<_> = stream::iter(writing)
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        let mut results = Vec::new();
-        for (index, answer) in answers {
-            let object = &self.objects[index];
-            let key = object.desired.key.clone();
-            match answer {
-                Ok(live) => {
-                    context.note(unit, &key, Some(&live));
-                    self.inventory.written(
-                        &key,
-                        Written {
-                            api_version: object.api_version.clone(),
-                            sent: object.desired.digest,
-                            response: observe(&live, context.ledger.key()),
-                        },
-                    );
-                    results.extend(item(unit, &self.inventory, &key));
-                    self.outcome.written += 1;
-                }
-                Err(error) => self.failed(index, &error),
-            }
-        }
-        Ok(context.persist(results).await?)
+        Ok(())
     }
 
-    fn failed(&mut self, index: usize, error: &ClusterError) {
-        let object = &self.objects[index];
-        let key = object.desired.key.clone();
-        let problem = match error {
-            ClusterError::NotServed { .. } => {
-                self.outcome.unserved = true;
-                if object.resource.is_some() {
-                    // It was served when last asked, and is no more.
-                    self.context.forget_discovery();
+    /// Makes durable that objects are about to be there. What is in the inventory already needs no second note.
+    async fn intend(&mut self, writes: &[Write]) -> Result<(), PassError> {
+        let mut intents = std::mem::take(&mut self.unsaved);
+        let before = intents.len();
+        for Write { index, adopted, .. } in writes {
+            let object = &self.objects[*index];
+            let key = &object.desired.key;
+            let known = self.inventory.get(key).map(|record| record.state);
+            self.inventory.intend(key.clone(), &object.api_version, *adopted);
+            if known != self.inventory.get(key).map(|record| record.state) {
+                intents.extend(item(self.unit, &self.inventory, key));
+            }
+            if *adopted {
+                let message = format!("{key} was there already and is now managed by this unit");
+                self.context
+                    .event(self.unit, Some(key), false, "Adopted", message);
+            }
+        }
+        if intents.len() == before {
+            // Nothing depends on these; they go with the results.
+            self.unsaved = intents;
+            return Ok(());
+        }
+        self.context.persist(intents).await?;
+        self.context.intended.notify_one();
+        Ok(())
+    }
+
+    /// Writes, and makes durable what came of it while further writes go on.
+    async fn write(&mut self, writes: Vec<Write>, obstacles: &Obstacles<'_>) -> Result<(), PassError> {
+        let (context, unit, objects) = (self.context, self.unit, &self.objects);
+        let writing = writes.into_iter().map(|Write { index, fold, .. }| async move {
+            let object = &objects[index];
+            let key = &object.desired.key;
+            let live = obstacles.pass(key, write(context, object, fold)).await;
+            // The body ends here: what is known of it is of fixed size.
+            let seen = live.map(|live| context.note(unit, key, Some(&live)));
+            (index, seen)
+        });
+        let (inventory, unsaved) = (&mut self.inventory, &mut self.unsaved);
+        let mut failures = Vec::new();
+        let mut written = 0;
+        let mut saving = stream::iter(writing.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENCY)
+            .chunks(RESULTS)
+            .map(|answers| {
+                let mut results = std::mem::take(unsaved);
+                for (index, answer) in answers {
+                    let object = &objects[index];
+                    match answer {
+                        Ok(seen) => {
+                            results.extend(applied(unit, inventory, object, seen.observation));
+                            written += 1;
+                        }
+                        Err(error) => failures.push((index, error)),
+                    }
                 }
-                Problem::Waiting(format!(
-                    "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
-                    key.kind, object.api_version
-                ))
+                context.persist(results)
+            })
+            // The second of two waits its turn at the ledger; meanwhile writes go on.
+            .buffered(2);
+        while let Some(saved) = saving.next().await {
+            saved?;
+        }
+        drop(saving);
+        self.outcome.written += written;
+        for (index, error) in failures {
+            self.failed(index, &error);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, index: usize, stopped: &Stopped) {
+        let object = &self.objects[index];
+        let key = &object.desired.key;
+        if let Stopped::Cluster(ClusterError::NotServed { .. }) = stopped {
+            self.outcome.unserved = true;
+            if object.resource.is_some() {
+                // It was served when last asked, and is no more.
+                self.context.forget_discovery();
             }
-            other => {
-                self.outcome.transient |= other.is_transient();
-                Problem::Failed(shown(&key, other))
-            }
-        };
-        self.outcome.problems.insert(key, problem);
+        }
+        if let Stopped::Cluster(error) = stopped {
+            self.outcome.transient |= error.is_transient();
+        }
+        let problem = problem(key, &object.api_version, stopped);
+        self.outcome.problems.insert(key.clone(), problem);
+    }
+}
+
+/// What an object's status says of why it was not written.
+pub fn problem(key: &ObjectKey, api_version: &str, stopped: &Stopped) -> Problem {
+    match stopped {
+        Stopped::Cluster(ClusterError::NotServed { .. }) => Problem::Waiting(format!(
+            "{key}: no matches for kind {:?} in version {api_version:?}: waiting for its definition",
+            key.kind
+        )),
+        Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
+            Problem::Unanswered(shown(key, error))
+        }
+        Stopped::Cluster(error) => Problem::Failed(shown(key, error)),
+        Stopped::Terminating(why) if why.is_empty() => {
+            Problem::Waiting(format!("{key}: its namespace is being deleted"))
+        }
+        Stopped::Terminating(why) => {
+            Problem::Waiting(format!("{key}: its namespace is being deleted: {why}"))
+        }
     }
 }

@@ -9,10 +9,11 @@ use flotilla_core::{
         policy::{Decision, Policy},
     },
     id::UnitId,
+    object::ObjectKey,
 };
 use serde_json::Value;
 
-use super::{context::Context, evaluate::Object, pass::Problem};
+use super::{context::Context, evaluate::Object, obstacle::held_by, pass::Problem};
 use crate::cluster::{ClusterError, Resource};
 
 /// What to do with an object after a look at what is there.
@@ -31,42 +32,43 @@ pub enum Touched {
     Withhold(Problem),
 }
 
-/// Looks at what is there. An object that we wrote, and that a watch has shown as we left it, needs no look.
-pub async fn look(
-    context: &Context,
-    unit: UnitId,
-    object: &Object,
-    known: Option<&ObjectRecord>,
-) -> Result<Touched, ClusterError> {
-    let resource = served(object)?;
-    let key = &object.desired.key;
-    let fresh = known
-        .filter(|record| record.state == State::Applied)
-        .is_some_and(|record| {
-            context
-                .live
-                .get(unit, key)
-                .and_then(|seen| seen.observation)
-                .is_some_and(|seen| {
-                    seen.uid == record.uid && seen.folded.is_empty() && seen.projection == record.projection
-                })
-        });
-    if fresh {
-        return Ok(Touched::Write {
-            adopted: false,
-            fold: Vec::new(),
-        });
-    }
-    let live = context.cluster.get(resource, &key.namespace, &key.name).await?;
-    judge(context, unit, object, live.as_ref()).await
+/// Tells whether a watch has shown an object as we left it: then it needs no look.
+pub fn is_fresh(context: &Context, unit: UnitId, key: &ObjectKey, known: Option<&ObjectRecord>) -> bool {
+    let Some(record) = known.filter(|record| record.state == State::Applied) else {
+        return false;
+    };
+    let seen = context.live.get(unit, key).and_then(|seen| seen.observation);
+    seen.is_some_and(|seen| {
+        seen.uid == record.uid && seen.folded.is_empty() && seen.projection == record.projection
+    })
 }
 
-/// Judges what is there.
+/// Flux objects asked for while a unit is looked at: a thousand objects of one Kustomization ask for it once.
+#[derive(Debug, Default)]
+pub struct FluxOwners {
+    seen: tokio::sync::Mutex<Vec<(FluxOwner, FluxState)>>,
+}
+
+impl FluxOwners {
+    async fn state(&self, context: &Context, owner: FluxOwner) -> Result<FluxState, ClusterError> {
+        // Held while asking, so that nobody else asks for the same.
+        let mut seen = self.seen.lock().await;
+        if let Some((_, state)) = seen.iter().find(|(known, _)| *known == owner) {
+            return Ok(*state);
+        }
+        let state = flux_state(context, &owner).await?;
+        seen.push((owner, state));
+        Ok(state)
+    }
+}
+
+/// Judges what is there. Of `live` only the metadata counts.
 pub async fn judge(
     context: &Context,
     unit: UnitId,
     object: &Object,
     live: Option<&Value>,
+    flux: &FluxOwners,
 ) -> Result<Touched, ClusterError> {
     let key = &object.desired.key;
     let metadata = live.map(|live| &live["metadata"]);
@@ -75,7 +77,7 @@ pub async fn judge(
         Decision::Apply { fold } => fold,
     };
     let flux = match metadata.and_then(flux_owner) {
-        Some(owner) => flux_state(context, &owner).await?,
+        Some(owner) => flux.state(context, owner).await?,
         None => FluxState::Absent,
     };
     let adopted = match first_contact(metadata, &unit.to_string(), flux) {
@@ -97,10 +99,16 @@ pub async fn judge(
             }));
         }
         Contact::BeingDeleted { finalizers } => {
-            let held = match finalizers.is_empty() {
+            let mut held = match finalizers.is_empty() {
                 true => String::new(),
                 false => format!(", held by finalizers {}", finalizers.join(", ")),
             };
+            if let Some(why) = live
+                .map(held_by)
+                .filter(|why| key.kind == "Namespace" && !why.is_empty())
+            {
+                held = format!("{held}: {why}");
+            }
             return Ok(Touched::Withhold(Problem::Waiting(format!(
                 "{key} is being deleted{held}"
             ))));

@@ -10,7 +10,7 @@ use std::{
 use flotilla_core::{
     apply::{drift::Corrections, inventory},
     backoff::Backoff,
-    clock::Timestamp,
+    clock::{Timestamp, go_duration},
     digest::Digest,
     health::{
         State,
@@ -75,6 +75,9 @@ pub struct Run {
     /// The present wait has failed; told once.
     told: Option<String>,
     panicked: Option<String>,
+    stopped: Option<String>,
+    /// Since when the server has not answered.
+    silent_since: Option<Timestamp>,
 }
 
 struct Last {
@@ -127,6 +130,8 @@ impl Run {
             waiting_since: None,
             told: None,
             panicked: None,
+            stopped: None,
+            silent_since: None,
         }
     }
 
@@ -170,6 +175,7 @@ impl Run {
         now: Instant,
     ) {
         self.panicked = None;
+        self.stopped = None;
         self.dirty
             .extend(outcome.problems.keys().chain(self.problems.keys()).cloned());
         self.dirty
@@ -189,6 +195,11 @@ impl Run {
             self.desired = outcome.desired;
             self.problems = outcome.problems;
         }
+        let silent = |problem: &Problem| matches!(problem, Problem::Unanswered(_));
+        self.silent_since = match self.problems.values().any(silent) {
+            true => self.silent_since.or_else(|| Some(context.now())),
+            false => None,
+        };
         let settings = &self.entry.settings;
         if outcome.evaluation.is_none() && self.problems.is_empty() {
             if self.applied != Some(target) {
@@ -224,7 +235,10 @@ impl Run {
             .retain(|_, corrections| *corrections != Corrections::default());
         for key in checked.settled {
             self.contested.remove(&key);
-            if matches!(self.problems.get(&key), Some(Problem::Failed(_))) {
+            if matches!(
+                self.problems.get(&key),
+                Some(Problem::Failed(_) | Problem::Unanswered(_))
+            ) {
                 self.problems.remove(&key);
             }
             self.dirty.insert(key);
@@ -238,6 +252,9 @@ impl Run {
             self.failures = self.failures.saturating_add(1);
             let wait = backoff(self.failures, self.entry.settings.retry_interval);
             for (key, problem) in checked.problems {
+                if matches!(problem, Problem::Unanswered(_)) {
+                    self.silent_since.get_or_insert(wall);
+                }
                 self.dirty.insert(key.clone());
                 self.contested.insert(key.clone(), now + wait);
                 self.problems.insert(key, problem);
@@ -255,10 +272,23 @@ impl Run {
         self.due = Some(now + self.entry.settings.retry_interval.max(Duration::from_secs(60)));
     }
 
-    /// Takes in that a job could not be done at all.
-    pub fn stopped(&mut self, message: String, now: Instant) {
-        self.panicked(message, now);
+    /// Takes in that a job could not be done at all: the ledger or discovery does not answer.
+    pub fn stopped(&mut self, message: String, wall: Timestamp, now: Instant) {
+        self.stopped = Some(message);
+        self.silent_since = self.silent_since.or(Some(wall));
+        self.dirty_unit = true;
+        self.failures = self.failures.saturating_add(1);
         self.due = Some(now + backoff(self.failures, self.entry.settings.retry_interval));
+    }
+
+    /// What a silence means: nothing is known while it is young, and it is a failure once it has outlasted the
+    /// unit's timeout.
+    fn silence(&self, context: &Context) -> (Readiness, &'static str) {
+        let since = self.silent_since.unwrap_or_else(|| context.now());
+        match context.now().since(since) < self.entry.settings.timeout {
+            true => (Readiness::Unknown, "Unanswered"),
+            false => (Readiness::False, "ReconciliationFailed"),
+        }
     }
 
     /// Returns when the loop has to look at this unit again, work that is due left aside.
@@ -304,7 +334,7 @@ impl Run {
                     None,
                     false,
                     "ReconciliationSucceeded",
-                    format!("Health check passed in {took:?}"),
+                    format!("Health check passed in {}", go_duration(took)),
                 );
             }
         }
@@ -371,6 +401,10 @@ impl Run {
         if let Some(message) = &self.panicked {
             return condition(Readiness::False, "ReconciliationFailed", message.clone());
         }
+        if let Some(message) = &self.stopped {
+            let (ready, reason) = self.silence(context);
+            return condition(ready, reason, message.clone());
+        }
         let Some(last) = &self.last else {
             return condition(Readiness::Unknown, "Progressing", "Reconciliation in progress");
         };
@@ -386,7 +420,7 @@ impl Run {
             return condition(Readiness::Unknown, "Progressing", "Reconciliation in progress");
         }
         if !self.problems.is_empty() {
-            return self.problem();
+            return self.problem(context);
         }
         let settings = &self.entry.settings;
         if settings.wait
@@ -398,9 +432,9 @@ impl Run {
                     Readiness::Unknown,
                     "Progressing",
                     format!(
-                        "Running health checks for revision {} with a timeout of {:?}: waiting for {}",
+                        "Running health checks for revision {} with a timeout of {}: waiting for {}",
                         last.revision,
-                        settings.timeout,
+                        go_duration(settings.timeout),
                         named(pending.iter().map(ToString::to_string))
                     ),
                 ),
@@ -410,7 +444,7 @@ impl Run {
         applied(&last.revision)
     }
 
-    fn problem(&self) -> Condition {
+    fn problem(&self, context: &Context) -> Condition {
         let withheld = self.problems.values().find_map(|problem| match problem {
             Problem::Withheld { reason, .. } => Some(*reason),
             _ => None,
@@ -419,8 +453,13 @@ impl Run {
             .problems
             .values()
             .any(|problem| matches!(problem, Problem::Failed(_)));
+        let silent = self
+            .problems
+            .values()
+            .any(|problem| matches!(problem, Problem::Unanswered(_)));
         let (ready, reason) = match (failed, withheld) {
             (true, _) => (Readiness::False, "ReconciliationFailed"),
+            (false, _) if silent => self.silence(context),
             (false, Some(reason)) => (Readiness::False, reason),
             (false, None) if self.unserved => (Readiness::Unknown, "Progressing"),
             (false, None) => (Readiness::False, "ReconciliationFailed"),
@@ -429,8 +468,9 @@ impl Run {
         let mut problems: Vec<&Problem> = self.problems.values().collect();
         problems.sort_by_key(|problem| match problem {
             Problem::Failed(_) => 0,
-            Problem::Withheld { .. } => 1,
-            Problem::Waiting(_) => 2,
+            Problem::Unanswered(_) => 1,
+            Problem::Withheld { .. } => 2,
+            Problem::Waiting(_) => 3,
         });
         condition(
             ready,
@@ -451,7 +491,7 @@ impl Run {
         let state = match (&record, problem) {
             (_, Some(Problem::Failed(_))) => ObjectState::Failed,
             (_, Some(Problem::Withheld { .. })) => ObjectState::Conflict,
-            (_, Some(Problem::Waiting(_))) => ObjectState::Waiting,
+            (_, Some(Problem::Waiting(_) | Problem::Unanswered(_))) => ObjectState::Waiting,
             (None, None) => ObjectState::Gone,
             (Some(record), None) => match record.state {
                 inventory::State::Intent => ObjectState::Waiting,

@@ -1,0 +1,123 @@
+//! What stands in the way of more than one object: a server that does not answer, a namespace that is being
+//! deleted. Met once, it is not run into again for each object of a stage.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use flotilla_core::object::ObjectKey;
+use serde_json::Value;
+
+use super::context::{Context, truncate};
+use crate::cluster::ClusterError;
+
+/// How long the server has to answer a question about something else.
+const OTHER: Duration = Duration::from_secs(10);
+/// Longest account of what holds a namespace.
+const ACCOUNT_MAX: usize = 512;
+
+/// Why an object was not written, or not read.
+#[derive(Debug, Clone)]
+pub enum Stopped {
+    /// The server's answer, or that there is none.
+    Cluster(ClusterError),
+    /// Its namespace is being deleted; what is known of why that takes time.
+    Terminating(String),
+}
+
+impl From<ClusterError> for Stopped {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+/// The obstacles that a stage has met.
+pub struct Obstacles<'a> {
+    context: &'a Context,
+    silent: OnceLock<ClusterError>,
+    terminating: Mutex<BTreeMap<String, String>>,
+}
+
+impl<'a> Obstacles<'a> {
+    /// None met yet.
+    pub fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            silent: OnceLock::new(),
+            terminating: Mutex::default(),
+        }
+    }
+
+    /// Makes a call about an object, unless it is known to be in vain.
+    pub async fn pass<T>(
+        &self,
+        key: &ObjectKey,
+        call: impl Future<Output = Result<T, ClusterError>>,
+    ) -> Result<T, Stopped> {
+        if let Some(error) = self.silent.get() {
+            return Err(error.clone().into());
+        }
+        if let Some(why) = self.lock().get(&key.namespace) {
+            return Err(Stopped::Terminating(why.clone()));
+        }
+        let error = match call.await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match &error {
+            // One object may be slow by itself, behind a webhook say.
+            ClusterError::Unavailable(_) if !self.answers().await => {
+                let _ = self.silent.set(error.clone());
+            }
+            ClusterError::Rejected {
+                code: 403, message, ..
+            } if is_terminating(message) => {
+                let why = self.account(&key.namespace).await;
+                self.lock().insert(key.namespace.clone(), why.clone());
+                return Err(Stopped::Terminating(why));
+            }
+            _ => {}
+        }
+        Err(error.into())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.terminating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answers(&self) -> bool {
+        let asked = tokio::time::timeout(OTHER, self.context.cluster.uid()).await;
+        // Any answer of its own is an answer.
+        !matches!(asked, Err(_) | Ok(Err(ClusterError::Unavailable(_))))
+    }
+
+    async fn account(&self, namespace: &str) -> String {
+        let discovery = self.context.discovery();
+        let Some(resource) = discovery.preferred("", "Namespace") else {
+            return String::new();
+        };
+        let live = self.context.cluster.get(resource, "", namespace).await;
+        live.ok().flatten().map(|live| held_by(&live)).unwrap_or_default()
+    }
+}
+
+/// The API server refuses new objects in such a namespace by these words alone.
+fn is_terminating(message: &str) -> bool {
+    message.contains("because it is being terminated")
+}
+
+/// Tells in the namespace controller's words what a namespace that is being deleted still waits for.
+pub fn held_by(namespace: &Value) -> String {
+    let conditions = namespace["status"]["conditions"].as_array();
+    let told = conditions.into_iter().flatten().filter(|condition| {
+        condition["status"] == "True" && condition["message"].as_str().is_some_and(|text| !text.is_empty())
+    });
+    let mut text = told
+        .filter_map(|condition| condition["message"].as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
+    truncate(&mut text, ACCOUNT_MAX);
+    text
+}
