@@ -29,14 +29,15 @@ check: prereqs ## Formatting, lints, dependencies, generated code: all that need
 	@scripts/step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@scripts/step "dependencies" scripts/deny check bans licenses sources
 	@scripts/step "third-party list" go run scripts/third-party/main.go --check
-	@scripts/step "protocol bindings" cargo test --workspace --locked --test generated
+	@scripts/step "generated files" cargo test --workspace --locked --test generated
 	@scripts/step "query data" scripts/sqlx check
 
 sqlx-check: prereqs ## Proves that the query data under .sqlx/ is current
 	@scripts/step "query data" scripts/sqlx check
 
-gen: prereqs ## Writes all generated files: protocol bindings, query data, the third-party list
+gen: prereqs ## Writes all generated files: protocol bindings, plain manifests, query data, the third-party list
 	@scripts/step "protocol bindings" env FLOTILLA_GEN=1 cargo test -p flotilla-proto --test generated
+	@scripts/step "plain manifests" env FLOTILLA_GEN=1 cargo test -p flotilla-agent --test generated
 	@scripts/step "query data" scripts/sqlx write
 	@scripts/step "third-party list" go run scripts/third-party/main.go
 

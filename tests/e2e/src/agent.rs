@@ -95,7 +95,7 @@ impl AgentProcess {
 fn documents(join: &Join) -> anyhow::Result<Vec<Value>> {
     let pins = join.pins.join(",");
     let text = MANIFESTS
-        .replace("https://hub.invalid:8443", &join.endpoint)
+        .replace("https://hub.invalid:7443", &join.endpoint)
         .replace(
             "sha256:0000000000000000000000000000000000000000000000000000000000000000",
             &pins,
