@@ -1,108 +1,13 @@
 //! Templates against Helm's own engine: syntax, functions and error texts, each case in its own chart.
 
 mod oracle;
+mod rendered;
 mod template_cases;
 
-use std::rc::Rc;
+use std::collections::HashSet;
 
-use flotilla_render::helm::capabilities::Capabilities;
-use flotilla_render::helm::context::Context;
-use flotilla_render::helm::object::{Files, Object};
-use flotilla_render::helm::render::{Renderable, render};
-use flotilla_render::helm::value::{Entries, MapKind, MapVal, Val};
-use flotilla_render::yaml::{self, Limits};
 use oracle::Oracle;
-use serde_json::json;
-
-fn map(entries: Vec<(&str, Val)>) -> Val {
-    Val::map(
-        entries
-            .into_iter()
-            .map(|(key, value)| (Rc::from(key), value))
-            .collect::<Entries>(),
-    )
-}
-
-/// Builds what the oracle's `template` operation gives to a template named `t/templates/a.yaml`.
-fn top(values: &str) -> MapVal {
-    let values = yaml::read(values, &Limits::default()).expect("a case's values are YAML");
-    let Val::Map(values) = Val::from_document(&values) else {
-        panic!("a case's values are a map")
-    };
-    let values = Val::Map(MapVal {
-        kind: MapKind::Values,
-        ..values
-    });
-    let chart = map(vec![
-        ("Name", "t".into()),
-        ("Version", "1.2.3".into()),
-        ("AppVersion", "4.5".into()),
-        ("APIVersion", "v2".into()),
-        ("IsRoot", true.into()),
-    ]);
-    let release = map(vec![
-        ("Name", "r".into()),
-        ("Namespace", "n".into()),
-        ("IsUpgrade", false.into()),
-        ("IsInstall", true.into()),
-        ("Revision", Val::Int(1)),
-        ("Service", "Helm".into()),
-    ]);
-    let object = |object| Val::Object(Rc::new(object));
-    let Val::Map(top) = map(vec![
-        ("Values", values),
-        ("Chart", chart),
-        ("Release", release),
-        (
-            "Capabilities",
-            object(Object::Capabilities(Rc::new(Capabilities::default()))),
-        ),
-        ("Files", object(Object::Files(Rc::new(files())))),
-        ("Subcharts", map(vec![])),
-    ]) else {
-        unreachable!("map makes a map")
-    };
-    top
-}
-
-fn files() -> Files {
-    let files = [
-        ("config/a.txt", "one\ntwo\n"),
-        ("config/b.txt", "bee"),
-        ("other/c.yaml", "c: 1\n"),
-    ];
-    files
-        .into_iter()
-        .map(|(name, text)| (name.into(), text.as_bytes().into()))
-        .collect()
-}
-
-fn ours(source: &str) -> Result<String, String> {
-    let template = Renderable {
-        name: "t/templates/a.yaml".into(),
-        source: source.into(),
-        values: top(template_cases::VALUES),
-        base_path: "t/templates".into(),
-    };
-    let rendered = render(vec![template], &Context::default()).map_err(|cause| cause.to_string())?;
-    Ok(rendered.files["t/templates/a.yaml"].clone())
-}
-
-fn theirs(oracle: &mut Oracle, source: &str) -> Result<String, String> {
-    use base64::Engine as _;
-    let encoded = |data: &[u8]| base64::engine::general_purpose::STANDARD.encode(data);
-    let files: serde_json::Map<String, serde_json::Value> = files()
-        .iter()
-        .map(|(name, data)| (name.to_string(), encoded(data).into()))
-        .collect();
-    let output = oracle.ask(&json!({
-        "op": "template",
-        "templates": { "templates/a.yaml": source },
-        "values": template_cases::VALUES,
-        "files": files,
-    }))?;
-    Ok(output.files["templates/a.yaml"].clone())
-}
+use rendered::{ours, theirs};
 
 /// Compares every case; what differs is shown, and more than `known` fails.
 fn compare(table: &str, cases: &[&str], known: &[&str]) {
@@ -143,6 +48,31 @@ fn functions_return_what_go_functions_return() {
         template_cases::FUNCTIONS,
         template_cases::KNOWN,
     );
+}
+
+#[test]
+fn keys_and_ciphers_have_the_shape_that_go_gives_them() {
+    compare("keys", template_cases::keys::KEYS, &[]);
+}
+
+#[test]
+fn every_function_of_helm_is_here_and_has_a_row() {
+    let mut oracle = Oracle::start();
+    let listed = oracle.text("functions", "").expect("the list");
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 200, "{names:?}");
+    let absent = |name: &&&str| {
+        let named = ours(&format!("{{{{ if false }}}}{{{{ {name} }}}}{{{{ end }}}}"));
+        named.is_err_and(|cause| cause.contains("not defined"))
+    };
+    let absent: Vec<&&str> = names.iter().filter(absent).collect();
+    assert!(absent.is_empty(), "not here: {absent:?}");
+    let words: HashSet<&str> = template_cases::every_row()
+        .flat_map(|row| row.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .collect();
+    let without: Vec<&&str> = names.iter().filter(|name| !words.contains(**name)).collect();
+    assert!(without.is_empty(), "without a row: {without:?}");
+    println!("functions: {} of {}", names.len() - absent.len(), names.len());
 }
 
 #[test]

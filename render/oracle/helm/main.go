@@ -56,6 +56,9 @@ var operations = map[string]func(request) (answer, error){
 	"index":          readIndex,
 	"index_resolve":  resolveVersion,
 	"index_url":      resolveURL,
+	"certificate":    describeCertificate,
+	"private_key":    describeKey,
+	"functions":      listFunctions,
 }
 
 func main() {

@@ -1,6 +1,7 @@
 //! What a rendering is given besides its values, and what it records of having looked at it.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt::Debug;
 
 use crate::yaml::Value;
@@ -80,6 +81,33 @@ impl Reads {
     }
 }
 
+/// A stream of random bytes for what draws as many as it needs.
+#[derive(Debug)]
+pub(super) struct Stream(blake3::OutputReader);
+
+impl rand_core::TryRng for Stream {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Stream {}
+
 /// Random bytes that a seed decides, so that a rendering can be repeated.
 #[derive(Debug, Default)]
 pub(super) struct Random(RefCell<u64>);
@@ -87,11 +115,16 @@ pub(super) struct Random(RefCell<u64>);
 impl Random {
     /// Fills `bytes` with the next ones.
     pub(super) fn fill(&self, seed: &[u8; 32], bytes: &mut [u8]) {
+        self.stream(seed).0.fill(bytes);
+    }
+
+    /// Returns the next stream; every call returns another.
+    pub(super) fn stream(&self, seed: &[u8; 32]) -> Stream {
         let mut drawn = self.0.borrow_mut();
         *drawn += 1;
-        blake3::Hasher::new_keyed(seed)
+        let hasher = blake3::Hasher::new_keyed(seed)
             .update(&drawn.to_le_bytes())
-            .finalize_xof()
-            .fill(bytes);
+            .finalize_xof();
+        Stream(hasher)
     }
 }

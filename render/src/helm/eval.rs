@@ -177,6 +177,20 @@ impl<'c> Interp<'c> {
         self.step(frame)
     }
 
+    /// Takes the steps of work that lasts far longer than a node's.
+    pub(super) fn charge(&mut self, steps: u64) -> Outcome<()> {
+        match self.fuel.checked_sub(steps) {
+            Some(left) => self.fuel = left,
+            None => {
+                return Err(Fault::plain(format!(
+                    "more than {} steps",
+                    self.context.limits.steps
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, frame: &Frame<'_>) -> Outcome<()> {
         match self.fuel.checked_sub(1) {
             Some(left) => self.fuel = left,

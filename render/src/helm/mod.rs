@@ -15,9 +15,13 @@ pub mod hooks;
 pub mod ignore;
 pub mod index;
 mod json;
+mod keys;
 mod lex;
 pub mod manifest;
 pub mod object;
+#[cfg(test)]
+#[path = "../../tests/oracle/mod.rs"]
+mod oracle;
 mod parse;
 pub mod pathmatch;
 mod print;

@@ -1,4 +1,4 @@
-//! Values with methods: times, durations, versions, `.Capabilities` and `.Files`.
+//! Values with methods: times, durations, versions, certificates, `.Capabilities` and `.Files`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -34,6 +34,13 @@ pub enum Object {
     Files(Rc<Files>),
     /// `[]uint8`.
     Bytes(Vec<u8>),
+    /// `sprig.certificate`, both parts in PEM.
+    Certificate {
+        /// The certificate.
+        certificate: Rc<str>,
+        /// Its private key.
+        key: Rc<str>,
+    },
 }
 
 impl Object {
@@ -57,12 +64,13 @@ impl Object {
             Object::ApiVersions(_) => "common.VersionSet",
             Object::Files(_) => "engine.files",
             Object::Bytes(_) => "[]uint8",
+            Object::Certificate { .. } => "sprig.certificate",
         }
     }
 
     pub(super) fn kind_name(&self) -> &'static str {
         match self {
-            Object::Time(_) | Object::KubeVersion(_) => "struct",
+            Object::Time(_) | Object::KubeVersion(_) | Object::Certificate { .. } => "struct",
             Object::Duration(_) => "int64",
             Object::Version(_) | Object::Capabilities(_) => "ptr",
             Object::ApiVersions(_) | Object::Bytes(_) => "slice",
@@ -101,6 +109,7 @@ impl Object {
                     .collect();
                 out.push_str(&format!("map[{}]", shown.join(" ")).replace(", ", " "));
             }
+            Object::Certificate { certificate, key } => out.push_str(&format!("{{{certificate} {key}}}")),
             Object::Bytes(bytes) => {
                 let shown: Vec<String> = bytes.iter().map(u8::to_string).collect();
                 out.push_str(&format!("[{}]", shown.join(" ")));
@@ -145,6 +154,8 @@ impl Object {
             (Object::KubeVersion(all), "Version") => Some(all.kube_version.version.as_str().into()),
             (Object::KubeVersion(all), "Major") => Some(all.kube_version.major.as_str().into()),
             (Object::KubeVersion(all), "Minor") => Some(all.kube_version.minor.as_str().into()),
+            (Object::Certificate { certificate, .. }, "Cert") => Some(Val::Str(certificate.clone())),
+            (Object::Certificate { key, .. }, "Key") => Some(Val::Str(key.clone())),
             (Object::Files(files), name) if self.method(name).is_none() => {
                 Some(files.get(name).map_or_else(|| bytes(&[]), |data| bytes(data)))
             }
@@ -163,7 +174,7 @@ impl Object {
                 Object::Version(_),
                 "Major" | "Minor" | "Patch" | "Prerelease" | "Metadata" | "Original" | "String",
             ) => "",
-            (Object::Version(_), "Compare" | "LessThan" | "GreaterThan" | "Equal") => "a",
+            (Object::Version(_), "Compare" | "LessThan" | "GreaterThan" | "Equal") => "V",
             (Object::Version(_), "IncMajor" | "IncMinor" | "IncPatch") => "",
             (Object::Duration(_), "String" | "Hours" | "Minutes" | "Seconds") => "",
             (Object::Duration(_), "Milliseconds" | "Microseconds" | "Nanoseconds") => "",
@@ -194,7 +205,9 @@ impl Object {
             Object::Version(version) => version_method(version, name, args),
             Object::Duration(nanos) => Ok(super::time::duration_method(*nanos, name)),
             Object::Time(time) => time.invoke(name, args),
-            Object::Capabilities(_) | Object::Bytes(_) => Err(Fault::plain(format!("no method {name}"))),
+            Object::Capabilities(_) | Object::Bytes(_) | Object::Certificate { .. } => {
+                Err(Fault::plain(format!("no method {name}")))
+            }
         }
     }
 }

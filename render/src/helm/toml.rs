@@ -9,22 +9,22 @@ use super::value::{Entries, Val};
 use crate::yaml::number::shortest;
 use crate::yaml::{Map, Value};
 
-/// Returns the value, which must be a map, as TOML.
-pub(super) fn write(value: &Val) -> Result<String, String> {
-    // Floats stay floats here, where JSON would turn whole ones into integers.
-    let Some(map) = tables(value) else {
-        return Err("toml: top-level values must be Go maps or structs".to_owned());
-    };
-    let mut out = String::new();
-    table(&map, &mut Vec::new(), &mut out)?;
-    Ok(out)
-}
+/// What Go says when it is asked for nothing as TOML.
+pub(super) const OF_NIL: &str = "reflect: call of reflect.Value.Type on zero Value";
 
-fn tables(value: &Val) -> Option<Map> {
-    match data_with_floats(value, 0).ok()? {
-        Value::Map(map) => Some(map),
-        _ => None,
+/// Returns the value as TOML; one that is no map stands alone, as the reference's library writes it.
+pub(super) fn write(value: &Val) -> Result<String, String> {
+    let mut out = String::new();
+    // Floats stay floats here, where JSON would turn whole ones into integers.
+    match data_with_floats(value, 0)? {
+        Value::Map(map) => table(&map, &mut Vec::new(), &mut out)?,
+        Value::Null => return Err(OF_NIL.to_owned()),
+        ref tables if is_table(tables) => {
+            return Err("toml: top-level values must be Go maps or structs".to_owned());
+        }
+        other => inline(&other, &mut out)?,
     }
+    Ok(out)
 }
 
 fn data_with_floats(value: &Val, depth: usize) -> Result<Value, String> {

@@ -1,39 +1,13 @@
 //! The table of templates: one line, one rule.
 #![allow(unreachable_pub, reason = "a test's module is its own crate's")]
 
-/// The values every case sees.
-pub const VALUES: &str = r#"
-a: 1
-b: two
-f: 1.5
-big: 1234567
-huge: 12345678901234567890
-t: true
-n: null
-empty: ""
-zero: 0
-list: [1, two, 3.5, true, null]
-names: [b, a, c]
-none: []
-nested: {x: {y: {z: deep}}}
-map: {k1: v1, k2: 2, k3: [1, 2]}
-multi: "one\ntwo\n"
-quoted: "it's \"q\""
-tpl: "{{ .Values.b }}-{{ .Release.Name }}"
-yaml: "x: 1\ny: [a, b]\n"
-json: '{"x": 1, "y": ["a", 2.5]}'
-version: 1.21.3
-"#;
+pub mod keys;
 
 /// Cases whose difference is known and told in the documents.
 pub const KNOWN: &[&str] = &[
-    // Not supported yet.
-    "{{ eq (len (genPrivateKey \"ecdsa\" | splitList \"\\n\" | first)) 30 }}",
-    "{{ derivePassword 1 \"long\" \"password\" \"user\" \"example.com\" }}",
-    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $ca.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}{{ $ca.Key | hasPrefix \"-----BEGIN\" }}",
-    "{{ $ca := genCA \"foo-ca\" 365 }}{{ $c := genSignedCert \"foo\" (list \"10.0.0.1\") (list \"a.b\") 365 $ca }}{{ $c.Cert | hasPrefix \"-----BEGIN CERTIFICATE-----\" }}",
-    "{{ $c := genSelfSignedCert \"foo\" nil nil 365 }}{{ $c.Key | hasPrefix \"-----BEGIN RSA PRIVATE KEY-----\" }}",
-    "{{ encryptAES \"k\" \"text\" | decryptAES \"k\" }}",
+    // What Go says of a date or of JSON that it cannot read.
+    "{{ mustToDate \"2006-01-02\" \"x\" }}",
+    "{{ mustFromJson \"x\" }}",
     // A struct's fields in the order of its declaration; ours are sorted.
     "{{ toJson .Release }}{{ toJson .Capabilities.KubeVersion }}",
 ];
@@ -260,6 +234,62 @@ pub const ERRORS: &[&str] = &[
     "{{ eq 1 }}",
     "{{ 9999999999999999999 }}",
     "{{ 99999999999999999999999 }}",
+    "{{ call nil }}",
+    "{{ call .Values.nope }}",
+    "{{ call .Values.a }}",
+    "{{ call upper \"x\" }}",
+    "{{ .Values.b | call }}",
+    "{{ .Values.a | call }}",
+    "{{ call \"text\" 1 2 }}",
+    "{{ call }}",
+    "{{ mustAppend 1 2 }}",
+    "{{ mustPrepend \"a\" 2 }}",
+    "{{ mustPush nil 2 }}",
+    "{{ mustFirst 1 }}",
+    "{{ mustLast \"a\" }}",
+    "{{ mustRest 1 }}",
+    "{{ mustInitial .Values.nope }}",
+    "{{ mustReverse 1 }}",
+    "{{ mustUniq 1 }}",
+    "{{ mustWithout 1 2 }}",
+    "{{ mustHas 1 2 }}",
+    "{{ mustSlice 1 2 }}",
+    "{{ mustSlice .Values.list 9 }}",
+    "{{ mustChunk 1 2 }}",
+    "{{ mustChunk 0 .Values.list }}",
+    "{{ mustCompact 1 }}",
+    "{{ mustMerge 1 }}",
+    "{{ mustMerge (dict) 1 }}",
+    "{{ mustMergeOverwrite (dict) (list) }}",
+    "{{ mustDeepCopy }}",
+    "{{ mustDateModify \"x\" now }}",
+    "{{ must_date_modify \"\" now }}",
+    "{{ mustToDate \"2006-01-02\" \"x\" }}",
+    "{{ mustFromJson \"x\" }}",
+    "{{ toToml nil }}",
+    "{{ mustToToml nil }}",
+    "{{ toToml .Values.nope }}",
+    "{{ (semver \"1.2.3\").LessThan \"1.2.3\" }}",
+    "{{ (semver \"1.2.3\").Equal (semver \"1.2.3\") }}{{ (semver \"1.2.3\").GreaterThan (semver \"1.2.2\") }}",
+    "{{ mustToYaml (dict \"a\" (list 1)) }}{{ mustToJson .Values.nope }}{{ mustToPrettyJson (dict \"a\" 1) }}{{ mustToRawJson \"<\" }}",
+    "{{ randInt 3 3 }}",
+    "{{ randInt 4 3 }}",
+    "{{ randAlpha -1 }}",
+    "{{ .Files.Glob \"[\" }}",
+    "{{ .Files.GetBytes }}",
+    "{{ lookup \"v1\" }}",
+    "{{ getHostByName }}",
+    "{{ required 1 2 }}",
+    "{{ required \"x\" }}",
+    "{{ fail }}",
+    "{{ dig }}",
+    "{{ dig \"a\" }}",
+    "{{ dig 1 \"b\" (dict) }}",
+    "{{ fromYamlArray 1 }}",
+    "{{ toYamlPretty }}",
+    "{{ semver 1 }}",
+    "{{ (semver \"1.2.3\").Compare 1 }}",
+    "{{ durationRoundTo \"1h\" }}",
 ];
 
 /// What functions return.
@@ -334,6 +364,14 @@ pub const FUNCTIONS: &[&str] = &[
     "{{ len (randAlphaNum 10) }}{{ len (randAlpha 5) }}{{ len (randNumeric 3) }}{{ len (randAscii 4) }}{{ len uuidv4 }}{{ regexMatch \"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$\" uuidv4 }}{{ len (shuffle \"abc\") }}{{ len (randBytes 6) }}",
     "{{ printf \"%s-%s\" .Release.Name .Chart.Name | trunc 63 | trimSuffix \"-\" }}",
     "{{ .Values.map | toYaml | sha256sum }}",
+    "{{ ago (now) }}|{{ ago 0 | hasSuffix \"s\" }}|{{ toDate \"2006-01-02\" \"1970-01-01\" | ago | hasSuffix \"s\" }}",
+    "{{ date_in_zone \"2006-01-02 15:04\" 86400 \"UTC\" }}|{{ date_modify \"24h\" (toDate \"2006-01-02\" \"2020-02-28\") | date \"Jan 2\" }}|{{ mustDateModify \"-1h\" (toDate \"2006-01-02\" \"2020-03-01\") | date \"Jan 2 15h\" }}|{{ must_date_modify \"1s\" (toDate \"2006-01-02\" \"2020-03-01\") | unixEpoch }}|{{ mustToDate \"2006-01-02\" \"2020-03-01\" | date \"2006\" }}",
+    "{{ mustAppend .Values.names \"z\" }}{{ mustPrepend .Values.names \"z\" }}{{ mustPush (list) 1 }}{{ mustFirst .Values.names }}{{ mustLast .Values.names }}{{ mustRest .Values.names }}{{ mustInitial .Values.names }}{{ mustReverse .Values.names }}{{ mustUniq (list 1 1 2) }}{{ mustWithout .Values.names \"a\" }}{{ mustHas \"a\" .Values.names }}{{ mustSlice .Values.names 1 2 }}{{ mustChunk 2 .Values.names }}{{ mustCompact (list 0 1) }}",
+    "{{ mustMerge (dict \"a\" 1) (dict \"a\" 2 \"b\" 3) | toJson }}{{ mustMergeOverwrite (dict \"a\" 1) (dict \"a\" 2 \"b\" 3) | toJson }}{{ $a := dict \"n\" (dict \"x\" 1) }}{{ $b := mustDeepCopy $a }}{{ $_ := set $b.n \"x\" 2 }}{{ $a | toJson }}{{ $b | toJson }}",
+    "{{ mustToToml 1 }}|{{ toToml \"a\\\"b\" }}|{{ toToml (list 1 \"x\") }}|{{ toToml 1.5 }}|{{ toToml true }}|{{ toToml (list (dict \"a\" 1)) }}",
+    "{{ mustToToml (dict \"a\" 1 \"b\" (list \"x\")) }}",
+    "{{ randInt 3 4 }}{{ $r := randInt 0 10 }}{{ and (ge $r 0) (lt $r 10) }} {{ kindOf $r }}",
+    "{{ .Files.Get \"config/a.txt\" }}|{{ .Files.Get \"nope\" }}|{{ .Files.GetBytes \"config/b.txt\" }}|{{ .Files.Lines \"config/a.txt\" }}|{{ .Files.Lines \"nope\" }}|{{ (.Files.Glob \"config/*\").AsConfig }}|{{ (.Files.Glob \"**.yaml\").AsSecrets }}|{{ .Files.AsConfig }}|{{ (.Files.Glob \"none\").AsSecrets }}|{{ range $n, $d := .Files.Glob \"config/*.txt\" }}{{ $n }}={{ $d | toString }};{{ end }}",
     "{{ required \"x\" .Values.b }}{{ required \"x\" 0 }}{{ required \"x\" false }}",
     "{{ toYaml (dict \"s\" (splitList \",\" \"a,b\") \"i\" (until 2) \"c\" (chunk 1 (list 1)) \"d\" (mustToDuration \"1s\") \"v\" (semver \"1.2.3\") \"m\" (split \",\" \"a,b\")) }}",
     "{{ toJson .Release }}{{ toJson .Capabilities.KubeVersion }}",
@@ -434,4 +472,10 @@ pub fn printf() -> Vec<String> {
         cases.push(format!("{{{{ printf \"{format}\" }}}}"));
     }
     cases
+}
+
+/// Every row of every table.
+pub fn every_row() -> impl Iterator<Item = &'static str> {
+    let tables = [SYNTAX, ERRORS, FUNCTIONS, keys::KEYS];
+    tables.into_iter().flatten().copied()
 }

@@ -38,8 +38,10 @@ impl Interp<'_> {
         if let Run::Logic { stops_at } = function.run {
             return self.logic(frame, dot, function, stops_at, args);
         }
+        let callee = args.written.first();
         let values = self.arguments(frame, dot, function.name, function.signature, args)?;
         let called = match function.run {
+            Run::Call => Err(Fault::plain(not_callable(callee, &values[0]))),
             Run::Pure(run) => run(&values).map_err(Fault::plain),
             Run::Reading(run) => run(self, &values),
             Run::Logic { .. } => Ok(Val::Invalid),
@@ -131,6 +133,12 @@ impl Interp<'_> {
             (ExprKind::Number(Number { int: Some(int), .. }), b'I') => Ok(Val::Int64(*int)),
             (
                 ExprKind::Number(Number {
+                    uint: Some(number), ..
+                }),
+                b'u',
+            ) => Ok(Val::Int64(i64::from(*number as u32))),
+            (
+                ExprKind::Number(Number {
                     float: Some(float), ..
                 }),
                 b'f',
@@ -139,6 +147,7 @@ impl Interp<'_> {
                 b'b' => mismatch("bool"),
                 b's' => mismatch("string"),
                 b'i' | b'I' => mismatch("integer"),
+                b'u' => mismatch("unsigned integer"),
                 b'f' => mismatch("float"),
                 _ => Err(format!("can't handle {arg} for arg of type {}", type_of(kind))),
             },
@@ -179,6 +188,20 @@ impl Interp<'_> {
     }
 }
 
+/// Returns why nothing can be called: what was given is nil or no function.
+fn not_callable(written: Option<&Expr>, given: &Val) -> String {
+    if matches!(given, Val::Invalid | Val::Nil) {
+        return "call of nil".to_owned();
+    }
+    let of = given.type_name();
+    let name = match (written, given) {
+        (Some(expression), _) => expression.to_string(),
+        (None, Val::Str(text)) => text.to_string(),
+        (None, _) => format!("<{of} Value>"),
+    };
+    format!("non-function {name} of type {of}")
+}
+
 /// Returns the Go type that a parameter's letter stands for.
 fn type_of(kind: u8) -> &'static str {
     match kind {
@@ -191,6 +214,9 @@ fn type_of(kind: u8) -> &'static str {
         b'l' => "[]interface {}",
         b'S' => "[]string",
         b't' => "time.Time",
+        b'u' => "uint32",
+        b'V' => "*semver.Version",
+        b'c' => "sprig.certificate",
         b'v' => "reflect.Value",
         _ => "interface {}",
     }

@@ -44,8 +44,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("mustFromJson", "s", |args| {
         from_json(text(args, 0)).map(|value| Val::from_document(&value))
     }),
-    pure("toToml", "a", |args| {
-        Ok(toml::write(&args[0]).unwrap_or_else(|cause| cause).into())
+    pure("toToml", "a", |args| match &args[0] {
+        // The reference's library looks at the type of nothing.
+        Val::Nil | Val::Invalid => Err(toml::OF_NIL.to_owned()),
+        value => Ok(toml::write(value).unwrap_or_else(|cause| cause).into()),
     }),
     pure("mustToToml", "a", |args| toml::write(&args[0]).map(Val::from)),
     pure("fromToml", "s", |args| {
@@ -119,6 +121,9 @@ fn object_data(object: &Object) -> Value {
             ("KubeVersion", object_data(&Object::KubeVersion(all.clone()))),
             ("APIVersions", texts(&all.api_versions)),
         ]),
+        Object::Certificate { certificate, key } => {
+            map(vec![("Cert", (&**certificate).into()), ("Key", (&**key).into())])
+        }
         Object::Bytes(bytes) => Value::from(super::encode::base64(bytes)),
         Object::Files(files) => Value::Map(
             files

@@ -33,11 +33,18 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 fn base64_decoded(text: &str) -> String {
-    let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    match STANDARD.decode(&compact) {
+    match base64_bytes(text) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => format!("illegal base64 data at input byte {}", bad_base64(text)),
+        Err(cause) => cause,
     }
+}
+
+/// Returns the bytes of standard base64; the error is Go's.
+pub(super) fn base64_bytes(text: &str) -> Result<Vec<u8>, String> {
+    let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+    STANDARD
+        .decode(&compact)
+        .map_err(|_| format!("illegal base64 data at input byte {}", bad_base64(text)))
 }
 
 /// Returns where Go stops reading: at the first byte that does not belong, or where the last group starts.

@@ -21,6 +21,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         signature: "v*",
         run: Run::Logic { stops_at: true },
     },
+    Function {
+        name: "call",
+        signature: "va*",
+        run: Run::Call,
+    },
     pure("not", "v", |args| Ok((!args[0].truth()).into())),
     reading("include", "sa", include),
     reading("tpl", "sa", tpl),

@@ -12,6 +12,8 @@ mod paths;
 mod random;
 mod reflection;
 mod regexps;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod versions;
 
@@ -29,8 +31,8 @@ pub(super) use convert::data;
 pub(crate) struct Function {
     /// The name in templates.
     pub(super) name: &'static str,
-    /// A letter per parameter: `s` text, `i` int, `I` int64, `f` float, `b` boolean, `m` map, `l` list, `t`
-    /// time, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
+    /// A letter per parameter: `s` text, `i` int, `I` int64, `f` float, `b` boolean, `m` map, `u` uint32, `l`
+    /// list, `t` time, `c` certificate, `V` version, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
     pub(super) signature: &'static str,
     pub(super) run: Run,
 }
@@ -42,6 +44,8 @@ pub(super) enum Run {
     Pure(fn(&[Val]) -> Result<Val, String>),
     /// It needs the rendering: other templates, the clock, the cluster.
     Reading(fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<Fault>>),
+    /// `call`, which no value of a chart can be given to: none is a function.
+    Call,
     /// `and` and `or`, which evaluate as little as they can.
     Logic {
         /// The truth that ends it.

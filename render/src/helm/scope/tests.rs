@@ -7,13 +7,11 @@ use serde_json::{Value as Json, json};
 
 use crate::helm::archive::{File, Limits};
 use crate::helm::chart::Chart;
+use crate::helm::oracle;
 use crate::helm::requirements::Resolved;
 use crate::helm::values::coalesce::{Nulls, coalesce};
 use crate::helm::values::{self, table::Table};
 use crate::yaml::Value;
-
-#[path = "../../../tests/oracle/mod.rs"]
-mod oracle;
 
 const MARK: &str = "templates/values.txt";
 const TEMPLATE: &str = "path: {{ .Template.BasePath }}\nvalues: {{ toJson .Values }}\n";
