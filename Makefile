@@ -50,8 +50,7 @@ demo: prereqs ## Three clusters, a hub, a Git server: watch a commit arrive (KEE
 	cargo run --locked -p e2e --bin demo
 
 bench: prereqs ## Measures with release builds: all, or `make bench NAME`
-	cargo build --release --locked -p flotilla-hub -p flotilla-agent -p flotilla-cli -p flotilla-testkit --bins
-	cargo run --release --locked -p e2e --bin bench -- $(BENCH)
+	@scripts/bench $(BENCH)
 
 ifneq ($(filter bench,$(MAKECMDGOALS)),)
 # The names after `bench` are its arguments, not commands.
