@@ -151,48 +151,123 @@ fn bases_that_include_each_other_are_refused() {
 }
 
 #[test]
-fn budgets_end_builds() {
-    let bomb = {
-        let mut text = format!("{OBJECT}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for level in 1..10 {
-            let inner = vec![format!("*a{}", level - 1); 10].join(", ");
-            text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
-        }
-        text
-    };
+fn aliases_that_grow_past_the_budget_are_refused() {
+    let mut text = format!("{OBJECT}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+    }
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)];
+    let error = refusal(&files, "");
+    assert!(error.contains("YAML document exceeds 5000000 nodes"), "{error}");
+}
+
+#[test]
+fn yaml_that_nests_past_the_budget_is_refused() {
     let deep = format!("{OBJECT}data: {}{}\n", "[".repeat(5000), "]".repeat(5000));
-    for (what, text) in [("nodes", bomb), ("levels or nesting", deep)] {
-        let tree = tree(&[("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)]);
-        assert!(render(&tree, "").is_err(), "{what}");
-    }
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &deep)];
+    assert!(render(&tree(&files), "").is_err());
+}
+
+fn within(budget: Budget) -> Result<Rendered, BuildError> {
     let source = tree(&[
-        ("kustomization.yaml", "resources: [a.yaml]\n"),
-        ("a.yaml", OBJECT),
+        ("kustomization.yaml", "resources: [base]\n"),
+        ("base/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("base/a.yaml", OBJECT),
     ]);
-    for budget in [
-        Budget {
-            files: 1,
-            ..Budget::default()
-        },
-        Budget {
-            bytes: 10,
-            ..Budget::default()
-        },
-        Budget {
-            steps: 0,
-            ..Budget::default()
-        },
-        Budget {
-            depth: 0,
-            ..Budget::default()
-        },
-    ] {
-        let result = build(&RenderInput::new(&source, "", &budget));
-        assert!(
-            matches!(result, Err(BuildError::TooLarge { .. })),
-            "{budget:?}: {result:?}"
-        );
+    build(&RenderInput::new(&source, "", &budget))
+}
+
+#[test]
+fn a_budget_that_just_suffices_lets_a_build_through() {
+    let suffices = Budget {
+        files: 3,
+        depth: 2,
+        ..Budget::default()
+    };
+    within(suffices).unwrap();
+}
+
+fn assert_too_large(budget: Budget, limit: &str) {
+    match within(budget) {
+        Err(error @ BuildError::TooLarge { .. }) => assert!(error.to_string().contains(limit), "{error}"),
+        other => panic!("{budget:?}: {other:?}"),
     }
+}
+
+#[test]
+fn more_files_than_the_budget_are_refused() {
+    let budget = Budget {
+        files: 2,
+        ..Budget::default()
+    };
+    assert_too_large(budget, "exceeds 2 files");
+}
+
+#[test]
+fn more_bytes_than_the_budget_are_refused() {
+    let budget = Budget {
+        bytes: 30,
+        ..Budget::default()
+    };
+    assert_too_large(budget, "exceeds 30 bytes");
+}
+
+#[test]
+fn more_steps_than_the_budget_are_refused() {
+    let budget = Budget {
+        steps: 0,
+        ..Budget::default()
+    };
+    assert_too_large(budget, "exceeds 0 steps");
+}
+
+#[test]
+fn kustomizations_that_nest_past_the_budget_are_refused() {
+    let budget = Budget {
+        depth: 1,
+        ..Budget::default()
+    };
+    assert_too_large(budget, "nest more than 1 deep");
+}
+
+#[test]
+fn charts_are_refused_with_field_and_remedy() {
+    let remedy = "declare the chart as a HelmRelease";
+    for field in ["helmCharts", "helmChartInflationGenerator"] {
+        let error = refusal(
+            &[("kustomization.yaml", &format!("{field}: [{{name: x}}]\n"))],
+            "",
+        );
+        assert!(
+            error.starts_with(&format!("kustomization.yaml: {field}: ")),
+            "{error}"
+        );
+        assert!(error.contains(remedy), "{error}");
+    }
+    let generator = "apiVersion: builtin\nkind: HelmChartInflationGenerator\nmetadata: {name: x}\nname: x\n";
+    let error = refusal(
+        &[
+            ("kustomization.yaml", "generators: [g.yaml]\n"),
+            ("g.yaml", generator),
+        ],
+        "",
+    );
+    assert!(
+        error.starts_with("kustomization.yaml: generators: HelmChartInflationGenerator: "),
+        "{error}"
+    );
+    assert!(error.contains(remedy), "{error}");
+}
+
+#[test]
+fn an_openapi_version_that_is_not_built_in_is_refused_with_field_and_remedy() {
+    let error = refusal(&[("kustomization.yaml", "openapi: {version: v1.30.0}\n")], "");
+    assert!(
+        error.starts_with("kustomization.yaml: openapi: OpenAPI version v1.30.0"),
+        "{error}"
+    );
+    assert!(error.contains("name a document by `path`"), "{error}");
 }
 
 #[test]

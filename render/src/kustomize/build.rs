@@ -7,13 +7,15 @@ use crate::yaml::node::{Schema, to_text};
 
 use super::error::{At, BuildError, Done};
 use super::fieldspec::FieldSpec;
+use super::files::{Files, PathError};
 use super::id::GvkPattern;
 use super::origin::Origin;
+use super::reads::ReadSet;
 use super::resource::Resource;
 use super::steps::Steps;
 use super::target::{Accumulator, Build, Target};
 use super::transform::{self, Texts, Variables, add_hashes, resolve_references};
-use super::tree::{Entry, Files, PathError, ReadSet, Tree};
+use super::tree::{Entry, Tree};
 use super::{Budget, load};
 
 /// The version of kustomize whose results this engine gives; `managedByLabel` names it.

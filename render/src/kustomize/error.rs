@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::files::PathError;
 use super::load::LoadError;
-use super::tree::PathError;
 use crate::yaml::node::{MeaningError, ParseError};
 
 /// Why a directory does not build.

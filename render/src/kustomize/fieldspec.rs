@@ -1,5 +1,7 @@
 //! Follows kustomize's field paths, through lists and maps alike, making what is missing when told to.
 
+use std::collections::HashMap;
+
 use crate::yaml::node::{Content, Kind, Node, Tag};
 
 use super::error::{At, Done, invalid};
@@ -97,36 +99,89 @@ pub(crate) struct Create {
     pub(crate) tag: Tag,
 }
 
+/// The fields of one transformer that fit a type, found once for all objects of it.
+pub(crate) struct Fitting<'f> {
+    fields: &'f [FieldSpec],
+    lists: Vec<Vec<&'f FieldSpec>>,
+    by_type: HashMap<String, usize>,
+    key: String,
+}
+
+impl<'f> Fitting<'f> {
+    pub(crate) fn new(fields: &'f [FieldSpec]) -> Fitting<'f> {
+        Fitting {
+            fields,
+            lists: Vec::new(),
+            by_type: HashMap::new(),
+            key: String::new(),
+        }
+    }
+
+    /// Returns the fields of a type.
+    pub(crate) fn of(&mut self, gvk: Gvk<'_>) -> &[&'f FieldSpec] {
+        self.key.clear();
+        for part in [gvk.group, gvk.version, gvk.kind] {
+            self.key.push_str(part);
+            self.key.push('\0');
+        }
+        let index = match self.by_type.get(&self.key) {
+            Some(index) => *index,
+            None => {
+                self.lists
+                    .push(self.fields.iter().filter(|f| f.gvk.selects(gvk)).collect());
+                self.by_type.insert(self.key.clone(), self.lists.len() - 1);
+                self.lists.len() - 1
+            }
+        };
+        &self.lists[index]
+    }
+}
+
 /// Calls a function on every node a field leads to, in an object of one of its types.
+///
+/// Returns whether that changed a scalar which others are tied to.
 pub(crate) fn apply(
     object: &mut Node,
     field: &FieldSpec,
     create: Option<&Create>,
     set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<()> {
+) -> Done<bool> {
     if !field.gvk.selects(Gvk::of(object)) {
-        return Ok(());
+        return Ok(false);
     }
+    apply_fitting(object, field, create, set)
+}
+
+/// As [`apply`], for an object that is known to be of one of the field's types.
+pub(crate) fn apply_fitting(
+    object: &mut Node,
+    field: &FieldSpec,
+    create: Option<&Create>,
+    set: &mut dyn FnMut(&mut Node) -> Done<()>,
+) -> Done<bool> {
     follow(object, &field.parts, create.filter(|_| field.create), set).in_field(&field.path)
 }
 
 /// Calls a function on every node a path leads to.
+///
+/// Returns whether that changed a scalar which others are tied to.
 pub(crate) fn follow(
     node: &mut Node,
     path: &[String],
     create: Option<&Create>,
     set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<()> {
+) -> Done<bool> {
     let Some((first, rest)) = path.split_first() else {
-        return set(node);
+        set(node)?;
+        return Ok(node.is_retied());
     };
     if node.is_null() {
-        return Ok(());
+        return Ok(false);
     }
     match &mut node.content {
-        Content::Seq(items) => items
-            .iter_mut()
-            .try_for_each(|item| follow(item, path, create, set)),
+        Content::Seq(items) => items.iter_mut().try_fold(false, |retied, item| {
+            Ok(follow(item, path, create, set)? || retied)
+        }),
         Content::Map(_) => into_field(node, first, rest, create, set),
         Content::Scalar(_) => Err(invalid(format!(
             "expected a list or a map at '{}'",
@@ -141,7 +196,7 @@ fn into_field(
     rest: &[String],
     create: Option<&Create>,
     set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<()> {
+) -> Done<bool> {
     let name = first.strip_suffix("[]");
     let is_list = name.is_some();
     let name = name.unwrap_or(first);
@@ -158,7 +213,7 @@ fn into_field(
         Some((kind, _)) => node.get_or_insert(name, *kind),
         None => node.get_mut(name),
     };
-    let Some(field) = field else { return Ok(()) };
+    let Some(field) = field else { return Ok(false) };
     if field.is_null() {
         if let Some((kind, tag)) = made {
             *field = Node {

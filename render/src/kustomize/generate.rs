@@ -10,8 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::yaml::node::{Schema, parse_first, to_text};
 
+use super::files::{Files, PathError};
 use super::load;
-use super::tree::{Entry, Files, PathError, ReadSet, Tree};
+use super::reads::ReadSet;
+use super::tree::{Entry, Tree};
 use super::{Budget, KUSTOMIZATION_FILES};
 
 /// The fields of a Flux `Kustomization` that change its build.

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::config::{field_specs, gvk_pattern};
 use super::decode::Fields;
-use super::error::{Done, invalid, unsupported};
+use super::error::{At, Done, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::id::{GvkPattern, group_version};
+use super::plugins::CHARTS;
 use super::resource::Behavior;
 
 /// A kustomization or component, decoded and with its legacy fields moved to where they belong.
@@ -284,9 +285,7 @@ impl Kustomization {
             if f.take(name)
                 .is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty()))
             {
-                return Err(unsupported(format!(
-                    "{name} is not offered here: declare the chart as a HelmRelease, which Flotilla renders itself"
-                )));
+                return Err(unsupported(CHARTS)).in_field(name);
             }
         }
         f.object("helmGlobals", |f| {

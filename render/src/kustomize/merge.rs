@@ -142,7 +142,9 @@ impl<'s> Walker<'s> {
                 Walked::Gone => {
                     dest.remove(&name);
                 }
-                Walked::Node(value) => dest.set(&name, value),
+                Walked::Node(value) => {
+                    dest.set(&name, value);
+                }
             }
             if is_own {
                 dest.get_mut(&name).into_iter().for_each(Node::quote_if_ambiguous);

@@ -8,6 +8,7 @@ mod crds;
 mod decode;
 mod error;
 mod fieldspec;
+mod files;
 mod generate;
 mod generators;
 mod id;
@@ -17,6 +18,7 @@ mod load;
 mod merge;
 mod origin;
 mod plugins;
+mod reads;
 mod resmap;
 mod resource;
 mod schema;
@@ -31,9 +33,11 @@ use crate::yaml::node::Limits;
 
 pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build};
 pub use error::{BuildError, Place};
+pub use files::PathError;
 pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};
 pub use load::LoadError;
-pub use tree::{Entry, MemoryTree, Overlay, PathError, ReadSet, Seen, Tree};
+pub use reads::{ReadSet, Seen};
+pub use tree::{Entry, MemoryTree, Overlay, Tree};
 
 /// The names a kustomization file may have; a directory has at most one of them.
 pub const KUSTOMIZATION_FILES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];

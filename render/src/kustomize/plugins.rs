@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::config::field_specs;
 use super::decode::Fields;
-use super::error::{Done, invalid, unsupported};
+use super::error::{At, Done, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector, SortOptions};
 use super::transform::{Affix, Images, Namespace, Subjects, Texts, Transformer, ValueAdd};
@@ -17,6 +17,10 @@ pub(crate) enum Plugin {
     JsonPatch(Patch),
     Replacements(Vec<ReplacementField>),
 }
+
+/// What to do instead of having kustomize render a chart.
+pub(crate) const CHARTS: &str =
+    "kustomize renders no charts here: declare the chart as a HelmRelease, which Flotilla renders itself";
 
 /// Requires that an object configures something built in.
 pub(crate) fn require_builtin(value: &Value) -> Done<&str> {
@@ -36,7 +40,14 @@ pub(crate) fn generator(value: &Value) -> Done<(GeneratorArgs, bool)> {
     let secret = match require_builtin(value)? {
         "ConfigMapGenerator" => false,
         "SecretGenerator" => true,
-        kind => return Err(unsupported(format!("generator {kind} is not offered here"))),
+        "HelmChartInflationGenerator" => {
+            return Err(unsupported(CHARTS)).in_object(|| "HelmChartInflationGenerator".to_string());
+        }
+        kind => {
+            return Err(unsupported(format!(
+                "generator {kind} is not offered here; ConfigMapGenerator and SecretGenerator are"
+            )));
+        }
     };
     let mut fields = Fields::new(value, "")?.lenient();
     let mut args = GeneratorArgs::read(&mut fields, secret)?;

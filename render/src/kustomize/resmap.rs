@@ -12,6 +12,7 @@ pub(crate) struct ResMap {
     list: Vec<Resource>,
     current: Option<HashSet<Id>>,
     any: Option<HashMap<Id, Vec<usize>>>,
+    names: Option<HashMap<String, Vec<usize>>>,
 }
 
 impl ResMap {
@@ -31,8 +32,7 @@ impl ResMap {
 
     /// Lends the objects for changes that may alter their identities.
     pub(crate) fn list_mut(&mut self) -> &mut Vec<Resource> {
-        self.current = None;
-        self.any = None;
+        self.reindex();
         &mut self.list
     }
 
@@ -54,6 +54,9 @@ impl ResMap {
             )));
         }
         current.insert(id);
+        if let Some(names) = &mut self.names {
+            index_names(names, &resource, self.list.len());
+        }
         if let Some(any) = &mut self.any {
             for id in resource.ids() {
                 any.entry(id).or_default().push(self.list.len());
@@ -80,6 +83,19 @@ impl ResMap {
             index
         });
         any.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the positions of the objects that have a name or had it first.
+    pub(crate) fn with_name(&mut self, name: &str) -> &[usize] {
+        let list = &self.list;
+        let names = self.names.get_or_insert_with(|| {
+            let mut names = HashMap::with_capacity(list.len());
+            for (position, resource) in list.iter().enumerate() {
+                index_names(&mut names, resource, position);
+            }
+            names
+        });
+        names.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the position of the one object that has or had an identity.
@@ -135,10 +151,23 @@ impl ResMap {
         let same = self.list[position].ids() == resource.ids();
         self.list[position] = resource;
         if !same {
-            self.current = None;
-            self.any = None;
+            self.reindex();
         }
         Ok(())
+    }
+
+    /// Fails when two objects have the same identity.
+    pub(crate) fn require_distinct(&mut self) -> Done<()> {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.len() == self.list.len())
+        {
+            return Ok(());
+        }
+        self.reindex();
+        let list = std::mem::take(&mut self.list);
+        self.append_all(list)
     }
 
     /// Drops objects that a patch emptied.
@@ -152,5 +181,14 @@ impl ResMap {
     pub(crate) fn reindex(&mut self) {
         self.current = None;
         self.any = None;
+        self.names = None;
+    }
+}
+
+fn index_names(names: &mut HashMap<String, Vec<usize>>, resource: &Resource, position: usize) {
+    let (name, original) = (resource.name(), resource.original_name());
+    names.entry(name.to_string()).or_default().push(position);
+    if original != name {
+        names.entry(original.to_string()).or_default().push(position);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smol_str::SmolStr;
+
 use crate::yaml::node::{Content, Kind, Node};
 
 use super::id::{self, Gvk, Id};
@@ -68,8 +70,10 @@ pub(crate) struct Resource {
     pub(crate) allow_kind_change: bool,
     pub(crate) variables: Vec<String>,
     pub(crate) marked: bool,
-    /// Whether labels or annotations of it were written by a transformer, which ties them.
-    pub(crate) tied: bool,
+    /// The highest name that ties scalars of it: those of labels and annotations that transformers wrote.
+    pub(crate) ties: u32,
+    /// Whether a tied scalar was changed since they were last settled.
+    pub(crate) unsettled: bool,
 }
 
 impl Resource {
@@ -85,7 +89,8 @@ impl Resource {
             allow_kind_change: false,
             variables: Vec::new(),
             marked: false,
-            tied: false,
+            ties: 0,
+            unsettled: false,
         }
     }
 
@@ -143,6 +148,17 @@ impl Resource {
         ids
     }
 
+    /// Makes tied scalars one again after a change of some.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            self.node.settle();
+        }
+        debug_assert!(
+            !self.node.is_unsettled(),
+            "a change of a tied scalar went unnoticed"
+        );
+    }
+
     /// Remembers the present name, namespace and kind.
     pub(crate) fn store_previous(&mut self) {
         self.previous.push(Previous {
@@ -166,7 +182,7 @@ impl Resource {
             metadata.remove("annotations");
         }
         if let Some(annotations) = metadata.get_or_insert("annotations", Kind::Map) {
-            annotations.set(MARK, Node::string("kept"));
+            self.unsettled |= annotations.set(MARK, Node::string(SmolStr::new_static("kept")));
         }
     }
 
@@ -222,7 +238,7 @@ impl Resource {
     /// Sets `metadata.name`.
     pub(crate) fn set_name(&mut self, name: &str) {
         if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
-            metadata.set("name", Node::plain(name));
+            self.unsettled |= metadata.set("name", Node::plain(name));
         }
     }
 
@@ -233,7 +249,7 @@ impl Resource {
                 metadata.remove("namespace");
             }
         } else if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
-            metadata.set("namespace", Node::plain(namespace));
+            self.unsettled |= metadata.set("namespace", Node::plain(namespace));
         }
     }
 
@@ -273,6 +289,7 @@ impl Resource {
         self.behavior = other.behavior;
         self.variables = other.variables.clone();
         self.marked = other.marked;
+        self.ties = self.ties.max(other.ties);
         self.restore_mark();
     }
 }

@@ -75,12 +75,21 @@ impl Matcher {
 
     /// Tells whether a patch with this target applies to an object.
     pub(crate) fn selects(&self, resource: &Resource) -> bool {
-        let namespace =
-            self.namespace.fits(resource.original_namespace()) || self.namespace.fits(resource.namespace());
-        namespace
-            && (self.name.fits(resource.original_name()) || self.name.fits(resource.name()))
+        let in_namespace = || {
+            self.namespace.fits(resource.original_namespace()) || self.namespace.fits(resource.namespace())
+        };
+        (self.name.fits(resource.original_name()) || self.name.fits(resource.name()))
             && self.fits_gvk(resource.gvk())
+            && (matches!(self.namespace, Pattern::Any) || in_namespace())
             && self.fits_metadata(resource)
+    }
+
+    /// Returns the one name that objects must have, when the selector has no pattern there.
+    pub(crate) fn exact_name(&self) -> Option<&str> {
+        match &self.name {
+            Pattern::Exactly(name) => Some(name),
+            Pattern::Any | Pattern::Regex(_) => None,
+        }
     }
 
     /// Tells whether a type fits.

@@ -1,17 +1,20 @@
 //! The transformers of a kustomization, each ready to be applied to the objects.
 
+mod candidates;
 mod images;
 mod names;
 mod namespace;
 mod patches;
+mod references;
 mod replacements;
 mod sort;
 mod values;
 
 pub(crate) use images::Images;
-pub(crate) use names::{Affix, add_hashes, resolve_references};
+pub(crate) use names::{Affix, add_hashes};
 pub(crate) use namespace::{Namespace, Subjects};
 pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
+pub(crate) use references::resolve_references;
 pub(crate) use replacements::replace_all;
 pub(crate) use sort::sort;
 pub(crate) use values::{Texts, ValueAdd, Variables, set_replicas};
@@ -57,7 +60,7 @@ impl Transformer {
                 patches.apply(map, context).in_field("patchesStrategicMerge")
             }
             Transformer::Patch(patch) => patch.apply(map, context).in_field("patches"),
-            Transformer::JsonPatch(patch) => patch.apply(map).in_field("patchesJson6902"),
+            Transformer::JsonPatch(patch) => patch.apply(map, context).in_field("patchesJson6902"),
             Transformer::Namespace(namespace) => namespace.apply(map).in_field("namespace"),
             Transformer::Prefix(affix) => affix.apply(map, true).in_field("namePrefix"),
             Transformer::Suffix(affix) => affix.apply(map, false).in_field("nameSuffix"),

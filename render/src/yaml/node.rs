@@ -13,6 +13,8 @@ mod text;
 
 use std::fmt;
 
+use smol_str::SmolStr;
+
 pub use block::to_block;
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
@@ -68,7 +70,7 @@ pub enum Style {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Text whose meaning tag and style decide.
-    Scalar(String),
+    Scalar(SmolStr),
     /// A list.
     Seq(Vec<Node>),
     /// Keys and values in written order; a key may stand twice until the document is read.
@@ -133,12 +135,12 @@ impl Node {
     }
 
     /// Returns a scalar whose meaning its text decides.
-    pub fn plain(text: impl Into<String>) -> Node {
+    pub fn plain(text: impl Into<SmolStr>) -> Node {
         Node::of(Content::Scalar(text.into()))
     }
 
     /// Returns a scalar that is text whatever it looks like.
-    pub fn string(text: impl Into<String>) -> Node {
+    pub fn string(text: impl Into<SmolStr>) -> Node {
         Node {
             tag: Tag::Str,
             ..Node::plain(text)
@@ -146,7 +148,7 @@ impl Node {
     }
 
     /// Returns a scalar with a tag.
-    pub fn tagged(tag: Tag, text: impl Into<String>) -> Node {
+    pub fn tagged(tag: Tag, text: impl Into<SmolStr>) -> Node {
         Node {
             tag,
             ..Node::plain(text)
@@ -267,14 +269,16 @@ impl Node {
     }
 
     /// Appends a field without looking for one of that name.
-    pub fn push_field(&mut self, name: impl Into<String>, value: Node) {
+    pub fn push_field(&mut self, name: impl Into<SmolStr>, value: Node) {
         if let Content::Map(fields) = &mut self.content {
             fields.push((Node::plain(name), value));
         }
     }
 
     /// Sets a field; an existing one keeps its place and its style, as kustomize's setter has it.
-    pub fn set(&mut self, name: &str, mut value: Node) {
+    ///
+    /// Returns whether that changed a scalar which others are tied to.
+    pub(crate) fn set(&mut self, name: &str, mut value: Node) -> bool {
         if let Some(old) = self.get_mut(name) {
             value.style = old.style;
             value.tagged = old.tagged;
@@ -284,11 +288,13 @@ impl Node {
                 old.tie.changed()
             };
             *old = value;
+            old.tie.changes > 0
         } else {
             if scalar::reads_as_non_string(&value) {
                 value.style = Style::Double;
             }
             self.push_field(name, value);
+            false
         }
     }
 
@@ -312,8 +318,8 @@ impl Node {
     }
 
     /// Replaces only the text of a scalar.
-    pub(crate) fn rewrite(&mut self, text: String) {
-        self.content = Content::Scalar(text);
+    pub(crate) fn rewrite(&mut self, text: impl Into<SmolStr>) {
+        self.content = Content::Scalar(text.into());
         self.tie = self.tie.changed();
     }
 
@@ -343,22 +349,28 @@ impl Node {
         }
     }
 
-    /// Gives this node a tie that no other of its object has: one above the highest in use.
+    /// Gives this node a tie.
     pub(crate) fn tied(mut self, name: u32) -> Node {
         self.tie = Tie { name, changes: 0 };
         self
     }
 
-    /// Returns the highest tie in use.
-    pub(crate) fn highest_tie(&self) -> u32 {
+    /// Tells whether this scalar, or one right below this list or map, was changed apart from those it is tied to.
+    pub(crate) fn is_retied(&self) -> bool {
+        let changed = |node: &Node| node.tie.changes > 0;
         match &self.content {
-            Content::Scalar(_) => self.tie.name,
-            Content::Seq(items) => items.iter().map(Node::highest_tie).max().unwrap_or(0),
-            Content::Map(fields) => fields
-                .iter()
-                .map(|(_, value)| value.highest_tie())
-                .max()
-                .unwrap_or(0),
+            Content::Scalar(_) => changed(self),
+            Content::Seq(items) => items.iter().any(changed),
+            Content::Map(fields) => fields.iter().any(|(_, value)| changed(value)),
+        }
+    }
+
+    /// Tells whether any scalar of the tree was changed apart from those it is tied to.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        match &self.content {
+            Content::Scalar(_) => self.tie.changes > 0,
+            Content::Seq(items) => items.iter().any(Node::is_unsettled),
+            Content::Map(fields) => fields.iter().any(|(_, value)| value.is_unsettled()),
         }
     }
 

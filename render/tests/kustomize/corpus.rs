@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One source and the directory of it that is built.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) directory: String,
@@ -38,6 +38,21 @@ pub(crate) fn cases() -> Vec<Case> {
     let only = std::env::var("KUSTOMIZE_ONLY").unwrap_or_default();
     cases.retain(|case| case.name.contains(&only));
     cases
+}
+
+/// Writes a case as the corpus has it, so that appending the text to a file of `cases` adopts it.
+pub(crate) fn to_text(case: &Case) -> String {
+    let mut text = format!("=== {}\n", case.name);
+    let own = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder) == case.directory;
+    let (first, rest): (Vec<_>, Vec<_>) = case.files.iter().partition(|(path, _)| own(path));
+    for (path, content) in first.into_iter().chain(rest) {
+        let content = content
+            .replace('\t', "<TAB>")
+            .replace('\r', "<CR>")
+            .replace('\u{feff}', "<BOM>");
+        text.push_str(&format!("--- {path}\n{content}"));
+    }
+    text
 }
 
 fn parse(file: &str, text: &str) -> Vec<Case> {
@@ -85,4 +100,17 @@ fn parse(file: &str, text: &str) -> Vec<Case> {
         }
     }
     cases
+}
+
+#[test]
+fn a_case_written_as_text_is_read_as_the_same_case() {
+    for seed in 0..50 {
+        let case = crate::random::case(seed);
+        let read = parse("random", &to_text(&case));
+        let expected = Case {
+            name: format!("random/{}", case.name),
+            ..case
+        };
+        assert_eq!(read, [expected]);
+    }
 }

@@ -6,6 +6,9 @@
 mod corpus;
 mod oracle;
 mod random;
+mod reads;
+
+use std::path::Path;
 
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
 
@@ -80,6 +83,25 @@ fn require_agreement(what: &str, outcomes: &[Outcome]) {
     );
 }
 
+/// Writes a case on which the two disagree as a fixture: a directory to build by hand, and the text to adopt.
+fn keep(case: &Case) {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kustomize-disagreements");
+    let folder = kept.join(&case.name);
+    for (path, text) in &case.files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(&folder)).expect("the target directory is writable");
+        std::fs::write(path, text).expect("the target directory is writable");
+    }
+    let text = kept.join(format!("{}.txt", case.name));
+    std::fs::write(&text, corpus::to_text(case)).expect("the target directory is writable");
+    println!(
+        "{}: the source is in {}; once the cause is known, adopt it with\n    cat {} >> render/tests/kustomize/cases/random.txt",
+        case.name,
+        folder.join(&case.directory).display(),
+        text.display()
+    );
+}
+
 #[test]
 fn the_engine_agrees_with_kustomize_on_every_fixture() {
     let mut oracle = Oracle::start();
@@ -98,7 +120,14 @@ fn the_engine_agrees_with_kustomize_on_generated_sources() {
         .unwrap_or(300);
     let mut oracle = Oracle::start();
     let outcomes: Vec<Outcome> = (0..count)
-        .map(|seed| compare(&mut oracle, &random::case(seed)))
+        .map(|seed| {
+            let case = random::case(seed);
+            let outcome = compare(&mut oracle, &case);
+            if !outcome.agrees {
+                keep(&case);
+            }
+            outcome
+        })
         .collect();
     require_agreement("generated sources", &outcomes);
 }

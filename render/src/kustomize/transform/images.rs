@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::kustomize::error::{Done, invalid};
-use crate::kustomize::fieldspec::{self, FieldSpec};
+use crate::kustomize::fieldspec::{self, FieldSpec, Fitting};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::Image;
 use crate::kustomize::resmap::ResMap;
@@ -35,41 +35,56 @@ impl Images {
     pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
         let is_changed = |node: &Node| id::kind(node) != "CustomResourceDefinition";
         for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
-            self.walk(&mut resource.node)?;
+            resource.unsettled |= self.walk(&mut resource.node)?;
         }
+        let mut fitting = Fitting::new(&self.fields);
         for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
-            for field in &self.fields {
-                fieldspec::apply(&mut resource.node, field, None, &mut |node| self.set(node))?;
+            for field in fitting.of(resource.gvk()) {
+                let set = &mut |node: &mut Node| self.set(node);
+                resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
             }
         }
         Ok(())
     }
 
-    /// Finds lists named `containers` and `initContainers` anywhere.
-    fn walk(&self, node: &mut Node) -> Done<()> {
+    /// Finds lists named `containers` and `initContainers` anywhere; returns whether a tied scalar was changed.
+    fn walk(&self, node: &mut Node) -> Done<bool> {
+        let mut retied = false;
         match &mut node.content {
-            Content::Scalar(_) => Ok(()),
-            Content::Seq(items) => items.iter_mut().try_for_each(|item| self.walk(item)),
-            Content::Map(fields) => fields.iter_mut().try_for_each(|(key, value)| {
-                self.walk(value)?;
-                match (key.text(), &mut value.content) {
-                    ("containers" | "initContainers", Content::Seq(items)) => {
-                        items.iter_mut().try_for_each(|item| self.set_container(item))
-                    }
-                    _ => Ok(()),
+            Content::Scalar(_) => {}
+            Content::Seq(items) => {
+                for item in items {
+                    retied |= self.walk(item)?;
                 }
-            }),
+            }
+            Content::Map(fields) => {
+                for (key, value) in fields {
+                    retied |= self.walk(value)?;
+                    if let ("containers" | "initContainers", Content::Seq(items)) =
+                        (key.text(), &mut value.content)
+                    {
+                        for item in items {
+                            retied |= self.set_container(item)?;
+                        }
+                    }
+                }
+            }
         }
+        Ok(retied)
     }
 
-    fn set_container(&self, item: &mut Node) -> Done<()> {
+    fn set_container(&self, item: &mut Node) -> Done<bool> {
         if item.is_null() {
-            return Ok(());
+            return Ok(false);
         }
         if item.kind() != Kind::Map {
             return Err(invalid("a container is not a map"));
         }
-        item.get_mut("image").map_or(Ok(()), |image| self.set(image))
+        let Some(image) = item.get_mut("image") else {
+            return Ok(false);
+        };
+        self.set(image)?;
+        Ok(image.is_retied())
     }
 
     fn set(&self, node: &mut Node) -> Done<()> {

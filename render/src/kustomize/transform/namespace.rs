@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use crate::kustomize::error::{At, Done, invalid};
-use crate::kustomize::fieldspec::{self, Create, FieldSpec};
-use crate::kustomize::id::{self, Id};
+use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
+use crate::kustomize::id::{self, Gvk, Id};
 use crate::kustomize::resmap::ResMap;
-use crate::kustomize::resource::Resource;
 use crate::yaml::node::{Kind, Node, Tag};
+
+/// Marks objects that a chart made, which have their namespaces from there.
+const HELM_GENERATED: &str = "internal.config.kubernetes.io/helm-generated";
 
 /// Which subjects of role bindings get the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,22 +37,21 @@ impl Namespace {
         if self.namespace.is_empty() {
             return Ok(());
         }
+        let mut fitting = Fitting::new(&self.fields);
         let list = map.list_mut();
         let mut counts: HashMap<Id, usize> = HashMap::with_capacity(list.len());
         for resource in list.iter() {
             *counts.entry(resource.id()).or_default() += 1;
         }
         for resource in list.iter_mut().filter(|r| !r.node.is_empty()) {
-            let generated = resource.texts("annotations");
-            if generated
-                .get("internal.config.kubernetes.io/helm-generated")
-                .is_some_and(|v| v == "true")
-            {
+            let generated = resource.node.at(&["metadata", "annotations", HELM_GENERATED]);
+            if generated.is_some_and(|v| v.text() == "true") {
                 continue;
             }
             let before = resource.id();
             resource.store_previous();
-            self.set(resource).in_object(|| before.to_string())?;
+            let retied = self.set(&mut resource.node, &mut fitting);
+            resource.unsettled |= retied.in_object(|| before.to_string())?;
             let after = resource.id();
             if before != after {
                 counts.entry(before).and_modify(|count| *count -= 1);
@@ -65,8 +66,9 @@ impl Namespace {
         Ok(())
     }
 
-    fn set(&self, resource: &mut Resource) -> Done<()> {
-        let node = &mut resource.node;
+    /// Writes the namespace where it belongs; returns whether a tied scalar was changed.
+    fn set(&self, node: &mut Node, fitting: &mut Fitting<'_>) -> Done<bool> {
+        let mut retied = false;
         let core = id::api_version(node) == "v1";
         let binding = matches!(id::kind(node), "RoleBinding" | "ClusterRoleBinding");
         let create = Create {
@@ -76,12 +78,12 @@ impl Namespace {
         let mut write = |node: &mut Node| self.write(node);
         if !id::is_cluster_scoped(node) {
             let path = ["metadata".to_string(), "namespace".to_string()];
-            fieldspec::follow(node, &path, Some(&create), &mut write)?;
+            retied |= fieldspec::follow(node, &path, Some(&create), &mut write)?;
         }
         if binding {
-            self.set_subjects(node)?;
+            retied |= self.set_subjects(node)?;
         }
-        for field in &self.fields {
+        for field in fitting.of(Gvk::of(node)) {
             let skipped = match field.path.as_str() {
                 "metadata/namespace" => true,
                 "metadata/name" => !core,
@@ -91,10 +93,10 @@ impl Namespace {
                 _ => false,
             };
             if !skipped {
-                fieldspec::apply(node, field, Some(&create), &mut write)?;
+                retied |= fieldspec::apply_fitting(node, field, Some(&create), &mut write)?;
             }
         }
-        Ok(())
+        Ok(retied)
     }
 
     fn write(&self, node: &mut Node) -> Done<()> {
@@ -107,15 +109,16 @@ impl Namespace {
         Ok(())
     }
 
-    fn set_subjects(&self, node: &mut Node) -> Done<()> {
+    fn set_subjects(&self, node: &mut Node) -> Done<bool> {
         let (field, wanted) = match self.subjects {
-            Subjects::None => return Ok(()),
+            Subjects::None => return Ok(false),
             Subjects::Default => ("name", "default"),
             Subjects::ServiceAccounts => ("kind", "ServiceAccount"),
         };
         let Some(subjects) = node.get_mut("subjects").filter(|s| !s.is_null()) else {
-            return Ok(());
+            return Ok(false);
         };
+        let mut retied = false;
         let Some(items) = subjects.items_mut() else {
             return Err(invalid("subjects is not a list"));
         };
@@ -127,8 +130,9 @@ impl Namespace {
                 && let Some(namespace) = item.get_or_insert("namespace", Kind::Scalar)
             {
                 self.write(namespace)?;
+                retied |= namespace.is_retied();
             }
         }
-        Ok(())
+        Ok(retied)
     }
 }

@@ -96,7 +96,7 @@ impl PatchEntry {
                         self.source
                     )));
                 };
-                let selected = select(map, target, context.steps)?;
+                let selected = select(map, &Matcher::new(target)?, context.steps)?;
                 patch_json(map, &selected, operations, true)
             }
         }
@@ -118,7 +118,7 @@ impl PatchEntry {
         match patches {
             [] => Ok(()),
             [patch] => {
-                let selected = select(map, target, context.steps)?;
+                let selected = select(map, &Matcher::new(target)?, context.steps)?;
                 apply_to(map, &selected, patch, context)
             }
             _ => Err(invalid(format!(
@@ -137,21 +137,22 @@ pub(crate) struct JsonPatch {
 }
 
 impl JsonPatch {
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
         let matcher = Matcher::new(&self.target)?;
-        let selected = positions(map, &matcher);
+        let selected = select(map, &matcher, context.steps)?;
         patch_json(map, &selected, &self.operations, false)
     }
 }
 
-fn select(map: &ResMap, target: &Selector, steps: &Steps<'_>) -> Done<Vec<usize>> {
-    steps.spend(map.list().len())?;
-    Ok(positions(map, &Matcher::new(target)?))
-}
-
-fn positions(map: &ResMap, matcher: &Matcher) -> Vec<usize> {
-    let selected = map.list().iter().enumerate().filter(|(_, r)| matcher.selects(r));
-    selected.map(|(position, _)| position).collect()
+/// Lists the positions of the objects that a target selects; one that names its object looks at no other.
+fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Done<Vec<usize>> {
+    let mut positions = match matcher.exact_name() {
+        Some(name) => map.with_name(name).to_vec(),
+        None => (0..map.list().len()).collect(),
+    };
+    steps.spend(positions.len())?;
+    positions.retain(|position| matcher.selects(&map.list()[*position]));
+    Ok(positions)
 }
 
 /// Applies a patch to selected objects as kustomize does for targets: the patch becomes of the object's type first,
@@ -170,8 +171,7 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
         merge_into(map, *position, &template, context.schemas)?;
     }
     map.drop_empty();
-    let list = std::mem::take(map.list_mut());
-    map.append_all(list)
+    map.require_distinct()
 }
 
 /// Merges a patch into the object at a position.
@@ -185,6 +185,7 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, schemas: &Sch
         id::namespace(&resource.node).to_string(),
     );
     let kind = id::kind(&resource.node).to_string();
+    let before = renames.then(|| resource.id());
     if renames {
         resource.store_previous();
     }
@@ -206,8 +207,9 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, schemas: &Sch
         resource.set_name(&name);
     }
     resource.set_namespace(&namespace);
+    resource.unsettled |= resource.ties > 0;
     let wiped = resource.forget_if_wiped();
-    if renames || wiped {
+    if wiped || before.is_some_and(|before| before != resource.id()) {
         map.reindex();
     }
     Ok(())
@@ -242,7 +244,7 @@ fn patch_json(map: &mut ResMap, selected: &[usize], operations: &[Operation], re
         let annotations = resource.texts("annotations");
         resource.set_texts("annotations", &annotations);
         resource.restore_mark();
-        changed |= remember || resource.id() != before;
+        changed |= resource.id() != before;
     }
     if changed {
         map.reindex();

@@ -122,7 +122,8 @@ fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
         )));
     };
     Ok(Node {
-        content: Content::Scalar(part.to_string()),
+        content: Content::Scalar(part.into()),
+        tie: Default::default(),
         ..found.clone()
     })
 }
@@ -183,6 +184,7 @@ fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
             write_field(&mut resource.node, value, path, target.options.as_ref())
                 .in_object(|| id.to_string())?;
         }
+        resource.unsettled |= resource.ties > 0;
     }
     Ok(())
 }
@@ -246,7 +248,7 @@ fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: O
     let mut document = parse_first(text.as_bytes(), Limits::default()).ok()??;
     let found = visit(&mut document, &parts[length..], create, &mut |node| {
         match &mut node.content {
-            Content::Scalar(old) => *old = value.text().to_string(),
+            Content::Scalar(old) => *old = value.text().into(),
             _ => *node = value.clone(),
         }
         Ok(())
@@ -266,7 +268,7 @@ fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: O
         to_block(&document).trim().to_string()
     };
     visit(object, &parts[..length], None, &mut |node| {
-        node.content = Content::Scalar(written.clone());
+        node.content = Content::Scalar(written.as_str().into());
         if node.style == Style::Plain && written.contains('\n') {
             node.style = Style::Literal;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use crate::kustomize::error::{Done, invalid};
-use crate::kustomize::fieldspec::{self, Create, FieldSpec, split_smart};
+use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, split_smart};
 use crate::kustomize::id::Gvk;
 use crate::kustomize::kustomization::{Replica, Selector};
 use crate::kustomize::resmap::ResMap;
@@ -29,14 +29,17 @@ impl Texts {
             kind: Kind::Map,
             tag: Tag::Map,
         };
+        let mut fitting = Fitting::new(&self.fields);
         for resource in map.contents_mut() {
-            let first = resource.node.highest_tie() + 1;
-            for field in &self.fields {
-                fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
-                    self.set(node, first)
-                })?;
+            let first = resource.ties + 1;
+            for field in fitting.of(resource.gvk()) {
+                let set = &mut |node: &mut Node| self.set(node, first);
+                resource.unsettled |=
+                    fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
             }
-            resource.tied = true;
+            resource.ties = resource
+                .ties
+                .saturating_add(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
         }
         map.drop_empty();
         Ok(())
@@ -81,7 +84,7 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, fields: &[FieldS
                 continue;
             }
             found = true;
-            fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+            resource.unsettled |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
                 if node.kind() != Kind::Scalar {
                     return Err(invalid("wrong node kind: expected a scalar"));
                 }
@@ -117,10 +120,11 @@ impl ValueAdd {
                     kind: Kind::Scalar,
                     tag: Tag::Str,
                 };
-                fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
-                    node.overwrite(Node::plain(self.placed(node.text(), *position)));
-                    Ok(())
-                })?;
+                resource.unsettled |=
+                    fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                        node.overwrite(Node::plain(self.placed(node.text(), *position)));
+                        Ok(())
+                    })?;
             }
         }
         Ok(())
@@ -161,9 +165,11 @@ impl Variables {
         if self.values.is_empty() {
             return Ok(());
         }
+        let mut fitting = Fitting::new(fields);
         for resource in map.list_mut() {
-            for field in fields {
-                fieldspec::apply(&mut resource.node, field, None, &mut |node| self.set(node))?;
+            for field in fitting.of(resource.gvk()) {
+                let set = &mut |node: &mut Node| self.set(node);
+                fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ impl Node {
             Value::Null => Node::tagged(Tag::Null, "null"),
             Value::Bool(flag) => Node::tagged(Tag::Bool, flag.to_string()),
             Value::Number(number) => number_node(number),
-            Value::String(text) => Node::string(text.clone()),
+            Value::String(text) => Node::string(text.as_str()),
             Value::Array(items) => {
                 let content = Content::Seq(items.iter().map(Node::from_json).collect());
                 Node {
@@ -56,7 +56,7 @@ impl Node {
             Value::Object(fields) => {
                 let pairs = fields
                     .iter()
-                    .map(|(k, v)| (Node::string(k.clone()), Node::from_json(v)));
+                    .map(|(k, v)| (Node::string(k.as_str()), Node::from_json(v)));
                 Node {
                     tag: Tag::Map,
                     ..Node::of(Content::Map(pairs.collect()))
@@ -78,7 +78,7 @@ fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, Me
     let flow = flow || node.style == Style::Flow;
     match &node.content {
         Content::Scalar(text) if flow && schema == Schema::New && is_quoted_in_flow(node, text) => {
-            Ok(Value::String(text.clone()))
+            Ok(Value::String(text.to_string()))
         }
         Content::Scalar(text) => scalar(node, text, schema),
         Content::Seq(items) => items

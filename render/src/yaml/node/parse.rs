@@ -104,8 +104,10 @@ pub fn parse_first(bytes: &[u8], limits: Limits) -> Result<Option<Node>, ParseEr
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|_| ParseError::Characters("invalid UTF-8"))?;
+    // Most files are plain ASCII, where a glance at each byte is enough.
+    let is_plain = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | b' '..=b'~');
     let forbidden = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
-    if text.contains(forbidden) {
+    if !bytes.iter().all(is_plain) && text.contains(forbidden) {
         return Err(ParseError::Characters("control characters are not allowed"));
     }
     Ok(if text.contains("\r\n") {
@@ -289,7 +291,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Ta
         tag,
         tagged,
         style,
-        ..Node::of(Content::Scalar(text.into_owned()))
+        ..Node::of(Content::Scalar(text.into()))
     }
 }
 

@@ -1,0 +1,190 @@
+//! A build's way to its tree: paths resolved without ever leaving it, everything recorded and counted.
+//!
+//! Links are followed within the tree only.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use super::Budget;
+use super::reads::{ReadSet, Seen, listing_digest, sorted};
+use super::tree::{Entry, Tree};
+
+/// Why a path is not read.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum PathError {
+    /// Nothing stands there; fix the reference or add the file.
+    #[error("'{0}' does not exist")]
+    Missing(String),
+    /// The path leaves the tree; it is never followed.
+    #[error("'{0}' leads out of the source")]
+    Escapes(String),
+    /// Links lead in a circle.
+    #[error("links at '{0}' lead in a circle")]
+    LinkLoop(String),
+    /// A directory is needed and a file stands there, or the other way round.
+    #[error("'{path}' is not a {wanted}")]
+    WrongKind {
+        /// The path.
+        path: String,
+        /// What was needed.
+        wanted: &'static str,
+    },
+    /// A budget is spent; only a smaller source helps.
+    #[error("the source exceeds {limit} {what}")]
+    Budget {
+        /// What was counted.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+}
+
+/// A tree that records what is read and counts it against a budget.
+pub(crate) struct Files<'a> {
+    tree: &'a dyn Tree,
+    budget: &'a Budget,
+    reads: RefCell<ReadSet>,
+    files: Cell<usize>,
+    bytes: Cell<usize>,
+    /// What stands where the build looked already: overlays ask for the same folders again and again.
+    entries: RefCell<HashMap<String, Option<Entry>>>,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget) -> Files<'a> {
+        Files {
+            tree,
+            budget,
+            reads: RefCell::default(),
+            files: Cell::new(0),
+            bytes: Cell::new(0),
+            entries: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn into_reads(self) -> ReadSet {
+        self.reads.into_inner()
+    }
+
+    /// Joins a path a file speaks of to the directory it stands in; `None` when it leaves the tree.
+    pub(crate) fn join(directory: &str, path: &str) -> Option<String> {
+        let mut parts: Vec<&str> = Vec::new();
+        let joined = if path.starts_with('/') {
+            path.to_string()
+        } else {
+            format!("{directory}/{path}")
+        };
+        for part in joined.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop()?;
+                }
+                name => parts.push(name),
+            }
+        }
+        Some(parts.join("/"))
+    }
+
+    fn look(&self, path: &str) -> Option<Entry> {
+        if let Some(known) = self.entries.borrow().get(path) {
+            return known.clone();
+        }
+        let entry = self.tree.entry(path);
+        let seen = match &entry {
+            None => Seen::Missing,
+            Some(Entry::File) => Seen::File,
+            Some(Entry::Directory) => Seen::Directory,
+            Some(Entry::Link(target)) => Seen::Link(target.clone()),
+        };
+        self.reads.borrow_mut().note(path.to_string(), seen);
+        self.entries.borrow_mut().insert(path.to_string(), entry.clone());
+        entry
+    }
+
+    /// Follows links until a path names a file or a directory.
+    pub(crate) fn resolve(&self, path: &str) -> Result<(String, Entry), PathError> {
+        let mut done = String::new();
+        let mut todo: Vec<String> = path
+            .split('/')
+            .rev()
+            .filter(|p| !p.is_empty())
+            .map(str::to_string)
+            .collect();
+        let mut links = 0;
+        let mut entry = Entry::Directory;
+        while let Some(part) = todo.pop() {
+            if part == ".." {
+                let parent = done.rfind('/').map_or(0, |at| at);
+                if done.is_empty() {
+                    return Err(PathError::Escapes(path.to_string()));
+                }
+                done.truncate(parent);
+                entry = Entry::Directory;
+                continue;
+            }
+            if entry != Entry::Directory {
+                return Err(PathError::Missing(path.to_string()));
+            }
+            let next = if done.is_empty() {
+                part
+            } else {
+                format!("{done}/{part}")
+            };
+            match self.look(&next) {
+                None => return Err(PathError::Missing(path.to_string())),
+                Some(Entry::Link(target)) => {
+                    links += 1;
+                    if links > 40 {
+                        return Err(PathError::LinkLoop(path.to_string()));
+                    }
+                    if target.starts_with('/') {
+                        return Err(PathError::Escapes(path.to_string()));
+                    }
+                    let parts = target.split('/').rev().filter(|p| !matches!(*p, "" | "."));
+                    todo.extend(parts.map(str::to_string));
+                }
+                Some(found) => {
+                    entry = found;
+                    done = next;
+                }
+            }
+        }
+        Ok((done, entry))
+    }
+
+    /// Reads a file by its resolved path.
+    pub(crate) fn read(&self, path: &str) -> Result<Cow<'a, [u8]>, PathError> {
+        let bytes = self
+            .tree
+            .read(path)
+            .ok_or_else(|| PathError::Missing(path.to_string()))?;
+        self.files.set(self.files.get() + 1);
+        self.bytes.set(self.bytes.get().saturating_add(bytes.len()));
+        if self.files.get() > self.budget.files {
+            return Err(PathError::Budget {
+                what: "files",
+                limit: self.budget.files,
+            });
+        }
+        if self.bytes.get() > self.budget.bytes {
+            return Err(PathError::Budget {
+                what: "bytes",
+                limit: self.budget.bytes,
+            });
+        }
+        let digest = *blake3::hash(&bytes).as_bytes();
+        self.reads.borrow_mut().note(path.to_string(), Seen::Read(digest));
+        Ok(bytes)
+    }
+
+    /// Lists a directory by its resolved path, in the order of names.
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
+        let names = sorted(self.tree.list(path));
+        self.reads
+            .borrow_mut()
+            .note(format!("{path}/"), Seen::Listed(listing_digest(&names)));
+        names
+    }
+}

@@ -1,0 +1,154 @@
+//! The files of a kustomization: its own, those it names, and the objects in them.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::super::error::{At, Done, invalid, remote, too_large};
+use super::super::files::{Files, PathError};
+use super::super::kustomization::Kustomization;
+use super::super::origin::Origin;
+use super::super::resource::Resource;
+use super::super::schema::Schemas;
+use super::super::tree::Entry;
+use super::super::{KUSTOMIZATION_FILES, Restriction, load};
+use super::{Build, Target, TypesInUse};
+use crate::yaml::node::{Schema, parse_first};
+
+impl<'a> Build<'a> {
+    /// Reads the kustomization of a directory.
+    pub(crate) fn load(&self, directory: &str, above: &[String], origin: Option<Origin>) -> Done<Target> {
+        if above.len() >= self.budget.depth {
+            return Err(too_large(format!(
+                "kustomizations nest more than {} deep",
+                self.budget.depth
+            )));
+        }
+        let mut found = Vec::new();
+        for name in KUSTOMIZATION_FILES {
+            let path = if directory.is_empty() {
+                name.to_string()
+            } else {
+                format!("{directory}/{name}")
+            };
+            if let Ok((resolved, Entry::File)) = self.files.resolve(&path) {
+                found.push((name, path, resolved));
+            }
+        }
+        let (name, path, resolved) = match found.as_slice() {
+            [one] => one,
+            [] => {
+                let shown = if directory.is_empty() { "." } else { directory };
+                return Err(invalid(format!("no kustomization file in '{shown}'")));
+            }
+            _ => {
+                return Err(invalid(format!(
+                    "Found multiple kustomization files under: {directory}"
+                )));
+            }
+        };
+        let bytes = self.files.read(resolved)?;
+        let kustomization = self.decode(&bytes).in_file(path)?;
+        let mut above = above.to_vec();
+        above.push(directory.to_string());
+        let target = Target {
+            kustomization,
+            directory: directory.to_string(),
+            file: (*name).to_string(),
+            above,
+            origin,
+        };
+        self.set_schema(&target).in_field("openapi").in_file(path)?;
+        Ok(target)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Done<Kustomization> {
+        Kustomization::decode(&self.json(bytes)?)
+    }
+
+    /// Reads one of kustomize's own files.
+    pub(super) fn json(&self, bytes: &[u8]) -> Done<Value> {
+        match parse_first(bytes, self.budget.yaml)? {
+            Some(node) => Ok(node.to_json(Schema::Old)?),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn set_schema(&self, target: &Target) -> Done<()> {
+        let k = &target.kustomization;
+        if self.schemas.borrow().is_set || (k.openapi_path.is_empty() && k.openapi_version.is_empty()) {
+            return Ok(());
+        }
+        let mut schemas = Rc::new(Schemas::default());
+        if !k.openapi_path.is_empty() {
+            let bytes = self.read(target, &k.openapi_path)?;
+            if !k.openapi_version.is_empty() {
+                return Err(invalid(
+                    "builtin version and custom schema provided, cannot use both",
+                ));
+            }
+            schemas = Rc::new(Schemas::custom(&self.json(&bytes)?)?);
+        } else if k.openapi_version != "v1.21.2" {
+            return Err(invalid(format!(
+                "OpenAPI version {} is not built in, only v1.21.2 is: leave `version` out, or name a document by `path`",
+                k.openapi_version
+            )));
+        }
+        *self.schemas.borrow_mut() = TypesInUse {
+            is_set: true,
+            schemas,
+        };
+        Ok(())
+    }
+
+    /// Reads a file that a kustomization names.
+    pub(super) fn read(&self, target: &Target, path: &str) -> Done<Cow<'a, [u8]>> {
+        if is_url(path) {
+            return Err(remote(path, 0));
+        }
+        if path.starts_with('/') {
+            return Err(PathError::Escapes(path.to_string()).into());
+        }
+        let joined =
+            Files::join(&target.directory, path).ok_or_else(|| PathError::Escapes(path.to_string()))?;
+        let (resolved, entry) = self.files.resolve(&joined)?;
+        if entry != Entry::File {
+            return Err(PathError::WrongKind {
+                path: path.to_string(),
+                wanted: "file",
+            }
+            .into());
+        }
+        if self.restriction == Restriction::Directory && !is_below(&resolved, &target.directory) {
+            return Err(invalid(format!(
+                "security; file '{resolved}' is not in or below '{}'",
+                if target.directory.is_empty() {
+                    "."
+                } else {
+                    &target.directory
+                }
+            )));
+        }
+        Ok(self.files.read(&resolved)?)
+    }
+
+    /// Reads the objects of a file.
+    pub(super) fn objects(&self, bytes: &[u8]) -> Done<Vec<Resource>> {
+        let nodes = load::objects(bytes, self.budget)?;
+        self.steps.spend(nodes.len())?;
+        Ok(nodes.into_iter().map(Resource::new).collect())
+    }
+}
+
+/// Tells whether a path is the directory or lies below it.
+pub(super) fn is_below(path: &str, directory: &str) -> bool {
+    directory.is_empty()
+        || path
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn is_url(path: &str) -> bool {
+    path.starts_with("http://") || path.starts_with("https://")
+}

@@ -1,0 +1,79 @@
+//! What a kustomization makes itself: config maps, secrets, and the objects that configure plugins.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::super::error::{At, Done};
+use super::super::generators;
+use super::super::kustomization::GeneratorArgs;
+use super::super::plugins;
+use super::super::resource::Resource;
+use super::{Accumulator, Build, Target};
+use crate::yaml::node::Schema;
+
+impl Build<'_> {
+    pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Done<()> {
+        let k = &target.kustomization;
+        let options = k.generator_options.as_ref();
+        let mut made = Vec::new();
+        for (list, secret) in [(&k.config_maps, false), (&k.secrets, true)] {
+            let field = if secret {
+                "secretGenerator"
+            } else {
+                "configMapGenerator"
+            };
+            for args in list {
+                made.push((
+                    field,
+                    self.make(target, &args.clone().with_options(options), secret)
+                        .in_field(field)?,
+                ));
+            }
+        }
+        for value in self.plugins(target, &k.generators).in_field("generators")? {
+            let (args, secret) = plugins::generator(&value).in_field("generators")?;
+            made.push((
+                "generators",
+                self.make(target, &args, secret).in_field("generators")?,
+            ));
+        }
+        for (field, resource) in made {
+            acc.map.absorb(resource).in_field(field)?;
+        }
+        Ok(())
+    }
+
+    fn make(&self, target: &Target, args: &GeneratorArgs, secret: bool) -> Done<Resource> {
+        let read = |path: &str| self.read(target, path).map(Cow::into_owned);
+        let mut resource = generators::make(args, secret, &read).in_object(|| args.name.clone())?;
+        if let Some(origin) = &target.origin {
+            let kind = if secret {
+                "SecretGenerator"
+            } else {
+                "ConfigMapGenerator"
+            };
+            origin.note_generator(&mut resource, &target.file, kind);
+            resource.restore_mark();
+        }
+        Ok(resource)
+    }
+
+    /// Reads the objects that configure plugins, given in place or by path.
+    pub(super) fn plugins(&self, target: &Target, entries: &[String]) -> Done<Vec<Value>> {
+        let mut acc = self.empty();
+        let mut paths = Vec::new();
+        for entry in entries {
+            match self.objects(entry.as_bytes()) {
+                Ok(list) => acc.map.append_all(list)?,
+                Err(_) => paths.push(entry.clone()),
+            }
+        }
+        let acc = self.resources(target, acc, &paths)?;
+        acc.map
+            .list()
+            .iter()
+            .map(|r| Ok(r.node.to_json(Schema::New)?))
+            .collect()
+    }
+}

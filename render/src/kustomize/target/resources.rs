@@ -1,0 +1,132 @@
+//! The resources of a kustomization: files of objects, and the directories below it.
+
+use super::super::config::merge_shared;
+use super::super::error::{At, Done, invalid, remote};
+use super::super::files::{Files, PathError};
+use super::super::resmap::ResMap;
+use super::super::tree::Entry;
+use super::files::is_below;
+use super::variables::add_var;
+use super::{Accumulator, Build, Target};
+
+impl Build<'_> {
+    pub(super) fn resources(
+        &self,
+        target: &Target,
+        mut acc: Accumulator,
+        paths: &[String],
+    ) -> Done<Accumulator> {
+        for path in paths {
+            if is_remote(path) && !self.is_local(target, path) {
+                return Err(remote(path, self.line_of(target, path)));
+            }
+            match self.directory(target, path) {
+                Ok(directory) => acc = self.below(target, path, &directory, acc)?,
+                Err(_) => self.file(target, path, &mut acc.map)?,
+            }
+        }
+        Ok(acc)
+    }
+
+    fn is_local(&self, target: &Target, path: &str) -> bool {
+        Files::join(&target.directory, path).is_some_and(|path| self.files.resolve(&path).is_ok())
+    }
+
+    fn line_of(&self, target: &Target, text: &str) -> usize {
+        let bytes = self.files.read(&target.path()).unwrap_or_default();
+        let file = String::from_utf8_lossy(&bytes);
+        file.lines()
+            .position(|line| line.contains(text))
+            .map_or(0, |index| index + 1)
+    }
+
+    fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Done<()> {
+        let read = || self.objects(&self.read(target, path)?);
+        let mut list = read().map_err(|mut fault| {
+            fault.prefix(&format!("accumulating resources from '{path}': "));
+            fault
+        })?;
+        if let Some(origin) = &target.origin {
+            let origin = origin.join(path);
+            list.iter_mut().for_each(|resource| origin.note_file(resource));
+        }
+        map.append_all(list)
+    }
+
+    /// Finds the directory a kustomization names, which may not be one the build is inside of.
+    pub(super) fn directory(&self, target: &Target, path: &str) -> Done<String> {
+        if path.is_empty() {
+            return Err(invalid("new root cannot be empty"));
+        }
+        if path.starts_with('/') {
+            return Err(invalid(format!("new root '{path}' cannot be absolute")));
+        }
+        let joined =
+            Files::join(&target.directory, path).ok_or_else(|| PathError::Escapes(path.to_string()))?;
+        let (resolved, entry) = self.files.resolve(&joined)?;
+        if entry != Entry::Directory {
+            return Err(PathError::WrongKind {
+                path: path.to_string(),
+                wanted: "directory",
+            }
+            .into());
+        }
+        Ok(resolved)
+    }
+
+    fn enter(&self, target: &Target, path: &str, directory: &str) -> Done<Target> {
+        if let Some(inside) = target.above.iter().find(|above| is_below(above, directory)) {
+            return Err(invalid(format!(
+                "cycle detected: candidate root '{directory}' contains visited root '{inside}'"
+            )));
+        }
+        let origin = target.origin.as_ref().map(|origin| origin.join(path));
+        self.load(directory, &target.above, origin)
+    }
+
+    fn below(&self, target: &Target, path: &str, directory: &str, mut acc: Accumulator) -> Done<Accumulator> {
+        let inner = self.enter(target, path, directory)?;
+        if inner.kustomization.is_component {
+            return Err(invalid(format!(
+                "expected kind != 'Component' for path '{directory}'"
+            )));
+        }
+        let below = self.accumulate(&inner)?;
+        acc.map.append_all(below.map.into_list())?;
+        acc.config = merge_shared(acc.config, &below.config)?;
+        for (name, var) in below.vars {
+            add_var(&mut acc.vars, name, var)?;
+        }
+        Ok(acc)
+    }
+
+    /// Runs a component on the objects of the kustomization that names it.
+    pub(super) fn component(
+        &self,
+        target: &Target,
+        path: &str,
+        directory: &str,
+        acc: Accumulator,
+    ) -> Done<Accumulator> {
+        let inner = self.enter(target, path, directory)?;
+        if !inner.kustomization.is_component {
+            return Err(invalid(format!(
+                "expected kind 'Component' for path '{directory}'"
+            )));
+        }
+        let file = inner.path();
+        let mut acc = self.run(&inner, acc).in_file(&file)?;
+        acc.map = ResMap::new(acc.map.into_list())?;
+        Ok(acc)
+    }
+}
+
+/// Tells whether kustomize would fetch a resource of this name.
+fn is_remote(path: &str) -> bool {
+    let host = path.split('/').next().unwrap_or(path);
+    path.contains("://")
+        || path.starts_with("git::")
+        || path.starts_with("github.com/")
+        || path.starts_with("github.com:")
+        || (host.contains('@') && host.contains(':'))
+}

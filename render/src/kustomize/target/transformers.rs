@@ -1,0 +1,272 @@
+//! The transformers of a kustomization, in kustomize's order, and their run over the objects.
+
+use serde_json::Value;
+
+use super::super::config::{Config, merge_all, merge_one};
+use super::super::decode::Fields;
+use super::super::error::{At, Done, invalid};
+use super::super::fieldspec::FieldSpec;
+use super::super::id::GvkPattern;
+use super::super::jsonpatch;
+use super::super::kustomization::{Kustomization, Patch, Replacement, ReplacementField};
+use super::super::plugins::{self, Plugin};
+use super::super::resmap::ResMap;
+use super::super::resource::Resource;
+use super::super::transform::{
+    Affix, Context, Images, JsonPatch, MergePatches, Namespace, PatchEntry, Subjects, Texts, Transformer,
+};
+use super::{Build, Target};
+
+impl Build<'_> {
+    pub(super) fn transformers(
+        &self,
+        target: &Target,
+        config: &Config,
+    ) -> Done<Vec<(&'static str, Transformer)>> {
+        let k = &target.kustomization;
+        let mut list = Vec::new();
+        if !k.patches_strategic_merge.is_empty() {
+            let patches = self.merge_patches(target, &k.patches_strategic_merge, "");
+            list.push((
+                "PatchStrategicMergeTransformer",
+                patches.in_field("patchesStrategicMerge")?,
+            ));
+        }
+        for patch in &k.patches {
+            list.push(("PatchTransformer", self.patch(target, patch).in_field("patches")?));
+        }
+        rename_and_label(k, config, &mut list)?;
+        for patch in &k.patches_json6902 {
+            let patch = self.json_patch(target, patch).in_field("patchesJson6902")?;
+            list.push(("PatchJson6902Transformer", patch));
+        }
+        for replica in &k.replicas {
+            let transformer = Transformer::Replicas(replica.clone(), config.replicas.clone());
+            list.push(("ReplicaCountTransformer", transformer));
+        }
+        for image in &k.images {
+            let images = Images::new(image.clone(), config.images.clone()).in_field("images")?;
+            list.push(("ImageTagTransformer", Transformer::Images(images)));
+        }
+        if !k.replacements.is_empty() {
+            let replacements = self
+                .replacements(target, &k.replacements)
+                .in_field("replacements")?;
+            list.push(("ReplacementTransformer", Transformer::Replacements(replacements)));
+        }
+        for value in self.plugins(target, &k.transformers).in_field("transformers")? {
+            list.push(("", self.plugin(target, &value).in_field("transformers")?));
+        }
+        Ok(list)
+    }
+
+    fn plugin(&self, target: &Target, value: &Value) -> Done<Transformer> {
+        match plugins::transformer(value)? {
+            Plugin::Ready(transformer) => Ok(transformer),
+            Plugin::Patch(patch) => self.patch(target, &patch),
+            Plugin::JsonPatch(patch) => self.json_patch(target, &patch),
+            Plugin::MergePatches { paths, text } => self.merge_patches(target, &paths, &text),
+            Plugin::Replacements(list) => self.replacements(target, &list).map(Transformer::Replacements),
+        }
+    }
+
+    fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Done<Transformer> {
+        let mut patches = Vec::new();
+        for entry in entries {
+            patches.extend(match self.objects(entry.as_bytes()) {
+                Ok(list) => list,
+                Err(_) => self.objects(&self.read(target, entry)?)?,
+            });
+        }
+        if !text.is_empty() {
+            patches.extend(self.objects(text.as_bytes())?);
+        }
+        if patches.is_empty() {
+            return Err(invalid("patch appears to be empty"));
+        }
+        Ok(Transformer::MergePatches(MergePatches { patches }))
+    }
+
+    fn patch(&self, target: &Target, patch: &Patch) -> Done<Transformer> {
+        let inline = patch.patch.trim();
+        let (text, source) = match (inline.is_empty(), patch.path.is_empty()) {
+            (true, true) => return Err(invalid("must specify one of patch and path")),
+            (false, false) => return Err(invalid("patch and path can't be set at the same time")),
+            (false, true) => (inline.to_string(), format!("[patch: {inline:?}]")),
+            (true, false) => {
+                let bytes = self.read(target, &patch.path)?;
+                let text =
+                    String::from_utf8(bytes.into_owned()).map_err(|_| invalid("the patch is not UTF-8"))?;
+                (text, format!("[path: {:?}]", patch.path))
+            }
+        };
+        let changes = (patch.allow_name_change, patch.allow_kind_change);
+        PatchEntry::new(&text, patch.target.clone(), changes, source, self.budget).map(Transformer::Patch)
+    }
+
+    fn json_patch(&self, target: &Target, patch: &Patch) -> Done<Transformer> {
+        let selector = patch.target.clone().unwrap_or_default();
+        if selector.name.is_empty() {
+            return Err(invalid("must specify the target name"));
+        }
+        let text = match (patch.path.is_empty(), patch.patch.is_empty()) {
+            (true, true) => return Err(invalid("empty file path and empty jsonOp")),
+            (false, false) => return Err(invalid("must specify a file path or jsonOp, not both")),
+            (true, false) => patch.patch.clone(),
+            (false, true) => String::from_utf8_lossy(&self.read(target, &patch.path)?).into_owned(),
+        };
+        let operations = jsonpatch::decode(&text, self.budget)?;
+        if operations.is_empty() {
+            return Err(invalid("patch appears to be empty"));
+        }
+        Ok(Transformer::JsonPatch(JsonPatch {
+            target: selector,
+            operations,
+        }))
+    }
+
+    fn replacements(&self, target: &Target, fields: &[ReplacementField]) -> Done<Vec<Replacement>> {
+        let mut list = Vec::new();
+        for field in fields {
+            let path = match field {
+                ReplacementField::Inline(replacement) => {
+                    list.push((**replacement).clone());
+                    continue;
+                }
+                ReplacementField::Path(path) => path,
+            };
+            let read = |value: &Value| {
+                let mut fields = Fields::new(value, path)?.lenient();
+                Replacement::read(&mut fields)
+            };
+            match self.json(&self.read(target, path)?)? {
+                Value::Array(items) => {
+                    for item in &items {
+                        list.push(read(item)?);
+                    }
+                }
+                value @ Value::Object(_) => list.push(read(&value)?),
+                _ => {
+                    return Err(invalid(format!(
+                        "unsupported replacement type encountered within {path}"
+                    )));
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    pub(super) fn transform(
+        &self,
+        target: &Target,
+        map: &mut ResMap,
+        list: &[(&str, Transformer)],
+    ) -> Done<()> {
+        let schemas = self.schemas();
+        let context = Context {
+            schemas: &schemas,
+            steps: &self.steps,
+        };
+        for (kind, transformer) in list {
+            transformer.apply(map, &context)?;
+            map.contents_mut().iter_mut().for_each(Resource::settle);
+            if let Some(origin) = target.origin.as_ref().filter(|_| !kind.is_empty()) {
+                for resource in map.contents_mut() {
+                    origin.note_transformer(resource, &target.file, kind);
+                    resource.restore_mark();
+                }
+            }
+            map.drop_empty();
+        }
+        Ok(())
+    }
+
+    /// Runs validators, which are transformers that may change nothing.
+    pub(super) fn validate(&self, target: &Target, map: &mut ResMap) -> Done<()> {
+        let schemas = self.schemas();
+        let context = Context {
+            schemas: &schemas,
+            steps: &self.steps,
+        };
+        for value in self.plugins(target, &target.kustomization.validators)? {
+            let transformer = self.plugin(target, &value)?;
+            let mut after = map.clone();
+            transformer.apply(&mut after, &context)?;
+            let same = after.list().len() == map.list().len()
+                && after.list().iter().zip(map.list()).all(|(a, b)| a.node == b.node);
+            if !same {
+                return Err(invalid("validator shouldn't modify the resource map"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rename_and_label(
+    k: &Kustomization,
+    config: &Config,
+    list: &mut Vec<(&'static str, Transformer)>,
+) -> Done<()> {
+    if !k.namespace.is_empty() {
+        let transformer = Transformer::Namespace(Namespace {
+            namespace: k.namespace.clone(),
+            fields: config.namespace.clone(),
+            unset_only: false,
+            subjects: Subjects::Default,
+        });
+        list.push(("NamespaceTransformer", transformer));
+    }
+    if !k.name_prefix.is_empty() {
+        let affix = Affix {
+            text: k.name_prefix.clone(),
+            fields: config.name_prefix.clone(),
+        };
+        list.push(("PrefixTransformer", Transformer::Prefix(affix)));
+    }
+    if !k.name_suffix.is_empty() {
+        let affix = Affix {
+            text: k.name_suffix.clone(),
+            fields: config.name_suffix.clone(),
+        };
+        list.push(("SuffixTransformer", Transformer::Suffix(affix)));
+    }
+    for label in &k.labels {
+        let mut fields = label.fields.clone();
+        let mut gather = || -> Done<()> {
+            merge_all(&mut fields, &config.labels)?;
+            if label.include_selectors {
+                return merge_all(&mut fields, &config.common_labels);
+            }
+            if label.include_templates {
+                merge_all(&mut fields, &config.template_labels)?;
+            }
+            merge_one(
+                &mut fields,
+                &FieldSpec::new(GvkPattern::default(), "metadata/labels", true),
+            )
+        };
+        gather().in_field("labels")?;
+        list.push((
+            "LabelTransformer",
+            Transformer::Labels(Texts {
+                texts: label.pairs.clone(),
+                fields,
+            }),
+        ));
+    }
+    if !k.labels.is_empty() || !k.common_labels.is_empty() {
+        let texts = Texts {
+            texts: k.common_labels.clone(),
+            fields: config.common_labels.clone(),
+        };
+        list.push(("LabelTransformer", Transformer::Labels(texts)));
+    }
+    if !k.common_annotations.is_empty() {
+        let texts = Texts {
+            texts: k.common_annotations.clone(),
+            fields: config.common_annotations.clone(),
+        };
+        list.push(("AnnotationsTransformer", Transformer::Annotations(texts)));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The variables a kustomization declares, and the objects they refer to.
+
+use std::collections::BTreeMap;
+
+use super::super::error::{Done, invalid};
+use super::super::id::{Gvk, Id};
+use super::super::kustomization::Var;
+use super::super::resource::Resource;
+use super::{Accumulator, Build, Target};
+
+impl Build<'_> {
+    /// Finds the objects that variables refer to.
+    pub(super) fn vars(&self, target: &Target, acc: &mut Accumulator) -> Done<()> {
+        for var in &target.kustomization.vars {
+            let matches = var_targets(acc, var);
+            match matches.as_slice() {
+                [] => {}
+                [position] => acc.map.contents_mut()[*position].variables.push(var.name.clone()),
+                _ => {
+                    return Err(invalid(format!(
+                        "found {} resId matches for var {} (unable to disambiguate)",
+                        matches.len(),
+                        var.name
+                    )));
+                }
+            }
+        }
+        for var in &target.kustomization.vars {
+            add_var(&mut acc.vars, var.name.clone(), var.clone())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn add_var(vars: &mut BTreeMap<String, Var>, name: String, var: Var) -> Done<()> {
+    if vars.contains_key(&name) {
+        return Err(invalid(format!("var '{name}' already encountered")));
+    }
+    vars.insert(name, var);
+    Ok(())
+}
+
+fn var_targets(acc: &mut Accumulator, var: &Var) -> Vec<usize> {
+    let gvk = var.gvk.as_gvk();
+    if !var.namespace.is_empty() {
+        let namespace = if var.namespace.is_empty() {
+            "default"
+        } else {
+            &var.namespace
+        };
+        return acc.map.with_id(&Id::new(gvk, &var.object, namespace)).to_vec();
+    }
+    let fits = |r: &Resource| {
+        let now = r.gvk();
+        (now == gvk && r.name() == var.object)
+            || r.previous
+                .iter()
+                .any(|p| Gvk { kind: &p.kind, ..now } == gvk && p.name == var.object)
+    };
+    acc.map
+        .list()
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| fits(r))
+        .map(|(position, _)| position)
+        .collect()
+}

@@ -1,0 +1,302 @@
+//! Follows changes of names through every field that refers to a name.
+
+use std::collections::HashMap;
+
+use super::candidates::{Candidate, Candidates, Reach};
+use crate::kustomize::config::NameReference;
+use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::fieldspec::{self, FieldSpec};
+use crate::kustomize::id::{self, CLUSTER, Gvk, GvkPattern};
+use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
+use crate::kustomize::steps::Steps;
+use crate::yaml::node::{Content, Kind, Node};
+
+/// Follows references to names that changed, in every object.
+pub(crate) fn resolve_references(
+    map: &mut ResMap,
+    references: &[NameReference],
+    steps: &Steps<'_>,
+) -> Done<()> {
+    if map.list().iter().all(|r| r.previous.is_empty()) {
+        return Ok(());
+    }
+    let list = map.list_mut();
+    // Apart from their objects the nodes can change while the objects' former names are read.
+    let mut nodes: Vec<Node> = list
+        .iter_mut()
+        .map(|resource| std::mem::replace(&mut resource.node, Node::map()))
+        .collect();
+    let candidates = Candidates::new(list, &nodes);
+    let mut rules = Rules::new(references);
+    for (resource, node) in list.iter().zip(&mut nodes) {
+        let fitting = rules.of(original_gvk(resource, node));
+        if fitting.is_empty() {
+            continue;
+        }
+        steps.spend(fitting.len())?;
+        follow_all(resource, node, fitting, &candidates)?;
+    }
+    for (resource, node) in list.iter_mut().zip(nodes) {
+        resource.node = node;
+    }
+    Ok(())
+}
+
+fn original_gvk<'n>(resource: &'n Resource, node: &'n Node) -> Gvk<'n> {
+    let gvk = Gvk::of(node);
+    match resource.previous.first() {
+        Some(first) => Gvk {
+            kind: &first.kind,
+            ..gvk
+        },
+        None => gvk,
+    }
+}
+
+fn follow_all(
+    resource: &Resource,
+    node: &mut Node,
+    fitting: &[(&FieldSpec, &GvkPattern)],
+    candidates: &Candidates<'_>,
+) -> Done<()> {
+    let mut referrer = None;
+    for (field, target) in fitting {
+        if !leads_somewhere(node, &field.parts) {
+            continue;
+        }
+        let referrer = match &mut referrer {
+            Some(referrer) => referrer,
+            none => none.insert(Referrer::new(resource, node)?),
+        };
+        let follow = Follow {
+            referrer,
+            target,
+            candidates,
+            field,
+        };
+        let followed = fieldspec::follow(node, &field.parts, None, &mut |node| follow.set(node));
+        followed.in_object(|| id::current(node).to_string())?;
+    }
+    Ok(())
+}
+
+/// The fields that refer to names, by the type of the object that has them.
+struct Rules<'c> {
+    references: &'c [NameReference],
+    by_type: HashMap<String, Vec<(&'c FieldSpec, &'c GvkPattern)>>,
+}
+
+impl<'c> Rules<'c> {
+    fn new(references: &'c [NameReference]) -> Rules<'c> {
+        Rules {
+            references,
+            by_type: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, gvk: Gvk<'_>) -> &[(&'c FieldSpec, &'c GvkPattern)] {
+        let references = self.references;
+        self.by_type.entry(gvk.to_string()).or_insert_with(|| {
+            let fields = references.iter().flat_map(|reference| {
+                let fields = reference.referrers.iter().filter(|f| f.gvk.selects(gvk));
+                fields.map(|field| (field, &reference.gvk))
+            });
+            fields.collect()
+        })
+    }
+}
+
+/// Tells whether following a path would reach a node, or fail.
+fn leads_somewhere(node: &Node, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else {
+        return true;
+    };
+    match &node.content {
+        Content::Seq(items) => items.iter().any(|item| leads_somewhere(item, path)),
+        Content::Map(_) => {
+            let name = first.strip_suffix("[]").unwrap_or(first);
+            node.get(name).is_some_and(|next| leads_somewhere(next, rest))
+        }
+        Content::Scalar(_) => !node.is_null(),
+    }
+}
+
+/// The object whose references are followed.
+struct Referrer<'r> {
+    resource: &'r Resource,
+    reach: Reach,
+    role_ref: Option<GvkPattern>,
+}
+
+impl<'r> Referrer<'r> {
+    fn new(resource: &'r Resource, node: &Node) -> Done<Referrer<'r>> {
+        let namespace = id::effective_namespace(node);
+        let text = |path: &[&str]| node.at(path).map(|n| n.text().to_string());
+        let role_ref = match (text(&["roleRef", "apiGroup"]), text(&["roleRef", "kind"])) {
+            (Some(group), Some(kind)) => Some(GvkPattern {
+                group,
+                version: String::new(),
+                kind,
+            }),
+            _ => None,
+        };
+        let reach = Reach {
+            is_cluster_scoped: namespace == CLUSTER,
+            namespace: namespace.into(),
+            bound: bound_namespaces(node)?,
+        };
+        Ok(Referrer {
+            resource,
+            reach,
+            role_ref,
+        })
+    }
+}
+
+/// Lists the namespaces of the service accounts that a role binding names.
+fn bound_namespaces(node: &Node) -> Done<Vec<String>> {
+    let mut namespaces = Vec::new();
+    if id::kind(node) != "RoleBinding" {
+        return Ok(namespaces);
+    }
+    for subject in node.get("subjects").map_or(&[][..], Node::items) {
+        if let Some(namespace) = subject.get("namespace")
+            && subject
+                .get("kind")
+                .is_some_and(|kind| kind.text() == "ServiceAccount")
+        {
+            if namespace.is_null() {
+                return Err(invalid(format!(
+                    "namespace is blank for resource {}",
+                    id::current(node)
+                )));
+            }
+            namespaces.push(namespace.text().to_string());
+        }
+    }
+    Ok(namespaces)
+}
+
+/// One field of one object, which may refer to objects of one type.
+struct Follow<'f> {
+    referrer: &'f Referrer<'f>,
+    target: &'f GvkPattern,
+    candidates: &'f Candidates<'f>,
+    field: &'f FieldSpec,
+}
+
+impl<'f> Follow<'f> {
+    fn set(&self, node: &mut Node) -> Done<()> {
+        if node.is_null() {
+            return Ok(());
+        }
+        match &mut node.content {
+            Content::Scalar(_) => self.set_scalar(node),
+            Content::Map(_) => self.set_map(node),
+            Content::Seq(items) => items.iter_mut().try_for_each(|item| match item.kind() {
+                _ if item.is_null() => Ok(()),
+                Kind::Scalar => self.set_scalar(item),
+                Kind::Map => self.set_map(item),
+                Kind::Seq => Err(invalid("a name or a map with a name was expected")),
+            }),
+        }
+    }
+
+    fn set_scalar(&self, node: &mut Node) -> Done<()> {
+        let named = self.candidates.named(node.text(), &self.referrer.reach);
+        let found = self.pick(named, |a, b| a.name == b.name)?;
+        if let Some(candidate) = found
+            && candidate.name != node.text()
+        {
+            node.overwrite(Node::plain(candidate.name.clone()));
+        }
+        Ok(())
+    }
+
+    fn set_map(&self, node: &mut Node) -> Done<()> {
+        let Some(name) = node.get("name").map(Node::text) else {
+            return Err(invalid("path config error; no 'name' field in node"));
+        };
+        let reach = &self.referrer.reach;
+        let named = match node.get("namespace").map(Node::text) {
+            None => self.candidates.named(name, reach),
+            Some(namespace) if namespace != CLUSTER && self.candidates.any_from(namespace, reach) => {
+                self.candidates.named_from(name, namespace, reach)
+            }
+            Some(namespace) => self.candidates.named_in(name, namespace, reach),
+        };
+        let same = |a: &Candidate<'_>, b: &Candidate<'_>| {
+            a.name == b.name && a.written_namespace == b.written_namespace
+        };
+        let Some(found) = self.pick(named, same)? else {
+            return Ok(());
+        };
+        if found.name == name && found.written_namespace.is_empty() {
+            return Ok(());
+        }
+        node.set("name", Node::plain(found.name.clone()));
+        if !found.written_namespace.is_empty() {
+            node.set("namespace", Node::plain(found.written_namespace.clone()));
+        }
+        Ok(())
+    }
+
+    /// Picks the object a name refers to; several are one when they have become the same.
+    fn pick(
+        &self,
+        mut found: Vec<&'f Candidate<'f>>,
+        same: impl Fn(&Candidate<'_>, &Candidate<'_>) -> bool,
+    ) -> Done<Option<&'f Candidate<'f>>> {
+        found.retain(|c| self.is_target(c));
+        if found.len() > 1 {
+            found.retain(|c| shares_affixes(c, self.referrer.resource, true));
+        } else {
+            return Ok(found.first().copied());
+        }
+        if found.len() > 1 {
+            found.retain(|c| shares_affixes(c, self.referrer.resource, false));
+        }
+        match found.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            [first, rest @ ..] if rest.iter().all(|c| same(first, c)) => Ok(Some(first)),
+            _ => {
+                let ids: Vec<String> = found.iter().map(|c| c.id().to_string()).collect();
+                Err(invalid(format!(
+                    "found multiple possible referrals: {}",
+                    ids.join(", ")
+                )))
+            }
+        }
+    }
+
+    fn is_target(&self, candidate: &Candidate<'_>) -> bool {
+        let in_role = !self.field.path.ends_with("roleRef/name")
+            || self
+                .referrer
+                .role_ref
+                .as_ref()
+                .is_none_or(|role| candidate.was(role));
+        let reach = &self.referrer.reach;
+        let near =
+            reach.is_cluster_scoped || candidate.is_anywhere() || candidate.namespace == reach.namespace;
+        candidate.was(self.target) && in_role && near
+    }
+}
+
+fn shares_affixes(a: &Candidate<'_>, b: &Resource, allow_empty: bool) -> bool {
+    let same =
+        |a: &[String], b: &[String]| (allow_empty && (a.is_empty() || b.is_empty())) || same_ending(a, b);
+    same(a.prefixes, &b.prefixes) && same(a.suffixes, &b.suffixes)
+}
+
+/// Tells whether the shorter list ends the longer one; an empty list ends only an empty one.
+fn same_ending(a: &[String], b: &[String]) -> bool {
+    let (short, long) = if a.len() > b.len() { (b, a) } else { (a, b) };
+    if short.is_empty() {
+        long.is_empty()
+    } else {
+        long.ends_with(short)
+    }
+}
