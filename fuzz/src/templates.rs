@@ -14,7 +14,6 @@ pub(crate) fn context() -> Context {
         limits: Limits {
             steps: 200_000,
             bytes: 8 << 20,
-            ..Limits::default()
         },
         ..Context::default()
     }

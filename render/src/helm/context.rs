@@ -19,20 +19,18 @@ pub trait Lookup: Debug {
 /// How much a rendering may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Steps: nodes, calls and rounds of a loop.
+    /// Steps: nodes, calls and rounds of a loop, and the work of functions. They bound the time too: a million
+    /// take well under a second.
     pub steps: u64,
-    /// Bytes of output, those of functions counted in part.
+    /// Bytes of output, and of all values that functions make.
     pub bytes: usize,
-    /// Bytes that one function may return.
-    pub value: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            steps: 50_000_000,
+            steps: 20_000_000,
             bytes: 256 << 20,
-            value: 64 << 20,
         }
     }
 }
@@ -69,6 +67,15 @@ impl Reads {
     /// Returns whether the output is the same wherever and whenever the chart is rendered.
     pub fn is_reproducible(&self) -> bool {
         *self == Reads::default()
+    }
+
+    /// Notes what the other noted too.
+    pub(super) fn add(&mut self, other: &Reads) {
+        self.cluster |= other.cluster;
+        self.capabilities |= other.capabilities;
+        self.revision |= other.revision;
+        self.clock |= other.clock;
+        self.random |= other.random;
     }
 
     /// Notes that a key of that name was read from some map: more is noted than may be meant, never less.

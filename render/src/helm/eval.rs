@@ -1,6 +1,7 @@
 //! Evaluates a parsed template as Go's text/template does, within a budget of steps, depth and output.
 
 mod call;
+mod charge;
 mod control;
 mod pipeline;
 
@@ -48,6 +49,8 @@ pub(super) struct Interp<'c> {
     pub(super) out: String,
     pub(super) reads: Reads,
     pub(super) random: Random,
+    /// How many texts are being evaluated within each other.
+    pub(super) evaluating: u32,
     /// How often each template is being included.
     pub(super) included: HashMap<Rc<str>, u32>,
     pub(super) parsed: HashMap<Rc<str>, Rc<Set>>,
@@ -129,6 +132,7 @@ impl<'c> Interp<'c> {
             out: String::new(),
             reads: Reads::default(),
             random: Random::default(),
+            evaluating: 0,
             included: HashMap::new(),
             parsed: HashMap::new(),
             fuel: context.limits.steps,
@@ -192,9 +196,17 @@ impl<'c> Interp<'c> {
     }
 
     fn step(&mut self, frame: &Frame<'_>) -> Outcome<()> {
-        match self.fuel.checked_sub(1) {
+        self.steps(frame, 1)
+    }
+
+    fn out_of_steps<T>(&self, frame: &Frame<'_>) -> Outcome<T> {
+        self.fail(frame, format!("more than {} steps", self.context.limits.steps))
+    }
+
+    fn steps(&mut self, frame: &Frame<'_>, count: u64) -> Outcome<()> {
+        match self.fuel.checked_sub(count) {
             Some(left) => self.fuel = left,
-            None => return self.fail(frame, format!("more than {} steps", self.context.limits.steps)),
+            None => return self.out_of_steps(frame),
         }
         if self.out.len() + self.made > self.context.limits.bytes {
             return self.fail(

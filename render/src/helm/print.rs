@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::funcs::MAX_TEXT;
 use super::object::Object;
 use super::quote::{quote, quote_char};
 use super::value::Val;
@@ -93,7 +94,8 @@ struct Spec {
 /// No width or precision may ask for more; Go's limit is the same.
 const MAX_WIDTH: i64 = 1_000_000;
 
-/// Returns `format` with its verbs replaced, as Go's `Sprintf`.
+/// Returns `format` with its verbs replaced, as Go's `Sprintf`. What is longer than [`MAX_TEXT`] is cut off, so
+/// that the caller can tell.
 pub(super) fn sprintf(format: &str, args: &[Val]) -> String {
     Formatter {
         args,
@@ -123,6 +125,9 @@ impl Formatter<'_> {
             self.reordered = false;
             self.good_index = true;
             rest = self.verb(rest);
+            if self.out.len() > MAX_TEXT {
+                return self.out;
+            }
             any_reordered |= self.reordered;
         }
         self.out.push_str(rest);
@@ -246,6 +251,9 @@ fn digits(text: &str) -> (Option<usize>, &str) {
 }
 
 fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
+    if out.len() > MAX_TEXT {
+        return;
+    }
     match verb {
         'T' => {
             return pad(
@@ -438,9 +446,9 @@ fn float(value: &Val, number: f64, verb: char, spec: &Spec, out: &mut String) {
     let text = match (verb, spec.precision) {
         ('v' | 'g', None) => shortest(number),
         ('G', None) => shortest(number).to_uppercase(),
-        ('f' | 'F', precision) => format!("{number:.*}", precision.unwrap_or(6)),
-        ('e', precision) => exponent(&format!("{number:.*e}", precision.unwrap_or(6))),
-        ('E', precision) => exponent(&format!("{number:.*e}", precision.unwrap_or(6))).to_uppercase(),
+        ('f' | 'F', precision) => fixed(number, precision.unwrap_or(6)),
+        ('e', precision) => exponent(&scientific(number, precision.unwrap_or(6))),
+        ('E', precision) => exponent(&scientific(number, precision.unwrap_or(6))).to_uppercase(),
         ('v' | 'g', Some(precision)) => general(number, precision),
         ('G', Some(precision)) => general(number, precision).to_uppercase(),
         _ => return bad(value, verb, spec, out),
@@ -471,6 +479,27 @@ fn float(value: &Val, number: f64, verb: char, spec: &Spec, out: &mut String) {
     }
 }
 
+/// No float has more digits behind its point; those that follow are zeros.
+const MAX_DIGITS: usize = 1100;
+
+fn fixed(number: f64, precision: usize) -> String {
+    let mut text = format!("{number:.*}", precision.min(MAX_DIGITS));
+    if number.is_finite() {
+        text.extend(std::iter::repeat_n('0', precision.saturating_sub(MAX_DIGITS)));
+    }
+    text
+}
+
+fn scientific(number: f64, precision: usize) -> String {
+    let text = format!("{number:.*e}", precision.min(MAX_DIGITS));
+    match text.split_once('e') {
+        Some((digits, power)) if precision > MAX_DIGITS => {
+            format!("{digits}{}e{power}", "0".repeat(precision - MAX_DIGITS))
+        }
+        _ => text,
+    }
+}
+
 /// Gives Rust's exponent Go's sign and two digits.
 fn exponent(text: &str) -> String {
     let Some((mantissa, exponent)) = text.split_once('e') else {
@@ -486,7 +515,7 @@ fn exponent(text: &str) -> String {
 /// `%g` with a precision: so many significant digits, without zeros at the end.
 fn general(number: f64, precision: usize) -> String {
     let precision = precision.max(1);
-    let scientific = format!("{number:.*e}", precision - 1);
+    let scientific = format!("{number:.*e}", (precision - 1).min(MAX_DIGITS));
     let Some((mantissa, power)) = scientific.split_once('e') else {
         return shortest(number);
     };

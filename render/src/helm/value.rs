@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::object::Object;
@@ -47,7 +48,7 @@ pub enum Val {
 #[derive(Clone, Debug)]
 pub struct List {
     /// The items.
-    pub items: Rc<Vec<Val>>,
+    pub items: Rc<Nodes>,
     /// What Go's type says of the items.
     pub of: Items,
 }
@@ -69,7 +70,7 @@ pub enum Items {
 #[derive(Clone, Debug)]
 pub struct MapVal {
     /// The entries, shared.
-    pub entries: Rc<RefCell<Entries>>,
+    pub entries: Rc<Shared>,
     /// The type, which error messages and `typeOf` name.
     pub kind: MapKind,
 }
@@ -85,11 +86,77 @@ pub enum MapKind {
     Values,
 }
 
+/// The items of a list. They are freed one by one, however deep they hold each other.
+#[derive(Debug, Default)]
+pub struct Nodes(Vec<Val>);
+
+/// The entries of a map, which its holders share. They are freed one by one, however deep they hold each other.
+#[derive(Debug, Default)]
+pub struct Shared(RefCell<Entries>);
+
+impl From<Vec<Val>> for Nodes {
+    fn from(items: Vec<Val>) -> Self {
+        Nodes(items)
+    }
+}
+
+impl Deref for Nodes {
+    type Target = Vec<Val>;
+
+    fn deref(&self) -> &Vec<Val> {
+        &self.0
+    }
+}
+
+impl Deref for Shared {
+    type Target = RefCell<Entries>;
+
+    fn deref(&self) -> &RefCell<Entries> {
+        &self.0
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if self.0.iter().any(Val::holds_others) {
+            free(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let entries = self.0.get_mut();
+        if entries.values().any(Val::holds_others) {
+            free(std::mem::take(entries).into_values().collect());
+        }
+    }
+}
+
+/// Frees values without a call inside a call for each level: a template can nest them millions deep.
+fn free(mut waiting: Vec<Val>) {
+    while let Some(value) = waiting.pop() {
+        match value {
+            Val::List(list) => {
+                if let Some(mut nodes) = Rc::into_inner(list.items) {
+                    waiting.append(&mut nodes.0);
+                }
+            }
+            Val::Map(map) => {
+                if let Some(mut shared) = Rc::into_inner(map.entries) {
+                    waiting.extend(std::mem::take(shared.0.get_mut()).into_values());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 impl MapVal {
     /// Returns a new map of the type that `dict` returns.
     pub fn new(entries: Entries) -> MapVal {
         MapVal {
-            entries: Rc::new(RefCell::new(entries)),
+            entries: Rc::new(Shared(RefCell::new(entries))),
             kind: MapKind::Any,
         }
     }
@@ -117,7 +184,7 @@ impl Val {
     /// Returns a list of any items.
     pub fn list(items: Vec<Val>) -> Val {
         Val::List(List {
-            items: Rc::new(items),
+            items: Rc::new(Nodes(items)),
             of: Items::Any,
         })
     }
@@ -126,7 +193,7 @@ impl Val {
     pub fn strings<T: Into<Rc<str>>>(items: impl IntoIterator<Item = T>) -> Val {
         let items = items.into_iter().map(|item| Val::Str(item.into())).collect();
         Val::List(List {
-            items: Rc::new(items),
+            items: Rc::new(Nodes(items)),
             of: Items::Texts,
         })
     }
@@ -134,7 +201,7 @@ impl Val {
     /// Returns a list of Go's type `[]int`.
     pub fn ints(items: impl Iterator<Item = i64>) -> Val {
         Val::List(List {
-            items: Rc::new(items.map(Val::Int).collect()),
+            items: Rc::new(Nodes(items.map(Val::Int).collect())),
             of: Items::Ints,
         })
     }
@@ -142,6 +209,11 @@ impl Val {
     /// Returns a new map.
     pub fn map(entries: Entries) -> Val {
         Val::Map(MapVal::new(entries))
+    }
+
+    /// Returns whether this is a list or a map.
+    pub fn holds_others(&self) -> bool {
+        matches!(self, Val::List(_) | Val::Map(_))
     }
 
     /// Returns whether this is nil in either form.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::charge::Reach;
 use super::{Args, Dot, Frame, Interp, Outcome};
 use crate::helm::ast::{Expr, ExprKind, Number};
 use crate::helm::fault::Fault;
@@ -40,14 +41,20 @@ impl Interp<'_> {
         }
         let callee = args.written.first();
         let values = self.arguments(frame, dot, function.name, function.signature, args)?;
+        // Without a list or a map there is nothing to look into.
+        let reach = match values.iter().any(Val::holds_others) {
+            true => Reach::of(function.name),
+            false => Reach::All,
+        };
+        self.charge_arguments(frame, function.name, reach, &values)?;
         let called = match function.run {
             Run::Call => Err(Fault::plain(not_callable(callee, &values[0]))),
             Run::Pure(run) => run(&values).map_err(Fault::plain),
             Run::Reading(run) => run(self, &values),
             Run::Logic { .. } => Ok(Val::Invalid),
         };
-        if let Ok(Val::Str(text)) = &called {
-            self.made += text.len() / 8;
+        if let Ok(value) = &called {
+            self.charge_result(frame, reach, value)?;
         }
         self.returned(frame, function.name, node, called)
     }

@@ -35,7 +35,10 @@ impl Interp<'_> {
                     match &value.value {
                         Val::Str(text) => self.out.push_str(text),
                         Val::Invalid => self.out.push_str("<no value>"),
-                        value => print::append(value, &mut self.out),
+                        value => {
+                            self.charge_written(frame, value)?;
+                            print::append(value, &mut self.out);
+                        }
                     }
                 }
             }
@@ -111,6 +114,7 @@ impl Interp<'_> {
                     .iter()
                     .map(|(k, v)| (k.clone(), v.clone()))
                     .collect();
+                entries.iter().for_each(|(key, _)| self.reads.key(key));
                 let boxed = map.kind != MapKind::Strings;
                 let some = !entries.is_empty();
                 for (key, value) in entries {

@@ -262,9 +262,9 @@ fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
                 .items
                 .iter()
                 .map(|item| deep_copy(item, depth + 1))
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<Vec<_>, _>>()?;
             Val::List(List {
-                items: Rc::new(items),
+                items: Rc::new(items.into()),
                 of: list.of,
             })
         }
@@ -394,7 +394,7 @@ fn slice(args: &[Val]) -> Result<Val, String> {
         _ => Items::Any,
     };
     Ok(Val::List(List {
-        items: Rc::new(items[start..end].to_vec()),
+        items: Rc::new(items[start..end].to_vec().into()),
         of,
     }))
 }
@@ -509,9 +509,9 @@ fn chunk(args: &[Val]) -> Result<Val, String> {
     let chunks = items
         .chunks(size)
         .map(|chunk| Val::list(chunk.to_vec()))
-        .collect();
+        .collect::<Vec<_>>();
     Ok(Val::List(List {
-        items: Rc::new(chunks),
+        items: Rc::new(chunks.into()),
         of: Items::Lists,
     }))
 }

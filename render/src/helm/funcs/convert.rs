@@ -55,6 +55,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
+/// The most values that one text is read into, those that aliases repeat included.
+const MAX_NODES: usize = 500_000;
+
 fn to_yaml(value: &Val) -> Result<String, String> {
     let mut written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
     written.truncate(written.trim_end_matches('\n').len().max(written.len() - 1));
@@ -135,7 +138,11 @@ fn object_data(object: &Object) -> Value {
 }
 
 fn from_yaml(text: &str) -> Result<Value, String> {
-    yaml::read(text, &Limits::default()).map_err(|cause| format!("error converting YAML to JSON: {cause}"))
+    let limits = Limits {
+        nodes: MAX_NODES,
+        ..Limits::default()
+    };
+    yaml::read(text, &limits).map_err(|cause| format!("error converting YAML to JSON: {cause}"))
 }
 
 fn from_json(text: &str) -> Result<Value, String> {

@@ -38,6 +38,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// How often a template may be included within itself.
 const MAX_INCLUDES: u32 = 1000;
+/// How many texts may be evaluated within each other; the reference runs out of its stack.
+const MAX_EVALUATING: u32 = 1000;
 
 /// The name that text given to `tpl` has in errors.
 const ROOT: &str = "gotpl";
@@ -81,6 +83,11 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     if !source.contains("{{") {
         return Ok(Val::from(without_no_value(source.to_string())));
     }
+    if interp.evaluating >= MAX_EVALUATING {
+        return Err(Fault::plain(format!(
+            "tpl is nested deeper than {MAX_EVALUATING}"
+        )));
+    }
     let outer = interp.set.clone();
     let set = match interp.parsed.get(source) {
         // The same text means the same only where the same templates are seen.
@@ -93,10 +100,12 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     };
     let previous = std::mem::replace(&mut interp.set, set.clone());
     let start = interp.out.len();
+    interp.evaluating += 1;
     let result = match set.get(ROOT).cloned() {
         Some(tree) => interp.execute(&tree, args[1].clone()),
         None => Ok(()),
     };
+    interp.evaluating -= 1;
     let output = interp.out.split_off(start);
     interp.set = previous;
     match result {

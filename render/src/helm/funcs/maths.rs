@@ -1,6 +1,6 @@
 //! Arithmetic, with the leniency of sprig: text that is a number counts, anything else is zero.
 
-use super::{Function, int, pure};
+use super::{Function, counted, int, pure};
 use crate::helm::print;
 use crate::helm::value::Val;
 
@@ -65,9 +65,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("seq", "i*", seq),
 ];
-
-/// No list of numbers is longer; the reference would run out of memory.
-const MAX_NUMBERS: usize = 10_000_000;
 
 /// Returns the integer that sprig makes of a value; zero of what is none.
 pub(super) fn to_int(value: &Val) -> i64 {
@@ -249,11 +246,9 @@ fn numbers(start: i64, stop: i64, step: i64) -> Result<Vec<i64>, String> {
         return Ok(Vec::new());
     }
     let count = stop.abs_diff(start).div_ceil(step.unsigned_abs());
-    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_NUMBERS);
-    let Some(count) = count else {
-        return Err(format!("more than {MAX_NUMBERS} numbers"));
-    };
-    Ok((0..count as i64).map(|at| start + at * step).collect())
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    // What wraps around on the way comes back: the sum is before `stop`.
+    counted((0..count).map(|at| start.wrapping_add(at.wrapping_mul(step))))
 }
 
 fn stepped(start: i64, stop: i64, step: i64) -> Result<Val, String> {

@@ -121,5 +121,23 @@ fn int(args: &[Val], at: usize) -> i64 {
 /// What Go says when it looks at the type of nil.
 const NIL: &str = "runtime error: invalid memory address or nil pointer dereference";
 
-/// No function returns more than this; the reference would run out of memory.
-const MAX_TEXT: usize = 64 << 20;
+/// No function returns more bytes of text than this; the reference would run out of memory.
+pub(super) const MAX_TEXT: usize = 16 << 20;
+/// No function returns more items than this.
+const MAX_ITEMS: usize = 1 << 20;
+
+/// Returns a length when no text of a function is too long for it.
+fn room(length: Option<usize>) -> Result<usize, String> {
+    length
+        .filter(|length| *length <= MAX_TEXT)
+        .ok_or_else(|| format!("text of more than {MAX_TEXT} bytes"))
+}
+
+/// Returns the items when they are not too many.
+fn counted<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, String> {
+    let found: Vec<T> = items.take(MAX_ITEMS + 1).collect();
+    if found.len() > MAX_ITEMS {
+        return Err(format!("more than {MAX_ITEMS} items"));
+    }
+    Ok(found)
+}

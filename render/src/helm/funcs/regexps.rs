@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use regex::{Regex, RegexBuilder};
 
-use super::{Function, int, pure, text};
+use super::{Function, MAX_ITEMS, int, pure, room, text};
 use crate::helm::value::Val;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -164,7 +164,7 @@ fn certain(pattern: &str) -> Result<Regex, String> {
 }
 
 /// Returns the matches as Go finds them: an empty one right behind another match does not count.
-fn matches(regex: &Regex, text: &str, most: i64) -> Vec<(usize, usize)> {
+fn matches(regex: &Regex, text: &str, most: i64) -> Result<Vec<(usize, usize)>, String> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut found: Vec<(usize, usize)> = Vec::new();
     for one in regex.find_iter(text) {
@@ -177,15 +177,18 @@ fn matches(regex: &Regex, text: &str, most: i64) -> Vec<(usize, usize)> {
         if !after_match {
             found.push((one.start(), one.end()));
         }
+        if found.len() > MAX_ITEMS {
+            return Err(format!("more than {MAX_ITEMS} matches"));
+        }
     }
-    found
+    Ok(found)
 }
 
 fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
     let regex = compile(text(args, 0))?;
     let text = text(args, 1);
     Ok(Val::strings(
-        matches(&regex, text, int(args, 2))
+        matches(&regex, text, int(args, 2))?
             .into_iter()
             .map(|(start, end)| &text[start..end]),
     ))
@@ -194,10 +197,28 @@ fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
 fn replace(args: &[Val], compile: Compile) -> Result<Val, String> {
     let regex = compile(text(args, 0))?;
     let replacement = expansion(text(args, 2));
-    Ok(regex
-        .replace_all(text(args, 1), replacement.as_str())
-        .into_owned()
-        .into())
+    replaced(&regex, text(args, 1), |found, out| {
+        found.expand(&replacement, out)
+    })
+}
+
+/// Replaces every match with what `put` appends for it.
+fn replaced(
+    regex: &Regex,
+    text: &str,
+    put: impl Fn(&regex::Captures<'_>, &mut String),
+) -> Result<Val, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for found in regex.captures_iter(text) {
+        let whole = found.get_match();
+        out.push_str(&text[end..whole.start()]);
+        put(&found, &mut out);
+        end = whole.end();
+        room(Some(out.len()))?;
+    }
+    out.push_str(&text[end..]);
+    Ok(out.into())
 }
 
 /// Go's `$1x` names the group `1x`, as Rust's does; but `$` before anything that is no name stays as it is.
@@ -227,10 +248,7 @@ fn expansion(replacement: &str) -> String {
 
 fn replace_literal(args: &[Val], compile: Compile) -> Result<Val, String> {
     let regex = compile(text(args, 0))?;
-    Ok(regex
-        .replace_all(text(args, 1), regex::NoExpand(text(args, 2)))
-        .into_owned()
-        .into())
+    replaced(&regex, text(args, 1), |_, out| out.push_str(text(args, 2)))
 }
 
 fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
@@ -244,7 +262,7 @@ fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
     }
     let mut pieces: Vec<&str> = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for (from, to) in matches(&regex, text, most) {
+    for (from, to) in matches(&regex, text, most)? {
         if most > 0 && pieces.len() as i64 == most - 1 {
             break;
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::reflection::items;
-use super::{Function, MAX_TEXT, int, pure, text};
+use super::{Function, counted, int, pure, room, text};
 use crate::helm::object::to_text;
 use crate::helm::print;
 use crate::helm::quote::quote as go_quote;
@@ -13,7 +13,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("print", "a*", |args| Ok(print::sprint(args).into())),
     pure("println", "a*", |args| Ok(print::sprintln(args).into())),
     pure("printf", "sa*", |args| {
-        bounded(print::sprintf(text(args, 0), &args[1..]))
+        let printed = print::sprintf(text(args, 0), &args[1..]);
+        room(Some(printed.len()))?;
+        Ok(printed.into())
     }),
     pure("html", "a*", |args| Ok(escaped(args, html).into())),
     pure("js", "a*", |args| Ok(escaped(args, js).into())),
@@ -84,32 +86,23 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(abbreviated(text(args, 2), int(args, 0), int(args, 1)).into())
     }),
     pure("wrap", "is", |args| {
-        Ok(wrap(text(args, 1), int(args, 0), "\n", false).into())
+        wrap(text(args, 1), int(args, 0), "\n", false)
     }),
     pure("wrapWith", "iss", |args| {
-        Ok(wrap(text(args, 2), int(args, 0), text(args, 1), true).into())
+        wrap(text(args, 2), int(args, 0), text(args, 1), true)
     }),
     pure("plural", "ssi", |args| {
         Ok(args[usize::from(int(args, 2) != 1)].clone())
     }),
-    pure("join", "sa", |args| bounded(texts(&args[1]).join(text(args, 0)))),
-    pure("split", "ss", |args| {
-        Ok(numbered(text(args, 1), text(args, 0), -1))
-    }),
+    pure("join", "sa", join),
+    pure("split", "ss", |args| numbered(text(args, 1), text(args, 0), -1)),
     pure("splitn", "sis", |args| {
-        Ok(numbered(text(args, 2), text(args, 0), int(args, 1)))
+        numbered(text(args, 2), text(args, 0), int(args, 1))
     }),
     pure("splitList", "ss", |args| {
-        Ok(Val::strings(pieces(text(args, 1), text(args, 0), -1)))
+        pieces(text(args, 1), text(args, 0), -1).map(Val::strings)
     }),
 ];
-
-fn bounded(text: String) -> Result<Val, String> {
-    if text.len() > MAX_TEXT {
-        return Err(format!("text of more than {MAX_TEXT} bytes"));
-    }
-    Ok(text.into())
-}
 
 /// Returns the texts of a list, without nil; of one value, its text.
 pub(super) fn texts(value: &Val) -> Vec<Rc<str>> {
@@ -223,18 +216,33 @@ fn initials(text: &str) -> String {
     out
 }
 
+fn join(args: &[Val]) -> Result<Val, String> {
+    let (texts, between) = (texts(&args[1]), text(args, 0));
+    let length = texts.iter().map(|text| text.len()).sum::<usize>();
+    room(
+        texts
+            .len()
+            .checked_mul(between.len())
+            .and_then(|all| all.checked_add(length)),
+    )?;
+    Ok(texts.join(between).into())
+}
+
 fn replace(args: &[Val]) -> Result<Val, String> {
-    bounded(text(args, 2).replace(text(args, 0), text(args, 1)))
+    let (old, new, text) = (text(args, 0), text(args, 1), text(args, 2));
+    if new.len() > old.len() {
+        let longer = text.matches(old).count().checked_mul(new.len() - old.len());
+        room(longer.and_then(|longer| longer.checked_add(text.len())))?;
+    }
+    Ok(text.replace(old, new).into())
 }
 
 fn repeat(args: &[Val]) -> Result<Val, String> {
     let Ok(count) = usize::try_from(int(args, 0)) else {
         return Err("strings: negative Repeat count".to_owned());
     };
-    match text(args, 1).len().checked_mul(count) {
-        Some(length) if length <= MAX_TEXT => Ok(text(args, 1).repeat(count).into()),
-        _ => Err(format!("text of more than {MAX_TEXT} bytes")),
-    }
+    room(text(args, 1).len().checked_mul(count))?;
+    Ok(text(args, 1).repeat(count).into())
 }
 
 fn indent(args: &[Val], before: &str) -> Result<Val, String> {
@@ -243,12 +251,8 @@ fn indent(args: &[Val], before: &str) -> Result<Val, String> {
     };
     let text = text(args, 1);
     let lines = 1 + memchr::memchr_iter(b'\n', text.as_bytes()).count();
-    let length = spaces
-        .checked_mul(lines)
-        .and_then(|pads| pads.checked_add(text.len() + 1));
-    let Some(length) = length.filter(|length| *length <= MAX_TEXT) else {
-        return Err(format!("text of more than {MAX_TEXT} bytes"));
-    };
+    let pads = spaces.checked_mul(lines);
+    let length = room(pads.and_then(|pads| pads.checked_add(text.len() + 1)))?;
     let pad = " ".repeat(spaces);
     let mut out = String::with_capacity(length);
     out.push_str(before);
@@ -316,7 +320,7 @@ fn abbreviated(text: &str, offset: i64, width: i64) -> String {
     format!("...{}", part(length - (width - 3), length))
 }
 
-fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> String {
+fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> Result<Val, String> {
     let between = if between.is_empty() { "\n" } else { between };
     let width = usize::try_from(width).unwrap_or(1).max(1);
     let bytes = text.as_bytes();
@@ -340,35 +344,36 @@ fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> String {
         out.extend(&bytes[at..end]);
         out.extend(between.as_bytes());
         at = next;
+        room(Some(out.len()))?;
     }
     out.extend(&bytes[at..]);
-    String::from_utf8_lossy(&out).into_owned()
+    Ok(String::from_utf8_lossy(&out).into_owned().into())
 }
 
 /// Splits as Go's `SplitN`: at most `count` pieces unless it is negative, characters when nothing separates.
-pub(super) fn pieces<'t>(text: &'t str, separator: &str, count: i64) -> Vec<&'t str> {
+pub(super) fn pieces<'t>(text: &'t str, separator: &str, count: i64) -> Result<Vec<&'t str>, String> {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     if most == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if !separator.is_empty() {
-        return text.splitn(most, separator).collect();
+        return counted(text.splitn(most, separator));
     }
-    let mut starts: Vec<usize> = text.char_indices().map(|(at, _)| at).take(most).collect();
+    let mut starts = counted(text.char_indices().map(|(at, _)| at).take(most))?;
     starts.push(text.len());
-    starts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
+    Ok(starts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect())
 }
 
-fn numbered(text: &str, separator: &str, count: i64) -> Val {
-    let entries: Entries = pieces(text, separator, count)
+fn numbered(text: &str, separator: &str, count: i64) -> Result<Val, String> {
+    let entries: Entries = pieces(text, separator, count)?
         .into_iter()
         .enumerate()
         .map(|(at, piece)| (Rc::from(format!("_{at}")), Val::from(piece)))
         .collect();
-    Val::Map(MapVal {
+    Ok(Val::Map(MapVal {
         kind: MapKind::Strings,
         ..MapVal::new(entries)
-    })
+    }))
 }
 
 fn escaped(args: &[Val], escape: impl Fn(&str) -> String) -> String {

@@ -1,0 +1,395 @@
+//! What Helm's engine refuses: each bound on a chart, its templates, its values and its schema, by its name.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use flotilla_render::helm::archive::{File, Limits as ChartLimits};
+use flotilla_render::helm::capabilities::Capabilities;
+use flotilla_render::helm::chart::Chart;
+use flotilla_render::helm::context::{Context, Limits};
+use flotilla_render::helm::driver::{RenderInput, template};
+use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::values;
+
+const CHART: &str = "apiVersion: v2\nname: c\nversion: 1.0.0\n";
+
+/// Far more than any bound takes even on a busy machine, far less than what it bounds.
+const LONG: Duration = Duration::from_secs(120);
+
+fn render(files: &[(&str, &str)], given: &str, limits: Limits) -> Result<String, String> {
+    let files = [("Chart.yaml", CHART)]
+        .iter()
+        .chain(files)
+        .map(|(name, text)| File::new(*name, text.as_bytes()))
+        .collect();
+    let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
+    let input = RenderInput {
+        chart: &chart,
+        values: values::load(given).map_err(|error| error.to_string())?,
+        release: Release {
+            name: "r".to_owned(),
+            namespace: "n".to_owned(),
+            revision: 1,
+            is_upgrade: false,
+        },
+        capabilities: Capabilities::default(),
+        skip_schema_validation: false,
+        subchart_notes: false,
+        context: Context {
+            limits,
+            ..Context::default()
+        },
+    };
+    let rendered = template(&input).map_err(|error| error.to_string())?;
+    Ok(rendered.text(&Default::default()).unwrap_or_default())
+}
+
+/// Renders one template within few steps, as the tests are built without optimisation.
+fn one(source: &str) -> Result<String, String> {
+    let limits = Limits {
+        steps: 1_000_000,
+        bytes: 64 << 20,
+    };
+    render(&[("templates/a.yaml", source)], "", limits)
+}
+
+fn refused(source: &str, why: &[&str]) {
+    let begun = Instant::now();
+    match one(source) {
+        Err(error) => {
+            let end: String = error
+                .chars()
+                .skip(error.chars().count().saturating_sub(300))
+                .collect();
+            assert!(why.iter().any(|why| error.contains(why)), "{source}: {end}");
+        }
+        Ok(text) => panic!("{source}: renders {} bytes", text.len()),
+    }
+    let took = begun.elapsed();
+    assert!(took < LONG, "{source}: {took:?}");
+}
+
+const STEPS: &[&str] = &["more than 1000000 steps"];
+const BYTES: &[&str] = &["bytes of output", "steps"];
+const TEXT: &[&str] = &["text of more than 16777216 bytes"];
+const ITEMS: &[&str] = &["more than 1048576"];
+
+#[test]
+fn template_fuel_ends_loops_and_names_the_template() {
+    for source in [
+        "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}",
+        "{{ range 1000000000000 }}{{ end }}",
+        "{{ range $i := until 1000000 }}{{ $x := add $i 1 }}{{ end }}",
+        "{{ define `a` }}{{ range until 100 }}{{ include `b` . }}{{ end }}{{ end }}{{ define `b` }}{{ range until 100 }}{{ include `c` . }}{{ end }}{{ end }}{{ define `c` }}{{ range until 1000 }}{{ end }}{{ end }}{{ include `a` . }}",
+    ] {
+        refused(source, STEPS);
+    }
+    let error = one("{{ range 1000000000000 }}{{ end }}").unwrap_err();
+    assert!(error.contains("c/templates/a.yaml:1:"), "{error}");
+}
+
+#[test]
+fn include_tpl_and_template_end_at_their_depth() {
+    let nested = [
+        "nested reference name",
+        "maximum template depth",
+        "tpl is nested deeper",
+        "steps",
+        "bytes of output",
+    ];
+    for source in [
+        "{{ define `a` }}{{ include `a` . }}{{ end }}{{ include `a` . }}",
+        "{{ define `a` }}{{ include `b` . }}{{ end }}{{ define `b` }}{{ include `a` . }}{{ end }}{{ include `a` . }}",
+        "{{ define `a` }}{{ template `a` . }}{{ end }}{{ template `a` . }}",
+        "{{ define `a` }}{{ tpl `{{ include \"a\" . }}` . }}{{ end }}{{ include `a` . }}",
+        "{{ $_ := set .Values `t` `{{ tpl .Values.t . }}` }}{{ tpl .Values.t . }}",
+        "{{ $_ := set .Values `t` `{{ tpl .Values.t . }}{{ tpl .Values.t . }}` }}{{ tpl .Values.t . }}",
+    ] {
+        refused(source, &nested);
+    }
+}
+
+#[test]
+fn deep_templates_need_no_deep_stack() {
+    let limits = Limits::default();
+    let source = "{{ define `a` }}{{ template `a` . }}{{ end }}{{ template `a` . }}";
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    let rendered = small.spawn(move || render(&[("templates/a.yaml", source)], "", limits));
+    let error = rendered
+        .expect("a thread starts")
+        .join()
+        .expect("no panic")
+        .unwrap_err();
+    assert!(
+        error.contains("maximum template depth"),
+        "{}",
+        &error[error.len().saturating_sub(200)..]
+    );
+}
+
+#[test]
+fn deeply_nested_source_is_refused_by_the_parser() {
+    for (open, close) in [
+        ("{{ if 1 }}", "{{ end }}"),
+        ("{{ range .a }}", "{{ end }}"),
+        ("{{ with 1 }}", "{{ else }}"),
+    ] {
+        let source = format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+        assert!(one(&source).is_err());
+    }
+    let source = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+    assert!(one(&source).is_err());
+    let source = format!("{{{{ {} }}}}", "{{ if 1 }}{{ else if 1 }}".repeat(10));
+    assert!(one(&source).is_err());
+    let chain = format!("{{{{ if 1 }}}}{}{{{{ end }}}}", "{{ else if 1 }}".repeat(100_000));
+    assert!(one(&chain).is_err());
+}
+
+#[test]
+fn output_bytes_are_bounded() {
+    for source in [
+        "{{ $x := repeat 1000000 `x` }}{{ range until 1000 }}{{ $x }}{{ end }}",
+        "{{ define `a` }}{{ repeat 1000000 `x` }}{{ end }}{{ range until 1000 }}{{ include `a` . }}{{ end }}",
+        "{{ $x := `xxxxxxxxxxxxxxxx` }}{{ range until 40 }}{{ $x = print $x $x }}{{ end }}{{ $x }}",
+        "{{ range until 100 }}{{ $x := until 100000 }}{{ $x }}{{ end }}",
+    ] {
+        refused(source, BYTES);
+    }
+}
+
+#[test]
+fn functions_refuse_results_that_no_memory_holds() {
+    for source in [
+        "{{ repeat 1000000000 `x` }}",
+        "{{ repeat 9223372036854775807 `xx` }}",
+        "{{ indent 1000000000 `x` }}",
+        "{{ nindent 9223372036854775807 `x` }}",
+        "{{ repeat 10000 `\n` | indent 10000 }}",
+        "{{ repeat 100000 `a` | replace `` (repeat 100000 `b`) }}",
+        "{{ repeat 100000 `a` | replace `a` (repeat 100000 `b`) }}",
+        "{{ regexReplaceAll `` (repeat 100000 `a`) (repeat 100000 `b`) }}",
+        "{{ regexReplaceAll `a*` (repeat 10000 `a`) (repeat 10000 `${0}`) }}",
+        "{{ regexReplaceAllLiteral `a` (repeat 100000 `a`) (repeat 100000 `b`) }}",
+        "{{ until 100000 | join (repeat 1000 `x`) }}",
+        "{{ wrapWith 1 (repeat 1000 `x`) (repeat 100000 `a`) }}",
+        "{{ printf (repeat 1000 `%[1]s`) (repeat 100000 `a`) }}",
+        "{{ printf (repeat 1000 `%[1]1000000d`) 1 }}",
+        "{{ printf `%1000000d` (until 100) }}",
+        "{{ printf `%.1000000f` 1.5 | repeat 100 }}",
+    ] {
+        refused(source, TEXT);
+    }
+    for source in [
+        "{{ until 1000000000 }}",
+        "{{ untilStep -9223372036854775808 9223372036854775807 1 }}",
+        "{{ seq 1 1000000000 }}",
+        "{{ seq -9223372036854775808 9223372036854775807 }}",
+        "{{ repeat 2000000 `a` | splitList `` }}",
+        "{{ repeat 2000000 `a` | splitList `a` }}",
+        "{{ regexFindAll `a` (repeat 2000000 `a`) -1 }}",
+        "{{ regexSplit `a` (repeat 2000000 `a`) -1 }}",
+    ] {
+        refused(source, ITEMS);
+    }
+    // Go writes what is wrong into the text, and so does this.
+    assert!(one("# {{ printf `%1000000000d` 1 }}").is_ok());
+    assert!(one("# {{ untilStep -9223372036854775808 9223372036854775807 9223372036854775807 }}").is_ok());
+}
+
+#[test]
+fn work_inside_of_functions_takes_fuel() {
+    for source in [
+        "{{ $l := until 100000 }}{{ range until 1000 }}{{ $x := toJson $l }}{{ end }}",
+        "{{ $l := until 100000 }}{{ $x := uniq $l }}",
+        "{{ $t := repeat 1000000 `a` }}{{ range until 1000 }}{{ $x := sha256sum $t }}{{ end }}",
+        "{{ $t := repeat 1000000 `a` }}{{ range until 1000 }}{{ $x := regexMatch `(a*)*b` $t }}{{ end }}",
+        "{{ range until 100 }}{{ $x := regexMatch (repeat 8000 `a?`) `a` }}{{ end }}",
+        "{{ range until 100 }}{{ $x := bcrypt `a` }}{{ end }}",
+        "{{ $l := list }}{{ range until 10000 }}{{ $l = append $l . }}{{ end }}",
+    ] {
+        refused(source, &["steps", "bytes of output"]);
+    }
+}
+
+#[test]
+fn values_that_hold_each_other_many_times_are_not_expanded() {
+    let doubled = "{{ $l := list 1 }}{{ range until 60 }}{{ $l = list $l $l }}{{ end }}";
+    for (last, why) in [
+        ("{{ $l }}", "steps"),
+        ("{{ toYaml $l }}", "steps"),
+        ("{{ toJson $l }}", "steps"),
+        ("{{ $x := deepCopy $l }}", "steps"),
+        ("{{ deepEqual $l $l }}", "steps"),
+        ("{{ printf `%v` $l }}", "steps"),
+        ("{{ quote $l }}", "steps"),
+        ("{{ $d := dict }}{{ $_ := set $d `a` $l }}", "steps"),
+    ] {
+        refused(&format!("{doubled}{last}"), &[why]);
+    }
+}
+
+#[test]
+fn values_nested_deep_are_refused_where_they_are_walked_and_freed_without_a_stack() {
+    for nest in ["{{ $l = list $l }}", "{{ $l = dict `a` $l }}"] {
+        let source = format!("{{{{ $l := list 1 }}}}{{{{ range until 100000 }}}}{nest}{{{{ end }}}}");
+        assert!(one(&source).is_ok(), "it is made and freed");
+        for last in [
+            "{{ $l }}",
+            "{{ toYaml $l }}",
+            "{{ toJson $l }}",
+            "{{ print $l }}",
+            "{{ deepCopy $l }}",
+        ] {
+            refused(&format!("{source}{last}"), &["nested deeper than 1000"]);
+        }
+    }
+    refused(
+        "{{ $d := dict }}{{ $_ := set $d `a` (list $d) }}",
+        &["cannot hold itself"],
+    );
+}
+
+#[test]
+fn regular_expressions_are_bounded_in_size() {
+    for source in [
+        "{{ mustRegexMatch (repeat 20000 `a`) `a` }}",
+        "{{ mustRegexMatch `((a{100}){100}){100}` `a` }}",
+        "{{ mustRegexMatch `(((((((((x{9}){9}){9}){9}){9}){9}){9}){9}){9})` `x` }}",
+        "{{ mustRegexMatch (repeat 2000 `(`) `x` }}",
+    ] {
+        refused(source, &["error parsing regexp", "steps"]);
+    }
+}
+
+#[test]
+fn hostile_schemas_are_refused_and_fetch_nothing() {
+    let deep = format!("{}{}{}", r#"{"not":"#.repeat(2000), "{}", "}".repeat(2000));
+    let chain: String = (0..40)
+        .map(|at| {
+            format!(
+                r##""d{at}":{{"allOf":[{{"$ref":"#/$defs/d{0}"}},{{"$ref":"#/$defs/d{0}"}}]}},"##,
+                at + 1
+            )
+        })
+        .collect();
+    let chain = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{chain}"d40":{{}}}}}}"##);
+    let pattern = format!(
+        r#"{{"properties":{{"a":{{"pattern":"{}"}}}}}}"#,
+        "(a{100}){100}".repeat(200)
+    );
+    let large = format!(r#"{{"title":"{}"}}"#, "x".repeat(5 << 20));
+    for (schema, why) in [
+        (r##"{"$ref":"#"}"##, "without end"),
+        (
+            r##"{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##,
+            "without end",
+        ),
+        (r##"{"$dynamicRef":"#x","$dynamicAnchor":"x"}"##, "without end"),
+        (r#"{"$ref":"https://example.org/schema.json"}"#, "cannot be used"),
+        (r#"{"$ref":"file:///etc/passwd"}"#, "cannot be used"),
+        (r#"{"$ref":"other.json"}"#, "cannot be used"),
+        (r#"{"$schema":"https://example.org/meta"}"#, ""),
+        (
+            r#"{"properties":{"a":{"$ref":"http://169.254.169.254/x"}}}"#,
+            "cannot be used",
+        ),
+        (deep.as_str(), "schema"),
+        (chain.as_str(), "take too long"),
+        (pattern.as_str(), "cannot be used"),
+        (large.as_str(), "limit"),
+        ("{", "not JSON"),
+    ] {
+        let begun = Instant::now();
+        let rendered = render(&[("values.schema.json", schema)], "a: aaaa\n", Limits::default());
+        let shown = &schema[..schema.len().min(80)];
+        if why.is_empty() {
+            let _ = rendered;
+        } else {
+            let error = rendered.expect_err(shown);
+            assert!(error.contains(why), "{shown}: {error}");
+        }
+        assert!(begun.elapsed() < LONG, "{shown}");
+    }
+}
+
+#[test]
+fn archives_are_bounded_by_5_10_and_50_mebibytes() {
+    let limits = ChartLimits::default();
+    assert_eq!(
+        (limits.file_bytes, limits.archive_bytes, limits.unpacked_bytes),
+        (5 << 20, 10 << 20, 50 << 20)
+    );
+    let error = Chart::from_archive(&vec![0; (10 << 20) + 1], limits)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("archive is over the limit of 10485760"), "{error}");
+    let error = load(&[("c/templates/a.yaml", (5 << 20) + 1)]);
+    assert!(error.contains("over the limit of 5242880"), "{error}");
+    let names: Vec<String> = (0..11).map(|at| format!("c/templates/{at}.yaml")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 5 << 20)).collect();
+    let error = load(&files);
+    assert!(error.contains("over the limit of 52428800"), "{error}");
+}
+
+#[test]
+fn names_in_archives_that_escape_are_refused() {
+    for name in [
+        "c/../../etc/passwd",
+        "c/templates/../../../x",
+        "c\\..\\..\\x",
+        "c//etc/passwd",
+        "c/C:/x/y",
+        "Chart.yaml",
+    ] {
+        let error = load(&[(name, 1)]);
+        assert!(!error.is_empty(), "{name}");
+    }
+    // The first part is the folder that the chart was packed from, whatever its name.
+    for name in ["../x", "/x", "C:/x"] {
+        assert_eq!(load(&[(name, 1)]), "", "{name}");
+    }
+}
+
+/// Packs a chart with files of so many zero bytes, and returns why it does not load.
+fn load(files: &[(&str, usize)]) -> String {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    append(&mut tar, "c/Chart.yaml", CHART.as_bytes());
+    for (name, bytes) in files {
+        append(&mut tar, name, &vec![b'\n'; *bytes]);
+    }
+    let packed = tar
+        .into_inner()
+        .and_then(GzEncoder::finish)
+        .expect("memory takes it");
+    assert!(packed.len() < 10 << 20);
+    match Chart::from_archive(&packed, ChartLimits::default()) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, name: &str, data: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    // The name is written as it is: the builder would refuse it.
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append(&header, data).expect("memory takes it");
+}
+
+#[test]
+fn values_are_bounded_in_depth_and_by_what_aliases_repeat() {
+    let deep = format!("a: {}{}", "[".repeat(1000), "]".repeat(1000));
+    let mut bomb = "a0: &a0 [x]\n".to_owned();
+    for at in 1..30 {
+        bomb.push_str(&format!("a{at}: &a{at} [*a{0}, *a{0}, *a{0}]\n", at - 1));
+    }
+    for given in [deep, bomb] {
+        assert!(render(&[], &given, Limits::default()).is_err());
+    }
+    let own = "# {{ toJson .Values }}";
+    assert!(render(&[("templates/a.yaml", own)], "a: [1]", Limits::default()).is_ok());
+}
