@@ -24,6 +24,17 @@ pub struct Nudge {
     pub key: Uuid,
 }
 
+/// What one reading of the outbox found.
+#[derive(Debug)]
+pub struct Batch {
+    /// The wake-ups, oldest first.
+    pub nudges: Vec<Nudge>,
+    /// Where to go on.
+    pub end: Cursor,
+    /// There is more, behind a transaction that is still open. No notification will tell when it has ended.
+    pub held: bool,
+}
+
 impl Store {
     /// The present end of the outbox: where a reader begins after having looked at everything.
     pub async fn outbox_end(&self) -> Result<Cursor> {
@@ -33,19 +44,22 @@ impl Store {
         Ok(Cursor { xid, seq: 0 })
     }
 
-    /// The wake-ups after `cursor`, oldest first, at most 1,000, and where to go on. Rows of transactions that
-    /// may still be open when this snapshot was taken are left for the next call; so are those behind a transaction
-    /// of another database of the same server.
-    pub async fn outbox_after(&self, cursor: &Cursor) -> Result<(Vec<Nudge>, Cursor)> {
-        let rows = sqlx::query!(
-            r#"SELECT xid::text AS "xid!", seq, topic, key FROM outbox
-               WHERE (xid, seq) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-               ORDER BY xid, seq LIMIT 1000"#,
+    /// Reads the wake-ups after `cursor`, oldest first, at most 1,000. Rows of transactions newer than one that was
+    /// still open when this snapshot was taken are left for a later call, since an older one may yet come: `held`
+    /// tells that there are such rows. A transaction of another database of the same server holds them as well.
+    pub async fn outbox_after(&self, cursor: &Cursor) -> Result<Batch> {
+        let mut rows = sqlx::query!(
+            r#"SELECT xid::text AS "xid!", seq, topic, key,
+                      xid < pg_snapshot_xmin(pg_current_snapshot()) AS "settled!"
+               FROM outbox WHERE (xid, seq) > ($1::text::xid8, $2) ORDER BY xid, seq LIMIT 1000"#,
             cursor.xid,
             cursor.seq
         )
         .fetch_all(self.pool())
         .await?;
+        let settled = rows.iter().take_while(|row| row.settled).count();
+        let held = settled < rows.len();
+        rows.truncate(settled);
         let end = rows.last().map_or_else(
             || cursor.clone(),
             |row| Cursor {
@@ -63,7 +77,7 @@ impl Store {
                 })
             })
             .collect();
-        Ok((nudges, end))
+        Ok(Batch { nudges, end, held })
     }
 
     /// Deletes wake-ups that every reader has long passed.

@@ -18,6 +18,8 @@ use crate::{
 const FULL_PASS: Duration = Duration::from_secs(60);
 /// Behind every notification.
 const OUTBOX_POLL: Duration = Duration::from_secs(2);
+/// First look after rows held by an open transaction; doubled while they stay held.
+const HELD_FIRST: Duration = Duration::from_millis(2);
 const HEARTBEAT_FLUSH: Duration = Duration::from_secs(30);
 
 /// The running reconcilers.
@@ -105,16 +107,19 @@ impl Driver {
         let mut cursor = self.context.store.outbox_end().await?;
         // What happened before the cursor is found by looking at everything.
         self.full_pass().await?;
+        let mut pause = HELD_FIRST;
         loop {
-            loop {
-                let (nudges, end) = self.context.store.outbox_after(&cursor).await?;
-                cursor = end;
-                if nudges.is_empty() {
-                    break;
-                }
-                self.route(&nudges).await?;
+            let batch = self.context.store.outbox_after(&cursor).await?;
+            cursor = batch.end;
+            if !batch.nudges.is_empty() {
+                pause = HELD_FIRST;
+                self.route(&batch.nudges).await?;
+            } else if batch.held {
+                listener.wait(pause).await;
+                pause = (pause * 2).min(OUTBOX_POLL);
+            } else {
+                listener.wait(OUTBOX_POLL).await;
             }
-            listener.wait(OUTBOX_POLL).await;
         }
     }
 
