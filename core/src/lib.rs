@@ -14,5 +14,6 @@ pub mod rollout;
 pub mod source;
 pub mod substitute;
 mod text;
+pub mod trace;
 pub mod unit;
 pub mod version;

@@ -335,7 +335,7 @@ async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
     let repositories = data_dir.join("repositories");
     Ok(Sources {
         probes: ProbeShare::new(prober.clone(), key),
-        fetcher: git::Fetcher::new(program, prober, repositories, key, FetchLimits::default()),
+        fetcher: git::Fetcher::new(program, repositories, key, FetchLimits::default()),
         artifacts: ArtifactStore::open(data_dir.join("artifacts"))?,
     })
 }

@@ -93,6 +93,9 @@ pub struct Serve {
     /// Workers of each queue; default: twice the processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
+    /// Export traces over OTLP (gRPC) to this collector, e.g. `http://otel-collector:4317`.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
     /// `text` or `json`.
     #[arg(long, env = "FLOTILLA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,

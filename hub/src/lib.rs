@@ -17,3 +17,4 @@ pub mod renderer;
 pub mod source;
 pub mod store;
 pub mod task;
+pub mod trace;

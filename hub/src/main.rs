@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use flotilla_hub::{app, config};
+use flotilla_hub::{app, config, trace};
 
 fn main() -> ExitCode {
     // The one TLS provider of the whole tree; installed twice only by a mistake of ours.
@@ -32,15 +32,16 @@ fn main() -> ExitCode {
 async fn run(command: config::Command) -> anyhow::Result<()> {
     match command {
         config::Command::Serve(serve) => {
-            log(&serve.log_format);
+            let exporting = trace::init(&serve.log_format, serve.otlp_endpoint.as_deref())?;
             let running = app::start(&serve).await?;
             wait_for_signal().await?;
             tracing::info!("stopping");
             running.stop().await;
+            exporting.stop();
             Ok(())
         }
         config::Command::Migrate(database) => {
-            log("text");
+            trace::init("text", None)?;
             app::open_store(&database).await?.close().await;
             println!("✔ the schema is up to date");
             Ok(())
@@ -48,7 +49,7 @@ async fn run(command: config::Command) -> anyhow::Result<()> {
         config::Command::Admin {
             command: config::Admin::Reset(serve),
         } => {
-            log("text");
+            trace::init("text", None)?;
             app::admin_reset(&serve).await?;
             println!(
                 "✔ administrator's credential replaced: {}/admin.yaml",
@@ -69,16 +70,4 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-fn log(format: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOTILLA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        "json" => builder.json().flatten_event(true).init(),
-        _ => builder.init(),
-    }
 }

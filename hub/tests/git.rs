@@ -50,7 +50,7 @@ impl Hub {
         let place = tempfile::tempdir().expect("a directory");
         let program = GitProgram::find(git).await.expect("git is installed");
         let prober = Prober::new(Clients::new().expect("TLS"));
-        let fetcher = Fetcher::new(program, prober.clone(), place.path().join("git"), KEY, limits);
+        let fetcher = Fetcher::new(program, place.path().join("git"), KEY, limits);
         let artifacts = ArtifactStore::open(place.path().join("artifacts")).expect("a store");
         Self {
             place,
@@ -80,11 +80,14 @@ impl Hub {
         timeout: Duration,
     ) -> Result<(Fetched<String>, Tree), GitError> {
         let artifacts = self.artifacts.clone();
-        let fetched = self.fetcher.fetch(remote, reference, timeout, move |tree| {
-            let local = |error: flotilla_hub::artifact::StoreError| TreeError::Local(error.to_string());
-            let packed = package(tree, None, artifacts.writer().map_err(local)?)?;
-            Ok(packed.out.commit().map_err(local)?.digest)
-        });
+        let resolved = self.prober.probe(remote, reference, timeout).await?;
+        let fetched = self
+            .fetcher
+            .fetch(remote, reference, resolved, timeout, move |tree| {
+                let local = |error: flotilla_hub::artifact::StoreError| TreeError::Local(error.to_string());
+                let packed = package(tree, None, artifacts.writer().map_err(local)?)?;
+                Ok(packed.out.commit().map_err(local)?.digest)
+            });
         let fetched = fetched.await?;
         let tree = self
             .artifacts
@@ -446,9 +449,11 @@ async fn ignore_files_decide_what_is_packaged_and_the_sources_own_rules_win() {
             tree.map_err(|error| TreeError::Local(error.to_string()))?,
         ))
     };
+    let main = branch("main");
+    let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
     let (files, bytes, tree) = hub
         .fetcher
-        .fetch(&remote, &branch("main"), TIMEOUT, spec)
+        .fetch(&remote, &main, resolved, TIMEOUT, spec)
         .await
         .expect("fetched")
         .output;

@@ -35,6 +35,7 @@ mod process;
 mod proxy;
 mod shared;
 mod toolbox;
+mod traces;
 mod wait;
 
 pub use audit::{AuditEntry, AuditFilter, AuditLog, AuditMark, AuditObject, AuditStatus, AuditUser};
@@ -48,6 +49,7 @@ pub use process::Process;
 pub use proxy::FaultProxy;
 pub use shared::shared_clusters;
 pub use toolbox::{Tool, kubernetes_version, tool, tools};
+pub use traces::{TraceCollector, TracedSpan};
 pub use wait::wait_until;
 
 /// Makes ring the TLS provider of this process, unless one was chosen before.

@@ -19,6 +19,7 @@ pub mod report;
 pub mod resource;
 pub mod session;
 pub mod source;
+pub mod trace;
 
 use std::time::Duration;
 

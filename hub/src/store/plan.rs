@@ -22,6 +22,7 @@ use super::{
     content::{Blob, put_config_values},
     nudge,
     session::signed,
+    trace::TracedRollout,
 };
 use crate::auth::seal::Seal;
 
@@ -166,17 +167,22 @@ impl Store {
         Ok(())
     }
 
-    /// Closes rollouts whose every unit has applied its target.
-    pub async fn finish_rollouts(&self) -> Result<u64> {
-        let done = sqlx::query!(
-            "UPDATE rollout r SET state = 'Complete', finished_at = now()
-             WHERE r.state = 'Progressing' AND NOT EXISTS (
-               SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
-               WHERE u.rollout_id = r.id AND u.state = 'Active' AND s.applied IS DISTINCT FROM u.target)"
+    /// Closes rollouts whose every unit has applied its target, and tells which.
+    pub async fn finish_rollouts(&self) -> Result<Vec<TracedRollout>> {
+        Ok(sqlx::query_as!(
+            TracedRollout,
+            r#"WITH done AS (
+                 UPDATE rollout r SET state = 'Complete', finished_at = now()
+                 WHERE r.state = 'Progressing' AND NOT EXISTS (
+                   SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
+                   WHERE u.rollout_id = r.id AND u.state = 'Active' AND s.applied IS DISTINCT FROM u.target)
+                 RETURNING r.app_uid, r.revision_id, r.created_at, r.finished_at)
+               SELECT a.kind || '/' || a.namespace || '/' || a.name AS "app!", coalesce(v.revision, '') AS "revision!",
+                      done.created_at, done.finished_at AS "finished_at!"
+               FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#
         )
-        .execute(self.pool())
-        .await?;
-        Ok(done.rows_affected())
+        .fetch_all(self.pool())
+        .await?)
     }
 }
 

@@ -37,9 +37,18 @@ pub struct EntryRow {
     pub since: u64,
 }
 
+/// A publication that changed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Number of the new state.
+    pub generation: u64,
+    /// Units whose entries are new.
+    pub changed: Vec<Uuid>,
+}
+
 impl Store {
-    /// Publishes a cluster's units. Tells the new generation, or `None` when nothing differs.
-    pub async fn publish(&self, cluster_id: Uuid, incarnation: u64) -> Result<Option<u64>> {
+    /// Publishes a cluster's units. `None` when nothing differs.
+    pub async fn publish(&self, cluster_id: Uuid, incarnation: u64) -> Result<Option<Published>> {
         let mut tx = self.pool().begin().await?;
         let empty = root([]);
         sqlx::query!(
@@ -62,7 +71,7 @@ impl Store {
             return Ok(None);
         }
         let generation = old.generation + 1;
-        write_entries(&mut tx, cluster_id, generation, &entries).await?;
+        let changed = write_entries(&mut tx, cluster_id, generation, &entries).await?;
         sqlx::query!(
             "UPDATE desired SET generation = $2, root = $3, published_at = now() WHERE cluster_id = $1",
             cluster_id,
@@ -73,7 +82,10 @@ impl Store {
         .await?;
         nudge(&mut tx, Topic::Desired, &[cluster_id]).await?;
         tx.commit().await?;
-        Ok(Some(generation.unsigned_abs()))
+        Ok(Some(Published {
+            generation: generation.unsigned_abs(),
+            changed,
+        }))
     }
 
     /// Reads a cluster's committed desired state; `None` before the first publication.
@@ -178,25 +190,27 @@ async fn write_entries(
     cluster_id: Uuid,
     generation: i64,
     entries: &[(Uuid, Digest, Vec<u8>)],
-) -> Result<()> {
+) -> Result<Vec<Uuid>> {
+    let mut changed = Vec::new();
     for batch in entries.chunks(1000) {
         let units: Vec<Uuid> = batch.iter().map(|entry| entry.0).collect();
         let digests: Vec<Vec<u8>> = batch.iter().map(|entry| entry.1.as_bytes().to_vec()).collect();
         let bytes: Vec<Vec<u8>> = batch.iter().map(|entry| entry.2.clone()).collect();
-        sqlx::query!(
+        let wrote = sqlx::query_scalar!(
             "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, since_generation)
              SELECT $1, u, d, b, $2 FROM unnest($3::uuid[], $4::bytea[], $5::bytea[]) AS v(u, d, b)
              ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
                since_generation = excluded.since_generation
-               WHERE desired_entry.digest <> excluded.digest",
+               WHERE desired_entry.digest <> excluded.digest RETURNING unit_id",
             cluster_id,
             generation,
             &units,
             &digests,
             &bytes
         )
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
+        changed.extend(wrote);
     }
-    Ok(())
+    Ok(changed)
 }

@@ -105,9 +105,18 @@ pub struct Report {
     pub observed_root: Vec<u8>,
 }
 
+/// What ingesting reports did.
+#[derive(Debug, Default)]
+pub struct Ingested {
+    /// Which of the reports counted, in order: one of a stream that was replaced does not.
+    pub counted: Vec<bool>,
+    /// Units that have applied another target than they last had.
+    pub applied: Vec<Uuid>,
+}
+
 impl Store {
-    /// Ingests reports. Returns which of them counted, in order: one of a stream that was replaced does not.
-    pub async fn ingest(&self, reports: &[Report]) -> Result<Vec<bool>> {
+    /// Ingests reports in one transaction.
+    pub async fn ingest(&self, reports: &[Report]) -> Result<Ingested> {
         let mut tx = self.pool().begin().await?;
         let clusters: Vec<Uuid> = reports.iter().map(|report| report.cluster).collect();
         // Locked in one order, so that two replicas that ingest at once never deadlock.
@@ -131,8 +140,9 @@ impl Store {
             .map(|(report, _)| report)
             .collect();
         let mut changed = Vec::new();
+        let mut applied = Vec::new();
         for report in &counted {
-            let mut rows = write_status(&mut tx, report).await?;
+            let mut rows = write_status(&mut tx, report, &mut applied).await?;
             rows += write_objects(&mut tx, report).await?;
             rows += write_events(&mut tx, report).await?;
             if report.everything {
@@ -159,11 +169,19 @@ impl Store {
         // An unchanged report wakes nobody.
         nudge(&mut tx, Topic::Report, &changed).await?;
         tx.commit().await?;
-        Ok(counts)
+        Ok(Ingested {
+            counted: counts,
+            applied,
+        })
     }
 }
 
-async fn write_status(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u64> {
+/// Writes the units' rows and counts those that changed; units with another applied target go to `applied`.
+async fn write_status(
+    tx: &mut sqlx::PgConnection,
+    report: &Report,
+    applied_now: &mut Vec<Uuid>,
+) -> Result<u64> {
     let mut rows = 0;
     for batch in report.units.chunks(500) {
         let column = |f: fn(&StatusRow) -> String| batch.iter().map(f).collect::<Vec<_>>();
@@ -175,9 +193,10 @@ async fn write_status(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
         let healthy: Vec<Option<Vec<u8>>> = batch.iter().map(|row| row.healthy.clone()).collect();
         let observed: Vec<OffsetDateTime> = batch.iter().map(|row| row.observed_at).collect();
         let apply_ms: Vec<i64> = batch.iter().map(|row| row.apply_ms).collect();
-        rows += sqlx::query!(
+        let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
-            r#"INSERT INTO unit_status (unit_id, version, attempted, applied, healthy, ready, reason, message,
+            r#"WITH old AS (SELECT unit_id, version, applied FROM unit_status WHERE unit_id = ANY($2)),
+               wrote AS (INSERT INTO unit_status (unit_id, version, attempted, applied, healthy, ready, reason, message,
                    health, objects, objects_failed, objects_pending_removal, apply_ms, observed_at)
                SELECT v.* FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::text[],
                    $8::text[], $9::text[], $10::text[], $11::int[], $12::int[], $13::int[], $14::bigint[],
@@ -196,7 +215,11 @@ async fn write_status(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
                       unit_status.apply_ms)
                  IS DISTINCT FROM (excluded.version, excluded.attempted, excluded.applied, excluded.healthy,
                       excluded.ready, excluded.reason, excluded.message, excluded.health, excluded.objects,
-                      excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)"#,
+                      excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
+               RETURNING unit_id, version, applied)
+               SELECT wrote.unit_id, wrote.applied IS NOT NULL
+                   AND (old.version, old.applied) IS DISTINCT FROM (wrote.version, wrote.applied) AS "applied!"
+               FROM wrote LEFT JOIN old USING (unit_id)"#,
             report.cluster,
             &units,
             &versions,
@@ -213,9 +236,10 @@ async fn write_status(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
             &apply_ms,
             &observed
         )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *tx)
+        .await?;
+        rows += wrote.len() as u64;
+        applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
     }
     Ok(rows)
 }

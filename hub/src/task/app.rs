@@ -8,6 +8,7 @@ use flotilla_core::{
     },
     unit::Substitution,
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +17,10 @@ use super::{
     queue::Outcome,
     render,
 };
-use crate::store::{StoreError, plan::Commit, resource::ResourceRow};
+use crate::{
+    store::{StoreError, plan::Commit, resource::ResourceRow},
+    trace::{self, Past},
+};
 
 /// Reconciles one app.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
@@ -51,6 +55,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             Waiting::NoTarget
         });
     }
+    let began = OffsetDateTime::now_utc();
     let gathered = Gathered {
         layers,
         chosen: placed.chosen,
@@ -91,7 +96,16 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         .await?;
     context.store.handled(uid, &app.requested_at).await?;
     if !planned.units.is_empty() {
-        tracing::info!(app = %app.display(), units = planned.units.len(), rollout = planned.is_rollout(), "planned");
+        let name = app.display();
+        tracing::info!(app = %name, units = planned.units.len(), rollout = planned.is_rollout(), "planned");
+        trace::past(&Past {
+            name: "plan",
+            revision: &rendered.revision,
+            app: &name,
+            cluster: "",
+            began,
+            ended: OffsetDateTime::now_utc(),
+        });
     }
     Ok(rendered.outcome)
 }

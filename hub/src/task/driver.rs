@@ -13,6 +13,7 @@ use crate::{
     grpc::streams::Streams,
     index::Index,
     store::{Topic, outbox::Nudge},
+    trace::{self, Past},
 };
 
 const FULL_PASS: Duration = Duration::from_secs(60);
@@ -135,9 +136,7 @@ impl Driver {
                 Topic::App => self.apps.push(nudge.key),
                 Topic::Cluster => self.clusters.push(nudge.key),
                 Topic::Desired => self.index.refresh(nudge.key).await?,
-                Topic::Report => {
-                    self.context.store.finish_rollouts().await?;
-                }
+                Topic::Report => self.finish_rollouts().await?,
                 Topic::Identity => {
                     self.clusters.push(nudge.key);
                     self.all_apps().await?;
@@ -191,8 +190,24 @@ impl Driver {
                 .map(|cluster| cluster.id),
         );
         self.index.poll().await?;
-        self.context.store.finish_rollouts().await?;
+        self.finish_rollouts().await?;
         self.context.store.outbox_trim().await?;
+        Ok(())
+    }
+
+    async fn finish_rollouts(&self) -> anyhow::Result<()> {
+        for done in self.context.store.finish_rollouts().await? {
+            let seconds = (done.finished_at - done.created_at).as_seconds_f64();
+            tracing::info!(app = %done.app, revision = %done.revision, seconds, "applied everywhere");
+            trace::past(&Past {
+                name: "rollout",
+                revision: &done.revision,
+                app: &done.app,
+                cluster: "",
+                began: done.created_at,
+                ended: done.finished_at,
+            });
+        }
         Ok(())
     }
 

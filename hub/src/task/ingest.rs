@@ -6,13 +6,14 @@ use std::{collections::HashMap, time::Duration};
 use flotilla_proto::agent::v1 as wire;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::store::{
     Store,
     report::{ClusterEventRow, ObjectRow, Report, StatusRow},
 };
+use crate::trace::{self, Past};
 
 /// How long reports are collected. The first of a batch waits this long.
 const TICK: Duration = Duration::from_millis(10);
@@ -67,10 +68,11 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>) {
 /// Commits a batch; when it fails each report stands alone, so that one bad one does not fail the others.
 async fn commit(store: &Store, batch: Vec<Waiting>) {
     let (reports, waiting): (Vec<Report>, Vec<oneshot::Sender<bool>>) = batch.into_iter().unzip();
-    if let Ok(Ok(counted)) = tokio::time::timeout(COMMIT_TIMEOUT, store.ingest(&reports)).await {
-        for (done, counted) in waiting.into_iter().zip(counted) {
+    if let Ok(Ok(ingested)) = tokio::time::timeout(COMMIT_TIMEOUT, store.ingest(&reports)).await {
+        for (done, counted) in waiting.into_iter().zip(ingested.counted) {
             let _ = done.send(counted);
         }
+        trace_applied(store, ingested.applied);
         return;
     }
     warn!(
@@ -80,7 +82,10 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
     for (report, done) in reports.into_iter().zip(waiting) {
         let cluster = report.cluster;
         let counted = match tokio::time::timeout(COMMIT_TIMEOUT, store.ingest(&[report])).await {
-            Ok(Ok(counted)) => counted.first().copied().unwrap_or(false),
+            Ok(Ok(ingested)) => {
+                trace_applied(store, ingested.applied);
+                ingested.counted.first().copied().unwrap_or(false)
+            }
             Ok(Err(error)) => {
                 error!(cluster.id = %cluster, error = &error as &dyn std::error::Error, "a report is not stored");
                 false
@@ -89,6 +94,30 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
         };
         let _ = done.send(counted);
     }
+}
+
+/// Exports that units have applied, beside the reports' way: a trace delays nobody.
+fn trace_applied(store: &Store, units: Vec<Uuid>) {
+    if units.is_empty() || !trace::is_exported() {
+        return;
+    }
+    let store = store.clone();
+    tokio::spawn(async move {
+        let units = match store.traced(&units).await {
+            Ok(units) => units,
+            Err(error) => return debug!(%error, "applied units are missing from their traces"),
+        };
+        for unit in units {
+            trace::past(&Past {
+                name: "apply",
+                revision: &unit.revision,
+                app: &unit.app,
+                cluster: &unit.cluster,
+                began: unit.observed_at - time::Duration::milliseconds(unit.apply_ms),
+                ended: unit.observed_at,
+            });
+        }
+    });
 }
 
 /// Translates a report. What has no unit id is dropped, long text is cut, a row named twice counts once: one

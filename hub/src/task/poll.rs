@@ -10,6 +10,7 @@ use flotilla_core::{
 };
 use serde_json::json;
 use time::OffsetDateTime;
+use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -134,14 +135,16 @@ async fn look(
     {
         return Ok(Ok(Looked::UpToDate));
     }
+    let step = crate::trace::fetch(&source.display(), &probed.revision);
     let artifacts = context.sources.artifacts.clone();
     let ignore = spec.ignore.clone();
     let fetched = context
         .sources
         .fetcher
-        .fetch(&remote, &reference, timeout, move |tree| {
+        .fetch(&remote, &reference, probed, timeout, move |tree| {
             store_artifact(tree, ignore.as_deref(), &artifacts)
         })
+        .instrument(step)
         .await;
     Ok(match fetched {
         Ok(fetched) => Ok(Looked::New(Fresh {

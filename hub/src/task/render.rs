@@ -16,6 +16,7 @@ use flotilla_core::{
 };
 use flotilla_render::kustomize::{GenerateOptions, Image};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{Context, queue::Outcome};
@@ -63,6 +64,8 @@ impl Engine {
 pub struct Ensured {
     /// The newest content, if any.
     pub admitted: Option<Admitted>,
+    /// The source's newest revision; '' while there is none.
+    pub revision: String,
     /// Why it is not that of the source's newest revision.
     pub waiting: Vec<Waiting>,
     /// When to look again.
@@ -97,23 +100,28 @@ pub async fn ensure(
             waiting.push(problem);
             return Ok(Ensured {
                 admitted: None,
+                revision: String::new(),
                 waiting,
                 outcome,
             });
         }
     };
     let variant = variant(renderer, spec, substitutes);
+    let mut named = String::new();
     match source_revision(context, app, spec).await? {
         Err(problem) => waiting.push(problem),
         // A suspended app follows nothing; what it has stays.
         Ok(_) if app.is_suspended() => {}
         Ok(revision) => {
+            named.clone_from(&revision.revision);
             let mut row = context
                 .store
                 .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
                 .await?;
             if row.state == "Pending" {
-                render(context, renderer, app, spec, &variant, &revision, substitutes).await?;
+                render(context, renderer, app, spec, &variant, &revision, substitutes)
+                    .instrument(crate::trace::render(&app.display(), &revision.revision))
+                    .await?;
                 row = context
                     .store
                     .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
@@ -129,6 +137,7 @@ pub async fn ensure(
     let admitted = newest.as_ref().and_then(admit);
     Ok(Ensured {
         admitted,
+        revision: named,
         waiting,
         outcome,
     })

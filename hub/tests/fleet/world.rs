@@ -326,7 +326,8 @@ impl World {
                 self.store
                     .publish(*cluster, INCARNATION)
                     .await
-                    .expect("published"),
+                    .expect("published")
+                    .map(|published| published.generation),
             );
         }
         generations

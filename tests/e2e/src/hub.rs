@@ -32,11 +32,17 @@ pub struct HubProcess {
     kustomize: PathBuf,
     listen: String,
     http_listen: String,
+    options: Vec<String>,
 }
 
 impl HubProcess {
     /// Starts a hub whose data is in `dir`.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// Starts a hub whose data is in `dir`, with further options.
+    pub async fn start_with(dir: &Path, options: &[&str]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let kustomize = tool(Tool::Kustomize).await?;
         let mut hub = Self {
@@ -45,6 +51,7 @@ impl HubProcess {
             kustomize,
             listen: free_address()?,
             http_listen: free_address()?,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
         };
         hub.resume().await?;
         Ok(hub)
@@ -64,7 +71,10 @@ impl HubProcess {
             "--kustomize",
             &text(&self.kustomize),
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .into_iter()
+        .chain(self.options.clone())
+        .collect::<Vec<_>>();
         let env = [("RUST_BACKTRACE".to_owned(), "1".to_owned())];
         let mut program = Program::start(
             "flotilla-hub",

@@ -9,8 +9,10 @@ use e2e::{
     AgentProcess, HubProcess, Objects,
     hub::{http_client, signature},
 };
+use flotilla_core::trace::Trace;
 use flotilla_testkit::{
-    AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, wait_until,
+    AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, TraceCollector,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -23,6 +25,7 @@ struct World {
     repo: GitRepo,
     url: String,
     _git: GitServer,
+    traces: TraceCollector,
     hub: HubProcess,
     agent: AgentProcess,
     objects: Objects,
@@ -37,7 +40,10 @@ impl World {
         let git = GitServer::start(GitAccess::Public).await.unwrap();
         let repo = git.create("apps.git").await.unwrap();
         repo.commit("main", &files("one"), "first").await.unwrap();
-        let hub = HubProcess::start(&dir.join("hub")).await.unwrap();
+        let traces = TraceCollector::start().unwrap();
+        let hub = HubProcess::start_with(&dir.join("hub"), &["--otlp-endpoint", traces.endpoint()])
+            .await
+            .unwrap();
         let began = plane.audit().mark();
         let join = hub.token("one").unwrap();
         let agent = AgentProcess::install(&plane, &join, &dir.join("agent"))
@@ -50,6 +56,7 @@ impl World {
             repo,
             url,
             _git: git,
+            traces,
             hub,
             agent,
             objects,
@@ -191,6 +198,7 @@ async fn a_commit_reaches_the_cluster_and_stays_true_through_a_day_of_trouble() 
     world.until_app("True", "Applied revision: main@sha1:").await;
 
     a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(&world).await;
+    its_whole_way_is_one_trace(&world).await;
     a_bad_commit_is_named_and_changes_nothing(&world).await;
     a_commit_that_changes_no_object_writes_nothing_to_the_cluster(&world).await;
     a_suspended_app_is_left_alone_and_taken_up_again(&world).await;
@@ -228,6 +236,37 @@ async fn a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(wor
         .unwrap();
     assert_eq!(good.status().as_u16(), 200);
     world.holds("color", "two").await;
+}
+
+async fn its_whole_way_is_one_trace(world: &World) {
+    let units = world.hub.cli(&["get", "units", "-o", "json"]).unwrap();
+    let head = world.repo.resolve("main").await.unwrap().unwrap();
+    let revision = format!("main@sha1:{head}");
+    assert!(units.contains(&revision), "{units}");
+    let trace = Trace::of_revision(&revision).unwrap().to_string();
+    wait_until("all steps are exported", WITHIN, async || {
+        let spans = world.traces.spans();
+        let of_it: Vec<_> = spans.iter().filter(|span| span.trace == trace).collect();
+        let step = |name: &str| of_it.iter().find(|span| span.name == name);
+        let steps = ["fetch", "render", "plan", "publish", "apply", "rollout"];
+        let Some(steps) = steps.iter().map(|name| step(name)).collect::<Option<Vec<_>>>() else {
+            anyhow::bail!("{of_it:?}");
+        };
+        let [fetch, render, plan, publish, apply, rollout] = steps[..] else {
+            anyhow::bail!("six steps");
+        };
+        // On one machine hub and agent have one clock: each step ends before the next does.
+        let ends = [fetch, render, plan, publish, apply, rollout].map(|span| span.time.1);
+        anyhow::ensure!(ends.is_sorted(), "{ends:?}");
+        anyhow::ensure!(publish.attribute("cluster") == "one" && apply.attribute("cluster") == "one");
+        anyhow::ensure!(
+            apply.attribute("app") == "Kustomization/flux-system/app",
+            "{apply:?}"
+        );
+        anyhow::Ok(Some(()))
+    })
+    .await
+    .unwrap();
 }
 
 async fn a_bad_commit_is_named_and_changes_nothing(world: &World) {

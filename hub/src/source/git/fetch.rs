@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
 use super::{
-    CommitId, GitError, Prober, Reference, Remote, RemoteKey, Resolved,
+    CommitId, GitError, Reference, Remote, RemoteKey, Resolved,
     discovery::redact,
     program::{Failure, GitProgram, Run},
     repository::Repository,
@@ -60,7 +60,6 @@ type Lock = Arc<tokio::sync::Mutex<()>>;
 #[derive(Clone)]
 pub struct Fetcher {
     program: GitProgram,
-    prober: Prober,
     directory: PathBuf,
     key: [u8; 32],
     limits: FetchLimits,
@@ -79,17 +78,10 @@ struct Job<'a> {
 
 impl Fetcher {
     /// Keeps repositories below `directory`; `key` belongs to this hub, see [`Remote::key`].
-    pub fn new(
-        program: GitProgram,
-        prober: Prober,
-        directory: PathBuf,
-        key: [u8; 32],
-        limits: FetchLimits,
-    ) -> Self {
+    pub fn new(program: GitProgram, directory: PathBuf, key: [u8; 32], limits: FetchLimits) -> Self {
         let running = Arc::new(Semaphore::new(limits.concurrency.max(1)));
         Self {
             program,
-            prober,
             directory,
             key,
             limits,
@@ -98,13 +90,14 @@ impl Fetcher {
         }
     }
 
-    /// Fetches what `reference` names and hands its tree to `read`, which runs on a blocking thread while the
-    /// repository is held. `read` is called again on a fresh repository when it finds objects missing or broken.
-    /// `timeout` bounds the probe and each run of git.
+    /// Fetches what `reference` names, which a probe has `resolved`, and hands its tree to `read`, which runs on a
+    /// blocking thread while the repository is held. `read` is called again on a fresh repository when it finds
+    /// objects missing or broken. `timeout` bounds each run of git.
     pub async fn fetch<T, F>(
         &self,
         remote: &Remote,
         reference: &Reference,
+        resolved: Resolved,
         timeout: Duration,
         read: F,
     ) -> Result<Fetched<T>, GitError>
@@ -112,7 +105,6 @@ impl Fetcher {
         T: Send + 'static,
         F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
     {
-        let resolved = self.prober.probe(remote, reference, timeout).await?;
         let job = Job {
             fetcher: self,
             remote,
