@@ -1,14 +1,66 @@
 //! Reading and changing objects in a cluster, straight at its API server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
 
 use flotilla_testkit::{ControlPlane, RigError, wait_until};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
+
+/// Which ConfigMaps to watch.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// The one of this name.
+    Name(&'a str),
+    /// Those with these labels.
+    Labels(&'a str),
+}
+
+/// A watch: what its API server says as it happens, without asking it again and again.
+pub struct Seen {
+    events: BoxStream<'static, kube::Result<WatchEvent<ConfigMap>>>,
+    cluster: String,
+}
+
+impl Seen {
+    /// Returns when a ConfigMap was told of that is as `wanted` says; it must be so within `within`.
+    pub async fn until(
+        &mut self,
+        within: Duration,
+        mut wanted: impl FnMut(&ConfigMap) -> bool,
+    ) -> anyhow::Result<Instant> {
+        let look = async {
+            while let Some(event) = self.events.try_next().await? {
+                match event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) if wanted(&object) => {
+                        return Ok(Instant::now());
+                    }
+                    WatchEvent::Error(error) => bail!("{}: the watch ended: {}", self.cluster, error.message),
+                    _ => {}
+                }
+            }
+            bail!("{}: the watch ended", self.cluster)
+        };
+        tokio::time::timeout(within, look)
+            .await
+            .with_context(|| format!("{}: not seen within {within:?}", self.cluster))?
+    }
+}
+
+/// Tells whether a ConfigMap holds `value` at `key`.
+pub fn holds(object: &ConfigMap, key: &str, value: &str) -> bool {
+    object
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .is_some_and(|found| found == value)
+}
 
 /// The objects of one namespace in one cluster.
 #[derive(Clone)]
@@ -63,6 +115,19 @@ impl Objects {
             Err(error) => Err(error.to_string()),
         })
         .await
+    }
+
+    /// Watches ConfigMaps, first what is there: by name, or by a label selector.
+    pub async fn watch(&self, which: Which<'_>) -> kube::Result<Seen> {
+        let params = match which {
+            Which::Name(name) => WatchParams::default().fields(&format!("metadata.name={name}")),
+            Which::Labels(labels) => WatchParams::default().labels(labels),
+        };
+        let events = self.config_maps().watch(&params, "0").await?;
+        Ok(Seen {
+            events: events.boxed(),
+            cluster: self.cluster.clone(),
+        })
     }
 
     /// Changes a ConfigMap by hand, as a person with kubectl would.
