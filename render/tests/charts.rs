@@ -2,10 +2,7 @@
 //! with what Helm prints.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
@@ -15,8 +12,10 @@ use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::values::Sources;
 use serde_json::{Value as Json, json};
 
+mod chart_cases;
 mod oracle;
 
+use chart_cases::{Files, cases, read_chart, theirs};
 use oracle::Oracle;
 
 /// How many random values each chart is rendered with.
@@ -100,62 +99,6 @@ fn random_values_render_to_what_helm_prints() {
     }
     println!("helm agreement: {equal} of {total} random values, {refused} of them refused by both");
     assert!(differences.is_empty(), "{differences}");
-}
-
-type Files = BTreeMap<String, Vec<u8>>;
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts")
-}
-
-fn cases() -> Vec<(String, Vec<String>)> {
-    let text = fs::read_to_string(folder().join("cases.txt")).expect("the cases are in the repository");
-    text.lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-        .map(|line| {
-            let mut words = line.split_whitespace().map(str::to_owned);
-            (words.next().unwrap_or_default(), words.collect())
-        })
-        .collect()
-}
-
-fn read_chart(name: &str) -> Files {
-    let root = folder().join(name);
-    let mut files = Files::new();
-    let mut waiting = vec![root.clone()];
-    while let Some(folder) = waiting.pop() {
-        for entry in fs::read_dir(&folder).expect("a chart's folder can be read") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                waiting.push(path);
-                continue;
-            }
-            let name = path
-                .strip_prefix(&root)
-                .expect("below the root")
-                .to_string_lossy()
-                .into_owned();
-            files.insert(name, fs::read(&path).expect("a chart's file can be read"));
-        }
-    }
-    files
-}
-
-fn theirs(oracle: &mut Oracle, files: &Files, flags: &[String]) -> Result<String, String> {
-    let encode = |data: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(data);
-    let sent: BTreeMap<String, String> = files
-        .iter()
-        .map(|(name, data)| (format!("c/{name}"), encode(data)))
-        .collect();
-    let mut args = vec![
-        "template".to_owned(),
-        "release-name".to_owned(),
-        "{dir}/c".to_owned(),
-    ];
-    args.extend(flags.iter().map(|flag| flag.replace("{dir}", "{dir}/c")));
-    oracle
-        .ask(&json!({ "op": "chart_template", "files": sent, "args": args }))
-        .map(|output| output.text)
 }
 
 fn ours(files: &Files, flags: &[String]) -> Result<String, String> {

@@ -34,9 +34,18 @@ pub struct Output {
 }
 
 impl Oracle {
-    /// Builds the program if its sources have changed, and starts it.
+    /// Starts the Helm that decides, built anew if the program's sources have changed.
     pub fn start() -> Oracle {
-        let mut process = Command::new(built())
+        Oracle::of("helm")
+    }
+
+    /// Starts the last Helm of the third series, which has the operations on templates and charts only.
+    pub fn helm3() -> Oracle {
+        Oracle::of("helm3")
+    }
+
+    fn of(folder: &str) -> Oracle {
+        let mut process = Command::new(built(folder))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env("HELM_NO_PLUGINS", "1")
@@ -86,8 +95,8 @@ impl Drop for Oracle {
     }
 }
 
-fn built() -> PathBuf {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/helm");
+fn built(name: &str) -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(name);
     let folder = cache().join(fingerprint(&sources));
     let program = folder.join("helm-oracle");
     fs::create_dir_all(&folder).expect("the cache folder can be written");

@@ -1,0 +1,71 @@
+//! The charts of `charts/` and the renderings of them that `charts/cases.txt` lists.
+#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use serde_json::json;
+
+use super::oracle::Oracle;
+
+/// A chart's files by path below it.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts")
+}
+
+/// Returns the renderings: a chart and the flags.
+pub fn cases() -> Vec<(String, Vec<String>)> {
+    let text = fs::read_to_string(folder().join("cases.txt")).expect("the cases are in the repository");
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            (words.next().unwrap_or_default(), words.collect())
+        })
+        .collect()
+}
+
+/// Reads a chart of the folder.
+pub fn read_chart(name: &str) -> Files {
+    let root = folder().join(name);
+    let mut files = Files::new();
+    let mut waiting = vec![root.clone()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).expect("a chart's folder can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            let name = path
+                .strip_prefix(&root)
+                .expect("below the root")
+                .to_string_lossy()
+                .into_owned();
+            files.insert(name, fs::read(&path).expect("a chart's file can be read"));
+        }
+    }
+    files
+}
+
+/// Renders a chart with Helm's command.
+pub fn theirs(oracle: &mut Oracle, files: &Files, flags: &[String]) -> Result<String, String> {
+    let encode = |data: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(data);
+    let sent: BTreeMap<String, String> = files
+        .iter()
+        .map(|(name, data)| (format!("c/{name}"), encode(data)))
+        .collect();
+    let mut args = vec![
+        "template".to_owned(),
+        "release-name".to_owned(),
+        "{dir}/c".to_owned(),
+    ];
+    args.extend(flags.iter().map(|flag| flag.replace("{dir}", "{dir}/c")));
+    oracle
+        .ask(&json!({ "op": "chart_template", "files": sent, "args": args }))
+        .map(|output| output.text)
+}
