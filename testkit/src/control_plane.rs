@@ -19,6 +19,7 @@ use crate::{AuditLog, RigError};
 
 mod access;
 mod components;
+mod etcd;
 mod options;
 
 pub use options::{Component, ControlPlaneOptions, Controllers};

@@ -21,6 +21,8 @@ const MOST: f64 = 32.0;
 /// An answer slower than this counts as a sign of load.
 const SLOW: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 4;
+/// After as many calls in a row without an answer none is tried again at once: it is not the single connection.
+const SILENT: u32 = 8;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -30,10 +32,28 @@ struct Gate {
     /// Halved at most once for each round, so that one burst of refusals is one sign.
     halved: Option<Instant>,
     held_until: Option<Instant>,
+    /// Calls without an answer since the last that had one.
+    unanswered: u32,
 }
 
 impl Gate {
+    fn new() -> Self {
+        Self {
+            limit: FIRST,
+            in_flight: 0,
+            halved: None,
+            held_until: None,
+            unanswered: 0,
+        }
+    }
+
+    fn silence(&mut self, now: Instant) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.overloaded(None, now);
+    }
+
     fn success(&mut self, took: Duration, now: Instant) {
+        self.unanswered = 0;
         if took > SLOW {
             self.overloaded(None, now);
         } else {
@@ -87,12 +107,7 @@ impl Limited {
     pub fn new(inner: Arc<dyn Cluster>) -> Self {
         Self {
             inner,
-            gate: Arc::new(Mutex::new(Gate {
-                limit: FIRST,
-                in_flight: 0,
-                halved: None,
-                held_until: None,
-            })),
+            gate: Arc::new(Mutex::new(Gate::new())),
             freed: Arc::new(Notify::new()),
         }
     }
@@ -140,7 +155,7 @@ impl Limited {
                     Err(ClusterError::Overloaded { retry_after }) => {
                         self.gate().overloaded(*retry_after, now);
                     }
-                    Err(ClusterError::Unavailable(_)) => self.gate().overloaded(None, now),
+                    Err(ClusterError::Unavailable(_)) => self.gate().silence(now),
                     _ => self.gate().success(took, now),
                 }
                 (result, took)
@@ -151,7 +166,9 @@ impl Limited {
                 }
                 // A broken connection is tried again. One that was silent for long may have done what was asked:
                 // the caller looks before it asks again.
-                Err(ClusterError::Unavailable(_)) if attempt < ATTEMPTS && took < SLOW => {
+                Err(ClusterError::Unavailable(_))
+                    if attempt < ATTEMPTS && took < SLOW && self.gate().unanswered < SILENT =>
+                {
                     tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
                 }
                 other => return other,
@@ -216,18 +233,9 @@ impl Cluster for Limited {
 mod tests {
     use super::*;
 
-    fn gate() -> Gate {
-        Gate {
-            limit: FIRST,
-            in_flight: 0,
-            halved: None,
-            held_until: None,
-        }
-    }
-
     #[test]
     fn concurrency_rises_with_answers_and_halves_once_a_round() {
-        let (mut gate, now) = (gate(), Instant::now());
+        let (mut gate, now) = (Gate::new(), Instant::now());
         for _ in 0..8 {
             gate.success(Duration::from_millis(5), now);
         }
@@ -245,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_slow_answer_is_a_sign_of_load() {
-        let mut gate = gate();
+        let mut gate = Gate::new();
         gate.success(Duration::from_secs(4), Instant::now());
         assert!(gate.limit < FIRST);
     }

@@ -54,9 +54,10 @@ fn cell_error(name: &str, error: &kube::Error) -> CellError {
                 why: format!("{} {}", status.code, status.reason),
             }
         }
+        // A store that is full, a webhook that does not answer: the server's words are about them.
         kube::Error::Api(status) => CellError::Unavailable {
             name,
-            why: format!("{} {}", status.code, status.reason),
+            why: format!("{} {}", status.code, status.message),
         },
         other => CellError::Unavailable {
             name,

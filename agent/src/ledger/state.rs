@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io::Read as _,
     sync::Arc,
 };
 
@@ -62,11 +61,7 @@ impl Blob {
 
     /// Returns the bytes. The size bounds what is read, whatever the compressed bytes claim.
     pub fn bytes(&self) -> std::io::Result<Vec<u8>> {
-        let mut out = Vec::with_capacity(self.size as usize);
-        zstd::stream::read::Decoder::new(&self.zstd[..])?
-            .take(u64::from(self.size))
-            .read_to_end(&mut out)?;
-        Ok(out)
+        zstd::bulk::decompress(&self.zstd, self.size as usize)
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{
     context::Context,
     evaluate::{Evaluated, Object, evaluate},
+    obstacle::{Obstacles, Stopped},
     pass::{PassError, Problem, inventory, item, problem},
     touch::{self, FluxOwners, Touched, served},
 };
@@ -35,8 +36,6 @@ pub struct Checked {
     pub gone: Vec<ObjectKey>,
     /// How often each object was corrected lately.
     pub corrections: BTreeMap<ObjectKey, Corrections>,
-    /// Trying again soon may help.
-    pub transient: bool,
 }
 
 /// Looks at each of `keys` and corrects what drifted.
@@ -63,6 +62,7 @@ pub async fn check(
         entry: &entry,
         inventory: inventory(context, unit),
         flux: FluxOwners::default(),
+        obstacles: Obstacles::new(context),
         checked: Checked {
             corrections,
             ..Checked::default()
@@ -76,10 +76,9 @@ pub async fn check(
         match done {
             Ok(()) => {}
             Err(Stop::Pass(e)) => return Err(e),
-            Err(Stop::Cluster(e)) => {
-                check.checked.transient |= e.is_transient();
+            Err(Stop::Object(stopped)) => {
                 let api_version = objects.get(&key).map(|object| object.api_version.as_str());
-                let problem = problem(&key, api_version.unwrap_or_default(), &e.into());
+                let problem = problem(&key, api_version.unwrap_or_default(), &stopped);
                 check.checked.problems.insert(key, problem);
             }
         }
@@ -100,12 +99,12 @@ fn enforced(context: &Context, unit: UnitId, keys: &[ObjectKey]) -> Option<(Arc<
 
 enum Stop {
     Pass(PassError),
-    Cluster(ClusterError),
+    Object(Stopped),
 }
 
 impl From<ClusterError> for Stop {
     fn from(error: ClusterError) -> Self {
-        Self::Cluster(error)
+        Self::Object(error.into())
     }
 }
 
@@ -115,6 +114,7 @@ struct Check<'a> {
     entry: &'a Entry,
     inventory: Inventory,
     flux: FluxOwners,
+    obstacles: Obstacles<'a>,
     checked: Checked,
 }
 
@@ -124,11 +124,8 @@ impl Check<'_> {
             return Ok(());
         };
         let resource = served(object)?;
-        let live = self
-            .context
-            .cluster
-            .get(resource, &key.namespace, &key.name)
-            .await?;
+        let read = self.context.cluster.get(resource, &key.namespace, &key.name);
+        let live = self.obstacles.pass(key, read).await.map_err(Stop::Object)?;
         let seen = self.context.note(self.unit, key, live.as_ref());
         let suspicion = match judge(&record, seen.observation.as_ref()) {
             Judgement::Suspicious(suspicion) => suspicion,
@@ -205,7 +202,8 @@ impl Check<'_> {
         suspicion: &Suspicion,
         drift: Option<&Drift>,
     ) -> Result<(), Stop> {
-        let live = touch::write(self.context, object, fold).await?;
+        let writing = touch::write(self.context, object, fold);
+        let live = self.obstacles.pass(key, writing).await.map_err(Stop::Object)?;
         self.context.note(self.unit, key, Some(&live));
         self.inventory.written(
             key,

@@ -37,6 +37,8 @@ impl From<ClusterError> for Stopped {
 pub struct Obstacles<'a> {
     context: &'a Context,
     silent: OnceLock<ClusterError>,
+    /// Held while the server is asked about something else, so that one asks for all.
+    asking: tokio::sync::Mutex<()>,
     terminating: Mutex<BTreeMap<String, String>>,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Obstacles<'a> {
         Self {
             context,
             silent: OnceLock::new(),
+            asking: tokio::sync::Mutex::default(),
             terminating: Mutex::default(),
         }
     }
@@ -68,9 +71,7 @@ impl<'a> Obstacles<'a> {
         };
         match &error {
             // One object may be slow by itself, behind a webhook say.
-            ClusterError::Unavailable(_) if !self.answers().await => {
-                let _ = self.silent.set(error.clone());
-            }
+            ClusterError::Unavailable(_) => self.unanswered(&error).await,
             ClusterError::Rejected {
                 code: 403, message, ..
             } if is_terminating(message) => {
@@ -87,10 +88,17 @@ impl<'a> Obstacles<'a> {
         self.terminating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answers(&self) -> bool {
+    /// Finds out whether it is the server that is silent.
+    async fn unanswered(&self, error: &ClusterError) {
+        let _asking = self.asking.lock().await;
+        if self.silent.get().is_some() {
+            return;
+        }
         let asked = tokio::time::timeout(OTHER, self.context.cluster.uid()).await;
         // Any answer of its own is an answer.
-        !matches!(asked, Err(_) | Ok(Err(ClusterError::Unavailable(_))))
+        if matches!(asked, Err(_) | Ok(Err(ClusterError::Unavailable(_)))) {
+            let _ = self.silent.set(error.clone());
+        }
     }
 
     async fn account(&self, namespace: &str) -> String {

@@ -1,8 +1,4 @@
-//! Claims about the agent as a whole, over a cluster and storage in memory and in virtual time: the least
-//! powerful place where they can fail. What they rely on of the cluster, `real_cluster.rs` holds against real
-//! API servers.
-
-#![expect(clippy::unwrap_used, reason = "tests")]
+//! What an agent does with a desired state: apply, adopt, correct, wait, report, begin again.
 
 use std::{
     collections::BTreeMap,
@@ -14,180 +10,17 @@ use std::{
 };
 
 use flotilla_agent::{
-    cluster::{ClusterError, fake::Fake},
-    ledger::memory::Memory,
+    cluster::ClusterError,
     sim::{Contents, SimAgent},
 };
 use flotilla_core::{
-    digest::Digest,
-    id::{ResourceUid, UnitId},
     object::ObjectKey,
-    unit::{AppRef, Entry, Settings, Substitution, UnitState, VariableLayer, target_digest},
+    unit::{Entry, Settings, Substitution, UnitState, VariableLayer},
 };
-use flotilla_proto::agent::v1::{Event, ObjectState, ObjectStatus, Readiness, UnitStatus};
+use flotilla_proto::agent::v1::{ObjectState, Readiness};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-fn settings() -> Settings {
-    Settings {
-        interval: Duration::from_secs(600),
-        retry_interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(120),
-        wait: false,
-        prune: true,
-        common_labels: BTreeMap::new(),
-        common_annotations: BTreeMap::new(),
-        substitution: Substitution::Off,
-        default_namespace: String::new(),
-    }
-}
-
-fn entry_with(n: u128, content: Digest, settings: Settings, variables: Vec<VariableLayer>) -> Entry {
-    Entry {
-        unit: UnitId(Uuid::from_u128(n)),
-        version: 1,
-        app: AppRef {
-            uid: ResourceUid(Uuid::from_u128(1000 + n)),
-            kind: "Kustomization".into(),
-            namespace: "flux-system".into(),
-            name: format!("app{n}"),
-        },
-        content: Some(content),
-        target: target_digest(Some(content), &settings, &variables),
-        revision: "main@sha1:abc".into(),
-        state: UnitState::Active,
-        prune_cleared: None,
-        settings,
-        variables,
-        withheld: Vec::new(),
-        requested: String::new(),
-    }
-}
-
-fn entry(n: u128, content: Digest) -> Entry {
-    entry_with(n, content, settings(), Vec::new())
-}
-
-fn config_map(name: &str, value: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"},
-        "data": {"a": value}})
-}
-
-fn deployment(name: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
-        "spec": {"replicas": 1}})
-}
-
-fn key(kind: &str, name: &str) -> ObjectKey {
-    let group = if kind == "Deployment" { "apps" } else { "" };
-    ObjectKey::new(group, kind, "default", name)
-}
-
-/// A cluster, its storage, what a hub would serve, and what the hub was told.
-struct World {
-    cluster: Fake,
-    cells: Memory,
-    contents: Contents,
-    agent: Option<SimAgent>,
-    units: BTreeMap<Vec<u8>, UnitStatus>,
-    objects: BTreeMap<String, ObjectStatus>,
-    events: Vec<Event>,
-}
-
-impl World {
-    async fn new() -> Self {
-        let mut world = Self {
-            cluster: Fake::new(),
-            cells: Memory::default(),
-            contents: Contents::default(),
-            agent: None,
-            units: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            events: Vec::new(),
-        };
-        world.restart().await;
-        world
-    }
-
-    /// Kills the agent and starts one over what is left.
-    async fn restart(&mut self) {
-        self.agent = None;
-        tokio::task::yield_now().await;
-        self.agent = Some(
-            SimAgent::start(Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()))
-                .await
-                .unwrap(),
-        );
-    }
-
-    fn agent(&self) -> &SimAgent {
-        self.agent.as_ref().unwrap()
-    }
-
-    async fn offer(&mut self, entries: &[Entry]) -> flotilla_proto::agent::v1::Ack {
-        let agent = self.agent.take().unwrap();
-        let ack = agent.offer(entries, &mut self.contents).await;
-        self.agent = Some(agent);
-        ack.unwrap()
-    }
-
-    /// Takes in reports until `done`, for at most an hour of virtual time.
-    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(3600);
-        while !done(self) {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "never happened: {what}; units {:?}, objects {:?}, events {:?}",
-                self.units,
-                self.objects,
-                self.events
-            );
-            let Some(report) = self.agent().report(Duration::from_secs(1)).await else {
-                continue;
-            };
-            for unit in report.units {
-                self.units.insert(unit.unit_id.to_vec(), unit);
-            }
-            for object in report.objects {
-                self.objects
-                    .insert(object.key.as_ref().unwrap().name.clone(), object);
-            }
-            self.events.extend(report.events);
-        }
-    }
-
-    fn unit(&self, n: u128) -> Option<&UnitStatus> {
-        self.units.get(&UnitId(Uuid::from_u128(n)).to_vec())
-    }
-
-    fn is_ready(&self, entry: &Entry) -> bool {
-        self.units.get(&entry.unit.to_vec()).is_some_and(|unit| {
-            unit.ready() == Readiness::True && unit.applied[..] == entry.target.as_bytes()[..]
-        })
-    }
-
-    async fn until_ready(&mut self, entry: &Entry) {
-        self.until("the unit is ready", |world| world.is_ready(entry))
-            .await;
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        let object = self.cluster.object(&key("ConfigMap", name))?;
-        Some(object["data"]["a"].as_str()?.to_owned())
-    }
-
-    fn events(&self, reason: &str) -> Vec<&Event> {
-        self.events
-            .iter()
-            .filter(|event| event.reason == reason)
-            .collect()
-    }
-}
-
-/// Lets everything that is under way come to rest.
-async fn settle() {
-    tokio::time::sleep(Duration::from_secs(30)).await;
-}
+use crate::world::{World, config_map, deployment, entry, entry_with, key, settings, settle};
 
 #[tokio::test(start_paused = true)]
 async fn a_desired_state_is_applied_with_labels_and_mark_and_reported() {

@@ -1,0 +1,9 @@
+//! Claims about the agent as a whole, over a cluster and storage in memory and in virtual time: the least
+//! powerful place where they can fail. What they rely on of the cluster, `real_cluster` holds against real API
+//! servers.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod faults;
+mod reconcile;
+mod world;

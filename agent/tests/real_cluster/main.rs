@@ -1,0 +1,8 @@
+//! The agent against real API servers: what `agent` claims over a cluster in memory, where the difference matters.
+//! State is kept in Secrets, as in production.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod faults;
+mod reconcile;
+mod world;
