@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,7 +14,10 @@ use e2e::{
     cluster::{Which, holds},
 };
 use flotilla_bench_report::{Figure, Record};
-use flotilla_testkit::{AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, wait_until};
+use flotilla_core::trace::Trace;
+use flotilla_testkit::{
+    AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, TraceCollector, wait_until,
+};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -97,6 +100,7 @@ struct Fleet {
     hub: HubProcess,
     agents: Vec<AgentProcess>,
     _git: GitServer,
+    traces: TraceCollector,
     repo: GitRepo,
     hook: String,
     client: reqwest::Client,
@@ -108,7 +112,8 @@ impl Fleet {
         let git = GitServer::start(GitAccess::Public).await?;
         let repo = git.create("apps.git").await?;
         repo.commit("main", &first_files(), "first").await?;
-        let hub = HubProcess::start(&dir.join("hub")).await?;
+        let traces = TraceCollector::start()?;
+        let hub = HubProcess::start_with(&dir.join("hub"), &["--otlp-endpoint", traces.endpoint()]).await?;
         let mut agents = Vec::new();
         let mut objects = Vec::new();
         for (index, plane) in planes.iter().enumerate() {
@@ -131,6 +136,7 @@ impl Fleet {
             hub,
             agents,
             _git: git,
+            traces,
             repo,
             hook,
             client,
@@ -172,13 +178,16 @@ impl Fleet {
             watches.push(cluster.watch(Which::Name("small-marker")).await?);
         }
         let mut times = Vec::new();
+        let mut commits = Vec::new();
         for number in 0..samples {
             let value = format!("v{number}");
-            self.repo
+            let id = self
+                .repo
                 .commit("main", &[("small/marker.yaml", marker("small", &value))], &value)
                 .await?;
             self.webhook().await?;
             let accepted = Instant::now();
+            commits.push((format!("main@sha1:{id}"), SystemTime::now()));
             let seen = watches
                 .iter_mut()
                 .map(|watch| watch.until(WITHIN, |object| holds(object, "value", &value)));
@@ -186,15 +195,49 @@ impl Fleet {
             times.push(last.map_or_else(|| accepted.elapsed(), |last| last - accepted));
         }
         let figure = spread(&times);
+        let parts = self.parts(&commits).await?;
         Ok(Figure::new(
             COMMITS,
             figure.p99,
             "s",
             format!(
-                "webhook accepted until the object is changed in all three API servers; {samples} commits, p50 {:.3} s, max {:.3} s; seen by a watch of each",
+                "webhook accepted until the object is changed in all three API servers; {samples} commits, p50 {:.3} s, max {:.3} s; seen by a watch of each; medians until the end of each step, from the hub's traces: {parts}",
                 figure.p50, figure.max
             ),
         ))
+    }
+
+    /// Medians from the webhook's answer to the end of each step, in milliseconds; of several clusters the last.
+    async fn parts(&self, commits: &[(String, SystemTime)]) -> anyhow::Result<String> {
+        const STEPS: [&str; 5] = ["fetch", "render", "plan", "publish", "apply"];
+        let ends = wait_until("the traces are whole", WITHIN, async || {
+            let spans = self.traces.spans();
+            let mut ends: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+            for (revision, accepted) in commits {
+                let trace = Trace::of_revision(revision).context("a revision")?.to_string();
+                let since = u64::try_from(accepted.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
+                for step in STEPS {
+                    let of_it = spans
+                        .iter()
+                        .filter(|span| span.trace == trace && span.name == step);
+                    let end = of_it.map(|span| span.time.1).max().context(step)?;
+                    ends.entry(step)
+                        .or_default()
+                        .push(end.saturating_sub(since) / 1_000_000);
+                }
+            }
+            anyhow::Ok(Some(ends))
+        })
+        .await?;
+        let median = |step: &&str| {
+            let mut times = ends.get(step).cloned().unwrap_or_default();
+            times.sort_unstable();
+            format!(
+                "{step} {} ms",
+                times.get(times.len() / 2).copied().unwrap_or_default()
+            )
+        };
+        Ok(STEPS.iter().map(median).collect::<Vec<_>>().join(", "))
     }
 
     async fn drifts(&self, samples: usize) -> anyhow::Result<Figure> {
