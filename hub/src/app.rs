@@ -328,7 +328,7 @@ pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
 }
 
 async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
-    let prober = Prober::new(Clients::new()?);
+    let prober = Prober::new(Clients::new()?, key);
     let program = git::program::GitProgram::find(None)
         .await
         .context("git is needed to fetch sources")?;

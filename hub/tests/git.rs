@@ -49,7 +49,7 @@ impl Hub {
     async fn with(git: Option<PathBuf>, limits: FetchLimits) -> Self {
         let place = tempfile::tempdir().expect("a directory");
         let program = GitProgram::find(git).await.expect("git is installed");
-        let prober = Prober::new(Clients::new().expect("TLS"));
+        let prober = Prober::new(Clients::new().expect("TLS"), KEY);
         let fetcher = Fetcher::new(program, place.path().join("git"), KEY, limits);
         let artifacts = ArtifactStore::open(place.path().join("artifacts")).expect("a store");
         Self {
@@ -572,7 +572,7 @@ async fn credential_and_url_are_not_in_the_arguments_and_the_environment_is_our_
         .await
         .expect("fetched");
     let arguments = std::fs::read_to_string(place.path().join("argv")).expect("recorded");
-    assert!(arguments.contains("-- source +refs/heads/main:"), "{arguments}");
+    assert!(arguments.contains(":refs/flotilla/heads/main"), "{arguments}");
     assert!(
         !arguments.contains("127.0.0.1") && !arguments.contains(CANARY) && !arguments.contains("Basic"),
         "{arguments}"
@@ -1002,4 +1002,39 @@ async fn those_who_ask_at_the_same_time_share_one_probe_and_only_with_equals() {
     let (hasty, patient) = tokio::join!(hasty, ask(public(&url), share.clone()));
     assert!(matches!(hasty, Err(GitError::Timeout { .. })) && patient.is_ok());
     assert_eq!(server.count(GitCommand::LsRefs), 3);
+}
+
+#[tokio::test]
+async fn a_known_server_is_asked_for_the_ref_alone_and_begun_anew_when_anything_is_wrong() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("known.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "one")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let url = server.http_url("known.git");
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), first);
+    let second = repo
+        .commit("main", &[("a", "2")], "two")
+        .await
+        .expect("committed");
+    server.clear_log();
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), second);
+    assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
+    // A fetch of what the probe found lists no refs either: one request to begin with, one for the pack.
+    server.clear_log();
+    hub.fetch(&public(&url), &branch("main")).await.expect("fetched");
+    assert_eq!(server.requests().len(), 1 + 2, "{:?}", server.requests());
+    repo.delete_branch("main").await.expect("deleted");
+    let error = hub.probe(&url, &branch("main")).await.expect_err("gone");
+    assert!(
+        matches!(error, GitError::NotFound { .. } | GitError::Empty { .. }),
+        "{error}"
+    );
+    repo.set_branch("main", &first).await.expect("set");
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), first);
 }

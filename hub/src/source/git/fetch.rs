@@ -204,13 +204,29 @@ impl Job<'_> {
         if repository.resolve(&own).as_ref() != Some(&self.resolved.commit)
             || !repository.has(&self.resolved.commit)
         {
-            self.run(repository, &["--depth=1"], &format!("+{name}:{own}"))
-                .await?;
+            self.bring_tip(repository, &name, &own).await?;
         }
         repository.resolve(&own).ok_or_else(|| GitError::Corrupt {
             url: self.remote.shown(),
             detail: format!("{name} does not point at a commit"),
         })
+    }
+
+    /// Asks for the commit that the probe found, which spares git the listing of refs; by name where the server
+    /// gives only what it lists, or has moved on.
+    async fn bring_tip(&self, repository: &Repository, name: &str, own: &str) -> Result<(), GitError> {
+        let commit = &self.resolved.commit;
+        match self
+            .run(repository, &["--depth=1"], &format!("+{commit}:{own}"))
+            .await
+        {
+            Ok(()) if repository.resolve(own).as_ref() == Some(commit) => Ok(()),
+            Ok(()) | Err(GitError::NotFound { .. }) => {
+                self.run(repository, &["--depth=1"], &format!("+{name}:{own}"))
+                    .await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks for the commit itself; servers that give only what they list are asked for the branch, or all

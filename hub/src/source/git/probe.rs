@@ -1,12 +1,16 @@
 //! Asks a remote which commit a reference names, for the price of a few hundred bytes: protocol 2 lists only the
 //! refs asked for. Servers of protocol 0 and 1 list everything; that is read as it comes.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use reqwest::{Url, header::CONTENT_TYPE};
 
 use super::{
-    CommitId, GitError, Reference, Remote,
+    CommitId, GitError, Reference, Remote, RemoteKey,
     discovery::{Advertisement, ListedRef, Packets, check, client_of, discover, endpoint, send, within},
     pktline::{Packet, write_delimiter, write_flush, write_line},
 };
@@ -25,16 +29,35 @@ pub struct Resolved {
     pub received: usize,
 }
 
+/// How long what a server said of itself is taken for true without asking again.
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// Remotes known; beyond, all are forgotten and asked anew.
+const MAX_KNOWN: usize = 100_000;
+
 /// Asks remotes. Cheap to clone.
 #[derive(Clone)]
 pub struct Prober {
     clients: Clients,
+    key: [u8; 32],
+    known: Arc<Mutex<HashMap<RemoteKey, Known>>>,
+}
+
+/// A server of protocol 2, as its first answer described it.
+#[derive(Clone)]
+struct Known {
+    base: Url,
+    object_format: String,
+    since: Instant,
 }
 
 impl Prober {
-    /// Makes a prober over shared clients.
-    pub fn new(clients: Clients) -> Self {
-        Self { clients }
+    /// Makes a prober over shared clients. `key` belongs to this hub, see [`Remote::key`].
+    pub fn new(clients: Clients, key: [u8; 32]) -> Self {
+        Self {
+            clients,
+            key,
+            known: Arc::default(),
+        }
     }
 
     /// Resolves `reference`. A commit resolves to itself, but the remote is still asked whether it answers.
@@ -49,6 +72,9 @@ impl Prober {
 
     async fn resolve(&self, remote: &Remote, reference: &Reference) -> Result<Resolved, GitError> {
         let name = reference.full_name();
+        if let Some(resolved) = self.resolve_known(remote, reference, name.as_deref()).await {
+            return Ok(resolved);
+        }
         let wanted: Vec<&str> = name.as_deref().into_iter().collect();
         let discovered = discover(&self.clients, remote, &wanted).await?;
         let resolved = |commit: CommitId, received| Resolved {
@@ -71,13 +97,60 @@ impl Prober {
             Advertisement::V2 { object_format } => {
                 let listing = self.list(remote, &discovered.base, object_format, &name).await?;
                 match commit_of(remote, &listing.refs, &name)? {
-                    Some(commit) => Ok(resolved(commit, listing.received)),
+                    Some(commit) => {
+                        self.remember(remote, &discovered.base, object_format);
+                        Ok(resolved(commit, listing.received))
+                    }
                     None => Err(self
                         .missing(remote, &discovered.base, object_format, reference)
                         .await?),
                 }
             }
         }
+    }
+
+    /// Asks a server that is known to speak protocol 2 for the ref at once. Whatever goes wrong, it is known no
+    /// longer and asked from the beginning: that is where errors are judged and redirects followed.
+    async fn resolve_known(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        name: Option<&str>,
+    ) -> Option<Resolved> {
+        // A commit names itself; only whether the remote answers is asked, and judged where all begins.
+        let name = name.filter(|_| !matches!(reference, Reference::Commit { .. }))?;
+        let key = remote.key(&self.key);
+        let known = self.lock().get(&key).cloned()?;
+        if known.since.elapsed() < KNOWN_FOR
+            && let Ok(listing) = self.list(remote, &known.base, &known.object_format, name).await
+            && let Ok(Some(commit)) = commit_of(remote, &listing.refs, name)
+        {
+            return Some(Resolved {
+                revision: reference.revision(&commit),
+                commit,
+                base: known.base,
+                received: listing.received,
+            });
+        }
+        self.lock().remove(&key);
+        None
+    }
+
+    fn remember(&self, remote: &Remote, base: &Url, object_format: &str) {
+        let mut known = self.lock();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        let one = Known {
+            base: base.clone(),
+            object_format: object_format.to_owned(),
+            since: Instant::now(),
+        };
+        known.insert(remote.key(&self.key), one);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RemoteKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells an empty repository from one that lacks the ref: only the failing case pays for the second look.
