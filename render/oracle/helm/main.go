@@ -59,6 +59,7 @@ var operations = map[string]func(request) (answer, error){
 	"certificate":    describeCertificate,
 	"private_key":    describeKey,
 	"functions":      listFunctions,
+	"flux_values":    composeValues,
 }
 
 func main() {
