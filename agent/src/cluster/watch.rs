@@ -303,3 +303,6 @@ async fn next(events: &mut Events, timeout: u64) -> Result<Option<RawEvent<Value
         Err(_) => Err(ClusterError::Unavailable("watch is silent".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests;
