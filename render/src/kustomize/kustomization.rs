@@ -1,5 +1,8 @@
 //! The fields of a kustomization file.
 
+mod generator;
+mod replacement;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -10,7 +13,8 @@ use super::error::{At, Done, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::id::{GvkPattern, group_version};
 use super::plugins::CHARTS;
-use super::resource::Behavior;
+pub(crate) use generator::{GeneratorArgs, GeneratorOptions};
+pub(crate) use replacement::{FieldOptions, Replacement, ReplacementField, Source, Target};
 
 /// A kustomization or component, decoded and with its legacy fields moved to where they belong.
 #[derive(Debug, Clone, Default)]
@@ -99,69 +103,6 @@ pub(crate) struct Var {
     pub(crate) object: String,
     pub(crate) namespace: String,
     pub(crate) field_path: String,
-}
-
-/// One entry of `configMapGenerator` or `secretGenerator`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct GeneratorArgs {
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    pub(crate) behavior: Behavior,
-    pub(crate) literals: Vec<String>,
-    pub(crate) files: Vec<String>,
-    pub(crate) envs: Vec<String>,
-    pub(crate) options: Option<GeneratorOptions>,
-    /// The type of a Secret.
-    pub(crate) secret_type: String,
-}
-
-/// Options of generators.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct GeneratorOptions {
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) annotations: BTreeMap<String, String>,
-    pub(crate) disable_hash: bool,
-    pub(crate) immutable: bool,
-}
-
-/// One entry of `replacements`: in place, or in a file.
-#[derive(Debug, Clone)]
-pub(crate) enum ReplacementField {
-    Inline(Box<Replacement>),
-    Path(String),
-}
-
-/// Copies one value to many fields.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Replacement {
-    pub(crate) source: Option<Source>,
-    pub(crate) source_value: Option<String>,
-    pub(crate) targets: Option<Vec<Target>>,
-}
-
-/// Where a replacement takes its value from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Source {
-    pub(crate) selector: Selector,
-    pub(crate) field_path: String,
-    pub(crate) options: Option<FieldOptions>,
-}
-
-/// Where a replacement writes its value to.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Target {
-    pub(crate) select: Option<Selector>,
-    pub(crate) reject: Vec<Selector>,
-    pub(crate) field_paths: Vec<String>,
-    pub(crate) options: Option<FieldOptions>,
-}
-
-/// Which part of a value a replacement means.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FieldOptions {
-    pub(crate) delimiter: String,
-    pub(crate) index: i64,
-    pub(crate) create: bool,
 }
 
 /// `sortOptions`.
@@ -382,144 +323,5 @@ impl Var {
         }
         f.finish()?;
         Ok(var)
-    }
-}
-
-impl GeneratorArgs {
-    pub(crate) fn decode(value: &Value, at: &str, secret: bool) -> Done<GeneratorArgs> {
-        let mut f = Fields::new(value, at)?;
-        let args = GeneratorArgs::read(&mut f, secret)?;
-        f.finish()?;
-        Ok(args)
-    }
-
-    /// Reads the fields a generator has wherever it is declared.
-    pub(crate) fn read(f: &mut Fields<'_>, secret: bool) -> Done<GeneratorArgs> {
-        let mut args = GeneratorArgs {
-            name: f.text("name")?,
-            namespace: f.text("namespace")?,
-            behavior: match f.text("behavior")?.as_str() {
-                "replace" => Behavior::Replace,
-                "merge" => Behavior::Merge,
-                _ => Behavior::Create,
-            },
-            literals: f.strings("literals")?,
-            files: f.strings("files")?,
-            envs: f.strings("envs")?,
-            options: f.object("options", GeneratorOptions::decode)?,
-            secret_type: if secret { f.text("type")? } else { String::new() },
-        };
-        let env = f.text("env")?;
-        if !env.is_empty() {
-            args.envs.push(env);
-        }
-        Ok(args)
-    }
-
-    /// Adds the options of the whole kustomization to those of this generator.
-    pub(crate) fn with_options(mut self, global: Option<&GeneratorOptions>) -> GeneratorArgs {
-        if let Some(global) = global {
-            let options = self.options.get_or_insert_default();
-            for (key, value) in &global.labels {
-                options.labels.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            for (key, value) in &global.annotations {
-                options
-                    .annotations
-                    .entry(key.clone())
-                    .or_insert_with(|| value.clone());
-            }
-            options.disable_hash |= global.disable_hash;
-            options.immutable |= global.immutable;
-        }
-        self
-    }
-}
-
-impl GeneratorOptions {
-    fn decode(f: &mut Fields<'_>) -> Done<GeneratorOptions> {
-        Ok(GeneratorOptions {
-            labels: f.texts("labels")?.unwrap_or_default(),
-            annotations: f.texts("annotations")?.unwrap_or_default(),
-            disable_hash: f.flag("disableNameSuffixHash")?,
-            immutable: f.flag("immutable")?,
-        })
-    }
-}
-
-impl ReplacementField {
-    pub(crate) fn decode(value: &Value, at: &str) -> Done<ReplacementField> {
-        let mut f = Fields::new(value, at)?;
-        let path = f.text("path")?;
-        let replacement = Replacement::read(&mut f)?;
-        f.finish()?;
-        if path.is_empty() {
-            return Ok(ReplacementField::Inline(Box::new(replacement)));
-        }
-        if replacement.source.is_some() || replacement.targets.is_some_and(|t| !t.is_empty()) {
-            return Err(invalid(format!(
-                "{at}: cannot specify both path and inline replacement"
-            )));
-        }
-        Ok(ReplacementField::Path(path))
-    }
-}
-
-impl Replacement {
-    /// Reads the fields of one replacement.
-    pub(crate) fn read(f: &mut Fields<'_>) -> Done<Replacement> {
-        let source_value = f.take("sourceValue");
-        let source_value = match source_value {
-            None => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(_) => return Err(invalid("sourceValue: a string was expected")),
-        };
-        let source = f.object("source", |f| {
-            let selector = Selector {
-                gvk: gvk_pattern(f)?,
-                name: f.text("name")?,
-                namespace: f.text("namespace")?,
-                ..Selector::default()
-            };
-            Ok(Source {
-                selector,
-                field_path: f.text("fieldPath")?,
-                options: f.object("options", FieldOptions::decode)?,
-            })
-        })?;
-        let has_targets = f.take("targets").is_some();
-        let targets = f.list("targets", |value, at| {
-            let mut f = Fields::new(value, at)?;
-            let target = Target {
-                select: f.object("select", Selector::decode)?,
-                reject: f.list("reject", |value, at| {
-                    let mut f = Fields::new(value, at)?;
-                    let selector = Selector::decode(&mut f)?;
-                    f.finish()?;
-                    Ok(selector)
-                })?,
-                field_paths: f.strings("fieldPaths")?,
-                options: f.object("options", FieldOptions::decode)?,
-            };
-            f.finish()?;
-            Ok(target)
-        })?;
-        Ok(Replacement {
-            source,
-            source_value,
-            targets: has_targets.then_some(targets),
-        })
-    }
-}
-
-impl FieldOptions {
-    fn decode(f: &mut Fields<'_>) -> Done<FieldOptions> {
-        let options = FieldOptions {
-            delimiter: f.text("delimiter")?,
-            index: f.integer("index")?.unwrap_or(0),
-            create: f.flag("create")?,
-        };
-        f.text("encoding")?;
-        Ok(options)
     }
 }

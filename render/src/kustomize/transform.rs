@@ -5,6 +5,7 @@ mod images;
 mod names;
 mod namespace;
 mod patches;
+mod paths;
 mod references;
 mod replacements;
 mod sort;

@@ -269,7 +269,7 @@ fn field_value(node: &Node, path: &str) -> Done<Option<Value>> {
             _ => parts.push(part),
         }
     }
-    let Some(found) = super::replacements::lookup(node, &parts)? else {
+    let Some(found) = super::paths::lookup(node, &parts)? else {
         return Ok(None);
     };
     if found.kind() != Kind::Scalar {
