@@ -46,8 +46,8 @@ test: prereqs ## Runs all tests, the fast ones first
 	@scripts/test
 
 demo: prereqs ## Three clusters, a hub, a Git server: watch a commit arrive (KEEP=1 leaves them running)
-	@scripts/step "programs" cargo build --locked -p flotilla-hub -p flotilla-agent -p flotilla-cli -p flotilla-testkit --bins
-	cargo run --locked -p e2e --bin demo
+	@scripts/step "programs" cargo build --locked --workspace --bins
+	@"$(CARGO_TARGET_DIR)/debug/demo"
 
 bench: prereqs ## Measures with release builds: all, or `make bench NAME`
 	@scripts/bench $(BENCH)
