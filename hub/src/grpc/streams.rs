@@ -61,13 +61,6 @@ impl Streams {
         }
     }
 
-    /// Closes a cluster's stream: its identity was revoked or replaced.
-    pub fn close(&self, cluster: Uuid) {
-        if let Some(open) = self.lock().get(&cluster) {
-            open.close.cancel();
-        }
-    }
-
     /// When each connected cluster was last heard of: (cluster, epoch, time).
     pub fn last_seen(&self) -> Vec<(Uuid, u64, OffsetDateTime)> {
         self.lock()

@@ -110,7 +110,8 @@ async fn app(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String
         .unwrap_or_default();
     let same = units.iter().all(|unit| unit.applied_revision == common);
     let revision = if same { common } else { String::new() };
-    if observed != row.generation {
+    // Whether it was suspended before its last change was looked at does not matter: it is left alone.
+    if observed != row.generation && !row.is_suspended() {
         return Ok((
             vec![ready(
                 row,
