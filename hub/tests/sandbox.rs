@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flotilla_hub::{
     artifact::{File, Tree},
     renderer::{
-        KustomizeInput, ReferenceRenderer, RenderFailure, Renderer,
+        Built, KustomizeInput, ReferenceRenderer, RenderFailure, Renderer,
         sandbox::{Isolation, Job, Limits, RunError, Sandbox},
     },
 };
@@ -214,12 +214,16 @@ impl Rendering {
             tree: Arc::new(tree),
             path: path.into(),
             options,
+            known: None,
             timeout,
         };
         let rendered = self.renderer.kustomize(input).await;
         let left = std::fs::read_dir(&self.scratch).expect("readable").count();
         assert_eq!(left, 0, "private copies go away");
-        Ok(rendered?
+        let Built::New(rendered) = rendered? else {
+            panic!("nothing was known");
+        };
+        Ok(rendered
             .objects
             .into_iter()
             .map(|object| object.key.to_string())

@@ -9,7 +9,7 @@ pub mod sandbox;
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_render::kustomize::GenerateOptions;
+use flotilla_render::kustomize::{GenerateOptions, ReadSet};
 
 use crate::artifact::Tree;
 
@@ -26,6 +26,8 @@ pub struct KustomizeInput {
     pub path: String,
     /// The fields of the Kustomization that change its build.
     pub options: GenerateOptions,
+    /// What the last rendering of the same settings read: where that still holds, nothing is built.
+    pub known: Option<ReadSet>,
     /// Bound of the whole rendering.
     pub timeout: Duration,
 }
@@ -35,6 +37,17 @@ pub struct KustomizeInput {
 pub struct Rendered {
     /// The objects, in the order of the engine; no two with the same key.
     pub objects: Vec<RenderedObject>,
+    /// What was read; `None` from an engine that does not record it.
+    pub reads: Option<ReadSet>,
+}
+
+/// How a rendering went well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Built {
+    /// Objects came out.
+    New(Rendered),
+    /// What was read last time is as it was: the same objects would come out.
+    Unchanged,
 }
 
 /// Why nothing came out.
@@ -96,10 +109,10 @@ impl Renderer {
     }
 
     /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Built, RenderFailure> {
         match self {
             Self::Native(renderer) => renderer.kustomize(input).await,
-            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await,
+            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await.map(Built::New),
         }
     }
 }

@@ -11,7 +11,7 @@ use flotilla_render::kustomize::{
 };
 use tokio::sync::Semaphore;
 
-use super::{KustomizeInput, RenderFailure, Rendered, output, reference::ungenerated};
+use super::{Built, KustomizeInput, RenderFailure, Rendered, output, reference::ungenerated};
 
 /// The native engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl NativeRenderer {
     }
 
     /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Built, RenderFailure> {
         let stopping = |_| RenderFailure::Local("the hub is stopping".into());
         let permit = Arc::clone(&self.running)
             .acquire_owned()
@@ -52,7 +52,7 @@ impl NativeRenderer {
     }
 }
 
-fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
+fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
     let budget = Budget::default();
     let generated = kustomize::generate(&*input.tree, &input.path, &input.options, &budget, &|_| false)
         .map_err(|error| ungenerated(error, &input.path))?;
@@ -61,6 +61,10 @@ fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
         path: &generated.path,
         bytes: generated.text.as_bytes(),
     };
+    // The generated file is seen as the engine saw it: what it was made from is read anew each time.
+    if input.known.as_ref().is_some_and(|reads| reads.holds(&tree)) {
+        return Ok(Built::Unchanged);
+    }
     let deadline = Instant::now() + input.timeout;
     let stop = || Instant::now() > deadline;
     let built = kustomize::build(&RenderInput {
@@ -73,7 +77,8 @@ fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
         let text = object.to_yaml();
         (object.value, text)
     });
-    output::from_values(objects).map(|objects| Rendered { objects })
+    let reads = Some(built.reads);
+    output::from_values(objects).map(|objects| Built::New(Rendered { objects, reads }))
 }
 
 fn failure(error: BuildError, timeout: Duration) -> RenderFailure {
@@ -86,11 +91,23 @@ fn failure(error: BuildError, timeout: Duration) -> RenderFailure {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use flotilla_render::kustomize::ReadSet;
 
     use super::*;
     use crate::artifact::{File, Tree};
 
     async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
+        match built(files, path, None).await? {
+            Built::New(rendered) => Ok(rendered),
+            Built::Unchanged => panic!("nothing was known"),
+        }
+    }
+
+    async fn built(
+        files: &[(&str, &'static str)],
+        path: &str,
+        known: Option<ReadSet>,
+    ) -> Result<Built, RenderFailure> {
         let mut tree = Tree::default();
         for (path, text) in files {
             let file = File {
@@ -103,6 +120,7 @@ mod tests {
             tree: Arc::new(tree),
             path: path.to_owned(),
             options: Default::default(),
+            known,
             timeout: Duration::from_secs(60),
         };
         NativeRenderer::new(1).kustomize(input).await
@@ -125,6 +143,49 @@ mod tests {
             "{}",
             rendered.objects[0].text
         );
+    }
+
+    #[tokio::test]
+    async fn what_an_app_did_not_read_does_not_build_it_again() {
+        const OTHER: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
+        let files = |base, sibling, more: &[(&'static str, &'static str)]| {
+            let mut files = vec![
+                ("base/a.yaml", base),
+                ("base/kustomization.yaml", "resources: [a.yaml]\n"),
+                ("over/kustomization.yaml", "resources: [../base]\n"),
+                ("sibling/b.yaml", sibling),
+            ];
+            files.extend_from_slice(more);
+            files
+        };
+        let reads = rendered(&files(MAP, OTHER, &[]), "over")
+            .await
+            .expect("built")
+            .reads;
+        let again = async |files: &[_]| built(files, "over", reads.clone()).await.expect("built");
+        assert_eq!(again(&files(MAP, MAP, &[])).await, Built::Unchanged, "a sibling");
+        assert_eq!(
+            again(&files(MAP, OTHER, &[("sibling/c.yaml", OTHER)])).await,
+            Built::Unchanged,
+            "a new sibling"
+        );
+        assert!(
+            matches!(again(&files(OTHER, OTHER, &[])).await, Built::New(_)),
+            "the base"
+        );
+        // Two files of a kustomization in one directory are an error, and must be found.
+        let twice = files(MAP, OTHER, &[("base/kustomization.yml", "resources: []\n")]);
+        assert!(
+            built(&twice, "over", reads.clone()).await.is_err(),
+            "what was absent"
+        );
+        // Where Flux writes the kustomization itself, a new file is a new resource.
+        let reads = rendered(&[("d/a.yaml", MAP)], "d").await.expect("built").reads;
+        let more = [("d/a.yaml", MAP), ("d/b.yaml", OTHER)];
+        let grown = built(&more, "d", reads.clone()).await.expect("built");
+        assert!(matches!(grown, Built::New(rendered) if rendered.objects.len() == 2));
+        let same = built(&[("d/a.yaml", MAP), ("e/b.yaml", OTHER)], "d", reads).await;
+        assert_eq!(same.expect("built"), Built::Unchanged);
     }
 
     #[tokio::test]

@@ -154,7 +154,7 @@ impl ReferenceRenderer {
             drop(prepared);
             let text = String::from_utf8(printed)
                 .map_err(|_| RenderFailure::Build("the output is not UTF-8".into()))?;
-            output::objects(&text).map(|objects| Rendered { objects })
+            output::objects(&text).map(|objects| Rendered { objects, reads: None })
         })
         .await
     }

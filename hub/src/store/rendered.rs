@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic,
+    Result, Store, StoreError, Topic,
     content::{Blob, put_content, put_objects},
     nudge,
 };
@@ -26,6 +26,15 @@ pub struct RenderedRow {
     pub attempts: i32,
 }
 
+/// A good rendering, and what it read.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What came out.
+    pub content: [u8; 32],
+    /// What was read, as the engine's side encodes it.
+    pub reads: Vec<u8>,
+}
+
 /// How a rendering ended.
 pub enum Outcome {
     /// Objects came out.
@@ -36,7 +45,11 @@ pub enum Outcome {
         manifest: Vec<u8>,
         /// The objects.
         objects: Vec<Blob>,
+        /// What was read, if the engine records it.
+        reads: Option<Vec<u8>>,
     },
+    /// What an earlier rendering read is as it was: its content is this one's.
+    Unchanged(Known),
     /// It failed; the last good content stays.
     Failed {
         /// Condition reason.
@@ -98,6 +111,28 @@ impl Store {
         .await?)
     }
 
+    /// The newest good rendering of a variant whose reads are recorded.
+    pub async fn known_rendering(&self, app_uid: Uuid, variant: &[u8]) -> Result<Option<Known>> {
+        let row = sqlx::query!(
+            r#"SELECT content AS "content!", reads AS "reads!" FROM rendered
+               WHERE app_uid = $1 AND variant = $2 AND state = 'Done' AND reads IS NOT NULL
+               ORDER BY revision_id DESC LIMIT 1"#,
+            app_uid,
+            variant
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| {
+            let content = row.content.as_slice().try_into();
+            let content = content.map_err(|e| StoreError::corrupt(format!("rendering of {app_uid}"), e))?;
+            Ok(Known {
+                content,
+                reads: row.reads,
+            })
+        })
+        .transpose()
+    }
+
     /// Records how a rendering ended: objects, manifest and row in one transaction.
     pub async fn record_rendered(
         &self,
@@ -113,18 +148,25 @@ impl Store {
                 content,
                 manifest,
                 objects,
+                ..
             } => {
                 put_objects(&mut tx, objects, seal).await?;
                 put_content(&mut tx, content, manifest, objects.len()).await?;
                 ("Done", Some(content.to_vec()), "", "")
             }
+            Outcome::Unchanged(known) => ("Done", Some(known.content.to_vec()), "", ""),
             Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
             Outcome::Again { message } => ("Pending", None, "", message.as_str()),
             Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),
         };
+        let reads = match outcome {
+            Outcome::Done { reads, .. } => reads.as_deref(),
+            Outcome::Unchanged(known) => Some(&known.reads[..]),
+            _ => None,
+        };
         sqlx::query!(
             "UPDATE rendered SET state = $4, content = $5, reason = $6, message = $7, duration_ms = $8,
-                    attempts = attempts + 1, finished_at = now()
+                    attempts = attempts + 1, finished_at = now(), reads = $9
              WHERE app_uid = $1 AND variant = $2 AND revision_id = $3",
             app_uid,
             variant,
@@ -133,10 +175,23 @@ impl Store {
             content,
             reason,
             message,
-            duration_ms
+            duration_ms,
+            reads
         )
         .execute(&mut *tx)
         .await?;
+        if reads.is_some() {
+            // Only the newest is ever compared with.
+            sqlx::query!(
+                "UPDATE rendered SET reads = NULL
+                 WHERE app_uid = $1 AND variant = $2 AND revision_id < $3 AND reads IS NOT NULL",
+                app_uid,
+                variant,
+                revision_id
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
         nudge(&mut tx, Topic::App, &[app_uid]).await?;
         tx.commit().await?;
         Ok(())

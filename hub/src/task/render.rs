@@ -14,7 +14,7 @@ use flotilla_core::{
     rollout::{plan::Admitted, waiting::Waiting},
     substitute,
 };
-use flotilla_render::kustomize::{GenerateOptions, Image};
+use flotilla_render::kustomize::{GenerateOptions, Image, ReadSet};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Context, queue::Outcome};
 use crate::{
     artifact::{ArtifactDigest, ReadLimits},
-    renderer::{KustomizeInput, RenderFailure, RenderedObject, Renderer},
+    renderer::{Built, KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
     store::{
         StoreError,
         content::Blob,
@@ -215,8 +215,16 @@ async fn render(
     substitutes: bool,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let ended = match build(context, renderer, spec, revision).await? {
-        Ok(rendered) => ended(context, rendered, substitutes),
+    let known = context.store.known_rendering(app.uid, variant.as_bytes()).await?;
+    let reads = known.as_ref().and_then(|known| read_set(&known.reads));
+    let ended = match build(context, renderer, spec, revision, reads).await? {
+        Ok(Built::New(rendered)) => ended(context, rendered, substitutes),
+        Ok(Built::Unchanged) => known.map_or_else(
+            || Ended::Again {
+                message: "an earlier rendering is gone".to_owned(),
+            },
+            Ended::Unchanged,
+        ),
         Err(failure) if failure.is_transient() => Ended::Again {
             message: failure.to_string(),
         },
@@ -235,6 +243,13 @@ async fn render(
         Ended::Done { objects, .. } => {
             tracing::info!(
                 app = %app.display(), revision = %revision.revision, objects = objects.len(), duration_ms, "rendered"
+            );
+            None
+        }
+        Ended::Unchanged(_) => {
+            tracing::info!(
+                app = %app.display(), revision = %revision.revision,
+                "not rendered again: nothing that it read has changed"
             );
             None
         }
@@ -260,7 +275,8 @@ async fn build(
     renderer: &Renderer,
     spec: &KustomizationSpec,
     revision: &RevisionRow,
-) -> anyhow::Result<Result<Vec<RenderedObject>, RenderFailure>> {
+    known: Option<ReadSet>,
+) -> anyhow::Result<Result<Built, RenderFailure>> {
     let digest = ArtifactDigest::parse(&revision.artifact_digest)
         .map_err(|e| StoreError::corrupt("artifact digest", e))?;
     let tree = context
@@ -273,9 +289,19 @@ async fn build(
         tree: Arc::new(tree),
         path,
         options: options(spec)?,
+        known,
         timeout: TIMEOUT,
     };
-    Ok(renderer.kustomize(input).await.map(|rendered| rendered.objects))
+    Ok(renderer.kustomize(input).await)
+}
+
+/// What an earlier rendering read. One that cannot be understood is none: it costs a rendering.
+fn read_set(bytes: &[u8]) -> Option<ReadSet> {
+    serde_json::from_reader(zstd::Decoder::new(bytes).ok()?).ok()
+}
+
+fn read_set_bytes(reads: &ReadSet) -> Option<Vec<u8>> {
+    zstd::encode_all(&serde_json::to_vec(reads).ok()?[..], 3).ok()
 }
 
 fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
@@ -310,7 +336,9 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
 }
 
 /// Turns rendered objects into a content; refuses what this release does not do.
-fn ended(context: &Context, rendered: Vec<RenderedObject>, substitutes: bool) -> Ended {
+fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
+    let reads = rendered.reads.as_ref().and_then(read_set_bytes);
+    let rendered = rendered.objects;
     if let Some(message) = rendered.iter().find_map(unsupported) {
         return Ended::NotSupported { message };
     }
@@ -349,6 +377,7 @@ fn ended(context: &Context, rendered: Vec<RenderedObject>, substitutes: bool) ->
         content: *Content::digest_of(&manifest).as_bytes(),
         manifest,
         objects,
+        reads,
     }
 }
 

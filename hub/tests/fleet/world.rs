@@ -222,6 +222,7 @@ impl World {
             content: *content.digest().as_bytes(),
             manifest: manifest.clone(),
             objects: blobs.collect(),
+            reads: None,
         };
         self.store
             .record_rendered((app, b"variant", revision), &outcome, 1, &self.seal)

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, bail};
@@ -211,6 +211,12 @@ pub fn signature(token: &str, body: &[u8]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The present, for comparing with the times that traces carry.
+#[expect(clippy::disallowed_methods, reason = "what is measured is this very clock")]
+pub fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A client for plain HTTP on loopback.

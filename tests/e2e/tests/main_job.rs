@@ -297,6 +297,9 @@ async fn a_commit_that_changes_no_object_writes_nothing_to_the_cluster(world: &W
     world.fetch();
     // The revision is the new one all the same: it renders to what is applied.
     world.until_app("True", &sha).await;
+    // It was not even rendered: the app reads no README.
+    let said = world.hub.said();
+    assert!(said.contains("not rendered again"), "{said}");
     let after = world.objects.config_map("settings").await.unwrap().unwrap();
     assert_eq!(before.metadata.resource_version, after.metadata.resource_version);
 }

@@ -187,7 +187,7 @@ impl Fleet {
                 .await?;
             self.webhook().await?;
             let accepted = Instant::now();
-            commits.push((format!("main@sha1:{id}"), SystemTime::now()));
+            commits.push((format!("main@sha1:{id}"), e2e::hub::now()));
             let seen = watches
                 .iter_mut()
                 .map(|watch| watch.until(WITHIN, |object| holds(object, "value", &value)));
