@@ -2,6 +2,7 @@
 //! runs whole processes in turn, and calls the library beside them. How figures are recorded, and what a missed
 //! gate does, is `flotilla-bench-report`'s.
 
+mod helm;
 mod kustomize;
 mod program;
 
@@ -22,22 +23,37 @@ struct Args {
     /// The reference for `kustomize_…`
     #[arg(long, value_name = "PROGRAM")]
     kustomize: PathBuf,
+    /// The reference for `helm_…_process_ratio`
+    #[arg(long, value_name = "PROGRAM")]
+    helm: PathBuf,
+    /// The reference for `helm_…_library_ratio`: a program that links Helm and answers questions
+    #[arg(long, value_name = "PROGRAM")]
+    helm_oracle: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
     if let Some(result) = kustomize::library_call(std::env::args_os().skip(1)) {
         return result;
     }
+    if let Some(result) = helm::library_call(std::env::args_os().skip(1)) {
+        return result;
+    }
     let args = Args::parse();
     if let Some(name) = args
         .names
         .iter()
-        .find(|name| !kustomize::NAMES.contains(&name.as_str()))
+        .find(|name| !kustomize::NAMES.contains(&name.as_str()) && !helm::is_name(name))
     {
         bail!("no benchmark of the name {name}");
     }
     let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|wanted| wanted == name);
     let mut record = Record::open(".")?;
     kustomize::measure(&args.flotilla, &args.kustomize, &wanted, &mut record)?;
+    let programs = helm::Programs {
+        flotilla: &args.flotilla,
+        helm: &args.helm,
+        oracle: &args.helm_oracle,
+    };
+    helm::measure(&programs, &wanted, &mut record)?;
     Ok(record.close()?)
 }

@@ -49,6 +49,8 @@ pub(super) struct Interp<'c> {
     pub(super) out: String,
     pub(super) reads: Reads,
     pub(super) random: Random,
+    /// `$`, the variable that every template begins with.
+    root_name: Rc<str>,
     /// How many texts are being evaluated within each other.
     pub(super) evaluating: u32,
     /// How often each template is being included.
@@ -132,6 +134,7 @@ impl<'c> Interp<'c> {
             out: String::new(),
             reads: Reads::default(),
             random: Random::default(),
+            root_name: "$".into(),
             evaluating: 0,
             included: HashMap::new(),
             parsed: HashMap::new(),
@@ -150,7 +153,7 @@ impl<'c> Interp<'c> {
         let tree = Rc::clone(tree);
         let mut frame = Frame {
             tree: &tree,
-            variables: vec![("$".into(), data.clone())],
+            variables: vec![(self.root_name.clone(), data.clone())],
             at: (tree.root.pos, &tree.root),
         };
         self.list(&mut frame, &data, &tree.root).map(|_| ())

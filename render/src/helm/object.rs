@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use flotilla_core::version::Version;
 
@@ -13,7 +14,7 @@ use super::time::Time;
 use super::value::Val;
 
 /// A chart's files by path below it.
-pub type Files = BTreeMap<Rc<str>, Rc<[u8]>>;
+pub type Files = BTreeMap<Rc<str>, Arc<[u8]>>;
 
 /// A value that is neither data nor text.
 #[derive(Debug)]

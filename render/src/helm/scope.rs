@@ -104,7 +104,7 @@ fn add(
 fn files(files: &[File]) -> Val {
     let files: Files = files
         .iter()
-        .map(|file| (Rc::from(file.name.as_str()), Rc::from(&*file.data)))
+        .map(|file| (Rc::from(file.name.as_str()), file.data.clone()))
         .collect();
     Val::Object(Rc::new(Object::Files(Rc::new(files))))
 }
