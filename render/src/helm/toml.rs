@@ -15,7 +15,6 @@ pub(super) const OF_NIL: &str = "reflect: call of reflect.Value.Type on zero Val
 /// Returns the value as TOML; one that is no map stands alone, as the reference's library writes it.
 pub(super) fn write(value: &Val) -> Result<String, String> {
     let mut out = String::new();
-    // Floats stay floats here, where JSON would turn whole ones into integers.
     match data_with_floats(value, 0)? {
         Value::Map(map) => table(&map, &mut Vec::new(), &mut out)?,
         Value::Null => return Err(OF_NIL.to_owned()),
@@ -27,7 +26,8 @@ pub(super) fn write(value: &Val) -> Result<String, String> {
     Ok(out)
 }
 
-fn data_with_floats(value: &Val, depth: usize) -> Result<Value, String> {
+/// Returns the value as data in which floats stay floats, where JSON would turn whole ones into integers.
+pub(super) fn data_with_floats(value: &Val, depth: usize) -> Result<Value, String> {
     if depth > 200 {
         return Err("value is nested too deep".to_owned());
     }
@@ -111,7 +111,7 @@ fn name(key: &str) -> String {
 
 fn inline(value: &Value, out: &mut String) -> Result<(), String> {
     match value {
-        Value::Null => return Err("toml: cannot encode nil".to_owned()),
+        Value::Null => return Err("toml: cannot encode array with nil element".to_owned()),
         Value::Bool(flag) => out.push_str(&flag.to_string()),
         Value::Int(number) => out.push_str(&number.to_string()),
         Value::UInt(number) => out.push_str(&number.to_string()),

@@ -15,8 +15,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("toYamlPretty", "a", |args| {
         Ok(to_pretty_yaml(&args[0]).unwrap_or_default().into())
     }),
-    pure("fromYaml", "s", |args| Ok(as_map(from_yaml(text(args, 0))))),
-    pure("fromYamlArray", "s", |args| Ok(as_list(from_yaml(text(args, 0))))),
+    pure("fromYaml", "s", |args| {
+        Ok(as_map(from_yaml(text(args, 0)), FROM_YAML))
+    }),
+    pure("fromYamlArray", "s", |args| {
+        Ok(as_list(from_yaml(text(args, 0)), FROM_YAML))
+    }),
     pure("toJson", "a", |args| {
         Ok(json::write(&args[0], json::Style::COMPACT)
             .unwrap_or_default()
@@ -39,8 +43,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("mustToRawJson", "a", |args| {
         json::write(&args[0], json::Style::RAW).map(Val::from)
     }),
-    pure("fromJson", "s", |args| Ok(as_map(from_json(text(args, 0))))),
-    pure("fromJsonArray", "s", |args| Ok(as_list(from_json(text(args, 0))))),
+    pure("fromJson", "s", |args| Ok(as_map(from_json(text(args, 0)), ""))),
+    pure("fromJsonArray", "s", |args| {
+        Ok(as_list(from_json(text(args, 0)), ""))
+    }),
     pure("mustFromJson", "s", |args| {
         from_json(text(args, 0)).map(|value| Val::from_document(&value))
     }),
@@ -65,7 +71,8 @@ fn to_yaml(value: &Val) -> Result<String, String> {
 }
 
 fn to_pretty_yaml(value: &Val) -> Result<String, String> {
-    let written = yaml::write_indented(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    let written =
+        yaml::write_indented(&toml::data_with_floats(value, 0)?).map_err(|cause| cause.to_string())?;
     Ok(written.strip_suffix('\n').unwrap_or(&written).to_owned())
 }
 
@@ -163,12 +170,15 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn as_map(read: Result<Value, String>) -> Val {
+/// What the reader of YAML puts before the words of the reader of JSON, to which it hands the document.
+const FROM_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
+
+fn as_map(read: Result<Value, String>, through: &str) -> Val {
     match read {
         Ok(Value::Null) => Val::map(Entries::new()),
         Ok(value @ Value::Map(_)) => Val::from_document(&value),
         Ok(other) => error_map(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            "{through}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
             kind(&other)
         )),
         Err(cause) => error_map(cause),
@@ -179,12 +189,12 @@ fn error_map(cause: String) -> Val {
     Val::map([("Error".into(), Val::from(cause))].into())
 }
 
-fn as_list(read: Result<Value, String>) -> Val {
+fn as_list(read: Result<Value, String>, through: &str) -> Val {
     match read {
         Ok(Value::Null) => Val::list(Vec::new()),
         Ok(value @ Value::List(_)) => Val::from_document(&value),
         Ok(other) => Val::list(vec![Val::from(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type []interface {{}}",
+            "{through}json: cannot unmarshal {} into Go value of type []interface {{}}",
             kind(&other)
         ))]),
         Err(cause) => Val::list(vec![cause.into()]),

@@ -1,16 +1,26 @@
 //! Arithmetic, with the leniency of sprig: text that is a number counts, anything else is zero.
 
+use std::num::IntErrorKind;
+
 use super::{Function, counted, int, pure};
 use crate::helm::print;
 use crate::helm::value::Val;
+
+/// Reads an integer; what is none is zero, and what is beyond 64 bits the nearest that is not.
+fn parsed(text: &str) -> i64 {
+    match text.parse::<i64>().map_err(|cause| *cause.kind()) {
+        Ok(number) => number,
+        Err(IntErrorKind::PosOverflow) => i64::MAX,
+        Err(IntErrorKind::NegOverflow) => i64::MIN,
+        Err(_) => 0,
+    }
+}
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("int", "a", |args| Ok(Val::Int(to_int(&args[0])))),
     pure("int64", "a", |args| Ok(Val::Int64(to_int(&args[0])))),
     pure("float64", "a", |args| Ok(Val::Float(to_float(&args[0])))),
-    pure("atoi", "s", |args| {
-        Ok(Val::Int(super::text(args, 0).parse().unwrap_or(0)))
-    }),
+    pure("atoi", "s", |args| Ok(Val::Int(parsed(super::text(args, 0))))),
     pure("toDecimal", "a", |args| {
         Ok(Val::Int64(
             i64::from_str_radix(&print::text(&args[0]), 8).unwrap_or(0),

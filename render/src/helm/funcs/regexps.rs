@@ -64,7 +64,7 @@ fn reason(cause: &regex::Error) -> &'static str {
 
 /// Turns what RE2 writes in its own way into Rust's: `\z` for the end, `\Q..\E`, and ASCII classes.
 fn translated(pattern: &str) -> Cow<'_, str> {
-    if !pattern.contains(['\\', '[', '(', '$', '&', '~', '-']) {
+    if !pattern.contains(['\\', '[', '(', '{', '$', '&', '~', '-']) {
         return pattern.into();
     }
     let mut out = String::with_capacity(pattern.len() + 16);
@@ -72,7 +72,14 @@ fn translated(pattern: &str) -> Cow<'_, str> {
     let mut class = 0usize;
     while let Some(c) = rest.next() {
         match c {
-            '\\' => escape(&mut rest, class > 0, &mut out),
+            '\\' => {
+                let named = matches!(rest.peek(), Some('p' | 'P' | 'x'));
+                escape(&mut rest, class > 0, &mut out);
+                if named && rest.next_if_eq(&'{').is_some() {
+                    out.push('{');
+                }
+            }
+            '{' if class == 0 && !is_repetition(rest.clone()) => out.push_str("\\{"),
             '[' if class == 0 => {
                 class = 1;
                 out.push('[');
@@ -104,6 +111,14 @@ fn translated(pattern: &str) -> Cow<'_, str> {
         }
     }
     out.into()
+}
+
+/// Returns whether what follows a brace is a count: another brace stands for itself.
+fn is_repetition(rest: impl Iterator<Item = char>) -> bool {
+    let count: String = rest.take_while(|c| *c != '}').take(16).collect();
+    let (least, most) = count.split_once(',').unwrap_or((&count, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    !least.is_empty() && digits(least) && digits(most)
 }
 
 fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, in_class: bool, out: &mut String) {
