@@ -208,6 +208,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let enrolments = Enrolments {
         store: store.clone(),
         authority: authority.clone(),
+        lifetime: serve.agent_certificate_lifetime,
     };
     let fleet = Fleet {
         store: store.clone(),

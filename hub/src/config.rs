@@ -1,8 +1,9 @@
 //! The hub's configuration: flags and environment, checked at start.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use flotilla_api::text::GoDuration;
 
 /// The Flotilla hub.
 #[derive(Debug, Parser)]
@@ -81,6 +82,9 @@ pub struct Serve {
     /// Trust domain of identities; fixed at the first start, random when not given.
     #[arg(long, env = "FLOTILLA_TRUST_DOMAIN")]
     pub trust_domain: Option<String>,
+    /// Lifetime of the agents' certificates, between 1m and 720h; agents renew them at two thirds of it.
+    #[arg(long, env = "FLOTILLA_AGENT_CERTIFICATE_LIFETIME", default_value = "24h", value_parser = lifetime)]
+    pub agent_certificate_lifetime: time::Duration,
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
@@ -99,6 +103,16 @@ pub struct Serve {
     /// `text` or `json`.
     #[arg(long, env = "FLOTILLA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
+}
+
+/// Reads a certificate's lifetime and holds it to its bounds.
+fn lifetime(text: &str) -> Result<time::Duration, String> {
+    let given = GoDuration::new(text).map_err(|error| error.message)?.get();
+    let bounds = Duration::from_secs(60)..=Duration::from_secs(720 * 3600);
+    if !bounds.contains(&given) {
+        return Err("expected between 1m and 720h".to_owned());
+    }
+    time::Duration::try_from(given).map_err(|error| error.to_string())
 }
 
 impl Serve {
@@ -141,6 +155,21 @@ mod tests {
         match cli.command {
             Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_certificates_lifetime_is_a_day_and_bounded() {
+        assert_eq!(serve(&[]).agent_certificate_lifetime, time::Duration::DAY);
+        let lifetime = |text| {
+            let args = ["flotilla-hub", "serve", "--agent-certificate-lifetime", text];
+            Cli::try_parse_from(args)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(lifetime("1m30s"), Ok(()));
+        for text in ["59s", "721h", "a day", ""] {
+            assert!(lifetime(text).is_err(), "{text}");
         }
     }
 

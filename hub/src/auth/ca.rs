@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::{cluster_uri, hub_uri};
 
-/// Lifetime of an agent's certificate.
+/// Lifetime of an agent's certificate, unless configured.
 pub const AGENT_LIFETIME: Duration = Duration::hours(24);
 /// Lifetime of a server certificate; renewed at each start and at two thirds.
 pub const SERVER_LIFETIME: Duration = Duration::days(30);
@@ -151,6 +151,7 @@ impl Authority {
         cluster: uuid::Uuid,
         serial: &[u8],
         now: OffsetDateTime,
+        lifetime: Duration,
     ) -> Result<Vec<u8>, IssueError> {
         let mut params = CertificateParams::default();
         let uri = cluster_uri(&self.trust_domain, cluster);
@@ -160,8 +161,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(SerialNumber::from(serial.to_vec()));
-        params.not_before = now - BACKDATE;
-        params.not_after = now + AGENT_LIFETIME;
+        // A short life is not mostly past when it begins.
+        params.not_before = now - BACKDATE.min(lifetime / 10);
+        params.not_after = now + lifetime;
         let request = CertificateSigningRequestParams {
             params,
             public_key: request.params.public_key,
@@ -209,7 +211,7 @@ mod tests {
         let cluster = uuid::Uuid::from_u128(7);
         let request = authority.check(csr.der()).expect("checked");
         let leaf = authority
-            .issue_agent(request, cluster, &[0x42, 1], now())
+            .issue_agent(request, cluster, &[0x42, 1], now(), AGENT_LIFETIME)
             .expect("issued");
         let (_, leaf) = X509Certificate::from_der(&leaf).expect("certificate");
         let names = leaf

@@ -7,14 +7,14 @@ use flotilla_proto::enroll::v1::{
     EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, enroll_service_server::EnrollService,
 };
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::{leaf, status::from_store};
 use crate::{
     auth::{
-        ca::{AGENT_LIFETIME, Authority, CheckedRequest},
+        ca::{Authority, CheckedRequest},
         peer, random_serial, token,
     },
     store::{
@@ -30,6 +30,8 @@ pub struct Enrolments {
     pub store: Store,
     /// Issues certificates.
     pub authority: Arc<Authority>,
+    /// Lifetime of the agents' certificates.
+    pub lifetime: Duration,
 }
 
 const MAX_FIELD: usize = 16 * 1024;
@@ -60,7 +62,7 @@ impl EnrollService for Enrolments {
                 recovery_public_key: &request.recovery_public_key,
                 cluster_uid: &request.cluster_uid,
                 serial: &random_serial(),
-                lifetime_seconds: AGENT_LIFETIME.whole_seconds(),
+                lifetime_seconds: self.lifetime.whole_seconds(),
             })
             .await
             .map_err(from_store)?;
@@ -119,7 +121,7 @@ impl EnrollService for Enrolments {
                 request.identity_generation,
                 &serial,
                 &checked.public_key,
-                AGENT_LIFETIME.whole_seconds(),
+                self.lifetime.whole_seconds(),
             )
             .await
             .map_err(from_store)?;
@@ -149,7 +151,7 @@ impl Enrolments {
 
     fn issue(&self, checked: CheckedRequest, cluster: uuid::Uuid, serial: &[u8]) -> Result<Vec<u8>, Status> {
         self.authority
-            .issue_agent(checked, cluster, serial, OffsetDateTime::now_utc())
+            .issue_agent(checked, cluster, serial, OffsetDateTime::now_utc(), self.lifetime)
             .map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -222,7 +222,13 @@ async fn the_agents_port_opens_to_agents_certificates_alone() {
     for cluster in [uuid::Uuid::from_u128(5), agent.cluster] {
         let checked = authority.check(&csr(&own)).expect("checked");
         let leaf = authority
-            .issue_agent(checked, cluster, &[0x41, 2], OffsetDateTime::now_utc())
+            .issue_agent(
+                checked,
+                cluster,
+                &[0x41, 2],
+                OffsetDateTime::now_utc(),
+                flotilla_hub::auth::ca::AGENT_LIFETIME,
+            )
             .expect("issued");
         let refused = admitted(&hub, Some(identity(&[leaf], &own.serialize_pem())))
             .await

@@ -1,0 +1,68 @@
+//! An agent's certificate over its whole life, against a live hub.
+
+use std::time::Duration;
+
+use e2e::{AgentProcess, HubProcess};
+use flotilla_testkit::{ControlPlane, ControlPlaneOptions, wait_until};
+use serde_json::Value;
+
+/// Twice the life of a certificate of a minute.
+const WITHIN: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn an_agent_renews_its_certificate_in_time_and_stays() {
+    flotilla_testkit::install_tls_provider();
+    let dir = tempfile::tempdir().unwrap();
+    // The private Postgres of a hub that runs as root is another user's.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let plane = ControlPlane::start(ControlPlaneOptions::named("renewal"))
+        .await
+        .unwrap();
+    let options = ["--agent-certificate-lifetime", "1m"];
+    let hub = HubProcess::start_with(&dir.path().join("hub"), &options)
+        .await
+        .unwrap();
+    let join = hub.token("one").unwrap();
+    let agent = AgentProcess::install(&plane, &join, &dir.path().join("agent"))
+        .await
+        .unwrap();
+    let said = || format!("hub:\n{}\nagent:\n{}", hub.said(), agent.said());
+    wait_until("the agent is connected", WITHIN, async || connected(&hub))
+        .await
+        .map_err(|e| format!("{e}\n{}", said()))
+        .unwrap();
+    let first = certificate(&plane).await;
+    wait_until("another certificate is kept", WITHIN, async || {
+        anyhow::Ok((certificate(&plane).await != first).then_some(()))
+    })
+    .await
+    .map_err(|e| format!("{e}\n{}", said()))
+    .unwrap();
+    // The next renewal needs the new certificate: the first has been replaced, and is over by then.
+    let second = certificate(&plane).await;
+    wait_until("a third certificate is kept", WITHIN, async || {
+        anyhow::Ok((certificate(&plane).await != second).then_some(()))
+    })
+    .await
+    .map_err(|e| format!("{e}\n{}", said()))
+    .unwrap();
+    wait_until("the agent is connected with it", WITHIN, async || connected(&hub))
+        .await
+        .map_err(|e| format!("{e}\n{}", said()))
+        .unwrap();
+}
+
+fn connected(hub: &HubProcess) -> anyhow::Result<Option<()>> {
+    let clusters = hub.cli(&["get", "clusters", "--no-header"])?;
+    Ok(clusters.lines().any(|line| line.contains("True")).then_some(()))
+}
+
+/// What the agent keeps as its identity, as its cluster's API server has it.
+async fn certificate(plane: &ControlPlane) -> Option<Value> {
+    let path = "/api/v1/namespaces/flotilla-system/secrets/flotilla-agent-identity";
+    plane
+        .get_json(path)
+        .await
+        .ok()
+        .map(|secret| secret["data"].clone())
+}
