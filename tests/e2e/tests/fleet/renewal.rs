@@ -6,7 +6,7 @@ use e2e::{AgentProcess, HubProcess};
 use flotilla_testkit::{ControlPlane, ControlPlaneOptions, wait_until};
 use serde_json::Value;
 
-/// Twice the life of a certificate of a minute.
+/// Twice the life of the certificate.
 const WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -34,14 +34,6 @@ async fn an_agent_renews_its_certificate_in_time_and_stays() {
     let first = certificate(&plane).await;
     wait_until("another certificate is kept", WITHIN, async || {
         anyhow::Ok((certificate(&plane).await != first).then_some(()))
-    })
-    .await
-    .map_err(|e| format!("{e}\n{}", said()))
-    .unwrap();
-    // The next renewal needs the new certificate: the first has been replaced, and is over by then.
-    let second = certificate(&plane).await;
-    wait_until("a third certificate is kept", WITHIN, async || {
-        anyhow::Ok((certificate(&plane).await != second).then_some(()))
     })
     .await
     .map_err(|e| format!("{e}\n{}", said()))

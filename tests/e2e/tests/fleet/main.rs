@@ -1,0 +1,4 @@
+//! A hub, agents and clusters as they run: one program, so that stories that mostly wait do so side by side.
+
+mod main_job;
+mod renewal;
