@@ -1,7 +1,5 @@
 //! An agent installed as a user would: the plain manifests are applied to the cluster's API server, and the
-//! process is started with the arguments, environment, ServiceAccount token and files of the pod they describe.
-//! Two things differ from a pod: the token comes by a kubeconfig, since the folder where a pod finds it is one
-//! for the whole machine, and the health port is a free one.
+//! process is started as the container of the pod they describe.
 
 use std::path::{Path, PathBuf};
 
@@ -16,18 +14,20 @@ use serde_json::{Value, json};
 
 use crate::{
     hub::Join,
+    pod::Container,
     program::{Program, built},
 };
 
 /// The manifests users apply.
 const MANIFESTS: &str = include_str!("../../../deploy/agent/manifests/agent.yaml");
 const NAMESPACE: &str = "flotilla-system";
+/// The Secret with the join token.
+const JOIN: &str = "flotilla-agent-join";
 
 /// A running agent.
 pub struct AgentProcess {
     program: Option<Program>,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
+    container: Container,
     log: PathBuf,
 }
 
@@ -45,15 +45,11 @@ impl AgentProcess {
             .find(|document| document["kind"] == "Deployment")
             .context("the manifests hold no Deployment")?;
         let pod = &deployment["spec"]["template"]["spec"];
-        let account = pod["serviceAccountName"]
-            .as_str()
-            .context("the pod names no ServiceAccount")?;
-        let kubeconfig = plane.kubeconfig_for_service_account(NAMESPACE, account).await?;
-        let container = &pod["containers"][0];
+        let token = [("token", &join.token[..])];
+        let secrets = [(JOIN, &token[..])];
         let mut agent = Self {
             program: None,
-            args: arguments(container, &kubeconfig),
-            env: environment(container, &join.token, dir)?,
+            container: Container::of(pod, plane, NAMESPACE, &secrets, dir).await?,
             log: dir.join("agent.log"),
         };
         agent.resume()?;
@@ -62,12 +58,12 @@ impl AgentProcess {
 
     /// Starts it again.
     pub fn resume(&mut self) -> anyhow::Result<()> {
-        let program = built("flotilla-agent")?;
+        let (program, args, env) = self.container.command(&built("flotilla-agent")?);
         self.program = Some(Program::start(
             "flotilla-agent",
             &program,
-            &self.args,
-            &self.env,
+            &args,
+            &env,
             &self.log,
         )?);
         Ok(())
@@ -117,7 +113,7 @@ fn documents(join: &Join) -> anyhow::Result<Vec<Value>> {
 fn token_secret(token: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": "flotilla-agent-join", "namespace": NAMESPACE },
+        "metadata": { "name": JOIN, "namespace": NAMESPACE },
         "stringData": { "token": token }
     })
 }
@@ -138,40 +134,4 @@ async fn apply(plane: &ControlPlane, document: &Value) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("applying {name}"))?;
     Ok(())
-}
-
-fn arguments(container: &Value, kubeconfig: &Path) -> Vec<String> {
-    let given = container["args"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    let mut args: Vec<String> = given
-        .map(|arg| arg.replace("0.0.0.0:8081", "127.0.0.1:0"))
-        .collect();
-    args.push(format!("--kubeconfig={}", kubeconfig.display()));
-    args
-}
-
-fn environment(container: &Value, token: &str, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let join = dir.join("join");
-    std::fs::create_dir_all(&join)?;
-    std::fs::write(join.join("token"), token)?;
-    let mut env = Vec::new();
-    for variable in container["env"].as_array().into_iter().flatten() {
-        let name = variable["name"]
-            .as_str()
-            .context("a variable without name")?
-            .to_owned();
-        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-            Some("metadata.namespace") => NAMESPACE.to_owned(),
-            Some(other) => bail!("the pod's variable {name} comes from {other}, which is not known here"),
-            None => variable["value"].as_str().unwrap_or_default().to_owned(),
-        };
-        env.push((
-            name,
-            value.replace("/etc/flotilla/join", &join.display().to_string()),
-        ));
-    }
-    Ok(env)
 }

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod hub;
+pub mod pod;
 pub mod program;
 
 pub use agent::AgentProcess;

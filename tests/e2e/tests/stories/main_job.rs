@@ -20,20 +20,20 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// A Secret's value; it must appear nowhere but in the cluster.
 const CANARY: &str = "canary-5f0c2b7e";
 
-struct World {
+pub(crate) struct World {
     plane: ControlPlane,
     repo: GitRepo,
-    url: String,
+    pub(crate) url: String,
     _git: GitServer,
     traces: TraceCollector,
-    hub: HubProcess,
+    pub(crate) hub: HubProcess,
     agent: AgentProcess,
     objects: Objects,
     began: AuditMark,
 }
 
 impl World {
-    async fn new(dir: &Path) -> Self {
+    pub(crate) async fn new(dir: &Path) -> Self {
         let plane = ControlPlane::start(ControlPlaneOptions::named("one"))
             .await
             .unwrap();
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    async fn holds(&self, key: &str, value: &str) {
+    pub(crate) async fn holds(&self, key: &str, value: &str) {
         let said = || format!("hub:\n{}\nagent:\n{}", self.hub.said(), self.agent.said());
         self.objects
             .until("settings", key, value, WITHIN)
@@ -73,8 +73,21 @@ impl World {
             .unwrap();
     }
 
-    async fn commit(&self, path: &str, text: &str, message: &str) {
+    pub(crate) async fn commit(&self, path: &str, text: &str, message: &str) {
         self.repo.commit("main", &[(path, text)], message).await.unwrap();
+    }
+
+    /// Calls the webhook, signed; the hub has stored that when this returns.
+    pub(crate) async fn push(&self) {
+        let answer = http_client()
+            .unwrap()
+            .post(self.hub.hook_url("shared", "push", "flux-system"))
+            .header("X-Signature", signature("shared", b"{}"))
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
     }
 
     fn fetch(&self) {
@@ -97,7 +110,7 @@ impl World {
         )
     }
 
-    async fn until_app(&self, status: &str, part: &str) {
+    pub(crate) async fn until_app(&self, status: &str, part: &str) {
         let state = format!("the app is {status} with {part}");
         wait_until(&state, WITHIN, async || {
             let (is, message) = self.app();
@@ -113,7 +126,7 @@ impl World {
     }
 }
 
-fn settings(color: &str) -> String {
+pub(crate) fn settings(color: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata:\n  color: {color}\n  region: ${{region}}\n"
     )
@@ -135,7 +148,7 @@ fn files(color: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn configuration(url: &str) -> String {
+pub(crate) fn configuration(url: &str) -> String {
     format!(
         "apiVersion: v1
 kind: Secret
@@ -226,15 +239,7 @@ async fn a_signed_webhook_brings_the_commit_and_an_unsigned_one_does_nothing(wor
         world.objects.value("settings", "color").await.unwrap().as_deref(),
         Some("one")
     );
-    let signature = signature("shared", b"{}");
-    let good = client
-        .post(&url)
-        .header("X-Signature", signature)
-        .body("{}")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(good.status().as_u16(), 200);
+    world.push().await;
     world.holds("color", "two").await;
 }
 
