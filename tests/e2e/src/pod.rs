@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use flotilla_testkit::ControlPlane;
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ files=$1 program=$2
 shift 2
 mount -t tmpfs -o mode=0755 pod-run /run
 mount -t tmpfs -o mode=0755 pod-etc /etc
-(cd "$files" && tar cf - .) | tar xf - -C / --no-overwrite-dir --no-same-owner
+cp -R "$files/run/." /run
+cp -R "$files/etc/." /etc
 touch /run/program
 mount --bind "$program" /run/program
 if [ -n "$POD_USER" ]; then
@@ -50,12 +51,16 @@ impl Container {
     ) -> anyhow::Result<Self> {
         let container = &pod["containers"][0];
         let files = dir.join("pod");
+        for folder in ["etc", "run"] {
+            std::fs::create_dir_all(files.join(folder))?;
+        }
         for mount in list(&container["volumeMounts"]) {
             let name = mount["name"].as_str().unwrap_or_default();
             let volume = list(&pod["volumes"]).find(|volume| volume["name"] == name);
             let secret = volume.and_then(|volume| volume["secret"]["secretName"].as_str());
             let secret = secret.with_context(|| format!("the volume {name} is no Secret"))?;
             let path = mount["mountPath"].as_str().context("a mount without a path")?;
+            ensure!(path.starts_with("/etc/"), "{path} is not below /etc");
             let held = secrets.iter().find(|(name, _)| *name == secret);
             for (key, value) in held.map_or(&[][..], |(_, values)| *values) {
                 write(&files, path, key, value)?;
