@@ -27,8 +27,10 @@ pub enum Tool {
     Scheduler,
     /// Plays the kubelets.
     Kwok,
-    /// The reference that rendering is compared with.
+    /// The reference that kustomizations are compared with.
     Kustomize,
+    /// The reference that charts are compared with.
+    Helm,
 }
 
 /// A Go module of the rig: where programs come from and what pins them.
@@ -53,16 +55,23 @@ static KUSTOMIZE: Module = Module {
     manifest: include_str!("../rig/kustomize/go.mod"),
     sums: include_str!("../rig/kustomize/go.sum"),
 };
+/// Pinned by the program that the engine is compared with: the command is of the very release that its answers are.
+static HELM: Module = Module {
+    name: "helm",
+    manifest: include_str!("../../render/oracle/helm/go.mod"),
+    sums: include_str!("../../render/oracle/helm/go.sum"),
+};
 
 impl Tool {
     /// Every program of the rig.
-    pub const ALL: [Tool; 6] = [
+    pub const ALL: [Tool; 7] = [
         Tool::Etcd,
         Tool::ApiServer,
         Tool::ControllerManager,
         Tool::Scheduler,
         Tool::Kwok,
         Tool::Kustomize,
+        Tool::Helm,
     ];
 
     /// The file's name.
@@ -75,6 +84,7 @@ impl Tool {
             Tool::Scheduler => "kube-scheduler",
             Tool::Kwok => "kwok",
             Tool::Kustomize => "kustomize",
+            Tool::Helm => "helm",
         }
     }
 
@@ -86,6 +96,7 @@ impl Tool {
             Tool::Scheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Tool::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Tool::Kustomize => "sigs.k8s.io/kustomize/kustomize/v5",
+            Tool::Helm => "helm.sh/helm/v4/cmd/helm",
         }
     }
 
@@ -94,6 +105,7 @@ impl Tool {
             Tool::Etcd | Tool::ApiServer | Tool::ControllerManager | Tool::Scheduler => &KUBERNETES,
             Tool::Kwok => &KWOK,
             Tool::Kustomize => &KUSTOMIZE,
+            Tool::Helm => &HELM,
         }
     }
 }

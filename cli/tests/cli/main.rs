@@ -2,6 +2,7 @@
 
 mod apply;
 mod connect;
+mod drop_in;
 mod fleet;
 mod get;
 mod hub;

@@ -1,0 +1,201 @@
+//! `flotilla template` and `flotilla kustomize` in the place of the programs that they stand in for: the same
+//! arguments, and the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use flotilla_testkit::{Tool, tool};
+
+use crate::hub::command;
+
+/// What a program printed; none when it failed.
+type Printed = Option<String>;
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+}
+
+/// Runs the reference, with no configuration of whoever runs the test.
+fn reference(program: &Path, home: &Path, args: &[&str], stdin: &str) -> Printed {
+    let mut process = Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the reference was just built");
+    // A program that reads nothing may be gone already.
+    let _ = process.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
+    let output = process.wait_with_output().expect("the reference ends");
+    let text = String::from_utf8(output.stdout).expect("text");
+    output.status.success().then_some(text)
+}
+
+async fn ours(args: &[&str], stdin: &str) -> Printed {
+    let ran = command(args, &BTreeMap::new(), stdin).await;
+    assert_eq!(ran.code == 0, ran.err.is_empty(), "{args:?}: {}", ran.err);
+    (ran.code == 0).then_some(ran.out)
+}
+
+/// A chart on which each flag shows.
+const CHART: [(&str, &str); 10] = [
+    (
+        "chart/Chart.yaml",
+        "apiVersion: v2\nname: all\nversion: 1.0.0\nappVersion: \"2\"\n",
+    ),
+    (
+        "chart/values.yaml",
+        "text: plain\nnumber: 1\nnested: {a: 1, b: [x, y]}\n",
+    ),
+    (
+        "chart/values.schema.json",
+        r#"{"type": "object", "properties": {"number": {"type": "integer"}}}"#,
+    ),
+    (
+        "chart/crds/things.yaml",
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata:\n  name: things.example.org\n",
+    ),
+    (
+        "chart/templates/map.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n  namespace: {{ .Release.Namespace }}\ndata:\n  values: {{ toJson .Values | quote }}\n  upgrade: \"{{ .Release.IsUpgrade }} {{ .Release.IsInstall }} {{ .Release.Revision }}\"\n  kubernetes: \"{{ .Capabilities.KubeVersion }} {{ .Capabilities.KubeVersion.Minor }}\"\n  things: \"{{ .Capabilities.APIVersions.Has \"example.org/v1\" }} {{ .Capabilities.APIVersions.Has \"example.org/v1/Thing\" }}\"\n",
+    ),
+    (
+        "chart/templates/account.yaml",
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: account\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: late\n",
+    ),
+    (
+        "chart/templates/hook.yaml",
+        "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: before\n  annotations:\n    helm.sh/hook: pre-install\n",
+    ),
+    (
+        "chart/templates/tests/test.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: test\n  annotations:\n    helm.sh/hook: test\n",
+    ),
+    ("chart/templates/NOTES.txt", "Installed {{ .Release.Name }}.\n"),
+    ("chart/templates/empty.yaml", "{{ if false }}x{{ end }}\n"),
+];
+
+const FILES: [(&str, &str); 4] = [
+    ("one.yaml", "text: one\nnested: {a: null, c: 3.0}\n"),
+    ("two.yaml", "text: two\nnumber: 12345678\n"),
+    ("config.txt", "a: \"b\"\n  c\n"),
+    ("wrong.yaml", "text: [\n"),
+];
+
+/// Flags, and what is on standard input. Each prints something else than none do.
+const FLAGS: [(&[&str], &str); 36] = [
+    (&["-n", "prod"], ""),
+    (&["--namespace=prod"], ""),
+    (&["-f", "{}/one.yaml"], ""),
+    (&["-f", "{}/one.yaml", "--values", "{}/two.yaml"], ""),
+    (&["-f", "{}/two.yaml,{}/one.yaml"], ""),
+    (&["-f", "-"], "text: typed\n"),
+    (&["-f", "{}/wrong.yaml"], ""),
+    (&["-f", "{}/none.yaml"], ""),
+    (&["--set", "text=new,nested.a=2,nested.b[1]=z"], ""),
+    (&["--set", "nested=null"], ""),
+    (&["--set", "list={a,b}", "--set", "text=-1"], ""),
+    (&["--set", "nested.b[-1]=x"], ""),
+    (&["-f", "{}/two.yaml", "--set", "text=wins"], ""),
+    (&["--set-string", "text=1,nested.a=true"], ""),
+    (&["--set-json", r#"nested={"a":[1,2.5,null],"z":{}}"#], ""),
+    (&["--set-json", r#"{"text":"map"}"#], ""),
+    (&["--set-json", "nested={"], ""),
+    (&["--set-file", "text={}/config.txt"], ""),
+    (&["--set-file", "text={}/none.txt"], ""),
+    (&["--set-literal", "text=a,b={c}"], ""),
+    (&["--kube-version", "1.25"], ""),
+    (&["--kube-version", "v1.29.3+k3s1"], ""),
+    (&["--kube-version", "latest"], ""),
+    (&["-a", "example.org/v1"], ""),
+    (&["--api-versions", "example.org/v1,example.org/v1/Thing"], ""),
+    (&["--include-crds"], ""),
+    (&["--is-upgrade"], ""),
+    (&["--no-hooks"], ""),
+    (&["--skip-tests"], ""),
+    (&["--no-hooks", "--skip-tests"], ""),
+    (&["--set", "number=text"], ""),
+    (&["--set", "number=text", "--skip-schema-validation"], ""),
+    (&["--show-only", "templates/account.yaml"], ""),
+    (&["-s", "templates/map.yaml", "-s", "templates/tests/*.yaml"], ""),
+    (&["-s", "templates/none.yaml"], ""),
+    (&["--include-crds", "-s", "crds/things.yaml"], ""),
+];
+
+#[tokio::test]
+async fn template_takes_helms_flags_and_prints_what_helm_prints() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    write(folder.path(), &FILES);
+    let chart = folder.path().join("chart").display().to_string();
+    let base = folder.path().display().to_string();
+    let plain = ours(&["template", "r", &chart], "").await;
+    for (flags, stdin) in FLAGS {
+        let flags: Vec<String> = flags.iter().map(|flag| flag.replace("{}", &base)).collect();
+        let mut args = vec!["template", "r", &chart];
+        args.extend(flags.iter().map(String::as_str));
+        let printed = ours(&args, stdin).await;
+        assert_eq!(
+            printed,
+            reference(&helm, folder.path(), &args, stdin),
+            "{flags:?}"
+        );
+        assert_ne!(printed, plain, "{flags:?} change nothing");
+    }
+    for args in [vec!["template", &chart], vec!["template", "UPPER", &chart]] {
+        assert_eq!(
+            ours(&args, "").await,
+            reference(&helm, folder.path(), &args, ""),
+            "{args:?}"
+        );
+    }
+}
+
+const SOURCE: [(&str, &str); 5] = [
+    (
+        "base/kustomization.yaml",
+        "resources: [web.yaml]\nconfigMapGenerator:\n- name: settings\n  literals: [a=1]\n",
+    ),
+    (
+        "base/web.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n  template:\n    spec:\n      containers:\n      - name: web # the only one\n        image: web:1\n        envFrom:\n        - configMapRef: {name: settings}\n",
+    ),
+    (
+        "over/kustomization.yml",
+        "namespace: prod\nnamePrefix: eu-\nresources: [../base]\nimages:\n- name: web\n  newTag: \"2\"\npatches:\n- patch: |-\n    - op: add\n      path: /spec/replicas\n      value: 3\n  target: {kind: Deployment}\n",
+    ),
+    ("broken/kustomization.yaml", "resources: [../none]\n"),
+    ("unknown/kustomization.yaml", "resource: []\n"),
+];
+
+#[tokio::test]
+async fn kustomize_prints_what_kustomize_build_prints() {
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &SOURCE);
+    for (name, builds) in [
+        ("base", true),
+        ("over", true),
+        ("broken", false),
+        ("unknown", false),
+    ] {
+        let path = folder.path().join(name).display().to_string();
+        let printed = ours(&["kustomize", &path], "").await;
+        assert_eq!(printed.is_some(), builds, "{name}");
+        assert_eq!(
+            printed,
+            reference(&kustomize, folder.path(), &["build", &path], ""),
+            "{name}"
+        );
+    }
+}
