@@ -231,8 +231,8 @@ pub struct UnitFilter {
     pub id: Option<Uuid>,
     /// At most so many.
     pub limit: i64,
-    /// Where the last page ended: (namespace, name, cluster).
-    pub after: (String, String, String),
+    /// Where the last page ended: (namespace, name, cluster, unit). Apps of several kinds share a name.
+    pub after: (String, String, String, Uuid),
 }
 
 impl Store {
@@ -288,9 +288,9 @@ impl Store {
         .await?)
     }
 
-    /// Lists units, ordered by namespace and name of the app, then cluster.
+    /// Lists units, ordered by namespace and name of the app, then cluster, then the unit itself.
     pub async fn list_units(&self, filter: &UnitFilter) -> Result<Vec<UnitView>> {
-        let (namespace, name, cluster) = &filter.after;
+        let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
             // The revision shown is derived: the newest one that renders to the unit's content, so that a commit
@@ -320,8 +320,8 @@ impl Store {
                  ORDER BY v.id DESC LIMIT 1) tr ON true
                WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
                  AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
-                 AND (r.namespace, r.name, c.name) > ($5, $6, $7)
-               ORDER BY r.namespace, r.name, c.name LIMIT $8"#,
+                 AND (r.namespace, r.name, c.name, u.id) > ($5, $6, $7, $10)
+               ORDER BY r.namespace, r.name, c.name, u.id LIMIT $8"#,
             filter.cluster,
             filter.kind,
             filter.namespace,
@@ -330,7 +330,8 @@ impl Store {
             name,
             cluster,
             filter.limit,
-            filter.id
+            filter.id,
+            unit
         )
         .fetch_all(self.pool())
         .await?)

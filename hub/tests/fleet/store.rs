@@ -1,7 +1,10 @@
 //! What the store promises: one transaction per decision, wake-ups that are not lost, claims that exclude each
 //! other, reports that count only where and when they may.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::{
@@ -601,6 +604,27 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
             .expect("published"),
         None
     );
+}
+
+#[tokio::test]
+async fn pages_of_units_lose_none_of_apps_that_share_a_name() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, ..) = one_unit(&world, "c1", app).await;
+    world.apply(&[resource("Kustomization", "a", json!({}))]).await;
+    let twin = world.uid("Kustomization", "a").await;
+    let content = world.render(twin, "r1", &[config("y", "a: 1")]).await;
+    world.roll_out(twin, &[cluster], &content).await;
+    let mut filter = UnitFilter {
+        limit: 1,
+        ..UnitFilter::default()
+    };
+    let mut kinds = BTreeSet::new();
+    while let Some(row) = world.store.list_units(&filter).await.expect("listed").pop() {
+        filter.after = (row.namespace, row.name, row.cluster, row.id);
+        kinds.insert(row.kind);
+    }
+    assert_eq!(kinds, ["HelmRelease", "Kustomization"].map(str::to_owned).into());
 }
 
 async fn units(world: &World, cluster: &str) -> Vec<UnitView> {

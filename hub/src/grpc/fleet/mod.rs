@@ -201,7 +201,7 @@ impl FleetService for Fleet {
             .map_err(from_store)?;
         let next_page_token = match rows.last() {
             Some(row) if rows.len() == limit as usize => {
-                write_token(&(&row.namespace, &row.name, &row.cluster))
+                write_token(&(&row.namespace, &row.name, &row.cluster, row.id))
             }
             _ => String::new(),
         };
