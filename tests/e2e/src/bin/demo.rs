@@ -98,7 +98,7 @@ impl Demo {
         self.say("✔ all agents connected again, and nothing was applied again: every object kept its resourceVersion");
         println!("\n{}", hub.cli(&["get", "units", "-A"])?);
         self.say("✔ the demo is complete");
-        self.keep(&hub, &planes, &git).await
+        self.keep(&hub, &planes, &repo).await
     }
 
     async fn everywhere(
@@ -186,16 +186,20 @@ impl Demo {
         Ok(())
     }
 
-    async fn keep(&self, hub: &HubProcess, planes: &[ControlPlane], git: &GitServer) -> anyhow::Result<()> {
+    async fn keep(&self, hub: &HubProcess, planes: &[ControlPlane], repo: &GitRepo) -> anyhow::Result<()> {
         if std::env::var_os("KEEP").is_none_or(|value| value.is_empty()) {
             return Ok(());
         }
         println!("\nEverything goes on until you interrupt this. Try, in another terminal:\n");
+        // The programs of this very build stand beside this one.
+        if let Some(programs) = std::env::current_exe()?.parent() {
+            println!("  export PATH={}:$PATH", programs.display());
+        }
         println!("  export FLOTILLA_CONFIG={}", hub.config().display());
         println!("  flotilla get units -A; flotilla events");
         println!(
             "  git clone {}   # commit and push, then: flotilla reconcile source git fleet",
-            git.http_url("fleet.git")
+            repo.path().display()
         );
         for ((name, _, _), plane) in CLUSTERS.iter().zip(planes) {
             println!(
