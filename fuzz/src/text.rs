@@ -36,6 +36,21 @@ pub(crate) fn yaml(input: &[u8]) {
         let again = yaml::read(&written, &limits());
         assert_eq!(again.as_ref(), Ok(&document), "written as {written}");
     }
+    read_by_both(text);
+}
+
+/// Reads the text as it is, and behind a comment with a tab, which only the reader that knows all of YAML takes:
+/// where the reader of plain blocks answers, it answers the same.
+fn read_by_both(text: &str) {
+    if text.starts_with(['\u{feff}', '%']) || text.len() >= limits().bytes - 3 {
+        return;
+    }
+    let whole = yaml::read(&format!("#\t\n{text}"), &limits());
+    let read = yaml::read(text, &limits());
+    assert_eq!(read.is_ok(), whole.is_ok(), "{read:?}, {whole:?}");
+    if read.is_ok() {
+        assert_eq!(read, whole, "the readers differ");
+    }
 }
 
 /// Reads a line in each syntax into the values of the second part.

@@ -163,7 +163,8 @@ pub(super) struct Head {
 
 impl Head {
     fn read(document: &str) -> Result<Self, String> {
-        let value = crate::yaml::read(document, &crate::yaml::Limits::default())
+        let limits = crate::yaml::Limits::default();
+        let value = crate::yaml::read_fields(document, &limits, &["apiversion", "kind", "metadata"])
             .map_err(|error| error.to_string())?;
         let mut head = Self::default();
         for (name, field) in typed::fields(&value, "manifest")? {

@@ -7,6 +7,7 @@ pub(crate) mod resolve;
 mod value;
 mod write;
 
+pub(crate) use read::read_fields;
 pub use read::{Limits, ReadError, read, read_all};
 pub(crate) use value::from_float;
 pub use value::{Map, Value};

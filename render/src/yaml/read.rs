@@ -2,6 +2,12 @@
 //!
 //! Input is hostile: depth, and the number of nodes after aliases are expanded, are bounded. Nothing of where a
 //! value stood is kept.
+//!
+//! Most texts are of the plain part of YAML that `block` reads, which is tried first; [`Reader`] reads all of it.
+
+mod block;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -70,6 +76,31 @@ pub enum ReadError {
 ///
 /// See [`ReadError`]; what a document after the first holds is not looked at.
 pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
+    if text.len() <= limits.bytes
+        && let Some(value) = block::read(text, limits, None)
+    {
+        return Ok(value);
+    }
+    read_whole(text, limits)
+}
+
+/// Reads the first document as [`read`] does, but may leave out fields of a map at its root: all are read, and
+/// only those that `wanted` names, in lower case, are sure to be there in whatever case they are written.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_fields(text: &str, limits: &Limits, wanted: &[&str]) -> Result<Value, ReadError> {
+    if text.len() <= limits.bytes
+        && let Some(value) = block::read(text, limits, Some(wanted))
+    {
+        return Ok(value);
+    }
+    read_whole(text, limits)
+}
+
+/// Reads the first document with the reader that knows all of YAML.
+fn read_whole(text: &str, limits: &Limits) -> Result<Value, ReadError> {
     Reader::new(text, limits)?
         .document()
         .map(Option::unwrap_or_default)
@@ -329,29 +360,45 @@ enum Meant {
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Result<Value, ReadError> {
     match meant(text, style, tag, span)? {
         Meant::Text(text) => Ok(Value::String(text)),
-        Meant::Plain(Plain::Null) => Ok(Value::Null),
-        Meant::Plain(Plain::Bool(flag)) => Ok(Value::Bool(flag)),
-        Meant::Plain(Plain::Int(number)) => Ok(Value::Int(number)),
-        Meant::Plain(Plain::UInt(number)) => Ok(Value::UInt(number)),
-        Meant::Plain(Plain::Float(number)) if number.is_finite() => Ok(from_float(number)),
-        Meant::Plain(Plain::Float(_)) => Err(meaning(span, "json: unsupported value: not a finite number")),
-        Meant::Plain(Plain::Timestamp | Plain::Text) => Ok(Value::String(text.to_owned())),
+        Meant::Plain(found) => {
+            of_plain(found, text).ok_or_else(|| meaning(span, "json: unsupported value: not a finite number"))
+        }
     }
+}
+
+/// Returns the value of a plain scalar; none for what is no number in JSON.
+fn of_plain(found: Plain, text: &str) -> Option<Value> {
+    Some(match found {
+        Plain::Null => Value::Null,
+        Plain::Bool(flag) => Value::Bool(flag),
+        Plain::Int(number) => Value::Int(number),
+        Plain::UInt(number) => Value::UInt(number),
+        Plain::Float(number) if number.is_finite() => from_float(number),
+        Plain::Float(_) => return None,
+        Plain::Timestamp | Plain::Text => Value::String(text.to_owned()),
+    })
 }
 
 fn key_text(meant: Meant, span: &Span) -> Result<String, ReadError> {
     match meant {
         Meant::Text(text) => Ok(text),
-        Meant::Plain(Plain::Bool(flag)) => Ok(flag.to_string()),
-        Meant::Plain(Plain::Int(number)) => Ok(number.to_string()),
+        Meant::Plain(found) => key_of_plain(found).ok_or_else(|| meaning(span, "unsupported map key")),
+    }
+}
+
+/// Returns the key that a plain scalar other than text is; none for what is no key.
+fn key_of_plain(found: Plain) -> Option<String> {
+    match found {
+        Plain::Bool(flag) => Some(flag.to_string()),
+        Plain::Int(number) => Some(number.to_string()),
         // The reference writes such keys with the precision of 32 bits.
-        Meant::Plain(Plain::Float(number)) => Ok(match shortest32(number as f32).as_str() {
+        Plain::Float(number) => Some(match shortest32(number as f32).as_str() {
             "+Inf" => ".inf".into(),
             "-Inf" => "-.inf".into(),
             "NaN" => ".nan".into(),
             finite => finite.into(),
         }),
-        Meant::Plain(_) => Err(meaning(span, "unsupported map key")),
+        _ => None,
     }
 }
 
