@@ -159,6 +159,10 @@ fn merge_imports(listed: &mut [Dependency], values: &Table, imports: &Table) -> 
         }
         dependency.import_values = wanted.into_iter().map(Import::into_value).collect();
     }
+    if imports.is_empty() {
+        // Whoever asks for the defaults gets a copy, which is then the first.
+        return Ok(values.clone());
+    }
     let own = values.deep_copy()?;
     merge_tables(&own, imports, Nulls::Keep)?;
     Ok(own)

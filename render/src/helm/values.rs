@@ -7,6 +7,8 @@ pub mod coalesce;
 pub mod references;
 pub mod table;
 
+use std::borrow::Cow;
+
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::strvals::{self, ReadFile, StrvalsError, Syntax};
@@ -131,6 +133,10 @@ pub fn load(text: &str) -> Result<Map, ValuesError> {
 
 /// Merges `over` into `base`: maps are merged, all else is replaced, also by null.
 pub fn merge(base: &mut Map, over: Map) {
+    if base.is_empty() {
+        *base = over;
+        return;
+    }
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(Value::Map(below)), Value::Map(value)) => merge(below, value),
@@ -148,20 +154,28 @@ pub(super) fn from_json(value: serde_json::Value) -> Value {
 }
 
 /// Returns the value with all its numbers as floats.
-pub(super) fn floats(value: Value) -> Value {
+pub(super) fn floats(mut value: Value) -> Value {
+    make_floats(&mut value);
+    value
+}
+
+fn make_floats(value: &mut Value) {
     match value {
         #[expect(clippy::cast_precision_loss, reason = "the reference loses the same digits")]
-        Value::Int(number) => Value::Float(number as f64),
+        Value::Int(number) => *value = Value::Float(*number as f64),
         #[expect(clippy::cast_precision_loss, reason = "the reference loses the same digits")]
-        Value::UInt(number) => Value::Float(number as f64),
-        Value::List(items) => Value::List(items.into_iter().map(floats).collect()),
-        Value::Map(map) => Value::Map(map.into_iter().map(|(key, value)| (key, floats(value))).collect()),
-        other => other,
+        Value::UInt(number) => *value = Value::Float(*number as f64),
+        Value::List(items) => items.iter_mut().for_each(make_floats),
+        Value::Map(map) => map.values_mut().for_each(make_floats),
+        _ => {}
     }
 }
 
 /// Cuts a text at the lines that begin with `---`, which may hold nothing else but a comment.
-fn documents(text: &str) -> Result<Vec<String>, ValuesError> {
+fn documents(text: &str) -> Result<Vec<Cow<'_, str>>, ValuesError> {
+    if text.ends_with('\n') && !text.starts_with("---") && !text.contains("\n---") && !text.contains('\r') {
+        return Ok(vec![Cow::Borrowed(text)]);
+    }
     let mut documents = Vec::new();
     let mut document = String::new();
     for (number, line) in text.lines().enumerate() {
@@ -170,7 +184,7 @@ fn documents(text: &str) -> Result<Vec<String>, ValuesError> {
                 return Err(ValuesError::Separator(number + 1));
             }
             if !document.is_empty() {
-                documents.push(std::mem::take(&mut document));
+                documents.push(Cow::Owned(std::mem::take(&mut document)));
                 continue;
             }
         }
@@ -178,7 +192,7 @@ fn documents(text: &str) -> Result<Vec<String>, ValuesError> {
         document.push('\n');
     }
     if !document.is_empty() {
-        documents.push(document);
+        documents.push(Cow::Owned(document));
     }
     Ok(documents)
 }

@@ -129,28 +129,26 @@ pub(crate) fn as_table(value: &Val) -> Option<Table> {
 
 fn copy_map(map: &MapVal, depth: usize) -> Result<MapVal, TooDeep> {
     let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-    let mut copy = Entries::new();
-    for (key, value) in map.entries.borrow().iter() {
-        copy.insert(key.clone(), copy_value(value, depth)?);
-    }
+    // Copying the tree as it is, and then what is inside it, takes less than to build it key by key.
+    let mut copy = map.entries.borrow().clone();
+    copy.values_mut().try_for_each(|value| copy_below(value, depth))?;
     Ok(MapVal {
         entries: MapVal::new(copy).entries,
         kind: map.kind,
     })
 }
 
-fn copy_value(value: &Val, depth: usize) -> Result<Val, TooDeep> {
+/// Puts a copy in place of a map or list that is shared.
+fn copy_below(value: &mut Val, depth: usize) -> Result<(), TooDeep> {
     match value {
-        Val::Map(map) => Ok(Val::Map(copy_map(map, depth)?)),
+        Val::Map(map) => *map = copy_map(map, depth)?,
         Val::List(list) => {
             let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-            let items = list
-                .items
-                .iter()
-                .map(|item| copy_value(item, depth))
-                .collect::<Result<Vec<_>, _>>()?;
-            Ok(Val::list(items))
+            let mut items = list.items.to_vec();
+            items.iter_mut().try_for_each(|item| copy_below(item, depth))?;
+            *value = Val::list(items);
         }
-        other => Ok(other.clone()),
+        _ => {}
     }
+    Ok(())
 }
