@@ -103,7 +103,7 @@ pub(super) enum ExprKind {
     Dot,
     Nil,
     Bool(bool),
-    Number(Number),
+    Number(Box<Number>),
     String { quoted: Rc<str>, text: Rc<str> },
     Field(Vec<Rc<str>>),
     Variable { name: Rc<str>, fields: Vec<Rc<str>> },

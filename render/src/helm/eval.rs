@@ -5,6 +5,8 @@ mod charge;
 mod control;
 mod pipeline;
 
+pub(super) use charge::Reach;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::rc::Rc;

@@ -133,7 +133,10 @@ impl<'a> Lexer<'a> {
             line: self.line,
             text: text.into(),
         };
-        self.line += lines(text);
+        // No other token can hold a line break.
+        if matches!(kind, Kind::Text | Kind::Space | Kind::RawString) {
+            self.line += lines(text);
+        }
         token
     }
 
@@ -160,7 +163,7 @@ impl<'a> Lexer<'a> {
     fn text(&mut self) -> Token<'a> {
         loop {
             let start = self.pos;
-            let Some(at) = self.rest().find("{{") else {
+            let Some(at) = left_delimiter(self.rest()) else {
                 self.pos = self.input.len();
                 return if start < self.pos {
                     self.token(Kind::Text, start)
@@ -243,8 +246,13 @@ impl<'a> Lexer<'a> {
             ':' if self.rest().starts_with(":=") => self.take(2, Kind::Declare),
             ':' => self.error(start, "expected :="),
             '|' => self.take(1, Kind::Pipe),
-            '"' => self.quoted(start, '"', Kind::String, "unterminated quoted string"),
-            '\'' => self.quoted(start, '\'', Kind::CharConstant, "unterminated character constant"),
+            '"' => self.quoted(start, b'"', Kind::String, "unterminated quoted string"),
+            '\'' => self.quoted(
+                start,
+                b'\'',
+                Kind::CharConstant,
+                "unterminated character constant",
+            ),
             '`' => match self.rest()[1..].find('`') {
                 Some(end) => self.take(end + 2, Kind::RawString),
                 None => self.error(start, "unterminated raw quoted string"),
@@ -303,14 +311,14 @@ impl<'a> Lexer<'a> {
         self.take(length, Kind::Space)
     }
 
-    fn quoted(&mut self, start: usize, quote: char, kind: Kind, unterminated: &str) -> Token<'a> {
+    fn quoted(&mut self, start: usize, quote: u8, kind: Kind, unterminated: &str) -> Token<'a> {
         let mut escaped = false;
-        for (at, c) in self.rest().char_indices().skip(1) {
-            match c {
-                '\n' => break,
+        for (at, byte) in self.rest().bytes().enumerate().skip(1) {
+            match byte {
+                b'\n' => break,
                 _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                _ if c == quote => return self.take(at + 1, kind),
+                b'\\' => escaped = true,
+                _ if byte == quote => return self.take(at + 1, kind),
                 _ => {}
             }
         }
@@ -319,7 +327,7 @@ impl<'a> Lexer<'a> {
 
     fn field(&mut self, start: usize, kind: Kind) -> Token<'a> {
         let name = &self.rest()[1..];
-        let length = name.find(|c| !is_alphanumeric(c)).unwrap_or(name.len());
+        let length = word(name);
         if let Err(bad) = terminator(&name[length..]) {
             return self.error(start, format!("bad character {}", unicode(bad)));
         }
@@ -333,7 +341,7 @@ impl<'a> Lexer<'a> {
 
     fn identifier(&mut self, start: usize) -> Token<'a> {
         let rest = self.rest();
-        let length = rest.find(|c| !is_alphanumeric(c)).unwrap_or(rest.len());
+        let length = word(rest);
         if let Err(bad) = terminator(&rest[length..]) {
             return self.error(start, format!("bad character {}", unicode(bad)));
         }
@@ -408,6 +416,22 @@ fn terminator(rest: &str) -> Result<(), char> {
     }
 }
 
+/// Returns where the first left delimiter stands.
+fn left_delimiter(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'{', bytes).find(|at| bytes.get(at + 1) == Some(&b'{'))
+}
+
+/// Returns the length of the letters, digits and underscores at the start.
+fn word(text: &str) -> usize {
+    let plain = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
+    let length = text.bytes().take_while(plain).count();
+    match text.as_bytes().get(length) {
+        Some(byte) if !byte.is_ascii() => text.find(|c| !is_alphanumeric(c)).unwrap_or(text.len()),
+        _ => length,
+    }
+}
+
 /// Returns the length of the right delimiter at the start, with its trim marker, and whether it trims.
 fn right_delimiter(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
@@ -426,7 +450,7 @@ fn trims_left(text: &str) -> bool {
 }
 
 fn is_space(c: char) -> bool {
-    SPACES.contains(&c)
+    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 fn is_alphanumeric(c: char) -> bool {

@@ -158,6 +158,13 @@ impl<'a> Parser<'a> {
     }
 
     fn unquoted(&self, token: &Token<'_>) -> Result<Rc<str>, String> {
+        let inner = token
+            .text
+            .get(1..token.text.len().saturating_sub(1))
+            .unwrap_or_default();
+        if !inner.contains(['\\', '\r', '"', '\n']) {
+            return Ok(inner.into());
+        }
         unquote(&token.text).map_or_else(|| self.error("invalid syntax"), |text| Ok(text.into()))
     }
 

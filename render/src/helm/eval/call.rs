@@ -2,8 +2,7 @@
 
 use std::fmt::Display;
 
-use super::charge::Reach;
-use super::{Args, Dot, Frame, Interp, Outcome};
+use super::{Args, Dot, Frame, Interp, Outcome, Reach};
 use crate::helm::ast::{Expr, ExprKind, Number};
 use crate::helm::fault::Fault;
 use crate::helm::funcs::{Function, Run};
@@ -43,7 +42,7 @@ impl Interp<'_> {
         let values = self.arguments(frame, dot, function.name, function.signature, args)?;
         // Without a list or a map there is nothing to look into.
         let reach = match values.iter().any(Val::holds_others) {
-            true => Reach::of(function.name),
+            true => function.reach,
             false => Reach::All,
         };
         self.charge_arguments(frame, function.name, reach, &values)?;
@@ -136,28 +135,21 @@ impl Interp<'_> {
             }
             (ExprKind::Bool(flag), b'b') => Ok(Val::Bool(*flag)),
             (ExprKind::String { text, .. }, b's') => Ok(Val::Str(text.clone())),
-            (ExprKind::Number(Number { int: Some(int), .. }), b'i') => Ok(Val::Int(*int)),
-            (ExprKind::Number(Number { int: Some(int), .. }), b'I') => Ok(Val::Int64(*int)),
-            (
-                ExprKind::Number(Number {
-                    uint: Some(number), ..
-                }),
-                b'u',
-            ) => Ok(Val::Int64(i64::from(*number as u32))),
-            (
-                ExprKind::Number(Number {
-                    float: Some(float), ..
-                }),
-                b'f',
-            ) => Ok(Val::Float(*float)),
-            (ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String { .. }, _) => match kind {
-                b'b' => mismatch("bool"),
-                b's' => mismatch("string"),
-                b'i' | b'I' => mismatch("integer"),
-                b'u' => mismatch("unsigned integer"),
-                b'f' => mismatch("float"),
-                _ => Err(format!("can't handle {arg} for arg of type {}", type_of(kind))),
-            },
+            (ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String { .. }, _) => {
+                let number = match &arg.kind {
+                    ExprKind::Number(number) => number_as(number, kind),
+                    _ => None,
+                };
+                match (number, kind) {
+                    (Some(number), _) => Ok(number),
+                    (None, b'b') => mismatch("bool"),
+                    (None, b's') => mismatch("string"),
+                    (None, b'i' | b'I') => mismatch("integer"),
+                    (None, b'u') => mismatch("unsigned integer"),
+                    (None, b'f') => mismatch("float"),
+                    _ => Err(format!("can't handle {arg} for arg of type {}", type_of(kind))),
+                }
+            }
             _ => {
                 let value = self.operand(frame, dot, arg, "")?;
                 return self.validated(frame, value, kind);
@@ -207,6 +199,17 @@ fn not_callable(written: Option<&Expr>, given: &Val) -> String {
         (None, _) => format!("<{of} Value>"),
     };
     format!("non-function {name} of type {of}")
+}
+
+/// Returns a constant as the kind of number that a parameter's letter stands for.
+fn number_as(number: &Number, kind: u8) -> Option<Val> {
+    match kind {
+        b'i' => number.int.map(Val::Int),
+        b'I' => number.int.map(Val::Int64),
+        b'u' => number.uint.map(|number| Val::Int64(i64::from(number as u32))),
+        b'f' => number.float.map(Val::Float),
+        _ => None,
+    }
 }
 
 /// Returns the Go type that a parameter's letter stands for.

@@ -13,8 +13,8 @@ const BYTES_PER_STEP: usize = 16;
 const BYTES_PER_ITEM: usize = 64;
 
 /// How far a function looks into its arguments.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::helm) enum Reach {
     /// It passes them on, or looks one thing up.
     None,
     /// It goes through the items of a list or a map, not into them.
@@ -25,7 +25,7 @@ pub(super) enum Reach {
 
 impl Reach {
     /// Returns how far the function of this name looks; one that is not named here, into everything.
-    pub(super) fn of(name: &str) -> Reach {
+    pub(in crate::helm) fn of(name: &str) -> Reach {
         match name {
             "include" | "tpl" | "get" | "hasKey" | "index" | "dig" | "default" | "empty" | "not" | "len"
             | "ternary" | "coalesce" | "kindIs" | "kindOf" | "typeIs" | "typeOf" | "typeIsLike"

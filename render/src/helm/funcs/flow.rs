@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Function, Run, pure, reading, text};
-use crate::helm::eval::{Interp, Set};
+use crate::helm::eval::{Interp, Reach, Set};
 use crate::helm::fault::{Fault, WARN_END, WARN_START};
 use crate::helm::parse;
 use crate::helm::quote::quote;
@@ -15,16 +15,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "and",
         signature: "v*",
         run: Run::Logic { stops_at: false },
+        reach: Reach::All,
     },
     Function {
         name: "or",
         signature: "v*",
         run: Run::Logic { stops_at: true },
+        reach: Reach::All,
     },
     Function {
         name: "call",
         signature: "va*",
         run: Run::Call,
+        reach: Reach::All,
     },
     pure("not", "v", |args| Ok((!args[0].truth()).into())),
     reading("include", "sa", include),

@@ -20,7 +20,7 @@ mod versions;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::eval::Interp;
+use super::eval::{Interp, Reach};
 use super::fault::Fault;
 use super::value::Val;
 
@@ -35,6 +35,8 @@ pub(crate) struct Function {
     /// list, `t` time, `c` certificate, `V` version, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
     pub(super) signature: &'static str,
     pub(super) run: Run,
+    /// How far it looks into its arguments.
+    pub(super) reach: Reach,
 }
 
 /// How a function runs.
@@ -62,6 +64,7 @@ const fn pure(
         name,
         signature,
         run: Run::Pure(run),
+        reach: Reach::All,
     }
 }
 
@@ -74,6 +77,7 @@ const fn reading(
         name,
         signature,
         run: Run::Reading(run),
+        reach: Reach::All,
     }
 }
 
@@ -94,18 +98,22 @@ const TABLES: &[&[Function]] = &[
     versions::FUNCTIONS,
 ];
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+/// The functions, each with its reach, which its name decides.
+static BY_NAME: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
     TABLES
         .iter()
         .copied()
         .flatten()
-        .map(|function| (function.name, function))
+        .map(|function| {
+            let reach = Reach::of(function.name);
+            (function.name, Function { reach, ..*function })
+        })
         .collect()
 });
 
 /// Returns the function of that name.
 pub(super) fn find(name: &str) -> Option<&'static Function> {
-    BY_NAME.get(name).copied()
+    BY_NAME.get(name)
 }
 
 /// Returns the argument's text; the signature has made sure that it is one.

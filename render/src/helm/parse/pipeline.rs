@@ -21,7 +21,7 @@ impl Parser<'_> {
             pos,
             assigns: false,
             declares: Vec::new(),
-            commands: Vec::new(),
+            commands: Vec::with_capacity(1),
         };
         while self.declaration(&mut pipe, context)? {}
         loop {
@@ -191,7 +191,7 @@ impl Parser<'_> {
             Kind::Field => ExprKind::Field(vec![token.text[1..].into()]),
             Kind::Bool => ExprKind::Bool(token.text == "true"),
             Kind::CharConstant | Kind::Complex | Kind::Number => match number(&token) {
-                Ok(number) => ExprKind::Number(number),
+                Ok(number) => ExprKind::Number(Box::new(number)),
                 Err(message) => return self.error(message),
             },
             Kind::LeftParen => {

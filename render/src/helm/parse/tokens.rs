@@ -17,8 +17,10 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn peek(&mut self) -> &Token<'a> {
-        let token = self.next();
-        self.pushed.push(token);
+        if self.pushed.is_empty() {
+            let token = self.next();
+            self.pushed.push(token);
+        }
         self.pushed
             .last()
             .unwrap_or_else(|| unreachable!("a token was just pushed"))
@@ -34,11 +36,10 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn peek_non_space(&mut self) -> &Token<'a> {
-        let token = self.next_non_space();
-        self.pushed.push(token);
-        self.pushed
-            .last()
-            .unwrap_or_else(|| unreachable!("a token was just pushed"))
+        while self.peek().kind == Kind::Space {
+            self.pushed.pop();
+        }
+        self.peek()
     }
 
     pub(super) fn error<T>(&self, message: impl AsRef<str>) -> Result<T, String> {
