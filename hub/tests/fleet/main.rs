@@ -4,5 +4,6 @@ mod agent_stream;
 mod enrol;
 mod fleet_api;
 mod hub;
+mod reports;
 mod store;
 mod world;

@@ -1,5 +1,5 @@
 //! What the store promises: one transaction per decision, wake-ups that are not lost, claims that exclude each
-//! other, reports that count only where and when they may.
+//! other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,21 +17,18 @@ use flotilla_hub::store::{
     content::Blob,
     outbox::Nudge,
     query::{UnitFilter, UnitView},
-    report::{ClusterEventRow, ObjectRow, Report, StatusRow},
-    session::Opening,
 };
 use flotilla_testkit::wait_until;
 use serde_json::json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::world::{INCARNATION, Object, World, applied, resource, secret};
+use crate::world::{INCARNATION, Object, World, resource, secret};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CANARY: &str = "cAnArY-7f3a9c1e5b2d8046-zq";
 
-fn config(name: &str, text: &str) -> Object {
+pub(crate) fn config(name: &str, text: &str) -> Object {
     Object::new("ConfigMap", name, text)
 }
 
@@ -627,7 +624,7 @@ async fn pages_of_units_lose_none_of_apps_that_share_a_name() {
     assert_eq!(kinds, ["HelmRelease", "Kustomization"].map(str::to_owned).into());
 }
 
-async fn units(world: &World, cluster: &str) -> Vec<UnitView> {
+pub(crate) async fn units(world: &World, cluster: &str) -> Vec<UnitView> {
     let filter = UnitFilter {
         cluster: cluster.into(),
         limit: 100,
@@ -636,52 +633,8 @@ async fn units(world: &World, cluster: &str) -> Vec<UnitView> {
     world.store.list_units(&filter).await.expect("listed")
 }
 
-async fn open(world: &World, cluster: Uuid) -> u64 {
-    let opening = Opening {
-        cluster_id: cluster,
-        boot_id: "boot",
-        replica: "replica",
-        agent_version: "0",
-        kube_version: "v1.34.0",
-        incarnation: 0,
-        generation: 0,
-        observed_root: b"",
-        epoch_seen: 0,
-    };
-    world.store.open_session(&opening).await.expect("opened").epoch
-}
-
-fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
-    Report {
-        cluster,
-        epoch,
-        everything: false,
-        units,
-        objects: vec![],
-        events: vec![],
-        observed_root: vec![1],
-    }
-}
-
-fn object(unit: Uuid, name: &str) -> ObjectRow {
-    ObjectRow {
-        unit,
-        group: String::new(),
-        kind: "ConfigMap".into(),
-        namespace: "default".into(),
-        name: name.into(),
-        api_version: "v1".into(),
-        uid: "u".into(),
-        state: Some("Applied"),
-        health: "Current".into(),
-        message: String::new(),
-        adopted: false,
-        sent: vec![1],
-    }
-}
-
 /// A cluster with one unit: (cluster, unit, target).
-async fn one_unit(world: &World, name: &str, app: Uuid) -> (Uuid, Uuid, Digest) {
+pub(crate) async fn one_unit(world: &World, name: &str, app: Uuid) -> (Uuid, Uuid, Digest) {
     let cluster = world.cluster(name).await;
     let content = world.render(app, name, &[config("x", "a: 1")]).await;
     world.roll_out(app, &[cluster], &content).await;
@@ -692,219 +645,4 @@ async fn one_unit(world: &World, name: &str, app: Uuid) -> (Uuid, Uuid, Digest) 
         .find(|unit| unit.cluster.0 == cluster)
         .expect("there");
     (cluster, unit.id.0, unit.target)
-}
-
-#[tokio::test]
-async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
-    let world = World::new().await;
-    let app = world.app("a").await;
-    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
-    let old = open(&world, cluster).await;
-    let new = open(&world, cluster).await;
-    assert!(new > old);
-    let of_old = report(cluster, old, vec![applied(unit, 1, target)]);
-    assert_eq!(
-        world
-            .store
-            .ingest(std::slice::from_ref(&of_old))
-            .await
-            .expect("ingested")
-            .counted,
-        [false]
-    );
-    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 0);
-    let of_new = report(cluster, new, vec![applied(unit, 1, target)]);
-    let ingested = world
-        .store
-        .ingest(&[of_old, of_new.clone()])
-        .await
-        .expect("ingested");
-    assert_eq!(ingested.counted, [false, true]);
-    assert_eq!(ingested.applied, [unit], "newly applied, once");
-    let again = world.store.ingest(&[of_new]).await.expect("ingested");
-    assert_eq!((again.counted, again.applied), (vec![true], vec![]));
-    assert!(units(&world, "c1").await[0].applied);
-    let late = world
-        .store
-        .session_accepted(cluster, old, INCARNATION, 1, "")
-        .await;
-    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
-}
-
-#[tokio::test]
-async fn an_unchanged_report_writes_no_row_and_wakes_nobody() {
-    let world = World::new().await;
-    let app = world.app("a").await;
-    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
-    let epoch = open(&world, cluster).await;
-    let mut one = report(cluster, epoch, vec![applied(unit, 1, target)]);
-    one.objects = vec![object(unit, "x")];
-    let written = async || -> (String, String, i64) {
-        sqlx::query_as(
-            "SELECT s.xmin::text, o.xmin::text, (SELECT count(*) FROM outbox) FROM unit_status s, unit_object o",
-        )
-        .fetch_one(&world.pool)
-        .await
-        .expect("rows")
-    };
-    world
-        .store
-        .ingest(std::slice::from_ref(&one))
-        .await
-        .expect("ingested");
-    let before = written().await;
-    one.units[0].observed_at += Duration::from_secs(60);
-    assert_eq!(
-        world
-            .store
-            .ingest(std::slice::from_ref(&one))
-            .await
-            .expect("ingested")
-            .counted,
-        [true]
-    );
-    assert_eq!(written().await, before);
-    one.objects[0].health = "InProgress".into();
-    world
-        .store
-        .ingest(std::slice::from_ref(&one))
-        .await
-        .expect("ingested");
-    let after = written().await;
-    assert_eq!(after.0, before.0);
-    assert!(after.1 != before.1 && after.2 > before.2, "{before:?} {after:?}");
-}
-
-#[tokio::test]
-async fn of_two_reports_committed_together_the_later_ones_root_is_kept() {
-    let world = World::new().await;
-    let cluster = world.cluster("c1").await;
-    let epoch = open(&world, cluster).await;
-    let reports: Vec<Report> = (1..=20)
-        .map(|root| Report {
-            observed_root: vec![root],
-            ..report(cluster, epoch, vec![])
-        })
-        .collect();
-    world.store.ingest(&reports).await.expect("ingested");
-    let root: Vec<u8> = sqlx::query_scalar("SELECT observed_root FROM session")
-        .fetch_one(&world.pool)
-        .await
-        .expect("a session");
-    assert_eq!(root, [20]);
-}
-
-#[tokio::test]
-async fn an_agent_reports_on_its_own_clusters_units_only() {
-    let world = World::new().await;
-    let (a, b) = (world.app("a").await, world.app("b").await);
-    let (_, foreign, target) = one_unit(&world, "c1", a).await;
-    let (cluster, own, own_target) = one_unit(&world, "c2", b).await;
-    let epoch = open(&world, cluster).await;
-    let mut one = report(
-        cluster,
-        epoch,
-        vec![applied(foreign, 1, target), applied(own, 1, own_target)],
-    );
-    one.objects = vec![object(foreign, "x"), object(own, "x")];
-    let event = |unit| ClusterEventRow {
-        unit,
-        object: String::new(),
-        warning: true,
-        reason: "Failed".into(),
-        message: "no".into(),
-        at: OffsetDateTime::UNIX_EPOCH,
-    };
-    one.events = vec![event(foreign), event(own)];
-    assert_eq!(
-        world.store.ingest(&[one]).await.expect("ingested").counted,
-        [true]
-    );
-    let of_unit = |table: &str| format!("SELECT count(*) FROM {table} WHERE unit_id = '{foreign}'");
-    assert_eq!(world.count(&of_unit("unit_status")).await, 0);
-    assert_eq!(world.count(&of_unit("unit_object")).await, 0);
-    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
-    assert_eq!(world.count("SELECT count(*) FROM event").await, 1);
-}
-
-#[tokio::test]
-async fn a_full_report_forgets_what_it_does_not_name_and_nothing_of_other_clusters() {
-    let world = World::new().await;
-    let (a, b) = (world.app("a").await, world.app("b").await);
-    let (other, kept, kept_target) = one_unit(&world, "c1", a).await;
-    let (cluster, unit, target) = one_unit(&world, "c2", b).await;
-    let mut of_other = report(
-        other,
-        open(&world, other).await,
-        vec![applied(kept, 1, kept_target)],
-    );
-    of_other.objects = vec![object(kept, "x")];
-    let epoch = open(&world, cluster).await;
-    let mut first = report(cluster, epoch, vec![applied(unit, 1, target)]);
-    first.objects = vec![object(unit, "x"), object(unit, "left")];
-    world
-        .store
-        .ingest(&[of_other, first.clone()])
-        .await
-        .expect("ingested");
-    first.objects.pop();
-    first.everything = true;
-    world.store.ingest(&[first]).await.expect("ingested");
-    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM unit_object ORDER BY unit_id = $1, name")
-        .bind(unit)
-        .fetch_all(&world.pool)
-        .await
-        .expect("rows");
-    assert_eq!(names, ["x", "x"]);
-    world
-        .store
-        .ingest(&[Report {
-            everything: true,
-            ..report(cluster, epoch, vec![])
-        }])
-        .await
-        .expect("ingested");
-    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
-    assert!(units(&world, "c1").await[0].applied);
-}
-
-#[tokio::test]
-async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
-    let world = World::new().await;
-    let cluster = world.cluster("c1").await;
-    let app = world.app("a").await;
-    let a = world.render(app, "r1", &[config("x", "a: 1")]).await;
-    world.roll_out(app, &[cluster], &a).await;
-    let unit = world.store.app_plan(app).await.expect("read").units[0].clone();
-    let epoch = open(&world, cluster).await;
-    let first = report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)]);
-    world
-        .store
-        .ingest(std::slice::from_ref(&first))
-        .await
-        .expect("ingested");
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
-    let b = world.render(app, "r2", &[config("x", "a: 2")]).await;
-    world.roll_out(app, &[cluster], &b).await;
-    world.roll_out(app, &[cluster], &a).await;
-    let back = &world.store.app_plan(app).await.expect("read").units[0];
-    assert_eq!(back.target, unit.target);
-    // A delayed repetition of the old report changes nothing either.
-    world.store.ingest(&[first]).await.expect("ingested");
-    let [view] = &units(&world, "c1").await[..] else {
-        panic!("one unit")
-    };
-    assert_eq!(
-        (view.version, view.current, view.applied, view.ready.as_str()),
-        (3, false, false, "Unknown")
-    );
-    assert_eq!(view.applied_revision, "");
-    assert!(world.store.finish_rollouts().await.expect("none").is_empty());
-    world
-        .store
-        .ingest(&[report(cluster, epoch, vec![applied(unit.id.0, 3, unit.target)])])
-        .await
-        .expect("ingested");
-    assert!(units(&world, "c1").await[0].applied);
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
 }

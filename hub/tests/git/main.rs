@@ -1,0 +1,7 @@
+//! Git sources against a real server and against evil ones.
+
+mod credentials;
+mod evil;
+mod fetching;
+mod references;
+mod world;

@@ -1,0 +1,268 @@
+//! What a reference means on the server, asked for without fetching.
+
+use std::time::Duration;
+
+use flotilla_hub::source::git::{FetchLimits, GitError, ProbeShare, Remedy, Remote};
+use flotilla_testkit::{GitAccess, GitCommand, GitFault, GitServer};
+
+use crate::world::{Hub, KEY, TIMEOUT, branch, commit, content, public, script, tag, with_password};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_tags_and_commits_are_resolved_fetched_and_packaged() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .change("main")
+        .write("a.yaml", "one")
+        .executable("bin/run", "#!")
+        .symlink("link", "/etc/passwd");
+    let first = first.commit("first").await.expect("committed");
+    repo.tag("v1", &first, Some("annotated")).await.expect("tagged");
+    repo.tag("v1-light", &first, None).await.expect("tagged");
+    let second = repo
+        .commit("main", &[("a.yaml", "two")], "second")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    for remote in [
+        public(&server.http_url("app.git")),
+        Remote::new(&server.https_url("app.git"), None, Some(server.ca_pem().into())).expect("a remote"),
+    ] {
+        for (reference, id, text, revision) in [
+            (branch("main"), &second, "two", format!("main@sha1:{second}")),
+            (tag("v1"), &first, "one", format!("v1@sha1:{first}")),
+            (tag("v1-light"), &first, "one", format!("v1-light@sha1:{first}")),
+            (commit(&first, None), &first, "one", format!("sha1:{first}")),
+            (
+                commit(&first, Some("main")),
+                &first,
+                "one",
+                format!("main@sha1:{first}"),
+            ),
+        ] {
+            let resolved = hub
+                .prober
+                .probe(&remote, &reference, TIMEOUT)
+                .await
+                .expect("resolved");
+            assert_eq!(
+                (resolved.commit.as_str(), &resolved.revision),
+                (id.as_str(), &revision)
+            );
+            let (fetched, tree) = hub.fetch(&remote, &reference).await.expect("fetched");
+            assert_eq!(
+                (fetched.commit.as_str(), &fetched.revision),
+                (id.as_str(), &revision)
+            );
+            assert_eq!(content(&tree, "a.yaml"), Some(text), "{reference}");
+            assert_eq!(tree.file("bin/run").map(|file| file.executable), Some(true));
+            assert!(tree.file("link").is_none(), "links are not packaged");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_of_one_among_3000_refs_takes_less_than_a_kilobyte() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let id = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let packed: String = (0..3000)
+        .map(|number| format!("{id} refs/heads/feature-{number}\n"))
+        .collect();
+    std::fs::write(
+        repo.path().join("packed-refs"),
+        format!("# pack-refs with: sorted \n{packed}"),
+    )
+    .expect("written");
+    let hub = Hub::new().await;
+    let resolved = hub
+        .probe(&server.http_url("app.git"), &branch("main"))
+        .await
+        .expect("resolved");
+    assert_eq!(resolved.commit.as_str(), id);
+    assert!(resolved.received < 200, "{} bytes", resolved.received);
+    assert_eq!(
+        (
+            server.count(GitCommand::Advertise),
+            server.count(GitCommand::LsRefs)
+        ),
+        (1, 1)
+    );
+    let resolved = hub
+        .probe(&server.http_url("app.git"), &branch("feature-2999"))
+        .await
+        .expect("resolved");
+    assert_eq!(resolved.commit.as_str(), id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_ref_an_empty_repository_and_no_repository_are_told_apart() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    server.create("empty.git").await.expect("a repository");
+    let id = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let url = server.http_url("app.git");
+    let error = hub
+        .probe(&url, &branch("gone"))
+        .await
+        .expect_err("no such branch");
+    assert_eq!(
+        error.message(),
+        format!(
+            "failed to checkout and determine revision: unable to clone '{url}': couldn't find remote ref \"refs/heads/gone\""
+        )
+    );
+    // The prefix of another name is not the name.
+    repo.set_branch("gone-2", &id).await.expect("made");
+    assert!(matches!(
+        hub.probe(&url, &branch("gone")).await,
+        Err(GitError::NotFound { .. })
+    ));
+    let empty = hub
+        .probe(&server.http_url("empty.git"), &branch("main"))
+        .await
+        .expect_err("empty");
+    assert!(matches!(empty, GitError::Empty { .. }), "{empty}");
+    let none = hub
+        .probe(&server.http_url("none.git"), &branch("main"))
+        .await
+        .expect_err("none");
+    assert!(matches!(none, GitError::RepositoryNotFound { .. }), "{none}");
+    let unknown = hub
+        .fetch(&public(&url), &commit(&"1".repeat(40), None))
+        .await
+        .expect_err("no such commit");
+    assert!(matches!(unknown, GitError::NotFound { .. }), "{unknown}");
+    for error in [error, empty, none, unknown] {
+        assert_eq!(error.remedy(), Remedy::Ask, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewritten_branch_and_a_moved_tag_are_followed() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    repo.tag("v1", &first, Some("x")).await.expect("tagged");
+    let hub = Hub::new().await;
+    let remote = public(&server.http_url("app.git"));
+    hub.fetch(&remote, &branch("main")).await.expect("fetched");
+    hub.fetch(&remote, &tag("v1")).await.expect("fetched");
+    let second = repo
+        .rewrite("main")
+        .write("b", "2")
+        .commit("rewritten")
+        .await
+        .expect("committed");
+    repo.tag("v1", &second, Some("y")).await.expect("tagged");
+    for reference in [branch("main"), tag("v1")] {
+        let (fetched, tree) = hub.fetch(&remote, &reference).await.expect("fetched");
+        assert_eq!(fetched.commit.as_str(), second);
+        assert_eq!((content(&tree, "a"), content(&tree, "b")), (None, Some("2")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_found_in_its_branch_where_the_server_gives_no_single_commits() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    repo.commit("main", &[("a", "2")], "second")
+        .await
+        .expect("committed");
+    let place = tempfile::tempdir().expect("a directory");
+    let refusal = "echo \"fatal: remote error: upload-pack: not our ref\" >&2; exit 128";
+    let git = script(
+        place.path(),
+        &format!("case \"$*\" in *refs/flotilla/commits*) {refusal};; esac; exec git \"$@\""),
+    );
+    let remote = public(&server.http_url("app.git"));
+    for branch in [None, Some("main")] {
+        let hub = Hub::with(Some(git.clone()), FetchLimits::default()).await;
+        let (_, tree) = hub
+            .fetch(&remote, &commit(&first, branch))
+            .await
+            .expect("fetched");
+        assert_eq!(content(&tree, "a"), Some("1"));
+        let unknown = commit(&"1".repeat(40), branch);
+        let error = hub.fetch(&remote, &unknown).await.expect_err("no such commit");
+        assert!(matches!(error, GitError::NotFound { .. }), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_ask_at_the_same_time_share_one_probe_and_only_with_equals() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    server.set_fault(Some(GitFault::Slow(Duration::from_millis(300))));
+    let share = ProbeShare::new(Hub::new().await.prober, KEY);
+    let url = server.http_url("app.git");
+    let ask = |remote: Remote, share: ProbeShare| async move {
+        share.probe(&remote, &branch("main"), TIMEOUT).await
+    };
+    let same = futures::future::join_all((0..50).map(|_| ask(public(&url), share.clone())));
+    let (answers, other) = tokio::join!(same, ask(with_password(&url, "other"), share.clone()));
+    assert!(answers.iter().all(Result::is_ok) && other.is_ok());
+    assert_eq!(
+        server.count(GitCommand::LsRefs),
+        2,
+        "one for the fifty, one for the other credential"
+    );
+    // An asker who gives up takes nothing from the others, and a later one asks anew.
+    let (remote, reference) = (public(&url), branch("main"));
+    let hasty = share.probe(&remote, &reference, Duration::from_millis(20));
+    let (hasty, patient) = tokio::join!(hasty, ask(public(&url), share.clone()));
+    assert!(matches!(hasty, Err(GitError::Timeout { .. })) && patient.is_ok());
+    assert_eq!(server.count(GitCommand::LsRefs), 3);
+}
+
+#[tokio::test]
+async fn a_known_server_is_asked_for_the_ref_alone_and_begun_anew_when_anything_is_wrong() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("known.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "one")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let url = server.http_url("known.git");
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), first);
+    let second = repo
+        .commit("main", &[("a", "2")], "two")
+        .await
+        .expect("committed");
+    server.clear_log();
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), second);
+    assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
+    // A fetch of what the probe found lists no refs either: one request to begin with, one for the pack.
+    server.clear_log();
+    hub.fetch(&public(&url), &branch("main")).await.expect("fetched");
+    assert_eq!(server.requests().len(), 1 + 2, "{:?}", server.requests());
+    repo.delete_branch("main").await.expect("deleted");
+    let error = hub.probe(&url, &branch("main")).await.expect_err("gone");
+    assert!(
+        matches!(error, GitError::NotFound { .. } | GitError::Empty { .. }),
+        "{error}"
+    );
+    repo.set_branch("main", &first).await.expect("set");
+    let probed = hub.probe(&url, &branch("main")).await.expect("probed");
+    assert_eq!(probed.commit.to_string(), first);
+}
