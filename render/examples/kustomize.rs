@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
+use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build_each};
 
 fn read(root: &Path, path: &Path, tree: &mut MemoryTree) -> std::io::Result<()> {
     for entry in std::fs::read_dir(path)? {
@@ -25,10 +25,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     read(Path::new(&root), Path::new(&root), &mut tree)?;
     let budget = Budget::default();
     let start = std::time::Instant::now();
-    let rendered = build(&RenderInput::new(&tree, &directory, &budget))?;
+    let (mut text, mut count) = (String::new(), 0);
+    build_each(&RenderInput::new(&tree, &directory, &budget), &mut |object| {
+        object.append_to(&mut text);
+        count += 1;
+    })?;
     if std::env::var_os("KUSTOMIZE_TIME").is_some() {
-        eprintln!("{} objects in {:?}", rendered.objects.len(), start.elapsed());
+        eprintln!("{count} objects in {:?}", start.elapsed());
     }
-    print!("{}", rendered.to_yaml());
+    print!("{text}");
     Ok(())
 }

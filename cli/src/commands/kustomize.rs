@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
-    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Overlay, RenderInput, Rendered, Restriction, Tree,
-    build, generate,
+    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Overlay, RenderInput, Restriction, Tree, build_each,
+    generate,
 };
 
 use crate::Host;
@@ -54,25 +54,27 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
             error.replace(inner, shown.trim_end_matches('/'))
         ))
     };
-    let rendered = render(inner, args.load_restrictor).map_err(failed)?;
-    host.ui.text(&rendered.to_yaml());
-    // The process ends next: taking thousands of objects apart first would only make its caller wait.
-    std::mem::forget(rendered);
+    let text = render(inner, args.load_restrictor).map_err(failed)?;
+    host.ui.text(&text);
     Ok(())
 }
 
-fn render(directory: &str, restrictor: LoadRestrictor) -> Result<Rendered, String> {
+/// Prints each object as soon as it is done, so that text and objects never stand side by side.
+fn render(directory: &str, restrictor: LoadRestrictor) -> Result<String, String> {
     let (tree, budget) = (Disk, Budget::default());
     let restriction = match restrictor {
         LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
         LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
     };
     let run = |tree: &dyn Tree| {
-        build(&RenderInput {
+        let input = RenderInput {
             restriction,
             ..RenderInput::new(tree, directory, &budget)
-        })
-        .map_err(|error| error.to_string())
+        };
+        let mut text = String::new();
+        build_each(&input, &mut |object| object.append_to(&mut text))
+            .map(|_| text)
+            .map_err(|error| error.to_string())
     };
     let has_own = |name: &str| tree.entry(&format!("{directory}/{name}")) == Some(Entry::File);
     if KUSTOMIZATION_FILES.iter().any(|name| has_own(name)) {

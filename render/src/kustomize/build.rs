@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{Schema, to_text};
+use crate::yaml::node::{Schema, push_document, to_text};
 
 use super::error::{At, BuildError, Done};
 use super::fieldspec::FieldSpec;
@@ -72,12 +72,7 @@ impl Rendered {
     /// Prints the objects as `kustomize build` does.
     pub fn to_yaml(&self) -> String {
         let mut text = String::new();
-        for (index, object) in self.objects.iter().enumerate() {
-            if index > 0 {
-                text.push_str("---\n");
-            }
-            text.push_str(&object.to_yaml());
-        }
+        self.objects.iter().for_each(|object| object.append_to(&mut text));
         text
     }
 }
@@ -94,21 +89,36 @@ impl Object {
     pub fn to_yaml(&self) -> String {
         to_text(&self.value)
     }
+
+    /// Adds the object to a stream of YAML documents, behind a separator unless it is the first.
+    pub fn append_to(&self, stream: &mut String) {
+        if !stream.is_empty() {
+            stream.push_str("---\n");
+        }
+        push_document(stream, &self.value);
+    }
 }
 
 /// Builds a directory.
 pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
+    let mut objects = Vec::new();
+    let reads = build_each(input, &mut |object| objects.push(object))?;
+    Ok(Rendered { objects, reads })
+}
+
+/// Builds a directory, hands over its objects one by one in the order of output, and returns what was read.
+///
+/// For callers that keep less than whole objects: none is held here once it was handed over. A build that fails may
+/// have handed over some.
+pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<ReadSet, BuildError> {
     let files = Files::new(input.tree, input.budget);
     let steps = Steps::new(input.budget.steps, input.stop);
     let build = Build::new(files, input.budget, input.restriction, steps);
-    let objects = run(&build, input.directory)?;
-    Ok(Rendered {
-        objects,
-        reads: build.files.into_reads(),
-    })
+    run(&build, input.directory, each)?;
+    Ok(build.files.into_reads())
 }
 
-fn run(build: &Build<'_>, directory: &str) -> Done<Vec<Object>> {
+fn run(build: &Build<'_>, directory: &str, each: &mut dyn FnMut(Object)) -> Done<()> {
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = build.files.resolve(&start)?;
     if entry != Entry::Directory {
@@ -125,11 +135,10 @@ fn run(build: &Build<'_>, directory: &str) -> Done<Vec<Object>> {
     }
     let mut acc = build.accumulate(&target)?;
     finish(build, &target, &mut acc).in_file(&file)?;
-    acc.map
-        .into_list()
-        .into_iter()
-        .map(|r| object(r).in_file(&file))
-        .collect()
+    for resource in acc.map.into_list() {
+        each(object(resource).in_file(&file)?);
+    }
+    Ok(())
 }
 
 fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator) -> Done<()> {

@@ -31,7 +31,7 @@ mod tree;
 
 use crate::yaml::node::Limits;
 
-pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build};
+pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build, build_each};
 pub use error::{BuildError, Place};
 pub use files::PathError;
 pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};

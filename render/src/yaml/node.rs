@@ -18,6 +18,7 @@ use smol_str::SmolStr;
 pub use block::to_block;
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
+pub(crate) use text::push_document;
 pub use text::to_text;
 
 /// What a node is said to be, by its author or by how its text reads.
@@ -45,8 +46,8 @@ pub enum Tag {
     Map,
     /// `!!seq`.
     Seq,
-    /// Any other tag, as written.
-    Other(Box<str>),
+    /// Any other tag, as written; boxed, since there are few, and every node has room for a tag.
+    Other(Box<SmolStr>),
 }
 
 /// How a node is written.

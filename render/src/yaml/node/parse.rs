@@ -107,10 +107,11 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     // Most files are plain ASCII, where a glance at each byte is enough.
     let is_plain = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | b' '..=b'~');
     let forbidden = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
-    if !bytes.iter().all(is_plain) && text.contains(forbidden) {
+    let are_plain = |chunk: &[u8]| chunk.iter().fold(true, |all, byte| all & is_plain(byte));
+    if !bytes.chunks(64).all(are_plain) && text.contains(forbidden) {
         return Err(ParseError::Characters("control characters are not allowed"));
     }
-    Ok(if text.contains("\r\n") {
+    Ok(if text.contains('\r') && text.contains("\r\n") {
         Cow::Owned(text.replace("\r\n", "\n"))
     } else {
         Cow::Borrowed(text)
@@ -128,6 +129,8 @@ fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
         anchors: HashMap::new(),
         limits,
         nodes: 0,
+        items: Vec::new(),
+        fields: Vec::new(),
     };
     loop {
         match builder.next()? {
@@ -143,6 +146,10 @@ struct Builder<'t> {
     anchors: HashMap<usize, Node>,
     limits: Limits,
     nodes: usize,
+    /// What the open lists hold so far, the innermost last: each is allocated once, in its size.
+    items: Vec<Node>,
+    /// What the open maps hold so far, likewise.
+    fields: Vec<(Node, Node)>,
 }
 
 impl<'t> Builder<'t> {
@@ -217,18 +224,21 @@ impl<'t> Builder<'t> {
     }
 
     fn items(&mut self, depth: usize) -> Result<Vec<Node>, ParseError> {
-        let mut items = Vec::new();
+        let start = self.items.len();
         loop {
             match self.next()? {
-                Event::SequenceEnd => return Ok(items),
+                Event::SequenceEnd => return Ok(self.items.drain(start..).collect()),
                 Event::StreamEnd => return Err(self.syntax("the list does not end")),
-                event => items.push(self.node(event, depth + 1)?),
+                event => {
+                    let item = self.node(event, depth + 1)?;
+                    self.items.push(item);
+                }
             }
         }
     }
 
     fn fields(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, ParseError> {
-        let mut fields = Vec::new();
+        let start = self.fields.len();
         let mut merged = None;
         loop {
             let key = match self.next()? {
@@ -239,11 +249,12 @@ impl<'t> Builder<'t> {
             let event = self.next()?;
             let value = self.node(event, depth + 1)?;
             if key.tag != Tag::Merge {
-                fields.push((key, value));
+                self.fields.push((key, value));
             } else if merged.replace(value).is_some() {
                 return Err(ParseError::Merge("it stands twice in one map"));
             }
         }
+        let fields = self.fields.drain(start..).collect();
         match merged {
             Some(value) => self.merge(fields, value),
             None => Ok(fields),
@@ -333,6 +344,6 @@ fn written_tag(tag: &granit_parser::Tag) -> Option<Tag> {
         Some("map") => Tag::Map,
         Some("seq") => Tag::Seq,
         _ if full == "!" => return None,
-        _ => Tag::Other(full.into()),
+        _ => Tag::Other(Box::new(full.into())),
     })
 }

@@ -1,5 +1,7 @@
 //! Prints JSON as the YAML that `kustomize build` prints: keys sorted, two spaces, lists not indented.
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 use super::number::go_float;
@@ -10,7 +12,16 @@ const WIDTH: usize = 80;
 
 /// Prints a value as one YAML document.
 pub fn to_text(value: &Value) -> String {
-    let mut out = Printer { text: String::new() };
+    let mut text = String::new();
+    push_document(&mut text, value);
+    text
+}
+
+/// Appends a value as one YAML document, to a text that is empty or ends a line.
+pub(crate) fn push_document(text: &mut String, value: &Value) {
+    let mut out = Printer {
+        text: std::mem::take(text),
+    };
     match value {
         Value::Object(fields) if !fields.is_empty() => out.map(fields, 0, true),
         Value::Array(items) if !items.is_empty() => out.list(items, 0, true),
@@ -19,7 +30,7 @@ pub fn to_text(value: &Value) -> String {
             out.text.push('\n');
         }
     }
-    out.text
+    *text = out.text;
 }
 
 /// Appends text in the plainest style that keeps it as it is, as a block when told to.
@@ -55,20 +66,26 @@ struct Printer {
 
 impl Printer {
     fn indent(&mut self, indent: usize) {
-        self.text.extend(std::iter::repeat_n(' ', indent));
+        const SPACES: &str = "                                ";
+        let mut left = indent;
+        while left > SPACES.len() {
+            self.text.push_str(SPACES);
+            left -= SPACES.len();
+        }
+        self.text.push_str(&SPACES[..left]);
     }
 
     fn map(&mut self, fields: &serde_json::Map<String, Value>, indent: usize, mut first: bool) {
-        let mut keys: Vec<&String> = fields.keys().collect();
-        keys.sort_by(|a, b| natural(a, b));
-        for key in keys {
+        let mut sorted: Vec<(&String, &Value)> = fields.iter().collect();
+        sorted.sort_by(|(a, _), (b, _)| natural(a, b));
+        for (key, value) in sorted {
             if first {
                 first = false;
             } else {
                 self.indent(indent);
             }
             self.key(key, indent);
-            self.value(&fields[key], indent);
+            self.value(value, indent);
         }
     }
 
@@ -141,7 +158,7 @@ impl Printer {
 
     fn string(&mut self, text: &str, indent: usize, key: bool) {
         let shape = Shape::of(text);
-        if text.contains('\n') && !key {
+        if !key && text.as_bytes().contains(&b'\n') {
             return match shape.block {
                 true => self.literal(text, indent),
                 false => self.double(text, indent, key),
@@ -152,7 +169,7 @@ impl Printer {
             return self.double(text, indent, key);
         }
         if shape.plain {
-            self.plain(text, indent, key);
+            self.folded(text, indent, key);
         } else if shape.single {
             self.single(text, indent, key);
         } else {
@@ -165,53 +182,55 @@ impl Printer {
         self.text[line..].chars().count()
     }
 
-    fn plain(&mut self, text: &str, indent: usize, key: bool) {
-        self.folded(text, indent, key, |out, c| out.push(c));
-    }
-
     fn single(&mut self, text: &str, indent: usize, key: bool) {
         self.text.push('\'');
-        self.folded(text, indent, key, |out, c| {
-            if c == '\'' {
-                out.push('\'');
-            }
-            out.push(c);
-        });
+        if text.as_bytes().contains(&b'\'') {
+            self.folded(&text.replace('\'', "''"), indent, key);
+        } else {
+            self.folded(text, indent, key);
+        }
         self.text.push('\'');
     }
 
     /// Writes text, breaking the line at single spaces past the width.
-    fn folded(&mut self, text: &str, indent: usize, key: bool, push: impl Fn(&mut String, char)) {
-        let chars: Vec<char> = text.chars().collect();
+    fn folded(&mut self, text: &str, indent: usize, key: bool) {
+        if key || !text.as_bytes().contains(&b' ') || self.column() + text.len() <= WIDTH {
+            self.text.push_str(text);
+            return;
+        }
         let mut column = self.column();
         let mut spaces = false;
-        for (i, c) in chars.iter().copied().enumerate() {
-            let inner = i > 0 && i + 1 < chars.len();
-            if c == ' ' && !key && !spaces && column > WIDTH && inner && chars[i + 1] != ' ' {
+        let mut chars = text.chars().peekable();
+        let mut first = true;
+        while let Some(c) = chars.next() {
+            let inner = !std::mem::take(&mut first) && chars.peek().is_some_and(|next| *next != ' ');
+            if c == ' ' && !spaces && column > WIDTH && inner {
                 self.text.push('\n');
                 self.indent(indent + 2);
                 column = indent + 2;
                 spaces = true;
                 continue;
             }
-            let before = self.text.len();
-            push(&mut self.text, c);
-            column += self.text[before..].chars().count();
+            self.text.push(c);
+            column += 1;
             spaces = c == ' ';
         }
     }
 
     fn double(&mut self, text: &str, indent: usize, key: bool) {
         self.text.push('"');
-        let chars: Vec<char> = text.chars().collect();
         let mut column = self.column();
         let mut spaces = false;
-        for (i, c) in chars.iter().copied().enumerate() {
-            if c == ' ' && !key && !spaces && column > WIDTH && i > 0 && i + 1 < chars.len() {
+        let mut chars = text.chars().peekable();
+        let mut first = true;
+        while let Some(c) = chars.next() {
+            let next = chars.peek().copied();
+            let inner = !std::mem::take(&mut first) && next.is_some();
+            if c == ' ' && !key && !spaces && column > WIDTH && inner {
                 self.text.push('\n');
                 self.indent(indent + 2);
                 column = indent + 2;
-                if chars[i + 1] == ' ' {
+                if next == Some(' ') {
                     self.text.push('\\');
                     column += 1;
                 }
@@ -291,24 +310,25 @@ impl Shape {
                 block: false,
             };
         }
-        let chars: Vec<char> = text.chars().collect();
         let mut indicator = text.starts_with("---") || text.starts_with("...");
         let (mut special, mut breaks, mut space_break, mut break_space) = (false, false, false, false);
         let (mut previous_space, mut previous_break) = (false, false);
-        for (i, c) in chars.iter().copied().enumerate() {
-            let preceded = i == 0 || is_blank(chars[i - 1]);
-            let followed = chars.get(i + 1).is_none_or(|c| is_blank(*c));
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let (first, next) = (at == 0, at + c.len_utf8());
+            let preceded = || text[..at].chars().next_back().is_none_or(is_blank);
+            let followed = || text[next..].chars().next().is_none_or(is_blank);
             indicator |= match c {
-                '#' => preceded,
+                '#' => preceded(),
                 ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
-                    i == 0
+                    first
                 }
-                '?' => i == 0 && followed,
-                ':' => followed,
-                '-' => i == 0 && followed,
+                '?' => first && followed(),
+                ':' => followed(),
+                '-' => first && followed(),
                 _ => false,
             };
-            special |= !is_printable(c) || !c.is_ascii() && c == '\u{feff}';
+            special |= !is_printable(c);
             let is_break = matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
             breaks |= is_break;
             if c == ' ' {
@@ -316,8 +336,13 @@ impl Shape {
             } else if is_break {
                 space_break |= previous_space;
             }
-            previous_space = c == ' ';
-            previous_break = is_break;
+            let dull = text.as_bytes()[next..]
+                .iter()
+                .take_while(|b| is_dull(**b))
+                .count();
+            previous_space = dull == 0 && c == ' ';
+            previous_break = dull == 0 && is_break;
+            at = next + dull;
         }
         let edge_space = text.starts_with(' ') || text.ends_with(' ');
         let trailing_space = text.ends_with(' ');
@@ -328,6 +353,11 @@ impl Shape {
             block: !trailing_space && !odd,
         }
     }
+}
+
+/// Tells whether a character says nothing of the style unless it comes first.
+fn is_dull(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b':')
 }
 
 fn is_blank(c: char) -> bool {
@@ -360,43 +390,42 @@ fn is_base_sixty(text: &str) -> bool {
 }
 
 /// Orders keys as go-yaml does: numbers within them by value, letters after everything else.
-fn natural(a: &str, b: &str) -> std::cmp::Ordering {
-    use std::cmp::Ordering;
-    let (x, y): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut digits = false;
-    for i in 0..x.len().min(y.len()) {
-        if x[i] == y[i] {
-            digits = x[i].is_numeric();
-            continue;
-        }
-        let (al, bl) = (x[i].is_alphabetic(), y[i].is_alphabetic());
-        if al && bl {
-            return x[i].cmp(&y[i]);
-        }
-        if al || bl {
-            let less = if digits { al } else { bl };
+fn natural(a: &str, b: &str) -> Ordering {
+    let same = common_prefix(a, b);
+    let (x, y) = (&a[same..], &b[same..]);
+    let (Some(xc), Some(yc)) = (x.chars().next(), y.chars().next()) else {
+        return x.len().cmp(&y.len());
+    };
+    match (xc.is_alphabetic(), yc.is_alphabetic()) {
+        (true, true) => return xc.cmp(&yc),
+        (false, false) => {}
+        (x_is_letter, y_is_letter) => {
+            let digits = a[..same].chars().next_back().is_some_and(char::is_numeric);
+            let less = if digits { x_is_letter } else { y_is_letter };
             return if less { Ordering::Less } else { Ordering::Greater };
         }
-        let (mut ai, mut bi) = (i, i);
-        let (mut an, mut bn) = (0i64, 0i64);
-        if x[i] == '0' || y[i] == '0' {
-            for j in (0..i).rev().take_while(|j| x[*j].is_numeric()) {
-                if x[j] != '0' {
-                    an = 1;
-                    bn = 1;
-                    break;
-                }
-            }
-        }
-        while ai < x.len() && x[ai].is_numeric() {
-            an = an.wrapping_mul(10).wrapping_add(x[ai] as i64 - '0' as i64);
-            ai += 1;
-        }
-        while bi < y.len() && y[bi].is_numeric() {
-            bn = bn.wrapping_mul(10).wrapping_add(y[bi] as i64 - '0' as i64);
-            bi += 1;
-        }
-        return an.cmp(&bn).then(ai.cmp(&bi)).then(x[i].cmp(&y[i]));
     }
-    x.len().cmp(&y.len())
+    let mut before = a[..same].chars().rev().take_while(|c| c.is_numeric());
+    // A zero that goes on a number counts, one that leads does not.
+    let start = i64::from((xc == '0' || yc == '0') && before.any(|c| c != '0'));
+    let ((xn, xl), (yn, yl)) = (leading_number(x, start), leading_number(y, start));
+    xn.cmp(&yn).then(xl.cmp(&yl)).then(xc.cmp(&yc))
+}
+
+/// Returns how many bytes the whole characters take that two texts begin with alike.
+fn common_prefix(a: &str, b: &str) -> usize {
+    let mut same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    while !a.is_char_boundary(same) || !b.is_char_boundary(same) {
+        same -= 1;
+    }
+    same
+}
+
+/// Reads the digits a text begins with onto a number, and counts them.
+fn leading_number(text: &str, start: i64) -> (i64, usize) {
+    let digits = text.chars().take_while(|c| c.is_numeric());
+    digits.fold((start, 0), |(number, length), c| {
+        let digit = i64::from(u32::from(c)) - i64::from(u32::from('0'));
+        (number.wrapping_mul(10).wrapping_add(digit), length + 1)
+    })
 }
