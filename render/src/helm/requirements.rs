@@ -2,6 +2,8 @@
 //! values their parent takes over: `condition`, `tags`, `alias`, `import-values`.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::rc::Rc;
 
 use flotilla_core::version::VersionRange;
 
@@ -23,6 +25,9 @@ pub(crate) struct Resolved<'a> {
     pub(crate) dependencies: Vec<Resolved<'a>>,
     /// Its defaults together with what it imports; none when those are the chart's own.
     imported: Option<Table>,
+    /// The chart's own defaults, once asked for: those of a chart inside are brought together with its parent's
+    /// several times.
+    own: Rc<OnceCell<Table>>,
 }
 
 impl<'a> Resolved<'a> {
@@ -40,6 +45,7 @@ impl<'a> Resolved<'a> {
             metadata: Cow::Borrowed(&chart.metadata),
             dependencies: chart.dependencies.iter().map(Self::loaded).collect(),
             imported: None,
+            own: Rc::default(),
         }
     }
 
@@ -50,10 +56,8 @@ impl<'a> Resolved<'a> {
 
     /// Returns a copy of the default values.
     pub(crate) fn default_values(&self) -> Result<Table, TooDeep> {
-        match &self.imported {
-            Some(table) => table.deep_copy(),
-            None => Ok(Table::from_map(&self.chart.values)),
-        }
+        let own = || self.own.get_or_init(|| Table::from_map(&self.chart.values));
+        self.imported.as_ref().unwrap_or_else(own).deep_copy()
     }
 
     /// Returns the definitions below `crds/`, those of the charts inside last, by the path that output names.

@@ -3,7 +3,7 @@
 //!
 //! [`crate::yaml::Value`] is what files hold; [`Val::from`] turns one into a template's value.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -86,11 +86,11 @@ pub enum MapKind {
     Values,
 }
 
-/// The items of a list. They are freed one by one, however deep they hold each other.
+/// The items of a list. They are freed however deep they hold each other.
 #[derive(Debug, Default)]
 pub struct Nodes(Vec<Val>);
 
-/// The entries of a map, which its holders share. They are freed one by one, however deep they hold each other.
+/// The entries of a map, which its holders share. They are freed however deep they hold each other.
 #[derive(Debug, Default)]
 pub struct Shared(RefCell<Entries>);
 
@@ -119,7 +119,7 @@ impl Deref for Shared {
 impl Drop for Nodes {
     fn drop(&mut self) {
         if self.0.iter().any(Val::holds_others) {
-            free(std::mem::take(&mut self.0));
+            release(std::mem::take(&mut self.0), std::convert::identity);
         }
     }
 }
@@ -128,9 +128,28 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let entries = self.0.get_mut();
         if entries.values().any(Val::holds_others) {
-            free(std::mem::take(entries).into_values().collect());
+            release(std::mem::take(entries), |entries| entries.into_values().collect());
         }
     }
+}
+
+thread_local! {
+    /// How many values are being freed inside each other.
+    static FREEING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// So many levels are freed by a call inside a call, which is faster than to list what is in them.
+const MAX_FREEING: u32 = 64;
+
+/// Frees what a list or map holds.
+fn release<T>(held: T, values: impl FnOnce(T) -> Vec<Val>) {
+    let level = FREEING.get();
+    if level >= MAX_FREEING {
+        return free(values(held));
+    }
+    FREEING.set(level + 1);
+    drop(held);
+    FREEING.set(level);
 }
 
 /// Frees values without a call inside a call for each level: a template can nest them millions deep.

@@ -252,9 +252,12 @@ fn merge_maps(into: &MapVal, from: &MapVal, overwrite: bool, depth: usize) -> Re
     Ok(())
 }
 
+/// How deep a value may be that is copied.
+const MAX_COPY_DEPTH: usize = 1000;
+
 fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
-    if depth > 1000 {
-        return Err("value is nested too deep to be copied".to_owned());
+    if depth > MAX_COPY_DEPTH {
+        return Err(too_deep());
     }
     Ok(match value {
         Val::List(list) => {
@@ -269,9 +272,14 @@ fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
             })
         }
         Val::Map(map) => {
-            let mut entries = Entries::new();
-            for (key, item) in map.entries.borrow().iter() {
-                entries.insert(key.clone(), deep_copy(item, depth + 1)?);
+            // Copying the tree as it is, and then what is inside it, takes less than to build it key by key.
+            let mut entries = map.entries.borrow().clone();
+            for item in entries.values_mut() {
+                match item {
+                    Val::List(_) | Val::Map(_) | Val::Invalid => *item = deep_copy(item, depth + 1)?,
+                    _ if depth >= MAX_COPY_DEPTH => return Err(too_deep()),
+                    _ => {}
+                }
             }
             Val::Map(MapVal {
                 kind: map.kind,
@@ -281,6 +289,10 @@ fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
         Val::Invalid => return Err("deepCopy error: nil".to_owned()),
         other => other.clone(),
     })
+}
+
+fn too_deep() -> String {
+    "value is nested too deep to be copied".to_owned()
 }
 
 fn dig(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
