@@ -8,6 +8,7 @@ mod block;
 mod json;
 mod number;
 mod parse;
+mod plain;
 mod scalar;
 mod text;
 

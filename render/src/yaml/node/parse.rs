@@ -1,4 +1,6 @@
 //! Builds node trees from the events of a YAML parser, expanding aliases and merge keys under a budget.
+//!
+//! Most documents are of the plain part of YAML that `plain` reads, which is tried first.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,7 +8,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Parser, ScalarStyle, StrInput, StructureStyle};
 
 use super::scalar::resolve;
-use super::{Content, Node, Style, Tag};
+use super::{Content, Node, Style, Tag, plain};
 
 /// Bounds on what one document may grow to.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +121,14 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
 }
 
 fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    match plain::read(text, limits) {
+        Some(node) => Ok(Some(node)),
+        None => parse_whole(text, limits),
+    }
+}
+
+/// Reads the first document with the parser that knows all of YAML.
+pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
     let mut options = granit_parser::Options::default();
     options.block_nesting_limit = limits.depth * 2 + 8;
     options.flow_nesting_limit = limits.depth * 2 + 8;
