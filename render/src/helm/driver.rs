@@ -198,7 +198,11 @@ fn take_notes(files: &mut BTreeMap<String, String>, chart: &str, with_subcharts:
 impl Rendered {
     /// Returns the text that `helm template` prints.
     pub fn text(&self, output: &Output) -> Result<String, NoTemplate> {
-        let mut text = String::new();
+        let sizes = self
+            .manifests
+            .iter()
+            .map(|one| one.source.len() + one.content.len() + 32);
+        let mut text = String::with_capacity(sizes.sum());
         if output.include_crds {
             self.crds
                 .iter()
@@ -207,7 +211,9 @@ impl Rendered {
         self.manifests
             .iter()
             .for_each(|manifest| append(&mut text, &manifest.source, &manifest.content));
-        let mut text = text.trim().to_owned() + "\n";
+        text.truncate(text.trim_end().len());
+        text.drain(..text.len() - text.trim_start().len());
+        text.push('\n');
         if !output.no_hooks {
             let hooks = self
                 .hooks

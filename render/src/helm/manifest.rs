@@ -100,19 +100,21 @@ pub fn sort(rendered: &BTreeMap<String, String>) -> Result<(Vec<Hook>, Vec<Manif
             }
         }
     }
-    hooks.sort_by(|left, right| kind_order(&left.kind, &right.kind));
-    manifests.sort_by(|left, right| kind_order(&left.kind, &right.kind));
+    hooks.sort_by_cached_key(|hook| rank(&hook.kind));
+    manifests.sort_by_cached_key(|manifest| rank(&manifest.kind));
     Ok((hooks, manifests))
 }
 
 /// Returns which of two kinds is installed first.
 pub fn kind_order(left: &str, right: &str) -> Ordering {
-    let place = |kind: &str| INSTALL_ORDER.iter().position(|known| *known == kind);
-    match (place(left), place(right)) {
-        (Some(left), Some(right)) => left.cmp(&right),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => left.cmp(right),
+    rank(left).cmp(&rank(right))
+}
+
+/// Returns the place of a kind among those that are known, or behind them with its name.
+fn rank(kind: &str) -> (usize, String) {
+    match INSTALL_ORDER.iter().position(|known| *known == kind) {
+        Some(place) => (place, String::new()),
+        None => (INSTALL_ORDER.len(), kind.to_owned()),
     }
 }
 

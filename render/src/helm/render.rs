@@ -45,7 +45,7 @@ pub struct Rendered {
 pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rendered, TemplateError> {
     // Deeper paths come first, and among equals the later name, so that a parent's definitions win.
     templates.sort_by(|a, b| {
-        let depth = |name: &str| name.matches('/').count();
+        let depth = |name: &str| memchr::memchr_iter(b'/', name.as_bytes()).count();
         depth(&b.name)
             .cmp(&depth(&a.name))
             .then_with(|| b.name.cmp(&a.name))

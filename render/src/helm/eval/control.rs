@@ -50,7 +50,7 @@ impl Interp<'_> {
             }
             Node::Template { pos, name, pipe, .. } => {
                 frame.at = (*pos, node);
-                self.template(frame, dot, name, pipe.as_ref())?;
+                self.template(frame, dot, name, pipe.as_deref())?;
             }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),

@@ -66,7 +66,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn control(&mut self, context: &'static str) -> Result<Branch, String> {
+    fn control(&mut self, context: &'static str) -> Result<Box<Branch>, String> {
         let variables = self.scope.variables.len();
         let pipe = self.pipeline(context, Kind::RightDelim)?;
         self.scope.ranges += usize::from(context == "range");
@@ -77,18 +77,18 @@ impl<'a> Parser<'a> {
             Ending::Else { pos, chains } => Some(self.else_list(context, pos, chains)?),
         };
         self.scope.variables.truncate(variables);
-        Ok(Branch {
+        Ok(Box::new(Branch {
             pos: pipe.pos,
             pipe,
             list,
             otherwise,
-        })
+        }))
     }
 
     fn else_list(&mut self, context: &str, pos: usize, chains: Option<Keyword>) -> Result<List, String> {
         let chained = match (context, chains) {
-            ("if", Some(Keyword::If)) => Some(Node::If as fn(Branch) -> Node),
-            ("with", Some(Keyword::With)) => Some(Node::With as fn(Branch) -> Node),
+            ("if", Some(Keyword::If)) => Some(Node::If as fn(Box<Branch>) -> Node),
+            ("with", Some(Keyword::With)) => Some(Node::With as fn(Box<Branch>) -> Node),
             _ => None,
         };
         if let Some(node) = chained {
@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
             pos: token.pos,
             quoted: quote(&name).into(),
             name,
-            pipe: Some(pipe),
+            pipe: Some(Box::new(pipe)),
         })
     }
 
@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
         let mut pipe = None;
         if after.kind != Kind::RightDelim {
             self.push_back(after);
-            pipe = Some(self.pipeline(context, Kind::RightDelim)?);
+            pipe = Some(Box::new(self.pipeline(context, Kind::RightDelim)?));
         }
         Ok(Node::Template {
             pos: token.pos,
