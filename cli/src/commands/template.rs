@@ -212,8 +212,15 @@ fn read_text(name: &str, host: &mut Host) -> Result<String, TemplateError> {
 
 fn read_bounded(from: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, TemplateError> {
     let mut bytes = Vec::new();
+    read_into(&mut bytes, from, name, limit)?;
+    Ok(bytes)
+}
+
+/// Puts what can be read in place of what the buffer holds.
+fn read_into(bytes: &mut Vec<u8>, from: impl Read, name: &str, limit: u64) -> Result<(), TemplateError> {
+    bytes.clear();
     from.take(limit + 1)
-        .read_to_end(&mut bytes)
+        .read_to_end(bytes)
         .map_err(|source| unreadable(name, source))?;
     if bytes.len() as u64 > limit {
         return Err(TemplateError::TooLarge {
@@ -221,7 +228,7 @@ fn read_bounded(from: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, Temp
             limit,
         });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn unreadable(path: &str, source: std::io::Error) -> TemplateError {

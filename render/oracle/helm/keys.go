@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"time"
 )
 
 // describeCertificate says what a certificate says that is not random, and proves that "cert" goes with "key"
@@ -50,7 +51,9 @@ func describeCertificate(asked request) (answer, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "version %d, %v over %v\n", certificate.Version, certificate.SignatureAlgorithm, certificate.PublicKeyAlgorithm)
 	fmt.Fprintf(&text, "subject %x\nissuer %x\n", certificate.RawSubject, certificate.RawIssuer)
-	fmt.Fprintf(&text, "valid %v\n", certificate.NotAfter.Sub(certificate.NotBefore))
+	// sprig asks the clock for both ends: at the turn of a second they are one further apart.
+	lifetime := certificate.NotAfter.Sub(certificate.NotBefore).Round(time.Minute)
+	fmt.Fprintf(&text, "valid %v\n", lifetime)
 	fmt.Fprintf(&text, "usage %b %v\n", certificate.KeyUsage, certificate.ExtKeyUsage)
 	fmt.Fprintf(&text, "authority %v %v %d\n", certificate.BasicConstraintsValid, certificate.IsCA, certificate.MaxPathLen)
 	fmt.Fprintf(&text, "names %q %v\n", certificate.DNSNames, certificate.IPAddresses)

@@ -2,6 +2,7 @@
 
 pub mod node;
 pub(crate) mod number;
+mod plain;
 mod read;
 pub(crate) mod resolve;
 mod value;

@@ -5,7 +5,7 @@
 //!
 //! Most texts are of the plain part of YAML that `block` reads, which is tried first; [`Reader`] reads all of it.
 
-mod block;
+mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -77,7 +77,7 @@ pub enum ReadError {
 /// See [`ReadError`]; what a document after the first holds is not looked at.
 pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
     if text.len() <= limits.bytes
-        && let Some(value) = block::read(text, limits, None)
+        && let Some(value) = plain::read(text, limits, None)
     {
         return Ok(value);
     }
@@ -92,7 +92,7 @@ pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
 /// As [`read`].
 pub(crate) fn read_fields(text: &str, limits: &Limits, wanted: &[&str]) -> Result<Value, ReadError> {
     if text.len() <= limits.bytes
-        && let Some(value) = block::read(text, limits, Some(wanted))
+        && let Some(value) = plain::read(text, limits, Some(wanted))
     {
         return Ok(value);
     }

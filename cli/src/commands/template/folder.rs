@@ -2,13 +2,16 @@
 //!
 //! Links are followed, as Helm does: the folder is the user's own.
 
-use std::fs;
+use std::fs::{self, FileType};
 use std::path::Path;
 
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::ignore::{FILE_NAME, Rules};
 
-use super::{TemplateError, read_bounded, unreadable};
+use super::{TemplateError, read_bounded, read_into, unreadable};
+
+/// The room for a file that is read; most are smaller, and so are read at once.
+const BUFFER: usize = 64 << 10;
 
 /// Returns the files below `root`, by paths with `/` between their parts.
 pub(super) fn read(root: &Path, limits: &Limits) -> Result<Vec<File>, TemplateError> {
@@ -20,6 +23,7 @@ pub(super) fn read(root: &Path, limits: &Limits) -> Result<Vec<File>, TemplateEr
         left: limits.unpacked_bytes,
         entries: 0,
         files: Vec::new(),
+        buffer: Vec::with_capacity(BUFFER),
     };
     walk.folder("", 0)?;
     Ok(walk.files)
@@ -46,6 +50,7 @@ struct Walk<'a> {
     left: u64,
     entries: usize,
     files: Vec<File>,
+    buffer: Vec<u8>,
 }
 
 impl Walk<'_> {
@@ -61,23 +66,22 @@ impl Walk<'_> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&path).map_err(|source| unreadable(&shown, source))? {
             let entry = entry.map_err(|source| unreadable(&shown, source))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
+            // What the folder says of a link is not what it leads to.
+            let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+            names.push((entry.file_name().to_string_lossy().into_owned(), kind));
         }
-        names.sort();
-        for name in names {
-            self.entry(
-                if below.is_empty() {
-                    name
-                } else {
-                    format!("{below}/{name}")
-                },
-                depth,
-            )?;
+        names.sort_by(|(left, _), (right, _)| left.cmp(right));
+        for (name, kind) in names {
+            let name = match below {
+                "" => name,
+                _ => format!("{below}/{name}"),
+            };
+            self.entry(name, kind, depth)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, name: String, depth: usize) -> Result<(), TemplateError> {
+    fn entry(&mut self, name: String, kind: Option<FileType>, depth: usize) -> Result<(), TemplateError> {
         let path = self.root.join(&name);
         let shown = path.display().to_string();
         self.entries += 1;
@@ -87,7 +91,12 @@ impl Walk<'_> {
                 limit: self.limits.entries as u64,
             });
         }
-        let kind = fs::metadata(&path).map_err(|source| unreadable(&shown, source))?;
+        let kind = match kind {
+            Some(kind) => kind,
+            None => fs::metadata(&path)
+                .map_err(|source| unreadable(&shown, source))?
+                .file_type(),
+        };
         if self.rules.ignores(&name, kind.is_dir()) {
             return Ok(());
         }
@@ -101,9 +110,10 @@ impl Walk<'_> {
             ));
         }
         let file = fs::File::open(&path).map_err(|source| unreadable(&shown, source))?;
-        let data = read_bounded(file, &shown, self.left.min(self.limits.file_bytes))?;
-        self.left -= data.len() as u64;
-        self.files.push(File::new(name, &data));
+        let limit = self.left.min(self.limits.file_bytes);
+        read_into(&mut self.buffer, file, &shown, limit)?;
+        self.left -= self.buffer.len() as u64;
+        self.files.push(File::new(name, &self.buffer));
         Ok(())
     }
 }

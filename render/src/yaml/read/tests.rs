@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{Limits, block, read_fields, read_whole};
+use super::{Limits, plain, read_fields, read_whole};
 use crate::yaml::Value;
 
 #[path = "../../../tests/yaml_cases/mod.rs"]
@@ -23,7 +23,7 @@ struct Seen {
 impl Seen {
     fn compare(&mut self, text: &str, limits: &Limits) {
         self.texts += 1;
-        let Some(value) = block::read(text, limits, None) else {
+        let Some(value) = plain::read(text, limits, None) else {
             return;
         };
         self.answered += 1;
@@ -109,7 +109,7 @@ fn mutated_fixtures_are_read_as_the_whole_reader_reads_them() {
     let short: Vec<&str> = all
         .iter()
         .flat_map(|text| documents(text))
-        .filter(|text| text.len() < 1500 && block::read(text, &Limits::default(), None).is_some())
+        .filter(|text| text.len() < 1500 && plain::read(text, &Limits::default(), None).is_some())
         .collect();
     for _ in 0..5000 {
         let mut text = pick(&short, &mut random).to_owned();
@@ -166,7 +166,7 @@ fn what_is_not_of_the_part_is_left_to_the_whole_reader() {
         "\u{feff}a: 1\n",
         "a: \u{2028}\n",
     ] {
-        assert_eq!(block::read(text, &Limits::default(), None), None, "{text:?}");
+        assert_eq!(plain::read(text, &Limits::default(), None), None, "{text:?}");
     }
 }
 
@@ -174,7 +174,7 @@ fn what_is_not_of_the_part_is_left_to_the_whole_reader() {
 fn fields_that_are_not_wanted_are_read_but_not_kept() {
     let text = "Kind: A\nspec:\n  a: [1, x]\n  b: |\n    c\nmetadata: {name: x}\n";
     let limits = Limits::default();
-    let read = block::read(text, &limits, Some(&["kind", "metadata"])).expect("plain");
+    let read = plain::read(text, &limits, Some(&["kind", "metadata"])).expect("plain");
     let fields: Vec<&String> = read.as_map().expect("a map").keys().collect();
     assert_eq!(fields, ["Kind", "metadata"]);
     assert_eq!(
