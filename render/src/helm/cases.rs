@@ -133,11 +133,12 @@ fn write(out: &mut String, kind: Word, word: &str, connector: char) {
     }
 }
 
-/// Returns the words joined, each with a capital; connectors at the edges and all but one of a run stay.
+/// Returns the words joined, each with a capital; connectors at the edges and all but one of a run stay. Of a text
+/// of connectors alone the last stands twice.
 pub(super) fn pascal(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let Some(first) = chars.iter().position(|c| !is_connector(*c)) else {
-        return text.to_owned();
+        return chars.iter().chain(chars.last()).collect();
     };
     let mut out: String = chars[..first].iter().collect();
     let upper = |c: char| c.to_uppercase().next().unwrap_or(c);

@@ -322,6 +322,7 @@ pub const FUNCTIONS: &[&str] = &[
     "{{ snakecase \"FirstName\" }} {{ snakecase \"HTTPServer\" }} {{ snakecase \"NoHTTPS\" }} {{ snakecase \"GO_PATH\" }} {{ snakecase \"GO PATH\" }} {{ snakecase \"http2xx\" }} {{ snakecase \"HTTP20xOK\" }} {{ snakecase \"Duration2m3s\" }} {{ snakecase \"Bld4Floor3rd\" }} {{ snakecase \"a.b-c d\" }}",
     "{{ kebabcase \"FirstName\" }} {{ kebabcase \"someKey2\" }} {{ kebabcase \"\" }} {{ kebabcase \"x\" }} {{ kebabcase \"_a__b_\" }}",
     "{{ camelcase \"some_words\" }} {{ camelcase \"http_server\" }} {{ camelcase \"_complex__case_\" }} {{ camelcase \"some words\" }} {{ camelcase \"GOLANG_IS_GREAT\" }} {{ camelcase \"fooBar-baz\" }} {{ camelcase \"a\" }}",
+    "[{{ nospace \"日本 語\" }}][{{ nospace \"voilà\" }}][{{ nospace \"日本語\" }}][{{ camelcase \" \" }}][{{ camelcase \"_-\" }}][{{ camelcase \"\" }}]",
     "[{{ trim \"  a b  \" }}][{{ trimAll \"$\" \"$5$\" }}][{{ trimPrefix \"-\" \"-a-\" }}][{{ trimSuffix \"-\" \"-a-\" }}][{{ nospace \" a b\\tc \" }}][{{ trimall \"ab\" \"abcab\" }}]",
     "{{ trunc 3 \"abcdef\" }}{{ trunc -2 \"abcdef\" }}{{ trunc 10 \"ab\" }}{{ trunc -10 \"ab\" }}{{ trunc 0 \"ab\" }}|{{ substr 1 3 \"abcdef\" }}{{ substr -1 2 \"abc\" }}{{ substr 1 -1 \"abc\" }}{{ substr 0 99 \"abc\" }}",
     "{{ abbrev 5 \"hello world\" }}{{ abbrev 3 \"hello\" }}{{ abbrev 20 \"hello\" }}{{ abbrevboth 5 10 \"1234 5678 9123\" }}{{ abbrevboth 2 8 \"hello big world\" }}{{ abbrevboth 8 9 \"hello big world of text\" }}",

@@ -60,9 +60,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             .unwrap_or(text(args, 1))
             .into())
     }),
-    pure("nospace", "s", |args| {
-        Ok(text(args, 0).replace(is_space, "").into())
-    }),
+    pure("nospace", "s", |args| Ok(without_space(text(args, 0)).into())),
     pure("initials", "s", |args| Ok(initials(text(args, 0)).into())),
     pure("contains", "ss", |args| {
         Ok(text(args, 1).contains(text(args, 0)).into())
@@ -200,6 +198,16 @@ fn swap_case(text: &str) -> String {
 fn trim_all(args: &[Val]) -> Result<Val, String> {
     let cut: Vec<char> = text(args, 0).chars().collect();
     Ok(text(args, 1).trim_matches(&cut[..]).into())
+}
+
+/// Drops white space. Helm takes each byte for a character, and writes it as one where any of them was dropped.
+fn without_space(text: &str) -> String {
+    let characters = || text.bytes().map(char::from);
+    if characters().any(is_space) {
+        characters().filter(|c| !is_space(*c)).collect()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn initials(text: &str) -> String {
