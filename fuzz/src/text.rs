@@ -29,6 +29,7 @@ pub(crate) fn yaml(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
+    nodes_by_both(text, nodes);
     for document in yaml::read_all(text, &limits()).into_iter().flatten() {
         let Ok(written) = yaml::write(&document) else {
             continue;
@@ -37,6 +38,19 @@ pub(crate) fn yaml(input: &[u8]) {
         assert_eq!(again.as_ref(), Ok(&document), "written as {written}");
     }
     read_by_both(text);
+}
+
+/// As [`read_by_both`], for the two readers of node trees.
+fn nodes_by_both(text: &str, limits: node::Limits) {
+    if text.starts_with(['\u{feff}', '%', '-']) {
+        return;
+    }
+    let read = |text: &str| decode_documents(text.as_bytes(), limits).map(|(_, documents)| documents);
+    let (fast, whole) = (read(text), read(&format!("#\t\n{text}")));
+    assert_eq!(fast.is_ok(), whole.is_ok(), "{fast:?}, {whole:?}");
+    if let (Ok(fast), Ok(whole)) = (fast, whole) {
+        assert_eq!(fast, whole, "the readers differ");
+    }
 }
 
 /// Reads the text as it is, and behind a comment with a tab, which only the reader that knows all of YAML takes:
