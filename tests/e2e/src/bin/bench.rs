@@ -341,7 +341,9 @@ impl Fleet {
             })
             .await?;
         let (lead, applying) = (first - began, last - first);
-        let parts = self.parts_of_app("Kustomization/flux-system/thousand", since)?;
+        let parts = self
+            .parts_of_app("Kustomization/flux-system/thousand", since)
+            .await?;
         let bare = (before + self.bare_loop().await?) / 2;
         Ok(Figure::new(
             THOUSAND[0],
@@ -359,10 +361,15 @@ impl Fleet {
     }
 
     /// When an app's steps began and ended, in milliseconds since `since`.
-    fn parts_of_app(&self, app: &str, since: SystemTime) -> anyhow::Result<String> {
+    async fn parts_of_app(&self, app: &str, since: SystemTime) -> anyhow::Result<String> {
         let since = u64::try_from(since.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
-        let mut steps: Vec<_> = self.traces.spans();
-        steps.retain(|span| span.attribute("app") == app && span.time.0 >= since);
+        let mut steps = wait_until("the app's trace is whole", WITHIN, async || {
+            let mut steps = self.traces.spans();
+            steps.retain(|span| span.attribute("app") == app && span.time.0 >= since);
+            let whole = steps.iter().any(|span| span.name == "apply");
+            anyhow::Ok(whole.then_some(steps))
+        })
+        .await?;
         steps.sort_by_key(|span| span.time.0);
         let after = |nanos: u64| nanos.saturating_sub(since) / 1_000_000;
         let shown =
