@@ -107,6 +107,37 @@ fn random_values_go_both_ways() {
     read.finish("yaml, random values read back", 9_000);
 }
 
+/// U+0085, U+2028 and U+2029 end a line in YAML 1.1, which Kubernetes reads, and none in YAML 1.2.
+#[test]
+fn line_breaks_of_yaml_1_1_end_a_line_here_too() {
+    let (mut oracle, mut tally) = (Oracle::start(), Tally::default());
+    let mut random = yaml_cases::Random::new(11);
+    const GARBAGE: &[&str] = &[
+        "invalid trailing content",
+        "comment intercepting the multiline text",
+        "comments must be separated",
+        "misplaced bracket",
+        "unclosed bracket",
+        "wrongly indented line in block scalar",
+        // The header of a block scalar on a line of its own, no further in than its key.
+        "simple key expected ':'",
+    ];
+    let (mut refused, mut garbage) = (0, 0);
+    for _ in 0..8_000 {
+        let text = random.broken_lines();
+        match yaml::read(&text, &Limits::default()) {
+            Err(cause) if cause.to_string().contains("ends a line in this text") => refused += 1,
+            // The reference stops reading where the first value ends, whatever follows it.
+            Err(cause) if GARBAGE.iter().any(|message| cause.to_string().contains(message)) => garbage += 1,
+            _ => read_both(&mut oracle, &mut tally, "yaml_unmarshal", &text),
+        }
+    }
+    println!(
+        "{refused} refused, for want of a way to say them in YAML 1.2; {garbage} with more behind a value"
+    );
+    tally.finish("yaml, texts with line breaks of YAML 1.1", 5_000);
+}
+
 #[test]
 fn deep_nesting_is_refused_without_exhausting_the_stack() {
     for depth in [101, 10_000] {

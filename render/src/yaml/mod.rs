@@ -5,6 +5,8 @@ pub(crate) mod number;
 mod plain;
 mod read;
 pub(crate) mod resolve;
+mod unfinished;
+mod v1_1;
 mod value;
 mod write;
 

@@ -5,6 +5,7 @@
 //! not kept.
 
 mod block;
+mod folded;
 mod json;
 mod number;
 mod parse;

@@ -9,12 +9,15 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag, options};
 
 use super::number::shortest32;
 use super::resolve::{Plain, resolve};
+use super::unfinished::Unfinished;
+use super::v1_1::{Unclear, lenient, unified};
 use super::value::{Map, Value, from_float};
 
 /// How much a document may cost.
@@ -101,9 +104,7 @@ pub(crate) fn read_fields(text: &str, limits: &Limits, wanted: &[&str]) -> Resul
 
 /// Reads the first document with the reader that knows all of YAML.
 fn read_whole(text: &str, limits: &Limits) -> Result<Value, ReadError> {
-    Reader::new(text, limits)?
-        .document()
-        .map(Option::unwrap_or_default)
+    parsed(text, limits, |mut reader| reader.document()).map(Option::unwrap_or_default)
 }
 
 /// Reads every document of a stream. A document without content is null; a stream of comments has none.
@@ -112,12 +113,29 @@ fn read_whole(text: &str, limits: &Limits) -> Result<Value, ReadError> {
 ///
 /// See [`ReadError`].
 pub fn read_all(text: &str, limits: &Limits) -> Result<Vec<Value>, ReadError> {
-    let mut reader = Reader::new(text, limits)?;
-    let mut documents = Vec::new();
-    while let Some(document) = reader.document()? {
-        documents.push(document);
+    parsed(text, limits, |mut reader| {
+        let mut documents = Vec::new();
+        while let Some(document) = reader.document()? {
+            documents.push(document);
+        }
+        Ok(documents)
+    })
+}
+
+/// Runs a reader over a text; over one that only YAML 1.1 takes, again.
+fn parsed<T>(
+    text: &str,
+    limits: &Limits,
+    run: impl Fn(Reader<'_>) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let text = checked(text, limits)?;
+    match run(Reader::new(&text, limits)) {
+        Err(refused @ ReadError::Syntax { .. }) => match lenient(&text, &options(limits)) {
+            Some(text) => run(Reader::new(&text, limits)),
+            None => Err(refused),
+        },
+        other => other,
     }
-    Ok(documents)
 }
 
 struct Reader<'a> {
@@ -126,41 +144,47 @@ struct Reader<'a> {
     /// Finished anchors with the number of nodes they stand for.
     anchors: HashMap<usize, (Value, usize)>,
     nodes: usize,
-    /// Where the last line starts, in characters, when it has content but no line break.
-    unfinished_from: Option<usize>,
+    /// The last line, when no line break ends it.
+    unfinished: Option<Unfinished>,
+}
+
+/// Refuses what costs too much or holds what YAML forbids, and makes line breaks those that the parser knows.
+fn checked<'a>(text: &'a str, limits: &Limits) -> Result<Cow<'a, str>, ReadError> {
+    if text.len() > limits.bytes {
+        return Err(ReadError::Limit {
+            limit: "size in bytes",
+            allowed: limits.bytes,
+        });
+    }
+    if let Some(at) = text.find(forbidden) {
+        let line = text[..at].matches('\n').count() + 1;
+        return Err(ReadError::Syntax {
+            line,
+            message: "control characters are not allowed".into(),
+        });
+    }
+    unified(text, options(limits)).map_err(|Unclear { line, message }| ReadError::Syntax { line, message })
+}
+
+fn options(limits: &Limits) -> Options {
+    let mut options: Options = options! {
+        flow_nesting_limit: limits.depth + 1,
+        block_nesting_limit: limits.depth + 1,
+    };
+    options.set_emit_comments(false);
+    options
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a str, limits: &'a Limits) -> Result<Self, ReadError> {
-        if text.len() > limits.bytes {
-            return Err(ReadError::Limit {
-                limit: "size in bytes",
-                allowed: limits.bytes,
-            });
-        }
-        if let Some(at) = text.find(forbidden) {
-            let line = text[..at].matches('\n').count() + 1;
-            return Err(ReadError::Syntax {
-                line,
-                message: "control characters are not allowed".into(),
-            });
-        }
-        let mut options: Options = options! {
-            flow_nesting_limit: limits.depth + 1,
-            block_nesting_limit: limits.depth + 1,
-        };
-        options.set_emit_comments(false);
-        let parser = Parser::new_from_str_with_options(text, options);
-        let last_line = text.rfind(['\n', '\r']).map_or(0, |at| at + 1);
-        let has_content = text[last_line..].contains(|c| c != ' ');
-        let unfinished_from = has_content.then(|| text[..last_line].chars().count());
-        Ok(Reader {
+    fn new(text: &'a str, limits: &'a Limits) -> Self {
+        let parser = Parser::new_from_str_with_options(text, options(limits));
+        Reader {
             parser,
             limits,
             anchors: HashMap::new(),
             nodes: 0,
-            unfinished_from,
-        })
+            unfinished: Unfinished::of(text),
+        }
     }
 
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, ReadError> {
@@ -211,7 +235,10 @@ impl<'a> Reader<'a> {
         self.count(1)?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let text = self.chomped(&text, style, span);
+                let text = match &self.unfinished {
+                    Some(line) => line.chomped(&text, style, span),
+                    None => &text,
+                };
                 (scalar(text, style, tag.as_deref(), span)?, anchor)
             }
             Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
@@ -229,17 +256,6 @@ impl<'a> Reader<'a> {
             self.anchors.insert(anchor, (value.clone(), self.nodes - before));
         }
         Ok(value)
-    }
-
-    /// Takes back the line break that the parser gave a block scalar whose last line the input ends in.
-    fn chomped<'t>(&self, text: &'t str, style: ScalarStyle, span: &Span) -> &'t str {
-        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-        let ends_in_content = self.unfinished_from.is_some_and(|from| span.end.index() > from);
-        if block && ends_in_content {
-            text.strip_suffix('\n').unwrap_or(text)
-        } else {
-            text
-        }
     }
 
     fn count(&mut self, nodes: usize) -> Result<(), ReadError> {

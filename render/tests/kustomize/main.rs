@@ -7,6 +7,10 @@ mod corpus;
 mod oracle;
 mod random;
 mod reads;
+mod texts;
+#[allow(dead_code, reason = "the table of values is for another test")]
+#[path = "../yaml_cases/mod.rs"]
+mod yaml_cases;
 
 use std::path::Path;
 

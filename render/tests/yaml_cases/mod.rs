@@ -568,6 +568,47 @@ const DOCUMENTS: &[&str] = &[
     "a: & b",
     "\u{feff}a: 1",
     "a: b\u{85}c: d",
+    "a: b\u{2028}c: d",
+    "a: b\u{2028}  c",
+    "a: b  \n \u{2029}  c\nd: 1",
+    "a: 'b\u{2028}c'",
+    "a: 'b\u{2028}  c'",
+    "a: 'b \u{2028}\n\n \u{2029}\n c'",
+    "'a\u{2028}b': c",
+    "a: \"b\u{2028}  c\u{85} d\"",
+    "a: b # c\u{2028}d: e",
+    "a: |\n  b\u{85}  c\n",
+    "a: b\r\u{85}c: d",
+    "a: \"b\nc\"\nd: 1",
+    "a:\n- 'b\n\n\tc\n\n  d'\n- 1",
+    "a: \"b\\\n c\"",
+    "a: \"b\n---\nc\"",
+    "a: \"it\\'s\"\nb: \"\\\\'\\'\"",
+    "a: \"\\q\"",
+    "a: |\n  b\n# c",
+    "a: |\n  b\n # c",
+    "a: |\n  b\n\n # c",
+    "a: |+\n  b\n\n # c",
+    "a: |-\n  b\n # c",
+    "a: >\n  b\n # c",
+    "a:\n  b: |\n    c\n  # d",
+    "a:\n  b: |\n    c\n  # d\n  # e",
+    "a: |\n  b\n ",
+    "a: |\n  b\n   ",
+    "a: |\n  b\n  # c",
+    "a: |+\n  b\n ",
+    "a: |+\n  b\n   ",
+    "a: >\n  b\n   ",
+    "a: |+\n\n# c",
+    "a: |+\n\n # c",
+    "a: |+\n ",
+    "a: |+\n\n ",
+    "a: |\n   ",
+    "a: |+",
+    "a: |+\n",
+    "a: |2\n     ",
+    "a: |2+\n     ",
+    "a: |+\n\u{2028}\n",
     "a: \u{e9}\nb: 日本",
     "a:\r\n  b: 1\r\n  c: |\r\n    x\r\n    y\r\n",
     "a: 'x\r\n  y'",
@@ -612,10 +653,8 @@ const DOCUMENTS: &[&str] = &[
 
 /// Returns whether the reference, a YAML 1.1 scanner, is known to read `text` otherwise than YAML 1.2 does.
 pub fn known_difference(text: &str) -> bool {
-    // Line breaks and the byte order mark that YAML 1.2 has as plain characters.
-    text.contains(['\u{85}', '\u{2028}', '\u{2029}'])
-        || text.trim_start_matches('\u{feff}').contains('\u{feff}')
-        || YAML_1_1.contains(&text)
+    // YAML 1.2 has it as a plain character.
+    text.trim_start_matches('\u{feff}').contains('\u{feff}') || YAML_1_1.contains(&text)
 }
 
 /// Texts that a YAML 1.1 scanner refuses, or splits at other places; none is of use to a writer of manifests.
@@ -642,6 +681,8 @@ const YAML_1_1: &[&str] = &[
     "k: \"a\rb\"",
     "[#!/bin/sh\necho a\n, b]",
     "[http://a.b/c?d=e#f, b]",
+    // Nothing but a line of spaces at the end of the input.
+    "a: |+\n ",
     // The reference does not know this escape, which JSON has.
     "a: \"\\x41\\u00e9\\U0001F600\\n\\t\\e\\_\\N\\L\\P\\/\"",
 ];
@@ -661,6 +702,48 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % bound as u64) as usize
+    }
+
+    /// Returns a text of few parts, the line breaks of YAML 1.1 among them.
+    pub fn broken_lines(&mut self) -> String {
+        const PARTS: &[&str] = &[
+            "a",
+            "b",
+            "c",
+            "a: ",
+            "b: ",
+            "- ",
+            "'",
+            "\"",
+            " ",
+            "  ",
+            "\n",
+            "\n  ",
+            "\r\n",
+            "\u{85}",
+            "\u{2028}",
+            "\u{2028} ",
+            "\u{2029}",
+            "\u{2028}  ",
+            "\\",
+            "# ",
+            " # ",
+            "|\n  ",
+            ">\n  ",
+            "[",
+            "]",
+            ", ",
+            "''",
+        ];
+        let open = ["", "a: ", "a: '", "a: \"", "'", "- \"", "a: b\n", "k:\n  a: "][self.below(8)];
+        let mut text = open.to_owned();
+        for _ in 0..3 + self.below(8) {
+            text.push_str(PARTS[self.below(PARTS.len())]);
+        }
+        if open.ends_with(['\'', '"']) && self.below(8) > 0 {
+            text.push_str(&open[open.len() - 1..]);
+        }
+        text
     }
 
     /// Returns a value nested at most `depth` deep.

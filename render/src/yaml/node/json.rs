@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::{Map, Number, Value};
 
+use super::folded::refolded;
 use super::number::go_float;
 use super::scalar::{Meaning, resolve, resolve_old, resolve_undated, timestamp};
 use super::{Content, Node, Style, Tag};
@@ -135,6 +136,9 @@ fn old_key(key: &Node) -> Result<String, MeaningError> {
 }
 
 fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError> {
+    let is_folded = schema == Schema::New && node.style == Style::Folded;
+    let folded = if is_folded { refolded(text) } else { None };
+    let text = folded.as_deref().unwrap_or(text);
     let untagged = matches!(node.tag, Tag::None)
         || (!node.tagged && node.tag != Tag::Str && resolve(text).tag() == node.tag);
     if untagged && node.style != Style::Plain {

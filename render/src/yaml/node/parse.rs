@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, StrInput, StructureStyle};
 
+use super::super::unfinished::Unfinished;
+use super::super::v1_1::{Unclear, lenient, unified};
 use super::scalar::resolve;
 use super::{Content, Node, Style, Tag, plain};
 
@@ -134,6 +136,24 @@ pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, Pa
     options.flow_nesting_limit = limits.depth * 2 + 8;
     // Another crate of a build may switch the parser's comment events on.
     options.set_emit_comments(false);
+    let text = unified(text, options.clone()).map_err(|Unclear { line, message }| ParseError::Syntax {
+        line,
+        reason: message,
+    })?;
+    match parse_with(&text, limits, options.clone()) {
+        Err(refused @ ParseError::Syntax { .. }) => match lenient(&text, &options) {
+            Some(text) => parse_with(&text, limits, options),
+            None => Err(refused),
+        },
+        other => other,
+    }
+}
+
+fn parse_with(
+    text: &str,
+    limits: Limits,
+    options: granit_parser::Options,
+) -> Result<Option<Node>, ParseError> {
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
@@ -141,14 +161,19 @@ pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, Pa
         nodes: 0,
         items: Vec::new(),
         fields: Vec::new(),
+        unfinished: Unfinished::of(text),
     };
-    loop {
+    let root = loop {
         match builder.next()? {
             Event::StreamStart | Event::DocumentStart(..) => {}
             Event::StreamEnd | Event::DocumentEnd => return Ok(None),
-            event => return builder.node(event, 0).map(Some),
+            event => break builder.node(event, 0)?,
         }
-    }
+    };
+    // What follows is not read, but has to be YAML where another document starts.
+    while !matches!(builder.next()?, Event::StreamEnd | Event::DocumentStart(..)) {}
+    builder.next()?;
+    Ok(Some(root))
 }
 
 struct Builder<'t> {
@@ -160,6 +185,8 @@ struct Builder<'t> {
     items: Vec<Node>,
     /// What the open maps hold so far, likewise.
     fields: Vec<(Node, Node)>,
+    /// The last line, when no line break ends it.
+    unfinished: Option<Unfinished>,
 }
 
 impl<'t> Builder<'t> {
@@ -170,6 +197,15 @@ impl<'t> Builder<'t> {
                 if span.start.index() == span.end.index() =>
             {
                 Ok(Event::Scalar(Cow::Borrowed(""), ScalarStyle::Plain, anchor, tag))
+            }
+            Some(Ok((Event::Scalar(text, style, anchor, tag), span))) => {
+                let text = match &self.unfinished {
+                    Some(line) if line.chomped(&text, style, &span).len() < text.len() => {
+                        Cow::Owned(line.chomped(&text, style, &span).to_owned())
+                    }
+                    _ => text,
+                };
+                Ok(Event::Scalar(text, style, anchor, tag))
             }
             Some(Ok((event, _))) => Ok(event),
             Some(Err(error)) => Err(ParseError::Syntax {

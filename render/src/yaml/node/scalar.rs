@@ -122,6 +122,12 @@ fn number(text: &str, dated: bool, rules: Rules) -> Meaning {
     {
         return Meaning::Float(value);
     }
+    // Behind these prefixes Go reads a number with a sign of its own.
+    let behind = |prefix: &str, base| i64::from_str_radix(plain.strip_prefix(prefix)?, base).ok();
+    let octal = || behind("0o", 8).filter(|_| rules == Rules::V3);
+    if let Some(value) = behind("0b", 2).or_else(octal) {
+        return Meaning::Int(value);
+    }
     if rules == Rules::V3
         && let Some(digits) = plain.strip_prefix("-0o")
     {
@@ -219,7 +225,11 @@ pub(crate) fn timestamp(text: &str) -> Option<String> {
     let separator = scan.byte()?;
     let zoned = match separator {
         b'T' | b't' => true,
-        b' ' => false,
+        // Go takes any number of spaces for one.
+        b' ' => {
+            scan.rest = scan.rest.trim_start_matches(' ');
+            false
+        }
         _ => return None,
     };
     let (hour, minute, second) = (scan.number(1, 2)?, scan.sixty()?, scan.sixty()?);

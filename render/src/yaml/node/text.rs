@@ -301,6 +301,11 @@ struct Shape {
     block: bool,
 }
 
+/// Tells whether go-yaml may write the text as a block scalar.
+pub(super) fn is_block_allowed(text: &str) -> bool {
+    Shape::of(text).block
+}
+
 impl Shape {
     fn of(text: &str) -> Shape {
         if text.is_empty() {
