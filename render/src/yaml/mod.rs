@@ -5,6 +5,8 @@ pub(crate) mod number;
 mod plain;
 mod read;
 pub(crate) mod resolve;
+#[cfg(test)]
+mod samples;
 mod unfinished;
 mod v1_1;
 mod value;

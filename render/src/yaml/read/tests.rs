@@ -1,17 +1,10 @@
 //! Holds the reader of plain block YAML against the whole reader: what it answers must be the same.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use super::{Limits, plain, read_fields, read_whole};
 use crate::yaml::Value;
-
-#[path = "../../../tests/yaml_cases/mod.rs"]
-#[expect(dead_code, reason = "the writer's cases are not for a reader")]
-mod yaml_cases;
-
-use yaml_cases::Random;
+use crate::yaml::samples::{Random, fixtures, mutate, pick, yaml_cases};
 
 /// Counts texts and those that the block reader answered for.
 #[derive(Default)]
@@ -41,26 +34,6 @@ fn strict() -> Limits {
         strict: true,
         ..Limits::default()
     }
-}
-
-/// Returns the text of every file below a folder.
-fn files(folder: &Path, texts: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("its entries can be read").path();
-        if path.is_dir() {
-            files(&path, texts);
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            texts.push(text);
-        }
-    }
-}
-
-fn fixtures() -> Vec<String> {
-    let mut texts = Vec::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    files(&root.join("tests"), &mut texts);
-    files(&root.join("../fuzz/seeds"), &mut texts);
-    texts
 }
 
 /// Returns the documents of a stream, as charts' renderings are cut.
@@ -182,78 +155,6 @@ fn fields_that_are_not_wanted_are_read_but_not_kept() {
         Some(&Value::from("x"))
     );
     assert!(read_fields("kind: A\nspec: {a: .nan}\n", &limits, &["kind"]).is_err());
-}
-
-/// Parts that are put into a text at a random place.
-const PARTS: &[&str] = &[
-    " ",
-    "  ",
-    "\n",
-    "\n\n",
-    ":",
-    ": ",
-    "#",
-    " #",
-    "-",
-    "- ",
-    "'",
-    "\"",
-    "\\",
-    "|",
-    ">",
-    "|-\n",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    "&a ",
-    "*a",
-    "!",
-    "!!str ",
-    "%",
-    "@",
-    "`",
-    "?",
-    "? ",
-    "<<: ",
-    "---\n",
-    "...\n",
-    "\t",
-    "\r",
-    "é",
-    "\u{a0}",
-    "\u{2028}",
-    "\u{feff}",
-    "\u{85}",
-    "\u{1F600}",
-    "~",
-    "0",
-    ".",
-    "=",
-    "\n#",
-    "\n # x\n",
-];
-
-fn pick<'t>(from: &[&'t str], random: &mut Random) -> &'t str {
-    from[random.below(from.len())]
-}
-
-fn mutate(text: &mut String, random: &mut Random) {
-    let mut at = random.below(text.len() + 1);
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    match random.below(4) {
-        0 => {
-            let _ = text.pop();
-        }
-        1 if at < text.len() => {
-            text.remove(at);
-        }
-        2 => text.truncate(at),
-        _ => text.insert_str(at, pick(PARTS, random)),
-    }
 }
 
 const KEYS: &[&str] = &[

@@ -1,23 +1,8 @@
 //! Holds the reader of the plain part against the whole parser: the trees it gives must be the same.
 
-use std::fs;
-use std::path::Path;
-
 use super::super::parse::{Limits, parse_whole, split_documents};
 use super::read;
-
-/// Random numbers, the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap_or_default() % bound
-    }
-}
+use crate::yaml::samples::{Random, fixtures, mutate};
 
 /// Counts texts and those that were answered for.
 #[derive(Default)]
@@ -38,29 +23,13 @@ impl Seen {
     }
 }
 
-/// Returns the text of every file below a folder.
-fn files(folder: &Path, texts: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("its entries can be read").path();
-        if path.is_dir() {
-            files(&path, texts);
-        } else if let Ok(text) = fs::read_to_string(&path) {
-            texts.push(text);
-        }
-    }
-}
-
 /// Returns the documents of all fixtures and seeds.
 fn documents() -> Vec<String> {
-    let mut texts = Vec::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    files(&root.join("tests"), &mut texts);
-    files(&root.join("../fuzz/seeds"), &mut texts);
     let documents = |text: &String| -> Vec<String> {
         let parts = split_documents(text).unwrap_or_default();
         parts.into_iter().map(str::to_owned).collect()
     };
-    texts.iter().flat_map(documents).collect()
+    fixtures().iter().flat_map(documents).collect()
 }
 
 #[test]
@@ -75,7 +44,7 @@ fn fixtures_are_read_as_the_whole_parser_reads_them() {
 
 #[test]
 fn mutated_documents_are_read_as_the_whole_parser_reads_them() {
-    let mut random = Random(17);
+    let mut random = Random::new(17);
     let mut seen = Seen::default();
     let all = documents();
     let is_short = |text: &&String| text.len() < 1500 && read(text, Limits::default()).is_some();
@@ -96,7 +65,7 @@ fn mutated_documents_are_read_as_the_whole_parser_reads_them() {
 
 #[test]
 fn texts_put_together_at_random_are_read_as_the_whole_parser_reads_them() {
-    let mut random = Random(29);
+    let mut random = Random::new(29);
     let mut seen = Seen::default();
     for _ in 0..100_000 {
         let mut text = String::new();
@@ -138,12 +107,6 @@ fn what_is_not_of_the_part_is_left_to_the_whole_parser() {
     }
 }
 
-/// Parts that are put into a text at a random place.
-const PARTS: &[&str] = &[
-    " ", "  ", "\n", "\n\n", ":", ": ", "#", " #", "-", "- ", "'", "\"", "\\", "[", "]", "{", "}", ",", "|",
-    "|-", "&a ", "*a", "!", "? ", "<<: ", "---\n", "...\n", "~", "0", "é", "\u{85}", "\t", "\r", "%",
-];
-
 /// Lines of which texts are put together, at any indentation.
 const LINES: &[&str] = &[
     "a: 1",
@@ -184,16 +147,3 @@ const LINES: &[&str] = &[
 
 /// What lines end with.
 const ENDS: &[&str] = &["\n", "\n", "\n", "\n", " \n", "\n\n", ""];
-
-fn mutate(text: &mut String, random: &mut Random) {
-    let mut at = random.below(text.len() + 1);
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    match random.below(4) {
-        0 => drop(text.pop()),
-        1 if at < text.len() => drop(text.remove(at)),
-        2 => text.truncate(at),
-        _ => text.insert_str(at, PARTS[random.below(PARTS.len())]),
-    }
-}
