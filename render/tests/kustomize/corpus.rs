@@ -1,7 +1,8 @@
 //! Reads the corpus: text files of cases, each a few files of a source.
 //!
 //! A case begins with `=== name`; `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
-//! in `shared` are those of the same name there. The directory that is built is the one of the first file.
+//! in `shared` are those of the same name there. `<TAB>`, `<CR>` and `<BOM>` stand for these characters, and `<EOF>` at the end
+//! of a line for the end of a file without a line break. The directory that is built is the one of the first file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,9 @@ pub(crate) fn to_text(case: &Case) -> String {
             .replace('\r', "<CR>")
             .replace('\u{feff}', "<BOM>");
         text.push_str(&format!("--- {path}\n{content}"));
+        if !content.ends_with('\n') {
+            text.push_str("<EOF>\n");
+        }
     }
     text
 }
@@ -90,13 +94,17 @@ fn parse(file: &str, text: &str) -> Vec<Case> {
             open = None;
         } else if let Some(path) = &open {
             let content = case.files.get_mut(path).expect("an open file is one of the case");
+            let (line, end) = match line.strip_suffix("<EOF>") {
+                Some(line) => (line, ""),
+                None => (line, "\n"),
+            };
             content.push_str(
                 &line
                     .replace("<TAB>", "\t")
                     .replace("<CR>", "\r")
                     .replace("<BOM>", "\u{feff}"),
             );
-            content.push('\n');
+            content.push_str(end);
         }
     }
     cases

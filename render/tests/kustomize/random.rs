@@ -68,10 +68,27 @@ pub(crate) fn case(seed: u64) -> Case {
     }
     fields(&mut dice, &mut overlay, &objects, 6);
     files.insert("overlay/kustomization.yaml".into(), overlay);
+    for text in files.values_mut() {
+        end(&mut dice, text);
+    }
     Case {
         name: format!("seed-{seed}"),
         directory: "overlay".into(),
         files,
+    }
+}
+
+/// Ends a file as editors and templates do.
+fn end(dice: &mut Dice, text: &mut String) {
+    match dice.below(16) {
+        0 => text.push_str("# the end\n"),
+        1 => text.push_str("  # the end"),
+        2 => text.push_str("\n\n"),
+        3 => text.push_str("---\n"),
+        4 => *text = text.replace('\n', "\r\n"),
+        5 => text.insert(0, '\u{feff}'),
+        6..9 => drop(text.pop()),
+        _ => {}
     }
 }
 
@@ -98,8 +115,17 @@ fn object(dice: &mut Dice) -> (&'static str, &'static str, String) {
         }
         5 => {
             let text = format!(
-                "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n{namespace}data:\n  a: \"1\"\n  b: |\n    x: {}\n    y: two\n",
-                dice.below(9)
+                "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n{namespace}data:\n  a: \"1\"\n  b: {}\n    x: {}\n{}    y: two\n",
+                dice.pick(&["|", "|", "|-", "|+", ">", ">-", "|2", "\"", "", "# c"]),
+                dice.below(9),
+                dice.pick(&[
+                    "",
+                    "\n",
+                    "      z: deep\n",
+                    "      z: a\n    - b\n",
+                    "  \n",
+                    "    # c\n"
+                ])
             );
             ("ConfigMap", name, text)
         }
