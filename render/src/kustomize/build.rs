@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::yaml::node::{Schema, push_document, to_text};
 
 use super::error::{At, BuildError, Done};
-use super::fieldspec::FieldSpec;
+use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
 use super::id::GvkPattern;
 use super::origin::Origin;
@@ -153,7 +153,11 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator) -> Done<()>
         let version = format!("kustomize-{KUSTOMIZE_VERSION}");
         let texts = [("app.kubernetes.io/managed-by".to_string(), version)].into();
         let fields = vec![FieldSpec::new(GvkPattern::default(), "metadata/labels", true)];
-        Texts { texts, fields }.apply(&mut acc.map)?;
+        let label = Texts { texts, fields };
+        let mut fitting = Fitting::new(&label.fields);
+        for resource in acc.map.contents_mut() {
+            label.change(resource, &mut fitting)?;
+        }
     }
     for resource in acc.map.list_mut() {
         resource.finish(says("originAnnotations"), says("transformerAnnotations"));

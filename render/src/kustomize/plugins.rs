@@ -7,7 +7,7 @@ use super::decode::Fields;
 use super::error::{At, Done, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector, SortOptions};
-use super::transform::{Affix, Images, Namespace, Subjects, Texts, Transformer, ValueAdd};
+use super::transform::{Affix, Images, Namespace, Replicas, Subjects, Texts, Transformer, ValueAdd};
 
 /// A transformer as its object configures it; patches and replacements may still name files.
 pub(crate) enum Plugin {
@@ -92,7 +92,10 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
                     count: f.integer("count")?.unwrap_or(0),
                 })
             };
-            Transformer::Replicas(f.object("replica", read)?.unwrap_or_default(), specs)
+            Transformer::Replicas(Replicas {
+                replica: f.object("replica", read)?.unwrap_or_default(),
+                fields: specs,
+            })
         }
         "HashTransformer" => Transformer::Hash,
         "SortOrderTransformer" => {

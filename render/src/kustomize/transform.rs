@@ -1,6 +1,7 @@
 //! The transformers of a kustomization, each ready to be applied to the objects.
 
 mod candidates;
+mod each;
 mod images;
 mod names;
 mod namespace;
@@ -11,6 +12,7 @@ mod replacements;
 mod sort;
 mod values;
 
+pub(crate) use each::{apply_each, is_each};
 pub(crate) use images::Images;
 pub(crate) use names::{Affix, add_hashes};
 pub(crate) use namespace::{Namespace, Subjects};
@@ -18,11 +20,10 @@ pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
 pub(crate) use references::resolve_references;
 pub(crate) use replacements::replace_all;
 pub(crate) use sort::sort;
-pub(crate) use values::{Texts, ValueAdd, Variables, set_replicas};
+pub(crate) use values::{Replicas, Texts, ValueAdd, Variables};
 
 use super::error::{At, Done};
-use super::fieldspec::FieldSpec;
-use super::kustomization::{Replacement, Replica, SortOptions};
+use super::kustomization::{Replacement, SortOptions};
 use super::resmap::ResMap;
 use super::schema::Schemas;
 use super::steps::Steps;
@@ -38,7 +39,7 @@ pub(crate) enum Transformer {
     Suffix(Affix),
     Labels(Texts),
     Annotations(Texts),
-    Replicas(Replica, Vec<FieldSpec>),
+    Replicas(Replicas),
     Images(Images),
     Replacements(Vec<Replacement>),
     ValueAdd(ValueAdd),
@@ -55,7 +56,9 @@ pub(crate) struct Context<'a> {
 impl Transformer {
     /// Changes the objects.
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
-        context.steps.spend(map.list().len())?;
+        if !is_each(self) {
+            context.steps.spend(map.list().len())?;
+        }
         match self {
             Transformer::MergePatches(patches) => {
                 patches.apply(map, context).in_field("patchesStrategicMerge")
@@ -63,16 +66,16 @@ impl Transformer {
             Transformer::Patch(patch) => patch.apply(map, context).in_field("patches"),
             Transformer::JsonPatch(patch) => patch.apply(map, context).in_field("patchesJson6902"),
             Transformer::Namespace(namespace) => namespace.apply(map).in_field("namespace"),
-            Transformer::Prefix(affix) => affix.apply(map, true).in_field("namePrefix"),
-            Transformer::Suffix(affix) => affix.apply(map, false).in_field("nameSuffix"),
-            Transformer::Labels(texts) => texts.apply(map).in_field("labels"),
-            Transformer::Annotations(texts) => texts.apply(map).in_field("commonAnnotations"),
-            Transformer::Replicas(replica, fields) => set_replicas(map, replica, fields).in_field("replicas"),
-            Transformer::Images(images) => images.apply(map).in_field("images"),
             Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
             Transformer::ValueAdd(value) => value.apply(map).in_field("transformers"),
             Transformer::Sort(options) => sort(map, Some(options)).in_field("sortOptions"),
             Transformer::Hash => add_hashes(map),
+            Transformer::Prefix(_)
+            | Transformer::Suffix(_)
+            | Transformer::Labels(_)
+            | Transformer::Annotations(_)
+            | Transformer::Replicas(_)
+            | Transformer::Images(_) => apply_each(std::iter::once(self), map, context),
         }
     }
 }

@@ -13,7 +13,8 @@ use super::super::plugins::{self, Plugin};
 use super::super::resmap::ResMap;
 use super::super::resource::Resource;
 use super::super::transform::{
-    Affix, Context, Images, JsonPatch, MergePatches, Namespace, PatchEntry, Subjects, Texts, Transformer,
+    Affix, Context, Images, JsonPatch, MergePatches, Namespace, PatchEntry, Replicas, Subjects, Texts,
+    Transformer, apply_each, is_each,
 };
 use super::{Build, Target};
 
@@ -41,7 +42,10 @@ impl Build<'_> {
             list.push(("PatchJson6902Transformer", patch));
         }
         for replica in &k.replicas {
-            let transformer = Transformer::Replicas(replica.clone(), config.replicas.clone());
+            let transformer = Transformer::Replicas(Replicas {
+                replica: replica.clone(),
+                fields: config.replicas.clone(),
+            });
             list.push(("ReplicaCountTransformer", transformer));
         }
         for image in &k.images {
@@ -167,7 +171,20 @@ impl Build<'_> {
             schemas: &schemas,
             steps: &self.steps,
         };
-        for (kind, transformer) in list {
+        let mut rest = list;
+        while let Some((kind, transformer)) = rest.first() {
+            // Where a transformer leaves a note of itself, it goes through all objects before the next does.
+            let run = if target.origin.is_none() {
+                rest.iter().take_while(|(_, each)| is_each(each)).count()
+            } else {
+                0
+            };
+            if run > 0 {
+                apply_each(rest[..run].iter().map(|(_, each)| each), map, &context)?;
+                rest = &rest[run..];
+                continue;
+            }
+            rest = &rest[1..];
             transformer.apply(map, &context)?;
             map.contents_mut().iter_mut().for_each(Resource::settle);
             if let Some(origin) = target.origin.as_ref().filter(|_| !kind.is_empty()) {

@@ -6,7 +6,7 @@ use crate::kustomize::error::{Done, invalid};
 use crate::kustomize::fieldspec::{self, FieldSpec, Fitting};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::Image;
-use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::regex;
 use crate::yaml::node::{Content, Kind, Node};
 
@@ -31,18 +31,20 @@ impl Images {
         })
     }
 
-    /// Changes the images of every object but definitions of custom resources.
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
-        let is_changed = |node: &Node| id::kind(node) != "CustomResourceDefinition";
-        for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
-            resource.unsettled |= self.walk(&mut resource.node)?;
+    /// The fields that hold images besides lists of containers.
+    pub(crate) fn fields(&self) -> &[FieldSpec] {
+        &self.fields
+    }
+
+    /// Changes the images of an object, unless it defines a custom resource.
+    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Done<()> {
+        if id::kind(&resource.node) == "CustomResourceDefinition" {
+            return Ok(());
         }
-        let mut fitting = Fitting::new(&self.fields);
-        for resource in map.contents_mut().iter_mut().filter(|r| is_changed(&r.node)) {
-            for field in fitting.of(resource.gvk()) {
-                let set = &mut |node: &mut Node| self.set(node);
-                resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
-            }
+        resource.unsettled |= self.walk(&mut resource.node)?;
+        for field in fitting.of(resource.gvk()) {
+            let set = &mut |node: &mut Node| self.set(node);
+            resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
         }
         Ok(())
     }

@@ -16,26 +16,28 @@ pub(crate) struct Affix {
 }
 
 impl Affix {
-    /// Adds the prefix or suffix to the names.
-    pub(crate) fn apply(&self, map: &mut ResMap, prefix: bool) -> Done<()> {
-        let mut fitting = Fitting::new(&self.fields);
-        for resource in map.list_mut() {
-            let gvk = resource.original_gvk();
-            if is_never_renamed(gvk) {
-                continue;
+    /// Adds the prefix or suffix to the names of an object.
+    pub(crate) fn change(
+        &self,
+        resource: &mut Resource,
+        fitting: &mut Fitting<'_>,
+        prefix: bool,
+    ) -> Done<()> {
+        let gvk = resource.original_gvk();
+        if is_never_renamed(gvk) {
+            return Ok(());
+        }
+        for field in fitting.of(gvk) {
+            if field.path == "metadata/name" && !self.text.is_empty() {
+                let list = if prefix {
+                    &mut resource.prefixes
+                } else {
+                    &mut resource.suffixes
+                };
+                list.push(self.text.clone());
+                resource.store_previous();
             }
-            for field in fitting.of(gvk) {
-                if field.path == "metadata/name" && !self.text.is_empty() {
-                    let list = if prefix {
-                        &mut resource.prefixes
-                    } else {
-                        &mut resource.suffixes
-                    };
-                    list.push(self.text.clone());
-                    resource.store_previous();
-                }
-                self.rename(resource, field, prefix)?;
-            }
+            self.rename(resource, field, prefix)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Done, Fault, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, split_smart};
 use crate::kustomize::id::Gvk;
 use crate::kustomize::kustomization::{Replica, Selector};
@@ -21,7 +21,8 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+    /// Writes the texts into an object.
+    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Done<()> {
         if self.texts.is_empty() {
             return Ok(());
         }
@@ -29,19 +30,13 @@ impl Texts {
             kind: Kind::Map,
             tag: Tag::Map,
         };
-        let mut fitting = Fitting::new(&self.fields);
-        for resource in map.contents_mut() {
-            let first = resource.ties + 1;
-            for field in fitting.of(resource.gvk()) {
-                let set = &mut |node: &mut Node| self.set(node, first);
-                resource.unsettled |=
-                    fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
-            }
-            resource.ties = resource
-                .ties
-                .saturating_add(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
+        let first = resource.ties + 1;
+        for field in fitting.of(resource.gvk()) {
+            let set = &mut |node: &mut Node| self.set(node, first);
+            resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
         }
-        map.drop_empty();
+        let written = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        resource.ties = resource.ties.saturating_add(written);
         Ok(())
     }
 
@@ -63,17 +58,24 @@ impl Texts {
     }
 }
 
-/// Sets the replica count of the objects of a name.
-pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, fields: &[FieldSpec]) -> Done<()> {
-    let create = Create {
-        kind: Kind::Scalar,
-        tag: Tag::Int,
-    };
-    let mut found = false;
-    for resource in map.contents_mut() {
+/// The replica count of the objects of a name.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    pub(crate) replica: Replica,
+    pub(crate) fields: Vec<FieldSpec>,
+}
+
+impl Replicas {
+    /// Sets the count in an object; returns whether it is of the name.
+    pub(crate) fn change(&self, resource: &mut Resource) -> Done<bool> {
+        let create = Create {
+            kind: Kind::Scalar,
+            tag: Tag::Int,
+        };
         let wanted =
-            |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == replica.name && field.gvk.selects(gvk);
-        for field in fields {
+            |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == self.replica.name && field.gvk.selects(gvk);
+        let mut found = false;
+        for field in &self.fields {
             let gvk = resource.gvk();
             let fits = wanted(gvk, resource.name(), field)
                 || resource
@@ -88,20 +90,22 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, fields: &[FieldS
                 if node.kind() != Kind::Scalar {
                     return Err(invalid("wrong node kind: expected a scalar"));
                 }
-                node.overwrite(Node::tagged(Tag::Int, replica.count.to_string()));
+                node.overwrite(Node::tagged(Tag::Int, self.replica.count.to_string()));
                 Ok(())
             })?;
         }
+        Ok(found)
     }
-    if found {
-        return Ok(());
+
+    /// The error when no object is of the name.
+    pub(crate) fn not_found(&self) -> Box<Fault> {
+        let kinds: Vec<String> = self.fields.iter().map(|f| f.gvk.as_gvk().to_string()).collect();
+        invalid(format!(
+            "resource with name {} does not match a config with the following GVK [{}]",
+            self.replica.name,
+            kinds.join(" ")
+        ))
     }
-    let kinds: Vec<String> = fields.iter().map(|f| f.gvk.as_gvk().to_string()).collect();
-    Err(invalid(format!(
-        "resource with name {} does not match a config with the following GVK [{}]",
-        replica.name,
-        kinds.join(" ")
-    )))
 }
 
 /// Writes one value into fields of the objects it selects.
