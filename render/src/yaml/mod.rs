@@ -13,7 +13,7 @@ mod value;
 mod write;
 
 pub(crate) use read::read_fields;
-pub use read::{Limits, ReadError, read, read_all};
+pub use read::{Limits, ReadError, as_yaml_1_2, read, read_all};
 pub(crate) use value::from_float;
 pub use value::{Map, Value};
 pub use write::{MAX_WRITE_DEPTH, WriteError, write, write_indented};

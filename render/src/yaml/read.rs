@@ -16,7 +16,7 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag, options};
 
 use super::number::shortest32;
 use super::resolve::{Plain, resolve};
-use super::unfinished::Unfinished;
+use super::unfinished::{Unfinished, finished};
 use super::v1_1::{Unclear, lenient, unified};
 use super::value::{Map, Value, from_float};
 
@@ -136,6 +136,20 @@ fn parsed<T>(
         },
         other => other,
     }
+}
+
+/// Returns the documents of a stream as a reader of YAML 1.2 has to see them to read what Kubernetes reads.
+///
+/// For readers that say more of an error than [`read_all`] does. A stream that is no YAML comes back as it is, for the
+/// reader to say so.
+///
+/// # Errors
+///
+/// See [`ReadError`]; limits are not looked at, but that of bytes.
+pub fn as_yaml_1_2<'a>(text: &'a str, limits: &Limits) -> Result<Cow<'a, str>, ReadError> {
+    let text = checked(text, limits)?;
+    let text = lenient(&text, &options(limits)).map_or(text, Cow::Owned);
+    Ok(finished(text, options(limits)))
 }
 
 struct Reader<'a> {

@@ -2,7 +2,11 @@
 //!
 //! Our parser ends it with one where it belongs to a block scalar; for go-yaml there is none to keep.
 
-use granit_parser::{ScalarStyle, Span};
+use std::borrow::Cow;
+
+use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
+
+use super::v1_1::block_header;
 
 /// A line that the end of the input ends.
 pub(super) struct Unfinished {
@@ -49,4 +53,34 @@ impl Unfinished {
         };
         inside && scalar.end.index() > self.from
     }
+}
+
+/// Returns the text so that a reader which ends its last line reads it as one that does not: a block scalar there is
+/// told to keep no line break at its end.
+pub(super) fn finished(text: Cow<'_, str>, options: Options) -> Cow<'_, str> {
+    let Some(line) = Unfinished::of(&text).filter(|_| text.contains(['|', '>'])) else {
+        return text;
+    };
+    let (mut read, mut header_behind) = (0, None);
+    let mut parser = Parser::new_from_str_with_options(&text, options);
+    while let Some(Ok((event, span))) = parser.next_event() {
+        if let Event::Scalar(value, style, ..) = event {
+            if line.chomped(&value, style, &span).len() < value.len() {
+                header_behind = Some(read);
+            }
+            read = span.end.index();
+        }
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let Some(header) = header_behind.and_then(|at| block_header(&chars, at)) else {
+        return text;
+    };
+    let flags = chars[header + 1..]
+        .iter()
+        .take_while(|c| c.is_ascii_digit() || matches!(c, '+' | '-'));
+    let length = flags.clone().count();
+    let kept = flags.filter(|c| c.is_ascii_digit());
+    let before = chars[..=header].iter().chain(kept);
+    let after = std::iter::once(&'-').chain(&chars[header + 1 + length..]);
+    Cow::Owned(before.chain(after).collect())
 }

@@ -7,5 +7,6 @@ mod block;
 mod breaks;
 mod lenient;
 
+pub(super) use block::header as block_header;
 pub(super) use breaks::{Unclear, unified};
 pub(super) use lenient::lenient;

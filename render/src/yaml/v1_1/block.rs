@@ -27,7 +27,7 @@ pub(super) fn range(even: &[char], after: usize, indent: usize) -> Range<usize> 
 
 /// Returns where the next block scalar's header begins; between a node and the next stand only marks, tags, anchors
 /// and comments.
-fn header(even: &[char], after: usize) -> Option<usize> {
+pub(in super::super) fn header(even: &[char], after: usize) -> Option<usize> {
     let mut at = after;
     loop {
         let before = at.checked_sub(1).and_then(|at| even.get(at));

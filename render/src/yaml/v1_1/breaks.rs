@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use granit_parser::{Event, Options, Parser, ScalarStyle};
 
 use super::block;
-use super::lenient::{beyond, lenient};
+use super::lenient::{beyond, mended};
 
 const LINE_SEPARATOR: char = '\u{2028}';
 const PARAGRAPH_SEPARATOR: char = '\u{2029}';
@@ -29,7 +29,7 @@ pub(in super::super) fn unified(text: &str, options: Options) -> Result<Cow<'_, 
     if text.is_ascii() || !text.contains(is_late) {
         return Ok(Cow::Borrowed(text));
     }
-    let text = lenient(text, &options).map_or(Cow::Borrowed(text), Cow::Owned);
+    let text = mended(text, &options).map_or(Cow::Borrowed(text), Cow::Owned);
     let chars: Vec<char> = text.chars().collect();
     let even = even(&chars);
     let even_text: String = even.iter().collect();

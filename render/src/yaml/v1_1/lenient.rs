@@ -6,16 +6,25 @@
 
 use granit_parser::{ErrorKind, Options, Parser};
 
-use super::breaks::{even_text, is_white};
+use super::breaks::{even_text, is_separator, is_white};
 
 /// How many places are mended before the text is given up.
 const MAX_PLACES: usize = 500;
 /// How many bytes are parsed for it, since every place takes a pass over the text.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Returns the text as YAML 1.2 takes it, as far as that is the reason for its refusal; none when there is nothing to
-/// mend.
+/// Returns a text that was made one of YAML 1.2 as that takes it, as far as this is the reason for its refusal; none
+/// when there is nothing to mend.
 pub(in super::super) fn lenient(text: &str, options: &Options) -> Option<String> {
+    // Separators that are left are characters, and their lines are mended already.
+    if text.contains(is_separator) {
+        return None;
+    }
+    mended(text, options)
+}
+
+/// As [`lenient`], of a text with the line breaks of YAML 1.1.
+pub(super) fn mended(text: &str, options: &Options) -> Option<String> {
     let mut current: Option<String> = None;
     for _ in 0..MAX_PLACES.min(MAX_BYTES / (text.len() + 1)) {
         let source = current.as_deref().unwrap_or(text);
