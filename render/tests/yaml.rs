@@ -161,6 +161,17 @@ fn an_alias_bomb_is_refused_before_it_expands() {
     );
 }
 
+/// Each such line takes a pass over the text: there is an end to them.
+#[test]
+fn lines_within_quotes_that_are_indented_less_are_mended_up_to_a_number() {
+    let text = |lines: usize| format!("a:\n  b: '{}'\n", "x\n".repeat(lines));
+    let few = yaml::read(&text(60), &Limits::default()).expect("as go-yaml reads it");
+    let read = few.get("a").and_then(|a| a.get("b"));
+    assert_eq!(read, Some(&Value::from(format!("{} ", ["x"; 60].join(" ")))));
+    let many = yaml::read(&text(20_000), &Limits::default());
+    assert!(matches!(many, Err(yaml::ReadError::Syntax { .. })), "{many:?}");
+}
+
 #[test]
 fn every_document_of_a_stream_is_read() {
     let documents =

@@ -37,6 +37,7 @@ pub(in super::super) fn unified(text: &str, options: Options) -> Result<Cow<'_, 
         return Ok(Cow::Owned(even_text));
     }
     let mut out = String::with_capacity(text.len());
+    let indent_beyond = beyond(&even);
     // How far `out` has come, and how far the events have.
     let (mut from, mut read) = (0, 0);
     let mut parser = Parser::new_from_str_with_options(&even_text, options);
@@ -76,7 +77,7 @@ pub(in super::super) fn unified(text: &str, options: Options) -> Result<Cow<'_, 
             let flow = Flow {
                 scalar,
                 even: &even[found.clone()],
-                indent: beyond(&even[..found.start]),
+                indent: indent_beyond,
             };
             flow.write(style, &mut out)
                 .ok_or_else(|| unclear(&even[..found.start], scalar))?;

@@ -9,9 +9,11 @@ use granit_parser::{ErrorKind, Options, Parser};
 use super::breaks::{even_text, is_separator, is_white};
 
 /// How many places are mended before the text is given up.
-const MAX_PLACES: usize = 500;
+const MAX_PLACES: usize = 64;
+/// How far in a map or list may stand for its lines to be mended.
+const MAX_COLUMN: usize = 1_000;
 /// How many bytes are parsed for it, since every place takes a pass over the text.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// Returns a text that was made one of YAML 1.2 as that takes it, as far as this is the reason for its refusal; none
 /// when there is nothing to mend.
@@ -76,12 +78,13 @@ fn indent_line(text: &str, at: usize) -> Option<String> {
     Some([&text[..start], &" ".repeat(wanted), &text[content..]].concat())
 }
 
-/// Returns a column that no map or list of these lines is indented as much as.
+/// Returns a column that no map or list of these lines is indented as much as, unless it is further in than any that
+/// is of use: blanks that are put in are paid for by every line.
 pub(super) fn beyond(lines: &[char]) -> usize {
     let is_mark = |c: &&char| matches!(c, ' ' | '\t' | '-' | '?' | ':');
     let column = |line: &[char]| line.iter().take_while(is_mark).count();
     let lines = lines.split(|c| is_white(*c) && !matches!(c, ' ' | '\t'));
-    1 + lines.map(column).max().unwrap_or(0)
+    1 + lines.map(column).max().unwrap_or(0).min(MAX_COLUMN)
 }
 
 /// Takes the first `\\'` of the double-quoted scalar that starts there for what it means.
