@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::RigError;
 use crate::wait::wait_until;
@@ -200,9 +200,7 @@ impl Process {
     pub fn check(&self) -> Result<(), RigError> {
         let mut child = self.child();
         let Some(running) = child.as_mut() else {
-            return Err(RigError::NotRunning {
-                process: self.spec.name.clone(),
-            });
+            return Err(self.not_running());
         };
         match running.try_wait() {
             Ok(None) => Ok(()),
@@ -226,12 +224,21 @@ impl Process {
         }
     }
 
-    /// Freezes it: it keeps its memory, ports and connections, and answers nothing.
+    /// Freezes it, and returns once it is: it keeps its memory, ports and connections, and answers nothing.
     ///
     /// # Errors
     /// [`RigError::NotRunning`] when it does not run.
     pub fn freeze(&self) -> Result<(), RigError> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // The signal reaches its threads one by one; until the last has it, the others may answer.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let running = self.child().as_ref().map(Pid::from_child);
+        let status = running.and_then(|pid| waitid(WaitId::Pid(pid), stopped).ok().flatten());
+        if status.is_some_and(|status| status.stopped()) {
+            Ok(())
+        } else {
+            Err(self.not_running())
+        }
     }
 
     /// Lets it continue after [`Process::freeze`].
@@ -285,9 +292,13 @@ impl Process {
         let sent = running.map(|pid| kill_process(pid, signal));
         match sent {
             Some(Ok(())) => Ok(()),
-            _ => Err(RigError::NotRunning {
-                process: self.spec.name.clone(),
-            }),
+            _ => Err(self.not_running()),
+        }
+    }
+
+    fn not_running(&self) -> RigError {
+        RigError::NotRunning {
+            process: self.spec.name.clone(),
         }
     }
 }
