@@ -4,6 +4,20 @@
 //! The target digest covers only what decides the cluster's objects: content, settings and variables. A commit
 //! that changes none of them changes no unit.
 
+pub mod attempt;
+mod check;
+pub mod condition;
+pub mod event;
+pub mod now;
+pub mod object;
+mod pass;
+pub mod problem;
+pub mod record;
+pub mod state;
+mod step;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -235,7 +249,7 @@ mod millis {
 }
 
 #[cfg(test)]
-mod tests {
+mod entry_tests {
     use uuid::Uuid;
 
     use super::*;

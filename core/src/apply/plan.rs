@@ -1,19 +1,18 @@
-//! Plans one pass over a unit: what to write, in which stage, and what is no longer desired.
+//! Plans one pass over a unit: what to write, in which stage.
 //!
-//! Only what changed is written: objects that are new, whose evaluated form differs from the one last sent,
-//! whose write was not finished, or that drifted. Nothing is deleted: an object that left the desired state is
-//! marked, and stays.
+//! Only what changed is written: objects that are new, whose evaluated form differs from the one last sent, or
+//! whose write was not finished. Drift of the rest is a check's to correct. Nothing is deleted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    inventory::{Inventory, State},
+    inventory::{Record, State},
     policy::{Policy, Write},
-    stage::{Stage, stages},
+    stage::stages,
 };
-use crate::{digest::Digest, object::ObjectKey};
+use crate::{digest::Digest, object::ObjectKey, unit::object::Desired as DesiredRow};
 
-/// A desired object, evaluated and its key normalised by discovery.
+/// A desired object, evaluated and its key normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// Its key.
@@ -24,80 +23,36 @@ pub struct Desired {
     pub policy: Policy,
 }
 
-/// One pass over a unit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// What to write, stage by stage. Only stages with a write.
-    pub stages: Vec<StagePlan>,
-    /// Indices of desired objects that their own switches exclude.
-    pub skipped: Vec<usize>,
-    /// Objects of the inventory that are desired again, as last sent.
-    pub kept: Vec<ObjectKey>,
-    /// Objects of the inventory that are no longer desired and not marked so yet.
-    pub removed: Vec<ObjectKey>,
-}
-
 /// The writes of one stage, and what must be ready before it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagePlan {
-    /// The stage.
-    pub stage: Stage,
-    /// Index of the desired object and why it is written, in order of apply.
-    pub writes: Vec<(usize, Reason)>,
-    /// Indices of desired objects of the earlier stages that must be ready first, written in this pass or not:
-    /// a definition that is not served yet makes its objects fail whenever it was written.
-    pub after: Vec<usize>,
+    /// What is written, in order of apply.
+    pub writes: Vec<Arc<ObjectKey>>,
+    /// Desired objects of earlier stages that must be ready first, written in this pass or not: a definition that
+    /// is not served yet makes its objects fail whenever it was written.
+    pub after: Vec<Arc<ObjectKey>>,
 }
 
-/// Why an object is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Not in the inventory.
-    New,
-    /// An intent stands, but no finished write.
-    Unfinished,
-    /// Its evaluated form differs from the one last sent.
-    Changed,
-    /// The live object is not what was sent.
-    Drifted,
-}
-
-impl Plan {
-    /// Tells whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.stages.is_empty() && self.kept.is_empty() && self.removed.is_empty()
-    }
-
-    /// How many objects it writes.
-    pub fn writes(&self) -> usize {
-        self.stages.iter().map(|stage| stage.writes.len()).sum()
-    }
-}
-
-/// Plans a pass. `drifted` holds the keys of objects whose drift is confirmed and to be corrected now. `desired`
-/// has each key once.
-pub fn plan(desired: &[Desired], inventory: &Inventory, drifted: &BTreeSet<ObjectKey>) -> Plan {
-    let is_skipped = |object: &Desired| object.policy.paused || object.policy.write == Write::Ignore;
-    let mut plan = Plan {
-        skipped: (0..desired.len())
-            .filter(|&index| is_skipped(&desired[index]))
-            .collect(),
-        ..Plan::default()
-    };
-    let keys: Vec<ObjectKey> = desired.iter().map(|object| object.key.clone()).collect();
-    let mut awaited = Vec::new();
+/// Plans a pass over a unit's desired objects and what the inventory says of each. Only stages with a write are
+/// given.
+pub fn plan(objects: &BTreeMap<&Arc<ObjectKey>, (&DesiredRow, Option<&Record>)>) -> Vec<StagePlan> {
+    let keys: Vec<Arc<ObjectKey>> = objects
+        .iter()
+        .filter(|(_, (desired, _))| is_ours(desired))
+        .map(|(key, _)| Arc::clone(key))
+        .collect();
+    let mut plan = Vec::new();
+    let mut awaited: Vec<Arc<ObjectKey>> = Vec::new();
     for (stage, members) in stages(&keys) {
-        let members: Vec<usize> = members
-            .into_iter()
-            .filter(|&index| !is_skipped(&desired[index]))
-            .collect();
-        let writes: Vec<(usize, Reason)> = members
-            .iter()
-            .filter_map(|&index| Some((index, reason(&desired[index], inventory, drifted)?)))
-            .collect();
+        let members: Vec<Arc<ObjectKey>> = members.into_iter().map(|index| keys[index].clone()).collect();
+        let is_written = |key: &&Arc<ObjectKey>| {
+            objects
+                .get(key)
+                .is_some_and(|(desired, record)| is_due(desired, *record))
+        };
+        let writes: Vec<_> = members.iter().filter(is_written).cloned().collect();
         if !writes.is_empty() {
-            plan.stages.push(StagePlan {
-                stage,
+            plan.push(StagePlan {
                 writes,
                 after: awaited.clone(),
             });
@@ -106,161 +61,109 @@ pub fn plan(desired: &[Desired], inventory: &Inventory, drifted: &BTreeSet<Objec
             awaited.extend(members);
         }
     }
-    let wanted: HashSet<&ObjectKey> = keys.iter().collect();
-    for (key, record) in inventory.iter() {
-        match (wanted.contains(key), record.state) {
-            (true, State::PendingRemoval) => plan.kept.push(key.clone()),
-            (false, State::Intent | State::Applied) => plan.removed.push(key.clone()),
-            _ => {}
-        }
-    }
     plan
 }
 
-fn reason(object: &Desired, inventory: &Inventory, drifted: &BTreeSet<ObjectKey>) -> Option<Reason> {
-    match inventory.get(&object.key) {
-        None => Some(Reason::New),
-        Some(record) if record.sent.is_none() || record.state == State::Intent => Some(Reason::Unfinished),
+/// Tells whether an object is this unit's to write, as far as its manifest and the hub say.
+fn is_ours(desired: &DesiredRow) -> bool {
+    desired.withheld.is_none() && !desired.policy.paused && desired.policy.write != Write::Ignore
+}
+
+fn is_due(desired: &DesiredRow, record: Option<&Record>) -> bool {
+    match record {
+        None => true,
+        Some(record) if record.sent.is_none() || record.state == State::Intent => true,
         // Created once and never changed: what it was created as does not matter any more.
-        Some(record) if record.sent != Some(object.digest) && object.policy.write != Write::IfNotPresent => {
-            Some(Reason::Changed)
-        }
-        Some(_) => drifted.contains(&object.key).then_some(Reason::Drifted),
+        Some(record) => record.sent != Some(desired.digest) && desired.policy.write != Write::IfNotPresent,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::{drift::Observation, inventory::Written};
 
-    fn key(kind: &str, name: &str) -> ObjectKey {
+    fn key(kind: &str, name: &str) -> Arc<ObjectKey> {
         let group = if kind == "CustomResourceDefinition" {
             "apiextensions.k8s.io"
         } else {
             ""
         };
-        ObjectKey::new(group, kind, "", name)
+        Arc::new(ObjectKey::new(group, kind, "", name))
     }
 
-    fn desired(kind: &str, name: &str, content: &str) -> Desired {
-        let digest = Digest::of("test", content.as_bytes());
-        Desired {
-            key: key(kind, name),
-            digest,
+    fn desired(content: &str) -> DesiredRow {
+        DesiredRow {
+            digest: Digest::of("test", content.as_bytes()),
             policy: Policy::default(),
+            api_version: "v1".into(),
+            withheld: None,
         }
     }
 
-    fn applied(objects: &[Desired]) -> Inventory {
-        let mut inventory = Inventory::default();
-        for object in objects {
-            inventory.intend(object.key.clone(), "v1", false);
-            let response = Observation {
-                uid: Some("u".into()),
-                projection: None,
-                folded: Vec::new(),
-            };
-            inventory.written(
-                &object.key,
-                Written {
-                    api_version: "v1".into(),
-                    sent: object.digest,
-                    response,
-                },
-            );
+    fn sent(content: &str) -> Record {
+        Record {
+            api_version: "v1".into(),
+            state: State::Applied,
+            sent: Some(Digest::of("test", content.as_bytes())),
+            ..Record::default()
         }
-        inventory
     }
 
-    fn writes(plan: &Plan) -> Vec<(usize, Reason)> {
-        plan.stages
+    fn planned(rows: &[(Arc<ObjectKey>, DesiredRow, Option<Record>)]) -> Vec<StagePlan> {
+        let rows = rows
             .iter()
-            .flat_map(|stage| stage.writes.clone())
-            .collect()
+            .map(|(key, desired, record)| (key, (desired, record.as_ref())));
+        plan(&rows.collect())
+    }
+
+    fn names(plan: &[StagePlan]) -> Vec<Vec<String>> {
+        let names = |stage: &StagePlan| stage.writes.iter().map(|key| key.name.clone()).collect();
+        plan.iter().map(names).collect()
     }
 
     #[test]
-    fn an_unchanged_unit_writes_nothing() {
-        let objects = [desired("ConfigMap", "a", "1"), desired("Namespace", "n", "1")];
-        assert!(plan(&objects, &applied(&objects), &BTreeSet::new()).is_empty());
-    }
-
-    #[test]
-    fn only_new_changed_unfinished_and_drifted_objects_are_written() {
-        let before = ["same", "changed", "drifted"].map(|name| desired("ConfigMap", name, "1"));
-        let mut inventory = applied(&before);
-        inventory.intend(key("ConfigMap", "unfinished"), "v1", false);
-        let mut objects = before.to_vec();
-        objects[1].digest = Digest::of("test", b"2");
-        objects.extend([
-            desired("ConfigMap", "unfinished", "1"),
-            desired("ConfigMap", "new", "1"),
+    fn only_new_changed_and_unfinished_objects_are_written() {
+        let intent = Record {
+            state: State::Intent,
+            ..Record::default()
+        };
+        let plan = planned(&[
+            (key("ConfigMap", "same"), desired("1"), Some(sent("1"))),
+            (key("ConfigMap", "changed"), desired("2"), Some(sent("1"))),
+            (key("ConfigMap", "unfinished"), desired("1"), Some(intent)),
+            (key("ConfigMap", "new"), desired("1"), None),
         ]);
-        let plan = plan(
-            &objects,
-            &inventory,
-            &BTreeSet::from([key("ConfigMap", "drifted")]),
-        );
-        assert_eq!(
-            writes(&plan),
-            [
-                (1, Reason::Changed),
-                (2, Reason::Drifted),
-                (4, Reason::New),
-                (3, Reason::Unfinished)
-            ]
-        );
+        assert_eq!(names(&plan), [["changed", "new", "unfinished"]]);
     }
 
     #[test]
     fn a_stage_waits_for_definitions_that_were_written_before() {
-        let crd = desired("CustomResourceDefinition", "widgets", "1");
-        let inventory = applied(std::slice::from_ref(&crd));
-        let objects = [desired("Widget", "w", "1"), crd];
-        let plan = plan(&objects, &inventory, &BTreeSet::new());
+        let crd = key("CustomResourceDefinition", "widgets");
+        let plan = planned(&[
+            (crd.clone(), desired("1"), Some(sent("1"))),
+            (key("Widget", "w"), desired("1"), None),
+        ]);
         assert_eq!(
-            plan.stages,
+            plan,
             [StagePlan {
-                stage: Stage::Objects,
-                writes: vec![(0, Reason::New)],
-                after: vec![1]
+                writes: vec![key("Widget", "w")],
+                after: vec![crd]
             }]
         );
     }
 
     #[test]
-    fn what_left_the_desired_state_is_marked_once_and_never_deleted() {
-        let objects = [desired("ConfigMap", "a", "1"), desired("ConfigMap", "b", "1")];
-        let mut inventory = applied(&objects);
-        let left = plan(&objects[..1], &inventory, &BTreeSet::new());
-        assert_eq!(left.removed, [key("ConfigMap", "b")]);
-        assert_eq!(left.writes(), 0);
-        inventory.remove_later(&key("ConfigMap", "b"));
-        assert!(plan(&objects[..1], &inventory, &BTreeSet::new()).is_empty());
-        let back = plan(&objects, &inventory, &BTreeSet::new());
-        assert_eq!(
-            (back.kept.as_slice(), back.writes()),
-            (&[key("ConfigMap", "b")][..], 0)
-        );
-    }
-
-    #[test]
-    fn an_object_created_once_is_not_changed() {
-        let mut objects = [desired("ConfigMap", "a", "1")];
-        let inventory = applied(&objects);
-        objects[0].digest = Digest::of("test", b"2");
-        objects[0].policy.write = Write::IfNotPresent;
-        assert!(plan(&objects, &inventory, &BTreeSet::new()).is_empty());
-    }
-
-    #[test]
-    fn a_paused_object_is_neither_written_nor_removed() {
-        let mut objects = [desired("ConfigMap", "a", "1")];
-        let inventory = applied(&objects);
-        objects[0].digest = Digest::of("test", b"2");
-        objects[0].policy.paused = true;
-        let plan = plan(&objects, &inventory, &BTreeSet::from([key("ConfigMap", "a")]));
-        assert_eq!((plan.skipped.as_slice(), plan.is_empty()), (&[0][..], true));
+    fn withheld_paused_ignored_and_created_once_are_not_written() {
+        let mut rows = Vec::new();
+        for name in ["withheld", "paused", "ignored", "once"] {
+            rows.push((key("ConfigMap", name), desired("2"), Some(sent("1"))));
+        }
+        rows[0].1.withheld = Some("other".into());
+        rows[1].1.policy.paused = true;
+        rows[2].1.policy.write = Write::Ignore;
+        rows[3].1.policy.write = Write::IfNotPresent;
+        assert_eq!(planned(&rows), []);
+        rows[3].2 = None;
+        assert_eq!(names(&planned(&rows)), [["once"]]);
     }
 }

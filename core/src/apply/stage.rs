@@ -1,7 +1,7 @@
 //! Orders objects for apply as Flux does: definitions first, then classes, then the rest; webhook
 //! configurations last, behind a barrier, since they judge whatever is written after them.
 
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use crate::object::ObjectKey;
 
@@ -75,12 +75,12 @@ impl Stage {
 }
 
 /// Groups objects into stages, each in order of apply. Returns indices into `objects`; no stage is empty.
-pub fn stages(objects: &[ObjectKey]) -> Vec<(Stage, Vec<usize>)> {
+pub fn stages<K: Borrow<ObjectKey>>(objects: &[K]) -> Vec<(Stage, Vec<usize>)> {
     let mut order: Vec<usize> = (0..objects.len()).collect();
-    order.sort_by_cached_key(|&index| sort_key(&objects[index]));
+    order.sort_by_cached_key(|&index| sort_key(objects[index].borrow()));
     let mut stages: Vec<(Stage, Vec<usize>)> = Vec::new();
     for index in order {
-        let stage = Stage::of(&objects[index]);
+        let stage = Stage::of(objects[index].borrow());
         match stages.last_mut() {
             Some((last, members)) if *last == stage => members.push(index),
             _ => stages.push((stage, vec![index])),

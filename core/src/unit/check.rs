@@ -1,0 +1,205 @@
+//! Checks of objects that look drifted: which are begun, and what their outcomes mean. Every object that was checked
+//! leaves the check settled, with its observation accepted, or with a time before which it is not checked again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    event::{Action, CheckOutcome, Checked, Notice, Outcome},
+    now::Now,
+    object::Check,
+    problem::{Problem, Retry},
+    state::State,
+};
+use crate::{
+    apply::drift::{Corrections, Drift, Suspicion},
+    object::ObjectKey,
+};
+
+/// Objects of one check: a newer entry waits for no more than what of these is under way.
+const BATCH: usize = 200;
+/// An observation that looks drifted and is not is looked at again after this, should nothing else happen.
+const ACCEPTED: Duration = Duration::from_secs(3600);
+
+impl State {
+    /// Begins a check of what is due.
+    pub(super) fn begin_check(&mut self, actions: &mut Vec<Action>) {
+        let Some(entry) = self.enforced.clone() else { return };
+        let keys: Vec<Arc<ObjectKey>> = self.index.due.iter().take(BATCH).cloned().collect();
+        if keys.is_empty() {
+            return;
+        }
+        for key in &keys {
+            self.set_check(key, Check::Running);
+        }
+        let keys = keys
+            .into_iter()
+            .map(|key| {
+                let corrections = self.record.corrections.get(&*key).cloned().unwrap_or_default();
+                (key, corrections)
+            })
+            .collect();
+        let job = self.begin_job();
+        actions.push(Action::Check { job, entry, keys });
+    }
+
+    /// Takes in what became of objects that were checked. Those that the check did not reach are due again.
+    pub(super) fn checked(&mut self, outcomes: Vec<CheckOutcome>, now: Now, actions: &mut Vec<Action>) {
+        let mut answered = false;
+        for CheckOutcome { outcome, corrections } in outcomes {
+            answered |= !matches!(
+                outcome.result,
+                Checked::Problem {
+                    problem: Problem::Unanswered(_),
+                    ..
+                }
+            );
+            if self.keep_corrections(&outcome.key, corrections, now)
+                && let Checked::Corrected { drift: Some(drift), .. } | Checked::Contested { drift, .. } =
+                    &outcome.result
+            {
+                actions.push(Action::Tell(contested(&outcome.key, drift)));
+            }
+            self.check_ended(outcome, now, actions);
+        }
+        if answered && self.pass.is_none() {
+            self.silent_since = None;
+        }
+        let unreached: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.check == Check::Running)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in unreached {
+            self.set_check(&key, Check::Due);
+        }
+        self.dirty_unit = true;
+    }
+
+    /// Remembers the recent corrections of an object. Returns whether a contest has begun.
+    fn keep_corrections(&mut self, key: &ObjectKey, corrections: Option<Corrections>, now: Now) -> bool {
+        let known = &mut self.record.corrections;
+        let was_contested = known
+            .get(key)
+            .is_some_and(|corrections| corrections.contested(now.wall).is_some());
+        let mut began = false;
+        if let Some(corrections) = corrections {
+            began = !was_contested && corrections.contested(now.wall).is_some();
+            known.insert(key.clone(), corrections);
+        }
+        known.retain(|_, corrections| !corrections.is_empty(now.wall));
+        began
+    }
+
+    fn check_ended(&mut self, outcome: Outcome<Checked>, now: Now, actions: &mut Vec<Action>) {
+        let Outcome {
+            key,
+            record,
+            observed,
+            result,
+            ..
+        } = outcome;
+        let again = observed.as_ref().and_then(|observed| observed.again);
+        self.change(&key, |object| {
+            if record.is_some() {
+                object.record = record;
+            }
+            if let Some(observed) = observed {
+                object.observe(observed);
+            }
+        });
+        match result {
+            Checked::InSync => self.settle_check(&key, again, now),
+            Checked::Corrected { suspicion, drift } => {
+                self.settle_check(&key, again, now);
+                actions.push(Action::Tell(corrected(&key, &suspicion, drift.as_ref())));
+            }
+            Checked::Contested { until, .. } => {
+                let seen = self.objects.get(&key).map(|object| object.seen());
+                let wait = until.since(now.wall).max(Duration::from_secs(1));
+                self.change(&key, |object| object.check_problem = None);
+                self.set_check(
+                    &key,
+                    Check::NotBefore {
+                        at: now.mono + wait,
+                        seen,
+                    },
+                );
+            }
+            Checked::Gone => {
+                actions.push(Action::SaveObjects(vec![(key.clone(), None)]));
+                self.forget(&key);
+            }
+            Checked::Problem { problem, retry } => {
+                if matches!(problem, Problem::Unanswered(_)) {
+                    self.silent_since.get_or_insert(now.mono);
+                }
+                let mut tries = 0;
+                self.change(&key, |object| {
+                    object.check_problem = Some(problem);
+                    object.tries = object.tries.saturating_add(1);
+                    tries = object.tries;
+                });
+                let wait = self.backoff(tries, retry, now);
+                self.set_check(
+                    &key,
+                    Check::NotBefore {
+                        at: now.mono + wait,
+                        seen: None,
+                    },
+                );
+            }
+        }
+    }
+
+    fn settle_check(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, now: Now) {
+        let Some(object) = self.objects.get(key) else { return };
+        let mut settled = object.clone();
+        settled.settle(now.mono + ACCEPTED);
+        let check = settled.check;
+        // A problem of the last pass that the check has found mended is over, too.
+        let mended = settled.pass_problem.is_some()
+            && settled.record.as_ref().and_then(|record| record.sent)
+                == settled.desired.as_ref().map(|desired| desired.digest);
+        self.change(key, |object| {
+            object.check_problem = None;
+            object.tries = 0;
+            if mended {
+                object.pass_problem = None;
+            }
+        });
+        self.set_check(key, check);
+        self.look_again(key, again, now);
+    }
+}
+
+fn corrected(key: &Arc<ObjectKey>, suspicion: &Suspicion, drift: Option<&Drift>) -> Notice {
+    let message = match (suspicion, drift) {
+        (Suspicion::Gone, _) => format!("{key} was deleted; created again"),
+        (_, Some(drift)) => {
+            let who = drift.manager.as_deref().unwrap_or("somebody");
+            let paths = drift.paths.join(", ");
+            format!("{key} was changed by {who} at {paths}; corrected")
+        }
+        (suspicion, None) => format!("{key}: {suspicion}; applied again"),
+    };
+    Notice {
+        key: Some(key.clone()),
+        warning: false,
+        reason: "DriftCorrected".to_owned(),
+        message,
+    }
+}
+
+fn contested(key: &Arc<ObjectKey>, drift: &Drift) -> Notice {
+    let who = drift.manager.as_deref().unwrap_or("somebody");
+    Notice {
+        key: Some(key.clone()),
+        warning: true,
+        reason: "DriftContested".to_owned(),
+        message: format!(
+            "{key}: {who} changes {} back each time; it is corrected once per interval from now on",
+            drift.paths.join(", ")
+        ),
+    }
+}

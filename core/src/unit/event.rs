@@ -1,0 +1,242 @@
+//! What a unit's state machine is told, and what it asks for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Entry,
+    object::{Desired, Observed},
+    problem::{Problem, Retry},
+    record::UnitRecord,
+};
+use crate::{
+    apply::{
+        drift::{Corrections, Drift, Suspicion},
+        inventory::Record,
+    },
+    clock::Timestamp,
+    digest::Digest,
+    object::ObjectKey,
+};
+
+/// Numbers the jobs of a unit; an outcome names the job it is of.
+pub type Job = u64;
+
+/// An entry was accepted.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What evaluation gave.
+#[derive(Debug, Clone, Default)]
+pub struct Evaluation {
+    /// The objects.
+    pub objects: BTreeMap<Arc<ObjectKey>, Desired>,
+    /// Whoever rendered asserts that nothing is missing.
+    pub complete: bool,
+}
+
+/// Why the offered entry could not be evaluated. The same inputs give the same again, so only a change of inputs is
+/// waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationFailure {
+    /// Flux's reason.
+    pub reason: &'static str,
+    /// Why.
+    pub message: String,
+}
+
+/// What became of an object that was to be applied.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// Written.
+    Written,
+    /// Its own switches, or those of the live object, say to leave it.
+    Left,
+    /// Not written.
+    Problem {
+        /// Why.
+        problem: Problem,
+        /// When trying again may help.
+        retry: Retry,
+    },
+}
+
+/// What became of an object that was checked.
+#[derive(Debug, Clone)]
+pub enum Checked {
+    /// As it should be, or left alone by its switches.
+    InSync,
+    /// It was not as desired, and is again.
+    Corrected {
+        /// What it was suspected of.
+        suspicion: Suspicion,
+        /// What a dry run confirmed.
+        drift: Option<Drift>,
+    },
+    /// Others change it back again and again.
+    Contested {
+        /// When to look again.
+        until: Timestamp,
+        /// What they change.
+        drift: Drift,
+    },
+    /// It was not desired any more, and is gone.
+    Gone,
+    /// It could not be corrected.
+    Problem {
+        /// Why.
+        problem: Problem,
+        /// When trying again may help.
+        retry: Retry,
+    },
+}
+
+/// The outcome of a job for one object.
+#[derive(Debug, Clone)]
+pub struct Outcome<T> {
+    /// The object.
+    pub key: Arc<ObjectKey>,
+    /// Its new record; `None` when that did not change.
+    pub record: Option<Record>,
+    /// What was seen of it, when something was.
+    pub observed: Option<Observed>,
+    /// It was there without our mark, and is ours now.
+    pub adopted: bool,
+    /// What became of it.
+    pub result: T,
+}
+
+/// The outcome of a check, with the object's corrections.
+#[derive(Debug, Clone)]
+pub struct CheckOutcome {
+    /// The outcome.
+    pub outcome: Outcome<Checked>,
+    /// Its recent corrections; `None` when nothing was decided.
+    pub corrections: Option<Corrections>,
+}
+
+/// Why a job could not be done at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobFailure {
+    /// The ledger cannot be written, or what the cluster serves cannot be found out.
+    Unavailable(String),
+    /// It panicked.
+    Panicked(String),
+}
+
+/// Something happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An entry was accepted, or content for it has come.
+    Accepted(Accepted),
+    /// A person asks for a full look now.
+    Requested,
+    /// An object was seen.
+    Observed {
+        /// Which.
+        key: Arc<ObjectKey>,
+        /// What of it.
+        observed: Observed,
+    },
+    /// A list names the object's version; `None`: the list is complete and does not have it.
+    Listed {
+        /// The object.
+        key: Arc<ObjectKey>,
+        /// Its resourceVersion.
+        version: Option<u64>,
+    },
+    /// A kind that was not served may be now.
+    KindServed,
+    /// What the unit waits for outside itself; `None`: nothing.
+    Edge(Option<String>),
+    /// Evaluation ended.
+    Evaluated {
+        /// Which job.
+        job: Job,
+        /// What failed of the offered entry.
+        failure: Option<EvaluationFailure>,
+        /// The objects: of the offered entry, or when that failed of the one enforced before, if there is one.
+        evaluation: Option<Evaluation>,
+    },
+    /// Objects were applied; those not named were not reached.
+    Applied {
+        /// Which job.
+        job: Job,
+        /// What became of each.
+        outcomes: Vec<Outcome<Applied>>,
+        /// What ended the job before its end.
+        failure: Option<JobFailure>,
+    },
+    /// Objects were checked; those not named were not reached.
+    Checked {
+        /// Which job.
+        job: Job,
+        /// What became of each.
+        outcomes: Vec<CheckOutcome>,
+        /// What ended the job before its end.
+        failure: Option<JobFailure>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Evaluate the entry; when that fails, also the one enforced before.
+    Evaluate {
+        /// The job.
+        job: Job,
+        /// The offered entry.
+        entry: Arc<Entry>,
+    },
+    /// Look at these objects, and write those that are ours to write. Intents are durable before.
+    Apply {
+        /// The job.
+        job: Job,
+        /// The entry to evaluate their bodies from.
+        entry: Arc<Entry>,
+        /// The objects, in order.
+        keys: Vec<Arc<ObjectKey>>,
+    },
+    /// Compare these objects with the cluster, and correct what drifted.
+    Check {
+        /// The job.
+        job: Job,
+        /// The entry to evaluate their bodies from.
+        entry: Arc<Entry>,
+        /// The objects, and their recent corrections.
+        keys: Vec<(Arc<ObjectKey>, Corrections)>,
+    },
+    /// Drop what the job has not begun; its outcome is awaited.
+    Cancel(Job),
+    /// Compare all objects' versions with lists of their kinds.
+    Verify,
+    /// Make durable that this entry is enforced.
+    Enforce(Arc<Entry>),
+    /// Make records of objects durable; `None` removes one.
+    SaveObjects(Vec<(Arc<ObjectKey>, Option<Record>)>),
+    /// Make the unit's record durable.
+    SaveUnit(Box<UnitRecord>),
+    /// Tell people.
+    Tell(Notice),
+}
+
+/// Something to tell people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The object it is about; `None`: the unit.
+    pub key: Option<Arc<ObjectKey>>,
+    /// It is a warning.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}

@@ -1,0 +1,186 @@
+//! One object of a unit: what is desired, what the inventory says, what was observed, and whether it is to be
+//! checked. The row of the unit's one object table.
+
+use std::time::Duration;
+
+use super::{now::Mono, problem::Problem};
+use crate::{
+    apply::{
+        drift::{Judgement, Observation, judge},
+        inventory::{Record, State as RecordState},
+        policy::{Policy, Write},
+    },
+    digest::Digest,
+    health::{Health, State as HealthState},
+};
+
+/// An object as evaluation gave it, without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Digest of the evaluated object as it would be sent.
+    pub digest: Digest,
+    /// Its own switches.
+    pub policy: Policy,
+    /// Its API version.
+    pub api_version: String,
+    /// The unit or app that owns the object instead, as the hub knows: desired, and not written.
+    pub withheld: Option<String>,
+}
+
+/// What was seen of a live object last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// What drift is judged by; `None` when the object does not exist.
+    pub observation: Option<Observation>,
+    /// Its health.
+    pub health: Health,
+    /// Its resourceVersion, also that of its deletion; `None` when not told.
+    pub version: Option<u64>,
+    /// Its health depends on the time: look again after this.
+    pub again: Option<Duration>,
+}
+
+impl Observed {
+    /// Tells whether `self` cannot be newer than `known`.
+    fn is_older_than(&self, known: &Self) -> bool {
+        matches!((self.version, known.version), (Some(new), Some(old)) if new < old)
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.observation.as_ref().map(Observation::digest)
+    }
+}
+
+/// Whether an object is to be compared with its desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// Nothing to do.
+    #[default]
+    Settled,
+    /// To be checked.
+    Due,
+    /// A check is under way.
+    Running,
+    /// Not before a time: it is contested, could not be corrected, or looks drifted and is not.
+    NotBefore {
+        /// The time.
+        at: Mono,
+        /// Holds only for this observation; `None`: whatever is observed.
+        seen: Option<Option<Digest>>,
+    },
+}
+
+/// A row of the object table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Object {
+    /// Its place in the inventory.
+    pub record: Option<Record>,
+    /// What is desired of it; `None` when it left the desired state.
+    pub desired: Option<Desired>,
+    /// What was seen last; `None` when nothing was yet.
+    pub observed: Option<Observed>,
+    /// What the last pass met.
+    pub pass_problem: Option<Problem>,
+    /// What the last check met.
+    pub check_problem: Option<Problem>,
+    /// Whether it is to be checked.
+    pub check: Check,
+    /// Checks that failed in a row.
+    pub tries: u32,
+    /// Its own switches exclude it, as the last look at the live object said.
+    pub excluded: bool,
+}
+
+impl Object {
+    /// What is the matter with it.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.check_problem.as_ref().or(self.pass_problem.as_ref())
+    }
+
+    /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
+    pub(super) fn observe(&mut self, observed: Observed) -> bool {
+        if let Some(known) = &self.observed
+            && observed.is_older_than(known)
+        {
+            return false;
+        }
+        let changed = self
+            .observed
+            .as_ref()
+            .is_none_or(|known| known.health != observed.health);
+        self.observed = Some(observed);
+        changed
+    }
+
+    /// Tells whether what was observed is not what was written, as far as digests tell.
+    pub(super) fn is_suspicious(&self) -> bool {
+        let (Some(record), Some(observed)) = (&self.record, &self.observed) else {
+            return false;
+        };
+        // A record that is no longer desired, and whose object is gone, can be forgotten once a read confirms it.
+        if record.state == RecordState::PendingRemoval {
+            return observed.observation.is_none();
+        }
+        let created_once = self
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.policy.write == Write::IfNotPresent && !desired.policy.paused);
+        if created_once && observed.observation.is_some() {
+            return false;
+        }
+        matches!(
+            judge(record, observed.observation.as_ref()),
+            Judgement::Suspicious(_)
+        )
+    }
+
+    /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to
+    /// wait for.
+    pub(super) fn is_current(&self) -> bool {
+        let Some(desired) = &self.desired else { return true };
+        if self.excluded || desired.policy.paused || desired.policy.write == Write::Ignore {
+            return true;
+        }
+        match self.health_state() {
+            HealthState::Current => true,
+            HealthState::NotFound => self.record.as_ref().is_some_and(|record| record.finished),
+            _ => false,
+        }
+    }
+
+    /// Its health in a word.
+    pub fn health_state(&self) -> HealthState {
+        self.observed
+            .as_ref()
+            .map_or(HealthState::Unknown, |observed| observed.health.state)
+    }
+
+    /// Marks the object for a check when its observation asks for one and nothing holds that up.
+    pub(super) fn judge(&mut self, now: Mono) {
+        let suspicious = self.is_suspicious();
+        match self.check {
+            Check::Running => {}
+            Check::NotBefore { seen: Some(seen), .. } if suspicious && seen == self.seen() => {}
+            Check::NotBefore { seen: None, at, .. } if now < at => {}
+            Check::Due if self.observed.is_none() => {}
+            _ => self.check = if suspicious { Check::Due } else { Check::Settled },
+        }
+    }
+
+    /// Ends a check: an observation that still looks drifted is not looked at again for itself.
+    pub(super) fn settle(&mut self, again: Mono) {
+        self.check_problem = None;
+        self.check = match self.is_suspicious() {
+            true => Check::NotBefore {
+                at: again,
+                seen: Some(self.seen()),
+            },
+            false => Check::Settled,
+        };
+    }
+
+    /// Digest of what was seen, to recognise it.
+    pub(super) fn seen(&self) -> Option<Digest> {
+        self.observed.as_ref().and_then(Observed::digest)
+    }
+}

@@ -1,0 +1,423 @@
+//! A pass over a unit: what differs from what was sent is written, stage by stage.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    event::{Action, Applied, Evaluation, EvaluationFailure, JobFailure, Notice, Outcome},
+    now::{Mono, Now},
+    object::{Check, Desired, Object},
+    problem::{Problem, Retry},
+    record::Attained,
+    state::State,
+};
+use crate::{
+    apply::{
+        inventory::{Left, Record, State as RecordState},
+        plan::{StagePlan, plan},
+        stage::STAGE_WAIT,
+    },
+    health::State as HealthState,
+    object::ObjectKey,
+};
+
+/// Objects of one job: as many bodies are in memory at once.
+const BATCH: usize = 500;
+/// Objects named in a message.
+const NAMED: usize = 20;
+
+/// A pass under way.
+#[derive(Debug)]
+pub(super) struct Pass {
+    target: Attained,
+    revision: String,
+    stages: VecDeque<StagePlan>,
+    /// What of the present stage is not handed out yet; `None` before it begins.
+    left: Option<VecDeque<Arc<ObjectKey>>>,
+    written: Vec<Arc<ObjectKey>>,
+    /// Why no further stage begins.
+    closed: Option<String>,
+    /// Until when the present stage waits for what must be ready before it.
+    pub(super) deadline: Option<Mono>,
+    retry: Option<Retry>,
+}
+
+impl Pass {
+    fn retry(&mut self, retry: Retry) {
+        self.retry = Some(self.retry.map_or(retry, |known| known.min(retry)));
+    }
+}
+
+impl State {
+    /// Takes in what was evaluated.
+    pub(super) fn evaluated(
+        &mut self,
+        failure: Option<EvaluationFailure>,
+        evaluation: Option<Evaluation>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        self.job_failure = None;
+        self.dirty_unit = true;
+        let offered = self.offered();
+        self.record.attempted = Some(offered);
+        let failed = failure.is_some();
+        self.evaluation_failure = failure;
+        let Some(evaluation) = evaluation else { return };
+        if !failed {
+            if self.enforced.as_ref() != Some(&self.entry) {
+                actions.push(Action::Enforce(self.entry.clone()));
+            }
+            self.enforced = Some(self.entry.clone());
+        }
+        self.desire(evaluation, !failed, now, actions);
+        self.begin_pass();
+    }
+
+    /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
+    /// stays, marked.
+    fn desire(&mut self, evaluation: Evaluation, is_offered: bool, now: Now, actions: &mut Vec<Action>) {
+        let Evaluation { mut objects, complete } = evaluation;
+        let left = Left {
+            version: self.entry.version,
+            content: self.entry.content,
+        };
+        let mut records = Vec::new();
+        let mut idle: Vec<Arc<ObjectKey>> = Vec::new();
+        for (key, object) in &mut self.objects {
+            let desired = objects.remove(key);
+            let is_desired = desired.is_some();
+            object.desired = desired;
+            object.excluded &= is_desired;
+            match object.record.as_mut() {
+                Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
+                    keep(record);
+                    records.push((key.clone(), Some(record.clone())));
+                }
+                Some(record) if !is_desired && complete && is_offered && record.left.is_none() => {
+                    record.state = RecordState::PendingRemoval;
+                    record.left = Some(left);
+                    records.push((key.clone(), Some(record.clone())));
+                }
+                None if !is_desired => idle.push(key.clone()),
+                _ => {}
+            }
+        }
+        for key in idle {
+            self.forget(&key);
+        }
+        for (key, desired) in objects {
+            let object = Object {
+                desired: Some(desired),
+                ..Object::default()
+            };
+            self.objects.insert(key, object);
+        }
+        let keys: Vec<_> = self.objects.keys().cloned().collect();
+        for key in &keys {
+            let object = self.objects.get(key);
+            // What was never seen to exist is looked at: it may not have been created at all.
+            let unwritten = object.is_some_and(|object| {
+                object.observed.is_none()
+                    && object
+                        .record
+                        .as_ref()
+                        .is_some_and(|record| record.state == RecordState::PendingRemoval && record.sent.is_none())
+            });
+            self.reindex(key);
+            match unwritten {
+                true => self.set_check(key, Check::Due),
+                false => self.judge(key, now.mono),
+            }
+        }
+        if !records.is_empty() {
+            self.dirty.extend(records.iter().map(|(key, _)| key.clone()));
+            actions.push(Action::SaveObjects(records));
+        }
+    }
+
+    /// Plans what is to be written.
+    pub(super) fn begin_pass(&mut self) {
+        let Some(entry) = self.enforced.clone() else { return };
+        let problems: Vec<_> = self.index.problems.iter().cloned().collect();
+        for key in problems {
+            self.change(&key, |object| object.pass_problem = None);
+        }
+        let withheld: Vec<(Arc<ObjectKey>, String)> = self
+            .objects
+            .iter()
+            .filter_map(|(key, object)| Some((key.clone(), object.desired.as_ref()?.withheld.clone()?)))
+            .collect();
+        for (key, owner) in withheld {
+            let problem = Problem::Withheld {
+                reason: "Conflict",
+                message: format!("{key} is owned by {owner}"),
+            };
+            self.change(&key, |object| object.pass_problem = Some(problem));
+        }
+        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
+            .objects
+            .iter()
+            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
+            .collect();
+        self.pass = Some(Pass {
+            target: Attained {
+                version: entry.version,
+                target: entry.target,
+            },
+            revision: entry.revision.clone(),
+            stages: plan(&rows).into(),
+            left: None,
+            written: Vec::new(),
+            closed: None,
+            deadline: None,
+            retry: None,
+        });
+        self.retry = None;
+    }
+
+    /// Goes on with the pass: hands out the next objects, waits, or ends.
+    pub(super) fn proceed(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while self.running.is_none() {
+            let Some(pass) = self.pass.as_mut() else { return };
+            let Some(stage) = pass.stages.front() else {
+                self.end_pass(now);
+                return;
+            };
+            if pass.left.is_none() && pass.closed.is_none() {
+                let after = stage.after.clone();
+                match self.stage_readiness(&after) {
+                    StageReadiness::Ready => {}
+                    StageReadiness::Waiting(why) => {
+                        let Some(pass) = self.pass.as_mut() else { return };
+                        let deadline = *pass.deadline.get_or_insert(now.mono + STAGE_WAIT);
+                        if now.mono < deadline {
+                            return;
+                        }
+                        pass.closed = Some(format!("timeout waiting for: {why}"));
+                        pass.retry(Retry::Soon);
+                    }
+                    StageReadiness::Failed(why) => {
+                        let Some(pass) = self.pass.as_mut() else { return };
+                        pass.closed = Some(format!("waits for: {why}"));
+                        pass.retry(Retry::Interval);
+                    }
+                }
+            }
+            let Some(pass) = self.pass.as_mut() else { return };
+            pass.deadline = None;
+            if let Some(why) = pass.closed.clone() {
+                let stages: Vec<StagePlan> = pass.stages.drain(..).collect();
+                let rest = pass.left.take().unwrap_or_default();
+                let keys = rest
+                    .into_iter()
+                    .chain(stages.into_iter().flat_map(|stage| stage.writes));
+                for key in keys.collect::<Vec<_>>() {
+                    self.change(&key, |object| {
+                        object.pass_problem.get_or_insert_with(|| Problem::Waiting(why.clone()));
+                    });
+                }
+                continue;
+            }
+            let Some(stage) = pass.stages.front() else { return };
+            let left = pass
+                .left
+                .get_or_insert_with(|| stage.writes.iter().cloned().collect());
+            let keys: Vec<_> = left.drain(..left.len().min(BATCH)).collect();
+            if keys.is_empty() {
+                self.end_stage();
+                continue;
+            }
+            pass.written.extend(keys.iter().cloned());
+            let Some(entry) = self.enforced.clone() else { return };
+            let job = self.begin_job();
+            actions.push(Action::Apply { job, entry, keys });
+        }
+    }
+
+    /// Whether what must be ready before a stage is.
+    fn stage_readiness(&self, after: &[Arc<ObjectKey>]) -> StageReadiness {
+        let waiting: Vec<(&Arc<ObjectKey>, HealthState)> = after
+            .iter()
+            .filter(|key| self.objects.get(*key).is_some_and(|object| !object.is_current()))
+            .map(|key| {
+                (
+                    key,
+                    self.objects
+                        .get(key)
+                        .map_or(HealthState::Unknown, Object::health_state),
+                )
+            })
+            .collect();
+        if waiting.is_empty() {
+            return StageReadiness::Ready;
+        }
+        let mut named: Vec<String> = waiting
+            .iter()
+            .take(NAMED)
+            .map(|(key, state)| format!("{key} status: '{}'", state.as_str()))
+            .collect();
+        if waiting.len() > NAMED {
+            named.push(format!("and {} more", waiting.len() - NAMED));
+        }
+        let why = format!("[{}]", named.join(", "));
+        match waiting
+            .iter()
+            .any(|(_, state)| matches!(state, HealthState::Failed | HealthState::Terminating))
+        {
+            true => StageReadiness::Failed(why),
+            false => StageReadiness::Waiting(why),
+        }
+    }
+
+    /// Ends the present stage. A failed object leaves its own stage alone and closes the next.
+    fn end_stage(&mut self) {
+        let Some(pass) = self.pass.as_mut() else { return };
+        pass.left = None;
+        let Some(stage) = pass.stages.pop_front() else { return };
+        pass.closed = stage.writes.iter().find_map(|key| {
+            match self.objects.get(key)?.pass_problem.as_ref()? {
+                Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
+                Problem::Unanswered(_) => Some(format!("waits for {key}, about which there is no answer")),
+                _ => None,
+            }
+        });
+    }
+
+    /// Takes in what became of objects that were to be applied.
+    pub(super) fn applied(&mut self, outcomes: Vec<Outcome<Applied>>, now: Now, actions: &mut Vec<Action>) {
+        let mut retry: Option<Retry> = None;
+        for Outcome {
+            key,
+            record,
+            observed,
+            adopted,
+            result,
+        } in outcomes
+        {
+            if adopted {
+                actions.push(Action::Tell(Notice {
+                    key: Some(key.clone()),
+                    warning: false,
+                    reason: "Adopted".to_owned(),
+                    message: format!("{key} was there already and is now managed by this unit"),
+                }));
+            }
+            let again = observed.as_ref().and_then(|observed| observed.again);
+            let (written, left) = (
+                matches!(result, Applied::Written),
+                matches!(result, Applied::Left),
+            );
+            let (problem, wanted) = match result {
+                Applied::Written | Applied::Left => (None, None),
+                Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
+            };
+            retry = match (retry, wanted) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.change(&key, |object| {
+                if record.is_some() {
+                    object.record = record;
+                }
+                if let Some(observed) = observed {
+                    object.observe(observed);
+                }
+                object.excluded = left;
+                object.pass_problem = problem;
+                if written {
+                    object.check_problem = None;
+                }
+            });
+            if written {
+                self.set_check(&key, Check::Settled);
+            }
+            self.judge(&key, now.mono);
+            self.look_again(&key, again, now);
+        }
+        if let Some(pass) = self.pass.as_mut()
+            && let Some(retry) = retry
+        {
+            pass.retry(retry);
+        }
+    }
+
+    /// Drops the pass under way; what it did not reach is planned again.
+    pub(super) fn abandon_pass(&mut self, failed: bool, now: Now) {
+        if self.pass.take().is_some() && !self.evaluate_due {
+            self.retry = Some(match (failed, self.hold) {
+                (true, Some(hold)) => hold,
+                _ => now.mono,
+            });
+        }
+    }
+
+    fn end_pass(&mut self, now: Now) {
+        let Some(pass) = self.pass.take() else { return };
+        self.dirty_unit = true;
+        self.job_failure = None;
+        let unanswered = self
+            .index
+            .problems
+            .iter()
+            .any(|key| matches!(self.problem(key), Some(Problem::Unanswered(_))));
+        match unanswered {
+            true => {
+                self.silent_since.get_or_insert(now.mono);
+            }
+            false => self.silent_since = None,
+        }
+        let failed = self
+            .index
+            .problems
+            .iter()
+            .any(|key| self.objects.get(key).is_some_and(|object| object.pass_problem.is_some()));
+        if !failed {
+            self.failures = 0;
+            if self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
+                self.record.applied = Some(pass.target);
+                self.record.revision = pass.revision;
+                let took = now.wall.since(self.accepted_at).as_millis();
+                self.record.apply_ms = u64::try_from(took).unwrap_or(u64::MAX);
+            }
+            return;
+        }
+        if let Some(retry) = pass.retry {
+            self.failures = self.failures.saturating_add(1);
+            self.retry = Some(now.mono + self.backoff(self.failures, retry, now));
+        }
+    }
+
+    /// What the pass under way waits for before its next stage.
+    pub(super) fn stage_waits_for(&self) -> Option<String> {
+        let pass = self.pass.as_ref().filter(|pass| pass.deadline.is_some())?;
+        match self.stage_readiness(&pass.stages.front()?.after) {
+            StageReadiness::Ready => None,
+            StageReadiness::Waiting(why) | StageReadiness::Failed(why) => Some(format!("waiting for: {why}")),
+        }
+    }
+
+    /// Tells of a job that could not be done.
+    pub(super) fn failure_message(&self) -> Option<&str> {
+        match self.job_failure.as_ref()? {
+            JobFailure::Unavailable(message) | JobFailure::Panicked(message) => Some(message),
+        }
+    }
+}
+
+enum StageReadiness {
+    Ready,
+    Waiting(String),
+    Failed(String),
+}
+
+/// An object pending removal is desired again, as it was last sent.
+fn keep(record: &mut Record) {
+    record.left = None;
+    record.state = match record.sent.is_some() {
+        true => RecordState::Applied,
+        false => RecordState::Intent,
+    };
+}

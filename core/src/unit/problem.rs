@@ -1,0 +1,55 @@
+//! What stands between an object and its desired state.
+
+/// Why an object is not as desired. Texts are for people and hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The server refuses it.
+    Failed(String),
+    /// Another unit owns it, or a live Flux object does.
+    Withheld {
+        /// `Conflict` or `StillManagedByFlux`.
+        reason: &'static str,
+        /// Who, and what to do.
+        message: String,
+    },
+    /// The server does not answer or has too much to do: whether it would take the object is not known.
+    Unanswered(String),
+    /// Something else has to happen first: its namespace or an older object is being deleted, an earlier stage is
+    /// not ready.
+    Waiting(String),
+    /// Its kind is not served: its definition has to come first.
+    Unserved(String),
+}
+
+/// When trying again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retry {
+    /// In about a second: no answer, overload, or a race with something written at the same time.
+    Soon,
+    /// After the unit's retry interval: nothing but a change elsewhere helps.
+    Interval,
+}
+
+impl Problem {
+    /// The words for people.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Failed(message)
+            | Self::Withheld { message, .. }
+            | Self::Unanswered(message)
+            | Self::Waiting(message)
+            | Self::Unserved(message) => message,
+        }
+    }
+
+    /// Order in which problems are named: failures first, what merely waits for them last.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 0,
+            Self::Unanswered(_) => 1,
+            Self::Withheld { .. } => 2,
+            Self::Unserved(_) => 3,
+            Self::Waiting(_) => 4,
+        }
+    }
+}

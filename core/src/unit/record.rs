@@ -1,0 +1,125 @@
+//! What of a unit outlives a restart of the agent, besides its entry and its objects' records.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Attempt;
+use crate::{
+    apply::drift::Corrections,
+    clock::Timestamp,
+    digest::Digest,
+    object::ObjectKey,
+};
+
+/// A version of a unit and the target that it asked for. A status counts only for the version it names, so that
+/// A → B → A never shows what the first A had reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attained {
+    /// The entry's version.
+    pub version: u64,
+    /// The entry's target.
+    pub target: Digest,
+}
+
+/// Whether a unit is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ready {
+    /// As desired.
+    True,
+    /// Not as desired, and not by waiting alone.
+    False,
+    /// Under way, or not known.
+    Unknown,
+}
+
+/// A unit's `Ready` condition, in Flux's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Whether it is ready.
+    pub ready: Ready,
+    /// One word.
+    pub reason: String,
+    /// A sentence for people, without a running clock.
+    pub message: String,
+}
+
+impl Condition {
+    /// Makes a condition.
+    pub fn new(ready: Ready, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            ready,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// What the agent keeps of a unit. Written only when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitRecord {
+    /// What was evaluated and tried last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempted: Option<Attained>,
+    /// What the server accepted whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Attained>,
+    /// What was applied and became healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<Attained>,
+    /// Since when all objects have been healthy without a break.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy_since: Option<Timestamp>,
+    /// Since when objects have not been healthy: the wait for them began then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unhealthy_since: Option<Timestamp>,
+    /// Source revision of `applied`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// Milliseconds from acceptance to `applied`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub apply_ms: u64,
+    /// The condition reported last; a restart goes on from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// Digest of (ready, reason, objects) of the event sent last, so that a state is told once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Digest>,
+    /// Recent corrections of objects that others change back.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
+    pub corrections: BTreeMap<ObjectKey, Corrections>,
+    /// A long action under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// As a list of pairs: JSON maps take only text as keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Corrections, ObjectKey};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<ObjectKey, Corrections>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ObjectKey, Corrections>, D::Error> {
+        Ok(Vec::<(ObjectKey, Corrections)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
+}

@@ -1,0 +1,339 @@
+//! The loop of one unit as a state machine: [`State::step`] takes what happened and the time, and gives what to do.
+//! Pure: no clock, no IO. The agent executes the actions and reports their outcomes; it decides nothing.
+//!
+//! One job at a time runs for a unit. A newer entry pre-empts it; a wait holds no job. With every event the machine
+//! says when it wants to be woken next, and never in the past: a settled unit wants nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Entry, UnitState,
+    event::{Accepted, Action, EvaluationFailure, Job, JobFailure},
+    now::{Mono, Now},
+    object::{Check, Object},
+    pass::Pass,
+    problem::{Problem, Retry},
+    record::{Attained, UnitRecord},
+};
+use crate::{
+    apply::inventory::{Record, State as RecordState},
+    backoff::Backoff,
+    clock::Timestamp,
+    digest::Digest,
+    object::ObjectKey,
+};
+
+/// After a restart, what was reported before stands until every object was seen, for at most this long.
+const RESTORING: Duration = Duration::from_secs(60);
+
+/// A job under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) job: Job,
+    pub(super) cancelled: bool,
+}
+
+/// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// To be checked.
+    pub(super) due: BTreeSet<Arc<ObjectKey>>,
+    /// To be checked at a time.
+    pub(super) later: BTreeSet<(Mono, Arc<ObjectKey>)>,
+    /// Desired and not current.
+    pub(super) unhealthy: BTreeSet<Arc<ObjectKey>>,
+    /// With a problem.
+    pub(super) problems: BTreeSet<Arc<ObjectKey>>,
+    /// Desired and never seen.
+    pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
+    /// No longer desired, and still in the inventory.
+    pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
+}
+
+/// What is kept of a unit between events.
+#[derive(Debug)]
+pub struct State {
+    pub(super) entry: Arc<Entry>,
+    pub(super) digest: Digest,
+    pub(super) accepted_at: Timestamp,
+    /// Durable part.
+    pub(super) record: UnitRecord,
+    /// What of it is durable already, or on its way to be.
+    saved: UnitRecord,
+    pub(super) objects: BTreeMap<Arc<ObjectKey>, Object>,
+    pub(super) index: Index,
+    /// The entry that the desired objects are of.
+    pub(super) enforced: Option<Arc<Entry>>,
+    /// Why the offered entry is not what is enforced.
+    pub(super) evaluation_failure: Option<EvaluationFailure>,
+    pub(super) evaluate_due: bool,
+    pub(super) pass: Option<Pass>,
+    /// When to try again what the last pass could not do.
+    pub(super) retry: Option<Mono>,
+    /// No job begins before: the last one could not be done at all.
+    pub(super) hold: Option<Mono>,
+    pub(super) failures: u32,
+    pub(super) job_failure: Option<JobFailure>,
+    pub(super) running: Option<Running>,
+    next_job: Job,
+    /// What the unit waits for outside itself.
+    pub(super) edge: Option<String>,
+    /// Until when the status from before a restart stands.
+    pub(super) restoring: Option<Mono>,
+    /// Since when objects are not healthy.
+    pub(super) unhealthy_since: Option<Mono>,
+    /// Since when the server has not answered.
+    pub(super) silent_since: Option<Mono>,
+    pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
+    pub(super) dirty_unit: bool,
+}
+
+impl State {
+    /// Begins a unit, or goes on with one after a restart: `record`, `enforced` and `inventory` are what the ledger
+    /// has of it.
+    pub fn new(
+        accepted: Accepted,
+        record: Option<UnitRecord>,
+        enforced: Option<Arc<Entry>>,
+        inventory: impl IntoIterator<Item = (Arc<ObjectKey>, Record)>,
+        now: Now,
+    ) -> Self {
+        let restored = record.is_some();
+        let record = record.unwrap_or_default();
+        let mut state = Self {
+            entry: accepted.entry,
+            digest: accepted.digest,
+            accepted_at: accepted.at,
+            saved: record.clone(),
+            unhealthy_since: record
+                .unhealthy_since
+                .map(|since| Mono(now.mono.0.saturating_sub(now.wall.since(since)))),
+            record,
+            objects: BTreeMap::new(),
+            index: Index::default(),
+            enforced,
+            evaluation_failure: None,
+            evaluate_due: true,
+            pass: None,
+            retry: None,
+            hold: None,
+            failures: 0,
+            job_failure: None,
+            running: None,
+            next_job: 1,
+            edge: None,
+            restoring: restored.then(|| now.mono + RESTORING),
+            silent_since: None,
+            dirty: BTreeSet::new(),
+            dirty_unit: true,
+        };
+        for (key, record) in inventory {
+            let object = Object {
+                record: Some(record),
+                ..Object::default()
+            };
+            state.objects.insert(key.clone(), object);
+            state.reindex(&key);
+            state.dirty.insert(key);
+        }
+        state
+    }
+
+    /// The entry that is held.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Digest of the bytes of the entry that is held.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The durable part.
+    pub fn record(&self) -> &UnitRecord {
+        &self.record
+    }
+
+    /// The rows of the object table.
+    pub fn objects(&self) -> &BTreeMap<Arc<ObjectKey>, Object> {
+        &self.objects
+    }
+
+    /// Tells whether the unit is enforced.
+    pub fn is_active(&self) -> bool {
+        self.entry.state == UnitState::Active
+    }
+
+    /// Tells whether a kind of the unit is not served, so that definitions are worth watching.
+    pub fn waits_for_definition(&self) -> bool {
+        self.is_active()
+            && self
+                .index
+                .problems
+                .iter()
+                .any(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
+    }
+
+    /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.
+    pub fn take_dirty(&mut self) -> (BTreeSet<Arc<ObjectKey>>, bool) {
+        (
+            std::mem::take(&mut self.dirty),
+            std::mem::take(&mut self.dirty_unit),
+        )
+    }
+
+    /// What the entry that is held asks for.
+    pub(super) fn offered(&self) -> Attained {
+        Attained {
+            version: self.entry.version,
+            target: self.entry.target,
+        }
+    }
+
+    pub(super) fn problem(&self, key: &Arc<ObjectKey>) -> Option<&Problem> {
+        self.objects.get(key)?.problem()
+    }
+
+    /// Begins a job.
+    pub(super) fn begin_job(&mut self) -> Job {
+        let job = self.next_job;
+        self.next_job += 1;
+        self.running = Some(Running {
+            job,
+            cancelled: false,
+        });
+        job
+    }
+
+    /// Ends a job; tells whether it was the one under way, and not cancelled.
+    pub(super) fn end_job(&mut self, job: Job) -> Option<Running> {
+        let running = self.running.filter(|running| running.job == job)?;
+        self.running = None;
+        Some(running)
+    }
+
+    /// Drops what the running job has not begun.
+    pub(super) fn cancel(&mut self, actions: &mut Vec<Action>) {
+        if let Some(running) = self.running.as_mut().filter(|running| !running.cancelled) {
+            running.cancelled = true;
+            actions.push(Action::Cancel(running.job));
+        }
+    }
+
+    /// Changes a row, and everything that follows from it.
+    pub(super) fn change(&mut self, key: &Arc<ObjectKey>, change: impl FnOnce(&mut Object)) {
+        if let Some(object) = self.objects.get_mut(key) {
+            change(object);
+            self.reindex(key);
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    /// Puts a row into the sets that it belongs to.
+    pub(super) fn reindex(&mut self, key: &Arc<ObjectKey>) {
+        let index = &mut self.index;
+        let put = |set: &mut BTreeSet<Arc<ObjectKey>>, holds: bool| match holds {
+            true => set.insert(key.clone()),
+            false => set.remove(key),
+        };
+        let object = self.objects.get(key);
+        put(&mut index.due, object.is_some_and(|o| o.check == Check::Due));
+        put(&mut index.unhealthy, object.is_some_and(|o| !o.is_current()));
+        put(&mut index.problems, object.is_some_and(|o| o.problem().is_some()));
+        put(
+            &mut index.unseen,
+            object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
+        );
+        put(
+            &mut index.leaving,
+            object.is_some_and(|o| {
+                o.record
+                    .as_ref()
+                    .is_some_and(|record| record.state == RecordState::PendingRemoval)
+            }),
+        );
+        self.dirty_unit = true;
+    }
+
+    /// Sets when a row is to be checked, or that it is not.
+    pub(super) fn set_check(&mut self, key: &Arc<ObjectKey>, check: Check) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        if let Check::NotBefore { at, .. } = object.check {
+            self.index.later.remove(&(at, key.clone()));
+        }
+        object.check = check;
+        if let Check::NotBefore { at, .. } = check {
+            self.index.later.insert((at, key.clone()));
+        }
+        self.reindex(key);
+    }
+
+    /// Judges a row anew.
+    pub(super) fn judge(&mut self, key: &Arc<ObjectKey>, now: Mono) {
+        let Some(object) = self.objects.get(key) else { return };
+        let mut judged = object.clone();
+        judged.judge(now);
+        if judged.check != object.check {
+            self.set_check(key, judged.check);
+        }
+    }
+
+    /// Removes a row.
+    pub(super) fn forget(&mut self, key: &Arc<ObjectKey>) {
+        self.set_check(key, Check::Settled);
+        self.objects.remove(key);
+        self.reindex(key);
+        self.dirty.insert(key.clone());
+    }
+
+    /// The wait before the next try, after `failures` in a row.
+    pub(super) fn backoff(&self, failures: u32, retry: Retry, now: Now) -> Duration {
+        let interval = self.entry.settings.retry_interval.max(Duration::from_secs(1));
+        match retry {
+            Retry::Interval => interval,
+            Retry::Soon => {
+                let backoff = Backoff {
+                    base: Duration::from_secs(1),
+                    cap: interval,
+                };
+                // Half of the wait is certain: a server that has just refused is not asked again at once.
+                let bound = backoff.bound(failures.saturating_add(1));
+                bound / 2 + backoff.delay(failures.saturating_add(1), now.random) / 2
+            }
+        }
+    }
+
+    /// Saves the durable part when it changed.
+    pub(super) fn save(&mut self, actions: &mut Vec<Action>) {
+        if self.record != self.saved {
+            self.saved = self.record.clone();
+            actions.push(Action::SaveUnit(Box::new(self.record.clone())));
+        }
+    }
+
+    /// When the machine wants a tick; `None`: not before something happens.
+    pub fn wake_at(&self, now: Mono) -> Option<Mono> {
+        if !self.is_active() {
+            return None;
+        }
+        let due_work = self.evaluate_due || !self.index.due.is_empty();
+        let hold = self.hold.filter(|_| due_work || self.retry.is_some());
+        let retry = self.retry.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
+        let later = self.index.later.first().map(|(at, _)| *at);
+        let later = later.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
+        let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
+        // A job under way brings its outcome; what is due waits for that.
+        let work = match self.running {
+            Some(_) => [None, None, None, None],
+            None => [hold, retry, later, stage],
+        };
+        work.into_iter()
+            .chain([self.status_deadline(now), self.restoring])
+            .flatten()
+            .min()
+    }
+}

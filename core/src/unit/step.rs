@@ -1,0 +1,294 @@
+//! The transitions of a unit's state machine.
+
+use std::sync::Arc;
+
+use super::{
+    Entry, UnitState,
+    event::{Accepted, Action, Event, JobFailure},
+    now::Now,
+    object::{Check, Observed},
+    problem::{Problem, Retry},
+    state::State,
+};
+use crate::object::ObjectKey;
+
+impl State {
+    /// Takes in an event, and gives what is to be done, in this order.
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Accepted(accepted) => self.accept(accepted, now, &mut actions),
+            Event::Requested => self.request(now, &mut actions),
+            Event::Observed { key, observed } => self.observe(&key, observed, now, &mut actions),
+            Event::Listed { key, version } => self.listed(&key, version),
+            Event::KindServed => self.kind_served(now),
+            Event::Edge(edge) => {
+                self.dirty_unit |= self.edge != edge;
+                self.edge = edge;
+            }
+            Event::Evaluated {
+                job,
+                failure,
+                evaluation,
+            } => {
+                if self.end_job(job).is_some_and(|running| !running.cancelled) {
+                    self.evaluated(failure, evaluation, now, &mut actions);
+                }
+            }
+            Event::Applied {
+                job,
+                outcomes,
+                failure,
+            } => {
+                let running = self.end_job(job);
+                self.applied(outcomes, now, &mut actions);
+                let failure = failure.inspect(|failure| self.job_failed(failure.clone(), now));
+                if failure.is_some() || running.is_none_or(|running| running.cancelled) {
+                    self.abandon_pass(failure.is_some(), now);
+                }
+            }
+            Event::Checked {
+                job,
+                outcomes,
+                failure,
+            } => {
+                self.end_job(job);
+                self.checked(outcomes, now, &mut actions);
+                if let Some(failure) = failure {
+                    self.job_failed(failure, now);
+                }
+            }
+            Event::Tick => {}
+        }
+        self.advance(now, &mut actions);
+        self.settle_status(now, &mut actions);
+        self.save(&mut actions);
+        actions
+    }
+
+    fn accept(&mut self, accepted: Accepted, now: Now, actions: &mut Vec<Action>) {
+        let was_active = self.is_active();
+        let changed = self.digest != accepted.digest;
+        let retargeted = self.offered() != offered(&accepted.entry);
+        let requested = self.entry.requested != accepted.entry.requested;
+        self.entry = accepted.entry;
+        self.digest = accepted.digest;
+        self.accepted_at = accepted.at;
+        self.dirty_unit = true;
+        if !self.is_active() {
+            self.cancel(actions);
+            self.pass = None;
+            return;
+        }
+        // The same entry again means that content has come for it.
+        if changed || self.evaluation_failure.is_some() {
+            self.evaluate_due = true;
+            self.pass = None;
+            self.hold = None;
+            self.retry = None;
+            self.cancel(actions);
+        }
+        if retargeted {
+            self.failures = 0;
+            self.unhealthy_since = None;
+            self.record.unhealthy_since = None;
+            self.restoring = None;
+        }
+        if requested {
+            self.request(now, actions);
+        }
+        if !was_active {
+            // Nothing was enforced meanwhile, and what was observed was not acted on.
+            let keys: Vec<_> = self.objects.keys().cloned().collect();
+            for key in keys {
+                self.judge(&key, now.mono);
+            }
+        }
+    }
+
+    fn request(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !self.is_active() {
+            return;
+        }
+        self.hold = None;
+        let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
+        for key in waiting {
+            self.set_check(&key, Check::Due);
+        }
+        if self.retry.is_some() {
+            self.retry = Some(now.mono);
+        }
+        if self.evaluation_failure.is_some() {
+            self.evaluate_due = true;
+        }
+        actions.push(Action::Verify);
+    }
+
+    fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        let again = observed.again;
+        let finished = observed
+            .observation
+            .as_ref()
+            .is_some_and(|observation| observation.finished);
+        let was_there = object
+            .observed
+            .as_ref()
+            .is_some_and(|known| known.observation.is_some());
+        let is_there = observed.observation.is_some();
+        if object.observe(observed) {
+            self.dirty.insert(key.clone());
+        }
+        if let Some(record) = object.record.as_mut().filter(|record| finished && !record.finished) {
+            record.finished = true;
+            let saved = (key.clone(), Some(record.clone()));
+            actions.push(Action::SaveObjects(vec![saved]));
+        }
+        self.reindex(key);
+        self.judge(key, now.mono);
+        self.look_again(key, again, now);
+        if is_there && !was_there && key.kind == "Namespace" && key.group.is_empty() {
+            self.namespace_is_back(&key.name);
+        }
+    }
+
+    /// Health that depends on the time is looked at again by itself.
+    pub(super) fn look_again(&mut self, key: &Arc<ObjectKey>, again: Option<std::time::Duration>, now: Now) {
+        let settled = self.objects.get(key).is_some_and(|o| o.check == Check::Settled);
+        if let Some(again) = again
+            && settled
+        {
+            let seen = self.objects.get(key).map(|object| object.seen());
+            self.set_check(
+                key,
+                Check::NotBefore {
+                    at: now.mono + again,
+                    seen,
+                },
+            );
+        }
+    }
+
+    /// What waited for a namespace to go is tried again when it is there anew.
+    fn namespace_is_back(&mut self, namespace: &str) {
+        let waiting: Vec<_> = self
+            .index
+            .problems
+            .iter()
+            .filter(|key| {
+                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
+            })
+            .cloned()
+            .collect();
+        for key in waiting {
+            if matches!(
+                self.objects.get(&key).map(|object| object.check),
+                Some(Check::NotBefore { .. })
+            ) {
+                self.set_check(&key, Check::Due);
+            }
+        }
+    }
+
+    fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
+        let Some(object) = self.objects.get(key) else { return };
+        let is_there = object.observed.as_ref().map(|observed| {
+            observed
+                .observation
+                .as_ref()
+                .and(observed.version)
+        });
+        // A version that a watch is about to bring costs one read, and nothing more.
+        if is_there != Some(version) && object.record.is_some() && object.check != Check::Running {
+            self.set_check(key, Check::Due);
+        }
+    }
+
+    fn kind_served(&mut self, now: Now) {
+        let waiting: Vec<_> = self
+            .index
+            .problems
+            .iter()
+            .filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
+            .cloned()
+            .collect();
+        for key in waiting {
+            let object = self.objects.get(&key);
+            if object.is_some_and(|object| object.pass_problem.is_some()) && self.retry.is_some() {
+                self.retry = Some(now.mono);
+            }
+            if object.is_some_and(|object| matches!(object.check, Check::NotBefore { .. })) {
+                self.set_check(&key, Check::Due);
+            }
+        }
+    }
+
+    /// A job could not be done at all: nothing else is begun for a while.
+    fn job_failed(&mut self, failure: JobFailure, now: Now) {
+        self.failures = self.failures.saturating_add(1);
+        let wait = match &failure {
+            JobFailure::Unavailable(_) => self.backoff(self.failures, Retry::Soon, now),
+            JobFailure::Panicked(_) => self
+                .backoff(self.failures, Retry::Interval, now)
+                .max(std::time::Duration::from_secs(60)),
+        };
+        if matches!(failure, JobFailure::Unavailable(_)) {
+            self.silent_since.get_or_insert(now.mono);
+        }
+        self.hold = Some(now.mono + wait);
+        self.job_failure = Some(failure);
+        self.dirty_unit = true;
+    }
+
+    /// Begins what is due, unless a job is under way.
+    fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.restoring.is_some_and(|until| until <= now.mono) {
+            self.restoring = None;
+            self.dirty_unit = true;
+        }
+        if !self.is_active() || self.running.is_some() {
+            return;
+        }
+        if self.hold.is_some_and(|hold| now.mono < hold) {
+            return;
+        }
+        self.hold = None;
+        while let Some((at, key)) = self.index.later.first().cloned()
+            && at <= now.mono
+        {
+            self.set_check(&key, Check::Due);
+        }
+        if self.evaluate_due && self.edge.is_none() {
+            self.evaluate_due = false;
+            let job = self.begin_job();
+            actions.push(Action::Evaluate {
+                job,
+                entry: self.entry.clone(),
+            });
+            return;
+        }
+        if self.retry.is_some_and(|at| at <= now.mono) {
+            self.retry = None;
+            self.begin_pass();
+        }
+        self.proceed(now, actions);
+        if self.running.is_none() {
+            self.begin_check(actions);
+        }
+    }
+}
+
+fn offered(entry: &Entry) -> super::record::Attained {
+    super::record::Attained {
+        version: entry.version,
+        target: entry.target,
+    }
+}
+
+/// Tells whether a unit in this state is the agent's to enforce.
+impl UnitState {
+    /// Tells whether the unit is enforced.
+    pub fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
+}
