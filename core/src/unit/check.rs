@@ -7,7 +7,7 @@ use super::{
     event::{Action, CheckOutcome, Checked, Notice, Outcome},
     now::Now,
     object::Check,
-    problem::{Problem, Retry},
+    problem::Problem,
     state::State,
 };
 use crate::{
