@@ -1,48 +1,73 @@
-//! What every job of the reconciler shares, and the small steps they have in common.
+//! What every job of the reconciler shares, and [`UnitContext`], the only way to the cluster for the jobs of a unit.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use flotilla_core::{
-    apply::drift::observe,
     clock::{Clock, Timestamp},
-    health,
     id::UnitId,
     object::ObjectKey,
+    unit::{
+        Entry,
+        event::Notice,
+        now::{Mono, Now},
+    },
 };
 use flotilla_proto::agent::v1::Event;
-use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use super::live::{Live, Seen};
+use super::message::wire_key;
 use crate::{
     cluster::{Cluster, ClusterError, Discovery},
     ledger::{Ledger, LedgerError, record::Record},
+    random::random,
     report::Reports,
 };
 
-/// Longest text of a server that is repeated.
-const MESSAGE_MAX: usize = 1024;
+/// What the cluster serves is asked again before a job uses an answer older than this.
+const DISCOVERY_AGE: Duration = Duration::from_secs(600);
+/// A kind that is not served is a reason to ask again, at most this often.
+const DISCOVERY_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often things happened, for tests of what happens when nothing should.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Turns of the reconciler's loop.
+    pub wakes: AtomicU64,
+    /// Jobs begun.
+    pub jobs: AtomicU64,
+}
+
+#[derive(Default)]
+struct Discovered {
+    found: Arc<Discovery>,
+    at: Option<Instant>,
+}
 
 /// What jobs share.
 pub struct Context {
     /// Durable memory.
     pub ledger: Arc<Ledger>,
     /// The cluster, with limits.
-    pub cluster: Arc<dyn Cluster>,
+    cluster: Arc<dyn Cluster>,
     /// Rows for the hub.
     pub reports: Arc<Reports>,
     /// Wall time.
-    pub clock: Arc<dyn Clock>,
-    /// What is known of live objects.
-    pub live: Live,
+    clock: Arc<dyn Clock>,
+    begun: Instant,
     /// The namespaces that this agent may read; empty: the whole cluster.
     pub namespaces: BTreeSet<String>,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
-    discovery: RwLock<Arc<Discovery>>,
+    /// What happened how often.
+    pub counters: Arc<Counters>,
+    discovery: RwLock<Discovered>,
 }
 
 impl Context {
@@ -58,9 +83,10 @@ impl Context {
             cluster,
             reports,
             clock,
-            live: Live::default(),
+            begun: Instant::now(),
             namespaces: BTreeSet::new(),
             intended: Notify::new(),
+            counters: Arc::default(),
             discovery: RwLock::default(),
         }
     }
@@ -72,29 +98,62 @@ impl Context {
         self
     }
 
-    /// Returns the present time.
-    pub fn now(&self) -> Timestamp {
+    /// The cluster as the agent itself: for watches, lists and discovery, never for a unit's job.
+    pub fn agents_cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
+    /// The present time, by the wall.
+    pub fn wall(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Returns what the cluster served when last asked.
+    /// The present, and random bits.
+    pub fn now(&self) -> Now {
+        Now {
+            mono: Mono(self.begun.elapsed()),
+            wall: self.clock.now(),
+            random: random(),
+        }
+    }
+
+    /// The instant of a time of the state machine.
+    pub fn instant(&self, at: Mono) -> Instant {
+        self.begun + at.0
+    }
+
+    /// What the cluster served when last asked.
     pub fn discovery(&self) -> Arc<Discovery> {
-        self.discovery
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.read().0
     }
 
-    /// Asks the cluster what it serves.
-    pub async fn rediscover(&self) -> Result<Arc<Discovery>, ClusterError> {
+    fn read(&self) -> (Arc<Discovery>, Option<Instant>) {
+        let discovered = self.discovery.read().unwrap_or_else(PoisonError::into_inner);
+        (discovered.found.clone(), discovered.at)
+    }
+
+    /// What the cluster serves, asked again when the last answer is old.
+    pub async fn discovered(&self) -> Result<Arc<Discovery>, ClusterError> {
+        self.discovered_within(DISCOVERY_AGE).await
+    }
+
+    /// Asks again what the cluster serves, because something was not in the last answer.
+    pub async fn rediscovered(&self) -> Result<Arc<Discovery>, ClusterError> {
+        self.discovered_within(DISCOVERY_PAUSE).await
+    }
+
+    /// Asks what the cluster serves unless the last answer is at most this old.
+    pub async fn discovered_within(&self, age: Duration) -> Result<Arc<Discovery>, ClusterError> {
+        let (found, at) = self.read();
+        if at.is_some_and(|at| at.elapsed() <= age) {
+            return Ok(found);
+        }
         let found = Arc::new(self.cluster.discover().await?);
-        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = Discovered {
+            found: found.clone(),
+            at: Some(Instant::now()),
+        };
         Ok(found)
-    }
-
-    /// Forgets what the cluster serves: something of it was found to be wrong. The next job asks again.
-    pub fn forget_discovery(&self) {
-        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
     /// Makes records durable.
@@ -102,89 +161,59 @@ impl Context {
         self.ledger.append(records).await
     }
 
-    /// Notes what a live object looks like; `None`: it does not exist.
-    pub fn note(&self, unit: UnitId, key: &ObjectKey, live: Option<&Value>) -> Seen {
-        let seen = match live {
-            None => Seen {
-                observation: None,
-                health: health::Health::not_found(),
-            },
-            Some(live) => {
-                let mut health = health::assess(live, self.now());
-                truncate(&mut health.message, 256);
-                Seen {
-                    observation: Some(observe(live, self.ledger.key())),
-                    health,
-                }
-            }
-        };
-        self.live.note(unit, key.clone(), seen.clone());
-        seen
-    }
-
     /// Tells the hub of something that happened.
-    pub fn event(&self, unit: UnitId, key: Option<&ObjectKey>, warning: bool, reason: &str, message: String) {
-        tracing::info!(unit = %unit, object = key.map(ToString::to_string), reason, "{message}");
+    pub fn tell(&self, unit: UnitId, notice: Notice) {
+        let object = notice.key.as_ref().map(ToString::to_string);
+        tracing::info!(unit = %unit, object, reason = notice.reason, "{}", notice.message);
         self.reports.event(Event {
             unit_id: unit.to_vec().into(),
-            key: key.map(wire_key),
-            warning,
-            reason: reason.to_owned(),
-            message,
-            at_ms: self.now().0,
+            key: notice.key.as_deref().map(wire_key),
+            warning: notice.warning,
+            reason: notice.reason,
+            message: notice.message,
+            at_ms: self.wall().0,
         });
     }
-}
 
-/// A key on the wire.
-pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
-    flotilla_proto::agent::v1::ObjectKey {
-        group: key.group.clone(),
-        kind: key.kind.clone(),
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
+    /// Counts a turn of the loop.
+    pub(super) fn count_wake(&self) {
+        self.counters.wakes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// What may be shown of an error about an object: an API server that refuses a Secret may quote its values.
-pub fn shown(key: &ObjectKey, error: &ClusterError) -> String {
-    match error {
-        ClusterError::Rejected { code, reason, .. } if key.is_secret() => {
-            format!(
-                "{key}: the API server refuses it: {code} {reason} (its words are withheld, they may quote values)"
-            )
-        }
-        ClusterError::Unavailable(_) if key.is_secret() => format!("{key}: the API server does not answer"),
-        other => {
-            let mut text = format!("{key}: {other}");
-            truncate(&mut text, MESSAGE_MAX);
-            text
-        }
-    }
+/// A unit, the entry that a job works on, and the cluster as the identity under which that acts.
+#[derive(Clone)]
+pub struct UnitContext {
+    /// What all jobs share.
+    pub context: Arc<Context>,
+    /// The unit.
+    pub unit: UnitId,
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// The cluster, acting as the unit's identity.
+    pub cluster: Arc<dyn Cluster>,
 }
 
-/// Writes an error with its causes.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    for cause in causes {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
+impl UnitContext {
+    /// The context of a unit's job. Units act as the agent itself until an entry names an account.
+    pub fn new(context: &Arc<Context>, unit: UnitId, entry: Arc<Entry>) -> Self {
+        Self {
+            context: context.clone(),
+            unit,
+            entry,
+            cluster: context.cluster.clone(),
         }
     }
-    truncate(&mut text, MESSAGE_MAX);
-    text
-}
 
-/// Cuts a text at a character boundary.
-pub fn truncate(text: &mut String, max: usize) {
-    if text.len() > max {
-        let end = (0..=max)
-            .rev()
-            .find(|end| text.is_char_boundary(*end))
-            .unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
+    /// Tells whether another unit, by the text of its mark, has an object in its inventory. A mark alone proves
+    /// nothing: whoever may label an object could switch its enforcement off.
+    pub fn is_held_by(&self, mark: &str, key: &ObjectKey) -> bool {
+        let Ok(id) = mark.parse() else { return false };
+        self.context.ledger.read(|state| {
+            state
+                .units
+                .get(&UnitId(id))
+                .is_some_and(|unit| unit.items.contains_key(key))
+        })
     }
 }

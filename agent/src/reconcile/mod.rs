@@ -1,345 +1,318 @@
-//! Keeps the cluster as the ledger says. One task: watches and acceptances mark units, units that are due get a
-//! job, jobs run side by side and none holds another up. Whatever woke the loop carries no data: the ledger and
-//! the cluster are read again.
+//! Keeps the cluster as the ledger says. One task: what happened is fed to the unit's state machine
+//! (`flotilla_core::unit::state`), and what that asks for is done, units side by side. Whatever woke the loop carries
+//! no data: the ledger and the cluster are read again.
 
-pub mod contact;
+pub mod apply;
+pub mod check;
+pub mod circuit_breaker;
 pub mod context;
-pub mod drift;
 pub mod evaluate;
-pub mod live;
+pub mod message;
 mod nudge;
-pub mod obstacle;
-pub mod pass;
-pub mod touch;
-pub mod unit;
-mod watching;
+pub mod observe;
+pub mod preflight;
+mod save;
+mod status;
+mod units;
+pub mod verify;
+mod watches;
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
 
-use context::{Context, with_causes};
-use drift::Checked;
+use apply::Done;
+use context::{Context, UnitContext};
 use flotilla_core::{
-    apply::drift::{Judgement, judge},
-    digest::Digest,
     id::UnitId,
-    object::ObjectKey,
+    unit::{
+        event::{Action, Event, JobFailure},
+        now::Mono,
+        state::State,
+    },
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 pub use nudge::Nudge;
-use pass::{Outcome, PassError};
-use tokio::{sync::mpsc, time::Instant};
+use save::Saver;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use unit::{Run, VERIFY};
-use watching::{Scope, Seen, Watched};
+use verify::{Listed, Verification};
+use watches::Watches;
 
 use crate::ledger::LedgerError;
 
-/// Units with a job at once. Jobs may wait for definitions, so this is more than there are processors.
+/// Units with a job at once.
 const JOBS: usize = 16;
 /// Watch events taken in before due work is started again.
 const EVENTS: usize = 256;
 
-enum Done {
-    Pass {
-        target: Digest,
-        revision: String,
-        result: Result<Outcome, PassError>,
-    },
-    Check(Result<Checked, PassError>),
-    Panicked(String),
+/// The outcome of a job; `lost`: this agent is not the only one.
+struct Finished {
+    unit: UnitId,
+    job: u64,
+    event: Event,
+    lost: bool,
 }
 
-type Job = BoxFuture<'static, (UnitId, Done)>;
+/// A unit, and what of its work is under way.
+struct Unit {
+    state: State,
+    /// The job that was asked for, until its outcome is there.
+    job: Option<(u64, CancellationToken)>,
+}
 
 /// The reconciler's own state.
 pub struct Reconciler {
     context: Arc<Context>,
     nudge: Arc<Nudge>,
-    runs: BTreeMap<UnitId, Run>,
-    jobs: FuturesUnordered<Job>,
-    watches: HashMap<Scope, Watched>,
-    /// Inventories or what is served may have changed: there may be more to watch.
-    unwatched: bool,
-    /// What a running list has not shown yet.
-    listing: HashMap<Scope, HashSet<(UnitId, ObjectKey)>>,
-    seen_tx: mpsc::Sender<Seen>,
-    seen_rx: mpsc::Receiver<Seen>,
-    crd_watch: Option<CancellationToken>,
+    units: BTreeMap<UnitId, Unit>,
+    /// Jobs that wait for a slot.
+    queue: VecDeque<(UnitId, Action, CancellationToken)>,
+    jobs: FuturesUnordered<BoxFuture<'static, Finished>>,
+    lists: FuturesUnordered<BoxFuture<'static, Listed>>,
+    watches: Watches,
+    verification: Verification,
+    saver: Saver,
+    /// When each unit wants to be woken.
+    deadlines: BTreeSet<(Mono, UnitId)>,
+    deadline_of: BTreeMap<UnitId, Mono>,
+    /// Units whose rows may have changed.
+    changed: BTreeSet<UnitId>,
 }
 
 impl Reconciler {
     /// Makes a reconciler.
     pub fn new(context: Arc<Context>, nudge: Arc<Nudge>) -> Self {
-        let (seen_tx, seen_rx) = mpsc::channel(EVENTS);
         Self {
+            saver: Saver::new(context.clone()),
             context,
             nudge,
-            runs: BTreeMap::new(),
+            units: BTreeMap::new(),
+            queue: VecDeque::new(),
             jobs: FuturesUnordered::new(),
-            watches: HashMap::new(),
-            unwatched: true,
-            listing: HashMap::new(),
-            seen_tx,
-            seen_rx,
-            crd_watch: None,
+            lists: FuturesUnordered::new(),
+            watches: Watches::default(),
+            verification: Verification::default(),
+            deadlines: BTreeSet::new(),
+            deadline_of: BTreeMap::new(),
+            changed: BTreeSet::new(),
         }
+    }
+
+    /// Verifies each kind about this often instead of once an hour.
+    #[must_use]
+    pub fn verifying_every(mut self, period: std::time::Duration) -> Self {
+        self.verification = Verification::every(period);
+        self
     }
 
     /// Runs until told to stop. Fails only when this agent must exit: it is not the only one.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
-        let _guard = stop.clone().drop_guard();
         self.sync();
         loop {
             self.start();
-            self.watch_kinds(&stop);
+            self.watch_kinds();
+            self.verify();
             self.flush();
-            let now = Instant::now();
-            let wake = self
-                .runs
-                .values()
-                .filter_map(|run| run.wakes(&self.context, now))
-                .min();
-            let wake = wake.map_or(now + VERIFY, |wake| wake.max(now + Duration::from_millis(10)));
+            let wake = self.wakes();
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
-            // live in the set.
+            // live in their set.
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.nudge.accepted.notified() => self.sync(),
-                () = self.context.intended.notified() => self.unwatched = true,
-                Some((unit, done)) = self.jobs.next() => self.done(unit, done)?,
-                Some(first) = self.seen_rx.recv() => {
-                    self.seen(first);
+                () = self.context.intended.notified() => self.watches.stale = true,
+                Some(finished) = self.jobs.next() => self.finished(finished)?,
+                Some(listed) = self.lists.next() => self.listed(listed),
+                Some(first) = self.watches.next() => {
+                    self.observed(first);
                     for _ in 1..EVENTS {
-                        let Ok(next) = self.seen_rx.try_recv() else { break };
-                        self.seen(next);
+                        let Some(next) = self.watches.ready() else { break };
+                        self.observed(next);
                     }
                 }
-                () = tokio::time::sleep_until(wake) => self.woken(),
+                saved = self.saver.run() => saved?,
+                () = sleep_until(wake) => {}
             }
+            self.context.count_wake();
+            self.wake_units();
         }
     }
 
-    /// Takes in what the ledger says about units.
-    fn sync(&mut self) {
-        let now = Instant::now();
-        let asked = self.nudge.take_asked();
-        let held: BTreeMap<UnitId, _> = self.context.ledger.read(|state| {
-            state
-                .units
-                .iter()
-                .filter_map(|(id, unit)| {
-                    let offered = unit.offered.as_ref()?;
-                    // An entry that this version cannot read leaves what was enforced before in force.
-                    let entry = offered
-                        .entry
-                        .clone()
-                        .or_else(|| unit.enforced.as_ref()?.entry.clone())?;
-                    Some((*id, (entry, offered.digest, offered.at)))
-                })
-                .collect()
-        });
-        let gone: Vec<UnitId> = self
-            .runs
-            .keys()
-            .filter(|id| !held.contains_key(id))
-            .copied()
-            .collect();
-        for id in gone {
-            self.runs.remove(&id);
-            self.context.live.forget_unit(id);
-            self.context.reports.forget(id);
+    /// When something is to be done by time alone.
+    fn wakes(&self) -> Option<Instant> {
+        let units = self.deadlines.first().map(|(at, _)| self.context.instant(*at));
+        [units, self.watches.retry_at(), self.verification.wakes()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Wakes the units whose time has come, and no others.
+    fn wake_units(&mut self) {
+        let now = self.context.now().mono;
+        while let Some((at, id)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.set_deadline(id, None);
+            self.feed(id, Event::Tick);
         }
-        for (id, (entry, digest, at)) in held {
-            match self.runs.get_mut(&id) {
-                None => {
-                    let mut run = Run::new(id, entry, digest, at, now);
-                    run.dirty.extend(self.items(id));
-                    self.runs.insert(id, run);
+    }
+
+    fn set_deadline(&mut self, id: UnitId, at: Option<Mono>) {
+        let known = match at {
+            Some(at) => self.deadline_of.insert(id, at),
+            None => self.deadline_of.remove(&id),
+        };
+        if let Some(known) = known {
+            self.deadlines.remove(&(known, id));
+        }
+        if let Some(at) = at {
+            self.deadlines.insert((at, id));
+        }
+    }
+
+    /// Gives a unit's state machine an event, and does what it asks for.
+    pub(super) fn feed(&mut self, id: UnitId, event: Event) {
+        let now = self.context.now();
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        let actions = unit.state.step(event, now);
+        let wake = unit.state.wake_at(now.mono);
+        self.changed.insert(id);
+        self.set_deadline(id, wake);
+        for action in actions {
+            self.act(id, action);
+        }
+    }
+
+    fn act(&mut self, id: UnitId, action: Action) {
+        match action {
+            Action::Evaluate { job, .. } | Action::Apply { job, .. } | Action::Check { job, .. } => {
+                let cancel = CancellationToken::new();
+                if let Some(unit) = self.units.get_mut(&id) {
+                    unit.job = Some((job, cancel.clone()));
                 }
-                Some(run) => {
-                    let requested = run.digest != digest && run.replace(entry, digest, at, now);
-                    // Content may have come for an entry that is the same.
-                    if run.lacks_content() || asked.contains(&id) {
-                        run.due = Some(now);
-                    }
-                    if requested || asked.contains(&id) {
-                        run.verify_at = now;
-                    }
+                self.queue.push_back((id, action, cancel));
+            }
+            Action::Cancel(job) => {
+                let running = self.units.get(&id).and_then(|unit| unit.job.as_ref());
+                if let Some((_, cancel)) = running.filter(|(running, _)| *running == job) {
+                    cancel.cancel();
                 }
             }
-        }
-    }
-
-    fn items(&self, unit: UnitId) -> Vec<ObjectKey> {
-        self.context.ledger.read(|state| {
-            state
-                .units
-                .get(&unit)
-                .map(|unit| unit.items.keys().cloned().collect())
-                .unwrap_or_default()
-        })
-    }
-
-    fn woken(&mut self) {
-        let now = Instant::now();
-        for run in self.runs.values_mut() {
-            // A health check's time may be over.
-            run.dirty_unit = true;
-            let due: Vec<ObjectKey> = run
-                .contested
-                .iter()
-                .filter(|(_, at)| **at <= now)
-                .map(|(key, _)| key.clone())
-                .collect();
-            for key in due {
-                run.contested.remove(&key);
-                run.suspects.insert(key);
+            Action::Verify => self.verify_unit(id),
+            Action::Enforce(entry) => self.saver.enforce(id, &entry),
+            Action::SaveObjects(records) => {
+                self.watches.stale = true;
+                self.saver.objects(id, records);
             }
-        }
-        let verify: Vec<UnitId> = self
-            .runs
-            .values()
-            .filter(|run| run.verify_at <= now)
-            .map(|run| run.id)
-            .collect();
-        for id in verify {
-            let items = self.items(id);
-            if let Some(run) = self.runs.get_mut(&id) {
-                run.suspects.extend(items);
-                run.verify_at = now + VERIFY;
-            }
+            Action::SaveUnit(record) => self.saver.unit(id, &record),
+            Action::Tell(notice) => self.context.tell(id, notice),
         }
     }
 
-    /// Starts jobs for units that are due, those due longest first.
+    /// Starts jobs that wait, as far as there are slots.
     fn start(&mut self) {
-        let now = Instant::now();
-        let mut due: Vec<(Instant, UnitId)> = self
-            .runs
-            .values()
-            .filter(|run| !run.busy && run.is_active())
-            .filter_map(|run| match run.due {
-                Some(at) if at <= now => Some((at, run.id)),
-                _ if !run.suspects.is_empty() => Some((now, run.id)),
-                _ => None,
-            })
-            .collect();
-        due.sort_unstable();
-        for (_, id) in due.into_iter().take(JOBS.saturating_sub(self.jobs.len())) {
-            self.start_unit(id, now);
+        while self.jobs.len() < JOBS
+            && let Some((id, action, cancel)) = self.queue.pop_front()
+        {
+            self.context.counters.jobs.fetch_add(1, Ordering::Relaxed);
+            self.jobs.push(job(&self.context, id, action, cancel));
         }
     }
 
-    fn start_unit(&mut self, id: UnitId, now: Instant) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.busy = true;
-        let (context, entry) = (self.context.clone(), run.entry.clone());
-        let job: BoxFuture<'static, Done> = if run.due.is_some_and(|at| at <= now) {
-            run.due = None;
-            let (target, revision) = (entry.target, entry.revision.clone());
-            async move {
-                Done::Pass {
-                    target,
-                    revision,
-                    result: pass::run(&context, id, &entry).await,
-                }
-            }
-            .boxed()
-        } else {
-            let keys = std::mem::take(&mut run.suspects).into_iter().collect();
-            let corrections = std::mem::take(&mut run.corrections);
-            async move { Done::Check(drift::check(&context, id, keys, corrections).await) }.boxed()
-        };
-        self.jobs.push(
-            async move {
-                let done = AssertUnwindSafe(job).catch_unwind().await;
-                (
-                    id,
-                    done.unwrap_or_else(|panic| Done::Panicked(panic_text(panic.as_ref()))),
-                )
-            }
-            .boxed(),
-        );
-    }
-
-    fn done(&mut self, id: UnitId, done: Done) -> Result<(), LedgerError> {
-        let now = Instant::now();
-        self.unwatched = true;
-        let Some(run) = self.runs.get_mut(&id) else {
-            return Ok(());
-        };
-        run.busy = false;
-        match done {
-            Done::Pass {
-                target,
-                revision,
-                result: Ok(outcome),
-            } => {
-                // An entry that came meanwhile has made the unit due again.
-                let due = run.due;
-                run.passed(&self.context, target, revision, outcome, now);
-                run.due = due.or(run.due);
-            }
-            Done::Check(Ok(checked)) => run.checked(checked, self.context.now(), now),
-            Done::Pass {
-                result: Err(error), ..
-            }
-            | Done::Check(Err(error)) => {
-                if let PassError::Ledger(error @ LedgerError::Lost) = error {
-                    return Err(error);
-                }
-                let message = with_causes(&error);
-                tracing::warn!(unit = %id, "{message}");
-                run.stopped(message, self.context.now(), now);
-            }
-            Done::Panicked(message) => {
-                tracing::error!(unit = %id, "reconciling panicked: {message}");
-                run.panicked(format!("reconciling failed unexpectedly: {message}"), now);
-            }
+    fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {
+        let Finished { unit: id, job, event, lost } = finished;
+        if lost {
+            return Err(LedgerError::Lost);
         }
-        // Events that came while the job ran were judged by what was known before it.
-        self.judge_again(id);
+        self.watches.stale = true;
+        match self.units.get_mut(&id) {
+            Some(unit) if unit.job.as_ref().is_some_and(|(running, _)| *running == job) => unit.job = None,
+            // The unit was released, or is another one by now.
+            _ => return Ok(()),
+        }
+        self.feed(id, event);
         Ok(())
-    }
-
-    fn judge_again(&mut self, id: UnitId) {
-        let suspicious = self.context.ledger.read(|state| {
-            let Some(unit) = state.units.get(&id) else {
-                return Vec::new();
-            };
-            unit.items
-                .iter()
-                .filter_map(|(key, record)| {
-                    let seen = self.context.live.get(id, key)?;
-                    let judged = judge(record, seen.observation.as_ref());
-                    matches!(judged, Judgement::Suspicious(_)).then(|| key.clone())
-                })
-                .collect()
-        });
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.suspects = suspicious
-                .into_iter()
-                .filter(|key| !run.contested.contains_key(key))
-                .collect();
-        }
     }
 
     /// Writes the rows that may have changed.
     fn flush(&mut self) {
-        for run in self.runs.values_mut() {
-            for key in std::mem::take(&mut run.dirty) {
-                run.report_object(&self.context, &key);
-            }
-            if std::mem::take(&mut run.dirty_unit) {
-                run.report(&self.context);
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(unit) = self.units.get_mut(&id) {
+                status::report(&self.context, &mut unit.state);
             }
         }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes a job of an action. A panic is the failure of this one job.
+fn job(
+    context: &Arc<Context>,
+    id: UnitId,
+    action: Action,
+    cancel: CancellationToken,
+) -> BoxFuture<'static, Finished> {
+    let context = context.clone();
+    async move {
+        match action {
+            Action::Evaluate { job, entry } => {
+                let work = async {
+                    let (failure, evaluation, unavailable) = units::evaluate_unit(&context, id, &entry).await;
+                    match unavailable {
+                        Some(message) => Event::Failed { job, failure: JobFailure::Unavailable(message) },
+                        None => Event::Evaluated { job, failure, evaluation },
+                    }
+                };
+                let event = caught(work).await.unwrap_or_else(|message| Event::Failed {
+                    job,
+                    failure: JobFailure::Panicked(message),
+                });
+                Finished { unit: id, job, event, lost: false }
+            }
+            Action::Apply { job, entry, keys } => {
+                let unit = UnitContext::new(&context, id, entry);
+                let done = caught(apply::apply(&unit, keys, &cancel)).await;
+                let Done { outcomes, failure, lost } = done.unwrap_or_else(panicked);
+                let event = Event::Applied { job, outcomes, failure };
+                Finished { unit: id, job, event, lost }
+            }
+            Action::Check { job, entry, keys } => {
+                let unit = UnitContext::new(&context, id, entry);
+                let done = caught(check::check(&unit, keys, &cancel)).await;
+                let Done { outcomes, failure, lost } = done.unwrap_or_else(panicked);
+                let event = Event::Checked { job, outcomes, failure };
+                Finished { unit: id, job, event, lost }
+            }
+            // The others are done where they are asked for.
+            _ => Finished { unit: id, job: 0, event: Event::Tick, lost: false },
+        }
+    }
+    .boxed()
+}
+
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(|panic| panic_text(panic.as_ref()))
+}
+
+fn panicked<T>(message: String) -> Done<T> {
+    tracing::error!("reconciling panicked: {message}");
+    Done {
+        outcomes: Vec::new(),
+        failure: Some(JobFailure::Panicked(format!("reconciling failed unexpectedly: {message}"))),
+        lost: false,
     }
 }
 

@@ -202,8 +202,8 @@ pub enum Action {
         job: Job,
         /// The entry to evaluate their bodies from.
         entry: Arc<Entry>,
-        /// The objects, in order.
-        keys: Vec<Arc<ObjectKey>>,
+        /// The objects, in order, and whether a watch has shown each as we left it: then it needs no look.
+        keys: Vec<(Arc<ObjectKey>, bool)>,
     },
     /// Compare these objects with the cluster, and correct what drifted.
     Check {

@@ -8,7 +8,7 @@ use crate::{
     apply::{
         drift::{Judgement, Observation, judge},
         inventory::{Record, State as RecordState},
-        policy::{Policy, Write},
+        policy::{Decision, Policy, Write},
     },
     digest::Digest,
     health::{Health, State as HealthState},
@@ -132,6 +132,22 @@ impl Object {
             judge(record, observed.observation.as_ref()),
             Judgement::Suspicious(_)
         )
+    }
+
+    /// Tells whether a watch has shown the object as we left it, with nothing on it that says to leave it alone.
+    pub(super) fn is_fresh(&self) -> bool {
+        let (Some(record), Some(desired)) = (&self.record, &self.desired) else {
+            return false;
+        };
+        let Some(live) = self.observed.as_ref().and_then(|seen| seen.observation.as_ref()) else {
+            return false;
+        };
+        record.state == RecordState::Applied
+            && live.uid == record.uid
+            && live.folded.is_empty()
+            && !live.deleting
+            && live.projection == record.projection
+            && matches!(desired.policy.decide(Some(live.policy)), Decision::Apply { .. })
     }
 
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to

@@ -232,6 +232,13 @@ impl State {
             }
             pass.written.extend(keys.iter().cloned());
             let Some(entry) = self.enforced.clone() else { return };
+            let keys = keys
+                .into_iter()
+                .map(|key| {
+                    let is_fresh = self.objects.get(&key).is_some_and(Object::is_fresh);
+                    (key, is_fresh)
+                })
+                .collect();
             let job = self.begin_job();
             actions.push(Action::Apply { job, entry, keys });
         }

@@ -212,6 +212,8 @@ impl State {
             .filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
             .cloned()
             .collect();
+        // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
+        self.evaluate_due |= !waiting.is_empty();
         for key in waiting {
             let object = self.objects.get(&key);
             if object.is_some_and(|object| object.pass_problem.is_some()) && self.retry.is_some() {

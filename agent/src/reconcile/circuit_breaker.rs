@@ -1,5 +1,5 @@
-//! What stands in the way of more than one object: a server that does not answer, a namespace that is being
-//! deleted. Met once, it is not run into again for each object of a stage.
+//! Stops calls that are known to be in vain: the server does not answer, or a namespace is being deleted. What one
+//! object of a job has met is not met again for each of the others.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 use flotilla_core::object::ObjectKey;
 use serde_json::Value;
 
-use super::context::{Context, truncate};
+use super::{context::UnitContext, message::truncate};
 use crate::cluster::ClusterError;
 
 /// How long the server has to answer a question about something else.
@@ -33,20 +33,20 @@ impl From<ClusterError> for Stopped {
     }
 }
 
-/// The obstacles that a stage has met.
-pub struct Obstacles<'a> {
-    context: &'a Context,
+/// What the objects of a job have met.
+pub struct CircuitBreaker<'a> {
+    unit: &'a UnitContext,
     silent: OnceLock<ClusterError>,
     /// Held while the server is asked about something else, so that one asks for all.
     asking: tokio::sync::Mutex<()>,
     terminating: Mutex<BTreeMap<String, String>>,
 }
 
-impl<'a> Obstacles<'a> {
-    /// None met yet.
-    pub fn new(context: &'a Context) -> Self {
+impl<'a> CircuitBreaker<'a> {
+    /// Nothing was met yet.
+    pub fn new(unit: &'a UnitContext) -> Self {
         Self {
-            context,
+            unit,
             silent: OnceLock::new(),
             asking: tokio::sync::Mutex::default(),
             terminating: Mutex::default(),
@@ -54,7 +54,7 @@ impl<'a> Obstacles<'a> {
     }
 
     /// Makes a call about an object, unless it is known to be in vain.
-    pub async fn pass<T>(
+    pub async fn call<T>(
         &self,
         key: &ObjectKey,
         call: impl Future<Output = Result<T, ClusterError>>,
@@ -94,7 +94,7 @@ impl<'a> Obstacles<'a> {
         if self.silent.get().is_some() {
             return;
         }
-        let asked = tokio::time::timeout(OTHER, self.context.cluster.uid()).await;
+        let asked = tokio::time::timeout(OTHER, self.unit.cluster.uid()).await;
         // Any answer of its own is an answer.
         if matches!(asked, Err(_) | Ok(Err(ClusterError::Unavailable(_)))) {
             let _ = self.silent.set(error.clone());
@@ -102,11 +102,11 @@ impl<'a> Obstacles<'a> {
     }
 
     async fn account(&self, namespace: &str) -> String {
-        let discovery = self.context.discovery();
+        let discovery = self.unit.context.discovery();
         let Some(resource) = discovery.preferred("", "Namespace") else {
             return String::new();
         };
-        let live = self.context.cluster.get(resource, "", namespace).await;
+        let live = self.unit.cluster.get(resource, "", namespace).await;
         live.ok().flatten().map(|live| held_by(&live)).unwrap_or_default()
     }
 }

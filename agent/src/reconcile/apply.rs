@@ -1,0 +1,386 @@
+//! Applies a batch of a unit's objects: looks, makes intents durable, writes, makes the answers durable. Which objects
+//! and in which order is the state machine's to say. Nothing here deletes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use flotilla_core::{
+    apply::inventory::{Record, State},
+    object::ObjectKey,
+    unit::{
+        event::{Applied, JobFailure, Outcome},
+        object::Observed,
+        problem::{Problem, Retry},
+    },
+};
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    circuit_breaker::{CircuitBreaker, Stopped},
+    context::UnitContext,
+    evaluate::{Evaluated, Object, evaluate},
+    message::{shown, with_causes},
+    observe::observe,
+    preflight::{CONCURRENCY, Looks, Preflight, write},
+};
+use crate::{
+    cluster::{ClusterError, Served},
+    ledger::{LedgerError, record::Record as LedgerRecord},
+};
+
+/// Answers made durable at once, while further writes go on.
+const ANSWERS: usize = 250;
+/// The API server publishes a new definition within a few seconds.
+const DISCOVERIES: u32 = 6;
+
+/// What came of a job, and what ended it early.
+pub struct Done<T> {
+    /// What became of the objects that were reached.
+    pub outcomes: Vec<T>,
+    /// Why the rest was not.
+    pub failure: Option<JobFailure>,
+    /// This agent is not the only one: it must exit.
+    pub lost: bool,
+}
+
+impl<T> Done<T> {
+    /// A job that could not be done at all.
+    pub fn failed(error: &dyn std::error::Error) -> Self {
+        Self {
+            outcomes: Vec::new(),
+            failure: Some(JobFailure::Unavailable(with_causes(error))),
+            lost: false,
+        }
+    }
+
+    /// Ends with the ledger's refusal.
+    pub fn unsaved(outcomes: Vec<T>, error: &LedgerError) -> Self {
+        Self {
+            outcomes,
+            failure: Some(JobFailure::Unavailable(with_causes(error))),
+            lost: matches!(error, LedgerError::Lost),
+        }
+    }
+}
+
+/// Applies objects.
+pub async fn apply(
+    unit: &UnitContext,
+    keys: Vec<(Arc<ObjectKey>, bool)>,
+    cancel: &CancellationToken,
+) -> Done<Outcome<Applied>> {
+    let evaluated = match bodies(unit, keys.iter().map(|(key, _)| key)).await {
+        Ok(evaluated) => evaluated,
+        Err(error) => return Done::failed(&error),
+    };
+    let fresh: BTreeMap<&ObjectKey, bool> = keys.iter().map(|(key, fresh)| (&**key, *fresh)).collect();
+    let mut job = Job {
+        unit,
+        objects: Vec::new(),
+        shared: keys.iter().map(|(key, _)| (key.as_ref().clone(), key.clone())).collect(),
+        outcomes: Vec::new(),
+    };
+    let defines_kinds = evaluated
+        .objects
+        .iter()
+        .any(|object| object.desired.key.kind == "CustomResourceDefinition");
+    let mut by_key: BTreeMap<ObjectKey, Object> = evaluated
+        .objects
+        .into_iter()
+        .map(|object| (object.desired.key.clone(), object))
+        .collect();
+    for (key, _) in &keys {
+        match by_key.remove(&**key) {
+            Some(object) => job.objects.push(object),
+            None => job.missing(key),
+        }
+    }
+    if let Err(error) = job.resolve_kinds(defines_kinds).await {
+        return Done::failed(&error);
+    }
+    let breaker = CircuitBreaker::new(unit);
+    let is_fresh = |key: &ObjectKey| fresh.get(key).copied().unwrap_or_default();
+    let looks = Looks::at(unit, &breaker, cancel, &job.objects, is_fresh).await;
+    let mut writes = Vec::new();
+    for (index, looked) in looks {
+        match looked {
+            Ok(Preflight::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
+            Ok(Preflight::Leave) => job.end(index, None, None, false, Applied::Left),
+            Ok(Preflight::Withhold(problem)) => {
+                let retry = Retry::Interval;
+                job.end(index, None, None, false, Applied::Problem { problem, retry });
+            }
+            Err(stopped) => job.fail(index, None, false, &stopped),
+        }
+    }
+    if let Err(error) = job.intend(&writes).await {
+        return Done::unsaved(job.outcomes, &error);
+    }
+    match job.write(writes, &breaker, cancel).await {
+        Ok(()) => Done {
+            outcomes: job.outcomes,
+            failure: None,
+            lost: false,
+        },
+        Err(error) => Done::unsaved(job.outcomes, &error),
+    }
+}
+
+/// Evaluates the bodies of some objects of the entry.
+pub async fn bodies(
+    unit: &UnitContext,
+    keys: impl Iterator<Item = &Arc<ObjectKey>>,
+) -> Result<Evaluated, BodiesError> {
+    let discovery = unit.context.discovered().await.map_err(BodiesError::Discovery)?;
+    let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
+    let ledger = &unit.context.ledger;
+    ledger
+        .read(|state| evaluate(state, &unit.entry, &discovery, ledger.key(), Some(&keys)))
+        .map_err(|error| BodiesError::Evaluation(error.to_string()))
+}
+
+/// Why the bodies of objects cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BodiesError {
+    /// What the cluster serves cannot be found out.
+    #[error("discovery failed: {0}")]
+    Discovery(ClusterError),
+    /// What is enforced cannot be evaluated any more.
+    #[error("what is enforced cannot be evaluated: {0}")]
+    Evaluation(String),
+}
+
+/// One object to write.
+struct Write {
+    index: usize,
+    adopted: bool,
+    fold: Vec<Value>,
+}
+
+struct Job<'a> {
+    unit: &'a UnitContext,
+    objects: Vec<Object>,
+    shared: BTreeMap<ObjectKey, Arc<ObjectKey>>,
+    outcomes: Vec<Outcome<Applied>>,
+}
+
+impl Job<'_> {
+    fn key(&self, index: usize) -> Arc<ObjectKey> {
+        let key = &self.objects[index].desired.key;
+        self.shared.get(key).cloned().unwrap_or_else(|| Arc::new(key.clone()))
+    }
+
+    fn record(&self, key: &ObjectKey) -> Option<Record> {
+        stored_record(self.unit, key)
+    }
+
+    fn end(
+        &mut self,
+        index: usize,
+        record: Option<Record>,
+        observed: Option<Observed>,
+        adopted: bool,
+        result: Applied,
+    ) {
+        self.outcomes.push(Outcome {
+            key: self.key(index),
+            record,
+            observed,
+            adopted,
+            result,
+        });
+    }
+
+    /// The object was evaluated under this key before, and is not any more: a kind's scope became known.
+    fn missing(&mut self, key: &Arc<ObjectKey>) {
+        self.outcomes.push(Outcome {
+            key: key.clone(),
+            record: None,
+            observed: None,
+            adopted: false,
+            result: Applied::Problem {
+                problem: Problem::Unserved(format!("{key}: what the cluster serves has changed; evaluated again")),
+                retry: Retry::Soon,
+            },
+        });
+    }
+
+    fn fail(&mut self, index: usize, record: Option<Record>, adopted: bool, stopped: &Stopped) {
+        let (problem, retry) = problem(&self.objects[index], stopped);
+        self.end(index, record, None, adopted, Applied::Problem { problem, retry });
+    }
+
+    /// Discovers again when a kind is not served as far as is known: its definition may just have been established,
+    /// and discovery follows a moment later.
+    async fn resolve_kinds(&mut self, defines_kinds: bool) -> Result<(), BodiesError> {
+        for attempt in 0..DISCOVERIES {
+            if self.objects.iter().all(|object| object.resource.is_some()) {
+                return Ok(());
+            }
+            let discovery = match (attempt, defines_kinds) {
+                (0, _) => self.unit.context.rediscovered().await,
+                (_, false) => return Ok(()),
+                (attempt, true) => {
+                    let pause = Duration::from_millis(100) * 2_u32.pow(attempt - 1);
+                    tokio::time::sleep(pause).await;
+                    self.unit.context.discovered_within(pause / 2).await
+                }
+            };
+            let discovery = discovery.map_err(BodiesError::Discovery)?;
+            for object in &mut self.objects {
+                if let Served::Yes(resource) = discovery.find(&object.api_version, &object.desired.key.kind) {
+                    object.resource = Some(resource.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes durable that objects are about to be there. What is in the inventory already needs no second note.
+    async fn intend(&mut self, writes: &[Write]) -> Result<(), LedgerError> {
+        let mut intents = Vec::new();
+        for Write { index, adopted, .. } in writes {
+            let object = &self.objects[*index];
+            let known = self.record(&object.desired.key);
+            if known.as_ref().is_none_or(|record| record.state == State::PendingRemoval) {
+                let mut record = known.unwrap_or_else(|| Record {
+                    api_version: object.api_version.clone(),
+                    adopted: *adopted,
+                    ..Record::default()
+                });
+                record.state = State::Intent;
+                record.policy = object.desired.policy;
+                record.left = None;
+                intents.push(item(self.unit, &object.desired.key, record));
+            }
+        }
+        if intents.is_empty() {
+            return Ok(());
+        }
+        self.unit.context.persist(intents).await?;
+        self.unit.context.intended.notify_one();
+        Ok(())
+    }
+
+    /// Writes, and makes durable what came of it while further writes go on. A cancelled job begins no more.
+    async fn write(
+        &mut self,
+        writes: Vec<Write>,
+        breaker: &CircuitBreaker<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), LedgerError> {
+        let (unit, objects) = (self.unit, &self.objects);
+        let context = &unit.context;
+        let key = context.ledger.key();
+        let writing = writes.into_iter().map(|Write { index, adopted, fold }| async move {
+            if cancel.is_cancelled() {
+                return None;
+            }
+            let object = &objects[index];
+            let live = breaker.call(&object.desired.key, write(unit, object, fold)).await;
+            // The body ends here: what is known of it is of fixed size.
+            Some((index, adopted, live.map(|live| observe(&live, key, context.wall()))))
+        });
+        let mut answers = Vec::new();
+        let mut saving = stream::iter(writing.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENCY)
+            .chunks(ANSWERS)
+            .map(|chunk| {
+                let mut records = Vec::new();
+                for (index, adopted, answer) in chunk.into_iter().flatten() {
+                    let record = answer
+                        .as_ref()
+                        .ok()
+                        .and_then(|observed| written(unit, &objects[index], observed));
+                    let key = &objects[index].desired.key;
+                    records.extend(record.clone().map(|record| item(unit, key, record)));
+                    answers.push((index, adopted, record, answer));
+                }
+                context.persist(records)
+            })
+            // The second of two waits its turn at the ledger; meanwhile writes go on.
+            .buffered(2);
+        let mut saved = Ok(());
+        while let Some(result) = saving.next().await {
+            saved = saved.and(result);
+        }
+        drop(saving);
+        for (index, adopted, record, answer) in answers {
+            match answer {
+                Ok(observed) => self.end(index, record, Some(observed), adopted, Applied::Written),
+                Err(stopped) => {
+                    let record = self.record(&self.objects[index].desired.key);
+                    self.fail(index, record, false, &stopped);
+                }
+            }
+        }
+        saved
+    }
+}
+
+/// The record of an object that was written.
+pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Record> {
+    let response = observed.observation.as_ref()?;
+    let known = stored_record(unit, &object.desired.key);
+    Some(Record {
+        api_version: object.api_version.clone(),
+        state: State::Applied,
+        adopted: known.is_some_and(|record| record.adopted),
+        uid: response.uid.clone(),
+        sent: Some(object.desired.digest),
+        projection: response.projection,
+        policy: object.desired.policy,
+        ..Record::default()
+    })
+}
+
+/// An object's record as the ledger has it.
+pub fn stored_record(unit: &UnitContext, key: &ObjectKey) -> Option<Record> {
+    unit.context
+        .ledger
+        .read(|state| state.units.get(&unit.unit)?.items.get(key).cloned())
+}
+
+/// The ledger's record of an object's place in the inventory.
+pub fn item(unit: &UnitContext, key: &ObjectKey, record: Record) -> LedgerRecord {
+    LedgerRecord::Item {
+        unit: unit.unit,
+        key: key.clone(),
+        record: Box::new(record),
+    }
+}
+
+/// What an object's status says of why it was not written, and when trying again may help.
+pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
+    let (key, secret) = (&object.desired.key, object.secret);
+    match stopped {
+        Stopped::Cluster(ClusterError::NotServed { .. }) => (
+            Problem::Unserved(format!(
+                "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
+                key.kind, object.api_version
+            )),
+            Retry::Interval,
+        ),
+        Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
+            (Problem::Unanswered(shown(key, secret, error)), Retry::Soon)
+        }
+        Stopped::Cluster(error) => {
+            let retry = match error.is_transient() {
+                true => Retry::Soon,
+                false => Retry::Interval,
+            };
+            (Problem::Failed(shown(key, secret, error)), retry)
+        }
+        Stopped::Terminating(why) => {
+            let why = match why.is_empty() {
+                true => String::new(),
+                false => format!(": {why}"),
+            };
+            (
+                Problem::Waiting(format!("{key}: its namespace is being deleted{why}")),
+                Retry::Soon,
+            )
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Checks objects that look drifted: reads each, confirms by one dry run where that is needed, corrects at once. What
+//! an answer means is decided in `core`; the outcome goes back to the state machine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flotilla_core::{
+    apply::{
+        drift::{Corrections, Drift, Judgement, Suspicion, Verdict, confirm, judge},
+        inventory::{Record, State},
+    },
+    object::ObjectKey,
+    unit::{
+        event::{CheckOutcome, Checked, Outcome},
+        object::Observed,
+        problem::{Problem, Retry},
+    },
+};
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    apply::{Done, bodies, item, problem, stored_record, written},
+    circuit_breaker::{CircuitBreaker, Stopped},
+    context::UnitContext,
+    evaluate::Object,
+    message::shown,
+    observe::{gone, observe},
+    preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
+};
+use crate::{cluster::Served, ledger::LedgerError};
+
+/// Checks objects, each with its recent corrections.
+pub async fn check(
+    unit: &UnitContext,
+    keys: Vec<(Arc<ObjectKey>, Corrections)>,
+    cancel: &CancellationToken,
+) -> Done<CheckOutcome> {
+    let evaluated = match bodies(unit, keys.iter().map(|(key, _)| key)).await {
+        Ok(evaluated) => evaluated,
+        Err(error) => return Done::failed(&error),
+    };
+    let objects: BTreeMap<&ObjectKey, &Object> = evaluated
+        .objects
+        .iter()
+        .map(|object| (&object.desired.key, object))
+        .collect();
+    let check = Check {
+        unit,
+        flux: FluxOwners::default(),
+        breaker: CircuitBreaker::new(unit),
+        cancel,
+    };
+    let looks = keys.into_iter().map(|(key, corrections)| {
+        let object = objects.get(&*key).copied();
+        check.look(key, object, corrections)
+    });
+    let looks: Vec<Look<'_>> = stream::iter(looks.collect::<Vec<_>>())
+        .buffer_unordered(CONCURRENCY)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let (mut outcomes, mut corrections) = (Vec::new(), Vec::new());
+    for look in looks {
+        match look {
+            Look::Over(outcome) => outcomes.push(*outcome),
+            Look::Correct(correction) => corrections.push(*correction),
+        }
+    }
+    if let Err(error) = check.expect_new_objects(&mut corrections).await {
+        return Done::unsaved(outcomes, &error);
+    }
+    let corrected = corrections.into_iter().map(|correction| check.correct(correction));
+    let corrected: Vec<CheckOutcome> = stream::iter(corrected.collect::<Vec<_>>())
+        .buffer_unordered(CONCURRENCY)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    outcomes.extend(corrected);
+    let records = outcomes.iter().filter_map(|CheckOutcome { outcome, .. }| {
+        let record = outcome.record.clone()?;
+        Some(item(unit, &outcome.key, record))
+    });
+    match unit.context.persist(records.collect()).await {
+        Ok(()) => Done {
+            outcomes,
+            failure: None,
+            lost: false,
+        },
+        Err(error) => Done::unsaved(outcomes, &error),
+    }
+}
+
+/// What a look at an object gave.
+enum Look<'a> {
+    Over(Box<CheckOutcome>),
+    Correct(Box<Correction<'a>>),
+}
+
+/// A correction that was decided.
+struct Correction<'a> {
+    key: Arc<ObjectKey>,
+    object: &'a Object,
+    record: Record,
+    fold: Vec<Value>,
+    suspicion: Suspicion,
+    drift: Option<Drift>,
+    corrections: Option<Corrections>,
+}
+
+struct Check<'a> {
+    unit: &'a UnitContext,
+    flux: FluxOwners,
+    breaker: CircuitBreaker<'a>,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a> Check<'a> {
+    /// Looks at an object and decides. `None`: cancelled before it was known.
+    async fn look(
+        &self,
+        key: Arc<ObjectKey>,
+        object: Option<&'a Object>,
+        corrections: Corrections,
+    ) -> Option<Look<'a>> {
+        if self.cancel.is_cancelled() {
+            return None;
+        }
+        let looking = async {
+            match object {
+                Some(object) => self.desired(&key, object, corrections).await,
+                None => Ok(self.undesired(&key).await),
+            }
+        };
+        let looked = tokio::select! {
+            () = self.cancel.cancelled() => return None,
+            looked = looking => looked,
+        };
+        Some(looked.unwrap_or_else(|stopped| {
+            let (problem, retry) = match object {
+                Some(object) => problem(object, &stopped),
+                None => (Problem::Waiting(key.to_string()), Retry::Soon),
+            };
+            over(key, None, None, Checked::Problem { problem, retry })
+        }))
+    }
+
+    async fn desired(
+        &self,
+        key: &Arc<ObjectKey>,
+        object: &'a Object,
+        mut corrections: Corrections,
+    ) -> Result<Look<'a>, Stopped> {
+        let Some(record) = stored_record(self.unit, key) else {
+            return Ok(over(key.clone(), None, None, Checked::InSync));
+        };
+        let context = &self.unit.context;
+        let resource = match served(object) {
+            Ok(resource) => resource.clone(),
+            // It may be served since the last answer.
+            Err(unserved) => match context.rediscovered().await?.find(&object.api_version, &key.kind) {
+                Served::Yes(resource) => resource.clone(),
+                _ => return Err(unserved.into()),
+            },
+        };
+        let cluster = &self.unit.cluster;
+        let read = cluster.get(&resource, &key.namespace, &key.name);
+        let live = self.breaker.call(key, read).await?;
+        let observed = match &live {
+            Some(live) => observe(live, context.ledger.key(), context.wall()),
+            None => gone(None),
+        };
+        let suspicion = match judge(&record, observed.observation.as_ref()) {
+            Judgement::Suspicious(suspicion) => suspicion,
+            Judgement::InSync | Judgement::NotJudged => {
+                return Ok(over(key.clone(), None, Some(observed), Checked::InSync));
+            }
+        };
+        let fold = match preflight(self.unit, object, live.as_ref(), &self.flux).await? {
+            Preflight::Write { fold, .. } => fold,
+            Preflight::Leave => {
+                let record = accepted(record, &observed);
+                return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
+            }
+            Preflight::Withhold(problem) => {
+                let retry = Retry::Interval;
+                return Ok(over(
+                    key.clone(),
+                    None,
+                    Some(observed),
+                    Checked::Problem { problem, retry },
+                ));
+            }
+        };
+        let drift = match &live {
+            None => Some(Drift::gone()),
+            Some(live) => {
+                let dry_run = self
+                    .breaker
+                    .call(key, cluster.apply(&resource, &object.value, true))
+                    .await?;
+                confirm(live, &dry_run)
+            }
+        };
+        // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
+        if drift.is_none() && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. }) && fold.is_empty() {
+            let mut record = accepted(record, &observed);
+            record.uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
+            return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
+        }
+        let mut decided = None;
+        if let Some(drift) = &drift {
+            let verdict = corrections.decide(drift, context.wall(), self.unit.entry.settings.interval);
+            decided = Some(corrections);
+            if let Verdict::Contested { until } = verdict {
+                let drift = drift.clone();
+                let mut look = outcome(key.clone(), None, Some(observed), Checked::Contested { until, drift });
+                look.corrections = decided;
+                return Ok(Look::Over(Box::new(look)));
+            }
+        }
+        Ok(Look::Correct(Box::new(Correction {
+            key: key.clone(),
+            object,
+            record,
+            fold,
+            suspicion,
+            drift,
+            corrections: decided,
+        })))
+    }
+
+    /// An object that is not wanted any more: it stays. When somebody else has removed it, it is forgotten.
+    async fn undesired(&self, key: &Arc<ObjectKey>) -> Look<'a> {
+        let pending = |record: &Record| record.state == State::PendingRemoval;
+        let Some(record) = stored_record(self.unit, key).filter(pending) else {
+            return over(key.clone(), None, None, Checked::InSync);
+        };
+        let discovery = self.unit.context.discovery();
+        let Served::Yes(resource) = discovery.find(&record.api_version, &key.kind) else {
+            // Whether it is there cannot be asked. Absence of its kind proves nothing.
+            return over(key.clone(), None, None, Checked::InSync);
+        };
+        let read = self.unit.cluster.get(resource, &key.namespace, &key.name).await;
+        match read {
+            Ok(None) => over(key.clone(), None, Some(gone(None)), Checked::Gone),
+            Ok(Some(live)) => {
+                let context = &self.unit.context;
+                let observed = observe(&live, context.ledger.key(), context.wall());
+                over(key.clone(), None, Some(observed), Checked::InSync)
+            }
+            Err(error) => {
+                let problem = Problem::Waiting(shown(key, key.is_secret(), &error));
+                let retry = Retry::Soon;
+                over(key.clone(), None, None, Checked::Problem { problem, retry })
+            }
+        }
+    }
+
+    /// Forgets, durably, the UIDs of objects that are about to be created again: after a crash the new object must not
+    /// look like one that somebody put in its place.
+    async fn expect_new_objects(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
+        let mut records = Vec::new();
+        for correction in corrections {
+            if correction.suspicion == Suspicion::Gone && correction.record.uid.is_some() {
+                correction.record.uid = None;
+                correction.record.projection = None;
+                correction.record.accepted = None;
+                records.push(item(self.unit, &correction.key, correction.record.clone()));
+            }
+        }
+        self.unit.context.persist(records).await
+    }
+
+    async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
+        if self.cancel.is_cancelled() {
+            return None;
+        }
+        let Correction {
+            key,
+            object,
+            record,
+            fold,
+            suspicion,
+            drift,
+            corrections,
+        } = correction;
+        let context = &self.unit.context;
+        let mut done = match self.breaker.call(&key, write(self.unit, object, fold)).await {
+            Ok(live) => {
+                let observed = observe(&live, context.ledger.key(), context.wall());
+                let record = written(self.unit, object, &observed);
+                outcome(
+                    key,
+                    record,
+                    Some(observed),
+                    Checked::Corrected { suspicion, drift },
+                )
+            }
+            Err(stopped) => {
+                let (problem, retry) = problem(object, &stopped);
+                outcome(key, Some(record), None, Checked::Problem { problem, retry })
+            }
+        };
+        done.corrections = corrections;
+        Some(done)
+    }
+}
+
+fn accepted(mut record: Record, observed: &Observed) -> Record {
+    record.accepted = observed
+        .observation
+        .as_ref()
+        .map(flotilla_core::apply::drift::Observation::digest);
+    record
+}
+
+fn over<'a>(
+    key: Arc<ObjectKey>,
+    record: Option<Record>,
+    observed: Option<Observed>,
+    result: Checked,
+) -> Look<'a> {
+    Look::Over(Box::new(outcome(key, record, observed, result)))
+}
+
+fn outcome(
+    key: Arc<ObjectKey>,
+    record: Option<Record>,
+    observed: Option<Observed>,
+    result: Checked,
+) -> CheckOutcome {
+    CheckOutcome {
+        outcome: Outcome {
+            key,
+            record,
+            observed,
+            adopted: false,
+            result,
+        },
+        corrections: None,
+    }
+}

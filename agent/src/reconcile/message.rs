@@ -1,0 +1,62 @@
+//! Texts for people, bounded and without secrets, and keys as they travel.
+
+use flotilla_core::object::ObjectKey;
+
+use crate::cluster::ClusterError;
+
+/// Longest text of a server that is repeated.
+const MESSAGE_MAX: usize = 1024;
+
+/// A key on the wire.
+pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
+    flotilla_proto::agent::v1::ObjectKey {
+        group: key.group.clone(),
+        kind: key.kind.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
+
+/// What may be shown of an error about an object. `secret`: a Secret's value went into it, so that the server or a
+/// webhook may quote one.
+pub fn shown(key: &ObjectKey, secret: bool, error: &ClusterError) -> String {
+    match error {
+        ClusterError::Rejected { code, reason, .. } if secret => {
+            format!(
+                "{key}: the API server refuses it: {code} {reason} (its words are withheld, they may quote values)"
+            )
+        }
+        ClusterError::Unavailable(_) if secret => format!("{key}: the API server does not answer"),
+        other => {
+            let mut text = format!("{key}: {other}");
+            truncate(&mut text, MESSAGE_MAX);
+            text
+        }
+    }
+}
+
+/// Writes an error with its causes.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    for cause in causes {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    truncate(&mut text, MESSAGE_MAX);
+    text
+}
+
+/// Cuts a text at a character boundary.
+pub fn truncate(text: &mut String, max: usize) {
+    if text.len() > max {
+        let end = (0..=max)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+}

@@ -1,0 +1,106 @@
+//! Writes a unit's state, and the rows of its objects, as the hub gets them.
+
+use std::sync::Arc;
+
+use flotilla_core::{
+    apply::inventory::State as RecordState,
+    object::ObjectKey,
+    unit::{
+        problem::Problem,
+        record::{Attained, Ready},
+        state::State,
+    },
+};
+use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
+
+use super::{context::Context, message::{truncate, wire_key}};
+
+/// Longest message of a unit.
+const UNIT_MESSAGE_MAX: usize = 4096;
+
+/// Writes the rows that may have changed.
+pub fn report(context: &Context, state: &mut State) {
+    let (objects, unit) = state.take_dirty();
+    for key in objects {
+        report_object(context, state, &key);
+    }
+    if unit {
+        report_unit(context, state);
+    }
+}
+
+fn report_unit(context: &Context, state: &State) {
+    let (record, condition, counts) = (state.record(), state.condition(), state.counts());
+    let mut message = condition.message;
+    truncate(&mut message, UNIT_MESSAGE_MAX);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let bytes = |attained: Option<Attained>| {
+        attained
+            .map(|attained| bytes::Bytes::copy_from_slice(attained.target.as_bytes()))
+            .unwrap_or_default()
+    };
+    let unit = state.entry().unit;
+    context.reports.unit(
+        unit,
+        UnitStatus {
+            unit_id: unit.to_vec().into(),
+            version: state.entry().version,
+            attempted: bytes(record.attempted),
+            applied: bytes(record.applied),
+            healthy: bytes(record.healthy),
+            ready: match condition.ready {
+                Ready::True => Readiness::True,
+                Ready::False => Readiness::False,
+                Ready::Unknown => Readiness::Unknown,
+            } as i32,
+            reason: condition.reason,
+            message,
+            observed_at_ms: context.wall().0,
+            objects: count(counts.objects),
+            objects_failed: count(counts.failed),
+            objects_pending_removal: count(counts.pending_removal),
+            apply_ms: record.apply_ms,
+            health: state.health().as_str().to_owned(),
+        },
+    );
+}
+
+fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
+    let unit = state.entry().unit;
+    let object = state.objects().get(key);
+    let record = object.and_then(|object| object.record.as_ref());
+    let problem = object.and_then(|object| object.problem());
+    let word = match (record, problem) {
+        (_, Some(Problem::Failed(_))) => ObjectState::Failed,
+        (_, Some(Problem::Withheld { .. })) => ObjectState::Conflict,
+        (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => ObjectState::Waiting,
+        (None, None) => ObjectState::Gone,
+        (Some(record), None) => match record.state {
+            RecordState::Intent => ObjectState::Waiting,
+            RecordState::Applied => ObjectState::Applied,
+            RecordState::PendingRemoval => ObjectState::PendingRemoval,
+        },
+    };
+    let observed = object.and_then(|object| object.observed.as_ref());
+    let said = observed.map(|observed| observed.health.message.clone());
+    let message = problem.map_or(said.unwrap_or_default(), |problem| problem.message().to_owned());
+    let health = object.map_or(flotilla_core::health::State::Unknown, |object| object.health_state());
+    context.reports.object(
+        unit,
+        key.as_ref().clone(),
+        ObjectStatus {
+            unit_id: unit.to_vec().into(),
+            key: Some(wire_key(key)),
+            api_version: record.map(|record| record.api_version.clone()).unwrap_or_default(),
+            state: word as i32,
+            uid: record.and_then(|record| record.uid.clone()).unwrap_or_default(),
+            health: health.as_str().to_owned(),
+            message,
+            adopted: record.is_some_and(|record| record.adopted),
+            sent: record
+                .and_then(|record| record.sent)
+                .map(|sent| bytes::Bytes::copy_from_slice(sent.as_bytes()))
+                .unwrap_or_default(),
+        },
+    );
+}

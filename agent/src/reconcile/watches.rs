@@ -1,0 +1,350 @@
+//! Which kinds are watched, and what their events mean for units.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use flotilla_core::{
+    apply::{UNIT_LABEL, inventory::State as RecordState},
+    id::UnitId,
+    object::ObjectKey,
+    unit::{event::Event, object::Observed},
+};
+use futures::StreamExt as _;
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Reconciler,
+    observe::{gone, observe},
+};
+use crate::cluster::{ClusterError, Resource, Selector, Served, WatchEvent};
+
+/// Kinds watched at once: each is a stream of the API server. More is told, and the rest verified by lists alone.
+const WATCHES: usize = 2048;
+/// How long a kind that is not served is not watched.
+const UNSERVED: Duration = Duration::from_secs(60);
+/// Watch events that wait for the loop.
+const EVENTS: usize = 256;
+
+/// A kind, and the namespace when not all are watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; empty: all.
+    pub namespace: String,
+}
+
+impl Scope {
+    /// Tells whether an object falls into the scope.
+    pub fn covers(&self, key: &ObjectKey) -> bool {
+        (&key.group, &key.kind) == (&self.group, &self.kind)
+            && (self.namespace.is_empty() || key.namespace == self.namespace)
+    }
+
+    fn definitions() -> Self {
+        Self {
+            group: "apiextensions.k8s.io".to_owned(),
+            kind: "CustomResourceDefinition".to_owned(),
+            namespace: String::new(),
+        }
+    }
+}
+
+/// How a scope is watched.
+enum Watched {
+    /// In a version; dropping the guard ends it.
+    Open {
+        version: String,
+        _guard: tokio_util::sync::DropGuard,
+    },
+    /// It was not served when last tried; tried again then.
+    Unserved(Instant),
+}
+
+/// An event, and whose watch told it.
+pub struct WatchNews {
+    scope: Scope,
+    /// The watch of all definitions: it tells which kinds come, and nothing of a unit's objects.
+    definitions: bool,
+    event: Result<WatchEvent, ClusterError>,
+}
+
+/// The open watches.
+pub struct Watches {
+    open: HashMap<Scope, Watched>,
+    /// Inventories or what is served may have changed: other kinds may be to be watched.
+    pub stale: bool,
+    /// What a running list has not shown yet.
+    listing: HashMap<Scope, HashSet<(UnitId, Arc<ObjectKey>)>>,
+    definitions: Option<tokio_util::sync::DropGuard>,
+    news_tx: mpsc::Sender<WatchNews>,
+    news_rx: mpsc::Receiver<WatchNews>,
+    too_many: bool,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        let (news_tx, news_rx) = mpsc::channel(EVENTS);
+        Self {
+            open: HashMap::new(),
+            stale: true,
+            listing: HashMap::new(),
+            definitions: None,
+            news_tx,
+            news_rx,
+            too_many: false,
+        }
+    }
+}
+
+impl Watches {
+    /// The next event; `None` is never given, since a sender is held.
+    pub async fn next(&mut self) -> Option<WatchNews> {
+        self.news_rx.recv().await
+    }
+
+    /// An event that is there already.
+    pub fn ready(&mut self) -> Option<WatchNews> {
+        self.news_rx.try_recv().ok()
+    }
+
+    /// When a kind that was not served is tried again.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.open
+            .values()
+            .filter_map(|watched| match watched {
+                Watched::Unserved(until) => Some(*until),
+                Watched::Open { .. } => None,
+            })
+            .min()
+    }
+}
+
+impl Reconciler {
+    /// Takes in a watch event.
+    pub(super) fn observed(&mut self, WatchNews { scope, definitions, event }: WatchNews) {
+        match event {
+            Ok(WatchEvent::Present(_)) if definitions => self.definition_changed(),
+            Ok(_) if definitions => {}
+            Ok(WatchEvent::Listing) => {
+                let expected = self.expected(&scope);
+                self.watches.listing.insert(scope, expected);
+            }
+            Ok(WatchEvent::Present(object)) => {
+                if let Some((unit, key)) = self.owner(&object) {
+                    if let Some(listing) = self.watches.listing.get_mut(&scope) {
+                        listing.remove(&(unit, key.clone()));
+                    }
+                    let ledger = &self.context.ledger;
+                    let observed = observe(&object, ledger.key(), self.context.wall());
+                    self.observe(unit, key, observed);
+                }
+                if scope == Scope::definitions() {
+                    self.definition_changed();
+                }
+            }
+            Ok(WatchEvent::Gone(object)) => {
+                if let Some((unit, key)) = self.owner(&object) {
+                    self.observe(unit, key, gone(Some(&object)));
+                }
+            }
+            Ok(WatchEvent::Listed) => {
+                for (unit, key) in self.watches.listing.remove(&scope).unwrap_or_default() {
+                    self.observe(unit, key, gone(None));
+                }
+            }
+            Err(ClusterError::NotServed { .. }) => {
+                let again = Instant::now() + UNSERVED;
+                self.watches.open.insert(scope, Watched::Unserved(again));
+            }
+            Err(error) => {
+                tracing::warn!(
+                    group = scope.group,
+                    kind = scope.kind,
+                    namespace = scope.namespace,
+                    "watch: {error}"
+                );
+            }
+        }
+    }
+
+    fn observe(&mut self, unit: UnitId, key: Arc<ObjectKey>, observed: Observed) {
+        self.feed(unit, Event::Observed { key, observed });
+    }
+
+    /// Objects of a scope that the inventories have, and that were written.
+    fn expected(&self, scope: &Scope) -> HashSet<(UnitId, Arc<ObjectKey>)> {
+        let mut expected = HashSet::new();
+        for (id, unit) in &self.units {
+            for (key, object) in unit.state.objects() {
+                let written = object
+                    .record
+                    .as_ref()
+                    .is_some_and(|record| record.state != RecordState::Intent);
+                if written && scope.covers(key) {
+                    expected.insert((*id, key.clone()));
+                }
+            }
+        }
+        expected
+    }
+
+    /// The unit that has an object. Its mark alone proves nothing: operators copy labels.
+    fn owner(&self, object: &Value) -> Option<(UnitId, Arc<ObjectKey>)> {
+        let key = ObjectKey::of(object)?;
+        let holds = |id: &UnitId| {
+            let (shared, _) = self.units.get(id)?.state.objects().get_key_value(&key)?;
+            Some((*id, shared.clone()))
+        };
+        let mark = object["metadata"]["labels"][UNIT_LABEL]
+            .as_str()
+            .and_then(|mark| mark.parse().ok())
+            .map(UnitId);
+        mark.as_ref()
+            .and_then(holds)
+            .or_else(|| self.units.keys().find_map(holds))
+    }
+
+    /// A definition was written: what waits for a kind may go on, once discovery shows it.
+    fn definition_changed(&mut self) {
+        self.watches.stale = true;
+        let waiting: Vec<UnitId> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| unit.state.waits_for_definition())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.feed(id, Event::KindServed);
+        }
+        for watched in self.watches.open.values_mut() {
+            if let Watched::Unserved(until) = watched {
+                *until = Instant::now();
+            }
+        }
+    }
+
+    /// Watches what the inventories have, and definitions while a unit waits for one.
+    pub(super) fn watch_kinds(&mut self) {
+        let now = Instant::now();
+        let again = self.watches.retry_at().is_some_and(|at| at <= now);
+        if !std::mem::take(&mut self.watches.stale) && !again {
+            return;
+        }
+        self.watch_inventories(now);
+        // An agent of some namespaces may not read definitions; it tries again now and then.
+        let waits = self.context.namespaces.is_empty()
+            && self.units.values().any(|unit| unit.state.waits_for_definition());
+        match (waits, self.watches.definitions.is_some()) {
+            (true, false) => {
+                let scope = Scope::definitions();
+                let discovery = self.context.discovery();
+                if let Some(resource) = discovery.preferred(&scope.group, &scope.kind) {
+                    let stop = CancellationToken::new();
+                    self.open(resource, scope, true, stop.clone());
+                    self.watches.definitions = Some(stop.drop_guard());
+                }
+            }
+            (false, true) => self.watches.definitions = None,
+            _ => {}
+        }
+    }
+
+    fn watch_inventories(&mut self, now: Instant) {
+        let discovery = self.context.discovery();
+        let wanted = self.scopes();
+        self.watches.open.retain(|scope, _| wanted.contains_key(scope));
+        let mut left_out = 0_usize;
+        for (scope, version) in wanted {
+            match self.watches.open.get(&scope) {
+                Some(Watched::Open { version: open, .. }) if *open == version => continue,
+                Some(Watched::Unserved(until)) if *until > now => continue,
+                None if self.watches.open.len() >= WATCHES => {
+                    left_out += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            if let Served::Yes(resource) = discovery.find(&version, &scope.kind) {
+                let stop = CancellationToken::new();
+                self.open(resource, scope.clone(), false, stop.clone());
+                let watched = Watched::Open {
+                    version,
+                    _guard: stop.drop_guard(),
+                };
+                self.watches.open.insert(scope, watched);
+            } else {
+                let again = now + UNSERVED;
+                self.watches.open.insert(scope, Watched::Unserved(again));
+            }
+        }
+        if (left_out > 0) != self.watches.too_many {
+            self.watches.too_many = left_out > 0;
+            if left_out > 0 {
+                tracing::error!(
+                    "{left_out} kinds and namespaces are not watched: an agent watches at most {WATCHES}; \
+                     their drift is found by the hourly verification"
+                );
+            }
+        }
+    }
+
+    /// What there is to watch, each with the version its objects were last written with: each kind of the inventories
+    /// as a whole, or, for an agent of some namespaces, in each of these.
+    pub(super) fn scopes(&self) -> BTreeMap<Scope, String> {
+        let namespaces = &self.context.namespaces;
+        let namespace = |key: &ObjectKey| match namespaces.is_empty() {
+            true => Some(String::new()),
+            false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
+        };
+        self.context.ledger.read(|state| {
+            let records = state.units.values().flat_map(|unit| &unit.items);
+            records
+                .filter_map(|(key, record)| {
+                    let scope = Scope {
+                        group: key.group.clone(),
+                        kind: key.kind.clone(),
+                        namespace: namespace(key)?,
+                    };
+                    Some((scope, record.api_version.clone()))
+                })
+                .collect()
+        })
+    }
+
+    fn open(&self, resource: &Resource, scope: Scope, definitions: bool, stop: CancellationToken) {
+        let labels = if definitions { "" } else { UNIT_LABEL };
+        let selector = Selector {
+            namespace: scope.namespace.clone(),
+            labels: labels.to_owned(),
+        };
+        let mut events = self.context.agents_cluster().watch(resource, &selector);
+        let tx = self.watches.news_tx.clone();
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = events.next() => event,
+                };
+                let Some(event) = event else { return };
+                let news = WatchNews {
+                    scope: scope.clone(),
+                    definitions,
+                    event,
+                };
+                // A watch that ended while its event waited must not be heard any more.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    sent = tx.send(news) => if sent.is_err() { return },
+                }
+            }
+        });
+    }
+}
