@@ -94,6 +94,22 @@ pub fn assess(object: &Value, now: Timestamp) -> Health {
     judge(object, now).unwrap_or_else(|fault| Health::new(State::Unknown, "Unreadable", fault))
 }
 
+/// Tells whether an object is a Job or a Pod that has done its work, well or not. Its controller may delete it
+/// from then on.
+pub fn is_finished(object: &Value) -> bool {
+    let fields = Fields(object);
+    let group = group_of(fields.text(&["apiVersion"], ""));
+    match (group, fields.text(&["kind"], "")) {
+        ("batch", "Job") => Conditions::of(object).is_ok_and(|conditions| {
+            ["Complete", "Failed"]
+                .iter()
+                .any(|kind| conditions.with(kind, "True").is_some())
+        }),
+        ("", "Pod") => matches!(fields.text(&["status", "phase"], ""), "Succeeded" | "Failed"),
+        _ => false,
+    }
+}
+
 /// What holds for all kinds first, then what holds for the kind; a `Ready` condition last, since it is common
 /// but not a convention.
 fn judge(object: &Value, now: Timestamp) -> Result<Health, Unreadable> {
@@ -156,4 +172,40 @@ fn by_ready_condition(conditions: &Conditions<'_>) -> Health {
             _ => None,
         })
         .unwrap_or_else(|| Health::current("Resource is current"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn jobs_and_pods_finish_well_or_not_and_nothing_else_does() {
+        let job = |kind: &str, status: &str| {
+            json!({"apiVersion": "batch/v1", "kind": "Job",
+                "status": {"conditions": [{"type": kind, "status": status}]}})
+        };
+        let pod = |phase: &str| json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": phase}});
+        for finished in [
+            job("Complete", "True"),
+            job("Failed", "True"),
+            pod("Succeeded"),
+            pod("Failed"),
+        ] {
+            assert!(is_finished(&finished), "{finished}");
+        }
+        let foreign = json!({"apiVersion": "example.com/v1", "kind": "Job",
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+        for running in [
+            job("Complete", "False"),
+            job("Suspended", "True"),
+            pod("Running"),
+            json!({"apiVersion": "batch/v1", "kind": "Job", "status": "x"}),
+            foreign,
+            json!(null),
+        ] {
+            assert!(!is_finished(&running), "{running}");
+        }
+    }
 }

@@ -146,10 +146,7 @@ impl Check<'_> {
             }
         };
         let drift = match &live {
-            None => Some(Drift {
-                paths: Vec::new(),
-                manager: None,
-            }),
+            None => Some(Drift::gone()),
             Some(live) => {
                 let dry_run = self.context.cluster.apply(resource, &object.value, true).await?;
                 confirm(live, &dry_run)
@@ -210,6 +207,7 @@ impl Check<'_> {
             Written {
                 api_version: object.api_version.clone(),
                 sent: object.desired.digest,
+                policy: object.desired.policy,
                 response: observe(&live, self.context.ledger.key()),
             },
         );

@@ -10,7 +10,7 @@ use std::{
 use flotilla_core::{
     apply::{
         drift::Observation,
-        inventory::{Inventory, Written},
+        inventory::{Inventory, Left, Written},
         plan::{StagePlan, plan},
         stage::STAGE_WAIT,
     },
@@ -200,6 +200,7 @@ fn applied(
     let written = Written {
         api_version: object.api_version.clone(),
         sent: object.desired.digest,
+        policy: object.desired.policy,
         response: response?,
     };
     inventory.written(key, written);
@@ -256,8 +257,12 @@ impl Pass<'_> {
         }
         // Only a complete set says that something is not wanted, and even then it stays: it is marked and shown.
         if complete && offered {
+            let left = Left {
+                version: self.entry.version,
+                content: self.entry.content,
+            };
             for key in &first.removed {
-                self.inventory.remove_later(key);
+                self.inventory.remove_later(key, left);
                 records.extend(item(self.unit, &self.inventory, key));
             }
         }

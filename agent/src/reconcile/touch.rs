@@ -80,7 +80,9 @@ pub async fn judge(
         Some(owner) => flux.state(context, owner).await?,
         None => FluxState::Absent,
     };
-    let adopted = match first_contact(metadata, &unit.to_string(), flux) {
+    let adopted = match first_contact(metadata, &unit.to_string(), flux, |owner| {
+        is_held(context, owner, key)
+    }) {
         Contact::Create | Contact::Owned => false,
         Contact::Adopt => true,
         Contact::Conflict { owner } => {
@@ -116,6 +118,17 @@ pub async fn judge(
     };
     let fold = metadata.filter(|_| fold).map(managers::fold).unwrap_or_default();
     Ok(Touched::Write { adopted, fold })
+}
+
+/// Tells whether the ledger holds the object for the unit that a mark names.
+fn is_held(context: &Context, mark: &str, key: &ObjectKey) -> bool {
+    let Ok(unit) = mark.parse().map(UnitId) else {
+        return false;
+    };
+    context.ledger.read(|state| {
+        let unit = state.units.get(&unit);
+        unit.is_some_and(|unit| unit.items.contains_key(key))
+    })
 }
 
 /// Folds the managers of other appliers and applies.

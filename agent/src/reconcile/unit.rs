@@ -211,7 +211,7 @@ impl Run {
     pub fn checked(&mut self, checked: super::drift::Checked, wall: Timestamp, now: Instant) {
         self.corrections = checked.corrections;
         self.corrections
-            .retain(|_, corrections| *corrections != Corrections::default());
+            .retain(|_, corrections| !corrections.is_empty(wall));
         for key in checked.settled {
             self.contested.remove(&key);
             if matches!(

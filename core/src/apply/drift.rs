@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    MANAGER, fields,
+    MANAGER, UNIT_LABEL, fields,
     inventory::{Record, State},
     managers,
+    policy::{Decision, Policy},
 };
-use crate::digest::Digest;
+use crate::{digest::Digest, health::is_finished};
 
 mod confirm;
 mod corrections;
@@ -20,13 +21,23 @@ pub use confirm::{Drift, MAX_PATHS, confirm};
 pub use corrections::{CONTESTED_AFTER, CONTESTED_WITHIN, Corrections, Verdict};
 
 /// What is kept of a live object to judge it: fixed in size but for a few manager names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Observation {
+    /// Its resourceVersion.
+    pub version: String,
     /// Its UID.
     pub uid: Option<String>,
+    /// The unit that its mark names.
+    pub mark: Option<String>,
+    /// Its own switches: a person may pause a single object in place.
+    pub policy: Policy,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// It is a Job or a Pod that has done its work.
+    pub finished: bool,
     /// Its values at the paths of our `managedFields` entry; `None` when we have no entry.
     pub projection: Option<Digest>,
-    /// Other appliers that have an entry and should have none.
+    /// Other appliers that have an entry and should have none where the object's switches fold them.
     pub folded: Vec<String>,
 }
 
@@ -35,7 +46,7 @@ pub struct Observation {
 pub enum Judgement {
     /// As written.
     InSync,
-    /// Not judged: nothing of it is known to be written yet, or it is on its way out.
+    /// Not judged: nothing of it is known to be written yet, or it is on its way out, by us or by somebody else.
     NotJudged,
     /// Perhaps drifted; a dry-run tells.
     Suspicious(Suspicion),
@@ -78,8 +89,14 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
         .collect();
     folded.sort_unstable();
     folded.dedup();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
     Observation {
-        uid: metadata["uid"].as_str().map(str::to_owned),
+        version: text(&metadata["resourceVersion"]).unwrap_or_default(),
+        uid: text(&metadata["uid"]),
+        mark: text(&metadata["labels"][UNIT_LABEL]),
+        policy: Policy::of(metadata),
+        deleting: metadata["deletionTimestamp"].is_string(),
+        finished: is_finished(live),
         projection: fields::entry(metadata, MANAGER, "Apply")
             .map(|entry| fields::projection(&entry["fieldsV1"], live, key)),
         folded,
@@ -87,25 +104,44 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
 }
 
 impl Observation {
-    /// Names this observation, so that one found harmless is recognised.
+    /// Names this observation, so that one found harmless is recognised. Covers what drift is judged by and no
+    /// more: each status update gives another resourceVersion.
     pub fn digest(&self) -> Digest {
-        Digest::of_json("observation", self)
+        let Self {
+            version: _,
+            finished: _,
+            uid,
+            mark,
+            policy,
+            deleting,
+            projection,
+            folded,
+        } = self;
+        Digest::of_json("observation", &(uid, mark, policy, deleting, projection, folded))
     }
 }
 
-/// Compares what is live with what was written. `live` is `None` when the object does not exist.
+/// Compares what is live with what was written. `live` is `None` when the object does not exist. Where a check
+/// would leave the object alone for its switches there is no suspicion.
+///
+/// Whose mark the object bears does not enter: see [`super::ownership::owner`].
 pub fn judge(record: &Record, live: Option<&Observation>) -> Judgement {
     if record.state != State::Applied {
         return Judgement::NotJudged;
     }
+    let Decision::Apply { fold } = record.policy.decide(live.map(|live| live.policy)) else {
+        return Judgement::InSync;
+    };
     match live {
+        None if record.finished => Judgement::InSync,
         None => Judgement::Suspicious(Suspicion::Gone),
+        Some(live) if live.deleting => Judgement::NotJudged,
         Some(live) if record.accepted.is_some_and(|accepted| accepted == live.digest()) => Judgement::InSync,
-        Some(live) => suspicion(record, live).map_or(Judgement::InSync, Judgement::Suspicious),
+        Some(live) => suspicion(record, live, fold).map_or(Judgement::InSync, Judgement::Suspicious),
     }
 }
 
-fn suspicion(record: &Record, live: &Observation) -> Option<Suspicion> {
+fn suspicion(record: &Record, live: &Observation, fold: bool) -> Option<Suspicion> {
     if let (Some(expected), Some(found)) = (&record.uid, &live.uid)
         && expected != found
     {
@@ -114,7 +150,7 @@ fn suspicion(record: &Record, live: &Observation) -> Option<Suspicion> {
             found: found.clone(),
         });
     }
-    if let Some(manager) = live.folded.first() {
+    if let Some(manager) = live.folded.first().filter(|_| fold) {
         return Some(Suspicion::Applied(manager.clone()));
     }
     if live.projection.is_none() && record.projection.is_some() {
@@ -128,6 +164,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::apply::policy::Write;
 
     const KEY: &[u8; 32] = &[5; 32];
 
@@ -154,11 +191,10 @@ mod tests {
         Record {
             api_version: "apps/v1".into(),
             state: State::Applied,
-            adopted: false,
             uid: written.uid,
             sent: Some(Digest::of("test", b"1")),
             projection: written.projection,
-            accepted: None,
+            ..Record::default()
         }
     }
 
@@ -241,5 +277,151 @@ mod tests {
         for state in [State::Intent, State::PendingRemoval] {
             assert_eq!(judge(&Record { state, ..record() }, None), Judgement::NotJudged);
         }
+    }
+
+    #[test]
+    fn an_object_being_deleted_is_not_judged_until_it_is_gone() {
+        let object = changed(|o| {
+            o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            o["spec"]["replicas"] = json!(5);
+        });
+        assert_eq!(judged(&object), Judgement::NotJudged);
+    }
+
+    #[test]
+    fn a_finished_job_that_vanished_is_done() {
+        let finished = Record {
+            finished: true,
+            ..record()
+        };
+        assert_eq!(judge(&finished, None), Judgement::InSync);
+        // While it is there it is judged like any other.
+        let edited = observe(&changed(|o| o["spec"]["replicas"] = json!(5)), KEY);
+        assert_eq!(
+            judge(&finished, Some(&edited)),
+            Judgement::Suspicious(Suspicion::Fields)
+        );
+    }
+
+    #[test]
+    fn an_observation_says_what_ownership_and_switches_are_judged_by() {
+        let object = changed(|o| {
+            o["metadata"]["labels"][UNIT_LABEL] = json!("u1");
+            o["metadata"]["annotations"] = json!({"kustomize.toolkit.fluxcd.io/reconcile": "disabled"});
+            o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        });
+        let seen = observe(&object, KEY);
+        assert_eq!(
+            (
+                seen.version.as_str(),
+                seen.mark.as_deref(),
+                seen.deleting,
+                seen.policy.paused,
+                seen.finished
+            ),
+            ("1", Some("u1"), true, true, false)
+        );
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+        assert!(observe(&job, KEY).finished);
+    }
+
+    #[test]
+    fn the_resource_version_does_not_make_another_observation() {
+        let seen = observe(&live(), KEY);
+        let later = observe(&changed(|o| o["metadata"]["resourceVersion"] = json!("99")), KEY);
+        assert_ne!(seen, later);
+        assert_eq!(seen.digest(), later.digest());
+        let moved = observe(
+            &changed(|o| o["metadata"]["labels"][UNIT_LABEL] = json!("u2")),
+            KEY,
+        );
+        assert_ne!(seen.digest(), moved.digest());
+    }
+
+    /// Every combination of what an object's switches and its live state can be.
+    fn combinations() -> impl Iterator<Item = (Record, Option<Observation>)> {
+        let writes = [Write::Override, Write::Merge, Write::IfNotPresent, Write::Ignore];
+        let policies: Vec<Policy> = writes
+            .into_iter()
+            .flat_map(|write| {
+                [false, true].map(|paused| Policy {
+                    write,
+                    paused,
+                    ..Policy::default()
+                })
+            })
+            .collect();
+        let objects = [
+            Some(live()),
+            Some(changed(|o| o["spec"]["replicas"] = json!(5))),
+            Some(changed(|o| o["metadata"]["uid"] = json!("u-2"))),
+            Some(changed(|o| o["metadata"]["managedFields"] = json!([]))),
+            Some(changed(|o| {
+                o["metadata"]["managedFields"][1] = edited_by("kubectl-edit", "2026-01-01T00:00:10Z");
+            })),
+            Some(changed(|o| {
+                o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")
+            })),
+            None,
+        ];
+        let recorded = policies.clone();
+        recorded.into_iter().flat_map(move |desired| {
+            let (policies, objects) = (policies.clone(), objects.clone());
+            policies.into_iter().flat_map(move |found| {
+                let record = Record {
+                    policy: desired,
+                    ..record()
+                };
+                objects.clone().map(move |object| {
+                    let seen = object.map(|object| Observation {
+                        policy: found,
+                        ..observe(&object, KEY)
+                    });
+                    (record.clone(), seen)
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn what_a_check_would_leave_alone_is_never_suspicious() {
+        let mut suspicious = 0;
+        for (record, live) in combinations() {
+            let decision = record.policy.decide(live.as_ref().map(|live| live.policy));
+            let judgement = judge(&record, live.as_ref());
+            match decision {
+                Decision::Skip(_) => assert_eq!(judgement, Judgement::InSync, "{record:?} {live:?}"),
+                Decision::Apply { fold } => {
+                    let folds = matches!(judgement, Judgement::Suspicious(Suspicion::Applied(_)));
+                    assert!(fold || !folds, "{record:?} {live:?}");
+                    suspicious += usize::from(matches!(judgement, Judgement::Suspicious(_)));
+                }
+            }
+            // Once it is accepted, nothing is suspected until something else is seen.
+            if let Some(live) = &live {
+                let accepted = Record {
+                    accepted: Some(live.digest()),
+                    ..record.clone()
+                };
+                assert!(!matches!(judge(&accepted, Some(live)), Judgement::Suspicious(_)));
+            }
+        }
+        assert!(suspicious > 0);
+    }
+
+    #[test]
+    fn a_kubectl_entry_is_no_suspicion_where_the_object_is_merged() {
+        let object = changed(|o| {
+            o["metadata"]["managedFields"][1] = edited_by("kubectl-edit", "2026-01-01T00:00:10Z");
+        });
+        let merged = Record {
+            policy: Policy {
+                write: Write::Merge,
+                ..Policy::default()
+            },
+            ..record()
+        };
+        assert_eq!(judge(&merged, Some(&observe(&object, KEY))), Judgement::InSync);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::drift::Observation;
+use super::{drift::Observation, policy::Policy};
 use crate::{digest::Digest, object::ObjectKey};
 
 /// A unit's objects by key.
@@ -17,7 +17,7 @@ pub struct Inventory {
 }
 
 /// What is known of one object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
     /// API version it was last written with. An attribute, not identity.
     pub api_version: String,
@@ -38,13 +38,36 @@ pub struct Record {
     /// Digest of an observation that looked like drift and was found to be none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Digest>,
+    /// The object's switches as last applied, or as last desired where they keep it from being written. Needed
+    /// once the manifest is gone.
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policy: Policy,
+    /// A Job that was seen complete or failed, or a Pod that was seen succeeded or failed. When it vanishes it
+    /// is done, until other content is written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
+    /// When it left the desired state; only of an object pending removal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+}
+
+/// The unit's state in which an object was desired no more. A permission to remove names a version, so that it
+/// never covers an object that left later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Version of the unit.
+    pub version: u64,
+    /// Content of the unit at that version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
 }
 
 /// How far an object has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// To be written; may or may not be in the cluster.
+    #[default]
     Intent,
     /// Written as `sent` says.
     Applied,
@@ -59,6 +82,8 @@ pub struct Written {
     pub api_version: String,
     /// Digest of the evaluated object sent.
     pub sent: Digest,
+    /// The switches of the object sent.
+    pub policy: Policy,
     /// UID and projection of the response.
     pub response: Observation,
 }
@@ -91,13 +116,11 @@ impl Inventory {
             api_version: api_version.to_owned(),
             state: State::Intent,
             adopted,
-            uid: None,
-            sent: None,
-            projection: None,
-            accepted: None,
+            ..Record::default()
         });
         if record.state != State::Applied {
             record.state = State::Intent;
+            record.left = None;
         }
     }
 
@@ -112,15 +135,55 @@ impl Inventory {
             sent: Some(written.sent),
             projection: written.response.projection,
             accepted: None,
+            policy: written.policy,
+            finished: written.response.finished,
+            left: None,
         };
         self.records.insert(key.clone(), record);
     }
 
-    /// Notes that an object is no longer desired. What was never written leaves the inventory only once it is
-    /// seen to be absent, since the write may have reached the cluster.
-    pub fn remove_later(&mut self, key: &ObjectKey) {
+    /// Notes that an object that is gone is about to be created again; must be durable before the write. Its
+    /// UID belongs to an object that is no more: were the agent to stop between the write and its record, the
+    /// new object would be taken for a stranger's. Returns whether anything changed.
+    pub fn recreate(&mut self, key: &ObjectKey) -> bool {
+        let Some(record) = self.records.get_mut(key) else {
+            return false;
+        };
+        let forgotten = Record {
+            state: State::Intent,
+            uid: None,
+            sent: None,
+            projection: None,
+            accepted: None,
+            finished: false,
+            left: None,
+            ..record.clone()
+        };
+        let changed = *record != forgotten;
+        *record = forgotten;
+        changed
+    }
+
+    /// Notes that an object has done its work: see [`Record::finished`]. Returns whether that is new.
+    pub fn finish(&mut self, key: &ObjectKey) -> bool {
+        let record = self.records.get_mut(key);
+        record.is_some_and(|record| !std::mem::replace(&mut record.finished, true))
+    }
+
+    /// Notes the switches of a desired object that is not written for their sake, so that drift is judged by
+    /// them. Returns whether they are new.
+    pub fn set_policy(&mut self, key: &ObjectKey, policy: Policy) -> bool {
+        let record = self.records.get_mut(key);
+        record.is_some_and(|record| std::mem::replace(&mut record.policy, policy) != policy)
+    }
+
+    /// Notes that an object is no longer desired since `left`; an object that left before keeps when it did.
+    /// What was never written leaves the inventory only once it is seen to be absent, since the write may have
+    /// reached the cluster.
+    pub fn remove_later(&mut self, key: &ObjectKey, left: Left) {
         if let Some(record) = self.records.get_mut(key) {
             record.state = State::PendingRemoval;
+            record.left.get_or_insert(left);
         }
     }
 
@@ -131,6 +194,7 @@ impl Inventory {
             .get_mut(key)
             .filter(|r| r.state == State::PendingRemoval)
         {
+            record.left = None;
             record.state = if record.sent.is_some() {
                 State::Applied
             } else {
@@ -203,11 +267,18 @@ mod tests {
         Written {
             api_version: "apps/v1".into(),
             sent: Digest::of("test", sent.as_bytes()),
+            policy: Policy::default(),
             response: Observation {
                 uid: Some("u-1".into()),
-                projection: None,
-                folded: Vec::new(),
+                ..Observation::default()
             },
+        }
+    }
+
+    fn left(version: u64) -> Left {
+        Left {
+            version,
+            content: Some(Digest::of("test", b"content")),
         }
     }
 
@@ -226,10 +297,13 @@ mod tests {
             (record.state, record.adopted, record.uid.as_deref()),
             (State::Applied, true, Some("u-1"))
         );
-        inventory.remove_later(&key());
+        inventory.remove_later(&key(), left(7));
         assert_eq!(state(&inventory), Some(State::PendingRemoval));
+        inventory.remove_later(&key(), left(9));
+        assert_eq!(inventory.get(&key()).and_then(|r| r.left), Some(left(7)));
         inventory.keep(&key());
         assert_eq!(state(&inventory), Some(State::Applied));
+        assert_eq!(inventory.get(&key()).and_then(|r| r.left), None);
         inventory.forget(&key());
         assert!(inventory.is_empty());
     }
@@ -248,9 +322,55 @@ mod tests {
     fn an_intent_withdrawn_and_desired_again_is_an_intent() {
         let mut inventory = Inventory::default();
         inventory.intend(key(), "apps/v1", false);
-        inventory.remove_later(&key());
+        inventory.remove_later(&key(), left(1));
         inventory.keep(&key());
         assert_eq!(state(&inventory), Some(State::Intent));
+    }
+
+    #[test]
+    fn an_object_created_again_has_no_uid_until_the_server_gives_one() {
+        let mut inventory = Inventory::default();
+        assert!(!inventory.recreate(&key()));
+        inventory.intend(key(), "apps/v1", true);
+        assert!(!inventory.recreate(&key()), "an intent has nothing to forget");
+        inventory.written(&key(), written("1"));
+        inventory.finish(&key());
+        assert!(inventory.recreate(&key()));
+        let intent = Record {
+            api_version: "apps/v1".into(),
+            adopted: true,
+            ..Record::default()
+        };
+        assert_eq!(inventory.get(&key()), Some(&intent));
+        // Withdrawn and desired again it must be written, or it never gets a UID.
+        inventory.remove_later(&key(), left(2));
+        inventory.keep(&key());
+        assert_eq!(state(&inventory), Some(State::Intent));
+    }
+
+    #[test]
+    fn what_finished_is_finished_until_it_is_written_again() {
+        let mut inventory = Inventory::default();
+        assert!(!inventory.finish(&key()));
+        inventory.written(&key(), written("1"));
+        assert!(inventory.finish(&key()));
+        assert!(!inventory.finish(&key()));
+        inventory.written(&key(), written("2"));
+        assert!(inventory.finish(&key()));
+    }
+
+    #[test]
+    fn switches_are_those_last_applied_or_set() {
+        let paused = Policy {
+            paused: true,
+            ..Policy::default()
+        };
+        let mut inventory = Inventory::default();
+        assert!(!inventory.set_policy(&key(), paused));
+        inventory.written(&key(), written("1"));
+        assert!(inventory.set_policy(&key(), paused));
+        assert!(!inventory.set_policy(&key(), paused));
+        assert_eq!(inventory.get(&key()).map(|r| r.policy), Some(paused));
     }
 
     #[test]
@@ -259,6 +379,8 @@ mod tests {
         inventory.intend(key(), "apps/v1", false);
         inventory.intend(ObjectKey::new("", "Namespace", "", "a"), "v1", true);
         inventory.written(&key(), written("1"));
+        inventory.finish(&key());
+        inventory.remove_later(&key(), left(3));
         let text = serde_json::to_string(&inventory).expect("JSON");
         assert_eq!(
             serde_json::from_str::<Inventory>(&text).expect("readable"),

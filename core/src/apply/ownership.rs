@@ -1,4 +1,7 @@
 //! Who owns an object that is already in the cluster, before anything is written to it.
+//!
+//! A mark is a label, and who may patch an object may write one. It counts as another unit's only where the
+//! agent's own ledger bears it out; any other mark is drift.
 
 use serde_json::Value;
 
@@ -26,12 +29,35 @@ pub enum FluxState {
     Live,
 }
 
+/// Whose mark an object bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// None.
+    Nobody,
+    /// The unit's own.
+    Us,
+    /// Another unit's, which this agent knows.
+    Unit(&'a str),
+    /// One of no unit that this agent knows: to be corrected like any other label.
+    Stray(&'a str),
+}
+
+/// Tells whose mark an object bears. `known` tells whether the ledger holds the object for that unit.
+pub fn owner<'a>(mark: Option<&'a str>, unit: &str, known: impl Fn(&str) -> bool) -> Owner<'a> {
+    match mark {
+        None => Owner::Nobody,
+        Some(mark) if mark == unit => Owner::Us,
+        Some(mark) if known(mark) => Owner::Unit(mark),
+        Some(mark) => Owner::Stray(mark),
+    }
+}
+
 /// What the first look at a live object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contact {
     /// Nothing there: write the intent, then create.
     Create,
-    /// There without our mark: write the intent as adopted, then apply.
+    /// There without a mark, or with one of no unit that is known: write the intent as adopted, then apply.
     Adopt,
     /// Ours already.
     Owned,
@@ -66,16 +92,21 @@ pub fn flux_owner(metadata: &Value) -> Option<FluxOwner> {
 }
 
 /// Decides what a live object is to `unit`. `live` is its metadata, `None` when it does not exist; `flux` is
-/// the state of its [`flux_owner`], asked only when there is one.
+/// the state of its [`flux_owner`], asked only when there is one; `known` as for [`owner`].
 ///
 /// Another unit's mark wins over everything; a live Flux owner wins over our own mark, since whoever resumed
 /// it means Flux to act.
-pub fn first_contact(live: Option<&Value>, unit: &str, flux: FluxState) -> Contact {
+pub fn first_contact(
+    live: Option<&Value>,
+    unit: &str,
+    flux: FluxState,
+    known: impl Fn(&str) -> bool,
+) -> Contact {
     let Some(metadata) = live else {
         return Contact::Create;
     };
-    let mark = metadata["labels"][UNIT_LABEL].as_str();
-    if let Some(owner) = mark.filter(|&owner| owner != unit) {
+    let owner = owner(metadata["labels"][UNIT_LABEL].as_str(), unit, known);
+    if let Owner::Unit(owner) = owner {
         return Contact::Conflict {
             owner: owner.to_owned(),
         };
@@ -90,10 +121,9 @@ pub fn first_contact(live: Option<&Value>, unit: &str, flux: FluxState) -> Conta
             finalizers: finalizers(metadata),
         };
     }
-    if mark.is_some() {
-        Contact::Owned
-    } else {
-        Contact::Adopt
+    match owner {
+        Owner::Us => Contact::Owned,
+        Owner::Nobody | Owner::Unit(_) | Owner::Stray(_) => Contact::Adopt,
     }
 }
 
@@ -128,21 +158,38 @@ mod tests {
 
     #[test]
     fn first_contact_creates_adopts_or_keeps() {
-        assert_eq!(first_contact(None, "u1", FluxState::Absent), Contact::Create);
+        assert_eq!(contact(None, FluxState::Absent), Contact::Create);
         assert_eq!(
-            first_contact(Some(&json!({"name": "x"})), "u1", FluxState::Absent),
+            contact(Some(&json!({"name": "x"})), FluxState::Absent),
             Contact::Adopt
         );
-        assert_eq!(
-            first_contact(Some(&marked("u1")), "u1", FluxState::Absent),
-            Contact::Owned
-        );
+        assert_eq!(contact(Some(&marked("u1")), FluxState::Absent), Contact::Owned);
+    }
+
+    fn contact(live: Option<&Value>, flux: FluxState) -> Contact {
+        first_contact(live, "u1", flux, |unit| matches!(unit, "u1" | "u2"))
+    }
+
+    #[test]
+    fn a_mark_of_no_known_unit_does_not_keep_us_from_the_object() {
+        for mark in ["00000000-0000-0000-0000-000000000000", "", "u3"] {
+            assert_eq!(contact(Some(&marked(mark)), FluxState::Absent), Contact::Adopt);
+        }
+    }
+
+    #[test]
+    fn a_mark_says_who_owns_an_object_only_where_the_ledger_says_so_too() {
+        let owner = |mark| owner(mark, "u1", |unit| unit == "u2");
+        assert_eq!(owner(None), Owner::Nobody);
+        assert_eq!(owner(Some("u1")), Owner::Us);
+        assert_eq!(owner(Some("u2")), Owner::Unit("u2"));
+        assert_eq!(owner(Some("u3")), Owner::Stray("u3"));
     }
 
     #[test]
     fn another_units_mark_is_a_conflict() {
-        let contact = first_contact(Some(&marked("u2")), "u1", FluxState::Absent);
-        assert_eq!(contact, Contact::Conflict { owner: "u2".into() });
+        let found = contact(Some(&marked("u2")), FluxState::Absent);
+        assert_eq!(found, Contact::Conflict { owner: "u2".into() });
     }
 
     #[test]
@@ -157,13 +204,13 @@ mod tests {
         ours["labels"][UNIT_LABEL] = json!("u1");
         for live in [flux_labelled(), ours.clone()] {
             assert_eq!(
-                first_contact(Some(&live), "u1", FluxState::Live),
+                contact(Some(&live), FluxState::Live),
                 Contact::StillManagedByFlux(owner.clone())
             );
         }
         for state in [FluxState::Suspended, FluxState::Absent] {
-            assert_eq!(first_contact(Some(&flux_labelled()), "u1", state), Contact::Adopt);
-            assert_eq!(first_contact(Some(&ours), "u1", state), Contact::Owned);
+            assert_eq!(contact(Some(&flux_labelled()), state), Contact::Adopt);
+            assert_eq!(contact(Some(&ours), state), Contact::Owned);
         }
     }
 
@@ -182,9 +229,9 @@ mod tests {
     #[test]
     fn an_object_being_deleted_names_what_holds_it() {
         let live = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]});
-        let contact = first_contact(Some(&live), "u1", FluxState::Absent);
+        let found = contact(Some(&live), FluxState::Absent);
         assert_eq!(
-            contact,
+            found,
             Contact::BeingDeleted {
                 finalizers: vec!["example.com/hold".into()]
             }

@@ -132,7 +132,10 @@ fn reason(object: &Desired, inventory: &Inventory, drifted: &BTreeSet<ObjectKey>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::{drift::Observation, inventory::Written};
+    use crate::apply::{
+        drift::Observation,
+        inventory::{Left, Written},
+    };
 
     fn key(kind: &str, name: &str) -> ObjectKey {
         let group = if kind == "CustomResourceDefinition" {
@@ -158,14 +161,14 @@ mod tests {
             inventory.intend(object.key.clone(), "v1", false);
             let response = Observation {
                 uid: Some("u".into()),
-                projection: None,
-                folded: Vec::new(),
+                ..Observation::default()
             };
             inventory.written(
                 &object.key,
                 Written {
                     api_version: "v1".into(),
                     sent: object.digest,
+                    policy: object.policy,
                     response,
                 },
             );
@@ -236,7 +239,13 @@ mod tests {
         let left = plan(&objects[..1], &inventory, &BTreeSet::new());
         assert_eq!(left.removed, [key("ConfigMap", "b")]);
         assert_eq!(left.writes(), 0);
-        inventory.remove_later(&key("ConfigMap", "b"));
+        inventory.remove_later(
+            &key("ConfigMap", "b"),
+            Left {
+                version: 2,
+                content: None,
+            },
+        );
         assert!(plan(&objects[..1], &inventory, &BTreeSet::new()).is_empty());
         let back = plan(&objects, &inventory, &BTreeSet::new());
         assert_eq!(

@@ -1,9 +1,11 @@
 //! What an object's labels and annotations ask of whoever applies it: Flux's per-object switches.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How an object is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Write {
     /// Applied; fields that other appliers left behind are taken over and removed when not desired.
     #[default]
@@ -17,16 +19,26 @@ pub enum Write {
 }
 
 /// The switches of one object, from `kustomize.toolkit.fluxcd.io/*` labels and annotations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Policy {
     /// `ssa`.
+    #[serde(default, skip_serializing_if = "Write::is_override")]
     pub write: Write,
     /// `reconcile: disabled`: neither written nor corrected nor removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// `prune: disabled`: stays when it leaves the desired state.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
     /// `force: enabled`: may be deleted and made anew when a field cannot be changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+}
+
+impl Write {
+    fn is_override(&self) -> bool {
+        *self == Self::Override
+    }
 }
 
 /// Why an object is not written.
@@ -53,6 +65,11 @@ pub enum Decision {
 }
 
 impl Policy {
+    /// Tells whether no switch is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Reads the switches from an object's `metadata`. Values compare without case, as in Flux; unknown ones
     /// are the default.
     pub fn of(metadata: &Value) -> Self {
@@ -124,6 +141,27 @@ mod tests {
         assert!(!policy("force", "disabled").force);
         assert!(Policy::of(&json!({"labels": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}})).paused);
         assert_eq!(Policy::of(&json!(null)), Policy::default());
+    }
+
+    #[test]
+    fn switches_read_back_and_defaults_take_no_room() {
+        let set = Policy {
+            write: Write::IfNotPresent,
+            paused: true,
+            keep: true,
+            force: true,
+        };
+        let text = serde_json::to_string(&set).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"write":"ifNotPresent","paused":true,"keep":true,"force":true}"#
+        );
+        assert_eq!(serde_json::from_str::<Policy>(&text).expect("readable"), set);
+        assert_eq!(serde_json::to_string(&Policy::default()).expect("JSON"), "{}");
+        assert_eq!(
+            serde_json::from_str::<Policy>("{}").expect("readable"),
+            Policy::default()
+        );
     }
 
     #[test]

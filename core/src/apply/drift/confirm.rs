@@ -14,10 +14,24 @@ pub const MAX_PATHS: usize = 32;
 /// A confirmed difference between the live and the desired object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
-    /// JSON pointers of what differs, sorted, at most [`MAX_PATHS`]. Empty for an object that is gone.
+    /// JSON pointers of what differs, sorted, at most [`MAX_PATHS`]; [`Drift::EXISTENCE`] alone for an object
+    /// that is gone.
     pub paths: Vec<String>,
     /// Who made it, as far as `managedFields` tell.
     pub manager: Option<String>,
+}
+
+impl Drift {
+    /// The path of an object that is gone. No JSON pointer begins so.
+    pub const EXISTENCE: &'static str = "existence";
+
+    /// An object that is gone. Nothing in the cluster says who deleted it.
+    pub fn gone() -> Self {
+        Self {
+            paths: vec![Self::EXISTENCE.to_owned()],
+            manager: None,
+        }
+    }
 }
 
 /// Confirms a suspicion by the result of a dry-run apply over the live object. `None`: applying would change

@@ -1,7 +1,10 @@
 //! How often an object has been corrected, and when correcting stops to help. A manager that puts the same field
 //! back again and again is not fought: the unit's interval decides when to try next.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,14 +32,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Corrections {
     recent: VecDeque<Correction>,
-    contest: Option<Contest>,
-}
-
-/// Fields that another manager keeps putting back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Contest {
-    until: Timestamp,
-    paths: Vec<String>,
+    /// Paths that another manager keeps putting back, and when each is corrected next.
+    contested: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,81 +48,69 @@ impl Corrections {
     const KEPT: usize = MAX_PATHS * CONTESTED_AFTER;
 
     /// Decides about a confirmed drift and, where it is to be corrected, remembers that. `interval` is the
-    /// unit's: contested fields are corrected once in it, for as long as the other manager goes on. A drift of
-    /// any other field, and an object that is gone, are corrected at once all the same.
+    /// unit's: a contested path is corrected once in it, for as long as the other manager goes on. A drift of
+    /// any other path is corrected at once all the same; an object that is gone has a path of its own.
     pub fn decide(&mut self, drift: &Drift, now: Timestamp, interval: Duration) -> Verdict {
-        if let Some(contest) = self.contest.as_mut().filter(|contest| contest.covers(drift)) {
-            if now < contest.until {
-                return Verdict::Contested { until: contest.until };
-            }
-            if now.since(contest.until) < CONTESTED_WITHIN {
-                contest.until = now + interval;
-                return Verdict::Correct;
-            }
-            self.contest = None;
+        self.forget_old(now);
+        let next = |path: &String| self.contested.get(path).copied().unwrap_or(now);
+        if let Some(until) = drift.paths.iter().map(next).min().filter(|&until| now < until) {
+            return Verdict::Contested { until };
         }
-        self.recent
-            .retain(|correction| now.since(correction.at) < CONTESTED_WITHIN);
-        self.remember(drift, now);
-        let often: Vec<String> = drift
-            .paths
-            .iter()
-            .filter(|path| self.times(path, &drift.manager) >= CONTESTED_AFTER)
-            .cloned()
-            .collect();
-        if !often.is_empty() {
-            self.recent.retain(|correction| !often.contains(&correction.path));
-            self.contest(often, now, now + interval);
+        for path in &drift.paths {
+            match self.contested.get_mut(path) {
+                Some(until) if now < *until => {}
+                // It was left alone for an interval, and the other manager has gone on.
+                Some(until) => *until = now + interval,
+                None => self.count(path, &drift.manager, now, interval),
+            }
         }
         Verdict::Correct
     }
 
-    /// Tells until when fields of the object are contested.
+    /// Tells when the first of the object's contested paths is corrected again; `None` when none is contested.
     pub fn contested(&self, now: Timestamp) -> Option<Timestamp> {
-        self.contest
-            .as_ref()
-            .map(|contest| contest.until)
+        self.contested
+            .values()
+            .copied()
             .filter(|&until| now < until)
+            .min()
     }
 
-    /// Adds fields to those contested still.
-    fn contest(&mut self, paths: Vec<String>, now: Timestamp, until: Timestamp) {
-        let before = self.contest.take().filter(|contest| now < contest.until);
-        let mut paths: Vec<String> = before
-            .into_iter()
-            .flat_map(|contest| contest.paths)
-            .chain(paths)
-            .collect();
-        paths.sort_unstable();
-        paths.dedup();
-        paths.truncate(MAX_PATHS);
-        self.contest = Some(Contest { until, paths });
+    /// Tells whether nothing is remembered that could still count.
+    pub fn is_empty(&self, now: Timestamp) -> bool {
+        let counts = |since: Timestamp| now.since(since) < CONTESTED_WITHIN;
+        !self.recent.iter().any(|correction| counts(correction.at))
+            && !self.contested.values().any(|&until| counts(until))
     }
 
-    fn times(&self, path: &str, manager: &Option<String>) -> usize {
-        self.recent
-            .iter()
-            .filter(|c| c.path == path && c.manager == *manager)
-            .count()
+    fn forget_old(&mut self, now: Timestamp) {
+        let counts = |since: Timestamp| now.since(since) < CONTESTED_WITHIN;
+        self.recent.retain(|correction| counts(correction.at));
+        self.contested.retain(|_, until| counts(*until));
     }
 
-    fn remember(&mut self, drift: &Drift, now: Timestamp) {
-        for path in &drift.paths {
+    /// Counts a correction, and contests the path when it was one too many.
+    fn count(&mut self, path: &str, manager: &Option<String>, now: Timestamp, interval: Duration) {
+        let is_same = |c: &&Correction| c.path == path && c.manager == *manager;
+        if self.recent.iter().filter(is_same).count() + 1 < CONTESTED_AFTER {
             if self.recent.len() == Self::KEPT {
                 self.recent.pop_front();
             }
             self.recent.push_back(Correction {
                 at: now,
-                path: path.clone(),
-                manager: drift.manager.clone(),
+                path: path.to_owned(),
+                manager: manager.clone(),
             });
+            return;
         }
-    }
-}
-
-impl Contest {
-    fn covers(&self, drift: &Drift) -> bool {
-        !drift.paths.is_empty() && drift.paths.iter().all(|path| self.paths.contains(path))
+        self.recent.retain(|correction| correction.path != path);
+        if self.contested.len() == MAX_PATHS {
+            let first = self.contested.iter().min_by_key(|(_, until)| **until);
+            if let Some(path) = first.map(|(path, _)| path.clone()) {
+                self.contested.remove(&path);
+            }
+        }
+        self.contested.insert(path.to_owned(), now + interval);
     }
 }
 
@@ -214,15 +199,91 @@ mod tests {
         for second in 0..3 {
             corrections.decide(&drift("hpa", "/spec/replicas"), at(second), INTERVAL);
         }
-        let gone = Drift {
-            paths: Vec::new(),
-            manager: None,
-        };
         let mut both = drift("hpa", "/spec/replicas");
         both.paths.push("/spec/paused".into());
-        for other in [gone, both, drift("kubectl-edit", "/metadata/labels/app")] {
+        for other in [Drift::gone(), both, drift("kubectl-edit", "/metadata/labels/app")] {
             assert_eq!(corrections.decide(&other, at(10), INTERVAL), Verdict::Correct);
         }
         assert!(corrections.contested(at(10)).is_some());
+    }
+
+    #[test]
+    fn an_object_deleted_again_and_again_is_contested_apart_from_its_fields() {
+        let mut corrections = Corrections::default();
+        let until = at(2) + INTERVAL;
+        for second in 0..3 {
+            assert_eq!(
+                corrections.decide(&Drift::gone(), at(second), INTERVAL),
+                Verdict::Correct
+            );
+        }
+        assert_eq!(
+            corrections.decide(&Drift::gone(), at(3), INTERVAL),
+            Verdict::Contested { until }
+        );
+        // Its fields are corrected, and contested, for themselves.
+        for second in 4..7 {
+            let drift = drift("hpa", "/spec/replicas");
+            assert_eq!(corrections.decide(&drift, at(second), INTERVAL), Verdict::Correct);
+        }
+        for (drift, until) in [
+            (Drift::gone(), until),
+            (drift("hpa", "/spec/replicas"), at(6) + INTERVAL),
+        ] {
+            assert_eq!(
+                corrections.decide(&drift, at(10), INTERVAL),
+                Verdict::Contested { until }
+            );
+        }
+        assert_eq!(corrections.contested(at(10)), Some(until));
+    }
+
+    #[test]
+    fn corrections_are_dropped_when_none_of_them_counts_any_more() {
+        let mut corrections = Corrections::default();
+        assert!(corrections.is_empty(at(0)));
+        corrections.decide(&Drift::gone(), at(0), INTERVAL);
+        assert!(!corrections.is_empty(at(599)));
+        assert!(corrections.is_empty(at(600)));
+        for second in 1..3 {
+            corrections.decide(&Drift::gone(), at(second), INTERVAL);
+        }
+        assert!(!corrections.is_empty(at(2 + 3600 + 599)));
+        assert!(corrections.is_empty(at(2 + 3600 + 600)));
+    }
+
+    /// Numbers that look random and are the same in each run.
+    fn noise(seed: u64) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(seed | 1), |x| {
+            let x = x ^ (x << 13);
+            let x = x ^ (x >> 7);
+            Some(x ^ (x << 17))
+        })
+    }
+
+    #[test]
+    fn no_path_is_corrected_more_than_three_times_in_ten_minutes_and_memory_is_bounded() {
+        for seed in 1..40 {
+            let mut numbers = noise(seed * 7919);
+            let mut next = |below: u64| numbers.next().expect("endless") % below;
+            let mut corrections = Corrections::default();
+            let mut corrected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+            let mut second = 0;
+            for _ in 0..600 {
+                second += i64::try_from(next(40)).expect("small");
+                let alone = match next(4) {
+                    0 => Drift::gone(),
+                    path => drift("hpa", &format!("/spec/{path}")),
+                };
+                if corrections.decide(&alone, at(second), INTERVAL) == Verdict::Correct {
+                    let times = corrected.entry(alone.paths[0].clone()).or_default();
+                    times.push(second);
+                    let recent = times.iter().filter(|&&then| second - then < 600).count();
+                    assert!(recent <= CONTESTED_AFTER, "seed {seed}: {times:?}");
+                }
+                assert!(corrections.recent.len() <= Corrections::KEPT);
+                assert!(corrections.contested.len() <= MAX_PATHS);
+            }
+        }
     }
 }
