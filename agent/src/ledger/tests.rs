@@ -31,11 +31,7 @@ fn item(name: &str) -> Record {
         record: Box::new(ObjectRecord {
             api_version: "v1".into(),
             state: ObjectState::Intent,
-            adopted: false,
-            uid: None,
-            sent: None,
-            projection: None,
-            accepted: None,
+            ..ObjectRecord::default()
         }),
     }
 }
