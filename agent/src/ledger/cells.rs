@@ -20,7 +20,7 @@ pub struct Cell {
 }
 
 /// Why a cell was not read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CellError {
     /// Somebody else has written it. Whoever gets this is not the only agent here any more.
     #[error("cell {name} was written by somebody else")]

@@ -5,6 +5,8 @@
 pub mod accept;
 pub mod cells;
 pub mod directory;
+mod error;
+pub mod health;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod record;
@@ -13,14 +15,26 @@ pub mod state;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
 use cells::{Cell, CellError, Cells, Version};
-use record::{InvalidRecord, Record};
+pub use error::LedgerError;
+use flotilla_core::backoff::Backoff;
+use health::LedgerHealth;
+use record::Record;
 use serde::{Deserialize, Serialize};
 use state::State;
+use tokio::sync::watch;
+
+/// How long records of [`Ledger::append_later`] wait for others before they are written.
+const BATCH: Duration = Duration::from_millis(30);
+/// Waits after a batch that could not be written.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
 
 /// Bytes of records that stay in the head itself, so that a small append is one write.
 const TAIL_MAX: usize = 64 << 10;
@@ -28,34 +42,6 @@ const TAIL_MAX: usize = 64 << 10;
 const ATTEMPTS: u32 = 5;
 /// Below this nothing is worth compacting.
 const COMPACT_MIN: usize = 256 << 10;
-
-/// Why the ledger could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// Another agent has written it: this one must exit.
-    #[error("another agent writes this ledger")]
-    Lost,
-    /// The storage does not take it now. Nothing was changed.
-    #[error("ledger cannot be stored")]
-    Storage(#[source] CellError),
-    /// What is stored is not what was written.
-    #[error("ledger is damaged: {0}")]
-    Damaged(String),
-    /// Larger than this form of storage takes.
-    #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; use a volume")]
-    Full {
-        /// Bytes needed.
-        size: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-}
-
-impl From<InvalidRecord> for LedgerError {
-    fn from(error: InvalidRecord) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Head {
@@ -81,13 +67,46 @@ struct Writer {
     slots: BTreeMap<u32, Version>,
 }
 
-/// The ledger. Reads are from memory; writes return when they are durable.
+impl Writer {
+    fn used(&self) -> usize {
+        self.head
+            .segments
+            .iter()
+            .map(|segment| segment.bytes)
+            .sum::<usize>()
+            + self.tail.len()
+    }
+}
+
+/// The ledger. Reads are from memory. [`append`](Self::append) returns when its records are durable;
+/// [`append_later`](Self::append_later) returns at once and its records are durable a moment later. Both take
+/// effect in the order of the calls, in memory as in storage.
 pub struct Ledger {
+    shared: Arc<Shared>,
+    key: [u8; 32],
+}
+
+struct Shared {
     cells: Arc<dyn Cells>,
     name: String,
-    key: [u8; 32],
     state: RwLock<State>,
+    queue: Mutex<Queue>,
     writer: tokio::sync::Mutex<Writer>,
+    health: watch::Sender<LedgerHealth>,
+}
+
+/// What is in memory and not yet durable.
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// A task is going to write it.
+    scheduled: bool,
+    /// Batches that failed in a row.
+    failures: u32,
+    /// Why the last batch was not written, until somebody was told.
+    failed: Option<LedgerError>,
+    /// Another agent writes: nothing is written any more.
+    lost: bool,
 }
 
 impl Ledger {
@@ -109,18 +128,23 @@ impl Ledger {
         for record in record::decode(&bytes)? {
             state.apply(record);
         }
+        let health = LedgerHealth::after(writer.used(), cells.limits().total, Ok(()));
         Ok(Self {
-            cells,
-            name: name.to_owned(),
             key: *blake3::hash(writer.head.key.as_bytes()).as_bytes(),
-            state: RwLock::new(state),
-            writer: tokio::sync::Mutex::new(writer),
+            shared: Arc::new(Shared {
+                cells,
+                name: name.to_owned(),
+                state: RwLock::new(state),
+                queue: Mutex::default(),
+                writer: tokio::sync::Mutex::new(writer),
+                health: watch::Sender::new(health),
+            }),
         })
     }
 
     /// Reads from memory.
     pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
-        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        self.shared.read(read)
     }
 
     /// Key of the digests that only this agent computes: what it sent and what it saw.
@@ -128,26 +152,107 @@ impl Ledger {
         &self.key
     }
 
-    /// Makes records durable, then takes them in. All of them or none.
+    /// Makes records durable, and all that was queued before them, then takes them in. All of them or none.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), LedgerError> {
         if records.is_empty() {
             return Ok(());
         }
+        self.commit(records).await
+    }
+
+    /// Takes records in at once, and makes them durable within 50 ms, or with the next [`append`](Self::append).
+    /// For what may be found out again after a crash: outcomes and observations, never intents. An error is that
+    /// of an earlier batch: these records are taken in all the same, and are tried again with that batch.
+    pub fn append_later(&self, records: Vec<Record>) -> Result<(), LedgerError> {
+        let mut queue = self.shared.queue();
+        if queue.lost {
+            return Err(LedgerError::Lost);
+        }
+        if !records.is_empty() {
+            for record in &records {
+                record::encode(record, &mut queue.bytes);
+            }
+            self.shared.take_in(records);
+            self.shared.schedule(&mut queue, BATCH);
+        }
+        queue.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Returns when all that was queued is durable.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.commit(Vec::new()).await
+    }
+
+    /// Tells how the ledger stands.
+    pub fn health(&self) -> LedgerHealth {
+        self.shared.health.borrow().clone()
+    }
+
+    /// Returns a receiver that wakes when [`health`](Self::health) changes its state.
+    pub fn subscribe(&self) -> watch::Receiver<LedgerHealth> {
+        self.shared.health.subscribe()
+    }
+
+    async fn commit(&self, records: Vec<Record>) -> Result<(), LedgerError> {
+        let shared = self.shared.clone();
+        // In a task of its own: a caller that is dropped halfway would leave memory behind storage.
+        match tokio::spawn(async move { shared.commit(records).await }).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(LedgerError::Storage(CellError::Unavailable {
+                name: self.shared.name.clone(),
+                why: "the write was broken off".to_owned(),
+            })),
+        }
+    }
+}
+
+impl Shared {
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_in(&self, records: impl IntoIterator<Item = Record>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        records.into_iter().for_each(|record| state.apply(record));
+    }
+
+    /// Lets the queue be written after `wait`, unless somebody does it before.
+    fn schedule(self: &Arc<Self>, queue: &mut Queue, wait: Duration) {
+        if queue.scheduled {
+            return;
+        }
+        queue.scheduled = true;
+        let ledger = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            if let Some(ledger) = Weak::upgrade(&ledger) {
+                ledger.queue().scheduled = false;
+                // Told through the health, and to whoever calls next.
+                let _ = ledger.commit(Vec::new()).await;
+            }
+        });
+    }
+
+    /// Makes the queue and then `records` durable, and takes `records` in.
+    async fn commit(self: Arc<Self>, records: Vec<Record>) -> Result<(), LedgerError> {
         let mut writer = self.writer.lock().await;
-        let mut tail = writer.tail.clone();
-        for record in &records {
-            record::encode(record, &mut tail);
-        }
-        let mut head = writer.head.clone();
-        if tail.len() > TAIL_MAX {
-            let spilled = std::mem::take(&mut tail);
-            self.write_segments(&mut writer, &mut head, &spilled).await?;
-        }
-        self.write_head(&mut writer, head, tail).await?;
-        {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            records.into_iter().for_each(|record| state.apply(record));
-        }
+        let queued = {
+            let queue = self.queue();
+            if queue.lost {
+                return Err(LedgerError::Lost);
+            }
+            if queue.bytes.is_empty() && records.is_empty() {
+                return Ok(());
+            }
+            queue.bytes.len()
+        };
+        let outcome = self.write(&mut writer, queued, &records).await;
+        self.settle(writer.used(), queued, records, &outcome);
+        outcome?;
         if writer.tail.is_empty() {
             match self.compact_if_worth(&mut writer).await {
                 Ok(()) => {}
@@ -157,6 +262,59 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    async fn write(&self, writer: &mut Writer, queued: usize, records: &[Record]) -> Result<(), LedgerError> {
+        let mut tail = writer.tail.clone();
+        tail.extend_from_slice(&self.queue().bytes[..queued]);
+        for record in records {
+            record::encode(record, &mut tail);
+        }
+        let mut head = writer.head.clone();
+        if tail.len() > TAIL_MAX {
+            let spilled = std::mem::take(&mut tail);
+            self.write_segments(writer, &mut head, &spilled).await?;
+        }
+        self.write_head(writer, head, tail).await
+    }
+
+    /// Takes in the outcome of a write of the first `queued` bytes of the queue and of `records`.
+    fn settle(
+        self: &Arc<Self>,
+        bytes: usize,
+        queued: usize,
+        records: Vec<Record>,
+        outcome: &Result<(), LedgerError>,
+    ) {
+        let mut queue = self.queue();
+        match outcome {
+            Ok(()) => {
+                queue.bytes.drain(..queued);
+                (queue.failures, queue.failed) = (0, None);
+                self.take_in(records);
+                // What was queued meanwhile is in memory already and comes after `records`: once more, so that
+                // memory is what a restart will read.
+                if let Ok(later) = record::decode(&queue.bytes) {
+                    self.take_in(later);
+                }
+            }
+            Err(e) => {
+                queue.lost |= matches!(e, LedgerError::Lost);
+                if !queue.bytes.is_empty() && !queue.lost {
+                    queue.failures += 1;
+                    queue.failed = Some(e.clone());
+                    let wait = RETRY.delay(queue.failures, crate::random::random()).max(BATCH);
+                    self.schedule(&mut queue, wait);
+                }
+            }
+        }
+        drop(queue);
+        let now = LedgerHealth::after(bytes, self.cells.limits().total, outcome.as_ref().map(|()| ()));
+        self.health.send_if_modified(|health| {
+            let changed = health.state != now.state;
+            *health = now;
+            changed
+        });
     }
 
     async fn compact_if_worth(&self, writer: &mut Writer) -> Result<(), LedgerError> {

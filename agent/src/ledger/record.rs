@@ -34,6 +34,22 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
     },
+    /// What the unit's loop remembers, in its own bytes.
+    Unit {
+        /// The unit.
+        unit: UnitId,
+        /// The bytes.
+        state: Vec<u8>,
+    },
+    /// Whether objects of a kind live in namespaces, as discovery last said: keys do not change with it.
+    Kind {
+        /// API group.
+        group: String,
+        /// The kind.
+        kind: String,
+        /// Its objects live in namespaces.
+        namespaced: bool,
+    },
     /// A content, object or configuration.
     Blob(Digest, Blob),
     /// An object of a unit: an intent, or what was found after applying.
@@ -92,7 +108,16 @@ const ENFORCED: u8 = 3;
 const RELEASED: u8 = 4;
 const BLOB: u8 = 5;
 const ITEM: u8 = 6;
+const UNIT: u8 = 7;
+const KIND: u8 = 8;
 const HEADER: usize = 4 + 8 + 1;
+
+#[derive(Serialize, Deserialize)]
+struct KindPayload {
+    group: String,
+    kind: String,
+    namespaced: bool,
+}
 
 #[derive(Serialize, Deserialize)]
 struct ItemPayload {
@@ -133,6 +158,24 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(unit.0.as_bytes());
             RELEASED
         }
+        Record::Unit { unit, state } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            out.extend_from_slice(state);
+            UNIT
+        }
+        Record::Kind {
+            group,
+            kind,
+            namespaced,
+        } => json(
+            out,
+            &KindPayload {
+                group: group.clone(),
+                kind: kind.clone(),
+                namespaced: *namespaced,
+            },
+            KIND,
+        ),
         Record::Blob(digest, blob) => {
             out.extend_from_slice(digest.as_bytes());
             out.push(blob.kind as u8);
@@ -216,6 +259,22 @@ fn decode_payload(tag: u8, payload: &[u8]) -> Result<Option<Record>, InvalidReco
             entry: payload[16..].to_vec(),
         },
         RELEASED => Record::Released { unit: unit()? },
+        UNIT => Record::Unit {
+            unit: unit()?,
+            state: payload[16..].to_vec(),
+        },
+        KIND => {
+            let KindPayload {
+                group,
+                kind,
+                namespaced,
+            } = from_json(tag, payload)?;
+            Record::Kind {
+                group,
+                kind,
+                namespaced,
+            }
+        }
         BLOB => {
             let (digest, rest) = payload.split_at_checked(32).ok_or_else(cut)?;
             let (head, zstd) = rest.split_at_checked(5).ok_or_else(cut)?;

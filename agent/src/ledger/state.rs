@@ -12,7 +12,7 @@ use flotilla_core::{
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{Entry, VariableLayer},
+    unit::{Entry, UnitState, VariableLayer},
 };
 
 use super::record::{Held, Record};
@@ -99,6 +99,21 @@ pub struct Unit {
     pub enforced: Option<Kept>,
     /// Its objects.
     pub items: BTreeMap<ObjectKey, ObjectRecord>,
+    /// What its loop remembers, in its own bytes.
+    pub record: Option<Arc<[u8]>>,
+}
+
+impl Unit {
+    /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
+    /// entry that this version cannot read says neither.
+    fn is_releasable(&self) -> bool {
+        let entry = self.offered.as_ref().and_then(|kept| kept.entry.as_ref());
+        match entry.map(|entry| &entry.state) {
+            Some(UnitState::Detached) => true,
+            Some(UnitState::Removing { .. }) => self.items.is_empty(),
+            Some(UnitState::Active | UnitState::Suspended) | None => false,
+        }
+    }
 }
 
 /// All that is held.
@@ -110,10 +125,25 @@ pub struct State {
     pub units: BTreeMap<UnitId, Unit>,
     /// Contents, objects and configurations.
     pub blobs: HashMap<Digest, Blob>,
+    /// Whether objects of a kind (group, kind) live in namespaces, as discovery last said.
+    pub kinds: BTreeMap<(String, String), bool>,
 }
 
+/// A unit of the ledger, as an offer is judged against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Digest of its offered entry.
+    pub digest: Digest,
+    /// The hub may let go of it: nothing of it is enforced, or nothing is left in the cluster.
+    pub releasable: bool,
+}
+
+/// Kinds that are remembered; more than any cluster serves.
+const KINDS_MAX: usize = 20_000;
+
 impl State {
-    /// Takes in one record.
+    /// Takes in one record. What is said of a unit that was never offered, or let go since, is passed over: a
+    /// job that ends late must not bring a unit back.
     pub fn apply(&mut self, record: Record) {
         match record {
             Record::Held(held) => self.held = held,
@@ -121,7 +151,9 @@ impl State {
                 self.units.entry(unit).or_default().offered = Some(Kept::new(entry, at));
             }
             Record::Enforced { unit, entry } => {
-                self.units.entry(unit).or_default().enforced = Some(Kept::new(entry, Timestamp::default()));
+                if let Some(unit) = self.units.get_mut(&unit) {
+                    unit.enforced = Some(Kept::new(entry, Timestamp::default()));
+                }
             }
             Record::Released { unit } => {
                 self.units.remove(&unit);
@@ -130,21 +162,44 @@ impl State {
                 self.blobs.insert(digest, blob);
             }
             Record::Item { unit, key, record } => {
-                self.units.entry(unit).or_default().items.insert(key, *record);
+                if let Some(unit) = self.units.get_mut(&unit) {
+                    unit.items.insert(key, *record);
+                }
             }
             Record::Dropped { unit, key } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     unit.items.remove(&key);
                 }
             }
+            Record::Unit { unit, state } => {
+                if let Some(unit) = self.units.get_mut(&unit) {
+                    unit.record = Some(state.into());
+                }
+            }
+            Record::Kind {
+                group,
+                kind,
+                namespaced,
+            } => {
+                let key = (group, kind);
+                if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&key) {
+                    self.kinds.insert(key, namespaced);
+                }
+            }
         }
     }
 
-    /// Returns the digests of all offered entries, as the root covers them.
-    pub fn offered_digests(&self) -> BTreeMap<UnitId, Digest> {
+    /// Returns all units with the digests of their offered entries, as the root covers them.
+    pub fn known_units(&self) -> BTreeMap<UnitId, Known> {
+        let known = |unit: &Unit| {
+            Some(Known {
+                digest: unit.offered.as_ref()?.digest,
+                releasable: unit.is_releasable(),
+            })
+        };
         self.units
             .iter()
-            .filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest)))
+            .filter_map(|(id, unit)| Some((*id, known(unit)?)))
             .collect()
     }
 
@@ -228,12 +283,21 @@ impl State {
                 unit: *id,
                 entry: kept.bytes.to_vec(),
             }));
+            records.extend(unit.record.iter().map(|state| Record::Unit {
+                unit: *id,
+                state: state.to_vec(),
+            }));
             records.extend(unit.items.iter().map(|(key, record)| Record::Item {
                 unit: *id,
                 key: key.clone(),
                 record: Box::new(record.clone()),
             }));
         }
+        records.extend(self.kinds.iter().map(|((group, kind), namespaced)| Record::Kind {
+            group: group.clone(),
+            kind: kind.clone(),
+            namespaced: *namespaced,
+        }));
         records.push(Record::Held(self.held));
         records
     }

@@ -8,6 +8,7 @@ use flotilla_core::{
 use uuid::Uuid;
 
 use super::{
+    health::HealthState,
     memory::Memory,
     record::{Held, Record},
     state::{Blob, BlobKind},
@@ -24,6 +25,21 @@ fn unit() -> UnitId {
     UnitId(Uuid::from_u128(1))
 }
 
+fn offered() -> Record {
+    Record::Offered {
+        unit: unit(),
+        entry: b"{}".to_vec(),
+        at: Timestamp(1),
+    }
+}
+
+/// A ledger that knows the unit.
+async fn begun(cells: &Memory) -> Ledger {
+    let ledger = open(cells).await;
+    ledger.append(vec![offered()]).await.expect("appends");
+    ledger
+}
+
 fn item(name: &str) -> Record {
     Record::Item {
         unit: unit(),
@@ -36,8 +52,26 @@ fn item(name: &str) -> Record {
     }
 }
 
+fn dropped(name: &str) -> Record {
+    Record::Dropped {
+        unit: unit(),
+        key: ObjectKey::new("", "ConfigMap", "a", name),
+    }
+}
+
+fn names(ledger: &Ledger) -> Vec<String> {
+    ledger.read(|state| {
+        let keys = state
+            .units
+            .get(&unit())
+            .into_iter()
+            .flat_map(|unit| unit.items.keys());
+        keys.map(|key| key.name.clone()).collect()
+    })
+}
+
 fn items(ledger: &Ledger) -> usize {
-    ledger.read(|state| state.units.get(&unit()).map_or(0, |unit| unit.items.len()))
+    names(ledger).len()
 }
 
 /// Bytes that do not compress.
@@ -61,7 +95,7 @@ fn blob(n: u32) -> Record {
 #[tokio::test]
 async fn what_was_appended_is_there_after_a_restart() {
     let cells = Memory::default();
-    let ledger = open(&cells).await;
+    let ledger = begun(&cells).await;
     let held = Held {
         incarnation: 1,
         generation: 7,
@@ -73,13 +107,7 @@ async fn what_was_appended_is_there_after_a_restart() {
         .append(vec![Record::Held(held), item("x"), blob(1)])
         .await
         .expect("appends");
-    ledger
-        .append(vec![Record::Dropped {
-            unit: unit(),
-            key: ObjectKey::new("", "ConfigMap", "a", "x"),
-        }])
-        .await
-        .expect("appends");
+    ledger.append(vec![dropped("x")]).await.expect("appends");
     let again = open(&cells).await;
     assert_eq!(again.read(|state| state.held), held);
     assert_eq!(
@@ -104,7 +132,7 @@ async fn a_small_append_is_one_write() {
 async fn a_crash_at_any_write_leaves_all_of_an_append_or_none() {
     for survived in 0..12 {
         let cells = Memory::default();
-        let ledger = open(&cells).await;
+        let ledger = begun(&cells).await;
         ledger.append(vec![item("before")]).await.expect("appends");
         cells.fail_after(survived);
         let mut batch: Vec<Record> = (0..40).map(blob).collect();
@@ -129,6 +157,7 @@ async fn a_crash_at_any_write_leaves_all_of_an_append_or_none() {
 #[tokio::test]
 async fn the_loser_of_a_race_learns_it() {
     let cells = Memory::default();
+    begun(&cells).await;
     let (first, second) = (open(&cells).await, open(&cells).await);
     first.append(vec![item("x")]).await.expect("appends");
     assert!(matches!(
@@ -141,7 +170,7 @@ async fn the_loser_of_a_race_learns_it() {
 #[tokio::test]
 async fn garbage_is_compacted_and_its_cells_written_again() {
     let cells = Memory::default();
-    let ledger = open(&cells).await;
+    let ledger = begun(&cells).await;
     ledger.append(vec![item("x")]).await.expect("appends");
     for round in 0..60 {
         ledger
@@ -152,6 +181,132 @@ async fn garbage_is_compacted_and_its_cells_written_again() {
     // 6 MB were written and nothing refers to them.
     assert!(cells.size() < 1_500_000, "{} bytes are held", cells.size());
     assert_eq!(items(&open(&cells).await), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_appended_later_is_there_at_once_and_durable_in_one_write() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    let before = cells.writes();
+    for name in ["x", "y", "z"] {
+        ledger.append_later(vec![item(name)]).expect("taken");
+    }
+    assert_eq!(items(&ledger), 3);
+    assert_eq!(items(&open(&cells).await), 0);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(items(&open(&cells).await), 3);
+    assert_eq!(cells.writes() - before, 1);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(cells.writes() - before, 1, "a settled ledger writes nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_makes_all_that_was_queued_before_it_durable() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    ledger.append_later(vec![item("x")]).expect("taken");
+    let before = cells.writes();
+    ledger
+        .append(vec![dropped("x"), item("y")])
+        .await
+        .expect("appends");
+    assert_eq!(cells.writes() - before, 1);
+    for ledger in [&ledger, &open(&cells).await] {
+        assert_eq!(names(ledger), ["y"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_failed_is_told_and_tried_again() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    let mut health = ledger.subscribe();
+    cells.fail_after(0);
+    ledger.append_later(vec![item("x")]).expect("taken");
+    health
+        .wait_for(|health| matches!(health.state, HealthState::Unwritable(_)))
+        .await
+        .expect("told");
+    assert!(matches!(
+        ledger.append_later(vec![item("y")]),
+        Err(LedgerError::Storage(_))
+    ));
+    assert_eq!(names(&ledger), ["x", "y"]);
+    cells.heal();
+    health
+        .wait_for(|health| health.state == HealthState::Ok)
+        .await
+        .expect("told");
+    assert_eq!(names(&open(&cells).await), ["x", "y"]);
+    ledger.append_later(vec![item("z")]).expect("no error is left");
+    ledger.flush().await.expect("durable");
+    assert_eq!(names(&open(&cells).await), ["x", "y", "z"]);
+}
+
+#[tokio::test]
+async fn a_unit_that_was_never_offered_or_is_let_go_does_not_come_back() {
+    let cells = Memory::default();
+    let ledger = open(&cells).await;
+    let ghosts = || {
+        vec![
+            item("x"),
+            Record::Enforced {
+                unit: unit(),
+                entry: b"{}".to_vec(),
+            },
+            Record::Unit {
+                unit: unit(),
+                state: b"s".to_vec(),
+            },
+        ]
+    };
+    ledger.append(ghosts()).await.expect("appends");
+    assert!(ledger.read(|state| state.units.is_empty()));
+    ledger.append(vec![offered()]).await.expect("appends");
+    ledger.append(ghosts()).await.expect("appends");
+    assert_eq!(items(&ledger), 1);
+    ledger
+        .append(vec![Record::Released { unit: unit() }])
+        .await
+        .expect("appends");
+    ledger.append(ghosts()).await.expect("appends");
+    for ledger in [&ledger, &open(&cells).await] {
+        assert!(ledger.read(|state| state.units.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn a_units_record_and_the_scopes_of_kinds_survive_compaction() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    ledger
+        .append(vec![
+            Record::Unit {
+                unit: unit(),
+                state: b"applied".to_vec(),
+            },
+            Record::Kind {
+                group: "apps".into(),
+                kind: "Deployment".into(),
+                namespaced: true,
+            },
+        ])
+        .await
+        .expect("appends");
+    for round in 0..60 {
+        ledger
+            .append((0..10).map(|n| blob(round * 10 + n)).collect())
+            .await
+            .expect("appends");
+    }
+    open(&cells).await.read(|state| {
+        let record = state.units[&unit()].record.as_deref();
+        assert_eq!(record, Some(&b"applied"[..]));
+        assert_eq!(
+            state.kinds.get(&("apps".into(), "Deployment".into())),
+            Some(&true)
+        );
+    });
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub fn refused_reason(refusal: &Refusal) -> RefusedReason {
     match refusal {
         Refusal::Stale { .. } => RefusedReason::Stale,
         Refusal::Conflict(_) => RefusedReason::Conflict,
-        Refusal::UnitMissing(_) => RefusedReason::UnitMissing,
+        Refusal::UnitMissing(_) | Refusal::NotReleasable(_) => RefusedReason::UnitMissing,
         Refusal::RootMismatch => RefusedReason::RootMismatch,
         Refusal::BaseUnknown { .. } => RefusedReason::BaseUnknown,
     }
@@ -61,7 +61,7 @@ pub async fn accept(
     source: &mut dyn Source,
     now: Timestamp,
 ) -> Result<Ack, AcceptError> {
-    let (held, known) = ledger.read(|state| (state.held, state.offered_digests()));
+    let (held, known) = ledger.read(|state| (state.held, state.known_units()));
     let (changed, released) = match judge(&held, &known, &offer)? {
         Judged::Held => (Vec::new(), Vec::new()),
         Judged::New { changed, released } => (changed, released),
