@@ -297,10 +297,8 @@ impl Job<'_> {
                     records.extend(record.clone().map(|record| item(unit, key, record)));
                     answers.push((index, adopted, record, answer));
                 }
-                context.persist(records)
-            })
-            // The second of two waits its turn at the ledger; meanwhile writes go on.
-            .buffered(2);
+                context.ledger.append_later(records)
+            });
         let mut saved = Ok(());
         while let Some(result) = saving.next().await {
             saved = saved.and(result);

@@ -81,7 +81,7 @@ pub async fn check(
         let record = outcome.record.clone()?;
         Some(item(unit, &outcome.key, record))
     });
-    match unit.context.persist(records.collect()).await {
+    match unit.context.ledger.append_later(records.collect()) {
         Ok(()) => Done {
             outcomes,
             failure: None,

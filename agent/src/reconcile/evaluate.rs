@@ -11,7 +11,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     object::{ObjectKey, group_of},
     substitute::{self, Variables},
-    unit::{Entry, Substitution, VariableLayer, Withheld},
+    unit::{Entry, Substitution, VariableLayer},
 };
 use flotilla_render::yaml;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,10 @@ pub struct Object {
     pub resource: Option<Resource>,
     /// The object.
     pub value: Value,
+    /// A Secret's value may be in it: what a server says of it is not repeated.
+    pub secret: bool,
+    /// Who owns it instead, as the hub knows: desired, and not written.
+    pub withheld: Option<String>,
 }
 
 /// A unit's objects.
@@ -42,8 +46,6 @@ pub struct Object {
 pub struct Evaluated {
     /// The objects, in the renderer's order.
     pub objects: Vec<Object>,
-    /// Objects that another unit of the cluster owns, as the hub knows: left alone.
-    pub withheld: Vec<Withheld>,
     /// Whoever rendered asserts that nothing is missing.
     pub complete: bool,
 }
@@ -103,25 +105,23 @@ pub fn evaluate(
     let mut seen = HashSet::new();
     let mut evaluated = Evaluated {
         objects: Vec::with_capacity(values.len()),
-        withheld: Vec::new(),
         complete: objects.complete && only.is_none(),
     };
     for value in values {
-        let object = normalise(value, entry, discovery, &scopes, key)?;
+        let mut object = normalise(value, entry, discovery, &scopes, key)?;
+        object.secret |= secret;
         if !seen.insert(object.desired.key.clone()) {
             return Err(EvaluateError::Build(format!(
                 "kustomize build failed: {} occurs twice",
                 object.desired.key
             )));
         }
-        match entry
+        object.withheld = entry
             .withheld
             .iter()
             .find(|withheld| withheld.key == object.desired.key)
-        {
-            Some(withheld) => evaluated.withheld.push(withheld.clone()),
-            None => evaluated.objects.push(object),
-        }
+            .map(|withheld| withheld.owner.clone());
+        evaluated.objects.push(object);
     }
     Ok(evaluated)
 }
@@ -389,7 +389,10 @@ fn normalise(
     })?;
     let digest = Digest::keyed(key, "sent", canonical_json(&value).as_bytes());
     let policy = Policy::of(&value["metadata"]);
+    let secret = object_key.is_secret();
     Ok(Object {
+        secret,
+        withheld: None,
         desired: Desired {
             key: object_key,
             digest,

@@ -14,7 +14,7 @@ pub mod preflight;
 mod save;
 mod status;
 mod units;
-pub mod verify;
+mod verify;
 mod watches;
 
 use std::{
@@ -36,7 +36,6 @@ use flotilla_core::{
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 pub use nudge::Nudge;
-use save::Saver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use verify::{Listed, Verification};
@@ -75,19 +74,19 @@ pub struct Reconciler {
     lists: FuturesUnordered<BoxFuture<'static, Listed>>,
     watches: Watches,
     verification: Verification,
-    saver: Saver,
     /// When each unit wants to be woken.
     deadlines: BTreeSet<(Mono, UnitId)>,
     deadline_of: BTreeMap<UnitId, Mono>,
     /// Units whose rows may have changed.
     changed: BTreeSet<UnitId>,
+    /// Another agent writes the ledger: this one must exit.
+    lost: bool,
 }
 
 impl Reconciler {
     /// Makes a reconciler.
     pub fn new(context: Arc<Context>, nudge: Arc<Nudge>) -> Self {
         Self {
-            saver: Saver::new(context.clone()),
             context,
             nudge,
             units: BTreeMap::new(),
@@ -99,6 +98,7 @@ impl Reconciler {
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
             changed: BTreeSet::new(),
+            lost: false,
         }
     }
 
@@ -113,6 +113,9 @@ impl Reconciler {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
         self.sync();
         loop {
+            if self.lost {
+                return Err(LedgerError::Lost);
+            }
             self.start();
             self.watch_kinds();
             self.verify();
@@ -133,7 +136,6 @@ impl Reconciler {
                         self.observed(next);
                     }
                 }
-                saved = self.saver.run() => saved?,
                 () = sleep_until(wake) => {}
             }
             self.context.count_wake();
@@ -203,14 +205,19 @@ impl Reconciler {
                 }
             }
             Action::Verify => self.verify_unit(id),
-            Action::Enforce(entry) => self.saver.enforce(id, &entry),
+            Action::Enforce(entry) => self.note(save::enforce(&self.context, id, &entry)),
             Action::SaveObjects(records) => {
                 self.watches.stale = true;
-                self.saver.objects(id, records);
+                self.note(save::objects(&self.context, id, records));
             }
-            Action::SaveUnit(record) => self.saver.unit(id, &record),
+            Action::SaveUnit(record) => self.note(save::unit(&self.context, id, &record)),
             Action::Tell(notice) => self.context.tell(id, notice),
         }
+    }
+
+    /// Remembers that the ledger is another agent's.
+    fn note(&mut self, saved: Result<(), LedgerError>) {
+        self.lost |= saved.is_err();
     }
 
     /// Starts jobs that wait, as far as there are slots.

@@ -19,7 +19,7 @@ use super::{context::Context, message::{truncate, wire_key}};
 const UNIT_MESSAGE_MAX: usize = 4096;
 
 /// Writes the rows that may have changed.
-pub fn report(context: &Context, state: &mut State) {
+pub(super) fn report(context: &Context, state: &mut State) {
     let (objects, unit) = state.take_dirty();
     for key in objects {
         report_object(context, state, &key);

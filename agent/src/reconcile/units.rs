@@ -100,7 +100,7 @@ impl Reconciler {
 
 /// Evaluates the offered entry, or when that fails the one enforced before, with the reason. Also tells what kept it
 /// from being tried at all.
-pub async fn evaluate_unit(
+pub(super) async fn evaluate_unit(
     context: &Context,
     unit: UnitId,
     offered: &Entry,

@@ -15,23 +15,23 @@ use super::{Reconciler, context::Context, observe::version, watches::Scope};
 use crate::cluster::{ClusterError, Served};
 
 /// Each kind and namespace is verified about this often.
-pub const VERIFY: Duration = Duration::from_secs(3600);
+pub(super) const VERIFY: Duration = Duration::from_secs(3600);
 /// A list that failed is tried again after this.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// A kind in a namespace, with the version to list it under.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListScope {
+pub(super) struct ListScope {
     scope: Scope,
     api_version: String,
 }
 
 /// What a list told: the version of each object that it has.
-pub type Listed = (ListScope, Result<HashMap<ObjectKey, Option<u64>>, ClusterError>);
+pub(super) type Listed = (ListScope, Result<HashMap<ObjectKey, Option<u64>>, ClusterError>);
 
 /// When what is verified.
 #[derive(Default)]
-pub struct Verification {
+pub(super) struct Verification {
     /// When the whole is verified next; `None` before there is anything.
     next: Option<Instant>,
     /// Kinds and namespaces to list, and when.
@@ -42,7 +42,7 @@ pub struct Verification {
 
 impl Verification {
     /// Verifies each kind about this often instead of once an hour.
-    pub fn every(period: Duration) -> Self {
+    pub(super) fn every(period: Duration) -> Self {
         Self {
             period: Some(period),
             ..Self::default()
@@ -54,7 +54,7 @@ impl Verification {
     }
 
     /// When a list is due next.
-    pub fn wakes(&self) -> Option<Instant> {
+    pub(super) fn wakes(&self) -> Option<Instant> {
         self.planned.values().copied().chain(self.next).min()
     }
 }

@@ -32,18 +32,18 @@ const EVENTS: usize = 256;
 
 /// A kind, and the namespace when not all are watched.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope {
+pub(super) struct Scope {
     /// API group.
-    pub group: String,
+    pub(super) group: String,
     /// Kind.
-    pub kind: String,
+    pub(super) kind: String,
     /// Namespace; empty: all.
-    pub namespace: String,
+    pub(super) namespace: String,
 }
 
 impl Scope {
     /// Tells whether an object falls into the scope.
-    pub fn covers(&self, key: &ObjectKey) -> bool {
+    pub(super) fn covers(&self, key: &ObjectKey) -> bool {
         (&key.group, &key.kind) == (&self.group, &self.kind)
             && (self.namespace.is_empty() || key.namespace == self.namespace)
     }
@@ -69,7 +69,7 @@ enum Watched {
 }
 
 /// An event, and whose watch told it.
-pub struct WatchNews {
+pub(super) struct WatchNews {
     scope: Scope,
     /// The watch of all definitions: it tells which kinds come, and nothing of a unit's objects.
     definitions: bool,
@@ -77,10 +77,10 @@ pub struct WatchNews {
 }
 
 /// The open watches.
-pub struct Watches {
+pub(super) struct Watches {
     open: HashMap<Scope, Watched>,
     /// Inventories or what is served may have changed: other kinds may be to be watched.
-    pub stale: bool,
+    pub(super) stale: bool,
     /// What a running list has not shown yet.
     listing: HashMap<Scope, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Option<tokio_util::sync::DropGuard>,
@@ -106,17 +106,17 @@ impl Default for Watches {
 
 impl Watches {
     /// The next event; `None` is never given, since a sender is held.
-    pub async fn next(&mut self) -> Option<WatchNews> {
+    pub(super) async fn next(&mut self) -> Option<WatchNews> {
         self.news_rx.recv().await
     }
 
     /// An event that is there already.
-    pub fn ready(&mut self) -> Option<WatchNews> {
+    pub(super) fn ready(&mut self) -> Option<WatchNews> {
         self.news_rx.try_recv().ok()
     }
 
     /// When a kind that was not served is tried again.
-    pub fn retry_at(&self) -> Option<Instant> {
+    pub(super) fn retry_at(&self) -> Option<Instant> {
         self.open
             .values()
             .filter_map(|watched| match watched {
