@@ -164,6 +164,13 @@ pub enum Event {
         /// The objects: of the offered entry, or when that failed of the one enforced before, if there is one.
         evaluation: Option<Evaluation>,
     },
+    /// Evaluation could not be tried at all.
+    Failed {
+        /// Which job.
+        job: Job,
+        /// Why.
+        failure: JobFailure,
+    },
     /// Objects were applied; those not named were not reached.
     Applied {
         /// Which job.

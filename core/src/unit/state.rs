@@ -124,7 +124,8 @@ impl State {
             failures: 0,
             job_failure: None,
             running: None,
-            next_job: 1,
+            // A unit that is released and comes again does not take the outcome of an old job for its own.
+            next_job: u64::try_from(now.mono.0.as_nanos()).unwrap_or(1).max(1),
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
             silent_since: None,
@@ -166,6 +167,11 @@ impl State {
     /// Tells whether the unit is enforced.
     pub fn is_active(&self) -> bool {
         self.entry.state == UnitState::Active
+    }
+
+    /// Tells whether content that comes later may help.
+    pub fn lacks_inputs(&self) -> bool {
+        self.evaluation_failure.is_some()
     }
 
     /// Tells whether a kind of the unit is not served, so that definitions are worth watching.

@@ -31,8 +31,15 @@ impl State {
                 failure,
                 evaluation,
             } => {
-                if self.end_job(job).is_some_and(|running| !running.cancelled) {
+                let ended = self.end_job(job);
+                if ended.is_some_and(|running| !running.cancelled) {
                     self.evaluated(failure, evaluation, now, &mut actions);
+                }
+            }
+            Event::Failed { job, failure } => {
+                if self.end_job(job).is_some() {
+                    self.evaluate_due = true;
+                    self.job_failed(failure, now);
                 }
             }
             Event::Applied {
