@@ -179,7 +179,9 @@ impl Object {
             Check::NotBefore { seen: Some(seen), .. } if suspicious && seen == self.seen() => {}
             Check::NotBefore { seen: None, at, .. } if now < at => {}
             Check::Due if self.observed.is_none() => {}
-            _ => self.check = if suspicious { Check::Due } else { Check::Settled },
+            // What a check has met, only a check finds to be over.
+            _ if suspicious || self.check_problem.is_some() => self.check = Check::Due,
+            _ => self.check = Check::Settled,
         }
     }
 

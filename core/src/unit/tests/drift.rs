@@ -154,6 +154,24 @@ fn contested_object_is_still_created_again_at_once_when_it_is_deleted() {
     assert!(sim.world.live.contains_key(&a));
 }
 
+#[test]
+fn problem_of_a_check_is_over_when_somebody_else_mends_the_object() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.faults.insert(a.clone(), Fault::Refused);
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::False);
+    sim.world.faults.clear();
+    sim.world.edit(&a, |live| "1".clone_into(&mut live.value));
+    // The check is due, and the event comes before it begins.
+    sim.millis = sim.wake().expect("a retry");
+    sim.run();
+    sim.sleep(3 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
 /// AG-B9.
 #[test]
 fn objects_of_a_definition_that_is_restored_come_back_at_once() {
