@@ -174,9 +174,10 @@ impl Object {
     /// Marks the object for a check when its observation asks for one and nothing holds that up.
     pub(super) fn judge(&mut self, now: Mono) {
         let suspicious = self.is_suspicious();
+        let looks_again = self.observed.as_ref().is_some_and(|observed| observed.again.is_some());
         match self.check {
             Check::Running => {}
-            Check::NotBefore { seen: Some(seen), .. } if suspicious && seen == self.seen() => {}
+            Check::NotBefore { seen: Some(seen), .. } if (suspicious || looks_again) && seen == self.seen() => {}
             Check::NotBefore { seen: None, at, .. } if now < at => {}
             Check::Due if self.observed.is_none() => {}
             // What a check has met, only a check finds to be over.

@@ -1,6 +1,6 @@
 //! The transitions of a unit's state machine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Entry, UnitState,
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// Health that depends on the time is looked at again by itself.
-    pub(super) fn look_again(&mut self, key: &Arc<ObjectKey>, again: Option<std::time::Duration>, now: Now) {
+    pub(super) fn look_again(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, now: Now) {
         let settled = self.objects.get(key).is_some_and(|o| o.check == Check::Settled);
         if let Some(again) = again
             && settled
@@ -169,7 +169,7 @@ impl State {
             self.set_check(
                 key,
                 Check::NotBefore {
-                    at: now.mono + again,
+                    at: now.mono + again.max(Duration::from_secs(1)),
                     seen,
                 },
             );
@@ -239,7 +239,7 @@ impl State {
             JobFailure::Unavailable(_) => self.backoff(self.failures, Retry::Soon, now),
             JobFailure::Panicked(_) => self
                 .backoff(self.failures, Retry::Interval, now)
-                .max(std::time::Duration::from_secs(60)),
+                .max(Duration::from_secs(60)),
         };
         if matches!(failure, JobFailure::Unavailable(_)) {
             self.silent_since.get_or_insert(now.mono);

@@ -259,3 +259,20 @@ fn resumed_unit_judges_what_was_seen_meanwhile() {
     assert_eq!(sim.world.live[&a].value, "1");
     sim.assert_quiet();
 }
+
+#[test]
+fn health_that_depends_on_the_time_is_looked_at_again_whatever_else_happens() {
+    let a = key("Pod", "a");
+    let b = config("b");
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.world
+        .edit(&a, |live| live.again = Some(Duration::from_secs(15)));
+    sim.run();
+    // The evaluation of another entry judges all objects anew.
+    sim.offer(&content(&[(&a, "1"), (&b, "2")]));
+    sim.run();
+    sim.world.live.get_mut(&a).expect("a").again = None;
+    sim.sleep(Duration::from_secs(16));
+    assert_eq!(sim.log.checked(&a), 1);
+    sim.assert_quiet();
+}
