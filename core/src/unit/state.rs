@@ -326,16 +326,13 @@ impl State {
         if !self.is_active() {
             return None;
         }
-        let due_work = self.evaluate_due || !self.index.due.is_empty();
-        let hold = self.hold.filter(|_| due_work || self.retry.is_some());
-        let retry = self.retry.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
         let later = self.index.later.first().map(|(at, _)| *at);
-        let later = later.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
         let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
-        // A job under way brings its outcome; what is due waits for that.
-        let work = match self.running {
-            Some(_) => [None, None, None, None],
-            None => [hold, retry, later, stage],
+        let work = match (self.running, self.hold) {
+            // A job under way brings its outcome; what is due waits for that.
+            (Some(_), _) => [None, None, None],
+            (None, Some(hold)) => [Some(hold), None, None],
+            (None, None) => [self.retry, later, stage],
         };
         work.into_iter()
             .chain([self.status_deadline(now), self.restoring])

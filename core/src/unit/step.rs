@@ -61,8 +61,9 @@ impl State {
             } => {
                 self.end_job(job);
                 self.checked(outcomes, now, &mut actions);
-                if let Some(failure) = failure {
-                    self.job_failed(failure, now);
+                match failure {
+                    Some(failure) => self.job_failed(failure, now),
+                    None => self.job_done(),
                 }
             }
             Event::Tick => {}
@@ -249,6 +250,14 @@ impl State {
         self.dirty_unit = true;
     }
 
+    /// Forgets the failure of an earlier job.
+    fn job_done(&mut self) {
+        self.dirty_unit |= self.job_failure.take().is_some();
+        if self.pass.is_none() && self.retry.is_none() {
+            self.failures = 0;
+        }
+    }
+
     /// Begins what is due, unless a job is under way.
     fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.restoring.is_some_and(|until| until <= now.mono) {
@@ -283,6 +292,11 @@ impl State {
         self.proceed(now, actions);
         if self.running.is_none() {
             self.begin_check(actions);
+        }
+        // Nothing is left to do of what could not be done.
+        if self.running.is_none() && self.job_failure.is_some() {
+            self.job_done();
+            self.silent_since = None;
         }
     }
 }

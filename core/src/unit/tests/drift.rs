@@ -75,6 +75,63 @@ fn object_that_an_incomplete_evaluation_does_not_have_is_left_and_checked_once()
     sim.assert_quiet();
 }
 
+/// AG-B1.
+#[test]
+fn check_that_panics_is_tried_again_after_a_while() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.panics = true;
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.log.checks.len(), 1);
+    assert_eq!(sim.ready_word(), Ready::False);
+    sim.sleep(MINUTE);
+    assert_eq!(sim.log.checks.len(), 1);
+    sim.panics = false;
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.log.checks.len(), 2);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+/// AG-B1.
+#[test]
+fn check_without_a_ledger_is_tried_again_with_backoff_and_leaves_no_failure_behind() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.ledger_down = true;
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.sleep(10 * MINUTE);
+    assert!(
+        (4..=20).contains(&sim.log.checks.len()),
+        "{}",
+        sim.log.checks.len()
+    );
+    assert_eq!(
+        sim.ready_word(),
+        Ready::False,
+        "it has lasted longer than the timeout"
+    );
+    sim.ledger_down = false;
+    sim.sleep(3 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn failure_of_a_job_is_over_when_nothing_is_left_to_do() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.ledger_down = true;
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    sim.world.edit(&a, |live| "1".clone_into(&mut live.value));
+    sim.run();
+    sim.sleep(10 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
 /// AG-B2.
 #[test]
 fn merged_object_with_a_field_of_kubectl_is_not_written_again() {

@@ -230,6 +230,30 @@ fn pass_without_a_ledger_is_unknown_first_and_failed_after_the_timeout() {
 }
 
 #[test]
+fn hold_after_a_failure_outlasts_the_wait_for_a_stage() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let objects = content(&[(&namespace, "1"), (&a, "1")]);
+    let mut sim = Sim::new(&objects);
+    sim.world.slow.insert(namespace.clone());
+    sim.send(Event::Tick);
+    sim.run();
+    sim.sleep(MINUTE / 2);
+    sim.panics = true;
+    sim.world
+        .edit(&namespace, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    sim.panics = false;
+    // The stage's time is over while nothing may begin: the invariants of each step tell.
+    sim.sleep(MINUTE);
+    sim.world.slow.clear();
+    sim.world
+        .edit(&namespace, |live| live.health = HealthState::Current);
+    sim.sleep(5 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
 fn object_that_leaves_is_kept_and_marked_comes_back_unwritten_and_is_forgotten_when_gone() {
     let (a, b) = (config("a"), config("b"));
     let both = content(&[(&a, "1"), (&b, "1")]);
