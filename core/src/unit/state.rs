@@ -215,7 +215,7 @@ impl State {
         job
     }
 
-    /// Ends a job; tells whether it was the one under way, and not cancelled.
+    /// Ends the job under way; `None` when that is another: its outcome is of a unit that was released since.
     pub(super) fn end_job(&mut self, job: Job) -> Option<Running> {
         let running = self.running.filter(|running| running.job == job)?;
         self.running = None;

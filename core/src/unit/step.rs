@@ -47,11 +47,12 @@ impl State {
                 outcomes,
                 failure,
             } => {
-                let running = self.end_job(job);
-                self.applied(outcomes, now, &mut actions);
-                let failure = failure.inspect(|failure| self.job_failed(failure.clone(), now));
-                if failure.is_some() || running.is_none_or(|running| running.cancelled) {
-                    self.abandon_pass(failure.is_some(), now);
+                if let Some(running) = self.end_job(job) {
+                    self.applied(outcomes, now, &mut actions);
+                    let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
+                    if failed || running.cancelled {
+                        self.abandon_pass(failed, now);
+                    }
                 }
             }
             Event::Checked {
@@ -59,11 +60,12 @@ impl State {
                 outcomes,
                 failure,
             } => {
-                self.end_job(job);
-                self.checked(outcomes, now, &mut actions);
-                match failure {
-                    Some(failure) => self.job_failed(failure, now),
-                    None => self.job_done(),
+                if self.end_job(job).is_some() {
+                    self.checked(outcomes, now, &mut actions);
+                    match failure {
+                        Some(failure) => self.job_failed(failure, now),
+                        None => self.job_done(),
+                    }
                 }
             }
             Event::Tick => {}

@@ -1,6 +1,6 @@
 //! Checks of what looks drifted: each ends, and none is begun again without cause.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     sim::{Sim, content},
@@ -8,7 +8,12 @@ use super::{
 };
 use crate::{
     apply::policy::{Policy, Write},
-    unit::{UnitState, event::Event, record::Ready},
+    unit::{
+        UnitState,
+        event::{Event, JobFailure},
+        object::Check,
+        record::Ready,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -332,4 +337,22 @@ fn health_that_depends_on_the_time_is_looked_at_again_whatever_else_happens() {
     sim.sleep(Duration::from_secs(16));
     assert_eq!(sim.log.checked(&a), 1);
     sim.assert_quiet();
+}
+
+#[test]
+fn job_of_another_time_ends_nothing() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    let failure = Some(JobFailure::Panicked("stale".into()));
+    sim.send(Event::Checked {
+        job: 0,
+        outcomes: Vec::new(),
+        failure,
+    });
+    assert!(sim.work.is_some());
+    assert_eq!(sim.state.objects()[&Arc::clone(&a)].check, Check::Running);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
 }
