@@ -97,11 +97,14 @@ impl Object {
         self.check_problem.as_ref().or(self.pass_problem.as_ref())
     }
 
+    /// Tells whether something newer than this was observed.
+    pub(super) fn is_ahead_of(&self, observed: &Observed) -> bool {
+        self.observed.as_ref().is_some_and(|known| observed.is_older_than(known))
+    }
+
     /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
     pub(super) fn observe(&mut self, observed: Observed) -> bool {
-        if let Some(known) = &self.observed
-            && observed.is_older_than(known)
-        {
+        if self.is_ahead_of(&observed) {
             return false;
         }
         let changed = self

@@ -136,6 +136,9 @@ impl State {
 
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
         let Some(object) = self.objects.get_mut(key) else { return };
+        if object.is_ahead_of(&observed) {
+            return;
+        }
         let again = observed.again;
         let finished = observed
             .observation

@@ -177,6 +177,22 @@ fn job_that_finished_and_vanished_is_done_until_its_content_changes() {
     assert_eq!(sim.world.live[&job].value, "2");
 }
 
+#[test]
+fn late_event_of_an_older_job_says_nothing_about_its_successor() {
+    let job = key("Job", "migrate");
+    let mut sim = Sim::ready(&content(&[(&job, "1")]));
+    sim.world.edit(&job, |live| live.finished = true);
+    let late = sim.world.seen.pop_back().expect("an event");
+    sim.offer(&content(&[(&job, "2")]));
+    sim.run();
+    sim.send(Event::Observed {
+        key: late.0,
+        observed: late.1,
+    });
+    let record = sim.state.objects()[&job].record.clone().expect("a record");
+    assert!(!record.finished);
+}
+
 /// AG-B5.
 #[test]
 fn object_that_others_delete_each_time_is_created_three_times_and_then_once_per_interval() {
