@@ -35,6 +35,8 @@ const RESTORING: Duration = Duration::from_secs(60);
 pub(super) struct Running {
     pub(super) job: Job,
     pub(super) cancelled: bool,
+    /// It evaluates an entry.
+    pub(super) evaluates: bool,
 }
 
 /// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
@@ -211,6 +213,7 @@ impl State {
         self.running = Some(Running {
             job,
             cancelled: false,
+            evaluates: false,
         });
         job
     }

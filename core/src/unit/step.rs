@@ -8,7 +8,7 @@ use super::{
     now::Now,
     object::{Check, Observed},
     problem::{Problem, Retry},
-    state::State,
+    state::{Running, State},
 };
 use crate::object::ObjectKey;
 
@@ -91,7 +91,8 @@ impl State {
             return;
         }
         // The same entry again means that content has come for it.
-        if changed || self.evaluation_failure.is_some() {
+        let evaluates = self.running.is_some_and(|running| running.evaluates);
+        if changed || self.evaluation_failure.is_some() || evaluates {
             self.evaluate_due = true;
             self.pass = None;
             self.hold = None;
@@ -284,6 +285,10 @@ impl State {
         if self.evaluate_due && self.edge.is_none() {
             self.evaluate_due = false;
             let job = self.begin_job();
+            self.running = self.running.map(|running| Running {
+                evaluates: true,
+                ..running
+            });
             actions.push(Action::Evaluate {
                 job,
                 entry: self.entry.clone(),

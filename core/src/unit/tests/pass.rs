@@ -303,6 +303,22 @@ fn evaluation_failure_keeps_the_last_good_state_enforced() {
 }
 
 #[test]
+fn content_that_comes_while_its_entry_is_evaluated_is_not_missed() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.offer_lacking(&content(&[(&a, "2")]));
+    assert!(sim.work.is_some());
+    let lacking = std::mem::take(&mut sim.lacking);
+    sim.content_comes();
+    // The evaluation under way began without it.
+    sim.lacking = lacking;
+    sim.finish(0);
+    sim.lacking.clear();
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+}
+
+#[test]
 fn unit_suspended_during_a_pass_goes_on_with_it_when_resumed() {
     let (a, b) = (config("a"), config("b"));
     let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
