@@ -88,9 +88,9 @@ impl State {
 
     /// Takes in what the rows say now: health and its clocks, the condition, and an event when that is news.
     pub(super) fn settle_status(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.restoring.is_some() && self.enforced.is_some() && self.index.unseen.is_empty() && !self.evaluate_due
-            && self.running.is_none()
-        {
+        let is_seen = self.enforced.is_some() && self.index.unseen.is_empty();
+        let is_idle = !self.evaluate_due && self.running.is_none() && self.pass.is_none();
+        if !self.is_active() || (is_seen && is_idle) {
             self.restoring = None;
         }
         if self.restoring.is_some() {

@@ -147,3 +147,12 @@ fn restart_keeps_a_failure_as_it_was_told() {
     assert_eq!(sim.log.ready, [Ready::False]);
     assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
 }
+
+#[test]
+fn unit_suspended_while_the_agent_was_down_says_so() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.restart();
+    sim.set_state(UnitState::Suspended);
+    assert_eq!(sim.state.condition().reason, "Suspended");
+}
