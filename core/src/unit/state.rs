@@ -86,8 +86,9 @@ pub struct State {
     pub(super) edge: Option<String>,
     /// Until when the status from before a restart stands.
     pub(super) restoring: Option<Mono>,
-    /// Since when objects are not healthy.
-    pub(super) unhealthy_since: Option<Mono>,
+    /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
+    /// process and its clock.
+    pub(super) health_deadline: Option<Mono>,
     /// Since when the server has not answered.
     pub(super) silent_since: Option<Mono>,
     pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
@@ -107,13 +108,14 @@ impl State {
         let restored = record.is_some();
         let record = record.unwrap_or_default();
         let mut state = Self {
+            saved: record.clone(),
+            health_deadline: record.unhealthy_since.map(|since| {
+                let timeout = accepted.entry.settings.timeout;
+                now.mono + timeout.saturating_sub(now.wall.since(since))
+            }),
             entry: accepted.entry,
             digest: accepted.digest,
             accepted_at: accepted.at,
-            saved: record.clone(),
-            unhealthy_since: record
-                .unhealthy_since
-                .map(|since| Mono(now.mono.0.saturating_sub(now.wall.since(since)))),
             record,
             objects: BTreeMap::new(),
             index: Index::default(),

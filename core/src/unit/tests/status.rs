@@ -133,6 +133,26 @@ fn restart_keeps_condition_clocks_and_timings_and_tells_nothing_again() {
 
 /// AG-B16.
 #[test]
+fn restart_does_not_begin_the_wait_for_health_again() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.sleep(TIMEOUT - MINUTE);
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::Unknown]);
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+    sim.sleep(60 * MINUTE);
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::Unknown, Ready::False]);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+}
+
+/// AG-B16.
+#[test]
 fn restart_keeps_a_failure_as_it_was_told() {
     let (a, b) = (config("a"), config("b"));
     let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
