@@ -109,7 +109,9 @@ impl State {
             self.request(now, actions);
         }
         if !was_active {
-            // Nothing was enforced meanwhile, and what was observed was not acted on.
+            // Nothing was enforced meanwhile, what was observed was not acted on, and nothing was waited for.
+            self.health_deadline = None;
+            self.record.unhealthy_since = None;
             let keys: Vec<_> = self.objects.keys().cloned().collect();
             for key in keys {
                 self.judge(&key, now.mono);

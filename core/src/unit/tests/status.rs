@@ -176,3 +176,18 @@ fn unit_suspended_while_the_agent_was_down_says_so() {
     sim.set_state(UnitState::Suspended);
     assert_eq!(sim.state.condition().reason, "Suspended");
 }
+
+#[test]
+fn resumed_unit_gives_its_objects_their_time_again() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    sim.set_state(UnitState::Suspended);
+    sim.sleep(60 * MINUTE);
+    sim.set_state(UnitState::Active);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
+    sim.sleep(TIMEOUT + MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+}
