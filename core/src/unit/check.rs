@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     event::{Action, CheckOutcome, Checked, Notice, Outcome},
     now::Now,
-    object::Check,
+    object::{Check, Object},
     problem::Problem,
     state::State,
 };
@@ -45,6 +45,7 @@ impl State {
     /// Takes in what became of objects that were checked. Those that the check did not reach are due again.
     pub(super) fn checked(&mut self, outcomes: Vec<CheckOutcome>, now: Now, actions: &mut Vec<Action>) {
         let mut answered = false;
+        let mut absent = Vec::new();
         for CheckOutcome { outcome, corrections } in outcomes {
             answered |= !matches!(
                 outcome.result,
@@ -59,7 +60,14 @@ impl State {
             {
                 actions.push(Action::Tell(contested(&outcome.key, drift)));
             }
+            let was_there = self.objects.get(&outcome.key).is_some_and(Object::is_there);
+            if !was_there {
+                absent.push(outcome.key.clone());
+            }
             self.check_ended(outcome, now, actions);
+        }
+        for key in absent {
+            self.appeared(&key, false, now);
         }
         if answered && self.pass.is_none() {
             self.silent_since = None;

@@ -167,6 +167,11 @@ impl Object {
         }
     }
 
+    /// Tells whether it was there when it was seen last.
+    pub(super) fn is_there(&self) -> bool {
+        self.observed.as_ref().is_some_and(|seen| seen.observation.is_some())
+    }
+
     /// Its health in a word.
     pub fn health_state(&self) -> HealthState {
         self.observed

@@ -325,6 +325,7 @@ impl State {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+            let was_there = self.objects.get(&key).is_some_and(Object::is_there);
             self.change(&key, |object| {
                 if record.is_some() {
                     object.record = record;
@@ -343,6 +344,7 @@ impl State {
             }
             self.judge(&key, now.mono);
             self.look_again(&key, again, now);
+            self.appeared(&key, was_there, now);
         }
         if let Some(pass) = self.pass.as_mut()
             && let Some(retry) = retry

@@ -6,7 +6,7 @@ use super::{
     Entry, UnitState,
     event::{Accepted, Action, Event, JobFailure},
     now::Now,
-    object::{Check, Observed},
+    object::{Check, Object, Observed},
     problem::{Problem, Retry},
     state::{Running, State},
 };
@@ -147,11 +147,7 @@ impl State {
             .observation
             .as_ref()
             .is_some_and(|observation| observation.finished);
-        let was_there = object
-            .observed
-            .as_ref()
-            .is_some_and(|known| known.observation.is_some());
-        let is_there = observed.observation.is_some();
+        let was_there = object.is_there();
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
@@ -163,8 +159,14 @@ impl State {
         self.reindex(key);
         self.judge(key, now.mono);
         self.look_again(key, again, now);
+        self.appeared(key, was_there, now);
+    }
+
+    /// What waits for a namespace to go is tried again when it is there anew.
+    pub(super) fn appeared(&mut self, key: &Arc<ObjectKey>, was_there: bool, now: Now) {
+        let is_there = self.objects.get(key).is_some_and(Object::is_there);
         if is_there && !was_there && key.kind == "Namespace" && key.group.is_empty() {
-            self.namespace_is_back(&key.name);
+            self.namespace_is_back(&key.name, now);
         }
     }
 
@@ -185,23 +187,26 @@ impl State {
         }
     }
 
-    /// What waited for a namespace to go is tried again when it is there anew.
-    fn namespace_is_back(&mut self, namespace: &str) {
+    fn namespace_is_back(&mut self, namespace: &str, now: Now) {
         let waiting: Vec<_> = self
             .index
             .problems
             .iter()
-            .filter(|key| {
-                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
-            })
+            .filter(|key| key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_))))
             .cloned()
             .collect();
-        for key in waiting {
-            if matches!(
-                self.objects.get(&key).map(|object| object.check),
-                Some(Check::NotBefore { .. })
-            ) {
-                self.set_check(&key, Check::Due);
+        self.try_again(&waiting, now);
+    }
+
+    /// Tries again now what waited for something else, by a check or by another pass.
+    fn try_again(&mut self, keys: &[Arc<ObjectKey>], now: Now) {
+        for key in keys {
+            let Some(object) = self.objects.get(key) else { continue };
+            if object.pass_problem.is_some() && self.retry.is_some() {
+                self.retry = Some(now.mono);
+            }
+            if matches!(object.check, Check::NotBefore { .. }) {
+                self.set_check(key, Check::Due);
             }
         }
     }
@@ -230,15 +235,7 @@ impl State {
             .collect();
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
-        for key in waiting {
-            let object = self.objects.get(&key);
-            if object.is_some_and(|object| object.pass_problem.is_some()) && self.retry.is_some() {
-                self.retry = Some(now.mono);
-            }
-            if object.is_some_and(|object| matches!(object.check, Check::NotBefore { .. })) {
-                self.set_check(&key, Check::Due);
-            }
-        }
+        self.try_again(&waiting, now);
     }
 
     /// A job could not be done at all: nothing else is begun for a while.

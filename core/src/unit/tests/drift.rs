@@ -12,6 +12,7 @@ use crate::{
         UnitState,
         event::{Event, JobFailure},
         object::Check,
+        problem::Problem,
         record::Ready,
     },
 };
@@ -230,6 +231,28 @@ fn contested_object_is_still_created_again_at_once_when_it_is_deleted() {
     sim.world.delete(&a);
     sim.run();
     assert!(sim.world.live.contains_key(&a));
+}
+
+/// AG-B6.
+#[test]
+fn problems_of_checks_are_over_once_a_deleted_namespace_is_repaired() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let mut sim = Sim::ready(&content(&[(&namespace, "1"), (&a, "1")]));
+    sim.world.faults.insert(a.clone(), Fault::Terminating);
+    sim.world.faults.insert(namespace.clone(), Fault::Terminating);
+    sim.world.delete(&a);
+    sim.run();
+    assert!(matches!(sim.problem(&a), Some(Problem::Waiting(_))));
+    sim.world.faults.clear();
+    sim.world.delete(&namespace);
+    sim.run();
+    assert!(sim.world.live.contains_key(&namespace));
+    assert!(
+        sim.world.live.contains_key(&a),
+        "not only after the retry interval"
+    );
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
 }
 
 #[test]
