@@ -69,6 +69,11 @@ impl State {
         for key in absent {
             self.appeared(&key, false, now);
         }
+        if self.again {
+            let failed: Vec<_> = self.index.problems.iter().cloned().collect();
+            self.try_again(&failed, now);
+            self.again = self.pass.is_some();
+        }
         if answered && self.pass.is_none() {
             self.silent_since = None;
         }

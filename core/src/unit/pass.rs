@@ -365,6 +365,7 @@ impl State {
 
     fn end_pass(&mut self, now: Now) {
         let Some(pass) = self.pass.take() else { return };
+        let again = std::mem::take(&mut self.again);
         self.dirty_unit = true;
         self.job_failure = None;
         let unanswered = self
@@ -393,7 +394,11 @@ impl State {
             }
             return;
         }
-        if let Some(retry) = pass.retry {
+        if again {
+            // A kind that is served now may change what is desired.
+            self.evaluate_due |= self.waits_for_definition();
+            self.retry = Some(now.mono);
+        } else if let Some(retry) = pass.retry {
             self.failures = self.failures.saturating_add(1);
             self.retry = Some(now.mono + self.backoff(self.failures, retry, now));
         }

@@ -78,6 +78,8 @@ pub struct State {
     pub(super) retry: Option<Mono>,
     /// No job begins before: the last one could not be done at all.
     pub(super) hold: Option<Mono>,
+    /// What was waited for, or asked for, came while a job ran: what that could not do is tried again at once.
+    pub(super) again: bool,
     pub(super) failures: u32,
     pub(super) job_failure: Option<JobFailure>,
     pub(super) running: Option<Running>,
@@ -125,6 +127,7 @@ impl State {
             pass: None,
             retry: None,
             hold: None,
+            again: false,
             failures: 0,
             job_failure: None,
             running: None,

@@ -108,6 +108,8 @@ impl State {
         if requested {
             self.request(now, actions);
         }
+        // What runs now is of the entry before; the next pass knows all of this one.
+        self.again &= !self.evaluate_due;
         if !was_active {
             // Nothing was enforced meanwhile, what was observed was not acted on, and nothing was waited for.
             self.health_deadline = None;
@@ -124,6 +126,7 @@ impl State {
             return;
         }
         self.hold = None;
+        self.again |= self.is_busy();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -199,7 +202,7 @@ impl State {
     }
 
     /// Tries again now what waited for something else, by a check or by another pass.
-    fn try_again(&mut self, keys: &[Arc<ObjectKey>], now: Now) {
+    pub(super) fn try_again(&mut self, keys: &[Arc<ObjectKey>], now: Now) {
         for key in keys {
             let Some(object) = self.objects.get(key) else { continue };
             if object.pass_problem.is_some() && self.retry.is_some() {
@@ -225,7 +228,13 @@ impl State {
         }
     }
 
+    /// Tells whether something is under way that may have begun too early to know what has just happened.
+    fn is_busy(&self) -> bool {
+        self.running.is_some() || self.pass.is_some()
+    }
+
     fn kind_served(&mut self, now: Now) {
+        self.again |= self.is_busy();
         let waiting: Vec<_> = self
             .index
             .problems
@@ -281,7 +290,32 @@ impl State {
         {
             self.set_check(&key, Check::Due);
         }
-        if self.evaluate_due && self.edge.is_none() {
+        loop {
+            if self.evaluate_due && self.edge.is_none() {
+                self.begin_evaluation(actions);
+                return;
+            }
+            if self.retry.is_some_and(|at| at <= now.mono) {
+                self.retry = None;
+                self.begin_pass();
+            }
+            self.proceed(now, actions);
+            let is_due = (self.evaluate_due && self.edge.is_none()) || self.retry.is_some_and(|at| at <= now.mono);
+            if self.running.is_some() || !is_due {
+                break;
+            }
+        }
+        if self.running.is_none() {
+            self.begin_check(actions);
+        }
+        // Nothing is left to do of what could not be done.
+        if self.running.is_none() && self.job_failure.is_some() {
+            self.job_done();
+            self.silent_since = None;
+        }
+    }
+
+    fn begin_evaluation(&mut self, actions: &mut Vec<Action>) {
             self.evaluate_due = false;
             let job = self.begin_job();
             self.running = self.running.map(|running| Running {
@@ -292,21 +326,6 @@ impl State {
                 job,
                 entry: self.entry.clone(),
             });
-            return;
-        }
-        if self.retry.is_some_and(|at| at <= now.mono) {
-            self.retry = None;
-            self.begin_pass();
-        }
-        self.proceed(now, actions);
-        if self.running.is_none() {
-            self.begin_check(actions);
-        }
-        // Nothing is left to do of what could not be done.
-        if self.running.is_none() && self.job_failure.is_some() {
-            self.job_done();
-            self.silent_since = None;
-        }
     }
 }
 

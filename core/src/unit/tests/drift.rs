@@ -292,6 +292,53 @@ fn objects_of_a_definition_that_is_restored_come_back_at_once() {
     sim.assert_quiet();
 }
 
+/// AG-B9.
+#[test]
+fn definition_that_comes_while_its_object_is_tried_is_not_missed() {
+    for is_pass in [true, false] {
+        let a = key("Widget", "a");
+        let objects = content(&[(&a, "1")]);
+        let mut sim = if is_pass {
+            Sim::new(&objects)
+        } else {
+            Sim::ready(&objects)
+        };
+        sim.world.faults.insert(a.clone(), Fault::Unserved);
+        if is_pass {
+            sim.send(Event::Tick);
+            sim.finish(0);
+        } else {
+            sim.world.delete(&a);
+            sim.deliver();
+        }
+        assert!(sim.work.is_some());
+        sim.send(Event::KindServed);
+        sim.finish(0);
+        sim.world.faults.clear();
+        sim.run();
+        assert!(sim.world.live.contains_key(&a), "pass: {is_pass}");
+        assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    }
+}
+
+/// AG-B14.
+#[test]
+fn request_is_not_lost_while_a_job_runs() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.faults.insert(a.clone(), Fault::Refused);
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert!(sim.work.is_some());
+    sim.send(Event::Requested);
+    assert_eq!(sim.log.verifies, 1);
+    sim.finish(0);
+    sim.world.faults.clear();
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1", "tried again for the request");
+    sim.assert_quiet();
+}
+
 /// AG-B14.
 #[test]
 fn lists_find_what_watches_have_missed() {
