@@ -64,7 +64,12 @@ impl State {
             if !was_there {
                 absent.push(outcome.key.clone());
             }
+            let key = outcome.key.clone();
             self.check_ended(outcome, now, actions);
+            // The check may have read the object before the list did.
+            if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
+                self.listed(&key, version);
+            }
         }
         for key in absent {
             self.appeared(&key, false, now);
@@ -84,6 +89,7 @@ impl State {
             .map(|(key, _)| key.clone())
             .collect();
         for key in unreached {
+            self.change(&key, |object| object.listed = None);
             self.set_check(&key, Check::Due);
         }
         self.dirty_unit = true;

@@ -85,6 +85,8 @@ pub struct Object {
     pub check_problem: Option<Problem>,
     /// Whether it is to be checked.
     pub check: Check,
+    /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
+    pub listed: Option<Option<u64>>,
     /// Checks that failed in a row.
     pub tries: u32,
     /// Its own switches exclude it, as the last look at the live object said.

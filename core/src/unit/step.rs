@@ -214,8 +214,12 @@ impl State {
         }
     }
 
-    fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
-        let Some(object) = self.objects.get(key) else { return };
+    pub(super) fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        if object.check == Check::Running {
+            object.listed = Some(version);
+            return;
+        }
         let is_there = object.observed.as_ref().map(|observed| {
             observed
                 .observation
@@ -223,7 +227,7 @@ impl State {
                 .and(observed.version)
         });
         // A version that a watch is about to bring costs one read, and nothing more.
-        if is_there != Some(version) && object.record.is_some() && object.check != Check::Running {
+        if is_there != Some(version) && object.record.is_some() {
             self.set_check(key, Check::Due);
         }
     }
@@ -316,16 +320,16 @@ impl State {
     }
 
     fn begin_evaluation(&mut self, actions: &mut Vec<Action>) {
-            self.evaluate_due = false;
-            let job = self.begin_job();
-            self.running = self.running.map(|running| Running {
-                evaluates: true,
-                ..running
-            });
-            actions.push(Action::Evaluate {
-                job,
-                entry: self.entry.clone(),
-            });
+        self.evaluate_due = false;
+        let job = self.begin_job();
+        self.running = self.running.map(|running| Running {
+            evaluates: true,
+            ..running
+        });
+        actions.push(Action::Evaluate {
+            job,
+            entry: self.entry.clone(),
+        });
     }
 }
 

@@ -341,6 +341,25 @@ fn request_is_not_lost_while_a_job_runs() {
 
 /// AG-B14.
 #[test]
+fn what_a_list_tells_while_an_object_is_checked_is_looked_at_afterwards() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    let Check::Running = sim.state.objects()[&a].check else {
+        panic!("not running");
+    };
+    sim.send(Event::Listed {
+        key: a.clone(),
+        version: Some(999),
+    });
+    sim.run();
+    assert_eq!(sim.log.checked(&a), 2);
+    sim.assert_quiet();
+}
+
+/// AG-B14.
+#[test]
 fn lists_find_what_watches_have_missed() {
     let (a, b, c) = (config("a"), config("b"), config("c"));
     let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1")]));
