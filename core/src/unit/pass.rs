@@ -90,7 +90,6 @@ impl State {
             let desired = objects.remove(key);
             let is_desired = desired.is_some();
             object.desired = desired;
-            object.excluded &= is_desired;
             match object.record.as_mut() {
                 Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
                     keep(record);
@@ -313,10 +312,7 @@ impl State {
                 }));
             }
             let again = observed.as_ref().and_then(|observed| observed.again);
-            let (written, left) = (
-                matches!(result, Applied::Written),
-                matches!(result, Applied::Left),
-            );
+            let written = matches!(result, Applied::Written);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),
                 Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
@@ -333,7 +329,6 @@ impl State {
                 if let Some(observed) = observed {
                     object.observe(observed);
                 }
-                object.excluded = left;
                 object.pass_problem = problem;
                 if written {
                     object.check_problem = None;
@@ -384,6 +379,11 @@ impl State {
             .problems
             .iter()
             .any(|key| self.objects.get(key).is_some_and(|object| object.pass_problem.is_some()));
+        if again {
+            // A kind that is served now may change what is desired.
+            self.evaluate_due |= self.waits_for_definition();
+            self.retry = Some(now.mono);
+        }
         if !failed {
             self.failures = 0;
             if self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
@@ -394,11 +394,7 @@ impl State {
             }
             return;
         }
-        if again {
-            // A kind that is served now may change what is desired.
-            self.evaluate_due |= self.waits_for_definition();
-            self.retry = Some(now.mono);
-        } else if let Some(retry) = pass.retry {
+        if let Some(retry) = pass.retry.filter(|_| !again) {
             self.failures = self.failures.saturating_add(1);
             self.retry = Some(now.mono + self.backoff(self.failures, retry, now));
         }

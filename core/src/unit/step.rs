@@ -151,6 +151,7 @@ impl State {
             .as_ref()
             .is_some_and(|observation| observation.finished);
         let was_there = object.is_there();
+        let was_left_alone = object.is_left_alone();
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
@@ -163,6 +164,14 @@ impl State {
         self.judge(key, now.mono);
         self.look_again(key, again, now);
         self.appeared(key, was_there, now);
+        let object = self.objects.get(key);
+        if was_left_alone && object.is_some_and(|object| !object.is_left_alone() && object.is_outdated()) {
+            // A pass has left it alone that is to be written after all.
+            match self.is_busy() {
+                true => self.again = true,
+                false => self.retry = Some(now.mono),
+            }
+        }
     }
 
     /// What waits for a namespace to go is tried again when it is there anew.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{
     sim::{Sim, content},
-    world::{Fault, config, key},
+    world::{Fault, config, key, paused},
 };
 use crate::{
+    apply::policy::Policy,
     health::State as HealthState,
     unit::{UnitState, event::Event, problem::Problem, record::Ready},
 };
@@ -334,6 +335,23 @@ fn unit_suspended_during_a_pass_goes_on_with_it_when_resumed() {
     sim.run();
     assert_eq!(sim.world.live.len(), 2);
     assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_paused_in_place_during_a_change_gets_it_once_it_is_paused_no_more() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
     sim.assert_quiet();
 }
 

@@ -407,7 +407,7 @@ impl Sim {
                 let object = &self.state.objects[key];
                 let is_sent =
                     object.record.as_ref().and_then(|record| record.sent) == Some(super::world::sent(value));
-                assert!(is_sent || object.excluded, "{key} was not applied");
+                assert!(is_sent || object.is_left_alone(), "{key} was not applied");
             }
         }
         if record.healthy != self.unit.healthy {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     sim::{Log, Sim, content},
-    world::{Fault, config, key},
+    world::{Fault, config, key, paused},
 };
 use crate::{
     health::State as HealthState,
@@ -166,6 +166,24 @@ fn restart_keeps_a_failure_as_it_was_told() {
     sim.run();
     assert_eq!(sim.log.ready, [Ready::False]);
     assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+}
+
+/// AG-B16.
+#[test]
+fn object_paused_in_place_stays_out_of_health_after_a_restart() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| {
+        live.policy = paused();
+        live.health = HealthState::Failed;
+    });
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.log.ready.clear();
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::True]);
+    sim.assert_quiet();
 }
 
 #[test]
