@@ -174,8 +174,7 @@ impl Object {
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to
     /// wait for.
     pub(super) fn is_current(&self) -> bool {
-        let Some(desired) = &self.desired else { return true };
-        if self.is_left_alone() {
+        if self.desired.is_none() || self.is_left_alone() {
             return true;
         }
         match self.health_state() {

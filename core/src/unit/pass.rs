@@ -1,7 +1,7 @@
 //! A pass over a unit: what differs from what was sent is written, stage by stage.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -140,7 +140,22 @@ impl State {
     /// Plans what is to be written.
     pub(super) fn begin_pass(&mut self) {
         let Some(entry) = self.enforced.clone() else { return };
-        let problems: Vec<_> = self.index.problems.iter().cloned().collect();
+        let target = Attained {
+            version: entry.version,
+            target: entry.target,
+        };
+        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
+            .objects
+            .iter()
+            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
+            .collect();
+        let stages = plan(&rows);
+        // A second try of the same says what it met anew, object by object, and until then the first one's word stands.
+        let mut kept = BTreeSet::new();
+        if self.tried.replace(target) == Some(target) {
+            kept.extend(stages.iter().flat_map(|stage| stage.writes.iter().cloned()));
+        }
+        let problems: Vec<_> = self.index.problems.iter().filter(|key| !kept.contains(*key)).cloned().collect();
         for key in problems {
             self.change(&key, |object| object.pass_problem = None);
         }
@@ -156,18 +171,10 @@ impl State {
             };
             self.change(&key, |object| object.pass_problem = Some(problem));
         }
-        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
-            .collect();
         self.pass = Some(Pass {
-            target: Attained {
-                version: entry.version,
-                target: entry.target,
-            },
+            target,
             revision: entry.revision.clone(),
-            stages: plan(&rows).into(),
+            stages: stages.into(),
             left: None,
             written: Vec::new(),
             closed: None,
@@ -214,9 +221,7 @@ impl State {
                     .into_iter()
                     .chain(stages.into_iter().flat_map(|stage| stage.writes));
                 for key in keys.collect::<Vec<_>>() {
-                    self.change(&key, |object| {
-                        object.pass_problem.get_or_insert_with(|| Problem::Waiting(why.clone()));
-                    });
+                    self.change(&key, |object| object.pass_problem = Some(Problem::Waiting(why.clone())));
                 }
                 continue;
             }
@@ -332,6 +337,7 @@ impl State {
                 object.pass_problem = problem;
                 if written {
                     object.check_problem = None;
+                    object.tries = 0;
                 }
             });
             if written {

@@ -74,6 +74,8 @@ pub struct State {
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
     pub(super) pass: Option<Pass>,
+    /// What the last pass was for.
+    pub(super) tried: Option<Attained>,
     /// When to try again what the last pass could not do.
     pub(super) retry: Option<Mono>,
     /// No job begins before: the last one could not be done at all.
@@ -125,6 +127,7 @@ impl State {
             evaluation_failure: None,
             evaluate_due: true,
             pass: None,
+            tried: None,
             retry: None,
             hold: None,
             again: false,

@@ -209,3 +209,17 @@ fn resumed_unit_gives_its_objects_their_time_again() {
     sim.sleep(TIMEOUT + MINUTE);
     assert_eq!(sim.ready_word(), Ready::False);
 }
+
+#[test]
+fn retry_that_fails_as_before_is_told_once() {
+    let (a, b) = (config("a"), config("b"));
+    let objects = content(&[(&a, "1"), (&b, "1")]);
+    let mut sim = Sim::ready(&objects);
+    // An entry of the same version and target, of which an object has to be written once more.
+    sim.world.records.remove(&a);
+    sim.world.faults.insert(a.clone(), Fault::Refused);
+    sim.restart();
+    sim.sleep(20 * MINUTE);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    assert!(!sim.log.ready[1..].contains(&Ready::True), "{:?}", sim.log.ready);
+}
