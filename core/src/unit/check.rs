@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     event::{Action, CheckOutcome, Checked, Notice, Outcome},
     now::Now,
-    object::Check,
+    object::{Check, Object},
     problem::Problem,
     state::State,
 };
@@ -45,6 +45,7 @@ impl State {
     /// Takes in what became of objects that were checked. Those that the check did not reach are due again.
     pub(super) fn checked(&mut self, outcomes: Vec<CheckOutcome>, now: Now, actions: &mut Vec<Action>) {
         let mut answered = false;
+        let mut absent = Vec::new();
         for CheckOutcome { outcome, corrections } in outcomes {
             answered |= !matches!(
                 outcome.result,
@@ -59,7 +60,24 @@ impl State {
             {
                 actions.push(Action::Tell(contested(&outcome.key, drift)));
             }
+            let was_there = self.objects.get(&outcome.key).is_some_and(Object::is_there);
+            if !was_there {
+                absent.push(outcome.key.clone());
+            }
+            let key = outcome.key.clone();
             self.check_ended(outcome, now, actions);
+            // The check may have read the object before the list did.
+            if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
+                self.listed(&key, version);
+            }
+        }
+        for key in absent {
+            self.appeared(&key, false, now);
+        }
+        if self.again {
+            let failed: Vec<_> = self.index.problems.iter().cloned().collect();
+            self.try_again(&failed, now);
+            self.again = self.pass.is_some();
         }
         if answered && self.pass.is_none() {
             self.silent_since = None;
@@ -71,6 +89,7 @@ impl State {
             .map(|(key, _)| key.clone())
             .collect();
         for key in unreached {
+            self.change(&key, |object| object.listed = None);
             self.set_check(&key, Check::Due);
         }
         self.dirty_unit = true;

@@ -71,13 +71,15 @@ impl State {
     pub(super) fn status_deadline(&self, now: Mono) -> Option<Mono> {
         let timeout = self.entry.settings.timeout;
         let unhealthy = self
-            .unhealthy_since
+            .health_deadline
             .filter(|_| self.entry.settings.wait && self.is_applied());
-        let silent = self.silent_since.filter(|_| !self.index.problems.is_empty() || self.job_failure.is_some());
+        let silent = self
+            .silent_since
+            .filter(|_| !self.index.problems.is_empty() || self.job_failure.is_some())
+            .map(|since| since + timeout);
         [unhealthy, silent]
             .into_iter()
             .flatten()
-            .map(|since| since + timeout)
             .filter(|deadline| *deadline > now)
             .min()
     }
@@ -88,9 +90,9 @@ impl State {
 
     /// Takes in what the rows say now: health and its clocks, the condition, and an event when that is news.
     pub(super) fn settle_status(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.restoring.is_some() && self.enforced.is_some() && self.index.unseen.is_empty() && !self.evaluate_due
-            && self.running.is_none()
-        {
+        let is_seen = self.enforced.is_some() && self.index.unseen.is_empty();
+        let is_idle = !self.evaluate_due && self.running.is_none() && self.pass.is_none();
+        if !self.is_active() || (is_seen && is_idle) {
             self.restoring = None;
         }
         if self.restoring.is_some() {
@@ -115,11 +117,11 @@ impl State {
                 self.record.healthy_since = None;
             }
             self.record.healthy_since.get_or_insert(now.wall);
-            self.unhealthy_since = None;
+            self.health_deadline = None;
             self.record.unhealthy_since = None;
-        } else if self.unhealthy_since.is_none() {
+        } else if self.health_deadline.is_none() {
             self.record.healthy_since = None;
-            self.unhealthy_since = Some(now.mono);
+            self.health_deadline = Some(now.mono + self.entry.settings.timeout);
             self.record.unhealthy_since = Some(now.wall);
         }
     }
@@ -221,9 +223,7 @@ impl State {
                     .is_some_and(|object| object.health_state() == HealthState::Failed)
             })
             .collect();
-        let is_over = self
-            .unhealthy_since
-            .is_some_and(|since| now.since(since) >= timeout);
+        let is_over = self.health_deadline.is_some_and(|deadline| now >= deadline);
         let failed = |why: &str, keys: &mut dyn Iterator<Item = &Arc<ObjectKey>>| {
             let objects = keys.map(|key| self.describe(key));
             Condition::new(

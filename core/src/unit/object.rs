@@ -8,7 +8,7 @@ use crate::{
     apply::{
         drift::{Judgement, Observation, judge},
         inventory::{Record, State as RecordState},
-        policy::{Decision, Policy, Write},
+        policy::{Decision, Policy, Skip, Write},
     },
     digest::Digest,
     health::{Health, State as HealthState},
@@ -85,10 +85,10 @@ pub struct Object {
     pub check_problem: Option<Problem>,
     /// Whether it is to be checked.
     pub check: Check,
+    /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
+    pub listed: Option<Option<u64>>,
     /// Checks that failed in a row.
     pub tries: u32,
-    /// Its own switches exclude it, as the last look at the live object said.
-    pub excluded: bool,
 }
 
 impl Object {
@@ -97,11 +97,14 @@ impl Object {
         self.check_problem.as_ref().or(self.pass_problem.as_ref())
     }
 
+    /// Tells whether something newer than this was observed.
+    pub(super) fn is_ahead_of(&self, observed: &Observed) -> bool {
+        self.observed.as_ref().is_some_and(|known| observed.is_older_than(known))
+    }
+
     /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
     pub(super) fn observe(&mut self, observed: Observed) -> bool {
-        if let Some(known) = &self.observed
-            && observed.is_older_than(known)
-        {
+        if self.is_ahead_of(&observed) {
             return false;
         }
         let changed = self
@@ -150,11 +153,28 @@ impl Object {
             && matches!(desired.policy.decide(Some(live.policy)), Decision::Apply { .. })
     }
 
+    /// Tells whether its switches, or those of the live object, say to leave it alone.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let Some(desired) = &self.desired else { return false };
+        let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
+        match desired.policy.decide(live.map(|live| live.policy)) {
+            Decision::Skip(Skip::Paused | Skip::Ignored) => true,
+            // What is created once is this unit's to wait for where it was this unit that created it.
+            Decision::Skip(Skip::Present) => self.record.as_ref().is_none_or(|record| record.sent.is_none()),
+            Decision::Apply { .. } => false,
+        }
+    }
+
+    /// Tells whether other content was written than is desired.
+    pub(super) fn is_outdated(&self) -> bool {
+        let sent = self.record.as_ref().and_then(|record| record.sent);
+        self.desired.as_ref().is_some_and(|desired| sent != Some(desired.digest))
+    }
+
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to
     /// wait for.
     pub(super) fn is_current(&self) -> bool {
-        let Some(desired) = &self.desired else { return true };
-        if self.excluded || desired.policy.paused || desired.policy.write == Write::Ignore {
+        if self.desired.is_none() || self.is_left_alone() {
             return true;
         }
         match self.health_state() {
@@ -162,6 +182,11 @@ impl Object {
             HealthState::NotFound => self.record.as_ref().is_some_and(|record| record.finished),
             _ => false,
         }
+    }
+
+    /// Tells whether it was there when it was seen last.
+    pub(super) fn is_there(&self) -> bool {
+        self.observed.as_ref().is_some_and(|seen| seen.observation.is_some())
     }
 
     /// Its health in a word.
@@ -174,12 +199,15 @@ impl Object {
     /// Marks the object for a check when its observation asks for one and nothing holds that up.
     pub(super) fn judge(&mut self, now: Mono) {
         let suspicious = self.is_suspicious();
+        let looks_again = self.observed.as_ref().is_some_and(|observed| observed.again.is_some());
         match self.check {
             Check::Running => {}
-            Check::NotBefore { seen: Some(seen), .. } if suspicious && seen == self.seen() => {}
+            Check::NotBefore { seen: Some(seen), .. } if (suspicious || looks_again) && seen == self.seen() => {}
             Check::NotBefore { seen: None, at, .. } if now < at => {}
             Check::Due if self.observed.is_none() => {}
-            _ => self.check = if suspicious { Check::Due } else { Check::Settled },
+            // What a check has met, only a check finds to be over.
+            _ if suspicious || self.check_problem.is_some() => self.check = Check::Due,
+            _ => self.check = Check::Settled,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A pass over a unit: what differs from what was sent is written, stage by stage.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -90,7 +90,6 @@ impl State {
             let desired = objects.remove(key);
             let is_desired = desired.is_some();
             object.desired = desired;
-            object.excluded &= is_desired;
             match object.record.as_mut() {
                 Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
                     keep(record);
@@ -141,7 +140,22 @@ impl State {
     /// Plans what is to be written.
     pub(super) fn begin_pass(&mut self) {
         let Some(entry) = self.enforced.clone() else { return };
-        let problems: Vec<_> = self.index.problems.iter().cloned().collect();
+        let target = Attained {
+            version: entry.version,
+            target: entry.target,
+        };
+        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
+            .objects
+            .iter()
+            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
+            .collect();
+        let stages = plan(&rows);
+        // A second try of the same says what it met anew, object by object, and until then the first one's word stands.
+        let mut kept = BTreeSet::new();
+        if self.tried.replace(target) == Some(target) {
+            kept.extend(stages.iter().flat_map(|stage| stage.writes.iter().cloned()));
+        }
+        let problems: Vec<_> = self.index.problems.iter().filter(|key| !kept.contains(*key)).cloned().collect();
         for key in problems {
             self.change(&key, |object| object.pass_problem = None);
         }
@@ -157,18 +171,10 @@ impl State {
             };
             self.change(&key, |object| object.pass_problem = Some(problem));
         }
-        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
-            .collect();
         self.pass = Some(Pass {
-            target: Attained {
-                version: entry.version,
-                target: entry.target,
-            },
+            target,
             revision: entry.revision.clone(),
-            stages: plan(&rows).into(),
+            stages: stages.into(),
             left: None,
             written: Vec::new(),
             closed: None,
@@ -215,9 +221,7 @@ impl State {
                     .into_iter()
                     .chain(stages.into_iter().flat_map(|stage| stage.writes));
                 for key in keys.collect::<Vec<_>>() {
-                    self.change(&key, |object| {
-                        object.pass_problem.get_or_insert_with(|| Problem::Waiting(why.clone()));
-                    });
+                    self.change(&key, |object| object.pass_problem = Some(Problem::Waiting(why.clone())));
                 }
                 continue;
             }
@@ -313,10 +317,7 @@ impl State {
                 }));
             }
             let again = observed.as_ref().and_then(|observed| observed.again);
-            let (written, left) = (
-                matches!(result, Applied::Written),
-                matches!(result, Applied::Left),
-            );
+            let written = matches!(result, Applied::Written);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),
                 Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
@@ -325,6 +326,7 @@ impl State {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+            let was_there = self.objects.get(&key).is_some_and(Object::is_there);
             self.change(&key, |object| {
                 if record.is_some() {
                     object.record = record;
@@ -332,10 +334,10 @@ impl State {
                 if let Some(observed) = observed {
                     object.observe(observed);
                 }
-                object.excluded = left;
                 object.pass_problem = problem;
                 if written {
                     object.check_problem = None;
+                    object.tries = 0;
                 }
             });
             if written {
@@ -343,6 +345,7 @@ impl State {
             }
             self.judge(&key, now.mono);
             self.look_again(&key, again, now);
+            self.appeared(&key, was_there, now);
         }
         if let Some(pass) = self.pass.as_mut()
             && let Some(retry) = retry
@@ -363,6 +366,7 @@ impl State {
 
     fn end_pass(&mut self, now: Now) {
         let Some(pass) = self.pass.take() else { return };
+        let again = std::mem::take(&mut self.again);
         self.dirty_unit = true;
         self.job_failure = None;
         let unanswered = self
@@ -381,6 +385,11 @@ impl State {
             .problems
             .iter()
             .any(|key| self.objects.get(key).is_some_and(|object| object.pass_problem.is_some()));
+        if again {
+            // A kind that is served now may change what is desired.
+            self.evaluate_due |= self.waits_for_definition();
+            self.retry = Some(now.mono);
+        }
         if !failed {
             self.failures = 0;
             if self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
@@ -391,7 +400,7 @@ impl State {
             }
             return;
         }
-        if let Some(retry) = pass.retry {
+        if let Some(retry) = pass.retry.filter(|_| !again) {
             self.failures = self.failures.saturating_add(1);
             self.retry = Some(now.mono + self.backoff(self.failures, retry, now));
         }

@@ -35,6 +35,8 @@ const RESTORING: Duration = Duration::from_secs(60);
 pub(super) struct Running {
     pub(super) job: Job,
     pub(super) cancelled: bool,
+    /// It evaluates an entry.
+    pub(super) evaluates: bool,
 }
 
 /// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
@@ -72,10 +74,14 @@ pub struct State {
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
     pub(super) pass: Option<Pass>,
+    /// What the last pass was for.
+    pub(super) tried: Option<Attained>,
     /// When to try again what the last pass could not do.
     pub(super) retry: Option<Mono>,
     /// No job begins before: the last one could not be done at all.
     pub(super) hold: Option<Mono>,
+    /// What was waited for, or asked for, came while a job ran: what that could not do is tried again at once.
+    pub(super) again: bool,
     pub(super) failures: u32,
     pub(super) job_failure: Option<JobFailure>,
     pub(super) running: Option<Running>,
@@ -84,8 +90,9 @@ pub struct State {
     pub(super) edge: Option<String>,
     /// Until when the status from before a restart stands.
     pub(super) restoring: Option<Mono>,
-    /// Since when objects are not healthy.
-    pub(super) unhealthy_since: Option<Mono>,
+    /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
+    /// process and its clock.
+    pub(super) health_deadline: Option<Mono>,
     /// Since when the server has not answered.
     pub(super) silent_since: Option<Mono>,
     pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
@@ -105,13 +112,14 @@ impl State {
         let restored = record.is_some();
         let record = record.unwrap_or_default();
         let mut state = Self {
+            saved: record.clone(),
+            health_deadline: record.unhealthy_since.map(|since| {
+                let timeout = accepted.entry.settings.timeout;
+                now.mono + timeout.saturating_sub(now.wall.since(since))
+            }),
             entry: accepted.entry,
             digest: accepted.digest,
             accepted_at: accepted.at,
-            saved: record.clone(),
-            unhealthy_since: record
-                .unhealthy_since
-                .map(|since| Mono(now.mono.0.saturating_sub(now.wall.since(since)))),
             record,
             objects: BTreeMap::new(),
             index: Index::default(),
@@ -119,8 +127,10 @@ impl State {
             evaluation_failure: None,
             evaluate_due: true,
             pass: None,
+            tried: None,
             retry: None,
             hold: None,
+            again: false,
             failures: 0,
             job_failure: None,
             running: None,
@@ -211,11 +221,12 @@ impl State {
         self.running = Some(Running {
             job,
             cancelled: false,
+            evaluates: false,
         });
         job
     }
 
-    /// Ends a job; tells whether it was the one under way, and not cancelled.
+    /// Ends the job under way; `None` when that is another: its outcome is of a unit that was released since.
     pub(super) fn end_job(&mut self, job: Job) -> Option<Running> {
         let running = self.running.filter(|running| running.job == job)?;
         self.running = None;
@@ -326,16 +337,13 @@ impl State {
         if !self.is_active() {
             return None;
         }
-        let due_work = self.evaluate_due || !self.index.due.is_empty();
-        let hold = self.hold.filter(|_| due_work || self.retry.is_some());
-        let retry = self.retry.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
         let later = self.index.later.first().map(|(at, _)| *at);
-        let later = later.map(|at| self.hold.map_or(at, |hold| hold.max(at)));
         let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
-        // A job under way brings its outcome; what is due waits for that.
-        let work = match self.running {
-            Some(_) => [None, None, None, None],
-            None => [hold, retry, later, stage],
+        let work = match (self.running, self.hold) {
+            // A job under way brings its outcome; what is due waits for that.
+            (Some(_), _) => [None, None, None],
+            (None, Some(hold)) => [Some(hold), None, None],
+            (None, None) => [self.retry, later, stage],
         };
         work.into_iter()
             .chain([self.status_deadline(now), self.restoring])

@@ -1,14 +1,14 @@
 //! The transitions of a unit's state machine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Entry, UnitState,
     event::{Accepted, Action, Event, JobFailure},
     now::Now,
-    object::{Check, Observed},
+    object::{Check, Object, Observed},
     problem::{Problem, Retry},
-    state::State,
+    state::{Running, State},
 };
 use crate::object::ObjectKey;
 
@@ -47,11 +47,12 @@ impl State {
                 outcomes,
                 failure,
             } => {
-                let running = self.end_job(job);
-                self.applied(outcomes, now, &mut actions);
-                let failure = failure.inspect(|failure| self.job_failed(failure.clone(), now));
-                if failure.is_some() || running.is_none_or(|running| running.cancelled) {
-                    self.abandon_pass(failure.is_some(), now);
+                if let Some(running) = self.end_job(job) {
+                    self.applied(outcomes, now, &mut actions);
+                    let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
+                    if failed || running.cancelled {
+                        self.abandon_pass(failed, now);
+                    }
                 }
             }
             Event::Checked {
@@ -59,10 +60,12 @@ impl State {
                 outcomes,
                 failure,
             } => {
-                self.end_job(job);
-                self.checked(outcomes, now, &mut actions);
-                if let Some(failure) = failure {
-                    self.job_failed(failure, now);
+                if self.end_job(job).is_some() {
+                    self.checked(outcomes, now, &mut actions);
+                    match failure {
+                        Some(failure) => self.job_failed(failure, now),
+                        None => self.job_done(),
+                    }
                 }
             }
             Event::Tick => {}
@@ -88,7 +91,8 @@ impl State {
             return;
         }
         // The same entry again means that content has come for it.
-        if changed || self.evaluation_failure.is_some() {
+        let evaluates = self.running.is_some_and(|running| running.evaluates);
+        if changed || self.evaluation_failure.is_some() || evaluates {
             self.evaluate_due = true;
             self.pass = None;
             self.hold = None;
@@ -97,15 +101,19 @@ impl State {
         }
         if retargeted {
             self.failures = 0;
-            self.unhealthy_since = None;
+            self.health_deadline = None;
             self.record.unhealthy_since = None;
             self.restoring = None;
         }
         if requested {
             self.request(now, actions);
         }
+        // What runs now is of the entry before; the next pass knows all of this one.
+        self.again &= !self.evaluate_due;
         if !was_active {
-            // Nothing was enforced meanwhile, and what was observed was not acted on.
+            // Nothing was enforced meanwhile, what was observed was not acted on, and nothing was waited for.
+            self.health_deadline = None;
+            self.record.unhealthy_since = None;
             let keys: Vec<_> = self.objects.keys().cloned().collect();
             for key in keys {
                 self.judge(&key, now.mono);
@@ -118,6 +126,7 @@ impl State {
             return;
         }
         self.hold = None;
+        self.again |= self.is_busy();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -133,16 +142,16 @@ impl State {
 
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
         let Some(object) = self.objects.get_mut(key) else { return };
+        if object.is_ahead_of(&observed) {
+            return;
+        }
         let again = observed.again;
         let finished = observed
             .observation
             .as_ref()
             .is_some_and(|observation| observation.finished);
-        let was_there = object
-            .observed
-            .as_ref()
-            .is_some_and(|known| known.observation.is_some());
-        let is_there = observed.observation.is_some();
+        let was_there = object.is_there();
+        let was_left_alone = object.is_left_alone();
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
@@ -154,13 +163,27 @@ impl State {
         self.reindex(key);
         self.judge(key, now.mono);
         self.look_again(key, again, now);
+        self.appeared(key, was_there, now);
+        let object = self.objects.get(key);
+        if was_left_alone && object.is_some_and(|object| !object.is_left_alone() && object.is_outdated()) {
+            // A pass has left it alone that is to be written after all.
+            match self.is_busy() {
+                true => self.again = true,
+                false => self.retry = Some(now.mono),
+            }
+        }
+    }
+
+    /// What waits for a namespace to go is tried again when it is there anew.
+    pub(super) fn appeared(&mut self, key: &Arc<ObjectKey>, was_there: bool, now: Now) {
+        let is_there = self.objects.get(key).is_some_and(Object::is_there);
         if is_there && !was_there && key.kind == "Namespace" && key.group.is_empty() {
-            self.namespace_is_back(&key.name);
+            self.namespace_is_back(&key.name, now);
         }
     }
 
     /// Health that depends on the time is looked at again by itself.
-    pub(super) fn look_again(&mut self, key: &Arc<ObjectKey>, again: Option<std::time::Duration>, now: Now) {
+    pub(super) fn look_again(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, now: Now) {
         let settled = self.objects.get(key).is_some_and(|o| o.check == Check::Settled);
         if let Some(again) = again
             && settled
@@ -169,36 +192,43 @@ impl State {
             self.set_check(
                 key,
                 Check::NotBefore {
-                    at: now.mono + again,
+                    at: now.mono + again.max(Duration::from_secs(1)),
                     seen,
                 },
             );
         }
     }
 
-    /// What waited for a namespace to go is tried again when it is there anew.
-    fn namespace_is_back(&mut self, namespace: &str) {
+    fn namespace_is_back(&mut self, namespace: &str, now: Now) {
         let waiting: Vec<_> = self
             .index
             .problems
             .iter()
-            .filter(|key| {
-                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
-            })
+            .filter(|key| key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_))))
             .cloned()
             .collect();
-        for key in waiting {
-            if matches!(
-                self.objects.get(&key).map(|object| object.check),
-                Some(Check::NotBefore { .. })
-            ) {
-                self.set_check(&key, Check::Due);
+        self.try_again(&waiting, now);
+    }
+
+    /// Tries again now what waited for something else, by a check or by another pass.
+    pub(super) fn try_again(&mut self, keys: &[Arc<ObjectKey>], now: Now) {
+        for key in keys {
+            let Some(object) = self.objects.get(key) else { continue };
+            if object.pass_problem.is_some() && self.retry.is_some() {
+                self.retry = Some(now.mono);
+            }
+            if matches!(object.check, Check::NotBefore { .. }) {
+                self.set_check(key, Check::Due);
             }
         }
     }
 
-    fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
-        let Some(object) = self.objects.get(key) else { return };
+    pub(super) fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        if object.check == Check::Running {
+            object.listed = Some(version);
+            return;
+        }
         let is_there = object.observed.as_ref().map(|observed| {
             observed
                 .observation
@@ -206,12 +236,18 @@ impl State {
                 .and(observed.version)
         });
         // A version that a watch is about to bring costs one read, and nothing more.
-        if is_there != Some(version) && object.record.is_some() && object.check != Check::Running {
+        if is_there != Some(version) && object.record.is_some() {
             self.set_check(key, Check::Due);
         }
     }
 
+    /// Tells whether something is under way that may have begun too early to know what has just happened.
+    fn is_busy(&self) -> bool {
+        self.running.is_some() || self.pass.is_some()
+    }
+
     fn kind_served(&mut self, now: Now) {
+        self.again |= self.is_busy();
         let waiting: Vec<_> = self
             .index
             .problems
@@ -221,15 +257,7 @@ impl State {
             .collect();
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
-        for key in waiting {
-            let object = self.objects.get(&key);
-            if object.is_some_and(|object| object.pass_problem.is_some()) && self.retry.is_some() {
-                self.retry = Some(now.mono);
-            }
-            if object.is_some_and(|object| matches!(object.check, Check::NotBefore { .. })) {
-                self.set_check(&key, Check::Due);
-            }
-        }
+        self.try_again(&waiting, now);
     }
 
     /// A job could not be done at all: nothing else is begun for a while.
@@ -239,7 +267,7 @@ impl State {
             JobFailure::Unavailable(_) => self.backoff(self.failures, Retry::Soon, now),
             JobFailure::Panicked(_) => self
                 .backoff(self.failures, Retry::Interval, now)
-                .max(std::time::Duration::from_secs(60)),
+                .max(Duration::from_secs(60)),
         };
         if matches!(failure, JobFailure::Unavailable(_)) {
             self.silent_since.get_or_insert(now.mono);
@@ -247,6 +275,14 @@ impl State {
         self.hold = Some(now.mono + wait);
         self.job_failure = Some(failure);
         self.dirty_unit = true;
+    }
+
+    /// Forgets the failure of an earlier job.
+    fn job_done(&mut self) {
+        self.dirty_unit |= self.job_failure.take().is_some();
+        if self.pass.is_none() && self.retry.is_none() {
+            self.failures = 0;
+        }
     }
 
     /// Begins what is due, unless a job is under way.
@@ -267,23 +303,42 @@ impl State {
         {
             self.set_check(&key, Check::Due);
         }
-        if self.evaluate_due && self.edge.is_none() {
-            self.evaluate_due = false;
-            let job = self.begin_job();
-            actions.push(Action::Evaluate {
-                job,
-                entry: self.entry.clone(),
-            });
-            return;
+        loop {
+            if self.evaluate_due && self.edge.is_none() {
+                self.begin_evaluation(actions);
+                return;
+            }
+            if self.retry.is_some_and(|at| at <= now.mono) {
+                self.retry = None;
+                self.begin_pass();
+            }
+            self.proceed(now, actions);
+            let is_due = (self.evaluate_due && self.edge.is_none()) || self.retry.is_some_and(|at| at <= now.mono);
+            if self.running.is_some() || !is_due {
+                break;
+            }
         }
-        if self.retry.is_some_and(|at| at <= now.mono) {
-            self.retry = None;
-            self.begin_pass();
-        }
-        self.proceed(now, actions);
         if self.running.is_none() {
             self.begin_check(actions);
         }
+        // Nothing is left to do of what could not be done.
+        if self.running.is_none() && self.job_failure.is_some() {
+            self.job_done();
+            self.silent_since = None;
+        }
+    }
+
+    fn begin_evaluation(&mut self, actions: &mut Vec<Action>) {
+        self.evaluate_due = false;
+        let job = self.begin_job();
+        self.running = self.running.map(|running| Running {
+            evaluates: true,
+            ..running
+        });
+        actions.push(Action::Evaluate {
+            job,
+            entry: self.entry.clone(),
+        });
     }
 }
 

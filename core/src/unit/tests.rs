@@ -1,0 +1,7 @@
+//! The state machine against a small simulated cluster.
+
+mod drift;
+mod pass;
+mod sim;
+mod status;
+mod world;

@@ -1,0 +1,387 @@
+//! Passes: what is written when, what pre-empts what, and what becomes of failures.
+
+use std::time::Duration;
+
+use super::{
+    sim::{Sim, content},
+    world::{Fault, config, key, paused},
+};
+use crate::{
+    apply::policy::Policy,
+    health::State as HealthState,
+    unit::{UnitState, event::Event, problem::Problem, record::Ready},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// AG-B3.
+#[test]
+fn suspended_unit_wants_no_wake_and_does_nothing() {
+    for state in [UnitState::Suspended, UnitState::Detached] {
+        let (a, b) = (config("a"), config("b"));
+        let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+        sim.world.faults.insert(b.clone(), Fault::Refused);
+        sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+        assert!(sim.wake().is_some());
+        sim.set_state(state);
+        let before = sim.log.actions;
+        sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+        sim.send(Event::Requested);
+        assert_eq!(sim.wake(), None);
+        assert_eq!(sim.ready_word(), Ready::Unknown);
+        sim.sleep(60 * MINUTE);
+        assert_eq!(sim.log.actions, before);
+    }
+}
+
+/// AG-B3.
+#[test]
+fn busy_unit_wants_no_wake_for_what_its_job_delays() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.world.faults.insert(b.clone(), Fault::Refused);
+    sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    let retry = sim.wake().expect("a retry");
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert!(sim.work.is_some());
+    sim.millis = retry + 1;
+    sim.send(Event::Tick);
+    assert_eq!(sim.wake(), None);
+    let checks = sim.log.checks.len();
+    sim.run();
+    assert_eq!(sim.log.checks.len(), checks + 1, "what was delayed follows");
+}
+
+/// AG-B13.
+#[test]
+fn newer_entry_cancels_a_check_and_goes_first() {
+    let (a, b, c) = (config("a"), config("b"), config("c"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert_eq!(sim.log.checks.len(), 1);
+    sim.offer(&content(&[(&a, "2"), (&b, "1"), (&c, "1")]));
+    assert_eq!(sim.log.cancels, 1);
+    sim.finish(0);
+    assert_eq!(sim.log.evaluations, 1);
+    sim.run();
+    assert_eq!(sim.log.applies, [(2, vec![a.clone()])]);
+    assert_eq!(
+        sim.log.checks[1..],
+        [(2, vec![b.clone()])],
+        "what was not reached is checked after"
+    );
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.world.live[&b].value, "1");
+    sim.assert_quiet();
+}
+
+#[test]
+fn newer_entry_cancels_a_pass_and_is_applied_whole() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
+    sim.send(Event::Tick);
+    sim.finish(0);
+    assert_eq!(sim.log.applies.len(), 1);
+    sim.offer(&content(&[(&a, "2"), (&b, "1")]));
+    assert_eq!(sim.log.cancels, 1);
+    sim.finish(1);
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.world.live[&b].value, "1");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn newer_entry_ends_a_stage_wait() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
+    sim.world.slow.insert(namespace.clone());
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.log.applies, [(1, vec![namespace.clone()])]);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    assert!(sim.message().contains("Namespace/a"), "{}", sim.message());
+    sim.world.slow.clear();
+    sim.offer(&content(&[(&namespace, "2"), (&a, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn stage_goes_on_when_what_it_waits_for_is_ready() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
+    sim.world.slow.insert(namespace.clone());
+    sim.send(Event::Tick);
+    sim.run();
+    sim.world
+        .edit(&namespace, |live| live.health = HealthState::Current);
+    sim.run();
+    assert!(sim.world.live.contains_key(&a));
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn stage_that_waits_in_vain_is_given_up_and_tried_again() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
+    sim.world.slow.insert(namespace.clone());
+    sim.send(Event::Tick);
+    sim.sleep(Duration::from_secs(61));
+    assert!(
+        matches!(sim.problem(&a), Some(Problem::Waiting(_))),
+        "{:?}",
+        sim.problem(&a)
+    );
+    sim.world
+        .edit(&namespace, |live| live.health = HealthState::Current);
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn failed_object_closes_the_next_stage_and_no_other_object_of_its_own() {
+    let (namespace, other) = (key("Namespace", "a"), key("Namespace", "b"));
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&other, "1"), (&a, "1")]));
+    sim.world.faults.insert(namespace.clone(), Fault::Refused);
+    sim.send(Event::Tick);
+    sim.run();
+    assert!(sim.world.live.contains_key(&other));
+    assert!(!sim.world.live.contains_key(&a));
+    assert!(matches!(sim.problem(&a), Some(Problem::Waiting(_))));
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert!(
+        sim.message().starts_with("Namespace/a: forbidden"),
+        "{}",
+        sim.message()
+    );
+    sim.world.faults.clear();
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+/// AG-B31.
+#[test]
+fn pass_without_an_answer_is_tried_again_soon_and_a_refused_one_after_the_retry_interval() {
+    for (fault, before, after) in [(Fault::Silent, 0, 3), (Fault::Refused, 119, 2)] {
+        let a = config("a");
+        let mut sim = Sim::new(&content(&[(&a, "1")]));
+        sim.world.faults.insert(a.clone(), fault);
+        sim.send(Event::Tick);
+        sim.run();
+        sim.world.faults.clear();
+        sim.sleep(Duration::from_secs(before));
+        assert!(!sim.world.live.contains_key(&a));
+        sim.sleep(Duration::from_secs(after));
+        assert!(sim.world.live.contains_key(&a), "{fault:?}");
+        assert_eq!(sim.ready_word(), Ready::True);
+        sim.assert_quiet();
+    }
+}
+
+#[test]
+fn pass_that_panics_is_tried_again_after_a_minute_at_least() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.panics = true;
+    sim.send(Event::Tick);
+    sim.finish(0);
+    sim.sleep(10 * MINUTE);
+    assert!(
+        (2..=11).contains(&sim.log.applies.len()),
+        "{}",
+        sim.log.applies.len()
+    );
+    assert_eq!(sim.ready_word(), Ready::False);
+    sim.panics = false;
+    sim.sleep(3 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn pass_without_a_ledger_is_unknown_first_and_failed_after_the_timeout() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.ledger_down = true;
+    sim.send(Event::Tick);
+    sim.sleep(MINUTE);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.sleep(5 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    sim.ledger_down = false;
+    sim.sleep(3 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn hold_after_a_failure_outlasts_the_wait_for_a_stage() {
+    let (namespace, a) = (key("Namespace", "a"), config("a"));
+    let objects = content(&[(&namespace, "1"), (&a, "1")]);
+    let mut sim = Sim::new(&objects);
+    sim.world.slow.insert(namespace.clone());
+    sim.send(Event::Tick);
+    sim.run();
+    sim.sleep(MINUTE / 2);
+    sim.panics = true;
+    sim.world
+        .edit(&namespace, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    sim.panics = false;
+    // The stage's time is over while nothing may begin: the invariants of each step tell.
+    sim.sleep(MINUTE);
+    sim.world.slow.clear();
+    sim.world
+        .edit(&namespace, |live| live.health = HealthState::Current);
+    sim.sleep(5 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_that_leaves_is_kept_and_marked_comes_back_unwritten_and_is_forgotten_when_gone() {
+    let (a, b) = (config("a"), config("b"));
+    let both = content(&[(&a, "1"), (&b, "1")]);
+    let mut sim = Sim::ready(&both);
+    sim.offer(&content(&[(&a, "1")]));
+    sim.run();
+    assert!(sim.world.live.contains_key(&b));
+    assert_eq!(sim.state.counts().pending_removal, 1);
+    assert_eq!(sim.ready_word(), Ready::True);
+    let left = sim.world.records[&b].left.expect("when it left");
+    assert_eq!(left.version, 2);
+    sim.offer(&both);
+    sim.run();
+    assert_eq!(sim.state.counts().pending_removal, 0);
+    assert_eq!(sim.world.records[&b].left, None);
+    assert_eq!(sim.log.applies, [], "it is there as it was sent");
+    sim.offer(&content(&[(&a, "1")]));
+    sim.run();
+    sim.world.delete(&b);
+    sim.run();
+    assert!(!sim.state.objects().contains_key(&b));
+    assert!(!sim.world.records.contains_key(&b));
+    sim.assert_quiet();
+}
+
+#[test]
+fn evaluation_failure_keeps_the_last_good_state_enforced() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.offer_lacking(&content(&[(&a, "2")]));
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert!(
+        sim.message().ends_with("the last good state is enforced"),
+        "{}",
+        sim.message()
+    );
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    sim.assert_quiet();
+    sim.content_comes();
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn content_that_comes_while_its_entry_is_evaluated_is_not_missed() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.offer_lacking(&content(&[(&a, "2")]));
+    assert!(sim.work.is_some());
+    let lacking = std::mem::take(&mut sim.lacking);
+    sim.content_comes();
+    // The evaluation under way began without it.
+    sim.lacking = lacking;
+    sim.finish(0);
+    sim.lacking.clear();
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+}
+
+#[test]
+fn unit_suspended_during_a_pass_goes_on_with_it_when_resumed() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
+    sim.send(Event::Tick);
+    sim.finish(0);
+    assert!(sim.work.is_some());
+    sim.set_state(UnitState::Suspended);
+    assert_eq!(sim.log.cancels, 1);
+    sim.finish(1);
+    sim.sleep(10 * MINUTE);
+    assert_eq!(sim.world.live.len(), 1);
+    sim.set_state(UnitState::Active);
+    sim.run();
+    assert_eq!(sim.world.live.len(), 2);
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_paused_in_place_during_a_change_gets_it_once_it_is_paused_no_more() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    sim.assert_quiet();
+}
+
+#[test]
+fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.edge = true;
+    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
+    sim.run();
+    assert_eq!(sim.log.evaluations, 0);
+    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
+    assert_eq!(sim.wake(), None);
+    sim.edge = false;
+    sim.send(Event::Edge(None));
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+}
+
+#[test]
+fn withheld_object_stays_desired_and_is_not_written() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.withhold(&[&b]);
+    sim.run();
+    assert_eq!(sim.state.condition().reason, "Conflict");
+    assert_eq!(sim.state.counts().pending_removal, 0);
+    sim.assert_quiet();
+    sim.withhold(&[]);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}

@@ -1,0 +1,595 @@
+//! A unit in a simulated cluster: gives the machine its events, does its actions, and holds it to what must be true
+//! after every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::world::{Content, Key, World, desired};
+use crate::{
+    apply::inventory::State as RecordState,
+    apply::policy::Policy,
+    clock::Timestamp,
+    digest::Digest,
+    id::{ResourceUid, UnitId},
+    unit::{
+        AppRef, Entry, Settings, Substitution, UnitState, Withheld,
+        event::{Accepted, Action, Evaluation, EvaluationFailure, Event, JobFailure, Notice},
+        now::{Mono, Now},
+        object::{Check, Object},
+        problem::Problem,
+        record::{Ready, UnitRecord},
+        state::State,
+        target_digest,
+    },
+};
+
+/// A job that the machine has begun.
+#[derive(Debug)]
+pub(super) struct Work {
+    action: Action,
+    cancelled: bool,
+}
+
+/// What the machine has asked for.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// All actions but writes to the ledger.
+    pub(super) actions: usize,
+    pub(super) evaluations: usize,
+    /// Version of the entry, and the objects.
+    pub(super) applies: Vec<(u64, Vec<Key>)>,
+    pub(super) checks: Vec<(u64, Vec<Key>)>,
+    pub(super) cancels: usize,
+    pub(super) verifies: usize,
+    pub(super) told: Vec<Notice>,
+    /// The unit's readiness after each step, when it changed.
+    pub(super) ready: Vec<Ready>,
+}
+
+impl Log {
+    pub(super) fn checked(&self, key: &Key) -> usize {
+        self.checks.iter().filter(|(_, keys)| keys.contains(key)).count()
+    }
+
+    /// Events about the unit itself.
+    pub(super) fn unit_events(&self) -> Vec<&str> {
+        let unit = self.told.iter().filter(|notice| notice.key.is_none());
+        unit.map(|notice| notice.reason.as_str()).collect()
+    }
+}
+
+pub(super) struct Sim {
+    pub(super) state: State,
+    pub(super) world: World,
+    pub(super) log: Log,
+    /// Milliseconds of the wall since the unit was accepted.
+    pub(super) millis: u64,
+    /// When the process began: its own clock counts from then.
+    began: u64,
+    /// Contents by digest.
+    pub(super) contents: BTreeMap<Digest, Content>,
+    /// Contents that cannot be evaluated.
+    pub(super) lacking: BTreeSet<Digest>,
+    /// Content is a part of what is desired only.
+    pub(super) incomplete: bool,
+    pub(super) ledger_down: bool,
+    pub(super) panics: bool,
+    pub(super) work: Option<Work>,
+    pub(super) edge: bool,
+    accepted: Accepted,
+    unit: UnitRecord,
+    enforced: Option<Arc<Entry>>,
+    random: u64,
+}
+
+pub(super) fn content(objects: &[(&Key, &str)]) -> Content {
+    let plain = |(key, value): &(&Key, &str)| ((*key).clone(), ((*value).to_owned(), Policy::default()));
+    objects.iter().map(plain).collect()
+}
+
+fn content_digest(content: &Content) -> Digest {
+    let rows: Vec<_> = content.iter().map(|(key, row)| (key.as_ref(), row)).collect();
+    Digest::of_json("content", &rows)
+}
+
+fn entry_of(version: u64, content: Digest) -> Entry {
+    let settings = Settings {
+        interval: Duration::from_secs(600),
+        retry_interval: Duration::from_secs(120),
+        timeout: Duration::from_secs(300),
+        wait: true,
+        prune: true,
+        common_labels: BTreeMap::new(),
+        common_annotations: BTreeMap::new(),
+        substitution: Substitution::Off,
+        default_namespace: String::new(),
+    };
+    Entry {
+        unit: UnitId(Uuid::from_u128(1)),
+        version,
+        app: AppRef {
+            uid: ResourceUid(Uuid::from_u128(2)),
+            kind: "Kustomization".into(),
+            namespace: "apps".into(),
+            name: "web".into(),
+        },
+        content: Some(content),
+        target: target_digest(Some(content), &settings, &[]),
+        revision: format!("main@sha1:{version}"),
+        state: UnitState::Active,
+        prune_cleared: None,
+        settings,
+        variables: Vec::new(),
+        withheld: Vec::new(),
+        requested: String::new(),
+    }
+}
+
+fn accepted(entry: Entry, at: Timestamp) -> Accepted {
+    Accepted {
+        digest: Entry::digest_of(&entry.to_bytes()),
+        entry: Arc::new(entry),
+        at,
+    }
+}
+
+impl Sim {
+    /// A unit whose first entry was accepted and not looked at yet.
+    pub(super) fn new(content: &Content) -> Self {
+        let digest = content_digest(content);
+        let accepted = accepted(entry_of(1, digest), Timestamp(1_000_000));
+        let now = at(0, 0, 0);
+        Self {
+            state: State::new(accepted.clone(), None, None, [], now),
+            world: World::default(),
+            log: Log::default(),
+            millis: 0,
+            began: 0,
+            contents: BTreeMap::from([(digest, content.clone())]),
+            lacking: BTreeSet::new(),
+            incomplete: false,
+            ledger_down: false,
+            panics: false,
+            work: None,
+            edge: false,
+            accepted,
+            unit: UnitRecord::default(),
+            enforced: None,
+            random: 0,
+        }
+    }
+
+    /// A unit that is ready.
+    pub(super) fn ready(content: &Content) -> Self {
+        let mut sim = Self::new(content);
+        sim.send(Event::Tick);
+        sim.run();
+        assert_eq!(
+            sim.state.condition().ready,
+            Ready::True,
+            "{:?}",
+            sim.state.condition()
+        );
+        sim.log = Log::default();
+        sim
+    }
+
+    pub(super) fn now(&self) -> Now {
+        at(self.millis, self.began, self.random)
+    }
+
+    pub(super) fn random(&mut self, below: u64) -> u64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % below
+    }
+
+    pub(super) fn seed(&mut self, seed: u64) {
+        self.random = seed;
+    }
+
+    /// Another entry is accepted.
+    pub(super) fn accept(&mut self, change: impl FnOnce(&mut Entry)) {
+        let mut entry = Entry::clone(&self.accepted.entry);
+        change(&mut entry);
+        entry.target = target_digest(entry.content, &entry.settings, &entry.variables);
+        self.accepted = accepted(entry, self.now().wall);
+        self.send(Event::Accepted(self.accepted.clone()));
+    }
+
+    /// The next version, with this content.
+    pub(super) fn offer(&mut self, content: &Content) {
+        let digest = content_digest(content);
+        self.contents.insert(digest, content.clone());
+        self.accept(|entry| {
+            entry.version += 1;
+            entry.content = Some(digest);
+            entry.revision = format!("main@sha1:{}", entry.version);
+        });
+    }
+
+    /// The next version, with content that has not come yet.
+    pub(super) fn offer_lacking(&mut self, content: &Content) {
+        self.lacking.insert(content_digest(content));
+        self.offer(content);
+    }
+
+    /// What content was lacking has come.
+    pub(super) fn content_comes(&mut self) {
+        self.lacking.clear();
+        self.send(Event::Accepted(self.accepted.clone()));
+    }
+
+    pub(super) fn set_state(&mut self, state: UnitState) {
+        self.accept(|entry| entry.state = state);
+    }
+
+    pub(super) fn withhold(&mut self, keys: &[&Key]) {
+        let withheld = keys.iter().map(|key| Withheld {
+            key: key.as_ref().clone(),
+            owner: "Kustomization/apps/other".into(),
+        });
+        let withheld = withheld.collect();
+        self.accept(|entry| entry.withheld = withheld);
+    }
+
+    /// The agent stops here and begins anew: what is durable is all there is.
+    pub(super) fn restart(&mut self) {
+        let bytes = serde_json::to_vec(&self.unit).expect("JSON");
+        let record = serde_json::from_slice(&bytes).expect("readable");
+        self.work = None;
+        self.edge = false;
+        self.began = self.millis;
+        // The clock of the process begins anew; the wall goes on.
+        let records = self.world.records.clone();
+        self.state = State::new(
+            self.accepted.clone(),
+            Some(record),
+            self.enforced.clone(),
+            records,
+            self.now(),
+        );
+        self.world.relist();
+        self.send(Event::Tick);
+    }
+
+    /// A step, and what must be true after each.
+    pub(super) fn send(&mut self, event: Event) {
+        self.random(2);
+        let ended = matches!(event, Event::Applied { .. } | Event::Checked { .. });
+        let text = format!("{event:?}");
+        let actions = self.state.step(event, self.now());
+        self.carry_out(actions);
+        let again = self.state.step(Event::Tick, self.now());
+        assert!(again.is_empty(), "after {text} at {}: {again:?}", self.millis);
+        let wake = self.state.wake_at(self.now().mono);
+        assert!(
+            wake.is_none_or(|at| at > self.now().mono),
+            "wake in the past after {text}: {wake:?} at {}, {:#?}",
+            self.millis,
+            self.state
+        );
+        if ended && self.work.is_none() {
+            let running = self
+                .state
+                .objects
+                .values()
+                .any(|object| object.check == Check::Running);
+            assert!(!running, "a row is left running after {text}");
+        }
+        self.assert_index();
+        let ready = self.state.condition().ready;
+        if self.log.ready.last() != Some(&ready) {
+            self.log.ready.push(ready);
+        }
+    }
+
+    /// What a full scan of the rows gives.
+    fn assert_index(&self) {
+        let state = &self.state;
+        let scan = |holds: &dyn Fn(&Object) -> bool| -> BTreeSet<Key> {
+            let rows = state.objects.iter().filter(|(_, object)| holds(object));
+            rows.map(|(key, _)| key.clone()).collect()
+        };
+        assert_eq!(state.index.due, scan(&|o| o.check == Check::Due), "due");
+        assert_eq!(state.index.unhealthy, scan(&|o| !o.is_current()), "unhealthy");
+        assert_eq!(state.index.problems, scan(&|o| o.problem().is_some()), "problems");
+        let unseen = |o: &Object| o.desired.is_some() && o.observed.is_none() && o.record.is_some();
+        assert_eq!(state.index.unseen, scan(&unseen), "unseen");
+        let leaving = |o: &Object| {
+            let state = o.record.as_ref().map(|record| record.state);
+            state == Some(RecordState::PendingRemoval)
+        };
+        assert_eq!(state.index.leaving, scan(&leaving), "leaving");
+        let later: BTreeSet<(Mono, Key)> = state
+            .objects
+            .iter()
+            .filter_map(|(key, object)| match object.check {
+                Check::NotBefore { at, .. } => Some((at, key.clone())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(state.index.later, later, "later");
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if !matches!(
+                action,
+                Action::SaveUnit(_) | Action::SaveObjects(_) | Action::Enforce(_)
+            ) {
+                self.log.actions += 1;
+            }
+            match action {
+                Action::Evaluate { .. } => {
+                    self.log.evaluations += 1;
+                    self.begin(action);
+                }
+                Action::Apply {
+                    ref entry, ref keys, ..
+                } => {
+                    self.assert_newest(entry);
+                    let keys = keys.iter().map(|(key, _)| key.clone()).collect();
+                    self.log.applies.push((entry.version, keys));
+                    self.begin(action);
+                }
+                Action::Check {
+                    ref entry, ref keys, ..
+                } => {
+                    self.assert_newest(entry);
+                    let keys = keys.iter().map(|(key, _)| key.clone()).collect();
+                    self.log.checks.push((entry.version, keys));
+                    self.begin(action);
+                }
+                Action::Cancel(_) => {
+                    self.log.cancels += 1;
+                    self.work.as_mut().expect("a job to cancel").cancelled = true;
+                }
+                Action::Verify => self.log.verifies += 1,
+                Action::Enforce(entry) => self.enforced = Some(entry),
+                Action::SaveObjects(rows) => {
+                    for (key, record) in rows {
+                        match record {
+                            Some(record) => self.world.records.insert(key, record),
+                            None => self.world.records.remove(&key),
+                        };
+                    }
+                }
+                Action::SaveUnit(record) => {
+                    self.assert_attained(&record);
+                    self.unit = *record;
+                }
+                Action::Tell(notice) => self.log.told.push(notice),
+            }
+        }
+    }
+
+    fn begin(&mut self, action: Action) {
+        assert!(self.work.is_none(), "two jobs at once: {action:?}");
+        assert!(self.accepted.entry.state.is_active(), "not active: {action:?}");
+        self.work = Some(Work {
+            action,
+            cancelled: false,
+        });
+    }
+
+    /// Work is of the newest entry, unless that cannot be evaluated yet.
+    fn assert_newest(&self, entry: &Arc<Entry>) {
+        let is_lacking = self
+            .accepted
+            .entry
+            .content
+            .is_some_and(|content| self.lacking.contains(&content));
+        let excused = is_lacking || self.edge || self.state.evaluation_failure.is_some();
+        assert!(
+            *entry == self.accepted.entry || excused,
+            "work of version {} while {} is held",
+            entry.version,
+            self.accepted.entry.version
+        );
+    }
+
+    /// What is said to be attained is.
+    fn assert_attained(&self, record: &UnitRecord) {
+        let entry = &self.accepted.entry;
+        if record.applied != self.unit.applied {
+            let applied = record.applied.expect("never taken back");
+            assert_eq!((applied.version, applied.target), (entry.version, entry.target));
+            let content = &self.contents[&entry.content.expect("content")];
+            for (key, (value, _)) in content {
+                let object = &self.state.objects[key];
+                let is_sent =
+                    object.record.as_ref().and_then(|record| record.sent) == Some(super::world::sent(value));
+                assert!(is_sent || object.is_left_alone(), "{key} was not applied");
+            }
+        }
+        if record.healthy != self.unit.healthy {
+            assert_eq!(record.healthy, record.applied);
+            assert!(self.state.objects.values().all(Object::is_current));
+        }
+        let version =
+            |attained: Option<crate::unit::record::Attained>| attained.map(|attained| attained.version);
+        assert!(version(record.applied) >= version(self.unit.applied));
+        assert!(version(record.healthy) >= version(self.unit.healthy));
+        assert!(version(record.healthy) <= version(record.applied));
+    }
+
+    fn evaluate(&self, entry: &Entry) -> Option<Evaluation> {
+        let digest = entry.content.filter(|digest| !self.lacking.contains(digest))?;
+        let withheld = |key: &Key| {
+            let withheld = entry.withheld.iter().find(|withheld| withheld.key == **key);
+            withheld.map(|withheld| withheld.owner.clone())
+        };
+        let objects = self.contents[&digest].iter().map(|(key, (value, policy))| {
+            let mut row = desired(value, *policy);
+            row.withheld = withheld(key);
+            (key.clone(), row)
+        });
+        Some(Evaluation {
+            objects: objects.collect(),
+            complete: !self.incomplete,
+        })
+    }
+
+    /// Ends the job under way; of objects it reaches so many.
+    pub(super) fn finish(&mut self, reach: usize) {
+        let Some(work) = self.work.take() else { return };
+        let failure = match (self.ledger_down, self.panics) {
+            (true, _) => Some(JobFailure::Unavailable("the ledger cannot be written".into())),
+            (_, true) => Some(JobFailure::Panicked("panicked".into())),
+            _ => None,
+        };
+        let reach = match (work.cancelled, &failure) {
+            (true, _) | (_, Some(_)) => reach,
+            _ => usize::MAX,
+        };
+        let now = self.now().wall;
+        let event = match work.action {
+            Action::Evaluate { job, entry } => {
+                let evaluation = self.evaluate(&entry);
+                let failure = evaluation.is_none().then(|| EvaluationFailure {
+                    reason: "ArtifactFailed",
+                    message: "content has not come".into(),
+                });
+                let enforced = self.enforced.clone().filter(|_| evaluation.is_none());
+                let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));
+                Event::Evaluated {
+                    job,
+                    failure,
+                    evaluation,
+                }
+            }
+            Action::Apply { job, entry, keys } => {
+                let content = &self.contents[&entry.content.expect("content")];
+                let keys = keys.iter().take(reach);
+                let outcomes = keys.map(|(key, _)| self.world.apply(key, content)).collect();
+                Event::Applied {
+                    job,
+                    outcomes,
+                    failure,
+                }
+            }
+            Action::Check { job, entry, keys } => {
+                let content = self.contents.get(&entry.content.expect("content"));
+                let keys = keys.into_iter().take(reach);
+                let outcomes = keys
+                    .map(|(key, corrections)| self.world.check(&key, corrections, content, now))
+                    .collect();
+                Event::Checked {
+                    job,
+                    outcomes,
+                    failure,
+                }
+            }
+            other => panic!("no job: {other:?}"),
+        };
+        self.send(event);
+    }
+
+    /// What has been seen is told.
+    pub(super) fn deliver(&mut self) -> bool {
+        let Some((key, observed)) = self.world.seen.pop_front() else {
+            return false;
+        };
+        self.send(Event::Observed { key, observed });
+        true
+    }
+
+    /// Lists tell the versions of all objects of the inventory.
+    pub(super) fn list(&mut self) {
+        for key in self.world.records.keys().cloned().collect::<Vec<_>>() {
+            let version = self.world.live.get(&key).map(|live| live.version);
+            self.send(Event::Listed { key, version });
+        }
+    }
+
+    /// Goes on until nothing is left to do at this instant.
+    pub(super) fn run(&mut self) {
+        for _ in 0..10_000 {
+            if self.deliver() {
+                continue;
+            }
+            match self.work.is_some() {
+                true => self.finish(0),
+                false => return,
+            }
+        }
+        panic!("no end: {:#?}", self.state);
+    }
+
+    /// Lets time pass; the machine is woken when it wants to be.
+    pub(super) fn sleep(&mut self, duration: Duration) {
+        let end = self.millis + millis(duration);
+        for _ in 0..10_000 {
+            self.run();
+            let wake = self.wake().map(|wake| wake + 1);
+            let is_over = wake.is_none_or(|wake| wake > end);
+            self.millis = wake.filter(|_| !is_over).unwrap_or(end);
+            self.send(Event::Tick);
+            if is_over {
+                self.run();
+                return;
+            }
+        }
+        panic!("woken without end: {:#?}", self.state);
+    }
+
+    /// When the machine wants to be woken, by the clock of the test.
+    pub(super) fn wake(&self) -> Option<u64> {
+        let wake = self.state.wake_at(self.now().mono)?;
+        Some(self.began + millis(wake.0))
+    }
+
+    /// Ten minutes in which nothing is asked for, and no wake either.
+    pub(super) fn assert_quiet(&mut self) {
+        let before = self.log.actions;
+        let end = self.millis + 600_000;
+        let wake = self.wake();
+        assert!(
+            wake.is_none_or(|wake| wake > end),
+            "wants to be woken at {wake:?}: {:#?}",
+            self.state
+        );
+        while self.millis < end {
+            self.millis += 10_000;
+            self.send(Event::Tick);
+        }
+        assert_eq!(self.log.actions, before);
+    }
+
+    /// The message that people see.
+    pub(super) fn message(&self) -> String {
+        self.state.condition().message
+    }
+
+    pub(super) fn ready_word(&self) -> Ready {
+        self.state.condition().ready
+    }
+
+    pub(super) fn problem(&self, key: &Key) -> Option<Problem> {
+        self.state.objects.get(key)?.problem().cloned()
+    }
+
+    pub(super) fn content_now(&self) -> Content {
+        self.contents[&self.accepted.entry.content.expect("content")].clone()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("not for ever")
+}
+
+fn at(millis: u64, began: u64, random: u64) -> Now {
+    Now {
+        mono: Mono(Duration::from_millis(millis - began)),
+        wall: Timestamp(1_000_000) + Duration::from_millis(millis),
+        random,
+    }
+}

@@ -1,0 +1,225 @@
+//! Conditions, what was attained, clocks and events.
+
+use std::time::Duration;
+
+use super::{
+    sim::{Log, Sim, content},
+    world::{Fault, config, key, paused},
+};
+use crate::{
+    health::State as HealthState,
+    unit::{UnitState, event::Event, record::Ready},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// The unit's timeout.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// AG-B7.
+#[test]
+fn version_is_applied_and_healthy_only_after_it_was() {
+    let (a, b) = (config("a"), config("b"));
+    let good = content(&[(&a, "1"), (&b, "1")]);
+    let mut sim = Sim::ready(&good);
+    let first = sim.state.record().applied.expect("applied");
+    assert_eq!(first.version, 1);
+    sim.world.faults.insert(b.clone(), Fault::Refused);
+    sim.offer(&content(&[(&a, "2"), (&b, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.state.record().applied, Some(first));
+    assert_eq!(sim.state.record().attempted.expect("attempted").version, 2);
+    sim.offer(&good);
+    assert_eq!(sim.state.record().applied, Some(first), "of version 1, not of 3");
+    assert_eq!(sim.state.record().healthy, Some(first));
+    assert_eq!(sim.state.record().attempted.expect("attempted").version, 2);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.world.faults.clear();
+    sim.world.slow.insert(a.clone());
+    sim.run();
+    let record = sim.state.record();
+    assert_eq!(record.applied.expect("applied").version, 3);
+    assert_eq!(record.applied.expect("applied").target, first.target);
+    assert_eq!(record.healthy, Some(first));
+    sim.world.edit(&a, |live| live.health = HealthState::Current);
+    sim.run();
+    assert_eq!(sim.state.record().healthy, sim.state.record().applied);
+    sim.assert_quiet();
+}
+
+/// AG-B8.
+#[test]
+fn wait_ends_when_it_was_ready_once_and_a_hiccup_opens_a_new_window() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    let since = sim.state.record().healthy_since;
+    sim.sleep(60 * MINUTE);
+    assert_eq!(sim.state.record().healthy_since, since);
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
+    sim.sleep(MINUTE);
+    sim.world.edit(&a, |live| live.health = HealthState::Current);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert!(sim.state.record().healthy_since > since);
+    assert_eq!(sim.log.unit_events(), [""; 0], "a hiccup is no news");
+    // The window of the hiccup is over with it.
+    sim.sleep(10 * MINUTE);
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.sleep(TIMEOUT - MINUTE);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+    sim.world.edit(&a, |live| live.health = HealthState::Current);
+    sim.run();
+    assert_eq!(
+        sim.log.unit_events(),
+        ["HealthCheckFailed", "ReconciliationSucceeded"]
+    );
+    sim.assert_quiet();
+}
+
+/// AG-B8.
+#[test]
+fn failure_of_health_is_told_once_per_set_of_objects_and_has_no_running_clock() {
+    let (a, b) = (key("Deployment", "a"), key("Deployment", "b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.sleep(TIMEOUT + MINUTE);
+    let message = sim.message();
+    assert!(message.contains("5m0s"), "{message}");
+    for _ in 0..20 {
+        sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+        sim.sleep(Duration::from_millis(3_217));
+    }
+    assert_eq!(sim.message(), message);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+    sim.world.edit(&b, |live| live.health = HealthState::InProgress);
+    sim.run();
+    assert_eq!(sim.log.unit_events().len(), 2);
+    sim.assert_quiet();
+}
+
+#[test]
+fn failed_object_ends_the_wait_early() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::Failed);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert!(sim.message().contains("failed early"), "{}", sim.message());
+}
+
+/// AG-B16.
+#[test]
+fn restart_keeps_condition_clocks_and_timings_and_tells_nothing_again() {
+    let (a, b) = (key("Deployment", "a"), config("b"));
+    let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
+    sim.send(Event::Tick);
+    sim.sleep(Duration::from_secs(2));
+    sim.sleep(60 * MINUTE);
+    let record = sim.state.record().clone();
+    sim.log = Log::default();
+    sim.restart();
+    assert_eq!(*sim.state.record(), record);
+    sim.run();
+    assert_eq!(*sim.state.record(), record);
+    assert_eq!(sim.log.ready, [Ready::True]);
+    assert_eq!(sim.log.told, []);
+    assert_eq!(sim.log.applies, []);
+    sim.assert_quiet();
+}
+
+/// AG-B16.
+#[test]
+fn restart_does_not_begin_the_wait_for_health_again() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.sleep(TIMEOUT - MINUTE);
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::Unknown]);
+    sim.sleep(2 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+    sim.sleep(60 * MINUTE);
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::Unknown, Ready::False]);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+}
+
+/// AG-B16.
+#[test]
+fn restart_keeps_a_failure_as_it_was_told() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
+    sim.world.faults.insert(a.clone(), Fault::Refused);
+    sim.world.faults.insert(b.clone(), Fault::Refused);
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    sim.log.ready.clear();
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::False]);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+}
+
+/// AG-B16.
+#[test]
+fn object_paused_in_place_stays_out_of_health_after_a_restart() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| {
+        live.policy = paused();
+        live.health = HealthState::Failed;
+    });
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.log.ready.clear();
+    sim.restart();
+    sim.run();
+    assert_eq!(sim.log.ready, [Ready::True]);
+    sim.assert_quiet();
+}
+
+#[test]
+fn unit_suspended_while_the_agent_was_down_says_so() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.restart();
+    sim.set_state(UnitState::Suspended);
+    assert_eq!(sim.state.condition().reason, "Suspended");
+}
+
+#[test]
+fn resumed_unit_gives_its_objects_their_time_again() {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    sim.set_state(UnitState::Suspended);
+    sim.sleep(60 * MINUTE);
+    sim.set_state(UnitState::Active);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
+    sim.sleep(TIMEOUT + MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+}
+
+#[test]
+fn retry_that_fails_as_before_is_told_once() {
+    let (a, b) = (config("a"), config("b"));
+    let objects = content(&[(&a, "1"), (&b, "1")]);
+    let mut sim = Sim::ready(&objects);
+    // An entry of the same version and target, of which an object has to be written once more.
+    sim.world.records.remove(&a);
+    sim.world.faults.insert(a.clone(), Fault::Refused);
+    sim.restart();
+    sim.sleep(20 * MINUTE);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    assert!(!sim.log.ready[1..].contains(&Ready::True), "{:?}", sim.log.ready);
+}
