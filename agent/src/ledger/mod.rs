@@ -21,6 +21,7 @@ pub mod memory;
 pub mod record;
 pub mod secrets;
 pub mod state;
+pub mod transfer;
 mod writer;
 
 use std::{sync::Arc, time::Duration};

@@ -221,7 +221,7 @@ impl Writer {
             return self.put_head(head, bytes.to_vec()).await;
         }
         if self.stored.is_none() {
-            self.put_head(self.head.clone(), Vec::new()).await?;
+            self.put_head(head.clone(), Vec::new()).await?;
         }
         head.segments = self.put_segments(bytes).await?;
         self.put_head(head, Vec::new()).await
