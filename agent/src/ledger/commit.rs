@@ -1,14 +1,17 @@
 //! From records to storage: what waits is written with what comes, by one task at a time; what does not fit is
 //! compacted first; memory follows storage, or runs ahead of it by the queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    time::Duration,
+};
 
-use flotilla_core::backoff::Backoff;
+use flotilla_core::{backoff::Backoff, digest::Digest};
 use tokio::sync::watch;
 
 use super::{
     BATCH,
-    cells::Cells,
+    cells::{CellError, Cells},
     error::LedgerError,
     head::Standing,
     health::{HealthState, LedgerHealth},
@@ -24,8 +27,8 @@ const COMPACT_MIN: usize = 256 << 10;
 const QUEUE_MAX: usize = 1 << 20;
 /// Waits after a batch that could not be written.
 const RETRY: Backoff = Backoff {
-    base: std::time::Duration::from_secs(1),
-    cap: std::time::Duration::from_secs(60),
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
 };
 
 pub(super) struct Shared {
@@ -43,8 +46,10 @@ pub(super) struct Queue {
     pub(super) bytes: Vec<u8>,
     /// What is stored lacks more than `bytes`: all is to be written from memory.
     rewrite: bool,
-    /// A task is going to write it.
-    scheduled: bool,
+    /// The task that is going to write it, by number. An earlier one that wakes has nothing to do any more.
+    scheduled: Option<u64>,
+    /// Number of the last such task.
+    tasks: u64,
     /// Batches that failed in a row.
     failures: u32,
     /// Why the last batch was not written, until somebody was told.
@@ -60,7 +65,7 @@ struct Stored {
     /// Bytes of the queue.
     queued: usize,
     /// Blobs that storage does not have any more.
-    dropped: Vec<flotilla_core::digest::Digest>,
+    dropped: Vec<Digest>,
 }
 
 /// All records in bytes, as they are to be after a write.
@@ -120,21 +125,43 @@ impl Shared {
         records.into_iter().for_each(|record| state.apply(record));
     }
 
-    /// Lets the queue be written after `wait`, unless somebody does it before.
-    pub(super) fn schedule(self: &Arc<Self>, queue: &mut Queue, wait: std::time::Duration) {
-        if queue.scheduled {
+    /// Lets the queue be written after `wait`, unless somebody does it before or is going to.
+    pub(super) fn schedule(self: &Arc<Self>, queue: &mut Queue, wait: Duration) {
+        if queue.scheduled.is_some() {
             return;
         }
-        queue.scheduled = true;
+        queue.tasks += 1;
+        let number = queue.tasks;
+        queue.scheduled = Some(number);
         let ledger = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            if let Some(ledger) = Weak::upgrade(&ledger) {
-                ledger.queue().scheduled = false;
+            let Some(ledger) = Weak::upgrade(&ledger) else {
+                return;
+            };
+            if ledger.queue().scheduled.take_if(|task| *task == number).is_some() {
                 // Told through the health, and to whoever calls next.
                 let _ = ledger.commit(Vec::new()).await;
             }
         });
+    }
+
+    /// Takes in that a write was broken off by a panic: what waited still waits.
+    pub(super) fn broken_off(self: &Arc<Self>) -> LedgerError {
+        let mut queue = self.queue();
+        if !queue.bytes.is_empty() || queue.rewrite {
+            queue.failures += 1;
+            self.schedule_retry(&mut queue);
+        }
+        LedgerError::Storage(CellError::Unavailable {
+            name: self.name.clone(),
+            why: "the write was broken off".to_owned(),
+        })
+    }
+
+    fn schedule_retry(self: &Arc<Self>, queue: &mut Queue) {
+        let wait = RETRY.delay(queue.failures, random()).max(BATCH);
+        self.schedule(queue, wait);
     }
 
     pub(super) async fn check_writer(&self) -> Result<(), LedgerError> {
@@ -273,6 +300,7 @@ impl Shared {
             Ok(stored) => {
                 queue.bytes.drain(..stored.queued);
                 (queue.failures, queue.failed, queue.rewrite) = (0, None, false);
+                queue.scheduled = None;
                 self.take_in(records);
                 // What was queued meanwhile is in memory already and comes after `records`: once more, so that
                 // memory is what a restart will read.
@@ -299,8 +327,7 @@ impl Shared {
                     }
                     queue.failures += 1;
                     queue.failed = Some(error.clone());
-                    let wait = RETRY.delay(queue.failures, random()).max(BATCH);
-                    self.schedule(&mut queue, wait);
+                    self.schedule_retry(&mut queue);
                 }
                 Err(error)
             }

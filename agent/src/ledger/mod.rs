@@ -26,7 +26,7 @@ mod writer;
 
 use std::{sync::Arc, time::Duration};
 
-use cells::{CellError, Cells};
+use cells::Cells;
 use commit::Shared;
 pub use error::LedgerError;
 use health::LedgerHealth;
@@ -155,10 +155,7 @@ impl Ledger {
         // In a task of its own: a caller that is dropped halfway would leave memory behind storage.
         match tokio::spawn(async move { shared.commit(records).await }).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(LedgerError::Storage(CellError::Unavailable {
-                name: self.shared.name.clone(),
-                why: "the write was broken off".to_owned(),
-            })),
+            Err(_) => Err(self.shared.broken_off()),
         }
     }
 }

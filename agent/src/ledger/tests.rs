@@ -301,7 +301,22 @@ async fn a_batch_that_failed_is_told_and_tried_again() {
         .await
         .expect("told");
     assert_eq!(names(&open(&cells).await), ["x", "y"]);
-    ledger.append_later(vec![item("z")]).expect("no error is left");
+    // What comes after waits no longer than usual, whatever wait there was before.
+    cells.fail_after(0);
+    for _ in 0..20 {
+        let _ = ledger.append_later(vec![item("z")]);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    cells.heal();
+    ledger.flush().await.expect("durable");
+    ledger
+        .append_later(vec![item("zz"), dropped("z")])
+        .expect("no error is left");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(names(&open(&cells).await), ["x", "y", "zz"]);
+    ledger
+        .append_later(vec![dropped("zz"), item("z")])
+        .expect("taken");
     ledger.flush().await.expect("durable");
     assert_eq!(names(&open(&cells).await), ["x", "y", "z"]);
 }
