@@ -67,4 +67,10 @@ pub trait Cells: Send + Sync {
 
     /// What this storage takes.
     fn limits(&self) -> Limits;
+
+    /// Tells whether no other process can write here as long as this value lives: what is found damaged is then
+    /// certainly nobody's.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 }

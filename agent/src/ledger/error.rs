@@ -15,6 +15,21 @@ pub enum LedgerError {
     /// What is stored is not what was written. What is held in memory goes on.
     #[error("ledger is damaged: {0}")]
     Damaged(String),
+    /// It was moved to another form of storage: the agent is to be started on that one.
+    #[error("ledger was moved to {to}; start the agent on that")]
+    Moved {
+        /// Where it is.
+        to: String,
+    },
+    /// A move to this form of storage was broken off.
+    #[error("ledger was not yet moved here whole; repeat the move from {from}")]
+    Arriving {
+        /// Where it comes from.
+        from: String,
+    },
+    /// Another version of the agent wrote it, in a layout that this one does not know.
+    #[error("ledger has layout {0}, which this version of the agent does not know")]
+    Version(u32),
     /// Larger than this form of storage takes.
     #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; use a volume")]
     Full {

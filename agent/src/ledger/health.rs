@@ -1,6 +1,6 @@
 //! How the ledger stands, for the hub's status and for metrics.
 
-use super::{cells::CellError, error::LedgerError};
+use super::error::LedgerError;
 
 /// How the ledger stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,10 @@ impl LedgerHealth {
             Err(LedgerError::Full { .. }) => HealthState::Full,
             Err(LedgerError::Damaged(why)) => HealthState::Damaged(why.clone()),
             Err(LedgerError::Lost) => HealthState::Lost,
-            Err(LedgerError::Storage(
-                error @ (CellError::Conflict { .. }
-                | CellError::Unavailable { .. }
-                | CellError::Refused { .. }),
-            )) => HealthState::Unwritable(error.to_string()),
+            Err(LedgerError::Storage(error)) => HealthState::Unwritable(error.to_string()),
+            Err(e @ (LedgerError::Moved { .. } | LedgerError::Arriving { .. } | LedgerError::Version(_))) => {
+                HealthState::Unwritable(e.to_string())
+            }
         };
         Self { bytes, limit, state }
     }
