@@ -137,6 +137,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Parts {
             cells,
             cluster: Arc::new(KubeCluster::new(client)),
+            namespace: arguments.namespace,
             // An empty variable is no namespace.
             namespaces: arguments
                 .namespaces

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::drift::observe,
+    apply::{drift::observe, protected::Protected},
     clock::{Clock, Timestamp},
     health,
     id::UnitId,
@@ -16,13 +16,20 @@ use flotilla_proto::agent::v1::Event;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::live::{Live, Seen};
+use super::{
+    evaluate::Environment,
+    live::{Live, Seen},
+};
 use crate::{
     cluster::{Cluster, ClusterError, Discovery},
     ledger::{Ledger, LedgerError, record::Record},
     report::Reports,
 };
 
+/// How everything is called that the agent is installed as.
+const RELEASE: &str = "flotilla-agent";
+/// Where it is installed unless something else is said.
+const NAMESPACE: &str = "flotilla-system";
 /// Longest text of a server that is repeated.
 const MESSAGE_MAX: usize = 1024;
 
@@ -40,6 +47,8 @@ pub struct Context {
     pub live: Live,
     /// The namespaces that this agent may read; empty: the whole cluster.
     pub namespaces: BTreeSet<String>,
+    /// What no unit may write.
+    pub protected: Protected,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
     discovery: RwLock<Arc<Discovery>>,
@@ -60,6 +69,7 @@ impl Context {
             clock,
             live: Live::default(),
             namespaces: BTreeSet::new(),
+            protected: Protected::new(NAMESPACE, RELEASE),
             intended: Notify::new(),
             discovery: RwLock::default(),
         }
@@ -70,6 +80,23 @@ impl Context {
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.namespaces = namespaces.into_iter().collect();
         self
+    }
+
+    /// Protects the agent's own objects in the namespace where it is installed.
+    #[must_use]
+    pub fn installed_in(mut self, namespace: &str) -> Self {
+        self.protected = Protected::new(namespace, RELEASE);
+        self
+    }
+
+    /// What an evaluation needs besides the ledger's state.
+    pub fn environment(&self) -> Environment {
+        Environment {
+            discovery: self.discovery(),
+            known: Arc::default(),
+            protected: self.protected.clone(),
+            key: *self.ledger.key(),
+        }
     }
 
     /// Returns the present time.

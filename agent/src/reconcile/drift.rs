@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::{
     context::Context,
-    evaluate::{Evaluated, Object, evaluate},
+    evaluate::{Evaluated, Evaluation, Object},
     obstacle::{Obstacles, Stopped},
-    pass::{PassError, Problem, inventory, item, problem},
+    pass::{PassError, Problem, inventory, item, problem, withheld},
     touch::{self, FluxOwners, Touched, served},
 };
 use crate::{cluster::ClusterError, ledger::record::Record};
@@ -48,13 +48,14 @@ pub async fn check(
     if context.discovery().is_empty() {
         context.rediscover().await.map_err(PassError::Discovery)?;
     }
-    let Some((entry, evaluated)) = enforced(context, unit, &keys) else {
+    let Some((entry, evaluated)) = enforced(context, unit, &keys).await else {
         return Ok(Checked::default());
     };
-    let objects: BTreeMap<&ObjectKey, &Object> = evaluated
+    let objects: BTreeMap<&ObjectKey, (&Object, &Value)> = evaluated
         .objects
         .iter()
-        .map(|object| (&object.desired.key, object))
+        .zip(&evaluated.values)
+        .map(|(object, value)| (&object.desired.key, (object, value)))
         .collect();
     let mut check = Check {
         context,
@@ -70,14 +71,23 @@ pub async fn check(
     };
     for key in keys {
         let done = match objects.get(&key) {
-            Some(object) => check.one(&key, object).await,
+            Some((
+                Object {
+                    withheld: Some(why), ..
+                },
+                _,
+            )) => {
+                check.checked.problems.insert(key, withheld(why));
+                continue;
+            }
+            Some((object, value)) => check.one(&key, object, value).await,
             None => check.undesired(&key).await,
         };
         match done {
             Ok(()) => {}
             Err(Stop::Pass(e)) => return Err(e),
             Err(Stop::Object(stopped)) => {
-                let api_version = objects.get(&key).map(|object| object.api_version.as_str());
+                let api_version = objects.get(&key).map(|(object, _)| object.api_version.as_str());
                 let problem = problem(&key, api_version.unwrap_or_default(), &stopped);
                 check.checked.problems.insert(key, problem);
             }
@@ -87,14 +97,15 @@ pub async fn check(
 }
 
 /// Evaluates what is enforced, of it only what may be among `keys`. What was offered since comes by a pass.
-fn enforced(context: &Context, unit: UnitId, keys: &[ObjectKey]) -> Option<(Arc<Entry>, Evaluated)> {
-    let discovery = context.discovery();
-    context.ledger.read(|state| {
+async fn enforced(context: &Context, unit: UnitId, keys: &[ObjectKey]) -> Option<(Arc<Entry>, Evaluated)> {
+    let environment = context.environment();
+    let (entry, mut evaluation) = context.ledger.read(|state| {
         let entry = state.units.get(&unit)?.enforced.as_ref()?.entry.clone()?;
-        let key = context.ledger.key();
-        let evaluated = evaluate(state, &entry, &discovery, key, Some(keys)).ok()?;
-        Some((entry, evaluated))
-    })
+        let evaluation = Evaluation::begin(state, &entry, environment, Some(keys)).ok()?;
+        Some((entry, evaluation))
+    })?;
+    let evaluated = evaluation.finish().await.ok()?;
+    Some((entry, evaluated))
 }
 
 enum Stop {
@@ -119,7 +130,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    async fn one(&mut self, key: &ObjectKey, object: &Object) -> Result<(), Stop> {
+    async fn one(&mut self, key: &ObjectKey, object: &Object, value: &Value) -> Result<(), Stop> {
         let Some(record) = self.inventory.get(key).cloned() else {
             return Ok(());
         };
@@ -148,7 +159,7 @@ impl Check<'_> {
         let drift = match &live {
             None => Some(Drift::gone()),
             Some(live) => {
-                let dry_run = self.context.cluster.apply(resource, &object.value, true).await?;
+                let dry_run = self.context.cluster.apply(resource, value, true).await?;
                 confirm(live, &dry_run)
             }
         };
@@ -156,13 +167,16 @@ impl Check<'_> {
             // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
             (None, Suspicion::Fields, Some(live)) => self.accept(key, live).await,
             (Some(drift), ..) => match self.decide(key, drift) {
-                Verdict::Correct => self.correct(key, object, fold, &suspicion, Some(drift)).await,
+                Verdict::Correct => {
+                    self.correct(key, (object, value), fold, &suspicion, Some(drift))
+                        .await
+                }
                 Verdict::Contested { until } => {
                     self.checked.contested.insert(key.clone(), until);
                     Ok(())
                 }
             },
-            (None, ..) => self.correct(key, object, fold, &suspicion, None).await,
+            (None, ..) => self.correct(key, (object, value), fold, &suspicion, None).await,
         }
     }
 
@@ -194,12 +208,12 @@ impl Check<'_> {
     async fn correct(
         &mut self,
         key: &ObjectKey,
-        object: &Object,
+        (object, value): (&Object, &Value),
         fold: Vec<Value>,
         suspicion: &Suspicion,
         drift: Option<&Drift>,
     ) -> Result<(), Stop> {
-        let writing = touch::write(self.context, object, fold);
+        let writing = touch::write(self.context, object, value, fold);
         let live = self.obstacles.pass(key, writing).await.map_err(Stop::Object)?;
         self.context.note(self.unit, key, Some(&live));
         self.inventory.written(

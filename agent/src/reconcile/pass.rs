@@ -26,13 +26,13 @@ use tokio::time::Instant;
 use super::{
     contact::look,
     context::{Context, shown},
-    evaluate::{EvaluateError, Evaluated, Object, evaluate},
+    evaluate::{EvaluateError, Evaluated, Evaluation, Object},
     live::not_ready,
     obstacle::{Obstacles, Stopped},
     touch::{Touched, write},
 };
 use crate::{
-    cluster::{ClusterError, Served},
+    cluster::ClusterError,
     ledger::{LedgerError, record::Record},
 };
 
@@ -104,29 +104,42 @@ pub enum PassError {
 }
 
 /// Evaluates the offered entry, or when that fails the one enforced before, with the reason.
-fn evaluate_unit(
+async fn evaluate_unit(
     context: &Context,
     unit: UnitId,
     offered: &Entry,
-) -> (Option<(Arc<Entry>, Evaluated)>, Option<EvaluateError>) {
-    let discovery = context.discovery();
-    let key = context.ledger.key();
-    context
+) -> (Option<(Arc<Entry>, Evaluation, Evaluated)>, Option<EvaluateError>) {
+    let error = match evaluate(context, Arc::new(offered.clone())).await {
+        Ok(evaluated) => return (Some(evaluated), None),
+        Err(error) => error,
+    };
+    let enforced = context
         .ledger
-        .read(|state| match evaluate(state, offered, &discovery, key, None) {
-            Ok(evaluated) => (Some((Arc::new(offered.clone()), evaluated)), None),
-            Err(error) => {
-                let enforced = state
-                    .units
-                    .get(&unit)
-                    .and_then(|unit| unit.enforced.as_ref()?.entry.clone());
-                let evaluated = enforced.and_then(|entry| {
-                    let evaluated = evaluate(state, &entry, &discovery, key, None).ok()?;
-                    Some((entry, evaluated))
-                });
-                (evaluated, Some(error))
-            }
-        })
+        .read(|state| state.units.get(&unit)?.enforced.as_ref()?.entry.clone());
+    match enforced {
+        Some(entry) => (evaluate(context, entry).await.ok(), Some(error)),
+        None => (None, Some(error)),
+    }
+}
+
+async fn evaluate(
+    context: &Context,
+    entry: Arc<Entry>,
+) -> Result<(Arc<Entry>, Evaluation, Evaluated), EvaluateError> {
+    let environment = context.environment();
+    let mut evaluation = context
+        .ledger
+        .read(|state| Evaluation::begin(state, &entry, environment, None))?;
+    let evaluated = evaluation.finish().await?;
+    Ok((entry, evaluation, evaluated))
+}
+
+/// The problem of an object that this unit may not write.
+pub fn withheld(why: &str) -> Problem {
+    Problem::Withheld {
+        reason: "Conflict",
+        message: why.to_owned(),
+    }
 }
 
 /// Returns the unit's inventory as the ledger has it.
@@ -155,8 +168,8 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
     if context.discovery().is_empty() {
         context.rediscover().await.map_err(PassError::Discovery)?;
     }
-    let (evaluated, error) = evaluate_unit(context, unit, offered);
-    let Some((entry, evaluated)) = evaluated else {
+    let (evaluated, error) = evaluate_unit(context, unit, offered).await;
+    let Some((entry, evaluation, evaluated)) = evaluated else {
         return Ok(Outcome {
             evaluation: error,
             idle: true,
@@ -167,7 +180,9 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
         context,
         unit,
         entry,
+        evaluation,
         objects: evaluated.objects,
+        values: evaluated.values,
         inventory: inventory(context, unit),
         outcome: Outcome {
             evaluation: error,
@@ -175,13 +190,11 @@ pub async fn run(context: &Context, unit: UnitId, offered: &Entry) -> Result<Out
         },
         unsaved: Vec::new(),
     };
-    for withheld in evaluated.withheld {
-        let message = format!("{} is owned by {}", withheld.key, withheld.owner);
-        let problem = Problem::Withheld {
-            reason: "Conflict",
-            message,
-        };
-        pass.outcome.problems.insert(withheld.key, problem);
+    for object in &pass.objects {
+        if let Some(why) = &object.withheld {
+            let key = object.desired.key.clone();
+            pass.outcome.problems.insert(key, withheld(why));
+        }
     }
     pass.begin(evaluated.complete);
     pass.stages().await?;
@@ -211,7 +224,9 @@ struct Pass<'a> {
     context: &'a Context,
     unit: UnitId,
     entry: Arc<Entry>,
+    evaluation: Evaluation,
     objects: Vec<Object>,
+    values: Vec<Value>,
     inventory: Inventory,
     outcome: Outcome,
     /// Notes that are made durable with the next that something depends on, or at the end.
@@ -271,7 +286,7 @@ impl Pass<'_> {
             .objects
             .iter()
             .enumerate()
-            .filter(|(index, _)| !skipped.contains(index));
+            .filter(|(index, object)| !skipped.contains(index) && object.withheld.is_none());
         self.outcome.desired = wanted.map(|(_, object)| object.desired.key.clone()).collect();
         self.unsaved = records;
     }
@@ -280,7 +295,13 @@ impl Pass<'_> {
         let desired: Vec<_> = self.objects.iter().map(|object| object.desired.clone()).collect();
         let stages = plan(&desired, &self.inventory, &BTreeSet::new()).stages;
         let mut closed: Option<String> = None;
-        for stage in stages {
+        for mut stage in stages {
+            stage
+                .writes
+                .retain(|(index, _)| self.objects[*index].withheld.is_none());
+            if stage.writes.is_empty() {
+                continue;
+            }
             if closed.is_none() {
                 closed = self.wait(&stage).await;
             }
@@ -370,10 +391,14 @@ impl Pass<'_> {
                 tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(attempt - 1)).await;
             }
             let discovery = self.context.rediscover().await.map_err(PassError::Discovery)?;
+            self.evaluation.rediscovered(discovery);
             for (index, _) in &stage.writes {
-                let object = &mut self.objects[*index];
-                if let Served::Yes(resource) = discovery.find(&object.api_version, &object.desired.key.kind) {
-                    object.resource = Some(resource.clone());
+                // What is served now decides the key, too.
+                let object = &self.objects[*index];
+                if object.resource.is_none()
+                    && let Ok((object, value)) = self.evaluation.object(object.index)
+                {
+                    (self.objects[*index], self.values[*index]) = (object, value);
                 }
             }
         }
@@ -444,11 +469,14 @@ impl Pass<'_> {
 
     /// Writes, and makes durable what came of it while further writes go on.
     async fn write(&mut self, writes: Vec<Write>, obstacles: &Obstacles<'_>) -> Result<(), PassError> {
-        let (context, unit, objects) = (self.context, self.unit, &self.objects);
+        let (context, unit) = (self.context, self.unit);
+        let (objects, values) = (&self.objects, &self.values);
         let writing = writes.into_iter().map(|Write { index, fold, .. }| async move {
             let object = &objects[index];
             let key = &object.desired.key;
-            let live = obstacles.pass(key, write(context, object, fold)).await;
+            let live = obstacles
+                .pass(key, write(context, object, &values[index], fold))
+                .await;
             // The body ends here: what is known of it is of fixed size.
             let seen = live.map(|live| context.note(unit, key, Some(&live)));
             (index, seen)

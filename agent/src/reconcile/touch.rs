@@ -132,7 +132,12 @@ fn is_held(context: &Context, mark: &str, key: &ObjectKey) -> bool {
 }
 
 /// Folds the managers of other appliers and applies.
-pub async fn write(context: &Context, object: &Object, fold: Vec<Value>) -> Result<Value, ClusterError> {
+pub async fn write(
+    context: &Context,
+    object: &Object,
+    value: &Value,
+    fold: Vec<Value>,
+) -> Result<Value, ClusterError> {
     let resource = served(object)?;
     if !fold.is_empty() {
         let key = &object.desired.key;
@@ -147,7 +152,7 @@ pub async fn write(context: &Context, object: &Object, fold: Vec<Value>) -> Resu
             Err(e) => return Err(e),
         }
     }
-    context.cluster.apply(resource, &object.value, false).await
+    context.cluster.apply(resource, value, false).await
 }
 
 /// How an object's kind is served, or the error that says it is not.
