@@ -48,7 +48,7 @@ pub async fn look(
         let key = &object.desired.key;
         match served(object) {
             Err(e) => looks.put(index, Err(e.into())),
-            Ok(_) if is_fresh(context, unit, key, inventory.get(key)) => {
+            Ok(_) if is_fresh(context, unit, object, inventory.get(key)) => {
                 let fold = Vec::new();
                 looks.put(index, Ok(Touched::Write { adopted: false, fold }));
             }

@@ -3,7 +3,7 @@
 //! be evaluated must not look like one that is no longer wanted.
 //!
 //! An [`Evaluation`] takes its inputs from the ledger at its beginning and then goes object by object, so that
-//! the ledger is not locked and the runtime not blocked meanwhile. It keeps no body: what is written later is
+//! the ledger is not locked and the runtime not blocked meanwhile. Dropping it ends it. It keeps no body: what is written later is
 //! made again from the same inputs.
 
 mod inputs;
@@ -115,10 +115,10 @@ pub enum Step {
     Object(Object, Value),
 }
 
-/// One evaluation of an entry, step by step.
+/// One evaluation of an entry, step by step; other tasks run between two steps.
 #[derive(Debug)]
 pub struct Evaluation {
-    inputs: Inputs,
+    inputs: Arc<Inputs>,
     kinds: Kinds,
     protected: Protected,
     key: [u8; 32],
@@ -171,25 +171,25 @@ impl Evaluation {
             rest,
             seen: HashSet::new(),
             partial: only.is_some(),
-            inputs,
+            inputs: Arc::new(inputs),
         })
     }
 
     /// Takes the next step; `None` at the end. After an error there is no set.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an error ends it, which no iterator says"
-    )]
-    pub fn next(&mut self) -> Option<Result<Step, EvaluateError>> {
+    pub async fn next(&mut self) -> Option<Result<Step, EvaluateError>> {
         if let Some(index) = self.definitions.pop() {
-            let read = self.inputs.parse(index);
+            let read = self.parse(index).await;
             return Some(read.map(|parsed| {
                 self.kinds.define(&parsed.value);
                 Step::Definition
             }));
         }
         let index = self.rest.pop()?;
-        Some(self.object(index).and_then(|(object, value)| {
+        let object = self
+            .parse(index)
+            .await
+            .and_then(|parsed| self.make(index, parsed));
+        Some(object.and_then(|(object, value)| {
             if self.seen.insert(object.desired.key.clone()) {
                 return Ok(Step::Object(object, value));
             }
@@ -201,9 +201,44 @@ impl Evaluation {
     }
 
     /// Evaluates one object again, whose body was dropped, or whose kind is served since.
-    pub fn object(&self, index: usize) -> Result<(Object, Value), EvaluateError> {
-        let Parsed { value, secret } = self.inputs.parse(index)?;
-        let mut value = normal::decorate(value, self.inputs.unit())?;
+    pub async fn object(&self, index: usize) -> Result<(Object, Value), EvaluateError> {
+        self.make(index, self.parse(index).await?)
+    }
+
+    /// Evaluates what is left.
+    pub async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
+        let mut evaluated = Evaluated {
+            complete: self.is_complete(),
+            ..Evaluated::default()
+        };
+        while let Some(step) = self.next().await {
+            if let Step::Object(object, value) = step? {
+                evaluated.objects.push(object);
+                evaluated.values.push(value);
+            }
+        }
+        Ok(evaluated)
+    }
+
+    /// Parses an object, and lets other tasks run: before, and meanwhile where it takes long.
+    async fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
+        if !self.inputs.is_heavy(index) {
+            tokio::task::yield_now().await;
+            return self.inputs.parse(index);
+        }
+        let inputs = self.inputs.clone();
+        match tokio::task::spawn_blocking(move || inputs.parse(index)).await {
+            Ok(parsed) => parsed,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    fn make(&self, index: usize, parsed: Parsed) -> Result<(Object, Value), EvaluateError> {
+        let mut value = normal::decorate(parsed.value, self.inputs.unit())?;
         let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         let unresolved = self
@@ -224,7 +259,7 @@ impl Evaluation {
         let object = Object {
             unresolved,
             group_failed: resource.is_none() && discovery.failed_groups.contains(&key.group),
-            secret: secret || key.is_secret(),
+            secret: parsed.secret || key.is_secret(),
             withheld: self.withheld(&key),
             desired: Desired {
                 digest: Digest::keyed(&self.key, "sent", bytes.as_bytes()),
@@ -246,22 +281,6 @@ impl Evaluation {
     /// Whoever rendered asserts that nothing is missing, and nothing was passed over.
     pub fn is_complete(&self) -> bool {
         self.inputs.complete && !self.partial
-    }
-
-    /// Evaluates what is left, and lets other tasks run between two objects.
-    pub async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
-        let mut evaluated = Evaluated {
-            complete: self.is_complete(),
-            ..Evaluated::default()
-        };
-        while let Some(step) = self.next() {
-            if let Step::Object(object, value) = step? {
-                evaluated.objects.push(object);
-                evaluated.values.push(value);
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok(evaluated)
     }
 
     fn withheld(&self, key: &ObjectKey) -> Option<String> {

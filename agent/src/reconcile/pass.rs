@@ -396,7 +396,7 @@ impl Pass<'_> {
                 // What is served now decides the key, too.
                 let object = &self.objects[*index];
                 if object.resource.is_none()
-                    && let Ok((object, value)) = self.evaluation.object(object.index)
+                    && let Ok((object, value)) = self.evaluation.object(object.index).await
                 {
                     (self.objects[*index], self.values[*index]) = (object, value);
                 }

@@ -3,9 +3,11 @@
 
 use flotilla_core::{
     apply::{
-        inventory::{Record as ObjectRecord, State},
+        drift::is_untouched,
+        inventory::Record as ObjectRecord,
         managers,
         ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
+        plan::Desired,
         policy::{Decision, Policy},
     },
     id::UnitId,
@@ -33,14 +35,11 @@ pub enum Touched {
 }
 
 /// Tells whether a watch has shown an object as we left it: then it needs no look.
-pub fn is_fresh(context: &Context, unit: UnitId, key: &ObjectKey, known: Option<&ObjectRecord>) -> bool {
-    let Some(record) = known.filter(|record| record.state == State::Applied) else {
-        return false;
-    };
+pub fn is_fresh(context: &Context, unit: UnitId, object: &Object, known: Option<&ObjectRecord>) -> bool {
+    let Desired { key, policy, .. } = &object.desired;
     let seen = context.live.get(unit, key).and_then(|seen| seen.observation);
-    seen.is_some_and(|seen| {
-        seen.uid == record.uid && seen.folded.is_empty() && seen.projection == record.projection
-    })
+    let seen = known.zip(seen.as_ref());
+    seen.is_some_and(|(record, seen)| is_untouched(record, seen, *policy, &unit.to_string()))
 }
 
 /// Flux objects asked for while a unit is looked at: a thousand objects of one Kustomization ask for it once.

@@ -17,6 +17,9 @@ use crate::ledger::state::{Blob, State};
 /// Bytes of one object after substitution; an API server takes less.
 const OBJECT_MAX: usize = 8 << 20;
 
+/// Bytes of a template from which on reading it takes long enough to be noticed.
+const HEAVY: u32 = 64 << 10;
+
 /// The inputs of one evaluation. Bytes are compressed and shared with the ledger.
 #[derive(Debug)]
 pub(super) struct Inputs {
@@ -70,6 +73,12 @@ impl Inputs {
     /// What is evaluated.
     pub(super) fn unit(&self) -> &Entry {
         &self.unit
+    }
+
+    /// Tells whether reading an object takes long: YAML is read twice, before and after substitution.
+    pub(super) fn is_heavy(&self, index: usize) -> bool {
+        let (object, blob) = &self.objects[index];
+        object.form == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
     }
 
     /// Reads an object: substitutes, then parses.

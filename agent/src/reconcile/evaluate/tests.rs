@@ -151,13 +151,8 @@ impl World {
 
     fn steps(self, only: Option<&[ObjectKey]>) -> Result<Vec<(Object, Value)>, EvaluateError> {
         let mut evaluation = self.begin(only)?;
-        let mut objects = Vec::new();
-        while let Some(step) = evaluation.next() {
-            if let Step::Object(object, value) = step? {
-                objects.push((object, value));
-            }
-        }
-        Ok(objects)
+        let evaluated = run(evaluation.finish())?;
+        Ok(evaluated.objects.into_iter().zip(evaluated.values).collect())
     }
 
     fn all(self) -> Vec<(Object, Value)> {
@@ -171,6 +166,11 @@ impl World {
     fn error(self) -> EvaluateError {
         self.steps(None).expect_err("an error")
     }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
 }
 
 fn secret(fields: Value) -> Value {
@@ -345,7 +345,7 @@ fn a_group_whose_discovery_failed_is_told_from_one_that_is_not_served() {
 #[test]
 fn a_kind_that_is_served_since_settles_the_object() {
     let mut evaluation = world().object(widget(None)).begin(None).expect("begins");
-    let (before, _) = evaluation.object(0).expect("evaluates");
+    let (before, _) = run(evaluation.object(0)).expect("evaluates");
     assert!(before.unresolved && before.resource.is_none());
     let resource = Resource {
         group: "example.com".into(),
@@ -355,7 +355,7 @@ fn a_kind_that_is_served_since_settles_the_object() {
         namespaced: true,
     };
     evaluation.rediscovered(Arc::new(Discovery::new(vec![resource.clone()], Vec::new())));
-    let (after, value) = evaluation.object(0).expect("evaluates");
+    let (after, value) = run(evaluation.object(0)).expect("evaluates");
     assert_eq!(after.desired.key, widget_key("default"));
     assert_eq!((after.resource, after.unresolved), (Some(resource), false));
     assert_eq!(value["metadata"]["namespace"], "default");
@@ -367,11 +367,11 @@ fn a_body_made_again_has_the_same_digest() {
         .object(secret(json!({"stringData": {"a": "x"}})))
         .begin(None)
         .expect("begins");
-    let Some(Ok(Step::Object(object, value))) = evaluation.next() else {
+    let Some(Ok(Step::Object(object, value))) = run(evaluation.next()) else {
         panic!("an object");
     };
-    assert_eq!(evaluation.object(object.index), Ok((object, value)));
-    assert!(evaluation.next().is_none() && evaluation.is_complete());
+    assert_eq!(run(evaluation.object(object.index)), Ok((object, value)));
+    assert!(run(evaluation.next()).is_none() && evaluation.is_complete());
 }
 
 #[test]
@@ -486,5 +486,100 @@ fn a_key_that_occurs_twice_is_an_error() {
     assert!(
         error.to_string().contains("ConfigMap/default/c occurs twice"),
         "{error}"
+    );
+}
+
+#[test]
+fn keys_and_digests_do_not_depend_on_what_discovery_shows() {
+    let object = |api_version: &str, kind: &str, namespace: Option<&str>| {
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
+        if let Some(namespace) = namespace {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        object
+    };
+    let objects = [
+        object("v1", "ConfigMap", None),
+        object("apps/v1", "Deployment", Some("a")),
+        object("example.com/v1", "Widget", None),
+        // A namespace that the kind has not.
+        object("example.com/v1", "Gadget", Some("a")),
+    ];
+    let resources = [
+        ("", "ConfigMap", true),
+        ("apps", "Deployment", true),
+        ("example.com", "Widget", true),
+        ("example.com", "Gadget", false),
+    ]
+    .map(|(group, kind, namespaced)| Resource {
+        group: group.into(),
+        version: "v1".into(),
+        kind: kind.into(),
+        plural: String::new(),
+        namespaced,
+    });
+    let evaluated = |served: u32, known: bool, recorded: &[ObjectKey]| {
+        let is_served =
+            |(index, resource): (usize, &Resource)| (served >> index & 1 == 1).then(|| resource.clone());
+        let shown = resources.iter().enumerate().filter_map(is_served).collect();
+        let mut world = world();
+        world.environment.discovery = Arc::new(Discovery::new(shown, vec!["example.com".into()]));
+        if known {
+            let kinds = resources
+                .iter()
+                .map(|r| ((r.group.clone(), r.kind.clone()), r.namespaced));
+            world.environment.known = Arc::new(kinds.collect());
+        }
+        for key in recorded {
+            world = world.recorded(key.clone());
+        }
+        for object in &objects {
+            world = world.object(object.clone());
+        }
+        let desired = world.all().into_iter().map(|(object, _)| object.desired);
+        desired.collect::<Vec<_>>()
+    };
+    let whole = evaluated(0b1111, false, &[]);
+    let keys: Vec<ObjectKey> = whole.iter().map(|desired| desired.key.clone()).collect();
+    for served in 0..0b1111 {
+        assert_eq!(evaluated(served, true, &[]), whole, "known, {served:b} served");
+        assert_eq!(
+            evaluated(served, false, &keys),
+            whole,
+            "recorded, {served:b} served"
+        );
+    }
+}
+
+#[test]
+fn other_tasks_run_while_a_large_template_is_read() {
+    let lines: String = (0..20_000).map(|n| format!("  k{n}: \"${{a}}\"\n")).collect();
+    let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata:\n{lines}");
+    let mut evaluation = world()
+        .template("", "ConfigMap", "big", &text)
+        .variables(json!({"a": "1"}), false)
+        .begin(None)
+        .expect("begins");
+    let (steps, others) = run(async {
+        let ended = std::cell::Cell::new(false);
+        let mut others = 0_u64;
+        let evaluating = async {
+            let evaluated = evaluation.finish().await.expect("evaluates");
+            ended.set(true);
+            evaluated.objects.len()
+        };
+        let other = async {
+            while !ended.get() {
+                others += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (steps, ()) = tokio::join!(evaluating, other);
+        (steps, others)
+    });
+    // One turn would be the yield before a small object.
+    assert!(
+        steps == 1 && others > 10,
+        "{steps} objects, {others} turns of others"
     );
 }
