@@ -31,6 +31,8 @@ pub struct Parts {
     pub cells: Arc<dyn Cells>,
     /// The cluster.
     pub cluster: Arc<dyn Cluster>,
+    /// The namespace where the agent is installed.
+    pub namespace: String,
     /// The namespaces that the agent may read; empty: the whole cluster.
     pub namespaces: Vec<String>,
     /// Where the hub is; without, the ledger is enforced and nothing new comes.
@@ -89,7 +91,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
     // The state that was accepted is enforced before anybody is asked for news.
     let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock())
-        .within(parts.namespaces);
+        .within(parts.namespaces)
+        .installed_in(&parts.namespace);
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);

@@ -166,6 +166,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Parts {
             cells: state.cells,
             cluster: Arc::new(KubeCluster::new(client)),
+            namespace: arguments.namespace,
             // An empty variable is no namespace.
             namespaces: arguments
                 .namespaces

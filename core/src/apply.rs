@@ -11,6 +11,7 @@ pub mod managers;
 pub mod ownership;
 pub mod plan;
 pub mod policy;
+pub mod protected;
 pub mod stage;
 
 /// The field manager under which every object is applied.

@@ -3,6 +3,8 @@
 //!
 //! Judges one object as it stands; it asks the cluster nothing.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +94,14 @@ type Unreadable = String;
 /// that is at fault.
 pub fn assess(object: &Value, now: Timestamp) -> Health {
     judge(object, now).unwrap_or_else(|fault| Health::new(State::Unknown, "Unreadable", fault))
+}
+
+/// Tells after which time the health of an object changes although the object does not; `None`: never.
+pub fn changes_in(object: &Value, now: Timestamp) -> Option<Duration> {
+    // Only a Pod's health depends on the time.
+    let waits = assess(object, now).reason == kinds::NOT_SCHEDULED;
+    let until = kinds::schedule_deadline(Fields(object)).filter(|_| waits)?;
+    Some(until.since(now)).filter(|left| !left.is_zero())
 }
 
 /// Tells whether an object is a Job or a Pod that has done its work, well or not. Its controller may delete it
@@ -207,5 +217,33 @@ mod tests {
         ] {
             assert!(!is_finished(&running), "{running}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_is_not_scheduled_fails_by_time_alone() {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"creationTimestamp": "1970-01-01T00:01:00Z"},
+            "status": {"phase": "Pending", "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"},
+            ]},
+        });
+        let mut previous = None;
+        for second in [60, 65, 74] {
+            let now = Timestamp(second * 1000);
+            let left = changes_in(&pod, now).expect("it changes");
+            assert_eq!(assess(&pod, now).state, State::InProgress);
+            assert_eq!(
+                assess(&pod, now + left - Duration::from_millis(1)).state,
+                State::InProgress
+            );
+            assert_eq!(assess(&pod, now + left).state, State::Failed);
+            assert!(previous.is_none_or(|previous| left < previous));
+            previous = Some(left);
+        }
+        assert_eq!(changes_in(&pod, Timestamp(75_000)), None);
+        let mut scheduled = pod.clone();
+        scheduled["status"]["conditions"][0]["status"] = json!("True");
+        assert_eq!(changes_in(&scheduled, Timestamp(60_000)), None);
+        assert_eq!(changes_in(&json!({"kind": "Deployment"}), Timestamp(0)), None);
     }
 }

@@ -1,51 +1,65 @@
 //! Makes of a unit's entry the objects to apply: variables, substitution, parsing, labels, namespaces. Pure over
 //! what the ledger holds and what the cluster serves. A set is given whole or not at all: one object that cannot
 //! be evaluated must not look like one that is no longer wanted.
+//!
+//! An [`Evaluation`] takes its inputs from the ledger at its beginning and then goes object by object, so that
+//! the ledger is not locked and the runtime not blocked meanwhile. Dropping it ends it. It keeps no body: what is written later is
+//! made again from the same inputs.
 
-use std::collections::{BTreeMap, HashSet};
+mod inputs;
+mod kinds;
+mod normal;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use flotilla_core::{
-    apply::{UNIT_LABEL, plan::Desired, policy::Policy},
-    content::{Form, ObjectEntry},
-    digest::{Digest, canonical_json},
-    object::{ObjectKey, group_of},
-    substitute::{self, Variables},
-    unit::{Entry, Substitution, VariableLayer},
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
-use flotilla_render::yaml;
-use serde_json::{Map, Value, json};
+
+use flotilla_core::{
+    apply::{plan::Desired, policy::Policy, protected::Protected},
+    content::ObjectEntry,
+    digest::{Digest, write_canonical},
+    object::ObjectKey,
+    unit::Entry,
+};
+use inputs::{Inputs, Parsed};
+use kinds::Kinds;
+use serde_json::Value;
 
 use crate::{
     cluster::{Discovery, Resource, Served},
     ledger::state::State,
 };
 
-/// Bytes of one object after substitution; an API server takes less.
-const OBJECT_MAX: usize = 8 << 20;
-
-/// An object as it would be sent.
-#[derive(Debug, Clone)]
+/// An object as it would be sent, without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Key, digest and switches.
     pub desired: Desired,
     /// Its API version.
     pub api_version: String,
-    /// How the cluster serves its kind; `None` when it does not.
+    /// How the cluster serves its kind; `None` when it does not, or when that is not known.
     pub resource: Option<Resource>,
-    /// The object.
-    pub value: Value,
-    /// A Secret's value may be in it: what a server says of it is not repeated.
+    /// Whether its kind lives in namespaces is not known: its key is that of the manifest, or that of the
+    /// inventory's record of this name. It is desired, and waits until its kind is served.
+    pub unresolved: bool,
+    /// Discovery of its group failed: that its kind is not served says nothing.
+    pub group_failed: bool,
+    /// It is a Secret, or a value of a Secret stands in it: what the API server says of it may quote values.
     pub secret: bool,
-    /// Who owns it instead, as the hub knows: desired, and not written.
+    /// Why it is not to be written although it is desired: another unit owns it, or the agent itself.
     pub withheld: Option<String>,
+    /// Where it stands in the evaluation: see [`Evaluation::object`].
+    pub index: usize,
 }
 
 /// A unit's objects.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Evaluated {
     /// The objects, in the renderer's order.
     pub objects: Vec<Object>,
+    /// Their bodies.
+    pub values: Vec<Value>,
     /// Whoever rendered asserts that nothing is missing.
     pub complete: bool,
 }
@@ -79,75 +93,218 @@ impl EvaluateError {
     }
 }
 
-/// Evaluates an entry. `key` is the ledger's own, for digests of what is sent. With `only`, objects that cannot be
-/// among these are passed over, and the set is not complete.
-pub fn evaluate(
-    state: &State,
-    entry: &Entry,
-    discovery: &Discovery,
-    key: &[u8; 32],
-    only: Option<&[ObjectKey]>,
-) -> Result<Evaluated, EvaluateError> {
-    let (variables, secret) = variables(state, entry)?;
-    let digest = entry.content.ok_or(EvaluateError::NotRendered)?;
-    let content = state
-        .content(&digest)
-        .ok_or_else(|| EvaluateError::Missing(format!("content {} is not here", digest.short())))?;
-    let flotilla_core::content::Content::Objects(objects) = &content;
-    let wanted = only.map(|keys| Wanted::new(keys, discovery));
-    let taken = |object: &&ObjectEntry| wanted.as_ref().is_none_or(|wanted| wanted.may_be(object));
-    let mut values = Vec::new();
-    for object in objects.entries.iter().filter(taken) {
-        let value = parse(state, entry, object, &variables, secret)?;
-        values.push(decorate(value, entry)?);
-    }
-    let scopes = defined_scopes(&values);
-    let mut seen = HashSet::new();
-    let mut evaluated = Evaluated {
-        objects: Vec::with_capacity(values.len()),
-        complete: objects.complete && only.is_none(),
-    };
-    for value in values {
-        let mut object = normalise(value, entry, discovery, &scopes, key)?;
-        object.secret |= secret;
-        if !seen.insert(object.desired.key.clone()) {
-            return Err(EvaluateError::Build(format!(
-                "kustomize build failed: {} occurs twice",
-                object.desired.key
-            )));
-        }
-        object.withheld = entry
+/// What the cluster and the agent bring to an evaluation.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// What the cluster serves.
+    pub discovery: Arc<Discovery>,
+    /// Whether kinds live in namespaces, by group and kind, as last known.
+    pub known: Arc<BTreeMap<(String, String), bool>>,
+    /// What no unit may write.
+    pub protected: Protected,
+    /// The ledger's own key, for digests of what is sent.
+    pub key: [u8; 32],
+}
+
+/// What one step of an evaluation gave.
+#[derive(Debug)]
+pub enum Step {
+    /// A definition of the set was read for the scope of its kind.
+    Definition,
+    /// The next object, and its body.
+    Object(Object, Value),
+}
+
+/// One evaluation of an entry, step by step; other tasks run between two steps.
+#[derive(Debug)]
+pub struct Evaluation {
+    inputs: Arc<Inputs>,
+    kinds: Kinds,
+    protected: Protected,
+    key: [u8; 32],
+    withheld: HashMap<ObjectKey, String>,
+    /// Indices of definitions still to be read for their scope.
+    definitions: Vec<usize>,
+    /// Indices of objects still to be evaluated, last first.
+    rest: Vec<usize>,
+    seen: HashSet<ObjectKey>,
+    partial: bool,
+}
+
+impl Evaluation {
+    /// Begins to evaluate an entry. With `only`, objects that cannot be among these are passed over, and the set
+    /// is not complete. Copies no body: the ledger's bytes are shared.
+    pub fn begin(
+        state: &State,
+        entry: &Arc<Entry>,
+        environment: Environment,
+        only: Option<&[ObjectKey]>,
+    ) -> Result<Self, EvaluateError> {
+        let inputs = Inputs::of(state, entry)?;
+        let wanted = only.map(Wanted::new);
+        let taken = |entry: &ObjectEntry| wanted.as_ref().is_none_or(|wanted| wanted.may_be(&entry.key));
+        let rest: Vec<usize> = (0..inputs.len())
+            .rev()
+            .filter(|&index| taken(inputs.entry(index)))
+            .collect();
+        let items = state.units.get(&entry.unit).map(|unit| &unit.items);
+        let kinds = Kinds::new(
+            environment.discovery,
+            environment.known,
+            items.into_iter().flat_map(BTreeMap::keys),
+        );
+        let unserved = rest.iter().map(|&index| &inputs.entry(index).key);
+        let unserved = kinds.unserved_groups(unserved);
+        let definitions = (0..inputs.len())
+            .filter(|&index| kinds::may_define(&inputs.entry(index).key, &unserved))
+            .collect();
+        let withheld = entry
             .withheld
             .iter()
-            .find(|withheld| withheld.key == object.desired.key)
-            .map(|withheld| withheld.owner.clone());
-        evaluated.objects.push(object);
+            .map(|withheld| (withheld.key.clone(), withheld.owner.clone()));
+        Ok(Self {
+            kinds,
+            protected: environment.protected,
+            key: environment.key,
+            withheld: withheld.collect(),
+            definitions,
+            rest,
+            seen: HashSet::new(),
+            partial: only.is_some(),
+            inputs: Arc::new(inputs),
+        })
     }
-    Ok(evaluated)
+
+    /// Takes the next step; `None` at the end. After an error there is no set.
+    pub async fn next(&mut self) -> Option<Result<Step, EvaluateError>> {
+        if let Some(index) = self.definitions.pop() {
+            let read = self.parse(index).await;
+            return Some(read.map(|parsed| {
+                self.kinds.define(&parsed.value);
+                Step::Definition
+            }));
+        }
+        let index = self.rest.pop()?;
+        let object = self
+            .parse(index)
+            .await
+            .and_then(|parsed| self.make(index, parsed));
+        Some(object.and_then(|(object, value)| {
+            if self.seen.insert(object.desired.key.clone()) {
+                return Ok(Step::Object(object, value));
+            }
+            Err(EvaluateError::Build(format!(
+                "kustomize build failed: {} occurs twice",
+                object.desired.key
+            )))
+        }))
+    }
+
+    /// Evaluates one object again, whose body was dropped, or whose kind is served since.
+    pub async fn object(&self, index: usize) -> Result<(Object, Value), EvaluateError> {
+        self.make(index, self.parse(index).await?)
+    }
+
+    /// Evaluates what is left.
+    pub async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
+        let mut evaluated = Evaluated {
+            complete: self.is_complete(),
+            ..Evaluated::default()
+        };
+        while let Some(step) = self.next().await {
+            if let Step::Object(object, value) = step? {
+                evaluated.objects.push(object);
+                evaluated.values.push(value);
+            }
+        }
+        Ok(evaluated)
+    }
+
+    /// Parses an object, and lets other tasks run: before, and meanwhile where it takes long.
+    async fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
+        if !self.inputs.is_heavy(index) {
+            tokio::task::yield_now().await;
+            return self.inputs.parse(index);
+        }
+        let inputs = self.inputs.clone();
+        match tokio::task::spawn_blocking(move || inputs.parse(index)).await {
+            Ok(parsed) => parsed,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    fn make(&self, index: usize, parsed: Parsed) -> Result<(Object, Value), EvaluateError> {
+        let mut value = normal::decorate(parsed.value, self.inputs.unit())?;
+        let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+        let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+        let unresolved = self
+            .kinds
+            .settle(&mut value, &self.inputs.unit().settings.default_namespace);
+        let key = ObjectKey::of(&value).ok_or_else(|| {
+            EvaluateError::Build(format!(
+                "kustomize build failed: {api_version} {kind} without a name"
+            ))
+        })?;
+        let mut bytes = String::new();
+        write_canonical(&value, &mut bytes);
+        let discovery = self.kinds.discovery();
+        let resource = match discovery.find(&api_version, &kind) {
+            Served::Yes(resource) => Some(resource.clone()),
+            Served::OtherVersions | Served::No => None,
+        };
+        let object = Object {
+            unresolved,
+            group_failed: resource.is_none() && discovery.failed_groups.contains(&key.group),
+            secret: parsed.secret || key.is_secret(),
+            withheld: self.withheld(&key),
+            desired: Desired {
+                digest: Digest::keyed(&self.key, "sent", bytes.as_bytes()),
+                policy: Policy::of(&value["metadata"]),
+                key,
+            },
+            api_version,
+            resource,
+            index,
+        };
+        Ok((object, value))
+    }
+
+    /// Goes on with what the cluster serves now.
+    pub fn rediscovered(&mut self, discovery: Arc<Discovery>) {
+        self.kinds.rediscovered(discovery);
+    }
+
+    /// Whoever rendered asserts that nothing is missing, and nothing was passed over.
+    pub fn is_complete(&self) -> bool {
+        self.inputs.complete && !self.partial
+    }
+
+    fn withheld(&self, key: &ObjectKey) -> Option<String> {
+        if self.protected.covers_write(key) {
+            return Some(format!("{key} is the agent's own: no unit may write it"));
+        }
+        let owner = self.withheld.get(key)?;
+        Some(format!("{key} is owned by {owner}"))
+    }
 }
 
 /// Which objects of a content may give some keys.
-struct Wanted<'a> {
-    names: HashSet<(&'a str, &'a str, &'a str)>,
-    /// Definitions say where kinds live that are not served.
-    definitions: bool,
-}
+struct Wanted<'a>(HashSet<(&'a str, &'a str, &'a str)>);
 
 impl<'a> Wanted<'a> {
-    fn new(keys: &'a [ObjectKey], discovery: &Discovery) -> Self {
-        let served = |key: &ObjectKey| discovery.preferred(&key.group, &key.kind).is_some();
-        Self {
-            // Namespaces are settled by evaluation.
-            names: keys.iter().map(name).collect(),
-            definitions: !keys.iter().all(served),
-        }
+    fn new(keys: &'a [ObjectKey]) -> Self {
+        // Namespaces are settled by evaluation.
+        Self(keys.iter().map(name).collect())
     }
 
-    fn may_be(&self, object: &ObjectEntry) -> bool {
-        // Substitution may change a template's name.
-        object.form == Form::Yaml
-            || self.names.contains(&name(&object.key))
-            || (self.definitions && object.key.kind == "CustomResourceDefinition")
+    fn may_be(&self, key: &ObjectKey) -> bool {
+        let (group, kind, name) = name(key);
+        // Substitution may make any name of one with a variable in it.
+        [group, kind, name].iter().any(|part| part.contains('$')) || self.0.contains(&(group, kind, name))
     }
 }
 
@@ -155,251 +312,5 @@ fn name(key: &ObjectKey) -> (&str, &str, &str) {
     (&key.group, &key.kind, &key.name)
 }
 
-/// The variables of an entry, and whether any of them came from a Secret.
-fn variables(state: &State, entry: &Entry) -> Result<(Variables, bool), EvaluateError> {
-    let mut layers: Vec<BTreeMap<String, String>> = Vec::new();
-    let mut any_secret = false;
-    for layer in &entry.variables {
-        match layer {
-            VariableLayer::Literal { values } => layers.push(values.clone()),
-            VariableLayer::Config { digest, secret } => {
-                any_secret |= secret;
-                let missing = || EvaluateError::Missing(format!("variables {} are not here", digest.short()));
-                let bytes = state.blob(digest).ok_or_else(missing)?;
-                layers.push(serde_json::from_slice(&bytes).map_err(|_| {
-                    EvaluateError::Build(format!("variables {} are not readable", digest.short()))
-                })?);
-            }
-            VariableLayer::ClusterRef { kind, name, .. } => {
-                return Err(EvaluateError::NotSupported(format!(
-                    "variables from {kind} {name} of the cluster are not supported by this agent"
-                )));
-            }
-        }
-    }
-    let variables = Variables::from_layers(layers).map_err(|e| EvaluateError::Build(e.to_string()))?;
-    Ok((variables, any_secret))
-}
-
-fn parse(
-    state: &State,
-    entry: &Entry,
-    object: &ObjectEntry,
-    variables: &Variables,
-    secret: bool,
-) -> Result<Value, EvaluateError> {
-    let bytes = state
-        .blob(&object.digest)
-        .ok_or_else(|| EvaluateError::Missing(format!("{} is not here", object.key)))?;
-    let failed = |why: &str| {
-        let key = &object.key;
-        EvaluateError::Build(format!(
-            "post build failed for '{}/{}/{}': {why}",
-            key.group, key.kind, key.name
-        ))
-    };
-    match object.form {
-        Form::Json => serde_json::from_slice(&bytes).map_err(|_| failed("it is not readable")),
-        Form::Yaml => {
-            let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))?;
-            let template = read(&text).map_err(|why| failed(&why))?;
-            let always = entry.settings.substitution == Substitution::Always;
-            if entry.settings.substitution == Substitution::Off
-                || !substitute::runs(variables, always)
-                || substitute::is_disabled(&template["metadata"])
-            {
-                return Ok(template);
-            }
-            let text = substitute::substitute(&text, variables, true).map_err(|e| failed(&e.to_string()))?;
-            read(&text).map_err(|why| {
-                // The reader quotes what it stumbles over, and that may be a secret's value by now.
-                let quotes = secret || object.key.is_secret();
-                failed(if quotes {
-                    "the substituted text is not valid YAML"
-                } else {
-                    &why
-                })
-            })
-        }
-    }
-}
-
-fn read(text: &str) -> Result<Value, String> {
-    let limits = yaml::Limits {
-        bytes: OBJECT_MAX,
-        nodes: 500_000,
-        ..yaml::Limits::default()
-    };
-    let mut documents = yaml::read_all(text, &limits).map_err(|e| e.to_string())?;
-    match (documents.pop(), documents.is_empty()) {
-        (Some(document), true) => Ok(document.into()),
-        _ => Err("expected one document".to_owned()),
-    }
-}
-
-/// Labels and annotations, and what the API server would refuse or forget.
-fn decorate(mut value: Value, entry: &Entry) -> Result<Value, EvaluateError> {
-    let unreadable = || EvaluateError::Build("kustomize build failed: an object is no map".to_owned());
-    let is_crd = value["kind"] == "CustomResourceDefinition";
-    let is_secret = value["kind"] == "Secret" && value["apiVersion"] == "v1";
-    let object = value.as_object_mut().ok_or_else(unreadable)?;
-    if !is_crd {
-        object.remove("status");
-    }
-    if is_secret {
-        encode_string_data(object);
-    }
-    let metadata = object
-        .entry("metadata")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()
-        .ok_or_else(unreadable)?;
-    for field in [
-        "managedFields",
-        "resourceVersion",
-        "uid",
-        "creationTimestamp",
-        "generation",
-        "selfLink",
-    ] {
-        metadata.remove(field);
-    }
-    let settings = &entry.settings;
-    add(metadata, "annotations", settings.common_annotations.iter())?;
-    add(metadata, "labels", settings.common_labels.iter())?;
-    let group = match entry.app.kind.as_str() {
-        "HelmRelease" => "helm",
-        _ => "kustomize",
-    };
-    let owner = [
-        (format!("{group}.toolkit.fluxcd.io/name"), entry.app.name.clone()),
-        (
-            format!("{group}.toolkit.fluxcd.io/namespace"),
-            entry.app.namespace.clone(),
-        ),
-        (UNIT_LABEL.to_owned(), entry.unit.to_string()),
-    ];
-    add(
-        metadata,
-        "labels",
-        owner.iter().map(|(name, value)| (name, value)),
-    )?;
-    Ok(value)
-}
-
-fn add<'a>(
-    metadata: &mut Map<String, Value>,
-    field: &str,
-    entries: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Result<(), EvaluateError> {
-    let mut entries = entries.peekable();
-    if entries.peek().is_none() {
-        return Ok(());
-    }
-    let held = metadata.entry(field).or_insert(Value::Null);
-    if held.is_null() {
-        *held = json!({});
-    }
-    let held = held
-        .as_object_mut()
-        .ok_or_else(|| EvaluateError::Build(format!("kustomize build failed: metadata.{field} is no map")))?;
-    for (name, value) in entries {
-        held.insert(name.clone(), value.clone().into());
-    }
-    Ok(())
-}
-
-/// The server would do the same, yet leave us the owner of a field that it then forgets.
-fn encode_string_data(secret: &mut Map<String, Value>) {
-    let Some(Value::Object(plain)) = secret.remove("stringData") else {
-        return;
-    };
-    let data = secret.entry("data").or_insert(Value::Null);
-    if data.is_null() {
-        *data = json!({});
-    }
-    if let Some(data) = data.as_object_mut() {
-        for (name, value) in plain {
-            let text = value.as_str().unwrap_or_default();
-            data.insert(name, BASE64.encode(text).into());
-        }
-    }
-}
-
-/// Kinds that the set itself defines, and whether they live in namespaces.
-fn defined_scopes(values: &[Value]) -> BTreeMap<(String, String), bool> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    values
-        .iter()
-        .filter(|value| value["kind"] == "CustomResourceDefinition")
-        .map(|crd| {
-            let spec = &crd["spec"];
-            (
-                (text(&spec["group"]), text(&spec["names"]["kind"])),
-                spec["scope"] == "Namespaced",
-            )
-        })
-        .collect()
-}
-
-fn normalise(
-    mut value: Value,
-    entry: &Entry,
-    discovery: &Discovery,
-    scopes: &BTreeMap<(String, String), bool>,
-    key: &[u8; 32],
-) -> Result<Object, EvaluateError> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (api_version, kind) = (text(&value["apiVersion"]), text(&value["kind"]));
-    let resource = match discovery.find(&api_version, &kind) {
-        Served::Yes(resource) => Some(resource.clone()),
-        Served::OtherVersions | Served::No => None,
-    };
-    let group = group_of(&api_version);
-    let namespaced = match (&resource, discovery.preferred(group, &kind)) {
-        (Some(resource), _) => Some(resource.namespaced),
-        (None, Some(other)) => Some(other.namespaced),
-        (None, None) => scopes.get(&(group.to_owned(), kind.clone())).copied(),
-    };
-    if let Some(metadata) = value["metadata"].as_object_mut() {
-        match namespaced {
-            Some(true)
-                if metadata
-                    .get("namespace")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .is_empty() =>
-            {
-                let default = match entry.settings.default_namespace.as_str() {
-                    "" => "default",
-                    namespace => namespace,
-                };
-                metadata.insert("namespace".to_owned(), default.into());
-            }
-            Some(false) => {
-                metadata.remove("namespace");
-            }
-            _ => {}
-        }
-    }
-    let object_key = ObjectKey::of(&value).ok_or_else(|| {
-        EvaluateError::Build(format!(
-            "kustomize build failed: {api_version} {kind} without a name"
-        ))
-    })?;
-    let digest = Digest::keyed(key, "sent", canonical_json(&value).as_bytes());
-    let policy = Policy::of(&value["metadata"]);
-    let secret = object_key.is_secret();
-    Ok(Object {
-        secret,
-        withheld: None,
-        desired: Desired {
-            key: object_key,
-            digest,
-            policy,
-        },
-        api_version,
-        resource,
-        value,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,21 @@ pub fn judge(record: &Record, live: Option<&Observation>) -> Judgement {
     }
 }
 
+/// Tells whether a live object is as we left it, so that it may be written without another look: nobody else's
+/// entry is to be folded, no switch of its own holds us off, it is not being deleted, and its mark is `unit`'s.
+/// `desired` holds the switches of the object to be written.
+pub fn is_untouched(record: &Record, live: &Observation, desired: Policy, unit: &str) -> bool {
+    let decision = desired.decide(Some(live.policy));
+    let folds = !live.folded.is_empty() && decision == Decision::Apply { fold: true };
+    record.state == State::Applied
+        && matches!(decision, Decision::Apply { .. })
+        && !folds
+        && !live.deleting
+        && live.mark.as_deref() == Some(unit)
+        && live.uid == record.uid
+        && live.projection == record.projection
+}
+
 fn suspicion(record: &Record, live: &Observation, fold: bool) -> Option<Suspicion> {
     if let (Some(expected), Some(found)) = (&record.uid, &live.uid)
         && expected != found
@@ -408,6 +423,60 @@ mod tests {
             }
         }
         assert!(suspicious > 0);
+    }
+
+    #[test]
+    fn an_object_is_written_without_a_look_only_as_we_left_it() {
+        let marked = |change: &dyn Fn(&mut Value)| {
+            observe(
+                &changed(|o| {
+                    o["metadata"]["labels"][UNIT_LABEL] = json!("u1");
+                    change(o);
+                }),
+                KEY,
+            )
+        };
+        let untouched = |live: &Observation| is_untouched(&record(), live, Policy::default(), "u1");
+        assert!(untouched(&marked(&|_| {})));
+        let pause = json!({"kustomize.toolkit.fluxcd.io/reconcile": "disabled"});
+        let ignore = json!({"kustomize.toolkit.fluxcd.io/ssa": "Ignore"});
+        let changes: [&dyn Fn(&mut Value); 7] = [
+            &|o| o["metadata"]["annotations"] = pause.clone(),
+            &|o| o["metadata"]["annotations"] = ignore.clone(),
+            &|o| o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
+            &|o| o["metadata"]["labels"][UNIT_LABEL] = json!("u2"),
+            &|o| o["metadata"]["uid"] = json!("u-2"),
+            &|o| o["spec"]["replicas"] = json!(5),
+            &|o| o["metadata"]["managedFields"][1] = edited_by("kubectl-edit", "2026-01-01T00:00:10Z"),
+        ];
+        for change in changes {
+            let live = marked(change);
+            assert!(!untouched(&live), "{live:?}");
+        }
+        assert!(!untouched(&observe(&live(), KEY)), "it has lost its mark");
+        let created_once = Policy {
+            write: Write::IfNotPresent,
+            ..Policy::default()
+        };
+        assert!(!is_untouched(&record(), &marked(&|_| {}), created_once, "u1"));
+    }
+
+    #[test]
+    fn what_is_untouched_is_never_suspicious() {
+        let mut untouched = 0;
+        for (record, live) in combinations() {
+            let Some(mut live) = live else { continue };
+            live.mark = Some("u1".into());
+            if is_untouched(&record, &live, record.policy, "u1") {
+                untouched += 1;
+                assert_eq!(
+                    judge(&record, Some(&live)),
+                    Judgement::InSync,
+                    "{record:?} {live:?}"
+                );
+            }
+        }
+        assert!(untouched > 0);
     }
 
     #[test]

@@ -48,6 +48,34 @@ pub fn union(a: &Value, b: &Value) -> Value {
     Value::Object(merged)
 }
 
+/// Divides a set into what remains without the node at `path`, and that node under its ancestors. Maps of which
+/// nothing but their existence would remain go with the node.
+pub(super) fn split(set: &Value, path: &[&str]) -> (Option<Value>, Option<Value>) {
+    let whole = || (Some(set.clone()), None);
+    let Some(((name, below), children)) = path.split_first().zip(set.as_object()) else {
+        return whole();
+    };
+    let Some(child) = children.get(*name) else {
+        return whole();
+    };
+    let (remains, taken) = match below {
+        [] => (None, Some(child.clone())),
+        below => split(child, below),
+    };
+    let Some(taken) = taken else { return whole() };
+    let mut rest = children.clone();
+    match remains {
+        Some(remains) => rest.insert((*name).to_owned(), remains),
+        None => rest.remove(*name),
+    };
+    let mut node = Map::from_iter([((*name).to_owned(), taken)]);
+    if let Some(existence) = children.get(".") {
+        node.insert(".".to_owned(), existence.clone());
+    }
+    let is_left = rest.keys().any(|name| name != ".");
+    (is_left.then_some(Value::Object(rest)), Some(Value::Object(node)))
+}
+
 /// Tells whether the set covers the place that `path` names in `live`.
 pub fn owns(set: &Value, live: &Value, path: &[Segment]) -> bool {
     let Some(children) = set.as_object() else {
@@ -167,14 +195,14 @@ fn kind_of(live: Option<&Value>) -> &'static str {
 
 /// A list's items by name. Indexed by key on first use: lists of thousands of ports or rules must not cost the
 /// square of their length.
-struct Items<'a> {
+pub(super) struct Items<'a> {
     list: &'a [Value],
-    by_keys: HashMap<Vec<String>, HashMap<String, &'a Value>>,
-    by_value: Option<HashMap<String, &'a Value>>,
+    by_keys: HashMap<Vec<String>, HashMap<String, usize>>,
+    by_value: Option<HashMap<String, usize>>,
 }
 
 impl<'a> Items<'a> {
-    fn of(live: Option<&'a Value>) -> Self {
+    pub(super) fn of(live: Option<&'a Value>) -> Self {
         let list = live
             .and_then(Value::as_array)
             .map(Vec::as_slice)
@@ -187,15 +215,21 @@ impl<'a> Items<'a> {
     }
 
     fn find(&mut self, name: &str) -> Option<&'a Value> {
+        let list = self.list;
+        list.get(self.position(name)?)
+    }
+
+    /// Where the item is that a `k:`, `v:` or `i:` name means; an `i:` name may lie beyond the list.
+    pub(super) fn position(&mut self, name: &str) -> Option<usize> {
         let (sort, text) = name.split_once(':')?;
         match sort {
-            "i" => self.list.get(text.parse::<usize>().ok()?),
+            "i" => text.parse().ok(),
             "v" => {
                 let value: Value = serde_json::from_str(text).ok()?;
-                let list = self.list;
+                let list = self.list.iter().enumerate();
                 let index = self
                     .by_value
-                    .get_or_insert_with(|| list.iter().rev().map(|v| (canonical_json(v), v)).collect());
+                    .get_or_insert_with(|| list.rev().map(|(at, v)| (canonical_json(v), at)).collect());
                 index.get(&canonical_json(&value)).copied()
             }
             "k" => {
@@ -214,15 +248,16 @@ impl<'a> Items<'a> {
 }
 
 /// Items that have all the keys; of several equal ones the first.
-fn index_by<'a>(list: &'a [Value], keys: &[String]) -> HashMap<String, &'a Value> {
+fn index_by(list: &[Value], keys: &[String]) -> HashMap<String, usize> {
     list.iter()
+        .enumerate()
         .rev()
-        .filter_map(|item| {
+        .filter_map(|(at, item)| {
             let found: Option<Map<String, Value>> = keys
                 .iter()
                 .map(|key| Some((key.clone(), item.get(key)?.clone())))
                 .collect();
-            Some((canonical_json(&found?), item))
+            Some((canonical_json(&found?), at))
         })
         .collect()
 }
@@ -347,5 +382,19 @@ mod tests {
             pointer(&[field("a/b"), field("c~"), Segment::Index(3)]),
             "/a~1b/c~0/3"
         );
+    }
+
+    #[test]
+    fn a_set_is_split_at_a_path_and_both_parts_make_it_again() {
+        let path = ["f:spec", "f:template", "f:note"];
+        let note = json!({"f:spec": {"f:template": {".": {}, "f:note": {}}}});
+        assert_eq!(split(&note, &path), (None, Some(note.clone())));
+        let both = json!({"f:spec": {"f:paused": {}, "f:template": {".": {}, "f:note": {}}}});
+        let rest = json!({"f:spec": {"f:paused": {}}});
+        assert_eq!(split(&both, &path), (Some(rest), Some(note)));
+        // A node owned whole cannot be divided, and what is not there cannot be taken.
+        for set in [json!({"f:spec": {}}), json!({"f:data": {"f:a": {}}}), json!(null)] {
+            assert_eq!(split(&set, &path), (Some(set), None));
+        }
     }
 }

@@ -22,12 +22,25 @@ const FOLDED: &[&str] = &[
     "flux",
 ];
 
+/// The annotation by which `kubectl rollout restart` replaces a workload's pods. Removing it would replace them
+/// once more, so it stays with whoever wrote it.
+const RESTARTED_AT: &[&str] = &[
+    "f:spec",
+    "f:template",
+    "f:metadata",
+    "f:annotations",
+    "f:kubectl.kubernetes.io/restartedAt",
+];
+
 /// Tells whether a `managedFields` entry belongs to an applier whose fields become ours: kubectl, Flux, Argo CD,
-/// and ourselves where we wrote without apply. Entries of subresources stay.
+/// and ourselves where we wrote without apply. Entries of subresources stay, and so does one that owns nothing but
+/// the time of a restart.
 pub fn is_folded(entry: &Value) -> bool {
     let manager = entry["manager"].as_str().unwrap_or_default();
     let ours_by_update = manager == MANAGER && entry["operation"] == "Update";
-    fields::is_whole(entry) && (ours_by_update || manager.starts_with("kubectl") || FOLDED.contains(&manager))
+    fields::is_whole(entry)
+        && (ours_by_update || manager.starts_with("kubectl") || FOLDED.contains(&manager))
+        && fields::split(&entry["fieldsV1"], RESTARTED_AT).0.is_some()
 }
 
 /// The JSON patch that folds other appliers into ours and drops their bookkeeping. `metadata` is the live
@@ -51,29 +64,44 @@ pub fn fold(metadata: &Value) -> Vec<Value> {
     patch
 }
 
-/// The entries after folding: all others in their order, then ours with everything folded in.
+/// The entries after folding: all others in their order, then ours with everything folded in. Of a folded entry
+/// only the time of a restart stays.
 fn folded(entries: &[Value]) -> Option<Vec<Value>> {
     let is_ours = |entry: &Value| {
         entry["manager"] == MANAGER && entry["operation"] == "Apply" && fields::is_whole(entry)
     };
-    let (folding, kept): (Vec<&Value>, Vec<&Value>) = entries.iter().partition(|entry| is_folded(entry));
-    let (first, _) = folding.split_first()?;
-    let mut ours = entries
-        .iter()
-        .find(|entry| is_ours(entry))
-        .unwrap_or(first)
-        .clone();
-    ours["manager"] = json!(MANAGER);
-    ours["operation"] = json!("Apply");
-    ours["fieldsV1"] = folding
-        .iter()
-        .fold(ours["fieldsV1"].clone(), |all, entry| match &entry["fieldsV1"] {
-            Value::Null => all,
-            theirs if all.is_null() => theirs.clone(),
-            theirs => fields::union(&all, theirs),
-        });
-    let others = kept.into_iter().filter(|entry| !is_ours(entry)).cloned();
-    Some(others.chain([ours]).collect())
+    let mut ours = entries.iter().find(|entry| is_ours(entry)).cloned();
+    let mut kept = Vec::with_capacity(entries.len());
+    let mut any = false;
+    for entry in entries.iter().filter(|entry| !is_ours(entry)) {
+        if !is_folded(entry) {
+            kept.push(entry.clone());
+            continue;
+        }
+        any = true;
+        let (theirs, restarted) = fields::split(&entry["fieldsV1"], RESTARTED_AT);
+        if let Some(restarted) = restarted {
+            let mut entry = entry.clone();
+            entry["fieldsV1"] = restarted;
+            kept.push(entry);
+        }
+        let theirs = theirs.unwrap_or_default();
+        match &mut ours {
+            Some(ours) if theirs.is_object() => {
+                ours["fieldsV1"] = fields::union(&ours["fieldsV1"], &theirs);
+            }
+            Some(_) => {}
+            None => {
+                let mut entry = entry.clone();
+                entry["manager"] = json!(MANAGER);
+                entry["operation"] = json!("Apply");
+                entry["fieldsV1"] = theirs;
+                ours = Some(entry);
+            }
+        }
+    }
+    kept.extend(ours);
+    any.then_some(kept)
 }
 
 #[cfg(test)]
@@ -153,6 +181,34 @@ mod tests {
         ];
         assert_eq!(after(&entries), None);
         assert!(fold(&json!({"managedFields": entries, "resourceVersion": "7"})).is_empty());
+    }
+
+    fn restart(more: Value) -> Value {
+        let mut spec = json!({"f:template": {"f:metadata": {"f:annotations": {
+            ".": {}, "f:kubectl.kubernetes.io/restartedAt": {},
+        }}}});
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
+        }
+        json!({
+            "manager": "kubectl-rollout", "operation": "Update", "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec},
+        })
+    }
+
+    #[test]
+    fn a_rollout_restart_is_not_undone() {
+        let entries = [entry(MANAGER, "Apply", "a"), restart(json!({}))];
+        assert!(!is_folded(&entries[1]));
+        assert_eq!(folded(&entries), None);
+    }
+
+    #[test]
+    fn what_kubectl_rollout_owns_besides_the_restart_is_folded() {
+        let entries = [restart(json!({"f:paused": {}})), entry(MANAGER, "Apply", "a")];
+        let mut ours = entry(MANAGER, "Apply", "a");
+        ours["fieldsV1"]["f:spec"] = json!({"f:paused": {}});
+        assert_eq!(folded(&entries), Some(vec![restart(json!({})), ours]));
     }
 
     #[test]

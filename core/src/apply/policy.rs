@@ -30,7 +30,8 @@ pub struct Policy {
     /// `prune: disabled`: stays when it leaves the desired state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
-    /// `force: enabled`: may be deleted and made anew when a field cannot be changed.
+    /// `force: enabled`: asks to be deleted and made anew when a field cannot be changed. Not acted on: nothing is
+    /// deleted without proof; see [`super::failure::explain`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }
@@ -55,7 +56,7 @@ pub enum Skip {
 /// What to do with an object, from its desired and its live metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Leave it as it is; it stays in the inventory and out of health checks.
+    /// Leave it as it is, out of health checks; what is in the inventory stays there.
     Skip(Skip),
     /// Apply it.
     Apply {

@@ -8,33 +8,40 @@ use crate::object::ObjectKey;
 /// How long a stage's objects may take to become ready before the next stage is given up.
 pub const STAGE_WAIT: Duration = Duration::from_secs(60);
 
-/// Kinds that come first, in this order; all others follow, webhook configurations last.
-const FIRST: &[&str] = &[
-    "CustomResourceDefinition",
-    "Namespace",
-    "ClusterRole",
-    "ClusterClass",
-    "RuntimeClass",
-    "PriorityClass",
-    "StorageClass",
-    "VolumeSnapshotClass",
-    "IngressClass",
-    "GatewayClass",
-    "ClusterRoleBinding",
-    "ResourceQuota",
-    "ServiceAccount",
-    "Role",
-    "RoleBinding",
-    "ConfigMap",
-    "Secret",
-    "Service",
-    "LimitRange",
-    "Deployment",
-    "StatefulSet",
-    "CronJob",
-    "PodDisruptionBudget",
+/// Kinds that come first, in this order; all others follow, webhook configurations last. Group and kind: a kind
+/// of the same name in another group has no such meaning.
+const FIRST: &[(&str, &str)] = &[
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("", "Namespace"),
+    (RBAC, "ClusterRole"),
+    ("cluster.x-k8s.io", "ClusterClass"),
+    ("node.k8s.io", "RuntimeClass"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "StorageClass"),
+    ("snapshot.storage.k8s.io", "VolumeSnapshotClass"),
+    ("networking.k8s.io", "IngressClass"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+    (RBAC, "ClusterRoleBinding"),
+    ("", "ResourceQuota"),
+    ("", "ServiceAccount"),
+    (RBAC, "Role"),
+    (RBAC, "RoleBinding"),
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("", "Service"),
+    ("", "LimitRange"),
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("batch", "CronJob"),
+    ("policy", "PodDisruptionBudget"),
 ];
-const LAST: &[&str] = &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+const LAST: &[(&str, &str)] = &[
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+];
+const RBAC: &str = "rbac.authorization.k8s.io";
+/// Kinds of the first stage: the first of [`FIRST`].
+const DEFINITIONS: usize = 3;
 
 /// A group of objects written together. The next begins when all of this one are written and, where it
 /// [waits](Self::waits), ready; a failed object leaves its own stage alone and closes the next.
@@ -53,15 +60,11 @@ pub enum Stage {
 impl Stage {
     /// The stage of an object.
     pub fn of(key: &ObjectKey) -> Self {
-        let is = |kind: &str, group: &str| key.kind.eq_ignore_ascii_case(kind) && key.group == group;
-        if is("CustomResourceDefinition", "apiextensions.k8s.io")
-            || is("Namespace", "")
-            || is("ClusterRole", "rbac.authorization.k8s.io")
-        {
+        if position(&FIRST[..DEFINITIONS], key).is_some() {
             Self::Definitions
         } else if key.kind.ends_with("Class") {
             Self::Classes
-        } else if LAST.contains(&key.kind.as_str()) {
+        } else if position(LAST, key).is_some() {
             Self::Webhooks
         } else {
             Self::Objects
@@ -92,13 +95,19 @@ pub fn stages<K: Borrow<ObjectKey>>(objects: &[K]) -> Vec<(Stage, Vec<usize>)> {
 /// Within a stage: rank of the kind, then group, kind, namespace and name, so that the order never depends on
 /// the order given.
 fn sort_key(key: &ObjectKey) -> (Stage, usize, ObjectKey) {
-    (Stage::of(key), rank(&key.kind), key.clone())
+    (Stage::of(key), rank(key), key.clone())
 }
 
-fn rank(kind: &str) -> usize {
+fn rank(key: &ObjectKey) -> usize {
     let others = FIRST.len();
-    let last = LAST.iter().position(|&k| k == kind).map(|at| others + 1 + at);
-    FIRST.iter().position(|&k| k == kind).or(last).unwrap_or(others)
+    let last = position(LAST, key).map(|at| others + 1 + at);
+    position(FIRST, key).or(last).unwrap_or(others)
+}
+
+fn position(kinds: &[(&str, &str)], key: &ObjectKey) -> Option<usize> {
+    kinds
+        .iter()
+        .position(|&(group, kind)| key.group == group && key.kind == kind)
 }
 
 #[cfg(test)]
@@ -176,5 +185,23 @@ mod tests {
         assert_eq!(Stage::of(&key("example.com/Namespace//a")), Stage::Objects);
         assert_eq!(Stage::of(&key("example.com/ClusterRole//a")), Stage::Objects);
         assert_eq!(Stage::of(&key("example.com/ClusterClass//a")), Stage::Classes);
+    }
+
+    #[test]
+    fn a_kind_of_a_foreign_group_has_no_rank() {
+        let given = [
+            "example.com/Secret/a/s",
+            "/Secret/a/s",
+            "example.com/ValidatingWebhookConfiguration//v",
+            "batch/Job/a/j",
+        ];
+        let names = [
+            "Secret/a/s",
+            "Job/a/j",
+            "Secret/a/s",
+            "ValidatingWebhookConfiguration/v",
+        ];
+        let expected = [(Stage::Objects, names.map(str::to_owned).to_vec())];
+        assert_eq!(staged(&given), expected);
     }
 }

@@ -12,6 +12,8 @@ use crate::{clock::Timestamp, object::group_of};
 
 /// How long a pod may be unscheduled before it counts as unschedulable.
 const SCHEDULE_WINDOW: Duration = Duration::from_secs(15);
+/// The reason of a pod within [`SCHEDULE_WINDOW`].
+pub(super) const NOT_SCHEDULED: &str = "PodNotScheduled";
 /// What the Deployment controller takes for "no progress deadline".
 const NO_DEADLINE: i64 = i32::MAX as i64;
 
@@ -251,11 +253,16 @@ fn pod(fields: Fields<'_>, conditions: &Conditions<'_>, now: Timestamp) -> Resul
 }
 
 fn unschedulable(fields: Fields<'_>, now: Timestamp) -> Health {
-    let created = seconds_of(fields.text(&["metadata", "creationTimestamp"], ""));
-    if created.is_some_and(|created| now - SCHEDULE_WINDOW < Timestamp(created.saturating_mul(1000))) {
-        return Health::in_progress("PodNotScheduled", "Pod has not been scheduled");
+    if schedule_deadline(fields).is_some_and(|until| now < until) {
+        return Health::in_progress(NOT_SCHEDULED, "Pod has not been scheduled");
     }
     Health::failed("PodUnschedulable", "Pod could not be scheduled")
+}
+
+/// Until when a pod need not be scheduled.
+pub(super) fn schedule_deadline(fields: Fields<'_>) -> Option<Timestamp> {
+    let created = seconds_of(fields.text(&["metadata", "creationTimestamp"], ""))?;
+    Some(Timestamp(created.saturating_mul(1000)) + SCHEDULE_WINDOW)
 }
 
 fn crash_looping(fields: Fields<'_>) -> Result<Vec<&str>, Unreadable> {

@@ -1,0 +1,585 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use flotilla_core::{
+    apply::{UNIT_LABEL, inventory::Record as ObjectRecord},
+    clock::Timestamp,
+    content::{Content, Form, Objects, object_digest},
+    id::{ResourceUid, UnitId},
+    unit::{AppRef, Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::ledger::{
+    record::Record,
+    state::{Blob, BlobKind},
+};
+
+/// A ledger with one unit, made object by object.
+struct World {
+    state: State,
+    entry: Entry,
+    entries: Vec<ObjectEntry>,
+    environment: Environment,
+}
+
+fn world() -> World {
+    let settings = Settings {
+        interval: Duration::from_secs(600),
+        retry_interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(570),
+        wait: false,
+        prune: true,
+        common_labels: BTreeMap::new(),
+        common_annotations: BTreeMap::new(),
+        substitution: Substitution::WithVariables,
+        default_namespace: String::new(),
+    };
+    let resource = |group: &str, kind: &str, plural: &str, namespaced| Resource {
+        group: group.into(),
+        version: "v1".into(),
+        kind: kind.into(),
+        plural: plural.into(),
+        namespaced,
+    };
+    let served = vec![
+        resource("", "ConfigMap", "configmaps", true),
+        resource("", "Secret", "secrets", true),
+        resource("", "Service", "services", true),
+        resource("", "Namespace", "namespaces", false),
+        resource("apps", "Deployment", "deployments", true),
+        resource(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            false,
+        ),
+    ];
+    World {
+        state: State::default(),
+        entry: Entry {
+            unit: UnitId(Uuid::from_u128(1)),
+            version: 1,
+            app: AppRef {
+                uid: ResourceUid(Uuid::from_u128(2)),
+                kind: "Kustomization".into(),
+                namespace: "apps".into(),
+                name: "web".into(),
+            },
+            content: None,
+            target: target_digest(None, &settings, &[]),
+            revision: String::new(),
+            state: UnitState::Active,
+            prune_cleared: None,
+            settings,
+            variables: Vec::new(),
+            withheld: Vec::new(),
+            requested: String::new(),
+        },
+        entries: Vec::new(),
+        environment: Environment {
+            discovery: Arc::new(Discovery::new(served, vec!["failed.example.com".into()])),
+            known: Arc::default(),
+            protected: Protected::new("flotilla-system", "flotilla-agent"),
+            key: [7; 32],
+        },
+    }
+}
+
+impl World {
+    fn blob(&mut self, kind: BlobKind, digest: Digest, bytes: &[u8]) {
+        let blob = Blob::new(kind, bytes).expect("compresses");
+        self.state.apply(Record::Blob(digest, blob));
+    }
+
+    fn add(&mut self, key: ObjectKey, form: Form, bytes: &[u8]) {
+        let digest = object_digest(form, bytes, None);
+        self.blob(BlobKind::Object, digest, bytes);
+        self.entries.push(ObjectEntry { key, form, digest });
+    }
+
+    fn object(mut self, object: Value) -> Self {
+        let key = ObjectKey::of(&object).expect("a key");
+        self.add(key, Form::Json, object.to_string().as_bytes());
+        self
+    }
+
+    fn template(mut self, group: &str, kind: &str, name: &str, text: &str) -> Self {
+        self.add(ObjectKey::new(group, kind, "", name), Form::Yaml, text.as_bytes());
+        self
+    }
+
+    fn variables(mut self, values: Value, secret: bool) -> Self {
+        let bytes = values.to_string();
+        let digest = Digest::of("config", bytes.as_bytes());
+        self.blob(BlobKind::Config, digest, bytes.as_bytes());
+        self.entry
+            .variables
+            .push(VariableLayer::Config { digest, secret });
+        self
+    }
+
+    fn recorded(mut self, key: ObjectKey) -> Self {
+        let unit = self.entry.unit;
+        self.state.apply(Record::Offered {
+            unit,
+            entry: self.entry.to_bytes(),
+            at: Timestamp(0),
+        });
+        self.state.apply(Record::Item {
+            unit,
+            key,
+            record: Box::new(ObjectRecord::default()),
+        });
+        self
+    }
+
+    fn begin(mut self, only: Option<&[ObjectKey]>) -> Result<Evaluation, EvaluateError> {
+        if self.entry.content.is_none() {
+            let content = Content::Objects(Objects {
+                count: u32::try_from(self.entries.len()).expect("few"),
+                entries: std::mem::take(&mut self.entries),
+                complete: true,
+            });
+            let (digest, bytes) = (content.digest(), content.to_bytes());
+            self.blob(BlobKind::Content, digest, &bytes);
+            self.entry.content = Some(digest);
+        }
+        Evaluation::begin(&self.state, &Arc::new(self.entry), self.environment, only)
+    }
+
+    fn steps(self, only: Option<&[ObjectKey]>) -> Result<Vec<(Object, Value)>, EvaluateError> {
+        let mut evaluation = self.begin(only)?;
+        let evaluated = run(evaluation.finish())?;
+        Ok(evaluated.objects.into_iter().zip(evaluated.values).collect())
+    }
+
+    fn all(self) -> Vec<(Object, Value)> {
+        self.steps(None).expect("evaluates")
+    }
+
+    fn one(self) -> (Object, Value) {
+        self.all().pop().expect("an object")
+    }
+
+    fn error(self) -> EvaluateError {
+        self.steps(None).expect_err("an error")
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+fn secret(fields: Value) -> Value {
+    let mut object =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "a"}});
+    object
+        .as_object_mut()
+        .expect("a map")
+        .extend(fields.as_object().cloned().unwrap_or_default());
+    object
+}
+
+#[test]
+fn string_data_that_is_no_text_names_its_key_and_not_its_value() {
+    for value in [json!(1234), json!(true), json!({"a": "b"})] {
+        let error = world()
+            .object(secret(json!({"stringData": {"pw": value}})))
+            .error();
+        let text = error.to_string();
+        assert_eq!(error.reason(), "BuildFailed");
+        assert!(
+            text.contains("Secret/a/s") && text.contains("stringData.pw"),
+            "{text}"
+        );
+        assert!(!text.contains("1234"), "{text}");
+    }
+    let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\nstringData:\n  pw: ${pw}\n";
+    let error = world()
+        .template("", "Secret", "s", template)
+        .variables(json!({"pw": "1234"}), true)
+        .error();
+    assert!(error.to_string().contains("stringData.pw"), "{error}");
+}
+
+#[test]
+fn string_data_goes_into_data_as_kubernetes_does_it() {
+    let (_, value) = world()
+        .object(secret(
+            json!({"stringData": {"a": "x", "none": null}, "data": {"b": "eQ=="}}),
+        ))
+        .one();
+    assert_eq!(value["data"], json!({"a": "eA==", "b": "eQ==", "none": ""}));
+    assert!(value.get("stringData").is_none());
+    for broken in [
+        json!({"stringData": {"a": "x"}, "data": "text"}),
+        json!({"stringData": ["x"]}),
+    ] {
+        let error = world().object(secret(broken)).error();
+        assert!(error.to_string().contains("is no map"), "{error}");
+    }
+}
+
+#[test]
+fn an_object_in_which_a_secrets_value_stands_is_secret_whatever_its_kind() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  host: ${host}\n";
+    let with = |text: &str, secret: bool| {
+        let (object, _) = world()
+            .template("", "ConfigMap", "c", text)
+            .variables(json!({"host": "db"}), secret)
+            .one();
+        object.secret
+    };
+    assert!(with(template, true));
+    assert!(!with(template, false));
+    // Nothing was substituted in it.
+    assert!(!with(&template.replace("${host}", "plain"), true));
+    assert!(world().object(secret(json!({}))).one().0.secret);
+}
+
+#[test]
+fn withheld_and_protected_objects_stay_in_the_set() {
+    let map = |namespace: &str, name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
+    let mut world = world()
+        .object(map("a", "theirs"))
+        .object(map("flotilla-system", "flotilla-agent-ledger"))
+        .object(map("a", "ours"));
+    world.entry.withheld.push(Withheld {
+        key: ObjectKey::new("", "ConfigMap", "a", "theirs"),
+        owner: "Kustomization/apps/other".into(),
+    });
+    let withheld: Vec<_> = world
+        .all()
+        .into_iter()
+        .map(|(object, _)| object.withheld)
+        .collect();
+    assert_eq!(
+        withheld,
+        [
+            Some("ConfigMap/a/theirs is owned by Kustomization/apps/other".into()),
+            Some(
+                "ConfigMap/flotilla-system/flotilla-agent-ledger is the agent's own: no unit may write it"
+                    .into()
+            ),
+            None,
+        ]
+    );
+}
+
+fn widget(namespace: Option<&str>) -> Value {
+    let mut widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
+    if let Some(namespace) = namespace {
+        widget["metadata"]["namespace"] = json!(namespace);
+    }
+    widget
+}
+
+fn definition(scope: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": scope, "names": {"kind": "Widget", "plural": "widgets"}},
+    })
+}
+
+fn widget_key(namespace: &str) -> ObjectKey {
+    ObjectKey::new("example.com", "Widget", namespace, "w")
+}
+
+#[test]
+fn a_key_is_settled_by_the_sets_own_definition() {
+    for (scope, namespace) in [("Namespaced", "default"), ("Cluster", "")] {
+        let all = world().object(widget(None)).object(definition(scope)).all();
+        assert_eq!(all[0].0.desired.key, widget_key(namespace));
+        assert!(!all[0].0.unresolved && all[0].0.resource.is_none());
+    }
+}
+
+#[test]
+fn a_key_is_that_of_the_kind_as_last_known() {
+    for (namespaced, namespace) in [(true, "default"), (false, "")] {
+        let mut world = world().object(widget(None));
+        let kind = ("example.com".to_owned(), "Widget".to_owned());
+        world.environment.known = Arc::new(BTreeMap::from([(kind, namespaced)]));
+        let (object, _) = world.one();
+        assert_eq!(
+            (object.desired.key, object.unresolved),
+            (widget_key(namespace), false)
+        );
+    }
+}
+
+#[test]
+fn an_object_of_an_unknown_kind_keeps_the_key_of_its_record() {
+    let keys = |written: Option<&str>, recorded: &[&str]| {
+        let mut world = world().object(widget(written));
+        for namespace in recorded {
+            world = world.recorded(widget_key(namespace));
+        }
+        let (object, _) = world.one();
+        assert!(object.unresolved);
+        object.desired.key.namespace
+    };
+    assert_eq!(keys(None, &["default"]), "default");
+    assert_eq!(keys(Some("a"), &["a"]), "a");
+    assert_eq!(keys(Some("a"), &["a", "b"]), "a");
+    // The manifest names a namespace, and the kind has none.
+    assert_eq!(keys(Some("a"), &[""]), "");
+    // Nothing is known: the manifest's own.
+    assert_eq!(keys(None, &[]), "");
+    assert_eq!(keys(None, &["a", "b"]), "");
+    assert_eq!(keys(Some("c"), &["a"]), "c");
+}
+
+#[test]
+fn a_group_whose_discovery_failed_is_told_from_one_that_is_not_served() {
+    let mut failed = widget(Some("a"));
+    failed["apiVersion"] = json!("failed.example.com/v1");
+    let all = world().object(failed).object(widget(Some("a"))).all();
+    assert_eq!([all[0].0.group_failed, all[1].0.group_failed], [true, false]);
+}
+
+#[test]
+fn a_kind_that_is_served_since_settles_the_object() {
+    let mut evaluation = world().object(widget(None)).begin(None).expect("begins");
+    let (before, _) = run(evaluation.object(0)).expect("evaluates");
+    assert!(before.unresolved && before.resource.is_none());
+    let resource = Resource {
+        group: "example.com".into(),
+        version: "v1".into(),
+        kind: "Widget".into(),
+        plural: "widgets".into(),
+        namespaced: true,
+    };
+    evaluation.rediscovered(Arc::new(Discovery::new(vec![resource.clone()], Vec::new())));
+    let (after, value) = run(evaluation.object(0)).expect("evaluates");
+    assert_eq!(after.desired.key, widget_key("default"));
+    assert_eq!((after.resource, after.unresolved), (Some(resource), false));
+    assert_eq!(value["metadata"]["namespace"], "default");
+}
+
+#[test]
+fn a_body_made_again_has_the_same_digest() {
+    let mut evaluation = world()
+        .object(secret(json!({"stringData": {"a": "x"}})))
+        .begin(None)
+        .expect("begins");
+    let Some(Ok(Step::Object(object, value))) = run(evaluation.next()) else {
+        panic!("an object");
+    };
+    assert_eq!(run(evaluation.object(object.index)), Ok((object, value)));
+    assert!(run(evaluation.next()).is_none() && evaluation.is_complete());
+}
+
+#[test]
+fn only_what_may_match_is_read() {
+    // What is passed over is not even parsed.
+    let key = ObjectKey::new("", "ConfigMap", "a", "wanted");
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made}\n";
+    let world = world()
+        .object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "wanted", "namespace": "a"}}))
+        .template("", "ConfigMap", "other", "not: [valid")
+        .template("", "Secret", "wanted", "not: [valid")
+        .template("", "ConfigMap", "${name}", template);
+    let found = world.steps(Some(&[key.clone()])).expect("evaluates");
+    let names: Vec<_> = found
+        .iter()
+        .map(|(object, _)| object.desired.key.name.as_str())
+        .collect();
+    assert_eq!(names, ["wanted", "made"]);
+    let partial = self::world().object(widget(None)).begin(Some(&[key]));
+    assert!(!partial.expect("begins").is_complete());
+}
+
+#[test]
+fn content_of_an_unknown_type_is_not_supported_and_not_missing() {
+    let mut world = world();
+    let bytes = br#"{"type":"recipe","chart":"x"}"#;
+    let digest = Content::digest_of(bytes);
+    world.entry.content = Some(digest);
+    let missing = world.begin(None).expect_err("missing");
+    assert_eq!(missing.reason(), "ContentMissing");
+    let mut world = self::world();
+    world.entry.content = Some(digest);
+    world.blob(BlobKind::Content, digest, bytes);
+    let unknown = world.begin(None).expect_err("unknown");
+    assert_eq!(unknown.reason(), "NotSupported");
+    assert!(unknown.to_string().contains("recipe"), "{unknown}");
+}
+
+#[test]
+fn what_the_server_sets_and_foreign_owners_are_not_sent() {
+    let (_, value) = world()
+        .object(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "status": {},
+            "metadata": {
+                "name": "c", "namespace": "a", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "deletionGracePeriodSeconds": 0, "finalizers": ["example.com/hold"],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}],
+            },
+        }))
+        .one();
+    let metadata = value["metadata"].as_object().expect("a map");
+    let fields: Vec<&str> = metadata.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["finalizers", "labels", "name", "namespace"]);
+    assert_eq!(metadata["labels"][UNIT_LABEL], Uuid::from_u128(1).to_string());
+    assert!(value.get("status").is_none());
+}
+
+#[test]
+fn ports_without_protocol_get_tcp() {
+    let (_, value) = world()
+        .object(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "a"},
+            "spec": {"ports": [{"port": 80}, {"port": 81, "protocol": "UDP"}]},
+        }))
+        .one();
+    assert_eq!(
+        value["spec"]["ports"],
+        json!([{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "UDP"}])
+    );
+    let (_, value) = world()
+        .object(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "a"},
+            "spec": {"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}},
+        }))
+        .one();
+    let container = &value["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        container["ports"],
+        json!([{"containerPort": 80, "protocol": "TCP"}])
+    );
+    // Nothing is made where nothing stands.
+    let bare = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "a"}});
+    assert!(world().object(bare).one().1.get("spec").is_none());
+}
+
+#[test]
+fn a_placeholder_of_a_ca_bundle_is_dropped_and_a_certificate_stays() {
+    let bundle = |bundle: &str| {
+        let mut definition = definition("Cluster");
+        definition["spec"]["conversion"] =
+            json!({"webhook": {"clientConfig": {"caBundle": bundle, "url": "x"}}});
+        let (_, value) = world().object(definition).one();
+        value["spec"]["conversion"]["webhook"]["clientConfig"].clone()
+    };
+    for placeholder in ["Cg==", "", "not base64!"] {
+        assert_eq!(bundle(placeholder), json!({"url": "x"}), "{placeholder}");
+    }
+    let certified = rcgen::generate_simple_self_signed(["x".to_owned()]).expect("a certificate");
+    let encoded = {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(certified.cert.pem())
+    };
+    assert_eq!(bundle(&encoded)["caBundle"], encoded);
+}
+
+#[test]
+fn a_key_that_occurs_twice_is_an_error() {
+    let error = world()
+        .object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}))
+        .object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}}))
+        .error();
+    assert!(
+        error.to_string().contains("ConfigMap/default/c occurs twice"),
+        "{error}"
+    );
+}
+
+#[test]
+fn keys_and_digests_do_not_depend_on_what_discovery_shows() {
+    let object = |api_version: &str, kind: &str, namespace: Option<&str>| {
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
+        if let Some(namespace) = namespace {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        object
+    };
+    let objects = [
+        object("v1", "ConfigMap", None),
+        object("apps/v1", "Deployment", Some("a")),
+        object("example.com/v1", "Widget", None),
+        // A namespace that the kind has not.
+        object("example.com/v1", "Gadget", Some("a")),
+    ];
+    let resources = [
+        ("", "ConfigMap", true),
+        ("apps", "Deployment", true),
+        ("example.com", "Widget", true),
+        ("example.com", "Gadget", false),
+    ]
+    .map(|(group, kind, namespaced)| Resource {
+        group: group.into(),
+        version: "v1".into(),
+        kind: kind.into(),
+        plural: String::new(),
+        namespaced,
+    });
+    let evaluated = |served: u32, known: bool, recorded: &[ObjectKey]| {
+        let is_served =
+            |(index, resource): (usize, &Resource)| (served >> index & 1 == 1).then(|| resource.clone());
+        let shown = resources.iter().enumerate().filter_map(is_served).collect();
+        let mut world = world();
+        world.environment.discovery = Arc::new(Discovery::new(shown, vec!["example.com".into()]));
+        if known {
+            let kinds = resources
+                .iter()
+                .map(|r| ((r.group.clone(), r.kind.clone()), r.namespaced));
+            world.environment.known = Arc::new(kinds.collect());
+        }
+        for key in recorded {
+            world = world.recorded(key.clone());
+        }
+        for object in &objects {
+            world = world.object(object.clone());
+        }
+        let desired = world.all().into_iter().map(|(object, _)| object.desired);
+        desired.collect::<Vec<_>>()
+    };
+    let whole = evaluated(0b1111, false, &[]);
+    let keys: Vec<ObjectKey> = whole.iter().map(|desired| desired.key.clone()).collect();
+    for served in 0..0b1111 {
+        assert_eq!(evaluated(served, true, &[]), whole, "known, {served:b} served");
+        assert_eq!(
+            evaluated(served, false, &keys),
+            whole,
+            "recorded, {served:b} served"
+        );
+    }
+}
+
+#[test]
+fn other_tasks_run_while_a_large_template_is_read() {
+    let lines: String = (0..20_000).map(|n| format!("  k{n}: \"${{a}}\"\n")).collect();
+    let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata:\n{lines}");
+    let mut evaluation = world()
+        .template("", "ConfigMap", "big", &text)
+        .variables(json!({"a": "1"}), false)
+        .begin(None)
+        .expect("begins");
+    let (steps, others) = run(async {
+        let ended = std::cell::Cell::new(false);
+        let mut others = 0_u64;
+        let evaluating = async {
+            let evaluated = evaluation.finish().await.expect("evaluates");
+            ended.set(true);
+            evaluated.objects.len()
+        };
+        let other = async {
+            while !ended.get() {
+                others += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (steps, ()) = tokio::join!(evaluating, other);
+        (steps, others)
+    });
+    // One turn would be the yield before a small object.
+    assert!(
+        steps == 1 && others > 10,
+        "{steps} objects, {others} turns of others"
+    );
+}
