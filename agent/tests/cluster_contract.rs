@@ -298,6 +298,7 @@ async fn a_watch_lists_then_follows_and_leaves_out_what_is_not_selected(world: W
     let selector = Selector {
         namespace: String::new(),
         labels: "contract".to_owned(),
+        ..Selector::default()
     };
     let mut events = world.cluster.watch(&resource, &selector);
     let expected = |what: &'static str, name: &str| (what, name.to_owned());

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::random::jittered;
 
-use super::{Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
+use super::{Account, Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
 
 const FIRST: f64 = 8.0;
 const MOST: f64 = 32.0;
@@ -179,6 +179,15 @@ impl Limited {
 
 #[async_trait]
 impl Cluster for Limited {
+    /// All accounts share the limits: it is one agent that asks.
+    fn acting_as(&self, account: &Account) -> Arc<dyn Cluster> {
+        Arc::new(Self {
+            inner: self.inner.acting_as(account),
+            gate: self.gate.clone(),
+            freed: self.freed.clone(),
+        })
+    }
+
     /// Asked when others wait for an answer that does not come, so it waits for none of them.
     async fn uid(&self) -> Result<String, ClusterError> {
         self.inner.uid().await

@@ -18,7 +18,7 @@ use crate::random::jittered;
 
 use super::{
     ClusterError, Resource, Selector, WatchEvent,
-    kube::{KubeCluster, encode, error, get, path},
+    kube::{KubeCluster, METADATA_LIST, encode, error, path},
 };
 
 /// How long the server is asked to keep a watch. Differs by kind, so that renewals spread.
@@ -30,7 +30,7 @@ const BACKOFF: [u64; 6] = [1, 2, 5, 10, 20, 30];
 /// Wait in seconds once the server has refused again and again.
 const REFUSED: u64 = 300;
 
-type Events = BoxStream<'static, Result<RawEvent<Value>, kube::Error>>;
+pub(super) type Events = BoxStream<'static, Result<RawEvent<Value>, kube::Error>>;
 
 struct Watch {
     cluster: KubeCluster,
@@ -132,15 +132,18 @@ impl Watch {
     async fn page(&mut self, token: String) -> State {
         match self
             .cluster
-            .page(&self.resource, &self.selector, PAGE, &token, None)
+            .page(
+                &self.resource,
+                &self.selector,
+                PAGE,
+                &token,
+                self.selector.metadata_only.then_some(METADATA_LIST),
+            )
             .await
         {
             Ok(page) => {
-                let (api_version, kind) = (self.resource.api_version(), self.resource.kind.clone());
                 for mut item in page.items {
-                    // Items of a list come without their type.
-                    item["apiVersion"] = api_version.clone().into();
-                    item["kind"] = kind.clone().into();
+                    self.set_type(&mut item);
                     self.ready.push_back(Ok(WatchEvent::Present(item)));
                 }
                 if page.next.is_empty() {
@@ -160,10 +163,12 @@ impl Watch {
     async fn read_list(&mut self, mut events: Events, version: String) -> State {
         match next(&mut events, self.timeout).await {
             Ok(Some(RawEvent::Added(object) | RawEvent::Modified(object))) => {
+                let object = self.typed(object);
                 self.ready.push_back(Ok(WatchEvent::Present(object)));
                 State::Streaming { events, version }
             }
             Ok(Some(RawEvent::Deleted(object))) => {
+                let object = self.typed(object);
                 self.ready.push_back(Ok(WatchEvent::Gone(object)));
                 State::Streaming { events, version }
             }
@@ -182,7 +187,11 @@ impl Watch {
                 }
             }
             Ok(Some(RawEvent::Error(status))) => {
-                self.failed(error(&kube::Error::Api(status)), State::Empty).await
+                self.failed(
+                    error(&kube::Error::Api(status), Some(&self.resource)),
+                    State::Empty,
+                )
+                .await
             }
             Ok(None) => {
                 self.failed(ClusterError::Unavailable("list was cut".into()), State::Empty)
@@ -202,8 +211,10 @@ impl Watch {
 
     async fn read(&mut self, mut events: Events, version: String) -> State {
         let event = match next(&mut events, self.timeout).await {
-            Ok(Some(RawEvent::Added(object) | RawEvent::Modified(object))) => WatchEvent::Present(object),
-            Ok(Some(RawEvent::Deleted(object))) => WatchEvent::Gone(object),
+            Ok(Some(RawEvent::Added(object) | RawEvent::Modified(object))) => {
+                WatchEvent::Present(self.typed(object))
+            }
+            Ok(Some(RawEvent::Deleted(object))) => WatchEvent::Gone(self.typed(object)),
             Ok(Some(RawEvent::Bookmark(bookmark))) => {
                 self.failures = 0;
                 return State::Watching {
@@ -214,7 +225,10 @@ impl Watch {
             Ok(Some(RawEvent::Error(status))) if status.code == 410 => return State::Empty,
             Ok(Some(RawEvent::Error(status))) => {
                 return self
-                    .failed(error(&kube::Error::Api(status)), State::Listed { version })
+                    .failed(
+                        error(&kube::Error::Api(status), Some(&self.resource)),
+                        State::Listed { version },
+                    )
                     .await;
             }
             // The server ended it as asked.
@@ -233,6 +247,19 @@ impl Watch {
         State::Watching { events, version }
     }
 
+    /// Items of a list come without their type, and metadata alone with a type of its own.
+    fn set_type(&self, object: &mut Value) {
+        object["apiVersion"] = self.resource.api_version().into();
+        object["kind"] = self.resource.kind.clone().into();
+    }
+
+    fn typed(&self, mut object: Value) -> Value {
+        if self.selector.metadata_only {
+            self.set_type(&mut object);
+        }
+        object
+    }
+
     fn events(
         &self,
         query: &[(&str, String)],
@@ -246,20 +273,17 @@ impl Watch {
             all.push(("labelSelector", self.selector.labels.clone()));
         }
         all.extend(query.iter().cloned());
-        let request = get(
-            &format!(
-                "{}?{}",
-                path(&self.resource, &self.selector.namespace, None),
-                encode(&all)
-            ),
-            None,
+        let path = format!(
+            "{}?{}",
+            path(&self.resource, &self.selector.namespace, None),
+            encode(&all)
         );
-        let client = self.cluster.client().clone();
+        let (cluster, resource) = (self.cluster.clone(), self.resource.clone());
+        let metadata_only = self.selector.metadata_only;
         async move {
-            let opened = client.request_events::<Value>(request?);
+            let opened = cluster.open_watch(&resource, &path, metadata_only);
             match tokio::time::timeout(Duration::from_secs(30), opened).await {
-                Ok(Ok(events)) => Ok(StreamExt::boxed(events)),
-                Ok(Err(e)) => Err(error(&e)),
+                Ok(events) => events,
                 Err(_) => Err(ClusterError::Unavailable("watch does not open".to_owned())),
             }
         }
@@ -268,10 +292,7 @@ impl Watch {
     /// Tells the failure, waits, and goes on from `next`.
     async fn failed(&mut self, error: ClusterError, next: State) -> State {
         if matches!(error, ClusterError::NotServed { .. }) {
-            self.ready.push_back(Err(ClusterError::NotServed {
-                kind: self.resource.kind.clone(),
-                api_version: self.resource.api_version(),
-            }));
+            self.ready.push_back(Err(error));
             return State::Ended;
         }
         // The first failure is told nobody: connections break.
@@ -298,7 +319,7 @@ fn is_refusal(error: &ClusterError) -> bool {
 async fn next(events: &mut Events, timeout: u64) -> Result<Option<RawEvent<Value>>, ClusterError> {
     match tokio::time::timeout(Duration::from_secs(timeout) + GRACE, events.next()).await {
         Ok(Some(Ok(event))) => Ok(Some(event)),
-        Ok(Some(Err(e))) => Err(error(&e)),
+        Ok(Some(Err(e))) => Err(error(&e, None)),
         Ok(None) => Ok(None),
         Err(_) => Err(ClusterError::Unavailable("watch is silent".to_owned())),
     }

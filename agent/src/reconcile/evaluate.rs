@@ -353,7 +353,7 @@ fn normalise(
     let (api_version, kind) = (text(&value["apiVersion"]), text(&value["kind"]));
     let resource = match discovery.find(&api_version, &kind) {
         Served::Yes(resource) => Some(resource.clone()),
-        Served::OtherVersions | Served::No => None,
+        Served::OtherVersions | Served::No | Served::Unknown => None,
     };
     let group = group_of(&api_version);
     let namespaced = match (&resource, discovery.preferred(group, &kind)) {

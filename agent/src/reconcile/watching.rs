@@ -239,6 +239,7 @@ impl Reconciler {
         let selector = Selector {
             namespace: scope.namespace.clone(),
             labels: labels.to_owned(),
+            ..Selector::default()
         };
         let mut events = self.context.cluster.watch(resource, &selector);
         let tx = self.seen_tx.clone();
