@@ -136,7 +136,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     agent::run(
         Parts {
             cells,
-            cluster: Arc::new(KubeCluster::new(client)),
+            cluster: Arc::new(KubeCluster::connect(arguments.kubeconfig.as_deref()).await?),
             // An empty variable is no namespace.
             namespaces: arguments
                 .namespaces

@@ -133,6 +133,23 @@ impl Discovery {
         self.failed.contains(group)
     }
 
+    /// Tells how much memory this takes, to the next allocation.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let texts = |resource: &Resource| {
+            [
+                &resource.group,
+                &resource.version,
+                &resource.kind,
+                &resource.plural,
+            ]
+            .iter()
+            .map(|text| text.capacity().next_multiple_of(16))
+            .sum::<usize>()
+        };
+        self.served.capacity() * size_of::<Resource>() + self.served.iter().map(texts).sum::<usize>()
+    }
+
     /// Tells whether nothing is served: discovery has not run.
     pub fn is_empty(&self) -> bool {
         self.served.is_empty()

@@ -1,5 +1,5 @@
-//! What the reconciler asks of a cluster, and nothing more: discovery, reads of single objects, server-side
-//! apply, watches by our mark. There is no call that deletes.
+//! What the reconciler asks of a cluster, and nothing more: discovery, reads, server-side apply, watches by our
+//! mark, deletion of an object that is proven to be the one that was looked at.
 
 mod account;
 mod discovery;
@@ -51,7 +51,7 @@ pub struct Selector {
 /// One page of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Objects; only their metadata is sure to be there.
+    /// Objects with their types; where metadata was asked for, only that is sure to be there.
     pub items: Vec<Value>,
     /// Where the next page begins; empty: this is the last.
     pub next: String,
@@ -59,6 +59,46 @@ pub struct Page {
     pub remaining: usize,
     /// Version of the list, where a watch goes on.
     pub version: String,
+}
+
+/// What proves that the object to be deleted is the one that the decision was made on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preconditions {
+    /// Its UID: an object made anew under the same name is another one.
+    pub uid: String,
+    /// Its version: what changed since was not looked at.
+    pub resource_version: String,
+}
+
+/// What happens to the objects that a deleted object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+impl Propagation {
+    /// Returns the name that the API has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
+/// How far a deletion has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deleted {
+    /// The object is not there any more.
+    Gone,
+    /// It waits for finalizers, or to shut down; the object as it is now.
+    Waits(Box<Value>),
 }
 
 /// A cluster, and the identity that it is asked with.
@@ -84,16 +124,45 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
     ) -> Result<Option<Value>, ClusterError>;
 
-    /// Reads one page of the metadata of a kind's objects in a namespace, from `token` on or from the beginning
-    /// when that is empty.
-    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError>;
+    /// Reads one page of a kind's objects, from `token` on or from the beginning when that is empty.
+    async fn list_selected(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+    ) -> Result<Page, ClusterError>;
+
+    /// Reads one page of the metadata of all objects of a kind in a namespace.
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+        let selector = Selector {
+            namespace: namespace.to_owned(),
+            metadata_only: true,
+            ..Selector::default()
+        };
+        self.list_selected(resource, &selector, token).await
+    }
+
+    /// Creates an object, as Helm does with hooks. One that exists is a conflict (409 `AlreadyExists`).
+    async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError>;
+
+    /// Deletes an object that is still the one that was looked at; else it is a conflict (409). What is not there
+    /// is gone.
+    async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        preconditions: &Preconditions,
+        propagation: Propagation,
+    ) -> Result<Deleted, ClusterError>;
 
     /// Applies an object server-side as our manager, with force, and returns it as stored. A dry run stores
     /// nothing.
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError>;
 
     /// Changes an object's metadata by a JSON patch: managed fields and annotations of tools that managed it
-    /// before us. Its first operation tests the resourceVersion that the decision was made on.
+    /// before us. The patch replaces the resourceVersion by the one that the decision was made on, so that a
+    /// decision on an object that has changed since is a conflict (409).
     async fn patch_metadata(
         &self,
         resource: &Resource,

@@ -3,12 +3,20 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{apply::MANAGER, object::ObjectKey};
 use futures::stream::BoxStream;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Call, Fake, Inner, fields::applied, lifecycle::namespace_of, watch};
-use crate::cluster::{Account, Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
+use super::{
+    Call, Fake, Inner,
+    fields::{applied, owned},
+    lifecycle::namespace_of,
+    watch,
+};
+use crate::cluster::{
+    Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
+    WatchEvent,
+};
 
 impl Fake {
     /// Counts a request, takes its time, and judges whether it is answered at all.
@@ -134,29 +142,78 @@ impl Cluster for Fake {
         Ok(inner.objects.get(&key).cloned())
     }
 
-    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+    async fn list_selected(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+    ) -> Result<Page, ClusterError> {
         /// Small, so that tests turn pages.
         const PAGE: usize = 10;
-        self.ask("list", &key_of(resource, namespace, "")).await?;
+        self.ask("list", &key_of(resource, &selector.namespace, ""))
+            .await?;
         let inner = self.lock();
         inner.serves(resource)?;
-        let of_kind = |key: &ObjectKey| {
-            (&key.group, &key.kind) == (&resource.group, &resource.kind)
-                && (namespace.is_empty() || key.namespace == namespace)
-                && key.name.as_str() > token
-        };
-        let mut found = inner.objects.iter().filter(|(key, _)| of_kind(key));
+        // What a token names is the last object of the page before.
+        let place = |key: &ObjectKey| format!("{}/{}", key.namespace, key.name);
+        let objects = inner.objects.iter();
+        let mut found = objects
+            .filter(|(_, object)| watch::is_selected(resource, selector, object))
+            .filter(|(key, _)| token.is_empty() || place(key).as_str() > token);
         let page: Vec<(&ObjectKey, &Value)> = found.by_ref().take(PAGE).collect();
         let remaining = found.count();
         let last = page.last().filter(|_| remaining > 0);
         Ok(Page {
-            next: last.map(|(key, _)| key.name.clone()).unwrap_or_default(),
+            next: last.map(|(key, _)| place(key)).unwrap_or_default(),
             items: page
                 .iter()
-                .map(|(_, object)| json!({"metadata": object["metadata"]}))
+                .map(|(_, object)| watch::shown(selector, object))
                 .collect(),
             remaining,
             version: inner.version.to_string(),
+        })
+    }
+
+    async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError> {
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let key = key_of(resource, text("namespace"), text("name"));
+        self.ask("create", &key).await?;
+        let mut inner = self.lock();
+        inner.serves(resource)?;
+        inner.admits(resource, &key)?;
+        if inner.objects.contains_key(&key) {
+            let message = format!("{} \"{}\" already exists", resource.plural, key.name);
+            return Err(rejected(409, "AlreadyExists", message));
+        }
+        Ok(self.store(&mut inner, key, owned(None, MANAGER, object.clone(), 0)))
+    }
+
+    async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        preconditions: &Preconditions,
+        _propagation: Propagation,
+    ) -> Result<Deleted, ClusterError> {
+        let key = key_of(resource, namespace, name);
+        self.ask("delete", &key).await?;
+        let mut inner = self.lock();
+        inner.serves(resource)?;
+        let Some(object) = inner.objects.get(&key) else {
+            return Ok(Deleted::Gone);
+        };
+        let metadata = &object["metadata"];
+        if metadata["uid"] != preconditions.uid.as_str()
+            || metadata["resourceVersion"] != preconditions.resource_version.as_str()
+        {
+            let message = format!("{key}: the precondition does not match the object");
+            return Err(rejected(409, "Conflict", message));
+        }
+        self.terminate(&mut inner, &key);
+        Ok(match inner.objects.get(&key) {
+            None => Deleted::Gone,
+            Some(object) => Deleted::Waits(Box::new(object.clone())),
         })
     }
 

@@ -4,14 +4,14 @@
 use flotilla_core::apply::MANAGER;
 use serde_json::{Map, Value, json};
 
-pub(super) fn managed(object: &Value) -> Vec<Value> {
+fn managed(object: &Value) -> Vec<Value> {
     object["metadata"]["managedFields"]
         .as_array()
         .cloned()
         .unwrap_or_default()
 }
 
-pub(super) fn entry(manager: &str, operation: &str, fields: Value, version: u64) -> Value {
+fn entry(manager: &str, operation: &str, fields: Value, version: u64) -> Value {
     json!({
         "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
         "fieldsV1": fields, "time": format!("2026-01-01T{:02}:{:02}:{:02}Z", version / 3600 % 24, version / 60 % 60, version % 60),
@@ -69,7 +69,7 @@ fn claimed_node(value: &Value) -> Value {
 }
 
 /// The fields in which two objects differ.
-pub(super) fn changed_fields(before: &Value, after: &Value) -> Value {
+fn changed_fields(before: &Value, after: &Value) -> Value {
     let (old, new) = (claimed(before), claimed(after));
     let mut changed = Map::new();
     differing(&old, &new, before, after, &mut changed);
@@ -115,7 +115,7 @@ fn place<'a>(value: &'a Value, name: &str) -> &'a Value {
 }
 
 /// The set without the leaves of `other`.
-pub(super) fn minus(set: &Value, other: &Value) -> Value {
+fn minus(set: &Value, other: &Value) -> Value {
     let Some(other) = other.as_object() else {
         return set.clone();
     };
@@ -188,6 +188,35 @@ fn remove(object: &mut Value, set: &Value) {
     }
 }
 
+/// Writes an object as a manager's update: it owns what it changed, and nobody else does any more.
+pub(super) fn owned(before: Option<&Value>, manager: &str, object: Value, version: u64) -> Value {
+    let mut after = object;
+    let mut changed = changed_fields(before.unwrap_or(&Value::Null), &after);
+    let entries = before.map(managed).unwrap_or_default();
+    let mut entries: Vec<Value> = entries
+        .into_iter()
+        .map(|mut entry| {
+            entry["fieldsV1"] = minus(&entry["fieldsV1"], &changed);
+            entry
+        })
+        .collect();
+    if let Some(mine) = entries
+        .iter()
+        .position(|entry| entry["manager"] == manager && entry["operation"] == "Update")
+    {
+        changed = flotilla_core::apply::fields::union(&entries.remove(mine)["fieldsV1"], &changed);
+    }
+    entries.push(entry(manager, "Update", changed, version));
+    entries.retain(|entry| {
+        entry["fieldsV1"]
+            .as_object()
+            .is_some_and(|fields| !fields.is_empty())
+    });
+    after["metadata"]["managedFields"] = Value::Array(entries);
+    after
+}
+
+/// Writes an object by server-side apply as our manager, with force.
 pub(super) fn applied(live: Option<&Value>, object: &Value, version: u64) -> Value {
     let claims = claimed(object);
     let mut after = live.cloned().unwrap_or_else(|| json!({}));

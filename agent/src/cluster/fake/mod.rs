@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 
 use self::{
     faults::{Fault, Latency, Rights},
-    fields::{changed_fields, entry, managed, minus},
+    fields::owned,
 };
 use super::{Account, Resource};
 
@@ -32,7 +32,7 @@ use super::{Account, Resource};
 pub struct Call {
     /// The identity that it was made with.
     pub account: Account,
-    /// `get`, `list`, `apply`, `dry-run`, `patch`, `watch`, `discover`, `uid` or `version`.
+    /// `get`, `list`, `apply`, `dry-run`, `patch`, `create`, `delete`, `watch`, `discover`, `uid` or `version`.
     pub verb: &'static str,
     /// The kind of the object, empty where there is none.
     pub kind: String,
@@ -184,29 +184,7 @@ impl Fake {
         let Some(key) = ObjectKey::of(&object) else { return };
         let mut inner = self.lock();
         let before = inner.objects.get(&key).cloned();
-        let mut after = object;
-        let mut changed = changed_fields(before.as_ref().unwrap_or(&Value::Null), &after);
-        let entries = before.as_ref().map(managed).unwrap_or_default();
-        let mut entries: Vec<Value> = entries
-            .into_iter()
-            .map(|mut entry| {
-                entry["fieldsV1"] = minus(&entry["fieldsV1"], &changed);
-                entry
-            })
-            .collect();
-        if let Some(mine) = entries
-            .iter()
-            .position(|e| e["manager"] == manager && e["operation"] == "Update")
-        {
-            changed = flotilla_core::apply::fields::union(&entries.remove(mine)["fieldsV1"], &changed);
-        }
-        entries.push(entry(manager, "Update", changed, inner.version));
-        entries.retain(|entry| {
-            entry["fieldsV1"]
-                .as_object()
-                .is_some_and(|fields| !fields.is_empty())
-        });
-        after["metadata"]["managedFields"] = Value::Array(entries);
+        let after = owned(before.as_ref(), manager, object, inner.version);
         self.store(&mut inner, key, after);
     }
 

@@ -84,8 +84,11 @@ impl Watch {
         }
         self.failures = 0;
         self.changes = Some(self.fake.changes.subscribe());
-        let objects = inner.objects.values().filter(|object| self.is_selected(object));
-        let listed: Vec<Value> = objects.map(|object| self.shown(object)).collect();
+        let objects = inner
+            .objects
+            .values()
+            .filter(|object| is_selected(&self.resource, &self.selector, object));
+        let listed: Vec<Value> = objects.map(|object| shown(&self.selector, object)).collect();
         drop(inner);
         self.ready.push_back(Ok(WatchEvent::Listing));
         let present = listed.into_iter().map(|object| Ok(WatchEvent::Present(object)));
@@ -103,14 +106,18 @@ impl Watch {
 
     fn changed(&mut self, change: &Change) {
         let event = match change {
-            Change::Written { after, .. } if self.is_selected(after) => {
-                WatchEvent::Present(self.shown(after))
+            Change::Written { after, .. } if is_selected(&self.resource, &self.selector, after) => {
+                WatchEvent::Present(shown(&self.selector, after))
             }
             Change::Written {
                 before: Some(before),
                 after,
-            } if self.is_selected(before) => WatchEvent::Gone(self.shown(after)),
-            Change::Deleted(object) if self.is_selected(object) => WatchEvent::Gone(self.shown(object)),
+            } if is_selected(&self.resource, &self.selector, before) => {
+                WatchEvent::Gone(shown(&self.selector, after))
+            }
+            Change::Deleted(object) if is_selected(&self.resource, &self.selector, object) => {
+                WatchEvent::Gone(shown(&self.selector, object))
+            }
             Change::Unserved(group, kind) if (group, kind) == (&self.resource.group, &self.resource.kind) => {
                 return self.end();
             }
@@ -122,20 +129,28 @@ impl Watch {
         };
         self.ready.push_back(Ok(event));
     }
+}
 
-    fn is_selected(&self, object: &Value) -> bool {
-        let (metadata, selector) = (&object["metadata"], &self.selector);
-        ObjectKey::of(object)
-            .is_some_and(|key| (&key.group, &key.kind) == (&self.resource.group, &self.resource.kind))
-            && (selector.namespace.is_empty() || metadata["namespace"] == selector.namespace.as_str())
-            && (selector.labels.is_empty() || metadata["labels"].get(&selector.labels).is_some())
-    }
+/// Tells whether an object is of a kind and selected.
+pub(super) fn is_selected(resource: &Resource, selector: &Selector, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    ObjectKey::of(object).is_some_and(|key| (&key.group, &key.kind) == (&resource.group, &resource.kind))
+        && (selector.namespace.is_empty() || metadata["namespace"] == selector.namespace.as_str())
+        && selector
+            .labels
+            .split(',')
+            .filter(|term| !term.is_empty())
+            .all(|term| match term.split_once('=') {
+                Some((label, value)) => metadata["labels"][label] == value,
+                None => metadata["labels"].get(term).is_some(),
+            })
+}
 
-    fn shown(&self, object: &Value) -> Value {
-        if self.selector.metadata_only {
-            json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": object["metadata"]})
-        } else {
-            object.clone()
-        }
+/// An object as a selector asks for it.
+pub(super) fn shown(selector: &Selector, object: &Value) -> Value {
+    if selector.metadata_only {
+        json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": object["metadata"]})
+    } else {
+        object.clone()
     }
 }
