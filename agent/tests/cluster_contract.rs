@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use flotilla_agent::cluster::{
-    Account, Cluster, ClusterError, Deleted, Preconditions, Propagation, Resource, Selector, Served,
-    WatchEvent, fake::Fake, kube::KubeCluster,
+    Account, Cluster, ClusterError, Deleted, Discovery, Preconditions, Propagation, Resource, Selector,
+    Served, WatchEvent, fake::Fake, kube::KubeCluster,
 };
 use flotilla_core::{
     apply::{drift::observe, managers},
@@ -762,5 +762,32 @@ mod real_server_alone {
             "one for calls and one for watches"
         );
         drop(watches);
+    }
+
+    /// Asks as a client that knows no aggregated discovery.
+    #[tokio::test]
+    async fn discovery_one_by_one_finds_what_aggregated_discovery_finds() {
+        flotilla_testkit::install_tls_provider();
+        let plane = shared_clusters(1).await.unwrap()[0];
+        let client = plane.client().await.unwrap();
+        let aggregated = KubeCluster::new(client.clone()).discover().await.unwrap();
+        let plain = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+            let json = http::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(http::header::ACCEPT, json);
+            let client = client.clone();
+            async move { client.send(request).await }
+        });
+        let plain = KubeCluster::new(kube::Client::new(plain, "default"))
+            .discover()
+            .await
+            .unwrap();
+        // Other tests define kinds meanwhile.
+        let own = |discovery: &Discovery| {
+            let mut kinds: Vec<Resource> = discovery.iter().cloned().collect();
+            kinds.retain(|kind| !kind.group.ends_with(".example.com"));
+            kinds
+        };
+        assert!(own(&aggregated).len() > 50, "{}", own(&aggregated).len());
+        assert_eq!(own(&plain), own(&aggregated));
     }
 }

@@ -1,6 +1,9 @@
 //! What a cluster serves, as last asked. Data without a clock: whoever keeps it keeps its age.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_core::object::group_of;
 
@@ -34,11 +37,11 @@ impl Resource {
     }
 }
 
-/// What a cluster serves.
+/// What a cluster serves. Clones share the kinds: a cluster may have thousands.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
     /// Ordered by group and kind; within a kind the group's preferred version comes first.
-    served: Vec<Resource>,
+    served: Arc<Vec<Resource>>,
     failed: BTreeSet<String>,
     /// Scopes of kinds that were served earlier and are not now.
     earlier: BTreeMap<(String, String), bool>,
@@ -67,7 +70,7 @@ impl Discovery {
         resources.dedup();
         resources.shrink_to_fit();
         Self {
-            served: resources,
+            served: Arc::new(resources),
             failed: failed_groups.into_iter().collect(),
             earlier: BTreeMap::new(),
         }
@@ -79,7 +82,7 @@ impl Discovery {
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.earlier.clone_from(&before.earlier);
-        for resource in &before.served {
+        for resource in before.served.iter() {
             if !self.versions(&resource.group, &resource.kind).is_empty() {
                 continue;
             }
@@ -90,8 +93,11 @@ impl Discovery {
             self.failed(&resource.group) && self.versions(&resource.group, &resource.kind).is_empty()
         });
         let kept: Vec<Resource> = kept.cloned().collect();
-        self.served.extend(kept);
-        self.served.sort_by(|one, other| one.name().cmp(&other.name()));
+        if !kept.is_empty() {
+            let served = Arc::make_mut(&mut self.served);
+            served.extend(kept);
+            served.sort_by(|one, other| one.name().cmp(&other.name()));
+        }
         self
     }
 
@@ -126,6 +132,11 @@ impl Discovery {
             Some(resource) => Some(resource.namespaced),
             None => self.earlier.get(&(group.to_owned(), kind.to_owned())).copied(),
         }
+    }
+
+    /// Returns all kinds that are served, each under each of its versions.
+    pub fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.served.iter()
     }
 
     /// Tells whether the discovery of a group failed: what it serves now is not known.

@@ -27,18 +27,34 @@ use tower::{BoxError, Layer as _, ServiceExt as _, util::option_layer};
 use super::{KubeCluster, answer::transport_text};
 
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection without an answer to its pings for so long is dead; a watch alone may be silent for minutes.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(20);
+/// A connection that does not answer a ping for so long is dead: found before the deadline of a call, and on
+/// watches, which may be silent for minutes, with few pings.
+const PONG: Duration = Duration::from_secs(15);
 /// Watches on one connection: servers allow a hundred streams or more, and one beyond that would wait for another
 /// to end.
 const PER_CONNECTION: usize = 64;
-/// Bytes in flight of one answer. A watch that nobody reads holds so much of its connection's window, which must
-/// have room for all of them: else it would hold up the others.
-const STREAM_WINDOW: u32 = 64 << 10;
+/// Bytes in flight on a connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// A call reads whole objects and pages at once.
-const CALL_WINDOW: u32 = 1 << 20;
+
+/// What a connection is for.
+struct Purpose {
+    /// Bytes in flight of one answer.
+    window: u32,
+    /// How often it is asked whether it is alive, while an answer is awaited.
+    ping: Duration,
+}
+
+/// Whole objects and pages come at once.
+const CALLS: Purpose = Purpose {
+    window: 1 << 20,
+    ping: Duration::from_secs(15),
+};
+/// A watch that nobody reads holds its window, and the connection must have room for all of them: else it would hold
+/// up the others.
+const WATCHES: Purpose = Purpose {
+    window: 64 << 10,
+    ping: Duration::from_secs(30),
+};
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +77,7 @@ pub enum ClientError {
 
 /// Makes a client from a kubeconfig file, or from what a pod finds.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
-    connected(&configuration(kubeconfig).await?, CALL_WINDOW)
+    connected(&configuration(kubeconfig).await?, &CALLS)
 }
 
 impl KubeCluster {
@@ -69,7 +85,7 @@ impl KubeCluster {
     /// watches.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ClientError> {
         let config = configuration(kubeconfig).await?;
-        let cluster = Self::new(connected(&config, CALL_WINDOW)?);
+        let cluster = Self::new(connected(&config, &CALLS)?);
         Ok(Self {
             watches: Watches(Some(Arc::new(Pool {
                 config,
@@ -119,7 +135,7 @@ fn ca_file(file: &Kubeconfig) -> Option<PathBuf> {
     cluster.certificate_authority.as_ref().map(PathBuf::from)
 }
 
-fn connected(config: &Config, window: u32) -> Result<Client, ClientError> {
+fn connected(config: &Config, purpose: &Purpose) -> Result<Client, ClientError> {
     let failed = |e: kube::Error| ClientError::Client(transport_text(&e));
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         // kube's own stack knows these; it speaks HTTP/1.1.
@@ -130,13 +146,14 @@ fn connected(config: &Config, window: u32) -> Result<Client, ClientError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(WATCHES.ping));
     tcp.set_connect_timeout(config.connect_timeout);
     let http = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .http2_initial_stream_window_size(window)
+        .http2_initial_stream_window_size(purpose.window)
         .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_interval(purpose.ping)
         .http2_keep_alive_timeout(PONG)
         .build(hyper_rustls::HttpsConnector::from((tcp, tls)));
     let http = config.extra_headers_layer().map_err(failed)?.layer(http);
@@ -199,7 +216,7 @@ impl Watches {
             .position(|(_, lease)| lease.others() < PER_CONNECTION);
         let position = match free {
             Some(position) => position,
-            None => match connected(&pool.config, STREAM_WINDOW) {
+            None => match connected(&pool.config, &WATCHES) {
                 Ok(client) => {
                     clients.push((client, Lease::default()));
                     clients.len() - 1
@@ -235,7 +252,7 @@ mod tests {
     async fn watches_fill_a_connection_before_the_next_and_empty_ones_go() {
         let (watches, shared) = (
             pool(),
-            connected(&Config::new(http::Uri::from_static("http://127.0.0.1:1")), 1),
+            connected(&Config::new(http::Uri::from_static("http://127.0.0.1:1")), &CALLS),
         );
         let shared = shared.expect("it is well formed");
         let clients = || {
@@ -275,7 +292,7 @@ mod tests {
         let path = kubeconfig("certificate-authority: ca.crt");
         let config = configuration(Some(&path)).await.expect("it is usable");
         assert_eq!(config.root_cert_file, Some(folder.path().join("ca.crt")));
-        assert!(connected(&config, STREAM_WINDOW).is_ok());
+        assert!(connected(&config, &WATCHES).is_ok());
         let inline = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pem);
         let path = kubeconfig(&format!("certificate-authority-data: {inline}"));
         let config = configuration(Some(&path)).await.expect("it is usable");

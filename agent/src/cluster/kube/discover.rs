@@ -4,7 +4,7 @@
 //! A document of a cluster with thousands of definitions has some megabytes. It is parsed into the few fields
 //! that are needed, and a server that says that nothing changed (`ETag`) sends none.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::PoisonError};
 
 use bytes::Buf as _;
 use futures::{StreamExt as _, stream};
@@ -27,7 +27,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 const ROOTS: [&str; 2] = ["/api", "/apis"];
 
 /// What the server served when last asked, with the tags of the documents that said so.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Known {
     tags: [Option<HeaderValue>; 2],
     discovery: Discovery,
@@ -210,7 +210,8 @@ fn in_order(group: GroupVersions) -> impl Iterator<Item = (String, String)> {
 impl KubeCluster {
     /// Asks what is served.
     pub(super) async fn discovered(&self) -> Result<Discovery, ClusterError> {
-        let mut known = self.known.lock().await;
+        // Not held while asking: whoever asks at the same time gets an answer of their own.
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tags = [None, None];
         let mut documents = [None, None];
         for (position, root) in ROOTS.iter().enumerate() {
@@ -218,7 +219,7 @@ impl KubeCluster {
             (tags[position], documents[position]) = (tag, document);
         }
         if documents.iter().all(Option::is_none) {
-            return Ok(known.discovery.clone());
+            return Ok(known.discovery);
         }
         let mut found = Found::default();
         for (position, root) in ROOTS.iter().enumerate() {
@@ -234,7 +235,7 @@ impl KubeCluster {
             self.read(root, document, &mut found).await?;
         }
         let discovery = Discovery::new(found.resources, found.failed);
-        *known = Known {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known {
             tags,
             discovery: discovery.clone(),
         };

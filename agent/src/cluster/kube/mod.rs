@@ -6,7 +6,10 @@ mod connect;
 mod discover;
 mod lines;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +18,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Collected, Limited};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 pub(super) use self::lines::{Lines, RawEvent, What};
 pub use self::{
@@ -39,8 +41,9 @@ pub const MANAGER: &str = flotilla_core::apply::MANAGER;
 const CALL: Duration = Duration::from_secs(40);
 /// Bytes of an answer with one object.
 const ANSWER_MAX: usize = 16 << 20;
-/// Bytes of an answer with a page of objects: parsed it takes several times as much.
-const PAGE_MAX: usize = 8 << 20;
+/// Bytes of an answer with a page of objects: parsed it takes several times as much, and several kinds are listed
+/// at once.
+const PAGE_MAX: usize = 1 << 20;
 /// Bytes of an answer that says why there is no other.
 const STATUS_MAX: usize = 1 << 20;
 /// Whole objects in a page.

@@ -202,7 +202,7 @@ async fn a_page_of_objects_that_is_too_large_is_asked_for_in_halves() {
         let items: Vec<Value> = (0..count)
             .map(|number| {
                 let mut large = object(&format!("o{number}"), "5");
-                large["data"] = json!({"x": "x".repeat(1 << 20)});
+                large["data"] = json!({"x": "x".repeat(200 << 10)});
                 large
             })
             .collect();
