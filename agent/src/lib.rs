@@ -3,6 +3,7 @@
 //! API server.
 
 pub mod agent;
+pub mod causes;
 pub mod cluster;
 pub mod health_port;
 pub mod ledger;

@@ -165,7 +165,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     agent::run(
         Parts {
             cells: state.cells,
-            cluster: Arc::new(KubeCluster::new(client)),
+            cluster: Arc::new(KubeCluster::connect(arguments.kubeconfig.as_deref()).await?),
             namespace: arguments.namespace,
             // An empty variable is no namespace.
             namespaces: arguments

@@ -6,13 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use flotilla_agent::cluster::{
-    Cluster, ClusterError, Resource, Selector, Served, WatchEvent, fake::Fake, kube::KubeCluster,
+    Account, Cluster, ClusterError, Deleted, Discovery, Preconditions, Propagation, Resource, Selector,
+    Served, WatchEvent, fake::Fake, kube::KubeCluster,
 };
 use flotilla_core::{
     apply::{drift::observe, managers},
     object::ObjectKey,
 };
-use flotilla_testkit::shared_clusters;
+use flotilla_testkit::{shared_clusters, wait_until};
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -35,6 +36,10 @@ struct World {
 
 fn fake() -> World {
     let fake = Fake::new();
+    // As in a new cluster: a ServiceAccount may see what is served, and nothing else.
+    fake.set_rights(Some(Box::new(|account, verb, _| {
+        *account == Account::Agent || matches!(verb, "discover" | "version")
+    })));
     let (editor, deleter) = (fake.clone(), fake.clone());
     let key = |name: &str| ObjectKey::new("", "ConfigMap", "default", name);
     World {
@@ -58,7 +63,7 @@ async fn real() -> World {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let (editor, deleter) = (api.clone(), api);
     World {
-        cluster: Arc::new(KubeCluster::new(client)),
+        cluster: Arc::new(KubeCluster::connect(Some(&plane.kubeconfig())).await.unwrap()),
         namespace,
         edit: Box::new(move |manager, name, value| {
             let api = editor.clone();
@@ -82,11 +87,40 @@ async fn real() -> World {
 
 impl World {
     async fn config_maps(&self) -> Resource {
-        let discovery = self.cluster.discover().await.unwrap();
-        let Served::Yes(resource) = discovery.find("v1", "ConfigMap") else {
-            panic!("ConfigMaps are served")
+        self.resource("v1", "ConfigMap").await
+    }
+
+    /// The kind, once it is served.
+    async fn resource(&self, api_version: &str, kind: &str) -> Resource {
+        let served = || async {
+            let discovery = self.cluster.discover().await.unwrap();
+            match discovery.find(api_version, kind) {
+                Served::Yes(resource) => Some(resource.clone()),
+                _ => None,
+            }
         };
-        resource.clone()
+        eventually("the kind is served", served).await
+    }
+
+    async fn apply(&self, resource: &Resource, object: &Value) -> Value {
+        self.cluster.apply(resource, object, false).await.unwrap()
+    }
+
+    async fn delete(&self, resource: &Resource, live: &Value) -> Result<Deleted, ClusterError> {
+        let text = |field: &str| live["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let preconditions = Preconditions {
+            uid: text("uid"),
+            resource_version: text("resourceVersion"),
+        };
+        self.cluster
+            .delete(
+                resource,
+                &text("namespace"),
+                &text("name"),
+                &preconditions,
+                Propagation::Background,
+            )
+            .await
     }
 
     fn object(&self, name: &str, data: Value) -> Value {
@@ -97,6 +131,15 @@ impl World {
     async fn get(&self, resource: &Resource, name: &str) -> Option<Value> {
         self.cluster.get(resource, &self.namespace, name).await.unwrap()
     }
+}
+
+/// Waits until something is there.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    wait_until(what, Duration::from_secs(90), async || {
+        Ok::<_, String>(look().await)
+    })
+    .await
+    .unwrap()
 }
 
 macro_rules! contract {
@@ -120,6 +163,13 @@ contract! {
     folded_fields_are_ours_and_a_stale_fold_is_a_conflict,
     a_namespace_that_is_not_there_is_refused_and_not_unserved,
     a_watch_lists_then_follows_and_leaves_out_what_is_not_selected,
+    a_watch_of_metadata_has_types_and_no_bodies,
+    a_list_by_label_has_bodies_and_one_of_metadata_has_none,
+    creating_what_exists_is_a_conflict,
+    deleting_needs_the_object_that_was_looked_at_and_waits_for_finalizers,
+    a_namespace_that_terminates_refuses_new_objects_and_goes_with_its_last,
+    a_deleted_definition_takes_its_objects_along_and_ends_their_watch_until_it_is_back,
+    an_account_without_rights_is_refused_and_never_served_as_the_agent,
 }
 
 async fn an_applied_object_is_found_with_uid_version_and_our_fields(world: World) {
@@ -298,6 +348,7 @@ async fn a_watch_lists_then_follows_and_leaves_out_what_is_not_selected(world: W
     let selector = Selector {
         namespace: String::new(),
         labels: "contract".to_owned(),
+        ..Selector::default()
     };
     let mut events = world.cluster.watch(&resource, &selector);
     let expected = |what: &'static str, name: &str| (what, name.to_owned());
@@ -314,4 +365,429 @@ async fn a_watch_lists_then_follows_and_leaves_out_what_is_not_selected(world: W
     assert_eq!(next_of(&world, &mut events).await, expected("present", "before"));
     (world.delete)("before").await;
     assert_eq!(next_of(&world, &mut events).await, expected("gone", "before"));
+}
+
+async fn a_watch_of_metadata_has_types_and_no_bodies(world: World) {
+    let resource = world.config_maps().await;
+    world
+        .apply(&resource, &world.object("x", json!({"a": "1"})))
+        .await;
+    let selector = Selector {
+        namespace: world.namespace.clone(),
+        labels: "contract".to_owned(),
+        metadata_only: true,
+    };
+    let mut events = world.cluster.watch(&resource, &selector);
+    assert!(matches!(next(&mut events).await, WatchEvent::Listing));
+    let WatchEvent::Present(listed) = next(&mut events).await else {
+        panic!("it is there")
+    };
+    assert!(matches!(next(&mut events).await, WatchEvent::Listed));
+    (world.edit)("editor", "x", "2").await;
+    let WatchEvent::Present(changed) = next(&mut events).await else {
+        panic!("it has changed")
+    };
+    for object in [listed, changed] {
+        assert_eq!(
+            (&object["apiVersion"], &object["kind"]),
+            (&json!("v1"), &json!("ConfigMap"))
+        );
+        assert_eq!(object["metadata"]["name"], "x");
+        assert_eq!(object.get("data"), None);
+    }
+}
+
+async fn a_list_by_label_has_bodies_and_one_of_metadata_has_none(world: World) {
+    let resource = world.config_maps().await;
+    for number in 0..12 {
+        let mut object = world.object(&format!("x{number:02}"), json!({"a": "1"}));
+        object["metadata"]["labels"]["number"] = (number % 2).to_string().into();
+        world.apply(&resource, &object).await;
+    }
+    let selector = Selector {
+        namespace: world.namespace.clone(),
+        labels: "contract=yes,number=1".to_owned(),
+        ..Selector::default()
+    };
+    let page = world
+        .cluster
+        .list_selected(&resource, &selector, "")
+        .await
+        .unwrap();
+    let names: Vec<&str> = page
+        .items
+        .iter()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect();
+    assert_eq!(names, ["x01", "x03", "x05", "x07", "x09", "x11"]);
+    assert_eq!(
+        (
+            page.items[0]["kind"].as_str(),
+            page.items[0]["data"]["a"].as_str()
+        ),
+        (Some("ConfigMap"), Some("1"))
+    );
+    let (mut token, mut listed) = (String::new(), Vec::new());
+    loop {
+        let page = world
+            .cluster
+            .list(&resource, &world.namespace, &token)
+            .await
+            .unwrap();
+        listed.extend(page.items);
+        token = page.next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    listed.retain(|item| item["metadata"]["labels"]["contract"] == "yes");
+    assert_eq!(listed.len(), 12);
+    assert!(
+        listed
+            .iter()
+            .all(|item| item.get("data").is_none() && item["kind"] == "ConfigMap")
+    );
+}
+
+async fn creating_what_exists_is_a_conflict(world: World) {
+    let resource = world.config_maps().await;
+    let object = world.object("x", json!({"a": "1"}));
+    let created = world.cluster.create(&resource, &object).await.unwrap();
+    assert!(created["metadata"]["uid"].is_string());
+    let again = world.cluster.create(&resource, &object).await;
+    assert!(
+        matches!(&again, Err(ClusterError::Rejected { code: 409, reason, .. }) if reason == "AlreadyExists"),
+        "{again:?}"
+    );
+}
+
+async fn deleting_needs_the_object_that_was_looked_at_and_waits_for_finalizers(world: World) {
+    let resource = world.config_maps().await;
+    let old = world
+        .apply(&resource, &world.object("x", json!({"a": "1"})))
+        .await;
+    let mut live = world
+        .apply(&resource, &world.object("x", json!({"a": "2"})))
+        .await;
+    let stale = world.delete(&resource, &old).await;
+    assert!(
+        matches!(stale, Err(ClusterError::Rejected { code: 409, .. })),
+        "{stale:?}"
+    );
+    let mut another = live.clone();
+    another["metadata"]["uid"] = "00000000-0000-4000-8000-000000000000".into();
+    let another = world.delete(&resource, &another).await;
+    assert!(
+        matches!(another, Err(ClusterError::Rejected { code: 409, .. })),
+        "{another:?}"
+    );
+    assert_eq!(world.delete(&resource, &live).await, Ok(Deleted::Gone));
+    assert_eq!(world.get(&resource, "x").await, None);
+    assert_eq!(
+        world.delete(&resource, &live).await,
+        Ok(Deleted::Gone),
+        "what is not there is gone"
+    );
+
+    let mut held = world.object("x", json!({"a": "1"}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    live = world.apply(&resource, &held).await;
+    let Ok(Deleted::Waits(waiting)) = world.delete(&resource, &live).await else {
+        panic!("it has a finalizer")
+    };
+    assert!(waiting["metadata"]["deletionTimestamp"].is_string());
+    release(&world, &resource, &world.namespace, "x").await;
+    assert_eq!(world.get(&resource, "x").await, None);
+}
+
+/// Removes an object's finalizers.
+async fn release(world: &World, resource: &Resource, namespace: &str, name: &str) {
+    let patch = json!([{"op": "remove", "path": "/metadata/finalizers"}]);
+    world
+        .cluster
+        .patch_metadata(resource, namespace, name, &patch)
+        .await
+        .unwrap();
+}
+
+async fn a_namespace_that_terminates_refuses_new_objects_and_goes_with_its_last(world: World) {
+    let (config_maps, namespaces) = (world.config_maps().await, world.resource("v1", "Namespace").await);
+    let name = format!("{}-ends", world.namespace);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let namespace = world.apply(&namespaces, &namespace).await;
+    let object = |name_of: &str| {
+        let mut object = world.object(name_of, json!({"a": "1"}));
+        object["metadata"]["namespace"] = name.clone().into();
+        object
+    };
+    let mut held = object("held");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    // Its first objects may be refused while the server's caches learn of the namespace.
+    eventually("the namespace takes objects", || async {
+        world.cluster.apply(&config_maps, &held, false).await.ok()
+    })
+    .await;
+    world.apply(&config_maps, &object("free")).await;
+
+    let live = world
+        .cluster
+        .get(&namespaces, "", &name)
+        .await
+        .unwrap()
+        .unwrap_or(namespace);
+    let deleted = world.delete(&namespaces, &live).await;
+    let Ok(Deleted::Waits(waiting)) = deleted else {
+        panic!("it has contents: {deleted:?}")
+    };
+    assert_eq!(waiting["status"]["phase"], "Terminating");
+    let refused = world.cluster.apply(&config_maps, &object("new"), false).await;
+    assert!(
+        matches!(&refused, Err(e) if e.is_namespace_terminating() && !e.is_transient()),
+        "{refused:?}"
+    );
+    let look = |name_of: &'static str| {
+        let (cluster, resource, namespace) = (world.cluster.clone(), config_maps.clone(), name.clone());
+        async move { cluster.get(&resource, &namespace, name_of).await.unwrap() }
+    };
+    eventually("what is free goes", || async {
+        look("free").await.is_none().then_some(())
+    })
+    .await;
+    eventually("what is held is told to go", || async {
+        look("held")
+            .await
+            .filter(|held| held["metadata"]["deletionTimestamp"].is_string())
+    })
+    .await;
+    release(&world, &config_maps, &name, "held").await;
+    eventually("the namespace goes", || async {
+        let namespace = world.cluster.get(&namespaces, "", &name).await.unwrap();
+        namespace.is_none().then_some(())
+    })
+    .await;
+}
+
+async fn a_deleted_definition_takes_its_objects_along_and_ends_their_watch_until_it_is_back(world: World) {
+    let definitions = world
+        .resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        .await;
+    let group = format!("{}.example.com", world.namespace);
+    let api_version = format!("{group}/v1");
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("things.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    world.apply(&definitions, &definition).await;
+    let things = world.resource(&api_version, "Thing").await;
+    assert!(things.namespaced);
+    let thing = json!({"apiVersion": api_version, "kind": "Thing", "spec": {"a": 1},
+        "metadata": {"name": "x", "namespace": world.namespace, "labels": {"contract": "yes"}}});
+    world.apply(&things, &thing).await;
+    let selector = Selector {
+        labels: "contract".to_owned(),
+        ..Selector::default()
+    };
+    let mut events = world.cluster.watch(&things, &selector);
+    for expected in ["listing", "present", "listed"] {
+        let event = next(&mut events).await;
+        let what = match event {
+            WatchEvent::Listing => "listing",
+            WatchEvent::Present(_) => "present",
+            WatchEvent::Gone(_) => "gone",
+            WatchEvent::Listed => "listed",
+        };
+        assert_eq!(what, expected);
+    }
+    let live = world
+        .cluster
+        .get(&definitions, "", &format!("things.{group}"))
+        .await
+        .unwrap()
+        .unwrap();
+    world.delete(&definitions, &live).await.unwrap();
+    let rest: Vec<Result<WatchEvent, ClusterError>> =
+        tokio::time::timeout(Duration::from_secs(90), events.collect())
+            .await
+            .unwrap();
+    assert!(
+        rest.iter()
+            .any(|event| matches!(event, Ok(WatchEvent::Gone(object)) if object["metadata"]["name"] == "x")),
+        "{rest:?}"
+    );
+    assert!(
+        matches!(rest.last(), Some(Err(ClusterError::NotServed { kind, .. })) if kind == "Thing"),
+        "{rest:?}"
+    );
+    let refused = world.cluster.get(&things, &world.namespace, "x").await;
+    assert!(
+        matches!(refused, Err(ClusterError::NotServed { .. })),
+        "{refused:?}"
+    );
+    eventually("discovery forgets the kind", || async {
+        let discovery = world.cluster.discover().await.unwrap();
+        (discovery.find(&api_version, "Thing") == Served::No).then_some(())
+    })
+    .await;
+
+    eventually("the definition is back", || async {
+        world.cluster.apply(&definitions, &definition, false).await.ok()
+    })
+    .await;
+    let things = world.resource(&api_version, "Thing").await;
+    eventually("objects are back", || async {
+        world.cluster.apply(&things, &thing, false).await.ok()
+    })
+    .await;
+}
+
+async fn an_account_without_rights_is_refused_and_never_served_as_the_agent(world: World) {
+    let resource = world.config_maps().await;
+    let object = world.object("x", json!({"a": "1"}));
+    world.apply(&resource, &object).await;
+    let account = Account::ServiceAccount {
+        namespace: world.namespace.clone(),
+        name: "nobody".to_owned(),
+    };
+    let cluster = world.cluster.acting_as(&account);
+    assert!(
+        !cluster.discover().await.unwrap().is_empty(),
+        "everybody may see what is served"
+    );
+    let selector = Selector {
+        namespace: world.namespace.clone(),
+        ..Selector::default()
+    };
+    let preconditions = Preconditions {
+        uid: "x".to_owned(),
+        resource_version: "1".to_owned(),
+    };
+    let namespace = &world.namespace;
+    let refusals = [
+        cluster.get(&resource, namespace, "x").await.err(),
+        cluster.list(&resource, namespace, "").await.err(),
+        cluster.list_selected(&resource, &selector, "").await.err(),
+        cluster.apply(&resource, &object, false).await.err(),
+        cluster.apply(&resource, &object, true).await.err(),
+        cluster.create(&resource, &object).await.err(),
+        cluster
+            .patch_metadata(&resource, namespace, "x", &json!([]))
+            .await
+            .err(),
+        cluster
+            .delete(&resource, namespace, "x", &preconditions, Propagation::Background)
+            .await
+            .err(),
+        cluster.uid().await.err(),
+        tokio::time::timeout(
+            Duration::from_secs(30),
+            cluster.watch(&resource, &selector).next(),
+        )
+        .await
+        .unwrap()
+        .unwrap()
+        .err(),
+    ];
+    for (position, refusal) in refusals.into_iter().enumerate() {
+        assert!(
+            matches!(refusal, Some(ClusterError::Rejected { code: 403, .. })),
+            "{position}: {refusal:?}"
+        );
+    }
+    assert!(
+        world.get(&resource, "x").await.is_some(),
+        "the agent itself still may"
+    );
+}
+
+mod real_server_alone {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Passes connections on, and counts them.
+    async fn counting(target: String) -> (String, Arc<AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let target = target.clone();
+                tokio::spawn(async move {
+                    let mut to = tokio::net::TcpStream::connect(target).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        (address, count)
+    }
+
+    #[tokio::test]
+    async fn forty_watches_and_the_calls_beside_them_share_two_connections() {
+        flotilla_testkit::install_tls_provider();
+        let plane = shared_clusters(1).await.unwrap()[0];
+        let namespace = plane.namespace().await.unwrap();
+        let server = plane.server();
+        let target = server.strip_prefix("https://").unwrap();
+        let (address, count) = counting(target.to_owned()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        let kubeconfig = std::fs::read_to_string(plane.kubeconfig()).unwrap();
+        assert!(kubeconfig.contains(target));
+        std::fs::write(&path, kubeconfig.replace(target, &address)).unwrap();
+
+        let cluster = KubeCluster::connect(Some(&path)).await.unwrap();
+        let discovery = cluster.discover().await.unwrap();
+        let resource = discovery.preferred("", "ConfigMap").unwrap();
+        let selector = Selector {
+            namespace,
+            ..Selector::default()
+        };
+        let mut watches: Vec<_> = (0..40).map(|_| cluster.watch(resource, &selector)).collect();
+        let listing = watches
+            .iter_mut()
+            .map(|watch| async move { while !matches!(watch.next().await, Some(Ok(WatchEvent::Listed))) {} });
+        tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(listing))
+            .await
+            .unwrap();
+        let calls = (0..20).map(|_| cluster.version());
+        for version in futures::future::join_all(calls).await {
+            version.unwrap();
+        }
+        assert_eq!(
+            count.load(Ordering::Relaxed),
+            2,
+            "one for calls and one for watches"
+        );
+        drop(watches);
+    }
+
+    /// Asks as a client that knows no aggregated discovery.
+    #[tokio::test]
+    async fn discovery_one_by_one_finds_what_aggregated_discovery_finds() {
+        flotilla_testkit::install_tls_provider();
+        let plane = shared_clusters(1).await.unwrap()[0];
+        let client = plane.client().await.unwrap();
+        let aggregated = KubeCluster::new(client.clone()).discover().await.unwrap();
+        let plain = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+            let json = http::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(http::header::ACCEPT, json);
+            let client = client.clone();
+            async move { client.send(request).await }
+        });
+        let plain = KubeCluster::new(kube::Client::new(plain, "default"))
+            .discover()
+            .await
+            .unwrap();
+        // Other tests define kinds meanwhile.
+        let own = |discovery: &Discovery| {
+            let mut kinds: Vec<Resource> = discovery.iter().cloned().collect();
+            kinds.retain(|kind| !kind.group.ends_with(".example.com"));
+            kinds
+        };
+        assert!(own(&aggregated).len() > 50, "{}", own(&aggregated).len());
+        assert_eq!(own(&plain), own(&aggregated));
+    }
 }

@@ -1,154 +1,29 @@
-//! What the reconciler asks of a cluster, and nothing more: discovery, reads of single objects, server-side
-//! apply, watches by our mark. There is no call that deletes.
+//! What the reconciler asks of a cluster, and nothing more: discovery, reads, server-side apply, watches by our
+//! mark, deletion of an object that is proven to be the one that was looked at.
 
+mod account;
+mod discovery;
+mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod kube;
 pub mod limit;
 mod watch;
 
-use std::{collections::HashMap, time::Duration};
+use std::{cmp::Ordering, sync::Arc};
 
 use async_trait::async_trait;
-use flotilla_core::object::group_of;
 use futures::stream::BoxStream;
 use serde_json::Value;
 
-/// A kind as the cluster serves it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource {
-    /// API group, empty for the core group.
-    pub group: String,
-    /// Served version, e.g. `v1`.
-    pub version: String,
-    /// Kind.
-    pub kind: String,
-    /// Name in paths, e.g. `deployments`.
-    pub plural: String,
-    /// Objects live in namespaces.
-    pub namespaced: bool,
-}
+pub use self::{
+    account::Account,
+    discovery::{Discovery, Resource, Served},
+    error::ClusterError,
+};
 
-impl Resource {
-    /// Returns `group/version`, or the version of the core group.
-    pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
-    }
-}
-
-/// What a cluster serves.
-#[derive(Debug, Clone, Default)]
-pub struct Discovery {
-    served: HashMap<(String, String), Vec<Resource>>,
-    /// Groups whose discovery failed: whether they serve a kind is not known.
-    pub failed_groups: Vec<String>,
-}
-
-/// Whether a kind is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served<'a> {
-    /// It is.
-    Yes(&'a Resource),
-    /// Its group and kind are, under other versions than the one asked for.
-    OtherVersions,
-    /// It is not.
-    No,
-}
-
-impl Discovery {
-    /// Makes a discovery of these kinds, each group's preferred version first.
-    pub fn new(resources: Vec<Resource>, failed_groups: Vec<String>) -> Self {
-        let mut served: HashMap<_, Vec<Resource>> = HashMap::new();
-        for resource in resources {
-            let key = (resource.group.clone(), resource.kind.clone());
-            served.entry(key).or_default().push(resource);
-        }
-        Self {
-            served,
-            failed_groups,
-        }
-    }
-
-    /// Looks an object's kind up.
-    pub fn find(&self, api_version: &str, kind: &str) -> Served<'_> {
-        let group = group_of(api_version);
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        match self.served.get(&(group.to_owned(), kind.to_owned())) {
-            None => Served::No,
-            Some(versions) => match versions.iter().find(|resource| resource.version == version) {
-                Some(resource) => Served::Yes(resource),
-                None => Served::OtherVersions,
-            },
-        }
-    }
-
-    /// Returns the preferred version of a kind.
-    pub fn preferred(&self, group: &str, kind: &str) -> Option<&Resource> {
-        self.served.get(&(group.to_owned(), kind.to_owned()))?.first()
-    }
-
-    /// Tells how many kinds are served.
-    pub fn len(&self) -> usize {
-        self.served.len()
-    }
-
-    /// Tells whether nothing is served: discovery has not run.
-    pub fn is_empty(&self) -> bool {
-        self.served.is_empty()
-    }
-}
-
-/// Why a call to the cluster failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
-    /// The kind is not served under this version (any more).
-    #[error("no matches for kind {kind:?} in version {api_version:?}")]
-    NotServed {
-        /// The kind.
-        kind: String,
-        /// The version.
-        api_version: String,
-    },
-    /// The server has too much to do; try again after the time it gave.
-    #[error("the API server is overloaded")]
-    Overloaded {
-        /// As `Retry-After` says.
-        retry_after: Option<Duration>,
-    },
-    /// No answer, or none of the server itself: whether it happened is not known. Read before judging, then try
-    /// again.
-    #[error("the API server does not answer: {0}")]
-    Unavailable(String),
-    /// The server says no, or that it could not (500). Trying the same again at once will not help.
-    #[error("{message}")]
-    Rejected {
-        /// HTTP status.
-        code: u16,
-        /// The reason of the Status object, e.g. `Invalid`.
-        reason: String,
-        /// The server's words. May quote values: mask before showing when a Secret is concerned.
-        message: String,
-    },
-}
-
-impl ClusterError {
-    /// Tells whether trying again soon may help.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Overloaded { .. } | Self::Unavailable(_) => true,
-            Self::NotServed { .. } => false,
-            // A conflict on write is a race that the next try sees the end of, and what an internal error is about
-            // may be mended.
-            Self::Rejected { code, .. } => matches!(code, 409 | 500),
-        }
-    }
-}
-
-/// One event of a watch. Objects come whole and are to be dropped when judged.
+/// One event of a watch. Objects are to be dropped when judged; with [`Selector::metadata_only`] they have nothing
+/// but their type and metadata.
 #[derive(Debug, Clone)]
 pub enum WatchEvent {
     /// A complete list begins: what is not in it by `Listed` is gone.
@@ -168,12 +43,15 @@ pub struct Selector {
     pub namespace: String,
     /// Label selector, empty for all.
     pub labels: String,
+    /// Only types and metadata of the objects come: enough to know that a definition changed, which is a reason
+    /// to discover again.
+    pub metadata_only: bool,
 }
 
 /// One page of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Objects; only their metadata is sure to be there.
+    /// Objects with their types; where metadata was asked for, only that is sure to be there.
     pub items: Vec<Value>,
     /// Where the next page begins; empty: this is the last.
     pub next: String,
@@ -183,9 +61,63 @@ pub struct Page {
     pub version: String,
 }
 
-/// A cluster.
+/// What proves that the object to be deleted is the one that the decision was made on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preconditions {
+    /// Its UID: an object made anew under the same name is another one.
+    pub uid: String,
+    /// Its version: what changed since was not looked at.
+    pub resource_version: String,
+}
+
+/// What happens to the objects that a deleted object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+impl Propagation {
+    /// Returns the name that the API has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
+/// How far a deletion has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deleted {
+    /// The object is not there any more.
+    Gone,
+    /// It waits for finalizers, or to shut down; the object as it is now.
+    Waits(Box<Value>),
+}
+
+/// Compares two versions of an object, which rise with each write: an event that is older than the answer to our own
+/// write says nothing new. `None` where they cannot be compared, as with some servers that are no kube-apiserver.
+pub fn compare_versions(one: &str, other: &str) -> Option<Ordering> {
+    let is_number = |text: &str| {
+        !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let comparable = is_number(one) && is_number(other);
+    // Numbers of any length, so that none is too large.
+    comparable.then(|| one.len().cmp(&other.len()).then_with(|| one.cmp(other)))
+}
+
+/// A cluster, and the identity that it is asked with.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
+    /// Returns the same cluster for requests made as `account`, all of them: reads, writes, watches, discovery.
+    fn acting_as(&self, account: &Account) -> Arc<dyn Cluster>;
+
     /// UID of the kube-system namespace: what the cluster is.
     async fn uid(&self) -> Result<String, ClusterError>;
 
@@ -203,16 +135,45 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
     ) -> Result<Option<Value>, ClusterError>;
 
-    /// Reads one page of the metadata of a kind's objects in a namespace, from `token` on or from the beginning
-    /// when that is empty.
-    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError>;
+    /// Reads one page of a kind's objects, from `token` on or from the beginning when that is empty.
+    async fn list_selected(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+    ) -> Result<Page, ClusterError>;
+
+    /// Reads one page of the metadata of all objects of a kind in a namespace.
+    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
+        let selector = Selector {
+            namespace: namespace.to_owned(),
+            metadata_only: true,
+            ..Selector::default()
+        };
+        self.list_selected(resource, &selector, token).await
+    }
+
+    /// Creates an object, as Helm does with hooks. One that exists is a conflict (409 `AlreadyExists`).
+    async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError>;
+
+    /// Deletes an object that is still the one that was looked at; else it is a conflict (409). What is not there
+    /// is gone.
+    async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        preconditions: &Preconditions,
+        propagation: Propagation,
+    ) -> Result<Deleted, ClusterError>;
 
     /// Applies an object server-side as our manager, with force, and returns it as stored. A dry run stores
     /// nothing.
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError>;
 
     /// Changes an object's metadata by a JSON patch: managed fields and annotations of tools that managed it
-    /// before us. Its first operation tests the resourceVersion that the decision was made on.
+    /// before us. The patch replaces the resourceVersion by the one that the decision was made on, so that a
+    /// decision on an object that has changed since is a conflict (409).
     async fn patch_metadata(
         &self,
         resource: &Resource,
@@ -229,4 +190,28 @@ pub trait Cluster: Send + Sync + 'static {
         resource: &Resource,
         selector: &Selector,
     ) -> BoxStream<'static, Result<WatchEvent, ClusterError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers_and_not_at_all_where_they_are_none() {
+        let cases = [
+            ("9", "10", Some(Ordering::Less)),
+            (
+                "18446744073709551616",
+                "18446744073709551615",
+                Some(Ordering::Greater),
+            ),
+            ("7", "7", Some(Ordering::Equal)),
+            ("", "7", None),
+            ("07", "7", None),
+            ("v7", "7", None),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(compare_versions(one, other), expected, "{one} {other}");
+        }
+    }
 }

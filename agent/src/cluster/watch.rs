@@ -6,31 +6,41 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use flotilla_core::digest::Digest;
+use flotilla_core::{backoff::Backoff, digest::Digest};
 use futures::{
-    StreamExt,
+    StreamExt as _,
     stream::{self, BoxStream},
 };
-use kube::core::WatchEvent as RawEvent;
 use serde_json::Value;
+use tokio::time::Instant;
 
-use crate::random::jittered;
+use crate::random::random;
 
 use super::{
     ClusterError, Resource, Selector, WatchEvent,
-    kube::{KubeCluster, encode, error, get, path},
+    kube::{KubeCluster, Lines, METADATA_PAGE, PAGE, RawEvent, What, encode, path, set_type},
 };
 
 /// How long the server is asked to keep a watch. Differs by kind, so that renewals spread.
 const LONGEST: u64 = 290;
 /// Silence beyond the server's own end means a dead connection.
 const GRACE: Duration = Duration::from_secs(10);
-const PAGE: u32 = 100;
-const BACKOFF: [u64; 6] = [1, 2, 5, 10, 20, 30];
-/// Wait in seconds once the server has refused again and again.
-const REFUSED: u64 = 300;
-
-type Events = BoxStream<'static, Result<RawEvent<Value>, kube::Error>>;
+/// A list is not silent: its objects are there.
+const LIST_SILENCE: Duration = Duration::from_secs(60);
+const OPENING: Duration = Duration::from_secs(30);
+/// A watch that ends sooner was not kept: it is opened again with a pause.
+const BRIEF: Duration = Duration::from_secs(5);
+/// The shortest pause, whatever is drawn.
+const PAUSE: Duration = Duration::from_millis(100);
+const BROKEN: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(30),
+};
+/// Rights that are missing are not given by asking for them, nor do objects shrink.
+const REFUSED: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(300),
+};
 
 struct Watch {
     cluster: KubeCluster,
@@ -39,7 +49,9 @@ struct Watch {
     timeout: u64,
     /// The server streams lists.
     streams_lists: bool,
-    failures: usize,
+    /// Objects asked for in a page.
+    page_size: u32,
+    failures: u32,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
 }
@@ -50,11 +62,15 @@ enum State {
     /// Pages are being read.
     Paging { token: String },
     /// A streamed list is being read.
-    Streaming { events: Events, version: String },
+    Streaming { events: Box<Lines> },
     /// Changes after this version are to be asked for.
     Listed { version: String },
     /// Changes are being read.
-    Watching { events: Events, version: String },
+    Watching {
+        events: Box<Lines>,
+        version: String,
+        since: Instant,
+    },
     /// The kind is not served.
     Ended,
 }
@@ -68,6 +84,11 @@ pub(super) fn stream(
     let watch = Watch {
         cluster,
         resource,
+        page_size: if selector.metadata_only {
+            METADATA_PAGE
+        } else {
+            PAGE
+        },
         selector,
         timeout: LONGEST - spread,
         streams_lists: true,
@@ -99,9 +120,13 @@ impl Watch {
                 self.page(String::new()).await
             }
             State::Paging { token } => self.page(token).await,
-            State::Streaming { events, version } => self.read_list(events, version).await,
+            State::Streaming { events } => self.read_list(events).await,
             State::Listed { version } => self.open(version).await,
-            State::Watching { events, version } => self.read(events, version).await,
+            State::Watching {
+                events,
+                version,
+                since,
+            } => self.read(events, version, since).await,
             State::Ended => State::Ended,
         };
         self
@@ -115,10 +140,7 @@ impl Watch {
         match self.events(&query).await {
             Ok(events) => {
                 self.ready.push_back(Ok(WatchEvent::Listing));
-                State::Streaming {
-                    events,
-                    version: String::new(),
-                }
+                State::Streaming { events }
             }
             // Servers that do not stream lists call the parameters invalid.
             Err(ClusterError::Rejected { code: 400 | 422, .. }) => {
@@ -130,20 +152,17 @@ impl Watch {
     }
 
     async fn page(&mut self, token: String) -> State {
-        match self
+        let page = self
             .cluster
-            .page(&self.resource, &self.selector, PAGE, &token, None)
-            .await
-        {
+            .page(&self.resource, &self.selector, &token, &mut self.page_size)
+            .await;
+        match page {
             Ok(page) => {
-                let (api_version, kind) = (self.resource.api_version(), self.resource.kind.clone());
-                for mut item in page.items {
-                    // Items of a list come without their type.
-                    item["apiVersion"] = api_version.clone().into();
-                    item["kind"] = kind.clone().into();
-                    self.ready.push_back(Ok(WatchEvent::Present(item)));
-                }
+                let objects = page.items.into_iter();
+                self.ready
+                    .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
+                    self.failures = 0;
                     self.ready.push_back(Ok(WatchEvent::Listed));
                     State::Listed {
                         version: page.version,
@@ -157,86 +176,83 @@ impl Watch {
         }
     }
 
-    async fn read_list(&mut self, mut events: Events, version: String) -> State {
-        match next(&mut events, self.timeout).await {
-            Ok(Some(RawEvent::Added(object) | RawEvent::Modified(object))) => {
-                self.ready.push_back(Ok(WatchEvent::Present(object)));
-                State::Streaming { events, version }
+    async fn read_list(&mut self, mut events: Box<Lines>) -> State {
+        let event = match next(&mut events, LIST_SILENCE).await {
+            Ok(Some(event)) => event,
+            Ok(None) => {
+                let cut = ClusterError::Unavailable("list was cut".to_owned());
+                return self.failed(cut, State::Empty).await;
             }
-            Ok(Some(RawEvent::Deleted(object))) => {
-                self.ready.push_back(Ok(WatchEvent::Gone(object)));
-                State::Streaming { events, version }
-            }
-            Ok(Some(RawEvent::Bookmark(bookmark))) => {
-                let version = bookmark.metadata.resource_version;
-                if bookmark
-                    .metadata
-                    .annotations
-                    .contains_key("k8s.io/initial-events-end")
-                {
+            Err(e) => return self.failed(e, State::Empty).await,
+        };
+        match event.what {
+            What::Bookmark => {
+                let ends = event.object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true";
+                if ends {
                     self.failures = 0;
                     self.ready.push_back(Ok(WatchEvent::Listed));
-                    State::Watching { events, version }
-                } else {
-                    State::Streaming { events, version }
+                    return State::Watching {
+                        events,
+                        version: version(&event.object),
+                        since: Instant::now(),
+                    };
                 }
             }
-            Ok(Some(RawEvent::Error(status))) => {
-                self.failed(error(&kube::Error::Api(status)), State::Empty).await
-            }
-            Ok(None) => {
-                self.failed(ClusterError::Unavailable("list was cut".into()), State::Empty)
-                    .await
-            }
-            Err(e) => self.failed(e, State::Empty).await,
+            _ => self.tell(event),
         }
+        State::Streaming { events }
     }
 
     async fn open(&mut self, version: String) -> State {
         match self.events(&[("resourceVersion", version.clone())]).await {
-            Ok(events) => State::Watching { events, version },
+            Ok(events) => State::Watching {
+                events,
+                version,
+                since: Instant::now(),
+            },
             Err(ClusterError::Rejected { code: 410, .. }) => State::Empty,
             Err(e) => self.failed(e, State::Listed { version }).await,
         }
     }
 
-    async fn read(&mut self, mut events: Events, version: String) -> State {
-        let event = match next(&mut events, self.timeout).await {
-            Ok(Some(RawEvent::Added(object) | RawEvent::Modified(object))) => WatchEvent::Present(object),
-            Ok(Some(RawEvent::Deleted(object))) => WatchEvent::Gone(object),
-            Ok(Some(RawEvent::Bookmark(bookmark))) => {
-                self.failures = 0;
-                return State::Watching {
-                    events,
-                    version: bookmark.metadata.resource_version,
-                };
-            }
-            Ok(Some(RawEvent::Error(status))) if status.code == 410 => return State::Empty,
-            Ok(Some(RawEvent::Error(status))) => {
-                return self
-                    .failed(error(&kube::Error::Api(status)), State::Listed { version })
-                    .await;
-            }
+    async fn read(&mut self, mut events: Box<Lines>, version: String, since: Instant) -> State {
+        let silence = Duration::from_secs(self.timeout) + GRACE;
+        let event = match next(&mut events, silence).await {
+            Ok(Some(event)) => event,
+            // Told nobody, and a pause all the same: a server whose versions expire at once would be listed
+            // without end.
+            Err(ClusterError::Rejected { code: 410, .. }) => return self.pause(since, State::Empty).await,
             // The server ended it as asked.
-            Ok(None) => return State::Listed { version },
+            Ok(None) => return self.pause(since, State::Listed { version }).await,
             Err(e) => return self.failed(e, State::Listed { version }).await,
         };
-        self.failures = 0;
-        let (WatchEvent::Present(object) | WatchEvent::Gone(object)) = &event else {
-            return State::Empty;
-        };
-        let version = object["metadata"]["resourceVersion"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        self.ready.push_back(Ok(event));
-        State::Watching { events, version }
+        if since.elapsed() >= BRIEF {
+            self.failures = 0;
+        }
+        let version = self::version(&event.object);
+        if event.what != What::Bookmark {
+            self.tell(event);
+        }
+        State::Watching {
+            events,
+            version,
+            since,
+        }
     }
 
-    fn events(
-        &self,
-        query: &[(&str, String)],
-    ) -> impl Future<Output = Result<Events, ClusterError>> + Send + 'static {
+    /// Passes an event about an object on.
+    fn tell(&mut self, event: RawEvent) {
+        let mut object = event.object;
+        if self.selector.metadata_only {
+            set_type(&mut object, &self.resource);
+        }
+        self.ready.push_back(Ok(match event.what {
+            What::Deleted => WatchEvent::Gone(object),
+            _ => WatchEvent::Present(object),
+        }));
+    }
+
+    async fn events(&mut self, query: &[(&str, String)]) -> Result<Box<Lines>, ClusterError> {
         let mut all = vec![
             ("watch", "true".to_owned()),
             ("allowWatchBookmarks", "true".to_owned()),
@@ -246,60 +262,62 @@ impl Watch {
             all.push(("labelSelector", self.selector.labels.clone()));
         }
         all.extend(query.iter().cloned());
-        let request = get(
-            &format!(
-                "{}?{}",
-                path(&self.resource, &self.selector.namespace, None),
-                encode(&all)
-            ),
-            None,
-        );
-        let client = self.cluster.client().clone();
-        async move {
-            let opened = client.request_events::<Value>(request?);
-            match tokio::time::timeout(Duration::from_secs(30), opened).await {
-                Ok(Ok(events)) => Ok(StreamExt::boxed(events)),
-                Ok(Err(e)) => Err(error(&e)),
-                Err(_) => Err(ClusterError::Unavailable("watch does not open".to_owned())),
-            }
+        let path = path(&self.resource, &self.selector.namespace, None);
+        let path = format!("{path}?{}", encode(&all));
+        let opened = self
+            .cluster
+            .open_watch(&self.resource, &path, self.selector.metadata_only);
+        match tokio::time::timeout(OPENING, opened).await {
+            Ok(events) => events.map(Box::new),
+            Err(_) => Err(ClusterError::Unavailable("watch does not open".to_owned())),
         }
+    }
+
+    /// Goes on from `next`, after a pause if the watch that was opened `since` ended soon.
+    async fn pause(&mut self, since: Instant, next: State) -> State {
+        if since.elapsed() >= BRIEF {
+            self.failures = 0;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            tokio::time::sleep(PAUSE + BROKEN.delay(self.failures, random())).await;
+        }
+        next
     }
 
     /// Tells the failure, waits, and goes on from `next`.
     async fn failed(&mut self, error: ClusterError, next: State) -> State {
-        if matches!(error, ClusterError::NotServed { .. }) {
-            self.ready.push_back(Err(ClusterError::NotServed {
-                kind: self.resource.kind.clone(),
-                api_version: self.resource.api_version(),
-            }));
-            return State::Ended;
-        }
+        self.failures = self.failures.saturating_add(1);
+        let (backoff, asked_to_wait) = match &error {
+            ClusterError::NotServed { .. } => {
+                self.ready.push_back(Err(error));
+                return State::Ended;
+            }
+            ClusterError::Rejected { code: 401 | 403, .. } | ClusterError::TooLarge { .. } => {
+                (REFUSED, Duration::ZERO)
+            }
+            ClusterError::Overloaded { retry_after } => (BROKEN, retry_after.unwrap_or_default()),
+            _ => (BROKEN, Duration::ZERO),
+        };
         // The first failure is told nobody: connections break.
-        if self.failures > 0 {
+        if self.failures > 1 {
             self.ready.push_back(Err(error));
         }
-        let mut wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
-        if self.failures >= BACKOFF.len()
-            && matches!(self.ready.back(), Some(Err(error)) if is_refusal(error))
-        {
-            wait = REFUSED;
-        }
-        self.failures += 1;
-        tokio::time::sleep(Duration::from_millis(100) + jittered(Duration::from_secs(wait))).await;
+        let wait = PAUSE + backoff.delay(self.failures, random());
+        tokio::time::sleep(wait.max(asked_to_wait.min(REFUSED.cap))).await;
         next
     }
 }
 
-/// Rights that are missing are not given by asking for them.
-fn is_refusal(error: &ClusterError) -> bool {
-    matches!(error, ClusterError::Rejected { code: 401 | 403, .. })
+fn version(object: &Value) -> String {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
-async fn next(events: &mut Events, timeout: u64) -> Result<Option<RawEvent<Value>>, ClusterError> {
-    match tokio::time::timeout(Duration::from_secs(timeout) + GRACE, events.next()).await {
-        Ok(Some(Ok(event))) => Ok(Some(event)),
-        Ok(Some(Err(e))) => Err(error(&e)),
-        Ok(None) => Ok(None),
+async fn next(events: &mut Lines, silence: Duration) -> Result<Option<RawEvent>, ClusterError> {
+    match tokio::time::timeout(silence, events.next()).await {
+        Ok(event) => event,
         Err(_) => Err(ClusterError::Unavailable("watch is silent".to_owned())),
     }
 }

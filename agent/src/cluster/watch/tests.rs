@@ -41,8 +41,7 @@ impl Server {
         }
     }
 
-    /// Watches until `count` events have come, and returns them in a word each.
-    async fn watch(&self, count: usize) -> Vec<String> {
+    fn stream(&self, selector: Selector) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
         let resource = Resource {
             group: String::new(),
             version: "v1".into(),
@@ -50,7 +49,12 @@ impl Server {
             plural: "configmaps".into(),
             namespaced: true,
         };
-        let events = stream(self.cluster.clone(), resource, Selector::default());
+        stream(self.cluster.clone(), resource, selector)
+    }
+
+    /// Watches until `count` events have come, and returns them in a word each.
+    async fn watch(&self, count: usize) -> Vec<String> {
+        let events = self.stream(Selector::default());
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         events
             .take(count)
@@ -63,6 +67,10 @@ impl Server {
             })
             .collect()
             .await
+    }
+
+    fn count(&self) -> usize {
+        self.asked.lock().expect("no panic").len()
     }
 
     fn asked(&self, position: usize) -> String {
@@ -141,4 +149,111 @@ async fn a_page_that_has_expired_begins_the_list_anew_before_anything_counts_as_
     assert_eq!(seen, ["listing", "a", "listing", "a", "listed"]);
     assert!(server.asked(2).contains("continue=next"));
     assert!(!server.asked(3).contains("continue"));
+}
+
+fn unavailable() -> (u16, String) {
+    (503, String::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_each_watch_at_once_is_asked_with_growing_pauses() {
+    let ends_at_once = (200, String::new());
+    let mut answers = vec![(200, streamed("a", "5"))];
+    answers.extend(std::iter::repeat_n(ends_at_once, 10_000));
+    let server = Server::new(answers);
+    let mut events = server.stream(Selector::default());
+    let watched = tokio::time::timeout(Duration::from_secs(600), async {
+        while events.next().await.is_some() {}
+    });
+    assert!(watched.await.is_err(), "it goes on");
+    // Half of the bound on average: 30 s at most, 15 s, for ten minutes; the first few are shorter.
+    assert!(server.count() < 120, "{}", server.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_versions_expire_at_once_is_listed_with_growing_pauses() {
+    let expires = (200, streamed("a", "5") + &event("ERROR", &gone()));
+    let server = Server::new(std::iter::repeat_n(expires, 10_000).collect());
+    let mut events = server.stream(Selector::default());
+    let watched = tokio::time::timeout(Duration::from_secs(60), async {
+        while events.next().await.is_some() {}
+    });
+    assert!(watched.await.is_err(), "it goes on");
+    assert!(server.count() < 150, "{}", server.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_forgotten_when_a_list_in_pages_is_complete() {
+    let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": []});
+    let server = Server::new(vec![
+        (400, String::new()),
+        unavailable(),
+        (200, list.to_string()),
+        unavailable(),
+        (200, event("ADDED", &object("a", "6"))),
+    ]);
+    // A second failure in a row would be told.
+    assert_eq!(server.watch(4).await, ["listing", "listing", "listed", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_objects_that_is_too_large_is_asked_for_in_halves() {
+    let large = |count: usize| {
+        let items: Vec<Value> = (0..count)
+            .map(|number| {
+                let mut large = object(&format!("o{number}"), "5");
+                large["data"] = json!({"x": "x".repeat(200 << 10)});
+                large
+            })
+            .collect();
+        let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": items});
+        (200, list.to_string())
+    };
+    let server = Server::new(vec![(400, String::new()), large(9), large(9), large(1)]);
+    assert_eq!(server.watch(3).await, ["listing", "o0", "listed"]);
+    for (position, limit) in [(1, "limit=100"), (2, "limit=50"), (3, "limit=25")] {
+        assert!(
+            server.asked(position).starts_with(limit),
+            "{}",
+            server.asked(position)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_alone_bears_the_type_of_its_object() {
+    let metadata = |name: &str| {
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": name, "resourceVersion": "6"}})
+    };
+    let server = Server::new(vec![(
+        200,
+        streamed("a", "5") + &event("MODIFIED", &metadata("a")),
+    )]);
+    let selector = Selector {
+        metadata_only: true,
+        ..Selector::default()
+    };
+    let events: Vec<_> = server.stream(selector).take(4).collect().await;
+    let Some(Ok(WatchEvent::Present(object))) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (&object["apiVersion"], &object["kind"]),
+        (&json!("v1"), &json!("ConfigMap"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_server_is_left_alone_for_as_long_as_it_asks() {
+    let busy =
+        json!({"kind": "Status", "code": 429, "message": "busy", "details": {"retryAfterSeconds": 50}});
+    let server = Server::new(vec![(429, busy.to_string()), (200, streamed("a", "5"))]);
+    let begun = Instant::now();
+    assert_eq!(server.watch(3).await, ["listing", "a", "listed"]);
+    assert!(
+        begun.elapsed() >= Duration::from_secs(50),
+        "{:?}",
+        begun.elapsed()
+    );
 }

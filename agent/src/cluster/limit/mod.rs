@@ -2,19 +2,28 @@
 //! answers and halves when the server says it has too much to do or gets slow; `Retry-After` holds everything
 //! back. One agent never makes a busy server busier.
 
+mod opening;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use flotilla_core::backoff::Backoff;
 use futures::stream::BoxStream;
 use serde_json::Value;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
-use crate::random::jittered;
+use crate::random::random;
 
-use super::{Cluster, ClusterError, Discovery, Page, Resource, Selector, WatchEvent};
+use super::{
+    Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
+    WatchEvent,
+};
 
 const FIRST: f64 = 8.0;
 const MOST: f64 = 32.0;
@@ -23,6 +32,10 @@ const SLOW: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 4;
 /// After as many calls in a row without an answer none is tried again at once: it is not the single connection.
 const SILENT: u32 = 8;
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(750),
+    cap: Duration::from_secs(5),
+};
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -91,6 +104,8 @@ pub struct Limited {
     inner: Arc<dyn Cluster>,
     gate: Arc<Mutex<Gate>>,
     freed: Arc<Notify>,
+    /// Watches that may be listing.
+    lists: Arc<Semaphore>,
 }
 
 struct Permit<'a>(&'a Limited);
@@ -109,6 +124,7 @@ impl Limited {
             inner,
             gate: Arc::new(Mutex::new(Gate::new())),
             freed: Arc::new(Notify::new()),
+            lists: Arc::new(Semaphore::new(opening::LISTS)),
         }
     }
 
@@ -162,14 +178,14 @@ impl Limited {
             };
             match result {
                 Err(ClusterError::Overloaded { .. }) if attempt < ATTEMPTS => {
-                    tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
+                    tokio::time::sleep(RETRY.delay(attempt, random())).await;
                 }
                 // A broken connection is tried again. One that was silent for long may have done what was asked:
                 // the caller looks before it asks again.
                 Err(ClusterError::Unavailable(_))
                     if attempt < ATTEMPTS && took < SLOW && self.gate().unanswered < SILENT =>
                 {
-                    tokio::time::sleep(jittered(Duration::from_millis(500) * 3_u32.pow(attempt - 1))).await;
+                    tokio::time::sleep(RETRY.delay(attempt, random())).await;
                 }
                 other => return other,
             }
@@ -179,6 +195,14 @@ impl Limited {
 
 #[async_trait]
 impl Cluster for Limited {
+    /// All accounts share the limits: it is one agent that asks.
+    fn acting_as(&self, account: &Account) -> Arc<dyn Cluster> {
+        Arc::new(Self {
+            inner: self.inner.acting_as(account),
+            ..self.clone()
+        })
+    }
+
     /// Asked when others wait for an answer that does not come, so it waits for none of them.
     async fn uid(&self) -> Result<String, ClusterError> {
         self.inner.uid().await
@@ -201,8 +225,35 @@ impl Cluster for Limited {
         self.ask(|| self.inner.get(resource, namespace, name)).await
     }
 
-    async fn list(&self, resource: &Resource, namespace: &str, token: &str) -> Result<Page, ClusterError> {
-        self.ask(|| self.inner.list(resource, namespace, token)).await
+    async fn list_selected(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+    ) -> Result<Page, ClusterError> {
+        self.ask(|| self.inner.list_selected(resource, selector, token))
+            .await
+    }
+
+    /// A creation of unknown outcome that is tried again finds its own object, and is a conflict: as with any
+    /// write of unknown outcome, look before judging.
+    async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError> {
+        self.ask(|| self.inner.create(resource, object)).await
+    }
+
+    async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        preconditions: &Preconditions,
+        propagation: Propagation,
+    ) -> Result<Deleted, ClusterError> {
+        self.ask(|| {
+            self.inner
+                .delete(resource, namespace, name, preconditions, propagation)
+        })
+        .await
     }
 
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
@@ -225,7 +276,12 @@ impl Cluster for Limited {
         resource: &Resource,
         selector: &Selector,
     ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
-        self.inner.watch(resource, selector)
+        opening::watch(
+            self.inner.clone(),
+            resource.clone(),
+            selector.clone(),
+            self.lists.clone(),
+        )
     }
 }
 

@@ -1,0 +1,183 @@
+//! Why a call to a cluster fails, by what the caller does next.
+
+use std::time::Duration;
+
+/// Why a call to the cluster failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// The kind is not served under this version (any more).
+    #[error("no matches for kind {kind:?} in version {api_version:?}")]
+    NotServed {
+        /// The kind.
+        kind: String,
+        /// The version.
+        api_version: String,
+    },
+    /// The server has too much to do; try again after the time it gave.
+    #[error("the API server is overloaded")]
+    Overloaded {
+        /// As `Retry-After` says.
+        retry_after: Option<Duration>,
+    },
+    /// No answer, or none of the server itself: whether it happened is not known. Read before judging, then try
+    /// again.
+    #[error("the API server does not answer: {0}")]
+    Unavailable(String),
+    /// The answer is larger than the agent reads. Trying again gives the same.
+    #[error("the answer of the API server is larger than {max} bytes")]
+    TooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// The server refuses, or says that it could not (500). [`is_transient`](Self::is_transient) and
+    /// [`is_race`](Self::is_race) tell whether the same request may succeed later.
+    #[error("{message}")]
+    Rejected {
+        /// HTTP status.
+        code: u16,
+        /// The reason of the Status object, e.g. `Invalid`.
+        reason: String,
+        /// The server's words. May quote values: mask before showing when a Secret is concerned.
+        message: String,
+    },
+}
+
+/// Refusals by admission that end when another object of the same moment is there, or has been seen by the
+/// admission plugin's cache: status code and a part of the message.
+const RACES: [(u16, &str); 5] = [
+    // A Pod before its ServiceAccount.
+    (403, "error looking up service account"),
+    // A Pod before the LimitRange whose defaults the quota asks for.
+    (403, "failed quota:"),
+    // A quota whose use has not been counted yet.
+    (403, "status unknown for quota"),
+    // An object before its namespace.
+    (404, "namespaces \""),
+    // A custom resource between its definition's acceptance and its being served by every API server.
+    (404, "the server could not find the requested resource"),
+];
+
+impl ClusterError {
+    /// Tells whether the request may succeed after a backoff without anybody changing what is asked for: the
+    /// server was busy, silent or restarting, or another writer was faster.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Overloaded { .. } | Self::Unavailable(_) => true,
+            Self::NotServed { .. } | Self::TooLarge { .. } => false,
+            // 401: credentials that rotate are read again. 409: a race that the next try sees the end of. 500: a
+            // webhook or a store behind the server, which may come back.
+            Self::Rejected { code, .. } => matches!(code, 401 | 409 | 500),
+        }
+    }
+
+    /// Tells whether the refusal is one that writes of the same moment cause to each other, such as a Pod that
+    /// reaches the server before its ServiceAccount. It passes within seconds or, when what is missing is not
+    /// coming, not at all: try again once or twice at once, then as for any refusal.
+    pub fn is_race(&self) -> bool {
+        let Self::Rejected { code, message, .. } = self else {
+            return false;
+        };
+        RACES
+            .iter()
+            .any(|(status, part)| code == status && message.contains(part))
+    }
+
+    /// Tells whether the refusal ends when a namespace that is being deleted is gone.
+    pub fn is_namespace_terminating(&self) -> bool {
+        matches!(self, Self::Rejected { code: 403, message, .. } if message.contains("because it is being terminated"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(code: u16, message: &str) -> ClusterError {
+        ClusterError::Rejected {
+            code,
+            reason: String::new(),
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn refusals_are_classed_by_whether_and_when_the_same_may_succeed() {
+        let cases = [
+            // (what, error, transient, race)
+            (
+                "pod before service account",
+                rejected(
+                    403,
+                    r#"pods "web" is forbidden: error looking up service account a/web: serviceaccount "web" not found"#,
+                ),
+                false,
+                true,
+            ),
+            (
+                "pod before limit range",
+                rejected(
+                    403,
+                    r#"pods "web" is forbidden: failed quota: q: must specify limits.cpu for: web"#,
+                ),
+                false,
+                true,
+            ),
+            (
+                "quota exceeded",
+                rejected(
+                    403,
+                    r#"pods "web" is forbidden: exceeded quota: q, requested: pods=1"#,
+                ),
+                false,
+                false,
+            ),
+            (
+                "namespace missing",
+                rejected(404, r#"namespaces "a" not found"#),
+                false,
+                true,
+            ),
+            (
+                "right missing",
+                rejected(403, r#"User "x" cannot patch resource "pods" in API group """#),
+                false,
+                false,
+            ),
+            ("invalid", rejected(422, "field is immutable"), false, false),
+            (
+                "conflict",
+                rejected(409, "the object has been modified"),
+                true,
+                false,
+            ),
+            (
+                "webhook away",
+                rejected(500, "failed calling webhook: connection refused"),
+                true,
+                false,
+            ),
+            ("token expired", rejected(401, "Unauthorized"), true, false),
+            ("too large", ClusterError::TooLarge { max: 1 }, false, false),
+            (
+                "no answer",
+                ClusterError::Unavailable("reset".into()),
+                true,
+                false,
+            ),
+        ];
+        for (what, error, transient, race) in cases {
+            assert_eq!(
+                (error.is_transient(), error.is_race()),
+                (transient, race),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_terminated_is_told_from_a_missing_right() {
+        let terminating = r#"configmaps "x" is forbidden: unable to create new content in namespace a because it is being terminated"#;
+        assert!(rejected(403, terminating).is_namespace_terminating());
+        assert!(!rejected(403, "forbidden").is_namespace_terminating());
+    }
+}

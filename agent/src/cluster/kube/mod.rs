@@ -1,0 +1,504 @@
+//! A real cluster, through its API server. Every call has a deadline; retrying is the caller's, so kube's own is
+//! off. Bodies are bounded, and no body is ever logged: it may be a Secret.
+
+mod answer;
+mod connect;
+mod discover;
+mod lines;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Collected, Limited};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+
+pub(super) use self::lines::{Lines, RawEvent, What};
+pub use self::{
+    answer::transport_text,
+    connect::{ClientError, client},
+};
+use self::{
+    answer::{cut, refusal, unsent},
+    connect::Watches,
+    discover::Known,
+};
+use super::{
+    Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
+    WatchEvent, watch,
+};
+
+/// Who we are in managed fields.
+pub const MANAGER: &str = flotilla_core::apply::MANAGER;
+
+/// Longest wait for one call: longer than an admission webhook may take, so that it is the server which tells.
+const CALL: Duration = Duration::from_secs(40);
+/// Bytes of an answer with one object.
+const ANSWER_MAX: usize = 16 << 20;
+/// Bytes of an answer with a page of objects: parsed it takes several times as much, and several kinds are listed
+/// at once.
+const PAGE_MAX: usize = 1 << 20;
+/// Bytes of an answer that says why there is no other.
+const STATUS_MAX: usize = 1 << 20;
+/// Whole objects in a page.
+pub(super) const PAGE: u32 = 100;
+/// Objects in a page of metadata; each is a kilobyte or two, most of it managed fields.
+pub(super) const METADATA_PAGE: u32 = 250;
+/// Lists are asked for with this, and watches with the other.
+const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+const JSON: &str = "application/json";
+const IMPERSONATE: &str = "impersonate-user";
+
+/// The API server of a cluster, asked as one account.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+    account: Account,
+    /// Watches live long: they are kept off the connection that calls use.
+    watches: Watches,
+    known: Arc<Mutex<Known>>,
+}
+
+impl KubeCluster {
+    /// Uses a client.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            account: Account::Agent,
+            watches: Watches::default(),
+            known: Arc::default(),
+        }
+    }
+
+    /// Gives a request the identity of the account. All requests pass here; one whose account cannot be named
+    /// is refused and never made as the agent.
+    fn identified(&self, mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, ClusterError> {
+        if let Some(user) = self.account.user() {
+            let user = HeaderValue::from_str(&user).map_err(|e| bad_request(&e.into()))?;
+            request.headers_mut().insert(IMPERSONATE, user);
+        }
+        Ok(request)
+    }
+
+    /// Makes a request about `resource`, or about none in particular, and reads the answer whole.
+    async fn exchange(
+        &self,
+        request: Request<Vec<u8>>,
+        resource: Option<&Resource>,
+        max: usize,
+    ) -> Result<Answer, ClusterError> {
+        let request = self.identified(request)?.map(Body::from);
+        let exchange = async {
+            let response = self.client.send(request).await.map_err(|e| unsent(&e))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, max).collect().await;
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: body.map_err(|e| cut(e.as_ref(), max))?,
+            })
+        };
+        let answer = match tokio::time::timeout(CALL, exchange).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                let seconds = CALL.as_secs();
+                return Err(ClusterError::Unavailable(format!("no answer in {seconds} s")));
+            }
+        };
+        if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED {
+            return Ok(answer);
+        }
+        let body = answer.body.to_bytes();
+        Err(refusal(answer.status, &answer.headers, &body, resource))
+    }
+
+    /// Makes a request whose answer is an object.
+    async fn call(
+        &self,
+        request: Request<Vec<u8>>,
+        resource: Option<&Resource>,
+    ) -> Result<Value, ClusterError> {
+        self.call_within(request, resource, ANSWER_MAX).await
+    }
+
+    async fn call_within(
+        &self,
+        request: Request<Vec<u8>>,
+        resource: Option<&Resource>,
+        max: usize,
+    ) -> Result<Value, ClusterError> {
+        let body = self.exchange(request, resource, max).await?.body.to_bytes();
+        serde_json::from_slice(&body).map_err(|e| {
+            ClusterError::Unavailable(format!("answer is no JSON at {}:{}", e.line(), e.column()))
+        })
+    }
+
+    /// Opens a watch.
+    pub(super) async fn open_watch(
+        &self,
+        resource: &Resource,
+        path: &str,
+        metadata_only: bool,
+    ) -> Result<Lines, ClusterError> {
+        let request = get(path, metadata_only.then_some(METADATA))?;
+        let (client, lease) = self.watches.client(&self.client);
+        let request = self.identified(request)?.map(Body::from);
+        let turn = lease.turn().await;
+        let response = client.send(request).await;
+        lease.stands(response.is_ok());
+        drop(turn);
+        let (head, body) = response.map_err(|e| unsent(&e))?.into_parts();
+        if head.status.is_success() {
+            return Ok(Lines::new(body, resource.clone(), lease));
+        }
+        let body = Limited::new(body, STATUS_MAX).collect().await;
+        let body = body.map_err(|e| cut(e.as_ref(), STATUS_MAX))?.to_bytes();
+        Err(refusal(head.status, &head.headers, &body, Some(resource)))
+    }
+
+    /// Reads one page of a list. A page of objects so large that the answer passes the limit is asked for again
+    /// with half as many: `size` says how many the next page should have.
+    pub(super) async fn page(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+        size: &mut u32,
+    ) -> Result<Page, ClusterError> {
+        loop {
+            let max = if *size > 1 { PAGE_MAX } else { ANSWER_MAX };
+            match self.page_of(resource, selector, token, *size, max).await {
+                Err(ClusterError::TooLarge { .. }) if *size > 1 => *size /= 2,
+                page => return page,
+            }
+        }
+    }
+
+    async fn page_of(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+        size: u32,
+        max: usize,
+    ) -> Result<Page, ClusterError> {
+        let mut query = vec![("limit", size.to_string())];
+        if !selector.labels.is_empty() {
+            query.push(("labelSelector", selector.labels.clone()));
+        }
+        if !token.is_empty() {
+            query.push(("continue", token.to_owned()));
+        }
+        let path = format!("{}?{}", path(resource, &selector.namespace, None), encode(&query));
+        let request = get(&path, selector.metadata_only.then_some(METADATA_LIST))?;
+        let mut page = self.call_within(request, Some(resource), max).await?;
+        let mut items = match page["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        };
+        for item in &mut items {
+            // Items of a list come without their type, and metadata alone with a type of its own.
+            set_type(item, resource);
+        }
+        Ok(Page {
+            items,
+            next: text(&page, "continue").to_owned(),
+            remaining: page["metadata"]["remainingItemCount"]
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or_default(),
+            version: text(&page, "resourceVersion").to_owned(),
+        })
+    }
+}
+
+/// An answer, its body in pieces as they came.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Collected<Bytes>,
+}
+
+/// Gives an object the type of a resource.
+pub(super) fn set_type(object: &mut Value, resource: &Resource) {
+    object["apiVersion"] = resource.api_version().into();
+    object["kind"] = resource.kind.clone().into();
+}
+
+pub(super) fn path(resource: &Resource, namespace: &str, name: Option<&str>) -> String {
+    let root = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
+    let scope = if resource.namespaced && !namespace.is_empty() {
+        format!("/namespaces/{}", segment(namespace))
+    } else {
+        String::new()
+    };
+    match name {
+        Some(name) => format!("{root}{scope}/{}/{}", resource.plural, segment(name)),
+        None => format!("{root}{scope}/{}", resource.plural),
+    }
+}
+
+/// Escapes a path segment: RBAC names hold colons, and nothing from a manifest may leave its segment.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // Dots alone would walk up the path.
+    if !out.is_empty() && out.bytes().all(|byte| byte == b'.') {
+        out.replace('.', "%2E")
+    } else {
+        out
+    }
+}
+
+pub(super) fn encode(query: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = query
+        .iter()
+        .map(|(key, value)| format!("{key}={}", segment(value)))
+        .collect();
+    pairs.join("&")
+}
+
+pub(super) fn get(path: &str, accept: Option<&str>) -> Result<Request<Vec<u8>>, ClusterError> {
+    let mut request = Request::get(path);
+    if let Some(accept) = accept {
+        request = request.header(header::ACCEPT, accept);
+    }
+    request.body(Vec::new()).map_err(|e| bad_request(&e))
+}
+
+fn bad_request(error: &http::Error) -> ClusterError {
+    ClusterError::Rejected {
+        code: 400,
+        reason: "BadRequest".to_owned(),
+        message: format!("request cannot be made: {error}"),
+    }
+}
+
+fn with_body(
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: &Value,
+) -> Result<Request<Vec<u8>>, ClusterError> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, content_type)
+        .header(header::ACCEPT, "application/json")
+        .body(body)
+        .map_err(|e| bad_request(&e))
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+#[async_trait]
+impl Cluster for KubeCluster {
+    fn acting_as(&self, account: &Account) -> Arc<dyn Cluster> {
+        Arc::new(Self {
+            account: account.clone(),
+            ..self.clone()
+        })
+    }
+
+    async fn uid(&self) -> Result<String, ClusterError> {
+        let namespace = self
+            .call(get("/api/v1/namespaces/kube-system", None)?, None)
+            .await?;
+        Ok(text(&namespace, "uid").to_owned())
+    }
+
+    async fn version(&self) -> Result<String, ClusterError> {
+        let version = self.call(get("/version", None)?, None).await?;
+        Ok(version["gitVersion"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn discover(&self) -> Result<Discovery, ClusterError> {
+        self.discovered().await
+    }
+
+    async fn get(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ClusterError> {
+        let request = get(&path(resource, namespace, Some(name)), None)?;
+        match self.call(request, Some(resource)).await {
+            Ok(object) => Ok(Some(object)),
+            Err(ClusterError::Rejected { code: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn list_selected(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+        token: &str,
+    ) -> Result<Page, ClusterError> {
+        let mut size = if selector.metadata_only {
+            METADATA_PAGE
+        } else {
+            PAGE
+        };
+        self.page(resource, selector, token, &mut size).await
+    }
+
+    async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError> {
+        let target = path(resource, text(object, "namespace"), None);
+        let target = format!("{target}?fieldManager={MANAGER}");
+        self.call(with_body(Method::POST, &target, JSON, object)?, Some(resource))
+            .await
+    }
+
+    async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        preconditions: &Preconditions,
+        propagation: Propagation,
+    ) -> Result<Deleted, ClusterError> {
+        let options = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation.as_str(),
+            "preconditions": {"uid": preconditions.uid, "resourceVersion": preconditions.resource_version},
+        });
+        let target = path(resource, namespace, Some(name));
+        let request = with_body(Method::DELETE, &target, JSON, &options)?;
+        match self.call(request, Some(resource)).await {
+            // The server answers with a Status when the object is gone, and with the object when it has to wait.
+            Ok(answer) if answer["kind"] == "Status" => Ok(Deleted::Gone),
+            Ok(object) => Ok(Deleted::Waits(Box::new(object))),
+            Err(ClusterError::Rejected { code: 404, .. }) => Ok(Deleted::Gone),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
+        let target = path(resource, text(object, "namespace"), Some(text(object, "name")));
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let target = format!("{target}?fieldManager={MANAGER}&force=true{dry_run}");
+        self.call(
+            with_body(Method::PATCH, &target, "application/apply-patch+yaml", object)?,
+            Some(resource),
+        )
+        .await
+    }
+
+    async fn patch_metadata(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        operations: &Value,
+    ) -> Result<Value, ClusterError> {
+        let target = format!("{}?fieldManager={MANAGER}", path(resource, namespace, Some(name)));
+        self.call(
+            with_body(Method::PATCH, &target, "application/json-patch+json", operations)?,
+            Some(resource),
+        )
+        .await
+    }
+
+    fn watch(
+        &self,
+        resource: &Resource,
+        selector: &Selector,
+    ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
+        watch::stream(self.clone(), resource.clone(), selector.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    fn resource(group: &str, namespaced: bool) -> Resource {
+        Resource {
+            group: group.into(),
+            version: "v1".into(),
+            kind: "Thing".into(),
+            plural: "things".into(),
+            namespaced,
+        }
+    }
+
+    #[test]
+    fn paths_follow_group_and_scope_and_cannot_be_left() {
+        let cases = [
+            (
+                resource("", true),
+                "a",
+                Some("x"),
+                "/api/v1/namespaces/a/things/x",
+            ),
+            (
+                resource("g.io", false),
+                "",
+                Some("system:x"),
+                "/apis/g.io/v1/things/system:x",
+            ),
+            (resource("g.io", true), "", None, "/apis/g.io/v1/things"),
+            (
+                resource("", true),
+                "a",
+                Some("../x?y"),
+                "/api/v1/namespaces/a/things/..%2Fx%3Fy",
+            ),
+            (
+                resource("", true),
+                "..",
+                Some(".."),
+                "/api/v1/namespaces/%2E%2E/things/%2E%2E",
+            ),
+        ];
+        for (resource, namespace, name, expected) in cases {
+            assert_eq!(path(&resource, namespace, name), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn every_request_of_an_impersonated_account_names_it_and_none_of_a_bad_name_is_made() {
+        let client = |name: &str| KubeCluster {
+            account: Account::ServiceAccount {
+                namespace: "team".into(),
+                name: name.into(),
+            },
+            ..KubeCluster::new(Client::new(
+                tower::service_fn(|_| std::future::pending::<Result<http::Response<Body>, http::Error>>()),
+                "default",
+            ))
+        };
+        let request = || get("/version", None).expect("it is well formed");
+        let made = client("deployer").identified(request()).expect("it can be named");
+        assert_eq!(made.headers()[IMPERSONATE], "system:serviceaccount:team:deployer");
+        assert!(
+            client("x\r\nimpersonate-group: system:masters")
+                .identified(request())
+                .is_err()
+        );
+    }
+}
