@@ -3,6 +3,7 @@
 
 use flotilla_core::{
     apply::{
+        UNIT_LABEL,
         inventory::{Record as ObjectRecord, State},
         managers,
         ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
@@ -10,6 +11,7 @@ use flotilla_core::{
     },
     id::UnitId,
     object::ObjectKey,
+    rights,
 };
 use serde_json::Value;
 
@@ -46,20 +48,48 @@ pub fn is_fresh(context: &Context, unit: UnitId, key: &ObjectKey, known: Option<
 /// Flux objects asked for while a unit is looked at: a thousand objects of one Kustomization ask for it once.
 #[derive(Debug, Default)]
 pub struct FluxOwners {
-    seen: tokio::sync::Mutex<Vec<(FluxOwner, FluxState)>>,
+    seen: tokio::sync::Mutex<Vec<(FluxOwner, Answer)>>,
+}
+
+/// What the API server said about a Flux object.
+#[derive(Debug, Clone)]
+enum Answer {
+    Is(FluxState),
+    /// This agent may not read it; the server's words.
+    Forbidden(String),
 }
 
 impl FluxOwners {
-    async fn state(&self, context: &Context, owner: FluxOwner) -> Result<FluxState, ClusterError> {
+    async fn state(&self, context: &Context, owner: &FluxOwner) -> Result<Answer, ClusterError> {
         // Held while asking, so that nobody else asks for the same.
         let mut seen = self.seen.lock().await;
-        if let Some((_, state)) = seen.iter().find(|(known, _)| *known == owner) {
-            return Ok(*state);
+        if let Some((_, answer)) = seen.iter().find(|(known, _)| known == owner) {
+            return Ok(answer.clone());
         }
-        let state = flux_state(context, &owner).await?;
-        seen.push((owner, state));
-        Ok(state)
+        let answer = match flux_state(context, owner).await {
+            Ok(state) => Answer::Is(state),
+            Err(ClusterError::Rejected {
+                code: 403, message, ..
+            }) => Answer::Forbidden(message),
+            Err(e) => return Err(e),
+        };
+        seen.push((owner.clone(), answer.clone()));
+        Ok(answer)
     }
+}
+
+/// The problem of an object that may be Flux's, when this agent may not find out.
+fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str) -> Problem {
+    let FluxOwner {
+        kind,
+        namespace,
+        name,
+    } = owner;
+    let advice = rights::advice(refusal).map_or_else(String::new, |advice| format!("; {advice}"));
+    Problem::Failed(format!(
+        "{key} has the labels of Flux's {kind} {namespace}/{name}, and this agent may not read whether that still \
+         reconciles it: {refusal}{advice}"
+    ))
 }
 
 /// Judges what is there. Of `live` only the metadata counts.
@@ -77,8 +107,17 @@ pub async fn judge(
         Decision::Apply { fold } => fold,
     };
     let flux = match metadata.and_then(flux_owner) {
-        Some(owner) => flux.state(context, owner).await?,
         None => FluxState::Absent,
+        Some(owner) => match flux.state(context, &owner).await? {
+            Answer::Is(state) => state,
+            // It was taken over while its owner could be read, or never was Flux's: our own units' labels are Flux's.
+            Answer::Forbidden(_) if metadata.is_some_and(|of| of["labels"][UNIT_LABEL].is_string()) => {
+                FluxState::Absent
+            }
+            Answer::Forbidden(refusal) => {
+                return Ok(Touched::Withhold(unreadable_owner(key, &owner, &refusal)));
+            }
+        },
     };
     let adopted = match first_contact(metadata, &unit.to_string(), flux) {
         Contact::Create | Contact::Owned => false,

@@ -42,9 +42,14 @@ impl Scope {
 
 /// How a scope is watched.
 pub(super) enum Watched {
-    Open,
+    Open {
+        /// Its objects live in namespaces.
+        namespaced: bool,
+    },
     /// It was not served when last tried; tried again then.
     Unserved(Instant),
+    /// The whole cluster may not be watched: each namespace of the inventories is, in its place.
+    Narrowed,
 }
 
 /// An event, and whose watch told it.
@@ -83,6 +88,10 @@ impl Reconciler {
                 self.context.forget_discovery();
                 self.watches
                     .insert(scope, Watched::Unserved(Instant::now() + UNSERVED));
+            }
+            Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
+                self.watches.insert(scope, Watched::Narrowed);
+                self.unwatched = true;
             }
             Err(error) => {
                 tracing::warn!(
@@ -200,16 +209,33 @@ impl Reconciler {
         let discovery = self.context.discovery();
         for (scope, api_version) in self.scopes() {
             match self.watches.get(&scope) {
-                Some(Watched::Open) => continue,
+                Some(Watched::Open { .. } | Watched::Narrowed) => continue,
                 Some(Watched::Unserved(until)) if *until > now => continue,
                 None if self.watches.len() >= WATCHES => continue,
                 _ => {}
             }
             if let Served::Yes(resource) = discovery.find(&api_version, &scope.kind) {
                 self.watch(resource, scope.clone(), UNIT_LABEL, stop.child_token());
-                self.watches.insert(scope, Watched::Open);
+                let namespaced = resource.namespaced;
+                self.watches.insert(scope, Watched::Open { namespaced });
             }
         }
+    }
+
+    /// Tells whether a refused watch has narrower ones in its place: that of a namespaced kind in the whole cluster.
+    fn narrows(&self, scope: &Scope) -> bool {
+        let open = self.watches.get(scope);
+        scope.namespace.is_empty() && matches!(open, Some(Watched::Open { namespaced: true }))
+    }
+
+    /// Tells whether the whole cluster may not be watched for a kind, as Secrets under most profiles.
+    fn is_narrowed(&self, key: &ObjectKey) -> bool {
+        let whole = Scope {
+            group: key.group.clone(),
+            kind: key.kind.clone(),
+            namespace: String::new(),
+        };
+        matches!(self.watches.get(&whole), Some(Watched::Narrowed))
     }
 
     /// What there is to watch, with a version to watch it under: each kind of the inventories as a whole, or, for
@@ -217,6 +243,7 @@ impl Reconciler {
     fn scopes(&self) -> BTreeMap<Scope, String> {
         let namespaces = &self.context.namespaces;
         let namespace = |key: &ObjectKey| match namespaces.is_empty() {
+            true if self.is_narrowed(key) => Some(key.namespace.clone()),
             true => Some(String::new()),
             false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
         };
@@ -243,6 +270,7 @@ impl Reconciler {
         let mut events = self.context.cluster.watch(resource, &selector);
         let tx = self.seen_tx.clone();
         let definitions = labels.is_empty();
+        let narrows = !definitions && resource.namespaced && scope.namespace.is_empty();
         tokio::spawn(async move {
             loop {
                 let event = tokio::select! {
@@ -250,12 +278,18 @@ impl Reconciler {
                     event = events.next() => event,
                 };
                 let Some(event) = event else { return };
+                let last = narrows && event.as_ref().is_err_and(is_forbidden);
                 // The watch of all definitions says nothing about which of ours are gone.
                 let told = !definitions || matches!(event, Ok(WatchEvent::Present(_)));
-                if told && tx.send((scope.clone(), event)).await.is_err() {
+                if (told && tx.send((scope.clone(), event)).await.is_err()) || last {
                     return;
                 }
             }
         });
     }
+}
+
+/// RBAC refuses it.
+fn is_forbidden(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { code: 403, .. })
 }
