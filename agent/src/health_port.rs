@@ -1,9 +1,8 @@
-//! The health port: `/healthz` and `/readyz` for the kubelet, `/metrics` for whoever scrapes, over HTTP/1.1. Ready
+//! The health port: `/healthz` and `/readyz` for the kubelet, `/metrics` for monitoring, over HTTP/1.1. Ready
 //! means that the ledger is read and enforced; the hub being away is no reason to restart or unready an agent.
 //!
-//! Nobody who holds connections open keeps the kubelet out: when all places are taken, the connection that has been
-//! there longest gives its own up. One that has sent its request is answered within one poll, so it is idle ones that
-//! are pushed out.
+//! Connections that are held open do not keep the kubelet out: when all places are taken, the oldest connection is
+//! closed. A connection that has sent its request is answered within one poll, so the closed ones are idle.
 
 use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 

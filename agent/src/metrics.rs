@@ -1,5 +1,5 @@
-//! What `/metrics` shows of the agent. Those who know a figure write it here as it changes; nothing is computed when
-//! it is asked for. No label bears the name of an app or an object: how many series there are is fixed.
+//! The metrics of the agent. Reconciler, ledger and link write a value here when it changes, so that a scrape computes
+//! nothing. No label bears the name of an app or an object, so the number of series is fixed.
 
 use std::time::Duration;
 

@@ -36,9 +36,9 @@ enum ClusterCommand {
     },
     /// Print the command that installs the agent in a cluster, with a token in it
     ///
-    /// The profile says what the agent may do there, and with it whoever rules the hub: tenant applies what
+    /// The profile says what the agent may do there, and with it anyone who controls the hub: tenant applies what
     /// applications consist of in the namespaces given; platform applies what an infrastructure repository holds
-    /// (CustomResourceDefinitions, RBAC, webhooks, workloads everywhere) and is no guard against who means harm; admin
+    /// (CustomResourceDefinitions, RBAC, webhooks, workloads everywhere) and does not stop an attacker; admin
     /// is cluster-admin. The README of the agent's chart says what each amounts to.
     Join {
         #[command(flatten)]
@@ -156,8 +156,9 @@ pub(crate) async fn cmd_cluster(
             }
             if profile.is_none() && rights.profile == Profile::Platform {
                 host.ui.warning(
-                    "profile platform: the agent may apply CustomResourceDefinitions, RBAC, webhooks and workloads in \
-                     the whole cluster, and so may whoever rules the hub; choose another with --profile",
+                    "profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, \
+                     RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; \
+                     choose another with --profile",
                 );
             }
             host.ui

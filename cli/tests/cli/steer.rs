@@ -188,7 +188,7 @@ async fn a_token_is_the_only_line_of_output() {
     -- err
     ✔ cluster c1 created
     ✔ token for cluster c1 made, to be used once within 15m
-    ⚠️ profile platform: the agent may apply CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, and so may whoever rules the hub; choose another with --profile
+    ⚠️ profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; choose another with --profile
     ");
     assert_snapshot!(hub.run(&["cluster", "token", "c1", "-o", "json"]).await, @r#"
     exit 0
@@ -270,7 +270,7 @@ async fn cluster_join_profile_is_in_its_line() {
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(ran.out.contains(expected), "{}", ran.out);
         assert!(
-            !ran.err.contains("whoever rules the hub"),
+            !ran.err.contains("anyone who controls the hub"),
             "what was chosen is not explained: {}",
             ran.err
         );

@@ -109,7 +109,7 @@ let the agent run code where it may only read.
 {{- define "agent.choices" -}}
 rbac.profile is tenant, which works in the namespaces of rbac.tenant.namespaces, and none is given. Choose one:
   --set 'rbac.tenant.namespaces={shop,web}'   apply what applications consist of, Secrets too, in these namespaces only
-  --set rbac.profile=platform   apply what an infrastructure repository holds (CustomResourceDefinitions, RBAC, webhooks, workloads in every namespace): no guard against who means harm
+  --set rbac.profile=platform   apply what an infrastructure repository holds (CustomResourceDefinitions, RBAC, webhooks, workloads in every namespace): does not stop an attacker
   --set rbac.profile=admin      everything, as cluster-admin
 The README of this chart says what each amounts to.
 {{- end }}
