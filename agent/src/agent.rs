@@ -16,6 +16,7 @@ use crate::{
         session::Session,
         system_clock,
     },
+    metrics::Metrics,
     reconcile::{Nudge, Reconciler, context::Context},
     report::Reports,
 };
@@ -39,7 +40,7 @@ pub struct Parts {
     pub hub: Option<HubAddress>,
     /// The join token, needed once.
     pub token: Option<String>,
-    /// Where `/healthz` and `/readyz` are served.
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub health: Option<SocketAddr>,
 }
 
@@ -80,11 +81,17 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let _guard = stop.clone().drop_guard();
     let (state_tx, state_rx) = crate::link::link_state();
     let (ready_tx, ready_rx) = watch::channel(false);
+    let metrics = Arc::new(Metrics::new());
     if let Some(address) = parts.health {
         let listener = health_port::bind(address)
             .await
             .map_err(|e| AgentError::Health(address, e))?;
-        tokio::spawn(health_port::serve(listener, ready_rx, state_rx, stop.clone()));
+        let told = health_port::Told {
+            ready: ready_rx,
+            link: state_rx,
+            metrics: metrics.clone(),
+        };
+        tokio::spawn(health_port::serve(listener, told, stop.clone()));
     }
     let ledger = Arc::new(Ledger::open(parts.cells.clone(), LEDGER).await?);
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));

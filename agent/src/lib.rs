@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod health_port;
 pub mod ledger;
 pub mod link;
+pub mod metrics;
 mod random;
 pub mod reconcile;
 pub mod report;

@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, global = true, env = "FLOTILLA_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
-    /// Serve /healthz and /readyz here, e.g. 0.0.0.0:8081
+    /// Serve /healthz, /readyz and /metrics here, e.g. 0.0.0.0:8081
     #[arg(long, env = "FLOTILLA_HEALTH_ADDRESS")]
     health_address: Option<SocketAddr>,
 

@@ -1,27 +1,18 @@
-//! The plain manifests are what the chart gives. `FLOTILLA_GEN=1 cargo test -p flotilla-agent --test generated`
-//! (`make gen`) writes them; without it a difference fails. No `helm` is needed: the engine is our own.
+//! What the agent's chart gives: the plain manifests, the rights of each profile, the network policy.
+//! `FLOTILLA_GEN=1 cargo test -p flotilla-agent --test generated` (`make gen`) writes the plain manifests; without it
+//! a difference fails.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+#[path = "chart/mod.rs"]
+mod chart;
 
-use flotilla_render::{
-    helm::{
-        archive::{File, Limits},
-        capabilities::{Capabilities, KubeVersion},
-        chart::Chart,
-        context::Context,
-        driver::{self, Output, RenderInput},
-        ignore::{FILE_NAME, Rules},
-        scope::Release,
-        values::Sources,
-    },
-    yaml,
-};
-use serde_json::Value;
+use std::{collections::BTreeSet, fs};
+
+use chart::{documents, folder};
+use flotilla_core::rights::{self, PLATFORM, READ, TENANT, VERBS};
+use flotilla_render::{helm::context::Lookup, yaml};
+use serde_json::{Value, json};
 
 /// What a user's `helm install --create-namespace` makes and a plain `kubectl apply` has to bring.
 const HEAD: &str = "\
@@ -34,75 +25,10 @@ metadata:
     pod-security.kubernetes.io/enforce: restricted
 ";
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/agent")
-}
+const TENANT_OF_SHOP: &str = "rbac: {profile: tenant, tenant: {namespaces: [shop]}}";
 
-fn chart() -> Chart {
-    let rules = Rules::parse(&fs::read_to_string(folder().join(FILE_NAME)).unwrap()).unwrap();
-    let mut files = Vec::new();
-    let mut folders = vec![String::new()];
-    while let Some(below) = folders.pop() {
-        for entry in fs::read_dir(folder().join(&below)).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            let path = if below.is_empty() {
-                name
-            } else {
-                format!("{below}/{name}")
-            };
-            let is_folder = entry.file_type().unwrap().is_dir();
-            if rules.ignores(&path, is_folder) {
-                continue;
-            }
-            if is_folder {
-                folders.push(path);
-            } else {
-                files.push(File::new(path, &fs::read(entry.path()).unwrap()));
-            }
-        }
-    }
-    files.sort_by(|one, other| one.name.cmp(&other.name));
-    Chart::from_directory(files, Limits::default()).unwrap()
-}
-
-/// Renders the chart with the values of the plain manifests, and these on top.
 fn render(values: &str) -> String {
-    let base = fs::read_to_string(folder().join("manifests/values.yaml")).unwrap();
-    let sources = Sources {
-        files: vec![
-            ("manifests".to_owned(), base),
-            ("test".to_owned(), values.to_owned()),
-        ],
-        ..Sources::default()
-    };
-    let input = RenderInput {
-        chart: &chart(),
-        values: sources.merge(&mut |name| panic!("{name} is read")).unwrap(),
-        release: Release {
-            name: "flotilla-agent".to_owned(),
-            namespace: "flotilla-system".to_owned(),
-            revision: 1,
-            is_upgrade: false,
-        },
-        capabilities: Capabilities {
-            kube_version: KubeVersion::parse("v1.36.0").unwrap(),
-            ..Capabilities::default()
-        },
-        skip_schema_validation: false,
-        subchart_notes: false,
-        context: Context::default(),
-    };
-    driver::template(&input)
-        .unwrap()
-        .text(&Output::default())
-        .unwrap()
-}
-
-fn documents(text: &str) -> Vec<Value> {
-    let documents = yaml::read_all(text, &yaml::Limits::default()).unwrap();
-    let documents = documents.into_iter().map(Value::from);
-    documents.filter(|document| !document.is_null()).collect()
+    chart::render("flotilla-system", values, None).unwrap()
 }
 
 fn of_kind(documents: &[Value], kind: &str) -> Vec<Value> {
@@ -112,19 +38,249 @@ fn of_kind(documents: &[Value], kind: &str) -> Vec<Value> {
 
 #[test]
 fn the_plain_manifests_are_what_the_chart_gives() {
-    let path = folder().join("manifests/agent.yaml");
-    let fresh = format!("{HEAD}{}", render("{}"));
-    if std::env::var_os("FLOTILLA_GEN").is_some() {
-        fs::write(&path, &fresh).unwrap();
+    for (profile, values) in [
+        (
+            "tenant",
+            "rbac: {profile: tenant, tenant: {namespaces: [my-namespace]}}",
+        ),
+        ("platform", "rbac: {profile: platform}"),
+        ("admin", "rbac: {profile: admin}"),
+    ] {
+        let path = folder().join(format!("manifests/{profile}.yaml"));
+        let fresh = format!("{HEAD}{}", render(values));
+        if std::env::var_os("FLOTILLA_GEN").is_some() {
+            fs::write(&path, &fresh).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&path).unwrap() == fresh,
+            "manifests/{profile}.yaml is out of date: run `make gen`"
+        );
     }
+}
+
+/// All rules that a rendering gives the agent.
+fn rules(rendered: &[Value]) -> Vec<Value> {
+    let roles = rendered
+        .iter()
+        .filter(|one| one["kind"] == "Role" || one["kind"] == "ClusterRole");
+    roles
+        .flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default())
+        .collect()
+}
+
+fn words<'a>(rule: &'a Value, field: &str) -> Vec<&'a str> {
+    let words = rule[field].as_array().into_iter().flatten();
+    words.map(|word| word.as_str().unwrap()).collect()
+}
+
+#[test]
+fn no_rule_of_tenant_or_platform_has_a_wildcard_or_reaches_into_pods_or_nodes() {
+    for values in [
+        TENANT_OF_SHOP,
+        "rbac: {profile: platform}",
+        "rbac: {profile: platform, platform: {secretNamespaces: [shop]}}",
+        "rbac: {profile: platform, extraRules: [{apiGroups: [g.io], resources: [things]}]}",
+    ] {
+        let rendered = documents(&render(values));
+        let rules = rules(&rendered);
+        assert!(!rules.is_empty());
+        for rule in &rules {
+            for field in ["apiGroups", "resources", "verbs"] {
+                assert!(!words(rule, field).is_empty(), "{rule}");
+                for word in words(rule, field) {
+                    assert!(!word.contains('*'), "{rule}");
+                }
+            }
+            assert!(rule.get("nonResourceURLs").is_none(), "{rule}");
+            for resource in words(rule, "resources") {
+                assert!(!resource.contains('/') && resource != "nodes", "{rule}");
+            }
+            for verb in words(rule, "verbs") {
+                assert!(
+                    !["delete", "deletecollection", "impersonate"].contains(&verb),
+                    "{rule}"
+                );
+            }
+        }
+        let bindings = rendered.iter().filter(|one| {
+            let kind = one["kind"].as_str().unwrap();
+            kind.ends_with("RoleBinding")
+        });
+        for binding in bindings {
+            let role = binding["roleRef"]["name"].as_str().unwrap();
+            assert!(
+                role.starts_with("flotilla-agent-"),
+                "a role that is not the chart's: {binding}"
+            );
+        }
+    }
+}
+
+#[test]
+fn secrets_are_in_no_rule_that_holds_in_the_whole_cluster() {
+    for values in [
+        TENANT_OF_SHOP,
+        "rbac: {profile: platform, platform: {secretNamespaces: [shop]}}",
+    ] {
+        let rendered = documents(&render(values));
+        let wide: Vec<Value> = of_kind(&rendered, "ClusterRoleBinding");
+        for role in of_kind(&rendered, "ClusterRole") {
+            if wide
+                .iter()
+                .any(|binding| binding["roleRef"]["name"] == role["metadata"]["name"])
+            {
+                for rule in role["rules"].as_array().unwrap() {
+                    assert!(!words(rule, "resources").contains(&"secrets"), "{rule}");
+                }
+            }
+        }
+        let places: Vec<Value> = of_kind(&rendered, "RoleBinding")
+            .iter()
+            .map(|binding| binding["metadata"]["namespace"].clone())
+            .collect();
+        assert_eq!(places, ["flotilla-system", "shop"]);
+    }
+}
+
+/// Kinds by group with verbs, of a ClusterRole.
+fn granted(rendered: &[Value], role: &str) -> BTreeSet<(String, String, Vec<String>)> {
+    let role = of_kind(rendered, "ClusterRole")
+        .into_iter()
+        .find(|found| found["metadata"]["name"] == role)
+        .unwrap();
+    let mut granted = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in words(rule, "apiGroups") {
+            for resource in words(rule, "resources") {
+                let verbs = words(rule, "verbs").into_iter().map(str::to_owned).collect();
+                granted.insert((group.to_owned(), resource.to_owned(), verbs));
+            }
+        }
+    }
+    granted
+}
+
+fn expected(kinds: &[&[(&str, &[&str])]], verbs: &[&str]) -> BTreeSet<(String, String, Vec<String>)> {
+    let kinds = kinds.iter().copied().flatten();
+    kinds
+        .flat_map(|(group, resources)| resources.iter().map(move |resource| (group, resource)))
+        .map(|(group, resource)| {
+            let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+            ((*group).to_owned(), (*resource).to_owned(), verbs)
+        })
+        .collect()
+}
+
+#[test]
+fn the_profiles_cover_what_advice_about_refusals_says() {
+    let mut tenant = expected(&[TENANT], VERBS);
+    tenant.extend(expected(&[READ], &["get"]));
+    assert_eq!(
+        granted(&documents(&render(TENANT_OF_SHOP)), "flotilla-agent-tenant"),
+        tenant
+    );
+
+    let mut platform = expected(&[TENANT, PLATFORM], VERBS);
+    platform.retain(|(_, resource, _)| resource != "secrets");
+    platform.extend(expected(&[READ], &["get"]));
+    let no_escalation = "rbac: {profile: platform, platform: {escalate: false}}";
+    let granted_by = |values: &str| granted(&documents(&render(values)), "flotilla-agent-platform");
+    assert_eq!(granted_by(no_escalation), platform);
+
+    let roles: &[(&str, &[&str])] = &[("rbac.authorization.k8s.io", &["clusterroles", "roles"])];
+    platform.extend(expected(&[roles], &["bind", "escalate"]));
+    assert_eq!(granted_by("rbac: {profile: platform}"), platform);
+}
+
+#[test]
+fn a_rule_that_advice_names_is_taken_by_the_chart_and_grants_the_request() {
+    let refusal = "certificates.cert-manager.io \"x\" is forbidden: User \"u\" cannot patch resource \"certificates\" in \
+                   API group \"cert-manager.io\" in the namespace \"shop\"";
+    let advice = rights::advice(refusal).unwrap();
+    let (_, rule) = advice.split_once("of the agent's chart: ").unwrap();
+    let values = format!("rbac: {{profile: tenant, tenant: {{namespaces: [shop]}}, extraRules: [{rule}]}}");
+    let granted = granted(&documents(&render(&values)), "flotilla-agent-tenant");
+    let verbs = VERBS.iter().map(|verb| (*verb).to_owned()).collect();
     assert!(
-        fs::read_to_string(&path).unwrap() == fresh,
-        "manifests/agent.yaml is out of date: run `make gen`"
+        granted.contains(&("cert-manager.io".to_owned(), "certificates".to_owned(), verbs)),
+        "{granted:?}"
     );
 }
 
 #[test]
-fn the_agent_may_reach_the_ports_of_its_hub() {
+fn values_that_would_make_a_profile_untrue_are_refused() {
+    for (values, expected) in [
+        ("{}", "rbac.profile=platform"),
+        (
+            "rbac: {tenant: {namespaces: [shop, flotilla-system]}}",
+            "its identity and its state",
+        ),
+        ("rbac: {tenant: {namespaces: [kube-system]}}", "may do everything"),
+        (
+            "rbac: {profile: platform, platform: {secretNamespaces: [flotilla-system]}}",
+            "its identity and its state",
+        ),
+        ("rbac: {tenant: {namespaces: ['*']}}", "namespaces"),
+        (
+            "rbac: {profile: platform, extraRules: [{apiGroups: ['*'], resources: [things]}]}",
+            "apiGroups",
+        ),
+        (
+            "rbac: {profile: platform, extraRules: [{apiGroups: [g.io], resources: ['*']}]}",
+            "resources",
+        ),
+        (
+            "rbac: {profile: platform, extraRules: [{apiGroups: [''], resources: [pods/exec]}]}",
+            "resources",
+        ),
+        (
+            "rbac: {profile: platform, extraRules: [{apiGroups: [g.io], resources: [things], verbs: ['*']}]}",
+            "verbs",
+        ),
+    ] {
+        let refused = chart::render("flotilla-system", values, None).unwrap_err();
+        assert!(refused.contains(expected), "{values}: {refused}");
+    }
+}
+
+#[test]
+fn a_tenant_without_namespaces_is_told_its_choices() {
+    let refused = chart::render("flotilla-system", "{}", None).unwrap_err();
+    for choice in [
+        "rbac.tenant.namespaces={shop,web}",
+        "rbac.profile=platform",
+        "rbac.profile=admin",
+    ] {
+        assert!(refused.contains(choice), "{choice}: {refused}");
+    }
+}
+
+/// A cluster whose API server listens at this port.
+#[derive(Debug)]
+struct ApiServerAt(u16);
+
+impl Lookup for ApiServerAt {
+    fn lookup(&self, _: &str, kind: &str, namespace: &str, name: &str) -> Result<yaml::Value, String> {
+        assert_eq!(
+            (kind, namespace, name),
+            ("EndpointSlice", "default", "kubernetes")
+        );
+        let slice = format!("ports: [{{name: https, port: {}, protocol: TCP}}]", self.0);
+        yaml::read(&slice, &yaml::Limits::default()).map_err(|e| e.to_string())
+    }
+}
+
+/// The ports to which a rendering lets the agent connect, DNS apart.
+fn open_ports(rendered: &str) -> Vec<u64> {
+    let policy = &of_kind(&documents(rendered), "NetworkPolicy")[0];
+    let open = policy["spec"]["egress"][1]["ports"].as_array().unwrap();
+    let mut open: Vec<u64> = open.iter().map(|port| port["port"].as_u64().unwrap()).collect();
+    open.sort_unstable();
+    open
+}
+
+#[test]
+fn the_network_policy_opens_the_ports_of_the_hub_and_of_the_api_server() {
     for (endpoints, ports) in [
         ("[https://hub.example:7443]", vec![443, 6443, 7443]),
         (
@@ -133,13 +289,37 @@ fn the_agent_may_reach_the_ports_of_its_hub() {
         ),
         ("['https://[fd00::1]:7000']", vec![443, 6443, 7000]),
     ] {
-        let rendered = documents(&render(&format!("hub: {{endpoints: {endpoints}}}")));
-        let policy = &of_kind(&rendered, "NetworkPolicy")[0];
-        let open = policy["spec"]["egress"][1]["ports"].as_array().unwrap();
-        let mut open: Vec<u64> = open.iter().map(|port| port["port"].as_u64().unwrap()).collect();
-        open.sort_unstable();
-        assert_eq!(open, ports, "{endpoints}");
+        let values = format!("{{hub: {{endpoints: {endpoints}}}, {TENANT_OF_SHOP}}}");
+        assert_eq!(open_ports(&render(&values)), ports, "{endpoints}");
     }
+}
+
+#[test]
+fn the_network_policy_takes_the_port_at_which_the_api_server_really_is() {
+    let values = format!("{{hub: {{endpoints: ['https://hub.example:7443']}}, {TENANT_OF_SHOP}}}");
+    let installed = chart::render("flotilla-system", &values, Some(Box::new(ApiServerAt(16443)))).unwrap();
+    assert_eq!(open_ports(&installed), [443, 7443, 16443]);
+    let values = format!("{{networkPolicy: {{apiServerPorts: [8443]}}, {TENANT_OF_SHOP}}}");
+    assert_eq!(
+        open_ports(&render(&values)),
+        [7443, 8443],
+        "what is given is not looked up"
+    );
+}
+
+#[test]
+fn the_network_policy_lets_in_who_may_read_metrics_and_nobody_else() {
+    let ingress =
+        |values: &str| of_kind(&documents(&render(values)), "NetworkPolicy")[0]["spec"]["ingress"].clone();
+    assert_eq!(ingress(TENANT_OF_SHOP), json!([]));
+    let peers = "networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}";
+    assert_eq!(
+        ingress(&format!("{{{peers}, {TENANT_OF_SHOP}}}")),
+        json!([{
+            "from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+            "ports": [{"protocol": "TCP", "port": 8081}],
+        }])
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod health;
 pub mod id;
 pub mod object;
+pub mod rights;
 pub mod rollout;
 pub mod source;
 pub mod substitute;

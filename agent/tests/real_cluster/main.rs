@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../chart/mod.rs"]
+mod chart;
 mod faults;
 mod reconcile;
+mod rights;
 mod world;

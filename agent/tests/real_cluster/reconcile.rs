@@ -1,18 +1,20 @@
 //! What an agent does with a desired state, and what it costs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use flotilla_agent::{cluster::kube::KubeCluster, ledger::secrets::Secrets, sim::SimAgent};
 use flotilla_proto::agent::v1::ObjectState;
 use flotilla_testkit::AuditFilter;
-use k8s_openapi::api::{apps::v1::Deployment, rbac::v1::RoleBinding};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, config_map, start};
+use crate::{
+    rights::install,
+    world::{World, config_map, start},
+};
 
 #[tokio::test]
 async fn a_commit_is_applied_drift_corrected_and_a_restart_applies_nothing_again() {
@@ -219,27 +221,12 @@ async fn a_thousand_objects_cost_a_request_each_and_nothing_once_applied() {
 #[tokio::test]
 async fn an_agent_of_one_namespace_watches_it_and_is_refused_nothing() {
     let mut world = World::new().await;
-    let user = format!("tenant-of-{}", world.own);
-    for (namespace, role) in [(&world.namespace, "edit"), (&world.own, "admin")] {
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": "tenant", "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
-        });
-        let api: Api<RoleBinding> = Api::namespaced(world.client.clone(), namespace);
-        let params = PatchParams::apply("test").force();
-        api.patch("tenant", &params, &Patch::Apply(&binding))
-            .await
-            .unwrap();
-    }
-    let kubeconfig = world.plane.kubeconfig_for_user(&user, None).unwrap();
-    let client = world.plane.client_for(&kubeconfig).await.unwrap();
-    let cells = Arc::new(Secrets::new(client.clone(), &world.own));
     let namespaces = vec![world.namespace.clone()];
-    let cluster = Arc::new(KubeCluster::new(client));
-    world.user = user;
-    world.agent = SimAgent::start_within(cluster, cells, namespaces).await.unwrap();
+    let tenant = format!(
+        "{{profile: tenant, tenant: {{namespaces: [{}]}}}}",
+        world.namespace
+    );
+    install(&mut world, &tenant, namespaces).await;
 
     let objects: Vec<Value> = (0..20).map(|n| config_map(&format!("c{n}"), "1")).collect();
     let entry = world.offer(&objects, false).await;

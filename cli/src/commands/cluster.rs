@@ -35,9 +35,20 @@ enum ClusterCommand {
         output: Format,
     },
     /// Print the command that installs the agent in a cluster, with a token in it
+    ///
+    /// The profile says what the agent may do there, and with it anyone who controls the hub: tenant applies what
+    /// applications consist of in the namespaces given; platform applies what an infrastructure repository holds
+    /// (CustomResourceDefinitions, RBAC, webhooks, workloads everywhere) and does not stop an attacker; admin
+    /// is cluster-admin. The README of the agent's chart says what each amounts to.
     Join {
         #[command(flatten)]
         token: TokenArgs,
+        /// What the agent may do in the cluster [default: platform, or tenant when namespaces are given]
+        #[arg(long, value_enum)]
+        profile: Option<Profile>,
+        /// Namespace that the profile tenant works in; repeated for more
+        #[arg(long = "tenant-namespace", value_name = "NAME", value_parser = namespace)]
+        tenant_namespaces: Vec<String>,
         /// Namespace of the agent
         #[arg(long, default_value = "flotilla-system", value_name = "NAME")]
         agent_namespace: String,
@@ -52,6 +63,58 @@ enum ClusterCommand {
         /// The cluster
         name: String,
     },
+}
+
+/// What an agent may do, as its chart has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// What applications consist of, Secrets too, in the namespaces given and no other
+    Tenant,
+    /// What an infrastructure repository holds, in the whole cluster
+    Platform,
+    /// Everything, as cluster-admin
+    Admin,
+}
+
+impl Profile {
+    /// As the chart's `rbac.profile` has it.
+    fn value(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Platform => "platform",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What the agent is to be allowed.
+struct Rights {
+    profile: Profile,
+    namespaces: Vec<String>,
+}
+
+impl Rights {
+    /// Settles what was asked for, before a token is spent on it.
+    fn choose(asked: Option<Profile>, namespaces: &[String]) -> Result<Self, CommandError> {
+        let profile = match asked {
+            Some(profile) => profile,
+            None if namespaces.is_empty() => Profile::Platform,
+            None => Profile::Tenant,
+        };
+        match (profile, namespaces.is_empty()) {
+            (Profile::Tenant, true) => Err(CommandError::usage(
+                "the profile tenant needs namespaces to work in: name them with --tenant-namespace",
+            )),
+            (Profile::Platform | Profile::Admin, false) => Err(CommandError::usage(format!(
+                "--tenant-namespace goes with the profile tenant: {} works in the whole cluster",
+                profile.value()
+            ))),
+            _ => Ok(Self {
+                profile,
+                namespaces: namespaces.to_vec(),
+            }),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,23 +134,39 @@ pub(crate) async fn cmd_cluster(
     global: &Global,
     host: &mut Host,
 ) -> Result<(), CommandError> {
-    let mut fleet = connect(global, host).await?;
     match &args.command {
         ClusterCommand::Token { token, output } => {
-            let made = make_token(&mut fleet, token, host).await?;
+            let made = make_token(&mut connect(global, host).await?, token, host).await?;
             show_token(&made, *output, host)
         }
         ClusterCommand::Join {
             token,
+            profile,
+            tenant_namespaces,
             agent_namespace,
             chart,
         } => {
-            let made = make_token(&mut fleet, token, host).await?;
-            host.ui.line(&install_command(&made, agent_namespace, chart));
+            let rights = Rights::choose(*profile, tenant_namespaces)?;
+            let made = make_token(&mut connect(global, host).await?, token, host).await?;
+            if is_loopback(&made.endpoint) {
+                host.ui.warning(&format!(
+                    "the hub calls itself {}, which no agent on another machine reaches: start it with --endpoint",
+                    made.endpoint
+                ));
+            }
+            if profile.is_none() && rights.profile == Profile::Platform {
+                host.ui.warning(
+                    "profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, \
+                     RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; \
+                     choose another with --profile",
+                );
+            }
+            host.ui
+                .line(&install_command(&made, &rights, agent_namespace, chart));
             Ok(())
         }
-        ClusterCommand::List => print_list(&mut fleet, host).await,
-        ClusterCommand::Show { name } => show(&mut fleet, name, host).await,
+        ClusterCommand::List => print_list(&mut connect(global, host).await?, host).await,
+        ClusterCommand::Show { name } => show(&mut connect(global, host).await?, name, host).await,
     }
 }
 
@@ -129,31 +208,52 @@ fn show_token(made: &CreateTokenResponse, output: Format, host: &mut Host) -> Re
 }
 
 /// Writes one line for a POSIX shell. Every value is quoted: the hub's answer is data, not code.
-fn install_command(made: &CreateTokenResponse, namespace: &str, chart: &str) -> String {
+fn install_command(made: &CreateTokenResponse, rights: &Rights, namespace: &str, chart: &str) -> String {
+    let mut values = vec![
+        ("hub.endpoints[0]".to_owned(), made.endpoint.as_str()),
+        ("hub.trustDomain".to_owned(), &made.trust_domain),
+    ];
+    for (index, pin) in made.pins.iter().enumerate() {
+        values.push((format!("hub.pins[{index}]"), pin));
+    }
+    values.push(("rbac.profile".to_owned(), rights.profile.value()));
+    for (index, namespace) in rights.namespaces.iter().enumerate() {
+        values.push((format!("rbac.tenant.namespaces[{index}]"), namespace));
+    }
+    values.push(("join.token".to_owned(), &made.token));
     let mut words = vec![
         "helm upgrade --install flotilla-agent".to_owned(),
         quoted(chart),
         format!("--namespace {} --create-namespace", quoted(namespace)),
-        format!(
-            "--set-string {}",
-            quoted(&format!("hub.endpoints[0]={}", escaped(&made.endpoint)))
-        ),
-        format!(
-            "--set-string {}",
-            quoted(&format!("hub.trustDomain={}", escaped(&made.trust_domain)))
-        ),
     ];
-    for (index, pin) in made.pins.iter().enumerate() {
-        words.push(format!(
-            "--set-string {}",
-            quoted(&format!("hub.pins[{index}]={}", escaped(pin)))
-        ));
+    for (path, value) in values {
+        let assignment = format!("{path}={}", escaped(value));
+        words.push(format!("--set-string {}", quoted(&assignment)));
     }
-    words.push(format!(
-        "--set-string {}",
-        quoted(&format!("join.token={}", escaped(&made.token)))
-    ));
     words.join(" ")
+}
+
+/// Tells whether a URL names the machine that reads it.
+fn is_loopback(endpoint: &str) -> bool {
+    let Ok(uri) = endpoint.parse::<tonic::transport::Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Reads the name of a namespace.
+fn namespace(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_name = !text.is_empty() && text.len() <= 63 && text.chars().all(plain);
+    if is_name && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace has at most 63 lower-case letters, digits and dashes".to_owned())
+    }
 }
 
 /// Escapes what `helm --set` would read as more than a value.

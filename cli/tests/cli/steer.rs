@@ -184,10 +184,11 @@ async fn a_token_is_the_only_line_of_output() {
     assert_snapshot!(hub.run(&["cluster", "join", "c1"]).await, @"
     exit 0
     -- out
-    helm upgrade --install flotilla-agent deploy/agent --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://hub.example:8443' --set-string 'hub.trustDomain=fleet.example' --set-string 'hub.pins[0]=sha256:aa' --set-string 'hub.pins[1]=sha256:bb' --set-string 'join.token=flt_join_abc'
+    helm upgrade --install flotilla-agent deploy/agent --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://hub.example:8443' --set-string 'hub.trustDomain=fleet.example' --set-string 'hub.pins[0]=sha256:aa' --set-string 'hub.pins[1]=sha256:bb' --set-string 'rbac.profile=platform' --set-string 'join.token=flt_join_abc'
     -- err
     ✔ cluster c1 created
     ✔ token for cluster c1 made, to be used once within 15m
+    ⚠️ profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; choose another with --profile
     ");
     assert_snapshot!(hub.run(&["cluster", "token", "c1", "-o", "json"]).await, @r#"
     exit 0
@@ -221,7 +222,110 @@ async fn the_join_command_is_safe_to_paste() {
         ..Answers::default()
     })
     .await;
-    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'rbac.profile=platform' --set-string 'join.token=a'\''b;$(rm)'");
+}
+
+#[tokio::test]
+async fn cluster_join_profile_is_in_its_line() {
+    let token = CreateTokenResponse {
+        token: "t".to_owned(),
+        endpoint: "https://hub.example:7443".to_owned(),
+        trust_domain: "fleet.example".to_owned(),
+        expires_at_ms: NOW_MS + 900_000,
+        ..Default::default()
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    let join = ["cluster", "join", "c1"];
+    for (options, expected) in [
+        (
+            &["--profile", "admin"][..],
+            "--set-string 'rbac.profile=admin' --set-string 'join.token=t'",
+        ),
+        (
+            &["--profile", "platform"],
+            "--set-string 'rbac.profile=platform' --set-string 'join.token=t'",
+        ),
+        (
+            &[
+                "--profile",
+                "tenant",
+                "--tenant-namespace",
+                "shop",
+                "--tenant-namespace",
+                "web",
+            ],
+            "--set-string 'rbac.profile=tenant' --set-string 'rbac.tenant.namespaces[0]=shop' \
+             --set-string 'rbac.tenant.namespaces[1]=web' --set-string 'join.token=t'",
+        ),
+        (
+            &["--tenant-namespace", "shop"],
+            "--set-string 'rbac.profile=tenant' --set-string 'rbac.tenant.namespaces[0]=shop'",
+        ),
+    ] {
+        let ran = hub.run(&[&join, options].concat()).await;
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.out.contains(expected), "{}", ran.out);
+        assert!(
+            !ran.err.contains("anyone who controls the hub"),
+            "what was chosen is not explained: {}",
+            ran.err
+        );
+    }
+}
+
+#[tokio::test]
+async fn cluster_join_profile_that_does_not_fit_its_namespaces_makes_no_token() {
+    let hub = Hub::start(Answers::default()).await;
+    let join = ["cluster", "join", "c1"];
+    for (options, expected) in [
+        (&["--profile", "tenant"][..], "name them with --tenant-namespace"),
+        (
+            &["--profile", "admin", "--tenant-namespace", "shop"],
+            "goes with the profile tenant",
+        ),
+        (
+            &["--profile", "tenant", "--tenant-namespace", "Shop"],
+            "lower-case",
+        ),
+        (&["--profile", "root"], "possible values: tenant, platform, admin"),
+    ] {
+        let ran = hub.run(&[&join, options].concat()).await;
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains(expected), "{}", ran.err);
+    }
+    assert_eq!(hub.seen(), [""; 0]);
+}
+
+#[tokio::test]
+async fn cluster_join_warns_of_an_endpoint_that_only_the_hub_itself_reaches() {
+    for (endpoint, warns) in [
+        ("https://127.0.0.1:7443", true),
+        ("https://[::1]:7443", true),
+        ("https://localhost:7443", true),
+        ("https://hub.example:7443", false),
+        ("https://10.0.0.1:7443", false),
+    ] {
+        let token = CreateTokenResponse {
+            endpoint: endpoint.to_owned(),
+            ..Default::default()
+        };
+        let hub = Hub::start(Answers {
+            token,
+            ..Answers::default()
+        })
+        .await;
+        let ran = hub.run(&["cluster", "join", "c1"]).await;
+        assert_eq!(
+            ran.err.contains("start it with --endpoint"),
+            warns,
+            "{endpoint}: {}",
+            ran.err
+        );
+    }
 }
 
 #[tokio::test]
@@ -235,12 +339,15 @@ async fn the_join_command_sets_values_the_chart_has() {
         ..Answers::default()
     })
     .await;
-    let line = hub.run(&["cluster", "join", "c1"]).await.out;
+    let line = hub
+        .run(&["cluster", "join", "c1", "--tenant-namespace", "shop"])
+        .await
+        .out;
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent/values.yaml");
     let values = std::fs::read_to_string(chart).expect("the agent's chart");
     let values = yaml::read(&values, &yaml::Limits::default()).expect("YAML");
     let set: Vec<_> = line.split("--set-string ").skip(1).collect();
-    assert_eq!(set.len(), 4, "{line}");
+    assert_eq!(set.len(), 6, "{line}");
     for assignment in set {
         let (path, _) = assignment
             .trim_start_matches('\'')

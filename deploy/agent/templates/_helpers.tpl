@@ -13,3 +13,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "agent.joinSecret" -}}
 {{ .Values.join.existingSecret | default "flotilla-agent-join" }}
 {{- end }}
+
+{{- define "agent.subjects" -}}
+- kind: ServiceAccount
+  name: flotilla-agent
+  namespace: {{ .Release.Namespace }}
+{{- end }}

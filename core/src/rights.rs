@@ -1,0 +1,234 @@
+//! What to do when the API server refuses the agent for want of rights: which profile of its chart covers the
+//! request, or which rule to add. The lists here are the chart's, and a test of the agent holds the two together.
+
+/// What both profiles allow on the kinds they cover: reading, watching, applying.
+pub const VERBS: &[&str] = &["get", "list", "watch", "create", "patch"];
+
+/// Kinds that the profile `tenant` covers in its namespaces, by API group. The profile `platform` covers them in
+/// all, Secrets apart.
+pub const TENANT: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "configmaps",
+            "persistentvolumeclaims",
+            "pods",
+            "secrets",
+            "serviceaccounts",
+            "services",
+        ],
+    ),
+    ("apps", &["daemonsets", "deployments", "statefulsets"]),
+    ("autoscaling", &["horizontalpodautoscalers"]),
+    ("batch", &["cronjobs", "jobs"]),
+    ("networking.k8s.io", &["ingresses", "networkpolicies"]),
+    ("policy", &["poddisruptionbudgets"]),
+];
+
+/// Kinds that only the profile `platform` covers.
+pub const PLATFORM: &[(&str, &[&str])] = &[
+    (
+        "",
+        &["limitranges", "namespaces", "persistentvolumes", "resourcequotas"],
+    ),
+    (
+        "admissionregistration.k8s.io",
+        &[
+            "mutatingwebhookconfigurations",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+            "validatingwebhookconfigurations",
+        ],
+    ),
+    ("apiextensions.k8s.io", &["customresourcedefinitions"]),
+    ("apiregistration.k8s.io", &["apiservices"]),
+    ("networking.k8s.io", &["ingressclasses"]),
+    ("node.k8s.io", &["runtimeclasses"]),
+    (
+        "rbac.authorization.k8s.io",
+        &["clusterrolebindings", "clusterroles", "rolebindings", "roles"],
+    ),
+    ("scheduling.k8s.io", &["priorityclasses"]),
+    ("storage.k8s.io", &["csidrivers", "storageclasses"]),
+];
+
+/// Kinds of which both profiles allow `get` alone: whether Flux still reconciles an object.
+pub const READ: &[(&str, &[&str])] = &[
+    ("helm.toolkit.fluxcd.io", &["helmreleases"]),
+    ("kustomize.toolkit.fluxcd.io", &["kustomizations"]),
+];
+
+/// Returns what to do about a refusal, from the server's words. `None`: it is not for want of rights; an admission
+/// plugin has refused, say.
+pub fn advice(message: &str) -> Option<String> {
+    if message.contains(" is attempting to grant RBAC permissions not currently held") {
+        return Some(
+            "Kubernetes lets nobody grant more than they hold: use the profile `platform` of the agent's chart \
+             with `rbac.platform.escalate: true`, or give the agent what is granted, in `rbac.extraRules`"
+                .to_owned(),
+        );
+    }
+    let (_, rest) = message.split_once(" is forbidden: User ")?;
+    let (_, rest) = rest.split_once(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once("\" in API group \"")?;
+    let (group, rest) = rest.split_once("\" ")?;
+    let namespace = match rest.strip_prefix("in the namespace \"") {
+        Some(rest) => rest.split_once('"')?.0,
+        None => rest.strip_prefix("at the cluster scope").map(|_| "")?,
+    };
+    Some(hint(verb, group, resource, namespace))
+}
+
+/// Returns what gives the agent the right to `verb` a `resource`, e.g. `patch` and `deployments`. The core group is
+/// empty, and so is the namespace of a request at the cluster scope.
+pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str) -> String {
+    let covered = VERBS.contains(&verb);
+    if covered && !namespace.is_empty() && (group, resource) == ("", "secrets") {
+        return format!(
+            "add the namespace {namespace} to `rbac.tenant.namespaces` (profile `tenant`) or to \
+             `rbac.platform.secretNamespaces` (profile `platform`) of the agent's chart"
+        );
+    }
+    if covered && !namespace.is_empty() && is_in(TENANT, group, resource) {
+        return format!(
+            "add the namespace {namespace} to `rbac.tenant.namespaces` of the agent's chart, or use its profile \
+             `platform`"
+        );
+    }
+    if covered && is_in(PLATFORM, group, resource) || verb == "get" && is_in(READ, group, resource) {
+        return "use the profile `platform` of the agent's chart: the profile `tenant` does not cover this"
+            .to_owned();
+    }
+    let group = if group.is_empty() { "\"\"" } else { group };
+    let verbs = if covered {
+        String::new()
+    } else {
+        format!(", verbs: [{verb}]")
+    };
+    let place = if namespace.is_empty() {
+        "with the profile `platform`, ".to_owned()
+    } else {
+        format!("with the profile `platform`, or with `tenant` and {namespace} among its namespaces, ")
+    };
+    format!(
+        "{place}add to `rbac.extraRules` of the agent's chart: {{apiGroups: [{group}], resources: [{resource}]{verbs}}}"
+    )
+}
+
+fn is_in(kinds: &[(&str, &[&str])], group: &str, resource: &str) -> bool {
+    kinds
+        .iter()
+        .any(|(of, resources)| *of == group && resources.contains(&resource))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RBAC's words about a request of the agent.
+    fn refusal(verb: &str, resource: &str, group: &str, place: &str) -> String {
+        format!(
+            "{resource}.{group} \"x\" is forbidden: User \"system:serviceaccount:flotilla-system:flotilla-agent\" \
+             cannot {verb} resource \"{resource}\" in API group \"{group}\" {place}"
+        )
+    }
+
+    #[test]
+    fn advice_names_the_profile_or_the_namespace_or_the_rule_to_add() {
+        let cluster = "at the cluster scope";
+        let namespace = "in the namespace \"shop\"";
+        for (verb, resource, group, place, expected) in [
+            (
+                "patch",
+                "customresourcedefinitions",
+                "apiextensions.k8s.io",
+                cluster,
+                "use the profile `platform`",
+            ),
+            ("create", "namespaces", "", cluster, "use the profile `platform`"),
+            (
+                "patch",
+                "roles",
+                "rbac.authorization.k8s.io",
+                namespace,
+                "use the profile `platform`",
+            ),
+            (
+                "patch",
+                "deployments",
+                "apps",
+                namespace,
+                "add the namespace shop to `rbac.tenant.namespaces`",
+            ),
+            (
+                "patch",
+                "secrets",
+                "",
+                namespace,
+                "add the namespace shop to `rbac.tenant.namespaces` (profile `tenant`) or to \
+                 `rbac.platform.secretNamespaces`",
+            ),
+            (
+                "patch",
+                "certificates",
+                "cert-manager.io",
+                namespace,
+                "`tenant` and shop among its namespaces, add to `rbac.extraRules` of the agent's chart: \
+                 {apiGroups: [cert-manager.io], resources: [certificates]}",
+            ),
+            (
+                "patch",
+                "clusterissuers",
+                "cert-manager.io",
+                cluster,
+                "with the profile `platform`, add to `rbac.extraRules`",
+            ),
+            (
+                "patch",
+                "nodes",
+                "",
+                cluster,
+                "{apiGroups: [\"\"], resources: [nodes]}",
+            ),
+            (
+                "delete",
+                "deployments",
+                "apps",
+                namespace,
+                "{apiGroups: [apps], resources: [deployments], verbs: [delete]}",
+            ),
+            (
+                "get",
+                "kustomizations",
+                "kustomize.toolkit.fluxcd.io",
+                namespace,
+                "use the profile `platform`",
+            ),
+        ] {
+            let advice = advice(&refusal(verb, resource, group, place)).unwrap_or_default();
+            assert!(advice.contains(expected), "{verb} {resource}: {advice}");
+        }
+    }
+
+    #[test]
+    fn advice_on_a_role_that_grants_more_than_the_agent_holds_names_escalate() {
+        let message = "clusterroles.rbac.authorization.k8s.io \"x\" is forbidden: user \"system:serviceaccount:a:b\" \
+                       (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently \
+                       held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\"]}";
+        assert!(advice(message).is_some_and(|advice| advice.contains("rbac.platform.escalate: true")));
+    }
+
+    #[test]
+    fn a_refusal_by_admission_is_not_answered_with_rights() {
+        for message in [
+            "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": privileged",
+            "services \"x\" is forbidden: exceeded quota: q, requested: services=1, used: services=1",
+            "configmaps \"x\" is forbidden: unable to create new content in namespace a because it is being terminated",
+            "admission webhook \"v.example.org\" denied the request: no",
+            "",
+        ] {
+            assert_eq!(advice(message), None, "{message}");
+        }
+    }
+}
