@@ -65,12 +65,14 @@ pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Vec<u8>> + Send + Sync
 /// Fetches at most [`BATCH`] items. `bases` gives the bytes of the bases named.
 pub async fn fetch(
     client: &mut AgentServiceClient<Channel>,
+    epoch: u64,
     items: &[Item],
     bases: &Bases<'_>,
 ) -> Result<Vec<Fetched>, FetchError> {
     let wanted: HashMap<Digest, &Item> = items.iter().map(|item| (item.digest, item)).collect();
     let mut request = Request::new(FetchRequest {
         want: items.iter().map(want).collect(),
+        epoch,
     });
     request.set_timeout(CALL);
     let mut stream = client.fetch(request).await?.into_inner();

@@ -9,6 +9,7 @@ use flotilla_proto::agent::v1::{
     AgentMessage, Desired, Hello, HubMessage, Refused, Reply, Request, UnitEntry, Welcome, agent_message,
     agent_service_client::AgentServiceClient, hub_message, request,
 };
+use flotilla_proto::limits::DESIRED_BYTES;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +29,6 @@ use crate::{
     report::Reports,
 };
 
-/// Bytes of one message from the hub: the entries of all units.
-const MESSAGE_MAX: usize = 32 << 20;
 /// Longest wait for the hub's first message.
 const WELCOME: Duration = Duration::from_secs(20);
 /// Rows that change within this go in one report.
@@ -98,12 +97,15 @@ pub struct Session {
     pub boot_id: String,
 }
 
-struct HubSource(AgentServiceClient<Channel>);
+struct HubSource {
+    client: AgentServiceClient<Channel>,
+    epoch: u64,
+}
 
 #[async_trait]
 impl Source for HubSource {
     async fn fetch(&mut self, items: &[Item], bases: &Bases<'_>) -> Result<Vec<Fetched>, FetchError> {
-        fetch::fetch(&mut self.0, items, bases).await
+        fetch::fetch(&mut self.client, self.epoch, items, bases).await
     }
 }
 
@@ -127,7 +129,7 @@ impl Session {
         stop: &CancellationToken,
         connected: impl FnOnce(&Welcome),
     ) -> Result<Ended, SessionError> {
-        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(DESIRED_BYTES);
         let (tx, rx) = mpsc::channel(4);
         send(&tx, agent_message::Kind::Hello(self.hello())).await?;
         let opened = tokio::time::timeout(WELCOME, async {
@@ -152,7 +154,10 @@ impl Session {
         let open = Open {
             session: self,
             tx,
-            source: HubSource(client),
+            source: HubSource {
+                client,
+                epoch: welcome.epoch,
+            },
             epoch: welcome.epoch,
             sent_at: None,
             lacking_at: accept::is_lacking(&self.ledger).then(Instant::now),
@@ -178,6 +183,7 @@ impl Session {
             observed_root: bytes(self.reports.acked_root()),
             kube_version: self.kube_version.clone(),
             epoch_seen: held.epoch,
+            clock_ms: self.clock.now().0,
         }
     }
 
@@ -228,9 +234,10 @@ impl Open<'_> {
     }
 
     async fn send_report(&mut self) -> Result<(), SessionError> {
-        let Some(report) = self.session.reports.next(self.epoch) else {
+        let Some(mut report) = self.session.reports.next(self.epoch) else {
             return Ok(());
         };
+        report.sent_at_ms = self.session.clock.now().0;
         self.sent_at = Some(Instant::now());
         send(&self.tx, agent_message::Kind::Report(report)).await
     }
@@ -239,6 +246,13 @@ impl Open<'_> {
         match message.kind {
             Some(hub_message::Kind::Desired(desired)) => self.desired(desired).await,
             Some(hub_message::Kind::ReportAck(ack)) => {
+                if !ack.left_out.is_empty() {
+                    tracing::error!(
+                        report = ack.seq,
+                        "the hub left out what was reported: {}",
+                        ack.left_out
+                    );
+                }
                 self.session.reports.ack(ack.seq);
                 self.sent_at = None;
                 Ok(())

@@ -13,7 +13,7 @@ use flotilla_core::{
     object::ObjectKey,
     unit::UnitState,
 };
-use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
+use flotilla_proto::agent::v1::{Attained, ObjectState, ObjectStatus, Readiness, UnitStatus};
 
 use super::Run;
 use crate::reconcile::{
@@ -81,19 +81,21 @@ impl Run {
             })
         });
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let bytes = |digest: Option<Digest>| {
-            digest
-                .map(|digest| bytes::Bytes::copy_from_slice(digest.as_bytes()))
-                .unwrap_or_default()
+        let attained = |target: Option<Digest>| {
+            target.map(|target| Attained {
+                version: self.entry.version,
+                target: bytes::Bytes::copy_from_slice(target.as_bytes()),
+            })
         };
         context.reports.unit(
             self.id,
             UnitStatus {
                 unit_id: self.id.to_vec().into(),
-                version: self.entry.version,
-                attempted: bytes(self.last.as_ref().map(|last| last.target)),
-                applied: bytes(self.applied),
-                healthy: bytes(self.healthy),
+                held_version: self.entry.version,
+                attempted: attained(self.last.as_ref().map(|last| last.target)),
+                applied: attained(self.applied),
+                healthy: attained(self.healthy),
+                healthy_since_ms: 0,
                 ready: condition.ready as i32,
                 reason: condition.reason,
                 message: condition.message,
