@@ -84,6 +84,18 @@ CREATE TABLE session (
     message             text NOT NULL DEFAULT ''
 );
 
+-- States of a cluster or its agent that no unit has.
+CREATE TABLE cluster_condition (
+    cluster_id  uuid NOT NULL REFERENCES cluster (id),
+    -- ApiServer, Ledger, Certificate, Reports, Clock
+    kind        text NOT NULL,
+    ok          boolean NOT NULL,
+    message     text NOT NULL DEFAULT '',
+    -- By the hub's clock.
+    since       timestamptz NOT NULL,
+    PRIMARY KEY (cluster_id, kind)
+);
+
 -- Append-only.
 CREATE TABLE audit (
     seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -79,10 +79,17 @@ CREATE TABLE desired_entry (
 
 CREATE TABLE unit_status (
     unit_id     uuid PRIMARY KEY REFERENCES unit (id) ON DELETE CASCADE,
+    -- Version of the entry held, that `ready` and the texts are about.
     version     bigint NOT NULL,
+    -- Targets, each with the version of the entry that asked for it: both count.
+    attempted_version bigint,
     attempted   bytea,
+    applied_version bigint,
     applied     bytea,
+    healthy_version bigint,
     healthy     bytea,
+    -- Since when `healthy` is healthy without a break, by the hub's clock; NULL while it is not.
+    healthy_since timestamptz,
     ready       text NOT NULL,
     reason      text NOT NULL DEFAULT '',
     message     text NOT NULL DEFAULT '',

@@ -133,10 +133,13 @@ fn report(plane: &ControlPlane, mark: AuditMark) -> anyhow::Result<()> {
 async fn until_applied(agent: &SimAgent, entry: &Entry) -> anyhow::Result<()> {
     loop {
         let report = agent.report(WITHIN).await.context("no report")?;
-        let done = report
-            .units
-            .iter()
-            .any(|unit| unit.ready() == Readiness::True && unit.applied[..] == entry.target.as_bytes()[..]);
+        let done = report.units.iter().any(|unit| {
+            unit.ready() == Readiness::True
+                && unit
+                    .applied
+                    .as_ref()
+                    .is_some_and(|applied| applied.is(entry.version, entry.target.as_bytes()))
+        });
         if done {
             return Ok(());
         }

@@ -10,11 +10,13 @@ use crate::{
     health_port,
     ledger::{Ledger, LedgerError, cells::Cells},
     link::{
-        Link, LinkError, LinkState, boot_id,
-        channel::HubAddress,
-        identity::{IdentityCell, IdentityError},
+        Link, LinkError, LinkState, MINUTE,
+        accept::Acceptance,
+        boot_id,
+        channel::{HubAddress, chain_text},
+        identity::IdentityCell,
         session::Session,
-        system_clock,
+        system_clock, watchdog,
     },
     metrics::Metrics,
     reconcile::{Nudge, Reconciler, context::Context},
@@ -53,9 +55,6 @@ pub enum AgentError {
     /// The ledger cannot be read or written.
     #[error("ledger: {0}")]
     Ledger(#[source] LedgerError),
-    /// The identity cannot be read or written.
-    #[error("identity: {0}")]
-    Identity(#[source] IdentityError),
     /// The API server does not tell what cluster this is.
     #[error("cluster: {0}")]
     Cluster(#[source] ClusterError),
@@ -103,36 +102,32 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);
+    let boot_id = boot_id();
     let mut linking: JoinHandle<Result<(), AgentError>> = match parts.hub {
         None => tokio::spawn(idle(stop.clone())),
         Some(hub) => {
-            let identity = IdentityCell::open(parts.cells, IDENTITY)
-                .await
-                .map_err(AgentError::Identity)?;
-            let (token, stop) = (parts.token, stop.clone());
+            let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
+            tokio::spawn(watchdog::run(
+                watchdog::probe(cluster.clone()),
+                reports.clone(),
+                system_clock(),
+                stop.clone(),
+            ));
             tokio::spawn(async move {
                 let Some((cluster_uid, kube_version)) = who(cluster.as_ref(), &stop).await else {
                     return Ok(());
                 };
-                let link = Link {
-                    hub,
-                    token,
-                    identity,
-                    session: Session {
-                        ledger,
-                        reports,
-                        nudge,
-                        clock: system_clock(),
-                        cluster_uid,
-                        kube_version,
-                        boot_id: boot_id(),
-                    },
-                    state: state_tx,
+                let session = || Session {
+                    acceptance: Acceptance::resume(&ledger),
+                    ledger: ledger.clone(),
+                    reports: reports.clone(),
+                    nudge: nudge.clone(),
+                    clock: system_clock(),
+                    cluster_uid: cluster_uid.clone(),
+                    kube_version: kube_version.clone(),
+                    boot_id: boot_id.clone(),
                 };
-                link.run(stop).await.map_err(|e| match e {
-                    LinkError::Ledger(e) => e.into(),
-                    LinkError::Identity(e) => AgentError::Identity(e),
-                })
+                keep_link(&hub, token.as_ref(), &cells, session, &state_tx, &stop).await
             })
         }
     };
@@ -153,6 +148,46 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
 async fn idle(stop: CancellationToken) -> Result<(), AgentError> {
     stop.cancelled().await;
     Ok(())
+}
+
+/// Keeps a link to the hub. One whose identity cannot be read or written ends alone and is tried again: what is
+/// held is enforced whatever becomes of it.
+async fn keep_link(
+    hub: &HubAddress,
+    token: Option<&String>,
+    cells: &Arc<dyn Cells>,
+    session: impl Fn() -> Session,
+    state: &watch::Sender<LinkState>,
+    stop: &CancellationToken,
+) -> Result<(), AgentError> {
+    loop {
+        let ended = match IdentityCell::open(cells.clone(), IDENTITY).await {
+            Ok(identity) => {
+                let mut link = Link {
+                    hub: hub.clone(),
+                    token: token.cloned(),
+                    identity,
+                    session: session(),
+                    state: state.clone(),
+                };
+                link.run(stop).await
+            }
+            Err(e) => Err(LinkError::Identity(e)),
+        };
+        let why = match ended {
+            Ok(()) => return Ok(()),
+            Err(LinkError::Ledger(e)) => return Err(e.into()),
+            Err(LinkError::Identity(e)) => chain_text(&e),
+        };
+        tracing::error!(
+            "no link to the hub: {why}; workloads are kept as they are, trying again in a minute"
+        );
+        state.send_replace(LinkState::Broken(why));
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(MINUTE) => {}
+        }
+    }
 }
 
 /// Asks the API server which cluster this is, for as long as it takes: it may be down when the agent starts.
@@ -178,6 +213,7 @@ pub fn state_word(state: &LinkState) -> &'static str {
     match state {
         LinkState::Unenrolled => "not enrolled",
         LinkState::Away => "hub is away",
+        LinkState::Broken(_) => "identity is not usable",
         LinkState::Connected { .. } => "connected",
     }
 }

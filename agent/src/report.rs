@@ -1,71 +1,119 @@
-//! Rows for the hub: the last status of each unit and object, and events. A row is kept until the report that
-//! carried it is acknowledged, and sent again after a reconnect; an unchanged row is never sent twice. How far
-//! behind the hub is costs no memory: there is one row per thing, whatever happened to it meanwhile.
+//! Rows for the hub: the last status of each unit and object, states of the cluster, and events. A row is kept
+//! until the report that carried it is acknowledged, and sent again after a reconnect; an unchanged row is never
+//! sent twice. How far behind the hub is costs no memory: there is one row per thing, whatever happened to it
+//! meanwhile. A report is filled up to the wire's bound; what is left goes in the next.
+
+mod fill;
+mod row;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use flotilla_core::{digest::Digest, id::UnitId, object::ObjectKey};
-use flotilla_proto::agent::v1::{Event, ObjectStatus, Report, UnitStatus};
+use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, object::ObjectKey};
+use flotilla_proto::{
+    agent::v1::{ClusterCondition, ClusterConditionKind, Event, ObjectStatus, Report, UnitStatus},
+    limits::{MESSAGE_BYTES, OBJECT_MESSAGE_BYTES, WORD_BYTES, cut},
+};
 use prost::Message as _;
+use row::{Entry, Row, RowKey, Sum};
 use tokio::sync::Notify;
 
-/// Events kept for the hub; older ones are dropped, and their number is said.
+/// Events kept for the hub, in number and in bytes; older ones are dropped, and their number is told.
 const EVENTS_MAX: usize = 1000;
-/// Rows of one report, to stay far below the wire's message limit.
-const ROWS_MAX: usize = 2000;
+const EVENTS_BYTES: usize = 512 << 10;
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum RowKey {
-    Unit(UnitId),
-    Object(UnitId, ObjectKey),
+/// What was sent to the hub since the start: after the happy end none of it rises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reports.
+    pub reports: u64,
+    /// Rows of units, objects and conditions.
+    pub rows: u64,
+    /// Events.
+    pub events: u64,
 }
 
-#[derive(Debug, Clone)]
-enum Row {
-    Unit(Box<UnitStatus>),
-    Object(Box<ObjectStatus>),
-    /// Reported gone; forgotten once acknowledged.
-    Gone(Box<ObjectStatus>),
-}
-
-#[derive(Debug)]
-struct Entry {
-    row: Row,
-    digest: Digest,
-    /// The change that this row is.
-    change: u64,
-    /// The change that the hub has acknowledged.
-    acked: u64,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    rows: BTreeMap<RowKey, Entry>,
-    events: VecDeque<(u64, Event)>,
-    events_dropped: u64,
-    change: u64,
-    seq: u64,
-    everything: bool,
-    in_flight: Option<InFlight>,
-    acked_root: Option<Digest>,
+/// Where a full report has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Full {
+    /// None is to be sent.
+    No,
+    /// Rows after this one are still to come; `None`: all are.
+    After(Option<RowKey>),
 }
 
 #[derive(Debug)]
 struct InFlight {
     seq: u64,
-    rows: Vec<(RowKey, u64)>,
+    rows: Vec<(RowKey, u64, Option<Digest>)>,
+    conditions: Vec<(i32, u64)>,
     last_event: u64,
-    root: Digest,
+    /// Dropped events that it told of.
+    dropped: u64,
+    /// Events of its own that had to leave meanwhile: lost only if it is.
+    evicted: u64,
+    full: Full,
+    root: Option<Digest>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    state: ClusterCondition,
+    change: u64,
+    acked: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    rows: BTreeMap<RowKey, Entry>,
+    /// Rows that the hub does not have as they are.
+    pending: BTreeSet<RowKey>,
+    conditions: BTreeMap<i32, Condition>,
+    events: VecDeque<(u64, Event)>,
+    events_bytes: usize,
+    events_dropped: u64,
+    change: u64,
+    seq: u64,
+    full: Full,
+    in_flight: Option<InFlight>,
+    /// Over the rows as the hub has them.
+    acked: Sum,
+    acked_root: Option<Digest>,
+    counts: Counts,
 }
 
 /// Rows and events on their way to the hub.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reports {
     inner: Mutex<Inner>,
     changed: Notify,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                rows: BTreeMap::new(),
+                pending: BTreeSet::new(),
+                conditions: BTreeMap::new(),
+                events: VecDeque::new(),
+                events_bytes: 0,
+                events_dropped: 0,
+                change: 0,
+                seq: 0,
+                full: Full::No,
+                in_flight: None,
+                acked: Sum::default(),
+                acked_root: None,
+                counts: Counts::default(),
+            }),
+            changed: Notify::new(),
+        }
+    }
 }
 
 impl Reports {
@@ -74,7 +122,9 @@ impl Reports {
     }
 
     /// Takes in a unit's status. When only the time of observation differs, nothing has changed.
-    pub fn unit(&self, unit: UnitId, status: UnitStatus) {
+    pub fn unit(&self, unit: UnitId, mut status: UnitStatus) {
+        cut(&mut status.reason, WORD_BYTES);
+        cut(&mut status.message, MESSAGE_BYTES);
         let timeless = UnitStatus {
             observed_at_ms: 0,
             ..status.clone()
@@ -84,7 +134,13 @@ impl Reports {
     }
 
     /// Takes in an object's status.
-    pub fn object(&self, unit: UnitId, key: ObjectKey, status: ObjectStatus) {
+    pub fn object(&self, unit: UnitId, mut key: ObjectKey, mut status: ObjectStatus) {
+        row::bound_key(&mut key);
+        status.key = Some(row::wire(&key));
+        cut(&mut status.message, OBJECT_MESSAGE_BYTES);
+        for word in [&mut status.api_version, &mut status.uid, &mut status.health] {
+            cut(word, WORD_BYTES);
+        }
         let digest = Digest::of("object-status", &status.encode_to_vec());
         let gone = status.state() == flotilla_proto::agent::v1::ObjectState::Gone;
         let row = if gone {
@@ -96,44 +152,85 @@ impl Reports {
     }
 
     /// Takes in an event.
-    pub fn event(&self, event: Event) {
-        let mut inner = self.lock();
+    pub fn event(&self, mut event: Event) {
+        cut(&mut event.reason, WORD_BYTES);
+        cut(&mut event.message, OBJECT_MESSAGE_BYTES);
+        if let Some(key) = &mut event.key {
+            row::bound_wire_key(key);
+        }
+        let inner = &mut *self.lock();
         inner.change += 1;
         let change = inner.change;
+        inner.events_bytes += event.encoded_len();
         inner.events.push_back((change, event));
-        if inner.events.len() > EVENTS_MAX {
-            inner.events.pop_front();
-            inner.events_dropped += 1;
+        while inner.events.len() > EVENTS_MAX || inner.events_bytes > EVENTS_BYTES {
+            let Some((change, dropped)) = inner.events.pop_front() else {
+                break;
+            };
+            inner.events_bytes -= dropped.encoded_len();
+            match &mut inner.in_flight {
+                Some(flight) if change <= flight.last_event => flight.evicted += 1,
+                _ => inner.events_dropped += 1,
+            }
         }
+        self.changed.notify_one();
+    }
+
+    /// Takes in a state of the cluster. Its time is that of the last turn between well and not well.
+    pub fn condition(&self, kind: ClusterConditionKind, ok: bool, mut message: String, now: Timestamp) {
+        cut(&mut message, MESSAGE_BYTES);
+        let mut inner = self.lock();
+        let held = inner.conditions.get(&(kind as i32)).map(|held| &held.state);
+        // What was never said to be wrong need not be said to be well.
+        if held.is_none() && ok || held.is_some_and(|held| held.ok == ok && held.message == message) {
+            return;
+        }
+        let since_ms = held
+            .filter(|held| held.ok == ok)
+            .map_or(now.0, |held| held.since_ms);
+        inner.change += 1;
+        let condition = Condition {
+            state: ClusterCondition {
+                kind: kind as i32,
+                ok,
+                message,
+                since_ms,
+            },
+            change: inner.change,
+            acked: 0,
+        };
+        inner.conditions.insert(kind as i32, condition);
         drop(inner);
         self.changed.notify_one();
     }
 
     /// Forgets a unit that the hub has let go of.
     pub fn forget(&self, unit: UnitId) {
-        self.lock().rows.retain(|key, _| match key {
-            RowKey::Unit(id) | RowKey::Object(id, _) => *id != unit,
-        });
+        let inner = &mut *self.lock();
+        let of_unit = |key: &RowKey| match key {
+            RowKey::Unit(id) | RowKey::Object(id, _) => *id == unit,
+        };
+        for (_, entry) in inner.rows.extract_if(.., |key, _| of_unit(key)) {
+            inner.acked.replace(entry.acked_digest, None);
+        }
+        inner.pending.retain(|key| !of_unit(key));
     }
 
     fn put(&self, key: RowKey, row: Row, digest: Digest) {
-        let mut inner = self.lock();
-        if inner.rows.get(&key).is_some_and(|held| held.digest == digest) {
+        let inner = &mut *self.lock();
+        let held = inner.rows.get(&key);
+        if held.is_some_and(|held| held.digest == digest) {
             return;
         }
         inner.change += 1;
-        let change = inner.change;
-        let acked = inner.rows.get(&key).map_or(0, |held| held.acked);
-        inner.rows.insert(
-            key,
-            Entry {
-                row,
-                digest,
-                change,
-                acked,
-            },
-        );
-        drop(inner);
+        let entry = Entry {
+            row,
+            digest,
+            change: inner.change,
+            acked_digest: held.and_then(|held| held.acked_digest),
+        };
+        inner.pending.insert(key.clone());
+        inner.rows.insert(key, entry);
         self.changed.notify_one();
     }
 
@@ -144,205 +241,81 @@ impl Reports {
 
     /// Begins a stream: what was in flight on the last one is to be sent again, and with `everything` all is.
     pub fn begin(&self, everything: bool) {
-        let mut inner = self.lock();
-        inner.in_flight = None;
-        inner.everything = everything;
-        if everything {
-            inner.rows.values_mut().for_each(|entry| entry.acked = 0);
+        let inner = &mut *self.lock();
+        if let Some(lost) = inner.in_flight.take() {
+            inner.events_dropped += lost.evicted;
         }
-        drop(inner);
+        if everything {
+            inner.full = Full::After(None);
+            inner.acked = Sum::default();
+            inner.acked_root = None;
+            for entry in inner.rows.values_mut() {
+                entry.acked_digest = None;
+            }
+            inner.pending = inner.rows.keys().cloned().collect();
+            for condition in inner.conditions.values_mut() {
+                condition.acked = 0;
+            }
+        }
         self.changed.notify_one();
     }
 
-    /// Returns the digest over the rows that the hub has acknowledged; `None` before the first.
+    /// Returns the digest over the rows that the hub has acknowledged; `None` before the first, and while a full
+    /// report has not ended.
     pub fn acked_root(&self) -> Option<Digest> {
         self.lock().acked_root
     }
 
+    /// Returns what was sent so far.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
     /// Makes the next report, unless one is in flight or nothing has changed.
     pub fn next(&self, epoch: u64) -> Option<Report> {
-        let mut inner = self.lock();
-        if inner.in_flight.is_some() {
-            return None;
-        }
-        let sent_event = inner.events.back().map_or(0, |(change, _)| *change);
-        let mut rows = Vec::new();
-        let mut report = Report {
-            epoch,
-            everything: inner.everything,
-            events: inner.events.iter().map(|(_, event)| event.clone()).collect(),
-            ..Report::default()
-        };
-        // Unit rows sort first, and all of them go: in a report of everything, the hub drops what is not named.
-        for (key, entry) in inner.rows.iter().filter(|(_, entry)| entry.acked < entry.change) {
-            match &entry.row {
-                Row::Unit(status) => report.units.push((**status).clone()),
-                Row::Object(status) | Row::Gone(status) if rows.len() < ROWS_MAX => {
-                    report.objects.push((**status).clone());
-                }
-                Row::Object(_) | Row::Gone(_) => continue,
-            }
-            rows.push((key.clone(), entry.change));
-        }
-        if rows.is_empty() && report.events.is_empty() && !report.everything {
-            return None;
-        }
-        inner.seq += 1;
-        report.seq = inner.seq;
-        let root = root(&inner, &rows);
-        report.observed_root = bytes::Bytes::copy_from_slice(root.as_bytes());
-        inner.in_flight = Some(InFlight {
-            seq: inner.seq,
-            rows,
-            last_event: sent_event,
-            root,
-        });
-        Some(report)
+        fill::next(&mut self.lock(), epoch)
     }
 
     /// Takes in an acknowledgement: the hub has committed that report.
     pub fn ack(&self, seq: u64) {
-        let mut inner = self.lock();
+        let inner = &mut *self.lock();
         if inner.in_flight.as_ref().is_none_or(|flight| flight.seq != seq) {
             return;
         }
         let Some(flight) = inner.in_flight.take() else {
             return;
         };
-        inner.everything = false;
-        inner.acked_root = Some(flight.root);
-        for (key, change) in flight.rows {
+        for (key, change, digest) in flight.rows {
             let Some(entry) = inner.rows.get_mut(&key) else {
                 continue;
             };
-            entry.acked = change;
-            if entry.change == change && matches!(entry.row, Row::Gone(_)) {
-                inner.rows.remove(&key);
+            inner.acked.replace(entry.acked_digest, digest);
+            entry.acked_digest = digest;
+            if entry.change == change {
+                inner.pending.remove(&key);
+                if digest.is_none() {
+                    inner.rows.remove(&key);
+                }
             }
         }
-        inner.events.retain(|(change, _)| *change > flight.last_event);
-        drop(inner);
+        for (kind, change) in flight.conditions {
+            if let Some(condition) = inner.conditions.get_mut(&kind) {
+                condition.acked = change;
+            }
+        }
+        while inner
+            .events
+            .front()
+            .is_some_and(|(change, _)| *change <= flight.last_event)
+        {
+            let Some((_, sent)) = inner.events.pop_front() else {
+                break;
+            };
+            inner.events_bytes -= sent.encoded_len();
+        }
+        inner.events_dropped -= flight.dropped;
+        inner.full = flight.full;
+        inner.acked_root = flight.root;
         self.changed.notify_one();
-    }
-}
-
-/// Digest over what the hub will hold once the rows in `sending` are acknowledged. It is compared only with what
-/// the hub stored from an earlier report, so its form is the agent's own.
-fn root(inner: &Inner, sending: &[(RowKey, u64)]) -> Digest {
-    let sending: std::collections::BTreeSet<&RowKey> = sending.iter().map(|(key, _)| key).collect();
-    let mut bytes = Vec::new();
-    for (key, entry) in &inner.rows {
-        if (entry.acked == entry.change || sending.contains(key)) && !matches!(entry.row, Row::Gone(_)) {
-            bytes.extend_from_slice(entry.digest.as_bytes());
-        }
-    }
-    Digest::of("observed", &bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use flotilla_proto::agent::v1::ObjectState;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn unit() -> UnitId {
-        UnitId(Uuid::from_u128(1))
-    }
-
-    fn status(message: &str, at: i64) -> UnitStatus {
-        UnitStatus {
-            unit_id: unit().to_vec().into(),
-            message: message.to_owned(),
-            observed_at_ms: at,
-            ..UnitStatus::default()
-        }
-    }
-
-    fn object(state: ObjectState) -> ObjectStatus {
-        ObjectStatus {
-            unit_id: unit().to_vec().into(),
-            state: state as i32,
-            ..ObjectStatus::default()
-        }
-    }
-
-    fn key() -> ObjectKey {
-        ObjectKey::new("", "ConfigMap", "a", "x")
-    }
-
-    #[test]
-    fn an_unchanged_row_is_not_sent_twice() {
-        let reports = Reports::default();
-        reports.unit(unit(), status("a", 1));
-        let report = reports.next(1).expect("a report");
-        reports.ack(report.seq);
-        reports.unit(unit(), status("a", 2));
-        assert_eq!(reports.next(1), None);
-        reports.unit(unit(), status("b", 3));
-        assert_eq!(reports.next(1).expect("a report").units.len(), 1);
-    }
-
-    #[test]
-    fn an_unacknowledged_row_is_sent_again_after_a_reconnect() {
-        let reports = Reports::default();
-        reports.unit(unit(), status("a", 1));
-        let lost = reports.next(1).expect("a report");
-        assert_eq!(reports.next(1), None, "one report at a time");
-        reports.begin(false);
-        let again = reports.next(2).expect("a report");
-        assert_eq!(again.units, lost.units);
-        assert!(again.seq > lost.seq && again.epoch == 2);
-        // The late acknowledgement of the lost one proves nothing about this one.
-        reports.ack(lost.seq);
-        assert_eq!(reports.acked_root(), None);
-        reports.ack(again.seq);
-        assert!(reports.acked_root().is_some());
-    }
-
-    #[test]
-    fn a_row_that_changes_in_flight_is_sent_again() {
-        let reports = Reports::default();
-        reports.unit(unit(), status("a", 1));
-        let first = reports.next(1).expect("a report");
-        reports.unit(unit(), status("b", 2));
-        reports.ack(first.seq);
-        assert_eq!(reports.next(1).expect("a report").units[0].message, "b");
-    }
-
-    #[test]
-    fn events_are_kept_until_acknowledged_and_bounded() {
-        let reports = Reports::default();
-        for n in 0..EVENTS_MAX + 5 {
-            reports.event(Event {
-                message: n.to_string(),
-                ..Event::default()
-            });
-        }
-        let report = reports.next(1).expect("a report");
-        assert_eq!(
-            (report.events.len(), report.events[0].message.as_str()),
-            (EVENTS_MAX, "5")
-        );
-        reports.event(Event::default());
-        reports.ack(report.seq);
-        assert_eq!(reports.next(1).expect("a report").events.len(), 1);
-    }
-
-    #[test]
-    fn everything_is_all_rows_and_a_gone_object_is_forgotten_once_told() {
-        let reports = Reports::default();
-        reports.unit(unit(), status("a", 1));
-        reports.object(unit(), key(), object(ObjectState::Applied));
-        let first = reports.next(1).expect("a report");
-        reports.ack(first.seq);
-        reports.object(unit(), key(), object(ObjectState::Gone));
-        let gone = reports.next(1).expect("a report");
-        assert_eq!((gone.units.len(), gone.objects.len()), (0, 1));
-        reports.ack(gone.seq);
-        reports.begin(true);
-        let all = reports.next(2).expect("a report");
-        assert_eq!((all.everything, all.units.len(), all.objects.len()), (true, 1, 0));
-        assert_eq!(all.observed_root, gone.observed_root);
     }
 }

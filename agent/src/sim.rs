@@ -31,7 +31,7 @@ use crate::{
         fetch::{Bases, FetchError, Fetched, Item},
     },
     reconcile::{Nudge, Reconciler, context::Context},
-    report::Reports,
+    report::{Counts, Reports},
 };
 
 /// Wall time that follows the runtime's, so that paused time pauses it too.
@@ -102,6 +102,11 @@ impl Contents {
         }
     }
 
+    /// Adds a content in its own bytes, of whatever type.
+    pub fn put_raw(&mut self, digest: Digest, bytes: &[u8]) {
+        self.put(digest, BlobKind::Content, bytes);
+    }
+
     /// Loses an item, and returns it.
     pub fn lose(&mut self, digest: &Digest) -> Option<Blob> {
         self.blobs.remove(digest)
@@ -115,13 +120,19 @@ impl Contents {
 
 #[async_trait]
 impl Source for Contents {
-    async fn fetch(&mut self, items: &[Item], _bases: &Bases<'_>) -> Result<Vec<Fetched>, FetchError> {
+    async fn fetch(
+        &mut self,
+        items: &[Item],
+        _bases: &Bases<'_>,
+        into: &mut Vec<Fetched>,
+    ) -> Result<(), FetchError> {
         self.fetched += items.len();
         let found = items.iter().map(|item| match self.blobs.get(&item.digest) {
             Some(blob) => Fetched::Blob(item.digest, blob.clone()),
             None => Fetched::Missing(item.digest, "the hub does not hold it".to_owned()),
         });
-        Ok(found.collect())
+        into.extend(found);
+        Ok(())
     }
 }
 
@@ -212,6 +223,11 @@ impl SimAgent {
         let ack = complete(&self.ledger, contents).await?;
         self.nudge.accepted();
         Ok(ack)
+    }
+
+    /// What was sent to the hub so far: after the happy end none of it rises.
+    pub fn counts(&self) -> Counts {
+        self.reports.counts()
     }
 
     /// Asks for a unit to be looked at now.

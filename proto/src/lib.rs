@@ -19,6 +19,13 @@ pub mod agent {
             reason = "generated code"
         )]
         include!("gen/flotilla.agent.v1.rs");
+
+        impl Attained {
+            /// Tells whether this is `target` at `version`: both count.
+            pub fn is(&self, version: u64, target: &[u8]) -> bool {
+                self.version == version && self.target[..] == *target
+            }
+        }
     }
 }
 
@@ -48,6 +55,8 @@ pub mod fleet {
     }
 }
 
+#[deny(missing_docs)]
+pub mod limits;
 #[cfg(feature = "tls")]
 #[deny(missing_docs)]
 pub mod tls;

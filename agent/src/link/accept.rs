@@ -1,32 +1,43 @@
-//! From an offer to an acknowledgement: judge, fetch what is lacking, persist, and only then say so. Each unit by
-//! itself: one whose content cannot be had keeps what it has, and holds no other up.
+//! From an offer to acknowledgements. Contents are fetched and persisted as they arrive; an entry enters the ledger
+//! once all of its content is there, each unit by itself; the generation is held once all of its entries are. An
+//! entry whose content cannot be had enters it as well, and its unit keeps what it has. So a break loses nothing,
+//! one large unit delays no other, and nothing is acknowledged that is not durable.
 
-use std::collections::{BTreeMap, HashMap};
+mod content;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 
 use async_trait::async_trait;
-use flotilla_core::{
-    clock::Timestamp,
-    content::{Content, Form, ObjectEntry},
-    digest::Digest,
-    id::UnitId,
-    object::ObjectKey,
-    unit::{Entry, VariableLayer},
-};
+use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
-use super::fetch::{BATCH, Bases, FetchError, Fetched, Item};
+use self::content::{Content, Need};
+use super::{
+    channel::chain_text,
+    fetch::{BATCH, Bases, FetchError, Fetched, Item},
+};
 use crate::ledger::{
     Ledger, LedgerError,
     accept::{Judged, Offer, Refusal, judge},
     record::{Held, Record},
-    state::{Blob, BlobKind, Lacking},
+    state::Blob,
 };
+
+/// Bytes that are kept before they complete anything.
+const WORTH_A_WRITE: usize = 64 << 10;
 
 /// Where contents come from.
 #[async_trait]
 pub trait Source: Send {
-    /// Fetches items, at most [`BATCH`] at once.
-    async fn fetch(&mut self, items: &[Item], bases: &Bases<'_>) -> Result<Vec<Fetched>, FetchError>;
+    /// Fetches items, at most [`BATCH`] at once. What came before an error is in `into`.
+    async fn fetch(
+        &mut self,
+        items: &[Item],
+        bases: &Bases<'_>,
+        into: &mut Vec<Fetched>,
+    ) -> Result<(), FetchError>;
 }
 
 /// Why an offer led to nothing.
@@ -38,7 +49,7 @@ pub enum AcceptError {
     /// It could not be persisted, so it was not accepted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The stream of contents broke: connect again.
+    /// The stream of contents broke: what came is persisted, and the rest is asked for again.
     #[error(transparent)]
     Fetch(#[from] FetchError),
 }
@@ -48,120 +59,491 @@ pub fn refused_reason(refusal: &Refusal) -> RefusedReason {
     match refusal {
         Refusal::Stale { .. } => RefusedReason::Stale,
         Refusal::Conflict(_) => RefusedReason::Conflict,
-        Refusal::UnitMissing(_) | Refusal::NotReleasable(_) => RefusedReason::UnitMissing,
+        Refusal::UnitMissing(_) => RefusedReason::UnitMissing,
         Refusal::RootMismatch => RefusedReason::RootMismatch,
         Refusal::BaseUnknown { .. } => RefusedReason::BaseUnknown,
     }
 }
 
-/// Accepts an offer. When this returns, what is acknowledged is durable.
+/// Which units a fetch is for: small ones never wait for a large one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Units that one batch completes.
+    Small,
+    /// All others.
+    Large,
+}
+
+/// An entry whose content is not all here.
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    entry: Entry,
+    at: Timestamp,
+}
+
+/// A desired state on its way into the ledger. It outlives the stream that it came by.
+#[derive(Debug, Default)]
+pub struct Acceptance {
+    /// What is held once nothing is pending.
+    target: Option<Held>,
+    pending: BTreeMap<UnitId, Pending>,
+    /// Units whose entry is held and whose content is not all here.
+    lacking: BTreeMap<UnitId, Entry>,
+    /// What came for either; the ledger may drop what no entry of its own refers to.
+    arrived: HashMap<Digest, Blob>,
+    /// What the hub could not give at the last try, and why.
+    absent: HashMap<Digest, String>,
+    /// What was asked for, and the unit that it is for.
+    in_flight: HashMap<Digest, UnitId>,
+    /// What came and is not in the ledger, and the unit that it was asked for.
+    unsaved: Vec<(Digest, Option<UnitId>)>,
+    /// Units whose entry the ledger did not take at the last try.
+    untaken: BTreeMap<UnitId, (&'static str, String)>,
+}
+
+impl Acceptance {
+    /// Takes up what an earlier life of the agent left incomplete.
+    pub fn resume(ledger: &Ledger) -> Self {
+        let mut this = Self::default();
+        this.note_lacking(ledger);
+        this
+    }
+
+    /// Takes in an offer; what needs no content is held when this returns. Returns what to acknowledge.
+    pub async fn offer(&mut self, ledger: &Ledger, offer: Offer, now: Timestamp) -> Result<Ack, AcceptError> {
+        let held = self.target.unwrap_or_else(|| ledger.read(|state| state.held));
+        let durable = ledger.read(|state| state.offered_digests());
+        let mut known = durable.clone();
+        known.extend(
+            self.pending
+                .iter()
+                .map(|(unit, pending)| (*unit, Entry::digest_of(&pending.bytes))),
+        );
+        let (changed, released) = match judge(&held, &known, &offer)? {
+            Judged::Held => (Vec::new(), Vec::new()),
+            Judged::New { changed, released } => (changed, released),
+        };
+        let mut units = Vec::new();
+        let mut records = Vec::new();
+        let mut entries: Vec<(UnitId, Option<Pending>)> = Vec::new();
+        for position in changed {
+            let offered = &offer.entries[position];
+            let unit = offered.unit;
+            // Back to what is held already.
+            if durable.get(&unit) == Some(&Entry::digest_of(&offered.bytes)) {
+                entries.push((unit, None));
+                continue;
+            }
+            match Entry::from_bytes(&offered.bytes) {
+                Ok(entry) => {
+                    let bytes = offered.bytes.clone();
+                    entries.push((
+                        unit,
+                        Some(Pending {
+                            bytes,
+                            entry,
+                            at: now,
+                        }),
+                    ));
+                }
+                Err(e) => {
+                    let at = format!("at {}:{}", e.line(), e.column());
+                    units.push(rejected(unit, "EntryUnreadable", at));
+                    records.push(Record::Offered {
+                        unit,
+                        entry: offered.bytes.clone(),
+                        at: now,
+                    });
+                    entries.push((unit, None));
+                }
+            }
+        }
+        records.extend(released.iter().map(|unit| Record::Released { unit: *unit }));
+        ledger.append(records).await?;
+        for unit in released {
+            entries.push((unit, None));
+            self.lacking.remove(&unit);
+        }
+        for (unit, pending) in entries {
+            self.untaken.remove(&unit);
+            match pending {
+                Some(pending) => drop(self.pending.insert(unit, pending)),
+                None => drop(self.pending.remove(&unit)),
+            }
+        }
+        // A new offer is a reason to ask again for what was absent.
+        self.absent.clear();
+        self.target = Some(Held {
+            incarnation: offer.incarnation,
+            generation: offer.generation,
+            root: Some(offer.root),
+            epoch: 0,
+        });
+        units.extend(self.settle(ledger).await?);
+        Ok(self.ack(ledger, units))
+    }
+
+    /// Returns what to fetch next in a lane, the smallest units first; empty when there is nothing to ask for now.
+    pub fn next(&mut self, ledger: &Ledger, lane: Lane) -> Vec<Item> {
+        let mut needs: Vec<Need> = self
+            .entries()
+            .map(|(unit, entry)| self.need(ledger, unit, entry))
+            .filter(|need| !need.items.is_empty())
+            .collect();
+        needs.sort_by_key(|need| need.items.len());
+        let mut items = Vec::new();
+        for need in needs {
+            let of = match need.items.len() <= BATCH {
+                true => Lane::Small,
+                false => Lane::Large,
+            };
+            if of != lane {
+                continue;
+            }
+            for item in need.items {
+                if items.len() == BATCH {
+                    break;
+                }
+                if let hash_map::Entry::Vacant(vacant) = self.in_flight.entry(item.digest) {
+                    vacant.insert(need.unit);
+                    items.push(item);
+                }
+            }
+        }
+        items
+    }
+
+    /// Takes in what came of `asked`, and holds what is complete by it. Returns an acknowledgement when that tells
+    /// something new.
+    pub async fn arrived(
+        &mut self,
+        ledger: &Ledger,
+        asked: &[Item],
+        fetched: Vec<Fetched>,
+    ) -> Result<Option<Ack>, LedgerError> {
+        let mut owners = HashMap::new();
+        for item in asked {
+            owners.extend(self.in_flight.remove_entry(&item.digest));
+        }
+        for one in fetched {
+            match one {
+                Fetched::Blob(digest, blob) => {
+                    let owner = owners.get(&digest).copied();
+                    self.unsaved.push((digest, owner));
+                    self.arrived.insert(digest, blob);
+                }
+                Fetched::Missing(digest, why) => drop(self.absent.insert(digest, why)),
+            }
+        }
+        let before = ledger.read(|state| state.held.generation);
+        let mut units = self.settle(ledger).await?;
+        units.extend(self.save(ledger).await?);
+        let new = !units.is_empty() || ledger.read(|state| state.held.generation) != before;
+        Ok(new.then(|| self.ack(ledger, units)))
+    }
+
+    /// Keeps what has come and completes nothing yet, once it is worth a write: another life of the agent finds it.
+    async fn save(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        self.unsaved
+            .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
+        let blobs = |(digest, _): &(Digest, _)| Some((*digest, self.arrived.get(digest)?.clone()));
+        let parts: Vec<(Digest, Blob)> = self.unsaved.iter().filter_map(blobs).collect();
+        if parts.iter().map(|(_, blob)| blob.zstd.len()).sum::<usize>() < WORTH_A_WRITE {
+            return Ok(Vec::new());
+        }
+        let records = parts.into_iter().map(|(digest, blob)| Record::Blob(digest, blob));
+        match ledger.append(records.collect()).await {
+            Ok(()) => {
+                self.unsaved.clear();
+                Ok(Vec::new())
+            }
+            Err(LedgerError::Lost) => Err(LedgerError::Lost),
+            // There is less room yet for all of it: nothing more is asked for.
+            Err(e) => {
+                let of: BTreeSet<UnitId> = self.unsaved.iter().filter_map(|(_, owner)| *owner).collect();
+                let waiting = of.into_iter().filter(|unit| self.waits(unit)).collect::<Vec<_>>();
+                Ok(waiting.into_iter().map(|unit| self.not_taken(unit, &e)).collect())
+            }
+        }
+    }
+
+    /// Asks again for what the hub did not have, and offers again to the ledger what it did not take.
+    pub async fn retry(&mut self, ledger: &Ledger) -> Result<Option<Ack>, LedgerError> {
+        self.absent.clear();
+        if !self.untaken.is_empty() {
+            self.untaken.clear();
+            // Nothing more is asked for while there is no room for what came.
+            self.save(ledger).await?;
+        }
+        self.note_lacking(ledger);
+        let units = self.settle(ledger).await?;
+        Ok((!units.is_empty()).then(|| self.ack(ledger, units)))
+    }
+
+    /// Tells whether something is still to come that asking again may bring.
+    pub fn is_incomplete(&self) -> bool {
+        !self.pending.is_empty() || !self.lacking.is_empty() || self.target.is_some()
+    }
+
+    /// The stream is gone: what it was about to bring comes again with the next. What came of contents stays.
+    pub fn broke_off(&mut self) {
+        self.in_flight.clear();
+        self.absent.clear();
+        self.untaken.clear();
+        self.pending.clear();
+        self.target = None;
+    }
+
+    /// Why the ledger took some of the last offer not; `None`: it took all.
+    pub fn ledger_problem(&self) -> Option<&str> {
+        self.untaken.values().next().map(|(_, message)| message.as_str())
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (UnitId, &Entry)> {
+        let pending = self.pending.iter().map(|(unit, pending)| (*unit, &pending.entry));
+        pending
+            .chain(self.lacking.iter().map(|(unit, entry)| (*unit, entry)))
+            .filter(|(unit, _)| !self.untaken.contains_key(unit))
+    }
+
+    fn need(&self, ledger: &Ledger, unit: UnitId, entry: &Entry) -> Need {
+        let mut need = content::need(ledger, &self.arrived, unit, entry);
+        need.items.retain(|item| !self.absent.contains_key(&item.digest));
+        need
+    }
+
+    /// Holds every entry whose content is all here, or cannot be had; and the generation, when none is left.
+    async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        let mut ready = Vec::new();
+        for (unit, pending) in &self.pending {
+            let content = content::of(ledger, &self.arrived, &self.absent, &pending.entry);
+            if !self.untaken.contains_key(unit) && content != Content::Coming {
+                ready.push((*unit, content));
+            }
+        }
+        let mut units = self.hold(ledger, &ready).await?;
+        // Entries that are held already, and whose content has come.
+        let complete: Vec<UnitId> = self
+            .lacking
+            .iter()
+            .filter(|(_, entry)| content::of(ledger, &self.arrived, &self.absent, entry) == Content::Here)
+            .map(|(unit, _)| *unit)
+            .collect();
+        for unit in complete {
+            let Some(entry) = self.lacking.get(&unit) else {
+                continue;
+            };
+            match ledger.append(content::blobs(ledger, &self.arrived, entry)).await {
+                Ok(()) => {
+                    self.lacking.remove(&unit);
+                    units.push(accepted(unit));
+                }
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                Err(e) => units.push(self.not_taken(unit, &e)),
+            }
+        }
+        if self.pending.is_empty() && self.lacking.is_empty() {
+            self.arrived = HashMap::new();
+            self.unsaved = Vec::new();
+        }
+        Ok(units)
+    }
+
+    /// Holds entries together, in one write; when there is no room for all, each alone, as long as there is room.
+    async fn hold(
+        &mut self,
+        ledger: &Ledger,
+        ready: &[(UnitId, Content)],
+    ) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        let mut records = Vec::new();
+        for (unit, _) in ready {
+            records.extend(self.records(ledger, *unit));
+        }
+        if ready.len() == self.pending.len() {
+            records.extend(self.generation(ledger));
+        }
+        match ledger.append(records).await {
+            Ok(()) => {
+                if ready.len() == self.pending.len() {
+                    self.target = None;
+                }
+                return Ok(ready
+                    .iter()
+                    .map(|(unit, content)| self.held(*unit, content))
+                    .collect());
+            }
+            Err(LedgerError::Full { .. }) if !ready.is_empty() => {}
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(e) => return Ok(ready.iter().map(|(unit, _)| self.not_taken(*unit, &e)).collect()),
+        }
+        let mut units = Vec::new();
+        for (unit, content) in ready {
+            match ledger.append(self.records(ledger, *unit)).await {
+                Ok(()) => units.push(self.held(*unit, content)),
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                Err(e) => units.push(self.not_taken(*unit, &e)),
+            }
+        }
+        if self.pending.is_empty() {
+            let held = self.generation(ledger).into_iter().collect();
+            match ledger.append(held).await {
+                Ok(()) => self.target = None,
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                // The next try holds it.
+                Err(e) => tracing::warn!("accepted units are held, their generation is not: {e}"),
+            }
+        }
+        Ok(units)
+    }
+
+    fn records(&self, ledger: &Ledger, unit: UnitId) -> Vec<Record> {
+        let Some(pending) = self.pending.get(&unit) else {
+            return Vec::new();
+        };
+        let mut records = content::blobs(ledger, &self.arrived, &pending.entry);
+        records.push(Record::Offered {
+            unit,
+            entry: pending.bytes.clone(),
+            at: pending.at,
+        });
+        records
+    }
+
+    fn generation(&self, ledger: &Ledger) -> Option<Record> {
+        let held = ledger.read(|state| state.held);
+        let next = Held {
+            epoch: held.epoch,
+            ..self.target?
+        };
+        (next != held).then_some(Record::Held(next))
+    }
+
+    fn held(&mut self, unit: UnitId, content: &Content) -> UnitAcceptance {
+        let pending = self.pending.remove(&unit);
+        self.lacking.remove(&unit);
+        match content {
+            Content::Missing(why) => {
+                if let Some(pending) = pending {
+                    self.lacking.insert(unit, pending.entry);
+                }
+                rejected(unit, "ContentMissing", why.clone())
+            }
+            Content::Unknown => rejected(
+                unit,
+                "NotSupported",
+                "this version of the agent does not know this type of content; upgrade the agent".to_owned(),
+            ),
+            Content::Here | Content::Coming => accepted(unit),
+        }
+    }
+
+    /// Tells whether an entry of the unit is not held, or not with all its content.
+    fn waits(&self, unit: &UnitId) -> bool {
+        self.pending.contains_key(unit) || self.lacking.contains_key(unit)
+    }
+
+    fn not_taken(&mut self, unit: UnitId, error: &LedgerError) -> UnitAcceptance {
+        let reason = match error {
+            LedgerError::Full { .. } => "LedgerFull",
+            _ => "LedgerUnwritable",
+        };
+        let message = chain_text(error);
+        self.untaken.insert(unit, (reason, message.clone()));
+        rejected(unit, reason, message)
+    }
+
+    fn note_lacking(&mut self, ledger: &Ledger) {
+        let kept = ledger.read(|state| {
+            let kept = state.units.iter().filter_map(|(id, unit)| {
+                let entry = unit.offered.as_ref()?.entry.as_ref()?;
+                Some((*id, entry.clone()))
+            });
+            kept.collect::<Vec<_>>()
+        });
+        self.lacking = kept
+            .into_iter()
+            .filter(|(_, entry)| {
+                !content::need(ledger, &HashMap::new(), entry.unit, entry)
+                    .items
+                    .is_empty()
+            })
+            .map(|(unit, entry)| (unit, entry.as_ref().clone()))
+            .collect();
+    }
+
+    /// An acknowledgement of what is held, with every unit of which something is wrong, and `units`.
+    fn ack(&self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
+        let held = ledger.read(|state| state.held);
+        let mut named: BTreeMap<UnitId, UnitAcceptance> = BTreeMap::new();
+        for (unit, (reason, message)) in &self.untaken {
+            named.insert(*unit, rejected(*unit, reason, message.clone()));
+        }
+        for (unit, entry) in &self.lacking {
+            if let Content::Missing(why) = content::of(ledger, &self.arrived, &self.absent, entry) {
+                named.insert(*unit, rejected(*unit, "ContentMissing", why));
+            }
+        }
+        for unit in units {
+            if let Some(id) = UnitId::try_from_slice(&unit.unit_id) {
+                named.insert(id, unit);
+            }
+        }
+        Ack {
+            incarnation: held.incarnation,
+            generation: held.generation,
+            units: named.into_values().collect(),
+        }
+    }
+}
+
+/// Accepts an offer and fetches all that it needs, one batch after another.
 pub async fn accept(
     ledger: &Ledger,
     offer: Offer,
     source: &mut dyn Source,
     now: Timestamp,
 ) -> Result<Ack, AcceptError> {
-    let (held, known) = ledger.read(|state| (state.held, state.known_units()));
-    let (changed, released) = match judge(&held, &known, &offer)? {
-        Judged::Held => (Vec::new(), Vec::new()),
-        Judged::New { changed, released } => (changed, released),
-    };
-    let mut units = Vec::new();
-    let mut records = Vec::new();
-    for position in &changed {
-        let entry = &offer.entries[*position];
-        if let Err(e) = Entry::from_bytes(&entry.bytes) {
-            units.push(rejected(
-                entry.unit,
-                "EntryUnreadable",
-                format!("at {}:{}", e.line(), e.column()),
-            ));
-        }
-        records.push(Record::Offered {
-            unit: entry.unit,
-            entry: entry.bytes.clone(),
-            at: now,
-        });
+    let mut acceptance = Acceptance::default();
+    let ack = acceptance.offer(ledger, offer, now).await?;
+    let mut units = ack.units;
+    for ack in drain(&mut acceptance, ledger, source).await? {
+        units.extend(ack.units);
     }
-    let named: Vec<(UnitId, Entry)> = changed
-        .iter()
-        .map(|position| &offer.entries[*position])
-        .filter_map(|entry| Some((entry.unit, Entry::from_bytes(&entry.bytes).ok()?)))
-        .collect();
-    let (blobs, missing) = fetch_lacking(ledger, &named, source).await?;
-    let mut all: Vec<Record> = blobs
-        .into_iter()
-        .map(|(digest, blob)| Record::Blob(digest, blob))
-        .collect();
-    all.append(&mut records);
-    all.extend(released.iter().map(|unit| Record::Released { unit: *unit }));
-    let next = Held {
-        incarnation: offer.incarnation,
-        generation: offer.generation,
-        root: Some(offer.root),
-        epoch: held.epoch,
-    };
-    if next != held {
-        all.push(Record::Held(next));
-    }
-    ledger.append(all).await?;
-    for (unit, _) in &named {
-        units.push(match missing.get(unit) {
-            Some(why) => rejected(*unit, "ContentMissing", why.clone()),
-            None => accepted(*unit),
-        });
-    }
-    Ok(Ack {
-        incarnation: offer.incarnation,
-        generation: offer.generation,
-        units,
-    })
+    Ok(acceptance.ack(ledger, units))
 }
 
 /// Tries again to get what held entries lack. Returns an acknowledgement when something has come.
 pub async fn complete(ledger: &Ledger, source: &mut dyn Source) -> Result<Option<Ack>, AcceptError> {
-    let (held, lacking) = ledger.read(|state| {
-        let offered = state.units.iter().filter_map(|(id, unit)| {
-            let entry = unit.offered.as_ref()?.entry.as_ref()?;
-            (!state.lacking(entry).is_empty()).then(|| (*id, entry.as_ref().clone()))
-        });
-        (state.held, offered.collect::<Vec<_>>())
-    });
-    if lacking.is_empty() {
-        return Ok(None);
-    }
-    let (blobs, missing) = fetch_lacking(ledger, &lacking, source).await?;
-    if blobs.is_empty() {
-        return Ok(None);
-    }
-    ledger
-        .append(
-            blobs
-                .into_iter()
-                .map(|(digest, blob)| Record::Blob(digest, blob))
-                .collect(),
-        )
-        .await?;
-    let done = lacking
+    let mut acceptance = Acceptance::resume(ledger);
+    let acks = drain(&mut acceptance, ledger, source).await?;
+    let units: Vec<UnitAcceptance> = acks.into_iter().flat_map(|ack| ack.units).collect();
+    Ok(units
         .iter()
-        .map(|(unit, _)| *unit)
-        .filter(|unit| !missing.contains_key(unit));
-    Ok(Some(Ack {
-        incarnation: held.incarnation,
-        generation: held.generation,
-        units: done.map(accepted).collect(),
-    }))
+        .any(|unit| unit.accepted)
+        .then(|| acceptance.ack(ledger, units)))
 }
 
-/// Tells whether a held entry lacks something.
-pub fn is_lacking(ledger: &Ledger) -> bool {
-    ledger.read(|state| {
-        let mut entries = state
-            .units
-            .values()
-            .filter_map(|unit| unit.offered.as_ref()?.entry.as_ref());
-        entries.any(|entry| !state.lacking(entry).is_empty())
-    })
+async fn drain(
+    acceptance: &mut Acceptance,
+    ledger: &Ledger,
+    source: &mut dyn Source,
+) -> Result<Vec<Ack>, AcceptError> {
+    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+    let mut acks = Vec::new();
+    loop {
+        let mut items = acceptance.next(ledger, Lane::Small);
+        if items.is_empty() {
+            items = acceptance.next(ledger, Lane::Large);
+        }
+        if items.is_empty() {
+            return Ok(acks);
+        }
+        let mut fetched = Vec::new();
+        let outcome = source.fetch(&items, &bases, &mut fetched).await;
+        acks.extend(acceptance.arrived(ledger, &items, fetched).await?);
+        outcome?;
+    }
 }
 
 fn accepted(unit: UnitId) -> UnitAcceptance {
@@ -179,164 +561,4 @@ fn rejected(unit: UnitId, reason: &str, message: String) -> UnitAcceptance {
         reason: reason.to_owned(),
         message,
     }
-}
-
-type Blobs = HashMap<Digest, Blob>;
-
-/// Fetches what entries lack: manifests and configurations first, then the objects that the manifests name.
-/// Returns what came, and for each unit that still lacks something what that is.
-async fn fetch_lacking(
-    ledger: &Ledger,
-    entries: &[(UnitId, Entry)],
-    source: &mut dyn Source,
-) -> Result<(Blobs, BTreeMap<UnitId, String>), AcceptError> {
-    let mut blobs = Blobs::new();
-    let mut absent: HashMap<Digest, String> = HashMap::new();
-    let first = wanted(entries, |unit, entry, out| manifests(ledger, unit, entry, out));
-    get(ledger, &first, source, &mut blobs, &mut absent).await?;
-    let second = wanted(entries, |unit, entry, out| {
-        objects(ledger, &blobs, unit, entry, out)
-    });
-    get(ledger, &second, source, &mut blobs, &mut absent).await?;
-    let mut missing = BTreeMap::new();
-    for (unit, entry) in entries {
-        if let Some(why) = still_lacking(ledger, &blobs, &absent, entry) {
-            missing.insert(*unit, why);
-        }
-    }
-    Ok((blobs, missing))
-}
-
-fn wanted(entries: &[(UnitId, Entry)], collect: impl Fn(UnitId, &Entry, &mut Vec<Item>)) -> Vec<Item> {
-    let mut items = Vec::new();
-    for (unit, entry) in entries {
-        collect(*unit, entry, &mut items);
-    }
-    let mut seen = std::collections::HashSet::new();
-    items.retain(|item| seen.insert(item.digest));
-    items
-}
-
-fn lacking(ledger: &Ledger, entry: &Entry) -> Lacking {
-    ledger.read(|state| state.lacking(entry))
-}
-
-/// The content that the unit has now, against which a new one is likely a small change.
-fn base_content(ledger: &Ledger, unit: UnitId) -> Option<Digest> {
-    ledger.read(|state| {
-        let unit = state.units.get(&unit)?;
-        [&unit.offered, &unit.enforced]
-            .into_iter()
-            .flatten()
-            .filter_map(|kept| kept.entry.as_ref()?.content)
-            .find(|digest| state.blobs.contains_key(digest))
-    })
-}
-
-fn manifests(ledger: &Ledger, unit: UnitId, entry: &Entry, out: &mut Vec<Item>) {
-    let lacking = lacking(ledger, entry);
-    out.extend(lacking.content.map(|digest| Item {
-        digest,
-        kind: BlobKind::Content,
-        form: Form::Json,
-        secret: false,
-        base: base_content(ledger, unit),
-    }));
-    out.extend(lacking.configs.into_iter().map(|(digest, secret)| Item {
-        digest,
-        kind: BlobKind::Config,
-        form: Form::Json,
-        secret,
-        base: None,
-    }));
-}
-
-fn objects(ledger: &Ledger, blobs: &Blobs, unit: UnitId, entry: &Entry, out: &mut Vec<Item>) {
-    let Some(content) = content_of(ledger, blobs, entry) else {
-        return;
-    };
-    let before: HashMap<ObjectKey, Digest> = base_content(ledger, unit)
-        .and_then(|digest| ledger.read(|state| state.content(&digest)))
-        .map(|content| {
-            content
-                .objects()
-                .iter()
-                .map(|o| (o.key.clone(), o.digest))
-                .collect()
-        })
-        .unwrap_or_default();
-    let have = |object: &&ObjectEntry| {
-        blobs.contains_key(&object.digest) || ledger.read(|state| state.blobs.contains_key(&object.digest))
-    };
-    out.extend(
-        content
-            .objects()
-            .iter()
-            .filter(|object| !have(object))
-            .map(|object| Item {
-                digest: object.digest,
-                kind: BlobKind::Object,
-                form: object.form,
-                secret: object.key.is_secret(),
-                base: before.get(&object.key).copied(),
-            }),
-    );
-}
-
-fn content_of(ledger: &Ledger, blobs: &Blobs, entry: &Entry) -> Option<Content> {
-    let digest = entry.content?;
-    match blobs.get(&digest) {
-        Some(blob) => Content::from_bytes(&blob.bytes().ok()?).ok(),
-        None => ledger.read(|state| state.content(&digest)),
-    }
-}
-
-fn still_lacking(
-    ledger: &Ledger,
-    blobs: &Blobs,
-    absent: &HashMap<Digest, String>,
-    entry: &Entry,
-) -> Option<String> {
-    let have =
-        |digest: &Digest| blobs.contains_key(digest) || ledger.read(|state| state.blobs.contains_key(digest));
-    let why = |what: String, digest: &Digest| {
-        let why = absent.get(digest).map_or("it was not sent", String::as_str);
-        format!("{what}: {why}")
-    };
-    for layer in &entry.variables {
-        if let VariableLayer::Config { digest, .. } = layer
-            && !have(digest)
-        {
-            return Some(why(format!("variables {}", digest.short()), digest));
-        }
-    }
-    let digest = entry.content?;
-    let Some(content) = content_of(ledger, blobs, entry) else {
-        return Some(why(format!("content {}", digest.short()), &digest));
-    };
-    let object = content.objects().iter().find(|object| !have(&object.digest))?;
-    Some(why(object.key.to_string(), &object.digest))
-}
-
-async fn get(
-    ledger: &Ledger,
-    items: &[Item],
-    source: &mut dyn Source,
-    blobs: &mut Blobs,
-    absent: &mut HashMap<Digest, String>,
-) -> Result<(), AcceptError> {
-    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
-    for batch in items.chunks(BATCH) {
-        for fetched in source.fetch(batch, &bases).await? {
-            match fetched {
-                Fetched::Blob(digest, blob) => {
-                    blobs.insert(digest, blob);
-                }
-                Fetched::Missing(digest, why) => {
-                    absent.insert(digest, why);
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -41,6 +41,32 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Tells whether the hub's certificate is not valid by this clock, which one of the two clocks is the cause of.
+    pub fn is_about_time(&self) -> bool {
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);
+        while let Some(error) = cause {
+            // An input or output error shows what it holds, not itself, as its source.
+            let inner = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(|error| error.get_ref());
+            let tls = match inner {
+                Some(inner) => inner.downcast_ref::<rustls::Error>(),
+                None => error.downcast_ref::<rustls::Error>(),
+            };
+            if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+                return matches!(
+                    why,
+                    Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+                );
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// Writes an error with its causes: the outer text of transport errors says nothing by itself.
 pub fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

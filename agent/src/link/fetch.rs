@@ -62,19 +62,22 @@ pub enum Fetched {
 /// Gives the bytes of what is held under a digest.
 pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Vec<u8>> + Send + Sync + 'a;
 
-/// Fetches at most [`BATCH`] items. `bases` gives the bytes of the bases named.
+/// Fetches at most [`BATCH`] items into `fetched`, where they are also when the call fails later. `bases` gives the
+/// bytes of the bases named.
 pub async fn fetch(
     client: &mut AgentServiceClient<Channel>,
+    epoch: u64,
     items: &[Item],
     bases: &Bases<'_>,
-) -> Result<Vec<Fetched>, FetchError> {
+    fetched: &mut Vec<Fetched>,
+) -> Result<(), FetchError> {
     let wanted: HashMap<Digest, &Item> = items.iter().map(|item| (item.digest, item)).collect();
     let mut request = Request::new(FetchRequest {
         want: items.iter().map(want).collect(),
+        epoch,
     });
     request.set_timeout(CALL);
     let mut stream = client.fetch(request).await?.into_inner();
-    let mut fetched = Vec::with_capacity(items.len());
     let mut partial: Option<Partial> = None;
     while let Some(chunk) = stream.message().await? {
         let digest = Digest::try_from_slice(&chunk.digest).map_err(|_| FetchError::Protocol("no digest"))?;
@@ -90,7 +93,7 @@ pub async fn fetch(
         }
         let last = chunk.last;
         let partial_item = partial.get_or_insert_with(|| Partial::new(digest, &chunk));
-        partial_item.add(&chunk)?;
+        partial_item.add(&chunk);
         if last && let Some(whole) = partial.take() {
             fetched.push(match whole.finish(item, bases) {
                 Ok(blob) => Fetched::Blob(digest, blob),
@@ -98,7 +101,7 @@ pub async fn fetch(
             });
         }
     }
-    Ok(fetched)
+    Ok(())
 }
 
 fn want(item: &Item) -> Want {
@@ -137,16 +140,21 @@ impl Partial {
         }
     }
 
-    fn add(&mut self, chunk: &Chunk) -> Result<(), FetchError> {
+    /// Adds bytes; of an item larger than the limit none are kept, and the others of the batch go on.
+    fn add(&mut self, chunk: &Chunk) {
         // Encoded bytes are never much longer than decoded ones.
         if self.size > ITEM_MAX || self.data.len() + chunk.data.len() > ITEM_MAX as usize + 4096 {
-            return Err(FetchError::Protocol("an item is larger than the limit"));
+            self.size = u64::MAX;
+            self.data = Vec::new();
+            return;
         }
         self.data.extend_from_slice(&chunk.data);
-        Ok(())
     }
 
     fn finish(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+        if self.size > ITEM_MAX {
+            return Err(format!("it is larger than {ITEM_MAX} bytes"));
+        }
         let bytes = match Encoding::try_from(self.encoding) {
             Ok(Encoding::Identity) => self.data,
             Ok(Encoding::Zstd) => inflate(&self.data, None, self.size)?,

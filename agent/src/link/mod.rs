@@ -6,29 +6,31 @@ pub mod channel;
 pub mod enrol;
 pub mod fetch;
 pub mod identity;
+pub mod renew;
 pub mod session;
+pub mod watchdog;
 
 use std::{sync::Arc, time::Duration};
 
 use channel::HubAddress;
 use enrol::EnrolError;
 use identity::{IdentityCell, IdentityError};
-use session::{Ended, Session, SessionError};
+use renew::Renewals;
+use session::{Session, SessionError};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use flotilla_core::backoff::Backoff;
 
-use crate::{
-    ledger::LedgerError,
-    random::{jittered, random},
-};
+use crate::{ledger::LedgerError, random::random};
 
 /// Waits between attempts: a hub that comes back is found by all its agents, and not by all at once.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
+/// Least wait while the clock keeps us from the hub, or the identity does: only people help.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// A hub that refuses us is asked again no sooner.
 const REFUSED: Duration = Duration::from_secs(600);
 /// A stream that lasted this long was a good one: the next attempt begins afresh.
@@ -41,6 +43,8 @@ pub enum LinkState {
     Unenrolled,
     /// Not connected; the ledger is enforced.
     Away,
+    /// The identity cannot be used, and why; the ledger is enforced.
+    Broken(String),
     /// Connected.
     Connected {
         /// The hub's name of this cluster.
@@ -62,38 +66,58 @@ pub struct Link {
     pub state: watch::Sender<LinkState>,
 }
 
-/// Why the link gave up: the agent must exit.
+/// Why the link gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Another agent writes the ledger.
+    /// Another agent writes the ledger: the agent must exit.
     #[error(transparent)]
     Ledger(LedgerError),
-    /// The identity was written by another agent, or is not readable.
+    /// The identity was written by another agent, or is not readable: it is to be read again. What is held stays
+    /// enforced meanwhile.
     #[error(transparent)]
     Identity(IdentityError),
 }
 
 enum Step {
-    Stopped,
     /// Go on at once.
     Again,
     Wait(Duration),
 }
 
+/// The link while it runs.
+struct Running<'a> {
+    link: &'a mut Link,
+    renewals: Renewals,
+}
+
 impl Link {
-    /// Keeps the link until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LinkError> {
+    /// Keeps the link until told to stop: whatever it is waiting for then is given up at once.
+    pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+        let mut running = Running {
+            link: self,
+            renewals: Renewals::default(),
+        };
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = running.keep() => ended,
+        }
+    }
+}
+
+impl Running<'_> {
+    async fn keep(&mut self) -> Result<(), LinkError> {
         let mut failures = 0_u32;
         let mut turn = 0;
         loop {
             let begun = Instant::now();
-            let step = self.step(turn, &stop).await?;
-            self.state.send_replace(match self.identity.get().certified {
-                Some(_) => LinkState::Away,
-                None => LinkState::Unenrolled,
-            });
+            let step = self.step(turn).await?;
+            self.link
+                .state
+                .send_replace(match self.link.identity.get().certified {
+                    Some(_) => LinkState::Away,
+                    None => LinkState::Unenrolled,
+                });
             let wait = match step {
-                Step::Stopped => return Ok(()),
                 Step::Again => {
                     failures = 0;
                     continue;
@@ -108,37 +132,37 @@ impl Link {
                     at_least + BACKOFF.delay(failures.max(1), random())
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => {}
-            }
+            tokio::time::sleep(wait).await;
         }
     }
 
-    async fn step(&mut self, turn: usize, stop: &CancellationToken) -> Result<Step, LinkError> {
-        let certified = self.identity.get().certified.clone();
-        let channel = tokio::select! {
-            () = stop.cancelled() => return Ok(Step::Stopped),
-            channel = channel::connect(&self.hub, certified.as_ref(), turn) => match channel {
-                Ok(channel) => channel,
-                Err(e) => {
-                    tracing::warn!("{e}");
-                    return Ok(Step::Wait(Duration::ZERO));
-                }
-            },
+    async fn step(&mut self, turn: usize) -> Result<Step, LinkError> {
+        let link = &mut *self.link;
+        let certified = link.identity.get().certified.clone();
+        let channel = match channel::connect(&link.hub, certified.as_ref(), turn).await {
+            Ok(channel) => channel,
+            Err(e) if e.is_about_time() => {
+                tracing::error!(
+                    "{e}: this cluster's clock is wrong, or the hub's; workloads are kept as they are"
+                );
+                return Ok(Step::Wait(MINUTE));
+            }
+            Err(e) => {
+                tracing::warn!("{e}");
+                return Ok(Step::Wait(Duration::ZERO));
+            }
         };
-        let Some(certified) = certified else {
+        if certified.is_none() {
             return self.enrol(channel).await;
-        };
-        let spread = jittered(Duration::from_secs(1)).as_secs_f64();
-        let renew_at = certified.renew_at(spread).ok().map(|at| {
-            let left = at.saturating_sub(self.session.clock.now().0 / 1000);
-            Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
-        });
-        let state = self.state.clone();
-        let ended = self
+        }
+        let state = link.state.clone();
+        let (clock, reports) = (link.session.clock.clone(), link.session.reports.clone());
+        let renewed = self
+            .renewals
+            .run(channel.clone(), &mut link.identity, clock.as_ref(), &reports);
+        let ended = link
             .session
-            .run(channel.clone(), renew_at, stop, |welcome| {
+            .run(channel, renewed, |welcome| {
                 tracing::info!(
                     cluster = welcome.cluster_name,
                     epoch = welcome.epoch,
@@ -151,11 +175,11 @@ impl Link {
             })
             .await;
         match ended {
-            Ok(Ended::Stopped) => Ok(Step::Stopped),
-            Ok(Ended::Renew) => {
-                let result = enrol::renew(channel, &mut self.identity).await;
-                self.renewed(result)
+            Ok(Ok(())) => {
+                tracing::info!("certificate renewed");
+                Ok(Step::Again)
             }
+            Ok(Err(e)) => Err(LinkError::Identity(e)),
             Err(SessionError::Ledger(e @ LedgerError::Lost)) => Err(LinkError::Ledger(e)),
             Err(e @ SessionError::Refused(_)) => {
                 tracing::error!("{e}; workloads are kept as they are");
@@ -169,22 +193,19 @@ impl Link {
     }
 
     async fn enrol(&mut self, channel: tonic::transport::Channel) -> Result<Step, LinkError> {
-        let Some(token) = self.token.clone() else {
+        use crate::ledger::cells::CellError;
+        let link = &mut *self.link;
+        let Some(token) = &link.token else {
             tracing::error!("no identity and no join token: nothing can be received from the hub");
             return Ok(Step::Wait(BACKOFF.cap));
         };
-        let uid = self.session.cluster_uid.clone();
-        let result = enrol::enrol(channel, &mut self.identity, &token, &uid).await;
-        if result.is_ok() {
-            tracing::info!("enrolled");
-        }
-        self.renewed(result)
-    }
-
-    fn renewed(&self, result: Result<(), EnrolError>) -> Result<Step, LinkError> {
-        use crate::ledger::cells::CellError;
-        match result {
-            Ok(()) => Ok(Step::Again),
+        let uid = &link.session.cluster_uid;
+        match enrol::enrol(channel, &mut link.identity, token, uid).await {
+            Ok(()) => {
+                tracing::info!("enrolled");
+                self.renewals.obtained(Instant::now());
+                Ok(Step::Again)
+            }
             Err(EnrolError::Identity(
                 e @ (IdentityError::Storage(CellError::Conflict { .. }) | IdentityError::Unreadable),
             )) => Err(LinkError::Identity(e)),

@@ -1,22 +1,26 @@
 //! One stream: hello, welcome, then desired state in and reports out, until it breaks or the certificate is to be
 //! renewed. Nothing that happens here deletes or stops anything in the cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use flotilla_core::{clock::Clock, digest::Digest, id::UnitId};
-use flotilla_proto::agent::v1::{
-    AgentMessage, Desired, Hello, HubMessage, Refused, Reply, Request, UnitEntry, Welcome, agent_message,
-    agent_service_client::AgentServiceClient, hub_message, request,
+use flotilla_proto::{
+    agent::v1::{
+        Ack, AgentMessage, ClusterConditionKind, Desired, Hello, HubMessage, Refused, RefusedReason, Reply,
+        Request, UnitEntry, Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message,
+        request,
+    },
+    limits::DESIRED_BYTES,
 };
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Channel};
 
 use super::{
-    accept::{self, AcceptError, Source},
-    fetch::{self, Bases, FetchError, Fetched, Item},
+    accept::{self, AcceptError, Acceptance, Lane},
+    channel::chain_text,
+    fetch::{self, FetchError, Fetched, Item},
 };
 use crate::{
     ledger::{
@@ -28,16 +32,14 @@ use crate::{
     report::Reports,
 };
 
-/// Bytes of one message from the hub: the entries of all units.
-const MESSAGE_MAX: usize = 32 << 20;
 /// Longest wait for the hub's first message.
 const WELCOME: Duration = Duration::from_secs(20);
 /// Rows that change within this go in one report.
 const COALESCE: Duration = Duration::from_millis(20);
 /// An acknowledgement that does not come within this means a dead stream.
 const REPORT_ACK: Duration = Duration::from_secs(60);
-/// First and longest wait before lacking content is asked for again.
-const LACKING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// First and longest wait before what did not come, or was not taken, is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +73,6 @@ impl From<tonic::Status> for SessionError {
     }
 }
 
-/// How a session ended in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Told to stop.
-    Stopped,
-    /// The certificate is to be renewed.
-    Renew,
-}
-
 /// What a session needs.
 pub struct Session {
     /// Durable memory.
@@ -96,38 +89,45 @@ pub struct Session {
     pub kube_version: String,
     /// New with each start of the agent.
     pub boot_id: String,
+    /// What is being taken in.
+    pub acceptance: Acceptance,
 }
 
-struct HubSource(AgentServiceClient<Channel>);
-
-#[async_trait]
-impl Source for HubSource {
-    async fn fetch(&mut self, items: &[Item], bases: &Bases<'_>) -> Result<Vec<Fetched>, FetchError> {
-        fetch::fetch(&mut self.0, items, bases).await
-    }
+/// One batch that was asked for, and what came of it.
+struct Batch {
+    lane: Lane,
+    items: Vec<Item>,
+    fetched: Vec<Fetched>,
+    outcome: Result<(), FetchError>,
 }
 
 struct Open<'a> {
-    session: &'a Session,
+    session: &'a mut Session,
     tx: mpsc::Sender<AgentMessage>,
-    source: HubSource,
+    client: AgentServiceClient<Channel>,
     epoch: u64,
     /// When the report in flight was sent.
     sent_at: Option<Instant>,
-    lacking_at: Option<Instant>,
-    lacking_wait: Duration,
+    /// One batch a lane.
+    fetching: FuturesUnordered<BoxFuture<'static, Batch>>,
+    busy: BTreeSet<Lane>,
+    /// When what did not come, or was not taken, is tried again.
+    retry_at: Option<Instant>,
+    retry_wait: Duration,
+    /// The ledger did not take an offer itself: the hub is to make it again.
+    offer_refused: bool,
 }
 
 impl Session {
-    /// Runs one stream on `channel`. `connected` is told when the hub has welcomed us.
-    pub async fn run(
-        &self,
+    /// Runs one stream on `channel` until it breaks or `renewed` returns. `connected` is told when the hub has
+    /// welcomed us.
+    pub async fn run<R>(
+        &mut self,
         channel: Channel,
-        renew_at: Option<Instant>,
-        stop: &CancellationToken,
+        renewed: impl Future<Output = R>,
         connected: impl FnOnce(&Welcome),
-    ) -> Result<Ended, SessionError> {
-        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    ) -> Result<R, SessionError> {
+        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(DESIRED_BYTES);
         let (tx, rx) = mpsc::channel(4);
         send(&tx, agent_message::Kind::Hello(self.hello())).await?;
         let opened = tokio::time::timeout(WELCOME, async {
@@ -149,16 +149,20 @@ impl Session {
         self.note_epoch(welcome.epoch).await?;
         connected(&welcome);
         self.reports.begin(welcome.report_everything);
-        let open = Open {
-            session: self,
+        self.acceptance.broke_off();
+        let mut open = Open {
             tx,
-            source: HubSource(client),
+            client,
             epoch: welcome.epoch,
             sent_at: None,
-            lacking_at: accept::is_lacking(&self.ledger).then(Instant::now),
-            lacking_wait: LACKING.0,
+            fetching: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            retry_at: Some(Instant::now()),
+            retry_wait: RETRY.0,
+            offer_refused: false,
+            session: self,
         };
-        open.serve(&mut inbound, renew_at, stop).await
+        open.serve(&mut inbound, renewed).await
     }
 
     fn hello(&self) -> Hello {
@@ -178,6 +182,7 @@ impl Session {
             observed_root: bytes(self.reports.acked_root()),
             kube_version: self.kube_version.clone(),
             epoch_seen: held.epoch,
+            clock_ms: self.clock.now().0,
         }
     }
 
@@ -199,38 +204,40 @@ impl Session {
 }
 
 impl Open<'_> {
-    async fn serve(
-        mut self,
+    async fn serve<R>(
+        &mut self,
         inbound: &mut Streaming<HubMessage>,
-        renew_at: Option<Instant>,
-        stop: &CancellationToken,
-    ) -> Result<Ended, SessionError> {
+        renewed: impl Future<Output = R>,
+    ) -> Result<R, SessionError> {
+        let mut renewed = pin!(renewed);
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
             self.send_report().await?;
             let ack_late = self.sent_at.map_or(far, |at| at + REPORT_ACK);
             // Cancel-safe: `message` keeps a half-read frame in the stream, notifications stay set, timers are
-            // computed anew.
+            // computed anew. What came is read before anything is concluded from its absence.
             tokio::select! {
-                () = stop.cancelled() => return Ok(Ended::Stopped),
-                () = tokio::time::sleep_until(renew_at.unwrap_or(far)) => return Ok(Ended::Renew),
-                () = tokio::time::sleep_until(ack_late) => {
-                    return Err(SessionError::Ended("a report was not acknowledged".to_owned()));
-                }
-                () = tokio::time::sleep_until(self.lacking_at.unwrap_or(far)) => self.complete().await?,
-                () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
+                biased;
                 message = inbound.message() => match message? {
                     Some(message) => self.receive(message).await?,
                     None => return Err(SessionError::Ended("the hub closed it".to_owned())),
                 },
+                Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
+                () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
+                renewed = &mut renewed => return Ok(renewed),
+                () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
+                () = tokio::time::sleep_until(ack_late) => {
+                    return Err(SessionError::Ended("a report was not acknowledged".to_owned()));
+                }
             }
         }
     }
 
     async fn send_report(&mut self) -> Result<(), SessionError> {
-        let Some(report) = self.session.reports.next(self.epoch) else {
+        let Some(mut report) = self.session.reports.next(self.epoch) else {
             return Ok(());
         };
+        report.sent_at_ms = self.session.clock.now().0;
         self.sent_at = Some(Instant::now());
         send(&self.tx, agent_message::Kind::Report(report)).await
     }
@@ -239,6 +246,13 @@ impl Open<'_> {
         match message.kind {
             Some(hub_message::Kind::Desired(desired)) => self.desired(desired).await,
             Some(hub_message::Kind::ReportAck(ack)) => {
+                if !ack.left_out.is_empty() {
+                    tracing::error!(
+                        report = ack.seq,
+                        "the hub left out what was reported: {}",
+                        ack.left_out
+                    );
+                }
                 self.session.reports.ack(ack.seq);
                 self.sent_at = None;
                 Ok(())
@@ -258,55 +272,154 @@ impl Open<'_> {
             Ok(offer) => offer,
             Err(why) => return Err(SessionError::Ended(why.to_owned())),
         };
-        let now = self.session.clock.now();
-        match accept::accept(&self.session.ledger, offer, &mut self.source, now).await {
+        let session = &mut *self.session;
+        let offered = session
+            .acceptance
+            .offer(&session.ledger, offer, session.clock.now())
+            .await;
+        match offered {
             Ok(ack) => {
-                tracing::info!(
-                    incarnation,
-                    generation,
-                    units = ack.units.len(),
-                    "accepted desired state"
-                );
-                self.session.nudge.accepted();
-                self.note_lacking();
-                send(&self.tx, agent_message::Kind::Ack(ack)).await
+                tracing::info!(incarnation, generation, "took in desired state");
+                self.retry_wait = RETRY.0;
+                self.accepted(ack).await?;
+                self.fetch_more();
+                Ok(())
             }
             Err(AcceptError::Refused(refusal)) => {
                 tracing::warn!(incarnation, generation, "refused desired state: {refusal}");
-                let refused = Refused {
-                    incarnation,
-                    generation,
-                    reason: accept::refused_reason(&refusal) as i32,
-                    message: refusal.to_string(),
-                };
-                send(&self.tx, agent_message::Kind::Refused(refused)).await
+                let reason = accept::refused_reason(&refusal);
+                self.refuse((incarnation, generation), reason, refusal.to_string())
+                    .await
             }
-            Err(AcceptError::Ledger(e)) => Err(e.into()),
+            Err(AcceptError::Ledger(LedgerError::Lost)) => Err(LedgerError::Lost.into()),
+            Err(AcceptError::Ledger(e)) => {
+                let reason = match e {
+                    LedgerError::Full { .. } => RefusedReason::LedgerFull,
+                    _ => RefusedReason::LedgerUnwritable,
+                };
+                let why = chain_text(&e);
+                tracing::error!(incarnation, generation, "desired state cannot be held: {why}");
+                self.ledger_condition(Some(&why));
+                self.offer_refused = true;
+                self.retry_at = Some(Instant::now() + RETRY.1);
+                self.refuse((incarnation, generation), reason, why).await
+            }
             Err(AcceptError::Fetch(e)) => Err(SessionError::Ended(e.to_string())),
         }
     }
 
-    fn note_lacking(&mut self) {
-        self.lacking_wait = LACKING.0;
-        self.lacking_at =
-            accept::is_lacking(&self.session.ledger).then(|| Instant::now() + self.lacking_wait);
+    async fn refuse(
+        &mut self,
+        (incarnation, generation): (u64, u64),
+        reason: RefusedReason,
+        message: String,
+    ) -> Result<(), SessionError> {
+        let refused = Refused {
+            incarnation,
+            generation,
+            reason: reason as i32,
+            message,
+        };
+        send(&self.tx, agent_message::Kind::Refused(refused)).await
     }
 
-    async fn complete(&mut self) -> Result<(), SessionError> {
-        match accept::complete(&self.session.ledger, &mut self.source).await {
-            Ok(ack) => {
-                if let Some(ack) = ack {
-                    self.session.nudge.accepted();
-                    send(&self.tx, agent_message::Kind::Ack(ack)).await?;
-                }
-                self.lacking_wait = (self.lacking_wait * 2).min(LACKING.1);
-                self.lacking_at =
-                    accept::is_lacking(&self.session.ledger).then(|| Instant::now() + self.lacking_wait);
-                Ok(())
+    /// Tells hub and reconciler what is held now.
+    async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
+        self.session.nudge.accepted();
+        self.ledger_condition(None);
+        send(&self.tx, agent_message::Kind::Ack(ack)).await
+    }
+
+    fn ledger_condition(&self, refused: Option<&str>) {
+        let session = &*self.session;
+        let problem = refused.or(session.acceptance.ledger_problem());
+        let message = problem.map_or_else(String::new, |why| {
+            format!("new state cannot be held, what is held stays enforced: {why}")
+        });
+        let kind = ClusterConditionKind::Ledger;
+        session
+            .reports
+            .condition(kind, problem.is_none(), message, session.clock.now());
+    }
+
+    /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.
+    fn fetch_more(&mut self) {
+        let session = &mut *self.session;
+        for lane in [Lane::Small, Lane::Large] {
+            if self.busy.contains(&lane) {
+                continue;
             }
-            Err(AcceptError::Ledger(e)) => Err(e.into()),
-            Err(e) => Err(SessionError::Ended(e.to_string())),
+            let items = session.acceptance.next(&session.ledger, lane);
+            if items.is_empty() {
+                continue;
+            }
+            self.busy.insert(lane);
+            let (mut client, epoch, ledger) = (self.client.clone(), self.epoch, session.ledger.clone());
+            self.fetching.push(
+                async move {
+                    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+                    let mut fetched = Vec::new();
+                    let outcome = fetch::fetch(&mut client, epoch, &items, &bases, &mut fetched).await;
+                    Batch {
+                        lane,
+                        items,
+                        fetched,
+                        outcome,
+                    }
+                }
+                .boxed(),
+            );
         }
+        if !session.acceptance.is_incomplete() {
+            self.retry_wait = RETRY.0;
+            self.retry_at = None;
+        } else if self.busy.is_empty() {
+            self.retry_at = Some(Instant::now() + self.retry_wait);
+        }
+    }
+
+    async fn fetched(&mut self, batch: Batch) -> Result<(), SessionError> {
+        self.busy.remove(&batch.lane);
+        let session = &mut *self.session;
+        let ack = session
+            .acceptance
+            .arrived(&session.ledger, &batch.items, batch.fetched)
+            .await?;
+        if let Some(ack) = ack {
+            self.accepted(ack).await?;
+        }
+        self.ledger_condition(None);
+        match batch.outcome {
+            Ok(()) => self.fetch_more(),
+            // What came is held, the rest is asked for again: the stream itself may be well.
+            Err(e) => {
+                tracing::warn!("{e}; asking again in {} s", self.retry_wait.as_secs());
+                self.retry_later();
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at = Some(Instant::now() + self.retry_wait);
+        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
+    }
+
+    async fn retry(&mut self) -> Result<(), SessionError> {
+        if self.offer_refused {
+            return Err(SessionError::Ended(
+                "the ledger did not take the desired state; asking for it again".to_owned(),
+            ));
+        }
+        self.retry_at = None;
+        let session = &mut *self.session;
+        if let Some(ack) = session.acceptance.retry(&session.ledger).await? {
+            self.accepted(ack).await?;
+        }
+        self.ledger_condition(None);
+        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
+        self.fetch_more();
+        Ok(())
     }
 
     async fn request(&mut self, request: Request) -> Result<(), SessionError> {

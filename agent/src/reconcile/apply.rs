@@ -1,7 +1,7 @@
 //! Applies a batch of a unit's objects: looks, makes intents durable, writes, makes the answers durable. Which objects
 //! and in which order is the state machine's to say. Nothing here deletes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 
 use flotilla_core::{
     apply::inventory::{Record, State},
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
-    evaluate::{Evaluated, Object, evaluate},
+    evaluate::{EvaluateError, Evaluated, Evaluation, Object},
     message::{shown, with_causes},
     observe::observe,
     preflight::{CONCURRENCY, Looks, Preflight, write},
@@ -78,25 +78,26 @@ pub async fn apply(
     let mut job = Job {
         unit,
         objects: Vec::new(),
+        values: Vec::new(),
         shared: keys.iter().map(|(key, _)| (key.as_ref().clone(), key.clone())).collect(),
         outcomes: Vec::new(),
     };
-    let defines_kinds = evaluated
-        .objects
-        .iter()
-        .any(|object| object.desired.key.kind == "CustomResourceDefinition");
-    let mut by_key: BTreeMap<ObjectKey, Object> = evaluated
+    let mut by_key: BTreeMap<ObjectKey, (Object, Value)> = evaluated
         .objects
         .into_iter()
-        .map(|object| (object.desired.key.clone(), object))
+        .zip(evaluated.values)
+        .map(|(object, value)| (object.desired.key.clone(), (object, value)))
         .collect();
     for (key, _) in &keys {
         match by_key.remove(&**key) {
-            Some(object) => job.objects.push(object),
+            Some((object, value)) => {
+                job.objects.push(object);
+                job.values.push(value);
+            }
             None => job.missing(key),
         }
     }
-    if let Err(error) = job.resolve_kinds(defines_kinds).await {
+    if let Err(error) = job.resolve_kinds().await {
         return Done::failed(&error);
     }
     let breaker = CircuitBreaker::new(unit);
@@ -134,10 +135,14 @@ pub async fn bodies(
 ) -> Result<Evaluated, BodiesError> {
     let discovery = unit.context.discovered().await.map_err(BodiesError::Discovery)?;
     let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
-    let ledger = &unit.context.ledger;
-    ledger
-        .read(|state| evaluate(state, &unit.entry, &discovery, ledger.key(), Some(&keys)))
-        .map_err(|error| BodiesError::Evaluation(error.to_string()))
+    let environment = unit.context.environment(discovery);
+    let failed = |error: EvaluateError| BodiesError::Evaluation(error.to_string());
+    let mut evaluation = unit
+        .context
+        .ledger
+        .read(|state| Evaluation::begin(state, &unit.entry, environment, Some(&keys)))
+        .map_err(failed)?;
+    evaluation.finish().await.map_err(failed)
 }
 
 /// Why the bodies of objects cannot be had.
@@ -161,6 +166,8 @@ struct Write {
 struct Job<'a> {
     unit: &'a UnitContext,
     objects: Vec<Object>,
+    /// Their bodies.
+    values: Vec<Value>,
     shared: BTreeMap<ObjectKey, Arc<ObjectKey>>,
     outcomes: Vec<Outcome<Applied>>,
 }
@@ -211,17 +218,23 @@ impl Job<'_> {
         self.end(index, record, None, adopted, Applied::Problem { problem, retry });
     }
 
-    /// Discovers again when a kind is not served as far as is known: its definition may just have been established,
-    /// and discovery follows a moment later.
-    async fn resolve_kinds(&mut self, defines_kinds: bool) -> Result<(), BodiesError> {
+    /// Discovers again when a kind is not served as far as is known. Where the unit's own definition of it was
+    /// established, discovery follows a moment later.
+    async fn resolve_kinds(&mut self) -> Result<(), BodiesError> {
         for attempt in 0..DISCOVERIES {
-            if self.objects.iter().all(|object| object.resource.is_some()) {
+            let unserved: BTreeSet<(String, String)> = self
+                .objects
+                .iter()
+                .filter(|object| object.resource.is_none())
+                .map(|object| (object.desired.key.group.clone(), object.desired.key.kind.clone()))
+                .collect();
+            if unserved.is_empty() {
                 return Ok(());
             }
-            let discovery = match (attempt, defines_kinds) {
-                (0, _) => self.unit.context.rediscovered().await,
-                (_, false) => return Ok(()),
-                (attempt, true) => {
+            let discovery = match attempt {
+                0 => self.unit.context.rediscovered().await,
+                _ if !self.defines(&unserved) => return Ok(()),
+                _ => {
                     let pause = Duration::from_millis(100) * 2_u32.pow(attempt - 1);
                     tokio::time::sleep(pause).await;
                     self.unit.context.discovered_within(pause / 2).await
@@ -235,6 +248,20 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether the unit has a definition of the group of one of these kinds.
+    fn defines(&self, kinds: &BTreeSet<(String, String)>) -> bool {
+        self.unit.context.ledger.read(|state| {
+            let unit = state.units.get(&self.unit.unit);
+            unit.into_iter().flat_map(|unit| unit.items.keys()).any(|key| {
+                key.kind == "CustomResourceDefinition"
+                    && key
+                        .name
+                        .split_once('.')
+                        .is_some_and(|(_, group)| kinds.iter().any(|(wanted, _)| wanted == group))
+            })
+        })
     }
 
     /// Makes durable that objects are about to be there. What is in the inventory already needs no second note.
@@ -270,7 +297,7 @@ impl Job<'_> {
         breaker: &CircuitBreaker<'_>,
         cancel: &CancellationToken,
     ) -> Result<(), LedgerError> {
-        let (unit, objects) = (self.unit, &self.objects);
+        let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let context = &unit.context;
         let key = context.ledger.key();
         let writing = writes.into_iter().map(|Write { index, adopted, fold }| async move {
@@ -278,7 +305,7 @@ impl Job<'_> {
                 return None;
             }
             let object = &objects[index];
-            let live = breaker.call(&object.desired.key, write(unit, object, fold)).await;
+            let live = breaker.call(&object.desired.key, write(unit, object, &values[index], fold)).await;
             // The body ends here: what is known of it is of fixed size.
             Some((index, adopted, live.map(|live| observe(&live, key, context.wall()))))
         });

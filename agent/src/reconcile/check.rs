@@ -40,10 +40,11 @@ pub async fn check(
         Ok(evaluated) => evaluated,
         Err(error) => return Done::failed(&error),
     };
-    let objects: BTreeMap<&ObjectKey, &Object> = evaluated
+    let objects: BTreeMap<&ObjectKey, Body<'_>> = evaluated
         .objects
         .iter()
-        .map(|object| (&object.desired.key, object))
+        .zip(&evaluated.values)
+        .map(|(object, value)| (&object.desired.key, Body { object, value }))
         .collect();
     let check = Check {
         unit,
@@ -52,8 +53,8 @@ pub async fn check(
         cancel,
     };
     let looks = keys.into_iter().map(|(key, corrections)| {
-        let object = objects.get(&*key).copied();
-        check.look(key, object, corrections)
+        let body = objects.get(&*key).copied();
+        check.look(key, body, corrections)
     });
     let looks: Vec<Look<'_>> = stream::iter(looks.collect::<Vec<_>>())
         .buffer_unordered(CONCURRENCY)
@@ -91,6 +92,13 @@ pub async fn check(
     }
 }
 
+/// An object and what would be sent.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    object: &'a Object,
+    value: &'a Value,
+}
+
 /// What a look at an object gave.
 enum Look<'a> {
     Over(Box<CheckOutcome>),
@@ -100,7 +108,7 @@ enum Look<'a> {
 /// A correction that was decided.
 struct Correction<'a> {
     key: Arc<ObjectKey>,
-    object: &'a Object,
+    body: Body<'a>,
     record: Record,
     fold: Vec<Value>,
     suspicion: Suspicion,
@@ -120,15 +128,15 @@ impl<'a> Check<'a> {
     async fn look(
         &self,
         key: Arc<ObjectKey>,
-        object: Option<&'a Object>,
+        body: Option<Body<'a>>,
         corrections: Corrections,
     ) -> Option<Look<'a>> {
         if self.cancel.is_cancelled() {
             return None;
         }
         let looking = async {
-            match object {
-                Some(object) => self.desired(&key, object, corrections).await,
+            match body {
+                Some(body) => self.desired(&key, body, corrections).await,
                 None => Ok(self.undesired(&key).await),
             }
         };
@@ -137,8 +145,8 @@ impl<'a> Check<'a> {
             looked = looking => looked,
         };
         Some(looked.unwrap_or_else(|stopped| {
-            let (problem, retry) = match object {
-                Some(object) => problem(object, &stopped),
+            let (problem, retry) = match body {
+                Some(body) => problem(body.object, &stopped),
                 None => (Problem::Waiting(key.to_string()), Retry::Soon),
             };
             over(key, None, None, Checked::Problem { problem, retry })
@@ -148,9 +156,18 @@ impl<'a> Check<'a> {
     async fn desired(
         &self,
         key: &Arc<ObjectKey>,
-        object: &'a Object,
+        body: Body<'a>,
         mut corrections: Corrections,
     ) -> Result<Look<'a>, Stopped> {
+        let Body { object, value } = body;
+        if let Some(why) = &object.withheld {
+            let problem = Problem::Withheld {
+                reason: "Conflict",
+                message: why.clone(),
+            };
+            let retry = Retry::Interval;
+            return Ok(over(key.clone(), None, None, Checked::Problem { problem, retry }));
+        }
         let Some(record) = stored_record(self.unit, key) else {
             return Ok(over(key.clone(), None, None, Checked::InSync));
         };
@@ -197,7 +214,7 @@ impl<'a> Check<'a> {
             Some(live) => {
                 let dry_run = self
                     .breaker
-                    .call(key, cluster.apply(&resource, &object.value, true))
+                    .call(key, cluster.apply(&resource, value, true))
                     .await?;
                 confirm(live, &dry_run)
             }
@@ -221,7 +238,7 @@ impl<'a> Check<'a> {
         }
         Ok(Look::Correct(Box::new(Correction {
             key: key.clone(),
-            object,
+            body,
             record,
             fold,
             suspicion,
@@ -278,7 +295,7 @@ impl<'a> Check<'a> {
         }
         let Correction {
             key,
-            object,
+            body: Body { object, value },
             record,
             fold,
             suspicion,
@@ -286,7 +303,7 @@ impl<'a> Check<'a> {
             corrections,
         } = correction;
         let context = &self.unit.context;
-        let mut done = match self.breaker.call(&key, write(self.unit, object, fold)).await {
+        let mut done = match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
+    apply::protected::Protected,
     clock::{Clock, Timestamp},
     id::UnitId,
     object::ObjectKey,
@@ -22,9 +23,12 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::message::wire_key;
+use super::{
+    evaluate::Environment,
+    message::{wire_key, with_causes},
+};
 use crate::{
-    cluster::{Cluster, ClusterError, Discovery},
+    cluster::{Account, Cluster, ClusterError, Discovery},
     ledger::{Ledger, LedgerError, record::Record},
     random::random,
     report::Reports,
@@ -34,6 +38,11 @@ use crate::{
 const DISCOVERY_AGE: Duration = Duration::from_secs(600);
 /// A kind that is not served is a reason to ask again, at most this often.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(10);
+
+/// How everything is called that the agent is installed as.
+const RELEASE: &str = "flotilla-agent";
+/// Where it is installed unless something else is said.
+const NAMESPACE: &str = "flotilla-system";
 
 /// How often things happened, for tests of what happens when nothing should.
 #[derive(Debug, Default)]
@@ -67,6 +76,8 @@ pub struct Context {
     pub intended: Notify,
     /// What happened how often.
     pub counters: Arc<Counters>,
+    /// What no unit may write.
+    protected: Protected,
     discovery: RwLock<Discovered>,
 }
 
@@ -87,6 +98,7 @@ impl Context {
             namespaces: BTreeSet::new(),
             intended: Notify::new(),
             counters: Arc::default(),
+            protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }
     }
@@ -96,6 +108,23 @@ impl Context {
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.namespaces = namespaces.into_iter().collect();
         self
+    }
+
+    /// Protects the agent's own objects in the namespace where it is installed.
+    #[must_use]
+    pub fn installed_in(mut self, namespace: &str) -> Self {
+        self.protected = Protected::new(namespace, RELEASE);
+        self
+    }
+
+    /// What an evaluation needs besides the ledger's state.
+    pub fn environment(&self, discovery: Arc<Discovery>) -> Environment {
+        Environment {
+            discovery,
+            known: self.ledger.read(|state| Arc::new(state.kinds.clone())),
+            protected: self.protected.clone(),
+            key: *self.ledger.key(),
+        }
     }
 
     /// The cluster as the agent itself: for watches, lists and discovery, never for a unit's job.
@@ -142,18 +171,53 @@ impl Context {
         self.discovered_within(DISCOVERY_PAUSE).await
     }
 
+    /// Forgets the age of the last answer: definitions have changed. The next job asks again.
+    pub fn expire_discovery(&self) {
+        self.discovery.write().unwrap_or_else(PoisonError::into_inner).at = None;
+    }
+
     /// Asks what the cluster serves unless the last answer is at most this old.
     pub async fn discovered_within(&self, age: Duration) -> Result<Arc<Discovery>, ClusterError> {
         let (found, at) = self.read();
         if at.is_some_and(|at| at.elapsed() <= age) {
             return Ok(found);
         }
-        let found = Arc::new(self.cluster.discover().await?);
+        let found = self.cluster.discover().await?.after(&found);
+        self.remember_kinds(&found);
+        let found = Arc::new(found);
         *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = Discovered {
             found: found.clone(),
             at: Some(Instant::now()),
         };
         Ok(found)
+    }
+
+    /// Keeps which kinds of the inventories live in namespaces: keys must not change while a kind is not served, and
+    /// not by a restart then.
+    fn remember_kinds(&self, found: &Discovery) {
+        let news: Vec<Record> = self.ledger.read(|state| {
+            let kinds: BTreeSet<(&str, &str)> = state
+                .units
+                .values()
+                .flat_map(|unit| unit.items.keys())
+                .map(|key| (key.group.as_str(), key.kind.as_str()))
+                .collect();
+            kinds
+                .into_iter()
+                .filter_map(|(group, kind)| {
+                    let namespaced = found.namespaced(group, kind)?;
+                    let known = state.kinds.get(&(group.to_owned(), kind.to_owned()));
+                    (known != Some(&namespaced)).then(|| Record::Kind {
+                        group: group.to_owned(),
+                        kind: kind.to_owned(),
+                        namespaced,
+                    })
+                })
+                .collect()
+        });
+        if let Err(error) = self.ledger.append_later(news) {
+            tracing::warn!("ledger: {}", with_causes(&error));
+        }
     }
 
     /// Makes records durable.
@@ -201,7 +265,7 @@ impl UnitContext {
             context: context.clone(),
             unit,
             entry,
-            cluster: context.cluster.clone(),
+            cluster: context.cluster.acting_as(&Account::Agent),
         }
     }
 

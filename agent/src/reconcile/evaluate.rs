@@ -254,11 +254,11 @@ impl Evaluation {
         let discovery = self.kinds.discovery();
         let resource = match discovery.find(&api_version, &kind) {
             Served::Yes(resource) => Some(resource.clone()),
-            Served::OtherVersions | Served::No => None,
+            Served::OtherVersions | Served::No | Served::Unknown => None,
         };
         let object = Object {
             unresolved,
-            group_failed: resource.is_none() && discovery.failed_groups.contains(&key.group),
+            group_failed: resource.is_none() && discovery.failed(&key.group),
             secret: parsed.secret || key.is_secret(),
             withheld: self.withheld(&key),
             desired: Desired {

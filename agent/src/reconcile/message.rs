@@ -1,6 +1,6 @@
 //! Texts for people, bounded and without secrets, and keys as they travel.
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{object::ObjectKey, rights};
 
 use crate::cluster::ClusterError;
 
@@ -20,17 +20,25 @@ pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
 /// What may be shown of an error about an object. `secret`: a Secret's value went into it, so that the server or a
 /// webhook may quote one.
 pub fn shown(key: &ObjectKey, secret: bool, error: &ClusterError) -> String {
+    // What RBAC refuses names users, verbs and objects, and no values.
+    let advice = match error {
+        ClusterError::Rejected {
+            code: 403, message, ..
+        } => rights::advice(message),
+        _ => None,
+    };
+    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     match error {
         ClusterError::Rejected { code, reason, .. } if secret => {
             format!(
-                "{key}: the API server refuses it: {code} {reason} (its words are withheld, they may quote values)"
+                "{key}: the API server refuses it: {code} {reason} (its words are withheld, they may quote values){advice}"
             )
         }
         ClusterError::Unavailable(_) if secret => format!("{key}: the API server does not answer"),
         other => {
             let mut text = format!("{key}: {other}");
             truncate(&mut text, MESSAGE_MAX);
-            text
+            text + &advice
         }
     }
 }

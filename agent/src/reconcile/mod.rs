@@ -116,6 +116,7 @@ impl Reconciler {
             if self.lost {
                 return Err(LedgerError::Lost);
             }
+            self.serve_definitions();
             self.start();
             self.watch_kinds();
             self.verify();
@@ -146,7 +147,7 @@ impl Reconciler {
     /// When something is to be done by time alone.
     fn wakes(&self) -> Option<Instant> {
         let units = self.deadlines.first().map(|(at, _)| self.context.instant(*at));
-        [units, self.watches.retry_at(), self.verification.wakes()]
+        [units, self.watches.wakes(), self.verification.wakes()]
             .into_iter()
             .flatten()
             .min()

@@ -21,7 +21,7 @@ pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp) -> Observed {
         observation: Some(observation(live, key)),
         health,
         version: version(live),
-        again: None,
+        again: health::changes_in(live, now),
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::{
     apply::{
-        managers,
+        UNIT_LABEL, managers,
         ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
         policy::{Decision, Policy},
     },
     object::ObjectKey,
+    rights,
     unit::problem::Problem,
 };
 use futures::{StreamExt as _, stream};
@@ -53,30 +54,48 @@ pub type Looked = Result<Preflight, Stopped>;
 /// Flux objects asked for while a unit is looked at: a thousand objects of one Kustomization ask for it once.
 #[derive(Debug, Default)]
 pub struct FluxOwners {
-    known: tokio::sync::Mutex<Vec<(FluxOwner, FluxState)>>,
+    known: tokio::sync::Mutex<Vec<(FluxOwner, Answer)>>,
+}
+
+/// What the API server said about a Flux object.
+#[derive(Debug, Clone)]
+enum Answer {
+    Is(FluxState),
+    /// This agent may not read it; the server's words.
+    Forbidden(String),
 }
 
 impl FluxOwners {
-    /// The state of a Flux object. `is_marked`: the object bears our mark, so that the right to read Flux's objects
-    /// is not needed to go on with it.
-    async fn state(
-        &self,
-        unit: &UnitContext,
-        owner: FluxOwner,
-        is_marked: bool,
-    ) -> Result<FluxState, ClusterError> {
+    async fn state(&self, unit: &UnitContext, owner: &FluxOwner) -> Result<Answer, ClusterError> {
         // The lock is held while asking, so that each owner is asked for once.
         let mut known = self.known.lock().await;
-        if let Some((_, state)) = known.iter().find(|(known, _)| *known == owner) {
-            return Ok(*state);
+        if let Some((_, answer)) = known.iter().find(|(known, _)| known == owner) {
+            return Ok(answer.clone());
         }
-        let state = match flux_state(unit, &owner).await {
-            Err(ClusterError::Rejected { code: 403, .. }) if is_marked => FluxState::Absent,
-            other => other?,
+        let answer = match flux_state(unit, owner).await {
+            Ok(state) => Answer::Is(state),
+            Err(ClusterError::Rejected {
+                code: 403, message, ..
+            }) => Answer::Forbidden(message),
+            Err(e) => return Err(e),
         };
-        known.push((owner, state));
-        Ok(state)
+        known.push((owner.clone(), answer.clone()));
+        Ok(answer)
     }
+}
+
+/// The problem of an object that may be Flux's, when this agent may not find out.
+fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str) -> Problem {
+    let FluxOwner {
+        kind,
+        namespace,
+        name,
+    } = owner;
+    let advice = rights::advice(refusal).map_or_else(String::new, |advice| format!("; {advice}"));
+    Problem::Failed(format!(
+        "{key} has the labels of Flux's {kind} {namespace}/{name}, and this agent may not read whether that still \
+         reconciles it: {refusal}{advice}"
+    ))
 }
 
 /// Judges what is there. Of `live` only the metadata counts.
@@ -92,14 +111,20 @@ pub async fn preflight(
         Decision::Skip(_) => return Ok(Preflight::Leave),
         Decision::Apply { fold } => fold,
     };
-    let id = unit.unit.to_string();
-    let is_marked = metadata.is_some_and(|metadata| {
-        metadata["labels"][flotilla_core::apply::UNIT_LABEL].as_str() == Some(id.as_str())
-    });
     let flux = match metadata.and_then(flux_owner) {
-        Some(owner) => flux.state(unit, owner, is_marked).await?,
+        Some(owner) => match flux.state(unit, &owner).await? {
+            Answer::Is(state) => state,
+            // It was taken over while its owner could be read, or never was Flux's: our own units' labels are Flux's.
+            Answer::Forbidden(_) if metadata.is_some_and(|of| of["labels"][UNIT_LABEL].is_string()) => {
+                FluxState::Absent
+            }
+            Answer::Forbidden(refusal) => {
+                return Ok(Preflight::Withhold(unreadable_owner(key, &owner, &refusal)));
+            }
+        },
         None => FluxState::Absent,
     };
+    let id = unit.unit.to_string();
     let adopted = match first_contact(metadata, &id, flux, |mark| unit.is_held_by(mark, key)) {
         Contact::Create | Contact::Owned => false,
         Contact::Adopt => true,
@@ -302,7 +327,12 @@ impl<'a> Looks<'a> {
 }
 
 /// Folds the managers of other appliers and applies.
-pub async fn write(unit: &UnitContext, object: &Object, fold: Vec<Value>) -> Result<Value, ClusterError> {
+pub async fn write(
+    unit: &UnitContext,
+    object: &Object,
+    value: &Value,
+    fold: Vec<Value>,
+) -> Result<Value, ClusterError> {
     let resource = served(object)?;
     if !fold.is_empty() {
         let key = &object.desired.key;
@@ -317,6 +347,6 @@ pub async fn write(unit: &UnitContext, object: &Object, fold: Vec<Value>) -> Res
             Err(e) => return Err(e),
         }
     }
-    unit.cluster.apply(resource, &object.value, false).await
+    unit.cluster.apply(resource, value, false).await
 }
 

@@ -11,7 +11,7 @@ use flotilla_core::{
         state::State,
     },
 };
-use flotilla_proto::agent::v1::{ObjectState, ObjectStatus, Readiness, UnitStatus};
+use flotilla_proto::agent::v1::{self as wire, ObjectState, ObjectStatus, Readiness, UnitStatus};
 
 use super::{context::Context, message::{truncate, wire_key}};
 
@@ -34,20 +34,22 @@ fn report_unit(context: &Context, state: &State) {
     let mut message = condition.message;
     truncate(&mut message, UNIT_MESSAGE_MAX);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let bytes = |attained: Option<Attained>| {
-        attained
-            .map(|attained| bytes::Bytes::copy_from_slice(attained.target.as_bytes()))
-            .unwrap_or_default()
+    let attained = |attained: Option<Attained>| {
+        attained.map(|attained| wire::Attained {
+            version: attained.version,
+            target: bytes::Bytes::copy_from_slice(attained.target.as_bytes()),
+        })
     };
     let unit = state.entry().unit;
     context.reports.unit(
         unit,
         UnitStatus {
             unit_id: unit.to_vec().into(),
-            version: state.entry().version,
-            attempted: bytes(record.attempted),
-            applied: bytes(record.applied),
-            healthy: bytes(record.healthy),
+            held_version: state.entry().version,
+            attempted: attained(record.attempted),
+            applied: attained(record.applied),
+            healthy: attained(record.healthy),
+            healthy_since_ms: record.healthy_since.map_or(0, |since| since.0),
             ready: match condition.ready {
                 Ready::True => Readiness::True,
                 Ready::False => Readiness::False,

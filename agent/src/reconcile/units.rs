@@ -13,10 +13,12 @@ use flotilla_core::{
     },
 };
 
+use crate::cluster::Discovery;
+
 use super::{
     Reconciler, Unit,
     context::Context,
-    evaluate::{EvaluateError, Evaluated, evaluate},
+    evaluate::{EvaluateError, Evaluation as Steps, Step},
     message::with_causes,
 };
 
@@ -103,7 +105,7 @@ impl Reconciler {
 pub(super) async fn evaluate_unit(
     context: &Context,
     unit: UnitId,
-    offered: &Entry,
+    offered: &Arc<Entry>,
 ) -> (Option<EvaluationFailure>, Option<Evaluation>, Option<String>) {
     let discovery = match context.discovered().await {
         Ok(discovery) => discovery,
@@ -112,18 +114,45 @@ pub(super) async fn evaluate_unit(
             return (None, None, Some(message));
         }
     };
-    let key = context.ledger.key();
-    context.ledger.read(|state| {
-        let failure = match evaluate(state, offered, &discovery, key, None) {
-            Ok(evaluated) => return (None, Some(evaluation(evaluated)), None),
-            Err(error) => failure(&error),
-        };
-        let enforced = state
-            .units
-            .get(&unit)
-            .and_then(|unit| unit.enforced.as_ref()?.entry.clone());
-        let evaluated = enforced.and_then(|entry| evaluate(state, &entry, &discovery, key, None).ok());
-        (Some(failure), evaluated.map(evaluation), None)
+    let failure = match evaluate(context, offered, discovery.clone()).await {
+        Ok(evaluation) => return (None, Some(evaluation), None),
+        Err(error) => failure(&error),
+    };
+    let enforced = context
+        .ledger
+        .read(|state| state.units.get(&unit)?.enforced.as_ref()?.entry.clone());
+    let evaluation = match enforced {
+        Some(entry) => evaluate(context, &entry, discovery).await.ok(),
+        None => None,
+    };
+    (Some(failure), evaluation, None)
+}
+
+async fn evaluate(
+    context: &Context,
+    entry: &Arc<Entry>,
+    discovery: Arc<Discovery>,
+) -> Result<Evaluation, EvaluateError> {
+    let environment = context.environment(discovery);
+    let mut steps = context
+        .ledger
+        .read(|state| Steps::begin(state, entry, environment, None))?;
+    let mut objects = BTreeMap::new();
+    while let Some(step) = steps.next().await {
+        // The body ends here: what is written is evaluated again.
+        if let Step::Object(object, _) = step? {
+            let desired = Desired {
+                digest: object.desired.digest,
+                policy: object.desired.policy,
+                api_version: object.api_version,
+                withheld: object.withheld,
+            };
+            objects.insert(Arc::new(object.desired.key), desired);
+        }
+    }
+    Ok(Evaluation {
+        objects,
+        complete: steps.is_complete(),
     })
 }
 
@@ -131,22 +160,5 @@ fn failure(error: &EvaluateError) -> EvaluationFailure {
     EvaluationFailure {
         reason: error.reason(),
         message: error.to_string(),
-    }
-}
-
-fn evaluation(evaluated: Evaluated) -> Evaluation {
-    let complete = evaluated.complete;
-    let objects = evaluated.objects.into_iter().map(|object| {
-        let desired = Desired {
-            digest: object.desired.digest,
-            policy: object.desired.policy,
-            api_version: object.api_version,
-            withheld: object.withheld,
-        };
-        (Arc::new(object.desired.key), desired)
-    });
-    Evaluation {
-        objects: objects.collect(),
-        complete,
     }
 }

@@ -27,6 +27,8 @@ use crate::cluster::{ClusterError, Resource, Selector, Served, WatchEvent};
 const WATCHES: usize = 2048;
 /// How long a kind that is not served is not watched.
 const UNSERVED: Duration = Duration::from_secs(60);
+/// How long the API server takes to show a new definition in its discovery.
+const PUBLISHED: Duration = Duration::from_secs(1);
 /// Watch events that wait for the loop.
 const EVENTS: usize = 256;
 
@@ -62,8 +64,12 @@ enum Watched {
     /// In a version; dropping the guard ends it.
     Open {
         version: String,
+        /// Its objects live in namespaces.
+        namespaced: bool,
         _guard: tokio_util::sync::DropGuard,
     },
+    /// The whole cluster may not be watched: each namespace of the inventories is, in its place.
+    Narrowed,
     /// It was not served when last tried; tried again then.
     Unserved(Instant),
 }
@@ -84,6 +90,8 @@ pub(super) struct Watches {
     /// What a running list has not shown yet.
     listing: HashMap<Scope, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Option<tokio_util::sync::DropGuard>,
+    /// When units that wait for a kind are told that definitions changed.
+    definitions_at: Option<Instant>,
     news_tx: mpsc::Sender<WatchNews>,
     news_rx: mpsc::Receiver<WatchNews>,
     too_many: bool,
@@ -97,6 +105,7 @@ impl Default for Watches {
             stale: true,
             listing: HashMap::new(),
             definitions: None,
+            definitions_at: None,
             news_tx,
             news_rx,
             too_many: false,
@@ -115,13 +124,17 @@ impl Watches {
         self.news_rx.try_recv().ok()
     }
 
-    /// When a kind that was not served is tried again.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
+    /// When the watches have something to do by time alone.
+    pub(super) fn wakes(&self) -> Option<Instant> {
+        self.retry_at().into_iter().chain(self.definitions_at).min()
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
         self.open
             .values()
             .filter_map(|watched| match watched {
                 Watched::Unserved(until) => Some(*until),
-                Watched::Open { .. } => None,
+                Watched::Open { .. } | Watched::Narrowed => None,
             })
             .min()
     }
@@ -163,6 +176,10 @@ impl Reconciler {
             Err(ClusterError::NotServed { .. }) => {
                 let again = Instant::now() + UNSERVED;
                 self.watches.open.insert(scope, Watched::Unserved(again));
+            }
+            Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
+                self.watches.open.insert(scope, Watched::Narrowed);
+                self.watches.stale = true;
             }
             Err(error) => {
                 tracing::warn!(
@@ -212,9 +229,25 @@ impl Reconciler {
             .or_else(|| self.units.keys().find_map(holds))
     }
 
-    /// A definition was written: what waits for a kind may go on, once discovery shows it.
+    /// A definition was written. Discovery follows within a second, and many may come together.
     fn definition_changed(&mut self) {
+        let at = Instant::now() + PUBLISHED;
+        self.watches.definitions_at.get_or_insert(at);
+    }
+
+    /// What waits for a kind may go on.
+    pub(super) fn serve_definitions(&mut self) {
+        if self.watches.definitions_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.watches.definitions_at = None;
         self.watches.stale = true;
+        self.context.expire_discovery();
+        for watched in self.watches.open.values_mut() {
+            if let Watched::Unserved(until) = watched {
+                *until = Instant::now();
+            }
+        }
         let waiting: Vec<UnitId> = self
             .units
             .iter()
@@ -223,11 +256,6 @@ impl Reconciler {
             .collect();
         for id in waiting {
             self.feed(id, Event::KindServed);
-        }
-        for watched in self.watches.open.values_mut() {
-            if let Watched::Unserved(until) = watched {
-                *until = Instant::now();
-            }
         }
     }
 
@@ -260,11 +288,19 @@ impl Reconciler {
     fn watch_inventories(&mut self, now: Instant) {
         let discovery = self.context.discovery();
         let wanted = self.scopes();
-        self.watches.open.retain(|scope, _| wanted.contains_key(scope));
+        let kinds: HashSet<(&str, &str)> = wanted
+            .keys()
+            .map(|scope| (scope.group.as_str(), scope.kind.as_str()))
+            .collect();
+        self.watches.open.retain(|scope, watched| match watched {
+            Watched::Narrowed => kinds.contains(&(scope.group.as_str(), scope.kind.as_str())),
+            _ => wanted.contains_key(scope),
+        });
         let mut left_out = 0_usize;
         for (scope, version) in wanted {
             match self.watches.open.get(&scope) {
                 Some(Watched::Open { version: open, .. }) if *open == version => continue,
+                Some(Watched::Narrowed) => continue,
                 Some(Watched::Unserved(until)) if *until > now => continue,
                 None if self.watches.open.len() >= WATCHES => {
                     left_out += 1;
@@ -277,6 +313,7 @@ impl Reconciler {
                 self.open(resource, scope.clone(), false, stop.clone());
                 let watched = Watched::Open {
                     version,
+                    namespaced: resource.namespaced,
                     _guard: stop.drop_guard(),
                 };
                 self.watches.open.insert(scope, watched);
@@ -301,6 +338,7 @@ impl Reconciler {
     pub(super) fn scopes(&self) -> BTreeMap<Scope, String> {
         let namespaces = &self.context.namespaces;
         let namespace = |key: &ObjectKey| match namespaces.is_empty() {
+            true if self.is_narrowed(key) => Some(key.namespace.clone()),
             true => Some(String::new()),
             false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
         };
@@ -319,14 +357,33 @@ impl Reconciler {
         })
     }
 
+    /// Tells whether a refused watch has narrower ones in its place: that of a namespaced kind in the whole cluster.
+    fn narrows(&self, scope: &Scope) -> bool {
+        let open = self.watches.open.get(scope);
+        scope.namespace.is_empty() && matches!(open, Some(Watched::Open { namespaced: true, .. }))
+    }
+
+    /// Tells whether the whole cluster may not be watched for a kind, as Secrets under most profiles.
+    fn is_narrowed(&self, key: &ObjectKey) -> bool {
+        let whole = Scope {
+            group: key.group.clone(),
+            kind: key.kind.clone(),
+            namespace: String::new(),
+        };
+        matches!(self.watches.open.get(&whole), Some(Watched::Narrowed))
+    }
+
     fn open(&self, resource: &Resource, scope: Scope, definitions: bool, stop: CancellationToken) {
         let labels = if definitions { "" } else { UNIT_LABEL };
         let selector = Selector {
             namespace: scope.namespace.clone(),
             labels: labels.to_owned(),
+            // That a definition changed is a reason to discover again; what it says is not read.
+            metadata_only: definitions,
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
+        let narrows = !definitions && resource.namespaced && scope.namespace.is_empty();
         tokio::spawn(async move {
             loop {
                 let event = tokio::select! {
@@ -334,6 +391,7 @@ impl Reconciler {
                     event = events.next() => event,
                 };
                 let Some(event) = event else { return };
+                let last = narrows && event.as_ref().is_err_and(is_forbidden);
                 let news = WatchNews {
                     scope: scope.clone(),
                     definitions,
@@ -342,9 +400,14 @@ impl Reconciler {
                 // A watch that ended while its event waited must not be heard any more.
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    sent = tx.send(news) => if sent.is_err() { return },
+                    sent = tx.send(news) => if sent.is_err() || last { return },
                 }
             }
         });
     }
+}
+
+/// RBAC refuses it.
+fn is_forbidden(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { code: 403, .. })
 }

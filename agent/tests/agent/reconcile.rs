@@ -42,7 +42,7 @@ async fn a_desired_state_is_applied_with_labels_and_mark_and_reported() {
     let unit = world.unit(1).unwrap();
     assert_eq!(unit.message, "Applied revision: main@sha1:abc");
     assert_eq!(
-        (unit.reason.as_str(), unit.objects, unit.version),
+        (unit.reason.as_str(), unit.objects, unit.held_version),
         ("ReconciliationSucceeded", 2, 1)
     );
     assert_eq!(world.objects["x"].state(), ObjectState::Applied);
@@ -694,7 +694,8 @@ async fn wait_is_ready_only_when_objects_are_and_fails_at_its_timeout() {
     world.until_ready(&wanted).await;
     world
         .until("health is told", |world| {
-            world.unit(1).unwrap().healthy[..] == wanted.target.as_bytes()[..]
+            let healthy = world.unit(1).unwrap().healthy.as_ref();
+            healthy.is_some_and(|healthy| healthy.is(wanted.version, wanted.target.as_bytes()))
         })
         .await;
 }

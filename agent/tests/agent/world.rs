@@ -156,7 +156,11 @@ impl World {
 
     pub(crate) fn is_ready(&self, entry: &Entry) -> bool {
         self.units.get(&entry.unit.to_vec()).is_some_and(|unit| {
-            unit.ready() == Readiness::True && unit.applied[..] == entry.target.as_bytes()[..]
+            unit.ready() == Readiness::True
+                && unit
+                    .applied
+                    .as_ref()
+                    .is_some_and(|applied| applied.is(entry.version, entry.target.as_bytes()))
         })
     }
 

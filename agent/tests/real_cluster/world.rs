@@ -161,10 +161,14 @@ impl World {
     }
 
     pub(crate) async fn until_ready(&mut self, entry: &Entry) {
-        let (unit, target) = (entry.unit.to_vec(), entry.target);
+        let (unit, version, target) = (entry.unit.to_vec(), entry.version, entry.target);
         self.until("the unit is ready", |world| {
             world.units.get(&unit).is_some_and(|unit| {
-                unit.ready() == Readiness::True && unit.applied[..] == target.as_bytes()[..]
+                unit.ready() == Readiness::True
+                    && unit
+                        .applied
+                        .as_ref()
+                        .is_some_and(|applied| applied.is(version, target.as_bytes()))
             })
         })
         .await;

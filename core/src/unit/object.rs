@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{now::Mono, problem::Problem};
 use crate::{
     apply::{
-        drift::{Judgement, Observation, judge},
+        drift::{Judgement, Observation, is_untouched, judge},
         inventory::{Record, State as RecordState},
         policy::{Decision, Policy, Skip, Write},
     },
@@ -23,7 +23,7 @@ pub struct Desired {
     pub policy: Policy,
     /// Its API version.
     pub api_version: String,
-    /// The unit or app that owns the object instead, as the hub knows: desired, and not written.
+    /// Why the object is not to be written although it is desired: another unit owns it, or the agent itself.
     pub withheld: Option<String>,
 }
 
@@ -138,37 +138,12 @@ impl Object {
     }
 
     /// Tells whether a watch has shown the object as we left it, with nothing on it that says to leave it alone.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self, unit: &str) -> bool {
         let (Some(record), Some(desired)) = (&self.record, &self.desired) else {
             return false;
         };
-        let Some(live) = self.observed.as_ref().and_then(|seen| seen.observation.as_ref()) else {
-            return false;
-        };
-        record.state == RecordState::Applied
-            && live.uid == record.uid
-            && live.folded.is_empty()
-            && !live.deleting
-            && live.projection == record.projection
-            && matches!(desired.policy.decide(Some(live.policy)), Decision::Apply { .. })
-    }
-
-    /// Tells whether its switches, or those of the live object, say to leave it alone.
-    pub(super) fn is_left_alone(&self) -> bool {
-        let Some(desired) = &self.desired else { return false };
         let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
-        match desired.policy.decide(live.map(|live| live.policy)) {
-            Decision::Skip(Skip::Paused | Skip::Ignored) => true,
-            // What is created once is this unit's to wait for where it was this unit that created it.
-            Decision::Skip(Skip::Present) => self.record.as_ref().is_none_or(|record| record.sent.is_none()),
-            Decision::Apply { .. } => false,
-        }
-    }
-
-    /// Tells whether other content was written than is desired.
-    pub(super) fn is_outdated(&self) -> bool {
-        let sent = self.record.as_ref().and_then(|record| record.sent);
-        self.desired.as_ref().is_some_and(|desired| sent != Some(desired.digest))
+        live.is_some_and(|live| is_untouched(record, live, desired.policy, unit))
     }
 
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to

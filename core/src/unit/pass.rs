@@ -164,10 +164,10 @@ impl State {
             .iter()
             .filter_map(|(key, object)| Some((key.clone(), object.desired.as_ref()?.withheld.clone()?)))
             .collect();
-        for (key, owner) in withheld {
+        for (key, message) in withheld {
             let problem = Problem::Withheld {
                 reason: "Conflict",
-                message: format!("{key} is owned by {owner}"),
+                message,
             };
             self.change(&key, |object| object.pass_problem = Some(problem));
         }
@@ -236,10 +236,11 @@ impl State {
             }
             pass.written.extend(keys.iter().cloned());
             let Some(entry) = self.enforced.clone() else { return };
+            let unit = self.entry.unit.to_string();
             let keys = keys
                 .into_iter()
                 .map(|key| {
-                    let is_fresh = self.objects.get(&key).is_some_and(Object::is_fresh);
+                    let is_fresh = self.objects.get(&key).is_some_and(|object| object.is_fresh(&unit));
                     (key, is_fresh)
                 })
                 .collect();

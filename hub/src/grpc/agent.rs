@@ -3,10 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use flotilla_proto::agent::v1::{
     Ack, AgentMessage, Desired, FetchRequest, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck,
     UnitEntry, Welcome, agent_message, agent_service_server::AgentService, hub_message,
 };
+use flotilla_proto::limits::{MESSAGE_BYTES, WORD_BYTES};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use time::OffsetDateTime;
 use tokio::{
@@ -24,7 +26,7 @@ use crate::{
     auth::peer::{self, NotAdmitted},
     index::{Index, Watched},
     store::{Store, publish::DesiredRow, session::Opening},
-    task::ingest::Ingest,
+    task::ingest::{Ingest, rows, text},
 };
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,7 +132,7 @@ impl Agents {
         inbound: &mut Streaming<AgentMessage>,
         outbound: &mpsc::Sender<Result<HubMessage, Status>>,
     ) -> Result<(), Status> {
-        let hello = expect_hello(inbound).await?;
+        let hello = bounded(expect_hello(inbound).await?);
         if admitted
             .cluster_uid
             .as_deref()
@@ -221,7 +223,7 @@ impl Session<'_> {
         inbound: &mut Streaming<AgentMessage>,
         outbound: &mpsc::Sender<Result<HubMessage, Status>>,
     ) -> Result<(), Status> {
-        let mut committing: FuturesUnordered<BoxFuture<'static, Option<u64>>> = FuturesUnordered::new();
+        let mut committing: FuturesUnordered<BoxFuture<'static, Option<ReportAck>>> = FuturesUnordered::new();
         self.watched.mark_changed();
         let mut pending = false;
         loop {
@@ -246,8 +248,8 @@ impl Session<'_> {
                 }
                 Some(committed) = committing.next(), if !committing.is_empty() => {
                     // A report that did not count is not acknowledged: the agent keeps its rows.
-                    if let Some(seq) = committed {
-                        let ack = message(hub_message::Kind::ReportAck(ReportAck { seq }));
+                    if let Some(ack) = committed {
+                        let ack = message(hub_message::Kind::ReportAck(ack));
                         if outbound.send(Ok(ack)).await.is_err() {
                             return Ok(());
                         }
@@ -341,8 +343,9 @@ impl Session<'_> {
             .units
             .iter()
             .filter(|unit| !unit.accepted)
-            .map(|unit| format!("{}: {}", unit.reason, unit.message))
+            .map(|unit| format!("{}: {}", text(unit.reason.clone(), WORD_BYTES), unit.message))
             .take(5)
+            .map(|problem| text(problem, MESSAGE_BYTES / 5))
             .collect();
         self.service
             .store
@@ -360,14 +363,19 @@ impl Session<'_> {
     /// Records why; tells whether the whole state is to be sent.
     async fn refused(&mut self, refused: Refused) -> Result<bool, Status> {
         let reason = refused.reason();
-        warn!(reason = reason.as_str_name(), message = %refused.message, "the agent refused a generation");
+        let said = text(refused.message, MESSAGE_BYTES);
+        warn!(
+            reason = reason.as_str_name(),
+            message = said,
+            "the agent refused a generation"
+        );
         let again = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch)
             && self.sent != Held::NOTHING;
         if again {
             self.sent = Held::NOTHING;
             return Ok(true);
         }
-        let text = format!("refused generation {}: {}", refused.generation, refused.message);
+        let text = format!("refused generation {}: {said}", refused.generation);
         self.service
             .store
             .session_refused(self.cluster, self.epoch, &text)
@@ -376,11 +384,15 @@ impl Session<'_> {
         Ok(false)
     }
 
-    fn commit(&self, report: Report) -> BoxFuture<'static, Option<u64>> {
+    fn commit(&self, report: Report) -> BoxFuture<'static, Option<ReportAck>> {
         let seq = report.seq;
-        let rows = crate::task::ingest::rows(self.cluster, self.epoch, report);
-        let committed = self.service.ingest.submit(rows);
-        async move { committed.await.then_some(seq) }.boxed()
+        let read = rows(self.cluster, self.epoch, report, OffsetDateTime::now_utc());
+        let left_out = read.left_out;
+        if !left_out.is_empty() {
+            warn!(report = seq, left_out, "some of an agent's report is left out");
+        }
+        let committed = self.service.ingest.submit(read.report);
+        async move { committed.await.then_some(ReportAck { seq, left_out }) }.boxed()
     }
 }
 
@@ -391,6 +403,23 @@ async fn expect_hello(inbound: &mut Streaming<AgentMessage>) -> Result<Hello, St
     match first.and_then(|message| message.kind) {
         Some(agent_message::Kind::Hello(hello)) => Ok(hello),
         _ => Err(Status::failed_precondition("the first message is a hello")),
+    }
+}
+
+/// What an agent says of itself, as it may enter log and store.
+fn bounded(hello: Hello) -> Hello {
+    let word = |word: String| text(word, WORD_BYTES);
+    Hello {
+        cluster_uid: word(hello.cluster_uid),
+        boot_id: word(hello.boot_id),
+        agent_version: word(hello.agent_version),
+        kube_version: word(hello.kube_version),
+        observed_root: match hello.observed_root.len() {
+            32 => hello.observed_root,
+            // No digest: whatever it stands for, all is to be reported.
+            _ => Bytes::new(),
+        },
+        ..hello
     }
 }
 

@@ -174,8 +174,9 @@ impl Store {
             r#"WITH done AS (
                  UPDATE rollout r SET state = 'Complete', finished_at = now()
                  WHERE r.state = 'Progressing' AND NOT EXISTS (
-                   SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
-                   WHERE u.rollout_id = r.id AND u.state = 'Active' AND s.applied IS DISTINCT FROM u.target)
+                   SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id
+                   WHERE u.rollout_id = r.id AND u.state = 'Active'
+                     AND (s.applied_version, s.applied) IS DISTINCT FROM (u.version, u.target))
                  RETURNING r.app_uid, r.revision_id, r.created_at, r.finished_at)
                SELECT a.kind || '/' || a.namespace || '/' || a.name AS "app!", coalesce(v.revision, '') AS "revision!",
                       done.created_at, done.finished_at AS "finished_at!"

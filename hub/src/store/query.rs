@@ -271,7 +271,9 @@ impl Store {
                       coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
                       coalesce(d.generation, 0) AS "desired_generation!",
                       coalesce(s.accepted_generation, 0) AS "accepted_generation!",
-                      coalesce(s.message, '') AS "message!",
+                      concat_ws('; ', nullif(s.message, ''),
+                        (SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
+                         WHERE k.cluster_id = c.id AND NOT k.ok)) AS "message!",
                       (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached') AS "units!",
                       (SELECT count(*) FROM unit u JOIN unit_status us ON us.unit_id = u.id AND us.version = u.version
                        WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True') AS "units_ready!"
@@ -299,8 +301,8 @@ impl Store {
                       u.version, u.cause, u.waiting,
                       coalesce(tr.revision, '') AS "target_revision!",
                       coalesce(us.version = u.version, false) AS "current!",
-                      coalesce(us.version = u.version AND us.applied = u.target, false) AS "applied!",
-                      coalesce(CASE WHEN us.version = u.version AND us.applied = u.target THEN tr.revision END, '')
+                      coalesce((us.applied_version, us.applied) = (u.version, u.target), false) AS "applied!",
+                      coalesce(CASE WHEN (us.applied_version, us.applied) = (u.version, u.target) THEN tr.revision END, '')
                         AS "applied_revision!",
                       coalesce(CASE WHEN us.version = u.version THEN us.ready END, 'Unknown') AS "ready!",
                       coalesce(us.reason, '') AS "reason!", coalesce(us.message, '') AS "message!",
@@ -387,8 +389,9 @@ impl Store {
             r#"SELECT o.id, r.scope, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
                       o.cause, o.created_at, o.finished_at,
                       (SELECT count(*) FROM unit u WHERE u.rollout_id = o.id) AS "clusters!",
-                      (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
-                       WHERE u.rollout_id = o.id AND s.applied = u.target) AS "clusters_applied!"
+                      (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
+                       WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target))
+                        AS "clusters_applied!"
                FROM rollout o JOIN resource r ON r.uid = o.app_uid LEFT JOIN revision v ON v.id = o.revision_id
                WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
                ORDER BY o.id DESC LIMIT $4"#,

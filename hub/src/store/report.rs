@@ -5,21 +5,34 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use flotilla_core::{digest::Digest, object::ObjectKey};
+
 use super::{Result, Store, Topic, nudge, session::signed};
+
+/// A target at the version of the entry that asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attained {
+    /// Version of the entry.
+    pub version: u64,
+    /// Target digest.
+    pub target: Digest,
+}
 
 /// A unit's status as reported.
 #[derive(Debug, Clone)]
 pub struct StatusRow {
     /// The unit.
     pub unit: Uuid,
-    /// Version of the entry it is about.
+    /// Version of the entry held, that `ready` and the texts are about.
     pub version: u64,
-    /// Target last attempted.
-    pub attempted: Option<Vec<u8>>,
-    /// Target applied.
-    pub applied: Option<Vec<u8>>,
-    /// Target that was healthy.
-    pub healthy: Option<Vec<u8>>,
+    /// Last attempted.
+    pub attempted: Option<Attained>,
+    /// Last applied.
+    pub applied: Option<Attained>,
+    /// Last healthy.
+    pub healthy: Option<Attained>,
+    /// Since when that is healthy without a break; `None` while it is not.
+    pub healthy_since: Option<OffsetDateTime>,
     /// `True`, `False`, `Unknown`.
     pub ready: &'static str,
     /// Condition reason.
@@ -36,7 +49,7 @@ pub struct StatusRow {
     pub objects_pending_removal: i32,
     /// Acceptance to applied.
     pub apply_ms: i64,
-    /// By the agent's clock.
+    /// When it was so.
     pub observed_at: OffsetDateTime,
 }
 
@@ -72,8 +85,8 @@ pub struct ObjectRow {
 /// Something that happened in a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterEventRow {
-    /// The unit.
-    pub unit: Uuid,
+    /// The unit; `None`: the cluster itself.
+    pub unit: Option<Uuid>,
     /// `Kind/namespace/name`, '' for the unit itself.
     pub object: String,
     /// Something a person should look at.
@@ -82,8 +95,39 @@ pub struct ClusterEventRow {
     pub reason: String,
     /// A sentence.
     pub message: String,
-    /// By the agent's clock.
+    /// When.
     pub at: OffsetDateTime,
+}
+
+/// A state of the cluster or its agent that no unit has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionRow {
+    /// `ApiServer`, `Ledger`, …
+    pub kind: &'static str,
+    /// It is as it should be.
+    pub ok: bool,
+    /// What is wrong.
+    pub message: String,
+    /// Since when it is so.
+    pub since: OffsetDateTime,
+}
+
+/// Place of a row in a full report: units' rows by id, then objects' rows by unit and key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// A unit's row.
+    Unit(Uuid),
+    /// An object's row.
+    Object(Uuid, ObjectKey),
+}
+
+/// What a message of a full report replaces: rows after `after` up to and with `until`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FullPart {
+    /// The last row before it; `None`: it begins with the first.
+    pub after: Option<RowKey>,
+    /// Its last row; `None`: it ends with the last.
+    pub until: Option<RowKey>,
 }
 
 /// One agent's report.
@@ -93,14 +137,16 @@ pub struct Report {
     pub cluster: Uuid,
     /// Epoch of its stream.
     pub epoch: u64,
-    /// Rows of units and objects not named are dropped.
-    pub everything: bool,
+    /// Rows of this part that are not named are dropped.
+    pub full: Option<FullPart>,
     /// Units.
     pub units: Vec<StatusRow>,
     /// Objects.
     pub objects: Vec<ObjectRow>,
     /// Events.
     pub events: Vec<ClusterEventRow>,
+    /// States of the cluster.
+    pub conditions: Vec<ConditionRow>,
     /// Digest over the agent's status rows after this report.
     pub observed_root: Vec<u8>,
 }
@@ -145,9 +191,10 @@ impl Store {
             let mut rows = write_status(&mut tx, report, &mut applied).await?;
             rows += write_objects(&mut tx, report).await?;
             rows += write_events(&mut tx, report).await?;
-            if report.everything {
-                rows += forget_unnamed(&mut tx, report).await?;
+            if let Some(part) = &report.full {
+                rows += forget_unnamed(&mut tx, report, part).await?;
             }
+            rows += write_conditions(&mut tx, report.cluster, &report.conditions).await?;
             if rows > 0 {
                 changed.push(report.cluster);
             }
@@ -188,44 +235,61 @@ async fn write_status(
         let number = |f: fn(&StatusRow) -> i32| batch.iter().map(f).collect::<Vec<_>>();
         let units: Vec<Uuid> = batch.iter().map(|row| row.unit).collect();
         let versions: Vec<i64> = batch.iter().map(|row| signed(row.version)).collect();
-        let attempted: Vec<Option<Vec<u8>>> = batch.iter().map(|row| row.attempted.clone()).collect();
-        let applied: Vec<Option<Vec<u8>>> = batch.iter().map(|row| row.applied.clone()).collect();
-        let healthy: Vec<Option<Vec<u8>>> = batch.iter().map(|row| row.healthy.clone()).collect();
+        let (attempted_version, attempted) = attained(batch, |row| row.attempted.as_ref());
+        let (applied_version, applied) = attained(batch, |row| row.applied.as_ref());
+        let (healthy_version, healthy) = attained(batch, |row| row.healthy.as_ref());
+        let healthy_since: Vec<Option<OffsetDateTime>> = batch.iter().map(|row| row.healthy_since).collect();
         let observed: Vec<OffsetDateTime> = batch.iter().map(|row| row.observed_at).collect();
         let apply_ms: Vec<i64> = batch.iter().map(|row| row.apply_ms).collect();
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
-            r#"WITH old AS (SELECT unit_id, version, applied FROM unit_status WHERE unit_id = ANY($2)),
-               wrote AS (INSERT INTO unit_status (unit_id, version, attempted, applied, healthy, ready, reason, message,
-                   health, objects, objects_failed, objects_pending_removal, apply_ms, observed_at)
-               SELECT v.* FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::text[],
-                   $8::text[], $9::text[], $10::text[], $11::int[], $12::int[], $13::int[], $14::bigint[],
-                   $15::timestamptz[]) AS v(unit_id, version, attempted, applied, healthy, ready, reason, message,
-                   health, objects, failed, pending, apply_ms, observed_at)
+            // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
+            r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
+               wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
+                   applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
+                   objects_failed, objects_pending_removal, apply_ms, observed_at)
+               SELECT v.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
+                   $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
+                   $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[])
+                   AS v(unit_id, version, attempted_version, attempted, applied_version, applied, healthy_version,
+                   healthy, healthy_since, ready, reason, message, health, objects, failed, pending, apply_ms,
+                   observed_at)
                JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
-               ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version, attempted = excluded.attempted,
-                 applied = excluded.applied, healthy = excluded.healthy, ready = excluded.ready,
+               ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version,
+                 attempted_version = excluded.attempted_version, attempted = excluded.attempted,
+                 applied_version = excluded.applied_version, applied = excluded.applied,
+                 healthy_version = excluded.healthy_version, healthy = excluded.healthy,
+                 healthy_since = excluded.healthy_since, ready = excluded.ready,
                  reason = excluded.reason, message = excluded.message, health = excluded.health,
                  objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,
                  observed_at = excluded.observed_at, received_at = now()
-               WHERE (unit_status.version, unit_status.attempted, unit_status.applied, unit_status.healthy,
-                      unit_status.ready, unit_status.reason, unit_status.message, unit_status.health,
-                      unit_status.objects, unit_status.objects_failed, unit_status.objects_pending_removal,
-                      unit_status.apply_ms)
-                 IS DISTINCT FROM (excluded.version, excluded.attempted, excluded.applied, excluded.healthy,
+               WHERE (unit_status.version, unit_status.attempted_version, unit_status.attempted,
+                      unit_status.applied_version, unit_status.applied, unit_status.healthy_version,
+                      unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message,
+                      unit_status.health, unit_status.objects, unit_status.objects_failed,
+                      unit_status.objects_pending_removal, unit_status.apply_ms)
+                 IS DISTINCT FROM (excluded.version, excluded.attempted_version, excluded.attempted,
+                      excluded.applied_version, excluded.applied, excluded.healthy_version, excluded.healthy,
                       excluded.ready, excluded.reason, excluded.message, excluded.health, excluded.objects,
                       excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
-               RETURNING unit_id, version, applied)
+                 OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
+                 OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
+               RETURNING unit_id, applied_version, applied)
                SELECT wrote.unit_id, wrote.applied IS NOT NULL
-                   AND (old.version, old.applied) IS DISTINCT FROM (wrote.version, wrote.applied) AS "applied!"
+                   AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
+                     AS "applied!"
                FROM wrote LEFT JOIN old USING (unit_id)"#,
             report.cluster,
             &units,
             &versions,
+            &attempted_version as &[Option<i64>],
             &attempted as &[Option<Vec<u8>>],
+            &applied_version as &[Option<i64>],
             &applied as &[Option<Vec<u8>>],
+            &healthy_version as &[Option<i64>],
             &healthy as &[Option<Vec<u8>>],
+            &healthy_since as &[Option<OffsetDateTime>],
             &column(|row| row.ready.to_owned()),
             &column(|row| row.reason.clone()),
             &column(|row| row.message.clone()),
@@ -242,6 +306,21 @@ async fn write_status(
         applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
     }
     Ok(rows)
+}
+
+fn attained(
+    batch: &[StatusRow],
+    of: fn(&StatusRow) -> Option<&Attained>,
+) -> (Vec<Option<i64>>, Vec<Option<Vec<u8>>>) {
+    let columns = batch.iter().map(|row| {
+        let attained = of(row);
+        let version = attained.map(|attained| signed(attained.version));
+        (
+            version,
+            attained.map(|attained| attained.target.as_bytes().to_vec()),
+        )
+    });
+    columns.unzip()
 }
 
 async fn write_objects(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u64> {
@@ -310,17 +389,18 @@ async fn write_events(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
     let mut rows = 0;
     for batch in report.events.chunks(500) {
         let column = |f: fn(&ClusterEventRow) -> String| batch.iter().map(f).collect::<Vec<_>>();
-        let units: Vec<Uuid> = batch.iter().map(|row| row.unit).collect();
+        let units: Vec<Option<Uuid>> = batch.iter().map(|row| row.unit).collect();
         let warnings: Vec<bool> = batch.iter().map(|row| row.warning).collect();
         let times: Vec<OffsetDateTime> = batch.iter().map(|row| row.at).collect();
         rows += sqlx::query!(
             "INSERT INTO event (at, warning, reason, message, object, resource_uid, cluster_id)
-             SELECT v.at, v.warning, v.reason, v.message, v.object, u.app_uid, u.cluster_id
+             SELECT v.at, v.warning, v.reason, v.message, v.object, u.app_uid, $1
              FROM unnest($2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
                  AS v(unit_id, at, warning, reason, message, object)
-             JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1",
+             LEFT JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
+             WHERE v.unit_id IS NULL OR u.id IS NOT NULL",
             report.cluster,
-            &units,
+            &units as &[Option<Uuid>],
             &times,
             &warnings,
             &column(|row| row.reason.clone()),
@@ -334,35 +414,114 @@ async fn write_events(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
     Ok(rows)
 }
 
-/// A full report: units it does not name have no known status any more, and objects it does not name no row. Those
-/// that do not fit into it follow in the next.
-async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u64> {
-    let units: Vec<Uuid> = report.units.iter().map(|row| row.unit).collect();
-    let forgotten = sqlx::query!(
-        "DELETE FROM unit_status s USING unit u
-         WHERE u.id = s.unit_id AND u.cluster_id = $1 AND NOT (s.unit_id = ANY($2))",
-        report.cluster,
-        &units
+/// Drops the rows within a part of a full report that it does not name. Texts are compared by bytes, as the agent
+/// orders them.
+async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &FullPart) -> Result<u64> {
+    let mut rows = 0;
+    let (after, until) = (part.after.as_ref(), part.until.as_ref());
+    // Units come before objects: a part that begins within the objects has none, one that ends there has the rest.
+    if !matches!(after, Some(RowKey::Object(..))) {
+        let bound = |key: Option<&RowKey>| match key {
+            Some(RowKey::Unit(unit)) => Some(*unit),
+            _ => None,
+        };
+        let units: Vec<Uuid> = report.units.iter().map(|row| row.unit).collect();
+        rows += sqlx::query!(
+            "DELETE FROM unit_status s USING unit u
+             WHERE u.id = s.unit_id AND u.cluster_id = $1 AND ($2::uuid IS NULL OR s.unit_id > $2)
+               AND ($3::uuid IS NULL OR s.unit_id <= $3) AND NOT (s.unit_id = ANY($4))",
+            report.cluster,
+            bound(after),
+            bound(until),
+            &units
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    }
+    if !matches!(until, Some(RowKey::Unit(_))) {
+        let bound = |key: Option<&RowKey>| match key {
+            Some(RowKey::Object(unit, key)) => (Some(*unit), key.clone()),
+            _ => (None, ObjectKey::new("", "", "", "")),
+        };
+        let ((after_unit, after), (until_unit, until)) = (bound(after), bound(until));
+        let column = |f: fn(&ObjectRow) -> String| report.objects.iter().map(f).collect::<Vec<_>>();
+        let owners: Vec<Uuid> = report.objects.iter().map(|row| row.unit).collect();
+        rows += sqlx::query!(
+            r#"DELETE FROM unit_object o USING unit u
+             WHERE u.id = o.unit_id AND u.cluster_id = $1
+               AND ($7::uuid IS NULL OR (o.unit_id, o.api_group COLLATE "C", o.kind COLLATE "C",
+                   o.namespace COLLATE "C", o.name COLLATE "C") > ($7, $8, $9, $10, $11))
+               AND ($12::uuid IS NULL OR (o.unit_id, o.api_group COLLATE "C", o.kind COLLATE "C",
+                   o.namespace COLLATE "C", o.name COLLATE "C") <= ($12, $13, $14, $15, $16))
+               AND NOT EXISTS (
+                 SELECT 1 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+                   AS v(unit_id, g, k, ns, n)
+                 WHERE o.unit_id = v.unit_id AND o.api_group = v.g AND o.kind = v.k AND o.namespace = v.ns
+                   AND o.name = v.n)"#,
+            report.cluster,
+            &owners,
+            &column(|row| row.group.clone()),
+            &column(|row| row.kind.clone()),
+            &column(|row| row.namespace.clone()),
+            &column(|row| row.name.clone()),
+            after_unit,
+            after.group,
+            after.kind,
+            after.namespace,
+            after.name,
+            until_unit,
+            until.group,
+            until.kind,
+            until.namespace,
+            until.name
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    }
+    if part.after.is_none() {
+        let named: Vec<&str> = report.conditions.iter().map(|row| row.kind).collect();
+        rows += sqlx::query!(
+            "DELETE FROM cluster_condition WHERE cluster_id = $1 AND NOT (kind = ANY($2)) AND NOT (kind = ANY($3))",
+            report.cluster,
+            &named as &[&str],
+            &HUBS_OWN as &[&str]
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    }
+    Ok(rows)
+}
+
+/// Conditions that the hub judges itself: an agent neither writes nor drops them.
+pub const HUBS_OWN: [&str; 2] = ["Reports", "Clock"];
+
+/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn.
+pub(super) async fn write_conditions(
+    tx: &mut sqlx::PgConnection,
+    cluster: Uuid,
+    conditions: &[ConditionRow],
+) -> Result<u64> {
+    let kinds: Vec<&str> = conditions.iter().map(|row| row.kind).collect();
+    let oks: Vec<bool> = conditions.iter().map(|row| row.ok).collect();
+    let messages: Vec<&str> = conditions.iter().map(|row| row.message.as_str()).collect();
+    let since: Vec<OffsetDateTime> = conditions.iter().map(|row| row.since).collect();
+    Ok(sqlx::query!(
+        "INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
+         SELECT $1, v.* FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
+           AS v(kind, ok, message, since)
+         ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
+           since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
+         WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)",
+        cluster,
+        &kinds as &[&str],
+        &oks,
+        &messages as &[&str],
+        &since
     )
-    .execute(&mut *tx)
+    .execute(tx)
     .await?
-    .rows_affected();
-    let column = |f: fn(&ObjectRow) -> String| report.objects.iter().map(f).collect::<Vec<_>>();
-    let owners: Vec<Uuid> = report.objects.iter().map(|row| row.unit).collect();
-    let objects = sqlx::query!(
-        "DELETE FROM unit_object o USING unit u
-         WHERE u.id = o.unit_id AND u.cluster_id = $1 AND NOT EXISTS (
-           SELECT 1 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) AS v(unit_id, g, k, ns, n)
-           WHERE o.unit_id = v.unit_id AND o.api_group = v.g AND o.kind = v.k AND o.namespace = v.ns
-             AND o.name = v.n)",
-        report.cluster,
-        &owners,
-        &column(|row| row.group.clone()),
-        &column(|row| row.kind.clone()),
-        &column(|row| row.namespace.clone()),
-        &column(|row| row.name.clone())
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(forgotten + objects.rows_affected())
+    .rows_affected())
 }

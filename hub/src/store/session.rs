@@ -70,7 +70,11 @@ impl Store {
         tx.commit().await?;
         Ok(Opened {
             epoch: epoch.unsigned_abs(),
-            report_everything: known.unwrap_or_default() != hello.observed_root,
+            // Empty on both sides, but for a first stream: a full report was begun and did not end.
+            report_everything: match known {
+                None => !hello.observed_root.is_empty(),
+                Some(known) => known.is_empty() || known != hello.observed_root,
+            },
         })
     }
 

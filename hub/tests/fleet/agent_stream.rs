@@ -206,7 +206,7 @@ async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
     let desired = first.desired().await;
     let status = |message: &str| UnitStatus {
         unit_id: desired.units[0].unit_id.clone(),
-        version: 1,
+        held_version: 1,
         ready: Readiness::False.into(),
         message: message.into(),
         ..UnitStatus::default()
@@ -321,7 +321,10 @@ async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
 async fn fetch(hub: &Hub, agent: &Agent, want: Vec<Want>) -> Vec<Chunk> {
     let mut client = AgentServiceClient::new(agent.channel(hub).await);
     let mut chunks = client
-        .fetch(FetchRequest { want })
+        .fetch(FetchRequest {
+            want,
+            ..FetchRequest::default()
+        })
         .await
         .expect("answered")
         .into_inner();

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use flotilla_core::object::ObjectKey;
 use flotilla_hub::store::{
     StoreError,
-    report::{ClusterEventRow, ObjectRow, Report, StatusRow},
+    report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::Opening,
 };
 use time::OffsetDateTime;
@@ -32,10 +33,11 @@ fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
     Report {
         cluster,
         epoch,
-        everything: false,
+        full: None,
         units,
         objects: vec![],
         events: vec![],
+        conditions: vec![],
         observed_root: vec![1],
     }
 }
@@ -171,7 +173,7 @@ async fn an_agent_reports_on_its_own_clusters_units_only() {
     );
     one.objects = vec![object(foreign, "x"), object(own, "x")];
     let event = |unit| ClusterEventRow {
-        unit,
+        unit: Some(unit),
         object: String::new(),
         warning: true,
         reason: "Failed".into(),
@@ -211,7 +213,7 @@ async fn a_full_report_forgets_what_it_does_not_name_and_nothing_of_other_cluste
         .await
         .expect("ingested");
     first.objects.pop();
-    first.everything = true;
+    first.full = Some(FullPart::default());
     world.store.ingest(&[first]).await.expect("ingested");
     let names: Vec<String> = sqlx::query_scalar("SELECT name FROM unit_object ORDER BY unit_id = $1, name")
         .bind(unit)
@@ -222,7 +224,7 @@ async fn a_full_report_forgets_what_it_does_not_name_and_nothing_of_other_cluste
     world
         .store
         .ingest(&[Report {
-            everything: true,
+            full: Some(FullPart::default()),
             ..report(cluster, epoch, vec![])
         }])
         .await
@@ -262,6 +264,18 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         (3, false, false, "Unknown")
     );
     assert_eq!(view.applied_revision, "");
+    // The newest entry is held, and what was applied and healthy is the same target at the old version.
+    let mut held = report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)]);
+    held.units[0].version = 3;
+    held.units[0].ready = "Unknown";
+    world.store.ingest(&[held]).await.expect("ingested");
+    let [view] = &units(&world, "c1").await[..] else {
+        panic!("one unit")
+    };
+    assert_eq!((view.current, view.applied), (true, false));
+    assert_eq!(view.applied_revision, "");
+    let rollouts = world.store.list_rollouts("", "", "", 1).await.expect("read");
+    assert_eq!(rollouts[0].clusters_applied, 0);
     assert!(world.store.finish_rollouts().await.expect("none").is_empty());
     world
         .store
@@ -270,4 +284,101 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         .expect("ingested");
     assert!(units(&world, "c1").await[0].applied);
     assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
+}
+
+#[tokio::test]
+async fn a_part_of_a_full_report_forgets_within_its_bounds_only() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let mut all = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    // By bytes, upper case comes before lower case and '-' before both, whatever the database's language says.
+    all.objects = ["A-z", "B", "a", "b", "c", "d"]
+        .map(|name| object(unit, name))
+        .into();
+    world
+        .store
+        .ingest(std::slice::from_ref(&all))
+        .await
+        .expect("ingested");
+    let place = |name: &str| RowKey::Object(unit, ObjectKey::new("", "ConfigMap", "default", name));
+    let names = async || -> Vec<String> {
+        sqlx::query_scalar("SELECT name FROM unit_object ORDER BY name COLLATE \"C\"")
+            .fetch_all(&world.pool)
+            .await
+            .expect("rows")
+    };
+    let part = async |after: Option<&str>, until: Option<&str>, named: &[&str]| {
+        let mut one = report(cluster, epoch, vec![]);
+        if after.is_none() {
+            one.units = all.units.clone();
+        }
+        one.objects = named.iter().map(|name| object(unit, name)).collect();
+        one.full = Some(FullPart {
+            after: after.map(place),
+            until: until.map(place),
+        });
+        world.store.ingest(&[one]).await.expect("ingested");
+    };
+    part(None, Some("B"), &["B"]).await;
+    assert_eq!(names().await, ["B", "a", "b", "c", "d"]);
+    part(Some("B"), Some("b"), &["a", "b", "d"]).await;
+    assert_eq!(
+        names().await,
+        ["B", "a", "b", "c", "d"],
+        "nothing was absent within the part"
+    );
+    part(Some("b"), None, &["d"]).await;
+    assert_eq!(names().await, ["B", "a", "b", "d"]);
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
+    // Units only: objects are for a later part.
+    let mut units_only = report(cluster, epoch, vec![]);
+    units_only.full = Some(FullPart {
+        after: None,
+        until: Some(RowKey::Unit(Uuid::max())),
+    });
+    world.store.ingest(&[units_only]).await.expect("ingested");
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 0);
+    assert_eq!(names().await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_cluster_is_in_its_message_until_it_is_well() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let epoch = open(&world, cluster).await;
+    let message = async || {
+        world.store.list_clusters("c1", "", 1).await.expect("read")[0]
+            .message
+            .clone()
+    };
+    let condition = |kind, ok, message: &str| ConditionRow {
+        kind,
+        ok,
+        message: message.into(),
+        since: OffsetDateTime::UNIX_EPOCH,
+    };
+    let tell = async |full: Option<FullPart>, conditions| {
+        let one = Report {
+            full,
+            conditions,
+            ..report(cluster, epoch, vec![])
+        };
+        world.store.ingest(&[one]).await.expect("ingested");
+    };
+    assert_eq!(message().await, "");
+    tell(
+        None,
+        vec![
+            condition("Ledger", false, "full"),
+            condition("ApiServer", false, "silent"),
+        ],
+    )
+    .await;
+    assert_eq!(message().await, "silent; full");
+    tell(None, vec![condition("ApiServer", true, "")]).await;
+    assert_eq!(message().await, "full", "a kind that is not named is unchanged");
+    tell(Some(FullPart::default()), vec![]).await;
+    assert_eq!(message().await, "", "a full report names them all");
 }

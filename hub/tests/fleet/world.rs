@@ -20,7 +20,7 @@ use flotilla_hub::{
         content::Blob,
         plan::Commit,
         rendered::Outcome,
-        report::StatusRow,
+        report::{Attained, StatusRow},
         source::{NewRevision, SourceOutcome},
     },
 };
@@ -365,13 +365,14 @@ fn settings(common_annotations: BTreeMap<String, String>) -> Settings {
 
 /// A status that says `target` is applied.
 pub(crate) fn applied(unit: Uuid, version: u64, target: Digest) -> StatusRow {
-    let target = Some(target.as_bytes().to_vec());
+    let target = Some(Attained { version, target });
     StatusRow {
         unit,
         version,
         attempted: target.clone(),
         applied: target.clone(),
         healthy: target,
+        healthy_since: Some(OffsetDateTime::UNIX_EPOCH),
         ready: "True",
         reason: "ReconciliationSucceeded".into(),
         message: "applied".into(),

@@ -67,6 +67,9 @@ pub struct Hello {
     /// Highest epoch this agent has seen.
     #[prost(uint64, tag = "9")]
     pub epoch_seen: u64,
+    /// The agent's clock, Unix milliseconds: the hub tells when it is far from its own. Zero: not told.
+    #[prost(int64, tag = "10")]
+    pub clock_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -134,13 +137,14 @@ pub struct UnitAcceptance {
     pub unit_id: ::prost::bytes::Bytes,
     #[prost(bool, tag = "2")]
     pub accepted: bool,
-    /// Why the unit keeps its previous content, e.g. ContentMissing.
+    /// Why the unit keeps its previous content: ContentMissing, LedgerFull, NotSupported, EntryUnreadable.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
 }
-/// The agent will not take this generation at all: fencing, or a unit of its ledger is missing.
+/// The agent will not take this generation at all: fencing, a unit of its ledger is missing, or the ledger takes
+/// nothing. What is held stays enforced.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {
     #[prost(uint64, tag = "1")]
@@ -152,67 +156,132 @@ pub struct Refused {
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
 }
-/// Changed rows only, numbered. The agent keeps a row until the number that carried it is acknowledged.
+/// Changed rows, numbered, at most 1 MiB. The agent keeps a row until the number that carried it is acknowledged.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// All rows are here: rows of units not named are to be dropped by the hub.
-    #[prost(bool, tag = "3")]
-    pub everything: bool,
+    /// Present in the messages of a full report: what of the hub's rows this one replaces.
+    #[prost(message, optional, tag = "3")]
+    pub full: ::core::option::Option<FullPart>,
     #[prost(message, repeated, tag = "4")]
     pub units: ::prost::alloc::vec::Vec<UnitStatus>,
     #[prost(message, repeated, tag = "5")]
     pub objects: ::prost::alloc::vec::Vec<ObjectStatus>,
     #[prost(message, repeated, tag = "6")]
     pub events: ::prost::alloc::vec::Vec<Event>,
-    /// Digest over all status rows after this report, as Hello.observed_root.
-    #[prost(bytes = "bytes", tag = "7")]
+    /// What is said of the cluster itself. One of each kind; a kind not named is unchanged.
+    #[prost(message, repeated, tag = "7")]
+    pub conditions: ::prost::alloc::vec::Vec<ClusterCondition>,
+    /// Digest over all status rows after this report, as Hello.observed_root. Empty until a full report has ended.
+    #[prost(bytes = "bytes", tag = "8")]
     pub observed_root: ::prost::bytes::Bytes,
+    /// The agent's clock at sending, Unix milliseconds: other times of this report are by the same clock.
+    #[prost(int64, tag = "9")]
+    pub sent_at_ms: i64,
 }
-/// Sent after the hub has committed the report.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// One message of a full report, which has all rows in order over as many messages as it takes. Rows of the hub
+/// after `after` up to and with `until` that this message does not name are dropped; no other row is. So a report
+/// that breaks off has dropped nothing that it did not come to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FullPart {
+    /// The first message; `after` is unset.
+    #[prost(bool, tag = "1")]
+    pub begin: bool,
+    /// The last message; `until` is unset.
+    #[prost(bool, tag = "2")]
+    pub end: bool,
+    #[prost(message, optional, tag = "3")]
+    pub after: ::core::option::Option<RowKey>,
+    #[prost(message, optional, tag = "4")]
+    pub until: ::core::option::Option<RowKey>,
+}
+/// Place of a row in a full report: rows of units by unit id, then rows of objects by unit id, group, kind,
+/// namespace and name, all compared by bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RowKey {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub unit_id: ::prost::bytes::Bytes,
+    /// Unset: the row of the unit itself.
+    #[prost(message, optional, tag = "2")]
+    pub object: ::core::option::Option<ObjectKey>,
+}
+/// Sent after the hub has committed the report, or once and for all refused it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportAck {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// Why the hub left out some of it or all; the agent does not send the same again. Empty: all of it was taken.
+    #[prost(string, tag = "2")]
+    pub left_out: ::prost::alloc::string::String,
+}
+/// A state of the cluster or its agent that no unit has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterCondition {
+    #[prost(enumeration = "ClusterConditionKind", tag = "1")]
+    pub kind: i32,
+    #[prost(bool, tag = "2")]
+    pub ok: bool,
+    /// What is wrong and what follows from it; empty when ok.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+    /// Since when it is as it is, Unix milliseconds by the agent's clock.
+    #[prost(int64, tag = "4")]
+    pub since_ms: i64,
+}
+/// A target at the version of the entry that asked for it. Both count: a target that comes back under a newer
+/// version is attained only when it was attained again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attained {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Target digest, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub target: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnitStatus {
     #[prost(bytes = "bytes", tag = "1")]
     pub unit_id: ::prost::bytes::Bytes,
-    /// Echo of the entry's version: a status counts only at the current one.
+    /// Version of the entry that is held and that `ready`, `reason` and `message` are about: they count only at the
+    /// current one.
     #[prost(uint64, tag = "2")]
-    pub version: u64,
-    /// Target digests (32 bytes, empty for none).
-    #[prost(bytes = "bytes", tag = "3")]
-    pub attempted: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "4")]
-    pub applied: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "5")]
-    pub healthy: ::prost::bytes::Bytes,
-    #[prost(enumeration = "Readiness", tag = "6")]
+    pub held_version: u64,
+    /// Unset: none yet.
+    #[prost(message, optional, tag = "3")]
+    pub attempted: ::core::option::Option<Attained>,
+    /// Every object was accepted by the API server.
+    #[prost(message, optional, tag = "4")]
+    pub applied: ::core::option::Option<Attained>,
+    /// Every object was healthy, at some time.
+    #[prost(message, optional, tag = "5")]
+    pub healthy: ::core::option::Option<Attained>,
+    /// Since when, without a break, what `healthy` names is healthy; by the agent's clock. Zero: it is not now.
+    #[prost(int64, tag = "6")]
+    pub healthy_since_ms: i64,
+    #[prost(enumeration = "Readiness", tag = "7")]
     pub ready: i32,
     /// A condition reason of the field's vocabulary: ReconciliationSucceeded, HealthCheckFailed, Progressing …
-    #[prost(string, tag = "7")]
-    pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
     pub message: ::prost::alloc::string::String,
     /// Unix milliseconds by the agent's clock.
-    #[prost(int64, tag = "9")]
+    #[prost(int64, tag = "10")]
     pub observed_at_ms: i64,
-    #[prost(uint32, tag = "10")]
-    pub objects: u32,
     #[prost(uint32, tag = "11")]
-    pub objects_failed: u32,
+    pub objects: u32,
     #[prost(uint32, tag = "12")]
+    pub objects_failed: u32,
+    #[prost(uint32, tag = "13")]
     pub objects_pending_removal: u32,
     /// Time from acceptance to applied of the last change, milliseconds.
-    #[prost(uint64, tag = "13")]
+    #[prost(uint64, tag = "14")]
     pub apply_ms: u64,
     /// All objects taken together: current, in progress, failed.
-    #[prost(string, tag = "14")]
+    #[prost(string, tag = "15")]
     pub health: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -301,6 +370,9 @@ pub struct Reply {
 pub struct FetchRequest {
     #[prost(message, repeated, tag = "1")]
     pub want: ::prost::alloc::vec::Vec<Want>,
+    /// Epoch of the stream that this is fetched for: content goes only to the agent that holds the cluster.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Want {
@@ -349,6 +421,10 @@ pub enum RefusedReason {
     RootMismatch = 4,
     /// The base of a change is not the generation held; the hub answers with the whole state.
     BaseUnknown = 5,
+    /// The ledger has no room for the entries. Offering them again helps only once there is room.
+    LedgerFull = 6,
+    /// The ledger's storage does not take writes.
+    LedgerUnwritable = 7,
 }
 impl RefusedReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -363,6 +439,8 @@ impl RefusedReason {
             Self::UnitMissing => "REFUSED_REASON_UNIT_MISSING",
             Self::RootMismatch => "REFUSED_REASON_ROOT_MISMATCH",
             Self::BaseUnknown => "REFUSED_REASON_BASE_UNKNOWN",
+            Self::LedgerFull => "REFUSED_REASON_LEDGER_FULL",
+            Self::LedgerUnwritable => "REFUSED_REASON_LEDGER_UNWRITABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -374,6 +452,51 @@ impl RefusedReason {
             "REFUSED_REASON_UNIT_MISSING" => Some(Self::UnitMissing),
             "REFUSED_REASON_ROOT_MISMATCH" => Some(Self::RootMismatch),
             "REFUSED_REASON_BASE_UNKNOWN" => Some(Self::BaseUnknown),
+            "REFUSED_REASON_LEDGER_FULL" => Some(Self::LedgerFull),
+            "REFUSED_REASON_LEDGER_UNWRITABLE" => Some(Self::LedgerUnwritable),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClusterConditionKind {
+    Unspecified = 0,
+    /// The API server answers.
+    ApiServer = 1,
+    /// The agent's ledger takes what it has to hold.
+    Ledger = 2,
+    /// The agent's certificate is renewed in time.
+    Certificate = 3,
+    /// All events and rows have reached the hub.
+    Reports = 4,
+    /// The agent's clock is near the hub's. Judged by the hub.
+    Clock = 5,
+}
+impl ClusterConditionKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLUSTER_CONDITION_KIND_UNSPECIFIED",
+            Self::ApiServer => "CLUSTER_CONDITION_KIND_API_SERVER",
+            Self::Ledger => "CLUSTER_CONDITION_KIND_LEDGER",
+            Self::Certificate => "CLUSTER_CONDITION_KIND_CERTIFICATE",
+            Self::Reports => "CLUSTER_CONDITION_KIND_REPORTS",
+            Self::Clock => "CLUSTER_CONDITION_KIND_CLOCK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLUSTER_CONDITION_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLUSTER_CONDITION_KIND_API_SERVER" => Some(Self::ApiServer),
+            "CLUSTER_CONDITION_KIND_LEDGER" => Some(Self::Ledger),
+            "CLUSTER_CONDITION_KIND_CERTIFICATE" => Some(Self::Certificate),
+            "CLUSTER_CONDITION_KIND_REPORTS" => Some(Self::Reports),
+            "CLUSTER_CONDITION_KIND_CLOCK" => Some(Self::Clock),
             _ => None,
         }
     }

@@ -1,0 +1,374 @@
+use std::sync::Arc;
+
+use flotilla_core::unit::root;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    ledger::{
+        accept::OfferedEntry,
+        cells::{Cell, CellError, Cells, Limits, Version},
+        memory::Memory,
+    },
+    sim::Contents,
+};
+
+const NAME: &str = "ledger";
+
+async fn ledger(cells: &Arc<Memory>) -> Ledger {
+    Ledger::open(cells.clone(), NAME).await.expect("a ledger")
+}
+
+/// Cells with little room.
+struct Little(Memory);
+
+#[async_trait]
+impl Cells for Little {
+    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        self.0.put(name, bytes, expected).await
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            segment: 64 << 10,
+            total: 400 << 10,
+        }
+    }
+}
+
+fn config(name: &str, text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}, "data": {"text": text}})
+}
+
+/// Objects that do not compress.
+fn many(unit: u128, count: usize) -> Vec<Value> {
+    let object = |n: usize| {
+        let noise = Digest::of(
+            "noise",
+            &[unit.to_be_bytes().as_slice(), &n.to_be_bytes()].concat(),
+        );
+        config(&format!("{unit}-{n}"), &noise.to_string())
+    };
+    (0..count).map(object).collect()
+}
+
+fn entry(unit: u128, version: u64, content: Digest) -> Entry {
+    let id = UnitId(Uuid::from_u128(unit));
+    let entry = json!({
+        "unit": id, "version": version, "content": content, "target": content, "state": {"type": "active"},
+        "app": {"uid": id, "kind": "Kustomization", "namespace": "apps", "name": format!("app-{unit}")},
+        "settings": {"interval": 60000, "retryInterval": 60000, "timeout": 60000},
+    });
+    serde_json::from_value(entry).expect("an entry")
+}
+
+fn offer(generation: u64, base: Option<u64>, all: &[Entry], sent: &[Entry]) -> Offer {
+    let digests = all
+        .iter()
+        .map(|entry| (entry.unit, Entry::digest_of(&entry.to_bytes())));
+    Offer {
+        incarnation: 1,
+        generation,
+        root: root(digests),
+        base,
+        entries: sent
+            .iter()
+            .map(|entry| OfferedEntry {
+                unit: entry.unit,
+                bytes: entry.to_bytes(),
+                released: false,
+            })
+            .collect(),
+    }
+}
+
+fn reasons(ack: &Ack) -> Vec<(u128, &str)> {
+    let unit = |unit: &UnitAcceptance| Uuid::from_slice(&unit.unit_id).expect("an id").as_u128();
+    ack.units
+        .iter()
+        .map(|one| {
+            (
+                unit(one),
+                if one.accepted {
+                    "accepted"
+                } else {
+                    one.reason.as_str()
+                },
+            )
+        })
+        .collect()
+}
+
+/// Gives a batch as a hub does.
+async fn give(contents: &mut Contents, ledger: &Ledger, items: &[Item]) -> Vec<Fetched> {
+    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+    let mut fetched = Vec::new();
+    contents.fetch(items, &bases, &mut fetched).await.expect("given");
+    fetched
+}
+
+/// Fetches in one lane until it has nothing to ask for; returns the acknowledgements.
+async fn fetch_all(
+    acceptance: &mut Acceptance,
+    ledger: &Ledger,
+    contents: &mut Contents,
+    lane: Lane,
+) -> Vec<Ack> {
+    let mut acks = Vec::new();
+    loop {
+        let items = acceptance.next(ledger, lane);
+        if items.is_empty() {
+            return acks;
+        }
+        let fetched = give(contents, ledger, &items).await;
+        acks.extend(acceptance.arrived(ledger, &items, fetched).await.expect("taken"));
+    }
+}
+
+fn held(ledger: &Ledger) -> (u64, Vec<u128>) {
+    ledger.read(|state| {
+        let units = state.units.iter().filter(|(_, unit)| unit.offered.is_some());
+        (
+            state.held.generation,
+            units.map(|(id, _)| id.0.as_u128()).collect(),
+        )
+    })
+}
+
+#[tokio::test]
+async fn a_large_unit_delays_no_small_one_and_news_go_on_while_it_is_fetched() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&many(1, 3 * BATCH)));
+    let small = entry(2, 1, contents.add(&many(2, 3)));
+    let mut acceptance = Acceptance::default();
+    let first = offer(
+        1,
+        None,
+        &[large.clone(), small.clone()],
+        &[large.clone(), small.clone()],
+    );
+    acceptance
+        .offer(&ledger, first, Timestamp(1))
+        .await
+        .expect("taken");
+    let mut acks = Vec::new();
+    // Manifests, then the objects of the small unit.
+    for _ in 0..2 {
+        let items = acceptance.next(&ledger, Lane::Small);
+        let fetched = give(&mut contents, &ledger, &items).await;
+        acks.extend(acceptance.arrived(&ledger, &items, fetched).await.expect("taken"));
+    }
+    assert_eq!(
+        acks.iter().flat_map(reasons).collect::<Vec<_>>(),
+        [(2, "accepted")]
+    );
+    assert_eq!(
+        held(&ledger),
+        (0, vec![2]),
+        "the generation is not held before all of it is"
+    );
+    // While a batch of the large one is on its way, the small one changes: that is held first.
+    let on_its_way = acceptance.next(&ledger, Lane::Large);
+    assert_eq!(on_its_way.len(), BATCH);
+    let changed = entry(2, 2, contents.add(&[config("x", "news")]));
+    let next = offer(
+        2,
+        Some(1),
+        &[large.clone(), changed.clone()],
+        std::slice::from_ref(&changed),
+    );
+    acceptance
+        .offer(&ledger, next, Timestamp(2))
+        .await
+        .expect("taken");
+    let acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    assert_eq!(
+        acks.iter().flat_map(reasons).collect::<Vec<_>>(),
+        [(2, "accepted")]
+    );
+    let news = |ledger: &Ledger| {
+        ledger
+            .read(|state| state.units[&changed.unit].offered.clone())
+            .expect("held")
+            .digest
+    };
+    assert_eq!(news(&ledger), Entry::digest_of(&changed.to_bytes()));
+    let fetched = give(&mut contents, &ledger, &on_its_way).await;
+    acceptance
+        .arrived(&ledger, &on_its_way, fetched)
+        .await
+        .expect("taken");
+    let mut acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Large).await;
+    acks.extend(fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await);
+    assert_eq!(
+        acks.iter().flat_map(reasons).collect::<Vec<_>>(),
+        [(1, "accepted")]
+    );
+    assert_eq!(
+        (acks.last().expect("one").generation, held(&ledger)),
+        (2, (2, vec![1, 2]))
+    );
+    assert!(!acceptance.is_incomplete());
+    let items = 3 * BATCH + 3 + 1 + 3;
+    assert_eq!(contents.fetched, items, "nothing was asked for twice");
+}
+
+#[tokio::test]
+async fn a_break_in_the_last_batch_loses_nothing() {
+    let cells = Arc::new(Memory::default());
+    let first = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&many(1, 4 * BATCH)));
+    let whole = offer(
+        1,
+        None,
+        std::slice::from_ref(&large),
+        std::slice::from_ref(&large),
+    );
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&first, whole.clone(), Timestamp(1))
+        .await
+        .expect("taken");
+    for lane in [Lane::Small, Lane::Large, Lane::Large, Lane::Large] {
+        let items = acceptance.next(&first, lane);
+        let fetched = give(&mut contents, &first, &items).await;
+        acceptance.arrived(&first, &items, fetched).await.expect("taken");
+    }
+    assert_eq!(contents.fetched, 1 + 3 * BATCH);
+    // Of the last batch some came.
+    let items = acceptance.next(&first, Lane::Small);
+    let fetched = give(&mut contents, &first, &items[..7]).await;
+    acceptance.arrived(&first, &items, fetched).await.expect("taken");
+    acceptance.broke_off();
+    assert_eq!(held(&first), (0, vec![]));
+    acceptance
+        .offer(&first, whole, Timestamp(1))
+        .await
+        .expect("taken");
+    fetch_all(&mut acceptance, &first, &mut contents, Lane::Small).await;
+    assert_eq!(held(&first), (1, vec![1]));
+    assert_eq!(contents.fetched, 1 + 4 * BATCH, "each item once");
+    drop(first);
+    let again = ledger(&cells).await;
+    assert!(
+        Acceptance::resume(&again).next(&again, Lane::Small).is_empty(),
+        "all of it is durable"
+    );
+}
+
+#[tokio::test]
+async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetched_again() {
+    let cells = Arc::new(Little(Memory::default()));
+    let ledger = Ledger::open(cells, NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&many(1, 6 * BATCH)));
+    let small = entry(2, 1, contents.add(&many(2, 3)));
+    let both = offer(
+        1,
+        None,
+        &[large.clone(), small.clone()],
+        &[large.clone(), small.clone()],
+    );
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&ledger, both, Timestamp(1))
+        .await
+        .expect("taken");
+    let mut acks = Vec::new();
+    for lane in [Lane::Small, Lane::Large, Lane::Small] {
+        acks.extend(fetch_all(&mut acceptance, &ledger, &mut contents, lane).await);
+    }
+    let told: Vec<_> = acks.iter().flat_map(reasons).collect();
+    assert!(
+        told.contains(&(2, "accepted")) && told.contains(&(1, "LedgerFull")),
+        "{told:?}"
+    );
+    assert_eq!(held(&ledger), (0, vec![2]));
+    assert!(acceptance.ledger_problem().expect("told").contains("exceeds"));
+    let fetched = contents.fetched;
+    for _ in 0..20 {
+        acceptance.retry(&ledger).await.expect("nothing");
+        for lane in [Lane::Small, Lane::Large] {
+            fetch_all(&mut acceptance, &ledger, &mut contents, lane).await;
+        }
+    }
+    assert_eq!(contents.fetched, fetched, "no download for what has no room");
+    assert!(acceptance.is_incomplete());
+}
+
+#[tokio::test]
+async fn a_storage_that_is_away_is_told_and_all_is_held_when_it_is_back() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let one = entry(1, 1, contents.add(&many(1, 3)));
+    let whole = offer(1, None, std::slice::from_ref(&one), std::slice::from_ref(&one));
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&ledger, whole, Timestamp(1))
+        .await
+        .expect("taken");
+    tokio::time::pause();
+    cells.fail_after(0);
+    let acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    assert_eq!(
+        acks.iter().flat_map(reasons).next_back(),
+        Some((1, "LedgerUnwritable"))
+    );
+    cells.heal();
+    acceptance.retry(&ledger).await.expect("nothing");
+    fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    assert_eq!(held(&ledger), (1, vec![1]));
+    assert_eq!((acceptance.ledger_problem(), contents.fetched), (None, 4));
+}
+
+#[tokio::test]
+async fn content_of_an_unknown_type_is_held_told_and_never_asked_for_again() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let recipe = br#"{"type":"recipe","chart":"sha256:0"}"#;
+    let digest = flotilla_core::content::Content::digest_of(recipe);
+    contents.put_raw(digest, recipe);
+    let one = entry(1, 1, digest);
+    let whole = offer(1, None, std::slice::from_ref(&one), std::slice::from_ref(&one));
+    let ack = accept(&ledger, whole, &mut contents, Timestamp(1))
+        .await
+        .expect("taken");
+    assert_eq!(reasons(&ack), [(1, "NotSupported")]);
+    assert_eq!(held(&ledger), (1, vec![1]));
+    assert!(!Acceptance::resume(&ledger).is_incomplete());
+}
+
+#[tokio::test]
+async fn an_ordinary_commit_is_one_write() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let one = entry(1, 1, contents.add(&[config("x", "a")]));
+    let whole = offer(1, None, std::slice::from_ref(&one), std::slice::from_ref(&one));
+    accept(&ledger, whole, &mut contents, Timestamp(1))
+        .await
+        .expect("taken");
+    let before = cells.writes();
+    let next = entry(1, 2, contents.add(&[config("x", "b")]));
+    let change = offer(
+        2,
+        Some(1),
+        std::slice::from_ref(&next),
+        std::slice::from_ref(&next),
+    );
+    accept(&ledger, change, &mut contents, Timestamp(2))
+        .await
+        .expect("taken");
+    assert_eq!(cells.writes() - before, 1);
+    assert_eq!(held(&ledger).0, 2);
+}

@@ -1,0 +1,190 @@
+//! Fills a report up to the wire's bound.
+
+use std::collections::btree_set;
+
+use flotilla_core::digest::Digest;
+use flotilla_proto::{
+    agent::v1::{Event, FullPart, Report},
+    limits::{REPORT_BYTES, REPORT_ROWS},
+};
+use prost::Message as _;
+
+use super::{
+    Full, InFlight, Inner,
+    row::{Entry, Row, RowKey},
+};
+
+/// Room for a report's own fields: numbers, root, the marks of a full report and what conditions say.
+const OWN_BYTES: usize = 64 << 10;
+/// Bytes of events in one report, so that old events keep no state from arriving.
+const EVENTS_BYTES: usize = 256 << 10;
+/// Tag and length of one repeated message.
+const FRAME: usize = 8;
+
+/// Makes the next report, unless one is in flight or there is nothing to say.
+pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
+    if inner.in_flight.is_some() {
+        return None;
+    }
+    let mut report = Report {
+        epoch,
+        ..Report::default()
+    };
+    let conditions = conditions(inner, &mut report);
+    let (last_event, events_bytes) = events(inner, &mut report);
+    let filled = rows(inner, &mut report, REPORT_BYTES - OWN_BYTES - events_bytes);
+    let full = full_part(inner, &filled, &mut report);
+    let nothing = filled.rows.is_empty() && report.events.is_empty() && conditions.is_empty();
+    if nothing && report.full.is_none() {
+        return None;
+    }
+    inner.seq += 1;
+    report.seq = inner.seq;
+    // While a full report has not ended, nobody knows what else the hub has.
+    let root = (full == Full::No).then(|| {
+        let mut sum = inner.acked;
+        for (key, _, digest) in &filled.rows {
+            let acked = inner.rows.get(key).and_then(|entry| entry.acked_digest);
+            sum.replace(acked, *digest);
+        }
+        sum.root()
+    });
+    if let Some(root) = &root {
+        report.observed_root = bytes::Bytes::copy_from_slice(root.as_bytes());
+    }
+    inner.counts.reports += 1;
+    inner.counts.rows += (filled.rows.len() + conditions.len()) as u64;
+    inner.counts.events += report.events.len() as u64;
+    inner.in_flight = Some(InFlight {
+        seq: inner.seq,
+        rows: filled.rows,
+        conditions,
+        last_event,
+        dropped: inner.events_dropped,
+        evicted: 0,
+        full,
+        root,
+    });
+    Some(report)
+}
+
+fn conditions(inner: &Inner, report: &mut Report) -> Vec<(i32, u64)> {
+    let changed = inner
+        .conditions
+        .iter()
+        .filter(|(_, held)| held.acked < held.change);
+    changed
+        .map(|(kind, held)| {
+            report.conditions.push(held.state.clone());
+            (*kind, held.change)
+        })
+        .collect()
+}
+
+/// Adds the oldest events, the number of dropped ones before them. Returns the last event's change, and the bytes.
+fn events(inner: &Inner, report: &mut Report) -> (u64, usize) {
+    let (mut last, mut bytes) = (0, 0);
+    if inner.events_dropped > 0 {
+        report.events.push(dropped(inner));
+        bytes += OWN_EVENT;
+    }
+    for (change, event) in inner.events.iter().take(REPORT_ROWS - 1) {
+        bytes += event.encoded_len() + FRAME;
+        if bytes > EVENTS_BYTES {
+            break;
+        }
+        report.events.push(event.clone());
+        last = *change;
+    }
+    (last, bytes.min(EVENTS_BYTES))
+}
+
+/// Bytes that the event about dropped ones may take.
+const OWN_EVENT: usize = 512;
+
+/// Says how many events nobody will read; an event of the cluster, of no unit.
+fn dropped(inner: &Inner) -> Event {
+    Event {
+        warning: true,
+        reason: "EventsDropped".to_owned(),
+        message: format!(
+            "{} events were dropped: more happened than is kept for the hub until it takes them",
+            inner.events_dropped
+        ),
+        at_ms: inner.events.front().map_or(0, |(_, event)| event.at_ms),
+        ..Event::default()
+    }
+}
+
+struct Filled {
+    /// Key, change, and the digest that the hub has then; none for an object that is gone.
+    rows: Vec<(RowKey, u64, Option<Digest>)>,
+    /// Nothing is left.
+    all: bool,
+}
+
+fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
+    let mut left = room;
+    let mut filled = Filled {
+        rows: Vec::new(),
+        all: true,
+    };
+    for (key, entry) in pending(inner.pending.iter(), inner) {
+        let size = entry.row.encoded_len() + FRAME;
+        if filled.rows.len() == REPORT_ROWS || size > left {
+            filled.all = false;
+            break;
+        }
+        left -= size;
+        let digest = match &entry.row {
+            Row::Unit(status) => {
+                report.units.push((**status).clone());
+                Some(entry.digest)
+            }
+            Row::Object(status) => {
+                report.objects.push((**status).clone());
+                Some(entry.digest)
+            }
+            Row::Gone(status) => {
+                report.objects.push((**status).clone());
+                None
+            }
+        };
+        filled.rows.push((key.clone(), entry.change, digest));
+    }
+    filled
+}
+
+fn pending<'a>(
+    keys: btree_set::Iter<'a, RowKey>,
+    inner: &'a Inner,
+) -> impl Iterator<Item = (&'a RowKey, &'a Entry)> {
+    keys.filter_map(|key| Some((key, inner.rows.get(key)?)))
+}
+
+/// Marks what part of a full report this is, if one is to be sent; returns where it is once this is acknowledged.
+/// Rows that changed before the place it has come to go along; they are outside of the part and mean themselves only.
+fn full_part(inner: &Inner, filled: &Filled, report: &mut Report) -> Full {
+    let Full::After(after) = &inner.full else {
+        return Full::No;
+    };
+    let until = match filled.all {
+        true => None,
+        false => filled
+            .rows
+            .last()
+            .map(|(key, ..)| key)
+            .max(after.as_ref())
+            .cloned(),
+    };
+    report.full = Some(FullPart {
+        begin: after.is_none(),
+        end: until.is_none(),
+        after: after.as_ref().map(RowKey::to_wire),
+        until: until.as_ref().map(RowKey::to_wire),
+    });
+    match until {
+        None => Full::No,
+        Some(until) => Full::After(Some(until)),
+    }
+}

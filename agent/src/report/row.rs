@@ -1,0 +1,102 @@
+//! One row of a report, its place among the others, and the digest over all of them.
+
+use flotilla_core::{digest::Digest, id::UnitId, object::ObjectKey};
+use flotilla_proto::{
+    agent::v1::{ObjectKey as WireKey, ObjectStatus, RowKey as WireRowKey, UnitStatus},
+    limits::{NAME_BYTES, cut},
+};
+use prost::Message as _;
+
+/// Rows of units come first, then those of objects: the order of a full report.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RowKey {
+    Unit(UnitId),
+    Object(UnitId, ObjectKey),
+}
+
+impl RowKey {
+    pub(super) fn to_wire(&self) -> WireRowKey {
+        let (unit, object) = match self {
+            Self::Unit(unit) => (unit, None),
+            Self::Object(unit, key) => (unit, Some(wire(key))),
+        };
+        WireRowKey {
+            unit_id: unit.to_vec().into(),
+            object,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Row {
+    Unit(Box<UnitStatus>),
+    Object(Box<ObjectStatus>),
+    /// Reported gone; forgotten once acknowledged.
+    Gone(Box<ObjectStatus>),
+}
+
+impl Row {
+    pub(super) fn encoded_len(&self) -> usize {
+        match self {
+            Self::Unit(status) => status.encoded_len(),
+            Self::Object(status) | Self::Gone(status) => status.encoded_len(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) row: Row,
+    pub(super) digest: Digest,
+    /// The change that this row is.
+    pub(super) change: u64,
+    /// What the hub has acknowledged of it.
+    pub(super) acked_digest: Option<Digest>,
+}
+
+/// A digest over a set of rows that follows single changes: the sum of theirs. It is compared only with what the
+/// hub stored from an earlier report, so its form is the agent's own, and nobody gains by a collision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sum([u64; 4]);
+
+impl Sum {
+    pub(super) fn replace(&mut self, old: Option<Digest>, new: Option<Digest>) {
+        self.each(old, u64::wrapping_sub);
+        self.each(new, u64::wrapping_add);
+    }
+
+    fn each(&mut self, digest: Option<Digest>, with: fn(u64, u64) -> u64) {
+        let Some(digest) = digest else { return };
+        let (lanes, _) = digest.as_bytes().as_chunks::<8>();
+        for (sum, lane) in self.0.iter_mut().zip(lanes) {
+            *sum = with(*sum, u64::from_be_bytes(*lane));
+        }
+    }
+
+    pub(super) fn root(&self) -> Digest {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|lane| lane.to_be_bytes()).collect();
+        Digest::of("observed", &bytes)
+    }
+}
+
+/// Cuts what no API server would take, so that a row's place and its name on the wire are one.
+pub(super) fn bound_key(key: &mut ObjectKey) {
+    for part in [&mut key.group, &mut key.kind, &mut key.namespace, &mut key.name] {
+        cut(part, NAME_BYTES);
+    }
+}
+
+pub(super) fn bound_wire_key(key: &mut WireKey) {
+    for part in [&mut key.group, &mut key.kind, &mut key.namespace, &mut key.name] {
+        cut(part, NAME_BYTES);
+    }
+}
+
+pub(super) fn wire(key: &ObjectKey) -> WireKey {
+    WireKey {
+        group: key.group.clone(),
+        kind: key.kind.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
