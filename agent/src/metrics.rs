@@ -184,10 +184,11 @@ impl Metrics {
 
     /// Takes in how the link stands.
     pub fn link_state(&self, state: &LinkState) {
-        let (unenrolled, away, connected) = match state {
-            LinkState::Unenrolled => (1, 0, 0),
-            LinkState::Away => (0, 1, 0),
-            LinkState::Connected { .. } => (0, 0, 1),
+        let (unenrolled, away, connected, broken) = match state {
+            LinkState::Unenrolled => (1, 0, 0, 0),
+            LinkState::Away => (0, 1, 0, 0),
+            LinkState::Connected { .. } => (0, 0, 1, 0),
+            LinkState::Broken(_) => (0, 0, 0, 1),
         };
         set(
             &self.link,
@@ -195,6 +196,7 @@ impl Metrics {
                 ("unenrolled", unenrolled),
                 ("away", away),
                 ("connected", connected),
+                ("broken", broken),
             ],
         );
     }

@@ -146,6 +146,24 @@ impl Object {
         live.is_some_and(|live| is_untouched(record, live, desired.policy, unit))
     }
 
+    /// Tells whether its switches, or those of the live object, say to leave it alone.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let Some(desired) = &self.desired else { return false };
+        let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
+        match desired.policy.decide(live.map(|live| live.policy)) {
+            Decision::Skip(Skip::Paused | Skip::Ignored) => true,
+            // What is created once is this unit's to wait for where it was this unit that created it.
+            Decision::Skip(Skip::Present) => self.record.as_ref().is_none_or(|record| record.sent.is_none()),
+            Decision::Apply { .. } => false,
+        }
+    }
+
+    /// Tells whether other content was written than is desired.
+    pub(super) fn is_outdated(&self) -> bool {
+        let sent = self.record.as_ref().and_then(|record| record.sent);
+        self.desired.as_ref().is_some_and(|desired| sent != Some(desired.digest))
+    }
+
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to
     /// wait for.
     pub(super) fn is_current(&self) -> bool {
