@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod drift;
 mod faults;
 mod reconcile;
 mod world;
