@@ -1,10 +1,11 @@
 //! What drift is judged by, on objects as a real API server keeps them: managed fields of subresources, of
 //! kubectl, and of whoever else writes.
 
-use flotilla_agent::cluster::{Cluster as _, Resource, Served, kube::KubeCluster};
+use flotilla_agent::cluster::{Cluster as _, ClusterError, Resource, Served, kube::KubeCluster};
 use flotilla_core::apply::{
     UNIT_LABEL,
     drift::{Judgement, Observation, Suspicion, confirm, judge, observe},
+    failure::{Refusal, explain},
     inventory::{Inventory, Record, Written},
     managers::fold,
     policy::Policy,
@@ -230,4 +231,47 @@ async fn a_switch_on_the_live_object_leaves_nothing_to_suspect() {
         world.judge(&world.observed().await),
         Judgement::Suspicious(_)
     ));
+}
+
+#[tokio::test]
+async fn a_refused_change_of_a_job_says_its_cause_and_what_to_do() {
+    let Applied { cluster, desired, .. } = applied().await;
+    let discovery = cluster.discover().await.unwrap();
+    let Served::Yes(resource) = discovery.find("batch/v1", "Job") else {
+        panic!("Jobs are served")
+    };
+    let job = |image: &str| {
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "migrate", "namespace": desired["metadata"]["namespace"]},
+            "spec": {"template": {"spec": {
+                "restartPolicy": "Never", "containers": [{"name": "app", "image": image}],
+            }}},
+        })
+    };
+    cluster
+        .apply(resource, &job("example.com/app:1"), false)
+        .await
+        .unwrap();
+    let refused = cluster.apply(resource, &job("example.com/app:2"), false).await;
+    let Err(ClusterError::Rejected {
+        code,
+        reason,
+        message,
+    }) = refused
+    else {
+        panic!("{refused:?}")
+    };
+    let refusal = Refusal {
+        code,
+        reason: &reason,
+        message: &message,
+    };
+    let text = explain(refusal, false, Policy::default());
+    assert!(message.len() > 1000, "the server quotes the template: {message}");
+    assert!(text.len() < 400, "{text}");
+    assert!(
+        text.contains("spec.template: Invalid value: …: field is immutable; a field cannot be changed"),
+        "{text}"
+    );
 }
