@@ -115,6 +115,10 @@ pub async fn apply(
             Err(stopped) => job.fail(index, None, false, &stopped),
         }
     }
+    // What is in the inventory already was this unit's, whatever its marks said meanwhile.
+    for write in &mut writes {
+        write.adopted &= job.record(&job.objects[write.index].desired.key).is_none();
+    }
     if let Err(error) = job.intend(&writes).await {
         return Done::unsaved(job.outcomes, &error);
     }
@@ -378,8 +382,16 @@ pub fn item(unit: &UnitContext, key: &ObjectKey, record: Record) -> LedgerRecord
 
 /// What an object's status says of why it was not written, and when trying again may help.
 pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
-    let (key, secret) = (&object.desired.key, object.secret);
+    let key = &object.desired.key;
+    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, error);
     match stopped {
+        Stopped::Cluster(ClusterError::NotServed { .. }) if object.group_failed => (
+            Problem::Unanswered(format!(
+                "{key}: whether its kind is served is not known: the discovery of {} failed",
+                key.group
+            )),
+            Retry::Soon,
+        ),
         Stopped::Cluster(ClusterError::NotServed { .. }) => (
             Problem::Unserved(format!(
                 "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
@@ -388,14 +400,14 @@ pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
             Retry::Interval,
         ),
         Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
-            (Problem::Unanswered(shown(key, secret, error)), Retry::Soon)
+            (Problem::Unanswered(shown(error)), Retry::Soon)
         }
         Stopped::Cluster(error) => {
             let retry = match error.is_transient() {
                 true => Retry::Soon,
                 false => Retry::Interval,
             };
-            (Problem::Failed(shown(key, secret, error)), retry)
+            (Problem::Failed(shown(error)), retry)
         }
         Stopped::Terminating(why) => {
             let why = match why.is_empty() {

@@ -267,7 +267,7 @@ impl<'a> Check<'a> {
                 over(key.clone(), None, Some(observed), Checked::InSync)
             }
             Err(error) => {
-                let problem = Problem::Waiting(shown(key, key.is_secret(), &error));
+                let problem = Problem::Waiting(shown(key, key.is_secret(), record.policy, &error));
                 let retry = Retry::Soon;
                 over(key.clone(), None, None, Checked::Problem { problem, retry })
             }

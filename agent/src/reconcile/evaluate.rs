@@ -128,7 +128,9 @@ pub struct Evaluation {
     /// Indices of objects still to be evaluated, last first.
     rest: Vec<usize>,
     seen: HashSet<ObjectKey>,
+    /// Objects were passed over.
     partial: bool,
+    failed: bool,
 }
 
 impl Evaluation {
@@ -171,25 +173,28 @@ impl Evaluation {
             rest,
             seen: HashSet::new(),
             partial: only.is_some(),
+            failed: false,
             inputs: Arc::new(inputs),
         })
     }
 
-    /// Takes the next step; `None` at the end. After an error there is no set.
+    /// Takes the next step; `None` at the end. After an error there is no set. Cancel-safe: a step that was not
+    /// waited for is taken again.
     pub async fn next(&mut self) -> Option<Result<Step, EvaluateError>> {
-        if let Some(index) = self.definitions.pop() {
+        if let Some(&index) = self.definitions.last() {
             let read = self.parse(index).await;
-            return Some(read.map(|parsed| {
+            self.definitions.pop();
+            let step = read.map(|parsed| {
                 self.kinds.define(&parsed.value);
                 Step::Definition
-            }));
+            });
+            return Some(self.checked(step));
         }
-        let index = self.rest.pop()?;
-        let object = self
-            .parse(index)
-            .await
-            .and_then(|parsed| self.make(index, parsed));
-        Some(object.and_then(|(object, value)| {
+        let index = *self.rest.last()?;
+        let parsed = self.parse(index).await;
+        self.rest.pop();
+        let object = parsed.and_then(|parsed| self.make(index, parsed));
+        let step = object.and_then(|(object, value)| {
             if self.seen.insert(object.desired.key.clone()) {
                 return Ok(Step::Object(object, value));
             }
@@ -197,7 +202,13 @@ impl Evaluation {
                 "kustomize build failed: {} occurs twice",
                 object.desired.key
             )))
-        }))
+        });
+        Some(self.checked(step))
+    }
+
+    fn checked(&mut self, step: Result<Step, EvaluateError>) -> Result<Step, EvaluateError> {
+        self.failed |= step.is_err();
+        step
     }
 
     /// Evaluates one object again, whose body was dropped, or whose kind is served since.
@@ -207,16 +218,14 @@ impl Evaluation {
 
     /// Evaluates what is left.
     pub async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
-        let mut evaluated = Evaluated {
-            complete: self.is_complete(),
-            ..Evaluated::default()
-        };
+        let mut evaluated = Evaluated::default();
         while let Some(step) = self.next().await {
             if let Step::Object(object, value) = step? {
                 evaluated.objects.push(object);
                 evaluated.values.push(value);
             }
         }
+        evaluated.complete = self.is_complete();
         Ok(evaluated)
     }
 
@@ -278,9 +287,11 @@ impl Evaluation {
         self.kinds.rediscovered(discovery);
     }
 
-    /// Whoever rendered asserts that nothing is missing, and nothing was passed over.
+    /// Tells whether all objects were given, and whoever rendered asserts that nothing is missing: only then is
+    /// what is not among them desired no more.
     pub fn is_complete(&self) -> bool {
-        self.inputs.complete && !self.partial
+        let ended = self.rest.is_empty() && self.definitions.is_empty() && !self.failed;
+        self.inputs.complete && !self.partial && ended
     }
 
     fn withheld(&self, key: &ObjectKey) -> Option<String> {

@@ -1,6 +1,13 @@
 //! Texts for people, bounded and without secrets, and keys as they travel.
 
-use flotilla_core::{object::ObjectKey, rights};
+use flotilla_core::{
+    apply::{
+        failure::{Refusal, explain},
+        policy::Policy,
+    },
+    object::ObjectKey,
+    rights,
+};
 
 use crate::cluster::ClusterError;
 
@@ -17,28 +24,32 @@ pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
     }
 }
 
-/// What may be shown of an error about an object. `secret`: a Secret's value went into it, so that the server or a
-/// webhook may quote one.
-pub fn shown(key: &ObjectKey, secret: bool, error: &ClusterError) -> String {
-    // What RBAC refuses names users, verbs and objects, and no values.
-    let advice = match error {
-        ClusterError::Rejected {
-            code: 403, message, ..
-        } => rights::advice(message),
-        _ => None,
-    };
-    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+/// What may be shown of an error about an object, and what to do. `secret`: a Secret's value went into the object, so
+/// that the server or a webhook may quote one. `policy` holds the object's switches.
+pub fn shown(key: &ObjectKey, secret: bool, policy: Policy, error: &ClusterError) -> String {
     match error {
-        ClusterError::Rejected { code, reason, .. } if secret => {
-            format!(
-                "{key}: the API server refuses it: {code} {reason} (its words are withheld, they may quote values){advice}"
-            )
+        ClusterError::Rejected {
+            code,
+            reason,
+            message,
+        } => {
+            let refusal = Refusal {
+                code: *code,
+                reason,
+                message,
+            };
+            let advice = match code {
+                // What RBAC refuses names users, verbs and objects, and no values.
+                403 => rights::advice(message).map_or_else(String::new, |advice| format!("; {advice}")),
+                _ => String::new(),
+            };
+            format!("{key}: {}{advice}", explain(refusal, secret, policy))
         }
         ClusterError::Unavailable(_) if secret => format!("{key}: the API server does not answer"),
         other => {
             let mut text = format!("{key}: {other}");
             truncate(&mut text, MESSAGE_MAX);
-            text + &advice
+            text
         }
     }
 }

@@ -738,12 +738,12 @@ async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() 
     settle().await;
     assert_eq!(
         world.cluster.take_requests(),
-        BTreeMap::from([("get".to_owned(), 1)])
+        BTreeMap::from([("list".to_owned(), 1)])
     );
     tokio::time::sleep(Duration::from_secs(3700)).await;
     assert_eq!(
         world.cluster.take_requests(),
-        BTreeMap::from([("get".to_owned(), 1)])
+        BTreeMap::from([("list".to_owned(), 1)])
     );
 }
 

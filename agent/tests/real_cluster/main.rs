@@ -5,6 +5,7 @@
 
 #[path = "../chart/mod.rs"]
 mod chart;
+mod drift;
 mod faults;
 mod reconcile;
 mod rights;

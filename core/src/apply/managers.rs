@@ -40,7 +40,13 @@ pub fn is_folded(entry: &Value) -> bool {
     let ours_by_update = manager == MANAGER && entry["operation"] == "Update";
     fields::is_whole(entry)
         && (ours_by_update || manager.starts_with("kubectl") || FOLDED.contains(&manager))
-        && fields::split(&entry["fieldsV1"], RESTARTED_AT).0.is_some()
+        && !is_only_restart(&entry["fieldsV1"])
+}
+
+fn is_only_restart(set: &Value) -> bool {
+    // Looked up first: events of objects that kubectl wrote come often, restarts do not.
+    let found = RESTARTED_AT.iter().try_fold(set, |set, name| set.get(name));
+    found.is_some() && fields::split(set, RESTARTED_AT).0.is_none()
 }
 
 /// The JSON patch that folds other appliers into ours and drops their bookkeeping. `metadata` is the live

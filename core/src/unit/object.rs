@@ -27,6 +27,13 @@ pub struct Desired {
     pub withheld: Option<String>,
 }
 
+impl Desired {
+    /// Tells whether its switches say not to write it, or not again.
+    pub(super) fn is_held_off(&self) -> bool {
+        self.policy.paused || matches!(self.policy.write, Write::Ignore | Write::IfNotPresent)
+    }
+}
+
 /// What was seen of a live object last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {

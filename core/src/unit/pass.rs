@@ -100,8 +100,18 @@ impl State {
                     record.left = Some(left);
                     records.push((key.clone(), Some(record.clone())));
                 }
+                // Switches that hold the object off are never written to it, and count all the same.
+                Some(record) => {
+                    if let Some(desired) = &object.desired
+                        && desired.is_held_off()
+                        && record.policy != desired.policy
+                    {
+                        record.policy = desired.policy;
+                        records.push((key.clone(), Some(record.clone())));
+                    }
+                }
                 None if !is_desired => idle.push(key.clone()),
-                _ => {}
+                None => {}
             }
         }
         for key in idle {

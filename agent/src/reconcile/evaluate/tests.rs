@@ -390,8 +390,50 @@ fn only_what_may_match_is_read() {
         .map(|(object, _)| object.desired.key.name.as_str())
         .collect();
     assert_eq!(names, ["wanted", "made"]);
-    let partial = self::world().object(widget(None)).begin(Some(&[key]));
-    assert!(!partial.expect("begins").is_complete());
+    let mut partial = self::world()
+        .object(widget(None))
+        .begin(Some(&[key]))
+        .expect("begins");
+    assert!(!run(partial.finish()).expect("evaluates").complete);
+}
+
+#[test]
+fn a_step_that_was_not_waited_for_is_taken_again() {
+    let mut evaluation = world()
+        .object(widget(None))
+        .object(definition("Namespaced"))
+        .begin(None)
+        .expect("begins");
+    let evaluated = run(async {
+        for _ in 0..3 {
+            // The first turn of a step is another task's.
+            assert!(futures::poll!(std::pin::pin!(evaluation.next())).is_pending());
+        }
+        assert!(matches!(evaluation.next().await, Some(Ok(Step::Definition))));
+        assert!(futures::poll!(std::pin::pin!(evaluation.next())).is_pending());
+        assert!(!evaluation.is_complete());
+        evaluation.finish().await.expect("evaluates")
+    });
+    assert_eq!((evaluated.objects.len(), evaluated.complete), (2, true));
+    assert_eq!(evaluated.objects[0].desired.key, widget_key("default"));
+}
+
+#[test]
+fn a_set_in_which_one_object_fails_is_never_complete() {
+    let mut evaluation = world()
+        .object(secret(json!({"stringData": {"a": 1}})))
+        .object(widget(None))
+        .begin(None)
+        .expect("begins");
+    let steps = run(async {
+        let mut steps = Vec::new();
+        while let Some(step) = evaluation.next().await {
+            steps.push(step.is_ok());
+        }
+        steps
+    });
+    assert_eq!(steps, [false, true]);
+    assert!(!evaluation.is_complete());
 }
 
 #[test]
