@@ -30,7 +30,10 @@ use crate::{
         accept::{AcceptError, Source, accept, complete},
         fetch::{Bases, FetchError, Fetched, Item},
     },
-    reconcile::{Nudge, Reconciler, context::Context},
+    reconcile::{
+        Nudge, Reconciler,
+        context::{Context, Counters},
+    },
     report::{Counts, Reports},
 };
 
@@ -136,12 +139,25 @@ impl Source for Contents {
     }
 }
 
+/// What a simulated agent is configured with.
+#[derive(Default)]
+pub struct Options {
+    /// The namespaces that it may read; empty: the whole cluster.
+    pub namespaces: Vec<String>,
+    /// Its wall clock; without, one that begins at its start.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// How often each kind is verified; without, once an hour.
+    pub verify_every: Option<Duration>,
+}
+
 /// A running simulated agent. Dropping it is a crash: storage and cluster live on.
 pub struct SimAgent {
     /// Its ledger.
     pub ledger: Arc<Ledger>,
     /// Its rows for the hub.
     pub reports: Arc<Reports>,
+    /// How often it woke, and how many jobs it began.
+    pub counters: Arc<Counters>,
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -156,7 +172,7 @@ impl Drop for SimAgent {
 impl SimAgent {
     /// Starts an agent over a cluster and storage.
     pub async fn start(cluster: Arc<dyn Cluster>, cells: Arc<dyn Cells>) -> Result<Self, LedgerError> {
-        Self::start_within(cluster, cells, Vec::new()).await
+        Self::start_as(cluster, cells, Options::default()).await
     }
 
     /// Starts an agent that may read these namespaces only.
@@ -165,17 +181,36 @@ impl SimAgent {
         cells: Arc<dyn Cells>,
         namespaces: Vec<String>,
     ) -> Result<Self, LedgerError> {
+        let options = Options {
+            namespaces,
+            ..Options::default()
+        };
+        Self::start_as(cluster, cells, options).await
+    }
+
+    /// Starts an agent with what it would be configured with.
+    pub async fn start_as(
+        cluster: Arc<dyn Cluster>,
+        cells: Arc<dyn Cells>,
+        options: Options,
+    ) -> Result<Self, LedgerError> {
         let ledger = Arc::new(Ledger::open(cells, LEDGER).await?);
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
-        let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
+        let clock = options.clock.unwrap_or_else(|| Arc::new(SimClock::default()));
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
-        let context =
-            Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(namespaces);
+        let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone())
+            .within(options.namespaces);
+        let counters = context.counters.clone();
+        let mut reconciler = Reconciler::new(Arc::new(context), nudge.clone());
+        if let Some(period) = options.verify_every {
+            reconciler = reconciler.verifying_every(period);
+        }
         let stop = CancellationToken::new();
-        tokio::spawn(Reconciler::new(Arc::new(context), nudge.clone()).run(stop.clone()));
+        tokio::spawn(reconciler.run(stop.clone()));
         Ok(Self {
             ledger,
             reports,
+            counters,
             nudge,
             clock,
             stop,

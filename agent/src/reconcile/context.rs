@@ -156,6 +156,11 @@ impl Context {
         self.read().0
     }
 
+    /// Tells whether the cluster was ever asked what it serves.
+    pub fn has_discovered(&self) -> bool {
+        self.discovery().iter().next().is_some()
+    }
+
     fn read(&self) -> (Arc<Discovery>, Option<Instant>) {
         let discovered = self.discovery.read().unwrap_or_else(PoisonError::into_inner);
         (discovered.found.clone(), discovered.at)

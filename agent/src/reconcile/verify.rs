@@ -158,7 +158,7 @@ async fn list(context: &Context, list: &ListScope) -> Result<HashMap<ObjectKey, 
         kind: list.scope.kind.clone(),
         api_version: list.api_version.clone(),
     };
-    let discovery = context.discovered().await?;
+    let discovery = context.discovery();
     let Served::Yes(resource) = discovery.find(&list.api_version, &list.scope.kind) else {
         return Err(unserved());
     };

@@ -261,6 +261,10 @@ impl Reconciler {
 
     /// Watches what the inventories have, and definitions while a unit waits for one.
     pub(super) fn watch_kinds(&mut self) {
+        // Before the first discovery nothing can be watched, and nothing is known to be unserved.
+        if !self.context.has_discovered() {
+            return;
+        }
         let now = Instant::now();
         let again = self.watches.retry_at().is_some_and(|at| at <= now);
         if !std::mem::take(&mut self.watches.stale) && !again {

@@ -59,6 +59,7 @@ async fn a_server_that_does_not_answer_is_unknown_and_then_a_failure_and_is_not_
     world.cluster.set_fault(None);
     world.until_ready(&second).await;
     assert_eq!(world.value("c099").as_deref(), Some("2"));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,6 +82,7 @@ async fn one_object_without_an_answer_holds_no_other_up() {
     assert_eq!(world.objects["c007"].state(), ObjectState::Waiting);
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,6 +106,7 @@ async fn storage_that_is_full_is_told_with_its_cause_and_nothing_is_created_mean
     assert!(asked <= 25, "{asked} requests in ten minutes");
     world.cells.heal();
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,6 +131,7 @@ async fn a_kind_whose_conversion_is_down_is_named_and_the_others_go_on() {
     assert!(world.value("x").is_some());
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,6 +161,7 @@ async fn an_object_that_a_webhook_denies_is_tried_at_the_interval_and_the_others
     assert!(requests.values().sum::<u64>() <= 22, "{requests:?}");
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,6 +201,7 @@ async fn nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_
     assert!(tried <= 11 * 32, "{tried} tries in ten minutes");
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,10 +219,16 @@ async fn a_contested_field_stays_no_hot_loop_when_the_agent_begins_again() {
             });
             settle().await;
         }
-        let writes = world.cluster.take_requests()["apply"];
+        let requests = world.cluster.take_requests();
+        let writes = requests["apply"];
         assert!((1..=5).contains(&writes), "{writes} writes in ten minutes");
         world.restart().await;
     }
+    // What the other manager wrote last is put back once more when the interval is over.
+    let once = world.ten_minutes().await;
+    assert_eq!(once.requests["apply"], 1, "{once:?}");
+    assert!(once.wakes <= 6 && once.ledger_writes <= 2 && once.events <= 2, "{once:?}");
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,4 +249,8 @@ async fn messages_write_durations_as_flux_does() {
                 .is_some_and(|unit| unit.message.contains("with a timeout of 1m30s"))
         })
         .await;
+    // The wait fails once.
+    let once = world.ten_minutes().await;
+    assert_eq!((once.requests.len(), once.events, once.rows), (0, 1, 1), "{once:?}");
+    world.rests().await;
 }

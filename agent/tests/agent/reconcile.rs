@@ -47,6 +47,7 @@ async fn a_desired_state_is_applied_with_labels_and_mark_and_reported() {
     );
     assert_eq!(world.objects["x"].state(), ObjectState::Applied);
     assert_eq!(world.objects["x"].uid, live["metadata"]["uid"].as_str().unwrap());
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,6 +70,7 @@ async fn only_changed_objects_are_written() {
     assert_eq!(world.value("last").as_deref(), Some("2"));
     let requests = world.cluster.take_requests();
     assert_eq!(requests, BTreeMap::from([("apply".to_owned(), 1)]));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,6 +83,7 @@ async fn an_idle_agent_asks_nothing_of_the_cluster() {
     world.cluster.take_requests();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(world.cluster.take_requests(), BTreeMap::new());
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,6 +113,7 @@ async fn drift_is_corrected_and_says_who_it_was() {
         told.contains("kubectl-edit") && told.contains("/data/a"),
         "{told}"
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,6 +130,7 @@ async fn a_deleted_object_is_created_again() {
     world
         .until("it is told", |world| !world.events("DriftCorrected").is_empty())
         .await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,6 +150,7 @@ async fn fields_that_others_own_are_no_drift() {
         world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["theirs"],
         "2"
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,6 +173,11 @@ async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
         .until("it is told", |world| !world.events("DriftContested").is_empty())
         .await;
     assert_eq!(world.events("DriftContested").len(), 1);
+    // What the other manager wrote last is put back once more when the interval is over.
+    let once = world.ten_minutes().await;
+    assert_eq!(once.requests["apply"], 1, "{once:?}");
+    assert!(once.wakes <= 6 && once.ledger_writes <= 2 && once.events <= 2, "{once:?}");
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,6 +214,7 @@ async fn a_restarted_agent_enforces_without_the_hub_and_applies_nothing_again() 
     );
     world.units.clear();
     world.until_ready(&wanted).await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +291,7 @@ async fn an_intent_is_durable_before_the_object_exists() {
         !world.objects["x"].adopted,
         "what this unit created is not adopted"
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,6 +334,7 @@ async fn a_unit_whose_content_cannot_be_had_keeps_what_it_has_and_holds_up_no_ot
     world.agent = Some(agent);
     world.until_ready(&entry(1, a2)).await;
     assert_eq!(world.value("a").as_deref(), Some("2"));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,6 +370,7 @@ async fn an_object_that_leaves_the_content_stays_and_is_shown() {
     world
         .until("it is back", |world| world.value("y").is_some())
         .await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -407,6 +422,7 @@ async fn a_failed_evaluation_keeps_the_last_good_state_enforced() {
         world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["a"],
         2
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -436,6 +452,7 @@ async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
         world.cluster.object(&widget).is_some(),
         "and it is namespaced, as its definition says"
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,6 +481,7 @@ async fn a_kind_that_is_not_served_waits_and_wakes_on_its_definition() {
     );
     world.until_ready(&wanted).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -488,6 +506,7 @@ async fn objects_already_there_are_adopted_and_leftovers_folded() {
         })
         .await;
     assert_eq!(world.events("Adopted").len(), 1);
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -514,6 +533,8 @@ async fn another_units_object_is_withheld_and_only_that() {
             .message
             .contains(&entry(1, one).unit.to_string())
     );
+    // It is tried again once per retry interval.
+    world.rests_but_for(&[("get", 10)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -547,6 +568,7 @@ async fn an_object_that_live_flux_reconciles_is_withheld_until_flux_is_suspended
     world.cluster.write("flux", flux(true));
     world.until_ready(&wanted).await;
     assert_eq!(world.value("x").as_deref(), Some("1"));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -600,6 +622,7 @@ async fn a_failed_object_leaves_its_stage_alone_and_closes_the_next() {
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
     assert!(world.cluster.object(&ObjectKey::of(&webhook).unwrap()).is_some());
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -627,6 +650,8 @@ async fn a_secrets_values_are_never_in_a_message() {
         told.contains("Secret/default/s") && !told.contains("canary-7f3a"),
         "{told}"
     );
+    // It is tried again once per retry interval.
+    world.rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -648,6 +673,8 @@ async fn a_panic_is_one_units_status() {
         })
         .await;
     assert_eq!(world.unit(1).unwrap().ready(), Readiness::False);
+    // It is tried again once per retry interval.
+    world.rests_but_for(&[("get", 10)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -698,6 +725,7 @@ async fn wait_is_ready_only_when_objects_are_and_fails_at_its_timeout() {
             healthy.is_some_and(|healthy| healthy.is(wanted.version, wanted.target.as_bytes()))
         })
         .await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -724,6 +752,7 @@ async fn a_suspended_unit_is_kept_and_not_enforced() {
             world.value("x").as_deref() == Some("1")
         })
         .await;
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -745,6 +774,7 @@ async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() 
         world.cluster.take_requests(),
         BTreeMap::from([("list".to_owned(), 1)])
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
 //! A cluster and storage in memory, a simulated agent over them, and what a hub would have been told.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use flotilla_agent::{
     cluster::fake::Fake,
     ledger::memory::Memory,
-    sim::{Contents, SimAgent},
+    sim::{Contents, Options, SimAgent, SimClock},
 };
 use flotilla_core::{
     digest::Digest,
@@ -77,10 +81,22 @@ pub(crate) fn key(kind: &str, name: &str) -> ObjectKey {
     ObjectKey::new(group, kind, "default", name)
 }
 
+/// What happened in ten minutes in which nothing came from outside.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quiet {
+    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) wakes: u64,
+    pub(crate) ledger_writes: u64,
+    pub(crate) reports: usize,
+    pub(crate) rows: usize,
+    pub(crate) events: usize,
+}
+
 /// A cluster, its storage, what a hub would serve, and what the hub was told.
 pub(crate) struct World {
     pub(crate) cluster: Fake,
     pub(crate) cells: Memory,
+    clock: Arc<SimClock>,
     pub(crate) contents: Contents,
     pub(crate) agent: Option<SimAgent>,
     pub(crate) units: BTreeMap<Vec<u8>, UnitStatus>,
@@ -93,6 +109,7 @@ impl World {
         let mut world = Self {
             cluster: Fake::new(),
             cells: Memory::default(),
+            clock: Arc::default(),
             contents: Contents::default(),
             agent: None,
             units: BTreeMap::new(),
@@ -107,11 +124,12 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.agent = None;
         tokio::task::yield_now().await;
-        self.agent = Some(
-            SimAgent::start(Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()))
-                .await
-                .unwrap(),
-        );
+        let options = Options {
+            clock: Some(self.clock.clone()),
+            ..Options::default()
+        };
+        let (cluster, cells) = (Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()));
+        self.agent = Some(SimAgent::start_as(cluster, cells, options).await.unwrap());
     }
 
     pub(crate) fn agent(&self) -> &SimAgent {
@@ -136,18 +154,63 @@ impl World {
                 self.objects,
                 self.events
             );
-            let Some(report) = self.agent().report(Duration::from_secs(1)).await else {
-                continue;
-            };
-            for unit in report.units {
-                self.units.insert(unit.unit_id.to_vec(), unit);
-            }
-            for object in report.objects {
-                self.objects
-                    .insert(object.key.as_ref().unwrap().name.clone(), object);
-            }
-            self.events.extend(report.events);
+            self.take_report(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Takes in the next report. Returns what it had, or nothing when none came.
+    async fn take_report(&mut self, within: Duration) -> Option<(usize, usize)> {
+        let report = self.agent().report(within).await?;
+        let rows = report.units.len() + report.objects.len();
+        let events = report.events.len();
+        for unit in report.units {
+            self.units.insert(unit.unit_id.to_vec(), unit);
+        }
+        for object in report.objects {
+            self.objects
+                .insert(object.key.as_ref().unwrap().name.clone(), object);
+        }
+        self.events.extend(report.events);
+        Some((rows, events))
+    }
+
+    /// Lets everything come to rest, and counts what happens in the ten minutes that follow.
+    pub(crate) async fn ten_minutes(&mut self) -> Quiet {
+        settle().await;
+        while self.take_report(Duration::from_secs(1)).await.is_some() {}
+        self.cluster.take_requests();
+        let counters = self.agent().counters.clone();
+        let (wakes, writes) = (counters.wakes.load(Ordering::Relaxed), self.cells.writes());
+        let mut quiet = Quiet::default();
+        let end = tokio::time::Instant::now() + Duration::from_secs(600);
+        while tokio::time::Instant::now() < end {
+            let left = end - tokio::time::Instant::now();
+            if let Some((rows, events)) = self.take_report(left).await {
+                quiet.reports += 1;
+                quiet.rows += rows;
+                quiet.events += events;
+            }
+        }
+        quiet.requests = self.cluster.take_requests();
+        quiet.wakes = counters.wakes.load(Ordering::Relaxed) - wakes;
+        quiet.ledger_writes = self.cells.writes() - writes;
+        quiet
+    }
+
+    /// Nothing happens any more.
+    pub(crate) async fn rests(&mut self) {
+        assert_eq!(self.ten_minutes().await, Quiet::default());
+    }
+
+    /// Nothing happens but these requests, for each of which the agent wakes twice; nothing is written or reported.
+    pub(crate) async fn rests_but_for(&mut self, requests: &[(&str, u64)]) {
+        let quiet = self.ten_minutes().await;
+        let expected: BTreeMap<String, u64> = requests.iter().map(|(verb, n)| ((*verb).to_owned(), *n)).collect();
+        let most: u64 = requests.iter().map(|(_, n)| n).max().copied().unwrap_or_default();
+        assert_eq!(quiet.requests, expected, "{quiet:?}");
+        assert!(quiet.wakes <= 2 * most, "{quiet:?}");
+        assert_eq!((quiet.reports, quiet.events), (0, 0), "{quiet:?}");
+        assert!(quiet.ledger_writes <= 1, "{quiet:?}");
     }
 
     pub(crate) fn unit(&self, n: u128) -> Option<&UnitStatus> {

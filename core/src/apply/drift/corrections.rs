@@ -52,6 +52,10 @@ impl Corrections {
     /// any other path is corrected at once all the same; an object that is gone has a path of its own.
     pub fn decide(&mut self, drift: &Drift, now: Timestamp, interval: Duration) -> Verdict {
         self.forget_old(now);
+        // A clock that was set back must not make a contest longer than the interval.
+        for until in self.contested.values_mut() {
+            *until = (*until).min(now + interval);
+        }
         let next = |path: &String| self.contested.get(path).copied().unwrap_or(now);
         if let Some(until) = drift.paths.iter().map(next).min().filter(|&until| now < until) {
             return Verdict::Contested { until };
