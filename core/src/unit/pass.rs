@@ -403,7 +403,7 @@ impl State {
         }
         if !failed {
             self.failures = 0;
-            if self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
+            if !again && self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
                 self.record.revision = pass.revision;
                 let took = now.wall.since(self.accepted_at).as_millis();
