@@ -12,7 +12,7 @@ use crate::{
     unit::{UnitState, event::Event, record::Ready},
 };
 
-const CASES: u64 = 3000;
+const CASES: u64 = 2000;
 const STEPS: usize = 60;
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -125,6 +125,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         prune_cleared: None,
         settings,
         variables: Vec::new(),
+        depends_on: Vec::new(),
         withheld: Vec::new(),
         requested: String::new(),
     }
