@@ -86,9 +86,13 @@ impl State {
         };
         let mut records = Vec::new();
         let mut idle: Vec<Arc<ObjectKey>> = Vec::new();
+        let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
         for (key, object) in &mut self.objects {
             let desired = objects.remove(key);
             let is_desired = desired.is_some();
+            if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
+                changed.push(key.clone());
+            }
             object.desired = desired;
             match object.record.as_mut() {
                 Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
@@ -123,6 +127,12 @@ impl State {
                 ..Object::default()
             };
             self.objects.insert(key, object);
+        }
+        // What was seen was found harmless for what was desired then.
+        for key in changed {
+            self.set_check(&key, Check::Settled);
+            let again = self.objects.get(&key).and_then(|object| object.observed.as_ref()?.again);
+            self.look_again(&key, again, now);
         }
         let keys: Vec<_> = self.objects.keys().cloned().collect();
         for key in &keys {
