@@ -95,22 +95,24 @@ impl State {
             }
             object.desired = desired;
             match object.record.as_mut() {
-                Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
-                    keep(record);
-                    records.push((key.clone(), Some(record.clone())));
-                }
                 Some(record) if !is_desired && complete && is_offered && record.left.is_none() => {
                     record.state = RecordState::PendingRemoval;
                     record.left = Some(left);
                     records.push((key.clone(), Some(record.clone())));
                 }
-                // Switches that hold the object off are never written to it, and count all the same.
                 Some(record) => {
+                    let before = record.clone();
+                    if is_desired && record.state == RecordState::PendingRemoval {
+                        keep(record);
+                    }
+                    // Switches that hold the object off are never written to it, and count all the same, until what
+                    // was written before is desired again.
                     if let Some(desired) = &object.desired
-                        && desired.is_held_off()
-                        && record.policy != desired.policy
+                        && (desired.is_held_off() || record.sent == Some(desired.digest))
                     {
                         record.policy = desired.policy;
+                    }
+                    if *record != before {
                         records.push((key.clone(), Some(record.clone())));
                     }
                 }
