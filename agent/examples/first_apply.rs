@@ -179,6 +179,7 @@ fn entry(unit: UnitId, content: Digest, namespace: &str) -> Entry {
         prune_cleared: None,
         settings,
         variables: Vec::new(),
+        depends_on: Vec::new(),
         withheld: Vec::new(),
         requested: String::new(),
     }

@@ -17,4 +17,5 @@ pub mod substitute;
 mod text;
 pub mod trace;
 pub mod unit;
+pub mod units;
 pub mod version;

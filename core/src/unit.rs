@@ -56,12 +56,25 @@ pub struct Entry {
     /// Variables in order: a later layer overrides an earlier one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variables: Vec<VariableLayer>,
+    /// Units of this cluster that have to be ready first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// Objects of the content that another unit of this cluster owns: left alone, reported as `Conflict`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<Withheld>,
     /// A value that changes with each request to reconcile now.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub requested: String,
+}
+
+/// A unit that has to be ready first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// The unit.
+    pub unit: UnitId,
+    /// The target that it must have applied; `None`: whichever it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<Digest>,
 }
 
 /// An object of the content that this unit may not write.
@@ -283,6 +296,7 @@ mod entry_tests {
             prune_cleared: None,
             settings,
             variables: Vec::new(),
+            depends_on: Vec::new(),
             withheld: Vec::new(),
             requested: String::new(),
         }

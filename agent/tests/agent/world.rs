@@ -57,6 +57,7 @@ pub(crate) fn entry_with(
         prune_cleared: None,
         settings,
         variables,
+        depends_on: Vec::new(),
         withheld: Vec::new(),
         requested: String::new(),
     }

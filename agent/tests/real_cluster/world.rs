@@ -108,6 +108,7 @@ impl World {
             prune_cleared: None,
             settings,
             variables: Vec::new(),
+            depends_on: Vec::new(),
             withheld: Vec::new(),
             requested: String::new(),
         }

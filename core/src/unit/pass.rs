@@ -86,27 +86,33 @@ impl State {
         };
         let mut records = Vec::new();
         let mut idle: Vec<Arc<ObjectKey>> = Vec::new();
+        let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
         for (key, object) in &mut self.objects {
             let desired = objects.remove(key);
             let is_desired = desired.is_some();
+            if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
+                changed.push(key.clone());
+            }
             object.desired = desired;
             match object.record.as_mut() {
-                Some(record) if is_desired && record.state == RecordState::PendingRemoval => {
-                    keep(record);
-                    records.push((key.clone(), Some(record.clone())));
-                }
                 Some(record) if !is_desired && complete && is_offered && record.left.is_none() => {
                     record.state = RecordState::PendingRemoval;
                     record.left = Some(left);
                     records.push((key.clone(), Some(record.clone())));
                 }
-                // Switches that hold the object off are never written to it, and count all the same.
                 Some(record) => {
+                    let before = record.clone();
+                    if is_desired && record.state == RecordState::PendingRemoval {
+                        keep(record);
+                    }
+                    // Switches that hold the object off are never written to it, and count all the same, until what
+                    // was written before is desired again.
                     if let Some(desired) = &object.desired
-                        && desired.is_held_off()
-                        && record.policy != desired.policy
+                        && (desired.is_held_off() || record.sent == Some(desired.digest))
                     {
                         record.policy = desired.policy;
+                    }
+                    if *record != before {
                         records.push((key.clone(), Some(record.clone())));
                     }
                 }
@@ -123,6 +129,12 @@ impl State {
                 ..Object::default()
             };
             self.objects.insert(key, object);
+        }
+        // What was seen was found harmless for what was desired then.
+        for key in changed {
+            self.set_check(&key, Check::Settled);
+            let again = self.objects.get(&key).and_then(|object| object.observed.as_ref()?.again);
+            self.look_again(&key, again, now);
         }
         let keys: Vec<_> = self.objects.keys().cloned().collect();
         for key in &keys {
@@ -403,7 +415,7 @@ impl State {
         }
         if !failed {
             self.failures = 0;
-            if self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
+            if !again && self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
                 self.record.revision = pass.revision;
                 let took = now.wall.since(self.accepted_at).as_millis();

@@ -2,6 +2,7 @@
 
 mod drift;
 mod pass;
+mod random;
 mod sim;
 mod status;
 mod world;

@@ -176,6 +176,7 @@ async fn entries(tx: &mut PgConnection, cluster_id: Uuid) -> Result<Vec<(Uuid, D
             prune_cleared: None,
             settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
             variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
+            depends_on: Vec::new(),
             withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
             requested: row.requested.clone(),
         };

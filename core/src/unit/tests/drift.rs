@@ -66,6 +66,24 @@ fn object_that_the_manifest_leaves_alone_is_not_checked_again_and_again() {
     sim.assert_quiet();
 }
 
+#[test]
+fn object_that_vanished_while_it_was_to_be_left_alone_is_created_once_it_is_not() {
+    let a = config("a");
+    let plain = content(&[(&a, "1")]);
+    let mut sim = Sim::ready(&plain);
+    let mut left = plain.clone();
+    left.get_mut(&a).expect("a").1 = paused();
+    sim.offer(&left);
+    sim.run();
+    sim.world.delete(&a);
+    sim.run();
+    assert!(!sim.world.live.contains_key(&a));
+    sim.offer(&plain);
+    sim.run();
+    assert!(sim.world.live.contains_key(&a));
+    sim.assert_quiet();
+}
+
 /// AG-B1.
 #[test]
 fn object_that_an_incomplete_evaluation_does_not_have_is_left_and_checked_once() {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::world::{Content, Key, World, desired};
 use crate::{
     apply::inventory::State as RecordState,
-    apply::policy::Policy,
+    apply::policy::{Policy, Write},
     clock::Timestamp,
     digest::Digest,
     id::{ResourceUid, UnitId},
@@ -125,6 +125,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         prune_cleared: None,
         settings,
         variables: Vec::new(),
+        depends_on: Vec::new(),
         withheld: Vec::new(),
         requested: String::new(),
     }
@@ -240,6 +241,38 @@ impl Sim {
         self.accept(|entry| entry.withheld = withheld);
     }
 
+    /// The agent stops in the middle of its job, which may have written to the cluster what is in no record.
+    pub(super) fn crash(&mut self) {
+        let content = |entry: &Entry| self.contents[&entry.content.expect("content")].clone();
+        let (keys, content): (Vec<Key>, Content) = match self.work.as_ref().map(|work| &work.action) {
+            Some(Action::Apply { keys, entry, .. }) => {
+                (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
+            }
+            Some(Action::Check { keys, entry, .. }) => {
+                (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
+            }
+            _ => Default::default(),
+        };
+        for key in keys {
+            let choice = self.random(3);
+            if choice > 0
+                && self
+                    .world
+                    .records
+                    .get(&key)
+                    .is_none_or(|r| r.state != RecordState::PendingRemoval)
+            {
+                self.world.intend(&key);
+                let before = self.world.records[&key].clone();
+                self.world.apply(&key, &content);
+                if choice > 1 {
+                    self.world.records.insert(key, before);
+                }
+            }
+        }
+        self.restart();
+    }
+
     /// The agent stops here and begins anew: what is durable is all there is.
     pub(super) fn restart(&mut self) {
         let bytes = serde_json::to_vec(&self.unit).expect("JSON");
@@ -264,15 +297,15 @@ impl Sim {
     pub(super) fn send(&mut self, event: Event) {
         self.random(2);
         let ended = matches!(event, Event::Applied { .. } | Event::Checked { .. });
-        let text = format!("{event:?}");
+        let text = event.clone();
         let actions = self.state.step(event, self.now());
         self.carry_out(actions);
         let again = self.state.step(Event::Tick, self.now());
-        assert!(again.is_empty(), "after {text} at {}: {again:?}", self.millis);
+        assert!(again.is_empty(), "after {text:?} at {}: {again:?}", self.millis);
         let wake = self.state.wake_at(self.now().mono);
         assert!(
             wake.is_none_or(|at| at > self.now().mono),
-            "wake in the past after {text}: {wake:?} at {}, {:#?}",
+            "wake in the past after {text:?}: {wake:?} at {}, {:#?}",
             self.millis,
             self.state
         );
@@ -282,7 +315,7 @@ impl Sim {
                 .objects
                 .values()
                 .any(|object| object.check == Check::Running);
-            assert!(!running, "a row is left running after {text}");
+            assert!(!running, "a row is left running after {text:?}");
         }
         self.assert_index();
         let ready = self.state.condition().ready;
@@ -403,11 +436,14 @@ impl Sim {
             let applied = record.applied.expect("never taken back");
             assert_eq!((applied.version, applied.target), (entry.version, entry.target));
             let content = &self.contents[&entry.content.expect("content")];
-            for (key, (value, _)) in content {
+            for (key, (value, policy)) in content {
                 let object = &self.state.objects[key];
-                let is_sent =
-                    object.record.as_ref().and_then(|record| record.sent) == Some(super::world::sent(value));
-                assert!(is_sent || object.is_left_alone(), "{key} was not applied");
+                let is_sent = object.record.as_ref().and_then(|record| record.sent)
+                    == Some(super::world::sent(value, *policy));
+                assert!(
+                    is_sent || object.is_left_alone() || policy.write == Write::IfNotPresent,
+                    "{key} was not applied"
+                );
             }
         }
         if record.healthy != self.unit.healthy {
@@ -579,6 +615,10 @@ impl Sim {
 
     pub(super) fn content_now(&self) -> Content {
         self.contents[&self.accepted.entry.content.expect("content")].clone()
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.accepted.entry.state.is_active()
     }
 }
 

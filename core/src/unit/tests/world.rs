@@ -82,13 +82,14 @@ pub(super) fn config(name: &str) -> Key {
     key("ConfigMap", name)
 }
 
-pub(super) fn sent(value: &str) -> Digest {
-    Digest::of("sent", value.as_bytes())
+/// The switches stand in the manifest, so that they count.
+pub(super) fn sent(value: &str, policy: Policy) -> Digest {
+    Digest::of_json("sent", &(value, policy))
 }
 
 pub(super) fn desired(value: &str, policy: Policy) -> Desired {
     Desired {
-        digest: sent(value),
+        digest: sent(value, policy),
         policy,
         api_version: "v1".into(),
         withheld: None,
@@ -164,7 +165,10 @@ impl World {
 
     /// Begins to write: the intent is durable.
     pub(super) fn intend(&mut self, key: &Key) {
-        self.records.entry(key.clone()).or_default();
+        let record = self.records.entry(key.clone()).or_default();
+        if !self.live.contains_key(key) {
+            record.uid = None;
+        }
     }
 
     fn write(&mut self, key: &Key, value: &str, policy: Policy) -> Record {
@@ -196,7 +200,7 @@ impl World {
             api_version: "v1".into(),
             state: RecordState::Applied,
             uid: observation.uid,
-            sent: Some(sent(value)),
+            sent: Some(sent(value, policy)),
             projection: observation.projection,
             policy,
             ..Record::default()

@@ -1,0 +1,10 @@
+//! What follows from all units of one cluster together: who waits for whom, who owns an object that several want,
+//! and in which order units are applied and removed. Pure; asked anew with each entry and each step.
+
+mod edges;
+mod owners;
+#[cfg(test)]
+mod tests;
+
+pub use edges::{Edges, Standing};
+pub use owners::{Claim, Owners};

@@ -1,0 +1,220 @@
+//! Who waits for whom, by `dependsOn`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    digest::Digest,
+    id::UnitId,
+    unit::{Dependency, Entry},
+};
+
+/// Where a unit stands for those that wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// It is ready at the entry that is held.
+    pub ready: bool,
+    /// The target that was applied last.
+    pub applied: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    /// `namespace/name` of the app, for messages.
+    name: String,
+    needs: Vec<Dependency>,
+}
+
+/// The edges between the units of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edges {
+    nodes: BTreeMap<UnitId, Node>,
+    /// Units that name a unit, which need not be known.
+    dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
+    /// Of each unit in a cycle, all members of that.
+    cycles: BTreeMap<UnitId, BTreeSet<UnitId>>,
+    /// All units, each after those that it needs.
+    order: Vec<UnitId>,
+}
+
+impl Edges {
+    /// The edges of these entries.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut edges = Self::default();
+        for entry in entries {
+            edges.insert(entry);
+        }
+        edges.arrange();
+        edges
+    }
+
+    /// Takes in an entry, new or changed. Returns the units whose edges are to be judged anew.
+    pub fn set(&mut self, entry: &Entry) -> BTreeSet<UnitId> {
+        let known = self.nodes.get(&entry.unit).cloned();
+        self.insert(entry);
+        if known.as_ref() == self.nodes.get(&entry.unit) {
+            return self.changed(entry.unit);
+        }
+        self.rearranged(entry.unit)
+    }
+
+    /// Forgets a unit that is gone. Returns the units whose edges are to be judged anew.
+    pub fn remove(&mut self, unit: UnitId) -> BTreeSet<UnitId> {
+        self.unlink(unit);
+        if self.nodes.remove(&unit).is_none() {
+            return BTreeSet::new();
+        }
+        let mut concerned = self.rearranged(unit);
+        concerned.remove(&unit);
+        concerned
+    }
+
+    /// The units that wait for this one: to be judged anew when it has changed.
+    pub fn changed(&self, unit: UnitId) -> BTreeSet<UnitId> {
+        let dependents = self.dependents.get(&unit).into_iter().flatten().copied();
+        dependents
+            .filter(|dependent| self.nodes.contains_key(dependent))
+            .collect()
+    }
+
+    /// What a unit waits for, in words; `None` when nothing holds it. `standing` gives where another unit stands.
+    pub fn waits_for(&self, unit: UnitId, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<String> {
+        if let Some(members) = self.cycles.get(&unit) {
+            let names: Vec<String> = members.iter().map(|member| self.name(*member)).collect();
+            return Some(format!("dependencies form a cycle: {}", names.join(", ")));
+        }
+        let needs = &self.nodes.get(&unit)?.needs;
+        needs.iter().find_map(|need| self.holds_up(need, &standing))
+    }
+
+    fn holds_up(&self, need: &Dependency, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<String> {
+        let name = self.name(need.unit);
+        let Some(standing) = standing(need.unit).filter(|_| self.nodes.contains_key(&need.unit)) else {
+            return Some(format!("dependency '{name}' is not known to this cluster"));
+        };
+        if need.required.is_some() && standing.applied != need.required {
+            return Some(format!("dependency '{name}' is not up to date"));
+        }
+        (!standing.ready).then(|| format!("dependency '{name}' is not ready"))
+    }
+
+    /// The members of the cycle that a unit is in.
+    pub fn cycle(&self, unit: UnitId) -> Option<&BTreeSet<UnitId>> {
+        self.cycles.get(&unit)
+    }
+
+    /// All units, each after those that it needs; those of a cycle in some fixed order.
+    pub fn apply_order(&self) -> &[UnitId] {
+        &self.order
+    }
+
+    /// All units, each before those that it needs.
+    pub fn removal_order(&self) -> impl Iterator<Item = UnitId> {
+        self.order.iter().rev().copied()
+    }
+
+    fn name(&self, unit: UnitId) -> String {
+        match self.nodes.get(&unit) {
+            Some(node) => node.name.clone(),
+            None => unit.to_string(),
+        }
+    }
+
+    fn insert(&mut self, entry: &Entry) {
+        self.unlink(entry.unit);
+        for need in &entry.depends_on {
+            self.dependents.entry(need.unit).or_default().insert(entry.unit);
+        }
+        let node = Node {
+            name: format!("{}/{}", entry.app.namespace, entry.app.name),
+            needs: entry.depends_on.clone(),
+        };
+        self.nodes.insert(entry.unit, node);
+    }
+
+    fn unlink(&mut self, unit: UnitId) {
+        let needs = self
+            .nodes
+            .get(&unit)
+            .map(|node| node.needs.as_slice())
+            .unwrap_or_default();
+        for need in needs {
+            if let Some(dependents) = self.dependents.get_mut(&need.unit) {
+                dependents.remove(&unit);
+                if dependents.is_empty() {
+                    self.dependents.remove(&need.unit);
+                }
+            }
+        }
+    }
+
+    /// Arranges all anew after a unit's edges have changed: that unit, its dependents, and all whose cycle has
+    /// changed are concerned.
+    fn rearranged(&mut self, unit: UnitId) -> BTreeSet<UnitId> {
+        let before = std::mem::take(&mut self.cycles);
+        self.arrange();
+        let mut concerned = self.changed(unit);
+        concerned.insert(unit);
+        for member in before.keys().chain(self.cycles.keys()) {
+            if before.get(member) != self.cycles.get(member) && self.nodes.contains_key(member) {
+                concerned.insert(*member);
+            }
+        }
+        concerned
+    }
+
+    /// Orders the units and finds cycles: Kosaraju's two walks, in order of ids.
+    fn arrange(&mut self) {
+        let mut seen = BTreeSet::new();
+        let mut order = Vec::with_capacity(self.nodes.len());
+        for unit in self.nodes.keys() {
+            self.walk(*unit, &|unit| self.needed(unit), &mut seen, &mut order);
+        }
+        seen.clear();
+        let mut cycles = BTreeMap::new();
+        for unit in order.iter().rev() {
+            let mut members = Vec::new();
+            self.walk(*unit, &|unit| self.changed(unit), &mut seen, &mut members);
+            let needs_itself = self.needed(*unit).contains(unit);
+            if members.len() > 1 || (needs_itself && members.len() == 1) {
+                let members: BTreeSet<UnitId> = members.into_iter().collect();
+                cycles.extend(members.iter().map(|member| (*member, members.clone())));
+            }
+        }
+        self.order = order;
+        self.cycles = cycles;
+    }
+
+    fn needed(&self, unit: UnitId) -> BTreeSet<UnitId> {
+        let needs = self
+            .nodes
+            .get(&unit)
+            .map(|node| node.needs.as_slice())
+            .unwrap_or_default();
+        let needs = needs.iter().map(|need| need.unit);
+        needs.filter(|need| self.nodes.contains_key(need)).collect()
+    }
+
+    /// Walks from a unit, depth first and without recursion; a unit is given after all that `next` led to.
+    fn walk(
+        &self,
+        from: UnitId,
+        next: &dyn Fn(UnitId) -> BTreeSet<UnitId>,
+        seen: &mut BTreeSet<UnitId>,
+        order: &mut Vec<UnitId>,
+    ) {
+        if !seen.insert(from) {
+            return;
+        }
+        let mut path = vec![(from, next(from))];
+        while let Some((unit, left)) = path.last_mut() {
+            match left.pop_first() {
+                Some(unit) if seen.insert(unit) => path.push((unit, next(unit))),
+                Some(_) => {}
+                None => {
+                    order.push(*unit);
+                    path.pop();
+                }
+            }
+        }
+    }
+}

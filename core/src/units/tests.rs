@@ -1,0 +1,290 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::{Claim, Edges, Owners, Standing};
+use crate::{
+    digest::Digest,
+    id::{ResourceUid, UnitId},
+    object::ObjectKey,
+    unit::{AppRef, Dependency, Entry, Settings, Substitution, UnitState, target_digest},
+};
+
+fn id(n: u64) -> UnitId {
+    UnitId(Uuid::from_u128(u128::from(n)))
+}
+
+fn entry(n: u64, needs: &[u64]) -> Entry {
+    let settings = Settings {
+        interval: Duration::from_secs(600),
+        retry_interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(300),
+        wait: false,
+        prune: true,
+        common_labels: BTreeMap::new(),
+        common_annotations: BTreeMap::new(),
+        substitution: Substitution::Off,
+        default_namespace: String::new(),
+    };
+    Entry {
+        unit: id(n),
+        version: 1,
+        app: AppRef {
+            uid: ResourceUid(Uuid::from_u128(u128::from(n))),
+            kind: "Kustomization".into(),
+            namespace: "apps".into(),
+            name: format!("u{n}"),
+        },
+        content: None,
+        target: target_digest(None, &settings, &[]),
+        revision: String::new(),
+        state: UnitState::Active,
+        prune_cleared: None,
+        settings,
+        variables: Vec::new(),
+        depends_on: needs.iter().map(|need| dependency(*need, None)).collect(),
+        withheld: Vec::new(),
+        requested: String::new(),
+    }
+}
+
+fn dependency(n: u64, required: Option<Digest>) -> Dependency {
+    Dependency {
+        unit: id(n),
+        required,
+    }
+}
+
+fn ready(_: UnitId) -> Option<Standing> {
+    Some(Standing {
+        ready: true,
+        applied: None,
+    })
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+#[test]
+fn unit_waits_for_what_it_needs_by_name() {
+    let mut edges = Edges::new(&[entry(1, &[]), entry(2, &[1])]);
+    let standing = |ready| move |_| Some(Standing { ready, applied: None });
+    assert_eq!(edges.waits_for(id(1), standing(false)), None);
+    assert_eq!(
+        edges.waits_for(id(2), standing(false)).as_deref(),
+        Some("dependency 'apps/u1' is not ready")
+    );
+    assert_eq!(edges.waits_for(id(2), standing(true)), None);
+    assert_eq!(edges.changed(id(1)), BTreeSet::from([id(2)]));
+    assert_eq!(edges.set(&entry(3, &[9])), BTreeSet::from([id(3)]));
+    let waits = edges.waits_for(id(3), ready).expect("it is not known");
+    assert!(waits.contains(&id(9).to_string()), "{waits}");
+    assert_eq!(edges.set(&entry(9, &[])), BTreeSet::from([id(3), id(9)]));
+    assert_eq!(edges.waits_for(id(3), ready), None);
+    assert_eq!(edges.remove(id(9)), BTreeSet::from([id(3)]));
+    assert!(edges.waits_for(id(3), ready).is_some());
+}
+
+#[test]
+fn required_target_must_be_applied() {
+    let wanted = Digest::of("target", b"2");
+    let mut dependent = entry(2, &[]);
+    dependent.depends_on = vec![dependency(1, Some(wanted))];
+    let edges = Edges::new(&[entry(1, &[]), dependent]);
+    let standing = |applied| move |_| Some(Standing { ready: true, applied });
+    assert_eq!(
+        edges
+            .waits_for(id(2), standing(Some(Digest::of("target", b"1"))))
+            .as_deref(),
+        Some("dependency 'apps/u1' is not up to date")
+    );
+    assert_eq!(edges.waits_for(id(2), standing(Some(wanted))), None);
+}
+
+#[test]
+fn cycle_is_refused_with_its_members_and_those_behind_it_merely_wait() {
+    let mut edges = Edges::new(&[
+        entry(1, &[3]),
+        entry(2, &[1]),
+        entry(3, &[2]),
+        entry(4, &[1]),
+        entry(5, &[5]),
+    ]);
+    for member in [1, 2, 3] {
+        assert_eq!(
+            edges.waits_for(id(member), ready).as_deref(),
+            Some("dependencies form a cycle: apps/u1, apps/u2, apps/u3")
+        );
+    }
+    assert_eq!(edges.waits_for(id(4), ready), None);
+    assert_eq!(
+        edges.waits_for(id(5), ready).as_deref(),
+        Some("dependencies form a cycle: apps/u5")
+    );
+    // All members are judged anew when one leaves.
+    assert_eq!(edges.set(&entry(3, &[])), BTreeSet::from([id(1), id(2), id(3)]));
+    assert_eq!(edges.cycle(id(1)), None);
+}
+
+#[test]
+fn edges_of_random_units_hold_whatever_the_order_of_arrival() {
+    for seed in 1..=2000 {
+        let mut random = Random(seed);
+        let count = 1 + random.below(9);
+        let mut entries: Vec<Entry> = (0..count)
+            .map(|n| {
+                let needs: Vec<u64> = (0..random.below(3)).map(|_| random.below(count + 1)).collect();
+                entry(n, &needs)
+            })
+            .collect();
+        let all = Edges::new(&entries);
+        for _ in 0..entries.len() {
+            let (a, b) = (random.below(count), random.below(count));
+            entries.swap(
+                usize::try_from(a).expect("small"),
+                usize::try_from(b).expect("small"),
+            );
+        }
+        let mut grown = Edges::default();
+        for entry in &entries {
+            grown.set(&super::tests::entry(99, &[0]));
+            grown.set(entry);
+        }
+        grown.remove(id(99));
+        assert_eq!(grown, all, "seed {seed}");
+        let place: BTreeMap<UnitId, usize> = all
+            .apply_order()
+            .iter()
+            .enumerate()
+            .map(|(place, unit)| (*unit, place))
+            .collect();
+        assert_eq!(place.len(), entries.len(), "seed {seed}: each once");
+        for entry in &entries {
+            for need in &entry.depends_on {
+                let Some(before) = place.get(&need.unit) else {
+                    continue;
+                };
+                let same_cycle = all
+                    .cycle(entry.unit)
+                    .is_some_and(|members| members.contains(&need.unit));
+                assert!(same_cycle || *before < place[&entry.unit], "seed {seed}");
+                assert!(all.changed(need.unit).contains(&entry.unit), "seed {seed}");
+            }
+            assert_eq!(
+                all.cycle(entry.unit).is_some(),
+                reaches_itself(&entries, entry.unit),
+                "seed {seed}"
+            );
+        }
+        let mut reversed: Vec<UnitId> = all.removal_order().collect();
+        reversed.reverse();
+        assert_eq!(reversed, all.apply_order());
+    }
+}
+
+fn reaches_itself(entries: &[Entry], unit: UnitId) -> bool {
+    let needs = |unit: UnitId| {
+        entries
+            .iter()
+            .filter(move |entry| entry.unit == unit)
+            .flat_map(|e| &e.depends_on)
+    };
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<UnitId> = needs(unit).map(|need| need.unit).collect();
+    while let Some(next) = open.pop() {
+        if seen.insert(next) {
+            open.extend(needs(next).map(|need| need.unit));
+        }
+    }
+    seen.contains(&unit)
+}
+
+#[test]
+fn holder_keeps_an_object_and_a_move_hands_it_over() {
+    let key = Arc::new(ObjectKey::new("", "ConfigMap", "a", "x"));
+    let claim = |desired, held| BTreeMap::from([(key.clone(), Claim { desired, held })]);
+    let mut owners = Owners::default();
+    owners.set(id(2), claim(true, true));
+    assert_eq!(owners.set(id(1), claim(true, false)), BTreeSet::from([id(1)]));
+    assert_eq!(owners.withheld(id(1)), BTreeMap::from([(key.clone(), id(2))]));
+    assert_eq!(owners.withheld(id(2)), BTreeMap::new());
+    // It leaves the one that has it: handed over.
+    assert_eq!(owners.set(id(2), claim(false, true)), BTreeSet::from([id(1)]));
+    assert_eq!(owners.owner(&key), Some(id(1)));
+    assert_eq!(owners.withheld(id(2)), BTreeMap::new(), "it does not desire it");
+    owners.remove(id(1));
+    assert_eq!(owners.owner(&key), Some(id(2)));
+    owners.remove(id(2));
+    assert_eq!(owners, Owners::default());
+}
+
+#[test]
+fn owner_is_one_and_the_same_whatever_the_order_of_arrival() {
+    let keys: Vec<Arc<ObjectKey>> = (0..4)
+        .map(|n| Arc::new(ObjectKey::new("", "ConfigMap", "a", &n.to_string())))
+        .collect();
+    for seed in 1..=2000 {
+        let mut random = Random(seed);
+        let mut owners = Owners::default();
+        let mut known: BTreeMap<UnitId, BTreeMap<Arc<ObjectKey>, Claim>> = BTreeMap::new();
+        for _ in 0..12 {
+            let unit = id(random.below(4));
+            let mut claims = BTreeMap::new();
+            for key in &keys {
+                let (desired, held) = (random.below(2) == 0, random.below(2) == 0);
+                if desired || held {
+                    claims.insert(key.clone(), Claim { desired, held });
+                }
+            }
+            let before: Vec<_> = (0..4).map(|n| owners.withheld(id(n))).collect();
+            let concerned = owners.set(unit, claims.clone());
+            known.insert(unit, claims);
+            for (n, before) in (0..4).zip(before) {
+                let is_changed = owners.withheld(id(n)) != before;
+                assert_eq!(
+                    is_changed,
+                    concerned.contains(&id(n)),
+                    "seed {seed}: unit {n} is told of a change"
+                );
+            }
+        }
+        let mut anew = Owners::default();
+        for (unit, claims) in known.iter().rev() {
+            anew.set(*unit, claims.clone());
+        }
+        assert_eq!(anew, owners, "seed {seed}");
+        for key in &keys {
+            let wanted = known
+                .iter()
+                .filter(|(_, claims)| claims.get(key).is_some_and(|claim| claim.desired));
+            let may_write: Vec<UnitId> = wanted
+                .map(|(unit, _)| *unit)
+                .filter(|unit| !owners.withheld(*unit).contains_key(key))
+                .collect();
+            assert!(may_write.len() <= 1, "seed {seed}: two write {key}");
+            assert!(
+                may_write.is_empty() || owners.owner(key) == may_write.first().copied(),
+                "seed {seed}"
+            );
+            let holder = known
+                .iter()
+                .filter(|(_, claims)| claims.get(key).is_some_and(|claim| claim.desired && claim.held));
+            if let Some((unit, _)) = holder.min_by_key(|(unit, _)| **unit) {
+                assert_eq!(owners.owner(key), Some(*unit), "seed {seed}: the holder keeps it");
+            }
+        }
+    }
+}
