@@ -153,11 +153,11 @@ mod tests {
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(Arc::new(fake)));
         let begun = Instant::now();
         let mut watches = JoinSet::new();
-        for _ in 0..30 {
+        for _ in 0..33 {
             watches.spawn(listed(cluster.clone()));
         }
         watches.join_all().await;
-        assert_eq!(begun.elapsed().as_secs(), 40, "four rounds of ten seconds");
+        assert_eq!(begun.elapsed().as_secs(), 50, "five rounds of ten seconds");
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,8 +176,8 @@ mod tests {
         tokio::task::yield_now().await;
         let begun = Instant::now();
         listed(cluster).await;
-        assert!(begun.elapsed() <= LONGEST, "{:?}", begun.elapsed());
-        assert!(begun.elapsed() >= LONGEST / 2, "it had to wait");
+        let waited = begun.elapsed().as_secs();
+        assert!((30..=60).contains(&waited), "{waited}");
     }
 
     #[tokio::test(start_paused = true)]
