@@ -133,15 +133,14 @@ mod tests {
 
     async fn listed(cluster: Arc<dyn Cluster>) -> Vec<String> {
         let mut events = cluster.watch(&config_maps(), &Selector::default());
-        let mut seen = Vec::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(WatchEvent::Listed) => break,
+        let mut told = Vec::new();
+        loop {
+            match events.next().await.expect("a watch does not end") {
+                Ok(WatchEvent::Listed) => return told,
                 Ok(_) => {}
-                Err(e) => seen.push(e.to_string()),
+                Err(e) => told.push(e.to_string()),
             }
         }
-        seen
     }
 
     #[tokio::test(start_paused = true)]
