@@ -13,7 +13,7 @@ use flotilla_core::{
     apply::{drift::observe, managers},
     object::ObjectKey,
 };
-use flotilla_testkit::{shared_clusters, wait_until};
+use flotilla_testkit::{FaultProxy, shared_clusters, wait_until};
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -725,13 +725,14 @@ mod real_server_alone {
     }
 
     #[tokio::test]
-    async fn forty_watches_and_the_calls_beside_them_share_two_connections() {
+    async fn forty_watches_share_a_connection_apart_from_calls_and_again_after_it_broke() {
         flotilla_testkit::install_tls_provider();
         let plane = shared_clusters(1).await.unwrap()[0];
         let namespace = plane.namespace().await.unwrap();
         let server = plane.server();
         let target = server.strip_prefix("https://").unwrap();
-        let (address, count) = counting(target.to_owned()).await;
+        let proxy = FaultProxy::start(target.parse().unwrap()).unwrap();
+        let (address, count) = counting(proxy.address().to_string()).await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
         let kubeconfig = std::fs::read_to_string(plane.kubeconfig()).unwrap();
@@ -761,7 +762,6 @@ mod real_server_alone {
             2,
             "one for calls and one for watches"
         );
-        drop(watches);
     }
 
     /// Asks as a client that knows no aggregated discovery.

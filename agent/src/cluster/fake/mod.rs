@@ -253,3 +253,6 @@ impl Fake {
         let _ = self.changes.send(Arc::new(change));
     }
 }
+
+#[cfg(test)]
+mod tests;

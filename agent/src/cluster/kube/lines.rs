@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 
-use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use kube::{client::Body, core::Status};
 use serde::Deserialize;
@@ -43,8 +42,10 @@ pub(in crate::cluster) enum What {
 /// The events of one open watch.
 pub(in crate::cluster) struct Lines {
     body: Pin<Box<Body>>,
-    buffer: BytesMut,
-    /// Bytes at the buffer's beginning that are known to hold no line break.
+    buffer: Vec<u8>,
+    /// Where the next line begins in the buffer.
+    start: usize,
+    /// Up to where the buffer is known to hold no line break.
     searched: usize,
     resource: Resource,
     lease: Lease,
@@ -54,7 +55,8 @@ impl Lines {
     pub(super) fn new(body: Body, resource: Resource, lease: Lease) -> Self {
         Self {
             body: Box::pin(body),
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
+            start: 0,
             searched: 0,
             resource,
             lease,
@@ -65,15 +67,15 @@ impl Lines {
     /// Dropped while it waits, it loses nothing.
     pub(in crate::cluster) async fn next(&mut self) -> Result<Option<RawEvent>, ClusterError> {
         loop {
-            if let Some(length) = self.line() {
-                let event = self.parse(length);
-                self.consume(length + 1);
+            if let Some(end) = self.end_of_line() {
+                let event = self.parse(end);
+                self.consume(end + 1);
                 if let Some(event) = event? {
                     return Ok(Some(event));
                 }
                 continue;
             }
-            if self.buffer.len() > LINE_MAX {
+            if self.buffer.len() - self.start > LINE_MAX {
                 return Err(ClusterError::TooLarge { max: LINE_MAX });
             }
             match self.body.as_mut().frame().await {
@@ -92,34 +94,34 @@ impl Lines {
         }
     }
 
-    fn line(&mut self) -> Option<usize> {
+    fn end_of_line(&mut self) -> Option<usize> {
         let found = self.buffer[self.searched..]
             .iter()
             .position(|byte| *byte == b'\n');
-        match found {
-            Some(position) => Some(self.searched + position),
-            None => {
-                self.searched = self.buffer.len();
-                None
-            }
-        }
+        let end = found.map(|position| self.searched + position);
+        self.searched = end.unwrap_or(self.buffer.len());
+        end
     }
 
-    fn append(&mut self, data: &Bytes) {
+    fn append(&mut self, data: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
         self.buffer.extend_from_slice(data);
     }
 
-    fn consume(&mut self, length: usize) {
-        self.buffer.advance(length);
-        self.searched = 0;
-        if self.buffer.is_empty() || (self.buffer.capacity() > KEPT && self.buffer.len() < KEPT) {
-            // A new allocation of what is left; none when nothing is.
-            self.buffer = BytesMut::from(&self.buffer[..]);
+    /// Goes on at `next`, and gives back what a large object or many small ones took.
+    fn consume(&mut self, next: usize) {
+        (self.start, self.searched) = (next, next);
+        let left = &self.buffer[next..];
+        if left.is_empty() || (self.buffer.capacity() > KEPT && left.len() < KEPT) {
+            self.buffer = left.to_vec();
+            (self.start, self.searched) = (0, 0);
         }
     }
 
-    fn parse(&self, length: usize) -> Result<Option<RawEvent>, ClusterError> {
-        let line = &self.buffer[..length];
+    fn parse(&self, end: usize) -> Result<Option<RawEvent>, ClusterError> {
+        let line = &self.buffer[self.start..end];
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }

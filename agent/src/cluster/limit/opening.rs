@@ -133,15 +133,14 @@ mod tests {
 
     async fn listed(cluster: Arc<dyn Cluster>) -> Vec<String> {
         let mut events = cluster.watch(&config_maps(), &Selector::default());
-        let mut seen = Vec::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(WatchEvent::Listed) => break,
+        let mut told = Vec::new();
+        loop {
+            match events.next().await.expect("a watch does not end") {
+                Ok(WatchEvent::Listed) => return told,
                 Ok(_) => {}
-                Err(e) => seen.push(e.to_string()),
+                Err(e) => told.push(e.to_string()),
             }
         }
-        seen
     }
 
     #[tokio::test(start_paused = true)]
@@ -153,11 +152,11 @@ mod tests {
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(Arc::new(fake)));
         let begun = Instant::now();
         let mut watches = JoinSet::new();
-        for _ in 0..30 {
+        for _ in 0..33 {
             watches.spawn(listed(cluster.clone()));
         }
         watches.join_all().await;
-        assert_eq!(begun.elapsed().as_secs(), 40, "four rounds of ten seconds");
+        assert_eq!(begun.elapsed().as_secs(), 50, "five rounds of ten seconds");
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,8 +175,8 @@ mod tests {
         tokio::task::yield_now().await;
         let begun = Instant::now();
         listed(cluster).await;
-        assert!(begun.elapsed() <= LONGEST, "{:?}", begun.elapsed());
-        assert!(begun.elapsed() >= LONGEST / 2, "it had to wait");
+        let waited = begun.elapsed().as_secs();
+        assert!((30..=60).contains(&waited), "{waited}");
     }
 
     #[tokio::test(start_paused = true)]

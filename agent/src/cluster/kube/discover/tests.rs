@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
@@ -148,33 +149,40 @@ async fn an_answer_that_is_no_discovery_is_an_error_and_never_an_empty_discovery
 /// A cluster with Crossplane providers: five megabytes, most of it subresources and names that are not kept.
 #[tokio::test]
 async fn a_document_of_five_megabytes_leaves_less_than_one() {
+    let padding = "x".repeat(1400);
     let resource = |number: usize| {
-        json!({"resource": format!("thing{number}s"), "scope": "Cluster", "singularResource": format!("thing{number}"),
-            "responseKind": {"group": "", "version": "", "kind": format!("Thing{number}")},
-            "shortNames": ["t", "th"], "categories": ["crossplane", "managed", "aws"],
-            "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
-            "subresources": [{"subresource": "status", "verbs": ["get", "patch", "update"],
-                "responseKind": {"group": "", "version": "", "kind": format!("Thing{number}")},
-                "acceptedTypes": [{"group": "padding", "version": "v1", "kind": "x".repeat(1400)}]}]})
+        format!(
+            r#"{{"resource": "thing{number}s", "responseKind": {{"group": "", "version": "", "kind": "Thing{number}"}},
+                "scope": "Cluster", "singularResource": "thing{number}", "shortNames": ["t", "th"],
+                "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
+                "categories": ["crossplane", "managed", "aws"],
+                "subresources": [{{"subresource": "status", "verbs": ["get", "patch", "update"],
+                    "acceptedTypes": [{{"group": "g", "version": "v1", "kind": "{padding}"}}]}}]}}"#
+        )
     };
-    let groups: Vec<Value> = (0..100)
-        .map(|group| {
-            let resources: Vec<Value> = (0..24).map(resource).collect();
-            json!({"metadata": {"name": format!("group{group}.example.org")},
-                "versions": [{"version": "v1beta1", "resources": resources, "freshness": "Current"}]})
-        })
-        .collect();
-    let document = aggregated(groups.into());
-    let size = document.to_string().len();
-    assert!(size > 4 << 20, "{size}");
-    let (cluster, _) = server(move |path, _| match path {
-        "/api" => (200, core()),
-        _ => (200, document.clone()),
-    });
-    let discovery = cluster.discovered().await.expect("it is answered");
-    assert!(matches!(
-        discovery.find("group99.example.org/v1beta1", "Thing23"),
-        Served::Yes(_)
+    let resources = (0..24).map(resource).collect::<Vec<_>>().join(",");
+    let group = |number: usize| {
+        format!(
+            r#"{{"metadata": {{"name": "group{number}.example.org"}},
+                "versions": [{{"version": "v1beta1", "freshness": "Current", "resources": [{resources}]}}]}}"#
+        )
+    };
+    let groups = (0..100).map(group).collect::<Vec<_>>().join(",");
+    let document = Bytes::from(format!(
+        r#"{{"kind": "APIGroupDiscoveryList", "items": [{groups}]}}"#
     ));
+    drop((groups, resources));
+    assert!(document.len() > 4 << 20, "{}", document.len());
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let body = match request.uri().path() {
+            "/api" => Body::from(core().to_string().into_bytes()),
+            _ => Body::from(document.clone()),
+        };
+        std::future::ready(Response::builder().body(body))
+    });
+    let cluster = KubeCluster::new(Client::new(service, "default"));
+    let discovery = cluster.discovered().await.expect("it is answered");
+    let found = discovery.find("group99.example.org/v1beta1", "Thing23");
+    assert!(matches!(found, Served::Yes(_)), "{found:?}");
     assert!(discovery.bytes() < 1 << 20, "{}", discovery.bytes());
 }
