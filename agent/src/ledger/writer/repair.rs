@@ -49,8 +49,9 @@ impl Writer {
                 .is_some();
             match kept {
                 None => break,
-                // A crash came between keeping the head and beginning anew.
-                Some(kept) if kept.bytes == bytes && !begun => break,
+                // A crash came between keeping the head and beginning anew. Of two that are gone, the later one
+                // cannot be told from the earlier by its bytes.
+                Some(kept) if kept.bytes == bytes && (!begun || !bytes.is_empty()) => break,
                 Some(_) if number == DAMAGED_MAX => {
                     return Err(LedgerError::Damaged(format!("more than {DAMAGED_MAX} times")));
                 }
@@ -68,6 +69,12 @@ impl Writer {
         });
         (self.head.segments, self.tail) = (Vec::new(), Vec::new());
         (self.slots, self.avoided) = (BTreeMap::new(), BTreeSet::new());
+        for slot in 0.. {
+            match self.cells.get(&self.slot_name(slot)).await.map_err(storage)? {
+                Some(left) => self.slots.insert(slot, left.version),
+                None => break,
+            };
+        }
         self.damage = None;
         Ok(())
     }
