@@ -82,7 +82,7 @@ impl Choices {
 
 /// All that a ledger says, in words that compare.
 fn facts(state: &State) -> String {
-    let garbage: BTreeSet<Digest> = state.garbage().into_iter().collect();
+    let garbage = state.garbage();
     let needed: BTreeSet<&Digest> = state
         .blobs
         .keys()
@@ -124,7 +124,7 @@ fn check_counts(state: &State) {
     }
     let garbage = state.garbage();
     assert!(garbage.iter().all(|digest| !reached.contains(digest)));
-    let bytes = state.encode();
+    let bytes = state.encode(&garbage);
     assert!(
         bytes.len() <= state.live_size(),
         "{} > {}",
