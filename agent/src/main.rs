@@ -237,3 +237,22 @@ async fn signals(stop: CancellationToken) {
     }
     stop.cancel();
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        let line = "flotilla-agent ledger move --to secrets --state-dir /state";
+        let arguments = Arguments::parse_from(line.split(' '));
+        assert_eq!(arguments.state_dir, Some(PathBuf::from("/state")));
+        let Some(Command::Ledger(LedgerCommand::Move { to })) = arguments.command else {
+            panic!("no command");
+        };
+        assert_eq!(to, SECRETS);
+    }
+}

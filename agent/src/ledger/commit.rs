@@ -2,6 +2,7 @@
 //! compacted first; memory follows storage, or runs ahead of it by the queue.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -65,7 +66,7 @@ struct Stored {
     /// Bytes of the queue.
     queued: usize,
     /// Blobs that storage does not have any more.
-    dropped: Vec<Digest>,
+    dropped: HashSet<Digest>,
 }
 
 /// All records in bytes, as they are to be after a write.
@@ -252,7 +253,7 @@ impl Shared {
             writer.append(&bytes, held).await?;
             return Ok(Stored {
                 queued,
-                dropped: Vec::new(),
+                dropped: HashSet::new(),
             });
         }
         drop(bytes);
@@ -263,17 +264,24 @@ impl Shared {
 
     /// Writes all that is needed once `records` are taken in: what they make garbage makes room for them.
     fn snapshot(&self, records: &[Record], limit: usize) -> Result<Snapshot, LedgerError> {
-        let (mut after, queued) = {
-            // Nobody takes in and queues in between.
-            let queue = self.queue();
-            (self.read(State::clone), queue.bytes.len())
-        };
-        records.iter().cloned().for_each(|record| after.apply(record));
-        let mut bytes = after.encode();
+        // Nobody takes in and queues in between.
+        let queue = self.queue();
+        let queued = queue.bytes.len();
+        let (mut bytes, mut dropped) = self.read(|state| {
+            let garbage = state.garbage_after(records);
+            (state.encode(&garbage), garbage)
+        });
+        record::encode(records, &mut bytes);
         if bytes.len() > limit {
+            // At the edge of the limit what they replace counts, and what no entry names yet.
+            drop(bytes);
+            let mut after = self.read(State::clone);
+            records.iter().cloned().for_each(|record| after.apply(record));
             after.disown(records);
-            bytes = after.encode();
+            dropped = after.garbage();
+            bytes = after.encode(&dropped);
         }
+        drop(queue);
         if bytes.len() > limit {
             return Err(LedgerError::Full {
                 size: bytes.len(),
@@ -282,10 +290,7 @@ impl Shared {
         }
         Ok(Snapshot {
             bytes,
-            stored: Stored {
-                queued,
-                dropped: after.garbage(),
-            },
+            stored: Stored { queued, dropped },
         })
     }
 

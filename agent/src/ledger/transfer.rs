@@ -127,7 +127,7 @@ fn needed(bytes: &[u8]) -> Result<Vec<u8>, LedgerError> {
     let mut state = State::default();
     let records = record::decode(bytes)?;
     records.into_iter().for_each(|record| state.apply(record));
-    Ok(state.encode())
+    Ok(state.encode(&state.garbage()))
 }
 
 async fn copy_identity(from: &Place, to: &Place, identity: &str) -> Result<(), TransferError> {

@@ -21,12 +21,13 @@ use super::{
 };
 use crate::random::random;
 
+mod load;
+mod repair;
+
 /// Bytes of records that stay in the head itself, so that a small append is one write.
 pub(super) const TAIL_MAX: usize = 64 << 10;
 /// Attempts at a write whose outcome is unknown, and at one that finds another version of our own.
 const ATTEMPTS: u32 = 5;
-/// Damaged heads that are kept; a storage that damages more is not used any longer.
-const DAMAGED_MAX: u32 = 16;
 
 /// Waits between such attempts.
 const RETRY: Backoff = Backoff {
@@ -71,98 +72,6 @@ enum Found {
 }
 
 impl Writer {
-    /// Reads a ledger: its writer and the bytes of its records. Damage is kept in the writer, and then no records
-    /// are given.
-    pub(super) async fn load(cells: Arc<dyn Cells>, name: &str) -> Result<(Self, Vec<u8>), LedgerError> {
-        let mut failures = 0;
-        loop {
-            let (error, loaded) = match Self::load_once(&cells, name).await {
-                Ok((writer, bytes)) if writer.damage.is_none() => return Ok((writer, bytes)),
-                Ok(damaged) => (None, Some(damaged)),
-                Err(e @ LedgerError::Storage(_)) => (Some(e), None),
-                Err(e) => return Err(e),
-            };
-            failures += 1;
-            if failures == ATTEMPTS {
-                return error.map_or_else(|| loaded.ok_or(LedgerError::Lost), Err);
-            }
-            // The other agent of a rollover may be compacting; it is about to find out that it lost.
-            tokio::time::sleep(RETRY.delay(failures, random())).await;
-        }
-    }
-
-    async fn load_once(cells: &Arc<dyn Cells>, name: &str) -> Result<(Self, Vec<u8>), LedgerError> {
-        let mut writer = Self {
-            cells: cells.clone(),
-            name: name.to_owned(),
-            id: uuid::Uuid::new_v4().to_string(),
-            sequence: 0,
-            head: Head::new(),
-            tail: Vec::new(),
-            stored: None,
-            slots: BTreeMap::new(),
-            avoided: BTreeSet::new(),
-            damage: None,
-        };
-        let Some(cell) = cells.get(name).await.map_err(LedgerError::Storage)? else {
-            // Segments are written after the first head, and neither they nor kept heads are ever deleted.
-            for name in [writer.slot_name(0), writer.damaged_name(0)] {
-                if cells.get(&name).await.map_err(LedgerError::Storage)?.is_some() {
-                    writer.damage = Some("its head is gone".to_owned());
-                }
-            }
-            return Ok((writer, Vec::new()));
-        };
-        writer.stored = Some(Stored {
-            version: cell.version,
-            digest: blake3::hash(&cell.bytes),
-        });
-        match Head::read(&cell.bytes) {
-            Reading::Head(head, tail) => (writer.head, writer.tail) = (*head, tail),
-            Reading::Version(version) => return Err(LedgerError::Version(version)),
-            Reading::Unreadable => {
-                writer.damage = Some("its head is not readable".to_owned());
-                return Ok((writer, Vec::new()));
-            }
-        }
-        writer.sequence = writer.head.sequence;
-        let bytes = writer.read_segments().await?;
-        Ok((writer, bytes))
-    }
-
-    async fn read_segments(&mut self) -> Result<Vec<u8>, LedgerError> {
-        let mut bytes = Vec::new();
-        for segment in self.head.segments.clone() {
-            let name = self.slot_name(segment.slot);
-            let part = self.cells.get(&name).await.map_err(LedgerError::Storage)?;
-            match part.filter(|part| digest(&part.bytes) == segment.digest) {
-                Some(part) => {
-                    bytes.extend_from_slice(&part.bytes);
-                    self.slots.insert(segment.slot, part.version);
-                }
-                None => {
-                    self.damage = Some(format!("segment {name} is not what the head names"));
-                    return Ok(Vec::new());
-                }
-            }
-        }
-        bytes.extend_from_slice(&self.tail);
-        // Slots are filled from the lowest and never deleted, so the first gap ends what a crash left behind.
-        for slot in (0..).filter(|slot| !self.head.segments.iter().any(|segment| segment.slot == *slot)) {
-            let name = self.slot_name(slot);
-            match self.cells.get(&name).await.map_err(LedgerError::Storage)? {
-                Some(left) => self.slots.insert(slot, left.version),
-                None => break,
-            };
-        }
-        Ok(bytes)
-    }
-
-    /// Notes that the records are not readable, although they are those that the head names.
-    pub(super) fn note_damage(&mut self, why: String) {
-        self.damage = Some(why);
-    }
-
     /// Tells what is damaged.
     pub(super) fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
@@ -239,82 +148,6 @@ impl Writer {
     /// Takes the key of another ledger, which this one is to be a copy of.
     pub(super) fn take_key(&mut self, key: &str) {
         key.clone_into(&mut self.head.key);
-    }
-
-    /// Tells whether this is still the only writer, without writing.
-    pub(super) async fn check(&mut self) -> Result<(), LedgerError> {
-        match self.find(None).await.map_err(LedgerError::Storage)? {
-            Found::Written(_) | Found::Ours(_) => Ok(()),
-            Found::Foreign => Err(LedgerError::Lost),
-            Found::Damaged(_) if self.is_new() => Ok(()),
-            Found::Damaged(why) => Err(self.damaged(why)),
-        }
-    }
-
-    /// Ends damage by beginning anew beside the damaged cells: the head is kept under another name, its segments
-    /// are left alone. The caller then stores the whole state. Somebody who writes meanwhile makes that a conflict.
-    pub(super) async fn begin_anew(&mut self) -> Result<(), LedgerError> {
-        let storage = LedgerError::Storage;
-        if let Found::Foreign = self.find(None).await.map_err(storage)? {
-            return Err(LedgerError::Lost);
-        }
-        let damaged = self.cells.get(&self.name).await.map_err(storage)?;
-        let bytes = damaged.as_ref().map_or(&[][..], |cell| &cell.bytes);
-        let mut number = 0;
-        loop {
-            self.head.series = number + 1;
-            let kept = self
-                .cells
-                .get(&self.damaged_name(number))
-                .await
-                .map_err(storage)?;
-            let begun = self
-                .cells
-                .get(&self.slot_name(0))
-                .await
-                .map_err(storage)?
-                .is_some();
-            match kept {
-                None => break,
-                // A crash came between keeping the head and beginning anew.
-                Some(kept) if kept.bytes == bytes && !begun => break,
-                Some(_) if number == DAMAGED_MAX => {
-                    return Err(LedgerError::Damaged(format!("more than {DAMAGED_MAX} times")));
-                }
-                Some(_) => number += 1,
-            }
-        }
-        let name = self.damaged_name(number);
-        if self.cells.get(&name).await.map_err(storage)?.is_none() {
-            self.cells.put(&name, bytes, None).await.map_err(storage)?;
-            tracing::warn!("the damaged head of the ledger is kept as {name}");
-        }
-        self.stored = damaged.map(|cell| Stored {
-            version: cell.version,
-            digest: blake3::hash(&cell.bytes),
-        });
-        (self.head.segments, self.tail) = (Vec::new(), Vec::new());
-        (self.slots, self.avoided) = (BTreeMap::new(), BTreeSet::new());
-        self.damage = None;
-        Ok(())
-    }
-
-    /// Looks whether damage has gone: somebody put the head back.
-    pub(super) async fn look_again(&mut self) -> Result<(), LedgerError> {
-        match self.find(None).await.map_err(LedgerError::Storage)? {
-            Found::Written(version) | Found::Ours(version) => {
-                self.note_version(version);
-                self.damage = None;
-                Ok(())
-            }
-            Found::Foreign => Err(LedgerError::Lost),
-            Found::Damaged(why) => Err(self.damaged(why)),
-        }
-    }
-
-    fn damaged(&mut self, why: String) -> LedgerError {
-        self.damage = Some(why.clone());
-        LedgerError::Damaged(why)
     }
 
     fn note_version(&mut self, version: Version) {
@@ -472,10 +305,6 @@ impl Writer {
             Reading::Head(..) | Reading::Version(_) => Found::Foreign,
             Reading::Unreadable => Found::Damaged("its head is not readable".to_owned()),
         })
-    }
-
-    fn damaged_name(&self, number: u32) -> String {
-        format!("{}-damaged-{number}", self.name)
     }
 
     fn slot_name(&self, slot: u32) -> String {

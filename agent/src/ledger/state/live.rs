@@ -166,12 +166,40 @@ impl State {
     }
 
     /// Returns the blobs that nothing needs.
-    pub(in crate::ledger) fn garbage(&self) -> Vec<Digest> {
+    pub(in crate::ledger) fn garbage(&self) -> HashSet<Digest> {
         let garbage = self
             .blobs
             .iter()
             .filter(|(digest, blob)| self.is_garbage(digest, blob));
         garbage.map(|(digest, _)| *digest).collect()
+    }
+
+    /// Returns the blobs that nothing needs once `records` are taken in.
+    pub(in crate::ledger) fn garbage_after(&self, records: &[Record]) -> HashSet<Digest> {
+        if records
+            .iter()
+            .all(|record| matches!(record, Record::Item { .. } | Record::Dropped { .. }))
+        {
+            return self.garbage();
+        }
+        // Without the objects of units, which are most of what is held and name no blobs.
+        let units = self.units.iter().map(|(id, unit)| {
+            let bare = Unit {
+                offered: unit.offered.clone(),
+                enforced: unit.enforced.clone(),
+                ..Unit::default()
+            };
+            (*id, bare)
+        });
+        let mut after = State {
+            held: self.held,
+            units: units.collect(),
+            blobs: self.blobs.clone(),
+            kinds: BTreeMap::new(),
+            references: self.references.clone(),
+        };
+        records.iter().cloned().for_each(|record| after.apply(record));
+        after.garbage()
     }
 
     /// Gives up blobs that no entry names yet, all but those of `records`. They can be fetched again.
@@ -188,7 +216,7 @@ impl State {
     }
 
     /// Drops blobs that storage no longer has, and returns those that are needed after all.
-    pub(in crate::ledger) fn forget(&mut self, dropped: &[Digest]) -> Vec<Record> {
+    pub(in crate::ledger) fn forget(&mut self, dropped: &HashSet<Digest>) -> Vec<Record> {
         let mut needed = Vec::new();
         for digest in dropped {
             let Some(blob) = self.blobs.get(digest) else {
@@ -203,13 +231,13 @@ impl State {
         needed
     }
 
-    /// Writes the records that say all that is needed.
-    pub(in crate::ledger) fn encode(&self) -> Vec<u8> {
+    /// Writes the records that say all, without these blobs.
+    pub(in crate::ledger) fn encode(&self, garbage: &HashSet<Digest>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.live_size());
         let blobs = |claimed: bool| {
             self.blobs
                 .iter()
-                .filter(move |(digest, blob)| !self.is_garbage(digest, blob) && (blob.refs > 0) == claimed)
+                .filter(move |(digest, blob)| (blob.refs > 0) == claimed && !garbage.contains(*digest))
                 .map(|(digest, blob)| Record::Blob(*digest, blob.clone()))
         };
         for blob in blobs(true) {

@@ -157,6 +157,37 @@ async fn of_two_agents_that_find_damage_one_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_while_beginning_anew_is_begun_again() {
+    for bytes in [None, Some(b"?".to_vec())] {
+        for writes in 0..10 {
+            let cells = Memory::default();
+            drop(filled(&cells).await);
+            cells.set("ledger", bytes.clone());
+            let state = || accepted(unit(), 4, content(1, 20, 10_000));
+            cells.fail_after(writes);
+            let done = open(&cells).await.append(state()).await.is_ok();
+            cells.heal();
+            let again = open(&cells).await;
+            let generation = again.read(|state| state.held.generation);
+            assert_eq!(generation, if done { 4 } else { 0 }, "after {writes} writes");
+            assert_ne!(*again.opened(), Opened::New, "after {writes} writes");
+            again.append(state()).await.expect("appends");
+            let last = open(&cells).await;
+            assert_eq!(
+                (last.opened(), last.read(|state| state.held.generation)),
+                (&Opened::Read, 4)
+            );
+            let kept = cells
+                .names()
+                .iter()
+                .filter(|name| name.contains("damaged"))
+                .count();
+            assert!(kept <= 2, "{kept} heads are kept");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn damage_after_damage_keeps_all_that_was() {
     let cells = Memory::default();
     drop(filled(&cells).await);
