@@ -217,3 +217,105 @@ pub fn state_word(state: &LinkState) -> &'static str {
         LinkState::Connected { .. } => "connected",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flotilla_core::{id::UnitId, object::ObjectKey, unit::Entry};
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        cluster::fake::Fake,
+        ledger::memory::Memory,
+        sim::{Contents, SimAgent},
+    };
+
+    fn hub(endpoint: &str) -> HubAddress {
+        HubAddress {
+            endpoints: vec![endpoint.to_owned()],
+            pins: vec![format!("sha256:{}", "0".repeat(64)).parse().expect("a pin")],
+            trust_domain: "fleet.test".to_owned(),
+        }
+    }
+
+    fn entry(contents: &mut Contents) -> Entry {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "default"}});
+        let content = contents.add(&[object]);
+        let id = UnitId(Uuid::from_u128(1));
+        let entry = json!({
+            "unit": id, "version": 1, "content": content, "target": content, "state": {"type": "active"},
+            "app": {"uid": id, "kind": "Kustomization", "namespace": "apps", "name": "app"},
+            "settings": {"interval": 60000, "retryInterval": 60000, "timeout": 60000},
+        });
+        serde_json::from_value(entry).expect("an entry")
+    }
+
+    /// Waits for a state of the cluster, by the paused clock.
+    async fn until(what: &str, reached: impl Fn() -> bool) {
+        for _ in 0..600 {
+            if reached() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("never happened: {what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_identity_that_is_not_readable_ends_the_link_and_not_the_enforcement() {
+        let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+        let mut contents = Contents::default();
+        let agent = SimAgent::start(cluster.clone(), cells.clone())
+            .await
+            .expect("starts");
+        let wanted = entry(&mut contents);
+        agent.offer(&[wanted], &mut contents).await.expect("accepted");
+        let key = ObjectKey::new("", "ConfigMap", "default", "x");
+        until("it is applied", || cluster.object(&key).is_some()).await;
+        drop(agent);
+        cells.put(IDENTITY, b"no identity", None).await.expect("stored");
+        let stop = CancellationToken::new();
+        let parts = Parts {
+            cells: cells.clone(),
+            cluster: cluster.clone(),
+            namespaces: Vec::new(),
+            hub: Some(hub("https://127.0.0.1:1")),
+            token: None,
+            health: None,
+        };
+        let running = tokio::spawn(run(parts, stop.clone()));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        cluster.delete(&key);
+        until("it is put back", || cluster.object(&key).is_some()).await;
+        assert!(!running.is_finished());
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+        assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn told_to_stop_the_link_stops_though_the_hub_never_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
+        let stop = CancellationToken::new();
+        let parts = Parts {
+            cells: Arc::new(Memory::default()),
+            cluster: Arc::new(Fake::new()),
+            namespaces: Vec::new(),
+            hub: Some(hub(&endpoint)),
+            token: Some("token".to_owned()),
+            health: None,
+        };
+        let running = tokio::spawn(run(parts, stop.clone()));
+        // The agent has dialled, and waits for a handshake that does not come.
+        let _connection = listener.accept().await.expect("a connection");
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+        assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    }
+}

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use flotilla_proto::{
     agent::v1::agent_service_server::AgentServiceServer,
     enroll::v1::enroll_service_server::EnrollServiceServer,
-    fleet::v1::fleet_service_server::FleetServiceServer,
+    fleet::v1::fleet_service_server::FleetServiceServer, limits::REPORT_BYTES,
 };
 use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
@@ -422,7 +422,8 @@ async fn serve_grpc(
         .initial_connection_window_size(128 << 10)
         .add_service(health)
         .add_service(reflection)
-        .add_service(AgentServiceServer::new(agents))
+        // A report that is larger than it may be is refused as a report; only what is far off breaks the stream.
+        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(4 * REPORT_BYTES))
         .add_service(EnrollServiceServer::new(enrolments))
         // A request's documents may be larger than a message's default bound.
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20))

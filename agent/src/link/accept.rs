@@ -7,13 +7,13 @@ mod content;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
-use self::content::{Content, Need};
+use self::content::{Arrived, Base, Content, Lack};
 use super::{
     channel::chain_text,
     fetch::{BATCH, Bases, FetchError, Fetched, Item},
@@ -92,7 +92,7 @@ pub struct Acceptance {
     /// Units whose entry is held and whose content is not all here.
     lacking: BTreeMap<UnitId, Entry>,
     /// What came for either; the ledger may drop what no entry of its own refers to.
-    arrived: HashMap<Digest, Blob>,
+    arrived: Arrived,
     /// What the hub could not give at the last try, and why.
     absent: HashMap<Digest, String>,
     /// What was asked for, and the unit that it is for.
@@ -188,29 +188,32 @@ impl Acceptance {
 
     /// Returns what to fetch next in a lane, the smallest units first; empty when there is nothing to ask for now.
     pub fn next(&mut self, ledger: &Ledger, lane: Lane) -> Vec<Item> {
-        let mut needs: Vec<Need> = self
+        let mut lacks: Vec<(UnitId, Vec<Lack>)> = self
             .entries()
-            .map(|(unit, entry)| self.need(ledger, unit, entry))
-            .filter(|need| !need.items.is_empty())
+            .map(|(unit, entry)| (unit, self.can_be_had(ledger, entry)))
+            .filter(|(_, lacks)| match lane {
+                Lane::Small => (1..=BATCH).contains(&lacks.len()),
+                Lane::Large => lacks.len() > BATCH,
+            })
             .collect();
-        needs.sort_by_key(|need| need.items.len());
+        lacks.sort_by_key(|(_, lacks)| lacks.len());
         let mut items = Vec::new();
-        for need in needs {
-            let of = match need.items.len() <= BATCH {
-                true => Lane::Small,
-                false => Lane::Large,
-            };
-            if of != lane {
+        for (unit, lacks) in lacks {
+            let fresh: Vec<&Lack> = lacks
+                .iter()
+                .filter(|lack| !self.in_flight.contains_key(&lack.digest))
+                .take(BATCH - items.len())
+                .collect();
+            if fresh.is_empty() {
                 continue;
             }
-            for item in need.items {
-                if items.len() == BATCH {
-                    break;
-                }
-                if let hash_map::Entry::Vacant(vacant) = self.in_flight.entry(item.digest) {
-                    vacant.insert(need.unit);
-                    items.push(item);
-                }
+            let base = Base::of(ledger, unit);
+            for lack in fresh {
+                self.in_flight.insert(lack.digest, unit);
+                items.push(base.item(lack));
+            }
+            if items.len() == BATCH {
+                break;
             }
         }
         items
@@ -233,7 +236,7 @@ impl Acceptance {
                 Fetched::Blob(digest, blob) => {
                     let owner = owners.get(&digest).copied();
                     self.unsaved.push((digest, owner));
-                    self.arrived.insert(digest, blob);
+                    self.arrived.blobs.insert(digest, blob);
                 }
                 Fetched::Missing(digest, why) => drop(self.absent.insert(digest, why)),
             }
@@ -249,7 +252,7 @@ impl Acceptance {
     async fn save(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
         self.unsaved
             .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
-        let blobs = |(digest, _): &(Digest, _)| Some((*digest, self.arrived.get(digest)?.clone()));
+        let blobs = |(digest, _): &(Digest, _)| Some((*digest, self.arrived.blobs.get(digest)?.clone()));
         let parts: Vec<(Digest, Blob)> = self.unsaved.iter().filter_map(blobs).collect();
         if parts.iter().map(|(_, blob)| blob.zstd.len()).sum::<usize>() < WORTH_A_WRITE {
             return Ok(Vec::new());
@@ -309,17 +312,17 @@ impl Acceptance {
             .filter(|(unit, _)| !self.untaken.contains_key(unit))
     }
 
-    fn need(&self, ledger: &Ledger, unit: UnitId, entry: &Entry) -> Need {
-        let mut need = content::need(ledger, &self.arrived, unit, entry);
-        need.items.retain(|item| !self.absent.contains_key(&item.digest));
-        need
+    fn can_be_had(&self, ledger: &Ledger, entry: &Entry) -> Vec<Lack> {
+        let mut lacks = self.arrived.lacking(ledger, entry);
+        lacks.retain(|lack| !self.absent.contains_key(&lack.digest));
+        lacks
     }
 
     /// Holds every entry whose content is all here, or cannot be had; and the generation, when none is left.
     async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
         let mut ready = Vec::new();
         for (unit, pending) in &self.pending {
-            let content = content::of(ledger, &self.arrived, &self.absent, &pending.entry);
+            let content = self.arrived.how_far(ledger, &self.absent, &pending.entry);
             if !self.untaken.contains_key(unit) && content != Content::Coming {
                 ready.push((*unit, content));
             }
@@ -329,14 +332,14 @@ impl Acceptance {
         let complete: Vec<UnitId> = self
             .lacking
             .iter()
-            .filter(|(_, entry)| content::of(ledger, &self.arrived, &self.absent, entry) == Content::Here)
+            .filter(|(_, entry)| self.arrived.how_far(ledger, &self.absent, entry) == Content::Here)
             .map(|(unit, _)| *unit)
             .collect();
         for unit in complete {
             let Some(entry) = self.lacking.get(&unit) else {
                 continue;
             };
-            match ledger.append(content::blobs(ledger, &self.arrived, entry)).await {
+            match ledger.append(self.arrived.records(ledger, entry)).await {
                 Ok(()) => {
                     self.lacking.remove(&unit);
                     units.push(accepted(unit));
@@ -346,7 +349,7 @@ impl Acceptance {
             }
         }
         if self.pending.is_empty() && self.lacking.is_empty() {
-            self.arrived = HashMap::new();
+            self.arrived = Arrived::default();
             self.unsaved = Vec::new();
         }
         Ok(units)
@@ -403,7 +406,7 @@ impl Acceptance {
         let Some(pending) = self.pending.get(&unit) else {
             return Vec::new();
         };
-        let mut records = content::blobs(ledger, &self.arrived, &pending.entry);
+        let mut records = self.arrived.records(ledger, &pending.entry);
         records.push(Record::Offered {
             unit,
             entry: pending.bytes.clone(),
@@ -463,13 +466,10 @@ impl Acceptance {
             });
             kept.collect::<Vec<_>>()
         });
+        let nothing = Arrived::default();
         self.lacking = kept
             .into_iter()
-            .filter(|(_, entry)| {
-                !content::need(ledger, &HashMap::new(), entry.unit, entry)
-                    .items
-                    .is_empty()
-            })
+            .filter(|(_, entry)| !nothing.lacking(ledger, entry).is_empty())
             .map(|(unit, entry)| (unit, entry.as_ref().clone()))
             .collect();
     }
@@ -482,7 +482,7 @@ impl Acceptance {
             named.insert(*unit, rejected(*unit, reason, message.clone()));
         }
         for (unit, entry) in &self.lacking {
-            if let Content::Missing(why) = content::of(ledger, &self.arrived, &self.absent, entry) {
+            if let Content::Missing(why) = self.arrived.how_far(ledger, &self.absent, entry) {
                 named.insert(*unit, rejected(*unit, "ContentMissing", why));
             }
         }

@@ -121,3 +121,65 @@ pub async fn connect(
             source,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, date_time_ymd,
+    };
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A hub whose certificate is valid in these years; accepts one connection.
+    async fn hub(from: i32, to: i32, name: &str) -> HubAddress {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let uri = format!("spiffe://{name}/hub");
+        params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().expect("ASCII"))];
+        let key = KeyPair::generate().expect("a key");
+        let leaf = params.signed_by(&key, &root).expect("a leaf").der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf, root.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+            )
+            .expect("a configuration");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = HubAddress {
+            endpoints: vec![format!("https://{}", listener.local_addr().expect("an address"))],
+            pins: vec![Pin::of_certificate(root.der()).expect("a pin")],
+            trust_domain: "fleet.test".to_owned(),
+        };
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let _ = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_certificate_out_of_its_time_is_told_apart_from_one_that_is_not_the_hubs() {
+        for (from, to, name, about_time) in [
+            (2000, 2001, "fleet.test", true),
+            (2900, 2901, "fleet.test", true),
+            (2000, 2900, "other.test", false),
+        ] {
+            let error = connect(&hub(from, to, name).await, None, 0)
+                .await
+                .expect_err("refused");
+            assert_eq!(error.is_about_time(), about_time, "{from} {name}: {error}");
+        }
+    }
+}

@@ -473,3 +473,6 @@ fn offered(entry: UnitEntry) -> Result<OfferedEntry, &'static str> {
         released: entry.released,
     })
 }
+
+#[cfg(test)]
+mod tests;

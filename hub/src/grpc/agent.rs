@@ -13,7 +13,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Futures
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,12 @@ use super::{fetch::Fetcher, leaf, status::from_store, streams::Streams};
 use crate::{
     auth::peer::{self, NotAdmitted},
     index::{Index, Watched},
-    store::{Store, publish::DesiredRow, session::Opening},
-    task::ingest::{Ingest, rows, text},
+    store::{Store, publish::DesiredRow, report::ConditionRow, session::Opening},
+    task::ingest::{Ingest, Outcome, rows, text},
 };
 
+/// A stream ends after this: what its agent may and where it goes is judged anew.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reports of one stream that may wait for their commit.
 const REPORTS_IN_FLIGHT: usize = 4;
@@ -113,10 +115,23 @@ impl AgentService for Agents {
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let admitted = self.admit(&request).await?;
-        let desired = self.store.desired(admitted.cluster).await.map_err(from_store)?;
+        let (cluster, epoch) = (admitted.cluster, request.get_ref().epoch);
+        // Whoever copied the identity has no stream: the cluster's UID was checked when that was opened.
+        if !self.store.is_session(cluster, epoch).await.map_err(from_store)? {
+            return Err(Status::failed_precondition(
+                "content goes to the agent whose stream holds the cluster: open one first",
+            ));
+        }
+        let Some(turn) = self.streams.fetch(cluster) else {
+            return Err(Status::resource_exhausted(
+                "too many fetches of one cluster at once",
+            ));
+        };
+        let desired = self.store.desired(cluster).await.map_err(from_store)?;
         let (chunks_tx, chunks_rx) = mpsc::channel(4);
         let fetcher = self.fetcher.clone();
         tokio::spawn(async move {
+            let _turn = turn;
             if let Err(status) = fetcher.serve(desired, request.into_inner(), &chunks_tx).await {
                 let _ = chunks_tx.send(Err(status)).await;
             }
@@ -146,9 +161,9 @@ impl Agents {
             .open_session(&opening(admitted, &hello, &self.replica))
             .await
             .map_err(from_store)?;
-        let close = self
-            .streams
-            .open(admitted.cluster, opened.epoch, OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
+        let close = self.streams.open(admitted.cluster, opened.epoch, now);
+        self.judge(admitted.cluster, &hello, now).await;
         info!(epoch = opened.epoch, agent.version = %hello.agent_version, "agent connected");
         let welcome = Welcome {
             epoch: opened.epoch,
@@ -167,7 +182,9 @@ impl Agents {
                     cluster: admitted.cluster,
                     epoch: opened.epoch,
                     sent: Held::of(&hello),
+                    sent_whole: false,
                     ahead: false,
+                    ends_at: Instant::now() + age(opened.epoch),
                     watched,
                     close,
                 };
@@ -182,6 +199,50 @@ impl Agents {
         info!(epoch = opened.epoch, "agent disconnected");
         result
     }
+}
+
+impl Agents {
+    /// Records what the hub judges of an agent that has come: its clock, and that nothing is left out by now.
+    async fn judge(&self, cluster: Uuid, hello: &Hello, now: OffsetDateTime) {
+        let condition = |kind, message: String| ConditionRow {
+            kind,
+            ok: message.is_empty(),
+            message,
+            since: now,
+        };
+        let conditions = [
+            condition("Clock", clock_message(hello.clock_ms, now)),
+            condition("Reports", String::new()),
+        ];
+        if let Err(error) = self.store.judge_cluster(cluster, &conditions).await {
+            warn!(%error, "what the hub judges of a cluster is not recorded");
+        }
+    }
+}
+
+/// Says how far an agent's clock is off; nothing while it is near.
+fn clock_message(clock_ms: i64, now: OffsetDateTime) -> String {
+    let off = match clock_ms {
+        0 => time::Duration::ZERO,
+        ms => time::Duration::milliseconds(ms) - (now - OffsetDateTime::UNIX_EPOCH),
+    };
+    let (seconds, way) = (
+        off.whole_seconds().unsigned_abs(),
+        if off.is_positive() { "ahead" } else { "behind" },
+    );
+    let about = match seconds {
+        0..=60 => return String::new(),
+        61..=7200 => format!("{} minutes", seconds / 60),
+        7201..=172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    format!("the cluster's clock is {about} {way} of the hub's: certificates are renewed by it; set it")
+        .replace("behind of", "behind")
+}
+
+/// How long a stream may last, some longer than others: streams spread over replicas again as they come back.
+fn age(epoch: u64) -> Duration {
+    MAX_AGE + Duration::from_secs(epoch % 8 * 60)
 }
 
 /// What the agent holds, as far as we know.
@@ -211,8 +272,11 @@ struct Session<'a> {
     epoch: u64,
     /// What was last sent, or held at Hello: the base of the next change.
     sent: Held,
+    /// That was all of it, and not changes.
+    sent_whole: bool,
     /// The agent was found ahead of the store.
     ahead: bool,
+    ends_at: Instant,
     watched: watch::Receiver<Watched>,
     close: CancellationToken,
 }
@@ -232,6 +296,7 @@ impl Session<'_> {
                 () = self.close.cancelled() => {
                     return Err(Status::aborted("another stream of this cluster was opened"));
                 }
+                () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
                 changed = self.watched.changed() => match changed {
                     Ok(()) => pending = true,
                     Err(_) => return Err(Status::unavailable("the hub is shutting down")),
@@ -328,6 +393,7 @@ impl Session<'_> {
             incarnation: state.incarnation,
             generation: state.generation,
         };
+        self.sent_whole = base.is_none();
         Some(Desired {
             incarnation: state.incarnation,
             generation: state.generation,
@@ -369,8 +435,10 @@ impl Session<'_> {
             message = said,
             "the agent refused a generation"
         );
+        // Once: what was sent whole and refused would be refused again.
         let again = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch)
-            && self.sent != Held::NOTHING;
+            && self.sent != Held::NOTHING
+            && !(self.sent_whole && self.sent.generation == refused.generation);
         if again {
             self.sent = Held::NOTHING;
             return Ok(true);
@@ -392,7 +460,27 @@ impl Session<'_> {
             warn!(report = seq, left_out, "some of an agent's report is left out");
         }
         let committed = self.service.ingest.submit(read.report);
-        async move { committed.await.then_some(ReportAck { seq, left_out }) }.boxed()
+        let (store, cluster) = (self.service.store.clone(), self.cluster);
+        async move {
+            let left_out = match committed.await {
+                Outcome::Committed => left_out,
+                Outcome::Refused(why) => why,
+                Outcome::Replaced | Outcome::Unavailable => return None,
+            };
+            if !left_out.is_empty() {
+                let condition = ConditionRow {
+                    kind: "Reports",
+                    ok: false,
+                    message: format!("the hub left out some of what the agent reported: {left_out}"),
+                    since: OffsetDateTime::now_utc(),
+                };
+                if let Err(error) = store.judge_cluster(cluster, &[condition]).await {
+                    warn!(%error, "that some of a report is left out is not recorded");
+                }
+            }
+            Some(ReportAck { seq, left_out })
+        }
+        .boxed()
     }
 }
 
@@ -439,4 +527,28 @@ fn opening<'a>(admitted: &Admitted, hello: &'a Hello, replica: &'a str) -> Openi
 
 fn message(kind: hub_message::Kind) -> HubMessage {
     HubMessage { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_in_round_numbers() {
+        let now = time::macros::datetime!(2026-06-01 12:00 UTC);
+        let ms = i64::try_from((now - OffsetDateTime::UNIX_EPOCH).whole_milliseconds()).expect("in range");
+        assert_eq!(clock_message(ms + 5000, now), "");
+        assert_eq!(clock_message(0, now), "", "an agent that does not tell");
+        assert!(
+            clock_message(ms + 3 * 86_400_000, now)
+                .starts_with("the cluster's clock is 3 days ahead of the hub's")
+        );
+        assert!(
+            clock_message(ms - 600_000, now)
+                .starts_with("the cluster's clock is 10 minutes behind the hub's")
+        );
+        assert!(
+            clock_message(i64::MIN, now).contains("behind") && clock_message(i64::MAX, now).contains("ahead")
+        );
+    }
 }

@@ -2,18 +2,40 @@
 //! replaced. Heartbeats live here and are flushed to the store in one batch.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// Fetches of one cluster at once: an agent makes two.
+const FETCHES: usize = 4;
+
 /// Open streams by cluster.
 #[derive(Default)]
 pub struct Streams {
     open: Mutex<HashMap<Uuid, Open>>,
+    fetches: Arc<Mutex<HashMap<Uuid, usize>>>,
+}
+
+/// One fetch in progress; ends with its drop.
+pub struct Fetch {
+    cluster: Uuid,
+    all: Arc<Mutex<HashMap<Uuid, usize>>>,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.cluster) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.cluster);
+            }
+        }
+    }
 }
 
 struct Open {
@@ -53,6 +75,18 @@ impl Streams {
         }
     }
 
+    /// Begins a fetch of a cluster's content; `None`: it has too many already.
+    pub fn fetch(&self, cluster: Uuid) -> Option<Fetch> {
+        let mut all = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(cluster).or_default();
+        if *count >= FETCHES {
+            return None;
+        }
+        *count += 1;
+        let all = self.fetches.clone();
+        Some(Fetch { cluster, all })
+    }
+
     /// Forgets a stream, unless another has replaced it.
     pub fn closed(&self, cluster: Uuid, epoch: u64) {
         let mut open = self.lock();
@@ -67,6 +101,20 @@ impl Streams {
             .iter()
             .map(|(id, open)| (*id, open.epoch, open.last_seen))
             .collect()
+    }
+
+    /// Closes those of the streams `seen` that do not hold their cluster any more.
+    pub fn close_unless(&self, seen: &[(Uuid, u64, OffsetDateTime)], held: &[(Uuid, u64)]) {
+        let held: HashSet<&(Uuid, u64)> = held.iter().collect();
+        let open = self.lock();
+        for (cluster, epoch, _) in seen
+            .iter()
+            .filter(|(id, epoch, _)| !held.contains(&(*id, *epoch)))
+        {
+            if let Some(stream) = open.get(cluster).filter(|stream| stream.epoch == *epoch) {
+                stream.close.cancel();
+            }
+        }
     }
 
     /// Streams open now.
@@ -93,5 +141,29 @@ mod tests {
         assert_eq!(streams.last_seen(), [(cluster, 3, now)]);
         streams.closed(cluster, 2);
         assert_eq!(streams.count(), 1);
+    }
+
+    #[test]
+    fn one_cluster_has_few_fetches_at_once_and_another_its_own() {
+        let streams = Streams::default();
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut turns: Vec<Fetch> = (0..FETCHES).filter_map(|_| streams.fetch(one)).collect();
+        assert!(turns.len() == FETCHES && streams.fetch(one).is_none() && streams.fetch(two).is_some());
+        turns.pop();
+        assert!(streams.fetch(one).is_some());
+    }
+
+    #[test]
+    fn a_stream_that_was_replaced_elsewhere_is_closed_and_a_newer_one_is_not() {
+        let (streams, now) = (Streams::default(), OffsetDateTime::UNIX_EPOCH);
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (kept, replaced) = (streams.open(one, 1, now), streams.open(two, 1, now));
+        let seen = streams.last_seen();
+        streams.close_unless(&seen, &[(one, 1)]);
+        assert!(!kept.is_cancelled() && replaced.is_cancelled());
+        // Opened after the list was made.
+        let newer = streams.open(two, 2, now);
+        streams.close_unless(&seen, &[(one, 1)]);
+        assert!(!newer.is_cancelled());
     }
 }

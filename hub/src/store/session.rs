@@ -4,7 +4,10 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic, nudge};
+use super::{
+    Result, Store, StoreError, Topic, nudge,
+    report::{ConditionRow, write_conditions},
+};
 
 /// What a Hello tells.
 pub struct Opening<'a> {
@@ -138,21 +141,49 @@ impl Store {
         Ok(())
     }
 
-    /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then.
-    pub async fn flush_last_seen(&self, seen: &[(Uuid, u64, OffsetDateTime)]) -> Result<()> {
+    /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then. Returns
+    /// the streams that still hold their cluster: the others were replaced on another replica, or lost their right.
+    pub async fn flush_last_seen(&self, seen: &[(Uuid, u64, OffsetDateTime)]) -> Result<Vec<(Uuid, u64)>> {
         let ids: Vec<Uuid> = seen.iter().map(|(id, _, _)| *id).collect();
         let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
         let times: Vec<OffsetDateTime> = seen.iter().map(|(_, _, at)| *at).collect();
-        sqlx::query!(
+        let held = sqlx::query!(
             "UPDATE session s SET last_seen = v.at
              FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
-             WHERE s.cluster_id = v.id AND s.epoch = v.epoch",
+             JOIN cluster c ON c.id = v.id
+             WHERE s.cluster_id = v.id AND s.epoch = v.epoch AND c.state = 'Active'
+             RETURNING s.cluster_id, s.epoch",
             &ids,
             &epochs,
             &times
         )
-        .execute(self.pool())
+        .fetch_all(self.pool())
         .await?;
+        Ok(held
+            .into_iter()
+            .map(|row| (row.cluster_id, row.epoch.unsigned_abs()))
+            .collect())
+    }
+
+    /// Tells whether a stream holds its cluster.
+    pub async fn is_session(&self, cluster_id: Uuid, epoch: u64) -> Result<bool> {
+        let held = sqlx::query_scalar!(
+            r#"SELECT true AS "held!" FROM session WHERE cluster_id = $1 AND epoch = $2 AND connected"#,
+            cluster_id,
+            signed(epoch)
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(held.is_some())
+    }
+
+    /// Records what the hub itself judges of a cluster.
+    pub async fn judge_cluster(&self, cluster_id: Uuid, conditions: &[ConditionRow]) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        if write_conditions(&mut tx, cluster_id, conditions).await? > 0 {
+            nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 

@@ -227,8 +227,11 @@ impl Driver {
         loop {
             tokio::time::sleep(HEARTBEAT_FLUSH).await;
             let seen: Vec<(Uuid, u64, OffsetDateTime)> = self.streams.last_seen();
-            if let Err(error) = self.context.store.flush_last_seen(&seen).await {
-                warn!(%error, "writing when clusters were last seen failed; it is written in the next round");
+            match self.context.store.flush_last_seen(&seen).await {
+                Ok(held) => self.streams.close_unless(&seen, &held),
+                Err(error) => {
+                    warn!(%error, "writing when clusters were last seen failed; it is written in the next round");
+                }
             }
         }
     }

@@ -10,8 +10,9 @@ use flotilla_core::{
 };
 use flotilla_hub::grpc::fetch::unpatch;
 use flotilla_proto::agent::v1::{
-    AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Report,
-    UnitStatus, Want, Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message,
+    AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Refused,
+    RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
+    agent_service_client::AgentServiceClient, hub_message,
 };
 use flotilla_testkit::wait_until;
 use tokio::{sync::mpsc, time::timeout};
@@ -319,12 +320,12 @@ async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
 }
 
 async fn fetch(hub: &Hub, agent: &Agent, want: Vec<Want>) -> Vec<Chunk> {
+    // Content goes only to the agent whose stream is open.
+    let stream = Stream::open(hub, agent, hello(agent)).await.expect("open");
+    let epoch = stream.welcome.epoch;
     let mut client = AgentServiceClient::new(agent.channel(hub).await);
     let mut chunks = client
-        .fetch(FetchRequest {
-            want,
-            ..FetchRequest::default()
-        })
+        .fetch(FetchRequest { want, epoch })
         .await
         .expect("answered")
         .into_inner();
@@ -459,4 +460,97 @@ async fn an_item_larger_than_a_chunk_comes_in_order_and_ends_once() {
     assert!(last.last && before.iter().all(|chunk| !chunk.last));
     let frame: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
     assert_eq!(zstd::decode_all(&frame[..]).expect("a frame"), large.bytes);
+}
+
+#[tokio::test]
+async fn content_goes_only_to_the_agent_whose_stream_holds_the_cluster() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let first = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    let _second = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    let mut client = AgentServiceClient::new(agent.channel(&hub).await);
+    for epoch in [0, first.welcome.epoch] {
+        let request = FetchRequest { want: vec![], epoch };
+        let refused = client.fetch(request).await.err().expect("refused");
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_report_is_answered_as_a_report_and_the_stream_goes_on() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let mut off = hello(&agent);
+    off.clock_ms = 1;
+    off.agent_version = format!("\u{1b}[2J{}", "v".repeat(100_000));
+    let mut stream = Stream::open(&hub, &agent, off).await.expect("open");
+    let message = async || {
+        hub.world
+            .store
+            .list_clusters("c1", "", 1)
+            .await
+            .expect("read")
+            .remove(0)
+    };
+    let cluster = message().await;
+    assert!(
+        cluster.message.contains("clock is") && cluster.message.contains("days behind"),
+        "{}",
+        cluster.message
+    );
+    assert!(cluster.agent_version.len() <= 128 && !cluster.agent_version.contains('\u{1b}'));
+    stream.report(1, vec![UnitStatus::default(); 3]).await;
+    let answer = stream.next().await.expect("an answer");
+    let hub_message::Kind::ReportAck(ack) = answer else {
+        panic!("an acknowledgement: {answer:?}")
+    };
+    assert_eq!((ack.seq, ack.left_out.as_str()), (1, "3 × row without a unit id"));
+    assert!(
+        message()
+            .await
+            .message
+            .contains("left out some of what the agent reported")
+    );
+    // Larger than a report may be, and no reason to end the stream.
+    let large = UnitStatus {
+        message: "m".repeat(2 << 20),
+        ..UnitStatus::default()
+    };
+    stream.report(2, vec![large]).await;
+    let answer = stream.next().await.expect("an answer");
+    assert!(matches!(&answer, hub_message::Kind::ReportAck(ack) if ack.seq == 2 && !ack.left_out.is_empty()));
+    stream.report(3, vec![]).await;
+    let answer = stream.next().await.expect("an answer");
+    assert!(matches!(&answer, hub_message::Kind::ReportAck(ack) if ack.seq == 3 && ack.left_out.is_empty()));
+    drop(stream);
+    let _next = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    assert_eq!(message().await.message, "", "a new stream begins well");
+}
+
+#[tokio::test]
+async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    let content = hub.world.render(app, "r1", &[config("x", "a: 1")]).await;
+    hub.world.roll_out(app, &[agent.cluster], &content).await;
+    let mut stream = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    let whole = stream.desired().await;
+    assert_eq!(whole.base_generation, None);
+    let refused = Refused {
+        incarnation: whole.incarnation,
+        generation: whole.generation,
+        reason: RefusedReason::RootMismatch.into(),
+        message: "the entries give another root".into(),
+    };
+    let message = AgentMessage {
+        kind: Some(agent_message::Kind::Refused(refused)),
+    };
+    stream.to_hub.send(message).await.expect("open");
+    // Had it been sent again, it would stand before this answer.
+    stream.report(1, vec![]).await;
+    let next = stream.next().await.expect("an answer");
+    assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
+    let said = "SELECT count(*) FROM session WHERE message LIKE 'refused generation 1%another root'";
+    assert_eq!(hub.world.count(said).await, 1);
 }

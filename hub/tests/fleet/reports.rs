@@ -8,6 +8,7 @@ use flotilla_hub::store::{
     report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::Opening,
 };
+use flotilla_hub::task::ingest::{Ingest, Outcome};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -381,4 +382,35 @@ async fn what_is_wrong_with_a_cluster_is_in_its_message_until_it_is_well() {
     assert_eq!(message().await, "full", "a kind that is not named is unchanged");
     tell(Some(FullPart::default()), vec![]).await;
     assert_eq!(message().await, "", "a full report names them all");
+}
+
+#[tokio::test]
+async fn a_report_that_the_database_does_not_take_is_refused_alone() {
+    let world = World::new().await;
+    let ingest = Ingest::start(world.store.clone());
+    let mut waiting = Vec::new();
+    for n in 0..9 {
+        let app = world.app(&format!("a{n}")).await;
+        let (cluster, unit, target) = one_unit(&world, &format!("c{n}"), app).await;
+        let epoch = open(&world, cluster).await;
+        let mut one = report(cluster, epoch, vec![applied(unit, 1, target)]);
+        if n == 4 {
+            // Longer than an index takes, and nothing that compresses.
+            let name = (0..200_u64)
+                .map(|n| flotilla_core::digest::Digest::of("noise", &n.to_be_bytes()).to_string());
+            one.objects = vec![object(unit, &name.collect::<String>())];
+        }
+        waiting.push((n, ingest.submit(one)));
+    }
+    let outcomes = futures::future::join_all(waiting.into_iter().map(async |(n, one)| (n, one.await))).await;
+    for (n, outcome) in outcomes {
+        match n {
+            4 => assert!(
+                matches!(&outcome, Outcome::Refused(why) if why.contains("does not take")),
+                "{outcome:?}"
+            ),
+            _ => assert_eq!(outcome, Outcome::Committed, "{n}"),
+        }
+    }
+    assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 8);
 }

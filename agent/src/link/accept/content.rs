@@ -1,6 +1,9 @@
 //! What the content of an entry needs: manifest and configurations first, then the objects that the manifest names.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use flotilla_core::{
     content::{Content as Manifest, Form},
@@ -19,8 +22,6 @@ use crate::{
     link::fetch::Item,
 };
 
-pub(super) type Blobs = HashMap<Digest, Blob>;
-
 /// How far the content of an entry is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
@@ -34,170 +35,191 @@ pub(super) enum Content {
     Unknown,
 }
 
-/// Items to ask for.
-#[derive(Debug)]
-pub(super) struct Need {
-    pub(super) unit: UnitId,
-    pub(super) items: Vec<Item>,
+/// What came, and the manifests that are read again and again until all that they name has come.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    pub(super) blobs: HashMap<Digest, Blob>,
+    manifests: Mutex<HashMap<Digest, Option<Arc<Manifest>>>>,
+}
+
+/// A part of an entry's content that is not here.
+#[derive(Debug, Clone)]
+pub(super) struct Lack {
+    pub(super) digest: Digest,
+    kind: BlobKind,
+    form: Form,
+    secret: bool,
+    key: Option<ObjectKey>,
 }
 
 enum Held {
     Not,
     Unreadable,
-    Manifest(Manifest),
+    Manifest(Arc<Manifest>),
 }
 
-fn has(ledger: &Ledger, arrived: &Blobs, digest: &Digest) -> bool {
-    arrived.contains_key(digest) || ledger.read(|state| state.blobs.contains_key(digest))
-}
-
-fn manifest(ledger: &Ledger, arrived: &Blobs, digest: &Digest) -> Held {
-    let bytes = match arrived.get(digest) {
-        Some(blob) => blob.bytes().ok(),
-        None => match ledger.read(|state| state.blobs.get(digest).cloned()) {
-            Some(blob) => blob.bytes().ok(),
-            None => return Held::Not,
-        },
-    };
-    match bytes.and_then(|bytes| Manifest::from_bytes(&bytes).ok()) {
-        Some(manifest) => Held::Manifest(manifest),
-        None => Held::Unreadable,
-    }
-}
-
-/// Returns what is not here and can be asked for by now: objects are known once the manifest is here.
-pub(super) fn need(ledger: &Ledger, arrived: &Blobs, unit: UnitId, entry: &Entry) -> Need {
-    let mut need = Need {
-        unit,
-        items: Vec::new(),
-    };
-    for layer in &entry.variables {
-        if let VariableLayer::Config { digest, secret } = layer
-            && !has(ledger, arrived, digest)
-        {
-            need.items.push(Item {
-                digest: *digest,
-                kind: BlobKind::Config,
-                form: Form::Json,
-                secret: *secret,
-                base: None,
-            });
-        }
-    }
-    let Some(digest) = entry.content else {
-        return need;
-    };
-    match manifest(ledger, arrived, &digest) {
-        Held::Unreadable => {}
-        Held::Not => need.items.push(Item {
-            digest,
-            kind: BlobKind::Content,
-            form: Form::Json,
-            secret: false,
-            base: base(ledger, unit),
-        }),
-        Held::Manifest(content) => {
-            let mut seen = HashSet::new();
-            let objects = content.objects().iter();
-            let lacking: Vec<_> = objects
-                .filter(|object| !has(ledger, arrived, &object.digest) && seen.insert(object.digest))
-                .collect();
-            if lacking.is_empty() {
-                return need;
-            }
-            let before = before(ledger, unit);
-            need.items.extend(lacking.into_iter().map(|object| Item {
-                digest: object.digest,
-                kind: BlobKind::Object,
-                form: object.form,
-                secret: object.key.is_secret(),
-                base: before.get(&object.key).copied(),
-            }));
-        }
-    }
-    need
-}
-
-/// Tells how far the content of an entry is here.
-pub(super) fn of(
-    ledger: &Ledger,
-    arrived: &Blobs,
-    absent: &HashMap<Digest, String>,
-    entry: &Entry,
-) -> Content {
-    let need = need(ledger, arrived, entry.unit, entry);
-    if need.items.iter().any(|item| !absent.contains_key(&item.digest)) {
-        return Content::Coming;
-    }
-    if let Some(item) = need.items.first() {
-        let why = absent.get(&item.digest).map_or("", String::as_str);
-        return Content::Missing(format!("{}: {why}", name(ledger, arrived, entry, item)));
-    }
-    match entry.content.map(|digest| manifest(ledger, arrived, &digest)) {
-        Some(Held::Unreadable) => Content::Unknown,
-        _ => Content::Here,
-    }
-}
-
-fn name(ledger: &Ledger, arrived: &Blobs, entry: &Entry, item: &Item) -> String {
-    let short = item.digest.short();
-    match item.kind {
-        BlobKind::Config => format!("variables {short}"),
-        BlobKind::Content => format!("content {short}"),
-        BlobKind::Object => {
-            let content = entry.content.map(|digest| manifest(ledger, arrived, &digest));
-            let Some(Held::Manifest(content)) = content else {
-                return format!("object {short}");
+impl Arrived {
+    fn manifest(&self, ledger: &Ledger, digest: &Digest) -> Held {
+        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = manifests.get(digest).cloned();
+        let read = known.or_else(|| {
+            let blob = match self.blobs.get(digest) {
+                Some(blob) => blob.clone(),
+                None => ledger.read(|state| state.blobs.get(digest).cloned())?,
             };
-            let mut objects = content.objects().iter();
-            let object = objects.find(|object| object.digest == item.digest);
-            object.map_or_else(|| format!("object {short}"), |object| object.key.to_string())
+            let manifest = blob
+                .bytes()
+                .ok()
+                .and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+            let manifest = manifest.map(Arc::new);
+            manifests.insert(*digest, manifest.clone());
+            Some(manifest)
+        });
+        match read {
+            None => Held::Not,
+            Some(None) => Held::Unreadable,
+            Some(Some(manifest)) => Held::Manifest(manifest),
         }
     }
-}
 
-/// Returns the records of what has come for an entry and is not in the ledger.
-pub(super) fn blobs(ledger: &Ledger, arrived: &Blobs, entry: &Entry) -> Vec<Record> {
-    let mut digests: Vec<Digest> = entry
-        .variables
-        .iter()
-        .filter_map(|layer| match layer {
+    /// Returns what is not here and can be asked for by now: objects are known once the manifest is here.
+    pub(super) fn lacking(&self, ledger: &Ledger, entry: &Entry) -> Vec<Lack> {
+        let content = entry
+            .content
+            .map(|digest| (digest, self.manifest(ledger, &digest)));
+        let mut lacking = Vec::new();
+        let mut seen = HashSet::new();
+        ledger.read(|state| {
+            let mut lacks = |digest: &Digest| {
+                !self.blobs.contains_key(digest) && !state.blobs.contains_key(digest) && seen.insert(*digest)
+            };
+            for layer in &entry.variables {
+                if let VariableLayer::Config { digest, secret } = layer
+                    && lacks(digest)
+                {
+                    lacking.push(Lack {
+                        digest: *digest,
+                        kind: BlobKind::Config,
+                        form: Form::Json,
+                        secret: *secret,
+                        key: None,
+                    });
+                }
+            }
+            match &content {
+                None | Some((_, Held::Unreadable)) => {}
+                Some((digest, Held::Not)) => lacking.push(Lack {
+                    digest: *digest,
+                    kind: BlobKind::Content,
+                    form: Form::Json,
+                    secret: false,
+                    key: None,
+                }),
+                Some((_, Held::Manifest(manifest))) => {
+                    let objects = manifest.objects().iter();
+                    lacking.extend(objects.filter(|object| lacks(&object.digest)).map(|object| Lack {
+                        digest: object.digest,
+                        kind: BlobKind::Object,
+                        form: object.form,
+                        secret: object.key.is_secret(),
+                        key: Some(object.key.clone()),
+                    }));
+                }
+            }
+        });
+        lacking
+    }
+
+    /// Tells how far the content of an entry is here.
+    pub(super) fn how_far(
+        &self,
+        ledger: &Ledger,
+        absent: &HashMap<Digest, String>,
+        entry: &Entry,
+    ) -> Content {
+        let lacking = self.lacking(ledger, entry);
+        if lacking.iter().any(|lack| !absent.contains_key(&lack.digest)) {
+            return Content::Coming;
+        }
+        if let Some(lack) = lacking.first() {
+            let why = absent.get(&lack.digest).map_or("", String::as_str);
+            return Content::Missing(format!("{}: {why}", lack.name()));
+        }
+        match entry.content.map(|digest| self.manifest(ledger, &digest)) {
+            Some(Held::Unreadable) => Content::Unknown,
+            _ => Content::Here,
+        }
+    }
+
+    /// Returns the records of what has come for an entry and is not in the ledger.
+    pub(super) fn records(&self, ledger: &Ledger, entry: &Entry) -> Vec<Record> {
+        let configs = entry.variables.iter().filter_map(|layer| match layer {
             VariableLayer::Config { digest, .. } => Some(*digest),
             _ => None,
+        });
+        let mut digests: Vec<Digest> = configs.chain(entry.content).collect();
+        if let Some(Held::Manifest(manifest)) = entry.content.map(|digest| self.manifest(ledger, &digest)) {
+            digests.extend(manifest.objects().iter().map(|object| object.digest));
+        }
+        let mut seen = HashSet::new();
+        ledger.read(|state| {
+            let new = |digest: &Digest| seen.insert(*digest) && !state.blobs.contains_key(digest);
+            let digests = digests.into_iter().filter(new);
+            digests
+                .filter_map(|digest| Some(Record::Blob(digest, self.blobs.get(&digest)?.clone())))
+                .collect()
         })
-        .collect();
-    if let Some(digest) = entry.content {
-        digests.push(digest);
-        if let Held::Manifest(content) = manifest(ledger, arrived, &digest) {
-            digests.extend(content.objects().iter().map(|object| object.digest));
+    }
+}
+
+impl Lack {
+    fn name(&self) -> String {
+        let short = self.digest.short();
+        match (&self.key, self.kind) {
+            (Some(key), _) => key.to_string(),
+            (None, BlobKind::Config) => format!("variables {short}"),
+            (None, _) => format!("content {short}"),
         }
     }
-    let mut seen = HashSet::new();
-    digests
-        .into_iter()
-        .filter(|digest| seen.insert(*digest) && !ledger.read(|state| state.blobs.contains_key(digest)))
-        .filter_map(|digest| Some(Record::Blob(digest, arrived.get(&digest)?.clone())))
-        .collect()
 }
 
-/// The content that the unit has now, against which a new one is likely a small change.
-fn base(ledger: &Ledger, unit: UnitId) -> Option<Digest> {
-    ledger.read(|state| {
-        let unit = state.units.get(&unit)?;
-        [&unit.offered, &unit.enforced]
-            .into_iter()
-            .flatten()
-            .filter_map(|kept| kept.entry.as_ref()?.content)
-            .find(|digest| state.blobs.contains_key(digest))
-    })
+/// What the unit has now: a new content is likely a small change of it.
+pub(super) struct Base {
+    content: Option<Digest>,
+    objects: HashMap<ObjectKey, Digest>,
 }
 
-fn before(ledger: &Ledger, unit: UnitId) -> HashMap<ObjectKey, Digest> {
-    let content = base(ledger, unit).and_then(|digest| ledger.read(|state| state.content(&digest)));
-    content.map_or_else(HashMap::new, |content| {
-        let objects = content.objects().iter();
-        objects
-            .map(|object| (object.key.clone(), object.digest))
-            .collect()
-    })
+impl Base {
+    pub(super) fn of(ledger: &Ledger, unit: UnitId) -> Self {
+        ledger.read(|state| {
+            let kept = state.units.get(&unit).into_iter();
+            let kept = kept.flat_map(|unit| [&unit.offered, &unit.enforced]).flatten();
+            let content = kept
+                .filter_map(|kept| kept.entry.as_ref()?.content)
+                .find(|digest| state.blobs.contains_key(digest));
+            let manifest = content.and_then(|digest| state.content(&digest));
+            let objects = manifest.iter().flat_map(|manifest| manifest.objects());
+            Self {
+                content,
+                objects: objects
+                    .map(|object| (object.key.clone(), object.digest))
+                    .collect(),
+            }
+        })
+    }
+
+    /// Returns what to ask for.
+    pub(super) fn item(&self, lack: &Lack) -> Item {
+        Item {
+            digest: lack.digest,
+            kind: lack.kind,
+            form: lack.form,
+            secret: lack.secret,
+            base: match (&lack.key, lack.kind) {
+                (Some(key), _) => self.objects.get(key).copied(),
+                (None, BlobKind::Content) => self.content,
+                (None, _) => None,
+            },
+        }
+    }
 }

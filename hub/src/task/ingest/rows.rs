@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_proto::{
     agent::v1 as wire,
-    limits::{MESSAGE_BYTES, NAME_BYTES, OBJECT_MESSAGE_BYTES, REPORT_ROWS, WORD_BYTES, cut},
+    limits::{MESSAGE_BYTES, NAME_BYTES, OBJECT_MESSAGE_BYTES, REPORT_BYTES, REPORT_ROWS, WORD_BYTES, cut},
 };
+use prost::Message as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -81,14 +82,16 @@ impl LeftOut {
 
 /// Reads a report that came at `now`. A row that is named twice counts once.
 pub fn rows(cluster: Uuid, epoch: u64, report: wire::Report, now: OffsetDateTime) -> Rows {
+    let encoded_len = report.encoded_len();
     let clock = AgentClock::new(now, report.sent_at_ms);
     let mut left_out = LeftOut::default();
     let full = report.full.map(full_part).transpose();
     let rows = report.units.len() + report.objects.len();
-    let too_many = rows > REPORT_ROWS || report.events.len() > REPORT_ROWS + 1;
+    let too_large = encoded_len > REPORT_BYTES;
+    let too_many = too_large || rows > REPORT_ROWS || report.events.len() > REPORT_ROWS + 1;
     let whole = match (full, too_many) {
         (Ok(full), false) => Some(full),
-        (_, true) => left_out.keep(Err("report with more rows than a report may have")),
+        (_, true) => left_out.keep(Err("report with more rows or bytes than a report may have")),
         (Err(why), false) => left_out.keep(Err(why)),
     };
     let Some(full) = whole else {
@@ -373,6 +376,14 @@ mod tests {
         };
         let read = read(report);
         assert!(read.report.objects.is_empty() && read.left_out.contains("more rows"));
+        let report = wire::Report {
+            events: vec![wire::Event {
+                message: "m".repeat(REPORT_BYTES),
+                ..wire::Event::default()
+            }],
+            ..wire::Report::default()
+        };
+        assert!(super::tests::read(report).left_out.contains("more rows or bytes"));
     }
 
     #[test]

@@ -1,0 +1,305 @@
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use flotilla_core::unit::{Entry, root};
+use flotilla_proto::agent::v1::{
+    Chunk, ContentKind, Encoding, FetchRequest, ReportAck,
+    agent_service_server::{AgentService, AgentServiceServer},
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tonic::{Response, Status, transport::Endpoint};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    ledger::{memory::Memory, state::BlobKind},
+    link::accept::Source as _,
+    sim::{Contents, SimClock},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A hub without a store: the test says what it sends, and reads what it gets.
+#[derive(Clone)]
+struct FakeHub {
+    to_agent: Arc<Mutex<Option<mpsc::Receiver<Result<HubMessage, Status>>>>>,
+    from_agent: mpsc::Sender<AgentMessage>,
+    contents: Arc<tokio::sync::Mutex<Contents>>,
+    /// Items that are never sent: their fetch hangs.
+    withheld: Arc<Mutex<HashSet<Digest>>>,
+}
+
+#[tonic::async_trait]
+impl AgentService for FakeHub {
+    type ConnectStream = ReceiverStream<Result<HubMessage, Status>>;
+    type FetchStream = ReceiverStream<Result<Chunk, Status>>;
+
+    async fn connect(
+        &self,
+        request: tonic::Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let (from_agent, mut inbound) = (self.from_agent.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                let _ = from_agent.send(message).await;
+            }
+        });
+        let to_agent = self
+            .to_agent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let to_agent = to_agent.ok_or_else(|| Status::unavailable("one stream"))?;
+        Ok(Response::new(ReceiverStream::new(to_agent)))
+    }
+
+    async fn fetch(
+        &self,
+        request: tonic::Request<FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let (chunks_tx, chunks) = mpsc::channel(4);
+        let this = self.clone();
+        tokio::spawn(async move {
+            for want in request.into_inner().want {
+                let digest = Digest::try_from_slice(&want.digest).expect("a digest");
+                let withheld = this
+                    .withheld
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .contains(&digest);
+                if withheld {
+                    std::future::pending::<()>().await;
+                }
+                let _ = chunks_tx.send(Ok(this.chunk(digest, want.kind()).await)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(chunks)))
+    }
+}
+
+impl FakeHub {
+    async fn chunk(&self, digest: Digest, kind: ContentKind) -> Chunk {
+        let item = Item {
+            digest,
+            kind: BlobKind::Object,
+            form: flotilla_core::content::Form::Json,
+            secret: false,
+            base: None,
+        };
+        let mut found = Vec::new();
+        let mut contents = self.contents.lock().await;
+        contents
+            .fetch(&[item], &|_: &Digest| None, &mut found)
+            .await
+            .expect("looked up");
+        let Some(Fetched::Blob(_, blob)) = found.pop() else {
+            panic!("the content of {digest:?} is not here")
+        };
+        Chunk {
+            digest: digest.as_bytes().to_vec().into(),
+            kind: kind.into(),
+            encoding: Encoding::Zstd.into(),
+            decoded_size: blob.size.into(),
+            data: blob.zstd.to_vec().into(),
+            last: true,
+            ..Chunk::default()
+        }
+    }
+}
+
+struct World {
+    hub: FakeHub,
+    to_agent: mpsc::Sender<Result<HubMessage, Status>>,
+    from_agent: mpsc::Receiver<AgentMessage>,
+    reports: Arc<Reports>,
+    ended: tokio::task::JoinHandle<Result<(), SessionError>>,
+}
+
+impl World {
+    /// A session that the hub has welcomed.
+    async fn new() -> Self {
+        let (to_agent, receiver) = mpsc::channel(8);
+        let (from_agent_tx, from_agent) = mpsc::channel(64);
+        let hub = FakeHub {
+            to_agent: Arc::new(Mutex::new(Some(receiver))),
+            from_agent: from_agent_tx,
+            contents: Arc::default(),
+            withheld: Arc::default(),
+        };
+        let (client, server) = tokio::io::duplex(1 << 20);
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(AgentServiceServer::new(hub.clone()))
+                .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server))),
+        );
+        let client = Mutex::new(Some(hyper_util::rt::TokioIo::new(client)));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let client = client.lock().unwrap_or_else(PoisonError::into_inner).take();
+            std::future::ready(client.ok_or_else(|| std::io::Error::other("one connection")))
+        });
+        let endpoint = Endpoint::from_static("http://hub");
+        let channel = endpoint
+            .connect_with_connector(connector)
+            .await
+            .expect("connected");
+        let ledger = Ledger::open(Arc::new(Memory::default()), "ledger")
+            .await
+            .expect("a ledger");
+        let reports = Arc::new(Reports::default());
+        let mut session = Session {
+            ledger: Arc::new(ledger),
+            reports: reports.clone(),
+            nudge: Arc::new(Nudge::default()),
+            clock: Arc::new(SimClock::default()),
+            cluster_uid: "uid".to_owned(),
+            kube_version: "v1.36.3".to_owned(),
+            boot_id: "boot".to_owned(),
+            acceptance: Acceptance::default(),
+        };
+        let ended =
+            tokio::spawn(async move { session.run(channel, std::future::pending::<()>(), |_| {}).await });
+        let mut this = Self {
+            hub,
+            to_agent,
+            from_agent,
+            reports,
+            ended,
+        };
+        let hello = this.next().await;
+        assert!(matches!(hello, agent_message::Kind::Hello(hello) if hello.clock_ms > 0));
+        let welcome = Welcome {
+            epoch: 1,
+            ..Welcome::default()
+        };
+        this.send(hub_message::Kind::Welcome(welcome)).await;
+        this
+    }
+
+    async fn send(&self, kind: hub_message::Kind) {
+        self.to_agent
+            .send(Ok(HubMessage { kind: Some(kind) }))
+            .await
+            .expect("open");
+    }
+
+    async fn desire(&self, generation: u64, base: Option<u64>, all: &[Entry], sent: &[Entry]) {
+        let digests = all
+            .iter()
+            .map(|entry| (entry.unit, Entry::digest_of(&entry.to_bytes())));
+        let desired = Desired {
+            incarnation: 1,
+            generation,
+            epoch: 1,
+            root: root(digests).as_bytes().to_vec().into(),
+            base_generation: base,
+            units: sent
+                .iter()
+                .map(|entry| UnitEntry {
+                    unit_id: entry.unit.to_vec().into(),
+                    canonical: entry.to_bytes().into(),
+                    ..UnitEntry::default()
+                })
+                .collect(),
+        };
+        self.send(hub_message::Kind::Desired(desired)).await;
+    }
+
+    async fn next(&mut self) -> agent_message::Kind {
+        let message = timeout(PATIENCE, self.from_agent.recv())
+            .await
+            .expect("in time")
+            .expect("a message");
+        message.kind.expect("a kind")
+    }
+
+    /// Waits until a unit is accepted, and returns the generation held by then.
+    async fn accepted(&mut self, unit: u128) -> u64 {
+        loop {
+            if let agent_message::Kind::Ack(ack) = self.next().await
+                && ack
+                    .units
+                    .iter()
+                    .any(|one| one.accepted && one.unit_id == Uuid::from_u128(unit).as_bytes()[..])
+            {
+                return ack.generation;
+            }
+        }
+    }
+
+    async fn entry(&self, unit: u128, version: u64, objects: &[Value]) -> Entry {
+        let content = self.hub.contents.lock().await.add(objects);
+        let id = UnitId(Uuid::from_u128(unit));
+        let entry = json!({
+            "unit": id, "version": version, "content": content, "target": content, "state": {"type": "active"},
+            "app": {"uid": id, "kind": "Kustomization", "namespace": "apps", "name": format!("app-{unit}")},
+            "settings": {"interval": 60000, "retryInterval": 60000, "timeout": 60000},
+        });
+        serde_json::from_value(entry).expect("an entry")
+    }
+}
+
+fn config(name: &str, text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}, "data": {"text": text}})
+}
+
+#[tokio::test]
+async fn while_a_large_unit_hangs_the_stream_is_read_and_other_units_are_accepted() {
+    let mut world = World::new().await;
+    let objects: Vec<Value> = (0..600).map(|n| config(&format!("large-{n}"), "x")).collect();
+    let large = world.entry(1, 1, &objects).await;
+    let last = flotilla_core::content::object_digest(
+        flotilla_core::content::Form::Json,
+        &flotilla_core::content::object_bytes(&objects[0]),
+        None,
+    );
+    world.hub.withheld.lock().expect("not poisoned").insert(last);
+    let small = world.entry(2, 1, &[config("small", "1")]).await;
+    let both = [large.clone(), small.clone()];
+    world.desire(1, None, &both, &both).await;
+    assert_eq!(world.accepted(2).await, 0);
+    let news = world.entry(2, 2, &[config("small", "2")]).await;
+    let now = [large.clone(), news.clone()];
+    world.desire(2, Some(1), &now, std::slice::from_ref(&news)).await;
+    assert_eq!(
+        world.accepted(2).await,
+        0,
+        "the generation waits for the large one"
+    );
+    // Reports go on as well.
+    world.reports.event(flotilla_proto::agent::v1::Event::default());
+    loop {
+        if let agent_message::Kind::Report(report) = world.next().await {
+            assert!(report.sent_at_ms > 0);
+            world
+                .send(hub_message::Kind::ReportAck(ReportAck {
+                    seq: report.seq,
+                    ..ReportAck::default()
+                }))
+                .await;
+            break;
+        }
+    }
+    assert!(!world.ended.is_finished());
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_judged_is_refused_and_the_stream_goes_on() {
+    let mut world = World::new().await;
+    let one = world.entry(1, 1, &[config("x", "1")]).await;
+    // Changes against something that is not held.
+    world
+        .desire(5, Some(4), std::slice::from_ref(&one), std::slice::from_ref(&one))
+        .await;
+    let refused = world.next().await;
+    let agent_message::Kind::Refused(refused) = refused else {
+        panic!("a refusal: {refused:?}")
+    };
+    assert_eq!(refused.reason(), RefusedReason::BaseUnknown);
+    world
+        .desire(5, None, std::slice::from_ref(&one), std::slice::from_ref(&one))
+        .await;
+    assert_eq!(world.accepted(1).await, 5);
+}
