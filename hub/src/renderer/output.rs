@@ -14,6 +14,8 @@ use super::RenderFailure;
 pub const MAX_OBJECT: usize = 3 << 19;
 /// The most objects of one rendering.
 pub const MAX_OBJECTS: usize = 50_000;
+/// All objects of one rendering together.
+pub const MAX_OUTPUT: usize = 64 << 20;
 
 /// One object of a rendering.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,7 @@ fn read(document: &str) -> Result<Value, yaml::ReadError> {
 struct Taken {
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
+    size: usize,
 }
 
 impl Taken {
@@ -87,6 +90,10 @@ impl Taken {
         let size = serde_json::to_vec(&value).map_or(usize::MAX, |bytes| bytes.len());
         if size > MAX_OBJECT {
             return Err(too_large(&format!("the size of {key}"), "1.5 MiB"));
+        }
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_OUTPUT {
+            return Err(too_large("the size of all objects", "64 MiB"));
         }
         if self.objects.len() == MAX_OBJECTS {
             return Err(too_large("the number of objects", &MAX_OBJECTS.to_string()));
@@ -208,5 +215,25 @@ mod tests {
             failure(&large),
             "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
         );
+    }
+
+    #[test]
+    fn all_objects_together_are_bounded_and_the_rest_is_never_made() {
+        let text = "x".repeat(1 << 20);
+        let mut made = 0;
+        let values = (0..1000).map(|n| {
+            made += 1;
+            let name = format!("m{n}");
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
+            });
+            (value, String::new())
+        });
+        let error = from_values(values).expect_err("too much").to_string();
+        assert_eq!(
+            error,
+            "kustomize build failed: the size of all objects exceeds the limit of 64 MiB"
+        );
+        assert_eq!(made, 64);
     }
 }

@@ -1,7 +1,6 @@
 //! What CLI and page read. Pages go by key, not by offset; a page is bounded by its caller.
 
 use serde_json::Value;
-use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -412,22 +411,30 @@ impl Store {
         Ok(row.map(|row| (row.waiting, row.observed_generation)))
     }
 
-    /// Labels and spec of every Cluster resource, by cluster: id, name, labels, variables.
-    pub async fn cluster_candidates(&self) -> Result<Vec<(Uuid, String, Labels, Labels)>> {
-        let rows = sqlx::query!(
-            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!: Json<Labels>",
-                      coalesce(r.spec->'variables', '{}') AS "variables!: Json<Labels>"
+    /// Labels and variables of every cluster, as they are stored: each is for the caller to read alone, since one
+    /// that cannot be read is no reason to have none.
+    pub async fn cluster_candidates(&self) -> Result<Vec<CandidateRow>> {
+        Ok(sqlx::query_as!(
+            CandidateRow,
+            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
+                      coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
                WHERE c.state <> 'Revoked' ORDER BY c.name"#
         )
         .fetch_all(self.pool())
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.id, row.name, row.labels.0, row.variables.0))
-            .collect())
+        .await?)
     }
 }
 
-/// String map of labels or variables.
-pub type Labels = std::collections::BTreeMap<String, String>;
+/// A cluster that may be chosen.
+#[derive(Debug, Clone)]
+pub struct CandidateRow {
+    /// Identity.
+    pub id: Uuid,
+    /// Unique name.
+    pub name: String,
+    /// Labels of the Cluster resource.
+    pub labels: serde_json::Value,
+    /// Variables of the Cluster resource.
+    pub variables: serde_json::Value,
+}

@@ -114,6 +114,22 @@ impl Hub {
             .await
     }
 
+    /// Where the gRPC port is.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        let address = self.endpoint.strip_prefix("https://").expect("a URL");
+        address.parse().expect("an address")
+    }
+
+    /// A connection from this address of ours.
+    pub(crate) async fn dial_from(&self, from: std::net::IpAddr) -> Result<Channel, tonic::transport::Error> {
+        let verifier = Arc::new(HubVerifier::new(vec![self.pin], TRUST_DOMAIN));
+        Endpoint::from_shared(self.endpoint.clone())?
+            .local_address(Some(from))
+            .tls_config_with_verifier(ClientTlsConfig::new(), verifier)?
+            .connect()
+            .await
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
         self.dial(None, self.pin).await.expect("connected")
     }
