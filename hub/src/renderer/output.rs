@@ -38,17 +38,6 @@ pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
     Ok(taken.objects)
 }
 
-/// Takes objects as an engine gives them: each with the text it prints for it.
-pub fn from_values(
-    values: impl IntoIterator<Item = (Value, String)>,
-) -> Result<Vec<RenderedObject>, RenderFailure> {
-    let mut taken = Taken::default();
-    for (index, (value, text)) in values.into_iter().enumerate() {
-        taken.document(index + 1, value, text.trim_end_matches('\n'))?;
-    }
-    Ok(taken.objects)
-}
-
 /// Splits at the markers that renderers print at the start of a line; within a value such a line is indented.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
     let text = text.strip_prefix("---\n").unwrap_or(text);
@@ -61,14 +50,27 @@ fn read(document: &str) -> Result<Value, yaml::ReadError> {
     yaml::read(document, &yaml::Limits::default()).map(Value::from)
 }
 
+/// Takes objects one by one, within the bounds.
 #[derive(Default)]
-struct Taken {
+pub struct Taken {
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
     size: usize,
+    documents: usize,
 }
 
 impl Taken {
+    /// Takes an object as an engine gives it, with the text it prints for it.
+    pub fn add(&mut self, value: Value, text: &str) -> Result<(), RenderFailure> {
+        self.documents += 1;
+        self.document(self.documents, value, text.trim_end_matches('\n'))
+    }
+
+    /// What was taken, in order.
+    pub fn into_objects(self) -> Vec<RenderedObject> {
+        self.objects
+    }
+
     fn document(&mut self, number: usize, value: Value, text: &str) -> Result<(), RenderFailure> {
         if value.is_null() {
             return Ok(());
@@ -218,22 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn all_objects_together_are_bounded_and_the_rest_is_never_made() {
+    fn all_objects_together_are_bounded() {
         let text = "x".repeat(1 << 20);
-        let mut made = 0;
-        let values = (0..1000).map(|n| {
-            made += 1;
+        let mut taken = Taken::default();
+        let mut add = |n: usize| {
             let name = format!("m{n}");
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            (value, String::new())
-        });
-        let error = from_values(values).expect_err("too much").to_string();
-        assert_eq!(
-            error,
-            "kustomize build failed: the size of all objects exceeds the limit of 64 MiB"
-        );
-        assert_eq!(made, 64);
+            taken.add(value, "")
+        };
+        let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
+        let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
+        assert_eq!(refused, Some((63, message.to_owned())));
     }
 }
