@@ -292,8 +292,8 @@ impl Store {
         let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
-            // The revision shown is derived: the newest one that renders to the unit's content, so that a commit
-            // which changes nothing here needs no write here.
+            // The revision shown is derived: the source's present one if it renders to the unit's content, else the
+            // newest that does, so that a commit which changes nothing here needs no write here.
             r#"SELECT u.id, u.app_uid, r.scope, r.api_group, r.kind, r.namespace, r.name, c.name AS cluster, u.state,
                       u.version, u.cause, u.waiting,
                       coalesce(tr.revision, '') AS "target_revision!",
@@ -315,8 +315,9 @@ impl Store {
                LEFT JOIN session s ON s.cluster_id = u.cluster_id
                LEFT JOIN LATERAL (
                  SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
+                   JOIN source_state ss ON ss.uid = v.source_uid
                  WHERE x.app_uid = u.app_uid AND x.content = u.content AND x.state = 'Done'
-                 ORDER BY v.id DESC LIMIT 1) tr ON true
+                 ORDER BY ss.revision_id = v.id DESC NULLS LAST, v.id DESC LIMIT 1) tr ON true
                WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
                  AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
                  AND (r.namespace, r.name, c.name, u.id) > ($5, $6, $7, $10)

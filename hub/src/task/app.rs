@@ -64,12 +64,14 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: AppPlan) 
         render::ensure(context, app, &spec, substitutes).await?
     } else {
         Ensured {
-            admission: Admission::Held(unsupported),
+            admission: Some(Admission::Held(unsupported)),
             revision: String::new(),
             outcome: Outcome::Done,
         }
     };
-    let mut admission = rendered.admission;
+    let Some(mut admission) = rendered.admission else {
+        return Ok(rendered.outcome);
+    };
     let layers = match plan::layers(context, app, &spec).await? {
         Ok(layers) => layers,
         Err(problem) => {

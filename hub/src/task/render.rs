@@ -69,8 +69,9 @@ impl Engine {
 
 /// What an app may be given now.
 pub struct Ensured {
-    /// The current revision's rendering, or why there is none.
-    pub admission: Admission,
+    /// The current revision's rendering, or why there is none. `None` while it is rendered elsewhere: nothing is to be
+    /// said of it yet.
+    pub admission: Option<Admission>,
     /// The source's current revision; '' while there is none.
     pub revision: String,
     /// When to look again.
@@ -80,7 +81,7 @@ pub struct Ensured {
 impl Ensured {
     fn held(reason: Waiting) -> Self {
         Self {
-            admission: Admission::Held(vec![reason]),
+            admission: Some(Admission::Held(vec![reason])),
             revision: String::new(),
             outcome: Outcome::Done,
         }
@@ -116,7 +117,7 @@ pub async fn ensure(
     // A suspended app follows nothing; what it has stays.
     if app.is_suspended() {
         return Ok(Ensured {
-            admission: Admission::Held(Vec::new()),
+            admission: Some(Admission::Held(Vec::new())),
             revision: String::new(),
             outcome: Outcome::Done,
         });
@@ -168,7 +169,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn admission(&self) -> anyhow::Result<(Admission, Outcome)> {
+    async fn admission(&self) -> anyhow::Result<(Option<Admission>, Outcome)> {
         let store = &self.context.store;
         let mut row = store.rendering(self.key).await?;
         // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
@@ -176,7 +177,7 @@ impl Work<'_> {
             Some(row) if row.state == "Pending" && row.lost > 0 => {
                 match self.context.renderer.alone.try_lock() {
                     Ok(alone) => Some(alone),
-                    Err(_) => return Ok((held(row), Outcome::After(ALONE))),
+                    Err(_) => return Ok((None, Outcome::After(ALONE))),
                 }
             }
             _ => None,
@@ -186,19 +187,24 @@ impl Work<'_> {
                 .begin_rendering(self.key, &self.context.replica, LEASE)
                 .await?
             {
-                return self.render(attempt).await;
+                let (admission, outcome) = self.render(attempt).await?;
+                return Ok((Some(admission), outcome));
             }
             row = store.rendering(self.key).await?;
         }
         let row = row.ok_or(StoreError::Conflict("the app's rendering"))?;
-        Ok(match row.state.as_str() {
-            "Done" => (
-                Admission::Admitted(self.admitted(row.content.as_deref())?),
-                Outcome::Done,
-            ),
-            "Pending" => (held(&row), Outcome::After(row.wait().unwrap_or(ALONE))),
-            _ => (held(&row), Outcome::Done),
-        })
+        let admission = match row.state.as_str() {
+            "Done" => Admission::Admitted(self.admitted(row.content.as_deref())?),
+            // Another replica's first attempt has said nothing yet.
+            "Pending" if row.message.is_empty() => return Ok((None, later(&row))),
+            _ => Admission::Held(vec![waiting(&row.reason, &row.message)]),
+        };
+        let outcome = if row.state == "Pending" {
+            later(&row)
+        } else {
+            Outcome::Done
+        };
+        Ok((Some(admission), outcome))
     }
 
     fn admitted(&self, content: Option<&[u8]>) -> anyhow::Result<Admitted> {
@@ -336,13 +342,9 @@ impl Work<'_> {
     }
 }
 
-fn held(row: &RenderedRow) -> Admission {
-    // Another replica's first attempt has said nothing yet.
-    let message = match row.message.as_str() {
-        "" => "the current revision is being rendered",
-        message => message,
-    };
-    Admission::Held(vec![waiting(&row.reason, message)])
+/// When a pending rendering is to be looked at again.
+fn later(row: &RenderedRow) -> Outcome {
+    Outcome::After(row.wait().unwrap_or(ALONE))
 }
 
 /// The message may quote the source: names of files, lines of YAML.

@@ -348,3 +348,35 @@ async fn an_unreadable_secret_placement_or_cluster_stops_nothing_else() {
         shown.conditions
     );
 }
+
+#[tokio::test]
+async fn of_hubs_of_two_releases_the_newer_decides_until_it_ends_and_artifacts_are_on_both() {
+    let fleet = Fleet::start().await;
+    let files = [
+        ("app/x.yaml", config_map("x", "1")),
+        ("other/y.yaml", config_map("y", "1")),
+    ];
+    let _repository = fleet
+        .repository("a", &files.each_ref().map(|(path, text)| (*path, text.as_str())))
+        .await;
+    let newer = fleet.hub.another(i64::MAX).await;
+    fleet
+        .apply(&[&fleet.source("a"), &app("a", "./app", ""), PLACEMENT])
+        .await;
+    let first = fleet.deployed("ConfigMap/apps/x").await;
+    assert!(newer.log().contains("planned"), "{}", newer.log());
+    assert!(!fleet.hub.log().contains("planned"), "{}", fleet.hub.log());
+    assert_eq!(
+        (
+            first.version,
+            fleet.hub.world.count("SELECT count(*) FROM revision").await
+        ),
+        (1, 1)
+    );
+    newer.stop().await;
+    // What only the newer hub may have fetched, the older one fetches again for itself.
+    fleet.apply(&[&app("a", "./other", "")]).await;
+    fleet.deployed("ConfigMap/apps/y").await;
+    assert!(fleet.hub.log().contains("planned"), "{}", fleet.hub.log());
+    assert_eq!(fleet.hub.world.count("SELECT count(*) FROM revision").await, 1);
+}
