@@ -96,6 +96,18 @@ CREATE TABLE cluster_condition (
     PRIMARY KEY (cluster_id, kind)
 );
 
+-- Hubs that run on this database. One that has not been heard of for 90 s is gone.
+CREATE TABLE replica (
+    name      text PRIMARY KEY,
+    -- Of several versions only the highest decides.
+    writer    bigint NOT NULL,
+    heartbeat timestamptz NOT NULL DEFAULT now()
+);
+
+-- Whether a newer hub decides in place of one that writes as this version.
+CREATE FUNCTION superseded(version bigint) RETURNS boolean LANGUAGE sql STABLE
+    RETURN EXISTS (SELECT 1 FROM replica WHERE writer > version AND heartbeat > now() - interval '90 seconds');
+
 -- Append-only.
 CREATE TABLE audit (
     seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -18,12 +18,15 @@ CREATE TABLE revision (
     config_digest   bytea NOT NULL,
     artifact_digest text NOT NULL REFERENCES artifact (digest),
     verification    jsonb NOT NULL DEFAULT '{}',
-    created_at      timestamptz NOT NULL DEFAULT now()
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (source_uid, revision, config_digest, artifact_digest)
 );
 CREATE INDEX revision_source ON revision (source_uid, id);
 
 CREATE TABLE source_state (
     uid            uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
+    -- Compare-and-set: of two replicas that probe at once, the slower must not record the older commit.
+    version        bigint NOT NULL DEFAULT 0,
     revision_id    bigint REFERENCES revision (id),
     observed_generation bigint NOT NULL DEFAULT 0,
     config_digest  bytea NOT NULL DEFAULT '',
@@ -67,9 +70,16 @@ CREATE TABLE rendered (
     content     bytea REFERENCES content (digest),
     reason      text NOT NULL DEFAULT '',
     message     text NOT NULL DEFAULT '',
+    -- Counted before an attempt begins.
     attempts    int NOT NULL DEFAULT 0,
+    -- Attempts that ended with the process that made them.
+    lost        int NOT NULL DEFAULT 0,
+    -- The replica that renders it now, '' for none; from `not_before` on another may.
+    begun_by    text NOT NULL DEFAULT '',
+    not_before  timestamptz NOT NULL DEFAULT now(),
     duration_ms int NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     PRIMARY KEY (app_uid, variant, revision_id)
 );
+CREATE INDEX rendered_begun ON rendered (begun_by) WHERE begun_by <> '';

@@ -24,6 +24,7 @@ CREATE TABLE rollout (
     finished_at timestamptz
 );
 CREATE INDEX rollout_app ON rollout (app_uid, id);
+CREATE INDEX rollout_progressing ON rollout (id) WHERE state = 'Progressing';
 
 CREATE TABLE unit (
     id          uuid PRIMARY KEY,
@@ -47,6 +48,7 @@ CREATE TABLE unit (
     UNIQUE (app_uid, cluster_id)
 );
 CREATE INDEX unit_cluster ON unit (cluster_id);
+CREATE INDEX unit_rollout ON unit (rollout_id);
 
 -- Which unit may write an object in a cluster. First come, first served; the other is a Conflict.
 CREATE TABLE claim (

@@ -26,6 +26,8 @@ use crate::{
     artifact::ArtifactStore,
     auth::{
         ca::{Authority, SERVER_LIFETIME},
+        gate::Gate,
+        limit::Attempts,
         seal::Seal,
         tls::{self, SharedConfig},
         token,
@@ -34,6 +36,7 @@ use crate::{
     grpc::{agent::Agents, enroll::Enrolments, fetch::Fetcher, fleet::Fleet, streams::Streams},
     http,
     index::Index,
+    lock::DataDirLock,
     metrics,
     renderer::{
         NativeRenderer, ReferenceRenderer, Renderer,
@@ -52,35 +55,62 @@ pub struct Opened {
     /// The store.
     pub store: Store,
     private: Option<PrivatePostgres>,
+    /// Not held by a command beside a hub that serves: what runs is that hub's.
+    lock: Option<DataDirLock>,
 }
 
-/// Opens the store: the given Postgres, or the private one.
+/// Opens the store of a hub that will serve: the given Postgres, or the private one.
+async fn open_to_serve(database: &Database) -> anyhow::Result<Opened> {
+    prepare_data_dir(&database.data_dir)?;
+    let lock = DataDirLock::to_serve(&database.data_dir).await?;
+    open(database, Some(lock)).await
+}
+
+/// Opens the store for a command, beside the hub that serves if there is one.
 pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
     prepare_data_dir(&database.data_dir)?;
+    let lock = DataDirLock::for_command(&database.data_dir).await?;
+    open(database, lock).await
+}
+
+async fn open(database: &Database, lock: Option<DataDirLock>) -> anyhow::Result<Opened> {
+    let dir = database.data_dir.join("postgres");
     let (options, private) = match &database.database_url {
         Some(url) => (
             PgConnectOptions::from_str(url).context("DATABASE_URL is not a Postgres URL")?,
             None,
         ),
         None => {
-            let private = PrivatePostgres::start(&database.data_dir.join("postgres")).await?;
+            let private = match lock {
+                Some(_) => PrivatePostgres::start(&dir).await?,
+                None => PrivatePostgres::attach(&dir).await?,
+            };
             (private.options(), Some(private))
         }
     };
-    let store = Store::open(options, database.database_connections)
-        .await
-        .context("opening the database")?;
-    Ok(Opened { store, private })
+    let store = Store::open(options, database.database_connections).await;
+    match store.context("opening the database") {
+        Ok(store) => Ok(Opened { store, private, lock }),
+        Err(error) => {
+            stop(private, lock).await;
+            Err(error)
+        }
+    }
+}
+
+/// Stops the private Postgres, if it is ours to stop.
+async fn stop(private: Option<PrivatePostgres>, lock: Option<DataDirLock>) {
+    if let (Some(private), Some(_)) = (private, &lock)
+        && let Err(error) = private.stop().await
+    {
+        tracing::warn!(%error, "stopping the private Postgres failed; the next start continues with it");
+    }
 }
 
 impl Opened {
-    /// Closes the store, stopping the private Postgres.
+    /// Closes the store, stopping the private Postgres if this process is the one that runs it.
     pub async fn close(self) {
-        if let Some(private) = self.private
-            && let Err(error) = private.stop().await
-        {
-            tracing::warn!(%error, "stopping the private Postgres failed; the next start continues with it");
-        }
+        stop(self.private, self.lock).await;
     }
 }
 
@@ -109,6 +139,7 @@ pub struct Running {
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     opened: Opened,
+    replica: Arc<str>,
 }
 
 impl Running {
@@ -118,21 +149,41 @@ impl Running {
         for task in self.tasks {
             let _ = tokio::time::timeout(Duration::from_secs(10), task).await;
         }
+        let leave = async {
+            self.opened.store.release_renderings(&self.replica).await?;
+            self.opened.store.leave(&self.replica).await
+        };
+        match tokio::time::timeout(Duration::from_secs(5), leave).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leaving in order failed; others notice within minutes"),
+            Err(_) => tracing::warn!("leaving in order took too long; others notice within minutes"),
+        }
         self.opened.close().await;
     }
 }
 
 /// Starts the hub.
 pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
-    let opened = open_store(&serve.database).await?;
+    let mut opened = open_to_serve(&serve.database).await?;
+    if let Some(writer) = serve.writer_version {
+        opened.store = opened.store.with_writer(writer);
+    }
     match start_on(serve, &opened.store).await {
-        Ok((grpc_addr, http_addr, stop, tasks)) => Ok(Running {
-            grpc_addr,
-            http_addr,
-            stop,
-            tasks,
-            opened,
-        }),
+        Ok(mut started) => {
+            if let Some(private) = opened.private.clone() {
+                started
+                    .tasks
+                    .push(tokio::spawn(private.keep(started.stop.clone())));
+            }
+            Ok(Running {
+                grpc_addr: started.grpc_addr,
+                http_addr: started.http_addr,
+                stop: started.stop,
+                tasks: started.tasks,
+                replica: started.replica,
+                opened,
+            })
+        }
         Err(error) => {
             opened.close().await;
             Err(error)
@@ -140,12 +191,13 @@ pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
     }
 }
 
-type Started = (
-    SocketAddr,
-    SocketAddr,
-    CancellationToken,
-    Vec<tokio::task::JoinHandle<()>>,
-);
+struct Started {
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    replica: Arc<str>,
+}
 
 async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let data_dir = &serve.database.data_dir;
@@ -167,8 +219,13 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     write_admin_file(serve, store, &authority, &endpoint, false).await?;
 
     let workers = serve.workers.map_or_else(default_workers, usize::from);
-    let replica = replica_name(data_dir)?;
+    let replica: Arc<str> = replica_name(data_dir)?.into();
     store.close_sessions_of(&replica).await?;
+    let lost = store.count_lost_renderings(&replica).await?;
+    if lost > 0 {
+        tracing::warn!(lost, "this hub ended while it rendered");
+    }
+    store.beat(&replica).await?;
     let renderer = Arc::new(engine(serve, workers).await);
     let context = Context {
         store: store.clone(),
@@ -177,6 +234,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         incarnation,
         sources: Arc::new(sources(data_dir, digest_key).await?),
         renderer: renderer.clone(),
+        replica: replica.clone(),
     };
     let index = Arc::new(Index::new(store.clone()));
     let streams = Arc::new(Streams::default());
@@ -191,7 +249,13 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         receivers.clone(),
         workers,
     );
-    let registry = Arc::new(metrics::registry(streams.clone(), index.clone(), driver.queues()));
+    let attempts = Arc::new(Attempts::new(serve.enrolment_attempts));
+    let registry = Arc::new(metrics::registry(
+        streams.clone(),
+        index.clone(),
+        driver.queues(),
+        attempts.clone(),
+    ));
     let http_app = http::observe::router(StoreReady(store.clone()), registry)
         .merge(http::hook::router(receivers.clone()));
 
@@ -202,13 +266,18 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         ingest: Ingest::start(store.clone()),
         fetcher: Fetcher::new(store.clone(), seal.clone()),
         trust_domain: authority.trust_domain().to_owned(),
-        replica,
+        replica: replica.to_string(),
         incarnation,
     };
     let enrolments = Enrolments {
         store: store.clone(),
         authority: authority.clone(),
         lifetime: serve.agent_certificate_lifetime,
+        attempts: attempts.clone(),
+    };
+    let gate = Gate {
+        store: store.clone(),
+        attempts,
     };
     let fleet = Fleet {
         store: store.clone(),
@@ -229,11 +298,25 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
             config.clone(),
             stop.clone(),
         )),
-        tokio::spawn(serve_grpc(grpc, config, agents, enrolments, fleet, stop.clone())),
+        tokio::spawn(serve_grpc(
+            grpc,
+            config,
+            gate,
+            agents,
+            enrolments,
+            fleet,
+            stop.clone(),
+        )),
         tokio::spawn(http::serve(http_listener, http_app, stop.clone())),
     ];
     tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.native.version(), "the hub serves");
-    Ok((grpc_addr, http_addr, stop, tasks))
+    Ok(Started {
+        grpc_addr,
+        http_addr,
+        stop,
+        tasks,
+        replica,
+    })
 }
 
 fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
@@ -321,11 +404,21 @@ pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
     let result = async {
         let seal = open_seal(serve)?;
         let (authority, _) = open_authority(serve, &opened.store, &seal).await?;
-        write_admin_file(serve, &opened.store, &authority, &serve.endpoint(), true).await
+        // The hub may listen elsewhere than where these flags say: what it wrote is kept, unless told otherwise.
+        let endpoint = serve.endpoint.clone().or_else(|| written_endpoint(serve));
+        let endpoint = endpoint.unwrap_or_else(|| serve.endpoint());
+        write_admin_file(serve, &opened.store, &authority, &endpoint, true).await
     }
     .await;
     opened.close().await;
     result
+}
+
+/// The endpoint in `admin.yaml`.
+fn written_endpoint(serve: &Serve) -> Option<String> {
+    let text = std::fs::read_to_string(serve.database.data_dir.join("admin.yaml")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("endpoint: "))?;
+    Some(line.trim().to_owned())
 }
 
 async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
@@ -350,7 +443,11 @@ async fn engine(serve: &Serve, workers: usize) -> Engine {
     if let Err(why) = &reference {
         tracing::info!(%why, "no reference renderer; apps that ask for it will say so");
     }
-    Engine { native, reference }
+    Engine {
+        native,
+        reference,
+        alone: tokio::sync::Mutex::default(),
+    }
 }
 
 async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {
@@ -401,6 +498,7 @@ async fn renew_server_certificate(
 async fn serve_grpc(
     listener: TcpListener,
     config: SharedConfig,
+    gate: Gate,
     agents: Agents,
     enrolments: Enrolments,
     fleet: Fleet,
@@ -420,11 +518,14 @@ async fn serve_grpc(
         .http2_max_pending_accept_reset_streams(Some(20))
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(128 << 10)
+        // Until a call is answered; a stream that was answered may go on.
+        .timeout(CALL_WITHIN)
+        .layer(gate)
         .add_service(health)
         .add_service(reflection)
         // A report that is larger than it may be is refused as a report; only what is far off breaks the stream.
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(4 * REPORT_BYTES))
-        .add_service(EnrollServiceServer::new(enrolments))
+        .add_service(EnrollServiceServer::new(enrolments).max_decoding_message_size(MAX_ENROLMENT))
         // A request's documents may be larger than a message's default bound.
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20))
         .serve_with_incoming_shutdown(tls::serve(listener, config), stop.clone().cancelled_owned());
@@ -440,6 +541,11 @@ async fn serve_grpc(
         () = grace => {}
     }
 }
+
+/// A call that is not answered by then has failed, however slowly its body comes.
+const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// A token, a certificate request, a key.
+const MAX_ENROLMENT: usize = 64 << 10;
 
 /// Ready: the store answers.
 struct StoreReady(Store);

@@ -85,6 +85,10 @@ pub struct Serve {
     /// Lifetime of the agents' certificates, between 1m and 720h; agents renew them at two thirds of it.
     #[arg(long, env = "FLOTILLA_AGENT_CERTIFICATE_LIFETIME", default_value = "24h", value_parser = lifetime)]
     pub agent_certificate_lifetime: time::Duration,
+    /// Attempts to enrol that are answered each second, with a burst of ten seconds' worth; a tenth from one address.
+    /// Those that succeed do not count.
+    #[arg(long, env = "FLOTILLA_ENROLMENT_ATTEMPTS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub enrolment_attempts: u32,
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
@@ -97,6 +101,9 @@ pub struct Serve {
     /// Workers of each queue; default: twice the processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
+    /// Write as a hub of this version, to try a rolling upgrade with one program.
+    #[arg(long, hide = true)]
+    pub writer_version: Option<i64>,
     /// Export traces over OTLP (gRPC) to this collector, e.g. `http://otel-collector:4317`.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,

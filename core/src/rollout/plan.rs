@@ -3,7 +3,7 @@
 //!
 //! Nothing here removes: a cluster that is no longer chosen has its unit `Detached`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -18,9 +18,8 @@ use crate::{
 /// What the planner knows of an app.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// The newest content that may be admitted, with the revision it came from. `None` while nothing is
-    /// rendered: existing units keep what they have.
-    pub content: Option<Admitted>,
+    /// What may be admitted. While nothing may, units keep their whole target.
+    pub admission: Admission,
     /// How the app is applied.
     pub settings: Settings,
     /// The app's own variables, in order: `substituteFrom`, then `substitute`.
@@ -31,10 +30,32 @@ pub struct Input {
     pub requested: String,
     /// The clusters chosen by placements.
     pub chosen: Vec<Chosen>,
+    /// Clusters of which it is not known whether they are chosen, and why: their units stay as they are.
+    pub unreadable: BTreeMap<ClusterId, Waiting>,
     /// The units there are.
     pub units: Vec<Current>,
     /// Objects of the content that other units own, by cluster.
     pub withheld: BTreeMap<ClusterId, Vec<Withheld>>,
+}
+
+/// What the current revision of the current source gives. Content, settings and variables are one target: they move
+/// together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It is rendered, and all that goes with it is resolved.
+    Admitted(Admitted),
+    /// It is not: every unit keeps its last target, and says why. No reason for an app that is suspended.
+    Held(Vec<Waiting>),
+}
+
+impl Admission {
+    /// What is admitted, if anything is.
+    pub fn admitted(&self) -> Option<Admitted> {
+        match self {
+            Self::Admitted(admitted) => Some(*admitted),
+            Self::Held(_) => None,
+        }
+    }
 }
 
 /// A content and where it came from.
@@ -173,21 +194,29 @@ pub fn plan(input: &Input) -> Planned {
         units.extend(next.filter(|next| current.get(cluster).is_none_or(|unit| differs(unit, next))));
     }
     for (cluster, unit) in &current {
-        if !chosen.contains_key(cluster) && unit.state != UnitState::Detached {
-            units.push(Next {
+        if chosen.contains_key(cluster) {
+            continue;
+        }
+        let next = match input.unreadable.get(cluster) {
+            Some(why) => Next {
+                waiting: vec![why.clone()],
+                ..unchanged(unit)
+            },
+            None => Next {
                 state: UnitState::Detached,
                 cause: Cause::Unplaced,
                 ..unchanged(unit)
-            });
-        }
+            },
+        };
+        units.extend(Some(next).filter(|next| differs(unit, next)));
     }
     units.sort_by_key(|unit| unit.cluster);
     Planned { units }
 }
 
-/// A new unit; none while there is no content or the overrides are in conflict.
+/// A new unit; none while nothing is admitted or the overrides are in conflict.
 fn place(input: &Input, chosen: &Chosen) -> Option<Next> {
-    let admitted = input.content?;
+    let admitted = input.admission.admitted()?;
     let variables = layers(input, chosen)?;
     let settings = settings(input, chosen);
     Some(Next {
@@ -227,17 +256,19 @@ fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
             ..unchanged(unit)
         };
     }
+    let admitted = match &input.admission {
+        Admission::Admitted(admitted) => *admitted,
+        Admission::Held(reasons) => return hold(input, unit, reasons),
+    };
     let settings = settings(input, chosen);
-    let content = input
-        .content
-        .map_or(unit.content, |admitted| Some(admitted.content));
+    let content = Some(admitted.content);
     let target = target_digest(content, &settings, &variables);
     let retargeted = target != unit.target;
     // A commit that changes nothing for this unit writes nothing: its revision is derived from what is rendered.
     let revision = if content == unit.content {
         unit.revision
     } else {
-        input.content.map(|one| one.revision)
+        Some(admitted.revision)
     };
     let mut next = Next {
         content,
@@ -250,6 +281,18 @@ fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
         requested: input.requested.clone(),
         waiting: withheld_reasons(input, unit.cluster),
         retargeted,
+        ..unchanged(unit)
+    };
+    next.cause = cause(unit, &next);
+    next
+}
+
+/// The unit at its last target, enforced, with the reasons why it does not move.
+fn hold(input: &Input, unit: &Current, reasons: &[Waiting]) -> Next {
+    let mut next = Next {
+        state: UnitState::Active,
+        requested: input.requested.clone(),
+        waiting: reasons.to_vec(),
         ..unchanged(unit)
     };
     next.cause = cause(unit, &next);
@@ -356,7 +399,8 @@ fn settings(input: &Input, chosen: &Chosen) -> Settings {
 /// Proves a plan before it is committed, apart from the planner: nothing is removed, every target is what its
 /// parts digest to, and no cluster stands twice. The error names what is wrong.
 pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let chosen: BTreeSet<ClusterId> = input.chosen.iter().map(|one| one.id).collect();
     for unit in &planned.units {
         let place = json!(unit.cluster);
         if !seen.insert(unit.cluster) {
@@ -368,9 +412,12 @@ pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
         if unit.target != target_digest(unit.content, &unit.settings, &unit.variables) && unit.retargeted {
             return Err(format!("the target on {place} is not the digest of its parts"));
         }
-        let chosen = input.chosen.iter().any(|one| one.id == unit.cluster);
-        if !chosen && unit.state != UnitState::Detached {
+        let placed = chosen.contains(&unit.cluster) || input.unreadable.contains_key(&unit.cluster);
+        if !placed && unit.state != UnitState::Detached {
             return Err(format!("cluster {place} was not chosen"));
+        }
+        if unit.retargeted && input.admission.admitted().is_none() {
+            return Err(format!("the unit on {place} would move although it is held"));
         }
         if unit.id.is_none() && unit.content.is_none() {
             return Err(format!("a unit without content would be made on {place}"));

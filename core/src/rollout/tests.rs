@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    plan::{Admitted, Cause, Current, Input, Next, Planned, check, plan},
+    plan::{Admission, Admitted, Cause, Current, Input, Next, Planned, check, plan},
     waiting::Waiting,
 };
 use crate::{
@@ -30,10 +30,7 @@ fn cluster(number: u128) -> Chosen {
 
 fn input() -> Input {
     Input {
-        content: Some(Admitted {
-            revision: 1,
-            content: content("one"),
-        }),
+        admission: admitted(1, "one"),
         settings: Settings {
             interval: Duration::from_secs(60),
             retry_interval: Duration::from_secs(60),
@@ -49,9 +46,17 @@ fn input() -> Input {
         suspended: false,
         requested: String::new(),
         chosen: vec![cluster(1), cluster(2)],
+        unreadable: BTreeMap::new(),
         units: vec![],
         withheld: BTreeMap::new(),
     }
+}
+
+fn admitted(revision: i64, name: &str) -> Admission {
+    Admission::Admitted(Admitted {
+        revision,
+        content: content(name),
+    })
 }
 
 /// Plans, proves the plan, and takes it as recorded.
@@ -98,10 +103,7 @@ fn chosen_clusters_get_a_unit_and_a_new_content_moves_them() {
         causes(&step(&mut input)),
         [(1, Cause::Placed, true), (2, Cause::Placed, true)]
     );
-    input.content = Some(Admitted {
-        revision: 2,
-        content: content("two"),
-    });
+    input.admission = admitted(2, "two");
     let planned = step(&mut input);
     assert_eq!(
         causes(&planned),
@@ -114,24 +116,18 @@ fn chosen_clusters_get_a_unit_and_a_new_content_moves_them() {
 fn a_commit_that_changes_nothing_writes_nothing() {
     let mut input = input();
     step(&mut input);
-    input.content = Some(Admitted {
-        revision: 9,
-        content: content("one"),
-    });
+    input.admission = admitted(9, "one");
     assert_eq!(step(&mut input), Planned::default());
 }
 
 #[test]
 fn without_content_nothing_is_made_and_existing_units_keep_theirs() {
     let mut input = input();
-    input.content = None;
+    input.admission = Admission::Held(vec![]);
     assert_eq!(step(&mut input), Planned::default());
-    input.content = Some(Admitted {
-        revision: 1,
-        content: content("one"),
-    });
+    input.admission = admitted(1, "one");
     step(&mut input);
-    input.content = None;
+    input.admission = Admission::Held(vec![]);
     assert_eq!(step(&mut input), Planned::default());
     assert_eq!(input.units[0].content, Some(content("one")));
 }
@@ -157,14 +153,77 @@ fn a_cluster_no_longer_chosen_is_detached_and_keeps_its_content() {
 }
 
 #[test]
+fn a_held_admission_keeps_content_settings_and_variables_and_says_why() {
+    let mut input = input();
+    input.settings.substitution = Substitution::Always;
+    input.layers = vec![VariableLayer::Literal {
+        values: BTreeMap::from([("size".into(), "1".into())]),
+    }];
+    step(&mut input);
+    let before = input.units.clone();
+    let why = Waiting::Rendering("kustomize build failed".into());
+    input.admission = Admission::Held(vec![why.clone()]);
+    input.settings.substitution = Substitution::Off;
+    input.settings.prune = false;
+    input.layers = vec![];
+    let planned = step(&mut input);
+    for (unit, old) in planned.units.iter().zip(&before) {
+        assert!(!unit.retargeted, "{unit:?}");
+        assert_eq!((unit.content, unit.target), (old.content, old.target));
+        assert_eq!((&unit.settings, &unit.variables), (&old.settings, &old.variables));
+        assert_eq!(unit.waiting, [why.clone()]);
+    }
+    assert_eq!(planned.units.len(), 2);
+    input.admission = admitted(2, "two");
+    let planned = step(&mut input);
+    assert!(
+        planned
+            .units
+            .iter()
+            .all(|unit| unit.retargeted && unit.waiting.is_empty())
+    );
+    assert_eq!(planned.units[0].settings.substitution, Substitution::Off);
+}
+
+#[test]
+fn a_held_unit_is_suspended_resumed_and_detached_all_the_same() {
+    let mut input = input();
+    step(&mut input);
+    input.admission = Admission::Held(vec![Waiting::Source("no artifact".into())]);
+    step(&mut input);
+    input.suspended = true;
+    assert_eq!(
+        causes(&step(&mut input)),
+        [(1, Cause::Suspend, false), (2, Cause::Suspend, false)]
+    );
+    input.suspended = false;
+    assert_eq!(
+        causes(&step(&mut input)),
+        [(1, Cause::Suspend, false), (2, Cause::Suspend, false)]
+    );
+    input.chosen = vec![cluster(1)];
+    assert_eq!(causes(&step(&mut input)), [(2, Cause::Unplaced, false)]);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_read_keeps_its_unit_as_it_is() {
+    let mut input = input();
+    step(&mut input);
+    let why = Waiting::Failed("labels of cluster c1 cannot be read".into());
+    input.chosen = vec![cluster(2)];
+    input.unreadable = BTreeMap::from([(ClusterId(Uuid::from_u128(1)), why.clone())]);
+    let planned = step(&mut input);
+    assert_eq!(causes(&planned), [(1, Cause::Waiting, false)]);
+    assert_eq!(planned.units[0].state, UnitState::Active);
+    assert_eq!(planned.units[0].waiting, [why]);
+}
+
+#[test]
 fn a_suspended_app_holds_its_units_at_their_target() {
     let mut input = input();
     step(&mut input);
     input.suspended = true;
-    input.content = Some(Admitted {
-        revision: 2,
-        content: content("two"),
-    });
+    input.admission = admitted(2, "two");
     let planned = step(&mut input);
     assert!(
         planned
@@ -235,10 +294,7 @@ fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
         first: "a".into(),
         second: "b".into(),
     });
-    input.content = Some(Admitted {
-        revision: 2,
-        content: content("two"),
-    });
+    input.admission = admitted(2, "two");
     let planned = step(&mut input);
     assert_eq!(planned.units[0].content, Some(content("one")));
     assert!(matches!(planned.units[0].waiting[..], [Waiting::Conflict(_)]));
@@ -272,6 +328,9 @@ fn the_checker_refuses_what_the_planner_must_not_do() {
     let mut forged = good.clone();
     forged.units[0].target = Digest::of("target", b"");
     assert!(check(&input, &forged).is_err());
+    let mut held = input.clone();
+    held.admission = Admission::Held(vec![]);
+    assert!(check(&held, &good).is_err());
     let mut stray = good;
     stray.units[0].cluster = ClusterId(Uuid::from_u128(99));
     assert!(check(&input, &stray).is_err());

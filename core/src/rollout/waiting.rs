@@ -13,6 +13,8 @@ pub enum Waiting {
     NotSupported(String),
     /// Two owners want the same.
     Conflict(String),
+    /// The hub could not work it out: something stored cannot be read, or an error of its own. It is tried again.
+    Failed(String),
     /// No cluster matches the placements.
     NoClusterMatches,
     /// Neither a placement nor a kubeConfig says where to.
@@ -29,6 +31,7 @@ impl Waiting {
             Self::Rendering(_) => "BuildFailed",
             Self::NotSupported(_) => "NotSupported",
             Self::Conflict(_) => "Conflict",
+            Self::Failed(_) => "ReconciliationFailed",
             Self::NoClusterMatches => "NoClusterMatches",
             Self::NoTarget => "NoTarget",
             Self::Other(text) => text.split(':').next().unwrap_or("Waiting"),
@@ -44,6 +47,7 @@ impl Waiting {
             "BuildFailed" => Self::Rendering(rest),
             "NotSupported" => Self::NotSupported(rest),
             "Conflict" => Self::Conflict(rest),
+            "ReconciliationFailed" => Self::Failed(rest),
             "NoClusterMatches" => Self::NoClusterMatches,
             "NoTarget" => Self::NoTarget,
             _ => Self::Other(text.to_owned()),
@@ -54,9 +58,11 @@ impl Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source(text) | Self::Rendering(text) | Self::NotSupported(text) | Self::Conflict(text) => {
-                write!(f, "{}: {text}", self.reason())
-            }
+            Self::Source(text)
+            | Self::Rendering(text)
+            | Self::NotSupported(text)
+            | Self::Conflict(text)
+            | Self::Failed(text) => write!(f, "{}: {text}", self.reason()),
             Self::NoClusterMatches => f.write_str("NoClusterMatches: no cluster matches the placements"),
             Self::NoTarget => {
                 f.write_str("NoTarget: no Placement names this app; add one that chooses its clusters")
@@ -77,6 +83,7 @@ mod tests {
             Waiting::Rendering("kustomize: x: y".into()),
             Waiting::NotSupported("spec.force".into()),
             Waiting::Conflict("ConfigMap/a/b belongs to c".into()),
+            Waiting::Failed("Placement/a/b cannot be read".into()),
             Waiting::NoClusterMatches,
             Waiting::NoTarget,
             Waiting::Other("canary soaks".into()),

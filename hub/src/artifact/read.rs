@@ -37,6 +37,17 @@ impl Default for ReadLimits {
     }
 }
 
+impl ReadLimits {
+    /// For artifacts that this hub packaged: the same bounds as when it did, so without one of the ratio, which is
+    /// there for what strangers packed.
+    pub fn packaged_here() -> Self {
+        Self {
+            ratio: u64::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 /// Why an artifact is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -1,6 +1,8 @@
 //! Identity and secrets of the hub: sealing at rest, the certificate authority, TLS, tokens.
 
 pub mod ca;
+pub mod gate;
+pub mod limit;
 pub mod peer;
 pub mod seal;
 pub mod tls;

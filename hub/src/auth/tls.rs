@@ -1,6 +1,13 @@
 //! The hub's TLS: TLS 1.3, one port, a client certificate optional here and required above by `agent.v1`.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -8,19 +15,36 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-    time::timeout,
+    sync::mpsc,
+    time::{Instant, Sleep, sleep, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tracing::debug;
 
-use super::ca::{Authority, ServerCertificate};
+use super::{
+    ca::{Authority, ServerCertificate},
+    limit::{Place, Places},
+};
 
-/// Handshakes under way at once; more wait in the accept queue.
-const HANDSHAKES: usize = 256;
+/// Connections that have sent nothing yet: each costs a descriptor, for a second at most. More are closed at once.
+const SILENT: usize = 4096;
+const SILENT_EACH: usize = 512;
+const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// Handshakes under way at once; those of an address that has its share wait.
+const HANDSHAKES: usize = 1024;
+const HANDSHAKES_EACH: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_millis(20);
+/// Connections without a client certificate: people, and agents that enrol. Agents with one are bounded by the
+/// clusters there are.
+const STRANGERS: usize = 1024;
+const STRANGERS_EACH: usize = 256;
+/// A connection that has not begun to speak HTTP/2 by then is closed.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -55,44 +79,154 @@ pub fn config(authority: &Authority, certificate: ServerCertificate) -> Result<S
     Ok(config)
 }
 
-/// Accepts connections and gives those whose handshake succeeded, until the receiver is dropped. A slow or
-/// broken handshake costs its own place among the handshakes and nothing else.
-pub fn serve(
-    listener: TcpListener,
-    config: SharedConfig,
-) -> ReceiverStream<Result<TlsStream<TcpStream>, io::Error>> {
+/// Accepts connections and gives those whose handshake succeeded, until the receiver is dropped. A silent, slow or
+/// broken one costs a place of its own address and nothing else.
+pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Result<Connection, io::Error>> {
     let (accepted_tx, accepted_rx) = mpsc::channel(64);
     tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(HANDSHAKES));
+        let door = Arc::new(Door {
+            silent: Places::new(SILENT, SILENT_EACH),
+            handshakes: Places::new(HANDSHAKES, HANDSHAKES_EACH),
+            strangers: Places::new(STRANGERS, STRANGERS_EACH),
+            config,
+        });
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else {
-                return;
-            };
-            let stream = tokio::select! {
+            let (stream, from) = tokio::select! {
                 () = accepted_tx.closed() => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok((stream, from)) => (stream, from.ip()),
                     Err(error) => {
                         // Out of file descriptors, say: a pause lets others close theirs.
                         debug!(%error, "accepting a connection failed");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        sleep(Duration::from_millis(50)).await;
                         continue;
                     }
                 },
             };
-            let _ = stream.set_nodelay(true);
-            let acceptor = TlsAcceptor::from(config.load_full());
-            let accepted_tx = accepted_tx.clone();
+            let Some(place) = door.silent.take(from) else {
+                debug!(%from, "connection closed: too many from this address say nothing");
+                continue;
+            };
+            let (door, accepted_tx) = (door.clone(), accepted_tx.clone());
             tokio::spawn(async move {
-                let shaken = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-                drop(permit);
-                match shaken {
-                    Ok(Ok(stream)) => drop(accepted_tx.send(Ok(stream)).await),
-                    Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-                    Err(_) => debug!("TLS handshake took too long"),
+                match door.admit(stream, from, place).await {
+                    Ok(connection) => drop(accepted_tx.send(Ok(connection)).await),
+                    Err(why) => debug!(%from, why, "connection closed"),
                 }
             });
         }
     });
     ReceiverStream::new(accepted_rx)
+}
+
+/// What connections pass before they are served.
+struct Door {
+    silent: Arc<Places>,
+    handshakes: Arc<Places>,
+    strangers: Arc<Places>,
+    config: SharedConfig,
+}
+
+impl Door {
+    async fn admit(&self, stream: TcpStream, from: IpAddr, silent: Place) -> Result<Connection, String> {
+        let _ = stream.set_nodelay(true);
+        let mut first = [0; 1];
+        match timeout(FIRST_BYTE, stream.peek(&mut first)).await {
+            Ok(Ok(1..)) => {}
+            _ => return Err("it says nothing".to_owned()),
+        }
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let handshake = loop {
+            if let Some(place) = self.handshakes.take(from) {
+                break place;
+            }
+            if Instant::now() > deadline {
+                return Err("too many handshakes".to_owned());
+            }
+            sleep(TURN).await;
+        };
+        drop(silent);
+        let acceptor = TlsAcceptor::from(self.config.load_full());
+        let stream = match timeout_at(deadline, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(format!("the TLS handshake failed: {error}")),
+            Err(_) => return Err("the TLS handshake took too long".to_owned()),
+        };
+        drop(handshake);
+        let known = stream.get_ref().1.peer_certificates().is_some();
+        let place = match (known, self.strangers.take(from)) {
+            (true, _) => None,
+            (false, Some(place)) => Some(place),
+            (false, None) => return Err("too many without a certificate".to_owned()),
+        };
+        Ok(Connection {
+            stream,
+            _place: place,
+            first: Some(Box::pin(sleep(FIRST_FRAME))),
+        })
+    }
+}
+
+/// A connection that is served. One without a certificate holds a place.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    _place: Option<Place>,
+    /// Until its first frame has come.
+    first: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(first) = &mut self.first {
+            match read {
+                Poll::Ready(_) => self.first = None,
+                Poll::Pending => {
+                    return first
+                        .as_mut()
+                        .poll(cx)
+                        .map(|()| Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }

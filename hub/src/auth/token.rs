@@ -43,8 +43,21 @@ pub fn make_join_token() -> Result<JoinToken, NoRandomness> {
 pub fn parse_join_token(text: &str) -> Option<(String, Vec<u8>)> {
     let mut parts = text.trim().split('.');
     let (prefix, id, secret) = (parts.next()?, parts.next()?, parts.next()?);
-    let valid = prefix == JOIN_PREFIX && id.len() == 20 && secret.len() == 64 && parts.next().is_none();
+    // Digits alone: the public half is written to the log.
+    let valid = prefix == JOIN_PREFIX && is_hex(id, 20) && is_hex(secret, 64) && parts.next().is_none();
     valid.then(|| (id.to_owned(), hash(secret)))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a text has the form of a bearer token.
+pub fn is_admin_token(text: &str) -> bool {
+    let secret = text
+        .strip_prefix(ADMIN_PREFIX)
+        .and_then(|rest| rest.strip_prefix('.'));
+    secret.is_some_and(|secret| is_hex(secret, 64))
 }
 
 /// Makes a bearer token for people.
@@ -86,8 +99,25 @@ mod tests {
             &good[1..],
             &format!("{good}.x"),
             &good.replace("flt1", "flt2"),
+            &format!("flt1.\n9 ERROR hub: DOWN\n00.{}", "0".repeat(64)),
+            &format!("flt1.{}.{}", "\u{1b}[2J".repeat(5), "0".repeat(64)),
+            &good.to_uppercase().replace("FLT1", "flt1"),
         ] {
             assert_eq!(parse_join_token(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_known_by_its_form() {
+        let good = make_admin_token().expect("made");
+        assert!(is_admin_token(&good));
+        for bad in [
+            "",
+            "fladm1.",
+            &good[..good.len() - 1],
+            &good.replace("fladm1", "flt1"),
+        ] {
+            assert!(!is_admin_token(bad), "{bad}");
         }
     }
 }

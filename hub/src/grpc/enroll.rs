@@ -1,7 +1,7 @@
 //! `flotilla.enroll.v1`: identity of a cluster. Refusals have one shape for the caller; the audit and the log
 //! tell them apart.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use flotilla_proto::enroll::v1::{
     EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, enroll_service_server::EnrollService,
@@ -15,11 +15,13 @@ use super::{leaf, status::from_store};
 use crate::{
     auth::{
         ca::{Authority, CheckedRequest},
+        gate,
+        limit::Attempts,
         peer, random_serial, token,
     },
     store::{
         Store,
-        enrol::{Enrolled, Enrolment},
+        enrol::{Enrolled, Enrolment, Refusal},
     },
 };
 
@@ -32,6 +34,8 @@ pub struct Enrolments {
     pub authority: Arc<Authority>,
     /// Lifetime of the agents' certificates.
     pub lifetime: Duration,
+    /// Attempts to enrol.
+    pub attempts: Arc<Attempts>,
 }
 
 const MAX_FIELD: usize = 16 * 1024;
@@ -39,18 +43,21 @@ const MAX_FIELD: usize = 16 * 1024;
 #[tonic::async_trait]
 impl EnrollService for Enrolments {
     async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
+        let from = gate::peer_address(request.extensions());
         let request = request.into_inner();
         if request.csr.len() > MAX_FIELD || request.recovery_public_key.len() > MAX_FIELD {
             return Err(Status::invalid_argument(
                 "csr or recovery_public_key is over 16 KiB",
             ));
         }
-        if request.cluster_uid.is_empty() || request.cluster_uid.len() > 128 {
+        if !is_uid(&request.cluster_uid) {
             return Err(Status::invalid_argument(
                 "cluster_uid is the UID of the kube-system namespace",
             ));
         }
-        let (token_id, secret_hash) = token::parse_join_token(&request.token).ok_or_else(refused)?;
+        let Some((token_id, secret_hash)) = token::parse_join_token(&request.token) else {
+            return Err(self.unknown());
+        };
         let checked = self.check(&request.csr)?;
         let enrolled = self
             .store
@@ -74,6 +81,9 @@ impl EnrollService for Enrolments {
                 serial,
             } => {
                 let leaf = self.issue(checked, cluster_id, &serial)?;
+                if let Some(from) = from {
+                    self.attempts.succeeded(from);
+                }
                 info!(cluster.name = %name, cluster.id = %cluster_id, "cluster enrolled");
                 Ok(Response::new(EnrollResponse {
                     certificate_chain: vec![leaf.into()],
@@ -84,6 +94,7 @@ impl EnrollService for Enrolments {
                     identity_generation: generation,
                 }))
             }
+            Enrolled::Refused(Refusal::UnknownToken) => Err(self.unknown()),
             Enrolled::Refused(why) => {
                 warn!(token.id = %token_id, why = why.as_str(), "enrolment refused");
                 Err(refused())
@@ -142,7 +153,23 @@ impl EnrollService for Enrolments {
     }
 }
 
+/// A UID as Kubernetes writes one, and nothing that a log or a terminal could take for something else.
+fn is_uid(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
 impl Enrolments {
+    /// A token that nobody was given. Anybody can send any number of them: they are counted and told together.
+    fn unknown(&self) -> Status {
+        if let Some(count) = self.attempts.refused(Instant::now()) {
+            warn!(count, "enrolments refused: unknown join tokens");
+        }
+        refused()
+    }
+
     fn check(&self, csr: &[u8]) -> Result<CheckedRequest, Status> {
         self.authority
             .check(csr)

@@ -16,6 +16,14 @@ pub(crate) fn from_store(error: StoreError) -> Status {
             Status::unavailable("the hub's database is unavailable; try again")
         }
         StoreError::Conflict(what) => Status::aborted(format!("{what} was changed meanwhile; try again")),
+        StoreError::Rejected(_) => {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "the database refuses what was to be written"
+            );
+            Status::invalid_argument("the hub's database refuses what was to be written; see the hub's log")
+        }
+        StoreError::Superseded => Status::unavailable("a newer hub decides; try again"),
         StoreError::Corrupt { .. } | StoreError::Migrate(_) => {
             error!(
                 error = &error as &dyn std::error::Error,

@@ -59,7 +59,8 @@ impl Index {
         Ok(())
     }
 
-    /// Polls the generations of all watched clusters: behind every notification, and where one was lost.
+    /// Polls the generations of all watched clusters: behind every notification, and where one was lost. One that
+    /// cannot be read keeps no other from being read.
     pub async fn poll(&self) -> Result<()> {
         let held: HashMap<Uuid, u64> = self
             .slots()
@@ -67,12 +68,15 @@ impl Index {
             .map(|(id, sender)| (*id, generation(&sender.borrow())))
             .collect();
         let ids: Vec<Uuid> = held.keys().copied().collect();
+        let mut ended = Ok(());
         for (id, generation) in self.store.desired_generations(&ids).await? {
-            if held.get(&id).is_some_and(|held| *held < generation) {
-                self.refresh(id).await?;
+            if held.get(&id).is_some_and(|held| *held < generation)
+                && let Err(error) = self.refresh(id).await
+            {
+                ended = Err(error);
             }
         }
-        Ok(())
+        ended
     }
 
     /// Clusters watched now.

@@ -2,6 +2,7 @@
 //! IO, so there is nothing to confine.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use flotilla_render::kustomize::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Built, KustomizeInput, RenderFailure, Rendered, output, reference::ungenerated};
+use super::{Built, KustomizeInput, RenderFailure, Rendered, output::Taken, reference::ungenerated};
 
 /// The native engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -66,19 +67,33 @@ fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
         return Ok(Built::Unchanged);
     }
     let deadline = Instant::now() + input.timeout;
-    let stop = || Instant::now() > deadline;
-    let built = kustomize::build(&RenderInput {
-        restriction: Restriction::Tree,
-        stop: Some(&stop),
-        ..RenderInput::new(&tree, &generated.directory, &budget)
-    });
-    let built = built.map_err(|error| failure(error, input.timeout))?;
-    let objects = built.objects.into_iter().map(|object| {
-        let text = object.to_yaml();
-        (object.value, text)
-    });
-    let reads = Some(built.reads);
-    output::from_values(objects).map(|objects| Built::New(Rendered { objects, reads }))
+    let refused = Cell::new(None);
+    let stop = || {
+        let refusal: Option<RenderFailure> = refused.take();
+        let stopped = refusal.is_some() || Instant::now() > deadline;
+        refused.set(refusal);
+        stopped
+    };
+    let mut taken = Taken::default();
+    // Each object is looked at when it comes: nothing is kept of what is over a limit.
+    let built = kustomize::build_each(
+        &RenderInput {
+            restriction: Restriction::Tree,
+            stop: Some(&stop),
+            ..RenderInput::new(&tree, &generated.directory, &budget)
+        },
+        &mut |object| {
+            let refusal = refused.take();
+            let text = object.to_yaml();
+            refused.set(refusal.or_else(|| taken.add(object.value, &text).err()));
+        },
+    );
+    if let Some(refusal) = refused.take() {
+        return Err(refusal);
+    }
+    let reads = Some(built.map_err(|error| failure(error, input.timeout))?);
+    let objects = taken.into_objects();
+    Ok(Built::New(Rendered { objects, reads }))
 }
 
 fn failure(error: BuildError, timeout: Duration) -> RenderFailure {

@@ -14,6 +14,8 @@ use super::RenderFailure;
 pub const MAX_OBJECT: usize = 3 << 19;
 /// The most objects of one rendering.
 pub const MAX_OBJECTS: usize = 50_000;
+/// All objects of one rendering together.
+pub const MAX_OUTPUT: usize = 64 << 20;
 
 /// One object of a rendering.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,17 +38,6 @@ pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
     Ok(taken.objects)
 }
 
-/// Takes objects as an engine gives them: each with the text it prints for it.
-pub fn from_values(
-    values: impl IntoIterator<Item = (Value, String)>,
-) -> Result<Vec<RenderedObject>, RenderFailure> {
-    let mut taken = Taken::default();
-    for (index, (value, text)) in values.into_iter().enumerate() {
-        taken.document(index + 1, value, text.trim_end_matches('\n'))?;
-    }
-    Ok(taken.objects)
-}
-
 /// Splits at the markers that renderers print at the start of a line; within a value such a line is indented.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
     let text = text.strip_prefix("---\n").unwrap_or(text);
@@ -59,13 +50,27 @@ fn read(document: &str) -> Result<Value, yaml::ReadError> {
     yaml::read(document, &yaml::Limits::default()).map(Value::from)
 }
 
+/// Takes objects one by one, within the bounds.
 #[derive(Default)]
-struct Taken {
+pub struct Taken {
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
+    size: usize,
+    documents: usize,
 }
 
 impl Taken {
+    /// Takes an object as an engine gives it, with the text it prints for it.
+    pub fn add(&mut self, value: Value, text: &str) -> Result<(), RenderFailure> {
+        self.documents += 1;
+        self.document(self.documents, value, text.trim_end_matches('\n'))
+    }
+
+    /// What was taken, in order.
+    pub fn into_objects(self) -> Vec<RenderedObject> {
+        self.objects
+    }
+
     fn document(&mut self, number: usize, value: Value, text: &str) -> Result<(), RenderFailure> {
         if value.is_null() {
             return Ok(());
@@ -87,6 +92,10 @@ impl Taken {
         let size = serde_json::to_vec(&value).map_or(usize::MAX, |bytes| bytes.len());
         if size > MAX_OBJECT {
             return Err(too_large(&format!("the size of {key}"), "1.5 MiB"));
+        }
+        self.size = self.size.saturating_add(size);
+        if self.size > MAX_OUTPUT {
+            return Err(too_large("the size of all objects", "64 MiB"));
         }
         if self.objects.len() == MAX_OBJECTS {
             return Err(too_large("the number of objects", &MAX_OBJECTS.to_string()));
@@ -208,5 +217,21 @@ mod tests {
             failure(&large),
             "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
         );
+    }
+
+    #[test]
+    fn all_objects_together_are_bounded() {
+        let text = "x".repeat(1 << 20);
+        let mut taken = Taken::default();
+        let mut add = |n: usize| {
+            let name = format!("m{n}");
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
+            });
+            taken.add(value, "")
+        };
+        let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
+        let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
+        assert_eq!(refused, Some((63, message.to_owned())));
     }
 }

@@ -132,10 +132,14 @@ impl Store {
         Ok((expires_at, created))
     }
 
-    /// Decides an enrolment.
+    /// Decides an enrolment. A refusal is audited when it is about a token that was given; of others there may be any
+    /// number.
     pub async fn enrol(&self, request: &Enrolment<'_>) -> Result<Enrolled> {
         let mut tx = self.pool().begin().await?;
         let outcome = decide(&mut tx, request).await?;
+        if matches!(outcome, Enrolled::Refused(Refusal::UnknownToken)) {
+            return Ok(outcome);
+        }
         let (object, verb) = match &outcome {
             Enrolled::Accepted { name, .. } => (format!("cluster/{name}"), "enrol".to_owned()),
             Enrolled::Refused(why) => (

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Result, Store};
+use crate::printable::printable_lines;
 
 /// An event to record.
 pub struct NewEvent<'a> {
@@ -21,6 +22,7 @@ pub struct NewEvent<'a> {
 impl Store {
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.
     pub async fn record_event(&self, event: &NewEvent<'_>) -> Result<()> {
+        let message = printable_lines(event.message);
         sqlx::query!(
             "INSERT INTO event (warning, reason, message, resource_uid, revision)
              SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (
@@ -28,7 +30,7 @@ impl Store {
                  AND at > now() - interval '5 minutes')",
             event.warning,
             event.reason,
-            event.message,
+            message,
             event.resource,
             event.revision
         )

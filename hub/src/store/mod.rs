@@ -15,6 +15,7 @@ pub mod private;
 pub mod publish;
 pub mod query;
 pub mod rendered;
+pub mod replica;
 pub mod report;
 pub mod resource;
 pub mod session;
@@ -24,19 +25,37 @@ pub mod trace;
 use std::time::Duration;
 
 use sqlx::{
-    PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use uuid::Uuid;
 
-/// Migrations, embedded; applied at start under an advisory lock.
-pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+/// Migrations, embedded; applied at start under an advisory lock. What a newer hub has added is no obstacle: the
+/// schema of the release before works with it.
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate::Migrator {
+    ignore_missing: true,
+    ..sqlx::migrate!("../migrations")
+};
 
 /// A handle on the hub's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    writer: i64,
 }
+
+/// How long a statement, a wait for a lock, and a transaction in which nothing is asked may last. The server keeps
+/// them, so that a hub which was stopped or cut off inside a transaction holds up others for seconds only. The last
+/// three end connections whose hub is gone without a word.
+const BOUNDS: [(&str, &str); 7] = [
+    ("statement_timeout", "30s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "4s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20s"),
+];
 
 /// What went wrong, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +63,15 @@ pub enum StoreError {
     /// The database did not answer or refused; retry with backoff.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// The database refuses the rows themselves: too large, or against a constraint. Retrying does not help.
+    #[error("the database refuses what was to be written")]
+    Rejected(#[source] sqlx::Error),
     /// Another writer was faster; read again and decide again.
     #[error("{0} was changed meanwhile")]
     Conflict(&'static str),
+    /// A hub of a newer release is running on this database: it decides, this one serves.
+    #[error("a newer hub runs on this database and decides in this one's place")]
+    Superseded,
     /// A row holds what this version cannot read; nothing helps but a person.
     #[error("the store holds an unreadable {what}")]
     Corrupt {
@@ -63,7 +88,12 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error)
+        let code = error.as_database_error().and_then(|error| error.code());
+        // Data exceptions, integrity violations, program limits.
+        match code.as_deref().and_then(|code| code.get(..2)) {
+            Some("22" | "23" | "54") => Self::Rejected(error),
+            _ => Self::Unavailable(error),
+        }
     }
 }
 
@@ -85,13 +115,35 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 impl Store {
     /// Connects and brings the schema up to date.
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
+        let options = options.application_name("flotilla-hub");
+        // On a connection of its own: a migration may take as long as it takes.
+        let mut connection = PgConnection::connect_with(&options).await?;
+        MIGRATOR.run_direct(None, &mut connection, false).await?;
+        connection.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options.application_name("flotilla-hub"))
+            .after_connect(|connection, _| Box::pin(bound(connection)))
+            .connect_with(options)
             .await?;
-        MIGRATOR.run(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            writer: replica::WRITER,
+        })
+    }
+
+    /// This handle writing as a hub of another version.
+    #[must_use]
+    pub fn with_writer(self, writer: i64) -> Self {
+        Self { writer, ..self }
+    }
+
+    /// Wakes whoever works at these.
+    pub async fn wake(&self, topic: Topic, keys: &[Uuid]) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        nudge(&mut tx, topic, keys).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Tells whether the database answers.
@@ -110,6 +162,19 @@ impl Store {
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+async fn bound(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let names: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
+    let values: Vec<&str> = BOUNDS.iter().map(|(_, value)| *value).collect();
+    sqlx::query(
+        "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS bound (name, value)",
+    )
+    .bind(names)
+    .bind(values)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What an outbox row is about.
@@ -175,4 +240,76 @@ pub(crate) async fn nudge(tx: &mut PgConnection, topic: Topic, keys: &[Uuid]) ->
     // Postgres folds equal notifications of one transaction into one.
     sqlx::query("NOTIFY flotilla_outbox").execute(&mut *tx).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{str::FromStr as _, time::Instant};
+
+    use flotilla_testkit::TestDb;
+
+    use super::*;
+
+    async fn store(db: &TestDb) -> Store {
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        Store::open(options, 4).await.expect("opened")
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_stands_still_inside_a_transaction_holds_up_others_for_seconds_only() {
+        let db = TestDb::create().await.expect("a database");
+        let (stopped, other) = (store(&db).await, store(&db).await);
+        other.hub("fleet.test", 1).await.expect("a row");
+        let mut open = stopped.pool().begin().await.expect("begun");
+        sqlx::query("UPDATE hub SET incarnation = 2")
+            .execute(&mut *open)
+            .await
+            .expect("locked");
+        let cursor = other.outbox_end().await.expect("a cursor");
+        let began = Instant::now();
+        sqlx::query("UPDATE hub SET incarnation = 3")
+            .execute(other.pool())
+            .await
+            .expect("not held up for ever");
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        // Wake-ups flow again as well: the transaction that held them back is gone.
+        let key = Uuid::from_u128(1);
+        other.wake(Topic::App, &[key]).await.expect("woken");
+        let read = flotilla_testkit::wait_until("the wake-up", Duration::from_secs(10), async || {
+            let batch = other.outbox_after(&cursor).await?;
+            Ok::<_, StoreError>(batch.nudges.iter().any(|nudge| nudge.key == key).then_some(()))
+        });
+        read.await.expect("read");
+        assert!(
+            open.commit().await.is_err(),
+            "the stopped hub learns that its transaction is gone"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_database_that_a_newer_hub_has_migrated_opens() {
+        let db = TestDb::create().await.expect("a database");
+        let first = store(&db).await;
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (99990101000000, 'of a newer hub', true, '\\x00', 1)",
+        )
+        .execute(first.pool())
+        .await
+        .expect("recorded");
+        store(&db).await.ping().await.expect("it answers");
+    }
+
+    #[tokio::test]
+    async fn what_the_database_refuses_is_no_outage() {
+        let db = TestDb::create().await.expect("a database");
+        let store = store(&db).await;
+        let long: String = (0..9000).map(|n| format!("{n:x}")).collect();
+        let error = sqlx::query("INSERT INTO artifact (digest, size) VALUES ($1, 1)")
+            .bind(long)
+            .execute(store.pool())
+            .await
+            .expect_err("the index row is too large");
+        assert!(matches!(StoreError::from(error), StoreError::Rejected(_)));
+    }
 }

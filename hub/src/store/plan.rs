@@ -58,12 +58,20 @@ pub struct Commit<'a> {
 }
 
 impl Store {
-    /// Reads the plan of an app.
+    /// Reads the plan of an app. `Superseded` where this hub does not plan.
     pub async fn app_plan(&self, app_uid: Uuid) -> Result<AppPlan> {
-        let version = sqlx::query_scalar!("SELECT version FROM app_plan WHERE app_uid = $1", app_uid)
-            .fetch_optional(self.pool())
-            .await?
-            .unwrap_or(0);
+        let head = sqlx::query!(
+            r#"SELECT coalesce((SELECT version FROM app_plan WHERE app_uid = $1), 0) AS "version!",
+                      superseded($2) AS "superseded!""#,
+            app_uid,
+            self.writer
+        )
+        .fetch_one(self.pool())
+        .await?;
+        if head.superseded {
+            return Err(StoreError::Superseded);
+        }
+        let version = head.version;
         let rows = sqlx::query!(
             "SELECT id, cluster_id, content, revision_id, target, settings, variables, withheld, state, requested,
                     waiting
@@ -139,12 +147,14 @@ impl Store {
             .collect())
     }
 
-    /// Commits a plan. `Conflict` when another plan of this app was committed meanwhile, or another app claimed
-    /// an object first: gather and plan again.
+    /// Commits a plan. `Conflict` when another plan of this app, or one of a newer spec, was committed meanwhile, or
+    /// another app claimed an object first: gather and plan again.
     pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         let waiting: Vec<String> = commit.waiting.iter().map(ToString::to_string).collect();
-        let shown = bump(&mut tx, commit, &waiting).await?;
+        let Some(shown) = bump(&mut tx, commit, &waiting, self.writer).await? else {
+            return Err(self.not_ours("the app's plan").await);
+        };
         put_config_values(&mut tx, commit.configs, seal).await?;
         let rollout = match commit.planned.is_rollout() {
             true => Some(open_rollout(&mut tx, commit).await?),
@@ -187,26 +197,33 @@ impl Store {
     }
 }
 
-/// Raises the plan version by compare-and-set. Tells whether what is shown of the app changed.
-async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, waiting: &[String]) -> Result<bool> {
+/// Raises the plan version by compare-and-set. Tells whether what is shown of the app changed; `None` when the plan is
+/// not the one that was read, is about a newer spec, or is not this hub's to make.
+async fn bump(
+    tx: &mut PgConnection,
+    commit: &Commit<'_>,
+    waiting: &[String],
+    writer: i64,
+) -> Result<Option<bool>> {
     sqlx::query!(
         "INSERT INTO app_plan (app_uid) VALUES ($1) ON CONFLICT DO NOTHING",
         commit.app_uid
     )
     .execute(&mut *tx)
     .await?;
-    let changed = sqlx::query_scalar!(
+    Ok(sqlx::query_scalar!(
         r#"UPDATE app_plan p SET version = p.version + 1, waiting = $3, observed_generation = $4
            FROM app_plan old WHERE p.app_uid = $1 AND old.app_uid = $1 AND p.version = $2
+             AND p.observed_generation <= $4 AND NOT superseded($5)
            RETURNING (old.waiting <> $3 OR old.observed_generation <> $4) AS "changed!""#,
         commit.app_uid,
         signed(commit.version),
         waiting,
-        commit.generation
+        commit.generation,
+        writer
     )
     .fetch_optional(&mut *tx)
-    .await?;
-    changed.ok_or(StoreError::Conflict("the app's plan"))
+    .await?)
 }
 
 async fn open_rollout(tx: &mut PgConnection, commit: &Commit<'_>) -> Result<i64> {

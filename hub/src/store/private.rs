@@ -12,17 +12,28 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, WaitOptions, test_kill_process, waitpid};
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 const USER: &str = "flotilla";
 const DATABASE: &str = "flotilla";
 
-/// A running private Postgres; stopped by [`PrivatePostgres::stop`]. A crash of the hub leaves it running: the
-/// next start finds and uses it.
-#[derive(Debug)]
+/// How often the server is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between attempts to start it again.
+const RESTART: Duration = Duration::from_millis(250);
+
+/// A running private Postgres. Whoever holds the lock on the data directory starts, keeps and stops it; a command
+/// beside a running hub is only attached to it. A crash of the hub leaves it running: the next start uses it.
+#[derive(Debug, Clone)]
 pub struct PrivatePostgres {
     bin: PathBuf,
+    dir: PathBuf,
     data: PathBuf,
     run_as: Option<String>,
     socket_dir: PathBuf,
@@ -40,6 +51,11 @@ pub enum PrivateError {
     /// Running as root and no unprivileged user to drop to.
     #[error("PostgreSQL does not run as root, and neither user `postgres` nor `nobody` exists")]
     NoUser,
+    /// A hub serves from this data directory, and its server is not there.
+    #[error(
+        "the hub's Postgres does not run; the hub that serves from this data directory starts it again, or stop that hub first"
+    )]
+    NotRunning,
     /// A file or directory cannot be used.
     #[error("cannot use {path}")]
     Io {
@@ -60,26 +76,79 @@ pub enum PrivateError {
 }
 
 impl PrivatePostgres {
-    /// Starts the server under `dir`, making it at the first start. Continues from whatever a crash left.
+    /// Starts the server under `dir`, making it at the first start. Continues from whatever a crash left. For the
+    /// holder of the data directory's lock.
     pub async fn start(dir: &Path) -> Result<Self, PrivateError> {
-        let bin = find_binaries().ok_or(PrivateError::Missing)?;
-        let run_as = unprivileged_user()?;
-        let this = Self {
-            bin,
-            data: dir.join("data"),
-            socket_dir: socket_dir(dir),
-            run_as,
-        };
+        let this = Self::at(dir)?;
         this.make_dir(dir)?;
         this.make_dir(&this.socket_dir)?;
         if !this.data.join("PG_VERSION").exists() {
             this.init(dir).await?;
         }
         if !this.is_running().await {
-            this.launch(dir).await?;
+            this.launch().await?;
         }
         this.ensure_database().await?;
         Ok(this)
+    }
+
+    /// The server that another process runs under `dir`.
+    pub async fn attach(dir: &Path) -> Result<Self, PrivateError> {
+        let this = Self::at(dir)?;
+        if this.is_running().await {
+            Ok(this)
+        } else {
+            Err(PrivateError::NotRunning)
+        }
+    }
+
+    fn at(dir: &Path) -> Result<Self, PrivateError> {
+        Ok(Self {
+            bin: find_binaries().ok_or(PrivateError::Missing)?,
+            dir: dir.to_owned(),
+            data: dir.join("data"),
+            socket_dir: socket_dir(dir),
+            run_as: unprivileged_user()?,
+        })
+    }
+
+    /// Starts the server again whenever it ends, until told to stop.
+    pub async fn keep(self, stop: CancellationToken) {
+        let kept = async {
+            loop {
+                self.ended().await;
+                tracing::error!("the private Postgres ended; it is started again");
+                // What its processes held is free when the last of them has ended: until then it does not start.
+                while let Err(error) = self.launch().await {
+                    tracing::warn!(%error, "the private Postgres does not start yet");
+                    sleep(RESTART).await;
+                }
+                tracing::info!("the private Postgres runs again");
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = kept => {}
+        }
+    }
+
+    /// Returns when the server does not run. Looks every second: it is not a child, whose end the kernel would tell.
+    async fn ended(&self) {
+        let Some(process) = self.process() else { return };
+        loop {
+            // It becomes a child where this process is a container's first: then it must be reaped to be gone.
+            let _ = waitpid(Some(process), WaitOptions::NOHANG);
+            if test_kill_process(process).is_err() {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The server's process, as it wrote it down.
+    fn process(&self) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
     }
 
     /// How to connect.
@@ -143,12 +212,11 @@ impl PrivatePostgres {
         )
     }
 
-    async fn launch(&self, dir: &Path) -> Result<(), PrivateError> {
-        let log = dir.join("postgres.log");
-        let options = format!(
-            "-k {} -c listen_addresses='' -c max_connections=100",
-            self.socket_dir.display()
-        );
+    async fn launch(&self) -> Result<(), PrivateError> {
+        let log = self.dir.join("postgres.log");
+        // A shell reads this.
+        let socket_dir = self.socket_dir.display().to_string().replace('\'', r"'\''");
+        let options = format!("-k '{socket_dir}' -c listen_addresses='' -c max_connections=100");
         let args: Vec<&OsStr> = vec![
             "start".as_ref(),
             "-D".as_ref(),

@@ -47,7 +47,7 @@ pub struct Published {
 }
 
 impl Store {
-    /// Publishes a cluster's units. `None` when nothing differs.
+    /// Publishes a cluster's units. `None` when nothing differs; `Superseded` where this hub does not publish.
     pub async fn publish(&self, cluster_id: Uuid, incarnation: u64) -> Result<Option<Published>> {
         let mut tx = self.pool().begin().await?;
         let empty = root([]);
@@ -60,11 +60,15 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         let old = sqlx::query!(
-            "SELECT generation, root FROM desired WHERE cluster_id = $1 FOR UPDATE",
-            cluster_id
+            r#"SELECT generation, root, superseded($2) AS "superseded!" FROM desired WHERE cluster_id = $1 FOR UPDATE"#,
+            cluster_id,
+            self.writer
         )
         .fetch_one(&mut *tx)
         .await?;
+        if old.superseded {
+            return Err(StoreError::Superseded);
+        }
         let entries = entries(&mut tx, cluster_id).await?;
         let new_root = root(entries.iter().map(|entry| (UnitId(entry.0), entry.1)));
         if old.root == new_root.as_bytes() {

@@ -1,7 +1,6 @@
 //! What CLI and page read. Pages go by key, not by offset; a page is bounded by its caller.
 
 use serde_json::Value;
-use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -295,8 +294,8 @@ impl Store {
         let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
-            // The revision shown is derived: the newest one that renders to the unit's content, so that a commit
-            // which changes nothing here needs no write here.
+            // The revision shown is derived: the source's present one if it renders to the unit's content, else the
+            // newest that does, so that a commit which changes nothing here needs no write here.
             r#"SELECT u.id, u.app_uid, r.scope, r.api_group, r.kind, r.namespace, r.name, c.name AS cluster, u.state,
                       u.version, u.cause, u.waiting,
                       coalesce(tr.revision, '') AS "target_revision!",
@@ -318,8 +317,9 @@ impl Store {
                LEFT JOIN session s ON s.cluster_id = u.cluster_id
                LEFT JOIN LATERAL (
                  SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
+                   JOIN source_state ss ON ss.uid = v.source_uid
                  WHERE x.app_uid = u.app_uid AND x.content = u.content AND x.state = 'Done'
-                 ORDER BY v.id DESC LIMIT 1) tr ON true
+                 ORDER BY ss.revision_id = v.id DESC NULLS LAST, v.id DESC LIMIT 1) tr ON true
                WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
                  AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
                  AND (r.namespace, r.name, c.name, u.id) > ($5, $6, $7, $10)
@@ -415,22 +415,30 @@ impl Store {
         Ok(row.map(|row| (row.waiting, row.observed_generation)))
     }
 
-    /// Labels and spec of every Cluster resource, by cluster: id, name, labels, variables.
-    pub async fn cluster_candidates(&self) -> Result<Vec<(Uuid, String, Labels, Labels)>> {
-        let rows = sqlx::query!(
-            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!: Json<Labels>",
-                      coalesce(r.spec->'variables', '{}') AS "variables!: Json<Labels>"
+    /// Labels and variables of every cluster, as they are stored: each is for the caller to read alone, since one
+    /// that cannot be read is no reason to have none.
+    pub async fn cluster_candidates(&self) -> Result<Vec<CandidateRow>> {
+        Ok(sqlx::query_as!(
+            CandidateRow,
+            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
+                      coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
                WHERE c.state <> 'Revoked' ORDER BY c.name"#
         )
         .fetch_all(self.pool())
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.id, row.name, row.labels.0, row.variables.0))
-            .collect())
+        .await?)
     }
 }
 
-/// String map of labels or variables.
-pub type Labels = std::collections::BTreeMap<String, String>;
+/// A cluster that may be chosen.
+#[derive(Debug, Clone)]
+pub struct CandidateRow {
+    /// Identity.
+    pub id: Uuid,
+    /// Unique name.
+    pub name: String,
+    /// Labels of the Cluster resource.
+    pub labels: serde_json::Value,
+    /// Variables of the Cluster resource.
+    pub variables: serde_json::Value,
+}

@@ -1,19 +1,34 @@
-//! Renderings: one row per distinct input. Written before rendering starts, so that what is due survives a crash.
+//! Renderings: one row per distinct input. An attempt is counted before it begins, so that an input which ends the
+//! hub fails after a few attempts and does not end it for ever. One that did not work waits until its time in the
+//! row; nothing here wakes the app again.
+
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic,
+    Result, Store, StoreError,
     content::{Blob, put_content, put_objects},
-    nudge,
 };
 use crate::auth::seal::Seal;
 
-/// A rendering's row.
+/// After so many attempts that did not survive a rendering has failed.
+pub const MAX_LOST: i32 = 3;
+
+/// What identifies a rendering.
+#[derive(Debug, Clone, Copy)]
+pub struct RenderingKey<'a> {
+    /// The app.
+    pub app: Uuid,
+    /// Digest of the input without the artifact.
+    pub variant: &'a [u8],
+    /// Source revision.
+    pub revision: i64,
+}
+
+/// A rendering as recorded.
 #[derive(Debug, Clone)]
 pub struct RenderedRow {
-    /// Source revision.
-    pub revision_id: i64,
     /// `Pending`, `Done`, `Failed`, `NotSupported`.
     pub state: String,
     /// What came out.
@@ -22,8 +37,21 @@ pub struct RenderedRow {
     pub reason: String,
     /// Message of a failure.
     pub message: String,
-    /// Attempts so far.
+    /// Attempts begun.
     pub attempts: i32,
+    /// Attempts that ended with the process that made them.
+    pub lost: i32,
+    /// Seconds until it may be attempted; 0 when it may be now.
+    pub wait_seconds: f64,
+}
+
+impl RenderedRow {
+    /// How long a pending rendering waits; `None` when it is due.
+    pub fn wait(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.wait_seconds)
+            .ok()
+            .filter(|wait| !wait.is_zero())
+    }
 }
 
 /// A good rendering, and what it read.
@@ -50,17 +78,21 @@ pub enum Outcome {
     },
     /// What an earlier rendering read is as it was: its content is this one's.
     Unchanged(Known),
-    /// It failed; the last good content stays.
+    /// It failed; units keep their target.
     Failed {
         /// Condition reason.
         reason: String,
         /// Message.
         message: String,
     },
-    /// It could not be done now; it stays due.
+    /// It could not be done now; it is due again after a while.
     Again {
+        /// Condition reason.
+        reason: String,
         /// Message.
         message: String,
+        /// Until it is due.
+        after: Duration,
     },
     /// It uses what this release does not reconcile.
     NotSupported {
@@ -70,45 +102,75 @@ pub enum Outcome {
 }
 
 impl Store {
-    /// Records that a rendering is due, and returns its row.
-    pub async fn ensure_rendered(
-        &self,
-        app_uid: Uuid,
-        variant: &[u8],
-        revision_id: i64,
-    ) -> Result<RenderedRow> {
-        sqlx::query!(
-            "INSERT INTO rendered (app_uid, variant, revision_id, state) VALUES ($1, $2, $3, 'Pending')
-             ON CONFLICT DO NOTHING",
-            app_uid,
-            variant,
-            revision_id
-        )
-        .execute(self.pool())
-        .await?;
+    /// Reads a rendering.
+    pub async fn rendering(&self, key: RenderingKey<'_>) -> Result<Option<RenderedRow>> {
         Ok(sqlx::query_as!(
             RenderedRow,
-            "SELECT revision_id, state, content, reason, message, attempts FROM rendered
-             WHERE app_uid = $1 AND variant = $2 AND revision_id = $3",
-            app_uid,
-            variant,
-            revision_id
-        )
-        .fetch_one(self.pool())
-        .await?)
-    }
-
-    /// The newest good rendering of a variant. Its content may be admitted.
-    pub async fn newest_rendered(&self, app_uid: Uuid, variant: &[u8]) -> Result<Option<RenderedRow>> {
-        Ok(sqlx::query_as!(
-            RenderedRow,
-            "SELECT revision_id, state, content, reason, message, attempts FROM rendered
-             WHERE app_uid = $1 AND variant = $2 AND state = 'Done' ORDER BY revision_id DESC LIMIT 1",
-            app_uid,
-            variant
+            r#"SELECT state, content, reason, message, attempts, lost,
+                      greatest(extract(epoch FROM not_before - now())::float8, 0) AS "wait_seconds!"
+               FROM rendered WHERE app_uid = $1 AND variant = $2 AND revision_id = $3"#,
+            key.app,
+            key.variant,
+            key.revision
         )
         .fetch_optional(self.pool())
         .await?)
+    }
+
+    /// Counts an attempt and takes the rendering for `replica`, for at most `lease`. Returns the number of the
+    /// attempt, or `None` when it is not due or another replica is at it. What this replica itself took and never
+    /// ended it may take again: it works at one app once at a time.
+    pub async fn begin_rendering(
+        &self,
+        key: RenderingKey<'_>,
+        replica: &str,
+        lease: Duration,
+    ) -> Result<Option<i32>> {
+        Ok(sqlx::query_scalar!(
+            "INSERT INTO rendered (app_uid, variant, revision_id, state, attempts, begun_by, not_before)
+             VALUES ($1, $2, $3, 'Pending', 1, $4, now() + make_interval(secs => $5))
+             ON CONFLICT (app_uid, variant, revision_id) DO UPDATE SET attempts = rendered.attempts + 1, begun_by = $4,
+               not_before = now() + make_interval(secs => $5)
+             WHERE rendered.state = 'Pending' AND (rendered.not_before <= now() OR rendered.begun_by = $4)
+             RETURNING attempts",
+            key.app,
+            key.variant,
+            key.revision,
+            replica,
+            lease.as_secs_f64()
+        )
+        .fetch_optional(self.pool())
+        .await?)
+    }
+
+    /// Gives back what `replica` had begun, at its orderly end.
+    pub async fn release_renderings(&self, replica: &str) -> Result<()> {
+        sqlx::query!(
+            "UPDATE rendered SET begun_by = '', not_before = now() WHERE begun_by = $1",
+            replica
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Counts as lost what `replica` had begun when it ended without a word; one lost too often has failed. Returns
+    /// how many there were. Called at the replica's start.
+    pub async fn count_lost_renderings(&self, replica: &str) -> Result<u64> {
+        let done = sqlx::query!(
+            "UPDATE rendered SET lost = lost + 1, begun_by = '', not_before = now(),
+               state = CASE WHEN lost + 1 >= $2 THEN 'Failed' ELSE state END,
+               reason = CASE WHEN lost + 1 >= $2 THEN 'BuildFailed' ELSE reason END,
+               message = CASE WHEN lost + 1 >= $2
+                 THEN 'the hub ended ' || (lost + 1) || ' times while it rendered this; it is not tried again until the source or the app changes'
+                 ELSE message END
+             WHERE begun_by = $1 AND state = 'Pending'",
+            replica,
+            MAX_LOST
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected())
     }
 
     /// The newest good rendering of a variant whose reads are recorded.
@@ -136,12 +198,11 @@ impl Store {
     /// Records how a rendering ended: objects, manifest and row in one transaction.
     pub async fn record_rendered(
         &self,
-        key: (Uuid, &[u8], i64),
+        key: RenderingKey<'_>,
         outcome: &Outcome,
         duration_ms: i32,
         seal: &Seal,
     ) -> Result<()> {
-        let (app_uid, variant, revision_id) = key;
         let mut tx = self.pool().begin().await?;
         let (state, content, reason, message) = match outcome {
             Outcome::Done {
@@ -156,7 +217,7 @@ impl Store {
             }
             Outcome::Unchanged(known) => ("Done", Some(known.content.to_vec()), "", ""),
             Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
-            Outcome::Again { message } => ("Pending", None, "", message.as_str()),
+            Outcome::Again { reason, message, .. } => ("Pending", None, reason.as_str(), message.as_str()),
             Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),
         };
         let reads = match outcome {
@@ -164,19 +225,24 @@ impl Store {
             Outcome::Unchanged(known) => Some(&known.reads[..]),
             _ => None,
         };
+        let after = match outcome {
+            Outcome::Again { after, .. } => *after,
+            _ => Duration::ZERO,
+        };
         sqlx::query!(
             "UPDATE rendered SET state = $4, content = $5, reason = $6, message = $7, duration_ms = $8,
-                    attempts = attempts + 1, finished_at = now(), reads = $9
+                    begun_by = '', not_before = now() + make_interval(secs => $10), finished_at = now(), reads = $9
              WHERE app_uid = $1 AND variant = $2 AND revision_id = $3",
-            app_uid,
-            variant,
-            revision_id,
+            key.app,
+            key.variant,
+            key.revision,
             state,
             content,
             reason,
             message,
             duration_ms,
-            reads
+            reads,
+            after.as_secs_f64()
         )
         .execute(&mut *tx)
         .await?;
@@ -185,14 +251,13 @@ impl Store {
             sqlx::query!(
                 "UPDATE rendered SET reads = NULL
                  WHERE app_uid = $1 AND variant = $2 AND revision_id < $3 AND reads IS NOT NULL",
-                app_uid,
-                variant,
-                revision_id
+                key.app,
+                key.variant,
+                key.revision
             )
             .execute(&mut *tx)
             .await?;
         }
-        nudge(&mut tx, Topic::App, &[app_uid]).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -138,6 +138,14 @@ impl Store {
         )
     }
 
+    /// The kinds of objects; one that is gone is left out.
+    pub async fn kinds_of(&self, uids: &[Uuid]) -> Result<Vec<(Uuid, String)>> {
+        let rows = sqlx::query!("SELECT uid, kind FROM resource WHERE uid = ANY($1)", uids)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.uid, row.kind)).collect())
+    }
+
     /// Opens the values of a ConfigMap or Secret: canonical JSON map of string to string.
     pub async fn payload(&self, uid: Uuid, seal: &Seal) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let sealed = sqlx::query_scalar!("SELECT sealed_payload FROM resource WHERE uid = $1", uid)

@@ -9,7 +9,7 @@ use super::{Result, Store, Topic, nudge, resource::Condition};
 /// A fetched state of a source. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionRow {
-    /// Row id; later is newer for one source.
+    /// Row id. A commit that comes back after another one keeps the row it had.
     pub id: i64,
     /// As Flux names it: `main@sha1:…`.
     pub revision: String,
@@ -26,6 +26,8 @@ pub struct RevisionRow {
 /// A source's state between probes.
 #[derive(Debug, Clone)]
 pub struct SourceStateRow {
+    /// Compare-and-set.
+    pub version: i64,
     /// Its present revision.
     pub revision_id: Option<i64>,
     /// Generation of the spec the state is about.
@@ -58,12 +60,16 @@ pub struct NewRevision<'a> {
 pub struct SourceOutcome<'a> {
     /// The source.
     pub uid: Uuid,
+    /// Version of the state that was read before probing; 0 when there was none.
+    pub version: i64,
     /// Generation of the spec that was used.
     pub generation: i64,
     /// The request that was handled, '' for none.
     pub handled: &'a str,
     /// A new revision, if one was fetched.
     pub revision: Option<NewRevision<'a>>,
+    /// The artifact of the present revision is here again: who waits for it is woken.
+    pub restored: bool,
     /// Conditions to show.
     pub conditions: &'a [Condition],
     /// Seconds until the next probe.
@@ -79,7 +85,7 @@ impl Store {
     pub async fn source_state(&self, uid: Uuid) -> Result<Option<SourceStateRow>> {
         Ok(sqlx::query_as!(
             SourceStateRow,
-            "SELECT revision_id, observed_generation, last_probe, next_probe, failures
+            "SELECT version, revision_id, observed_generation, last_probe, next_probe, failures
              FROM source_state WHERE uid = $1",
             uid
         )
@@ -112,27 +118,34 @@ impl Store {
         .await?)
     }
 
-    /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction.
+    /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction. `Conflict`
+    /// when another replica recorded one since the state was read: it may have seen a newer commit.
     pub async fn record_source(&self, outcome: &SourceOutcome<'_>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         let revision_id = match &outcome.revision {
             Some(new) => Some(insert_revision(&mut tx, outcome.uid, new).await?),
             None => None,
         };
-        sqlx::query!(
-            "INSERT INTO source_state (uid, revision_id, observed_generation, last_probe, next_probe, failures)
-             VALUES ($1, $2, $3, now(), now() + make_interval(secs => $4), $5)
-             ON CONFLICT (uid) DO UPDATE SET revision_id = coalesce($2, source_state.revision_id),
+        let done = sqlx::query!(
+            "INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures)
+             VALUES ($1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5)
+             ON CONFLICT (uid) DO UPDATE SET version = $6::bigint + 1,
+               revision_id = coalesce($2, source_state.revision_id),
                observed_generation = $3, last_probe = now(), next_probe = now() + make_interval(secs => $4),
-               failures = $5",
+               failures = $5
+             WHERE source_state.version = $6::bigint",
             outcome.uid,
             revision_id,
             outcome.generation,
             outcome.next_seconds,
-            outcome.failures
+            outcome.failures,
+            outcome.version
         )
         .execute(&mut *tx)
         .await?;
+        if done.rows_affected() == 0 {
+            return Err(super::StoreError::Conflict("the source's state"));
+        }
         let shown = put_conditions(&mut tx, outcome.uid, outcome.generation, outcome.conditions).await?;
         let handled = sqlx::query!(
             "UPDATE resource SET handled_at = $2 WHERE uid = $1 AND handled_at <> $2 AND $2 <> ''",
@@ -155,7 +168,7 @@ impl Store {
             .await?;
         }
         // An unchanged probe wakes nobody.
-        if revision_id.is_some() || shown || handled.rows_affected() > 0 {
+        if revision_id.is_some() || outcome.restored || shown || handled.rows_affected() > 0 {
             nudge(&mut tx, Topic::Source, &[outcome.uid]).await?;
         }
         tx.commit().await?;
@@ -174,7 +187,9 @@ async fn insert_revision(tx: &mut PgConnection, source_uid: Uuid, new: &NewRevis
     .await?;
     Ok(sqlx::query_scalar!(
         "INSERT INTO revision (source_uid, revision, commit_id, subject, config_digest, artifact_digest)
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (source_uid, revision, config_digest, artifact_digest) DO UPDATE SET subject = $4
+         RETURNING id",
         source_uid,
         new.revision,
         new.commit_id,

@@ -3,7 +3,7 @@
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     rollout::{
-        plan::{Admitted, Input, Planned, check, plan},
+        plan::{Admission, Admitted, Input, Planned, check, plan},
         waiting::Waiting,
     },
     unit::Substitution,
@@ -12,43 +12,78 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Context,
-    plan::{self, Gathered},
+    Context, is_passing,
+    plan::{self, Gathered, Layers},
     queue::Outcome,
-    render,
+    render::{self, Ensured},
 };
 use crate::{
-    store::{StoreError, plan::Commit, resource::ResourceRow},
+    store::{
+        StoreError,
+        plan::{AppPlan, Commit},
+        resource::ResourceRow,
+    },
     trace::{self, Past},
 };
 
-/// Reconciles one app.
+/// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
+    // The plan first: a plan made from an older spec than another replica's fails its compare-and-set.
+    let recorded = context.store.app_plan(uid).await?;
     let Some(app) = context.store.resource(uid).await? else {
         return Ok(Outcome::Done);
     };
     if app.kind != "Kustomization" {
         return Ok(Outcome::Done);
     }
-    let recorded = context.store.app_plan(uid).await?;
+    let version = recorded.version;
+    match reconcile_app(context, &app, recorded).await {
+        Err(error) if !is_passing(&error) => {
+            // Its outermost text alone: what is below may quote what was read.
+            let why = Waiting::Failed(error.to_string());
+            match hold(context, &app, version, vec![why]).await {
+                Ok(_) => Err(error),
+                Err(other) => Err(other),
+            }
+        }
+        ended => ended,
+    }
+}
+
+async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: AppPlan) -> anyhow::Result<Outcome> {
     let spec: KustomizationSpec = serde_json::from_value(app.spec.clone())
         .map_err(|e| StoreError::corrupt(format!("spec of {}", app.display()), e))?;
-    let mut waiting = not_supported(&app);
-    if !waiting.is_empty() {
-        return hold(context, &app, recorded.version, waiting).await;
-    }
-    let placed = plan::placements(context, &app).await?;
-    if let Some(problem) = placed.not_supported {
-        return hold(context, &app, recorded.version, vec![problem]).await;
-    }
-    let substitutes = spec.post_build.is_some() || placed.overrides_variables;
-    let rendered = render::ensure(context, &app, &spec, substitutes).await?;
-    waiting.extend(rendered.waiting);
-    let layers = match plan::layers(context, &app, &spec).await? {
-        Ok(layers) => layers,
-        Err(problem) => return hold(context, &app, recorded.version, vec![problem]).await,
+    let placed = match plan::placements(context, app).await? {
+        Ok(placed) => placed,
+        // Where it belongs is not known: nothing is planned.
+        Err(problem) => return hold(context, app, recorded.version, vec![problem]).await,
     };
-    if placed.chosen.is_empty() {
+    let substitutes = spec.post_build.is_some() || placed.overrides_variables;
+    let unsupported = not_supported(app);
+    let rendered = if unsupported.is_empty() {
+        render::ensure(context, app, &spec, substitutes).await?
+    } else {
+        Ensured {
+            admission: Some(Admission::Held(unsupported)),
+            revision: String::new(),
+            outcome: Outcome::Done,
+        }
+    };
+    let Some(mut admission) = rendered.admission else {
+        return Ok(rendered.outcome);
+    };
+    let layers = match plan::layers(context, app, &spec).await? {
+        Ok(layers) => layers,
+        Err(problem) => {
+            admission = held_also(admission, problem);
+            Layers::default()
+        }
+    };
+    let mut waiting = match &admission {
+        Admission::Held(reasons) => reasons.clone(),
+        Admission::Admitted(_) => Vec::new(),
+    };
+    if placed.chosen.is_empty() && placed.unreadable.is_empty() {
         waiting.push(if placed.named {
             Waiting::NoClusterMatches
         } else {
@@ -59,17 +94,17 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     let gathered = Gathered {
         layers,
         chosen: placed.chosen,
-        admitted: rendered.admitted,
+        admitted: admission.admitted(),
     };
-    let content = gathered.admitted.map(|admitted: Admitted| admitted.content);
-    let ownership = plan::ownership(context, &app, &spec, &gathered).await?;
+    let ownership = plan::ownership(context, app, &spec, &gathered).await?;
     let input = Input {
-        content: gathered.admitted,
+        admission,
         settings: plan::settings(&spec),
         layers: gathered.layers.layers.clone(),
         suspended: app.is_suspended(),
         requested: app.requested_at.clone(),
         chosen: gathered.chosen.clone(),
+        unreadable: placed.unreadable,
         units: recorded.units,
         withheld: ownership.withheld,
     };
@@ -81,20 +116,20 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         .store
         .commit_plan(
             &Commit {
-                app_uid: uid,
+                app_uid: app.uid,
                 version: recorded.version,
                 generation: app.generation,
                 planned: &planned,
                 claims: &ownership.claims,
                 configs: &gathered.layers.configs,
                 revision_id: gathered.admitted.map(|admitted| admitted.revision),
-                content,
+                content: gathered.admitted.map(|admitted: Admitted| admitted.content),
                 waiting: &waiting,
             },
             &context.seal,
         )
         .await?;
-    context.store.handled(uid, &app.requested_at).await?;
+    context.store.handled(app.uid, &app.requested_at).await?;
     if !planned.units.is_empty() {
         let name = app.display();
         tracing::info!(app = %name, units = planned.units.len(), rollout = planned.is_rollout(), "planned");
@@ -108,6 +143,17 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         });
     }
     Ok(rendered.outcome)
+}
+
+/// One more reason to hold; a suspended app is held without any.
+fn held_also(admission: Admission, problem: Waiting) -> Admission {
+    match admission {
+        Admission::Admitted(_) => Admission::Held(vec![problem]),
+        Admission::Held(mut reasons) => {
+            reasons.push(problem);
+            Admission::Held(reasons)
+        }
+    }
 }
 
 fn not_supported(app: &ResourceRow) -> Vec<Waiting> {

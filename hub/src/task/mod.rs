@@ -10,10 +10,14 @@ pub mod publish;
 pub mod queue;
 pub mod receivers;
 pub mod render;
+mod wakeup;
 
 use std::sync::Arc;
 
-use crate::{auth::seal::Seal, store::Store};
+use crate::{
+    auth::seal::Seal,
+    store::{Store, StoreError},
+};
 
 /// What every task may use.
 #[derive(Clone)]
@@ -30,4 +34,14 @@ pub struct Context {
     pub sources: Arc<poll::Sources>,
     /// Renders.
     pub renderer: Arc<render::Engine>,
+    /// Name of this replica.
+    pub replica: Arc<str>,
+}
+
+/// Whether an error says nothing about what was reconciled: the database was away, or another writer was faster.
+fn is_passing(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<StoreError>(),
+        Some(StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Superseded)
+    )
 }

@@ -1,6 +1,6 @@
 //! Gathers what the planner of an app's units needs: placements, clusters, variables, ownership of objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use flotilla_api::kinds::{
     cluster::ClusterGroupSpec,
@@ -52,127 +52,173 @@ pub struct Placed {
     pub named: bool,
     /// The clusters.
     pub chosen: Vec<Chosen>,
+    /// Clusters of which that is not known, and why.
+    pub unreadable: BTreeMap<ClusterId, Waiting>,
     /// Some placement gives variables of its own.
     pub overrides_variables: bool,
-    /// A placement uses what this release does not do.
-    pub not_supported: Option<Waiting>,
 }
 
-/// Reads the placements that name `app`, and chooses.
-pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<Placed> {
+/// Reads the placements that name `app`, and chooses. A placement that names it and cannot be read, or uses what this
+/// release does not do, leaves open where the app belongs; all others are nothing to it.
+pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<Result<Placed, Waiting>> {
     let mut placements = Vec::new();
-    let mut not_supported = None;
     for row in context.store.resources_of_kind("Placement").await? {
-        let spec: PlacementSpec = serde_json::from_value(row.spec.clone())
-            .map_err(|e| StoreError::corrupt(format!("spec of {}", row.display()), e))?;
-        let names = spec.apps.iter().any(|one| {
-            one.kind.kind().name() == app.kind
-                && one.name.as_str() == app.name
-                && one.namespace() == app.namespace
-        });
-        if names && row.scope == app.scope {
-            let what = row.not_supported.first();
-            not_supported = not_supported
-                .or_else(|| what.map(|what| Waiting::NotSupported(format!("{} uses {what}", row.display()))));
-            placements.push(resolve(context, &row, &spec).await?);
+        if row.scope != app.scope {
+            continue;
+        }
+        let spec = match serde_json::from_value::<PlacementSpec>(row.spec.clone()) {
+            Ok(spec) => spec,
+            Err(_) if !may_name(&row.spec, app) => continue,
+            Err(error) => return Ok(Err(unreadable(&row, &error))),
+        };
+        if !names(&spec, app) {
+            continue;
+        }
+        if let Some(what) = row.not_supported.first() {
+            let why = format!("{} uses {what}", row.display());
+            return Ok(Err(Waiting::NotSupported(why)));
+        }
+        match resolve(context, &row, &spec).await? {
+            Ok(placement) => placements.push(placement),
+            Err(problem) => return Ok(Err(problem)),
         }
     }
-    let candidates = candidates(context).await?;
-    Ok(Placed {
+    let (candidates, unreadable) = candidates(context).await?;
+    Ok(Ok(Placed {
         named: !placements.is_empty(),
         overrides_variables: placements
             .iter()
             .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
         chosen: choose(&placements, &candidates),
-        not_supported,
+        unreadable,
+    }))
+}
+
+fn names(spec: &PlacementSpec, app: &ResourceRow) -> bool {
+    spec.apps.iter().any(|one| {
+        one.kind.kind().name() == app.kind
+            && one.name.as_str() == app.name
+            && one.namespace() == app.namespace
     })
 }
 
-async fn candidates(context: &Context) -> anyhow::Result<Vec<Candidate>> {
-    let rows = context.store.cluster_candidates().await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, name, labels, variables)| Candidate {
-            id: ClusterId(id),
-            name,
-            labels,
-            variables,
-        })
-        .collect())
+/// Whether a spec that cannot be read names `app` by any text where its apps stand.
+fn may_name(spec: &Value, app: &ResourceRow) -> bool {
+    fn holds(value: &Value, name: &str) -> bool {
+        match value {
+            Value::String(text) => text == name,
+            Value::Array(items) => items.iter().any(|item| holds(item, name)),
+            Value::Object(fields) => fields.values().any(|field| holds(field, name)),
+            _ => false,
+        }
+    }
+    spec.get("apps").is_some_and(|apps| holds(apps, &app.name))
 }
 
-async fn resolve(context: &Context, row: &ResourceRow, spec: &PlacementSpec) -> anyhow::Result<Placement> {
-    let mut selectors: Vec<Selector> = spec
-        .clusters
-        .selector
-        .iter()
-        .map(|one| selector(one, row))
-        .collect::<Result<_, _>>()?;
-    let mut names: BTreeSet<String> = spec
-        .clusters
-        .names
-        .iter()
-        .map(|name| name.as_str().to_owned())
-        .collect();
-    let mut excluded = BTreeSet::new();
-    for group in &spec.clusters.groups {
+fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
+    Waiting::Failed(format!("{} cannot be read: {error}", row.display()))
+}
+
+async fn candidates(context: &Context) -> anyhow::Result<(Vec<Candidate>, BTreeMap<ClusterId, Waiting>)> {
+    let mut candidates = Vec::new();
+    let mut unreadable = BTreeMap::new();
+    for row in context.store.cluster_candidates().await? {
+        let id = ClusterId(row.id);
+        let read = (
+            serde_json::from_value(row.labels),
+            serde_json::from_value(row.variables),
+        );
+        match read {
+            (Ok(labels), Ok(variables)) => candidates.push(Candidate {
+                id,
+                name: row.name,
+                labels,
+                variables,
+            }),
+            (Err(error), _) | (_, Err(error)) => {
+                let why = format!(
+                    "labels or variables of Cluster/{} cannot be read: {error}",
+                    row.name
+                );
+                unreadable.insert(id, Waiting::Failed(why));
+            }
+        }
+    }
+    Ok((candidates, unreadable))
+}
+
+async fn resolve(
+    context: &Context,
+    row: &ResourceRow,
+    spec: &PlacementSpec,
+) -> anyhow::Result<Result<Placement, Waiting>> {
+    let mut groups = Vec::new();
+    for name in &spec.clusters.groups {
         let found = context
             .store
-            .resource_by_name("", "ClusterGroup", "", group.as_str())
+            .resource_by_name("", "ClusterGroup", "", name.as_str())
             .await?;
         // A group that is not there chooses nothing; it may come later.
         let Some(found) = found else { continue };
-        let group: ClusterGroupSpec = serde_json::from_value(found.spec.clone())
-            .map_err(|e| StoreError::corrupt(format!("spec of {}", found.display()), e))?;
-        if let Some(one) = &group.selector {
-            selectors.push(selector(one, &found)?);
+        match serde_json::from_value::<ClusterGroupSpec>(found.spec.clone()) {
+            Ok(group) => groups.push((found, group)),
+            Err(error) => return Ok(Err(unreadable(&found, &error))),
         }
-        names.extend(group.names.iter().map(|name| name.as_str().to_owned()));
-        excluded.extend(group.exclude.iter().map(|name| name.as_str().to_owned()));
     }
-    excluded.extend(spec.clusters.exclude.iter().map(|name| name.as_str().to_owned()));
+    Ok(placement(row, spec, &groups))
+}
+
+/// A placement with its groups resolved.
+fn placement(
+    row: &ResourceRow,
+    spec: &PlacementSpec,
+    groups: &[(ResourceRow, ClusterGroupSpec)],
+) -> Result<Placement, Waiting> {
+    let mut selectors = Vec::new();
+    let of_placement = spec.clusters.selector.iter().map(|one| (row, one));
+    let of_groups = groups
+        .iter()
+        .filter_map(|(group, spec)| Some((group, spec.selector.as_ref()?)));
+    for (owner, one) in of_placement.chain(of_groups) {
+        selectors.push(selector(one).map_err(|error| unreadable(owner, &error))?);
+    }
     let mut overrides = Vec::new();
     for one in &spec.overrides {
-        let selector = one
-            .selector
-            .as_ref()
-            .map(|one| selector(one, row))
-            .transpose()?
-            .unwrap_or_default();
+        let selector = one.selector.as_ref().map(selector).transpose();
         overrides.push(Override {
-            selector,
+            selector: selector
+                .map_err(|error| unreadable(row, &error))?
+                .unwrap_or_default(),
             variables: one.variables.clone(),
         });
     }
+    let named = groups
+        .iter()
+        .flat_map(|(_, group)| &group.names)
+        .chain(&spec.clusters.names);
+    let excluded = groups
+        .iter()
+        .flat_map(|(_, group)| &group.exclude)
+        .chain(&spec.clusters.exclude);
     Ok(Placement {
         name: row.display(),
         selectors,
-        names,
-        exclude: excluded,
+        names: named.map(|name| name.as_str().to_owned()).collect(),
+        exclude: excluded.map(|name| name.as_str().to_owned()).collect(),
         overrides,
     })
 }
 
-fn selector(spec: &flotilla_api::meta::LabelSelector, row: &ResourceRow) -> anyhow::Result<Selector> {
-    let corrupt = |e: Box<dyn std::error::Error + Send + Sync>| {
-        StoreError::corrupt(format!("selector of {}", row.display()), e)
-    };
-    let value = serde_json::to_value(spec).map_err(|e| corrupt(e.into()))?;
-    let labels: BTreeMap<String, String> = serde_json::from_value(
-        value
-            .get("matchLabels")
-            .cloned()
-            .unwrap_or_else(|| Value::Object(Default::default())),
-    )
-    .map_err(|e| corrupt(e.into()))?;
-    let expressions: Vec<Expression> = serde_json::from_value(
-        value
-            .get("matchExpressions")
-            .cloned()
-            .unwrap_or_else(|| Value::Array(vec![])),
-    )
-    .map_err(|e| corrupt(e.into()))?;
-    Ok(Selector::from_parts(&labels, &expressions).map_err(|e| corrupt(e.into()))?)
+fn selector(
+    spec: &flotilla_api::meta::LabelSelector,
+) -> Result<Selector, Box<dyn std::error::Error + Send + Sync>> {
+    let value = serde_json::to_value(spec)?;
+    let field = |name: &str, empty: Value| value.get(name).cloned().unwrap_or(empty);
+    let labels: BTreeMap<String, String> =
+        serde_json::from_value(field("matchLabels", Value::Object(Default::default())))?;
+    let expressions: Vec<Expression> =
+        serde_json::from_value(field("matchExpressions", Value::Array(vec![])))?;
+    Ok(Selector::from_parts(&labels, &expressions)?)
 }
 
 /// How an app is applied.

@@ -14,17 +14,17 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, plan::values, queue::Outcome};
+use super::{Context, is_passing, plan::values, queue::Outcome};
 use crate::{
-    artifact::{self, ArtifactStore, Stored},
+    artifact::{self, ArtifactDigest, ArtifactStore, Stored},
+    printable::printable_lines,
     source::git::{
         Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, package,
         tree::{CommitTree, TreeError},
     },
     store::{
-        StoreError,
         resource::{Condition, ResourceRow},
-        source::{NewRevision, SourceOutcome},
+        source::{NewRevision, RevisionRow, SourceOutcome},
     },
 };
 
@@ -44,6 +44,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 enum Looked {
     /// The artifact at hand is the remote's present state.
     UpToDate,
+    /// The present revision's artifact was lost here, and was fetched again.
+    Restored,
     /// A new revision was fetched and packaged.
     New(Fresh),
 }
@@ -71,32 +73,78 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     if source.kind != "GitRepository" {
         return Ok(Outcome::Done);
     }
-    let spec: GitRepositorySpec = serde_json::from_value(source.spec.clone())
-        .map_err(|e| StoreError::corrupt(format!("spec of {}", source.display()), e))?;
+    // Before anything else: what another replica records from here on makes this attempt void.
+    let state = context.store.source_state(uid).await?;
+    let version = state.as_ref().map_or(0, |state| state.version);
+    let spec: GitRepositorySpec = match serde_json::from_value(source.spec.clone()) {
+        Ok(spec) => spec,
+        Err(error) => {
+            let message = format!("spec of {} cannot be read: {error}", source.display());
+            return stall(context, &source, version, "ReconciliationFailed", message).await;
+        }
+    };
     if let Some(what) = source.not_supported.first() {
-        return not_supported(context, &source, what).await;
+        let message = format!("{what} is not supported by this release");
+        return stall(context, &source, version, "NotSupported", message).await;
     }
     if source.is_suspended() {
         return Ok(Outcome::Done);
     }
-    let state = context.store.source_state(uid).await?;
+    let current = context.store.current_revision(uid).await?;
     let now = OffsetDateTime::now_utc();
     if let Some(state) = &state
         && state.observed_generation == source.generation
         && source.requested_at == source.handled_at
         && state.next_probe > now
+        // One that was lost is fetched at once, and with backoff where that fails.
+        && (state.failures > 0 || is_here(context, current.as_ref()).await?)
     {
         return Ok(Outcome::After((state.next_probe - now).unsigned_abs()));
     }
     let failures = state.map_or(0, |state| state.failures);
-    let looked = look(context, &source, &spec).await?;
-    record(context, &source, &spec, looked, failures).await
+    let looked = match look(context, &source, &spec, current.as_ref()).await {
+        Err(error) if !is_passing(&error) => Err(Failed {
+            reason: "ReconciliationFailed",
+            // Its outermost text alone: what is below may quote what was read.
+            message: error.to_string(),
+            retry: true,
+        }),
+        looked => looked?,
+    };
+    record(
+        context,
+        &source,
+        &spec,
+        looked,
+        Before {
+            version,
+            failures,
+            current,
+        },
+    )
+    .await
+}
+
+/// What was recorded before this attempt.
+struct Before {
+    version: i64,
+    failures: i32,
+    current: Option<RevisionRow>,
+}
+
+/// Whether the artifact of a revision is in this replica's store. No revision has none to lose.
+async fn is_here(context: &Context, revision: Option<&RevisionRow>) -> anyhow::Result<bool> {
+    let Some(digest) = revision.and_then(|one| ArtifactDigest::parse(&one.artifact_digest).ok()) else {
+        return Ok(true);
+    };
+    Ok(context.sources.artifacts.has(digest).await?)
 }
 
 async fn look(
     context: &Context,
     source: &ResourceRow,
     spec: &GitRepositorySpec,
+    current: Option<&RevisionRow>,
 ) -> anyhow::Result<Result<Looked, Failed>> {
     let remote = match remote(context, source, spec).await? {
         Ok(remote) => remote,
@@ -123,16 +171,14 @@ async fn look(
         .timeout
         .as_ref()
         .map_or(DEFAULT_TIMEOUT, |timeout| timeout.get());
-    let current = context.store.current_revision(source.uid).await?;
     let config = config_digest(spec);
     let probed = match context.sources.probes.probe(&remote, &reference, timeout).await {
         Ok(resolved) => resolved,
         Err(error) => return Ok(Err(failed(&error))),
     };
-    if let Some(current) = &current
-        && current.revision == probed.revision
-        && current.config_digest == config.as_bytes()
-    {
+    let same = current
+        .filter(|current| current.revision == probed.revision && current.config_digest == config.as_bytes());
+    if same.is_some() && is_here(context, same).await? {
         return Ok(Ok(Looked::UpToDate));
     }
     let step = crate::trace::fetch(&source.display(), &probed.revision);
@@ -146,16 +192,24 @@ async fn look(
         })
         .instrument(step)
         .await;
-    Ok(match fetched {
-        Ok(fetched) => Ok(Looked::New(Fresh {
-            revision: fetched.revision,
-            commit: fetched.commit.to_string(),
-            subject: fetched.subject,
-            digest: fetched.output.digest.to_string(),
-            size: fetched.output.size,
-        })),
-        Err(error) => Err(failed(&error)),
-    })
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(error) => return Ok(Err(failed(&error))),
+    };
+    let fresh = Fresh {
+        revision: fetched.revision,
+        commit: fetched.commit.to_string(),
+        subject: fetched.subject,
+        digest: fetched.output.digest.to_string(),
+        size: fetched.output.size,
+    };
+    let restored =
+        same.is_some_and(|same| same.revision == fresh.revision && same.artifact_digest == fresh.digest);
+    Ok(Ok(if restored {
+        Looked::Restored
+    } else {
+        Looked::New(fresh)
+    }))
 }
 
 fn store_artifact(
@@ -252,18 +306,14 @@ async fn record(
     source: &ResourceRow,
     spec: &GitRepositorySpec,
     looked: Result<Looked, Failed>,
-    failures: i32,
+    before: Before,
 ) -> anyhow::Result<Outcome> {
     let interval = spec.interval.get();
     let now_ms = now_ms();
     let (conditions, next, failures, event, revision) = match &looked {
-        Ok(Looked::UpToDate) => {
-            let revision = context
-                .store
-                .current_revision(source.uid)
-                .await?
-                .map(|one| one.revision);
-            let message = format!("stored artifact for revision '{}'", revision.unwrap_or_default());
+        Ok(Looked::UpToDate | Looked::Restored) => {
+            let revision = before.current.as_ref().map_or("", |one| one.revision.as_str());
+            let message = format!("stored artifact for revision '{revision}'");
             (
                 ready("True", "Succeeded", message, now_ms),
                 jittered(interval),
@@ -288,8 +338,8 @@ async fn record(
             )
         }
         Err(failed) => {
-            let failures = failures.saturating_add(1);
-            let event = (failed.reason, failed.message.clone(), true);
+            let failures = before.failures.saturating_add(1);
+            let event = (failed.reason, printable_lines(&failed.message), true);
             let next = if failed.retry {
                 backoff(failures).min(interval)
             } else {
@@ -312,8 +362,10 @@ async fn record(
         .store
         .record_source(&SourceOutcome {
             uid: source.uid,
+            version: before.version,
             generation: source.generation,
             handled: &source.requested_at,
+            restored: matches!(looked, Ok(Looked::Restored)),
             revision: revision.map(|fresh| NewRevision {
                 revision: &fresh.revision,
                 commit_id: &fresh.commit,
@@ -331,27 +383,34 @@ async fn record(
                 .map(|(reason, message, warning)| (*reason, message.as_str(), *warning)),
         })
         .await?;
-    if let Some(fresh) = revision {
-        tracing::info!(source = %source.display(), revision = %fresh.revision, "new artifact");
+    match &looked {
+        Ok(Looked::New(fresh)) => {
+            tracing::info!(source = %source.display(), revision = %fresh.revision, "new artifact");
+        }
+        Ok(Looked::Restored) => tracing::info!(source = %source.display(), "lost artifact fetched again"),
+        _ => {}
     }
     Ok(Outcome::After(next))
 }
 
-async fn not_supported(context: &Context, source: &ResourceRow, what: &str) -> anyhow::Result<Outcome> {
-    let message = format!("{what} is not supported by this release");
-    let conditions = keep_since(
-        context,
-        source.uid,
-        ready("False", "NotSupported", message, now_ms()),
-    )
-    .await?;
+/// Nothing helps until the source itself changes.
+async fn stall(
+    context: &Context,
+    source: &ResourceRow,
+    version: i64,
+    reason: &str,
+    message: String,
+) -> anyhow::Result<Outcome> {
+    let conditions = keep_since(context, source.uid, ready("False", reason, message, now_ms())).await?;
     context
         .store
         .record_source(&SourceOutcome {
             uid: source.uid,
+            version,
             generation: source.generation,
             handled: &source.requested_at,
             revision: None,
+            restored: false,
             conditions: &conditions,
             next_seconds: 3600.0,
             failures: 0,
@@ -366,7 +425,8 @@ fn ready(status: &str, reason: &str, message: String, now_ms: i64) -> Vec<Condit
         type_: "Ready".into(),
         status: status.into(),
         reason: reason.into(),
-        message,
+        // It may quote the remote, or names in the tree.
+        message: printable_lines(&message),
         since_ms: now_ms,
     }]
 }

@@ -10,9 +10,18 @@ use std::{
 };
 
 use flotilla_core::backoff::Backoff;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::JoinError,
+    time::{Instant, error::Elapsed, timeout},
+};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 use uuid::Uuid;
+
+use crate::store::StoreError;
+
+/// When to look whether the newer hub is still there.
+const SUPERSEDED: Duration = Duration::from_secs(30);
 
 /// How a reconciliation ended.
 pub enum Outcome {
@@ -32,6 +41,7 @@ pub struct Queue {
 
 struct Shared {
     name: &'static str,
+    deadline: Duration,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -51,14 +61,16 @@ struct State {
 }
 
 impl Queue {
-    /// Starts `workers` workers that call `reconcile` with the keys pushed.
-    pub fn start<F, Fut>(name: &'static str, workers: usize, reconcile: F) -> Self
+    /// Starts `workers` workers that call `reconcile` with the keys pushed. One that has not ended by `deadline` is
+    /// ended: whatever it hangs on, its worker is free again.
+    pub fn start<F, Fut>(name: &'static str, workers: usize, deadline: Duration, reconcile: F) -> Self
     where
         F: Fn(Uuid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
     {
         let shared = Arc::new(Shared {
             name,
+            deadline,
             state: Mutex::default(),
             wake: Notify::new(),
         });
@@ -176,7 +188,11 @@ where
             Ok(key) => {
                 let span = info_span!("reconcile", task = shared.name, key = %key);
                 // In a task of its own: a panic is this key's failure and not the worker's end.
-                let ended = tokio::spawn(reconcile(key).instrument(span.clone())).await;
+                let mut task = tokio::spawn(reconcile(key).instrument(span.clone()));
+                let ended = timeout(shared.deadline, &mut task).await;
+                if ended.is_err() {
+                    task.abort();
+                }
                 let _entered = span.enter();
                 shared.finish(key, judge(shared.name, key, ended));
             }
@@ -194,21 +210,30 @@ where
 fn judge(
     task: &str,
     key: Uuid,
-    ended: Result<anyhow::Result<Outcome>, tokio::task::JoinError>,
+    ended: Result<Result<anyhow::Result<Outcome>, JoinError>, Elapsed>,
 ) -> Result<Outcome, ()> {
     match ended {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(error)) => {
-            let conflict = error.downcast_ref::<crate::store::StoreError>();
-            if matches!(conflict, Some(crate::store::StoreError::Conflict(_))) {
+        Ok(Ok(Ok(outcome))) => Ok(outcome),
+        Ok(Ok(Err(error))) => match error.downcast_ref::<StoreError>() {
+            Some(StoreError::Conflict(_)) => {
                 debug!(task, key = %key, %error, "another writer was faster");
-                return Ok(Outcome::Again);
+                Ok(Outcome::Again)
             }
-            warn!(task, key = %key, error = format!("{error:#}"), "reconciliation failed; it is tried again");
+            Some(StoreError::Superseded) => {
+                debug!(task, key = %key, %error, "left to a newer hub");
+                Ok(Outcome::After(SUPERSEDED))
+            }
+            _ => {
+                warn!(task, key = %key, error = format!("{error:#}"), "reconciliation failed; it is tried again");
+                Err(())
+            }
+        },
+        Ok(Err(panic)) => {
+            error!(task, key = %key, %panic, "reconciliation panicked; it is tried again");
             Err(())
         }
-        Err(panic) => {
-            error!(task, key = %key, %panic, "reconciliation panicked; it is tried again");
+        Err(_) => {
+            error!(task, key = %key, "reconciliation took too long; it is ended and tried again");
             Err(())
         }
     }
@@ -222,6 +247,8 @@ mod tests {
 
     use super::*;
 
+    const DEADLINE: Duration = Duration::from_secs(600);
+
     fn key(number: u128) -> Uuid {
         Uuid::from_u128(number)
     }
@@ -232,7 +259,7 @@ mod tests {
         let at_once = Arc::new(AtomicUsize::new(0));
         let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
         let (held, seen) = (gate.clone(), at_once.clone());
-        let queue = Queue::start("test", 4, move |_| {
+        let queue = Queue::start("test", 4, DEADLINE, move |_| {
             let (held, seen, ran_tx) = (held.clone(), seen.clone(), ran_tx.clone());
             async move {
                 assert_eq!(seen.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
@@ -258,7 +285,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failing_or_panicking_key_backs_off_and_others_go_on() {
         let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
-        let queue = Queue::start("test", 1, move |key| {
+        let queue = Queue::start("test", 1, DEADLINE, move |key| {
             let ran_tx = ran_tx.clone();
             async move {
                 let _ = ran_tx.send((key.as_u128(), Instant::now()));
@@ -290,7 +317,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_is_due_again_after_its_delay_and_timers_do_not_multiply() {
         let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
-        let queue = Queue::start("test", 1, move |_| {
+        let queue = Queue::start("test", 1, DEADLINE, move |_| {
             let ran_tx = ran_tx.clone();
             async move {
                 let _ = ran_tx.send(Instant::now());
@@ -305,5 +332,26 @@ mod tests {
         let due = ran_rx.recv().await.expect("due");
         assert_eq!((due - before).as_secs(), 10);
         assert!(ran_rx.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconciliation_that_hangs_is_ended_and_frees_its_worker() {
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::start("test", 1, DEADLINE, move |key| {
+            let ran_tx = ran_tx.clone();
+            async move {
+                let _ = ran_tx.send(key.as_u128());
+                if key.as_u128() == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Outcome::Done)
+            }
+        });
+        let start = Instant::now();
+        queue.push_all([key(1), key(2)]);
+        assert_eq!(ran_rx.recv().await, Some(1));
+        assert_eq!(ran_rx.recv().await, Some(2));
+        assert_eq!(start.elapsed(), DEADLINE);
+        assert_eq!(ran_rx.recv().await, Some(1), "and it is tried again");
     }
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, plan::values};
+use super::{Context, is_passing, plan::values};
 use crate::{
     http::{Lookup, Receiver, Receivers, hook::NudgeFailed, hook_path},
     store::{StoreError, resource::ResourceRow},
@@ -23,7 +23,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Registered {
     context: Context,
-    by_path: Arc<ArcSwap<HashMap<String, Entry>>>,
+    known: Arc<ArcSwap<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_path: HashMap<String, Entry>,
+    /// Receivers whose token cannot be read, and why.
+    unreadable: HashMap<Uuid, String>,
 }
 
 struct Entry {
@@ -37,20 +44,31 @@ impl Registered {
     pub fn new(context: Context) -> Self {
         Self {
             context,
-            by_path: Arc::default(),
+            known: Arc::default(),
         }
     }
 
-    /// Reads all Receivers and their tokens.
+    /// Reads all Receivers and their tokens. One whose token cannot be read is closed, and the others are as they are.
     pub async fn refresh(&self) -> anyhow::Result<()> {
-        let mut by_path = HashMap::new();
+        let mut known = Known::default();
         for row in self.context.store.resources_of_kind("Receiver").await? {
-            if let Some((path, entry)) = self.entry(&row).await? {
-                by_path.insert(path, entry);
+            match self.entry(&row).await {
+                Ok(Some((path, entry))) => drop(known.by_path.insert(path, entry)),
+                Ok(None) => {}
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => {
+                    warn!(receiver = %row.display(), error = format!("{error:#}"), "its token cannot be read");
+                    known.unreadable.insert(row.uid, error.to_string());
+                }
             }
         }
-        self.by_path.store(Arc::new(by_path));
+        self.known.store(Arc::new(known));
         Ok(())
+    }
+
+    /// Why a Receiver's token cannot be read, if so.
+    pub fn unreadable(&self, uid: Uuid) -> Option<String> {
+        self.known.load().unreadable.get(&uid).cloned()
     }
 
     async fn entry(&self, row: &ResourceRow) -> anyhow::Result<Option<(String, Entry)>> {
@@ -65,8 +83,9 @@ impl Registered {
 
     /// Where a Receiver is called: `/hook/…`. `None` while its Secret is missing.
     pub fn path_of(&self, uid: Uuid) -> Option<String> {
-        self.by_path
+        self.known
             .load()
+            .by_path
             .iter()
             .find(|(_, entry)| entry.uid == uid)
             .map(|(path, _)| path.clone())
@@ -121,7 +140,7 @@ impl Receivers for Registered {
     type Id = Uuid;
 
     async fn find(&self, digest: &str) -> Lookup<Uuid> {
-        match self.by_path.load().get(&format!("/hook/{digest}")) {
+        match self.known.load().by_path.get(&format!("/hook/{digest}")) {
             None => Lookup::Unknown,
             Some(Entry { token: None, .. }) => Lookup::Closed,
             Some(Entry {

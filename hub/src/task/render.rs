@@ -11,23 +11,28 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
     object::{ObjectKey, group_of},
-    rollout::{plan::Admitted, waiting::Waiting},
+    rollout::{
+        plan::{Admission, Admitted},
+        waiting::Waiting,
+    },
     substitute,
 };
 use flotilla_render::kustomize::{GenerateOptions, Image, ReadSet};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Context, queue::Outcome};
 use crate::{
-    artifact::{ArtifactDigest, ReadLimits},
-    renderer::{Built, KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
+    artifact::{self, ArtifactDigest, ReadLimits, Tree},
+    printable::printable_lines,
+    renderer::{Built, KustomizeInput, Rendered, RenderedObject, Renderer},
     store::{
-        StoreError,
+        StoreError, Topic,
         content::Blob,
         event::NewEvent,
-        rendered::{Outcome as Ended, RenderedRow},
+        rendered::{Known, Outcome as Ended, RenderedRow, RenderingKey},
         resource::ResourceRow,
         source::RevisionRow,
     },
@@ -39,6 +44,8 @@ pub struct Engine {
     pub native: Renderer,
     /// Only for apps that ask for it; why there is none, where there is none.
     pub reference: Result<Renderer, String>,
+    /// Held by a rendering that has ended the hub before.
+    pub alone: tokio::sync::Mutex<()>,
 }
 
 /// An app asks for an engine by this annotation: `native` (the default) or `reference`. Never a silent fallback.
@@ -62,18 +69,32 @@ impl Engine {
 
 /// What an app may be given now.
 pub struct Ensured {
-    /// The newest content, if any.
-    pub admitted: Option<Admitted>,
-    /// The source's newest revision; '' while there is none.
+    /// The current revision's rendering, or why there is none. `None` while it is rendered elsewhere: nothing is to be
+    /// said of it yet.
+    pub admission: Option<Admission>,
+    /// The source's current revision; '' while there is none.
     pub revision: String,
-    /// Why it is not that of the source's newest revision.
-    pub waiting: Vec<Waiting>,
     /// When to look again.
     pub outcome: Outcome,
 }
 
+impl Ensured {
+    fn held(reason: Waiting) -> Self {
+        Self {
+            admission: Some(Admission::Held(vec![reason])),
+            revision: String::new(),
+            outcome: Outcome::Done,
+        }
+    }
+}
+
 /// Bound of one rendering.
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// For so long a rendering belongs to the replica that began it: reading the artifact and storing what came out are
+/// beyond the renderer's own bound.
+const LEASE: Duration = Duration::from_secs(420);
+/// How long a rendering that must be alone waits while another one is.
+const ALONE: Duration = Duration::from_secs(2);
 /// Groups whose objects the hub would have to keep: not in this release.
 const KEPT_GROUPS: [&str; 7] = [
     "source.toolkit.fluxcd.io",
@@ -85,86 +106,263 @@ const KEPT_GROUPS: [&str; 7] = [
     "fleet.flotilla.dev",
 ];
 
-/// Renders the source's newest revision for `app` if that is due, and tells what may be admitted.
+/// Renders the source's current revision for `app` if that is due. Only that rendering may be admitted: another
+/// revision's, or another source's, is not what the app says now.
 pub async fn ensure(
     context: &Context,
     app: &ResourceRow,
     spec: &KustomizationSpec,
     substitutes: bool,
 ) -> anyhow::Result<Ensured> {
-    let mut waiting = Vec::new();
-    let mut outcome = Outcome::Done;
+    // A suspended app follows nothing; what it has stays.
+    if app.is_suspended() {
+        return Ok(Ensured {
+            admission: Some(Admission::Held(Vec::new())),
+            revision: String::new(),
+            outcome: Outcome::Done,
+        });
+    }
     let renderer = match context.renderer.of(app) {
         Ok(renderer) => renderer,
-        Err(problem) => {
-            waiting.push(problem);
-            return Ok(Ensured {
-                admitted: None,
-                revision: String::new(),
-                waiting,
-                outcome,
-            });
-        }
+        Err(problem) => return Ok(Ensured::held(problem)),
     };
-    let variant = variant(renderer, spec, substitutes);
-    let mut named = String::new();
-    match source_revision(context, app, spec).await? {
-        Err(problem) => waiting.push(problem),
-        // A suspended app follows nothing; what it has stays.
-        Ok(_) if app.is_suspended() => {}
-        Ok(revision) => {
-            named.clone_from(&revision.revision);
-            let mut row = context
-                .store
-                .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
-                .await?;
-            if row.state == "Pending" {
-                render(context, renderer, app, spec, &variant, &revision, substitutes)
-                    .instrument(crate::trace::render(&app.display(), &revision.revision))
-                    .await?;
-                row = context
-                    .store
-                    .ensure_rendered(app.uid, variant.as_bytes(), revision.id)
-                    .await?;
-            }
-            if row.state == "Pending" {
-                outcome = Outcome::After(Backoff::RECONCILE.bound(u32::try_from(row.attempts).unwrap_or(1)));
-            }
-            waiting.extend(problem(&row));
-        }
-    }
-    let newest = context.store.newest_rendered(app.uid, variant.as_bytes()).await?;
-    let admitted = newest.as_ref().and_then(admit);
+    let (source, revision) = match source_revision(context, app, spec).await? {
+        Ok(found) => found,
+        Err(problem) => return Ok(Ensured::held(problem)),
+    };
+    let variant = variant(renderer, source, spec, substitutes);
+    let work = Work {
+        context,
+        renderer,
+        app,
+        spec,
+        source,
+        revision: &revision,
+        substitutes,
+        key: RenderingKey {
+            app: app.uid,
+            variant: variant.as_bytes(),
+            revision: revision.id,
+        },
+    };
+    let (admission, outcome) = work
+        .admission()
+        .instrument(crate::trace::render(&app.display(), &revision.revision))
+        .await?;
     Ok(Ensured {
-        admitted,
-        revision: named,
-        waiting,
+        admission,
+        revision: revision.revision,
         outcome,
     })
 }
 
-fn admit(row: &RenderedRow) -> Option<Admitted> {
-    let content = Digest::try_from_slice(row.content.as_deref()?).ok()?;
-    Some(Admitted {
-        revision: row.revision_id,
-        content,
-    })
+/// One rendering, and what it is of.
+struct Work<'a> {
+    context: &'a Context,
+    renderer: &'a Renderer,
+    app: &'a ResourceRow,
+    spec: &'a KustomizationSpec,
+    source: Uuid,
+    revision: &'a RevisionRow,
+    substitutes: bool,
+    key: RenderingKey<'a>,
 }
 
-fn problem(row: &RenderedRow) -> Option<Waiting> {
-    match row.state.as_str() {
-        "Failed" => Some(Waiting::Rendering(row.message.clone())),
-        "Pending" if !row.message.is_empty() => Some(Waiting::Rendering(row.message.clone())),
-        "NotSupported" => Some(Waiting::NotSupported(row.message.clone())),
-        _ => None,
+impl Work<'_> {
+    async fn admission(&self) -> anyhow::Result<(Option<Admission>, Outcome)> {
+        let store = &self.context.store;
+        let mut row = store.rendering(self.key).await?;
+        // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
+        let _alone = match &row {
+            Some(row) if row.state == "Pending" && row.lost > 0 => {
+                match self.context.renderer.alone.try_lock() {
+                    Ok(alone) => Some(alone),
+                    Err(_) => return Ok((None, Outcome::After(ALONE))),
+                }
+            }
+            _ => None,
+        };
+        if row.as_ref().is_none_or(|row| row.state == "Pending") {
+            if let Some(attempt) = store
+                .begin_rendering(self.key, &self.context.replica, LEASE)
+                .await?
+            {
+                let (admission, outcome) = self.render(attempt).await?;
+                return Ok((Some(admission), outcome));
+            }
+            row = store.rendering(self.key).await?;
+        }
+        let row = row.ok_or(StoreError::Conflict("the app's rendering"))?;
+        let admission = match row.state.as_str() {
+            "Done" => Admission::Admitted(self.admitted(row.content.as_deref())?),
+            // Another replica's first attempt has said nothing yet.
+            "Pending" if row.message.is_empty() => return Ok((None, later(&row))),
+            _ => Admission::Held(vec![waiting(&row.reason, &row.message)]),
+        };
+        let outcome = if row.state == "Pending" {
+            later(&row)
+        } else {
+            Outcome::Done
+        };
+        Ok((Some(admission), outcome))
+    }
+
+    fn admitted(&self, content: Option<&[u8]>) -> anyhow::Result<Admitted> {
+        let content = Digest::try_from_slice(content.unwrap_or_default());
+        Ok(Admitted {
+            revision: self.revision.id,
+            content: content
+                .map_err(|e| StoreError::corrupt(format!("rendering of {}", self.app.display()), e))?,
+        })
+    }
+
+    async fn render(&self, attempt: i32) -> anyhow::Result<(Admission, Outcome)> {
+        let context = self.context;
+        let began = Instant::now();
+        let ended = self.ended(attempt).await?;
+        let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
+        context
+            .store
+            .record_rendered(self.key, &ended, duration_ms, &context.seal)
+            .await?;
+        self.tell(&ended, attempt, duration_ms).await?;
+        Ok(match &ended {
+            Ended::Done { content, .. } | Ended::Unchanged(Known { content, .. }) => (
+                Admission::Admitted(self.admitted(Some(&content[..]))?),
+                Outcome::Done,
+            ),
+            Ended::Failed { reason, message } => {
+                (Admission::Held(vec![waiting(reason, message)]), Outcome::Done)
+            }
+            Ended::Again {
+                reason,
+                message,
+                after,
+            } => (
+                Admission::Held(vec![waiting(reason, message)]),
+                Outcome::After(*after),
+            ),
+            Ended::NotSupported { message } => (
+                Admission::Held(vec![waiting("NotSupported", message)]),
+                Outcome::Done,
+            ),
+        })
+    }
+
+    async fn ended(&self, attempt: i32) -> anyhow::Result<Ended> {
+        let again = |reason: &str, message: String| Ended::Again {
+            reason: reason.to_owned(),
+            message,
+            after: Backoff::RECONCILE.bound(u32::try_from(attempt).unwrap_or(1)),
+        };
+        let store = &self.context.store;
+        let tree = match self.tree().await? {
+            Ok(tree) => tree,
+            Err(artifact::StoreError::Refused { digest, source }) => {
+                return Ok(Ended::Failed {
+                    reason: "ArtifactFailed".to_owned(),
+                    message: format!("artifact {digest} cannot be used: {source}"),
+                });
+            }
+            Err(error @ artifact::StoreError::Io { .. }) => {
+                return Ok(again("ArtifactFailed", error.to_string()));
+            }
+            Err(error) => {
+                // Only its source can bring it back.
+                store.wake(Topic::Resource, &[self.source]).await?;
+                return Ok(again(
+                    "ArtifactFailed",
+                    format!("{error}; the source is fetched again"),
+                ));
+            }
+        };
+        let known = store.known_rendering(self.key.app, self.key.variant).await?;
+        let input = KustomizeInput {
+            tree: Arc::new(tree),
+            path: self
+                .spec
+                .path
+                .as_ref()
+                .map_or("", |path| path.as_str())
+                .to_owned(),
+            options: options(self.spec)?,
+            known: known.as_ref().and_then(|known| read_set(&known.reads)),
+            timeout: TIMEOUT,
+        };
+        Ok(match self.renderer.kustomize(input).await {
+            Ok(Built::New(rendered)) => ended(self.context, rendered, self.substitutes),
+            Ok(Built::Unchanged) => known.map_or_else(
+                || again("BuildFailed", "an earlier rendering is gone".to_owned()),
+                Ended::Unchanged,
+            ),
+            Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
+            Err(failure) => Ended::Failed {
+                reason: failure.reason().to_owned(),
+                message: failure.to_string(),
+            },
+        })
+    }
+
+    async fn tree(&self) -> anyhow::Result<Result<Tree, artifact::StoreError>> {
+        let digest = ArtifactDigest::parse(&self.revision.artifact_digest)
+            .map_err(|e| StoreError::corrupt("artifact digest", e))?;
+        let artifacts = &self.context.sources.artifacts;
+        Ok(artifacts.tree(digest, ReadLimits::packaged_here()).await)
+    }
+
+    /// Logs how a rendering ended; a failure that repeats is one event, not one each attempt.
+    async fn tell(&self, ended: &Ended, attempt: i32, duration_ms: i32) -> anyhow::Result<()> {
+        let (app, revision) = (self.app.display(), &self.revision.revision);
+        let (reason, message) = match ended {
+            Ended::Done { objects, .. } => {
+                tracing::info!(app = %app, revision = %revision, objects = objects.len(), duration_ms, "rendered");
+                return Ok(());
+            }
+            Ended::Unchanged(_) => {
+                tracing::info!(
+                    app = %app, revision = %revision,
+                    "not rendered again: nothing that it read has changed"
+                );
+                return Ok(());
+            }
+            Ended::Again { .. } if attempt > 1 => return Ok(()),
+            Ended::Failed { reason, message } | Ended::Again { reason, message, .. } => {
+                (reason.as_str(), message)
+            }
+            Ended::NotSupported { message } => ("NotSupported", message),
+        };
+        let event = NewEvent {
+            warning: true,
+            reason,
+            message,
+            resource: self.app.uid,
+            revision,
+        };
+        Ok(self.context.store.record_event(&event).await?)
     }
 }
 
+/// When a pending rendering is to be looked at again.
+fn later(row: &RenderedRow) -> Outcome {
+    Outcome::After(row.wait().unwrap_or(ALONE))
+}
+
+/// The message may quote the source: names of files, lines of YAML.
+fn waiting(reason: &str, message: &str) -> Waiting {
+    let message = printable_lines(message);
+    match reason {
+        "ArtifactFailed" => Waiting::Source(message),
+        "NotSupported" => Waiting::NotSupported(message),
+        _ => Waiting::Rendering(message),
+    }
+}
+
+/// The source that the app names now, and its current revision.
 async fn source_revision(
     context: &Context,
     app: &ResourceRow,
     spec: &KustomizationSpec,
-) -> anyhow::Result<Result<RevisionRow, Waiting>> {
+) -> anyhow::Result<Result<(Uuid, RevisionRow), Waiting>> {
     let kind = spec.source_ref.kind.kind().name();
     let name = spec.source_ref.name.as_str();
     let namespace = spec
@@ -182,15 +380,18 @@ async fn source_revision(
         ))));
     };
     let revision = context.store.current_revision(source.uid).await?;
-    Ok(revision.ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
+    Ok(revision
+        .map(|revision| (source.uid, revision))
+        .ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
 }
 
 /// Digest of the input without the artifact.
-fn variant(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> Digest {
+fn variant(renderer: &Renderer, source: Uuid, spec: &KustomizationSpec, substitutes: bool) -> Digest {
     Digest::of_json(
         "variant",
         &json!({
             "engine": renderer.version(),
+            "source": source,
             "path": spec.path,
             "targetNamespace": spec.target_namespace,
             "namePrefix": spec.name_prefix,
@@ -203,96 +404,6 @@ fn variant(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> 
             "substitutes": substitutes,
         }),
     )
-}
-
-async fn render(
-    context: &Context,
-    renderer: &Renderer,
-    app: &ResourceRow,
-    spec: &KustomizationSpec,
-    variant: &Digest,
-    revision: &RevisionRow,
-    substitutes: bool,
-) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let known = context.store.known_rendering(app.uid, variant.as_bytes()).await?;
-    let reads = known.as_ref().and_then(|known| read_set(&known.reads));
-    let ended = match build(context, renderer, spec, revision, reads).await? {
-        Ok(Built::New(rendered)) => ended(context, rendered, substitutes),
-        Ok(Built::Unchanged) => known.map_or_else(
-            || Ended::Again {
-                message: "an earlier rendering is gone".to_owned(),
-            },
-            Ended::Unchanged,
-        ),
-        Err(failure) if failure.is_transient() => Ended::Again {
-            message: failure.to_string(),
-        },
-        Err(failure) => Ended::Failed {
-            reason: failure.reason().to_owned(),
-            message: failure.to_string(),
-        },
-    };
-    let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
-    let key = (app.uid, &variant.as_bytes()[..], revision.id);
-    context
-        .store
-        .record_rendered(key, &ended, duration_ms, &context.seal)
-        .await?;
-    let failure = match &ended {
-        Ended::Done { objects, .. } => {
-            tracing::info!(
-                app = %app.display(), revision = %revision.revision, objects = objects.len(), duration_ms, "rendered"
-            );
-            None
-        }
-        Ended::Unchanged(_) => {
-            tracing::info!(
-                app = %app.display(), revision = %revision.revision,
-                "not rendered again: nothing that it read has changed"
-            );
-            None
-        }
-        Ended::Failed { reason, message } => Some((reason.as_str(), message)),
-        Ended::Again { message } => Some(("BuildFailed", message)),
-        Ended::NotSupported { message } => Some(("NotSupported", message)),
-    };
-    if let Some((reason, message)) = failure {
-        let event = NewEvent {
-            warning: true,
-            reason,
-            message,
-            resource: app.uid,
-            revision: &revision.revision,
-        };
-        context.store.record_event(&event).await?;
-    }
-    Ok(())
-}
-
-async fn build(
-    context: &Context,
-    renderer: &Renderer,
-    spec: &KustomizationSpec,
-    revision: &RevisionRow,
-    known: Option<ReadSet>,
-) -> anyhow::Result<Result<Built, RenderFailure>> {
-    let digest = ArtifactDigest::parse(&revision.artifact_digest)
-        .map_err(|e| StoreError::corrupt("artifact digest", e))?;
-    let tree = context
-        .sources
-        .artifacts
-        .tree(digest, ReadLimits::default())
-        .await?;
-    let path = spec.path.as_ref().map_or("", |path| path.as_str()).to_owned();
-    let input = KustomizeInput {
-        tree: Arc::new(tree),
-        path,
-        options: options(spec)?,
-        known,
-        timeout: TIMEOUT,
-    };
-    Ok(renderer.kustomize(input).await)
 }
 
 /// What an earlier rendering read. One that cannot be understood is none: it costs a rendering.
@@ -443,6 +554,7 @@ mod tests {
         let engine = Engine {
             native: Renderer::Native(NativeRenderer::new(1)),
             reference: Err("no such program".into()),
+            alone: tokio::sync::Mutex::default(),
         };
         let chosen = |annotations: Value| engine.of(&app(annotations)).map(Renderer::version);
         assert_eq!(chosen(json!({})), Ok(NativeRenderer::version()));

@@ -1,6 +1,7 @@
 //! A running hub over a [`World`]'s store, and clients that dial it as agents and people do.
 
 use std::{
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -48,26 +49,8 @@ impl Hub {
             .hub(TRUST_DOMAIN, INCARNATION)
             .await
             .expect("the hub's row");
-        let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
-        let log = std::fs::File::create(world.dir.path().join("log")).expect("a log");
-        let process = Command::new(env!("CARGO_BIN_EXE_flotilla-hub"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--http-listen",
-                "127.0.0.1:0",
-                "--data-dir",
-            ])
-            .arg(world.dir.path())
-            .arg("--kustomize")
-            .arg(kustomize)
-            .env("DATABASE_URL", world.db.url())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the hub starts");
+        let dir = world.dir.path().to_owned();
+        let process = spawn(&world, &dir, &[]).await;
         let mut this = Self {
             token: String::new(),
             pin: pin(&"0".repeat(64)),
@@ -75,15 +58,7 @@ impl Hub {
             process,
             world,
         };
-        let log = this.world.dir.path().join("log");
-        let started = wait_until("the hub to serve", PATIENCE, async || {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
-            match this.process.try_wait() {
-                Ok(None) => Ok(log.contains("the hub serves").then_some(())),
-                ended => Err(format!("{ended:?}: {log}")),
-            }
-        });
-        started.await.expect("the hub serves");
+        serving(&dir, &mut this.process).await;
         let admin = std::fs::read_to_string(this.world.dir.path().join("admin.yaml")).expect("admin.yaml");
         let field = |name: &str| {
             let line = admin
@@ -98,6 +73,23 @@ impl Hub {
         this
     }
 
+    /// Another hub on the same database, with a data directory and version of its own.
+    pub(crate) async fn another(&self, writer: i64) -> Other {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kek = self.world.dir.path().join("kek");
+        let kek = kek.to_str().expect("text");
+        let options = ["--kek-file", kek, "--writer-version", &writer.to_string()];
+        let process = spawn(&self.world, dir.path(), &options).await;
+        let mut other = Other { dir, process };
+        serving(other.dir.path(), &mut other.process).await;
+        other
+    }
+
+    /// What the hub has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.world.dir.path().join("log")).expect("a log")
+    }
+
     /// A connection that shows `identity`, to a hub known by `pin`.
     pub(crate) async fn dial(
         &self,
@@ -110,6 +102,22 @@ impl Hub {
         }
         Endpoint::from_shared(self.endpoint.clone())?
             .tls_config_with_verifier(tls, Arc::new(HubVerifier::new(vec![pin], TRUST_DOMAIN)))?
+            .connect()
+            .await
+    }
+
+    /// Where the gRPC port is.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        let address = self.endpoint.strip_prefix("https://").expect("a URL");
+        address.parse().expect("an address")
+    }
+
+    /// A connection from this address of ours.
+    pub(crate) async fn dial_from(&self, from: std::net::IpAddr) -> Result<Channel, tonic::transport::Error> {
+        let verifier = Arc::new(HubVerifier::new(vec![self.pin], TRUST_DOMAIN));
+        Endpoint::from_shared(self.endpoint.clone())?
+            .local_address(Some(from))
+            .tls_config_with_verifier(ClientTlsConfig::new(), verifier)?
             .connect()
             .await
     }
@@ -173,6 +181,68 @@ impl Hub {
             key,
         }
     }
+}
+
+/// Another hub on the same database.
+pub(crate) struct Other {
+    dir: tempfile::TempDir,
+    process: Child,
+}
+
+impl Other {
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).expect("a log")
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) async fn stop(mut self) {
+        let process = i32::try_from(self.process.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(process.expect("a process"), rustix::process::Signal::TERM)
+            .expect("told");
+        wait_until("the hub to end", PATIENCE, async || self.process.try_wait())
+            .await
+            .expect("it ends");
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn spawn(world: &World, dir: &Path, options: &[&str]) -> Child {
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let log = std::fs::File::create(dir.join("log")).expect("a log");
+    Command::new(env!("CARGO_BIN_EXE_flotilla-hub"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(dir)
+        .arg("--kustomize")
+        .arg(kustomize)
+        .args(options)
+        .env("DATABASE_URL", world.db.url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the hub starts")
+}
+
+async fn serving(dir: &Path, process: &mut Child) {
+    let log = dir.join("log");
+    let started = wait_until("the hub to serve", PATIENCE, async || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        match process.try_wait() {
+            Ok(None) => Ok(log.contains("the hub serves").then_some(())),
+            ended => Err(format!("{ended:?}: {log}")),
+        }
+    });
+    started.await.expect("the hub serves");
 }
 
 /// What an agent holds.

@@ -1,9 +1,13 @@
 //! The hub from its store to its wire: what its tables promise, and what agents and people get over TLS.
 
 mod agent_stream;
+mod deploys;
 mod enrol;
 mod fleet_api;
 mod hub;
+mod hubs;
+mod renderings;
 mod reports;
 mod store;
+mod strangers;
 mod world;

@@ -9,7 +9,7 @@ use flotilla_core::{
     fleet::placement::Chosen,
     id::ClusterId,
     object::ObjectKey,
-    rollout::plan::{Admitted, Input, Planned, plan},
+    rollout::plan::{Admission, Admitted, Input, Planned, plan},
     unit::{Settings, Substitution, VariableLayer, Withheld},
 };
 use flotilla_hub::{
@@ -19,7 +19,7 @@ use flotilla_hub::{
         apply::{Action, NewResource, Payload},
         content::Blob,
         plan::Commit,
-        rendered::Outcome,
+        rendered::{Outcome, RenderingKey},
         report::{Attained, StatusRow},
         source::{NewRevision, SourceOutcome},
     },
@@ -167,11 +167,14 @@ impl World {
         self.apply(&[resource("OCIRepository", "source", json!({}))])
             .await;
         let source = self.uid("OCIRepository", "source").await;
+        let state = self.store.source_state(source).await.expect("read");
         self.store
             .record_source(&SourceOutcome {
                 uid: source,
+                version: state.map_or(0, |state| state.version),
                 generation: 1,
                 handled: "",
+                restored: false,
                 revision: Some(NewRevision {
                     revision,
                     commit_id: revision,
@@ -194,8 +197,13 @@ impl World {
             .expect("read")
             .expect("there")
             .id;
+        let key = RenderingKey {
+            app,
+            variant: b"variant",
+            revision,
+        };
         self.store
-            .ensure_rendered(app, b"variant", revision)
+            .begin_rendering(key, "replica", Duration::from_secs(60))
             .await
             .expect("due");
         let entries = objects
@@ -225,7 +233,7 @@ impl World {
             reads: None,
         };
         self.store
-            .record_rendered((app, b"variant", revision), &outcome, 1, &self.seal)
+            .record_rendered(key, &outcome, 1, &self.seal)
             .await
             .expect("recorded");
         Rendered {
@@ -277,12 +285,13 @@ impl World {
             overrides: Ok(BTreeMap::new()),
         };
         let planned = plan(&Input {
-            content: Some(content.admitted),
+            admission: Admission::Admitted(content.admitted),
             settings: settings(annotations),
             layers,
             suspended: false,
             requested: String::new(),
             chosen: ids.iter().map(chosen).collect(),
+            unreadable: BTreeMap::new(),
             units: recorded.units,
             withheld,
         });
@@ -298,10 +307,15 @@ impl World {
     }
 
     pub(crate) async fn commit(&self, gathered: &Gathered) -> Result<(), StoreError> {
+        self.commit_of(gathered, 1).await
+    }
+
+    /// Commits a plan made from this generation of the app's spec.
+    pub(crate) async fn commit_of(&self, gathered: &Gathered, generation: i64) -> Result<(), StoreError> {
         let commit = Commit {
             app_uid: gathered.app,
             version: gathered.version,
-            generation: 1,
+            generation,
             planned: &gathered.planned,
             claims: &gathered.claims,
             configs: &gathered.configs,

@@ -8,11 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use flotilla_hub::source::git::FetchLimits;
 use flotilla_hub::source::git::GitError;
 use flotilla_testkit::{GitAccess, GitFault, GitServer};
 
 use crate::world::{
-    CANARY, Hub, TIMEOUT, advertisement, branch, line, old_advertisement, public, serve, tag, with_password,
+    CANARY, Hub, TIMEOUT, advertisement, branch, line, old_advertisement, public, script, serve, tag,
+    with_password,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,4 +232,102 @@ async fn evil_answers_end_at_a_limit_and_never_in_a_revision() {
         .await
         .expect_err("slow");
     assert!(matches!(error, GitError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_of_git_has_limits_of_memory_and_processor_time() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let remote = public(&server.http_url("app.git"));
+    let place = tempfile::tempdir().expect("a directory");
+    let said = place.path().join("said");
+    let limits = FetchLimits {
+        git_memory: 512 << 20,
+        git_cpu_seconds: 77,
+        ..FetchLimits::default()
+    };
+    // A child of git's has them as well. What git says then is a limit, and not asked for again every few seconds.
+    let body = format!(
+        "sh -c 'ulimit -v; ulimit -t' > {}; echo 'fatal: Out of memory, malloc failed' >&2; exit 128",
+        said.display()
+    );
+    let hub = Hub::with(Some(script(place.path(), &body)), limits).await;
+    let error = hub
+        .fetch(&remote, &branch("main"))
+        .await
+        .expect_err("out of memory");
+    assert!(
+        matches!(&error, GitError::TooLarge { what: "the memory of git", limit, .. } if limit == "512 MiB"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&said).expect("it ran"), "524288\n77\n");
+    // A process that turns without end is stopped by its limit, long before the time of the fetch is over.
+    let busy = FetchLimits {
+        git_cpu_seconds: 1,
+        ..FetchLimits::default()
+    };
+    let hub = Hub::with(Some(script(place.path(), "while :; do :; done")), busy).await;
+    let error = hub
+        .fetch(&remote, &branch("main"))
+        .await
+        .expect_err("out of time");
+    assert!(
+        matches!(
+            &error,
+            GitError::TooLarge {
+                what: "the processor time of git",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_or_directory_that_is_too_large_is_refused_by_its_header() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let remote = public(&server.http_url("app.git"));
+    repo.commit("main", &[("a", "1")], &"x".repeat(2 << 20))
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let error = hub.fetch(&remote, &branch("main")).await.expect_err("too large");
+    let said = error.to_string();
+    assert!(
+        said.contains("the size of the commit's message exceeds the limit of 1 MiB"),
+        "{said}"
+    );
+    repo.commit("main", &[("b", "1")], "small")
+        .await
+        .expect("committed");
+    hub.fetch(&remote, &branch("main")).await.expect("fetched");
+    let mut limits = FetchLimits::default();
+    limits.tree.directory = 64;
+    let hub = Hub::with(None, limits).await;
+    let files: Vec<(String, &str)> = (0..9).map(|n| (format!("file-{n}"), "1")).collect();
+    repo.commit("main", &files, "wide").await.expect("committed");
+    let error = hub.fetch(&remote, &branch("main")).await.expect_err("too large");
+    assert!(
+        error.to_string().contains("the size of a directory's list"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commits_subject_cannot_speak_to_a_terminal() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "evil \u{1b}[2J\u{1b}]52;c;\u{7} subject")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let fetched = hub
+        .fetch(&public(&server.http_url("app.git")), &branch("main"))
+        .await;
+    let subject = fetched.expect("fetched").0.subject;
+    assert_eq!(subject, r"evil \u{1b}[2J\u{1b}]52;c;\u{7} subject");
 }

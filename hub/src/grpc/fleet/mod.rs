@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::status::from_store;
 use crate::{
-    auth::{ca::Authority, seal::Seal, token},
+    auth::{ca::Authority, gate::Principal, seal::Seal, token},
     store::{
         Store, Topic,
         enrol::NewToken,
@@ -52,30 +52,15 @@ pub struct Fleet {
     pub engine: String,
 }
 
-/// Who calls. There is one kind of principal yet: the administrator.
-struct Principal(String);
+/// Who calls, as the gate before this service found.
+fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let found = request.extensions().get::<Principal>();
+    found
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("a bearer token is needed"))
+}
 
 impl Fleet {
-    async fn authorize<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
-        let header = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok());
-        let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
-        let bearer = bearer.ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        match self
-            .store
-            .admin_token_valid(&token::hash(bearer))
-            .await
-            .map_err(from_store)?
-        {
-            true => Ok(Principal("admin".to_owned())),
-            false => Err(Status::unauthenticated(
-                "the bearer token is not valid; `flotilla-hub admin reset` makes a new one",
-            )),
-        }
-    }
-
     async fn find(&self, reference: Option<&wire::ResourceRef>) -> Result<ResourceRow, Status> {
         let reference = reference.ok_or_else(|| Status::invalid_argument("resource is missing"))?;
         let found = self
@@ -105,7 +90,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ApplyRequest>,
     ) -> Result<Response<wire::ApplyResponse>, Status> {
-        let principal = self.authorize(&request).await?;
+        let principal = principal(&request)?;
         apply::apply(self, &principal.0, request.into_inner())
             .await
             .map(Response::new)
@@ -115,7 +100,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListResourcesRequest>,
     ) -> Result<Response<wire::ListResourcesResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let selector = parse_selector(&request.label_selector)?;
         let limit = page(request.page_size);
@@ -154,7 +139,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListClustersRequest>,
     ) -> Result<Response<wire::ListClustersResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let selector = parse_selector(&request.label_selector)?;
         let limit = page(request.page_size);
@@ -183,7 +168,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListUnitsRequest>,
     ) -> Result<Response<wire::ListUnitsResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let limit = page(request.page_size);
         let rows = self
@@ -217,7 +202,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListUnitObjectsRequest>,
     ) -> Result<Response<wire::ListUnitObjectsResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let id = Uuid::parse_str(&request.into_inner().unit_id)
             .map_err(|_| Status::invalid_argument("unit_id is not a UUID"))?;
         let objects = self.store.list_unit_objects(id).await.map_err(from_store)?;
@@ -229,7 +214,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListEventsRequest>,
     ) -> Result<Response<wire::ListEventsResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let events = self
             .store
@@ -253,7 +238,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ListRolloutsRequest>,
     ) -> Result<Response<wire::ListRolloutsResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let rollouts = self
             .store
@@ -273,7 +258,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let topics = self.topics.subscribe();
         // A slow watcher that lost some is told once: it lists again either way.
         let stream = futures::stream::unfold((topics, 0_i64), |(mut topics, seq)| async move {
@@ -295,7 +280,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::ReconcileRequest>,
     ) -> Result<Response<wire::ReconcileResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let request = request.into_inner();
         let row = self.find(request.resource.as_ref()).await?;
         if row.is_suspended() {
@@ -324,7 +309,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::SuspendRequest>,
     ) -> Result<Response<wire::SuspendResponse>, Status> {
-        let principal = self.authorize(&request).await?;
+        let principal = principal(&request)?;
         let request = request.into_inner();
         let row = self.find(request.resource.as_ref()).await?;
         let changed = self
@@ -339,7 +324,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Result<Response<wire::CreateTokenResponse>, Status> {
-        let principal = self.authorize(&request).await?;
+        let principal = principal(&request)?;
         let request = request.into_inner();
         let ttl = if request.ttl_seconds == 0 {
             DEFAULT_TTL
@@ -381,7 +366,7 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::GetVersionRequest>,
     ) -> Result<Response<wire::GetVersionResponse>, Status> {
-        self.authorize(&request).await?;
+        principal(&request)?;
         let answer = tokio::time::timeout(Duration::from_secs(5), self.store.server_version()).await;
         let postgres = answer.map_err(|_| Status::unavailable("the hub's database does not answer"))?;
         Ok(Response::new(wire::GetVersionResponse {

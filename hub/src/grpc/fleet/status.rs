@@ -156,6 +156,10 @@ fn summary(row: &ResourceRow, units: &[wire::Unit], waiting: &[String], revision
 
 /// A Receiver says where it is called.
 fn receiver(fleet: &Fleet, row: &ResourceRow) -> Condition {
+    if let Some(why) = fleet.receivers.unreadable(row.uid) {
+        let message = format!("the Secret with key 'token' cannot be read: {why}");
+        return ready(row, "False", "TokenUnreadable", message);
+    }
     match fleet.receivers.path_of(row.uid) {
         Some(path) => ready(
             row,

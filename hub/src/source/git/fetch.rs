@@ -27,6 +27,10 @@ pub struct FetchLimits {
     pub repository_bytes: u64,
     /// Git programs that run at the same time.
     pub concurrency: usize,
+    /// Address space of each process of git, in bytes: a few hundred bytes of a pack may ask for any amount.
+    pub git_memory: u64,
+    /// Processor time of each process of git, in seconds.
+    pub git_cpu_seconds: u64,
     /// Bounds of the tree that is read.
     pub tree: TreeLimits,
 }
@@ -36,6 +40,8 @@ impl Default for FetchLimits {
         Self {
             repository_bytes: 2 << 30,
             concurrency: 8,
+            git_memory: 1 << 30,
+            git_cpu_seconds: 600,
             tree: TreeLimits::default(),
         }
     }
@@ -275,6 +281,8 @@ impl Job<'_> {
             config: self.config(repository)?,
             timeout: self.timeout,
             max_bytes: self.fetcher.limits.repository_bytes,
+            memory: self.fetcher.limits.git_memory,
+            cpu_seconds: self.fetcher.limits.git_cpu_seconds,
         };
         let result = self.fetcher.program.run(&run).await;
         result.map_err(|failure| self.failed(failure))
@@ -329,6 +337,11 @@ impl Job<'_> {
                     limit,
                 }
             }
+            Failure::Processor => GitError::TooLarge {
+                url,
+                what: "the processor time of git",
+                limit: format!("{} s", self.fetcher.limits.git_cpu_seconds),
+            },
             Failure::Exit(said) => self.exited(&said),
         }
     }
@@ -347,6 +360,11 @@ impl Job<'_> {
             Verdict::NotFound => GitError::NotFound {
                 url,
                 reference: self.reference.to_string(),
+            },
+            Verdict::Memory => GitError::TooLarge {
+                url,
+                what: "the memory of git",
+                limit: format!("{} MiB", self.fetcher.limits.git_memory >> 20),
             },
             Verdict::Corrupt => GitError::Corrupt { url, detail },
             Verdict::Disk => GitError::Local { url, detail },
@@ -377,6 +395,7 @@ impl Job<'_> {
 enum Verdict {
     Auth,
     NotFound,
+    Memory,
     Corrupt,
     Disk,
     Unreachable,
@@ -400,6 +419,13 @@ fn verdict(said: &str) -> Verdict {
         "no such remote ref",
     ]) {
         Verdict::NotFound
+    } else if says(&[
+        "ut of memory",
+        "Cannot allocate memory",
+        "unable to create thread",
+    ]) {
+        // Before what follows from it: the pack is called broken as well.
+        Verdict::Memory
     } else if says(&[
         "No space left on device",
         "Permission denied",
@@ -476,6 +502,11 @@ mod tests {
                 "error: object 12: badTree: cannot be parsed as a tree\nfatal: fsck error in packed object",
                 Verdict::Corrupt,
             ),
+            (
+                "fatal: Out of memory, malloc failed (tried to allocate 419430401 bytes)\nfatal: fetch-pack: invalid index-pack output",
+                Verdict::Memory,
+            ),
+            ("fatal: mmap failed: Cannot allocate memory", Verdict::Memory),
             ("fatal: write error: No space left on device", Verdict::Disk),
             (
                 "fatal: unable to access 'http://h/': Failed to connect to h port 80",

@@ -4,13 +4,15 @@
 //! own user can read.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
@@ -29,12 +31,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The oldest version that takes its configuration from the environment and none from the user.
 const OLDEST: (u32, u32) = (2, 32);
 
-/// What does not depend on the remote. Memory is bounded by `bigFileThreshold`: larger blobs are streamed.
-const CONFIG: [(&str, &str); 22] = [
+/// Sets the limits that a shell can set, and becomes the program: git and all it starts have them from their first
+/// instruction. Of processor time the hard limit is a little above the other, since at that one the kernel kills without
+/// saying why.
+const LIMITED: &str =
+    r#"ulimit -v "$1" && ulimit -S -t "$2" && ulimit -H -t "$(($2 + 5))" && shift 2 && exec "$@""#;
+
+/// What does not depend on the remote. Larger blobs than `bigFileThreshold` are streamed, and packs are seen through
+/// windows: an honest repository needs little memory.
+const CONFIG: [(&str, &str); 24] = [
     ("core.hooksPath", "/dev/null"),
     ("core.askPass", ""),
     ("core.fsmonitor", "false"),
     ("core.bigFileThreshold", "16m"),
+    ("core.packedGitWindowSize", "32m"),
+    ("core.packedGitLimit", "256m"),
     ("credential.helper", ""),
     ("protocol.version", "2"),
     ("protocol.allow", "never"),
@@ -109,6 +120,10 @@ pub(super) struct Run<'a> {
     pub(super) timeout: Duration,
     /// The run is killed when its packs exceed this many bytes.
     pub(super) max_bytes: u64,
+    /// Address space of each process, in bytes.
+    pub(super) memory: u64,
+    /// Processor time of each process, in seconds.
+    pub(super) cpu_seconds: u64,
 }
 
 /// A run that did not succeed.
@@ -120,6 +135,8 @@ pub(super) enum Failure {
     Timeout,
     /// The packs grew too large.
     TooLarge,
+    /// A process used up its processor time.
+    Processor,
     /// Git gave up; what it said, not yet redacted.
     Exit(String),
 }
@@ -132,7 +149,12 @@ impl GitProgram {
             environment: environment(),
         };
         let path = program.path.display().to_string();
-        let output = program.bare().arg("version").stdin(Stdio::null()).output().await;
+        let output = program
+            .bare(&program.path)
+            .arg("version")
+            .stdin(Stdio::null())
+            .output()
+            .await;
         let output = output.map_err(|source| ProgramError::Missing {
             path: path.clone(),
             source,
@@ -144,14 +166,19 @@ impl GitProgram {
         }
     }
 
-    fn bare(&self) -> Command {
-        let mut command = Command::new(&self.path);
+    fn bare(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().envs(self.environment.iter().cloned());
         command
     }
 
     fn command(&self, run: &Run<'_>) -> Command {
-        let mut command = self.bare();
+        let mut command = self.bare("/bin/sh");
+        command
+            .args(["-c", LIMITED, "sh"])
+            .arg((run.memory >> 10).to_string())
+            .arg(run.cpu_seconds.to_string())
+            .arg(&self.path);
         let fixed = CONFIG.iter().map(|(key, value)| (*key, *value));
         let own = run
             .config
@@ -190,6 +217,9 @@ impl GitProgram {
         };
         group.disarm();
         let status: ExitStatus = status.map_err(Failure::Io)?;
+        if status.signal() == Some(Signal::XCPU.as_raw()) || said.contains("signal 24") {
+            return Err(Failure::Processor);
+        }
         if !status.success() {
             return Err(Failure::Exit(said));
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use git2::{ObjectType, Oid};
 
 use super::{CommitId, GitError, Remote};
+use crate::printable::printable;
 
 /// Bounds of a tree.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,10 @@ pub struct TreeLimits {
     pub path: usize,
     /// Directories below one another.
     pub depth: usize,
+    /// Bytes of the commit itself: its message, and who signed it.
+    pub commit: usize,
+    /// Bytes of the list of one directory.
+    pub directory: usize,
 }
 
 impl Default for TreeLimits {
@@ -31,6 +36,8 @@ impl Default for TreeLimits {
             bytes: 100 << 20,
             path: 4096,
             depth: 64,
+            commit: 1 << 20,
+            directory: 64 << 20,
         }
     }
 }
@@ -109,10 +116,20 @@ impl CommitTree {
     pub fn open(directory: &Path, commit: &CommitId, limits: TreeLimits) -> Result<Self, TreeError> {
         let repository = git2::Repository::open_bare(directory).map_err(corrupt)?;
         let id = Oid::from_str(commit.as_str()).map_err(corrupt)?;
+        fits(
+            &repository,
+            id,
+            ObjectType::Commit,
+            limits.commit,
+            "the size of the commit's message",
+        )?;
         let (root, subject) = {
             let commit = repository.find_commit(id).map_err(corrupt)?;
             let subject = String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default()).into_owned();
-            (commit.tree_id(), subject.chars().take(200).collect())
+            (
+                commit.tree_id(),
+                printable(&subject.chars().take(200).collect::<String>()),
+            )
         };
         Ok(Self {
             repository,
@@ -168,6 +185,30 @@ impl CommitTree {
     }
 }
 
+/// Refuses an object by its header, before it is read whole.
+fn fits(
+    repository: &git2::Repository,
+    id: Oid,
+    kind: ObjectType,
+    limit: usize,
+    what: &'static str,
+) -> Result<(), TreeError> {
+    let (size, found) = repository
+        .odb()
+        .and_then(|odb| odb.read_header(id))
+        .map_err(corrupt)?;
+    if found != kind {
+        return Err(TreeError::Corrupt(format!("{id} is no {kind}")));
+    }
+    if size > limit {
+        return Err(TreeError::TooLarge {
+            what,
+            limit: format!("{} MiB", limit >> 20),
+        });
+    }
+    Ok(())
+}
+
 struct Walk<'a> {
     tree: &'a CommitTree,
     walked: usize,
@@ -183,7 +224,15 @@ impl Walk<'_> {
                 limit: limits.depth.to_string(),
             });
         }
-        let tree = self.tree.repository.find_tree(id).map_err(corrupt)?;
+        let repository = &self.tree.repository;
+        fits(
+            repository,
+            id,
+            ObjectType::Tree,
+            limits.directory,
+            "the size of a directory's list",
+        )?;
+        let tree = repository.find_tree(id).map_err(corrupt)?;
         let mut children = Vec::with_capacity(tree.len());
         for child in &tree {
             self.count()?;

@@ -1,0 +1,74 @@
+//! The hubs that run on this database. Of hubs of several releases only the newest decides: an older one would render
+//! and plan with its own code, and the two would take turns for ever.
+
+use super::{Result, Store, StoreError};
+
+/// The version this hub writes as: what it renders, plans and publishes differs from another release's.
+pub const WRITER: i64 = version(env!("CARGO_PKG_VERSION"));
+
+/// `1.2.3` as 1002003.
+const fn version(text: &str) -> i64 {
+    let bytes = text.as_bytes();
+    let (mut parts, mut part, mut index) = (0_i64, 0_i64, 0);
+    while index < bytes.len() {
+        match bytes[index] {
+            digit @ b'0'..=b'9' => part = part * 10 + (digit - b'0') as i64,
+            b'.' => {
+                parts = (parts + part) * 1000;
+                part = 0;
+            }
+            // A pre-release counts as its release.
+            _ => break,
+        }
+        index += 1;
+    }
+    parts + part
+}
+
+impl Store {
+    /// Records that this hub lives.
+    pub async fn beat(&self, replica: &str) -> Result<()> {
+        sqlx::query!(
+            "INSERT INTO replica (name, writer) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET writer = $2, heartbeat = now()",
+            replica,
+            self.writer
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Records that this hub ends.
+    pub async fn leave(&self, replica: &str) -> Result<()> {
+        sqlx::query!("DELETE FROM replica WHERE name = $1", replica)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// What stopped a compare-and-set: a newer hub, else another writer.
+    pub(super) async fn not_ours(&self, what: &'static str) -> StoreError {
+        let superseded = sqlx::query_scalar!(r#"SELECT superseded($1) AS "superseded!""#, self.writer)
+            .fetch_one(self.pool())
+            .await;
+        match superseded {
+            Ok(true) => StoreError::Superseded,
+            Ok(false) => StoreError::Conflict(what),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_releases_are() {
+        let ordered = ["0.1.0", "0.1.12", "0.2.0", "1.0.0", "1.0.1-rc.1", "12.3.4"];
+        let numbers = ordered.map(version);
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(version("1.2.3"), 1_002_003);
+    }
+}

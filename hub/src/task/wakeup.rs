@@ -1,0 +1,112 @@
+//! Wake-ups read from the outbox, folded: of many about one key, one is left, and what all of a kind is looked at for
+//! is looked at once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use crate::store::{Topic, outbox::Nudge};
+
+/// What there is to act on.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Wakeups {
+    keys: HashMap<Topic, BTreeSet<Uuid>>,
+    /// Sources that changed themselves.
+    pub(super) sources: BTreeSet<Uuid>,
+    /// A Receiver or a Secret changed.
+    pub(super) receivers: bool,
+    /// Credentials changed: who refers to them is found by looking at all.
+    pub(super) all_sources: bool,
+    /// Placements, clusters or variables changed: who refers to them is found by looking at all.
+    pub(super) all_apps: bool,
+}
+
+impl Wakeups {
+    pub(super) fn add(&mut self, nudges: &[Nudge]) {
+        for nudge in nudges {
+            self.keep(nudge.topic, [nudge.key]);
+        }
+    }
+
+    pub(super) fn keep(&mut self, topic: Topic, keys: impl IntoIterator<Item = Uuid>) {
+        self.keys.entry(topic).or_default().extend(keys);
+    }
+
+    /// Takes the keys of a topic.
+    pub(super) fn take(&mut self, topic: Topic) -> Vec<Uuid> {
+        self.keys.remove(&topic).into_iter().flatten().collect()
+    }
+
+    /// Adds what the change of a resource of this kind concerns.
+    pub(super) fn resource(&mut self, uid: Uuid, kind: &str) {
+        match kind {
+            "GitRepository" => {
+                self.sources.insert(uid);
+                // Its apps: by the sourceRef that named it before it was there.
+                self.keep(Topic::Source, [uid]);
+            }
+            "Kustomization" => self.keep(Topic::App, [uid]),
+            "Secret" => {
+                self.receivers = true;
+                self.all_sources = true;
+                self.all_apps = true;
+            }
+            "Receiver" => self.receivers = true,
+            "ConfigMap" | "Placement" | "Cluster" | "ClusterGroup" => self.all_apps = true,
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[test]
+    fn many_wakeups_of_one_key_are_one_and_topics_are_apart() {
+        let mut wakeups = Wakeups::default();
+        assert!(wakeups.is_empty());
+        let nudge = |topic, number| Nudge {
+            topic,
+            key: uid(number),
+        };
+        wakeups.add(&[
+            nudge(Topic::App, 2),
+            nudge(Topic::Report, 1),
+            nudge(Topic::App, 1),
+            nudge(Topic::App, 2),
+        ]);
+        assert_eq!(wakeups.take(Topic::App), [uid(1), uid(2)]);
+        assert!(wakeups.take(Topic::App).is_empty());
+        assert_eq!(wakeups.take(Topic::Report), [uid(1)]);
+        assert!(wakeups.is_empty());
+    }
+
+    #[test]
+    fn a_resources_kind_tells_whom_it_concerns() {
+        let concerned = |kind| {
+            let mut wakeups = Wakeups::default();
+            wakeups.resource(uid(1), kind);
+            wakeups
+        };
+        let secret = concerned("Secret");
+        assert!(secret.receivers && secret.all_sources && secret.all_apps);
+        assert!(concerned("Receiver").receivers);
+        for kind in ["ConfigMap", "Placement", "Cluster", "ClusterGroup"] {
+            assert!(concerned(kind).all_apps, "{kind}");
+        }
+        assert_eq!(concerned("Kustomization").take(Topic::App), [uid(1)]);
+        let mut source = concerned("GitRepository");
+        assert_eq!(source.take(Topic::Source), [uid(1)]);
+        assert_eq!(source.sources, BTreeSet::from([uid(1)]));
+        assert!(concerned("Tenant").is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! A hub's data directory and the private Postgres in it: nothing an operator types beside a running hub harms it, and
+//! a Postgres that dies comes back.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use flotilla_testkit::wait_until;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Hub {
+    /// Passed through by the user that Postgres runs as.
+    _place: tempfile::TempDir,
+    dir: PathBuf,
+    http: String,
+    process: Child,
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        // Its Postgres goes on after a crash: a command that opens the directory alone ends it.
+        let _ = command(&self.dir, &["migrate"]);
+    }
+}
+
+fn hub(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flotilla-hub"));
+    command
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(dir)
+        .env_remove("DATABASE_URL")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Output {
+    hub(dir, arguments).output().expect("it runs")
+}
+
+fn serve(dir: &Path) -> Command {
+    hub(
+        dir,
+        &["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"],
+    )
+}
+
+impl Hub {
+    async fn start(name: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).expect("passable");
+        let dir = place.path().join(name);
+        let log = place.path().join("log");
+        let file = std::fs::File::create(&log).expect("a log");
+        let process = serve(&dir)
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("it starts");
+        let mut this = Self {
+            _place: place,
+            dir,
+            http: String::new(),
+            process,
+        };
+        let started = wait_until("the hub to serve", PATIENCE, async || {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            match this.process.try_wait() {
+                Ok(None) => Ok(log
+                    .lines()
+                    .find(|line| line.contains("the hub serves"))
+                    .map(str::to_owned)),
+                ended => Err(format!("{ended:?}: {log}")),
+            }
+        });
+        let line = started.await.expect("the hub serves");
+        let address = line.split("http=").nth(1).expect("an address");
+        let address = address.split_whitespace().next().expect("an address");
+        this.http = format!("http://{address}");
+        this
+    }
+
+    async fn is_ready(&self) -> Result<bool, reqwest::Error> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .build()?;
+        let answer = client.get(format!("{}/readyz", self.http)).send().await?;
+        Ok(answer.status().is_success())
+    }
+
+    async fn ready(&self) {
+        wait_until("the hub to be ready", PATIENCE, async || {
+            Ok::<_, reqwest::Error>(self.is_ready().await?.then_some(()))
+        })
+        .await
+        .expect("ready");
+    }
+
+    fn postgres(&self) -> i32 {
+        let text = std::fs::read_to_string(self.dir.join("postgres/data/postmaster.pid")).expect("it runs");
+        text.lines()
+            .next()
+            .expect("a line")
+            .trim()
+            .parse()
+            .expect("a number")
+    }
+}
+
+#[tokio::test]
+async fn commands_and_a_second_hub_beside_a_running_one_leave_its_postgres_alone() {
+    let hub = Hub::start("data").await;
+    hub.ready().await;
+    let postgres = hub.postgres();
+    let admin = hub.dir.join("admin.yaml");
+    let before = std::fs::read_to_string(&admin).expect("written");
+    let reset = command(&hub.dir, &["admin", "reset"]);
+    assert!(reset.status.success(), "{reset:?}");
+    let after = std::fs::read_to_string(&admin).expect("written");
+    assert_ne!(before, after);
+    let endpoint = |text: &str| {
+        text.lines()
+            .find(|line| line.starts_with("endpoint: "))
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        endpoint(&before),
+        endpoint(&after),
+        "where the hub is has not changed"
+    );
+    let migrated = command(&hub.dir, &["migrate"]);
+    assert!(migrated.status.success(), "{migrated:?}");
+    let second = serve(&hub.dir).output().expect("it runs");
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr);
+    let process = hub.process.id().to_string();
+    assert!(said.contains("another hub") && said.contains(&process), "{said}");
+    assert_eq!(hub.postgres(), postgres);
+    assert!(hub.is_ready().await.expect("it answers"));
+}
+
+#[tokio::test]
+async fn a_killed_postgres_is_back_within_seconds() {
+    let hub = Hub::start("data").await;
+    hub.ready().await;
+    let postgres = hub.postgres();
+    let process = rustix::process::Pid::from_raw(postgres).expect("a process");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+    let killed = Instant::now();
+    wait_until("another Postgres", PATIENCE, async || {
+        let ready = hub.is_ready().await?;
+        Ok::<_, reqwest::Error>((ready && hub.postgres() != postgres).then_some(()))
+    })
+    .await
+    .expect("it is back");
+    assert!(
+        killed.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        killed.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_data_directory_with_spaces_and_quotes_works() {
+    let hub = Hub::start("it's a hub").await;
+    hub.ready().await;
+    let reset = command(&hub.dir, &["admin", "reset"]);
+    assert!(reset.status.success(), "{reset:?}");
+}

@@ -1,0 +1,143 @@
+//! What the store promises of renderings: attempts are counted before they begin, wait for their time, and wake nobody.
+
+use std::time::Duration;
+
+use flotilla_hub::store::rendered::{MAX_LOST, Outcome, RenderedRow, RenderingKey};
+use uuid::Uuid;
+
+use crate::{store::config, world::World};
+
+const LEASE: Duration = Duration::from_secs(600);
+
+struct Rendering {
+    world: World,
+    app: Uuid,
+    revision: i64,
+}
+
+impl Rendering {
+    /// A rendering that was never attempted.
+    async fn new() -> Self {
+        let world = World::new().await;
+        let app = world.app("a").await;
+        let revision = world
+            .render(app, "r1", &[config("x", "a: 1")])
+            .await
+            .admitted
+            .revision;
+        Self { world, app, revision }
+    }
+
+    fn key(&self) -> RenderingKey<'_> {
+        RenderingKey {
+            app: self.app,
+            variant: b"other",
+            revision: self.revision,
+        }
+    }
+
+    async fn begin(&self, replica: &str) -> Option<i32> {
+        let begun = self.world.store.begin_rendering(self.key(), replica, LEASE).await;
+        begun.expect("answered")
+    }
+
+    async fn row(&self) -> RenderedRow {
+        let row = self.world.store.rendering(self.key()).await;
+        row.expect("read").expect("there")
+    }
+}
+
+#[tokio::test]
+async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
+    let rendering = Rendering::new().await;
+    assert_eq!(rendering.begin("one").await, Some(1));
+    assert_eq!(rendering.begin("two").await, None);
+    assert!(rendering.row().await.wait().is_some_and(|wait| wait > LEASE / 2));
+    // Its own attempt that ended in an error of the store it may begin again.
+    assert_eq!(rendering.begin("one").await, Some(2));
+    rendering
+        .world
+        .execute("UPDATE rendered SET not_before = now() WHERE state = 'Pending'")
+        .await;
+    assert_eq!(rendering.begin("two").await, Some(3));
+    rendering
+        .world
+        .store
+        .release_renderings("two")
+        .await
+        .expect("released");
+    assert_eq!(rendering.row().await.wait(), None);
+    assert_eq!(
+        (rendering.begin("one").await, rendering.row().await.lost),
+        (Some(4), 0)
+    );
+}
+
+#[tokio::test]
+async fn a_rendering_that_could_not_be_done_waits_and_wakes_nobody() {
+    let rendering = Rendering::new().await;
+    rendering.begin("one").await.expect("due");
+    let outbox = rendering.world.count("SELECT count(*) FROM outbox").await;
+    let again = Outcome::Again {
+        reason: "BuildFailed".into(),
+        message: "disk full".into(),
+        after: Duration::from_secs(300),
+    };
+    let recorded = rendering
+        .world
+        .store
+        .record_rendered(rendering.key(), &again, 1, &rendering.world.seal);
+    recorded.await.expect("recorded");
+    assert_eq!(rendering.world.count("SELECT count(*) FROM outbox").await, outbox);
+    assert_eq!(rendering.begin("one").await, None, "not before its time");
+    let row = rendering.row().await;
+    assert_eq!(
+        (row.state.as_str(), row.message.as_str(), row.attempts),
+        ("Pending", "disk full", 1)
+    );
+    assert!(row.wait().is_some_and(|wait| wait > Duration::from_secs(200)));
+}
+
+#[tokio::test]
+async fn a_rendering_that_ends_the_hub_three_times_has_failed() {
+    let rendering = Rendering::new().await;
+    for lost in 1..=MAX_LOST {
+        rendering.begin("one").await.expect("due");
+        // Another replica's start counts nothing of this one.
+        assert_eq!(
+            rendering
+                .world
+                .store
+                .count_lost_renderings("two")
+                .await
+                .expect("counted"),
+            0
+        );
+        assert_eq!(
+            rendering
+                .world
+                .store
+                .count_lost_renderings("one")
+                .await
+                .expect("counted"),
+            1
+        );
+        assert_eq!(rendering.row().await.lost, lost);
+    }
+    let row = rendering.row().await;
+    assert_eq!(
+        (row.state.as_str(), row.reason.as_str()),
+        ("Failed", "BuildFailed")
+    );
+    assert!(row.message.contains("3 times"), "{}", row.message);
+    assert_eq!(rendering.begin("one").await, None);
+    assert_eq!(
+        rendering
+            .world
+            .store
+            .count_lost_renderings("one")
+            .await
+            .expect("counted"),
+        0
+    );
+}
