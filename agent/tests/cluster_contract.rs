@@ -764,6 +764,48 @@ mod real_server_alone {
         );
     }
 
+    /// The words of admission plugins, which nothing but its text tells apart.
+    #[tokio::test]
+    async fn admission_refuses_what_comes_too_early_in_words_that_say_race() {
+        let world = real().await;
+        let resource = async |api_version: &str, kind: &str| world.resource(api_version, kind).await;
+        let (pods, accounts) = (
+            resource("v1", "Pod").await,
+            resource("v1", "ServiceAccount").await,
+        );
+        let object = |kind: &str, name: &str, spec: Value| {
+            json!({"apiVersion": "v1", "kind": kind, "spec": spec,
+                "metadata": {"name": name, "namespace": world.namespace}})
+        };
+        let pod = |name: &str| {
+            let containers = json!([{"name": "c", "image": "example.com/c"}]);
+            object(
+                "Pod",
+                name,
+                json!({"serviceAccountName": "own", "containers": containers}),
+            )
+        };
+        let refused = world.cluster.apply(&pods, &pod("a"), false).await;
+        let named = matches!(&refused, Err(e) if e.is_race() && e.to_string().contains("service account"));
+        assert!(named, "{refused:?}");
+
+        let mut account = object("ServiceAccount", "own", Value::Null);
+        account.as_object_mut().unwrap().remove("spec");
+        world.apply(&accounts, &account).await;
+        let quotas = resource("v1", "ResourceQuota").await;
+        let quota = object("ResourceQuota", "q", json!({"hard": {"limits.cpu": "1"}}));
+        world.apply(&quotas, &quota).await;
+        // Until the plugin knows of the quota, it lets pods pass.
+        let count = AtomicUsize::new(0);
+        let refused = eventually("the quota asks for limits", || async {
+            let name = format!("p{}", count.fetch_add(1, Ordering::Relaxed));
+            let refused = world.cluster.apply(&pods, &pod(&name), false).await.err()?;
+            refused.to_string().contains("quota").then_some(refused)
+        })
+        .await;
+        assert!(refused.is_race(), "{refused:?}");
+    }
+
     /// Asks as a client that knows no aggregated discovery.
     #[tokio::test]
     async fn discovery_one_by_one_finds_what_aggregated_discovery_finds() {
