@@ -1,5 +1,5 @@
 //! A cluster in memory: objects, server-side apply with managed fields, watches by label. Good enough for what
-//! the reconciler relies on, which `tests/cluster_contract.rs` states and holds against real API servers too.
+//! the reconciler relies on, which `tests/cluster_contract` states and holds against real API servers too.
 //!
 //! Simplified: see [`fields`] for ownership. Deletion, namespaces and definitions behave as the server's own
 //! controllers have them ([`lifecycle`]); Jobs and Deployments go on only where a test asks for it

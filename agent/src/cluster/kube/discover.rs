@@ -215,7 +215,7 @@ impl KubeCluster {
         let mut tags = [None, None];
         let mut documents = [None, None];
         for (position, root) in ROOTS.iter().enumerate() {
-            let (tag, document) = self.document(root, known.tags[position].as_ref()).await?;
+            let (tag, document) = self.parsed(root, known.tags[position].as_ref()).await?;
             (tags[position], documents[position]) = (tag, document);
         }
         if documents.iter().all(Option::is_none) {
@@ -227,7 +227,7 @@ impl KubeCluster {
                 Some(document) => document,
                 // The other one changed; what this one said is not kept by itself.
                 None => {
-                    let (tag, document) = self.document(root, None).await?;
+                    let (tag, document) = self.parsed(root, None).await?;
                     tags[position] = tag;
                     document.ok_or_else(|| unreadable(root))?
                 }
@@ -295,14 +295,6 @@ impl KubeCluster {
             }
         }
         Ok(())
-    }
-
-    async fn document(
-        &self,
-        path: &str,
-        tag: Option<&HeaderValue>,
-    ) -> Result<(Option<HeaderValue>, Option<Document>), ClusterError> {
-        self.parsed(path, tag).await
     }
 
     /// Reads a document; `None` when it is still the one with this tag.
