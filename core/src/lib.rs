@@ -13,7 +13,7 @@ pub mod object;
 pub mod rollout;
 pub mod source;
 pub mod substitute;
-mod text;
+pub mod text;
 pub mod trace;
 pub mod unit;
 pub mod version;
