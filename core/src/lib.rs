@@ -14,7 +14,7 @@ pub mod rights;
 pub mod rollout;
 pub mod source;
 pub mod substitute;
-mod text;
+pub mod text;
 pub mod trace;
 pub mod unit;
 pub mod units;

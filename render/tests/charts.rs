@@ -73,7 +73,7 @@ fn random_values_render_to_what_helm_prints() {
         let mut files = read_chart(&chart);
         let defaults = files
             .get("values.yaml")
-            .map(|text| flotilla_render::helm::values::load(&String::from_utf8_lossy(text)));
+            .map(|text| flotilla_render::helm::values::load(text));
         let Some(Ok(defaults)) = defaults else { continue };
         let defaults = Json::from(flotilla_render::yaml::Value::Map(defaults));
         for _ in 0..RANDOM_VALUES_FOR_EACH {
@@ -107,7 +107,7 @@ fn ours(files: &Files, flags: &[String]) -> Result<String, String> {
             .strip_prefix("/chart/")
             .and_then(|name| files.get(name))
             .expect("a file of the chart");
-        String::from_utf8_lossy(data).into_owned()
+        data.clone()
     };
     let mut sources = Sources::default();
     let mut output = Output::default();

@@ -63,7 +63,7 @@ fn rendered(source: &str, around: &Surroundings) -> Result<Rendered, String> {
     };
     let input = RenderInput {
         chart: &chart,
-        values: values::load("a: {b: [1, two]}\nold: 2020-01-01\n").map_err(|error| error.to_string())?,
+        values: values::load(b"a: {b: [1, two]}\nold: 2020-01-01\n").map_err(|error| error.to_string())?,
         release: Release {
             name: "r".to_owned(),
             namespace: "n".to_owned(),

@@ -174,8 +174,8 @@ fn compare(oracle: &mut Oracle, kind: &str, line: &str) {
 }
 
 fn ours(kind: &str, line: &str) -> Result<String, strvals::StrvalsError> {
-    let mut values = flotilla_render::helm::values::load(BASE).expect("the base is YAML");
-    let mut read = |name: &str| Ok(format!("<{name}>"));
+    let mut values = flotilla_render::helm::values::load(BASE.as_bytes()).expect("the base is YAML");
+    let mut read = |name: &str| Ok(format!("<{name}>").into_bytes());
     let syntax = match kind {
         "set" => Syntax::Typed,
         "string" => Syntax::Text,

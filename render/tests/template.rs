@@ -56,6 +56,46 @@ fn keys_and_ciphers_have_the_shape_that_go_gives_them() {
 }
 
 #[test]
+fn text_that_is_no_utf8_is_kept_to_the_byte() {
+    compare("bytes", template_cases::bytes::BYTES, &[]);
+}
+
+#[test]
+fn letters_change_their_case_one_to_one() {
+    compare("cases", template_cases::bytes::CASES, &[]);
+}
+
+#[test]
+fn regular_expressions_are_read_as_go_reads_them() {
+    compare("expressions", template_cases::dialect::REGEXPS, &[]);
+}
+
+#[test]
+fn patterns_of_files_match_what_they_match_in_helm() {
+    compare("patterns", template_cases::dialect::GLOBS, &[]);
+}
+
+#[test]
+fn constants_and_verbs_are_those_of_go() {
+    compare("constants", template_cases::dialect::NUMBERS, &[]);
+}
+
+#[test]
+fn nothing_is_what_go_has_there() {
+    compare("nothing", template_cases::nothing::NOTHING, &[]);
+}
+
+#[test]
+fn values_have_their_methods_and_functions_return_their_types() {
+    compare("methods", template_cases::nothing::METHODS, &[]);
+}
+
+#[test]
+fn maps_may_hold_themselves() {
+    compare("cycles", template_cases::nothing::CYCLES, &[]);
+}
+
+#[test]
 fn every_function_of_helm_is_here_and_has_a_row() {
     let mut oracle = Oracle::start();
     let listed = oracle.text("functions", "").expect("the list");

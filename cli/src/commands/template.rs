@@ -9,14 +9,19 @@ use flotilla_render::helm::capabilities::{Capabilities, KubeVersion, KubeVersion
 use flotilla_render::helm::chart::{Chart, ChartError};
 use flotilla_render::helm::context::Context;
 use flotilla_render::helm::driver::{self, NoTemplate, Output, RenderError, RenderInput};
+use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::value::{Entries, MapVal};
 use flotilla_render::helm::values::{Sources, ValuesError};
+use clap::ArgAction;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;
 use crate::error::CommandError;
 
+mod flags;
 mod folder;
+mod written;
 
 /// The most bytes of a values file, or of one that `--set-file` names.
 const MAX_FILE_BYTES: u64 = 5 << 20;
@@ -53,27 +58,50 @@ pub(crate) struct TemplateArgs {
     /// The Kubernetes version that the chart is told
     #[arg(long, value_name = "VERSION")]
     kube_version: Option<String>,
+    #[command(flatten)]
+    naming: Naming,
+    /// Write the manifests to files below this folder
+    #[arg(long, value_name = "FOLDER")]
+    output_dir: Option<String>,
     /// API versions that the chart is told besides those it always is
     #[arg(short, long, value_name = "VERSIONS", value_delimiter = ',')]
     api_versions: Vec<String>,
     /// Print the definitions of the chart's crds folders too
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     include_crds: bool,
     /// Tell the chart that the release is upgraded and not installed
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     is_upgrade: bool,
     /// Print no hooks
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     no_hooks: bool,
     /// Print only what comes from these templates
     #[arg(short, long, value_name = "TEMPLATE")]
     show_only: Vec<String>,
     /// Print no tests
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     skip_tests: bool,
     /// Take values that the charts' schemas refuse
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     skip_schema_validation: bool,
+    #[command(flatten)]
+    passed_over: flags::PassedOver,
+    #[command(flatten)]
+    refused: flags::Refused,
+}
+
+/// How the release is named when its name is not given, and where that stands.
+#[derive(Debug, clap::Args)]
+struct Naming {
+    /// Make a name for the release, of the chart's name and the time
+    #[arg(short, long)]
+    generate_name: bool,
+    /// A template that makes the name of the release
+    #[arg(long, value_name = "TEMPLATE")]
+    name_template: Option<String>,
+    /// Put the release's name into the paths below --output-dir
+    #[arg(long)]
+    release_name: bool,
 }
 
 /// Why nothing was printed.
@@ -120,13 +148,28 @@ enum TemplateError {
     /// `--show-only` names a template that renders to nothing.
     #[error(transparent)]
     ShowOnly(#[from] NoTemplate),
+    /// A flag that Helm has and that cannot be had here.
+    #[error(transparent)]
+    Refused(#[from] flags::RefusedFlag),
+    /// The release is named twice, or by a template that is none.
+    #[error("{0}")]
+    Name(String),
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// There is no randomness to be had.
     #[error("the system gives no random bytes")]
     Random,
 }
 
 pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), CommandError> {
-    let text = render(args, host).map_err(|error| CommandError::failed(chain(&error)))?;
+    let text = printed(args, host).map_err(|error| CommandError::failed(chain(&error)))?;
     host.ui.text(&text);
     Ok(())
 }
@@ -137,21 +180,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn render(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
-    let (name, path) = match args.name_and_chart.as_slice() {
-        [name, chart] => (name.as_str(), chart),
-        [chart] => ("release-name", chart),
-        other => return Err(TemplateError::NotLocal(other.join(" "))),
-    };
+fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
+    args.refused.check(args.passed_over.dry_run.as_deref())?;
+    let (name, path) = name(args, host)?;
     let capabilities = capabilities(args)?;
     let values = values(args, host)?;
-    let chart = load(path)?;
+    let chart = load(&path)?;
     let input = RenderInput {
         chart: &chart,
         values,
         release: Release {
-            name: name.to_owned(),
-            namespace: args.namespace.clone(),
+            name: name.clone(),
+            // An empty one is that of a variable that is not set.
+            namespace: match args.namespace.as_str() {
+                "" => "default".to_owned(),
+                namespace => namespace.to_owned(),
+            },
             revision: 1,
             is_upgrade: args.is_upgrade,
         },
@@ -170,24 +214,73 @@ fn render(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError>
         skip_tests: args.skip_tests,
         show_only: args.show_only.clone(),
     };
-    Ok(driver::template(&input)?.text(&output)?)
+    let rendered = driver::template(&input)?;
+    match &args.output_dir {
+        None => Ok(rendered.text(&output)?),
+        Some(folder) => {
+            let release = args.naming.release_name.then_some(name.as_str());
+            written::write(&rendered, &output, folder, release)
+        }
+    }
+}
+
+/// Returns the release's name and the chart, as Helm has them.
+fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, String), TemplateError> {
+    let naming = &args.naming;
+    match (args.name_and_chart.as_slice(), &naming.name_template) {
+        ([_, _], _) if naming.generate_name => Err(TemplateError::Name(
+            "cannot set --generate-name and also specify a name".to_owned(),
+        )),
+        ([_, _], Some(_)) => Err(TemplateError::Name(
+            "cannot set --name-template and also specify a name".to_owned(),
+        )),
+        ([name, chart], None) => Ok((name.clone(), chart.clone())),
+        ([chart], Some(template)) => Ok((named_by(template, host)?, chart.clone())),
+        ([chart], None) if naming.generate_name => {
+            let base = Path::new(chart).file_name().and_then(|name| name.to_str());
+            let base = base.filter(|base| *base != ".").unwrap_or("chart");
+            let base = base.strip_suffix(".tgz").unwrap_or(base);
+            Ok((format!("{base}-{}", (host.now_ms)() / 1000), chart.clone()))
+        }
+        ([chart], None) => Ok(("release-name".to_owned(), chart.clone())),
+        (other, _) => Err(TemplateError::NotLocal(other.join(" "))),
+    }
+}
+
+/// Renders the template of a name, which sees nothing.
+fn named_by(template: &str, host: &mut Host) -> Result<String, TemplateError> {
+    let context = Context {
+        now: (host.now_ms)().saturating_mul(1_000_000),
+        seed: seed()?,
+        ..Context::default()
+    };
+    let template = Renderable {
+        name: "name-template".to_owned(),
+        source: template.as_bytes().into(),
+        values: MapVal::new(Entries::new()),
+        base_path: String::new(),
+    };
+    let rendered =
+        render::render(vec![template], &context).map_err(|error| TemplateError::Name(error.to_string()))?;
+    let name = rendered.files.into_values().next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
 fn capabilities(args: &TemplateArgs) -> Result<Capabilities, TemplateError> {
     let mut capabilities = Capabilities::default();
-    if let Some(version) = &args.kube_version {
+    if let Some(version) = args.kube_version.as_deref().filter(|version| !version.is_empty()) {
         capabilities.kube_version = KubeVersion::parse(version)?;
     }
     capabilities
         .api_versions
-        .extend(args.api_versions.iter().cloned());
+        .extend(args.api_versions.iter().filter(|name| !name.is_empty()).cloned());
     Ok(capabilities)
 }
 
 fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml::Map, TemplateError> {
     let mut files = Vec::new();
-    for name in &args.values {
-        files.push((name.clone(), read_text(name, host)?));
+    for name in args.values.iter().filter(|name| !name.is_empty()) {
+        files.push((name.clone(), read_file(name, host)?));
     }
     let sources = Sources {
         files,
@@ -197,17 +290,16 @@ fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml:
         file: args.set_file.clone(),
         literal: args.set_literal.clone(),
     };
-    Ok(sources.merge(&mut |name| read_text(name, host).map_err(|error| chain(&error)))?)
+    Ok(sources.merge(&mut |name| read_file(name, host).map_err(|error| chain(&error)))?)
 }
 
-fn read_text(name: &str, host: &mut Host) -> Result<String, TemplateError> {
-    let bytes = if name.trim() == "-" {
-        read_bounded(&mut host.stdin, name, MAX_FILE_BYTES)?
+fn read_file(name: &str, host: &mut Host) -> Result<Vec<u8>, TemplateError> {
+    if name.trim() == "-" {
+        read_bounded(&mut host.stdin, name, MAX_FILE_BYTES)
     } else {
         let file = std::fs::File::open(name).map_err(|source| unreadable(name, source))?;
-        read_bounded(file, name, MAX_FILE_BYTES)?
-    };
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+        read_bounded(file, name, MAX_FILE_BYTES)
+    }
 }
 
 fn read_bounded(from: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, TemplateError> {

@@ -35,7 +35,7 @@ fn next(text: &str) -> (Word, &str, &str) {
             .map_or(text.len(), |at| from + at)
     };
     let after = first.len_utf8();
-    let lower = |c: char| is_letter(c) && !c.is_uppercase();
+    let small = |c: char| is_letter(c) && !c.is_uppercase();
     let (word, end) = if is_connector(first) {
         (Word::Connector, run(after, &is_connector))
     } else if is_punctuation(first) {
@@ -43,7 +43,7 @@ fn next(text: &str) -> (Word, &str, &str) {
     } else if first.is_uppercase() {
         let uppers = run(after, &|c: char| c.is_uppercase());
         let end = if uppers == after {
-            run(after, &lower)
+            run(after, &small)
         } else if text[uppers..].starts_with(is_letter) {
             // The last capital of "HTTPStatus" starts the next word.
             text[..uppers]
@@ -55,7 +55,7 @@ fn next(text: &str) -> (Word, &str, &str) {
         };
         (Word::Upper, end)
     } else if is_letter(first) {
-        (Word::Letters, run(after, &lower))
+        (Word::Letters, run(after, &small))
     } else if first.is_numeric() {
         (Word::Number, run(after, &|c: char| c.is_numeric()))
     } else {
@@ -65,8 +65,52 @@ fn next(text: &str) -> (Word, &str, &str) {
     (word, &text[..end], &text[end..])
 }
 
+/// Returns the capital of a character as Go has it: one character for one, which stays where it has none.
+pub(super) fn upper(c: char) -> char {
+    single(c, c.to_uppercase())
+}
+
+/// Returns the small letter of a character, as [`upper`] returns the capital.
+pub(super) fn lower(c: char) -> char {
+    match c {
+        // Unicode's full mapping adds a dot above.
+        'İ' => 'i',
+        c => single(c, c.to_lowercase()),
+    }
+}
+
+/// Returns the form of a character at the start of a word.
+pub(super) fn title(c: char) -> char {
+    match c {
+        'Ǆ'..='ǆ' => 'ǅ',
+        'Ǉ'..='ǉ' => 'ǈ',
+        'Ǌ'..='ǌ' => 'ǋ',
+        'Ǳ'..='ǳ' => 'ǲ',
+        // Georgian has capitals for whole words only.
+        'ა'..='ჺ' | 'ჽ'..='ჿ' => c,
+        c => upper(c),
+    }
+}
+
+fn single(c: char, mut mapped: impl Iterator<Item = char>) -> char {
+    match (mapped.next(), mapped.next()) {
+        (Some(one), None) => one,
+        _ => full_mapping_only(c),
+    }
+}
+
+/// Returns what Unicode maps a character to when it has a simple mapping beside a full one to several: the
+/// Greek letters with a mark below have one of each.
+fn full_mapping_only(c: char) -> char {
+    match u32::from(c) {
+        code @ (0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7) => char::from_u32(code + 8).unwrap_or(c),
+        0x1fb3 | 0x1fc3 | 0x1ff3 => char::from_u32(u32::from(c) + 9).unwrap_or(c),
+        _ => c,
+    }
+}
+
 /// Returns the words in lower case with `connector` between them.
-pub(super) fn lower(text: &str, connector: char) -> String {
+pub(super) fn separated(text: &str, connector: char) -> String {
     let mut out = String::with_capacity(text.len() + 4);
     let (mut kind, mut word, mut rest) = next(text);
     while !rest.is_empty() {
@@ -127,7 +171,7 @@ fn separate(out: &mut String, kind: Word, connector: char) {
 
 fn write(out: &mut String, kind: Word, word: &str, connector: char) {
     match kind {
-        Word::Upper => out.push_str(&word.to_lowercase()),
+        Word::Upper => out.extend(word.chars().map(lower)),
         Word::Connector => out.extend(word.chars().map(|c| if is_connector(c) { connector } else { c })),
         _ => out.push_str(word),
     }
@@ -141,7 +185,6 @@ pub(super) fn pascal(text: &str) -> String {
         return chars.iter().chain(chars.last()).collect();
     };
     let mut out: String = chars[..first].iter().collect();
-    let upper = |c: char| c.to_uppercase().next().unwrap_or(c);
     if first + 1 == chars.len() {
         out.push(upper(chars[first]));
         return out;
@@ -162,7 +205,7 @@ pub(super) fn pascal(text: &str) -> String {
         }
         if capitals {
             if current.is_uppercase() {
-                current = current.to_lowercase().next().unwrap_or(current);
+                current = lower(current);
             } else {
                 capitals = false;
             }

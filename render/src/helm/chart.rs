@@ -157,7 +157,7 @@ impl Chart {
             "Chart.yaml" => {}
             "Chart.lock" => self.lock = Some(read_lock(&file, "Chart.lock")?),
             "values.yaml" => {
-                self.values = Arc::new(values::load(&file.text()).map_err(ChartError::Values)?);
+                self.values = Arc::new(values::load(&file.data).map_err(ChartError::Values)?);
             }
             "values.schema.json" => self.schema = Some(file.data),
             "requirements.yaml" => {
@@ -265,7 +265,12 @@ fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
 }
 
 fn parse(file: &File, name: &'static str) -> Result<Value, ChartError> {
-    yaml::read(&file.text(), &yaml::Limits::default()).map_err(|error| fault(name, error.to_string()))
+    let limits = yaml::Limits {
+        floats: true,
+        ..yaml::Limits::default()
+    };
+    let read = yaml::decode(&file.data).and_then(|text| yaml::read(&text, &limits));
+    read.map_err(|error| fault(name, error.to_string()))
 }
 
 fn fault(file: &'static str, reason: String) -> ChartError {

@@ -18,10 +18,10 @@ use super::values::coalesce::{CoalesceError, Nulls, coalesce};
 use super::values::table::Table;
 use crate::yaml::Map;
 
-/// The longest name that a release may have.
-const MAX_RELEASE_NAME: usize = 53;
 /// What the name of a file of notes ends with.
 const NOTES: &str = "NOTES.txt";
+/// The longest name that a release may have.
+const MAX_RELEASE_NAME: usize = 53;
 
 /// Everything that a rendering depends on.
 #[derive(Debug)]
@@ -182,13 +182,13 @@ fn check_kube_version(input: &RenderInput<'_>) -> Result<(), RenderError> {
 }
 
 /// Takes the notes out of the rendered files; those of charts inside are dropped unless they are wanted.
-fn take_notes(files: &mut BTreeMap<String, String>, chart: &str, with_subcharts: bool) -> String {
+fn take_notes(files: &mut BTreeMap<String, Vec<u8>>, chart: &str, with_subcharts: bool) -> String {
     let own = format!("{chart}/templates/{NOTES}");
     let mut notes = Vec::new();
     files.retain(|name, text| {
         let is_notes = name.ends_with(NOTES);
         if is_notes && (with_subcharts || *name == own) {
-            notes.push(std::mem::take(text));
+            notes.push(String::from_utf8_lossy(text).into_owned());
         }
         !is_notes
     });

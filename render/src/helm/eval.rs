@@ -9,13 +9,13 @@ pub(super) use charge::Reach;
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::ast::{Expr, Tree};
 use super::context::{Context, Random, Reads};
 use super::fault::Fault;
 use super::quote::quote;
-use super::value::Val;
+use super::value::{Shared, Val};
 
 /// How deep templates, blocks and pipelines may be nested together while they run.
 const MAX_DEPTH: usize = 40_000;
@@ -35,9 +35,9 @@ impl Set {
         self.trees.get(name).or_else(|| self.outer.as_ref()?.get(name))
     }
 
-    /// Adds a template; one that holds nothing replaces none.
+    /// Adds a template; one that holds nothing replaces none of its own.
     pub(super) fn add(&mut self, tree: Tree) {
-        if tree.is_empty() && self.get(&tree.name).is_some() {
+        if tree.is_empty() && self.trees.contains_key(&tree.name) {
             return;
         }
         self.trees.insert(tree.name.clone(), Rc::new(tree));
@@ -61,6 +61,8 @@ pub(super) struct Interp<'c> {
     pub(super) fuel: u64,
     /// Bytes that functions made, which output alone does not bound.
     pub(super) made: usize,
+    /// Maps that were given other maps or lists, which may hold them in turn.
+    pub(super) holders: Vec<Weak<Shared>>,
     depth: usize,
 }
 
@@ -128,6 +130,18 @@ impl<'t> Args<'t> {
 
 type Outcome<T> = Result<T, Box<Fault>>;
 
+impl Drop for Interp<'_> {
+    /// Empties maps that hold themselves, which would never be freed.
+    fn drop(&mut self) {
+        for holder in self.holders.drain(..) {
+            if let Some(map) = holder.upgrade() {
+                let entries = std::mem::take(&mut *map.borrow_mut());
+                drop(entries);
+            }
+        }
+    }
+}
+
 impl<'c> Interp<'c> {
     pub(super) fn new(context: &'c Context, set: Rc<Set>) -> Self {
         Interp {
@@ -142,6 +156,7 @@ impl<'c> Interp<'c> {
             parsed: HashMap::new(),
             fuel: context.limits.steps,
             made: 0,
+            holders: Vec::new(),
             depth: 0,
         }
     }

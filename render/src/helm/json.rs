@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::funcs::data;
+use super::bytes;
+use super::funcs::raw_data;
 use super::value::Val;
 use crate::yaml::{Value, number};
 
@@ -45,8 +46,8 @@ impl Style {
 /// Returns the value as JSON.
 pub(super) fn write(value: &Val, style: Style) -> Result<String, String> {
     let mut out = String::new();
-    append(&data(value, 0)?, style, &mut out);
-    Ok(out)
+    append(&raw_data(value)?, style, &mut out);
+    Ok(bytes::text(out.as_bytes()).into_owned())
 }
 
 fn append(value: &Value, style: Style, out: &mut String) {
@@ -90,6 +91,14 @@ fn append(value: &Value, style: Style, out: &mut String) {
 
 fn string(text: &str, style: Style, out: &mut String) {
     out.push('"');
+    for chunk in bytes::bytes(text).utf8_chunks() {
+        characters(chunk.valid(), style, out);
+        out.extend(chunk.invalid().iter().map(|_| "\\ufffd"));
+    }
+    out.push('"');
+}
+
+fn characters(text: &str, style: Style, out: &mut String) {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
@@ -103,5 +112,4 @@ fn string(text: &str, style: Style, out: &mut String) {
             c => out.push(c),
         }
     }
-    out.push('"');
 }

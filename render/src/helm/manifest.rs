@@ -76,13 +76,17 @@ pub const INSTALL_ORDER: [&str; 38] = [
 ];
 
 /// Returns the hooks and the manifests of rendered templates, each in install order.
-pub fn sort(rendered: &BTreeMap<String, String>) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
+pub fn sort(rendered: &BTreeMap<String, Vec<u8>>) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
     let mut hooks = Vec::new();
     let mut manifests = Vec::new();
     for (template, text) in rendered {
         if base_name(template).starts_with('_') {
             continue;
         }
+        let text = std::str::from_utf8(text).map_err(|_| ManifestError {
+            template: template.clone(),
+            reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
+        })?;
         for document in split(text) {
             let head = Head::read(document).map_err(|reason| ManifestError {
                 template: template.clone(),
@@ -165,7 +169,10 @@ pub(super) struct Head {
 
 impl Head {
     fn read(document: &str) -> Result<Self, String> {
-        let limits = crate::yaml::Limits::default();
+        let limits = crate::yaml::Limits {
+            floats: true,
+            ..crate::yaml::Limits::default()
+        };
         let value = crate::yaml::read_fields(document, &limits, &["apiversion", "kind", "metadata"])
             .map_err(|error| error.to_string())?;
         let mut head = Self::default();

@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod ast;
+mod bytes;
 pub mod capabilities;
 mod cases;
 pub mod chart;
@@ -11,6 +12,7 @@ mod eval;
 mod fault;
 mod files;
 mod funcs;
+mod glob;
 pub mod hooks;
 pub mod ignore;
 pub mod index;

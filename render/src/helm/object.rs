@@ -25,6 +25,8 @@ pub enum Object {
     Duration(i64),
     /// `*semver.Version`.
     Version(Version),
+    /// `semver.Version`: what the methods of a version return, without those of a pointer.
+    VersionValue(Version),
     /// `*common.Capabilities`.
     Capabilities(Rc<Capabilities>),
     /// `common.KubeVersion`.
@@ -60,6 +62,7 @@ impl Object {
             Object::Time(_) => "time.Time",
             Object::Duration(_) => "time.Duration",
             Object::Version(_) => "*semver.Version",
+            Object::VersionValue(_) => "semver.Version",
             Object::Capabilities(_) => "*common.Capabilities",
             Object::KubeVersion(_) => "common.KubeVersion",
             Object::ApiVersions(_) => "common.VersionSet",
@@ -71,7 +74,10 @@ impl Object {
 
     pub(super) fn kind_name(&self) -> &'static str {
         match self {
-            Object::Time(_) | Object::KubeVersion(_) | Object::Certificate { .. } => "struct",
+            Object::Time(_)
+            | Object::KubeVersion(_)
+            | Object::VersionValue(_)
+            | Object::Certificate { .. } => "struct",
             Object::Duration(_) => "int64",
             Object::Version(_) | Object::Capabilities(_) => "ptr",
             Object::ApiVersions(_) | Object::Bytes(_) => "slice",
@@ -90,7 +96,9 @@ impl Object {
         match self {
             Object::Time(time) => out.push_str(&time.to_string()),
             Object::Duration(nanos) => out.push_str(&super::time::duration(*nanos)),
-            Object::Version(version) => out.push_str(&version.to_string()),
+            Object::Version(version) | Object::VersionValue(version) => {
+                out.push_str(&version.to_string());
+            }
             Object::KubeVersion(capabilities) => out.push_str(&capabilities.kube_version.normalized),
             Object::ApiVersions(capabilities) => {
                 out.push_str(&format!("[{}]", capabilities.api_versions.join(" ")));
@@ -172,11 +180,13 @@ impl Object {
             (Object::Files(_), "Get" | "GetBytes" | "Glob" | "Lines") => "s",
             (Object::Files(_), "AsConfig" | "AsSecrets") => "",
             (
-                Object::Version(_),
-                "Major" | "Minor" | "Patch" | "Prerelease" | "Metadata" | "Original" | "String",
+                Object::Version(_) | Object::VersionValue(_),
+                "Major" | "Minor" | "Patch" | "Prerelease" | "Metadata" | "String",
             ) => "",
+            (Object::Version(_), "Original") => "",
             (Object::Version(_), "Compare" | "LessThan" | "GreaterThan" | "Equal") => "V",
-            (Object::Version(_), "IncMajor" | "IncMinor" | "IncPatch") => "",
+            (Object::Version(_) | Object::VersionValue(_), "IncMajor" | "IncMinor" | "IncPatch") => "",
+            (Object::Version(_) | Object::VersionValue(_), "SetPrerelease" | "SetMetadata") => "s",
             (Object::Duration(_), "String" | "Hours" | "Minutes" | "Seconds") => "",
             (Object::Duration(_), "Milliseconds" | "Microseconds" | "Nanoseconds") => "",
             (
@@ -203,7 +213,7 @@ impl Object {
             Object::KubeVersion(all) => Ok(all.kube_version.version.as_str().into()),
             Object::ApiVersions(all) => Ok(all.api_versions.iter().any(|known| known == text(0)).into()),
             Object::Files(known) => files::invoke(known, name, text(0)),
-            Object::Version(version) => version_method(version, name, args),
+            Object::Version(version) | Object::VersionValue(version) => version_method(version, name, args),
             Object::Duration(nanos) => Ok(super::time::duration_method(*nanos, name)),
             Object::Time(time) => time.invoke(name, args),
             Object::Capabilities(_) | Object::Bytes(_) | Object::Certificate { .. } => {
@@ -249,6 +259,7 @@ fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Bo
             "wrong type for value; expected *semver.Version".to_owned(),
         )),
     };
+    let numbers = (version.major(), version.minor(), version.patch());
     Ok(match name {
         "Major" => Val::UInt(version.major()),
         "Minor" => Val::UInt(version.minor()),
@@ -260,29 +271,65 @@ fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Bo
         "LessThan" => (other()? < 0).into(),
         "GreaterThan" => (other()? > 0).into(),
         "Equal" => (other()? == 0).into(),
-        "IncMajor" => incremented(version.major() + 1, 0, 0)?,
-        "IncMinor" => incremented(version.major(), version.minor() + 1, 0)?,
+        "IncMajor" => derived(version, (version.major() + 1, 0, 0), "", "")?,
+        "IncMinor" => derived(version, (version.major(), version.minor() + 1, 0), "", "")?,
         // A pre-release is below its release, which is the next patch.
-        "IncPatch" if !version.prerelease().is_empty() => {
-            incremented(version.major(), version.minor(), version.patch())?
+        "IncPatch" if !version.prerelease().is_empty() => derived(version, numbers, "", "")?,
+        "IncPatch" => derived(version, (numbers.0, numbers.1, numbers.2 + 1), "", "")?,
+        "SetPrerelease" => {
+            let identifiers = identifiers(args, "Prerelease")?;
+            derived(version, numbers, identifiers, version.metadata())?
         }
-        "IncPatch" => incremented(version.major(), version.minor(), version.patch() + 1)?,
+        "SetMetadata" => derived(
+            version,
+            numbers,
+            version.prerelease(),
+            identifiers(args, "Metadata")?,
+        )?,
         _ => Val::from(version.to_string()),
     })
 }
 
-fn incremented(major: u64, minor: u64, patch: u64) -> Result<Val, Box<Fault>> {
-    let version = Version::parse(&format!("{major}.{minor}.{patch}"));
+/// Returns the argument when it can stand behind a version.
+fn identifiers<'a>(args: &'a [Val], what: &str) -> Result<&'a str, Box<Fault>> {
+    let text = args.first().and_then(Val::as_str).unwrap_or_default();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    if text.bytes().all(allowed) {
+        Ok(text)
+    } else {
+        Err(Fault::plain(format!("invalid {} string", what.to_lowercase())))
+    }
+}
+
+/// Returns a version made of another, which may begin with a `v`.
+fn derived(
+    of: &Version,
+    (major, minor, patch): (u64, u64, u64),
+    prerelease: &str,
+    metadata: &str,
+) -> Result<Val, Box<Fault>> {
+    let mut text = String::new();
+    text.push_str(if of.original().starts_with('v') { "v" } else { "" });
+    text.push_str(&format!("{major}.{minor}.{patch}"));
+    if !prerelease.is_empty() {
+        text.push('-');
+        text.push_str(prerelease);
+    }
+    if !metadata.is_empty() {
+        text.push('+');
+        text.push_str(metadata);
+    }
+    let version = Version::parse(&text);
     version
-        .map(|version| object(Object::Version(version)))
+        .map(|version| object(Object::VersionValue(version)))
         .map_err(|cause| Fault::plain(cause.to_string()))
 }
 
-/// Returns the text of bytes, with what is no UTF-8 replaced as Go's JSON encoder does.
-pub(super) fn bytes_text(value: &Val) -> Option<String> {
+/// Returns the text of bytes.
+fn bytes_text(value: &Val) -> Option<String> {
     match value {
         Val::Object(object) => match &**object {
-            Object::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            Object::Bytes(bytes) => Some(super::bytes::text(bytes).into_owned()),
             _ => None,
         },
         _ => None,

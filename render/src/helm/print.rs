@@ -1,7 +1,9 @@
 //! Prints values as Go's fmt does: `%v` for actions and `print`, and every verb for `printf`.
 
 use std::fmt::Write;
+use std::rc::Rc;
 
+use super::bytes;
 use super::funcs::MAX_TEXT;
 use super::object::Object;
 use super::quote::{quote, quote_char};
@@ -278,6 +280,8 @@ fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
         Val::Byte(number) => integer(value, i128::from(*number), verb, spec, out),
         Val::Float(number) => float(value, *number, verb, spec, out),
         Val::Str(text) => string(value, text, verb, spec, out),
+        // Only errors are wrapped, and a value is asked whether it is one before its items are looked at.
+        Val::List(_) | Val::Map(_) if verb == 'w' => bad(value, verb, spec, out),
         Val::List(list) if verb == 'v' && spec.syntax => {
             let _ = write!(out, "{}{{", value.type_name());
             separated(&list.items, ", ", out, |item, out| {
@@ -317,13 +321,45 @@ fn format_value(value: &Val, verb: char, spec: &Spec, out: &mut String) {
 /// Formats what a list or a map holds; nil within is no error of the verb.
 fn format_item(value: &Val, verb: char, spec: &Spec, out: &mut String) {
     if value.is_nil() {
-        pad("<nil>", spec, out)
+        let syntax = verb == 'v' && spec.syntax;
+        out.push_str(if syntax { "interface {}(nil)" } else { "<nil>" });
     } else {
         format_value(value, verb, spec, out)
     }
 }
 
 fn format_object(object: &Object, value: &Val, verb: char, spec: &Spec, out: &mut String) {
+    match object {
+        Object::Bytes(bytes) => return format_bytes(bytes, value, verb, spec, out),
+        Object::Files(files) if verb != 'w' => {
+            let sharp = verb == 'v' && spec.syntax;
+            out.push_str(if sharp { "engine.files{" } else { "map[" });
+            for (at, (name, data)) in files.iter().enumerate() {
+                if at > 0 {
+                    out.push_str(if sharp { ", " } else { " " });
+                }
+                format_value(&Val::Str(name.clone()), verb, spec, out);
+                out.push(':');
+                let file = Val::Object(Rc::new(Object::Bytes(data.to_vec())));
+                format_bytes(data, &file, verb, spec, out);
+            }
+            return out.push(if sharp { '}' } else { ']' });
+        }
+        Object::ApiVersions(capabilities) if verb != 'w' => {
+            let sharp = verb == 'v' && spec.syntax;
+            out.push_str(if sharp { "common.VersionSet{" } else { "[" });
+            let names: Vec<Val> = capabilities
+                .api_versions
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect();
+            separated(&names, if sharp { ", " } else { " " }, out, |name, out| {
+                format_value(name, verb, spec, out);
+            });
+            return out.push(if sharp { '}' } else { ']' });
+        }
+        _ => {}
+    }
     let mut text = String::new();
     object.print(&mut text);
     match verb {
@@ -339,6 +375,33 @@ fn format_object(object: &Object, value: &Val, verb: char, spec: &Spec, out: &mu
             );
         }
         _ => bad(value, verb, spec, out),
+    }
+}
+
+/// Formats `[]byte`: as text under the verbs of text, else each byte as a number.
+fn format_bytes(bytes: &[u8], value: &Val, verb: char, spec: &Spec, out: &mut String) {
+    match verb {
+        's' | 'q' | 'x' | 'X' => string(value, &bytes::text(bytes), verb, spec, out),
+        'v' if spec.syntax => {
+            out.push_str("[]byte{");
+            for (at, byte) in bytes.iter().enumerate() {
+                let _ = write!(out, "{}0x{byte:x}", if at > 0 { ", " } else { "" });
+            }
+            out.push('}');
+        }
+        _ => {
+            out.push('[');
+            for (at, byte) in bytes.iter().enumerate() {
+                if at > 0 {
+                    out.push(' ');
+                }
+                integer(&Val::Byte(*byte), i128::from(*byte), verb, spec, out);
+                if out.len() > MAX_TEXT {
+                    break;
+                }
+            }
+            out.push(']');
+        }
     }
 }
 
@@ -451,6 +514,9 @@ fn float(value: &Val, number: f64, verb: char, spec: &Spec, out: &mut String) {
         ('E', precision) => exponent(&scientific(number, precision.unwrap_or(6))).to_uppercase(),
         ('v' | 'g', Some(precision)) => general(number, precision),
         ('G', Some(precision)) => general(number, precision).to_uppercase(),
+        ('x', precision) => hexadecimal(number, precision),
+        ('X', precision) => hexadecimal(number, precision).to_uppercase(),
+        ('b', _) => binary(number),
         _ => return bad(value, verb, spec, out),
     };
     let text = match text.as_str() {
@@ -477,6 +543,67 @@ fn float(value: &Val, number: f64, verb: char, spec: &Spec, out: &mut String) {
     } else {
         pad_with(&format!("{sign}{digits}"), spec, false, out);
     }
+}
+
+/// Splits a number into its sign, its mantissa of 53 bits and the power of two that goes with it.
+fn parts(number: f64) -> (&'static str, u64, i32) {
+    let bits = number.to_bits();
+    let power = ((bits >> 52) & 0x7ff) as i32;
+    let fraction = bits & ((1 << 52) - 1);
+    let sign = if number.is_sign_negative() { "-" } else { "" };
+    match power {
+        0 => (sign, fraction, -1074),
+        power => (sign, fraction | 1 << 52, power - 1075),
+    }
+}
+
+/// `%b`: the mantissa, and the power of two.
+fn binary(number: f64) -> String {
+    if !number.is_finite() {
+        return shortest(number);
+    }
+    let (sign, mantissa, power) = parts(number);
+    format!("{sign}{mantissa}p{power:+}")
+}
+
+/// `%x`: a mantissa between one and two with hexadecimal digits, and the power of two.
+fn hexadecimal(number: f64, precision: Option<usize>) -> String {
+    if !number.is_finite() {
+        return shortest(number);
+    }
+    let (sign, mut mantissa, mut power) = parts(number);
+    if mantissa == 0 {
+        power = 0;
+    } else {
+        let shift = mantissa.leading_zeros() as i32 - 11;
+        mantissa <<= shift;
+        power += 52 - shift;
+    }
+    // One digit in front of the point and thirteen behind it.
+    if let Some(precision) = precision.filter(|precision| *precision < 13) {
+        let dropped = (13 - precision) * 4;
+        let (half, rest) = (1u64 << (dropped - 1), mantissa & ((1 << dropped) - 1));
+        mantissa >>= dropped;
+        mantissa += u64::from(rest > half || (rest == half && mantissa & 1 == 1));
+        mantissa <<= dropped;
+        if mantissa >> 53 != 0 {
+            mantissa >>= 1;
+            power += 1;
+        }
+    }
+    let digits = format!("{:013x}", mantissa & ((1 << 52) - 1));
+    let digits = match precision {
+        None => digits.trim_end_matches('0').to_owned(),
+        Some(precision) if precision <= 13 => digits[..precision].to_owned(),
+        Some(precision) => format!("{digits:0<precision$}"),
+    };
+    let point = if digits.is_empty() { "" } else { "." };
+    let sign_of_power = if power < 0 { '-' } else { '+' };
+    format!(
+        "{sign}0x{}{point}{digits}p{sign_of_power}{:02}",
+        mantissa >> 52,
+        power.abs()
+    )
 }
 
 /// No float has more digits behind its point; those that follow are zeros.
@@ -551,18 +678,20 @@ fn string(value: &Val, text: &str, verb: char, spec: &Spec, out: &mut String) {
         'q' if spec.plus => pad(&ascii(&quote(&cut())), spec, out),
         'q' => pad(&quote(&cut()), spec, out),
         'x' | 'X' => {
-            let mut hex = match (spec.sharp && !text.is_empty(), verb) {
-                (true, 'x') => "0x".to_owned(),
-                (true, _) => "0X".to_owned(),
-                (false, _) => String::new(),
+            let prefix = match (spec.sharp && !text.is_empty(), verb) {
+                (true, 'x') => "0x",
+                (true, _) => "0X",
+                (false, _) => "",
             };
-            for (at, byte) in text
-                .bytes()
+            let mut hex = prefix.to_owned();
+            for (at, byte) in bytes::bytes(text)
+                .iter()
                 .take(spec.precision.unwrap_or(usize::MAX))
                 .enumerate()
             {
                 if spec.space && at > 0 {
                     hex.push(' ');
+                    hex.push_str(prefix);
                 }
                 let _ = if verb == 'x' {
                     write!(hex, "{byte:02x}")

@@ -1,11 +1,16 @@
 //! Quotes and unquotes text as Go's strconv does.
 
+use super::bytes;
+
 /// Returns `text` in double quotes, escaped as Go's `%q`.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
-    for c in text.chars() {
-        escape(c, '"', &mut quoted);
+    for chunk in bytes::bytes(text).utf8_chunks() {
+        chunk.valid().chars().for_each(|c| escape(c, '"', &mut quoted));
+        for byte in chunk.invalid() {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
     }
     quoted.push('"');
     quoted
@@ -77,14 +82,17 @@ fn unescape(inner: &str, quote: char) -> Option<String> {
     if !inner.contains('\\') {
         return (!inner.contains(['\n', quote])).then(|| inner.to_owned());
     }
-    let mut bytes = Vec::with_capacity(inner.len());
+    let mut unescaped = Vec::with_capacity(inner.len());
     let mut rest = inner.chars();
     while let Some(c) = rest.next() {
         if c == quote || c == '\n' {
             return None;
         }
         if c != '\\' {
-            bytes.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+            match bytes::byte(c) {
+                Some(byte) => unescaped.push(byte),
+                None => unescaped.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
             continue;
         }
         let escape = rest.next()?;
@@ -94,7 +102,7 @@ fn unescape(inner: &str, quote: char) -> Option<String> {
             'U' => (8, 16),
             '0'..='7' => (3, 8),
             _ => {
-                bytes.push(simple_escape(escape, quote)?);
+                unescaped.push(simple_escape(escape, quote)?);
                 continue;
             }
         };
@@ -103,13 +111,12 @@ fn unescape(inner: &str, quote: char) -> Option<String> {
             code = code * radix + rest.next()?.to_digit(radix)?;
         }
         if matches!(escape, 'u' | 'U') {
-            bytes.extend(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
+            unescaped.extend(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
-            bytes.push(u8::try_from(code).ok()?);
+            unescaped.push(u8::try_from(code).ok()?);
         }
     }
-    // A text of bytes that are no UTF-8 has no place in a manifest.
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    Some(bytes::text(&unescaped).into_owned())
 }
 
 fn simple_escape(c: char, quote: char) -> Option<u8> {

@@ -1,9 +1,12 @@
 //! Renders all templates of a chart and its dependencies: parses them in Helm's order, executes each that is
 //! no partial, and words errors as Helm does.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::bytes;
 use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
 use super::fault;
@@ -16,7 +19,7 @@ pub struct Renderable {
     /// The path from the root chart's name on.
     pub name: String,
     /// The text.
-    pub source: String,
+    pub source: Arc<[u8]>,
     /// The map it sees as `.`; `.Template` is set in it while the file is rendered, for all that share it.
     pub values: MapVal,
     /// `.Template.BasePath`.
@@ -31,8 +34,8 @@ pub struct TemplateError(pub String);
 /// What rendering gave.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
-    /// The texts by template name, partials left out.
-    pub files: BTreeMap<String, String>,
+    /// What the templates wrote, by their names, partials left out: text, unless bytes that are none were written.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// What the rendering looked at.
     pub reads: Reads,
 }
@@ -54,7 +57,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     for template in &templates {
         let (name, source) = (
             Rc::from(template.name.as_str()),
-            Rc::from(template.source.as_str()),
+            Rc::from(&*bytes::text(&template.source)),
         );
         let trees = parse::parse(&name, &source)
             .map_err(|cause| TemplateError(fault::reformat_parse(&template.name, &cause)))?;
@@ -72,11 +75,11 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     }
     Ok(Rendered {
         files,
-        reads: interp.reads,
+        reads: std::mem::take(&mut interp.reads),
     })
 }
 
-fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<String, TemplateError> {
+fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, TemplateError> {
     let named: Entries = [
         (Rc::from("Name"), Val::from(template.name.as_str())),
         (Rc::from("BasePath"), Val::from(template.base_path.as_str())),
@@ -84,16 +87,21 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<String, Tem
     .into();
     template.values.set("Template", Val::map(named));
     let Some(tree) = interp.set.get(&template.name).cloned() else {
-        return Ok(String::new());
+        return Ok(Vec::new());
     };
     let data = Val::Map(template.values.clone());
     let start = interp.out.len();
     if let Err(cause) = interp.execute(&tree, data) {
-        return Err(TemplateError(fault::reformat(&template.name, &cause)));
+        let text = fault::reformat(&template.name, &cause);
+        return Err(TemplateError(bytes::lossy(&text).into_owned()));
     }
     let text = interp.out.split_off(start);
     interp.made += text.len();
-    Ok(without_no_value(text))
+    let text = without_no_value(text);
+    Ok(match bytes::bytes(&text) {
+        Cow::Owned(bytes) => bytes,
+        Cow::Borrowed(_) => text.into_bytes(),
+    })
 }
 
 /// Takes out what printing no value leaves behind.

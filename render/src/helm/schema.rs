@@ -117,7 +117,7 @@ fn json_value(value: &Val) -> Json {
         #[expect(clippy::cast_possible_truncation, reason = "the float is whole and fits")]
         Val::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => Json::from(*number as i64),
         Val::Float(number) => Json::from(*number),
-        Val::Str(text) => Json::from(&**text),
+        Val::Str(text) => Json::from(&*super::bytes::lossy(text)),
         Val::List(list) => list.items.iter().map(json_value).collect(),
         Val::Map(_) => as_table(value).as_ref().map_or(Json::Null, json),
         // Values come from documents and flags, which make nothing else.

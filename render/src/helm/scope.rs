@@ -89,11 +89,8 @@ fn add(
         let name = format!("{path}/{}", file.name);
         let renderable = Renderable {
             name: name.clone(),
-            source: file.text().into_owned(),
-            values: MapVal {
-                entries: scope.entries.clone(),
-                kind: MapKind::Values,
-            },
+            source: file.data.clone(),
+            values: scope.of_kind(MapKind::Values),
             base_path: format!("{path}/templates"),
         };
         found.insert(name, renderable);
@@ -129,20 +126,22 @@ fn metadata(metadata: &Metadata, is_root: bool) -> Val {
         ("Tags", metadata.tags.as_str().into()),
         ("AppVersion", metadata.app_version.as_str().into()),
         ("Deprecated", metadata.deprecated.into()),
-        (
-            "Annotations",
-            text_map(
-                metadata
-                    .annotations
-                    .iter()
-                    .map(|(key, text)| (key.as_str(), text.as_str())),
-            ),
-        ),
+        ("Annotations", annotations(metadata)),
         ("KubeVersion", metadata.kube_version.as_str().into()),
         ("Dependencies", Val::list(dependencies.map(dependency).collect())),
         ("Type", metadata.kind.as_str().into()),
         ("IsRoot", is_root.into()),
     ])
+}
+
+/// Go has no map where `Chart.yaml` has no annotations.
+fn annotations(metadata: &Metadata) -> Val {
+    let found = metadata.annotations.iter();
+    let map = text_map(found.map(|(key, text)| (key.as_str(), text.as_str())));
+    match map {
+        Val::Map(map) if !metadata.has_annotations => Val::Map(MapVal { nil: true, ..map }),
+        map => map,
+    }
 }
 
 fn maintainer(maintainer: &Maintainer) -> Val {
@@ -189,13 +188,11 @@ fn texts(texts: &[String]) -> Val {
 }
 
 fn text_map<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Val {
-    let entries = entries
+    let entries: Entries = entries
         .map(|(key, text)| (Rc::from(key), Val::from(text)))
         .collect();
-    Val::Map(MapVal {
-        entries: MapVal::new(entries).entries,
-        kind: MapKind::Strings,
-    })
+    let map = MapVal::new(entries);
+    Val::Map(map.of_kind(MapKind::Strings))
 }
 
 #[cfg(test)]

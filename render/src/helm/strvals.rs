@@ -33,7 +33,7 @@ pub enum Syntax<'a> {
 }
 
 /// Returns the content of the file of that name, or why it cannot be had.
-pub type ReadFile<'a> = dyn FnMut(&str) -> Result<String, String> + 'a;
+pub type ReadFile<'a> = dyn FnMut(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// Why a line cannot be read. Nothing helps but another line; no variant holds a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -311,7 +311,7 @@ impl Parser<'_, '_> {
         match &mut self.syntax {
             Syntax::Typed => Ok(typed(text)),
             Syntax::File(read) => read(&text)
-                .map(Value::from)
+                .map(|bytes| Value::from(super::bytes::text(&bytes).as_ref()))
                 .map_err(|why| StrvalsError::File(why).into()),
             Syntax::Text | Syntax::Literal | Syntax::Json => Ok(Value::from(text)),
         }

@@ -15,7 +15,8 @@ pub(super) const OF_NIL: &str = "reflect: call of reflect.Value.Type on zero Val
 /// Returns the value as TOML; one that is no map stands alone, as the reference's library writes it.
 pub(super) fn write(value: &Val) -> Result<String, String> {
     let mut out = String::new();
-    match data_with_floats(value, 0)? {
+    // Its texts are written byte for byte.
+    match data_with_floats(value, 0, &|text| text.to_owned())? {
         Value::Map(map) => table(&map, &mut Vec::new(), &mut out)?,
         Value::Null => return Err(OF_NIL.to_owned()),
         ref tables if is_table(tables) => {
@@ -27,22 +28,29 @@ pub(super) fn write(value: &Val) -> Result<String, String> {
 }
 
 /// Returns the value as data in which floats stay floats, where JSON would turn whole ones into integers.
-pub(super) fn data_with_floats(value: &Val, depth: usize) -> Result<Value, String> {
+pub(super) fn data_with_floats(
+    value: &Val,
+    depth: usize,
+    shown: &dyn Fn(&str) -> String,
+) -> Result<Value, String> {
     if depth > 200 {
         return Err("value is nested too deep".to_owned());
     }
     Ok(match value {
         Val::Float(number) => Value::Float(*number),
+        Val::Str(text) => Value::String(shown(text)),
+        Val::List(list) if list.nil => Value::Null,
+        Val::Map(map) if map.nil => Value::Null,
         Val::List(list) => Value::List(
             list.items
                 .iter()
-                .map(|item| data_with_floats(item, depth + 1))
+                .map(|item| data_with_floats(item, depth + 1, shown))
                 .collect::<Result<_, _>>()?,
         ),
         Val::Map(map) => {
             let mut fields = Map::new();
             for (key, item) in map.entries.borrow().iter() {
-                fields.insert(key.to_string(), data_with_floats(item, depth + 1)?);
+                fields.insert(shown(key), data_with_floats(item, depth + 1, shown)?);
             }
             Value::Map(fields)
         }
@@ -168,6 +176,25 @@ fn string(text: &str) -> String {
     out
 }
 
+/// Returns a date and a time with their zone, filling in what a local one lacks as the reference's library does: UTC,
+/// midnight, and the first day of the year 0.
+fn whole(time: &::toml::value::Datetime) -> String {
+    let mut time = *time;
+    time.date.get_or_insert(::toml::value::Date {
+        year: 0,
+        month: 1,
+        day: 1,
+    });
+    time.time.get_or_insert(::toml::value::Time {
+        hour: 0,
+        minute: 0,
+        second: Some(0),
+        nanosecond: None,
+    });
+    time.offset.get_or_insert(::toml::value::Offset::Z);
+    time.to_string()
+}
+
 /// Returns the map that a TOML text holds; integers are Go's `int64`.
 pub(super) fn read(text: &str) -> Result<Val, String> {
     let table: ::toml::Table = text
@@ -182,7 +209,7 @@ fn value(toml: &::toml::Value) -> Val {
         ::toml::Value::Integer(number) => Val::Int64(*number),
         ::toml::Value::Float(number) => Val::Float(*number),
         ::toml::Value::Boolean(flag) => Val::Bool(*flag),
-        ::toml::Value::Datetime(time) => match Time::from_rfc3339(&time.to_string()) {
+        ::toml::Value::Datetime(time) => match Time::from_rfc3339(&whole(time)) {
             Some(time) => Val::Object(Rc::new(Object::Time(time))),
             None => Val::from(time.to_string()),
         },

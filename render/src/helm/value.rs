@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
 
+use super::bytes;
 use super::object::Object;
 use crate::yaml::Value;
 
@@ -34,7 +35,7 @@ pub enum Val {
     Byte(u8),
     /// Go's `float64`: every number read from YAML or JSON.
     Float(f64),
-    /// Text.
+    /// Text; what is no UTF-8 stands in it as `bytes` says.
     Str(Rc<str>),
     /// A list; functions that change one return a new one.
     List(List),
@@ -51,6 +52,8 @@ pub struct List {
     pub items: Rc<Nodes>,
     /// What Go's type says of the items.
     pub of: Items,
+    /// Whether Go has no list here: it is empty, and null in JSON.
+    pub nil: bool,
 }
 
 /// The Go types of lists that templates meet.
@@ -73,6 +76,8 @@ pub struct MapVal {
     pub entries: Rc<Shared>,
     /// The type, which error messages and `typeOf` name.
     pub kind: MapKind,
+    /// Whether Go has no map here: it is empty, and null in JSON.
+    pub nil: bool,
 }
 
 /// The Go types of maps that templates meet.
@@ -177,6 +182,16 @@ impl MapVal {
         MapVal {
             entries: Rc::new(Shared(RefCell::new(entries))),
             kind: MapKind::Any,
+            nil: false,
+        }
+    }
+
+    /// Returns the same map under another type.
+    pub fn of_kind(&self, kind: MapKind) -> MapVal {
+        MapVal {
+            entries: self.entries.clone(),
+            kind,
+            nil: self.nil,
         }
     }
 
@@ -205,6 +220,7 @@ impl Val {
         Val::List(List {
             items: Rc::new(Nodes(items)),
             of: Items::Any,
+            nil: false,
         })
     }
 
@@ -214,6 +230,16 @@ impl Val {
         Val::List(List {
             items: Rc::new(Nodes(items)),
             of: Items::Texts,
+            nil: false,
+        })
+    }
+
+    /// Returns the list that Go has where nothing was put into one.
+    pub fn nil_list(of: Items) -> Val {
+        Val::List(List {
+            items: Rc::default(),
+            of,
+            nil: true,
         })
     }
 
@@ -222,6 +248,7 @@ impl Val {
         Val::List(List {
             items: Rc::new(Nodes(items.map(Val::Int).collect())),
             of: Items::Ints,
+            nil: false,
         })
     }
 
@@ -238,6 +265,11 @@ impl Val {
     /// Returns whether this is nil in either form.
     pub fn is_nil(&self) -> bool {
         matches!(self, Val::Invalid | Val::Nil)
+    }
+
+    /// Returns the text of bytes, which need be no UTF-8.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Val {
+        Val::Str(bytes::text(bytes).into())
     }
 
     /// Returns the text when this is one.
@@ -339,13 +371,13 @@ impl Val {
 
 impl From<&str> for Val {
     fn from(text: &str) -> Self {
-        Val::Str(text.into())
+        Val::Str(bytes::joined(text).into())
     }
 }
 
 impl From<String> for Val {
     fn from(text: String) -> Self {
-        Val::Str(text.into())
+        Val::Str(bytes::joined(&text).into())
     }
 }
 

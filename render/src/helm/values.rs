@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use crate::yaml::{self, Map, ReadError, Value};
 
+use super::bytes;
 use super::strvals::{self, ReadFile, StrvalsError, Syntax};
 
 /// Why values cannot be read. Nothing helps but other values; no variant holds one.
@@ -52,7 +53,7 @@ pub enum ValuesError {
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// `--values`: names and contents.
-    pub files: Vec<(String, String)>,
+    pub files: Vec<(String, Vec<u8>)>,
     /// `--set-json`.
     pub json: Vec<String>,
     /// `--set`.
@@ -66,7 +67,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Merges the sources; `read` gives the content of the files that `--set-file` names.
+    /// Merges the sources; `read` gives the content of the files that `--set-file` names, which need be no text.
     pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
         let mut values = Map::new();
         for (name, text) in &self.files {
@@ -119,9 +120,9 @@ fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
 }
 
 /// Reads a values file: the documents in it, merged in their order.
-pub fn load(text: &str) -> Result<Map, ValuesError> {
+pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
     let mut values = Map::new();
-    for document in documents(text)? {
+    for document in documents(&decoded(bytes)?)? {
         match floats(yaml::read(&document, &yaml::Limits::default())?) {
             Value::Null => {}
             Value::Map(layer) => merge(&mut values, layer),
@@ -129,6 +130,14 @@ pub fn load(text: &str) -> Result<Map, ValuesError> {
         }
     }
     Ok(values)
+}
+
+/// Returns the text of a file of values, as the engine has it.
+fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>, ValuesError> {
+    Ok(match yaml::decode(bytes)? {
+        Cow::Borrowed(text) => bytes::text(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(bytes::text(text.as_bytes()).into_owned()),
+    })
 }
 
 /// Merges `over` into `base`: maps are merged, all else is replaced, also by null.

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{Schema, push_document, to_text};
+use crate::yaml::node::Schema;
+use crate::yaml::push_json;
 
 use super::error::{At, BuildError, Done};
 use super::fieldspec::{FieldSpec, Fitting};
@@ -87,7 +88,9 @@ pub struct Object {
 impl Object {
     /// Prints the object as the YAML document that `kustomize build` prints for it.
     pub fn to_yaml(&self) -> String {
-        to_text(&self.value)
+        let mut text = String::new();
+        push_json(&mut text, &self.value);
+        text
     }
 
     /// Adds the object to a stream of YAML documents, behind a separator unless it is the first.
@@ -95,7 +98,7 @@ impl Object {
         if !stream.is_empty() {
             stream.push_str("---\n");
         }
-        push_document(stream, &self.value);
+        push_json(stream, &self.value);
     }
 }
 

@@ -39,7 +39,7 @@ fn specs(table: &[Spec]) -> Vec<FieldSpec> {
 }
 
 impl Config {
-    /// Returns kustomize's defaults.
+    /// Returns kustomize's defaults, in the order in which it keeps fields.
     pub(crate) fn defaults() -> Config {
         let references = tables::NAME_REFERENCE.iter().map(|r| NameReference {
             gvk: GvkPattern {
@@ -49,7 +49,7 @@ impl Config {
             },
             referrers: specs(r.referrers),
         });
-        Config {
+        let mut config = Config {
             name_prefix: specs(tables::NAME_PREFIX),
             name_suffix: specs(tables::NAME_SUFFIX),
             namespace: specs(tables::NAMESPACE),
@@ -61,7 +61,9 @@ impl Config {
             var_reference: specs(tables::VAR_REFERENCE),
             images: specs(tables::IMAGES),
             replicas: specs(tables::REPLICAS),
-        }
+        };
+        config.sort();
+        config
     }
 
     /// Reads a file of `configurations`.
@@ -89,6 +91,8 @@ impl Config {
             replicas: field_specs(&mut fields, "replicas")?,
         };
         fields.finish()?;
+        let mut config = config;
+        config.sort();
         Ok(config)
     }
 
@@ -141,18 +145,59 @@ impl Config {
     }
 }
 
-/// Merges the configuration of a kustomization below into that of the one that names it.
-pub(crate) fn merge_shared(above: Rc<Config>, below: &Rc<Config>) -> Done<Rc<Config>> {
-    if Rc::ptr_eq(&above, below) || above == *below {
-        return Ok(above);
+/// The configurations that most builds share.
+pub(crate) struct Shared {
+    /// What a kustomization begins with.
+    nothing: Rc<Config>,
+    defaults: Rc<Config>,
+    /// The defaults merged into nothing, which stay as they are however often they are merged.
+    merged: Rc<Config>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Shared {
+        let defaults = Config::defaults();
+        // The defaults do not contradict each other.
+        let merged = Config::default().merge(&defaults).unwrap_or_default();
+        Shared {
+            nothing: Rc::default(),
+            defaults: Rc::new(defaults),
+            merged: Rc::new(merged),
+        }
     }
-    Ok(Rc::new(Rc::unwrap_or_clone(above).merge(below)?))
+
+    pub(crate) fn nothing(&self) -> Rc<Config> {
+        self.nothing.clone()
+    }
+
+    /// Returns the defaults with the files of a kustomization, in their order, merged into them.
+    pub(crate) fn with_files(&self, files: &[Config]) -> Done<Rc<Config>> {
+        if files.is_empty() {
+            return Ok(self.defaults.clone());
+        }
+        let files = files
+            .iter()
+            .try_fold(Config::default(), |all, file| all.merge(file))?;
+        Ok(Rc::new((*self.defaults).clone().merge(&files)?))
+    }
+
+    /// Merges one configuration into what was gathered before: of fields that cover each other, those that come
+    /// first in the gathered list stay, and what was merged is sorted, so that a narrower field covers a default.
+    pub(crate) fn merge(&self, gathered: Rc<Config>, other: &Rc<Config>) -> Done<Rc<Config>> {
+        let plain = |config: &Rc<Config>| Rc::ptr_eq(config, &self.merged);
+        let known = plain(other) || Rc::ptr_eq(other, &self.defaults);
+        if known && (plain(&gathered) || Rc::ptr_eq(&gathered, &self.nothing)) {
+            return Ok(self.merged.clone());
+        }
+        Ok(Rc::new(Rc::unwrap_or_clone(gathered).merge(other)?))
+    }
 }
 
 /// Reads a list of fields.
 pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Done<Vec<FieldSpec>> {
+    let lenient = fields.is_lenient();
     fields.list(name, |value, at| {
-        let mut fields = Fields::new(value, at)?;
+        let mut fields = Fields::new(value, at)?.lenient_if(lenient);
         let gvk = gvk_pattern(&mut fields)?;
         let spec = FieldSpec::new(gvk, fields.text("path")?, fields.flag("create")?);
         fields.finish()?;
@@ -177,7 +222,10 @@ pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec]) -> Do
 pub(crate) fn merge_one(list: &mut Vec<FieldSpec>, spec: &FieldSpec) -> Done<()> {
     let covers = |known: &&FieldSpec| known.path == spec.path && spec.gvk.selects(known.gvk.as_gvk());
     match list.iter().find(covers) {
-        Some(known) if known.create != spec.create => Err(invalid("conflicting fieldspecs")),
+        Some(known) if known.create != spec.create => Err(invalid(format!(
+            "conflicting fieldspecs: '{}' is created where it is missing in one and not in the other",
+            spec.path
+        ))),
         Some(_) => Ok(()),
         None => {
             list.push(spec.clone());
@@ -208,5 +256,22 @@ pub(crate) fn kind_rank(kind: &str) -> i32 {
         (Some(index), _) => index - 1000,
         (_, Some(index)) => index + 1,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Shared};
+
+    #[test]
+    fn defaults_merged_again_are_the_same() {
+        let shared = Shared::new();
+        let again = Config::default().merge(&shared.merged).expect("they agree");
+        assert_eq!(again, *shared.merged);
+        let with_defaults = (*shared.merged)
+            .clone()
+            .merge(&shared.defaults)
+            .expect("they agree");
+        assert_eq!(with_defaults, *shared.merged);
     }
 }

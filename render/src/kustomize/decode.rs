@@ -39,6 +39,17 @@ impl<'v> Fields<'v> {
         self
     }
 
+    /// Reads as the fields around these are read.
+    pub(crate) fn lenient_if(mut self, lenient: bool) -> Fields<'v> {
+        self.lenient |= lenient;
+        self
+    }
+
+    /// Returns whether unknown fields are dropped.
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
     fn path(&self, name: &str) -> String {
         if self.at.is_empty() {
             name.to_string()

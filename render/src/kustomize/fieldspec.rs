@@ -203,6 +203,9 @@ fn into_field(
     if name.is_empty() {
         return Err(invalid("cannot set or create an empty field name"));
     }
+    if name == "*" {
+        return Err(invalid("wildcard is not supported in PathGetter"));
+    }
     let made = match create {
         Some(_) if is_list => None,
         Some(create) if rest.is_empty() => Some((create.kind, create.tag.clone())),

@@ -8,7 +8,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::yaml::node::{Schema, parse_first, to_text};
+use crate::yaml::node::{Schema, parse_first};
+use crate::yaml::push_json;
 
 use super::files::{Files, PathError};
 use super::load;
@@ -119,7 +120,8 @@ pub fn generate(
         ),
     };
     merge(&files, &directory, &mut fields, options)?;
-    let text = to_text(&Value::Object(fields));
+    let mut text = String::new();
+    push_json(&mut text, &Value::Object(fields));
     Ok(Generated {
         path,
         directory,

@@ -213,9 +213,13 @@ fn texts(node: &Node, field: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Hashes what a ConfigMap or Secret holds into the ten characters that end its name.
-pub(crate) fn hash(node: &Node) -> Done<String> {
+/// Hashes what a ConfigMap or Secret holds, or the whole of another object, into the ten characters that end its name.
+pub(crate) fn hash(resource: &Resource) -> Done<String> {
+    let node = &resource.node;
     let secret = id::kind(node) == "Secret";
+    if !secret && id::kind(node) != "ConfigMap" {
+        return hash_of_all(resource);
+    }
     let mut object = Map::new();
     object.insert("kind".into(), Value::from(id::kind(node)));
     // kustomize looks for a field of the name "metadata/name", so the name never enters the hash.
@@ -231,6 +235,15 @@ pub(crate) fn hash(node: &Node) -> Done<String> {
     }
     let mut text = String::new();
     go_json(&Value::Object(object), &mut text);
+    Ok(encoded(&Sha256::digest(text.as_bytes())))
+}
+
+/// Hashes an object as kustomize has it, its notes included.
+fn hash_of_all(resource: &Resource) -> Done<String> {
+    let mut noted = resource.clone();
+    noted.set_texts("annotations", &resource.build_annotations());
+    let mut text = String::new();
+    go_json(&noted.node.to_json(Schema::New)?, &mut text);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 
@@ -285,7 +298,45 @@ pub(crate) fn go_json(value: &Value, out: &mut String) {
             }
             out.push('}');
         }
+        Value::Number(number) if number.is_f64() => {
+            out.push_str(&crate::yaml::number::json(number.as_f64().unwrap_or_default()));
+        }
         other => out.push_str(&other.to_string()),
+    }
+}
+
+/// Prints JSON as [`go_json`] does, each item on a line of its own, two blanks further in.
+pub(crate) fn go_json_indented(value: &Value, indent: usize, out: &mut String) {
+    let line = |indent: usize, out: &mut String| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", indent));
+    };
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                out.push_str(if i > 0 { "," } else { "" });
+                line(indent + 1, out);
+                go_json_indented(item, indent + 1, out);
+            }
+            line(indent, out);
+            out.push(']');
+        }
+        Value::Object(fields) if !fields.is_empty() => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_unstable();
+            out.push('{');
+            for (i, key) in keys.into_iter().enumerate() {
+                out.push_str(if i > 0 { "," } else { "" });
+                line(indent + 1, out);
+                go_string(key, out);
+                out.push_str(": ");
+                go_json_indented(&fields[key], indent + 1, out);
+            }
+            line(indent, out);
+            out.push('}');
+        }
+        other => go_json(other, out),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Notes on where objects came from and what changed them, for `buildMetadata`.
 
-use crate::yaml::node::{Kind, Node};
+use serde_json::Value;
+
+use crate::yaml::node::{Kind, Node, to_block};
 
 use super::resource::{ORIGIN, Resource, TRANSFORMATIONS};
 
@@ -41,32 +43,90 @@ impl Origin {
         }
     }
 
-    fn configured(&self, file: &str, kind: &str, indent: &str) -> String {
-        let file = self.join(file).path;
-        format!(
-            "configuredIn: {file}\n{indent}configuredBy:\n{indent}  apiVersion: builtin\n{indent}  kind: {kind}\n"
-        )
+    /// Returns what a field of a kustomization file configures.
+    pub(crate) fn of_field(&self, file: &str, kind: &str) -> Maker {
+        Maker {
+            file: self.join(file).path,
+            api_version: "builtin".to_owned(),
+            kind: kind.to_owned(),
+            ..Maker::default()
+        }
+    }
+}
+
+/// A generator or a transformer: where it is configured, and by which object.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Maker {
+    file: String,
+    api_version: String,
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+impl Maker {
+    /// Returns what the object of a plugin configures; none when it does not say which file it is from.
+    pub(crate) fn of_plugin(object: &Value) -> Option<Maker> {
+        let metadata = object.get("metadata");
+        let text = |within: Option<&Value>, field: &str| {
+            let value = within.and_then(|value| value.get(field)).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let origin = metadata?.get("annotations")?.get(ORIGIN)?.as_str()?;
+        let file = origin.lines().find_map(|line| line.strip_prefix("path: "));
+        Some(Maker {
+            file: file.unwrap_or_default().to_owned(),
+            api_version: text(Some(object), "apiVersion"),
+            kind: text(Some(object), "kind"),
+            name: text(metadata, "name"),
+            namespace: text(metadata, "namespace"),
+        })
+    }
+
+    /// Writes the maker as the lines of a note.
+    fn lines(&self) -> Vec<String> {
+        let field = |name: &str, text: &str| {
+            (!text.is_empty()).then(|| format!("{name}: {}", to_block(&Node::string(text)).trim_end()))
+        };
+        let by = [
+            field("  apiVersion", &self.api_version),
+            field("  kind", &self.kind),
+            field("  name", &self.name),
+            field("  namespace", &self.namespace),
+        ];
+        field("configuredIn", &self.file)
+            .into_iter()
+            .chain(["configuredBy:".to_owned()])
+            .chain(by.into_iter().flatten())
+            .collect()
+    }
+
+    fn whole(&self) -> String {
+        self.lines().iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// Notes the generator that made an object.
-    pub(crate) fn note_generator(&self, resource: &mut Resource, file: &str, kind: &str) {
+    pub(crate) fn note_generated(&self, resource: &mut Resource) {
         let mut annotations = resource.texts("annotations");
         if annotations.contains_key(ORIGIN) {
             return;
         }
-        annotations.insert(ORIGIN.into(), self.configured(file, kind, ""));
+        annotations.insert(ORIGIN.into(), self.whole());
         resource.set_texts("annotations", &annotations);
     }
 
     /// Notes a transformer on an object, changed by it or not; on one without origin it counts as its maker.
-    pub(crate) fn note_transformer(&self, resource: &mut Resource, file: &str, kind: &str) {
+    pub(crate) fn note_transformed(&self, resource: &mut Resource) {
         let mut annotations = resource.texts("annotations");
         if annotations.contains_key(ORIGIN) {
             let list = annotations.entry(TRANSFORMATIONS.into()).or_default();
-            list.push_str("- ");
-            list.push_str(&self.configured(file, kind, "  "));
+            for (at, line) in self.lines().iter().enumerate() {
+                list.push_str(if at == 0 { "- " } else { "  " });
+                list.push_str(line);
+                list.push('\n');
+            }
         } else {
-            annotations.insert(ORIGIN.into(), self.configured(file, kind, ""));
+            annotations.insert(ORIGIN.into(), self.whole());
         }
         resource.set_texts("annotations", &annotations);
     }

@@ -6,16 +6,24 @@ use super::config::field_specs;
 use super::decode::Fields;
 use super::error::{At, Done, invalid, unsupported};
 use super::fieldspec::FieldSpec;
-use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector, SortOptions};
-use super::transform::{Affix, Images, Namespace, Replicas, Subjects, Texts, Transformer, ValueAdd};
+use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector};
+use super::transform::{Affix, Images, Namespace, Replicas, Subjects, Texts, Transformer, ValueTarget};
 
 /// A transformer as its object configures it; patches and replacements may still name files.
 pub(crate) enum Plugin {
-    Ready(Transformer),
+    Ready(Vec<Transformer>),
     Patch(Patch),
-    MergePatches { paths: Vec<String>, text: String },
+    MergePatches {
+        paths: Vec<String>,
+        text: String,
+    },
     JsonPatch(Patch),
     Replacements(Vec<ReplacementField>),
+    ValueAdd {
+        value: String,
+        targets: Vec<ValueTarget>,
+        file: String,
+    },
 }
 
 /// What to do instead of having kustomize render a chart.
@@ -70,6 +78,11 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
     let mut f = Fields::new(value, "")?.lenient();
     let specs = field_specs(&mut f, "fieldSpecs")?;
     let ready = match kind {
+        "PrefixSuffixTransformer" => {
+            let prefix = Transformer::Prefix(affix(f.text("prefix")?, specs.clone())?);
+            let suffix = Transformer::Suffix(affix(f.text("suffix")?, specs)?);
+            return Ok(Plugin::Ready(vec![prefix, suffix]));
+        }
         "LabelTransformer" => Transformer::Labels(Texts {
             texts: f.texts("labels")?.unwrap_or_default(),
             fields: specs,
@@ -98,19 +111,7 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
             })
         }
         "HashTransformer" => Transformer::Hash,
-        "SortOrderTransformer" => {
-            let read = |f: &mut Fields<'_>| {
-                Ok(SortOptions {
-                    order: f.text("order")?,
-                    legacy: None,
-                })
-            };
-            Transformer::Sort(f.object("sortOptions", read)?.unwrap_or(SortOptions {
-                order: "fifo".into(),
-                legacy: None,
-            }))
-        }
-        "ValueAddTransformer" => Transformer::ValueAdd(value_add(&mut f)?),
+        "ValueAddTransformer" => return value_add(&mut f),
         "PatchTransformer" | "PatchJson6902Transformer" => return patch(&mut f, kind),
         "PatchStrategicMergeTransformer" => {
             return Ok(Plugin::MergePatches {
@@ -123,9 +124,14 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
                 .list("replacements", ReplacementField::decode)
                 .map(Plugin::Replacements);
         }
+        "SortOrderTransformer" => {
+            return Err(unsupported(
+                "transformer SortOrderTransformer cannot be loaded; sortOptions of the kustomization sorts",
+            ));
+        }
         _ => return Err(unsupported(format!("transformer {kind} is not offered here"))),
     };
-    Ok(Plugin::Ready(ready))
+    Ok(Plugin::Ready(vec![ready]))
 }
 
 fn affix(text: String, fields: Vec<FieldSpec>) -> Done<Affix> {
@@ -177,14 +183,26 @@ fn patch(f: &mut Fields<'_>, kind: &str) -> Done<Plugin> {
     })
 }
 
-fn value_add(f: &mut Fields<'_>) -> Done<ValueAdd> {
-    let value = f.text("value")?;
-    let targets = f.list("targets", |value, at| {
+fn value_add(f: &mut Fields<'_>) -> Done<Plugin> {
+    Ok(Plugin::ValueAdd {
+        value: f.text("value")?.trim().to_owned(),
+        targets: value_targets_of(f)?,
+        file: f.text("targetFilePath")?,
+    })
+}
+
+/// Reads the targets of a file that a ValueAddTransformer names.
+pub(crate) fn value_targets(value: &Value) -> Done<Vec<ValueTarget>> {
+    value_targets_of(&mut Fields::new(value, "")?.lenient())
+}
+
+fn value_targets_of(f: &mut Fields<'_>) -> Done<Vec<ValueTarget>> {
+    f.list("targets", |value, at| {
         let mut f = Fields::new(value, at)?.lenient();
-        let selector = f.object("selector", Selector::decode)?;
-        let path = f.text("fieldPath")?;
-        let position = f.integer("filePathPosition")?.unwrap_or(0);
-        Ok((selector, FieldSpec::new(Default::default(), path, true), position))
-    })?;
-    Ok(ValueAdd { value, targets })
+        Ok(ValueTarget {
+            selector: f.object("selector", Selector::decode)?,
+            path: f.text("fieldPath")?,
+            position: f.integer("filePathPosition")?.unwrap_or(0),
+        })
+    })
 }

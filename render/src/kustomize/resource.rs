@@ -12,6 +12,9 @@ use super::id::{self, Gvk, Id};
 /// wipes the notes here too.
 const MARK: &str = "internal.config.kubernetes.io/previousNames";
 
+/// The annotation that asks for the hash of the content at the end of the name.
+const NEEDS_HASH: &str = "internal.config.kubernetes.io/needsHashSuffix";
+
 /// Annotations that never reach the output.
 const BUILD_ANNOTATIONS: &[&str] = &[
     "internal.config.kubernetes.io/previousKinds",
@@ -23,7 +26,7 @@ const BUILD_ANNOTATIONS: &[&str] = &[
     "internal.config.kubernetes.io/allowKindChange",
     "internal.config.kubernetes.io/refBy",
     "internal.config.kubernetes.io/generatorBehavior",
-    "internal.config.kubernetes.io/needsHashSuffix",
+    NEEDS_HASH,
     "internal.config.kubernetes.io/path",
     "internal.config.kubernetes.io/index",
     "internal.config.kubernetes.io/seqindent",
@@ -92,6 +95,38 @@ impl Resource {
             ties: 0,
             unsettled: false,
         }
+    }
+
+    /// Returns whether the hash of its content ends its name: a generator, or an annotation of its own, says so.
+    pub(crate) fn wants_hash(&self) -> bool {
+        let annotation = self.node.at(&["metadata", "annotations", NEEDS_HASH]);
+        self.needs_hash || annotation.is_some_and(|value| value.text() == "enabled")
+    }
+
+    /// Returns the annotations in which kustomize keeps what is remembered here.
+    pub(crate) fn build_annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = self.texts("annotations");
+        annotations.remove(MARK);
+        let mut note = |name: &str, texts: Vec<&str>| {
+            if !texts.is_empty() {
+                annotations.insert(format!("internal.config.kubernetes.io/{name}"), texts.join(","));
+            }
+        };
+        note(
+            "previousNames",
+            self.previous.iter().map(|p| p.name.as_str()).collect(),
+        );
+        note(
+            "previousNamespaces",
+            self.previous.iter().map(|p| p.namespace.as_str()).collect(),
+        );
+        note(
+            "previousKinds",
+            self.previous.iter().map(|p| p.kind.as_str()).collect(),
+        );
+        note("prefixes", self.prefixes.iter().map(String::as_str).collect());
+        note("suffixes", self.suffixes.iter().map(String::as_str).collect());
+        annotations
     }
 
     pub(crate) fn gvk(&self) -> Gvk<'_> {

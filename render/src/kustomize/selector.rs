@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_core::text::re2;
 use regex::Regex;
 
 use super::error::{Done, invalid};
@@ -40,12 +41,14 @@ impl Pattern {
     }
 }
 
-/// Compiles a regular expression with a bound on its size.
+/// A compiled expression may take so many bytes.
+const MAX_COMPILED: usize = 1 << 20;
+
+/// Compiles a regular expression in Go's syntax.
 pub(crate) fn regex(pattern: &str) -> Done<Regex> {
-    regex::RegexBuilder::new(pattern)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| invalid(format!("invalid regular expression: {error}")))
+    re2::compile(pattern, MAX_COMPILED)
+        .map(|compiled| compiled.regex)
+        .map_err(|error| invalid(error.to_string()))
 }
 
 /// A selector ready to be applied.

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::config::{Config, merge_shared};
+use super::config::{Config, Shared};
 use super::error::{At, Done};
 use super::files::Files;
 use super::kustomization::{Kustomization, Var};
@@ -26,7 +26,7 @@ pub(crate) struct Build<'a> {
     pub(crate) budget: &'a Budget,
     pub(crate) restriction: Restriction,
     pub(crate) steps: Steps<'a>,
-    defaults: Rc<Config>,
+    configs: Shared,
     schemas: RefCell<TypesInUse>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Build<'a> {
             budget,
             restriction,
             steps,
-            defaults: Rc::new(Config::defaults()),
+            configs: Shared::new(),
             schemas: RefCell::default(),
         }
     }
@@ -78,7 +78,7 @@ impl<'a> Build<'a> {
     fn empty(&self) -> Accumulator {
         Accumulator {
             map: ResMap::default(),
-            config: self.defaults.clone(),
+            config: self.configs.nothing(),
             vars: BTreeMap::new(),
         }
     }
@@ -94,16 +94,19 @@ impl<'a> Build<'a> {
         let mut acc = self
             .resources(target, start, &k.resources)
             .in_field("resources")?;
-        acc.config = merge_shared(acc.config, &self.defaults)?;
-        for path in &k.configurations {
-            let read = || Config::decode(&self.json(&self.read(target, path)?)?);
-            let config = read().in_field("configurations")?;
-            acc.config = Rc::new(Rc::unwrap_or_clone(acc.config).merge(&config)?);
-        }
+        let read = |path: &String| Config::decode(&self.json(&self.read(target, path)?)?);
+        let files: Vec<Config> = k
+            .configurations
+            .iter()
+            .map(read)
+            .collect::<Done<_>>()
+            .in_field("configurations")?;
+        let own = self.configs.with_files(&files).in_field("configurations")?;
+        acc.config = self.configs.merge(acc.config, &own).in_field("configurations")?;
         for path in &k.crds {
             let read = || super::crds::config(&self.json(&self.read(target, path)?)?);
-            let config = read().in_field("crds")?;
-            acc.config = Rc::new(Rc::unwrap_or_clone(acc.config).merge(&config)?);
+            let config = Rc::new(read().in_field("crds")?);
+            acc.config = self.configs.merge(acc.config, &config).in_field("crds")?;
         }
         self.generate(target, &mut acc)?;
         for path in &k.components {

@@ -20,10 +20,10 @@ pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
 pub(crate) use references::resolve_references;
 pub(crate) use replacements::replace_all;
 pub(crate) use sort::sort;
-pub(crate) use values::{Replicas, Texts, ValueAdd, Variables};
+pub(crate) use values::{Replicas, Texts, ValueAdd, ValueTarget, Variables};
 
 use super::error::{At, Done};
-use super::kustomization::{Replacement, SortOptions};
+use super::kustomization::Replacement;
 use super::resmap::ResMap;
 use super::schema::Schemas;
 use super::steps::Steps;
@@ -43,7 +43,6 @@ pub(crate) enum Transformer {
     Images(Images),
     Replacements(Vec<Replacement>),
     ValueAdd(ValueAdd),
-    Sort(SortOptions),
     Hash,
 }
 
@@ -68,7 +67,6 @@ impl Transformer {
             Transformer::Namespace(namespace) => namespace.apply(map).in_field("namespace"),
             Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
             Transformer::ValueAdd(value) => value.apply(map).in_field("transformers"),
-            Transformer::Sort(options) => sort(map, Some(options)).in_field("sortOptions"),
             Transformer::Hash => add_hashes(map),
             Transformer::Prefix(_)
             | Transformer::Suffix(_)

@@ -1,5 +1,6 @@
 //! YAML as Kubernetes means it: read and written exactly as `sigs.k8s.io/yaml` does.
 
+mod encoding;
 pub mod node;
 pub(crate) mod number;
 mod plain;
@@ -10,10 +11,12 @@ mod samples;
 mod unfinished;
 mod v1_1;
 mod value;
-mod write;
+pub(crate) mod write;
 
+pub use encoding::decode;
 pub(crate) use read::read_fields;
 pub use read::{Limits, ReadError, as_yaml_1_2, read, read_all};
 pub(crate) use value::from_float;
 pub use value::{Map, Value};
+pub(crate) use write::push_json;
 pub use write::{MAX_WRITE_DEPTH, WriteError, write, write_indented};

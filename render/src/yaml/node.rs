@@ -11,7 +11,6 @@ mod number;
 mod parse;
 mod plain;
 mod scalar;
-mod text;
 
 use std::fmt;
 
@@ -20,8 +19,6 @@ use smol_str::SmolStr;
 pub use block::to_block;
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
-pub(crate) use text::push_document;
-pub use text::to_text;
 
 /// What a node is said to be, by its author or by how its text reads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,8 @@ pub struct Limits {
     pub nodes: usize,
     /// Whether a key that occurs twice in a map is an error; otherwise the last one counts.
     pub strict: bool,
+    /// Whether a whole number written as a float stays one, as it does where the reader is told that text is wanted.
+    pub floats: bool,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             depth: 100,
             nodes: 4_000_000,
             strict: false,
+            floats: false,
         }
     }
 }
@@ -253,7 +256,10 @@ impl<'a> Reader<'a> {
                     Some(line) => line.chomped(&text, style, span),
                     None => &text,
                 };
-                (scalar(text, style, tag.as_deref(), span)?, anchor)
+                (
+                    scalar(text, style, tag.as_deref(), span, self.limits.floats)?,
+                    anchor,
+                )
             }
             Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
@@ -387,22 +393,28 @@ enum Meant {
     Text(String),
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Result<Value, ReadError> {
+fn scalar(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    span: &Span,
+    floats: bool,
+) -> Result<Value, ReadError> {
     match meant(text, style, tag, span)? {
         Meant::Text(text) => Ok(Value::String(text)),
-        Meant::Plain(found) => {
-            of_plain(found, text).ok_or_else(|| meaning(span, "json: unsupported value: not a finite number"))
-        }
+        Meant::Plain(found) => of_plain(found, text, floats)
+            .ok_or_else(|| meaning(span, "json: unsupported value: not a finite number")),
     }
 }
 
 /// Returns the value of a plain scalar; none for what is no number in JSON.
-fn of_plain(found: Plain, text: &str) -> Option<Value> {
+fn of_plain(found: Plain, text: &str, floats: bool) -> Option<Value> {
     Some(match found {
         Plain::Null => Value::Null,
         Plain::Bool(flag) => Value::Bool(flag),
         Plain::Int(number) => Value::Int(number),
         Plain::UInt(number) => Value::UInt(number),
+        Plain::Float(number) if number.is_finite() && floats => Value::Float(number),
         Plain::Float(number) if number.is_finite() => from_float(number),
         Plain::Float(_) => return None,
         Plain::Timestamp | Plain::Text => Value::String(text.to_owned()),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::resolve::{Plain, is_base60, resolve};
-use super::value::{Map, Value};
+use super::value::Value;
 
 /// Lists and maps may be nested this deep; Kubernetes objects stay below 100.
 pub const MAX_WRITE_DEPTH: usize = 1000;
@@ -41,7 +41,7 @@ pub enum WriteError {
 ///
 /// Where the reference refuses too: control characters, keys above 1,024 bytes, nesting.
 pub fn write(value: &Value) -> Result<String, WriteError> {
-    Writer::new(WIDTH, true).document(value)
+    Writer::new(WIDTH, true, Texts::AsRead).document(value)
 }
 
 /// Returns `value` as [`write`] does, but with lists below their key and lines of any length.
@@ -50,7 +50,115 @@ pub fn write(value: &Value) -> Result<String, WriteError> {
 ///
 /// As [`write`].
 pub fn write_indented(value: &Value) -> Result<String, WriteError> {
-    Writer::new(usize::MAX, false).document(value)
+    Writer::new(usize::MAX, false, Texts::Indented).document(value)
+}
+
+/// Appends a JSON value as one YAML document, to a text that is empty or ends a line: as the reference writes it, but
+/// every text reads back as it is.
+pub(crate) fn push_json(text: &mut String, value: &serde_json::Value) {
+    let mut writer = Writer::new(WIDTH, true, Texts::Kept);
+    writer.out = std::mem::take(text);
+    // What is kept is never refused.
+    let _ = writer.node(value, -1, Place::Root, 0);
+    writer.indent(0);
+    *text = writer.out;
+}
+
+/// Appends text in the plainest style that keeps it as it is, as a block when told to.
+pub(crate) fn push_text(out: &mut String, text: &str, indent: usize, block: bool) {
+    let shape = Shape::of(text);
+    if block && shape.block && !shape.tabs {
+        let mut writer = Writer::new(usize::MAX, true, Texts::Kept);
+        writer.out = std::mem::take(out);
+        writer.literal(text, i32::try_from(indent).unwrap_or(i32::MAX - STEP) + STEP);
+        *out = writer.out;
+        // The line break behind the block is the caller's.
+        if text.ends_with('\n') {
+            out.pop();
+        }
+    } else if shape.plain && !text.is_empty() {
+        out.push_str(text);
+    } else if shape.single && !text.contains('\n') {
+        out.push('\'');
+        out.push_str(&text.replace('\'', "''"));
+        out.push('\'');
+    } else {
+        push_double(out, text);
+    }
+}
+
+/// Appends text in double quotes.
+pub(crate) fn push_double(out: &mut String, text: &str) {
+    let mut writer = Writer::new(usize::MAX, true, Texts::Kept);
+    writer.out = std::mem::take(out);
+    writer.double(text, 0, true);
+    *out = writer.out;
+}
+
+/// Tells whether the text may be written as a block scalar.
+pub(crate) fn is_block_allowed(text: &str) -> bool {
+    let shape = Shape::of(text);
+    shape.block && !shape.tabs
+}
+
+/// What becomes of texts that the reference does not keep.
+#[derive(Clone, Copy, PartialEq)]
+enum Texts {
+    /// They are written as it reads them back from JSON, or refused.
+    AsRead,
+    /// They are written as its third version does, which reads nothing back.
+    Indented,
+    /// They are kept.
+    Kept,
+}
+
+/// What a writer sees of a value.
+enum Shown<'v, V> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Text(&'v str),
+    List(&'v [V]),
+    Map(Vec<(&'v String, &'v V)>),
+}
+
+/// A value that can be written.
+trait Tree: Sized {
+    fn shown(&self) -> Shown<'_, Self>;
+}
+
+impl Tree for Value {
+    fn shown(&self) -> Shown<'_, Self> {
+        match self {
+            Value::Null => Shown::Null,
+            Value::Bool(flag) => Shown::Bool(*flag),
+            Value::Int(number) => Shown::Int(*number),
+            Value::UInt(number) => Shown::UInt(*number),
+            Value::Float(number) => Shown::Float(*number),
+            Value::String(text) => Shown::Text(text),
+            Value::List(items) => Shown::List(items),
+            Value::Map(map) => Shown::Map(map.iter().collect()),
+        }
+    }
+}
+
+impl Tree for serde_json::Value {
+    fn shown(&self) -> Shown<'_, Self> {
+        match self {
+            serde_json::Value::Null => Shown::Null,
+            serde_json::Value::Bool(flag) => Shown::Bool(*flag),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => Shown::Int(number),
+                (None, Some(number)) => Shown::UInt(number),
+                (None, None) => Shown::Float(number.as_f64().unwrap_or_default()),
+            },
+            serde_json::Value::String(text) => Shown::Text(text),
+            serde_json::Value::Array(items) => Shown::List(items),
+            serde_json::Value::Object(map) => Shown::Map(map.iter().collect()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -67,6 +175,7 @@ struct Writer {
     width: usize,
     /// Lists stand level with their key.
     level_lists: bool,
+    texts: Texts,
     column: usize,
     /// The last thing written separates tokens.
     whitespace: bool,
@@ -75,44 +184,57 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(width: usize, level_lists: bool) -> Writer {
+    fn new(width: usize, level_lists: bool, texts: Texts) -> Writer {
         Writer {
             out: String::new(),
             width,
             level_lists,
+            texts,
             column: 0,
             whitespace: true,
             indention: true,
         }
     }
 
-    fn document(mut self, value: &Value) -> Result<String, WriteError> {
+    fn document(mut self, value: &impl Tree) -> Result<String, WriteError> {
         self.node(value, -1, Place::Root, 0)?;
         self.indent(0);
         Ok(self.out)
     }
 
-    fn node(&mut self, value: &Value, indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
-        if depth > MAX_WRITE_DEPTH {
+    fn node<V: Tree>(
+        &mut self,
+        value: &V,
+        indent: i32,
+        place: Place,
+        depth: usize,
+    ) -> Result<(), WriteError> {
+        if depth > MAX_WRITE_DEPTH && self.texts != Texts::Kept {
             return Err(WriteError::Depth);
         }
-        match value {
-            Value::Null => self.plain("null"),
-            Value::Bool(true) => self.plain("true"),
-            Value::Bool(false) => self.plain("false"),
-            Value::Int(number) => self.plain(&number.to_string()),
-            Value::UInt(number) => self.plain(&number.to_string()),
-            Value::Float(number) => self.plain(&super::number::shortest(*number)),
-            Value::String(text) => self.string(text, indent, place)?,
-            Value::List(items) if items.is_empty() => self.plain("[]"),
-            Value::Map(map) if map.is_empty() => self.plain("{}"),
-            Value::List(items) => self.list(items, indent, place, depth)?,
-            Value::Map(map) => self.map(map, indent, depth)?,
+        match value.shown() {
+            Shown::Null => self.plain("null"),
+            Shown::Bool(true) => self.plain("true"),
+            Shown::Bool(false) => self.plain("false"),
+            Shown::Int(number) => self.plain(&number.to_string()),
+            Shown::UInt(number) => self.plain(&number.to_string()),
+            Shown::Float(number) => self.plain(&super::number::shortest(number)),
+            Shown::Text(text) => self.string(text, indent, place)?,
+            Shown::List([]) => self.plain("[]"),
+            Shown::List(items) => self.list(items, indent, place, depth)?,
+            Shown::Map(entries) if entries.is_empty() => self.plain("{}"),
+            Shown::Map(entries) => self.map(entries, indent, depth)?,
         }
         Ok(())
     }
 
-    fn list(&mut self, items: &[Value], indent: i32, place: Place, depth: usize) -> Result<(), WriteError> {
+    fn list<V: Tree>(
+        &mut self,
+        items: &[V],
+        indent: i32,
+        place: Place,
+        depth: usize,
+    ) -> Result<(), WriteError> {
         let level = self.level_lists && place == Place::MapValue && !self.indention;
         let indent = if level { indent } else { deeper(indent) };
         for item in items {
@@ -123,10 +245,17 @@ impl Writer {
         Ok(())
     }
 
-    fn map(&mut self, map: &Map, indent: i32, depth: usize) -> Result<(), WriteError> {
+    fn map<V: Tree>(
+        &mut self,
+        entries: Vec<(&String, &V)>,
+        indent: i32,
+        depth: usize,
+    ) -> Result<(), WriteError> {
         let indent = deeper(indent);
-        for (key, value) in sorted(map.iter().collect()) {
-            if json_length(key) > MAX_READABLE_KEY || key.contains('\u{85}') {
+        for (key, value) in sorted(entries) {
+            let readable =
+                self.texts == Texts::Kept || json_length(key) <= MAX_READABLE_KEY && !key.contains('\u{85}');
+            if !readable {
                 return Err(WriteError::Key);
             }
             self.indent(indent);
@@ -148,10 +277,18 @@ impl Writer {
     }
 
     fn string(&mut self, text: &str, indent: i32, place: Place) -> Result<(), WriteError> {
-        let text = &*readable(text)?;
+        let text = match self.texts {
+            Texts::AsRead => &*readable(text)?,
+            Texts::Indented | Texts::Kept => text,
+        };
         let key = place == Place::Key;
-        let wanted = Style::wanted(text);
-        let shape = Shape::of(text);
+        let wanted = match self.texts {
+            // The reference writes these without the line break behind them.
+            Texts::Kept if text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
+            _ => Style::wanted(text),
+        };
+        let mut shape = Shape::of(text);
+        shape.block &= !shape.tabs || self.texts == Texts::Indented;
         let style = wanted.possible(&shape, key);
         // A scalar's continuation lines stand one step deeper than what holds it.
         let indent = if indent < 0 { STEP } else { indent + STEP };
@@ -402,6 +539,8 @@ struct Shape {
     plain: bool,
     single: bool,
     block: bool,
+    /// It holds tabs, which the reference writes as they are in blocks only, and its second version nowhere.
+    tabs: bool,
     /// Neither blanks nor breaks nor anything beyond ASCII: no folding, and bytes are columns.
     simple: bool,
 }
@@ -413,6 +552,7 @@ impl Shape {
             plain: true,
             single: true,
             block: true,
+            tabs: false,
             simple: true,
         };
         if text.is_empty() {
@@ -425,17 +565,19 @@ impl Shape {
         let (mut after_space, mut after_break, mut after_blank) = (false, false, true);
         let (mut edge, mut special, mut trailing_space, mut break_space, mut space_break) =
             (false, false, false, false, false);
-        let mut rest = text.chars().peekable();
-        let mut first = true;
-        while let Some(c) = rest.next() {
-            let last = rest.peek().is_none();
-            let blank_follows = rest.peek().is_none_or(|next| matches!(next, ' ' | '\t'));
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let (first, next) = (at == 0, at + c.len_utf8());
+            let last = next == bytes.len();
+            let blank_follows = last || matches!(bytes[next], b' ' | b'\t');
             indicators |= if first {
                 opens(c, blank_follows)
             } else {
                 interrupts(c, blank_follows, after_blank)
             };
-            special |= !is_printable(c);
+            shape.tabs |= c == '\t';
+            special |= c != '\t' && !is_printable(c);
             shape.simple &= c.is_ascii() && c != ' ';
             if c == ' ' {
                 edge |= first || last;
@@ -451,13 +593,24 @@ impl Shape {
                 (after_space, after_break) = (false, false);
             }
             after_blank = matches!(c, ' ' | '\t' | '\0') || is_break(c);
-            first = false;
+            // What says nothing of the style unless it comes first is passed over at once.
+            let dull = bytes[next..].iter().take_while(|byte| is_dull(**byte)).count();
+            if dull > 0 {
+                (after_space, after_break, after_blank) = (false, false, false);
+            }
+            at = next + dull;
         }
-        shape.plain = !(edge || break_space || space_break || special || shape.multiline || indicators);
-        shape.single = !(break_space || space_break || special);
+        let escaped = special || shape.tabs;
+        shape.plain = !(edge || break_space || space_break || escaped || shape.multiline || indicators);
+        shape.single = !(break_space || space_break || escaped);
         shape.block = !(trailing_space || space_break || special);
         shape
     }
+}
+
+/// Returns whether a character says nothing of the style unless it comes first.
+fn is_dull(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b':')
 }
 
 fn opens(c: char, blank_follows: bool) -> bool {

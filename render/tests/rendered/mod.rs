@@ -93,14 +93,16 @@ fn top(values: &str) -> MapVal {
 }
 
 fn files() -> Files {
-    let files = [
-        ("config/a.txt", "one\ntwo\n"),
-        ("config/b.txt", "bee"),
-        ("other/c.yaml", "c: 1\n"),
+    let files: [(&str, &[u8]); 5] = [
+        ("bin/half.txt", b"a\xc3\nb\xa9\n"),
+        ("bin/k.p12", b"\xff\xfe\x00\xc3\xa9"),
+        ("config/a.txt", b"one\ntwo\n"),
+        ("config/b.txt", b"bee"),
+        ("other/c.yaml", b"c: 1\n"),
     ];
     files
         .into_iter()
-        .map(|(name, text)| (name.into(), text.as_bytes().into()))
+        .map(|(name, data)| (name.into(), data.into()))
         .collect()
 }
 
@@ -129,12 +131,20 @@ pub fn within_steps(source: &str, steps: u64) -> Result<String, String> {
 fn with_context(source: &str, context: &Context) -> Result<String, String> {
     let template = Renderable {
         name: "t/templates/a.yaml".into(),
-        source: source.into(),
+        source: source.as_bytes().into(),
         values: top(VALUES),
         base_path: "t/templates".into(),
     };
     let rendered = render(vec![template], context).map_err(|cause| cause.to_string())?;
-    Ok(rendered.files["t/templates/a.yaml"].clone())
+    Ok(shown(&rendered.files["t/templates/a.yaml"]))
+}
+
+/// Returns bytes as the oracle's answers show them: U+FFFD for each that is no UTF-8.
+fn shown(bytes: &[u8]) -> String {
+    let chunks = bytes.utf8_chunks();
+    chunks
+        .map(|chunk| format!("{}{}", chunk.valid(), "\u{fffd}".repeat(chunk.invalid().len())))
+        .collect()
 }
 
 /// Renders one template with Helm.

@@ -2,7 +2,10 @@
 #![allow(unreachable_pub, reason = "a test's module is its own crate's")]
 #![allow(dead_code, reason = "each test binary uses the tables it compares")]
 
+pub mod bytes;
+pub mod dialect;
 pub mod keys;
+pub mod nothing;
 
 /// Cases whose difference is known and told in the documents.
 pub const KNOWN: &[&str] = &[

@@ -27,6 +27,8 @@ pub struct Metadata {
     pub app_version: String,
     pub deprecated: bool,
     pub annotations: BTreeMap<String, String>,
+    /// Whether `Chart.yaml` gives annotations, be it none.
+    pub has_annotations: bool,
     pub kube_version: String,
     /// `None` when the chart names no dependencies at all, which is not the same as an empty list.
     pub dependencies: Option<Vec<Dependency>>,
@@ -81,7 +83,10 @@ impl Metadata {
                 "tags" => self.tags = typed::text(field, "tags")?,
                 "appversion" => self.app_version = typed::text(field, "appVersion")?,
                 "deprecated" => self.deprecated = typed::flag(field, "deprecated")?,
-                "annotations" => self.annotations = typed::text_map(field, "annotations")?,
+                "annotations" => {
+                    self.annotations = typed::text_map(field, "annotations")?;
+                    self.has_annotations = !field.is_null();
+                }
                 "kubeversion" => self.kube_version = typed::text(field, "kubeVersion")?,
                 "dependencies" => self.dependencies = dependencies(field)?,
                 "type" => self.kind = typed::text(field, "type")?,

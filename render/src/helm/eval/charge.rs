@@ -27,14 +27,15 @@ impl Reach {
     /// Returns how far the function of this name looks; one that is not named here, into everything.
     pub(in crate::helm) fn of(name: &str) -> Reach {
         match name {
-            "include" | "tpl" | "get" | "hasKey" | "index" | "dig" | "default" | "empty" | "not" | "len"
-            | "ternary" | "coalesce" | "kindIs" | "kindOf" | "typeIs" | "typeOf" | "typeIsLike"
+            "include" | "tpl" | "set" | "unset" | "merge" | "mustMerge" | "mergeOverwrite"
+            | "mustMergeOverwrite" | "get" | "hasKey" | "index" | "dig" | "default" | "empty" | "not"
+            | "len" | "ternary" | "coalesce" | "kindIs" | "kindOf" | "typeIs" | "typeOf" | "typeIsLike"
             | "required" | "first" | "mustFirst" | "last" | "mustLast" | "list" | "tuple" | "dict"
             | "any" | "all" => Reach::None,
             "append" | "push" | "mustAppend" | "mustPush" | "prepend" | "mustPrepend" | "rest"
             | "mustRest" | "initial" | "mustInitial" | "slice" | "mustSlice" | "reverse" | "mustReverse"
             | "concat" | "compact" | "mustCompact" | "chunk" | "mustChunk" | "keys" | "values" | "pick"
-            | "omit" | "unset" | "pluck" | "until" | "untilStep" => Reach::Items,
+            | "omit" | "pluck" | "until" | "untilStep" => Reach::Items,
             _ => Reach::All,
         }
     }
@@ -137,6 +138,8 @@ impl Interp<'_> {
     pub(super) fn charge_result(&mut self, frame: &Frame<'_>, reach: Reach, value: &Val) -> Outcome<()> {
         match value {
             Val::Str(text) => self.made += text.len(),
+            // What is passed on was made before.
+            Val::Map(_) if reach == Reach::None => {}
             value if value.holds_others() => {
                 let mut size = Size::default();
                 self.measure(frame, reach.max(Reach::Items), value, &mut size)?;

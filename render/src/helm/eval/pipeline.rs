@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
-use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP};
+use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, Reach, STACK_STEP};
 use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
+use crate::helm::funcs::values;
 use crate::helm::value::{MapKind, Val};
 
 impl Interp<'_> {
@@ -157,6 +158,13 @@ impl Interp<'_> {
         match &receiver.value {
             Val::Invalid => Ok(Dot::plain(Val::Invalid)),
             Val::Nil => self.fail(frame, format!("nil pointer evaluating interface {{}}.{name}")),
+            Val::Map(map) if map.kind == MapKind::Values && values::method(name).is_some() => {
+                let map = map.clone();
+                let signature = values::method(name).unwrap_or_default();
+                let args = self.arguments(frame, dot, name, signature, args)?;
+                self.charge_arguments(frame, name, Reach::Items, &[Val::Map(map.clone())])?;
+                self.returned(frame, name, node, values::invoke(&map, name, &args))
+            }
             Val::Map(map) => {
                 if args.given() {
                     return self.fail(frame, format!("{name} is not a method but has arguments"));

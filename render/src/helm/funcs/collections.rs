@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::maths::to_int;
 use super::reflection::{deep_equal, empty, items};
 use super::{Function, NIL, int, pure, reading, text};
+use crate::helm::bytes;
 use crate::helm::eval::Interp;
 use crate::helm::fault::Fault;
 use crate::helm::object::to_text;
@@ -15,7 +16,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("tuple", "a*", list),
     pure("dict", "a*", dict),
     reading("get", "ms", get),
-    pure("set", "msa", set),
+    reading("set", "msa", set),
     pure("unset", "ms", unset),
     pure("hasKey", "ms", |args| {
         Ok(map(args, 0)
@@ -31,10 +32,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("pick", "ms*", |args| Ok(filtered(args, true))),
     pure("omit", "ms*", |args| Ok(filtered(args, false))),
-    pure("merge", "mm*", |args| merge(args, false)),
-    pure("mustMerge", "mm*", |args| merge(args, false)),
-    pure("mergeOverwrite", "mm*", |args| merge(args, true)),
-    pure("mustMergeOverwrite", "mm*", |args| merge(args, true)),
+    reading("merge", "mm*", |interp, args| merge(interp, args, false)),
+    reading("mustMerge", "mm*", |interp, args| merge(interp, args, false)),
+    reading("mergeOverwrite", "mm*", |interp, args| merge(interp, args, true)),
+    reading("mustMergeOverwrite", "mm*", |interp, args| {
+        merge(interp, args, true)
+    }),
     pure("deepCopy", "a", |args| deep_copy(&args[0], 0)),
     pure("mustDeepCopy", "a", |args| deep_copy(&args[0], 0)),
     reading("dig", "a*", dig),
@@ -126,35 +129,31 @@ fn get(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
         .unwrap_or_else(|| "".into()))
 }
 
-fn set(args: &[Val]) -> Result<Val, String> {
-    let Some(map) = map(args, 0) else {
-        return Err("assignment to entry in nil map".to_owned());
+fn set(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+    let Some(map) = map(args, 0).filter(|map| !map.nil) else {
+        return Err(Fault::plain("assignment to entry in nil map".to_owned()));
     };
-    let value = args[2].clone().held();
-    // Maps are counted references: one that holds itself would never be freed, and never print.
-    if holds(&value, map, 0) {
-        return Err("a map cannot hold itself".to_owned());
-    }
-    map.set(text(args, 1), value);
-    Ok(args[0].clone())
+    put(interp, map, text(args, 1), args[2].clone().held());
+    Ok(passed_on(args))
 }
 
-/// Returns whether the value is the map, or holds it.
-fn holds(value: &Val, map: &MapVal, depth: usize) -> bool {
-    if depth > 200 {
-        return true;
+/// Sets a value in a map, which it may hold in turn: then the map is freed at the end of the rendering only.
+fn put(interp: &mut Interp<'_>, map: &MapVal, key: &str, value: Val) {
+    interp.made += key.len() + ENTRY_BYTES;
+    if value.holds_others() {
+        interp.holders.push(Rc::downgrade(&map.entries));
     }
-    match value {
-        Val::Map(other) => {
-            Rc::ptr_eq(&other.entries, &map.entries)
-                || other
-                    .entries
-                    .borrow()
-                    .values()
-                    .any(|item| holds(item, map, depth + 1))
-        }
-        Val::List(list) => list.items.iter().any(|item| holds(item, map, depth + 1)),
-        _ => false,
+    map.set(key, value);
+}
+
+/// What an entry takes in memory, beside its key and its value.
+const ENTRY_BYTES: usize = 64;
+
+/// Returns the map that a function was given, by the type of its parameter.
+fn passed_on(args: &[Val]) -> Val {
+    match map(args, 0) {
+        Some(map) => Val::Map(map.of_kind(MapKind::Any)),
+        None => args[0].clone(),
     }
 }
 
@@ -162,7 +161,7 @@ fn unset(args: &[Val]) -> Result<Val, String> {
     if let Some(map) = map(args, 0) {
         map.entries.borrow_mut().remove(text(args, 1));
     }
-    Ok(args[0].clone())
+    Ok(passed_on(args))
 }
 
 fn pluck(args: &[Val]) -> Result<Val, String> {
@@ -195,27 +194,34 @@ fn filtered(args: &[Val], keep: bool) -> Val {
     Val::map(entries)
 }
 
-fn merge(args: &[Val], overwrite: bool) -> Result<Val, String> {
+fn merge(interp: &mut Interp<'_>, args: &[Val], overwrite: bool) -> Result<Val, Box<Fault>> {
     let Some(into) = map(args, 0) else {
         return Ok(args[0].clone());
     };
     for at in 1..args.len() {
         if let Some(from) = map(args, at) {
-            merge_maps(into, from, overwrite, 0)?;
+            merge_maps(interp, into, from, overwrite, 0)?;
         }
     }
-    Ok(args[0].clone())
+    Ok(passed_on(args))
 }
 
 /// Fills what is absent or empty in `into`; with `overwrite` replaces all that `from` has. Lists and scalars
 /// are taken whole, and what is taken is shared.
-fn merge_maps(into: &MapVal, from: &MapVal, overwrite: bool, depth: usize) -> Result<(), String> {
+fn merge_maps(
+    interp: &mut Interp<'_>,
+    into: &MapVal,
+    from: &MapVal,
+    overwrite: bool,
+    depth: usize,
+) -> Result<(), Box<Fault>> {
     if depth > 200 {
-        return Err("maps are nested too deep to be merged".to_owned());
+        return Err(Fault::plain("maps are nested too deep to be merged".to_owned()));
     }
     if Rc::ptr_eq(&into.entries, &from.entries) {
         return Ok(());
     }
+    interp.charge(1 + from.entries.borrow().len() as u64)?;
     let source: Vec<_> = from
         .entries
         .borrow()
@@ -223,6 +229,7 @@ fn merge_maps(into: &MapVal, from: &MapVal, overwrite: bool, depth: usize) -> Re
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     for (key, value) in source {
+        interp.reads.key(&key);
         if value.is_nil() {
             if overwrite {
                 into.set(&key, Val::Nil);
@@ -231,7 +238,7 @@ fn merge_maps(into: &MapVal, from: &MapVal, overwrite: bool, depth: usize) -> Re
         }
         let present = into.get(&key);
         if let (Val::Map(value), Some(Val::Map(present))) = (&value, &present) {
-            merge_maps(present, value, overwrite, depth + 1)?;
+            merge_maps(interp, present, value, overwrite, depth + 1)?;
         }
         let kept = present.as_ref().filter(|present| !empty(present));
         let taken = match (&value, kept) {
@@ -243,10 +250,7 @@ fn merge_maps(into: &MapVal, from: &MapVal, overwrite: bool, depth: usize) -> Re
             (_, Some(_)) => overwrite,
         };
         if taken {
-            if holds(&value, into, 0) {
-                return Err("a map cannot hold itself".to_owned());
-            }
-            into.set(&key, value);
+            put(interp, into, &key, value);
         }
     }
     Ok(())
@@ -269,6 +273,7 @@ fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
             Val::List(List {
                 items: Rc::new(items.into()),
                 of: list.of,
+                nil: list.nil,
             })
         }
         Val::Map(map) => {
@@ -286,7 +291,8 @@ fn deep_copy(value: &Val, depth: usize) -> Result<Val, String> {
                 ..MapVal::new(entries)
             })
         }
-        Val::Invalid => return Err("deepCopy error: nil".to_owned()),
+        // The reference panics when it is given nothing at all.
+        Val::Invalid => Val::Nil,
         other => other.clone(),
     })
 }
@@ -349,7 +355,10 @@ fn step(item: &Val, at: &Val) -> Result<Val, String> {
             Val::Invalid | Val::Nil => Err("value is nil; should be of type string".to_owned()),
             other => Err(format!("value has type {}; should be string", other.type_name())),
         },
-        Val::Str(text) => Ok(Val::Byte(text.as_bytes()[position(at, text.len())?])),
+        Val::Str(text) => {
+            let bytes = bytes::bytes(text);
+            Ok(Val::Byte(bytes[position(at, bytes.len())?]))
+        }
         Val::List(list) => Ok(list.items[position(at, list.items.len())?].clone()),
         Val::Object(object) => {
             if let (Some(key), "map") = (at.as_str(), object.kind_name()) {
@@ -408,13 +417,14 @@ fn slice(args: &[Val]) -> Result<Val, String> {
     Ok(Val::List(List {
         items: Rc::new(items[start..end].to_vec().into()),
         of,
+        nil: false,
     }))
 }
 
 fn length(args: &[Val]) -> Result<Val, String> {
     let length = match &args[0] {
         Val::Invalid | Val::Nil => return Err("len of nil pointer".to_owned()),
-        Val::Str(text) => text.len(),
+        Val::Str(text) => bytes::bytes(text).len(),
         Val::List(list) => list.items.len(),
         Val::Map(map) => map.entries.borrow().len(),
         other => match other {
@@ -440,18 +450,19 @@ fn prepend(args: &[Val]) -> Result<Val, String> {
 }
 
 fn rest(args: &[Val]) -> Result<Val, String> {
-    Ok(Val::list(
-        of(args, 0, "Cannot find rest on type")?
-            .into_iter()
-            .skip(1)
-            .collect(),
-    ))
+    let items = of(args, 0, "Cannot find rest on type")?;
+    Ok(match items.is_empty() {
+        true => Val::nil_list(Items::Any),
+        false => Val::list(items.into_iter().skip(1).collect()),
+    })
 }
 
 fn initial(args: &[Val]) -> Result<Val, String> {
     let mut items = of(args, 0, "Cannot find initial on type")?;
-    items.pop();
-    Ok(Val::list(items))
+    Ok(match items.pop() {
+        None => Val::nil_list(Items::Any),
+        Some(_) => Val::list(items),
+    })
 }
 
 fn reverse(args: &[Val]) -> Result<Val, String> {
@@ -510,7 +521,12 @@ fn concat(args: &[Val]) -> Result<Val, String> {
             None => return Err(format!("Cannot concat type {} as list", value.kind_name())),
         }
     }
-    Ok(Val::list(all))
+    // Go appends to no list, which stays none when nothing is appended.
+    Ok(if all.is_empty() {
+        Val::nil_list(Items::Any)
+    } else {
+        Val::list(all)
+    })
 }
 
 fn chunk(args: &[Val]) -> Result<Val, String> {
@@ -525,11 +541,12 @@ fn chunk(args: &[Val]) -> Result<Val, String> {
     Ok(Val::List(List {
         items: Rc::new(chunks.into()),
         of: Items::Lists,
+        nil: false,
     }))
 }
 
 fn sort_alpha(args: &[Val]) -> Result<Val, String> {
     let mut texts = super::texts::texts(&args[0]);
-    texts.sort_unstable();
+    texts.sort_by(|a, b| bytes::bytes(a).cmp(&bytes::bytes(b)));
     Ok(Val::strings(texts))
 }

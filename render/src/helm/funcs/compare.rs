@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{Function, pure};
+use crate::helm::bytes;
 use crate::helm::print;
 use crate::helm::value::Val;
 
@@ -108,7 +109,7 @@ fn less(args: &[Val]) -> Result<bool, String> {
     }
     let order = match (a, b) {
         (Val::Float(a), Val::Float(b)) => a.partial_cmp(b),
-        (Val::Str(a), Val::Str(b)) => Some(a.cmp(b)),
+        (Val::Str(a), Val::Str(b)) => Some(bytes::bytes(a).cmp(&bytes::bytes(b))),
         (Val::Bool(_), Val::Bool(_)) => return Err(BAD.to_owned()),
         _ => match (integer(a), integer(b)) {
             (Some(a), Some(b)) => Some(a.cmp(&b)),

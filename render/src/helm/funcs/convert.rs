@@ -1,10 +1,11 @@
 //! Values to and from YAML, JSON and TOML.
 
 use super::{Function, pure, text};
+use crate::helm::bytes;
 use crate::helm::json;
 use crate::helm::object::Object;
 use crate::helm::toml;
-use crate::helm::value::{Entries, Val};
+use crate::helm::value::{Entries, Items, MapVal, Val};
 use crate::yaml::{self, Limits, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -57,27 +58,47 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("mustToToml", "a", |args| toml::write(&args[0]).map(Val::from)),
     pure("fromToml", "s", |args| {
-        Ok(toml::read(text(args, 0)).unwrap_or_else(error_map))
+        Ok(match bytes::is_utf8(text(args, 0)) {
+            true => toml::read(text(args, 0)).unwrap_or_else(error_map),
+            false => error_map("toml: invalid UTF-8 byte".to_owned()),
+        })
     }),
 ];
 
 /// The most values that one text is read into, those that aliases repeat included.
 const MAX_NODES: usize = 500_000;
 
+/// Returns the value as YAML, to the last line break.
+pub(super) fn yaml_text(value: &Val) -> Result<String, String> {
+    let written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    Ok(bytes::text(written.as_bytes()).into_owned())
+}
+
 fn to_yaml(value: &Val) -> Result<String, String> {
-    let mut written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    let mut written = yaml_text(value)?;
     written.truncate(written.trim_end_matches('\n').len().max(written.len() - 1));
     Ok(written)
 }
 
 fn to_pretty_yaml(value: &Val) -> Result<String, String> {
-    let written =
-        yaml::write_indented(&toml::data_with_floats(value, 0)?).map_err(|cause| cause.to_string())?;
-    Ok(written.strip_suffix('\n').unwrap_or(&written).to_owned())
+    let lossy = |text: &str| bytes::lossy(text).into_owned();
+    let written = yaml::write_indented(&toml::data_with_floats(value, 0, &lossy)?)
+        .map_err(|cause| cause.to_string())?;
+    let written = written.strip_suffix('\n').unwrap_or(&written);
+    Ok(bytes::text(written.as_bytes()).into_owned())
 }
 
-/// Returns the value as JSON would carry it.
+/// Returns the value as JSON would carry it, with U+FFFD for each byte that is no UTF-8.
 pub(in crate::helm) fn data(value: &Val, depth: usize) -> Result<Value, String> {
+    carried(value, depth, &|text| bytes::lossy(text).into_owned())
+}
+
+/// Returns the value as [`data`] does, but texts as the engine has them.
+pub(in crate::helm) fn raw_data(value: &Val) -> Result<Value, String> {
+    carried(value, 0, &|text| text.to_owned())
+}
+
+fn carried(value: &Val, depth: usize, shown: &dyn Fn(&str) -> String) -> Result<Value, String> {
     if depth > yaml::MAX_WRITE_DEPTH {
         return Err("value is nested too deep".to_owned());
     }
@@ -89,17 +110,19 @@ pub(in crate::helm) fn data(value: &Val, depth: usize) -> Result<Value, String> 
         Val::Byte(number) => Value::Int(i64::from(*number)),
         Val::Float(number) if number.is_finite() => yaml::from_float(*number),
         Val::Float(_) => return Err("json: unsupported value: not a finite number".to_owned()),
-        Val::Str(text) => Value::String(text.to_string()),
+        Val::Str(text) => Value::String(shown(text)),
+        Val::List(list) if list.nil => Value::Null,
+        Val::Map(map) if map.nil => Value::Null,
         Val::List(list) => Value::List(
             list.items
                 .iter()
-                .map(|item| data(item, depth + 1))
+                .map(|item| carried(item, depth + 1, shown))
                 .collect::<Result<_, _>>()?,
         ),
         Val::Map(map) => {
             let mut fields = yaml::Map::new();
             for (key, item) in map.entries.borrow().iter() {
-                fields.insert(key.to_string(), data(item, depth + 1)?);
+                fields.insert(shown(key), carried(item, depth + 1, shown)?);
             }
             Value::Map(fields)
         }
@@ -120,7 +143,7 @@ fn object_data(object: &Object) -> Value {
     match object {
         Object::Time(time) => Value::from(time.rfc3339()),
         Object::Duration(nanos) => Value::Int(*nanos),
-        Object::Version(version) => Value::from(version.to_string()),
+        Object::Version(version) | Object::VersionValue(version) => Value::from(version.to_string()),
         Object::KubeVersion(all) => map(vec![
             ("Version", all.kube_version.version.as_str().into()),
             ("Major", all.kube_version.major.as_str().into()),
@@ -149,11 +172,17 @@ fn from_yaml(text: &str) -> Result<Value, String> {
         nodes: MAX_NODES,
         ..Limits::default()
     };
+    if !bytes::is_utf8(text) {
+        return Err("error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned());
+    }
     yaml::read(text, &limits).map_err(|cause| format!("error converting YAML to JSON: {cause}"))
 }
 
 fn from_json(text: &str) -> Result<Value, String> {
-    let read = serde_json::from_str::<serde_json::Value>(text).map(Value::from);
+    // Go's decoder takes U+FFFD for each byte that is no UTF-8.
+    let lossy = bytes::lossy(text);
+    let text = bytes::text(lossy.as_bytes());
+    let read = serde_json::from_str::<serde_json::Value>(&text).map(Value::from);
     read.map_err(|cause| match cause.is_eof() {
         true => "unexpected end of JSON input".to_owned(),
         false => cause.to_string(),
@@ -175,7 +204,11 @@ const FROM_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
 
 fn as_map(read: Result<Value, String>, through: &str) -> Val {
     match read {
-        Ok(Value::Null) => Val::map(Entries::new()),
+        // The reader of YAML keeps the map that it was given.
+        Ok(Value::Null) => Val::Map(MapVal {
+            nil: through.is_empty(),
+            ..MapVal::new(Entries::new())
+        }),
         Ok(value @ Value::Map(_)) => Val::from_document(&value),
         Ok(other) => error_map(format!(
             "{through}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
@@ -191,6 +224,7 @@ fn error_map(cause: String) -> Val {
 
 fn as_list(read: Result<Value, String>, through: &str) -> Val {
     match read {
+        Ok(Value::Null) if through.is_empty() => Val::nil_list(Items::Any),
         Ok(Value::Null) => Val::list(Vec::new()),
         Ok(value @ Value::List(_)) => Val::from_document(&value),
         Ok(other) => Val::list(vec![Val::from(format!(

@@ -7,7 +7,7 @@ mod password;
 
 use std::rc::Rc;
 
-use super::{Function, pure, reading, text};
+use super::{Function, pure, raw, reading, text};
 use crate::helm::context::Stream;
 use crate::helm::eval::Interp;
 use crate::helm::fault::Fault;
@@ -17,7 +17,7 @@ use crate::helm::value::Val;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     reading("bcrypt", "s", |interp, args| {
-        hashed(interp, text(args, 0)).map(Val::from)
+        hashed(interp, &raw(args, 0)).map(Val::from)
     }),
     reading("htpasswd", "ss", htpasswd),
     reading("derivePassword", "ussss", |interp, args| {
@@ -27,10 +27,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     reading("encryptAES", "ss", |interp, args| {
         let mut start = [0; 16];
         super::random::draw(interp, &mut start);
-        Ok(cipher::encrypted(text(args, 0), text(args, 1), start).into())
+        Ok(cipher::encrypted(&raw(args, 0), &raw(args, 1), start).into())
     }),
     pure("decryptAES", "ss", |args| {
-        cipher::decrypted(text(args, 0), text(args, 1)).map(Val::from)
+        cipher::decrypted(&raw(args, 0), text(args, 1))
     }),
     reading("genPrivateKey", "s", private_key),
     reading("genCA", "si", certificates::authority),
@@ -57,7 +57,7 @@ const COST_OF_DERIVING: u64 = 200_000;
 const COST_OF_2048_BITS: u64 = 250_000;
 const COST_OF_4096_BITS: u64 = 2_500_000;
 
-fn hashed(interp: &mut Interp<'_>, password: &str) -> Result<String, Box<Fault>> {
+fn hashed(interp: &mut Interp<'_>, password: &[u8]) -> Result<String, Box<Fault>> {
     interp.charge(COST_OF_HASHING)?;
     let mut salt = [0; 16];
     super::random::draw(interp, &mut salt);
@@ -72,11 +72,11 @@ fn hashed(interp: &mut Interp<'_>, password: &str) -> Result<String, Box<Fault>>
 }
 
 fn htpasswd(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
-    let (user, password) = (text(args, 0), text(args, 1));
+    let user = text(args, 0);
     if user.contains(':') {
         return Ok(format!("invalid username: {user}").into());
     }
-    let hash: Rc<str> = hashed(interp, password)?.into();
+    let hash: Rc<str> = hashed(interp, &raw(args, 1))?.into();
     Ok(format!("{user}:{hash}").into())
 }
 

@@ -6,24 +6,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Function, pure, text};
+use super::{Function, pure, raw, text};
+use crate::helm::value::Val;
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    pure("b64enc", "s", |args| Ok(base64(text(args, 0).as_bytes()).into())),
-    pure("b64dec", "s", |args| Ok(base64_decoded(text(args, 0)).into())),
-    pure("b32enc", "s", |args| Ok(base32(text(args, 0).as_bytes()).into())),
-    pure("b32dec", "s", |args| Ok(base32_decoded(text(args, 0)).into())),
+    pure("b64enc", "s", |args| Ok(base64(&raw(args, 0)).into())),
+    pure("b64dec", "s", |args| Ok(base64_decoded(text(args, 0)))),
+    pure("b32enc", "s", |args| Ok(base32(&raw(args, 0)).into())),
+    pure("b32dec", "s", |args| Ok(base32_decoded(text(args, 0)))),
     pure("sha1sum", "s", |args| {
-        Ok(hex(&sha1::Sha1::digest(text(args, 0))).into())
+        Ok(hex(&sha1::Sha1::digest(raw(args, 0))).into())
     }),
     pure("sha256sum", "s", |args| {
-        Ok(hex(&Sha256::digest(text(args, 0))).into())
+        Ok(hex(&Sha256::digest(raw(args, 0))).into())
     }),
     pure("sha512sum", "s", |args| {
-        Ok(hex(&Sha512::digest(text(args, 0))).into())
+        Ok(hex(&Sha512::digest(raw(args, 0))).into())
     }),
     pure("adler32sum", "s", |args| {
-        Ok(adler32(text(args, 0).as_bytes()).to_string().into())
+        Ok(adler32(&raw(args, 0)).to_string().into())
     }),
 ];
 
@@ -32,10 +33,10 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-fn base64_decoded(text: &str) -> String {
+fn base64_decoded(text: &str) -> Val {
     match base64_bytes(text) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(cause) => cause,
+        Ok(bytes) => Val::of_bytes(&bytes),
+        Err(cause) => cause.into(),
     }
 }
 
@@ -91,7 +92,7 @@ fn base32(bytes: &[u8]) -> String {
     out
 }
 
-fn base32_decoded(text: &str) -> String {
+fn base32_decoded(text: &str) -> Val {
     let compact: Vec<u8> = text
         .bytes()
         .filter(|byte| !matches!(byte, b'\n' | b'\r'))
@@ -105,12 +106,12 @@ fn base32_decoded(text: &str) -> String {
             .collect();
         let padded = chunk[digits.len()..].iter().all(|byte| *byte == b'=');
         if chunk.len() < 8 || !padded || matches!(digits.len(), 0 | 1 | 3 | 6) {
-            return format!("illegal base32 data at input byte {}", group * 8 + digits.len());
+            return format!("illegal base32 data at input byte {}", group * 8 + digits.len()).into();
         }
         let bits = (0..8).fold(0u64, |bits, at| bits << 5 | digits.get(at).copied().unwrap_or(0));
         out.extend(&bits.to_be_bytes()[3..3 + digits.len() * 5 / 8]);
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Val::of_bytes(&out)
 }
 
 /// Returns bytes as hexadecimal digits.

@@ -58,7 +58,7 @@ fn include(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
         )));
     }
     *count += 1;
-    let result = captured(interp, name, args[1].clone());
+    let result = captured(interp, name, args[1].clone().unwrapped());
     if let Some(count) = interp.included.get_mut(name) {
         *count -= 1;
     }
@@ -104,8 +104,8 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     let previous = std::mem::replace(&mut interp.set, set.clone());
     let start = interp.out.len();
     interp.evaluating += 1;
-    let result = match set.get(ROOT).cloned() {
-        Some(tree) => interp.execute(&tree, args[1].clone()),
+    let result = match set.trees.get(ROOT).cloned() {
+        Some(tree) => interp.execute(&tree, args[1].clone().unwrapped()),
         None => Ok(()),
     };
     interp.evaluating -= 1;

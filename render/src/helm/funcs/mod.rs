@@ -15,16 +15,19 @@ mod regexps;
 #[cfg(test)]
 mod tests;
 mod texts;
+pub(super) mod values;
 mod versions;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::bytes;
 use super::eval::{Interp, Reach};
 use super::fault::Fault;
 use super::value::Val;
 
-pub(super) use convert::data;
+pub(super) use convert::{data, raw_data};
 
 /// A function of templates.
 #[derive(Debug)]
@@ -119,6 +122,11 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
 /// Returns the argument's text; the signature has made sure that it is one.
 fn text(args: &[Val], at: usize) -> &str {
     args.get(at).and_then(Val::as_str).unwrap_or_default()
+}
+
+/// Returns the bytes of the argument's text.
+fn raw(args: &[Val], at: usize) -> Cow<'_, [u8]> {
+    bytes::bytes(text(args, at))
 }
 
 /// Returns the argument's integer; the signature has made sure that it is one.

@@ -1,6 +1,7 @@
 //! Paths and URLs.
 
 use super::{Function, pure, text};
+use crate::helm::bytes;
 use crate::helm::value::{Entries, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -223,7 +224,7 @@ pub(super) fn query_escaped(text: &str) -> String {
 
 fn percent(text: &str, plain: impl Fn(u8) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    for byte in bytes::bytes(text).iter().copied() {
         if plain(byte) {
             out.push(char::from(byte));
         } else {

@@ -73,6 +73,7 @@ pub(super) fn deep_equal(a: &Val, b: &Val, depth: usize) -> bool {
         (Val::Str(a), Val::Str(b)) => a == b,
         (Val::List(a), Val::List(b)) => {
             a.of == b.of
+                && a.nil == b.nil
                 && a.items.len() == b.items.len()
                 && a.items
                     .iter()
@@ -85,6 +86,7 @@ pub(super) fn deep_equal(a: &Val, b: &Val, depth: usize) -> bool {
             }
             let (a_entries, b_entries) = (a.entries.borrow(), b.entries.borrow());
             a.kind == b.kind
+                && a.nil == b.nil
                 && a_entries.len() == b_entries.len()
                 && a_entries.iter().all(|(key, value)| {
                     b_entries

@@ -1,21 +1,20 @@
-//! Regular expressions in RE2's syntax. Rust's crate has the same semantics, leftmost-first in linear time;
-//! what little of the syntax differs is translated.
+//! Regular expressions in RE2's syntax, which `core` reads.
 
-use std::borrow::Cow;
-
-use regex::{Regex, RegexBuilder};
+use flotilla_core::text::re2::{self, Compiled};
+use regex::Regex;
 
 use super::{Function, MAX_ITEMS, int, pure, room, text};
-use crate::helm::value::Val;
+use crate::helm::bytes;
+use crate::helm::value::{Items, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("regexMatch", "ss", |args| {
         Ok(compiled(text(args, 0))
-            .is_ok_and(|regex| regex.is_match(text(args, 1)))
+            .is_ok_and(|regex| regex.regex.is_match(text(args, 1)))
             .into())
     }),
     pure("mustRegexMatch", "ss", |args| {
-        Ok(compiled(text(args, 0))?.is_match(text(args, 1)).into())
+        Ok(compiled(text(args, 0))?.regex.is_match(text(args, 1)).into())
     }),
     pure("regexFind", "ss", |args| find(args, certain)),
     pure("mustRegexFind", "ss", |args| find(args, compiled)),
@@ -34,131 +33,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("regexQuoteMeta", "s", |args| Ok(quoted(text(args, 0)).into())),
 ];
 
-type Compile = fn(&str) -> Result<Regex, String>;
+type Compile = fn(&str) -> Result<Compiled, String>;
 
 /// A compiled expression may take so many bytes.
 const MAX_COMPILED: usize = 2 << 20;
 /// An expression may be so long.
 const MAX_PATTERN: usize = 16 << 10;
 
-fn compiled(pattern: &str) -> Result<Regex, String> {
+fn compiled(pattern: &str) -> Result<Compiled, String> {
     if pattern.len() > MAX_PATTERN {
         return Err("error parsing regexp: expression too large".to_owned());
     }
-    RegexBuilder::new(&translated(pattern))
-        .size_limit(MAX_COMPILED)
-        .dfa_size_limit(MAX_COMPILED)
-        .nest_limit(100)
-        .build()
-        .map_err(|cause| format!("error parsing regexp: {}: `{pattern}`", reason(&cause)))
-}
-
-fn reason(cause: &regex::Error) -> &'static str {
-    match cause {
-        regex::Error::CompiledTooBig(_) => "expression too large",
-        regex::Error::Syntax(text) if text.contains("unclosed group") => "missing closing )",
-        regex::Error::Syntax(text) if text.contains("unopened group") => "unexpected )",
-        _ => "invalid expression",
+    if !bytes::is_utf8(pattern) {
+        return Err(format!("error parsing regexp: invalid UTF-8: `{pattern}`"));
     }
-}
-
-/// Turns what RE2 writes in its own way into Rust's: `\z` for the end, `\Q..\E`, and ASCII classes.
-fn translated(pattern: &str) -> Cow<'_, str> {
-    if !pattern.contains(['\\', '[', '(', '{', '$', '&', '~', '-']) {
-        return pattern.into();
-    }
-    let mut out = String::with_capacity(pattern.len() + 16);
-    let mut rest = pattern.chars().peekable();
-    let mut class = 0usize;
-    while let Some(c) = rest.next() {
-        match c {
-            '\\' => {
-                let named = matches!(rest.peek(), Some('p' | 'P' | 'x'));
-                escape(&mut rest, class > 0, &mut out);
-                if named && rest.next_if_eq(&'{').is_some() {
-                    out.push('{');
-                }
-            }
-            '{' if class == 0 && !is_repetition(rest.clone()) => out.push_str("\\{"),
-            '[' if class == 0 => {
-                class = 1;
-                out.push('[');
-                if rest.next_if_eq(&'^').is_some() {
-                    out.push('^');
-                }
-                if rest.next_if_eq(&']').is_some() {
-                    out.push_str("\\]");
-                }
-            }
-            '[' if rest.peek() == Some(&':') => {
-                out.push('[');
-                for c in rest.by_ref() {
-                    out.push(c);
-                    if c == ']' {
-                        break;
-                    }
-                }
-            }
-            // Within a class these have a meaning in Rust's syntax only.
-            '[' | '&' | '~' if class > 0 => out.extend(['\\', c]),
-            '-' if class > 0 && rest.peek() == Some(&'-') => out.push_str("\\-"),
-            ']' if class > 0 => {
-                class = 0;
-                out.push(']');
-            }
-            '$' if class == 0 && !pattern.contains("(?") => out.push_str("\\z"),
-            c => out.push(c),
-        }
-    }
-    out.into()
-}
-
-/// Returns whether what follows a brace is a count: another brace stands for itself.
-fn is_repetition(rest: impl Iterator<Item = char>) -> bool {
-    let count: String = rest.take_while(|c| *c != '}').take(16).collect();
-    let (least, most) = count.split_once(',').unwrap_or((&count, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    !least.is_empty() && digits(least) && digits(most)
-}
-
-fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, in_class: bool, out: &mut String) {
-    let Some(c) = rest.next() else {
-        return out.push('\\');
-    };
-    let class = |positive: &str, outer: &str| {
-        if in_class {
-            positive.to_owned()
-        } else {
-            outer.to_owned()
-        }
-    };
-    match c {
-        'd' => out.push_str(&class("0-9", "[0-9]")),
-        'w' => out.push_str(&class("0-9A-Za-z_", "[0-9A-Za-z_]")),
-        's' => out.push_str(&class("\\t\\n\\x0c\\r ", "[\\t\\n\\x0c\\r ]")),
-        'D' => out.push_str("[^0-9]"),
-        'W' => out.push_str("[^0-9A-Za-z_]"),
-        'S' => out.push_str("[^\\t\\n\\x0c\\r ]"),
-        'b' if !in_class => out.push_str("(?-u:\\b)"),
-        'B' if !in_class => out.push_str("(?-u:\\B)"),
-        'C' => out.push_str("(?s:.)"),
-        'Q' => {
-            let mut literal = String::new();
-            while let Some(c) = rest.next() {
-                if c == '\\' && rest.next_if_eq(&'E').is_some() {
-                    break;
-                }
-                literal.push(c);
-            }
-            out.push_str(&regex::escape(&literal));
-        }
-        '0'..='7' if c == '0' => out.push_str("\\x00"),
-        c => out.extend(['\\', c]),
-    }
+    re2::compile(pattern, MAX_COMPILED).map_err(|cause| cause.to_string())
 }
 
 fn find(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let regex = compile(text(args, 0))?;
+    let Compiled { regex, .. } = compile(text(args, 0))?;
     Ok(regex
         .find(text(args, 1))
         .map_or("", |found| found.as_str())
@@ -166,7 +59,7 @@ fn find(args: &[Val], compile: Compile) -> Result<Val, String> {
 }
 
 /// Compiles for a function without an error of its own, which panics in the reference and words it so.
-fn certain(pattern: &str) -> Result<Regex, String> {
+fn certain(pattern: &str) -> Result<Compiled, String> {
     compiled(pattern).map_err(|cause| {
         let backquoted = !pattern.contains(|c: char| c == '`' || (c.is_control() && c != '\t'));
         let shown = if backquoted {
@@ -200,20 +93,22 @@ fn matches(regex: &Regex, text: &str, most: i64) -> Result<Vec<(usize, usize)>, 
 }
 
 fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let regex = compile(text(args, 0))?;
+    let Compiled { regex, .. } = compile(text(args, 0))?;
     let text = text(args, 1);
+    let found = matches(&regex, text, int(args, 2))?;
+    if found.is_empty() {
+        return Ok(Val::nil_list(Items::Texts));
+    }
     Ok(Val::strings(
-        matches(&regex, text, int(args, 2))?
-            .into_iter()
-            .map(|(start, end)| &text[start..end]),
+        found.into_iter().map(|(start, end)| &text[start..end]),
     ))
 }
 
 fn replace(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let regex = compile(text(args, 0))?;
-    let replacement = expansion(text(args, 2));
+    let Compiled { regex, names } = compile(text(args, 0))?;
+    let replacement = text(args, 2);
     replaced(&regex, text(args, 1), |found, out| {
-        found.expand(&replacement, out)
+        expand(replacement, found, &names, out);
     })
 }
 
@@ -236,41 +131,67 @@ fn replaced(
     Ok(out.into())
 }
 
-/// Go's `$1x` names the group `1x`, as Rust's does; but `$` before anything that is no name stays as it is.
-fn expansion(replacement: &str) -> String {
-    let mut out = String::with_capacity(replacement.len());
+/// Writes a replacement with the groups that it names after `$`: by number or name, in braces or as far as letters,
+/// digits and underscores go. `$` before anything that is no name stays as it is.
+fn expand(replacement: &str, found: &regex::Captures<'_>, names: &[Option<String>], out: &mut String) {
     let mut rest = replacement;
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
-        let name = rest.strip_prefix('{').map_or(rest, |inner| inner);
-        let length = name
-            .find(|c: char| !(c == '_' || c.is_alphanumeric()))
-            .unwrap_or(name.len());
-        let closed = !rest.starts_with('{') || name[length..].starts_with('}');
-        if rest.starts_with('$') {
-            out.push_str("$$");
-            rest = &rest[1..];
-        } else if length > 0 && closed {
+        if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
-        } else {
-            out.push_str("$$");
+            rest = after;
+            continue;
         }
+        let braced = rest.starts_with('{');
+        let inner = if braced { &rest[1..] } else { rest };
+        let length = inner
+            .find(|c: char| !(c == '_' || c.is_alphanumeric()))
+            .unwrap_or(inner.len());
+        let (name, after) = inner.split_at(length);
+        let after = match (braced, after.strip_prefix('}')) {
+            (true, Some(after)) => after,
+            (true, None) => {
+                out.push('$');
+                continue;
+            }
+            (false, _) => after,
+        };
+        if name.is_empty() {
+            out.push('$');
+            continue;
+        }
+        out.push_str(group(name, found, names));
+        rest = after;
     }
     out.push_str(rest);
-    out
+}
+
+/// Returns what the group of a number or a name matched; nothing where there is none.
+fn group<'t>(name: &str, found: &regex::Captures<'t>, names: &[Option<String>]) -> &'t str {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    let mut named = names
+        .iter()
+        .zip(1..)
+        .filter(|(known, _)| known.as_deref() == Some(name));
+    let group = match is_number {
+        true => name.parse().ok().and_then(|number: usize| found.get(number)),
+        // Several groups may have one name.
+        false => named.find_map(|(_, number)| found.get(number)),
+    };
+    group.map_or("", |group| group.as_str())
 }
 
 fn replace_literal(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let regex = compile(text(args, 0))?;
+    let Compiled { regex, .. } = compile(text(args, 0))?;
     replaced(&regex, text(args, 1), |_, out| out.push_str(text(args, 2)))
 }
 
 fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let regex = compile(text(args, 0))?;
+    let Compiled { regex, .. } = compile(text(args, 0))?;
     let (text, most) = (text(args, 1), int(args, 2));
     if most == 0 {
-        return Ok(Val::strings(Vec::<&str>::new()));
+        return Ok(Val::nil_list(Items::Texts));
     }
     if !text_args_nonempty(args) {
         return Ok(Val::strings([text]));

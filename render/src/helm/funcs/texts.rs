@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use super::reflection::items;
-use super::{Function, counted, int, pure, room, text};
+use super::{Function, counted, int, pure, raw, room, text};
+use crate::helm::bytes;
+use crate::helm::cases::{lower, title, upper};
 use crate::helm::object::to_text;
 use crate::helm::print;
 use crate::helm::quote::quote as go_quote;
@@ -27,21 +29,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("quote", "a*", quote),
     pure("squote", "a*", squote),
     pure("cat", "a*", cat),
-    pure("upper", "s", |args| Ok(text(args, 0).to_uppercase().into())),
-    pure("lower", "s", |args| Ok(text(args, 0).to_lowercase().into())),
+    pure("upper", "s", |args| Ok(mapped(text(args, 0), upper).into())),
+    pure("lower", "s", |args| Ok(mapped(text(args, 0), lower).into())),
     pure("title", "s", |args| {
-        Ok(words(text(args, 0), |c| c.to_uppercase().collect()).into())
+        Ok(words(&bytes::lossy(text(args, 0)), title).into())
     }),
-    pure("untitle", "s", |args| Ok(untitle(text(args, 0)).into())),
-    pure("swapcase", "s", |args| Ok(swap_case(text(args, 0)).into())),
+    pure("untitle", "s", |args| {
+        Ok(untitle(&bytes::lossy(text(args, 0))).into())
+    }),
+    pure("swapcase", "s", |args| {
+        Ok(swap_case(&bytes::lossy(text(args, 0))).into())
+    }),
     pure("snakecase", "s", |args| {
-        Ok(super::super::cases::lower(text(args, 0), '_').into())
+        Ok(super::super::cases::separated(&bytes::lossy(text(args, 0)), '_').into())
     }),
     pure("kebabcase", "s", |args| {
-        Ok(super::super::cases::lower(text(args, 0), '-').into())
+        Ok(super::super::cases::separated(&bytes::lossy(text(args, 0)), '-').into())
     }),
     pure("camelcase", "s", |args| {
-        Ok(super::super::cases::pascal(text(args, 0)).into())
+        Ok(super::super::cases::pascal(&bytes::lossy(text(args, 0))).into())
     }),
     pure("trim", "s", |args| {
         Ok(text(args, 0).trim_matches(is_space).into())
@@ -49,45 +55,47 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("trimAll", "ss", trim_all),
     pure("trimall", "ss", trim_all),
     pure("trimPrefix", "ss", |args| {
-        Ok(text(args, 1)
-            .strip_prefix(text(args, 0))
-            .unwrap_or(text(args, 1))
-            .into())
+        Ok(match raw(args, 1).strip_prefix(&*raw(args, 0)) {
+            Some(rest) => Val::of_bytes(rest),
+            None => args[1].clone(),
+        })
     }),
     pure("trimSuffix", "ss", |args| {
-        Ok(text(args, 1)
-            .strip_suffix(text(args, 0))
-            .unwrap_or(text(args, 1))
+        Ok(match raw(args, 1).strip_suffix(&*raw(args, 0)) {
+            Some(rest) => Val::of_bytes(rest),
+            None => args[1].clone(),
+        })
+    }),
+    pure("nospace", "s", |args| Ok(without_space(args))),
+    pure("initials", "s", |args| Ok(initials(&raw(args, 0)).into())),
+    pure("contains", "ss", |args| {
+        Ok(memchr::memmem::find(&raw(args, 1), &raw(args, 0))
+            .is_some()
             .into())
     }),
-    pure("nospace", "s", |args| Ok(without_space(text(args, 0)).into())),
-    pure("initials", "s", |args| Ok(initials(text(args, 0)).into())),
-    pure("contains", "ss", |args| {
-        Ok(text(args, 1).contains(text(args, 0)).into())
-    }),
     pure("hasPrefix", "ss", |args| {
-        Ok(text(args, 1).starts_with(text(args, 0)).into())
+        Ok(raw(args, 1).starts_with(&raw(args, 0)).into())
     }),
     pure("hasSuffix", "ss", |args| {
-        Ok(text(args, 1).ends_with(text(args, 0)).into())
+        Ok(raw(args, 1).ends_with(&raw(args, 0)).into())
     }),
     pure("replace", "sss", replace),
     pure("repeat", "is", repeat),
     pure("indent", "is", |args| indent(args, "")),
     pure("nindent", "is", |args| indent(args, "\n")),
-    pure("trunc", "is", |args| trunc(int(args, 0), text(args, 1))),
+    pure("trunc", "is", |args| Ok(trunc(int(args, 0), &raw(args, 1)))),
     pure("substr", "iis", substr),
     pure("abbrev", "is", |args| {
-        Ok(abbreviated(text(args, 1), 0, int(args, 0)).into())
+        Ok(abbreviated(&raw(args, 1), 0, int(args, 0)))
     }),
     pure("abbrevboth", "iis", |args| {
-        Ok(abbreviated(text(args, 2), int(args, 0), int(args, 1)).into())
+        Ok(abbreviated(&raw(args, 2), int(args, 0), int(args, 1)))
     }),
     pure("wrap", "is", |args| {
-        wrap(text(args, 1), int(args, 0), "\n", false)
+        wrap(&raw(args, 1), int(args, 0), b"\n", false)
     }),
     pure("wrapWith", "iss", |args| {
-        wrap(text(args, 2), int(args, 0), text(args, 1), true)
+        wrap(&raw(args, 2), int(args, 0), &raw(args, 1), true)
     }),
     pure("plural", "ssi", |args| {
         Ok(args[usize::from(int(args, 2) != 1)].clone())
@@ -145,7 +153,12 @@ fn cat(args: &[Val]) -> Result<Val, String> {
     Ok(shown.join(" ").into())
 }
 
-fn words(text: &str, first: impl Fn(char) -> String) -> String {
+/// Maps each character to one; what is no UTF-8 becomes U+FFFD, as Go's `strings.Map` has it.
+fn mapped(text: &str, to: impl Fn(char) -> char) -> String {
+    bytes::lossy(text).chars().map(to).collect()
+}
+
+fn words(text: &str, first: impl Fn(char) -> char) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
     for c in text.chars() {
@@ -158,7 +171,7 @@ fn words(text: &str, first: impl Fn(char) -> String) -> String {
             _ => is_space(before),
         };
         if separator {
-            out.push_str(&first(c));
+            out.push(first(c));
         } else {
             out.push(c);
         }
@@ -175,7 +188,7 @@ fn untitle(text: &str) -> String {
             at_start = true;
             out.push(c);
         } else if std::mem::take(&mut at_start) {
-            out.extend(c.to_lowercase());
+            out.push(lower(c));
         } else {
             out.push(c);
         }
@@ -187,9 +200,9 @@ fn swap_case(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_uppercase() {
-            out.extend(c.to_lowercase());
+            out.push(lower(c));
         } else {
-            out.extend(c.to_uppercase());
+            out.push(upper(c));
         }
     }
     out
@@ -201,20 +214,22 @@ fn trim_all(args: &[Val]) -> Result<Val, String> {
 }
 
 /// Drops white space. Helm takes each byte for a character, and writes it as one where any of them was dropped.
-fn without_space(text: &str) -> String {
-    let characters = || text.bytes().map(char::from);
+fn without_space(args: &[Val]) -> Val {
+    let text = raw(args, 0);
+    let characters = || text.iter().copied().map(char::from);
     if characters().any(is_space) {
-        characters().filter(|c| !is_space(*c)).collect()
+        let kept: String = characters().filter(|c| !is_space(*c)).collect();
+        kept.into()
     } else {
-        text.to_owned()
+        args[0].clone()
     }
 }
 
-fn initials(text: &str) -> String {
+fn initials(text: &[u8]) -> String {
     let mut gap = true;
     let mut out = String::new();
-    for byte in text.bytes() {
-        let c = char::from(byte);
+    for byte in text {
+        let c = char::from(*byte);
         if is_space(c) {
             gap = true;
         } else if std::mem::take(&mut gap) {
@@ -275,24 +290,19 @@ fn indent(args: &[Val], before: &str) -> Result<Val, String> {
     Ok(out.into())
 }
 
-fn cut(text: &str, range: std::ops::Range<usize>) -> Val {
-    // Go cuts bytes; half a character has no place in a manifest and is replaced.
-    Val::from(String::from_utf8_lossy(&text.as_bytes()[range]).into_owned())
-}
-
-fn trunc(count: i64, text: &str) -> Result<Val, String> {
+fn trunc(count: i64, text: &[u8]) -> Val {
     let length = text.len() as i64;
-    Ok(if count < 0 && length + count > 0 {
-        cut(text, (length + count) as usize..text.len())
+    Val::of_bytes(if count < 0 && length + count > 0 {
+        &text[(length + count) as usize..]
     } else if count >= 0 && length > count {
-        cut(text, 0..count as usize)
+        &text[..count as usize]
     } else {
-        text.into()
+        text
     })
 }
 
 fn substr(args: &[Val]) -> Result<Val, String> {
-    let (start, end, text) = (int(args, 0), int(args, 1), text(args, 2));
+    let (start, end, text) = (int(args, 0), int(args, 1), raw(args, 2));
     let length = text.len() as i64;
     let (from, to) = match (start, end) {
         (..0, end) => (0, end),
@@ -302,37 +312,34 @@ fn substr(args: &[Val]) -> Result<Val, String> {
     if from > to || to > length || to < 0 {
         return Err(format!("runtime error: slice bounds out of range [{from}:{to}]"));
     }
-    Ok(cut(text, from as usize..to as usize))
+    Ok(Val::of_bytes(&text[from as usize..to as usize]))
 }
 
 /// Shortens text to a width with three dots at its end, and from an offset on at its start too.
-fn abbreviated(text: &str, offset: i64, width: i64) -> String {
+fn abbreviated(text: &[u8], offset: i64, width: i64) -> Val {
     let (length, mut offset) = (text.len() as i64, offset);
     if width < 4 || (offset > 0 && width < 7) || length <= width {
-        return text.to_owned();
+        return Val::of_bytes(text);
     }
-    let part = |from: i64, to: i64| {
-        String::from_utf8_lossy(&text.as_bytes()[from.max(0) as usize..to.clamp(0, length) as usize])
-            .into_owned()
-    };
+    let part = |from: i64, to: i64| &text[from.max(0) as usize..to.clamp(0, length) as usize];
+    let dots = &b"..."[..];
     offset = offset.min(length);
     if length - offset < width - 3 {
         offset = length - (width - 3);
     }
     if offset <= 4 {
-        return format!("{}...", part(0, width - 3));
+        return Val::of_bytes(&[part(0, width - 3), dots].concat());
     }
     if offset + width - 3 < length {
-        return format!("...{}...", part(offset, offset + width - 6));
+        return Val::of_bytes(&[dots, part(offset, offset + width - 6), dots].concat());
     }
-    format!("...{}", part(length - (width - 3), length))
+    Val::of_bytes(&[dots, part(length - (width - 3), length)].concat())
 }
 
-fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> Result<Val, String> {
-    let between = if between.is_empty() { "\n" } else { between };
+fn wrap(bytes: &[u8], width: i64, between: &[u8], long_words: bool) -> Result<Val, String> {
+    let between = if between.is_empty() { b"\n" } else { between };
     let width = usize::try_from(width).unwrap_or(1).max(1);
-    let bytes = text.as_bytes();
-    let mut out: Vec<u8> = Vec::with_capacity(text.len());
+    let mut out: Vec<u8> = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while bytes.len() - at > width {
         if bytes[at] == b' ' {
@@ -350,12 +357,12 @@ fn wrap(text: &str, width: i64, between: &str, long_words: bool) -> Result<Val, 
         };
         let Some((end, next)) = end else { break };
         out.extend(&bytes[at..end]);
-        out.extend(between.as_bytes());
+        out.extend(between);
         at = next;
         room(Some(out.len()))?;
     }
     out.extend(&bytes[at..]);
-    Ok(String::from_utf8_lossy(&out).into_owned().into())
+    Ok(Val::of_bytes(&out))
 }
 
 /// Splits as Go's `SplitN`: at most `count` pieces unless it is negative, characters when nothing separates.
@@ -387,8 +394,21 @@ fn numbered(text: &str, separator: &str, count: i64) -> Result<Val, String> {
 fn escaped(args: &[Val], escape: impl Fn(&str) -> String) -> String {
     match args {
         [Val::Str(text)] => escape(text),
-        _ => escape(&print::sprint(args)),
+        _ => escape(&evaluated(args)),
     }
+}
+
+/// Returns the arguments as Go's templates print them for their own functions: no value as an action prints it,
+/// and nothing between two of which one is text.
+fn evaluated(args: &[Val]) -> String {
+    let shown: Vec<Val> = args
+        .iter()
+        .map(|value| match value {
+            Val::Invalid | Val::Nil => "<no value>".into(),
+            value => value.clone(),
+        })
+        .collect();
+    print::sprint(&shown)
 }
 
 fn html(text: &str) -> String {
@@ -414,7 +434,9 @@ fn js(text: &str) -> String {
             '\\' | '\'' | '"' => out.extend(['\\', c]),
             '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
             ' '..='~' => out.push(c),
-            c if !c.is_ascii() && crate::helm::quote::is_print(c) => out.push(c),
+            c if !c.is_ascii() && (crate::helm::quote::is_print(c) || bytes::byte(c).is_some()) => {
+                out.push(c)
+            }
             c => out.push_str(&format!("\\u{:04X}", u32::from(c))),
         }
     }

@@ -83,6 +83,7 @@ pub(super) fn index(text: &str) -> Result<Index, IndexError> {
 fn read(text: &str) -> Result<Value, IndexError> {
     let limits = yaml::Limits {
         strict: true,
+        floats: true,
         ..yaml::Limits::default()
     };
     yaml::read(text, &limits).map_err(|error| IndexError::Malformed(error.to_string()))

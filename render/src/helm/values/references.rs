@@ -9,6 +9,7 @@ mod shared;
 use std::collections::BTreeMap;
 
 use super::{ValuesError, floats};
+use crate::helm::bytes;
 use crate::helm::strvals::{self, Syntax};
 use crate::yaml::{self, Map, Value};
 
@@ -120,13 +121,13 @@ pub fn compose<'o>(
         let Some(bytes) = text(reference, &find)? else {
             continue;
         };
-        let text = String::from_utf8_lossy(bytes);
         if reference.target_path.is_empty() {
-            shared.merge(&mut values, &layer(reference, &text)?);
+            shared.merge(&mut values, &layer(reference, bytes)?);
             continue;
         }
         shared.merge_inline(&mut values, &inline);
-        set(&mut values, reference, &text)?;
+        // The reader of paths takes text by characters.
+        set(&mut values, reference, &bytes::lossy(&bytes::text(bytes)))?;
         shared.follow(&values, &mut inline, &reference.target_path);
     }
     super::merge(&mut values, inline);
@@ -158,14 +159,14 @@ fn text<'o>(
     }
 }
 
-fn layer(reference: &Reference, text: &str) -> Result<Map, ReferenceError> {
-    let read = match yaml::read(text, &yaml::Limits::default()) {
+fn layer(reference: &Reference, text: &[u8]) -> Result<Map, ReferenceError> {
+    let read = match super::decoded(text).and_then(|text| Ok(yaml::read(&text, &yaml::Limits::default())?)) {
         Ok(Value::Null) => Ok(Map::new()),
         Ok(value) => match floats(value) {
             Value::Map(map) => Ok(map),
             other => Err(ValuesError::NotMap(crate::helm::typed::kind(&other))),
         },
-        Err(cause) => Err(ValuesError::Yaml(cause)),
+        Err(cause) => Err(cause),
     };
     read.map_err(|source| ReferenceError::Unreadable {
         kind: reference.kind.clone(),

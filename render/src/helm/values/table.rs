@@ -37,10 +37,7 @@ impl Table {
 
     /// Returns the map as a template gets it where it is the values of a chart.
     pub(crate) fn as_values(&self) -> Val {
-        Val::Map(MapVal {
-            entries: self.0.entries.clone(),
-            kind: MapKind::Values,
-        })
+        Val::Map(self.0.of_kind(MapKind::Values))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Val> {
@@ -135,6 +132,7 @@ fn copy_map(map: &MapVal, depth: usize) -> Result<MapVal, TooDeep> {
     Ok(MapVal {
         entries: MapVal::new(copy).entries,
         kind: map.kind,
+        nil: map.nil,
     })
 }
 

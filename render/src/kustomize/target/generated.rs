@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::error::{At, Done};
 use super::super::generators;
 use super::super::kustomization::GeneratorArgs;
+use super::super::origin::Maker;
 use super::super::plugins;
 use super::super::resource::Resource;
 use super::{Accumulator, Build, Target};
@@ -18,25 +19,25 @@ impl Build<'_> {
         let options = k.generator_options.as_ref();
         let mut made = Vec::new();
         for (list, secret) in [(&k.config_maps, false), (&k.secrets, true)] {
-            let field = if secret {
-                "secretGenerator"
+            let (field, kind) = if secret {
+                ("secretGenerator", "SecretGenerator")
             } else {
-                "configMapGenerator"
+                ("configMapGenerator", "ConfigMapGenerator")
             };
             for args in list {
-                made.push((
-                    field,
-                    self.make(target, &args.clone().with_options(options), secret)
-                        .in_field(field)?,
-                ));
+                let args = args.clone().with_options(options);
+                let maker = target
+                    .origin
+                    .as_ref()
+                    .map(|origin| origin.of_field(&target.file, kind));
+                made.push((field, self.make(target, &args, secret, maker).in_field(field)?));
             }
         }
         for value in self.plugins(target, &k.generators).in_field("generators")? {
             let (args, secret) = plugins::generator(&value).in_field("generators")?;
-            made.push((
-                "generators",
-                self.make(target, &args, secret).in_field("generators")?,
-            ));
+            let maker = Maker::of_plugin(&value);
+            let object = self.make(target, &args, secret, maker).in_field("generators")?;
+            made.push(("generators", object));
         }
         for (field, resource) in made {
             acc.map.absorb(resource).in_field(field)?;
@@ -44,16 +45,17 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn make(&self, target: &Target, args: &GeneratorArgs, secret: bool) -> Done<Resource> {
+    fn make(
+        &self,
+        target: &Target,
+        args: &GeneratorArgs,
+        secret: bool,
+        maker: Option<Maker>,
+    ) -> Done<Resource> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
         let mut resource = generators::make(args, secret, &read).in_object(|| args.name.clone())?;
-        if let Some(origin) = &target.origin {
-            let kind = if secret {
-                "SecretGenerator"
-            } else {
-                "ConfigMapGenerator"
-            };
-            origin.note_generator(&mut resource, &target.file, kind);
+        if let Some(maker) = maker {
+            maker.note_generated(&mut resource);
             resource.restore_mark();
         }
         Ok(resource)
@@ -65,7 +67,13 @@ impl Build<'_> {
         let mut paths = Vec::new();
         for entry in entries {
             match self.objects(entry.as_bytes()) {
-                Ok(list) => acc.map.append_all(list)?,
+                Ok(mut list) => {
+                    if let Some(origin) = &target.origin {
+                        let origin = origin.join(&target.file);
+                        list.iter_mut().for_each(|object| origin.note_file(object));
+                    }
+                    acc.map.append_all(list)?;
+                }
                 Err(_) => paths.push(entry.clone()),
             }
         }

@@ -1,6 +1,5 @@
 //! The resources of a kustomization: files of objects, and the directories below it.
 
-use super::super::config::merge_shared;
 use super::super::error::{At, Done, invalid, remote};
 use super::super::files::{Files, PathError};
 use super::super::resmap::ResMap;
@@ -93,7 +92,7 @@ impl Build<'_> {
         }
         let below = self.accumulate(&inner)?;
         acc.map.append_all(below.map.into_list())?;
-        acc.config = merge_shared(acc.config, &below.config)?;
+        acc.config = self.configs.merge(acc.config, &below.config)?;
         for (name, var) in below.vars {
             add_var(&mut acc.vars, name, var)?;
         }

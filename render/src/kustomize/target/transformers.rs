@@ -9,12 +9,13 @@ use super::super::fieldspec::FieldSpec;
 use super::super::id::GvkPattern;
 use super::super::jsonpatch;
 use super::super::kustomization::{Kustomization, Patch, Replacement, ReplacementField};
+use super::super::origin::Maker;
 use super::super::plugins::{self, Plugin};
 use super::super::resmap::ResMap;
 use super::super::resource::Resource;
 use super::super::transform::{
     Affix, Context, Images, JsonPatch, MergePatches, Namespace, PatchEntry, Replicas, Subjects, Texts,
-    Transformer, apply_each, is_each,
+    Transformer, ValueAdd, apply_each, is_each,
 };
 use super::{Build, Target};
 
@@ -23,7 +24,7 @@ impl Build<'_> {
         &self,
         target: &Target,
         config: &Config,
-    ) -> Done<Vec<(&'static str, Transformer)>> {
+    ) -> Done<Vec<(Option<Maker>, Transformer)>> {
         let k = &target.kustomization;
         let mut list = Vec::new();
         if !k.patches_strategic_merge.is_empty() {
@@ -58,19 +59,53 @@ impl Build<'_> {
                 .in_field("replacements")?;
             list.push(("ReplacementTransformer", Transformer::Replacements(replacements)));
         }
+        let made_by = |kind| {
+            target
+                .origin
+                .as_ref()
+                .map(|origin| origin.of_field(&target.file, kind))
+        };
+        let mut list: Vec<(Option<Maker>, Transformer)> = list
+            .into_iter()
+            .map(|(kind, transformer)| (made_by(kind), transformer))
+            .collect();
         for value in self.plugins(target, &k.transformers).in_field("transformers")? {
-            list.push(("", self.plugin(target, &value).in_field("transformers")?));
+            let mut made = self.plugin(target, &value).in_field("transformers")?;
+            // Several count as the one that they are configured by.
+            let last = made.pop();
+            list.extend(made.into_iter().map(|transformer| (None, transformer)));
+            list.extend(last.map(|transformer| (Maker::of_plugin(&value), transformer)));
         }
         Ok(list)
     }
 
-    fn plugin(&self, target: &Target, value: &Value) -> Done<Transformer> {
+    /// Returns what the object of a transformer configures, which may be two transformers.
+    fn plugin(&self, target: &Target, value: &Value) -> Done<Vec<Transformer>> {
+        let one = |transformer: Transformer| vec![transformer];
         match plugins::transformer(value)? {
-            Plugin::Ready(transformer) => Ok(transformer),
-            Plugin::Patch(patch) => self.patch(target, &patch),
-            Plugin::JsonPatch(patch) => self.json_patch(target, &patch),
-            Plugin::MergePatches { paths, text } => self.merge_patches(target, &paths, &text),
-            Plugin::Replacements(list) => self.replacements(target, &list).map(Transformer::Replacements),
+            Plugin::Ready(transformers) => Ok(transformers),
+            Plugin::Patch(patch) => self.patch(target, &patch).map(one),
+            Plugin::JsonPatch(patch) => self.json_patch(target, &patch).map(one),
+            Plugin::MergePatches { paths, text } => self.merge_patches(target, &paths, &text).map(one),
+            Plugin::Replacements(list) => self
+                .replacements(target, &list)
+                .map(|list| one(Transformer::Replacements(list))),
+            Plugin::ValueAdd {
+                value,
+                mut targets,
+                file,
+            } => {
+                if !file.is_empty() {
+                    targets.extend(plugins::value_targets(&self.json(&self.read(target, &file)?)?)?);
+                }
+                let folder = target.directory.rsplit('/').next().unwrap_or_default();
+                let value = if value.is_empty() {
+                    folder.to_owned()
+                } else {
+                    value
+                };
+                Ok(one(Transformer::ValueAdd(ValueAdd::new(value, targets)?)))
+            }
         }
     }
 
@@ -164,7 +199,7 @@ impl Build<'_> {
         &self,
         target: &Target,
         map: &mut ResMap,
-        list: &[(&str, Transformer)],
+        list: &[(Option<Maker>, Transformer)],
     ) -> Done<()> {
         let schemas = self.schemas();
         let context = Context {
@@ -172,7 +207,7 @@ impl Build<'_> {
             steps: &self.steps,
         };
         let mut rest = list;
-        while let Some((kind, transformer)) = rest.first() {
+        while let Some((maker, transformer)) = rest.first() {
             // Where a transformer leaves a note of itself, it goes through all objects before the next does.
             let run = if target.origin.is_none() {
                 rest.iter().take_while(|(_, each)| is_each(each)).count()
@@ -187,9 +222,10 @@ impl Build<'_> {
             rest = &rest[1..];
             transformer.apply(map, &context)?;
             map.contents_mut().iter_mut().for_each(Resource::settle);
-            if let Some(origin) = target.origin.as_ref().filter(|_| !kind.is_empty()) {
-                for resource in map.contents_mut() {
-                    origin.note_transformer(resource, &target.file, kind);
+            if let Some(maker) = maker {
+                // What the transformer removed is still there, and empty.
+                for resource in map.contents_mut().iter_mut().filter(|r| !r.node.is_empty()) {
+                    maker.note_transformed(resource);
                     resource.restore_mark();
                 }
             }
@@ -206,9 +242,10 @@ impl Build<'_> {
             steps: &self.steps,
         };
         for value in self.plugins(target, &target.kustomization.validators)? {
-            let transformer = self.plugin(target, &value)?;
             let mut after = map.clone();
-            transformer.apply(&mut after, &context)?;
+            for transformer in self.plugin(target, &value)? {
+                transformer.apply(&mut after, &context)?;
+            }
             let same = after.list().len() == map.list().len()
                 && after.list().iter().zip(map.list()).all(|(a, b)| a.node == b.node);
             if !same {

@@ -75,11 +75,11 @@ fn is_never_renamed(gvk: Gvk<'_>) -> bool {
 
 /// Appends the hash of their content to the names of generated objects.
 pub(crate) fn add_hashes(map: &mut ResMap) -> Done<()> {
-    if !map.list().iter().any(|r| r.needs_hash) {
+    if !map.list().iter().any(Resource::wants_hash) {
         return Ok(());
     }
-    for resource in map.list_mut().iter_mut().filter(|r| r.needs_hash) {
-        let hash = generators::hash(&resource.node).in_object(|| resource.id().to_string())?;
+    for resource in map.list_mut().iter_mut().filter(|r| r.wants_hash()) {
+        let hash = generators::hash(resource).in_object(|| resource.id().to_string())?;
         resource.store_previous();
         let name = format!("{}-{hash}", resource.name());
         resource.set_name(&name);

@@ -6,6 +6,7 @@ use crate::kustomize::error::{At, Done, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
 use crate::kustomize::id::{self, Gvk, Id};
 use crate::kustomize::resmap::ResMap;
+use crate::kustomize::resource::Resource;
 use crate::yaml::node::{Kind, Node, Tag};
 
 /// Marks objects that a chart made, which have their namespaces from there.
@@ -30,6 +31,19 @@ pub(crate) struct Namespace {
     pub(crate) fields: Vec<FieldSpec>,
     pub(crate) unset_only: bool,
     pub(crate) subjects: Subjects,
+}
+
+/// Writes a namespace into one object, as the transformer does without fields of its own.
+pub(super) fn set(resource: &mut Resource, namespace: &str) -> Done<()> {
+    let transformer = Namespace {
+        namespace: namespace.to_owned(),
+        fields: Vec::new(),
+        unset_only: false,
+        subjects: Subjects::Default,
+    };
+    let mut fitting = Fitting::new(&transformer.fields);
+    resource.unsettled |= transformer.set(&mut resource.node, &mut fitting)?;
+    Ok(())
 }
 
 impl Namespace {

@@ -5,7 +5,9 @@ use crate::kustomize::selector::regex;
 use crate::yaml::node::{Content, Kind, Limits, Node, parse_first, to_block};
 
 fn key_value(part: &str) -> Done<(&str, &str)> {
-    let inner = part.trim_start_matches('[').trim_end_matches(']');
+    // The value may be an expression that ends in a class of its own.
+    let inner = part.strip_prefix('[').unwrap_or(part);
+    let inner = inner.strip_suffix(']').unwrap_or(inner);
     inner
         .split_once('=')
         .ok_or_else(|| invalid("list path element must contain fieldName=fieldValue for element to match"))

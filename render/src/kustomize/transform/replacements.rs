@@ -4,7 +4,7 @@ use super::Context;
 use super::paths::{lookup, visit};
 use crate::kustomize::error::{At, Done, invalid};
 use crate::kustomize::fieldspec::split_smart;
-use crate::kustomize::generators::go_json;
+use crate::kustomize::generators::{go_json, go_json_indented};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
 use crate::kustomize::resmap::ResMap;
@@ -261,7 +261,9 @@ fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: O
         let json = document.to_json(Schema::New).ok()?;
         let pretty = text.contains('\n') && text.contains("  ");
         if pretty {
-            serde_json::to_string_pretty(&json).ok()?
+            let mut text = String::new();
+            go_json_indented(&json, 0, &mut text);
+            text
         } else {
             compact(&json)
         }

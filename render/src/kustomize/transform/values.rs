@@ -108,25 +108,68 @@ impl Replicas {
     }
 }
 
+/// Where a [`ValueAdd`] writes its value.
+#[derive(Debug)]
+pub(crate) struct ValueTarget {
+    /// The objects; all when there is none.
+    pub(crate) selector: Option<Selector>,
+    /// The field, with slashes.
+    pub(crate) path: String,
+    /// Which part of a path the value becomes, from 1; the whole text when it is 0.
+    pub(crate) position: i64,
+}
+
 /// Writes one value into fields of the objects it selects.
 #[derive(Debug)]
 pub(crate) struct ValueAdd {
-    pub(crate) value: String,
-    pub(crate) targets: Vec<(Option<Selector>, FieldSpec, i64)>,
+    value: String,
+    targets: Vec<(ValueTarget, FieldSpec)>,
 }
 
 impl ValueAdd {
+    pub(crate) fn new(value: String, targets: Vec<ValueTarget>) -> Done<ValueAdd> {
+        if targets.is_empty() {
+            return Err(invalid("must specify at least one target"));
+        }
+        let checked = |target: ValueTarget| {
+            if target.path.is_empty() {
+                return Err(invalid("fieldPath cannot be empty"));
+            }
+            if target.position < 0 {
+                return Err(invalid(format!(
+                    "value of filePathPosition ({}) cannot be negative",
+                    target.position
+                )));
+            }
+            let field = FieldSpec::new(Default::default(), target.path.as_str(), true);
+            Ok((target, field))
+        };
+        Ok(ValueAdd {
+            targets: targets.into_iter().map(checked).collect::<Done<_>>()?,
+            value,
+        })
+    }
+
     pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
-        for (selector, field, position) in &self.targets {
-            let matcher = Matcher::new(&selector.clone().unwrap_or_default())?;
-            for resource in map.list_mut().iter_mut().filter(|r| matcher.selects(r)) {
+        for (target, field) in &self.targets {
+            let matcher = target.selector.as_ref().map(Matcher::new).transpose()?;
+            let selected = |r: &&mut Resource| matcher.as_ref().is_none_or(|matcher| matcher.selects(r));
+            for resource in map.list_mut().iter_mut().filter(selected) {
+                if target.path == "metadata/namespace" {
+                    // Set by the rules of namespaces, which leave objects of the cluster alone.
+                    super::namespace::set(resource, &self.value)?;
+                    continue;
+                }
                 let create = Create {
                     kind: Kind::Scalar,
                     tag: Tag::Str,
                 };
                 resource.unsettled |=
                     fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
-                        node.overwrite(Node::plain(self.placed(node.text(), *position)));
+                        if node.kind() != Kind::Scalar {
+                            return Err(invalid("wrong node kind: expected a scalar"));
+                        }
+                        node.overwrite(Node::plain(self.placed(node.text(), target.position)));
                         Ok(())
                     })?;
             }
@@ -139,10 +182,16 @@ impl ValueAdd {
         if position <= 0 {
             return self.value.clone();
         }
-        let mut parts: Vec<&str> = old.split('/').collect();
+        // The first part of an absolute path is behind its slash.
+        let root = if old.starts_with('/') { "/" } else { "" };
+        let mut parts: Vec<&str> = match old.strip_prefix('/').unwrap_or(old) {
+            "" => Vec::new(),
+            inner => inner.split('/').collect(),
+        };
         let at = usize::try_from(position - 1).unwrap_or(0).min(parts.len());
         parts.insert(at, &self.value);
-        parts.join("/")
+        parts.retain(|part| !matches!(*part, "" | "."));
+        format!("{root}{}", parts.join("/"))
     }
 }
 

@@ -4,13 +4,14 @@
 
 use super::scalar::{Meaning, resolve};
 use super::{Content, Node, Style, Tag};
+use crate::yaml::write::{push_double, push_text};
 
 /// Prints a node as one document.
 pub fn to_block(node: &Node) -> String {
     let mut out = String::new();
     match &node.content {
-        Content::Scalar(_) => {
-            scalar(node, 0, &mut out);
+        _ if is_inline(node) => {
+            inline(node, 0, &mut out);
             out.push('\n');
         }
         _ => collection(node, 0, &mut out, true),
@@ -21,8 +22,8 @@ pub fn to_block(node: &Node) -> String {
 fn is_inline(node: &Node) -> bool {
     match &node.content {
         Content::Scalar(_) => true,
-        Content::Seq(items) => items.is_empty(),
-        Content::Map(fields) => fields.is_empty(),
+        Content::Seq(items) => items.is_empty() || node.style == Style::Flow,
+        Content::Map(fields) => fields.is_empty() || node.style == Style::Flow,
     }
 }
 
@@ -80,8 +81,43 @@ fn after_key(value: &Node, indent: usize, out: &mut String) {
 fn inline(node: &Node, indent: usize, out: &mut String) {
     match &node.content {
         Content::Scalar(_) => scalar(node, indent, out),
-        Content::Seq(_) => out.push_str("[]"),
-        Content::Map(_) => out.push_str("{}"),
+        _ => flow(node, out),
+    }
+}
+
+/// Writes a list in brackets, a map in braces, and all that is in them likewise.
+fn flow(node: &Node, out: &mut String) {
+    match &node.content {
+        Content::Scalar(text) => {
+            let plain = node.style == Style::Plain && matches!(node.tag, Tag::Str | Tag::None);
+            if plain && text.contains([',', '?', '[', ']', '{', '}']) && !text.contains('\'') {
+                out.push('\'');
+                out.push_str(text);
+                out.push('\'');
+            } else if text.contains('\n') {
+                push_double(out, text);
+            } else {
+                scalar(node, 0, out);
+            }
+        }
+        Content::Seq(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(if at > 0 { ", " } else { "" });
+                flow(item, out);
+            }
+            out.push(']');
+        }
+        Content::Map(fields) => {
+            out.push('{');
+            for (at, (key, value)) in fields.iter().enumerate() {
+                out.push_str(if at > 0 { ", " } else { "" });
+                flow(key, out);
+                out.push_str(": ");
+                flow(value, out);
+            }
+            out.push('}');
+        }
     }
 }
 
@@ -90,15 +126,15 @@ fn scalar(node: &Node, indent: usize, out: &mut String) {
     let is_text = matches!(node.tag, Tag::Str | Tag::None);
     let ambiguous = node.tag == Tag::Str && resolve(text) != Meaning::Text;
     match node.style {
-        _ if text.contains('\n') => super::text::push_text(out, text, indent, true),
+        _ if text.contains('\n') => push_text(out, text, indent, true),
         Style::Single => {
             out.push('\'');
             out.push_str(&text.replace('\'', "''"));
             out.push('\'');
         }
-        Style::Double => super::text::push_double(out, text),
-        _ if ambiguous => super::text::push_double(out, text),
-        _ if is_text => super::text::push_text(out, text, indent, false),
+        Style::Double => push_double(out, text),
+        _ if ambiguous => push_double(out, text),
+        _ if is_text => push_text(out, text, indent, false),
         _ => out.push_str(text),
     }
 }

@@ -4,7 +4,7 @@
 //! whole text begins (`yaml_emitter_write_folded_scalar`): lines that are indented gain an empty one before them.
 
 use super::parse::{Limits, parse_whole};
-use super::text::is_block_allowed;
+use crate::yaml::write::is_block_allowed;
 
 /// Returns the text that is read again; none when it is the same.
 pub(super) fn refolded(text: &str) -> Option<String> {

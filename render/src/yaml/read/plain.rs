@@ -15,6 +15,7 @@ pub(super) fn read(text: &str, limits: &Limits, wanted: Option<&[&str]>) -> Opti
         // A key that occurs twice must not go unseen.
         wanted: wanted.filter(|_| !limits.strict),
         strict: limits.strict,
+        floats: limits.floats,
     };
     let limits = plain::Limits {
         depth: limits.depth,
@@ -28,6 +29,8 @@ struct Values<'w> {
     wanted: Option<&'w [&'w str]>,
     /// Whether a key that occurs twice is an error, which is the whole reader's to tell.
     strict: bool,
+    /// Whether floats stay floats.
+    floats: bool,
 }
 
 impl<'a> Tree<'a> for Values<'_> {
@@ -39,7 +42,7 @@ impl<'a> Tree<'a> for Values<'_> {
     fn plain(&self, text: &str, kept: bool) -> Option<Value> {
         match resolve(text) {
             Plain::Text if !kept => Some(Value::Null),
-            found => of_plain(found, text),
+            found => of_plain(found, text, self.floats),
         }
     }
 

@@ -8,23 +8,25 @@ use base64::engine::general_purpose::STANDARD;
 use cbc::cipher::block_padding::{NoPadding, Pkcs7};
 use cbc::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 
+use crate::helm::value::Val;
+
 const BLOCK: usize = 16;
 
 /// Returns the text encrypted, behind the block that chaining starts with, in base64.
-pub(super) fn encrypted(password: &str, text: &str, start: [u8; BLOCK]) -> String {
+pub(super) fn encrypted(password: &[u8], text: &[u8], start: [u8; BLOCK]) -> String {
     if text.is_empty() {
         return String::new();
     }
     let cipher = cbc::Encryptor::<Aes256>::new(&key(password).into(), &start.into());
     let mut bytes = start.to_vec();
-    bytes.extend(cipher.encrypt_padded_vec::<Pkcs7>(text.as_bytes()));
+    bytes.extend(cipher.encrypt_padded_vec::<Pkcs7>(text));
     STANDARD.encode(bytes)
 }
 
 /// Returns what was encrypted. A wrong password gives garbage or an error, as the last byte has it.
-pub(super) fn decrypted(password: &str, text: &str) -> Result<String, String> {
+pub(super) fn decrypted(password: &[u8], text: &str) -> Result<Val, String> {
     if text.is_empty() {
-        return Ok(String::new());
+        return Ok("".into());
     }
     let bytes = super::super::encode::base64_bytes(text)?;
     let (start, body) = bytes.split_first_chunk::<BLOCK>().ok_or_else(|| {
@@ -40,13 +42,13 @@ pub(super) fn decrypted(password: &str, text: &str) -> Result<String, String> {
         let end = plain.len() as i64 - i64::from(*last);
         format!("runtime error: slice bounds out of range [:{end}]")
     })?;
-    Ok(String::from_utf8_lossy(&plain[..length]).into_owned())
+    Ok(Val::of_bytes(&plain[..length]))
 }
 
-fn key(password: &str) -> [u8; 32] {
+fn key(password: &[u8]) -> [u8; 32] {
     let mut key = [0; 32];
-    for (byte, given) in key.iter_mut().zip(password.bytes()) {
-        *byte = given;
+    for (byte, given) in key.iter_mut().zip(password) {
+        *byte = *given;
     }
     key
 }

@@ -1,0 +1,104 @@
+//! Regular expressions in the syntax of Go's `regexp`, which is RE2's.
+//!
+//! Rust's crate matches as Go's does, leftmost first and in linear time, but reads another syntax: some of what Go
+//! reads it refuses (`[\w-.]`, `\141`), and some of what Go refuses it reads (`a**`, `[a--b]`, `(?x)`). So an
+//! expression is read here as Go reads it, and written anew in what both mean alike. Flags are written with each
+//! part, and groups without their names, which [`Translated`] keeps.
+
+use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter};
+
+use regex::{Regex, RegexBuilder};
+
+mod classes;
+mod parser;
+
+/// The most levels of groups inside each other.
+const MAX_NESTING: u32 = 250;
+
+/// An expression that Go refuses, or that is too large here. The text is Go's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// What is wrong.
+    pub code: &'static str,
+    /// The part of the expression that is.
+    pub part: String,
+}
+
+impl Display for SyntaxError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "error parsing regexp: {}: `{}`", self.code, self.part)
+    }
+}
+
+impl std::error::Error for SyntaxError {}
+
+fn fault<T>(code: &'static str, part: &str) -> Result<T, SyntaxError> {
+    Err(SyntaxError {
+        code,
+        part: part.to_owned(),
+    })
+}
+
+/// An expression in the syntax of Rust's crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translated {
+    /// The expression.
+    pub pattern: String,
+    /// The name of each group, in their order; the first group is the second match.
+    pub names: Vec<Option<String>>,
+}
+
+/// An expression ready to match.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// What matches.
+    pub regex: Regex,
+    /// The name of each group, in their order.
+    pub names: Vec<Option<String>>,
+}
+
+/// Reads an expression as Go's `regexp.Compile` does.
+///
+/// # Errors
+///
+/// An expression that Go refuses.
+pub fn translate(pattern: &str) -> Result<Translated, SyntaxError> {
+    parser::Parser::new(pattern).run()
+}
+
+/// Compiles an expression, which may take so many bytes.
+///
+/// # Errors
+///
+/// An expression that Go refuses, one that takes more, and one with groups nested deeper than 250.
+pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError> {
+    let Translated {
+        pattern: translated,
+        names,
+    } = translate(pattern)?;
+    let built = RegexBuilder::new(&translated)
+        .size_limit(size_limit)
+        .dfa_size_limit(size_limit)
+        .nest_limit(MAX_NESTING * 2)
+        .build();
+    match built {
+        Ok(regex) => Ok(Compiled { regex, names }),
+        Err(regex::Error::CompiledTooBig(_)) => fault("expression too large", pattern),
+        Err(_) => fault("expression nests too deeply", pattern),
+    }
+}
+
+/// Writes a character so that it stands for itself, within a class too.
+fn push_char(c: u32, out: &mut String) {
+    match char::from_u32(c) {
+        Some(c) if c.is_ascii_alphanumeric() || !c.is_ascii() => out.push(c),
+        _ => _ = write!(out, "\\x{{{c:x}}}"),
+    }
+}
+
+/// What no text matches.
+const NOTHING: &str = "[a&&b]";
+
+#[cfg(test)]
+mod tests;
