@@ -502,6 +502,8 @@ fn bounded(hello: Hello) -> Hello {
         boot_id: word(hello.boot_id),
         agent_version: word(hello.agent_version),
         kube_version: word(hello.kube_version),
+        // An epoch rises by one a stream; a number near the end of its type would leave no room for the next.
+        epoch_seen: hello.epoch_seen.min(1 << 53),
         observed_root: match hello.observed_root.len() {
             32 => hello.observed_root,
             // No digest: whatever it stands for, all is to be reported.
