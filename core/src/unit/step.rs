@@ -167,7 +167,7 @@ impl State {
         let object = self.objects.get(key);
         if was_left_alone && object.is_some_and(|object| !object.is_left_alone() && object.is_outdated()) {
             // A pass has left it alone that is to be written after all.
-            match self.is_busy() {
+            match self.pass.is_some() {
                 true => self.again = true,
                 false => self.retry = Some(now.mono),
             }

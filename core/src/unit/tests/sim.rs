@@ -489,6 +489,9 @@ impl Sim {
         let now = self.now().wall;
         let event = match work.action {
             Action::Evaluate { job, entry } => {
+                if let Some(failure) = failure {
+                    return self.send(Event::Failed { job, failure });
+                }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
                     reason: "ArtifactFailed",
