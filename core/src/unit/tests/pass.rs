@@ -390,6 +390,28 @@ fn object_that_is_paused_no_more_while_a_check_runs_gets_its_change_all_the_same
 }
 
 #[test]
+fn entry_that_waits_for_its_edge_is_not_overtaken_by_a_pass_of_the_one_before() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    sim.edge = true;
+    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
+    sim.offer(&content(&[(&a, "3")]));
+    sim.log.applies.clear();
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    sim.run();
+    assert_eq!(sim.log.applies, []);
+    sim.edge = false;
+    sim.send(Event::Edge(None));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "3");
+    sim.assert_quiet();
+}
+
+#[test]
 fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
     let a = config("a");
     let mut sim = Sim::new(&content(&[(&a, "1")]));
