@@ -165,9 +165,11 @@ impl State {
         self.look_again(key, again, now);
         self.appeared(key, was_there, now);
         let object = self.objects.get(key);
-        if was_left_alone && object.is_some_and(|object| !object.is_left_alone() && object.is_outdated()) {
+        let is_outdated = object.is_some_and(|object| !object.is_left_alone() && object.is_outdated());
+        // An evaluation that is due begins a pass itself, of what is offered now.
+        if was_left_alone && is_outdated && !self.evaluate_due {
             // A pass has left it alone that is to be written after all.
-            match self.is_busy() {
+            match self.pass.is_some() {
                 true => self.again = true,
                 false => self.retry = Some(now.mono),
             }

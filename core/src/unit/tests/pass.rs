@@ -197,9 +197,9 @@ fn pass_without_an_answer_is_tried_again_soon_and_a_refused_one_after_the_retry_
 fn pass_that_panics_is_tried_again_after_a_minute_at_least() {
     let a = config("a");
     let mut sim = Sim::new(&content(&[(&a, "1")]));
-    sim.panics = true;
     sim.send(Event::Tick);
     sim.finish(0);
+    sim.panics = true;
     sim.sleep(10 * MINUTE);
     assert!(
         (2..=11).contains(&sim.log.applies.len()),
@@ -226,6 +226,23 @@ fn pass_without_a_ledger_is_unknown_first_and_failed_after_the_timeout() {
     assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
     sim.ledger_down = false;
     sim.sleep(3 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+#[test]
+fn evaluation_that_cannot_be_tried_is_tried_again_and_gives_way_to_a_newer_entry() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.panics = true;
+    sim.send(Event::Tick);
+    sim.sleep(5 * MINUTE);
+    assert!((2..=6).contains(&sim.log.evaluations), "{}", sim.log.evaluations);
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    sim.panics = false;
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
     assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
     sim.assert_quiet();
 }
@@ -352,6 +369,45 @@ fn object_paused_in_place_during_a_change_gets_it_once_it_is_paused_no_more() {
     sim.world.edit(&a, |live| live.policy = Policy::default());
     sim.run();
     assert_eq!(sim.world.live[&a].value, "2");
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_that_is_paused_no_more_while_a_check_runs_gets_its_change_all_the_same() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    sim.offer(&content(&[(&a, "2"), (&b, "1")]));
+    sim.run();
+    sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    while sim.deliver() {}
+    assert!(sim.work.is_some(), "the check runs");
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    sim.assert_quiet();
+}
+
+#[test]
+fn entry_that_waits_for_its_edge_is_not_overtaken_by_a_pass_of_the_one_before() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    sim.edge = true;
+    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
+    sim.offer(&content(&[(&a, "3")]));
+    sim.log.applies.clear();
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    sim.run();
+    assert_eq!(sim.log.applies, []);
+    sim.edge = false;
+    sim.send(Event::Edge(None));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "3");
     sim.assert_quiet();
 }
 

@@ -369,6 +369,10 @@ impl Sim {
                     ref entry, ref keys, ..
                 } => {
                     self.assert_newest(entry);
+                    assert!(
+                        *entry == self.accepted.entry || self.state.evaluation_failure.is_some(),
+                        "a pass of an older entry"
+                    );
                     let keys = keys.iter().map(|(key, _)| key.clone()).collect();
                     self.log.applies.push((entry.version, keys));
                     self.begin(action);
@@ -489,6 +493,9 @@ impl Sim {
         let now = self.now().wall;
         let event = match work.action {
             Action::Evaluate { job, entry } => {
+                if let Some(failure) = failure {
+                    return self.send(Event::Failed { job, failure });
+                }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
                     reason: "ArtifactFailed",
