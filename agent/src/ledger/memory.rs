@@ -26,6 +26,7 @@ struct Inner {
     lost: u64,
     limits: Limits,
     exclusive: bool,
+    yields: bool,
 }
 
 impl Default for Inner {
@@ -41,6 +42,7 @@ impl Default for Inner {
                 total: 64 << 20,
             },
             exclusive: false,
+            yields: false,
         }
     }
 }
@@ -68,6 +70,13 @@ impl Memory {
     #[must_use]
     pub fn exclusive(self) -> Self {
         self.lock().exclusive = true;
+        self
+    }
+
+    /// Lets other tasks run before each write, as storage elsewhere does.
+    #[must_use]
+    pub fn yielding(self) -> Self {
+        self.lock().yields = true;
         self
     }
 
@@ -128,8 +137,9 @@ impl Cells for Memory {
     }
 
     async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
-        // As other storage does, so that tests see what happens meanwhile.
-        tokio::task::yield_now().await;
+        if self.lock().yields {
+            tokio::task::yield_now().await;
+        }
         let mut inner = self.lock();
         if inner.unanswered == 0 && inner.lost > 0 {
             inner.lost -= 1;

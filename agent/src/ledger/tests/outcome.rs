@@ -90,7 +90,7 @@ async fn another_writer_is_seen_without_a_write() {
 
 #[tokio::test(start_paused = true)]
 async fn an_append_whose_caller_goes_away_is_whole() {
-    let cells = Memory::default();
+    let cells = Memory::default().yielding();
     let ledger = begun(&cells).await;
     let batch: Vec<Record> = (0..20).map(blob).chain([item("x")]).collect();
     let gone = tokio::time::timeout(Duration::ZERO, ledger.append(batch)).await;

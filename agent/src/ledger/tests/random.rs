@@ -152,7 +152,7 @@ fn check_counts(state: &State) {
 async fn after_a_crash_at_any_write_a_prefix_of_the_calls_is_there() {
     for seed in 0..40 {
         let mut choices = Choices(seed);
-        let cells = Memory::default();
+        let cells = Memory::default().yielding();
         let mut ledger = open(&cells).await;
         // What the ledger said after each call, from the last that is certainly durable.
         let mut history = vec![ledger.read(facts)];
@@ -201,7 +201,7 @@ async fn after_a_crash_at_any_write_a_prefix_of_the_calls_is_there() {
 async fn calls_that_overlap_leave_memory_as_a_restart_reads_it() {
     for seed in 0..40 {
         let mut choices = Choices(1_000 + seed);
-        let cells = Memory::default();
+        let cells = Memory::default().yielding();
         let ledger = Arc::new(open(&cells).await);
         for step in 0..10 {
             let mut appends = tokio::task::JoinSet::new();
