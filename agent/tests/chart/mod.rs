@@ -62,8 +62,8 @@ pub(crate) fn render(
     let base = fs::read_to_string(folder().join("manifests/values.yaml")).unwrap();
     let sources = Sources {
         files: vec![
-            ("manifests".to_owned(), base),
-            ("test".to_owned(), values.to_owned()),
+            ("manifests".to_owned(), base.into_bytes()),
+            ("test".to_owned(), values.as_bytes().to_vec()),
         ],
         ..Sources::default()
     };
