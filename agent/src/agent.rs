@@ -279,6 +279,7 @@ mod tests {
         cells.put(IDENTITY, b"no identity", None).await.expect("stored");
         let stop = CancellationToken::new();
         let parts = Parts {
+            namespace: "flotilla-system".to_owned(),
             cells: cells.clone(),
             cluster: cluster.clone(),
             namespaces: Vec::new(),
@@ -304,6 +305,7 @@ mod tests {
         let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let parts = Parts {
+            namespace: "flotilla-system".to_owned(),
             cells: Arc::new(Memory::default()),
             cluster: Arc::new(Fake::new()),
             namespaces: Vec::new(),

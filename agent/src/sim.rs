@@ -198,8 +198,8 @@ impl SimAgent {
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
         let clock = options.clock.unwrap_or_else(|| Arc::new(SimClock::default()));
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
-        let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone())
-            .within(options.namespaces);
+        let context =
+            Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(options.namespaces);
         let counters = context.counters.clone();
         let mut reconciler = Reconciler::new(Arc::new(context), nudge.clone());
         if let Some(period) = options.verify_every {

@@ -1,7 +1,11 @@
 //! Applies a batch of a unit's objects: looks, makes intents durable, writes, makes the answers durable. Which objects
 //! and in which order is the state machine's to say. Nothing here deletes.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flotilla_core::{
     apply::inventory::{Record, State},
@@ -79,7 +83,10 @@ pub async fn apply(
         unit,
         objects: Vec::new(),
         values: Vec::new(),
-        shared: keys.iter().map(|(key, _)| (key.as_ref().clone(), key.clone())).collect(),
+        shared: keys
+            .iter()
+            .map(|(key, _)| (key.as_ref().clone(), key.clone()))
+            .collect(),
         outcomes: Vec::new(),
     };
     let mut by_key: BTreeMap<ObjectKey, (Object, Value)> = evaluated
@@ -179,7 +186,10 @@ struct Job<'a> {
 impl Job<'_> {
     fn key(&self, index: usize) -> Arc<ObjectKey> {
         let key = &self.objects[index].desired.key;
-        self.shared.get(key).cloned().unwrap_or_else(|| Arc::new(key.clone()))
+        self.shared
+            .get(key)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(key.clone()))
     }
 
     fn record(&self, key: &ObjectKey) -> Option<Record> {
@@ -211,7 +221,9 @@ impl Job<'_> {
             observed: None,
             adopted: false,
             result: Applied::Problem {
-                problem: Problem::Unserved(format!("{key}: what the cluster serves has changed; evaluated again")),
+                problem: Problem::Unserved(format!(
+                    "{key}: what the cluster serves has changed; evaluated again"
+                )),
                 retry: Retry::Soon,
             },
         });
@@ -274,7 +286,10 @@ impl Job<'_> {
         for Write { index, adopted, .. } in writes {
             let object = &self.objects[*index];
             let known = self.record(&object.desired.key);
-            if known.as_ref().is_none_or(|record| record.state == State::PendingRemoval) {
+            if known
+                .as_ref()
+                .is_none_or(|record| record.state == State::PendingRemoval)
+            {
                 let mut record = known.unwrap_or_else(|| Record {
                     api_version: object.api_version.clone(),
                     adopted: *adopted,
@@ -304,15 +319,23 @@ impl Job<'_> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let context = &unit.context;
         let key = context.ledger.key();
-        let writing = writes.into_iter().map(|Write { index, adopted, fold }| async move {
-            if cancel.is_cancelled() {
-                return None;
-            }
-            let object = &objects[index];
-            let live = breaker.call(&object.desired.key, write(unit, object, &values[index], fold)).await;
-            // The body ends here: what is known of it is of fixed size.
-            Some((index, adopted, live.map(|live| observe(&live, key, context.wall()))))
-        });
+        let writing = writes
+            .into_iter()
+            .map(|Write { index, adopted, fold }| async move {
+                if cancel.is_cancelled() {
+                    return None;
+                }
+                let object = &objects[index];
+                let live = breaker
+                    .call(&object.desired.key, write(unit, object, &values[index], fold))
+                    .await;
+                // The body ends here: what is known of it is of fixed size.
+                Some((
+                    index,
+                    adopted,
+                    live.map(|live| observe(&live, key, context.wall())),
+                ))
+            });
         let mut answers = Vec::new();
         let mut saving = stream::iter(writing.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENCY)

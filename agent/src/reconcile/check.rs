@@ -71,7 +71,9 @@ pub async fn check(
     if let Err(error) = check.expect_new_objects(&mut corrections).await {
         return Done::unsaved(outcomes, &error);
     }
-    let corrected = corrections.into_iter().map(|correction| check.correct(correction));
+    let corrected = corrections
+        .into_iter()
+        .map(|correction| check.correct(correction));
     let corrected: Vec<CheckOutcome> = stream::iter(corrected.collect::<Vec<_>>())
         .buffer_unordered(CONCURRENCY)
         .filter_map(std::future::ready)
@@ -220,7 +222,10 @@ impl<'a> Check<'a> {
             }
         };
         // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
-        if drift.is_none() && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. }) && fold.is_empty() {
+        if drift.is_none()
+            && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. })
+            && fold.is_empty()
+        {
             let mut record = accepted(record, &observed);
             record.uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
@@ -231,7 +236,12 @@ impl<'a> Check<'a> {
             decided = Some(corrections);
             if let Verdict::Contested { until } = verdict {
                 let drift = drift.clone();
-                let mut look = outcome(key.clone(), None, Some(observed), Checked::Contested { until, drift });
+                let mut look = outcome(
+                    key.clone(),
+                    None,
+                    Some(observed),
+                    Checked::Contested { until, drift },
+                );
                 look.corrections = decided;
                 return Ok(Look::Over(Box::new(look)));
             }
@@ -303,7 +313,11 @@ impl<'a> Check<'a> {
             corrections,
         } = correction;
         let context = &self.unit.context;
-        let mut done = match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
+        let mut done = match self
+            .breaker
+            .call(&key, write(self.unit, object, value, fold))
+            .await
+        {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);

@@ -180,7 +180,9 @@ impl Reconciler {
     /// Gives a unit's state machine an event, and does what it asks for.
     pub(super) fn feed(&mut self, id: UnitId, event: Event) {
         let now = self.context.now();
-        let Some(unit) = self.units.get_mut(&id) else { return };
+        let Some(unit) = self.units.get_mut(&id) else {
+            return;
+        };
         let actions = unit.state.step(event, now);
         let wake = unit.state.wake_at(now.mono);
         self.changed.insert(id);
@@ -232,7 +234,12 @@ impl Reconciler {
     }
 
     fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {
-        let Finished { unit: id, job, event, lost } = finished;
+        let Finished {
+            unit: id,
+            job,
+            event,
+            lost,
+        } = finished;
         if lost {
             return Err(LedgerError::Lost);
         }
@@ -277,32 +284,75 @@ fn job(
                 let work = async {
                     let (failure, evaluation, unavailable) = units::evaluate_unit(&context, id, &entry).await;
                     match unavailable {
-                        Some(message) => Event::Failed { job, failure: JobFailure::Unavailable(message) },
-                        None => Event::Evaluated { job, failure, evaluation },
+                        Some(message) => Event::Failed {
+                            job,
+                            failure: JobFailure::Unavailable(message),
+                        },
+                        None => Event::Evaluated {
+                            job,
+                            failure,
+                            evaluation,
+                        },
                     }
                 };
                 let event = caught(work).await.unwrap_or_else(|message| Event::Failed {
                     job,
                     failure: JobFailure::Panicked(message),
                 });
-                Finished { unit: id, job, event, lost: false }
+                Finished {
+                    unit: id,
+                    job,
+                    event,
+                    lost: false,
+                }
             }
             Action::Apply { job, entry, keys } => {
                 let unit = UnitContext::new(&context, id, entry);
                 let done = caught(apply::apply(&unit, keys, &cancel)).await;
-                let Done { outcomes, failure, lost } = done.unwrap_or_else(panicked);
-                let event = Event::Applied { job, outcomes, failure };
-                Finished { unit: id, job, event, lost }
+                let Done {
+                    outcomes,
+                    failure,
+                    lost,
+                } = done.unwrap_or_else(panicked);
+                let event = Event::Applied {
+                    job,
+                    outcomes,
+                    failure,
+                };
+                Finished {
+                    unit: id,
+                    job,
+                    event,
+                    lost,
+                }
             }
             Action::Check { job, entry, keys } => {
                 let unit = UnitContext::new(&context, id, entry);
                 let done = caught(check::check(&unit, keys, &cancel)).await;
-                let Done { outcomes, failure, lost } = done.unwrap_or_else(panicked);
-                let event = Event::Checked { job, outcomes, failure };
-                Finished { unit: id, job, event, lost }
+                let Done {
+                    outcomes,
+                    failure,
+                    lost,
+                } = done.unwrap_or_else(panicked);
+                let event = Event::Checked {
+                    job,
+                    outcomes,
+                    failure,
+                };
+                Finished {
+                    unit: id,
+                    job,
+                    event,
+                    lost,
+                }
             }
             // The others are done where they are asked for.
-            _ => Finished { unit: id, job: 0, event: Event::Tick, lost: false },
+            _ => Finished {
+                unit: id,
+                job: 0,
+                event: Event::Tick,
+                lost: false,
+            },
         }
     }
     .boxed()
@@ -319,7 +369,9 @@ fn panicked<T>(message: String) -> Done<T> {
     tracing::error!("reconciling panicked: {message}");
     Done {
         outcomes: Vec::new(),
-        failure: Some(JobFailure::Panicked(format!("reconciling failed unexpectedly: {message}"))),
+        failure: Some(JobFailure::Panicked(format!(
+            "reconciling failed unexpectedly: {message}"
+        ))),
         lost: false,
     }
 }

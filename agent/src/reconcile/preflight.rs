@@ -187,11 +187,7 @@ async fn flux_state(unit: &UnitContext, owner: &FluxOwner) -> Result<FluxState, 
         return Ok(FluxState::Absent);
     };
     Ok(
-        match unit
-            .cluster
-            .get(resource, &owner.namespace, &owner.name)
-            .await?
-        {
+        match unit.cluster.get(resource, &owner.namespace, &owner.name).await? {
             None => FluxState::Absent,
             Some(found) if found["spec"]["suspend"] == true => FluxState::Suspended,
             Some(_) => FluxState::Live,
@@ -349,4 +345,3 @@ pub async fn write(
     }
     unit.cluster.apply(resource, value, false).await
 }
-

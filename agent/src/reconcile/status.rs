@@ -13,7 +13,10 @@ use flotilla_core::{
 };
 use flotilla_proto::agent::v1::{self as wire, ObjectState, ObjectStatus, Readiness, UnitStatus};
 
-use super::{context::Context, message::{truncate, wire_key}};
+use super::{
+    context::Context,
+    message::{truncate, wire_key},
+};
 
 /// Longest message of a unit.
 const UNIT_MESSAGE_MAX: usize = 4096;
@@ -75,7 +78,9 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
     let word = match (record, problem) {
         (_, Some(Problem::Failed(_))) => ObjectState::Failed,
         (_, Some(Problem::Withheld { .. })) => ObjectState::Conflict,
-        (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => ObjectState::Waiting,
+        (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => {
+            ObjectState::Waiting
+        }
         (None, None) => ObjectState::Gone,
         (Some(record), None) => match record.state {
             RecordState::Intent => ObjectState::Waiting,
@@ -86,14 +91,18 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
     let observed = object.and_then(|object| object.observed.as_ref());
     let said = observed.map(|observed| observed.health.message.clone());
     let message = problem.map_or(said.unwrap_or_default(), |problem| problem.message().to_owned());
-    let health = object.map_or(flotilla_core::health::State::Unknown, |object| object.health_state());
+    let health = object.map_or(flotilla_core::health::State::Unknown, |object| {
+        object.health_state()
+    });
     context.reports.object(
         unit,
         key.as_ref().clone(),
         ObjectStatus {
             unit_id: unit.to_vec().into(),
             key: Some(wire_key(key)),
-            api_version: record.map(|record| record.api_version.clone()).unwrap_or_default(),
+            api_version: record
+                .map(|record| record.api_version.clone())
+                .unwrap_or_default(),
             state: word as i32,
             uid: record.and_then(|record| record.uid.clone()).unwrap_or_default(),
             health: health.as_str().to_owned(),

@@ -122,7 +122,10 @@ impl Reconciler {
         let mut events: Vec<(UnitId, Arc<ObjectKey>)> = Vec::new();
         for (id, unit) in &self.units {
             let keys = unit.state.objects().keys();
-            events.extend(keys.filter(|key| scope.scope.covers(key)).map(|key| (*id, key.clone())));
+            events.extend(
+                keys.filter(|key| scope.scope.covers(key))
+                    .map(|key| (*id, key.clone())),
+            );
         }
         for (id, key) in events {
             let version = versions.get(&*key).copied().flatten();
@@ -170,7 +173,12 @@ async fn list(context: &Context, list: &ListScope) -> Result<HashMap<ObjectKey, 
         for item in &page.items {
             let metadata = &item["metadata"];
             let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-            let key = ObjectKey::new(&list.scope.group, &list.scope.kind, text("namespace"), text("name"));
+            let key = ObjectKey::new(
+                &list.scope.group,
+                &list.scope.kind,
+                text("namespace"),
+                text("name"),
+            );
             versions.insert(key, version(item));
         }
         if page.next.is_empty() {

@@ -142,7 +142,14 @@ impl Watches {
 
 impl Reconciler {
     /// Takes in a watch event.
-    pub(super) fn observed(&mut self, WatchNews { scope, definitions, event }: WatchNews) {
+    pub(super) fn observed(
+        &mut self,
+        WatchNews {
+            scope,
+            definitions,
+            event,
+        }: WatchNews,
+    ) {
         match event {
             Ok(WatchEvent::Present(_)) if definitions => self.definition_changed(),
             Ok(_) if definitions => {}

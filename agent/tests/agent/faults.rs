@@ -250,6 +250,10 @@ async fn messages_write_durations_as_flux_does() {
         .await;
     // The wait fails once.
     let once = world.ten_minutes().await;
-    assert_eq!((once.requests.len(), once.events, once.rows), (0, 1, 1), "{once:?}");
+    assert_eq!(
+        (once.requests.len(), once.events, once.rows),
+        (0, 1, 1),
+        "{once:?}"
+    );
     world.rests().await;
 }

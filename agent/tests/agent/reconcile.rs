@@ -176,7 +176,10 @@ async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
     // What the other manager wrote last is put back once more when the interval is over.
     let once = world.ten_minutes().await;
     assert_eq!(once.requests["apply"], 1, "{once:?}");
-    assert!(once.wakes <= 6 && once.ledger_writes <= 2 && once.events <= 2, "{once:?}");
+    assert!(
+        once.wakes <= 6 && once.ledger_writes <= 2 && once.events <= 2,
+        "{once:?}"
+    );
     world.rests().await;
 }
 
@@ -651,7 +654,9 @@ async fn a_secrets_values_are_never_in_a_message() {
         "{told}"
     );
     // It is tried again once per retry interval.
-    world.rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)]).await;
+    world
+        .rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)])
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -206,7 +206,10 @@ impl World {
     /// Nothing happens but these requests, for each of which the agent wakes twice; nothing is written or reported.
     pub(crate) async fn rests_but_for(&mut self, requests: &[(&str, u64)]) {
         let quiet = self.ten_minutes().await;
-        let expected: BTreeMap<String, u64> = requests.iter().map(|(verb, n)| ((*verb).to_owned(), *n)).collect();
+        let expected: BTreeMap<String, u64> = requests
+            .iter()
+            .map(|(verb, n)| ((*verb).to_owned(), *n))
+            .collect();
         let most: u64 = requests.iter().map(|(_, n)| n).max().copied().unwrap_or_default();
         assert_eq!(quiet.requests, expected, "{quiet:?}");
         assert!(quiet.wakes <= 2 * most, "{quiet:?}");

@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    now::Now,
-    record::Attained,
-};
+use super::{now::Now, record::Attained};
 use crate::clock::Timestamp;
 
 /// What an attempt does.
@@ -299,7 +296,11 @@ mod tests {
     fn outcome_of_another_attempt_or_step_changes_nothing() {
         let mut attempt = up_to("objects");
         let before = attempt.clone();
-        for (id, step) in [(6, attempt.at), (attempt.id, attempt.at - 1), (attempt.id, attempt.at + 1)] {
+        for (id, step) in [
+            (6, attempt.at),
+            (attempt.id, attempt.at - 1),
+            (attempt.id, attempt.at + 1),
+        ] {
             assert_eq!(attempt.next(Event::Done { id, at: step }, at(2)), Next::Stay);
         }
         assert_eq!(attempt, before);

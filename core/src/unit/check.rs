@@ -23,7 +23,9 @@ const ACCEPTED: Duration = Duration::from_secs(3600);
 impl State {
     /// Begins a check of what is due.
     pub(super) fn begin_check(&mut self, actions: &mut Vec<Action>) {
-        let Some(entry) = self.enforced.clone() else { return };
+        let Some(entry) = self.enforced.clone() else {
+            return;
+        };
         let keys: Vec<Arc<ObjectKey>> = self.index.due.iter().take(BATCH).cloned().collect();
         if keys.is_empty() {
             return;
@@ -55,8 +57,10 @@ impl State {
                 }
             );
             if self.keep_corrections(&outcome.key, corrections, now)
-                && let Checked::Corrected { drift: Some(drift), .. } | Checked::Contested { drift, .. } =
-                    &outcome.result
+                && let Checked::Corrected {
+                    drift: Some(drift), ..
+                }
+                | Checked::Contested { drift, .. } = &outcome.result
             {
                 actions.push(Action::Tell(contested(&outcome.key, drift)));
             }
@@ -172,7 +176,9 @@ impl State {
     }
 
     fn settle_check(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, now: Now) {
-        let Some(object) = self.objects.get(key) else { return };
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
         let mut settled = object.clone();
         settled.settle(now.mono + ACCEPTED);
         let check = settled.check;

@@ -12,12 +12,7 @@ use super::{
     record::{Condition, Ready},
     state::State,
 };
-use crate::{
-    clock::go_duration,
-    digest::Digest,
-    health::State as HealthState,
-    object::ObjectKey,
-};
+use crate::{clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey};
 
 /// Objects named in a unit's message.
 const NAMED: usize = 10;
@@ -37,7 +32,11 @@ impl State {
     /// Counts the unit's objects.
     pub fn counts(&self) -> Counts {
         Counts {
-            objects: self.objects.values().filter(|object| object.desired.is_some()).count(),
+            objects: self
+                .objects
+                .values()
+                .filter(|object| object.desired.is_some())
+                .count(),
             failed: self.index.problems.len(),
             pending_removal: self.index.leaving.len(),
         }
@@ -264,7 +263,9 @@ impl State {
             .observed
             .as_ref()
             .map(|observed| observed.health.message.as_str())
-            .filter(|message| !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed));
+            .filter(|message| {
+                !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed)
+            });
         match said {
             Some(message) => format!("{key} status: '{}': {message}", state.as_str()),
             None => format!("{key} status: '{}'", state.as_str()),

@@ -106,7 +106,9 @@ impl Object {
 
     /// Tells whether something newer than this was observed.
     pub(super) fn is_ahead_of(&self, observed: &Observed) -> bool {
-        self.observed.as_ref().is_some_and(|known| observed.is_older_than(known))
+        self.observed
+            .as_ref()
+            .is_some_and(|known| observed.is_older_than(known))
     }
 
     /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
@@ -155,7 +157,9 @@ impl Object {
 
     /// Tells whether its switches, or those of the live object, say to leave it alone.
     pub(super) fn is_left_alone(&self) -> bool {
-        let Some(desired) = &self.desired else { return false };
+        let Some(desired) = &self.desired else {
+            return false;
+        };
         let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
         match desired.policy.decide(live.map(|live| live.policy)) {
             Decision::Skip(Skip::Paused | Skip::Ignored) => true,
@@ -168,7 +172,9 @@ impl Object {
     /// Tells whether other content was written than is desired.
     pub(super) fn is_outdated(&self) -> bool {
         let sent = self.record.as_ref().and_then(|record| record.sent);
-        self.desired.as_ref().is_some_and(|desired| sent != Some(desired.digest))
+        self.desired
+            .as_ref()
+            .is_some_and(|desired| sent != Some(desired.digest))
     }
 
     /// Tells whether the object is as healthy as it can be: current, finished and vanished, or not the unit's to
@@ -186,7 +192,9 @@ impl Object {
 
     /// Tells whether it was there when it was seen last.
     pub(super) fn is_there(&self) -> bool {
-        self.observed.as_ref().is_some_and(|seen| seen.observation.is_some())
+        self.observed
+            .as_ref()
+            .is_some_and(|seen| seen.observation.is_some())
     }
 
     /// Its health in a word.
@@ -199,10 +207,14 @@ impl Object {
     /// Marks the object for a check when its observation asks for one and nothing holds that up.
     pub(super) fn judge(&mut self, now: Mono) {
         let suspicious = self.is_suspicious();
-        let looks_again = self.observed.as_ref().is_some_and(|observed| observed.again.is_some());
+        let looks_again = self
+            .observed
+            .as_ref()
+            .is_some_and(|observed| observed.again.is_some());
         match self.check {
             Check::Running => {}
-            Check::NotBefore { seen: Some(seen), .. } if (suspicious || looks_again) && seen == self.seen() => {}
+            Check::NotBefore { seen: Some(seen), .. }
+                if (suspicious || looks_again) && seen == self.seen() => {}
             Check::NotBefore { seen: None, at, .. } if now < at => {}
             Check::Due if self.observed.is_none() => {}
             // What a check has met, only a check finds to be over.

@@ -79,7 +79,10 @@ impl State {
     /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
     /// stays, marked.
     fn desire(&mut self, evaluation: Evaluation, is_offered: bool, now: Now, actions: &mut Vec<Action>) {
-        let Evaluation { mut objects, complete } = evaluation;
+        let Evaluation {
+            mut objects,
+            complete,
+        } = evaluation;
         let left = Left {
             version: self.entry.version,
             content: self.entry.content,
@@ -133,7 +136,10 @@ impl State {
         // What was seen was found harmless for what was desired then.
         for key in changed {
             self.set_check(&key, Check::Settled);
-            let again = self.objects.get(&key).and_then(|object| object.observed.as_ref()?.again);
+            let again = self
+                .objects
+                .get(&key)
+                .and_then(|object| object.observed.as_ref()?.again);
             self.look_again(&key, again, now);
         }
         let keys: Vec<_> = self.objects.keys().cloned().collect();
@@ -142,10 +148,9 @@ impl State {
             // What was never seen to exist is looked at: it may not have been created at all.
             let unwritten = object.is_some_and(|object| {
                 object.observed.is_none()
-                    && object
-                        .record
-                        .as_ref()
-                        .is_some_and(|record| record.state == RecordState::PendingRemoval && record.sent.is_none())
+                    && object.record.as_ref().is_some_and(|record| {
+                        record.state == RecordState::PendingRemoval && record.sent.is_none()
+                    })
             });
             self.reindex(key);
             match unwritten {
@@ -161,7 +166,9 @@ impl State {
 
     /// Plans what is to be written.
     pub(super) fn begin_pass(&mut self) {
-        let Some(entry) = self.enforced.clone() else { return };
+        let Some(entry) = self.enforced.clone() else {
+            return;
+        };
         let target = Attained {
             version: entry.version,
             target: entry.target,
@@ -177,7 +184,13 @@ impl State {
         if self.tried.replace(target) == Some(target) {
             kept.extend(stages.iter().flat_map(|stage| stage.writes.iter().cloned()));
         }
-        let problems: Vec<_> = self.index.problems.iter().filter(|key| !kept.contains(*key)).cloned().collect();
+        let problems: Vec<_> = self
+            .index
+            .problems
+            .iter()
+            .filter(|key| !kept.contains(*key))
+            .cloned()
+            .collect();
         for key in problems {
             self.change(&key, |object| object.pass_problem = None);
         }
@@ -243,7 +256,9 @@ impl State {
                     .into_iter()
                     .chain(stages.into_iter().flat_map(|stage| stage.writes));
                 for key in keys.collect::<Vec<_>>() {
-                    self.change(&key, |object| object.pass_problem = Some(Problem::Waiting(why.clone())));
+                    self.change(&key, |object| {
+                        object.pass_problem = Some(Problem::Waiting(why.clone()))
+                    });
                 }
                 continue;
             }
@@ -257,12 +272,17 @@ impl State {
                 continue;
             }
             pass.written.extend(keys.iter().cloned());
-            let Some(entry) = self.enforced.clone() else { return };
+            let Some(entry) = self.enforced.clone() else {
+                return;
+            };
             let unit = self.entry.unit.to_string();
             let keys = keys
                 .into_iter()
                 .map(|key| {
-                    let is_fresh = self.objects.get(&key).is_some_and(|object| object.is_fresh(&unit));
+                    let is_fresh = self
+                        .objects
+                        .get(&key)
+                        .is_some_and(|object| object.is_fresh(&unit));
                     (key, is_fresh)
                 })
                 .collect();
@@ -310,14 +330,20 @@ impl State {
     fn end_stage(&mut self) {
         let Some(pass) = self.pass.as_mut() else { return };
         pass.left = None;
-        let Some(stage) = pass.stages.pop_front() else { return };
-        pass.closed = stage.writes.iter().find_map(|key| {
-            match self.objects.get(key)?.pass_problem.as_ref()? {
-                Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
-                Problem::Unanswered(_) => Some(format!("waits for {key}, about which there is no answer")),
-                _ => None,
-            }
-        });
+        let Some(stage) = pass.stages.pop_front() else {
+            return;
+        };
+        pass.closed =
+            stage
+                .writes
+                .iter()
+                .find_map(|key| match self.objects.get(key)?.pass_problem.as_ref()? {
+                    Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
+                    Problem::Unanswered(_) => {
+                        Some(format!("waits for {key}, about which there is no answer"))
+                    }
+                    _ => None,
+                });
     }
 
     /// Takes in what became of objects that were to be applied.
@@ -403,11 +429,11 @@ impl State {
             }
             false => self.silent_since = None,
         }
-        let failed = self
-            .index
-            .problems
-            .iter()
-            .any(|key| self.objects.get(key).is_some_and(|object| object.pass_problem.is_some()));
+        let failed = self.index.problems.iter().any(|key| {
+            self.objects
+                .get(key)
+                .is_some_and(|object| object.pass_problem.is_some())
+        });
         if again {
             // A kind that is served now may change what is desired.
             self.evaluate_due |= self.waits_for_definition();

@@ -5,12 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
-use crate::{
-    apply::drift::Corrections,
-    clock::Timestamp,
-    digest::Digest,
-    object::ObjectKey,
-};
+use crate::{apply::drift::Corrections, clock::Timestamp, digest::Digest, object::ObjectKey};
 
 /// A version of a unit and the target that it asked for. A status counts only for the version it names, so that
 /// A → B → A never shows what the first A had reached.

@@ -278,7 +278,9 @@ impl State {
 
     /// Sets when a row is to be checked, or that it is not.
     pub(super) fn set_check(&mut self, key: &Arc<ObjectKey>, check: Check) {
-        let Some(object) = self.objects.get_mut(key) else { return };
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         if let Check::NotBefore { at, .. } = object.check {
             self.index.later.remove(&(at, key.clone()));
         }
@@ -291,7 +293,9 @@ impl State {
 
     /// Judges a row anew.
     pub(super) fn judge(&mut self, key: &Arc<ObjectKey>, now: Mono) {
-        let Some(object) = self.objects.get(key) else { return };
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
         let mut judged = object.clone();
         judged.judge(now);
         if judged.check != object.check {

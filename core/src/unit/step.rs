@@ -141,7 +141,9 @@ impl State {
     }
 
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
-        let Some(object) = self.objects.get_mut(key) else { return };
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         if object.is_ahead_of(&observed) {
             return;
         }
@@ -155,7 +157,11 @@ impl State {
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
-        if let Some(record) = object.record.as_mut().filter(|record| finished && !record.finished) {
+        if let Some(record) = object
+            .record
+            .as_mut()
+            .filter(|record| finished && !record.finished)
+        {
             record.finished = true;
             let saved = (key.clone(), Some(record.clone()));
             actions.push(Action::SaveObjects(vec![saved]));
@@ -206,7 +212,9 @@ impl State {
             .index
             .problems
             .iter()
-            .filter(|key| key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_))))
+            .filter(|key| {
+                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
+            })
             .cloned()
             .collect();
         self.try_again(&waiting, now);
@@ -215,7 +223,9 @@ impl State {
     /// Tries again now what waited for something else, by a check or by another pass.
     pub(super) fn try_again(&mut self, keys: &[Arc<ObjectKey>], now: Now) {
         for key in keys {
-            let Some(object) = self.objects.get(key) else { continue };
+            let Some(object) = self.objects.get(key) else {
+                continue;
+            };
             if object.pass_problem.is_some() && self.retry.is_some() {
                 self.retry = Some(now.mono);
             }
@@ -226,17 +236,17 @@ impl State {
     }
 
     pub(super) fn listed(&mut self, key: &Arc<ObjectKey>, version: Option<u64>) {
-        let Some(object) = self.objects.get_mut(key) else { return };
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
         if object.check == Check::Running {
             object.listed = Some(version);
             return;
         }
-        let is_there = object.observed.as_ref().map(|observed| {
-            observed
-                .observation
-                .as_ref()
-                .and(observed.version)
-        });
+        let is_there = object
+            .observed
+            .as_ref()
+            .map(|observed| observed.observation.as_ref().and(observed.version));
         // A version that a watch is about to bring costs one read, and nothing more.
         if is_there != Some(version) && object.record.is_some() {
             self.set_check(key, Check::Due);
@@ -315,7 +325,8 @@ impl State {
                 self.begin_pass();
             }
             self.proceed(now, actions);
-            let is_due = (self.evaluate_due && self.edge.is_none()) || self.retry.is_some_and(|at| at <= now.mono);
+            let is_due =
+                (self.evaluate_due && self.edge.is_none()) || self.retry.is_some_and(|at| at <= now.mono);
             if self.running.is_some() || !is_due {
                 break;
             }

@@ -74,6 +74,7 @@ fn world() -> World {
             prune_cleared: None,
             settings,
             variables: Vec::new(),
+            depends_on: Vec::new(),
             withheld: Vec::new(),
             requested: String::new(),
         },
