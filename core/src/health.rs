@@ -12,7 +12,6 @@ use crate::{clock::Timestamp, object::group_of};
 
 mod kinds;
 mod read;
-pub mod wait;
 
 use read::{Conditions, Fields};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::inventory::{Record, State},
+    apply::inventory::{Record, State, Written},
     object::ObjectKey,
     unit::{
         event::{Applied, JobFailure, Outcome},
@@ -285,21 +285,16 @@ impl Job<'_> {
         let mut intents = Vec::new();
         for Write { index, adopted, .. } in writes {
             let object = &self.objects[*index];
-            let known = self.record(&object.desired.key);
-            if known
-                .as_ref()
-                .is_none_or(|record| record.state == State::PendingRemoval)
-            {
-                let mut record = known.unwrap_or_else(|| Record {
-                    api_version: object.api_version.clone(),
-                    adopted: *adopted,
-                    ..Record::default()
-                });
-                record.state = State::Intent;
-                record.policy = object.desired.policy;
-                record.left = None;
-                intents.push(item(self.unit, &object.desired.key, record));
-            }
+            let policy = object.desired.policy;
+            let record = match self.record(&object.desired.key) {
+                None => Record::intent(&object.api_version, *adopted, policy),
+                Some(mut record) if record.state == State::PendingRemoval => {
+                    record.intend();
+                    record
+                }
+                Some(_) => continue,
+            };
+            intents.push(item(self.unit, &object.desired.key, record));
         }
         if intents.is_empty() {
             return Ok(());
@@ -373,18 +368,14 @@ impl Job<'_> {
 
 /// The record of an object that was written.
 pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Record> {
-    let response = observed.observation.as_ref()?;
-    let known = stored_record(unit, &object.desired.key);
-    Some(Record {
+    let written = Written {
         api_version: object.api_version.clone(),
-        state: State::Applied,
-        adopted: known.is_some_and(|record| record.adopted),
-        uid: response.uid.clone(),
-        sent: Some(object.desired.digest),
-        projection: response.projection,
+        sent: object.desired.digest,
         policy: object.desired.policy,
-        ..Record::default()
-    })
+        response: observed.observation.clone()?,
+    };
+    let known = stored_record(unit, &object.desired.key);
+    Some(Record::written(known.as_ref(), written))
 }
 
 /// An object's record as the ledger has it.

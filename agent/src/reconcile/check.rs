@@ -289,10 +289,7 @@ impl<'a> Check<'a> {
     async fn expect_new_objects(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
         let mut records = Vec::new();
         for correction in corrections {
-            if correction.suspicion == Suspicion::Gone && correction.record.uid.is_some() {
-                correction.record.uid = None;
-                correction.record.projection = None;
-                correction.record.accepted = None;
+            if correction.suspicion == Suspicion::Gone && correction.record.recreate() {
                 records.push(item(self.unit, &correction.key, correction.record.clone()));
             }
         }
@@ -339,10 +336,9 @@ impl<'a> Check<'a> {
 }
 
 fn accepted(mut record: Record, observed: &Observed) -> Record {
-    record.accepted = observed
-        .observation
-        .as_ref()
-        .map(flotilla_core::apply::drift::Observation::digest);
+    if let Some(observation) = &observed.observation {
+        record.accept(observation);
+    }
     record
 }
 

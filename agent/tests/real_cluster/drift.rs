@@ -6,7 +6,7 @@ use flotilla_core::apply::{
     UNIT_LABEL,
     drift::{Judgement, Observation, Suspicion, confirm, judge, observe},
     failure::{Refusal, explain},
-    inventory::{Inventory, Record, Written},
+    inventory::{Record, Written},
     managers::fold,
     policy::Policy,
 };
@@ -53,22 +53,18 @@ async fn applied() -> Applied {
         },
     });
     let live = cluster.apply(&resource, &desired, false).await.unwrap();
-    let (mut inventory, key) = (Inventory::default(), ObjectKey::of(&live).unwrap());
-    inventory.written(
-        &key,
-        Written {
-            api_version: "apps/v1".into(),
-            sent: Digest::of("test", b"1"),
-            policy: Policy::default(),
-            response: observe(&live, KEY),
-        },
-    );
+    let written = Written {
+        api_version: "apps/v1".into(),
+        sent: Digest::of("test", b"1"),
+        policy: Policy::default(),
+        response: observe(&live, KEY),
+    };
     Applied {
         cluster,
         api: Api::namespaced(client, &namespace),
         resource,
         desired,
-        record: inventory.get(&key).unwrap().clone(),
+        record: Record::written(None, written),
     }
 }
 

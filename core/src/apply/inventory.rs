@@ -1,20 +1,10 @@
 //! What a unit has in its cluster, object by object. Write-ahead: an intent stands here, durable, before the
 //! object is created, so that nothing the agent made can be forgotten; the UID follows after.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{drift::Observation, policy::Policy};
-use crate::{digest::Digest, object::ObjectKey};
-
-/// A unit's objects by key.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Inventory {
-    #[serde(with = "rows")]
-    records: BTreeMap<ObjectKey, Record>,
-}
+use crate::digest::Digest;
 
 /// What is known of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,49 +78,31 @@ pub struct Written {
     pub response: Observation,
 }
 
-impl Inventory {
-    /// The record of an object.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Record> {
-        self.records.get(key)
-    }
-
-    /// All records, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Record)> {
-        self.records.iter()
-    }
-
-    /// How many objects it holds.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Tells whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Notes that an object is about to be created or adopted; must be durable before the write. An object
-    /// known already keeps what is known of it.
-    pub fn intend(&mut self, key: ObjectKey, api_version: &str, adopted: bool) {
-        let record = self.records.entry(key).or_insert_with(|| Record {
+impl Record {
+    /// Begins with an object that is about to be created or adopted; must be durable before the write.
+    pub fn intent(api_version: &str, adopted: bool, policy: Policy) -> Self {
+        Self {
             api_version: api_version.to_owned(),
-            state: State::Intent,
             adopted,
-            ..Record::default()
-        });
-        if record.state != State::Applied {
-            record.state = State::Intent;
-            record.left = None;
+            policy,
+            ..Self::default()
         }
     }
 
-    /// Notes what a write gave.
-    pub fn written(&mut self, key: &ObjectKey, written: Written) {
-        let adopted = self.records.get(key).is_some_and(|record| record.adopted);
-        let record = Record {
+    /// Notes that an object that had left is about to be written again. What is known of it is kept.
+    pub fn intend(&mut self) {
+        if self.state != State::Applied {
+            self.state = State::Intent;
+            self.left = None;
+        }
+    }
+
+    /// What a write gave. `known` is what was known before.
+    pub fn written(known: Option<&Self>, written: Written) -> Self {
+        Self {
             api_version: written.api_version,
             state: State::Applied,
-            adopted,
+            adopted: known.is_some_and(|record| record.adopted),
             uid: written.response.uid,
             sent: Some(written.sent),
             projection: written.response.projection,
@@ -138,130 +110,63 @@ impl Inventory {
             policy: written.policy,
             finished: written.response.finished,
             left: None,
-        };
-        self.records.insert(key.clone(), record);
+        }
     }
 
-    /// Notes that an object that is gone is about to be created again; must be durable before the write. Its
-    /// UID belongs to an object that is no more: were the agent to stop between the write and its record, the
-    /// new object would be taken for a stranger's. Returns whether anything changed.
-    pub fn recreate(&mut self, key: &ObjectKey) -> bool {
-        let Some(record) = self.records.get_mut(key) else {
+    /// Notes that an object that is gone is about to be created again; must be durable before the write. Its UID
+    /// belongs to an object that is no more: were the agent to stop between the write and its record, the new object
+    /// would be taken for a stranger's. Returns whether anything changed.
+    pub fn recreate(&mut self) -> bool {
+        let is_news = self.uid.is_some() || self.projection.is_some() || self.accepted.is_some();
+        self.uid = None;
+        self.projection = None;
+        self.accepted = None;
+        is_news
+    }
+
+    /// Notes that the object has done its work: see [`Record::finished`]. Returns whether that is new.
+    pub fn finish(&mut self) -> bool {
+        !std::mem::replace(&mut self.finished, true)
+    }
+
+    /// Notes the switches of a desired object that is not written for their sake, so that drift is judged by them.
+    /// Returns whether they are new.
+    pub fn set_policy(&mut self, policy: Policy) -> bool {
+        std::mem::replace(&mut self.policy, policy) != policy
+    }
+
+    /// Notes that the object is no longer desired since `left`; one that left before keeps when it did. What was never
+    /// written leaves the inventory only once it is seen to be absent, since the write may have reached the cluster.
+    /// Returns whether that is new.
+    pub fn leave(&mut self, left: Left) -> bool {
+        let is_news = self.left.is_none();
+        self.state = State::PendingRemoval;
+        self.left.get_or_insert(left);
+        is_news
+    }
+
+    /// Notes that an object pending removal is desired again, as it was last sent. Returns whether that is new.
+    pub fn keep(&mut self) -> bool {
+        if self.state != State::PendingRemoval {
             return false;
-        };
-        let forgotten = Record {
-            state: State::Intent,
-            uid: None,
-            sent: None,
-            projection: None,
-            accepted: None,
-            finished: false,
-            left: None,
-            ..record.clone()
-        };
-        let changed = *record != forgotten;
-        *record = forgotten;
-        changed
-    }
-
-    /// Notes that an object has done its work: see [`Record::finished`]. Returns whether that is new.
-    pub fn finish(&mut self, key: &ObjectKey) -> bool {
-        let record = self.records.get_mut(key);
-        record.is_some_and(|record| !std::mem::replace(&mut record.finished, true))
-    }
-
-    /// Notes the switches of a desired object that is not written for their sake, so that drift is judged by
-    /// them. Returns whether they are new.
-    pub fn set_policy(&mut self, key: &ObjectKey, policy: Policy) -> bool {
-        let record = self.records.get_mut(key);
-        record.is_some_and(|record| std::mem::replace(&mut record.policy, policy) != policy)
-    }
-
-    /// Notes that an object is no longer desired since `left`; an object that left before keeps when it did.
-    /// What was never written leaves the inventory only once it is seen to be absent, since the write may have
-    /// reached the cluster.
-    pub fn remove_later(&mut self, key: &ObjectKey, left: Left) {
-        if let Some(record) = self.records.get_mut(key) {
-            record.state = State::PendingRemoval;
-            record.left.get_or_insert(left);
         }
-    }
-
-    /// Notes that an object pending removal is desired again, as it was last sent.
-    pub fn keep(&mut self, key: &ObjectKey) {
-        if let Some(record) = self
-            .records
-            .get_mut(key)
-            .filter(|r| r.state == State::PendingRemoval)
-        {
-            record.left = None;
-            record.state = if record.sent.is_some() {
-                State::Applied
-            } else {
-                State::Intent
-            };
-        }
+        self.left = None;
+        self.state = match self.sent {
+            Some(_) => State::Applied,
+            None => State::Intent,
+        };
+        true
     }
 
     /// Notes that an observation is no drift, so that it is not asked about again.
-    pub fn accept(&mut self, key: &ObjectKey, observation: &Observation) {
-        if let Some(record) = self.records.get_mut(key) {
-            record.accepted = Some(observation.digest());
-        }
-    }
-
-    /// Forgets an object that is not in the cluster and not desired.
-    pub fn forget(&mut self, key: &ObjectKey) -> Option<Record> {
-        self.records.remove(key)
-    }
-}
-
-impl FromIterator<(ObjectKey, Record)> for Inventory {
-    fn from_iter<I: IntoIterator<Item = (ObjectKey, Record)>>(rows: I) -> Self {
-        Self {
-            records: rows.into_iter().collect(),
-        }
-    }
-}
-
-/// As a list of rows: JSON maps take only text as keys.
-mod rows {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{ObjectKey, Record};
-
-    #[derive(Serialize, Deserialize)]
-    struct Row<K, R> {
-        #[serde(flatten)]
-        key: K,
-        #[serde(flatten)]
-        record: R,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        records: &BTreeMap<ObjectKey, Record>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(records.iter().map(|(key, record)| Row { key, record }))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<ObjectKey, Record>, D::Error> {
-        let rows = Vec::<Row<ObjectKey, Record>>::deserialize(deserializer)?;
-        Ok(rows.into_iter().map(|row| (row.key, row.record)).collect())
+    pub fn accept(&mut self, observation: &Observation) {
+        self.accepted = Some(observation.digest());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key() -> ObjectKey {
-        ObjectKey::new("apps", "Deployment", "a", "web")
-    }
 
     fn written(sent: &str) -> Written {
         Written {
@@ -282,109 +187,66 @@ mod tests {
         }
     }
 
-    fn state(inventory: &Inventory) -> Option<State> {
-        inventory.get(&key()).map(|record| record.state)
-    }
-
     #[test]
     fn an_object_goes_from_intent_to_applied_to_pending_removal() {
-        let mut inventory = Inventory::default();
-        inventory.intend(key(), "apps/v1", true);
-        assert_eq!(state(&inventory), Some(State::Intent));
-        inventory.written(&key(), written("1"));
-        let record = inventory.get(&key()).expect("a record");
+        let intent = Record::intent("apps/v1", true, Policy::default());
+        assert_eq!(intent.state, State::Intent);
+        let mut record = Record::written(Some(&intent), written("1"));
         assert_eq!(
             (record.state, record.adopted, record.uid.as_deref()),
             (State::Applied, true, Some("u-1"))
         );
-        inventory.remove_later(&key(), left(7));
-        assert_eq!(state(&inventory), Some(State::PendingRemoval));
-        inventory.remove_later(&key(), left(9));
-        assert_eq!(inventory.get(&key()).and_then(|r| r.left), Some(left(7)));
-        inventory.keep(&key());
-        assert_eq!(state(&inventory), Some(State::Applied));
-        assert_eq!(inventory.get(&key()).and_then(|r| r.left), None);
-        inventory.forget(&key());
-        assert!(inventory.is_empty());
+        assert!(record.leave(left(7)));
+        assert!(!record.leave(left(9)), "it keeps when it left first");
+        assert_eq!(
+            (record.state, record.left),
+            (State::PendingRemoval, Some(left(7)))
+        );
+        assert!(record.keep() && !record.keep());
+        assert_eq!((record.state, record.left), (State::Applied, None));
     }
 
     #[test]
     fn an_intent_for_a_known_object_loses_nothing() {
-        let mut inventory = Inventory::default();
-        inventory.intend(key(), "apps/v1", false);
-        inventory.written(&key(), written("1"));
-        let before = inventory.clone();
-        inventory.intend(key(), "apps/v1", true);
-        assert_eq!(inventory, before);
+        let mut record = Record::written(None, written("1"));
+        let before = record.clone();
+        record.intend();
+        assert_eq!(record, before);
     }
 
     #[test]
     fn an_intent_withdrawn_and_desired_again_is_an_intent() {
-        let mut inventory = Inventory::default();
-        inventory.intend(key(), "apps/v1", false);
-        inventory.remove_later(&key(), left(1));
-        inventory.keep(&key());
-        assert_eq!(state(&inventory), Some(State::Intent));
+        let mut record = Record::intent("apps/v1", false, Policy::default());
+        record.leave(left(1));
+        record.keep();
+        assert_eq!(record.state, State::Intent);
+        record.leave(left(2));
+        record.intend();
+        assert_eq!((record.state, record.left), (State::Intent, None));
     }
 
     #[test]
     fn an_object_created_again_has_no_uid_until_the_server_gives_one() {
-        let mut inventory = Inventory::default();
-        assert!(!inventory.recreate(&key()));
-        inventory.intend(key(), "apps/v1", true);
-        assert!(!inventory.recreate(&key()), "an intent has nothing to forget");
-        inventory.written(&key(), written("1"));
-        inventory.finish(&key());
-        assert!(inventory.recreate(&key()));
-        let intent = Record {
-            api_version: "apps/v1".into(),
-            adopted: true,
-            ..Record::default()
-        };
-        assert_eq!(inventory.get(&key()), Some(&intent));
-        // Withdrawn and desired again it must be written, or it never gets a UID.
-        inventory.remove_later(&key(), left(2));
-        inventory.keep(&key());
-        assert_eq!(state(&inventory), Some(State::Intent));
+        let mut record = Record::written(None, written("1"));
+        assert!(record.recreate() && !record.recreate());
+        assert_eq!(
+            (record.uid.as_deref(), record.sent),
+            (None, Some(written("1").sent))
+        );
     }
 
     #[test]
-    fn what_finished_is_finished_until_it_is_written_again() {
-        let mut inventory = Inventory::default();
-        assert!(!inventory.finish(&key()));
-        inventory.written(&key(), written("1"));
-        assert!(inventory.finish(&key()));
-        assert!(!inventory.finish(&key()));
-        inventory.written(&key(), written("2"));
-        assert!(inventory.finish(&key()));
-    }
-
-    #[test]
-    fn switches_are_those_last_applied_or_set() {
+    fn work_and_switches_are_news_once() {
+        let mut record = Record::written(None, written("1"));
+        assert!(record.finish() && !record.finish());
         let paused = Policy {
             paused: true,
             ..Policy::default()
         };
-        let mut inventory = Inventory::default();
-        assert!(!inventory.set_policy(&key(), paused));
-        inventory.written(&key(), written("1"));
-        assert!(inventory.set_policy(&key(), paused));
-        assert!(!inventory.set_policy(&key(), paused));
-        assert_eq!(inventory.get(&key()).map(|r| r.policy), Some(paused));
-    }
-
-    #[test]
-    fn an_inventory_reads_back() {
-        let mut inventory = Inventory::default();
-        inventory.intend(key(), "apps/v1", false);
-        inventory.intend(ObjectKey::new("", "Namespace", "", "a"), "v1", true);
-        inventory.written(&key(), written("1"));
-        inventory.finish(&key());
-        inventory.remove_later(&key(), left(3));
-        let text = serde_json::to_string(&inventory).expect("JSON");
-        assert_eq!(
-            serde_json::from_str::<Inventory>(&text).expect("readable"),
-            inventory
-        );
+        assert!(record.set_policy(paused) && !record.set_policy(paused));
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(serde_json::from_str::<Record>(&text).expect("readable"), record);
+        let other = Record::written(Some(&record), written("2"));
+        assert!(!other.finished, "other content is other work");
     }
 }

@@ -98,24 +98,17 @@ impl State {
             }
             object.desired = desired;
             match object.record.as_mut() {
-                Some(record) if !is_desired && complete && is_offered && record.left.is_none() => {
-                    record.state = RecordState::PendingRemoval;
-                    record.left = Some(left);
-                    records.push((key.clone(), Some(record.clone())));
-                }
                 Some(record) => {
-                    let before = record.clone();
-                    if is_desired && record.state == RecordState::PendingRemoval {
-                        keep(record);
-                    }
-                    // Switches that hold the object off are never written to it, and count all the same, until what
-                    // was written before is desired again.
-                    if let Some(desired) = &object.desired
-                        && (desired.is_held_off() || record.sent == Some(desired.digest))
-                    {
-                        record.policy = desired.policy;
-                    }
-                    if *record != before {
+                    let is_news = match &object.desired {
+                        // Switches that hold the object off are never written to it, and count all the same, until
+                        // what was written before is desired again.
+                        Some(desired) => {
+                            let counts = desired.is_held_off() || record.sent == Some(desired.digest);
+                            record.keep() | (counts && record.set_policy(desired.policy))
+                        }
+                        None => complete && is_offered && record.leave(left),
+                    };
+                    if is_news {
                         records.push((key.clone(), Some(record.clone())));
                     }
                 }
@@ -476,13 +469,4 @@ enum StageReadiness {
     Ready,
     Waiting(String),
     Failed(String),
-}
-
-/// An object pending removal is desired again, as it was last sent.
-fn keep(record: &mut Record) {
-    record.left = None;
-    record.state = match record.sent.is_some() {
-        true => RecordState::Applied,
-        false => RecordState::Intent,
-    };
 }

@@ -157,12 +157,9 @@ impl State {
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
-        if let Some(record) = object
-            .record
-            .as_mut()
-            .filter(|record| finished && !record.finished)
+        if let Some(record) = object.record.as_mut().filter(|_| finished)
+            && record.finish()
         {
-            record.finished = true;
             let saved = (key.clone(), Some(record.clone()));
             actions.push(Action::SaveObjects(vec![saved]));
         }
