@@ -127,7 +127,15 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
     } else {
         0o700
     };
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)?;
+    // What is in them is read by nobody else: private repositories, and what was made of them.
+    for name in ["artifacts", "repositories", "scratch"] {
+        let dir = dir.join(name);
+        let failed = || format!("cannot use the directory {}", dir.display());
+        std::fs::create_dir_all(&dir).with_context(failed)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).with_context(failed)?;
+    }
+    Ok(())
 }
 
 /// A hub that serves.

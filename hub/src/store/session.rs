@@ -140,9 +140,13 @@ impl Store {
         let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
         let times: Vec<OffsetDateTime> = seen.iter().map(|(_, _, at)| *at).collect();
         sqlx::query!(
-            "UPDATE session s SET last_seen = v.at
-             FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
-             WHERE s.cluster_id = v.id AND s.epoch = v.epoch",
+            // A session that a report holds is seen by that report: nobody waits for another here.
+            "UPDATE session SET last_seen = free.at
+             FROM (SELECT s.cluster_id, v.at
+                   FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
+                   JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+                   FOR UPDATE OF s SKIP LOCKED) free
+             WHERE session.cluster_id = free.cluster_id",
             &ids,
             &epochs,
             &times
