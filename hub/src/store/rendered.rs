@@ -143,7 +143,7 @@ impl Store {
                  THEN $7 ELSE rendered.message END
              WHERE rendered.state = 'Pending' AND (rendered.not_before <= now() OR rendered.begun_by = $4
                OR rendered.begun_by <> '' AND NOT EXISTS (SELECT 1 FROM replica r
-                    WHERE r.name = rendered.begun_by AND r.heartbeat > now() - interval '90 seconds'))
+                    WHERE r.name = rendered.begun_by AND is_alive(r.heartbeat)))
              RETURNING attempts, state",
             key.app,
             key.variant,
