@@ -104,9 +104,13 @@ CREATE TABLE replica (
     heartbeat timestamptz NOT NULL DEFAULT now()
 );
 
+-- A hub that has not been heard of for 90 s is gone.
+CREATE FUNCTION is_alive(heartbeat timestamptz) RETURNS boolean LANGUAGE sql STABLE
+    RETURN heartbeat > now() - interval '90 seconds';
+
 -- Whether a newer hub decides in place of one that writes as this version.
 CREATE FUNCTION superseded(version bigint) RETURNS boolean LANGUAGE sql STABLE
-    RETURN EXISTS (SELECT 1 FROM replica WHERE writer > version AND heartbeat > now() - interval '90 seconds');
+    RETURN EXISTS (SELECT 1 FROM replica WHERE writer > version AND is_alive(heartbeat));
 
 -- Append-only.
 CREATE TABLE audit (

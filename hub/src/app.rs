@@ -127,7 +127,15 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
     } else {
         0o700
     };
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)?;
+    // What is in them is read by nobody else: private repositories, and what was made of them.
+    for name in ["artifacts", "repositories", "scratch"] {
+        let dir = dir.join(name);
+        let failed = || format!("cannot use the directory {}", dir.display());
+        std::fs::create_dir_all(&dir).with_context(failed)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).with_context(failed)?;
+    }
+    Ok(())
 }
 
 /// A hub that serves.
@@ -559,17 +567,47 @@ impl http::Ready for StoreReady {
     }
 }
 
-/// The name of this replica: the same after a restart, so that the streams of its former life are known as closed.
+/// The name of this replica: the same after a restart, so that what its former life left open is known as ended.
 fn replica_name(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.join("replica");
-    if let Ok(name) = std::fs::read_to_string(&path) {
-        return Ok(name.trim().to_owned());
+    let known = std::fs::read_to_string(&path).ok();
+    // One that was cut off while it was written is none.
+    if let Some(name) = known
+        .as_deref()
+        .map(str::trim)
+        .filter(|name| uuid::Uuid::parse_str(name).is_ok())
+    {
+        return Ok(name.to_owned());
     }
     let name = uuid::Uuid::new_v4().to_string();
-    std::fs::write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
+        std::io::Write::write_all(&mut file, name.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(name)
 }
 
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(4, |count| count.get() * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_keeps_its_name_and_an_empty_one_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let name = replica_name(dir.path()).expect("made");
+        assert_eq!(replica_name(dir.path()).expect("read"), name);
+        for cut_off in ["", "\n", &name[..7]] {
+            std::fs::write(dir.path().join("replica"), cut_off).expect("written");
+            let other = replica_name(dir.path()).expect("made anew");
+            assert!(uuid::Uuid::parse_str(&other).is_ok(), "{other}");
+        }
+    }
 }

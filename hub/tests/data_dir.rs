@@ -120,6 +120,14 @@ async fn commands_and_a_second_hub_beside_a_running_one_leave_its_postgres_alone
     let hub = Hub::start("data").await;
     hub.ready().await;
     let postgres = hub.postgres();
+    for private in ["artifacts", "repositories", "scratch"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(hub.dir.join(private))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700, "{private}");
+    }
     let admin = hub.dir.join("admin.yaml");
     let before = std::fs::read_to_string(&admin).expect("written");
     let reset = command(&hub.dir, &["admin", "reset"]);

@@ -214,6 +214,18 @@ pub fn plan(input: &Input) -> Planned {
     Planned { units }
 }
 
+/// Why chosen clusters get no unit, where that is not for want of anything admitted: placements disagree on them.
+pub fn unplaced(input: &Input) -> Vec<Waiting> {
+    let placed: BTreeSet<ClusterId> = input.units.iter().map(|unit| unit.cluster).collect();
+    let without = input.chosen.iter().filter(|chosen| !placed.contains(&chosen.id));
+    without
+        .filter_map(|chosen| {
+            let conflict = chosen.overrides.as_ref().err()?;
+            Some(Waiting::Conflict(format!("cluster {}: {conflict}", chosen.name)))
+        })
+        .collect()
+}
+
 /// A new unit; none while nothing is admitted or the overrides are in conflict.
 fn place(input: &Input, chosen: &Chosen) -> Option<Next> {
     let admitted = input.admission.admitted()?;

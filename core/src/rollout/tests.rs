@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    plan::{Admission, Admitted, Cause, Current, Input, Next, Planned, check, plan},
+    plan::{Admission, Admitted, Cause, Current, Input, Next, Planned, check, plan, unplaced},
     waiting::Waiting,
 };
 use crate::{
@@ -299,6 +299,25 @@ fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
     assert_eq!(planned.units[0].content, Some(content("one")));
     assert!(matches!(planned.units[0].waiting[..], [Waiting::Conflict(_)]));
     assert_eq!(planned.units[1].content, Some(content("two")));
+    assert_eq!(unplaced(&input), []);
+}
+
+#[test]
+fn placements_in_conflict_over_a_cluster_without_unit_say_so() {
+    let mut input = input();
+    input.chosen[0].overrides = Err(OverrideConflict {
+        first: "a".into(),
+        second: "b".into(),
+    });
+    let planned = step(&mut input);
+    assert_eq!(causes(&planned), [(2, Cause::Placed, true)]);
+    let [Waiting::Conflict(why)] = &unplaced(&input)[..] else {
+        panic!("{:?}", unplaced(&input));
+    };
+    assert!(
+        why.contains("cluster c1") && why.contains("placements a and b"),
+        "{why}"
+    );
 }
 
 #[test]

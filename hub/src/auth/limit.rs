@@ -12,7 +12,13 @@ use std::{
 pub struct Places {
     total: usize,
     each: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    each: HashMap<IpAddr, usize>,
 }
 
 /// A place, given back when dropped.
@@ -36,20 +42,20 @@ impl Places {
     pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let from = network(from);
         let mut taken = self.taken();
-        let all: usize = taken.values().sum();
-        let own = taken.get(&from).copied().unwrap_or(0);
-        if all >= self.total || own >= self.each {
+        let own = taken.each.get(&from).copied().unwrap_or(0);
+        if taken.all >= self.total || own >= self.each {
             return None;
         }
-        taken.insert(from, own + 1);
+        taken.all += 1;
+        taken.each.insert(from, own + 1);
         Some(Place {
             places: Arc::clone(self),
             from,
         })
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // The map is whole between statements.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing between two changes of it can panic.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,10 +63,11 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
-        if let Some(count) = taken.get_mut(&self.from) {
+        taken.all -= 1;
+        if let Some(count) = taken.each.get_mut(&self.from) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.from);
+                taken.each.remove(&self.from);
             }
         }
     }
@@ -204,7 +211,8 @@ mod tests {
         held.remove(0);
         assert!(places.take(address(3)).is_some());
         drop(held);
-        assert!(places.taken().is_empty());
+        let taken = places.taken();
+        assert!(taken.all == 0 && taken.each.is_empty(), "{taken:?}");
     }
 
     #[test]

@@ -34,6 +34,10 @@ use super::{
 const SILENT: usize = 4096;
 const SILENT_EACH: usize = 512;
 const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// Connections that have begun to speak and wait for their handshake: a thousand agents behind one address come back
+/// in the same second.
+const WAITING: usize = 8192;
+const WAITING_EACH: usize = 4096;
 /// Handshakes under way at once; those of an address that has its share wait.
 const HANDSHAKES: usize = 1024;
 const HANDSHAKES_EACH: usize = 64;
@@ -86,6 +90,7 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
     tokio::spawn(async move {
         let door = Arc::new(Door {
             silent: Places::new(SILENT, SILENT_EACH),
+            waiting: Places::new(WAITING, WAITING_EACH),
             handshakes: Places::new(HANDSHAKES, HANDSHAKES_EACH),
             strangers: Places::new(STRANGERS, STRANGERS_EACH),
             config,
@@ -122,6 +127,7 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
 /// What connections pass before they are served.
 struct Door {
     silent: Arc<Places>,
+    waiting: Arc<Places>,
     handshakes: Arc<Places>,
     strangers: Arc<Places>,
     config: SharedConfig,
@@ -135,6 +141,11 @@ impl Door {
             Ok(Ok(1..)) => {}
             _ => return Err("it says nothing".to_owned()),
         }
+        let waiting = self
+            .waiting
+            .take(from)
+            .ok_or("too many wait for their handshake")?;
+        drop(silent);
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         let handshake = loop {
             if let Some(place) = self.handshakes.take(from) {
@@ -145,7 +156,7 @@ impl Door {
             }
             sleep(TURN).await;
         };
-        drop(silent);
+        drop(waiting);
         let acceptor = TlsAcceptor::from(self.config.load_full());
         let stream = match timeout_at(deadline, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,

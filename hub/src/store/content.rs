@@ -98,7 +98,7 @@ impl Store {
 /// Stores objects, in the caller's transaction.
 pub(crate) async fn put_objects(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
     // Bounded batches: a content may hold tens of thousands of objects.
-    for batch in blobs.chunks(500) {
+    for batch in in_order(blobs).chunks(500) {
         let rows = rows("object", batch, seal)?;
         sqlx::query!(
             "INSERT INTO object (digest, bytes, decoded_size, secret)
@@ -118,7 +118,7 @@ pub(crate) async fn put_objects(tx: &mut PgConnection, blobs: &[Blob], seal: &Se
 
 /// Stores the values of variable layers, in the caller's transaction.
 pub(crate) async fn put_config_values(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
-    let rows = rows("config_value", blobs, seal)?;
+    let rows = rows("config_value", &in_order(blobs), seal)?;
     sqlx::query!(
         "INSERT INTO config_value (digest, bytes, decoded_size, secret)
          SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
@@ -163,16 +163,23 @@ struct Rows {
     secrets: Vec<bool>,
 }
 
-fn rows(table: &str, blobs: &[Blob], seal: &Seal) -> Result<Rows> {
-    // One statement may not touch a row twice.
-    let mut seen = std::collections::HashSet::new();
+/// Each blob once, since one statement may not touch a row twice; and in one order for all writers, so that two that
+/// share blobs wait for each other and never deadlock.
+fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
+    let mut ordered: Vec<&Blob> = blobs.iter().collect();
+    ordered.sort_by_key(|blob| blob.digest);
+    ordered.dedup_by_key(|blob| blob.digest);
+    ordered
+}
+
+fn rows(table: &str, blobs: &[&Blob], seal: &Seal) -> Result<Rows> {
     let mut rows = Rows {
         digests: vec![],
         bytes: vec![],
         sizes: vec![],
         secrets: vec![],
     };
-    for blob in blobs.iter().filter(|blob| seen.insert(blob.digest)) {
+    for blob in blobs {
         let bytes = if blob.secret {
             let place = place(table, &blob.digest);
             seal.seal(&place, &blob.bytes)

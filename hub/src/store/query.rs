@@ -19,7 +19,7 @@ pub struct ClusterView {
     pub labels: Value,
     /// Spec of the Cluster resource.
     pub spec: Value,
-    /// A stream is open.
+    /// A stream is open, on a hub that lives.
     pub connected: bool,
     /// Last heard of.
     pub last_seen: Option<OffsetDateTime>,
@@ -266,7 +266,7 @@ impl Store {
         Ok(sqlx::query_as!(
             ClusterView,
             r#"SELECT c.id, c.name, c.state, coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
-                      coalesce(s.connected, false) AS "connected!", s.last_seen AS "last_seen?",
+                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!", s.last_seen AS "last_seen?",
                       coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
                       coalesce(d.generation, 0) AS "desired_generation!",
                       coalesce(s.accepted_generation, 0) AS "accepted_generation!",
@@ -279,6 +279,7 @@ impl Store {
                FROM cluster c
                LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
                LEFT JOIN session s ON s.cluster_id = c.id
+               LEFT JOIN replica h ON h.name = s.replica AND is_alive(h.heartbeat)
                LEFT JOIN desired d ON d.cluster_id = c.id
                WHERE ($1 = '' OR c.name = $1) AND c.name > $2 ORDER BY c.name LIMIT $3"#,
             name,
@@ -308,13 +309,15 @@ impl Store {
                       coalesce(us.health, '') AS "health!", coalesce(us.objects, 0) AS "objects!",
                       coalesce(us.objects_failed, 0) AS "objects_failed!",
                       coalesce(us.objects_pending_removal, 0) AS "objects_pending_removal!",
-                      us.observed_at AS "observed_at?", coalesce(s.connected, false) AS "connected!",
+                      us.observed_at AS "observed_at?",
+                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!",
                       s.last_seen AS "last_seen?"
                FROM unit u
                JOIN resource r ON r.uid = u.app_uid
                JOIN cluster c ON c.id = u.cluster_id
                LEFT JOIN unit_status us ON us.unit_id = u.id
                LEFT JOIN session s ON s.cluster_id = u.cluster_id
+               LEFT JOIN replica h ON h.name = s.replica AND is_alive(h.heartbeat)
                LEFT JOIN LATERAL (
                  SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
                    JOIN source_state ss ON ss.uid = v.source_uid

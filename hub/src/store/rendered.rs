@@ -14,6 +14,8 @@ use crate::auth::seal::Seal;
 
 /// After so many attempts that did not survive a rendering has failed.
 pub const MAX_LOST: i32 = 3;
+const LOST: &str =
+    "the hub ended 3 times while it rendered this; it is not tried again until the source or the app changes";
 
 /// What identifies a rendering.
 #[derive(Debug, Clone, Copy)]
@@ -118,29 +120,42 @@ impl Store {
     }
 
     /// Counts an attempt and takes the rendering for `replica`, for at most `lease`. Returns the number of the
-    /// attempt, or `None` when it is not due or another replica is at it. What this replica itself took and never
-    /// ended it may take again: it works at one app once at a time.
+    /// attempt, or `None` when it is not due, has failed, or another replica that lives is at it. What this replica
+    /// itself took and never ended it may take again: it works at one app once at a time. What another took and did not
+    /// end is lost.
     pub async fn begin_rendering(
         &self,
         key: RenderingKey<'_>,
         replica: &str,
         lease: Duration,
     ) -> Result<Option<i32>> {
-        Ok(sqlx::query_scalar!(
+        let begun = sqlx::query!(
             "INSERT INTO rendered (app_uid, variant, revision_id, state, attempts, begun_by, not_before)
              VALUES ($1, $2, $3, 'Pending', 1, $4, now() + make_interval(secs => $5))
              ON CONFLICT (app_uid, variant, revision_id) DO UPDATE SET attempts = rendered.attempts + 1, begun_by = $4,
-               not_before = now() + make_interval(secs => $5)
-             WHERE rendered.state = 'Pending' AND (rendered.not_before <= now() OR rendered.begun_by = $4)
-             RETURNING attempts",
+               not_before = now() + make_interval(secs => $5),
+               lost = rendered.lost + (rendered.begun_by NOT IN ('', $4))::int,
+               state = CASE WHEN rendered.begun_by NOT IN ('', $4) AND rendered.lost + 1 >= $6
+                 THEN 'Failed' ELSE 'Pending' END,
+               reason = CASE WHEN rendered.begun_by NOT IN ('', $4) AND rendered.lost + 1 >= $6
+                 THEN 'BuildFailed' ELSE rendered.reason END,
+               message = CASE WHEN rendered.begun_by NOT IN ('', $4) AND rendered.lost + 1 >= $6
+                 THEN $7 ELSE rendered.message END
+             WHERE rendered.state = 'Pending' AND (rendered.not_before <= now() OR rendered.begun_by = $4
+               OR rendered.begun_by <> '' AND NOT EXISTS (SELECT 1 FROM replica r
+                    WHERE r.name = rendered.begun_by AND is_alive(r.heartbeat)))
+             RETURNING attempts, state",
             key.app,
             key.variant,
             key.revision,
             replica,
-            lease.as_secs_f64()
+            lease.as_secs_f64(),
+            MAX_LOST,
+            LOST
         )
         .fetch_optional(self.pool())
-        .await?)
+        .await?;
+        Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
     }
 
     /// Gives back what `replica` had begun, at its orderly end.
@@ -161,12 +176,11 @@ impl Store {
             "UPDATE rendered SET lost = lost + 1, begun_by = '', not_before = now(),
                state = CASE WHEN lost + 1 >= $2 THEN 'Failed' ELSE state END,
                reason = CASE WHEN lost + 1 >= $2 THEN 'BuildFailed' ELSE reason END,
-               message = CASE WHEN lost + 1 >= $2
-                 THEN 'the hub ended ' || (lost + 1) || ' times while it rendered this; it is not tried again until the source or the app changes'
-                 ELSE message END
+               message = CASE WHEN lost + 1 >= $2 THEN $3 ELSE message END
              WHERE begun_by = $1 AND state = 'Pending'",
             replica,
-            MAX_LOST
+            MAX_LOST,
+            LOST
         )
         .execute(self.pool())
         .await?;

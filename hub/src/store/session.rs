@@ -148,11 +148,21 @@ impl Store {
         let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
         let times: Vec<OffsetDateTime> = seen.iter().map(|(_, _, at)| *at).collect();
         let held = sqlx::query!(
-            "UPDATE session s SET last_seen = v.at
-             FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
-             JOIN cluster c ON c.id = v.id
-             WHERE s.cluster_id = v.id AND s.epoch = v.epoch AND c.state = 'Active'
-             RETURNING s.cluster_id, s.epoch",
+            // A session that a report holds is seen by that report: nobody waits for another here.
+            "WITH named AS (
+                 SELECT v.id, v.epoch, v.at
+                 FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
+             ), free AS (
+                 SELECT s.cluster_id, named.at
+                 FROM named JOIN session s ON s.cluster_id = named.id AND s.epoch = named.epoch
+                 FOR UPDATE OF s SKIP LOCKED
+             ), seen AS (
+                 UPDATE session SET last_seen = free.at FROM free WHERE session.cluster_id = free.cluster_id
+             )
+             SELECT s.cluster_id, s.epoch
+             FROM named JOIN session s ON s.cluster_id = named.id AND s.epoch = named.epoch
+             JOIN cluster c ON c.id = s.cluster_id
+             WHERE c.state = 'Active'",
             &ids,
             &epochs,
             &times

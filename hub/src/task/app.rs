@@ -3,7 +3,7 @@
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     rollout::{
-        plan::{Admission, Admitted, Input, Planned, check, plan},
+        plan::{Admission, Admitted, Input, Planned, check, plan, unplaced},
         waiting::Waiting,
     },
     unit::Substitution,
@@ -109,6 +109,7 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: AppPlan) 
         withheld: ownership.withheld,
     };
     debug_assert!(substitutes || input.settings.substitution == Substitution::Off);
+    waiting.extend(unplaced(&input));
     let planned = plan(&input);
     check(&input, &planned)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;

@@ -145,10 +145,7 @@ pub async fn ensure(
             revision: revision.id,
         },
     };
-    let (admission, outcome) = work
-        .admission()
-        .instrument(crate::trace::render(&app.display(), &revision.revision))
-        .await?;
+    let (admission, outcome) = work.admission().await?;
     Ok(Ensured {
         admission,
         revision: revision.revision,
@@ -187,7 +184,8 @@ impl Work<'_> {
                 .begin_rendering(self.key, &self.context.replica, LEASE)
                 .await?
             {
-                let (admission, outcome) = self.render(attempt).await?;
+                let step = crate::trace::render(&self.app.display(), &self.revision.revision);
+                let (admission, outcome) = self.render(attempt).instrument(step).await?;
                 return Ok((Some(admission), outcome));
             }
             row = store.rendering(self.key).await?;

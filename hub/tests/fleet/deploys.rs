@@ -380,3 +380,30 @@ async fn of_hubs_of_two_releases_the_newer_decides_until_it_ends_and_artifacts_a
     assert!(fleet.hub.log().contains("planned"), "{}", fleet.hub.log());
     assert_eq!(fleet.hub.world.count("SELECT count(*) FROM revision").await, 1);
 }
+
+#[tokio::test]
+async fn an_app_without_units_is_never_ready() {
+    let fleet = Fleet::start().await;
+    let _repository = fleet
+        .repository("a", &[("app/x.yaml", &config_map("x", "1"))])
+        .await;
+    fleet
+        .apply(&[
+            &fleet.source("a"),
+            &app("a", "./app", "  suspend: true\n"),
+            PLACEMENT,
+        ])
+        .await;
+    wait_until("a plan", PATIENCE, async || {
+        let plans = fleet
+            .hub
+            .world
+            .count("SELECT count(*) FROM app_plan WHERE waiting = '{}'")
+            .await;
+        Ok::<_, String>((plans == 1).then_some(()))
+    })
+    .await
+    .expect("planned");
+    let shown = fleet.resource("Kustomization").await.expect("an app");
+    assert_eq!(shown.conditions[0].status, "Unknown", "{:?}", shown.conditions);
+}

@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    store::config,
+    store::{config, one_unit, units},
     world::{INCARNATION, World, resource},
 };
 
@@ -133,4 +133,28 @@ async fn beside_a_newer_hub_an_older_one_neither_plans_nor_publishes() {
             .expect("published")
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn clusters_of_a_hub_that_crashed_are_not_shown_as_connected() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    one_unit(&world, "c1", app).await;
+    world
+        .execute(
+            "INSERT INTO session (cluster_id, epoch, replica, connected, last_seen)
+             SELECT id, 1, 'one', true, now() FROM cluster",
+        )
+        .await;
+    let connected = async || {
+        let clusters = world.store.list_clusters("c1", "", 1).await.expect("listed");
+        (clusters[0].connected, units(&world, "c1").await[0].connected)
+    };
+    assert_eq!(connected().await, (false, false), "nobody has heard of the hub");
+    world.store.beat("one").await.expect("it lives");
+    assert_eq!(connected().await, (true, true));
+    world
+        .execute("UPDATE replica SET heartbeat = now() - interval '2 minutes'")
+        .await;
+    assert_eq!(connected().await, (false, false));
 }

@@ -50,6 +50,9 @@ impl Rendering {
 #[tokio::test]
 async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     let rendering = Rendering::new().await;
+    for replica in ["one", "two"] {
+        rendering.world.store.beat(replica).await.expect("it lives");
+    }
     assert_eq!(rendering.begin("one").await, Some(1));
     assert_eq!(rendering.begin("two").await, None);
     assert!(rendering.row().await.wait().is_some_and(|wait| wait > LEASE / 2));
@@ -69,7 +72,7 @@ async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     assert_eq!(rendering.row().await.wait(), None);
     assert_eq!(
         (rendering.begin("one").await, rendering.row().await.lost),
-        (Some(4), 0)
+        (Some(4), 1)
     );
 }
 
@@ -140,4 +143,18 @@ async fn a_rendering_that_ends_the_hub_three_times_has_failed() {
             .expect("counted"),
         0
     );
+}
+
+#[tokio::test]
+async fn a_rendering_of_a_replica_that_is_gone_is_taken_over_and_counted_as_lost() {
+    let rendering = Rendering::new().await;
+    // Each has a name of its own, as where the data directory goes with its hub. None has been heard of since.
+    for (attempt, replica) in (1..).zip(["one", "two", "three"]) {
+        assert_eq!(rendering.begin(replica).await, Some(attempt));
+        assert_eq!(rendering.row().await.lost, attempt - 1);
+    }
+    assert_eq!(rendering.begin("four").await, None);
+    let row = rendering.row().await;
+    assert_eq!((row.state.as_str(), row.lost), ("Failed", MAX_LOST));
+    assert!(row.message.contains("3 times"), "{}", row.message);
 }

@@ -332,6 +332,49 @@ async fn every_wakeup_of_many_writers_is_read_once_and_in_each_writers_order() {
 }
 
 #[tokio::test]
+async fn renderings_that_share_objects_in_another_order_do_not_deadlock() {
+    let world = World::new().await;
+    let apps = [world.app("a").await, world.app("b").await];
+    let objects: Vec<Object> = (0..400)
+        .map(|n| config(&format!("x{n}"), &format!("a: {n}")))
+        .collect();
+    let reversed: Vec<Object> = objects.iter().rev().cloned().collect();
+    let (first, second) = (
+        world.render(apps[0], "r1", &objects).await,
+        world.render(apps[1], "r1", &reversed).await,
+    );
+    // All rows are there and due to be touched: each writer locks every one of them. One in the middle is held until
+    // both wait, the first with what comes before it in its order, the second with what comes after.
+    world
+        .execute("UPDATE object SET referenced_at = now() - interval '2 hours'")
+        .await;
+    let mut middle = world.pool.begin().await.expect("begun");
+    sqlx::query("SELECT 1 FROM object WHERE digest = $1 FOR UPDATE")
+        .bind(&objects[200].digest().as_bytes()[..])
+        .execute(&mut *middle)
+        .await
+        .expect("held");
+    let revision = world.revision("r2").await;
+    let release = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("both to wait", PATIENCE, async || {
+            Ok::<_, StoreError>((world.count(waiting).await == 2).then_some(()))
+        })
+        .await
+        .expect("both wait");
+        middle.rollback().await.expect("released");
+    };
+    tokio::join!(
+        world.render_at(apps[0], revision, &objects),
+        world.render_at(apps[1], revision, &reversed),
+        release
+    );
+    assert_ne!(first.manifest, second.manifest);
+    assert_eq!(world.count("SELECT count(*) FROM object").await, 400);
+}
+
+#[tokio::test]
 async fn of_two_planners_of_one_app_one_wins_and_the_other_plans_again() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;

@@ -164,6 +164,12 @@ impl World {
 
     /// Stores a content of `app` under a new revision of its source.
     pub(crate) async fn render(&self, app: Uuid, revision: &str, objects: &[Object]) -> Rendered {
+        let revision = self.revision(revision).await;
+        self.render_at(app, revision, objects).await
+    }
+
+    /// Records a revision of the source.
+    pub(crate) async fn revision(&self, revision: &str) -> i64 {
         self.apply(&[resource("OCIRepository", "source", json!({}))])
             .await;
         let source = self.uid("OCIRepository", "source").await;
@@ -190,13 +196,12 @@ impl World {
             })
             .await
             .expect("a revision");
-        let revision = self
-            .store
-            .current_revision(source)
-            .await
-            .expect("read")
-            .expect("there")
-            .id;
+        let current = self.store.current_revision(source).await;
+        current.expect("read").expect("there").id
+    }
+
+    /// Stores a content of `app` under a revision.
+    pub(crate) async fn render_at(&self, app: Uuid, revision: i64, objects: &[Object]) -> Rendered {
         let key = RenderingKey {
             app,
             variant: b"variant",

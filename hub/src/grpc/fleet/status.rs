@@ -130,6 +130,14 @@ fn summary(row: &ResourceRow, units: &[wire::Unit], waiting: &[String], revision
         let (reason, message) = first.split_once(": ").unwrap_or(("Waiting", first));
         return ready(row, "False", reason, message.to_owned());
     }
+    if units.is_empty() {
+        return ready(
+            row,
+            "Unknown",
+            "Progressing",
+            "nothing is deployed yet".to_owned(),
+        );
+    }
     let behind: Vec<&wire::Unit> = units.iter().filter(|unit| unit.ready != "True").collect();
     let Some(first) = behind.first() else {
         let message = match units.len() {
