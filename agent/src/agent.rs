@@ -93,6 +93,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         tokio::spawn(health_port::serve(listener, told, stop.clone()));
     }
     let ledger = Arc::new(Ledger::open(parts.cells.clone(), LEDGER).await?);
+    // Past the limits: what waits in a queue of ours says nothing about the server.
+    let probe = watchdog::probe(parts.cluster.clone());
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
     let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
     // The state that was accepted is enforced before anybody is asked for news.
@@ -108,7 +110,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         Some(hub) => {
             let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
             tokio::spawn(watchdog::run(
-                watchdog::probe(cluster.clone()),
+                probe,
                 reports.clone(),
                 system_clock(),
                 stop.clone(),

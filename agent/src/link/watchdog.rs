@@ -59,11 +59,11 @@ pub async fn run(probe: Probe, reports: Arc<Reports>, clock: Arc<dyn Clock>, sto
     }
 }
 
-/// An answer of any kind is a sign of life; a refusal is not what this is about.
+/// An answer of any kind is a sign of life: one that is refused, or too much at the moment, has answered.
 async fn ask(probe: &Probe) -> Result<(), String> {
     match tokio::time::timeout(ANSWER, probe()).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(e)) if e.is_transient() => Err(e.to_string()),
+        Ok(Err(e @ ClusterError::Unavailable(_))) => Err(e.to_string()),
         Ok(Err(_)) => Ok(()),
         Err(_) => Err(format!(
             "the API server does not answer: nothing within {} s",

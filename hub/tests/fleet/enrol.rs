@@ -17,17 +17,19 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::hub::{Agent, Hub, TRUST_DOMAIN, csr, identity, pin};
 
-/// Opens the agent's port as `identity`; admitted when a call is answered.
+/// Opens the agent's port as `identity`; admitted when a call is answered, if only by what the agent is to do first.
 async fn admitted(hub: &Hub, identity: Option<Identity>) -> Result<(), Status> {
     let channel = hub
         .dial(identity, hub.pin)
         .await
         .map_err(|e| Status::unavailable(e.to_string()))?;
-    let mut chunks = AgentServiceClient::new(channel)
+    let answer = AgentServiceClient::new(channel)
         .fetch(FetchRequest::default())
-        .await?
-        .into_inner();
-    chunks.message().await.map(drop)
+        .await;
+    match answer {
+        Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
+        answer => answer.map(drop),
+    }
 }
 
 fn key() -> KeyPair {

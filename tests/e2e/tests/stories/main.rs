@@ -1,5 +1,6 @@
 //! A hub, agents and clusters as they run: one program, so that stories that mostly wait do so side by side.
 
 mod crashes;
+mod frozen;
 mod main_job;
 mod renewal;
