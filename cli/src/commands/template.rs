@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::ArgAction;
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion, KubeVersionError};
 use flotilla_render::helm::chart::{Chart, ChartError};
 use flotilla_render::helm::context::Context;
@@ -13,7 +14,6 @@ use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::value::{Entries, MapVal};
 use flotilla_render::helm::values::{Sources, ValuesError};
-use clap::ArgAction;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;

@@ -284,7 +284,7 @@ impl Writer {
         let key = place == Place::Key;
         let wanted = match self.texts {
             // The reference writes these without the line break behind them.
-            Texts::Kept if text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
+            Texts::Kept if text.contains('\n') && text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
             _ => Style::wanted(text),
         };
         let mut shape = Shape::of(text);

@@ -110,14 +110,26 @@ impl Refused {
         const CLUSTER: &str = "no cluster is asked";
         let given = [
             ("post-renderer", self.post_renderer.is_some(), "no program is run"),
-            ("post-renderer-args", !self.post_renderer_args.is_empty(), "no program is run"),
+            (
+                "post-renderer-args",
+                !self.post_renderer_args.is_empty(),
+                "no program is run",
+            ),
             ("repo", self.repo.is_some(), FETCHED),
             ("version", self.version.is_some(), FETCHED),
             ("username", self.username.is_some(), FETCHED),
             ("password", self.password.is_some(), FETCHED),
-            ("enable-dns", self.switches.enable_dns, "rendering asks no network"),
+            (
+                "enable-dns",
+                self.switches.enable_dns,
+                "rendering asks no network",
+            ),
             ("validate", self.switches.validate, CLUSTER),
-            ("verify", self.switches.verify, "signatures of charts are checked where they are fetched"),
+            (
+                "verify",
+                self.switches.verify,
+                "signatures of charts are checked where they are fetched",
+            ),
             ("dry-run=server", dry_run == Some("server"), CLUSTER),
         ];
         match given.into_iter().find(|(_, is_given, _)| *is_given) {

@@ -27,7 +27,11 @@ pub(super) fn write(
         files.document(&below, &manifest.source, &manifest.content)?;
     }
     if !output.no_hooks {
-        for hook in rendered.hooks.iter().filter(|hook| !(output.skip_tests && hook.is_test())) {
+        for hook in rendered
+            .hooks
+            .iter()
+            .filter(|hook| !(output.skip_tests && hook.is_test()))
+        {
             files.document(&below, &hook.source, &hook.content)?;
         }
     }
