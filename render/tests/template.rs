@@ -76,6 +76,11 @@ fn patterns_of_files_match_what_they_match_in_helm() {
 }
 
 #[test]
+fn layouts_and_texts_within_texts_are_those_of_go() {
+    compare("layouts", template_cases::dialect::LAYOUTS, &[]);
+}
+
+#[test]
 fn constants_and_verbs_are_those_of_go() {
     compare("constants", template_cases::dialect::NUMBERS, &[]);
 }

@@ -37,9 +37,9 @@ impl Set {
         self.trees.get(name).or_else(|| self.outer.as_ref()?.get(name))
     }
 
-    /// Adds a template; one that holds nothing replaces none of its own.
+    /// Adds a template; one that holds nothing replaces none.
     pub(super) fn add(&mut self, tree: Tree) {
-        if tree.is_empty() && self.trees.contains_key(&tree.name) {
+        if tree.is_empty() && self.get(&tree.name).is_some() {
             return;
         }
         self.trees.insert(tree.name.clone(), Rc::new(tree));
