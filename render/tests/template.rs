@@ -91,6 +91,11 @@ fn nothing_is_what_go_has_there() {
 }
 
 #[test]
+fn halves_of_characters_in_json_are_replaced() {
+    compare("json", template_cases::nothing::JSON, &[]);
+}
+
+#[test]
 fn values_have_their_methods_and_functions_return_their_types() {
     compare("methods", template_cases::nothing::METHODS, &[]);
 }
