@@ -78,7 +78,7 @@ pub(crate) fn strvals(input: &[u8]) {
         Ok(Value::Map(values)) => values,
         _ => Map::new(),
     };
-    let mut file = |name: &str| Ok(name.to_owned());
+    let mut file = |name: &str| Ok(name.as_bytes().to_vec());
     for syntax in [
         Syntax::Typed,
         Syntax::Text,

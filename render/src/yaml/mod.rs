@@ -2,6 +2,7 @@
 
 mod encoding;
 mod meter;
+mod natural;
 pub mod node;
 pub(crate) mod number;
 mod plain;
@@ -9,6 +10,7 @@ mod read;
 pub(crate) mod resolve;
 #[cfg(test)]
 mod samples;
+mod shape;
 mod tabs;
 mod unfinished;
 mod v1_1;
