@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
-use flotilla_render::helm::context::{Context, Limits};
+use flotilla_render::helm::context::{Context, Limits, Stop};
 use flotilla_render::helm::driver::{RenderInput, template};
 use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::values;
@@ -321,17 +321,20 @@ fn hostile_schemas_are_refused_and_fetch_nothing() {
             "without end",
         ),
         (r##"{"$dynamicRef":"#x","$dynamicAnchor":"x"}"##, "without end"),
-        (r#"{"$ref":"https://example.org/schema.json"}"#, "cannot be used"),
-        (r#"{"$ref":"file:///etc/passwd"}"#, "cannot be used"),
+        (
+            r#"{"$ref":"https://example.org/schema.json"}"#,
+            "schema refers to https://example.org/schema.json, which is not fetched; render with --skip-schema-validation",
+        ),
+        (r#"{"$ref":"file:///etc/passwd"}"#, "refers to file:///etc/passwd"),
         (r#"{"$ref":"other.json"}"#, "cannot be used"),
         (r#"{"$schema":"https://example.org/meta"}"#, ""),
         (
             r#"{"properties":{"a":{"$ref":"http://169.254.169.254/x"}}}"#,
-            "cannot be used",
+            "is not fetched",
         ),
         (deep.as_str(), "schema"),
         (chain.as_str(), "take too long"),
-        (pattern.as_str(), "cannot be used"),
+        (pattern.as_str(), "pattern"),
         (large.as_str(), "limit"),
         ("{", "not JSON"),
     ] {
@@ -426,4 +429,78 @@ fn values_are_bounded_in_depth_and_by_what_aliases_repeat() {
     }
     let own = "# {{ toJson .Values }}";
     assert!(render(&[("templates/a.yaml", own)], "a: [1]", Limits::default()).is_ok());
+}
+
+#[test]
+fn aliases_of_long_texts_are_refused_wherever_yaml_is_read() {
+    let why = "bytes of text, aliases expanded, exceeds the limit of 134217728";
+    let long = "x".repeat(1 << 20);
+    let bomb = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(20_000));
+    let given = render(&[("templates/a.yaml", "")], &bomb, Limits::default());
+    let own = render(
+        &[("values.yaml", &bomb), ("templates/a.yaml", "")],
+        "",
+        Limits::default(),
+    );
+    let manifest = render(&[("templates/a.yaml", &bomb)], "", Limits::default());
+    assert!(manifest.is_err_and(|error| error.contains(why)), "a manifest");
+    for (what, refused) in [("given values", given), ("values of the chart", own)] {
+        let error = refused.expect_err(what);
+        let read = ["cannot unmarshal yaml document", "cannot load values.yaml"];
+        assert!(read.iter().any(|words| error.contains(words)), "{what}: {error}");
+    }
+    let made = "{{ $v := fromYaml (printf \"a: &a %s\\nb: [%s]\" (repeat 1000000 \"a\") (repeat 400000 \"*a,\")) }}a: {{ $v.Error | quote }}";
+    let text = render(&[("templates/a.yaml", made)], "", Limits::default()).expect("it is told in the value");
+    assert!(text.contains(why), "{text}");
+}
+
+#[test]
+fn parsing_a_text_within_a_template_takes_steps() {
+    let big = format!("{{{{if false}}}}{}{{{{end}}}}", "{{``}}".repeat(26_000));
+    let within = |turns: usize, steps: u64| {
+        let source = format!(
+            "# {{{{ range $i := until {turns} }}}}{{{{ tpl (printf `{{{{/*%d*/}}}}{{{{ tpl .Values.big . }}}}` $i) $ }}}}{{{{ end }}}}"
+        );
+        let limits = Limits {
+            steps,
+            bytes: 64 << 20,
+        };
+        render(
+            &[("templates/a.yaml", &source)],
+            &format!("big: \"{big}\"\n"),
+            limits,
+        )
+    };
+    // A text of 156,000 bytes takes about ten thousand steps each time, beside a few for running it.
+    assert!(within(1, 20_000).is_ok());
+    assert!(within(20, 150_000).is_err_and(|error| error.contains("more than 150000 steps")));
+}
+
+#[test]
+fn a_caller_stops_a_rendering() {
+    let files = [
+        File::new("Chart.yaml", CHART.as_bytes()),
+        File::new("templates/a.yaml", b"{{ range until 100000 }}{{ end }}"),
+    ];
+    let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
+    let input = |stop| RenderInput {
+        chart: &chart,
+        values: Default::default(),
+        release: Release {
+            name: "r".to_owned(),
+            namespace: "n".to_owned(),
+            revision: 1,
+            is_upgrade: false,
+        },
+        capabilities: Capabilities::default(),
+        skip_schema_validation: false,
+        subchart_notes: false,
+        context: Context {
+            stop: Some(Stop::new(move || stop)),
+            ..Context::default()
+        },
+    };
+    assert!(template(&input(false)).is_ok());
+    let error = template(&input(true)).expect_err("it is stopped").to_string();
+    assert!(error.contains("the rendering was stopped"), "{error}");
 }

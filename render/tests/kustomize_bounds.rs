@@ -163,6 +163,188 @@ fn aliases_that_grow_past_the_budget_are_refused() {
 }
 
 #[test]
+fn aliases_of_long_texts_are_refused_before_they_are_copied() {
+    let long = "x".repeat(1 << 20);
+    let aliases: String = (0..20_000).map(|at| format!("  k{at}: *a\n")).collect();
+    let text = format!("{OBJECT}data:\n  a: &a {long}\n{aliases}");
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)];
+    let error = refusal(&files, "");
+    assert!(
+        error.contains("YAML document exceeds 134217728 bytes of text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn anchors_around_anchors_are_counted_for_each() {
+    let levels = 90;
+    let open: String = (0..levels).map(|level| format!("&a{level} [")).collect();
+    let text = format!(
+        "{OBJECT}data: {open}{}{}\n",
+        "1,".repeat(100_000),
+        "]".repeat(levels)
+    );
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)];
+    let error = refusal(&files, "");
+    assert!(error.contains("YAML document exceeds 5000000 nodes"), "{error}");
+}
+
+#[test]
+fn what_is_written_into_every_object_is_counted_before_it_is_written() {
+    let objects: Vec<String> = (0..1000)
+        .map(|at| OBJECT.replace("name: a", &format!("name: a{at}")))
+        .collect();
+    let kustomization = format!(
+        "resources: [a.yaml]\ncommonAnnotations:\n  a: {}\n",
+        "x".repeat(1 << 20)
+    );
+    let files = [
+        ("kustomization.yaml", kustomization.as_str()),
+        ("a.yaml", &objects.join("---\n")),
+    ];
+    let error = refusal(&files, "");
+    assert!(
+        error.contains("makes more than 268435456 bytes of text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn objects_are_counted_before_they_are_made() {
+    let long = "x".repeat(1 << 20);
+    let document = |at: usize| {
+        let aliases: String = (0..100).map(|at| format!("  k{at}: *a\n")).collect();
+        format!(
+            "{}data:\n  a: &a {long}\n{aliases}",
+            OBJECT.replace("name: a", &format!("name: a{at}"))
+        )
+    };
+    let text: Vec<String> = (0..4).map(document).collect();
+    let text = text.join("---\n");
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)];
+    let error = refusal(&files, "");
+    assert!(
+        error.contains("makes more than 268435456 bytes of text"),
+        "{error}"
+    );
+}
+
+/// Returns the least power of two of steps within which a source builds.
+fn steps_of(files: &[(&str, &str)]) -> u64 {
+    let tree = tree(files);
+    let fits = |steps: &u64| {
+        let budget = Budget {
+            steps: *steps,
+            ..Budget::default()
+        };
+        build(&RenderInput::new(&tree, "", &budget)).is_ok()
+    };
+    (4..40).map(|power| 1u64 << power).find(fits).expect("it builds")
+}
+
+/// Returns a Deployment with so many ports, and a patch of one of them.
+fn many_ports(ports: usize) -> (String, String) {
+    let head = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - name: c\n        ports:\n";
+    let row = |at: usize| format!("        - {{containerPort: {at}, protocol: TCP}}\n");
+    let object = format!("{head}{}", (1..=ports).map(row).collect::<String>());
+    let patch = format!("{head}        - {{containerPort: 1, protocol: TCP, name: x}}\n");
+    (object, patch)
+}
+
+#[test]
+fn rows_of_a_list_that_a_patch_merges_are_charged_for_each_pair() {
+    let kustomization = "resources: [a.yaml]\npatches: [{path: p.yaml}]\n";
+    let (object, patch) = many_ports(100_000);
+    let files = [
+        ("kustomization.yaml", kustomization),
+        ("a.yaml", &object),
+        ("p.yaml", &patch),
+    ];
+    let error = refusal(&files, "");
+    assert!(error.contains("the build exceeds 500000000 steps"), "{error}");
+    let steps = |ports: usize| {
+        let (object, patch) = many_ports(ports);
+        steps_of(&[
+            ("kustomization.yaml", kustomization),
+            ("a.yaml", &object),
+            ("p.yaml", &patch),
+        ])
+    };
+    assert!(steps(400) >= 4 * steps(100), "pairs are charged, not rows");
+    assert!(steps(400) <= 32 * steps(100));
+}
+
+#[test]
+fn fields_of_a_map_that_a_patch_merges_are_charged() {
+    let kustomization = "resources: [a.yaml]\npatches: [{path: p.yaml}]\n";
+    let steps = |fields: usize| {
+        let data: String = (0..fields).map(|at| format!("  k{at}: v\n")).collect();
+        let object = format!("{OBJECT}data:\n{data}");
+        steps_of(&[
+            ("kustomization.yaml", kustomization),
+            ("a.yaml", &object),
+            ("p.yaml", &format!("{OBJECT}data: {{k0: w}}\n")),
+        ])
+    };
+    assert!(
+        steps(2000) >= 16 * steps(200),
+        "a map of ten times the fields takes far more"
+    );
+}
+
+#[test]
+fn a_generator_takes_many_lines_of_one_file() {
+    let env: String = (0..100_000).map(|at| format!("k{at}=v\n")).collect();
+    let files = [
+        (
+            "kustomization.yaml",
+            "configMapGenerator: [{name: a, envs: [a.env]}]\n",
+        ),
+        ("a.env", env.as_str()),
+    ];
+    let rendered = render(&tree(&files), "").expect("it builds");
+    let data = rendered.objects[0].value["data"]
+        .as_object()
+        .expect("it has data");
+    assert_eq!(data.len(), 100_000);
+}
+
+#[test]
+fn many_maps_merged_into_one_are_looked_up() {
+    let keys: String = (0..20_000).map(|at| format!("k{at}: v, ")).collect();
+    let merged = "*a, ".repeat(40);
+    let text = format!("{OBJECT}x: {{a: &a {{{keys}}}, b: {{<<: [{merged}]}}}}\n");
+    let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)];
+    let rendered = render(&tree(&files), "").expect("it builds");
+    let merged = rendered.objects[0].value["x"]["b"].as_object().expect("a map");
+    assert_eq!(merged.len(), 20_000);
+}
+
+#[test]
+fn a_caller_stops_a_build_within_one_object() {
+    let (object, patch) = many_ports(2000);
+    let source = tree(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches: [{path: p.yaml}]\n",
+        ),
+        ("a.yaml", &object),
+        ("p.yaml", &patch),
+    ]);
+    let asked = std::cell::Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 8
+    };
+    let budget = Budget::default();
+    let input = RenderInput {
+        stop: Some(&stop),
+        ..RenderInput::new(&source, "", &budget)
+    };
+    assert_eq!(build(&input), Err(BuildError::Cancelled));
+}
+
+#[test]
 fn yaml_that_nests_past_the_budget_is_refused() {
     let deep = format!("{OBJECT}data: {}{}\n", "[".repeat(5000), "]".repeat(5000));
     let files = [("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &deep)];
@@ -268,6 +450,106 @@ fn an_openapi_version_that_is_not_built_in_is_refused_with_field_and_remedy() {
         "{error}"
     );
     assert!(error.contains("name a document by `path`"), "{error}");
+}
+
+#[test]
+fn a_source_in_utf_16_with_a_mark_is_read() {
+    let wide = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        "\u{feff}"
+            .encode_utf16()
+            .chain(text.encode_utf16())
+            .flat_map(bytes)
+            .collect()
+    };
+    let object = format!("{OBJECT}data: {{a: é𝄞}}\n");
+    for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let mut tree = tree(&[]);
+        tree.insert("kustomization.yaml", wide("resources: [a.yaml]\n", bytes));
+        tree.insert("a.yaml", wide(&object, bytes));
+        let rendered = render(&tree, "").expect("it builds");
+        assert_eq!(rendered.objects[0].value["data"]["a"], "é𝄞");
+    }
+    let mut odd = tree(&[("kustomization.yaml", "resources: [a.yaml]\n")]);
+    odd.insert("a.yaml", b"\xff\xfea".to_vec());
+    assert!(
+        render(&odd, "")
+            .expect_err("half a character")
+            .to_string()
+            .contains("incomplete UTF-16")
+    );
+}
+
+#[test]
+fn a_key_that_stands_twice_is_found_in_its_file() {
+    let text = format!("{OBJECT}data: {{a: b, a: c}}\n");
+    let files = [
+        ("o/kustomization.yaml", "resources: [../base]\nnamePrefix: p-\n"),
+        ("base/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("base/a.yaml", &text),
+    ];
+    let error = refusal(&files, "o");
+    assert!(error.starts_with("base/a.yaml: "), "{error}");
+    assert!(
+        error.contains("line 5: mapping key \"a\" already defined"),
+        "{error}"
+    );
+}
+
+#[test]
+fn errors_name_paths_from_where_the_tree_stands() {
+    let tree = tree(&[
+        ("o/kustomization.yaml", "resources: [../base]\n"),
+        ("base/kustomization.yaml", "resources: [nope.yaml]\n"),
+    ]);
+    let budget = Budget::default();
+    let input = RenderInput {
+        root: "/srv/",
+        ..RenderInput::new(&tree, "o", &budget)
+    };
+    let error = build(&input).expect_err("a file lacks").to_string();
+    assert!(error.starts_with("/srv/base/kustomization.yaml: "), "{error}");
+    assert!(error.contains("'/srv/base/nope.yaml' does not exist"), "{error}");
+}
+
+#[test]
+fn an_image_that_is_no_text_is_named_with_its_object() {
+    let files = [
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\nimages: [{name: engine, newTag: '2'}]\n",
+        ),
+        (
+            "a.yaml",
+            "apiVersion: d/v1\nkind: Database\nmetadata: {name: orders}\nspec: {initContainers: [{image: {a: b}}]}\n",
+        ),
+    ];
+    let error = refusal(&files, "");
+    for word in ["Database", "orders", "initContainers"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn the_hash_of_other_kinds_is_that_of_their_content() {
+    let annotation = "annotations: {internal.config.kubernetes.io/needsHashSuffix: enabled}";
+    let name = |comment: &str, value: u8| {
+        let job = format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: j\n  {annotation}\n{comment}spec: {{a: {value}}}\n"
+        );
+        let files = [
+            ("kustomization.yaml", "resources: [a.yaml]\n"),
+            ("a.yaml", job.as_str()),
+        ];
+        let rendered = render(&tree(&files), "").expect("it builds");
+        assert!(rendered.objects[0].value["metadata"]["annotations"].is_null());
+        rendered.objects[0].value["metadata"]["name"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let first = name("", 1).expect("a name");
+    assert!(first.starts_with("j-") && first.len() == 12, "{first}");
+    assert_eq!(name("# a comment\n\n", 1).as_ref(), Some(&first));
+    assert_ne!(name("", 2).as_ref(), Some(&first));
 }
 
 #[test]

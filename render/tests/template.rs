@@ -76,6 +76,11 @@ fn patterns_of_files_match_what_they_match_in_helm() {
 }
 
 #[test]
+fn layouts_and_texts_within_texts_are_those_of_go() {
+    compare("layouts", template_cases::dialect::LAYOUTS, &[]);
+}
+
+#[test]
 fn constants_and_verbs_are_those_of_go() {
     compare("constants", template_cases::dialect::NUMBERS, &[]);
 }
@@ -83,6 +88,11 @@ fn constants_and_verbs_are_those_of_go() {
 #[test]
 fn nothing_is_what_go_has_there() {
     compare("nothing", template_cases::nothing::NOTHING, &[]);
+}
+
+#[test]
+fn halves_of_characters_in_json_are_replaced() {
+    compare("json", template_cases::nothing::JSON, &[]);
 }
 
 #[test]

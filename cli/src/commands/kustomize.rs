@@ -46,15 +46,12 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     let directory = directory
         .to_str()
         .ok_or_else(|| CommandError::failed(format!("{shown} has a path that is not UTF-8")))?;
-    let inner = directory.trim_start_matches('/');
-    // The engine names files from the root of what it reads; people named the directory.
+    // People named the directory: what is in it is shown as they would write it.
     let failed = |error: String| {
-        CommandError::failed(format!(
-            "kustomize build failed: {}",
-            error.replace(inner, shown.trim_end_matches('/'))
-        ))
+        let error = as_written(&error, directory, shown.trim_end_matches('/'));
+        CommandError::failed(format!("kustomize build failed: {error}"))
     };
-    let text = render(inner, args.load_restrictor).map_err(failed)?;
+    let text = render(directory.trim_start_matches('/'), args.load_restrictor).map_err(failed)?;
     host.ui.text(&text);
     Ok(())
 }
@@ -69,6 +66,7 @@ fn render(directory: &str, restrictor: LoadRestrictor) -> Result<String, String>
     let run = |tree: &dyn Tree| {
         let input = RenderInput {
             restriction,
+            root: "/",
             ..RenderInput::new(tree, directory, &budget)
         };
         let mut text = String::new();
@@ -87,6 +85,23 @@ fn render(directory: &str, restrictor: LoadRestrictor) -> Result<String, String>
         path: &generated.path,
         bytes: generated.text.as_bytes(),
     })
+}
+
+/// Shows paths in or below a directory, which stand at the start of the text or behind a quote, as people wrote it.
+fn as_written(error: &str, directory: &str, shown: &str) -> String {
+    let mut out = String::with_capacity(error.len());
+    let mut rest = error;
+    while let Some(at) = rest.find(directory) {
+        let (before, found) = rest.split_at(at);
+        let after = &found[directory.len()..];
+        out.push_str(before);
+        let begins = out.is_empty() || out.ends_with(['\'', '"']);
+        let ends = after.is_empty() || after.starts_with(['/', '\'', '"', ':']);
+        out.push_str(if begins && ends { shown } else { directory });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The file system, from its root: overlays name bases anywhere on it.
@@ -120,5 +135,20 @@ impl Tree for Disk {
         entries
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_written;
+
+    #[test]
+    fn only_paths_are_shown_as_people_wrote_them() {
+        let shown = |error: &str| as_written(error, "/a", "./x");
+        assert_eq!(
+            shown("/a/k.yaml: 'b' of apps/a: '/a/b'"),
+            "./x/k.yaml: 'b' of apps/a: './x/b'"
+        );
+        assert_eq!(shown("/ab/k.yaml: x/a/b: '/a'"), "/ab/k.yaml: x/a/b: './x'");
     }
 }

@@ -161,6 +161,144 @@ async fn template_takes_helms_flags_and_prints_what_helm_prints() {
     }
 }
 
+/// Flags that print what is printed without them, and some that are refused by both.
+const CHANGE_NOTHING: [&[&str]; 23] = [
+    &["--kube-version", ""],
+    &["--namespace", ""],
+    &["--values", ""],
+    &["--api-versions", ""],
+    &["--skip-crds"],
+    &["--debug"],
+    &["--dry-run"],
+    &["--dry-run=client"],
+    &["--create-namespace"],
+    &["--dependency-update"],
+    &["--release-name"],
+    &["--render-subchart-notes"],
+    &["--no-hooks=false"],
+    &["--include-crds=F"],
+    &["--is-upgrade=0"],
+    &["--skip-tests=maybe"],
+    &["--wait"],
+    &["--wait=legacy"],
+    &["--replace"],
+    &["--server-side=false"],
+    &["-l", "a=b"],
+    &["--description", "x"],
+    &["--name-template", "{{ upper `r` | lower }}", "no-name"],
+];
+
+#[tokio::test]
+async fn template_passes_over_flags_of_installing_as_helm_does() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    for flags in CHANGE_NOTHING {
+        let mut args = match flags.last() {
+            Some(&"no-name") => vec!["template", &chart],
+            _ => vec!["template", "r", &chart],
+        };
+        args.extend(flags.iter().filter(|flag| **flag != "no-name"));
+        let printed = ours(&args, "").await;
+        assert_eq!(printed, reference(&helm, folder.path(), &args, ""), "{flags:?}");
+    }
+    for (flag, value) in [
+        ("--include-crds", "--include-crds=true"),
+        ("--no-hooks", "--no-hooks=t"),
+        ("--is-upgrade", "--is-upgrade=1"),
+    ] {
+        let with = |flag| ["template", "r", &chart, flag];
+        assert_eq!(
+            ours(&with(flag), "").await,
+            ours(&with(value), "").await,
+            "{value}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn template_names_a_release_of_the_chart_and_the_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    let printed = ours(&["template", &chart, "-g"], "").await.expect("it renders");
+    let name = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("  name: chart-"));
+    let time = name.expect("a name of the chart");
+    assert!(
+        !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()),
+        "{time}"
+    );
+}
+
+#[tokio::test]
+async fn template_writes_files_as_helm_does() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    let out = folder.path().join("out").display().to_string();
+    for more in [
+        &[][..],
+        &["--release-name", "--include-crds"],
+        &["--no-hooks"],
+        &["--skip-tests"],
+    ] {
+        let mut args = vec!["template", "r", &chart, "--output-dir", &out];
+        args.extend(more);
+        let theirs = (
+            reference(&helm, folder.path(), &args, ""),
+            files_below(Path::new(&out)),
+        );
+        fs::remove_dir_all(&out).expect("helm wrote files");
+        let ours = (ours(&args, "").await, files_below(Path::new(&out)));
+        fs::remove_dir_all(&out).expect("files were written");
+        assert_eq!(ours, theirs, "{more:?}");
+    }
+}
+
+fn files_below(folder: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                found.insert(
+                    path.display().to_string(),
+                    fs::read_to_string(&path).expect("text"),
+                );
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn template_names_each_flag_that_it_cannot_take_and_why() {
+    for (flags, words) in [
+        (
+            &["--validate"][..],
+            "--validate is a flag of helm template that is not taken here: no cluster is asked",
+        ),
+        (&["--dry-run=server"], "--dry-run=server is a flag"),
+        (&["--enable-dns"], "rendering asks no network"),
+        (&["--post-renderer", "x"], "no program is run"),
+        (&["--repo", "https://example.org"], "charts are not fetched"),
+        (&["--version", "1"], "charts are not fetched"),
+        (&["--verify"], "signatures"),
+    ] {
+        let mut args = vec!["template", "r", "chart"];
+        args.extend(flags);
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(ran.code != 0 && ran.err.contains(words), "{flags:?}: {}", ran.err);
+    }
+}
+
 const SOURCE: [(&str, &str); 5] = [
     (
         "base/kustomization.yaml",

@@ -46,6 +46,28 @@ pub struct Context {
     pub now: i64,
     /// What random functions draw from.
     pub seed: [u8; 32],
+    /// Asked between steps; the rendering fails when it returns true, such as past a deadline.
+    pub stop: Option<Stop>,
+}
+
+/// Tells whether to stop.
+pub struct Stop(Box<dyn Fn() -> bool>);
+
+impl Stop {
+    /// Asks this each time.
+    pub fn new(stop: impl Fn() -> bool + 'static) -> Stop {
+        Stop(Box::new(stop))
+    }
+
+    pub(super) fn now(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stop")
+    }
 }
 
 /// What a rendering looked at that the same chart and values do not decide.

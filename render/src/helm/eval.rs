@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::rc::{Rc, Weak};
 
 use super::ast::{Expr, Tree};
-use super::context::{Context, Random, Reads};
+use super::context::{Context, Random, Reads, Stop};
 use super::fault::Fault;
 use super::quote::quote;
 use super::value::{Shared, Val};
@@ -22,6 +22,8 @@ const MAX_DEPTH: usize = 40_000;
 /// How much stack must be left before more is taken.
 pub(super) const RED_ZONE: usize = 128 * 1024;
 pub(super) const STACK_STEP: usize = 4 * 1024 * 1024;
+/// How many steps are taken before the caller is asked whether to stop.
+const ASK_EVERY: u64 = 4096;
 
 /// Templates by name; a `tpl` adds its own over those it can see.
 #[derive(Debug, Default)]
@@ -35,9 +37,9 @@ impl Set {
         self.trees.get(name).or_else(|| self.outer.as_ref()?.get(name))
     }
 
-    /// Adds a template; one that holds nothing replaces none of its own.
+    /// Adds a template; one that holds nothing replaces none.
     pub(super) fn add(&mut self, tree: Tree) {
-        if tree.is_empty() && self.trees.contains_key(&tree.name) {
+        if tree.is_empty() && self.get(&tree.name).is_some() {
             return;
         }
         self.trees.insert(tree.name.clone(), Rc::new(tree));
@@ -58,7 +60,11 @@ pub(super) struct Interp<'c> {
     /// How often each template is being included.
     pub(super) included: HashMap<Rc<str>, u32>,
     pub(super) parsed: HashMap<Rc<str>, Rc<Set>>,
+    /// The bytes of the texts in it.
+    pub(super) parsed_bytes: usize,
     pub(super) fuel: u64,
+    /// Steps until the caller is asked whether to stop.
+    until_asked: u64,
     /// Bytes that functions made, which output alone does not bound.
     pub(super) made: usize,
     /// Maps that were given other maps or lists, which may hold them in turn.
@@ -154,6 +160,8 @@ impl<'c> Interp<'c> {
             evaluating: 0,
             included: HashMap::new(),
             parsed: HashMap::new(),
+            parsed_bytes: 0,
+            until_asked: ASK_EVERY,
             fuel: context.limits.steps,
             made: 0,
             holders: Vec::new(),
@@ -227,6 +235,15 @@ impl<'c> Interp<'c> {
         match self.fuel.checked_sub(count) {
             Some(left) => self.fuel = left,
             None => return self.out_of_steps(frame),
+        }
+        match self.until_asked.checked_sub(count) {
+            Some(left) => self.until_asked = left,
+            None => {
+                self.until_asked = ASK_EVERY;
+                if self.context.stop.as_ref().is_some_and(Stop::now) {
+                    return self.fail(frame, "the rendering was stopped");
+                }
+            }
         }
         if self.out.len() + self.made > self.context.limits.bytes {
             return self.fail(

@@ -3,7 +3,7 @@
 //! A schema stands alone: references to other documents are refused, except `urn:` ones, which allow all as
 //! in the reference. What a schema may cost is decided before it runs (`cost`).
 
-use jsonschema::{Draft, PatternOptions, Retrieve, Uri};
+use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value as Json;
 
 use super::requirements::Resolved;
@@ -11,16 +11,23 @@ use super::value::Val;
 use super::values::table::{Table, as_table};
 
 mod cost;
+mod formats;
+mod prepared;
+mod words;
 
 /// The most bytes that a schema may have.
 pub const MAX_SCHEMA_BYTES: usize = 5 << 20;
 /// The most bytes that a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// The most patterns that may take more.
+const MAX_LARGE_PATTERNS: usize = 8;
+/// The most bytes that these may take.
+const MAX_LARGE_PATTERN_BYTES: usize = 16 << 20;
 /// The most failures that are told of each chart.
 const MAX_FAILURES: usize = 20;
 
 /// Values that a chart does not accept, or a schema that cannot be used. Nothing helps but other values or
-/// another chart. Failures name places and keywords, never what stands there.
+/// another chart. Failures name places, rules, numbers and sizes, never a text that stands there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("values don't meet the specifications of the schema(s) in the following chart(s):\n{}", .failures.join("\n"))]
 pub struct SchemaError {
@@ -65,25 +72,61 @@ fn check_one(schema: &[u8], values: &Table) -> Result<(), Vec<String>> {
         serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])?;
     let values = json(values);
     cost::check(&schema, &values).map_err(|reason| vec![format!("- schema {reason}")])?;
-    let validator = jsonschema::options()
-        .with_draft(draft(&schema))
-        .with_retriever(NoDocuments)
-        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
-        .build(&schema)
-        .map_err(|error| {
-            vec![format!(
-                "- schema cannot be used at {:?}",
-                error.instance_path().to_string()
-            )]
-        })?;
+    let mut schema = schema;
+    prepared::escape_addresses(&mut schema);
+    let validator = validator(&schema)?;
     if validator.is_valid(&values) {
         return Ok(());
     }
-    let failures = validator.iter_errors(&values).take(MAX_FAILURES);
-    let shown = |error: jsonschema::ValidationError<'_>| {
-        format!("- at '{}': fails {}", error.instance_path(), error.schema_path())
+    Err(words::lines(validator.iter_errors(&values).take(MAX_FAILURES)))
+}
+
+/// Compiles a schema. Few of its patterns may be larger than most are.
+fn validator(schema: &Json) -> Result<Validator, Vec<String>> {
+    let build = |bytes| {
+        jsonschema::options()
+            .with_draft(draft(schema))
+            .with_retriever(NoDocuments)
+            .with_pattern_options(PatternOptions::regex().size_limit(bytes))
+            .with_format("uuid", formats::uuid)
+            .with_format("duration", formats::duration)
+            .with_format("semver", formats::semver)
+            // The reference reads no content.
+            .without_content_encoding_support("base64")
+            .without_content_media_type_support("application/json")
+            .build(schema)
     };
-    Err(failures.map(shown).collect())
+    let error = match build(MAX_PATTERN_BYTES) {
+        Ok(validator) => return Ok(validator),
+        Err(error) => error,
+    };
+    let large = prepared::large_patterns(schema, MAX_PATTERN_BYTES);
+    if large > MAX_LARGE_PATTERNS {
+        return Err(vec![format!(
+            "- schema has more than {MAX_LARGE_PATTERNS} patterns that take more than {MAX_PATTERN_BYTES} bytes"
+        )]);
+    }
+    let error = match large {
+        0 => error,
+        _ => match build(MAX_LARGE_PATTERN_BYTES) {
+            Ok(validator) => return Ok(validator),
+            Err(error) => error,
+        },
+    };
+    Err(vec![match prepared::remote_reference(schema) {
+        Some(address) => {
+            format!(
+                "- schema refers to {address}, which is not fetched; render with --skip-schema-validation"
+            )
+        }
+        None if prepared::large_patterns(schema, MAX_LARGE_PATTERN_BYTES) > 0 => {
+            format!("- schema has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
+        }
+        None => format!(
+            "- schema cannot be used at {:?}",
+            error.instance_path().to_string()
+        ),
+    }])
 }
 
 /// Returns the dialect that `$schema` names; the newest when it names none.

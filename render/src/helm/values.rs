@@ -112,7 +112,7 @@ fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
         };
         return strvals::parse_into(text, values, Syntax::Json).map_err(set);
     }
-    let document: serde_json::Value = serde_json::from_str(trimmed).map_err(|_| ValuesError::Json)?;
+    let document = super::json::read(trimmed).map_err(|_| ValuesError::Json)?;
     if let Value::Map(layer) = from_json(document) {
         merge(values, layer);
     }

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::Schema;
+use crate::yaml::node::{MeaningError, Node, Schema, duplicate_line};
 use crate::yaml::push_json;
 
-use super::error::{At, BuildError, Done};
+use super::error::{At, BuildError, Done, Fault, invalid};
 use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
 use super::id::GvkPattern;
@@ -45,6 +45,8 @@ pub struct RenderInput<'a> {
     pub budget: &'a Budget,
     /// Asked between steps; the build stops when it returns true, such as past a deadline.
     pub stop: Option<&'a dyn Fn() -> bool>,
+    /// What errors put before paths of the tree, such as where it stands.
+    pub root: &'a str,
 }
 
 impl<'a> RenderInput<'a> {
@@ -56,6 +58,7 @@ impl<'a> RenderInput<'a> {
             restriction: Restriction::Directory,
             budget,
             stop: None,
+            root: "",
         }
     }
 }
@@ -114,10 +117,10 @@ pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
 /// For callers that keep less than whole objects: none is held here once it was handed over. A build that fails may
 /// have handed over some.
 pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<ReadSet, BuildError> {
-    let files = Files::new(input.tree, input.budget);
-    let steps = Steps::new(input.budget.steps, input.stop);
+    let files = Files::new(input.tree, input.budget, input.root);
+    let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let build = Build::new(files, input.budget, input.restriction, steps);
-    run(&build, input.directory, each)?;
+    run(&build, input.directory, each).map_err(|fault| BuildError::from(fault).below(input.root))?;
     Ok(build.files.into_reads())
 }
 
@@ -139,7 +142,12 @@ fn run(build: &Build<'_>, directory: &str, each: &mut dyn FnMut(Object)) -> Done
     let mut acc = build.accumulate(&target)?;
     finish(build, &target, &mut acc).in_file(&file)?;
     for resource in acc.map.into_list() {
-        each(object(resource).in_file(&file)?);
+        // Taken before the object is made, as each alias is a copy of its own there.
+        build
+            .steps
+            .spend_bytes(resource.node.text_bytes())
+            .in_file(&file)?;
+        each(object(build, resource).in_file(&file)?);
     }
     Ok(())
 }
@@ -159,10 +167,12 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator) -> Done<()>
         let label = Texts { texts, fields };
         let mut fitting = Fitting::new(&label.fields);
         for resource in acc.map.contents_mut() {
-            label.change(resource, &mut fitting)?;
+            label.change(resource, &mut fitting, &build.steps)?;
         }
     }
     for resource in acc.map.list_mut() {
+        let annotations = resource.node.at(&["metadata", "annotations"]);
+        build.steps.spend_bytes(annotations.map_or(0, Node::text_bytes))?;
         resource.finish(says("originAnnotations"), says("transformerAnnotations"));
     }
     Ok(())
@@ -205,9 +215,31 @@ fn drop_local(acc: &mut Accumulator) -> Done<()> {
     Ok(())
 }
 
-fn object(resource: Resource) -> Done<Object> {
-    let value = resource.node.to_json(Schema::New).map_err(Into::into);
+fn object(build: &Build<'_>, resource: Resource) -> Done<Object> {
+    let read = resource.node.to_json(Schema::New);
+    let read = read.map_err(|error| meaningless(build, &resource, &error));
     Ok(Object {
-        value: value.in_object(|| resource.id().to_string())?,
+        value: read.in_object(|| resource.id().to_string())?,
     })
+}
+
+/// Returns the failure of an object without meaning: a key that stands twice is found in the file it was read from.
+fn meaningless(build: &Build<'_>, resource: &Resource, error: &MeaningError) -> Box<Fault> {
+    let found = resource.file.as_deref().and_then(|file| match error {
+        MeaningError::DuplicateKey(key) => {
+            let line = duplicate_line(&build.files.read(file).ok()?, key)?;
+            Some((file, line))
+        }
+        _ => None,
+    });
+    match found {
+        Some((file, line)) => {
+            let fault: Done<()> = Err(invalid(format!("line {line}: {error}")));
+            match fault.in_file(file) {
+                Err(fault) => fault,
+                Ok(()) => invalid(error.to_string()),
+            }
+        }
+        None => invalid(error.to_string()),
+    }
 }

@@ -50,6 +50,21 @@ pub enum BuildError {
     Cancelled,
 }
 
+impl BuildError {
+    /// Names the file by where the tree stands.
+    pub(crate) fn below(mut self, root: &str) -> BuildError {
+        let place = match &mut self {
+            BuildError::Invalid { place, .. }
+            | BuildError::Remote { place, .. }
+            | BuildError::Unsupported { place, .. }
+            | BuildError::TooLarge { place, .. } => place,
+            BuildError::Cancelled => return self,
+        };
+        place.file.insert_str(0, root);
+        self
+    }
+}
+
 /// A place in a source: the file, and what of it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {

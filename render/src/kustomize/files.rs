@@ -44,6 +44,8 @@ pub enum PathError {
 pub(crate) struct Files<'a> {
     tree: &'a dyn Tree,
     budget: &'a Budget,
+    /// What stands before paths in errors.
+    root: &'a str,
     reads: RefCell<ReadSet>,
     files: Cell<usize>,
     bytes: Cell<usize>,
@@ -52,10 +54,11 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget) -> Files<'a> {
+    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget, root: &'a str) -> Files<'a> {
         Files {
             tree,
             budget,
+            root,
             reads: RefCell::default(),
             files: Cell::new(0),
             bytes: Cell::new(0),
@@ -65,6 +68,11 @@ impl<'a> Files<'a> {
 
     pub(crate) fn into_reads(self) -> ReadSet {
         self.reads.into_inner()
+    }
+
+    /// Returns a path as errors show it.
+    pub(crate) fn shown(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
     }
 
     /// Joins a path a file speaks of to the directory it stands in; `None` when it leaves the tree.
@@ -118,14 +126,14 @@ impl<'a> Files<'a> {
             if part == ".." {
                 let parent = done.rfind('/').map_or(0, |at| at);
                 if done.is_empty() {
-                    return Err(PathError::Escapes(path.to_string()));
+                    return Err(PathError::Escapes(self.shown(path)));
                 }
                 done.truncate(parent);
                 entry = Entry::Directory;
                 continue;
             }
             if entry != Entry::Directory {
-                return Err(PathError::Missing(path.to_string()));
+                return Err(PathError::Missing(self.shown(path)));
             }
             let next = if done.is_empty() {
                 part
@@ -133,14 +141,14 @@ impl<'a> Files<'a> {
                 format!("{done}/{part}")
             };
             match self.look(&next) {
-                None => return Err(PathError::Missing(path.to_string())),
+                None => return Err(PathError::Missing(self.shown(path))),
                 Some(Entry::Link(target)) => {
                     links += 1;
                     if links > 40 {
-                        return Err(PathError::LinkLoop(path.to_string()));
+                        return Err(PathError::LinkLoop(self.shown(path)));
                     }
                     if target.starts_with('/') {
-                        return Err(PathError::Escapes(path.to_string()));
+                        return Err(PathError::Escapes(self.shown(path)));
                     }
                     let parts = target.split('/').rev().filter(|p| !matches!(*p, "" | "."));
                     todo.extend(parts.map(str::to_string));
@@ -159,7 +167,7 @@ impl<'a> Files<'a> {
         let bytes = self
             .tree
             .read(path)
-            .ok_or_else(|| PathError::Missing(path.to_string()))?;
+            .ok_or_else(|| PathError::Missing(self.shown(path)))?;
         self.files.set(self.files.get() + 1);
         self.bytes.set(self.bytes.get().saturating_add(bytes.len()));
         if self.files.get() > self.budget.files {

@@ -102,7 +102,7 @@ pub fn generate(
     budget: &Budget,
     ignored: &dyn Fn(&str) -> bool,
 ) -> Result<Generated, GenerateError> {
-    let files = Files::new(tree, budget);
+    let files = Files::new(tree, budget, "");
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = files.resolve(&start)?;
     if entry != Entry::Directory {

@@ -41,14 +41,14 @@ pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Do
         node.push_field("type", Node::string(default));
         let mut data = Node::map();
         for (key, value) in &pairs {
-            data.set(key, data_node(base64_lines(value)));
+            data.append(key.as_str(), data_node(base64_lines(value)));
         }
         node.push_field("data", data);
     } else {
         for (key, value) in pairs {
             let (field, value) = config_value(value);
             if let Some(map) = node.get_or_insert(field, Kind::Map) {
-                map.set(&key, value);
+                map.append(key.as_str(), value);
             }
         }
     }
@@ -199,7 +199,7 @@ pub(crate) fn merge_data(resource: &mut Resource, old: &Resource) {
         }
         if let Some(map) = resource.node.get_or_insert(field, Kind::Map) {
             for (key, value) in merged {
-                map.set(&key, data_node(value));
+                map.append(key.as_str(), data_node(value));
             }
         }
     }
@@ -238,12 +238,13 @@ pub(crate) fn hash(resource: &Resource) -> Done<String> {
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 
-/// Hashes an object as kustomize has it, its notes included.
+/// Hashes an object without what never reaches the output. kustomize hashes its tree with lines, columns and comments,
+/// so that a blank line gives another name; here only another content does.
 fn hash_of_all(resource: &Resource) -> Done<String> {
-    let mut noted = resource.clone();
-    noted.set_texts("annotations", &resource.build_annotations());
+    let mut finished = resource.clone();
+    finished.finish(false, false);
     let mut text = String::new();
-    go_json(&noted.node.to_json(Schema::New)?, &mut text);
+    go_json(&finished.node.to_json(Schema::New)?, &mut text);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 

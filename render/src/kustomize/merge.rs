@@ -12,21 +12,27 @@ use crate::yaml::node::{Content, Kind, Node};
 use super::error::{Done, invalid};
 use super::id;
 use super::schema::{Schemas, Shape};
+use super::steps::Steps;
 use elements::{
     append_rest, element_values, find_mut, matches, merge_rows, scalar_values, set_element, valid,
 };
 
 const DIRECTIVE: &str = "$patch";
+/// How many fields are looked at in one step.
+const FIELDS_PER_STEP: usize = 64;
+/// How many pairs of rows are compared in one step.
+const ROWS_PER_STEP: usize = 16;
 
 /// Lays a patch over an object; `None` when the patch deletes it.
-pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas) -> Done<Option<Node>> {
-    Ok(Walker { schemas }
+pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Done<Option<Node>> {
+    Ok(Walker { schemas, steps }
         .walk(Some(object), Some(patch), None)?
         .into_node())
 }
 
 struct Walker<'s> {
     schemas: &'s Schemas,
+    steps: &'s Steps<'s>,
 }
 
 /// What becomes of a value.
@@ -133,6 +139,9 @@ impl<'s> Walker<'s> {
             .flatten()
             .flat_map(|node| node.fields().iter().map(|(key, _)| key.text().to_string()))
             .collect();
+        // Each field is looked for among all of both.
+        self.steps
+            .spend(names.len().saturating_mul(names.len()) / FIELDS_PER_STEP)?;
         for name in names {
             let theirs = patch.as_ref().and_then(|p| p.get(&name));
             let shape = shape.and_then(|s| s.field(&name));
@@ -201,6 +210,9 @@ impl<'s> Walker<'s> {
         let (tag, tagged) = (dest.tag.clone(), dest.tagged);
         let mut ours = into_items(dest);
         let mut added: Vec<Node> = Vec::new();
+        // Each row is looked for among the items, which are copied for it, and compared with each other row.
+        let all = ours.len() + rows.len();
+        self.steps.spend(all.saturating_mul(rows.len()) / ROWS_PER_STEP)?;
         if keys.len() > 1 {
             merge_rows(&mut rows);
         }

@@ -53,8 +53,11 @@ pub struct Budget {
     pub depth: usize,
     /// How large one YAML document may grow.
     pub yaml: Limits,
-    /// How many steps a build may take: objects visited by transformers, fields followed by references.
+    /// How many steps a build may take: objects visited by transformers, fields followed by references, rows of lists
+    /// compared by patches.
     pub steps: u64,
+    /// How many bytes of text a build may make: what it writes into objects, and the objects it returns.
+    pub output: usize,
 }
 
 impl Default for Budget {
@@ -65,6 +68,7 @@ impl Default for Budget {
             depth: 64,
             yaml: Limits::default(),
             steps: 500_000_000,
+            output: 256 << 20,
         }
     }
 }

@@ -86,7 +86,11 @@ impl Maker {
     /// Writes the maker as the lines of a note.
     fn lines(&self) -> Vec<String> {
         let field = |name: &str, text: &str| {
-            (!text.is_empty()).then(|| format!("{name}: {}", to_block(&Node::string(text)).trim_end()))
+            (!text.is_empty()).then(|| {
+                let mut node = Node::string(text);
+                node.quote_if_ambiguous();
+                format!("{name}: {}", to_block(&node).trim_end())
+            })
         };
         let by = [
             field("  apiVersion", &self.api_version),

@@ -1,6 +1,7 @@
 //! An object on its way through a build, with the names it had before.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use smol_str::SmolStr;
 
@@ -64,6 +65,8 @@ pub(crate) enum Behavior {
 #[derive(Debug, Clone)]
 pub(crate) struct Resource {
     pub(crate) node: Node,
+    /// The file that it was read from.
+    pub(crate) file: Option<Rc<str>>,
     pub(crate) previous: Vec<Previous>,
     pub(crate) prefixes: Vec<String>,
     pub(crate) suffixes: Vec<String>,
@@ -83,6 +86,7 @@ impl Resource {
     pub(crate) fn new(node: Node) -> Resource {
         Resource {
             node,
+            file: None,
             previous: Vec::new(),
             prefixes: Vec::new(),
             suffixes: Vec::new(),
@@ -101,32 +105,6 @@ impl Resource {
     pub(crate) fn wants_hash(&self) -> bool {
         let annotation = self.node.at(&["metadata", "annotations", NEEDS_HASH]);
         self.needs_hash || annotation.is_some_and(|value| value.text() == "enabled")
-    }
-
-    /// Returns the annotations in which kustomize keeps what is remembered here.
-    pub(crate) fn build_annotations(&self) -> BTreeMap<String, String> {
-        let mut annotations = self.texts("annotations");
-        annotations.remove(MARK);
-        let mut note = |name: &str, texts: Vec<&str>| {
-            if !texts.is_empty() {
-                annotations.insert(format!("internal.config.kubernetes.io/{name}"), texts.join(","));
-            }
-        };
-        note(
-            "previousNames",
-            self.previous.iter().map(|p| p.name.as_str()).collect(),
-        );
-        note(
-            "previousNamespaces",
-            self.previous.iter().map(|p| p.namespace.as_str()).collect(),
-        );
-        note(
-            "previousKinds",
-            self.previous.iter().map(|p| p.kind.as_str()).collect(),
-        );
-        note("prefixes", self.prefixes.iter().map(String::as_str).collect());
-        note("suffixes", self.suffixes.iter().map(String::as_str).collect());
-        annotations
     }
 
     pub(crate) fn gvk(&self) -> Gvk<'_> {

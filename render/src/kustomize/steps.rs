@@ -4,20 +4,40 @@ use std::cell::Cell;
 
 use super::error::{Done, cancelled, too_large};
 
+/// How many bytes of text are made in one step.
+const BYTES_PER_STEP: usize = 64;
+
 /// Counts the steps of one build.
 pub(crate) struct Steps<'a> {
     left: Cell<u64>,
     limit: u64,
+    /// Bytes that may still be made.
+    bytes: Cell<usize>,
+    byte_limit: usize,
     stop: Option<&'a dyn Fn() -> bool>,
 }
 
 impl<'a> Steps<'a> {
-    pub(crate) fn new(limit: u64, stop: Option<&'a dyn Fn() -> bool>) -> Steps<'a> {
+    pub(crate) fn new(limit: u64, bytes: usize, stop: Option<&'a dyn Fn() -> bool>) -> Steps<'a> {
         Steps {
             left: Cell::new(limit),
             limit,
+            bytes: Cell::new(bytes),
+            byte_limit: bytes,
             stop,
         }
+    }
+
+    /// Takes the bytes of texts that are going to be made, and the steps of making them.
+    pub(crate) fn spend_bytes(&self, bytes: usize) -> Done<()> {
+        let Some(left) = self.bytes.get().checked_sub(bytes) else {
+            return Err(too_large(format!(
+                "the build makes more than {} bytes of text",
+                self.byte_limit
+            )));
+        };
+        self.bytes.set(left);
+        self.spend(bytes / BYTES_PER_STEP)
     }
 
     /// Takes steps, or fails when there are none left or the caller wants the build to stop.

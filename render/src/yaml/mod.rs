@@ -1,6 +1,8 @@
 //! YAML as Kubernetes means it: read and written exactly as `sigs.k8s.io/yaml` does.
 
 mod encoding;
+mod meter;
+mod natural;
 pub mod node;
 pub(crate) mod number;
 mod plain;
@@ -8,6 +10,8 @@ mod read;
 pub(crate) mod resolve;
 #[cfg(test)]
 mod samples;
+mod shape;
+mod tabs;
 mod unfinished;
 mod v1_1;
 mod value;

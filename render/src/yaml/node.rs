@@ -5,6 +5,7 @@
 //! not kept.
 
 mod block;
+mod duplicates;
 mod folded;
 mod json;
 mod number;
@@ -17,6 +18,7 @@ use std::fmt;
 use smol_str::SmolStr;
 
 pub use block::to_block;
+pub(crate) use duplicates::duplicate_line;
 pub use json::{MeaningError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
 
@@ -338,6 +340,26 @@ impl Node {
             }
         };
         Some(&mut fields[index].1)
+    }
+
+    /// Appends a field as [`Node::set`] does where there is none of that name, which the caller knows.
+    pub(crate) fn append(&mut self, name: impl Into<SmolStr>, mut value: Node) {
+        if scalar::reads_as_non_string(&value) {
+            value.style = Style::Double;
+        }
+        self.push_field(name, value);
+    }
+
+    /// Counts the bytes of all texts and keys of the tree.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match &self.content {
+            Content::Scalar(text) => text.len(),
+            Content::Seq(items) => items.iter().map(Node::text_bytes).sum(),
+            Content::Map(fields) => fields
+                .iter()
+                .map(|(key, value)| key.text_bytes() + value.text_bytes())
+                .sum(),
+        }
     }
 
     /// Counts the nodes of the tree, this one included.

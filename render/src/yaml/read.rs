@@ -14,8 +14,10 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag, options};
 
+use super::meter::{self, Meter, Over, Size};
 use super::number::shortest32;
 use super::resolve::{Plain, resolve};
+use super::tabs::{self, Refused};
 use super::unfinished::{Unfinished, finished};
 use super::v1_1::{Unclear, lenient, unified};
 use super::value::{Map, Value, from_float};
@@ -27,8 +29,10 @@ pub struct Limits {
     pub bytes: usize,
     /// Nested lists and maps.
     pub depth: usize,
-    /// Scalars, lists and maps, those that aliases repeat included.
+    /// Scalars, lists and maps, those that aliases repeat and that are kept for them included.
     pub nodes: usize,
+    /// Bytes of texts, likewise.
+    pub expanded: usize,
     /// Whether a key that occurs twice in a map is an error; otherwise the last one counts.
     pub strict: bool,
     /// Whether a whole number written as a float stays one, as it does where the reader is told that text is wanted.
@@ -41,6 +45,7 @@ impl Default for Limits {
             bytes: 64 << 20,
             depth: 100,
             nodes: 4_000_000,
+            expanded: meter::MAX_BYTES,
             strict: false,
             floats: false,
         }
@@ -82,6 +87,7 @@ pub enum ReadError {
 ///
 /// See [`ReadError`]; what a document after the first holds is not looked at.
 pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
+    check_tabs(text, limits)?;
     if text.len() <= limits.bytes
         && let Some(value) = plain::read(text, limits, None)
     {
@@ -97,12 +103,27 @@ pub fn read(text: &str, limits: &Limits) -> Result<Value, ReadError> {
 ///
 /// As [`read`].
 pub(crate) fn read_fields(text: &str, limits: &Limits, wanted: &[&str]) -> Result<Value, ReadError> {
+    check_tabs(text, limits)?;
     if text.len() <= limits.bytes
         && let Some(value) = plain::read(text, limits, Some(wanted))
     {
         return Ok(value);
     }
     read_whole(text, limits)
+}
+
+/// Refuses tabs that go-yaml refuses.
+fn check_tabs(text: &str, limits: &Limits) -> Result<(), ReadError> {
+    if !text.contains('\t') || text.len() > limits.bytes {
+        return Ok(());
+    }
+    match tabs::refused(text, options(limits)) {
+        Some(Refused { line, message }) => Err(ReadError::Syntax {
+            line,
+            message: message.to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Reads the first document with the reader that knows all of YAML.
@@ -116,6 +137,7 @@ fn read_whole(text: &str, limits: &Limits) -> Result<Value, ReadError> {
 ///
 /// See [`ReadError`].
 pub fn read_all(text: &str, limits: &Limits) -> Result<Vec<Value>, ReadError> {
+    check_tabs(text, limits)?;
     parsed(text, limits, |mut reader| {
         let mut documents = Vec::new();
         while let Some(document) = reader.document()? {
@@ -158,9 +180,9 @@ pub fn as_yaml_1_2<'a>(text: &'a str, limits: &Limits) -> Result<Cow<'a, str>, R
 struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     limits: &'a Limits,
-    /// Finished anchors with the number of nodes they stand for.
-    anchors: HashMap<usize, (Value, usize)>,
-    nodes: usize,
+    /// Finished anchors with what they stand for.
+    anchors: HashMap<usize, (Value, Size)>,
+    meter: Meter,
     /// The last line, when no line break ends it.
     unfinished: Option<Unfinished>,
 }
@@ -199,7 +221,7 @@ impl<'a> Reader<'a> {
             parser,
             limits,
             anchors: HashMap::new(),
-            nodes: 0,
+            meter: Meter::new(limits.nodes, limits.expanded),
             unfinished: Unfinished::of(text),
         }
     }
@@ -248,14 +270,18 @@ impl<'a> Reader<'a> {
                 allowed: self.limits.depth,
             });
         }
-        let before = self.nodes;
-        self.count(1)?;
+        let before = self.meter.taken();
+        self.take(Size { nodes: 1, bytes: 0 })?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let text = match &self.unfinished {
                     Some(line) => line.chomped(&text, style, span),
                     None => &text,
                 };
+                self.take(Size {
+                    nodes: 0,
+                    bytes: text.len(),
+                })?;
                 (
                     scalar(text, style, tag.as_deref(), span, self.limits.floats)?,
                     anchor,
@@ -273,28 +299,26 @@ impl<'a> Reader<'a> {
             }
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, (value.clone(), self.nodes - before));
+            let size = self.meter.since(before);
+            self.keep(size)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
 
-    fn count(&mut self, nodes: usize) -> Result<(), ReadError> {
-        self.nodes += nodes;
-        if self.nodes > self.limits.nodes {
-            return Err(ReadError::Limit {
-                limit: "number of nodes, aliases expanded,",
-                allowed: self.limits.nodes,
-            });
-        }
-        Ok(())
+    fn take(&mut self, size: Size) -> Result<(), ReadError> {
+        self.meter.take(size).map_err(over)
+    }
+
+    fn keep(&mut self, size: Size) -> Result<(), ReadError> {
+        self.meter.keep(size).map_err(over)
     }
 
     fn alias(&mut self, id: usize, span: &Span) -> Result<Value, ReadError> {
-        let Some(nodes) = self.anchors.get(&id).map(|(_, nodes)| *nodes) else {
+        let Some(size) = self.anchors.get(&id).map(|(_, size)| *size) else {
             return Err(meaning(span, "anchor value contains itself"));
         };
-        // Counted before it is copied, so that a bomb is refused before it takes memory.
-        self.count(nodes)?;
+        self.take(size)?;
         Ok(self.anchors[&id].0.clone())
     }
 
@@ -370,7 +394,10 @@ impl<'a> Reader<'a> {
         if let Event::Scalar(text, style, anchor, tag) = &event
             && *anchor == 0
         {
-            self.count(1)?;
+            self.take(Size {
+                nodes: 1,
+                bytes: text.len(),
+            })?;
             return key_text(meant(text, *style, tag.as_deref(), span)?, span);
         }
         match self.node(event, span, depth + 1)? {
@@ -386,6 +413,14 @@ impl<'a> Reader<'a> {
 fn is_merge(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(text, ScalarStyle::Plain, _, tag)
         if text == "<<" && tag.as_deref().is_none_or(|tag| tag.suffix() == "merge"))
+}
+
+fn over(over: Over) -> ReadError {
+    let (limit, allowed) = match over {
+        Over::Nodes(allowed) => ("number of nodes, aliases expanded,", allowed),
+        Over::Bytes(allowed) => ("bytes of text, aliases expanded,", allowed),
+    };
+    ReadError::Limit { limit, allowed }
 }
 
 enum Meant {

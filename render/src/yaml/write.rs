@@ -4,12 +4,8 @@
 //! That library writes JSON first and reads it back as YAML, so what JSON text cannot carry through a YAML
 //! reader cannot be written: those are the errors here.
 
-use std::cmp::Ordering;
-use std::sync::LazyLock;
-
-use regex::Regex;
-
-use super::resolve::{Plain, is_base60, resolve};
+use super::natural::sorted;
+use super::shape::{Shape, Style, is_break, is_printable};
 use super::value::Value;
 
 /// Lists and maps may be nested this deep; Kubernetes objects stay below 100.
@@ -284,7 +280,7 @@ impl Writer {
         let key = place == Place::Key;
         let wanted = match self.texts {
             // The reference writes these without the line break behind them.
-            Texts::Kept if text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
+            Texts::Kept if text.contains('\n') && text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
             _ => Style::wanted(text),
         };
         let mut shape = Shape::of(text);
@@ -495,151 +491,6 @@ fn deeper(indent: i32) -> i32 {
     if indent < 0 { 0 } else { indent + STEP }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Style {
-    Plain,
-    Single,
-    Double,
-    Literal,
-}
-
-impl Style {
-    /// Returns the style for what the text means, whatever its characters allow.
-    fn wanted(text: &str) -> Style {
-        if text.contains('\n') {
-            Style::Literal
-        } else if resolve(text) == Plain::Text && !is_base60(text) {
-            Style::Plain
-        } else {
-            Style::Double
-        }
-    }
-
-    fn possible(self, shape: &Shape, key: bool) -> Style {
-        let mut style = self;
-        if key && shape.multiline {
-            style = Style::Double;
-        }
-        if style == Style::Plain && !shape.plain {
-            style = Style::Single;
-        }
-        if style == Style::Single && !shape.single {
-            style = Style::Double;
-        }
-        if style == Style::Literal && (!shape.block || key) {
-            style = Style::Double;
-        }
-        style
-    }
-}
-
-/// What a text's characters allow.
-struct Shape {
-    multiline: bool,
-    plain: bool,
-    single: bool,
-    block: bool,
-    /// It holds tabs, which the reference writes as they are in blocks only, and its second version nowhere.
-    tabs: bool,
-    /// Neither blanks nor breaks nor anything beyond ASCII: no folding, and bytes are columns.
-    simple: bool,
-}
-
-impl Shape {
-    fn of(text: &str) -> Shape {
-        let mut shape = Shape {
-            multiline: false,
-            plain: true,
-            single: true,
-            block: true,
-            tabs: false,
-            simple: true,
-        };
-        if text.is_empty() {
-            return Shape {
-                block: false,
-                ..shape
-            };
-        }
-        let mut indicators = text.starts_with("---") || text.starts_with("...");
-        let (mut after_space, mut after_break, mut after_blank) = (false, false, true);
-        let (mut edge, mut special, mut trailing_space, mut break_space, mut space_break) =
-            (false, false, false, false, false);
-        let bytes = text.as_bytes();
-        let mut at = 0;
-        while let Some(c) = text[at..].chars().next() {
-            let (first, next) = (at == 0, at + c.len_utf8());
-            let last = next == bytes.len();
-            let blank_follows = last || matches!(bytes[next], b' ' | b'\t');
-            indicators |= if first {
-                opens(c, blank_follows)
-            } else {
-                interrupts(c, blank_follows, after_blank)
-            };
-            shape.tabs |= c == '\t';
-            special |= c != '\t' && !is_printable(c);
-            shape.simple &= c.is_ascii() && c != ' ';
-            if c == ' ' {
-                edge |= first || last;
-                trailing_space |= last;
-                break_space |= after_break;
-                (after_space, after_break) = (true, false);
-            } else if is_break(c) {
-                shape.multiline = true;
-                edge |= first || last;
-                space_break |= after_space;
-                (after_space, after_break) = (false, true);
-            } else {
-                (after_space, after_break) = (false, false);
-            }
-            after_blank = matches!(c, ' ' | '\t' | '\0') || is_break(c);
-            // What says nothing of the style unless it comes first is passed over at once.
-            let dull = bytes[next..].iter().take_while(|byte| is_dull(**byte)).count();
-            if dull > 0 {
-                (after_space, after_break, after_blank) = (false, false, false);
-            }
-            at = next + dull;
-        }
-        let escaped = special || shape.tabs;
-        shape.plain = !(edge || break_space || space_break || escaped || shape.multiline || indicators);
-        shape.single = !(break_space || space_break || escaped);
-        shape.block = !(trailing_space || space_break || special);
-        shape
-    }
-}
-
-/// Returns whether a character says nothing of the style unless it comes first.
-fn is_dull(byte: u8) -> bool {
-    matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b':')
-}
-
-fn opens(c: char, blank_follows: bool) -> bool {
-    match c {
-        '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
-            true
-        }
-        '?' | ':' | '-' => blank_follows,
-        _ => false,
-    }
-}
-
-fn interrupts(c: char, blank_follows: bool, after_blank: bool) -> bool {
-    match c {
-        ':' => blank_follows,
-        '#' => after_blank,
-        _ => false,
-    }
-}
-
-fn is_break(c: char) -> bool {
-    matches!(c, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
-}
-
-/// Returns whether the reference writes `c` as it is; it escapes everything beyond 16 bits.
-fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
-}
-
 /// Returns the text as a YAML reader gets it out of a JSON string: a raw next-line character is a line break
 /// there, which folds.
 fn readable(text: &str) -> Result<std::borrow::Cow<'_, str>, WriteError> {
@@ -696,100 +547,4 @@ fn json_length(key: &str) -> usize {
             _ => 1,
         })
         .sum::<usize>()
-}
-
-/// Sorts by [`natural`], which is no total order (`a001`, `a2`, `a10`): the standard sort may panic on one.
-fn sorted<V>(mut entries: Vec<(&String, V)>) -> Vec<(&String, V)> {
-    if entries.len() < 2 {
-        return entries;
-    }
-    let right = sorted(entries.split_off(entries.len() / 2));
-    let mut left = sorted(entries).into_iter().peekable();
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    for entry in right {
-        while let Some(before) = left.next_if(|(key, _)| natural(key, entry.0) != Ordering::Greater) {
-            merged.push(before);
-        }
-        merged.push(entry);
-    }
-    merged.extend(left);
-    merged
-}
-
-/// Orders keys as the reference does: numbers within them by value, letters after everything else.
-fn natural(a: &str, b: &str) -> Ordering {
-    if a.is_ascii() && b.is_ascii() {
-        natural_by(
-            a.len(),
-            b.len(),
-            |at| char::from(a.as_bytes()[at]),
-            |at| char::from(b.as_bytes()[at]),
-        )
-    } else {
-        let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-        natural_by(a.len(), b.len(), |at| a[at], |at| b[at])
-    }
-}
-
-fn natural_by(a_len: usize, b_len: usize, a: impl Fn(usize) -> char, b: impl Fn(usize) -> char) -> Ordering {
-    for at in 0..a_len.min(b_len) {
-        let (x, y) = (a(at), b(at));
-        if x == y {
-            continue;
-        }
-        match (is_letter(x), is_letter(y)) {
-            (true, true) => return x.cmp(&y),
-            (true, false) => return Ordering::Greater,
-            (false, true) => return Ordering::Less,
-            (false, false) => {}
-        }
-        // After a number's other digits a zero counts: 10 is above 9, though 0 is not above 9.
-        let within_number = (x == '0' || y == '0')
-            && (0..at)
-                .rev()
-                .map(&a)
-                .take_while(|c| is_digit(*c))
-                .any(|c| c != '0');
-        let start = i64::from(within_number);
-        let (a_number, a_end) = digits(start, at, a_len, &a);
-        let (b_number, b_end) = digits(start, at, b_len, &b);
-        return a_number.cmp(&b_number).then(a_end.cmp(&b_end)).then(x.cmp(&y));
-    }
-    a_len.cmp(&b_len)
-}
-
-fn digits(start: i64, from: usize, len: usize, text: &impl Fn(usize) -> char) -> (i64, usize) {
-    let mut number = start;
-    let mut end = from;
-    while end < len && is_digit(text(end)) {
-        let digit = i64::from(u32::from(text(end))) - i64::from(u32::from('0'));
-        number = number.wrapping_mul(10).wrapping_add(digit);
-        end += 1;
-    }
-    (number, end)
-}
-
-fn is_digit(c: char) -> bool {
-    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
-    if c.is_ascii() {
-        c.is_ascii_digit()
-    } else {
-        in_class(&DIGIT, c)
-    }
-}
-
-fn is_letter(c: char) -> bool {
-    // Rust's `is_alphabetic` also takes marks and numbers that look like letters.
-    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{L}").ok());
-    if c.is_ascii() {
-        c.is_ascii_alphabetic()
-    } else {
-        c.is_alphabetic() && in_class(&LETTER, c)
-    }
-}
-
-fn in_class(class: &Option<Regex>, c: char) -> bool {
-    class
-        .as_ref()
-        .is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
 }

@@ -19,6 +19,9 @@ use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
 use corpus::Case;
 use oracle::{Answer, Oracle};
 
+/// Cases whose objects are the same and whose text is not, as `docs/reference/kustomize-differences.md` says.
+const OTHER_TEXT: &[&str] = &[];
+
 /// What became of one case.
 struct Outcome {
     name: String,
@@ -37,9 +40,12 @@ fn compare(oracle: &mut Oracle, case: &Case) -> Outcome {
     let ours = build(&RenderInput::new(&tree, &case.directory, &budget)).map(|rendered| rendered.to_yaml());
     let answer = oracle.ask(case, ours.as_deref().ok());
     let report = describe(case, &ours, &answer);
+    // A case that says it is refused is no agreement when it builds.
+    let refused = case.name.contains("refused: ");
+    let as_said = !refused || answer.error.is_some();
     Outcome {
         name: case.name.clone(),
-        agrees: answer.agree,
+        agrees: answer.agree && as_said,
         same_text: answer.same || (answer.error.is_some() && ours.is_err()),
         report,
     }
@@ -69,7 +75,8 @@ fn require_agreement(what: &str, outcomes: &[Outcome]) {
     let agree = outcomes.iter().filter(|o| o.agrees).count();
     let same = outcomes.iter().filter(|o| o.same_text).count();
     println!("{what}: {agree} of {} agree, {same} to the byte", outcomes.len());
-    let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees).collect();
+    let other_text = |o: &&Outcome| !o.same_text && !OTHER_TEXT.contains(&o.name.as_str());
+    let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees || other_text(o)).collect();
     if std::env::var_os("KUSTOMIZE_TEXT").is_some() {
         for outcome in outcomes.iter().filter(|o| o.agrees && !o.same_text).take(40) {
             println!("{}", outcome.report);

@@ -27,6 +27,14 @@ pub const GLOBS: &[&str] = &[
     "{{ range $p, $_ := .Files.Glob \"config\\\\/a.txt\" }}{{ $p }} {{ end }}|{{ range $p, $_ := .Files.Glob \"config/a.txt\\\\\" }}{{ $p }} {{ end }}|{{ range $p, $_ := .Files.Glob \"{config,}/a.txt\" }}{{ $p }} {{ end }}|{{ range $p, $_ := .Files.Glob \"\" }}{{ $p }} {{ end }}|{{ range $p, $_ := .Files.Glob \"a,b\" }}{{ $p }} {{ end }}",
 ];
 
+/// Layouts of dates, and texts within texts.
+pub const LAYOUTS: &[&str] = &[
+    "{{ toDate \"2006-01-02\" \"2020-03-04\" | date \"backup_2006-01-02 job_2006_01_02 _2 __2 _2_2006\" }}",
+    "{{ toDate \"2006-01-02\" \"2020-03-04\" | date \"Month Mon Mond Monday Janu Jan January Monat MON\" }}",
+    "{{ toDate \"2006-01-02 MST\" \"2020-03-04 CET\" | date \"2006-01-02\" }}{{ toDate \"2006-01-02 MST\" \"2020-03-04 GMT+3\" | date \"2006-01-02 15\" }}{{ toDate \"MST 2006\" \"WITA 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"AB 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"ABCDT 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"ABCDE 2020\" | date \"2006\" }}",
+    "{{ tpl \"a{{ tpl \\\"{{/* none */}}\\\" . }}b\" . }}{{ tpl \"a{{ tpl \\\" {{- /* none */ -}} \\\" . }}b\" . }}{{ tpl \"a{{ tpl \\\"{{ define `x` }}X{{ end }}\\\" . }}b\" . }}{{ tpl \"{{ define `x` }}1{{ end }}{{ tpl `{{ define \\\"x\\\" }}{{ end }}{{ include \\\"x\\\" . }}` . }}\" . }}",
+];
+
 /// Constants and verbs.
 pub const NUMBERS: &[&str] = &[
     "{{ 0x1p60 }} {{ 0x1.8p1 }} {{ -0x1p-2 }} {{ 0X.8P0 }} {{ 0x1_0p4 }} {{ 0x1.fffffffffffff8p0 }} {{ 0x1p-1074 }} {{ 0x10p0 }}",

@@ -16,6 +16,12 @@ pub const NOTHING: &[&str] = &[
     "{{ hasKey (fromYaml \"\") \"a\" }}{{ (fromYaml \"\").a }}{{ merge (dict \"a\" 1) (fromYaml \"\") | toJson }}",
 ];
 
+/// JSON as Go's decoder reads it.
+pub const JSON: &[&str] = &[
+    r#"{{ "[\"\\ud800\"]" | fromJsonArray | toJson }}{{ "[\"\\ude00x\"]" | fromJsonArray | toJson }}{{ "[\"\\ud83d\\ude00\"]" | fromJsonArray | toJson }}{{ "[\"\\ud800\\ud83d\\ude00\"]" | fromJsonArray | toJson }}"#,
+    r#"{{ `["a\\ud800", "\\\\ud800", "\ud8", "x"]` | fromJsonArray | len }}{{ `["\\ud800", "é\ud800é"]` | fromJsonArray | toJson }}"#,
+];
+
 /// Methods of Helm's values, and the types that functions return.
 pub const METHODS: &[&str] = &[
     "{{ .Values.AsMap.b }}{{ .Values.AsMap | typeOf }}{{ .Values | typeOf }}{{ .Values.nested.AsMap }}",

@@ -66,7 +66,7 @@ switches! {
     /// Switches of installing.
     Switches {
         create_namespace, debug, dependency_update, devel, disable_openapi_validation, force_conflicts,
-        force_replace, hide_notes, replace,
+        force_replace, hide_notes, render_subchart_notes, replace,
         rollback_on_failure, server_side, skip_crds, take_ownership, wait_for_jobs,
     }
 }

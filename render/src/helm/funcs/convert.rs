@@ -182,7 +182,7 @@ fn from_json(text: &str) -> Result<Value, String> {
     // Go's decoder takes U+FFFD for each byte that is no UTF-8.
     let lossy = bytes::lossy(text);
     let text = bytes::text(lossy.as_bytes());
-    let read = serde_json::from_str::<serde_json::Value>(&text).map(Value::from);
+    let read = json::read(&text).map(Value::from);
     read.map_err(|cause| match cause.is_eof() {
         true => "unexpected end of JSON input".to_owned(),
         false => cause.to_string(),

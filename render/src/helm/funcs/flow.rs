@@ -44,6 +44,11 @@ const MAX_INCLUDES: u32 = 1000;
 /// How many texts may be evaluated within each other; the reference runs out of its stack.
 const MAX_EVALUATING: u32 = 1000;
 
+/// How many bytes of text are parsed for one step.
+const BYTES_PER_STEP: u64 = 16;
+/// The most bytes of texts whose parsed form is kept.
+const MAX_PARSED: usize = 16 << 20;
+
 /// The name that text given to `tpl` has in errors.
 const ROOT: &str = "gotpl";
 
@@ -96,7 +101,14 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
         // The same text means the same only where the same templates are seen.
         Some(set) if set.outer.as_ref().is_some_and(|other| Rc::ptr_eq(other, &outer)) => set.clone(),
         _ => {
+            interp.charge(1 + source.len() as u64 / BYTES_PER_STEP)?;
             let set = Rc::new(parsed(source, &outer)?);
+            // What is kept is bounded: a template may make one text after another.
+            interp.parsed_bytes += source.len();
+            if interp.parsed_bytes > MAX_PARSED {
+                interp.parsed.clear();
+                interp.parsed_bytes = source.len();
+            }
             interp.parsed.insert(source.clone(), set.clone());
             set
         }

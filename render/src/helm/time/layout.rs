@@ -81,8 +81,10 @@ pub(super) fn token(text: &str) -> (&str, usize) {
     } else if text.starts_with('5') {
         return (&text[..1], 0);
     } else if let Some(token) = TOKENS.iter().find(|token| text.starts_with(**token)) {
-        let month_goes_on = *token == "Jan" && text[3..].starts_with(|c: char| c.is_ascii_lowercase());
-        if !month_goes_on {
+        let name = matches!(*token, "Jan" | "Mon");
+        let name_goes_on = name && text[3..].starts_with(|c: char| c.is_ascii_lowercase());
+        // A year may stand behind an underscore, which is no part of a day then.
+        if !name_goes_on && !text.starts_with("_2006") {
             return (&text[..token.len()], 0);
         }
     }

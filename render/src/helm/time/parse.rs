@@ -85,7 +85,7 @@ impl Fields {
                 });
                 return Some(&text[2..]);
             }
-            "MST" => return text.strip_prefix("UTC").or_else(|| text.strip_prefix("GMT")),
+            "MST" => return Some(&text[zone(text)?..]),
             token if token.starts_with(['.', ',']) => return self.read_fraction(text),
             token => return self.read_offset(token, text),
         };
@@ -174,5 +174,34 @@ impl Fields {
             nanos: self.nanos,
             offset: self.offset,
         })
+    }
+}
+
+/// Returns the length of the name of a zone, which is taken for UTC: what it means is the machine's to say.
+fn zone(text: &str) -> Option<usize> {
+    let signed = |text: &str| {
+        let digits = text.get(1..)?.bytes().take_while(u8::is_ascii_digit).count();
+        let hours: i32 = text.get(1..=digits)?.parse().ok()?;
+        (text.starts_with(['+', '-']) && hours <= 23).then_some(1 + digits)
+    };
+    if text.starts_with("ChST") || text.starts_with("MeST") {
+        return Some(4);
+    }
+    if text.starts_with("UTC") {
+        return Some(3);
+    }
+    if let Some(hours) = text.strip_prefix("GMT") {
+        return Some(3 + signed(hours).unwrap_or(0));
+    }
+    if text.starts_with(['+', '-']) {
+        return signed(text);
+    }
+    let capitals = text.bytes().take(6).take_while(u8::is_ascii_uppercase).count();
+    let ends_in_t = text.as_bytes().get(capitals.wrapping_sub(1)) == Some(&b'T');
+    match capitals {
+        3 => Some(3),
+        4 if ends_in_t || text.starts_with("WITA") => Some(4),
+        5 if ends_in_t => Some(5),
+        _ => None,
     }
 }

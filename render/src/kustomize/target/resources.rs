@@ -1,5 +1,7 @@
 //! The resources of a kustomization: files of objects, and the directories below it.
 
+use std::rc::Rc;
+
 use super::super::error::{At, Done, invalid, remote};
 use super::super::files::{Files, PathError};
 use super::super::resmap::ResMap;
@@ -49,6 +51,11 @@ impl Build<'_> {
             let origin = origin.join(path);
             list.iter_mut().for_each(|resource| origin.note_file(resource));
         }
+        if let Some(file) = Files::join(&target.directory, path) {
+            let file: Rc<str> = file.into();
+            list.iter_mut()
+                .for_each(|resource| resource.file = Some(file.clone()));
+        }
         map.append_all(list)
     }
 
@@ -76,7 +83,9 @@ impl Build<'_> {
     fn enter(&self, target: &Target, path: &str, directory: &str) -> Done<Target> {
         if let Some(inside) = target.above.iter().find(|above| is_below(above, directory)) {
             return Err(invalid(format!(
-                "cycle detected: candidate root '{directory}' contains visited root '{inside}'"
+                "cycle detected: candidate root '{}' contains visited root '{}'",
+                self.files.shown(directory),
+                self.files.shown(inside)
             )));
         }
         let origin = target.origin.as_ref().map(|origin| origin.join(path));
@@ -87,7 +96,8 @@ impl Build<'_> {
         let inner = self.enter(target, path, directory)?;
         if inner.kustomization.is_component {
             return Err(invalid(format!(
-                "expected kind != 'Component' for path '{directory}'"
+                "expected kind != 'Component' for path '{}'",
+                self.files.shown(directory)
             )));
         }
         let below = self.accumulate(&inner)?;
@@ -110,12 +120,15 @@ impl Build<'_> {
         let inner = self.enter(target, path, directory)?;
         if !inner.kustomization.is_component {
             return Err(invalid(format!(
-                "expected kind 'Component' for path '{directory}'"
+                "expected kind 'Component' for path '{}'",
+                self.files.shown(directory)
             )));
         }
         let file = inner.path();
         let mut acc = self.run(&inner, acc).in_file(&file)?;
         acc.map = ResMap::new(acc.map.into_list())?;
+        // What came out of the component is merged into nothing once more.
+        acc.config = self.configs.merge(self.configs.nothing(), &acc.config)?;
         Ok(acc)
     }
 }

@@ -7,6 +7,7 @@ use crate::kustomize::error::{At, Done};
 use crate::kustomize::fieldspec::Fitting;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
+use crate::kustomize::steps::Steps;
 
 /// One such transformer, with what it remembers from object to object.
 enum Each<'t> {
@@ -39,9 +40,9 @@ impl<'t> Step<'t> {
         Some(Step { each, field })
     }
 
-    fn change(&mut self, resource: &mut Resource) -> Done<()> {
+    fn change(&mut self, resource: &mut Resource, steps: &Steps<'_>) -> Done<()> {
         match &mut self.each {
-            Each::Texts(texts, fitting) => texts.change(resource, fitting),
+            Each::Texts(texts, fitting) => texts.change(resource, fitting, steps),
             Each::Affix(affix, fitting, first) => affix.change(resource, fitting, *first),
             Each::Images(images, fitting) => images.change(resource, fitting),
             Each::Replicas(replicas, found) => {
@@ -82,7 +83,8 @@ pub(crate) fn apply_each<'t>(
             if index > 0 && resource.node.is_empty() {
                 break;
             }
-            step.change(resource).in_field(step.field)?;
+            let changed = step.change(resource, context.steps).in_field(step.field);
+            changed.in_object(|| resource.id().to_string())?;
             resource.settle();
         }
     }

@@ -66,7 +66,11 @@ impl Images {
                         (key.text(), &mut value.content)
                     {
                         for item in items {
-                            retied |= self.set_container(item)?;
+                            let set = self.set_container(item);
+                            retied |= set.map_err(|mut fault| {
+                                fault.prefix(&format!("image in {}: ", key.text()));
+                                fault
+                            })?;
                         }
                     }
                 }

@@ -11,7 +11,6 @@ use crate::kustomize::load;
 use crate::kustomize::merge::merge;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
-use crate::kustomize::schema::Schemas;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::{id, steps::Steps};
 use crate::yaml::node::{Content, Node, Schema, Tag};
@@ -111,7 +110,7 @@ impl PatchEntry {
                     fault.prefix(&format!("no resource matches strategic merge patch \"{id}\": "));
                     fault
                 })?;
-                merge_into(map, position, patch, context.schemas)?;
+                merge_into(map, position, patch, context)?;
             }
             return Ok(());
         };
@@ -168,14 +167,14 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
     for position in selected {
         let api_version = id::api_version(&map.list()[*position].node).to_string();
         template.node.set("apiVersion", Node::plain(api_version));
-        merge_into(map, *position, &template, context.schemas)?;
+        merge_into(map, *position, &template, context)?;
     }
     map.drop_empty();
     map.require_distinct()
 }
 
 /// Merges a patch into the object at a position.
-fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, schemas: &Schemas) -> Done<()> {
+fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Done<()> {
     let renames = patch.allow_name_change || patch.allow_kind_change;
     let Some(resource) = map.contents_mut().get_mut(position) else {
         return Ok(());
@@ -191,7 +190,8 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, schemas: &Sch
     }
     let object = std::mem::replace(&mut resource.node, Node::map());
     let label = || format!("{kind} {name}");
-    let Some(merged) = merge(object, patch.node.clone(), schemas).in_object(label)? else {
+    let merged = merge(object, patch.node.clone(), context.schemas, context.steps);
+    let Some(merged) = merged.in_object(label)? else {
         resource.node = Node {
             tag: Tag::Map,
             ..Node::map()

@@ -16,13 +16,13 @@ use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first,
 pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Done<()> {
     for replacement in list {
         context.steps.spend(map.list().len())?;
-        replace(map, replacement)?;
+        replace(map, replacement, context)?;
     }
     map.drop_empty();
     Ok(())
 }
 
-fn replace(map: &mut ResMap, replacement: &Replacement) -> Done<()> {
+fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -> Done<()> {
     let Some(targets) = &replacement.targets else {
         return Err(invalid(
             "replacements must specify a source and at least one target",
@@ -40,9 +40,11 @@ fn replace(map: &mut ResMap, replacement: &Replacement) -> Done<()> {
         (None, Some(text)) => Node::plain(text.as_str()),
         (Some(source), None) => source_value(map.list(), source)?,
     };
-    targets
-        .iter()
-        .try_for_each(|target| write(map.list_mut(), &value, target))
+    targets.iter().try_for_each(|target| {
+        let paths = target.field_paths.len().max(1);
+        context.steps.spend(map.list().len().saturating_mul(paths))?;
+        write(map.list_mut(), &value, target)
+    })
 }
 
 /// Tells whether one of an object's identities is what a source names; here an empty namespace is `default`.

@@ -11,6 +11,7 @@ use crate::kustomize::kustomization::{Replica, Selector};
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Node, Schema, Style, Tag};
 
 /// Labels or annotations and the fields they go into.
@@ -22,7 +23,12 @@ pub(crate) struct Texts {
 
 impl Texts {
     /// Writes the texts into an object.
-    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Done<()> {
+    pub(crate) fn change(
+        &self,
+        resource: &mut Resource,
+        fitting: &mut Fitting<'_>,
+        steps: &Steps<'_>,
+    ) -> Done<()> {
         if self.texts.is_empty() {
             return Ok(());
         }
@@ -31,7 +37,13 @@ impl Texts {
             tag: Tag::Map,
         };
         let first = resource.ties + 1;
+        let length: usize = self
+            .texts
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
         for field in fitting.of(resource.gvk()) {
+            steps.spend_bytes(length)?;
             let set = &mut |node: &mut Node| self.set(node, first);
             resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
         }

@@ -6,7 +6,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, StrInput, StructureStyle};
+use smol_str::SmolStr;
 
+use super::super::meter::{self, Meter, Over, Size};
+use super::super::read::ReadError;
+use super::super::tabs::{self, Refused};
 use super::super::unfinished::Unfinished;
 use super::super::v1_1::{Unclear, lenient, unified};
 use super::scalar::resolve;
@@ -17,8 +21,10 @@ use super::{Content, Node, Style, Tag, plain};
 pub struct Limits {
     /// How deep maps and lists may nest.
     pub depth: usize,
-    /// How many nodes a document may have, those that aliases repeat included.
+    /// How many nodes a document may have, those that aliases repeat and that are kept for them included.
     pub nodes: usize,
+    /// How many bytes its texts may have, likewise.
+    pub bytes: usize,
 }
 
 impl Default for Limits {
@@ -26,6 +32,7 @@ impl Default for Limits {
         Limits {
             depth: 100,
             nodes: 5_000_000,
+            bytes: meter::MAX_BYTES,
         }
     }
 }
@@ -106,8 +113,14 @@ pub fn parse_first(bytes: &[u8], limits: Limits) -> Result<Option<Node>, ParseEr
 }
 
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|_| ParseError::Characters("invalid UTF-8"))?;
+    let text = crate::yaml::decode(bytes).map_err(|error| match error {
+        ReadError::Syntax { line, message } => ParseError::Syntax {
+            line,
+            reason: message,
+        },
+        _ => ParseError::Characters("invalid UTF-8"),
+    })?;
+    let bytes = text.as_bytes();
     // Most files are plain ASCII, where a glance at each byte is enough.
     let is_plain = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | b' '..=b'~');
     let forbidden = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
@@ -118,24 +131,37 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     Ok(if text.contains('\r') && text.contains("\r\n") {
         Cow::Owned(text.replace("\r\n", "\n"))
     } else {
-        Cow::Borrowed(text)
+        text
     })
 }
 
 fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    if text.contains('\t')
+        && let Some(Refused { line, message }) = tabs::refused(text, options(limits))
+    {
+        return Err(ParseError::Syntax {
+            line,
+            reason: message.to_owned(),
+        });
+    }
     match plain::read(text, limits) {
         Some(node) => Ok(Some(node)),
         None => parse_whole(text, limits),
     }
 }
 
-/// Reads the first document with the parser that knows all of YAML.
-pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+fn options(limits: Limits) -> granit_parser::Options {
     let mut options = granit_parser::Options::default();
     options.block_nesting_limit = limits.depth * 2 + 8;
     options.flow_nesting_limit = limits.depth * 2 + 8;
     // Another crate of a build may switch the parser's comment events on.
     options.set_emit_comments(false);
+    options
+}
+
+/// Reads the first document with the parser that knows all of YAML.
+pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    let options = options(limits);
     let text = unified(text, options.clone()).map_err(|Unclear { line, message }| ParseError::Syntax {
         line,
         reason: message,
@@ -158,7 +184,7 @@ fn parse_with(
         parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
         limits,
-        nodes: 0,
+        meter: Meter::new(limits.nodes, limits.bytes),
         items: Vec::new(),
         fields: Vec::new(),
         unfinished: Unfinished::of(text),
@@ -178,9 +204,10 @@ fn parse_with(
 
 struct Builder<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: HashMap<usize, Node>,
+    /// Finished anchors with what they stand for.
+    anchors: HashMap<usize, (Node, Size)>,
     limits: Limits,
-    nodes: usize,
+    meter: Meter,
     /// What the open lists hold so far, the innermost last: each is allocated once, in its size.
     items: Vec<Node>,
     /// What the open maps hold so far, likewise.
@@ -216,15 +243,8 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn spend(&mut self, nodes: usize) -> Result<(), ParseError> {
-        self.nodes += nodes;
-        if self.nodes > self.limits.nodes {
-            return Err(ParseError::TooLarge {
-                what: "nodes",
-                limit: self.limits.nodes,
-            });
-        }
-        Ok(())
+    fn take(&mut self, size: Size) -> Result<(), ParseError> {
+        self.meter.take(size).map_err(over)
     }
 
     fn node(&mut self, event: Event<'t>, depth: usize) -> Result<Node, ParseError> {
@@ -234,9 +254,16 @@ impl<'t> Builder<'t> {
                 limit: self.limits.depth,
             });
         }
-        self.spend(1)?;
+        let before = self.meter.taken();
+        self.take(Size { nodes: 1, bytes: 0 })?;
         let (anchor, node) = match event {
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref())),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.take(Size {
+                    nodes: 0,
+                    bytes: text.len(),
+                })?;
+                (anchor, scalar(text, style, tag.as_deref()))
+            }
             Event::SequenceStart(structure, anchor, tag) => {
                 let content = Content::Seq(self.items(depth)?);
                 (anchor, collection(content, tag.as_deref(), Tag::Seq, structure))
@@ -246,18 +273,18 @@ impl<'t> Builder<'t> {
                 (anchor, collection(content, tag.as_deref(), Tag::Map, structure))
             }
             Event::Alias(id) => {
-                let node = self
-                    .anchors
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| self.syntax("an anchor contains itself"))?;
-                self.spend(node.count())?;
-                (0, node)
+                let Some(size) = self.anchors.get(&id).map(|(_, size)| *size) else {
+                    return Err(self.syntax("an anchor contains itself"));
+                };
+                self.take(size)?;
+                (0, self.anchors[&id].0.clone())
             }
             _ => return Err(self.syntax("a node was expected")),
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
+            let size = self.meter.since(before);
+            self.meter.keep(size).map_err(over)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
@@ -315,20 +342,36 @@ impl<'t> Builder<'t> {
             Content::Seq(items) => items.into_iter().rev().collect(),
             Content::Scalar(_) => return Err(ParseError::Merge("it needs a map or a list of maps")),
         };
+        let mut places: HashMap<SmolStr, usize> = HashMap::new();
+        for (at, (key, _)) in fields.iter().enumerate() {
+            places.entry(key.text().into()).or_insert(at);
+        }
         for map in maps {
             let Content::Map(incoming) = map.content else {
                 return Err(ParseError::Merge("its list may hold only maps"));
             };
             for (key, value) in incoming {
-                match fields.iter().position(|(k, _)| k.text() == key.text()) {
+                let known = places.get(key.text()).copied();
+                match known {
                     Some(index) if index < own => {}
                     Some(index) => fields[index] = (key, value),
-                    None => fields.push((key, value)),
+                    None => {
+                        places.insert(key.text().into(), fields.len());
+                        fields.push((key, value));
+                    }
                 }
             }
         }
         Ok(fields)
     }
+}
+
+fn over(over: Over) -> ParseError {
+    let (what, limit) = match over {
+        Over::Nodes(limit) => ("nodes", limit),
+        Over::Bytes(limit) => ("bytes of text", limit),
+    };
+    ParseError::TooLarge { what, limit }
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&granit_parser::Tag>) -> Node {

@@ -57,6 +57,7 @@ fn mutated_documents_are_read_as_the_whole_parser_reads_them() {
         let limits = Limits {
             depth: if turn % 5 == 0 { random.below(5) } else { 100 },
             nodes: if turn % 7 == 0 { random.below(40) } else { 1000 },
+            ..Limits::default()
         };
         seen.compare(&text, limits);
     }
