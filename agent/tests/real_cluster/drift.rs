@@ -10,7 +10,7 @@ use flotilla_core::apply::{
     managers::fold,
     policy::Policy,
 };
-use flotilla_core::{digest::Digest, object::ObjectKey};
+use flotilla_core::digest::Digest;
 use flotilla_testkit::shared_clusters;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
