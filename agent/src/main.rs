@@ -5,11 +5,15 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use flotilla_agent::{
     agent::{self, AgentError, Parts},
     cluster::kube::{KubeCluster, client},
-    ledger::{cells::Cells, directory::Directory, secrets::Secrets},
+    ledger::{
+        directory::Directory,
+        secrets::Secrets,
+        transfer::{Moved, Place, transfer},
+    },
     link::channel::HubAddress,
 };
 use flotilla_proto::tls::Pin;
@@ -20,6 +24,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The hub, as https://host:port; several are tried in turn
     #[arg(long = "hub", env = "FLOTILLA_HUB", value_delimiter = ',')]
     hub: Vec<String>,
@@ -41,11 +48,11 @@ struct Arguments {
     token: Option<String>,
 
     /// Kubeconfig of the cluster; without, the pod's ServiceAccount
-    #[arg(long, env = "FLOTILLA_KUBECONFIG")]
+    #[arg(long, global = true, env = "FLOTILLA_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
 
     /// The agent's own namespace, where it keeps its state
-    #[arg(long, env = "POD_NAMESPACE", default_value = "flotilla-system")]
+    #[arg(long, global = true, env = "POD_NAMESPACE", default_value = "flotilla-system")]
     namespace: String,
 
     /// Watch only these namespaces, for an agent that may not read the whole cluster
@@ -53,7 +60,7 @@ struct Arguments {
     namespaces: Vec<String>,
 
     /// Keep state in this directory instead of Secrets
-    #[arg(long, env = "FLOTILLA_STATE_DIR")]
+    #[arg(long, global = true, env = "FLOTILLA_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
     /// Serve /healthz and /readyz here, e.g. 0.0.0.0:8081
@@ -61,12 +68,30 @@ struct Arguments {
     health_address: Option<SocketAddr>,
 
     /// What to log: error, warn, info, debug, or a filter by module
-    #[arg(long, env = "FLOTILLA_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "FLOTILLA_LOG", default_value = "info")]
     log: String,
 
     /// Log for people instead of as JSON
-    #[arg(long, env = "FLOTILLA_LOG_TEXT")]
+    #[arg(long, global = true, env = "FLOTILLA_LOG_TEXT")]
     log_text: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Works on the agent's state. Stop the agent first
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Moves the state, identity included, to another form of storage, from where --state-dir or its absence says it
+    /// is. Repeat it when it was broken off; done before, it does nothing
+    Move {
+        /// `secrets`, or a directory
+        #[arg(long)]
+        to: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -114,10 +139,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // One provider for the whole process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client(arguments.kubeconfig.as_deref()).await?;
-    let cells: Arc<dyn Cells> = match &arguments.state_dir {
-        Some(path) => Arc::new(Directory::open(path)?),
-        None => Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
-    };
+    let state = state(&arguments, &client, arguments.state_dir.as_deref())?;
+    if let Some(Command::Ledger(LedgerCommand::Move { to })) = &arguments.command {
+        let to = match to.as_str() {
+            SECRETS => None,
+            path => Some(std::path::Path::new(path)),
+        };
+        return move_ledger(&state, &self::state(&arguments, &client, to)?).await;
+    }
     let token = match (&arguments.token_file, arguments.token.clone()) {
         (Some(path), _) => token_from(path)?,
         (None, token) => token,
@@ -135,7 +164,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     agent::run(
         Parts {
-            cells,
+            cells: state.cells,
             cluster: Arc::new(KubeCluster::new(client)),
             // An empty variable is no namespace.
             namespaces: arguments
@@ -151,6 +180,37 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     )
     .await?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// The word for Secrets where a directory could be named.
+const SECRETS: &str = "secrets";
+
+/// Where state is: in a directory, or in Secrets of the agent's namespace.
+fn state(
+    arguments: &Arguments,
+    client: &kube::Client,
+    directory: Option<&std::path::Path>,
+) -> anyhow::Result<Place> {
+    Ok(match directory {
+        Some(path) => Place {
+            cells: Arc::new(Directory::open(path)?),
+            // An agent that is started in another directory is to understand it.
+            name: format!("directory {}", std::path::absolute(path)?.display()),
+        },
+        None => Place {
+            cells: Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
+            name: format!("Secrets of namespace {}", arguments.namespace),
+        },
+    })
+}
+
+async fn move_ledger(from: &Place, to: &Place) -> anyhow::Result<()> {
+    match transfer(from, to, agent::LEDGER, agent::IDENTITY).await? {
+        Moved::Now => tracing::info!("the ledger was moved from {} to {}", from.name, to.name),
+        Moved::Before => tracing::info!("the ledger is in {} already", to.name),
+        Moved::Nothing => tracing::info!("there is no ledger in {}: nothing to move", from.name),
+    }
     Ok(())
 }
 
@@ -175,4 +235,23 @@ async fn signals(stop: CancellationToken) {
         _ = interrupt.recv() => {}
     }
     stop.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        let line = "flotilla-agent ledger move --to secrets --state-dir /state";
+        let arguments = Arguments::parse_from(line.split(' '));
+        assert_eq!(arguments.state_dir, Some(PathBuf::from("/state")));
+        let Some(Command::Ledger(LedgerCommand::Move { to })) = arguments.command else {
+            panic!("no command");
+        };
+        assert_eq!(to, SECRETS);
+    }
 }

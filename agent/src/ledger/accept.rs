@@ -9,7 +9,7 @@ use flotilla_core::{
     unit::{Entry, root},
 };
 
-use super::record::Held;
+use super::{record::Held, state::Known};
 
 /// A desired state as it came.
 #[derive(Debug, Clone)]
@@ -70,6 +70,9 @@ pub enum Refusal {
     /// A held unit is neither named nor let go.
     #[error("unit {0} is held here and missing from the offer")]
     UnitMissing(UnitId),
+    /// A unit is let go that is neither detached nor gone here.
+    #[error("unit {0} is let go and still has objects that are enforced or to be removed here")]
+    NotReleasable(UnitId),
     /// The entries do not give the root.
     #[error("the entries give another root than the offer claims")]
     RootMismatch,
@@ -83,8 +86,8 @@ pub enum Refusal {
     },
 }
 
-/// Judges `offer` against `held` with its entries' digests.
-pub fn judge(held: &Held, known: &BTreeMap<UnitId, Digest>, offer: &Offer) -> Result<Judged, Refusal> {
+/// Judges `offer` against what is held.
+pub fn judge(held: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Result<Judged, Refusal> {
     fence(held, offer)?;
     if same(held, offer) {
         return match held.root == Some(offer.root) {
@@ -93,7 +96,7 @@ pub fn judge(held: &Held, known: &BTreeMap<UnitId, Digest>, offer: &Offer) -> Re
         };
     }
     let mut next = if offer.base.is_some() {
-        known.clone()
+        known.iter().map(|(unit, known)| (*unit, known.digest)).collect()
     } else {
         BTreeMap::new()
     };
@@ -105,13 +108,16 @@ pub fn judge(held: &Held, known: &BTreeMap<UnitId, Digest>, offer: &Offer) -> Re
             return Err(Refusal::RootMismatch);
         }
         if entry.released {
+            if known.get(&entry.unit).is_some_and(|known| !known.releasable) {
+                return Err(Refusal::NotReleasable(entry.unit));
+            }
             next.remove(&entry.unit);
             released.push(entry.unit);
             continue;
         }
         let digest = Entry::digest_of(&entry.bytes);
         next.insert(entry.unit, digest);
-        if known.get(&entry.unit) != Some(&digest) {
+        if known.get(&entry.unit).map(|known| known.digest) != Some(digest) {
             changed.push(position);
         }
     }
@@ -163,10 +169,17 @@ mod tests {
         UnitId(Uuid::from_u128(n))
     }
 
-    fn known(units: &[(u128, &str)]) -> BTreeMap<UnitId, Digest> {
+    fn digests(units: &[(u128, &str)]) -> BTreeMap<UnitId, Digest> {
         units
             .iter()
             .map(|(n, text)| (unit(*n), Entry::digest_of(text.as_bytes())))
+            .collect()
+    }
+
+    fn known(units: &[(u128, &str)], releasable: bool) -> BTreeMap<UnitId, Known> {
+        digests(units)
+            .into_iter()
+            .map(|(unit, digest)| (unit, Known { digest, releasable }))
             .collect()
     }
 
@@ -174,7 +187,7 @@ mod tests {
         Held {
             incarnation: 1,
             generation,
-            root: Some(root(known(units))),
+            root: Some(root(digests(units))),
             epoch: 1,
         }
     }
@@ -183,7 +196,7 @@ mod tests {
         Offer {
             incarnation: 1,
             generation,
-            root: root(known(whole)),
+            root: root(digests(whole)),
             base,
             entries: entries
                 .iter()
@@ -199,7 +212,7 @@ mod tests {
     const AB: &[(u128, &str)] = &[(1, "a"), (2, "b")];
 
     fn judged(offer: &Offer) -> Result<Judged, Refusal> {
-        judge(&held(5, AB), &known(AB), offer)
+        judge(&held(5, AB), &known(AB, true), offer)
     }
 
     #[test]
@@ -271,6 +284,15 @@ mod tests {
                 })
             );
         }
+    }
+
+    #[test]
+    fn a_unit_that_is_enforced_here_is_not_let_go() {
+        let offer = offer(6, Some(5), &[(2, "")], &[(1, "a")]);
+        assert_eq!(
+            judge(&held(5, AB), &known(AB, false), &offer),
+            Err(Refusal::NotReleasable(unit(2)))
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Cell {
 }
 
 /// Why a cell was not read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CellError {
     /// Somebody else has written it. Whoever gets this is not the only agent here any more.
     #[error("cell {name} was written by somebody else")]
@@ -67,4 +67,10 @@ pub trait Cells: Send + Sync {
 
     /// What this storage takes.
     fn limits(&self) -> Limits;
+
+    /// Tells whether no other process can write here as long as this value lives: what is found damaged is then
+    /// certainly nobody's.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 }

@@ -127,6 +127,10 @@ impl Cells for Directory {
             total: 512 << 20,
         }
     }
+
+    fn is_exclusive(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -14,12 +14,37 @@ use super::cells::{Cell, CellError, Cells, Limits, Version};
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     cells: BTreeMap<String, (Vec<u8>, u64)>,
     writes: u64,
     /// Writes that still succeed before all fail.
     left: Option<u64>,
+    /// Writes to come that are stored, and answered as if they might not be.
+    unanswered: u64,
+    /// Calls to come that are lost and not answered.
+    lost: u64,
+    limits: Limits,
+    exclusive: bool,
+    yields: bool,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            cells: BTreeMap::new(),
+            writes: 0,
+            left: None,
+            unanswered: 0,
+            lost: 0,
+            limits: Limits {
+                segment: 64 << 10,
+                total: 64 << 20,
+            },
+            exclusive: false,
+            yields: false,
+        }
+    }
 }
 
 impl Memory {
@@ -28,9 +53,58 @@ impl Memory {
         self.lock().left = Some(writes);
     }
 
+    /// Stores the next write and lets its answer be lost, and then `calls` more calls with their answers.
+    pub fn leave_unanswered(&self, calls: u64) {
+        let mut inner = self.lock();
+        (inner.unanswered, inner.lost) = (1, calls);
+    }
+
+    /// Takes other sizes.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        self.lock().limits = limits;
+        self
+    }
+
+    /// Lets nobody else write, as a lock does.
+    #[must_use]
+    pub fn exclusive(self) -> Self {
+        self.lock().exclusive = true;
+        self
+    }
+
+    /// Lets other tasks run before each write, as storage elsewhere does.
+    #[must_use]
+    pub fn yielding(self) -> Self {
+        self.lock().yields = true;
+        self
+    }
+
+    /// Writes a cell as somebody does who asks for no version; `None`: deletes it.
+    pub fn set(&self, name: &str, bytes: Option<Vec<u8>>) {
+        let mut inner = self.lock();
+        inner.writes += 1;
+        let version = inner.writes;
+        match bytes {
+            Some(bytes) => inner.cells.insert(name.to_owned(), (bytes, version)),
+            None => inner.cells.remove(name),
+        };
+    }
+
+    /// Returns the bytes of a cell.
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.lock().cells.get(name).map(|(bytes, _)| bytes.clone())
+    }
+
+    /// Returns the names of all cells.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().cells.keys().cloned().collect()
+    }
+
     /// Ends a failure.
     pub fn heal(&self) {
-        self.lock().left = None;
+        let mut inner = self.lock();
+        (inner.left, inner.unanswered, inner.lost) = (None, 0, 0);
     }
 
     /// Returns how many writes have succeeded.
@@ -51,14 +125,26 @@ impl Memory {
 #[async_trait]
 impl Cells for Memory {
     async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
-        Ok(self.lock().cells.get(name).map(|(bytes, version)| Cell {
+        let mut inner = self.lock();
+        if inner.unanswered == 0 && inner.lost > 0 {
+            inner.lost -= 1;
+            return Err(unanswered(name));
+        }
+        Ok(inner.cells.get(name).map(|(bytes, version)| Cell {
             bytes: bytes.clone(),
             version: Version(version.to_string()),
         }))
     }
 
     async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        if self.lock().yields {
+            tokio::task::yield_now().await;
+        }
         let mut inner = self.lock();
+        if inner.unanswered == 0 && inner.lost > 0 {
+            inner.lost -= 1;
+            return Err(unanswered(name));
+        }
         match inner.left {
             Some(0) => {
                 return Err(CellError::Refused {
@@ -81,13 +167,25 @@ impl Cells for Memory {
         inner.writes += 1;
         let version = inner.writes;
         inner.cells.insert(name.to_owned(), (bytes.to_vec(), version));
+        if inner.unanswered > 0 {
+            inner.unanswered -= 1;
+            return Err(unanswered(name));
+        }
         Ok(Version(version.to_string()))
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            segment: 64 << 10,
-            total: 64 << 20,
-        }
+        self.lock().limits
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.lock().exclusive
+    }
+}
+
+fn unanswered(name: &str) -> CellError {
+    CellError::Unavailable {
+        name: name.to_owned(),
+        why: "no answer".to_owned(),
     }
 }

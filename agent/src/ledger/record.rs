@@ -6,7 +6,10 @@ use flotilla_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::state::{Blob, BlobKind};
+use super::{
+    items,
+    state::{Blob, BlobKind},
+};
 
 /// One durable fact. Later records replace earlier ones about the same thing.
 #[derive(Debug, Clone)]
@@ -34,6 +37,22 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
     },
+    /// What the unit's loop remembers, in its own bytes.
+    Unit {
+        /// The unit.
+        unit: UnitId,
+        /// The bytes.
+        state: Vec<u8>,
+    },
+    /// Whether objects of a kind live in namespaces, as discovery last said: keys do not change with it.
+    Kind {
+        /// API group.
+        group: String,
+        /// The kind.
+        kind: String,
+        /// Its objects live in namespaces.
+        namespaced: bool,
+    },
     /// A content, object or configuration.
     Blob(Digest, Blob),
     /// An object of a unit: an intent, or what was found after applying.
@@ -52,6 +71,21 @@ pub enum Record {
         /// The object.
         key: ObjectKey,
     },
+}
+
+impl Record {
+    /// Tells whether this is what was found or done, which may be found out again after a crash. What is accepted
+    /// is not: the hub is told that it is held.
+    pub(super) fn is_outcome(&self) -> bool {
+        match self {
+            Self::Enforced { .. }
+            | Self::Unit { .. }
+            | Self::Kind { .. }
+            | Self::Item { .. }
+            | Self::Dropped { .. } => true,
+            Self::Held(_) | Self::Offered { .. } | Self::Released { .. } | Self::Blob(..) => false,
+        }
+    }
 }
 
 /// The desired state that is held, and the hub's hold on the stream.
@@ -91,23 +125,72 @@ const OFFERED: u8 = 2;
 const ENFORCED: u8 = 3;
 const RELEASED: u8 = 4;
 const BLOB: u8 = 5;
-const ITEM: u8 = 6;
+const UNIT: u8 = 7;
+const KIND: u8 = 8;
+/// Rows of [`items`], of one unit. Another layout of rows takes another tag.
+const ITEMS: u8 = 9;
 const HEADER: usize = 4 + 8 + 1;
+/// Objects that stand in one record.
+const ROWS_MAX: usize = 256;
+/// Bytes that a unit's entry or record takes beside its own.
+pub(super) const UNIT_OVERHEAD: usize = HEADER + 16 + 8;
+/// Bytes that a blob takes beside its own.
+pub(super) const BLOB_OVERHEAD: usize = HEADER + 32 + 1 + 4;
 
 #[derive(Serialize, Deserialize)]
-struct ItemPayload {
-    unit: UnitId,
-    key: ObjectKey,
-    /// Absent: dropped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    record: Option<Box<ObjectRecord>>,
+struct KindPayload {
+    group: String,
+    kind: String,
+    namespaced: bool,
 }
 
-/// Appends the bytes of a record to `out`.
-pub fn encode(record: &Record, out: &mut Vec<u8>) {
+/// Appends the bytes of records to `out`.
+pub(super) fn encode(records: &[Record], out: &mut Vec<u8>) {
+    let mut rest = records;
+    while let Some(first) = rest.first() {
+        let Some((unit, ..)) = row(first) else {
+            encode_one(out, |out| encode_payload(first, out));
+            rest = &rest[1..];
+            continue;
+        };
+        let rows: Vec<_> = rest
+            .iter()
+            .map_while(row)
+            .take_while(|row| row.0 == unit)
+            .collect();
+        encode_rows(unit, rows.iter().map(|(_, key, record)| (*key, *record)), out);
+        rest = &rest[rows.len()..];
+    }
+}
+
+fn row(record: &Record) -> Option<(UnitId, &ObjectKey, Option<&ObjectRecord>)> {
+    match record {
+        Record::Item { unit, key, record } => Some((*unit, key, Some(record))),
+        Record::Dropped { unit, key } => Some((*unit, key, None)),
+        _ => None,
+    }
+}
+
+/// Appends the bytes of a unit's objects, with `None` for one that is dropped.
+pub(super) fn encode_rows<'a>(
+    unit: UnitId,
+    rows: impl Iterator<Item = (&'a ObjectKey, Option<&'a ObjectRecord>)>,
+    out: &mut Vec<u8>,
+) {
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        encode_one(out, |out| {
+            out.extend_from_slice(unit.0.as_bytes());
+            items::encode(rows.by_ref().take(ROWS_MAX), out);
+            ITEMS
+        });
+    }
+}
+
+fn encode_one(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>) -> u8) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
-    let tag = encode_payload(record, out);
+    let tag = payload(out);
     let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
     out[start + HEADER - 1] = tag;
     let sum = checksum(&out[start + HEADER - 1..]);
@@ -133,6 +216,24 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(unit.0.as_bytes());
             RELEASED
         }
+        Record::Unit { unit, state } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            out.extend_from_slice(state);
+            UNIT
+        }
+        Record::Kind {
+            group,
+            kind,
+            namespaced,
+        } => json(
+            out,
+            &KindPayload {
+                group: group.clone(),
+                kind: kind.clone(),
+                namespaced: *namespaced,
+            },
+            KIND,
+        ),
         Record::Blob(digest, blob) => {
             out.extend_from_slice(digest.as_bytes());
             out.push(blob.kind as u8);
@@ -140,24 +241,7 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(&blob.zstd);
             BLOB
         }
-        Record::Item { unit, key, record } => json(
-            out,
-            &ItemPayload {
-                unit: *unit,
-                key: key.clone(),
-                record: Some(record.clone()),
-            },
-            ITEM,
-        ),
-        Record::Dropped { unit, key } => json(
-            out,
-            &ItemPayload {
-                unit: *unit,
-                key: key.clone(),
-                record: None,
-            },
-            ITEM,
-        ),
+        Record::Item { .. } | Record::Dropped { .. } => unreachable!("rows are encoded together"),
     }
 }
 
@@ -174,7 +258,7 @@ fn checksum(bytes: &[u8]) -> [u8; 8] {
 }
 
 /// Reads all records; unknown tags are passed over.
-pub fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
+pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         if bytes.len() < HEADER {
@@ -185,21 +269,19 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
         if checksum(body) != bytes[4..12] {
             return Err(InvalidRecord::Checksum);
         }
-        if let Some(record) = decode_payload(body[0], &body[1..])? {
-            records.push(record);
-        }
+        decode_payload(body[0], &body[1..], &mut records)?;
         bytes = &bytes[HEADER + length..];
     }
     Ok(records)
 }
 
-fn decode_payload(tag: u8, payload: &[u8]) -> Result<Option<Record>, InvalidRecord> {
+fn decode_payload(tag: u8, payload: &[u8], records: &mut Vec<Record>) -> Result<(), InvalidRecord> {
     let cut = || InvalidRecord::Unreadable {
         tag,
         why: "too short".to_owned(),
     };
     let unit = || payload.get(..16).and_then(UnitId::try_from_slice).ok_or_else(cut);
-    Ok(Some(match tag {
+    records.push(match tag {
         HELD => Record::Held(from_json(tag, payload)?),
         OFFERED => Record::Offered {
             unit: unit()?,
@@ -216,6 +298,22 @@ fn decode_payload(tag: u8, payload: &[u8]) -> Result<Option<Record>, InvalidReco
             entry: payload[16..].to_vec(),
         },
         RELEASED => Record::Released { unit: unit()? },
+        UNIT => Record::Unit {
+            unit: unit()?,
+            state: payload[16..].to_vec(),
+        },
+        KIND => {
+            let KindPayload {
+                group,
+                kind,
+                namespaced,
+            } = from_json(tag, payload)?;
+            Record::Kind {
+                group,
+                kind,
+                namespaced,
+            }
+        }
         BLOB => {
             let (digest, rest) = payload.split_at_checked(32).ok_or_else(cut)?;
             let (head, zstd) = rest.split_at_checked(5).ok_or_else(cut)?;
@@ -225,22 +323,32 @@ fn decode_payload(tag: u8, payload: &[u8]) -> Result<Option<Record>, InvalidReco
             })?;
             Record::Blob(
                 Digest::try_from_slice(digest).map_err(|_| cut())?,
-                Blob {
+                Blob::stored(
                     kind,
-                    size: u32::from_le_bytes([head[1], head[2], head[3], head[4]]),
-                    zstd: zstd.into(),
-                },
+                    u32::from_le_bytes([head[1], head[2], head[3], head[4]]),
+                    zstd.into(),
+                ),
             )
         }
-        ITEM => {
-            let ItemPayload { unit, key, record } = from_json(tag, payload)?;
-            match record {
-                Some(record) => Record::Item { unit, key, record },
+        ITEMS => {
+            let unit = unit()?;
+            let rows = items::decode(&payload[16..]).map_err(|why| InvalidRecord::Unreadable {
+                tag,
+                why: why.to_owned(),
+            })?;
+            records.extend(rows.into_iter().map(|(key, record)| match record {
+                Some(record) => Record::Item {
+                    unit,
+                    key,
+                    record: Box::new(record),
+                },
                 None => Record::Dropped { unit, key },
-            }
+            }));
+            return Ok(());
         }
-        _ => return Ok(None),
-    }))
+        _ => return Ok(()),
+    });
+    Ok(())
 }
 
 fn from_json<T: DeserializeOwned>(tag: u8, payload: &[u8]) -> Result<T, InvalidRecord> {

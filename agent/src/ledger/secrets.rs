@@ -28,6 +28,10 @@ impl Secrets {
         }
     }
 
+    async fn is_gone(&self, name: &str) -> Result<bool, CellError> {
+        Ok(Self::within(name, self.api.get_opt(name)).await?.is_none())
+    }
+
     async fn within<T>(
         name: &str,
         call: impl Future<Output = Result<T, kube::Error>> + Send,
@@ -102,7 +106,15 @@ impl Cells for Secrets {
         let params = PostParams::default();
         let written = match expected {
             None => Self::within(name, self.api.create(&params, &secret)).await?,
-            Some(_) => Self::within(name, self.api.replace(name, &params, &secret)).await?,
+            Some(_) => match Self::within(name, self.api.replace(name, &params, &secret)).await {
+                // It is gone, and so not what is to be replaced.
+                Err(CellError::Refused { .. }) if self.is_gone(name).await? => {
+                    return Err(CellError::Conflict {
+                        name: name.to_owned(),
+                    });
+                }
+                written => written?,
+            },
         };
         Ok(Version(written.metadata.resource_version.unwrap_or_default()))
     }

@@ -1,7 +1,7 @@
 //! What a ledger says when all its records are read: held desired state, units with their inventories, contents.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -12,10 +12,17 @@ use flotilla_core::{
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{Entry, VariableLayer},
+    unit::{Entry, UnitState, VariableLayer},
 };
 
-use super::record::{Held, Record};
+use super::{
+    items,
+    record::{Held, Record, UNIT_OVERHEAD},
+};
+
+mod live;
+
+use live::{Change, References};
 
 /// What a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,16 +54,25 @@ pub struct Blob {
     pub size: u32,
     /// The compressed bytes.
     pub zstd: Arc<[u8]>,
+    /// How often it is referred to: kept with the blob because a map beside would cost more than the counts.
+    refs: u32,
 }
 
 impl Blob {
     /// Compresses bytes.
     pub fn new(kind: BlobKind, bytes: &[u8]) -> std::io::Result<Self> {
-        Ok(Self {
+        let size = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+        Ok(Self::stored(kind, size, zstd::bulk::compress(bytes, 3)?.into()))
+    }
+
+    /// Takes bytes that are compressed already.
+    pub(super) fn stored(kind: BlobKind, size: u32, zstd: Arc<[u8]>) -> Self {
+        Self {
             kind,
-            size: u32::try_from(bytes.len()).map_err(std::io::Error::other)?,
-            zstd: zstd::bulk::compress(bytes, 3)?.into(),
-        })
+            size,
+            zstd,
+            refs: 0,
+        }
     }
 
     /// Returns the bytes. The size bounds what is read, whatever the compressed bytes claim.
@@ -99,10 +115,25 @@ pub struct Unit {
     pub enforced: Option<Kept>,
     /// Its objects.
     pub items: BTreeMap<ObjectKey, ObjectRecord>,
+    /// What its loop remembers, in its own bytes.
+    pub record: Option<Arc<[u8]>>,
+}
+
+impl Unit {
+    /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
+    /// entry that this version cannot read says neither.
+    fn is_releasable(&self) -> bool {
+        let entry = self.offered.as_ref().and_then(|kept| kept.entry.as_ref());
+        match entry.map(|entry| &entry.state) {
+            Some(UnitState::Detached) => true,
+            Some(UnitState::Removing { .. }) => self.items.is_empty(),
+            Some(UnitState::Active | UnitState::Suspended) | None => false,
+        }
+    }
 }
 
 /// All that is held.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct State {
     /// Which desired state.
     pub held: Held,
@@ -110,41 +141,106 @@ pub struct State {
     pub units: BTreeMap<UnitId, Unit>,
     /// Contents, objects and configurations.
     pub blobs: HashMap<Digest, Blob>,
+    /// Whether objects of a kind (group, kind) live in namespaces, as discovery last said.
+    pub kinds: BTreeMap<(String, String), bool>,
+    /// What is needed and what is garbage.
+    references: References,
 }
 
+/// A unit of the ledger, as an offer is judged against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Digest of its offered entry.
+    pub digest: Digest,
+    /// The hub may let go of it: nothing of it is enforced, or nothing is left in the cluster.
+    pub releasable: bool,
+}
+
+/// Kinds that are remembered; more than any cluster serves.
+const KINDS_MAX: usize = 20_000;
+/// Bytes that the scope of a kind takes beside its names.
+const KIND_OVERHEAD: usize = 64;
+
 impl State {
-    /// Takes in one record.
+    /// Takes in one record. What is said of a unit that was never offered, or let go since, is passed over: a
+    /// job that ends late must not bring a unit back.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::Held(held) => self.held = held,
+            Record::Held(held) => self.hold(held),
             Record::Offered { unit, entry, at } => {
-                self.units.entry(unit).or_default().offered = Some(Kept::new(entry, at));
+                let kept = Kept::new(entry, at);
+                self.refer_entry(&kept, Change::More);
+                self.grow_entry(&kept);
+                if let Some(before) = self.units.entry(unit).or_default().offered.replace(kept) {
+                    self.shrink_entry(&before);
+                    self.refer_entry(&before, Change::Less);
+                }
             }
             Record::Enforced { unit, entry } => {
-                self.units.entry(unit).or_default().enforced = Some(Kept::new(entry, Timestamp::default()));
+                if self.units.contains_key(&unit) {
+                    let kept = Kept::new(entry, Timestamp::default());
+                    self.refer_entry(&kept, Change::More);
+                    self.grow_entry(&kept);
+                    if let Some(before) = self.units.entry(unit).or_default().enforced.replace(kept) {
+                        self.shrink_entry(&before);
+                        self.refer_entry(&before, Change::Less);
+                    }
+                }
             }
             Record::Released { unit } => {
-                self.units.remove(&unit);
+                if let Some(unit) = self.units.remove(&unit) {
+                    self.release(unit);
+                }
             }
-            Record::Blob(digest, blob) => {
-                self.blobs.insert(digest, blob);
-            }
+            Record::Blob(digest, blob) => self.insert_blob(digest, blob),
             Record::Item { unit, key, record } => {
-                self.units.entry(unit).or_default().items.insert(key, *record);
+                if let Some(unit) = self.units.get_mut(&unit) {
+                    let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
+                    self.references.live = self.references.live + items::size(&key, &record) - before;
+                    unit.items.insert(key, *record);
+                }
             }
             Record::Dropped { unit, key } => {
+                let unit = self.units.get_mut(&unit);
+                if let Some(before) = unit.and_then(|unit| unit.items.remove(&key)) {
+                    self.references.live -= items::size(&key, &before);
+                }
+            }
+            Record::Unit { unit, state } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
-                    unit.items.remove(&key);
+                    self.references.live += state.len() + UNIT_OVERHEAD;
+                    if let Some(before) = unit.record.replace(state.into()) {
+                        self.references.live -= before.len() + UNIT_OVERHEAD;
+                    }
+                }
+            }
+            Record::Kind {
+                group,
+                kind,
+                namespaced,
+            } => {
+                let size = group.len() + kind.len() + KIND_OVERHEAD;
+                let key = (group, kind);
+                let is_new = !self.kinds.contains_key(&key);
+                if !is_new || self.kinds.len() < KINDS_MAX {
+                    self.references.live += if is_new { size } else { 0 };
+                    self.kinds.insert(key, namespaced);
                 }
             }
         }
     }
 
-    /// Returns the digests of all offered entries, as the root covers them.
-    pub fn offered_digests(&self) -> BTreeMap<UnitId, Digest> {
+    /// Returns all units with the digests of their offered entries, as the root covers them.
+    pub fn known_units(&self) -> BTreeMap<UnitId, Known> {
+        let known = |unit: &Unit| {
+            Some(Known {
+                digest: unit.offered.as_ref()?.digest,
+                releasable: unit.is_releasable(),
+            })
+        };
         self.units
             .iter()
-            .filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest)))
+            .filter_map(|(id, unit)| Some((*id, known(unit)?)))
             .collect()
     }
 
@@ -173,6 +269,8 @@ impl State {
             return lacking;
         };
         match self.content(&digest) {
+            // What is there and not readable is of a newer hub: fetching it again would change nothing.
+            None if self.blobs.contains_key(&digest) => {}
             None => lacking.content = Some(digest),
             Some(content) => {
                 let missing = content
@@ -185,73 +283,6 @@ impl State {
             }
         }
         lacking
-    }
-
-    /// Returns every digest that an offered or enforced entry reaches.
-    fn reachable(&self) -> HashSet<Digest> {
-        let mut reached = HashSet::new();
-        let kept = self
-            .units
-            .values()
-            .flat_map(|unit| [&unit.offered, &unit.enforced]);
-        for entry in kept.flatten().filter_map(|kept| kept.entry.as_ref()) {
-            reached.extend(entry.variables.iter().filter_map(|layer| match layer {
-                VariableLayer::Config { digest, .. } => Some(*digest),
-                _ => None,
-            }));
-            if let Some(digest) = entry.content
-                && reached.insert(digest)
-                && let Some(content) = self.content(&digest)
-            {
-                reached.extend(content.objects().iter().map(|object| object.digest));
-            }
-        }
-        reached
-    }
-
-    /// Drops what nothing refers to, and gives the records that say all the rest.
-    pub fn compact(&mut self) -> Vec<Record> {
-        let reached = self.reachable();
-        self.blobs.retain(|digest, _| reached.contains(digest));
-        let mut records: Vec<Record> = self
-            .blobs
-            .iter()
-            .map(|(digest, blob)| Record::Blob(*digest, blob.clone()))
-            .collect();
-        for (id, unit) in &self.units {
-            records.extend(unit.offered.iter().map(|kept| Record::Offered {
-                unit: *id,
-                entry: kept.bytes.to_vec(),
-                at: kept.at,
-            }));
-            records.extend(unit.enforced.iter().map(|kept| Record::Enforced {
-                unit: *id,
-                entry: kept.bytes.to_vec(),
-            }));
-            records.extend(unit.items.iter().map(|(key, record)| Record::Item {
-                unit: *id,
-                key: key.clone(),
-                record: Box::new(record.clone()),
-            }));
-        }
-        records.push(Record::Held(self.held));
-        records
-    }
-
-    /// Returns the bytes that a compacted ledger would have, about.
-    pub fn live_size(&self) -> usize {
-        let reached = self.reachable();
-        let blobs = self.blobs.iter().filter(|(digest, _)| reached.contains(digest));
-        let blobs: usize = blobs.map(|(_, blob)| blob.zstd.len() + 50).sum();
-        let units: usize = self
-            .units
-            .values()
-            .map(|unit| {
-                let kept = [&unit.offered, &unit.enforced].into_iter().flatten();
-                kept.map(|kept| kept.bytes.len() + 40).sum::<usize>() + unit.items.len() * 400
-            })
-            .sum();
-        blobs + units
     }
 }
 

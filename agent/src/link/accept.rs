@@ -22,7 +22,7 @@ use crate::ledger::{
     Ledger, LedgerError,
     accept::{Judged, Offer, Refusal, judge},
     record::{Held, Record},
-    state::Blob,
+    state::{Blob, Known, State},
 };
 
 /// Bytes that are kept before they complete anything.
@@ -59,7 +59,7 @@ pub fn refused_reason(refusal: &Refusal) -> RefusedReason {
     match refusal {
         Refusal::Stale { .. } => RefusedReason::Stale,
         Refusal::Conflict(_) => RefusedReason::Conflict,
-        Refusal::UnitMissing(_) => RefusedReason::UnitMissing,
+        Refusal::UnitMissing(_) | Refusal::NotReleasable(_) => RefusedReason::UnitMissing,
         Refusal::RootMismatch => RefusedReason::RootMismatch,
         Refusal::BaseUnknown { .. } => RefusedReason::BaseUnknown,
     }
@@ -113,13 +113,14 @@ impl Acceptance {
     /// Takes in an offer; what needs no content is held when this returns. Returns what to acknowledge.
     pub async fn offer(&mut self, ledger: &Ledger, offer: Offer, now: Timestamp) -> Result<Ack, AcceptError> {
         let held = self.target.unwrap_or_else(|| ledger.read(|state| state.held));
-        let durable = ledger.read(|state| state.offered_digests());
+        let durable = ledger.read(State::known_units);
         let mut known = durable.clone();
-        known.extend(
-            self.pending
-                .iter()
-                .map(|(unit, pending)| (*unit, Entry::digest_of(&pending.bytes))),
-        );
+        known.extend(self.pending.iter().map(|(unit, pending)| {
+            // Whether its objects may be let go of is said by what is held.
+            let releasable = durable.get(unit).is_none_or(|known| known.releasable);
+            let digest = Entry::digest_of(&pending.bytes);
+            (*unit, Known { digest, releasable })
+        }));
         let (changed, released) = match judge(&held, &known, &offer)? {
             Judged::Held => (Vec::new(), Vec::new()),
             Judged::New { changed, released } => (changed, released),
@@ -131,7 +132,7 @@ impl Acceptance {
             let offered = &offer.entries[position];
             let unit = offered.unit;
             // Back to what is held already.
-            if durable.get(&unit) == Some(&Entry::digest_of(&offered.bytes)) {
+            if durable.get(&unit).map(|known| known.digest) == Some(Entry::digest_of(&offered.bytes)) {
                 entries.push((unit, None));
                 continue;
             }

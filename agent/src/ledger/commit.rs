@@ -1,0 +1,378 @@
+//! From records to storage: what waits is written with what comes, by one task at a time; what does not fit is
+//! compacted first; memory follows storage, or runs ahead of it by the queue.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use flotilla_core::{backoff::Backoff, digest::Digest};
+use tokio::sync::watch;
+
+use super::{
+    BATCH,
+    cells::{CellError, Cells},
+    error::LedgerError,
+    head::Standing,
+    health::{HealthState, LedgerHealth},
+    record::{self, Record},
+    state::State,
+    writer::Writer,
+};
+use crate::random::random;
+
+/// Below this nothing is worth compacting.
+const COMPACT_MIN: usize = 256 << 10;
+/// Bytes that wait while storage takes nothing; beyond, all is written anew from memory once it does.
+const QUEUE_MAX: usize = 1 << 20;
+/// Waits after a batch that could not be written.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+pub(super) struct Shared {
+    pub(super) cells: Arc<dyn Cells>,
+    pub(super) name: String,
+    state: RwLock<State>,
+    queue: Mutex<Queue>,
+    writer: tokio::sync::Mutex<Writer>,
+    pub(super) health: watch::Sender<LedgerHealth>,
+}
+
+/// What is in memory and not yet durable.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) bytes: Vec<u8>,
+    /// What is stored lacks more than `bytes`: all is to be written from memory.
+    rewrite: bool,
+    /// The task that is going to write it, by number. An earlier one that wakes has nothing to do any more.
+    scheduled: Option<u64>,
+    /// Number of the last such task.
+    tasks: u64,
+    /// Batches that failed in a row.
+    failures: u32,
+    /// Why the last batch was not written, until somebody was told.
+    pub(super) failed: Option<LedgerError>,
+    /// Another agent writes: nothing is written any more.
+    pub(super) lost: bool,
+    /// What was damaged when the ledger was opened, until a desired state is held again.
+    damaged: Option<String>,
+}
+
+/// What was stored.
+struct Stored {
+    /// Bytes of the queue.
+    queued: usize,
+    /// Blobs that storage does not have any more.
+    dropped: HashSet<Digest>,
+}
+
+/// All records in bytes, as they are to be after a write.
+struct Snapshot {
+    bytes: Vec<u8>,
+    stored: Stored,
+}
+
+/// How records are to be stored.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    Append,
+    Rewrite,
+}
+
+/// Decides for `more` bytes after `used`, of which `live` are no garbage.
+fn plan(fits_tail: bool, used: usize, more: usize, live: usize, limit: usize) -> Plan {
+    let all = used + more;
+    let garbage = all.saturating_sub(live + more);
+    if !fits_tail && (all > limit || (used >= COMPACT_MIN && 2 * garbage >= all)) {
+        Plan::Rewrite
+    } else {
+        Plan::Append
+    }
+}
+
+impl Shared {
+    pub(super) fn new(cells: Arc<dyn Cells>, name: &str, state: State, writer: Writer) -> Self {
+        let damaged = writer.damage().map(str::to_owned);
+        let mut health = LedgerHealth::after(state.live_size(), cells.limits().total, Ok(()));
+        if let Some(why) = &damaged {
+            health.state = HealthState::Damaged(why.clone());
+        }
+        Self {
+            cells,
+            name: name.to_owned(),
+            state: RwLock::new(state),
+            queue: Mutex::new(Queue {
+                damaged,
+                ..Queue::default()
+            }),
+            writer: tokio::sync::Mutex::new(writer),
+            health: watch::Sender::new(health),
+        }
+    }
+
+    pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take_in(&self, records: impl IntoIterator<Item = Record>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        records.into_iter().for_each(|record| state.apply(record));
+    }
+
+    /// Lets the queue be written after `wait`, unless somebody does it before or is going to.
+    pub(super) fn schedule(self: &Arc<Self>, queue: &mut Queue, wait: Duration) {
+        if queue.scheduled.is_some() {
+            return;
+        }
+        queue.tasks += 1;
+        let number = queue.tasks;
+        queue.scheduled = Some(number);
+        let ledger = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let Some(ledger) = Weak::upgrade(&ledger) else {
+                return;
+            };
+            if ledger.queue().scheduled.take_if(|task| *task == number).is_some() {
+                // Told through the health, and to whoever calls next.
+                let _ = ledger.commit(Vec::new()).await;
+            }
+        });
+    }
+
+    /// Takes in that a write was broken off by a panic: what waited still waits.
+    pub(super) fn broken_off(self: &Arc<Self>) -> LedgerError {
+        let mut queue = self.queue();
+        if !queue.bytes.is_empty() || queue.rewrite {
+            queue.failures += 1;
+            self.schedule_retry(&mut queue);
+        }
+        LedgerError::Storage(CellError::Unavailable {
+            name: self.name.clone(),
+            why: "the write was broken off".to_owned(),
+        })
+    }
+
+    fn schedule_retry(self: &Arc<Self>, queue: &mut Queue) {
+        let wait = RETRY.delay(queue.failures, random()).max(BATCH);
+        self.schedule(queue, wait);
+    }
+
+    pub(super) async fn check_writer(&self) -> Result<(), LedgerError> {
+        self.writer.lock().await.check().await
+    }
+
+    /// Compacts a ledger that was just read, where that is worth while.
+    pub(super) async fn compact_if_worth(self: &Arc<Self>) -> Result<(), LedgerError> {
+        let (used, sound) = {
+            let writer = self.writer.lock().await;
+            (writer.used(), writer.damage().is_none())
+        };
+        let live = self.read(State::live_size);
+        if !sound || plan(false, used, 0, live, self.cells.limits().total) == Plan::Append {
+            return Ok(());
+        }
+        self.queue().rewrite = true;
+        match self.clone().commit(Vec::new()).await {
+            Err(LedgerError::Lost) => Err(LedgerError::Lost),
+            Err(e) => {
+                tracing::warn!("ledger is not compacted: {e}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes the queue and then `records` durable, and takes `records` in.
+    pub(super) async fn commit(self: Arc<Self>, records: Vec<Record>) -> Result<(), LedgerError> {
+        let mut writer = self.writer.lock().await;
+        {
+            let queue = self.queue();
+            if queue.lost {
+                return Err(LedgerError::Lost);
+            }
+            if queue.bytes.is_empty() && !queue.rewrite && records.is_empty() {
+                return Ok(());
+            }
+        }
+        let outcome = self.store(&mut writer, &records).await;
+        self.settle(records, outcome)
+    }
+
+    async fn store(&self, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
+        if writer.damage().is_some() {
+            let found_so = self.queue().damaged.is_some();
+            let again = if found_so {
+                Ok(())
+            } else {
+                writer.look_again().await
+            };
+            match again {
+                Err(LedgerError::Damaged(_)) if self.cells.is_exclusive() => self.begin_anew(writer).await?,
+                Ok(()) if found_so => self.begin_anew(writer).await?,
+                again => again?,
+            }
+        }
+        match self.store_sound(writer, records).await {
+            Err(LedgerError::Damaged(_)) if self.cells.is_exclusive() => {
+                self.begin_anew(writer).await?;
+                self.store_sound(writer, records).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn begin_anew(&self, writer: &mut Writer) -> Result<(), LedgerError> {
+        writer.begin_anew().await?;
+        self.queue().rewrite = true;
+        Ok(())
+    }
+
+    async fn store_sound(&self, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
+        let limit = self.cells.limits().total;
+        let (mut bytes, rewrite) = {
+            let queue = self.queue();
+            (queue.bytes.clone(), queue.rewrite)
+        };
+        let queued = bytes.len();
+        record::encode(records, &mut bytes);
+        let held = records.iter().rev().find_map(|record| match record {
+            Record::Held(held) => Some(*held),
+            _ => None,
+        });
+        let (held, live) = self.read(|state| (held.unwrap_or(state.held), state.live_size()));
+        let fits = writer.fits_tail(bytes.len());
+        if !rewrite && plan(fits, writer.used(), bytes.len(), live, limit) == Plan::Append {
+            writer.append(&bytes, held).await?;
+            return Ok(Stored {
+                queued,
+                dropped: HashSet::new(),
+            });
+        }
+        drop(bytes);
+        let Snapshot { bytes, stored } = self.snapshot(records, limit)?;
+        writer.replace(&bytes, held, Standing::Here).await?;
+        Ok(stored)
+    }
+
+    /// Writes all that is needed once `records` are taken in: what they make garbage makes room for them.
+    fn snapshot(&self, records: &[Record], limit: usize) -> Result<Snapshot, LedgerError> {
+        // Nobody takes in and queues in between.
+        let queue = self.queue();
+        let queued = queue.bytes.len();
+        let (mut bytes, mut dropped) = self.read(|state| {
+            let garbage = state.garbage_after(records);
+            (state.encode(&garbage), garbage)
+        });
+        record::encode(records, &mut bytes);
+        if bytes.len() > limit {
+            // At the edge of the limit what they replace counts, and what no entry names yet.
+            drop(bytes);
+            let mut after = self.read(State::clone);
+            records.iter().cloned().for_each(|record| after.apply(record));
+            after.disown(records);
+            dropped = after.garbage();
+            bytes = after.encode(&dropped);
+        }
+        drop(queue);
+        if bytes.len() > limit {
+            return Err(LedgerError::Full {
+                size: bytes.len(),
+                limit,
+            });
+        }
+        Ok(Snapshot {
+            bytes,
+            stored: Stored { queued, dropped },
+        })
+    }
+
+    /// Takes in the outcome of a write.
+    fn settle(
+        self: &Arc<Self>,
+        records: Vec<Record>,
+        outcome: Result<Stored, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut queue = self.queue();
+        let outcome = match outcome {
+            Ok(stored) => {
+                queue.bytes.drain(..stored.queued);
+                (queue.failures, queue.failed, queue.rewrite) = (0, None, false);
+                queue.scheduled = None;
+                self.take_in(records);
+                // What was queued meanwhile is in memory already and comes after `records`: once more, so that
+                // memory is what a restart will read.
+                let later = record::decode(&queue.bytes).unwrap_or_default();
+                self.take_in(later);
+                let needed = {
+                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                    state.forget(&stored.dropped)
+                };
+                record::encode(&needed, &mut queue.bytes);
+                if !queue.bytes.is_empty() {
+                    self.schedule(&mut queue, BATCH);
+                }
+                if self.read(|state| state.held.generation) > 0 {
+                    queue.damaged = None;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                queue.lost |= matches!(error, LedgerError::Lost);
+                if (!queue.bytes.is_empty() || queue.rewrite) && !queue.lost {
+                    if queue.bytes.len() > QUEUE_MAX {
+                        (queue.bytes, queue.rewrite) = (Vec::new(), true);
+                    }
+                    queue.failures += 1;
+                    queue.failed = Some(error.clone());
+                    self.schedule_retry(&mut queue);
+                }
+                Err(error)
+            }
+        };
+        let damaged = queue.damaged.clone();
+        drop(queue);
+        self.tell(damaged, outcome.as_ref().map(|()| ()));
+        outcome
+    }
+
+    fn tell(&self, damaged: Option<String>, outcome: Result<(), &LedgerError>) {
+        let bytes = self.read(State::live_size);
+        let mut now = LedgerHealth::after(bytes, self.cells.limits().total, outcome);
+        if let (Some(why), true) = (damaged, outcome.is_ok()) {
+            now.state = HealthState::Damaged(why);
+        }
+        self.health.send_if_modified(|health| {
+            let changed = health.state != now.state;
+            if changed && !matches!(now.state, HealthState::Ok) {
+                tracing::warn!(bytes, "ledger: {:?}", now.state);
+            }
+            *health = now;
+            changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_compacted_at_half_and_before_the_limit() {
+        let plan = |used, more, live| plan(false, used, more, live, 16 << 20);
+        let mib = 1 << 20;
+        assert_eq!(plan(mib, mib, mib), Plan::Append);
+        assert_eq!(plan(4 * mib, mib / 8, mib), Plan::Rewrite);
+        assert_eq!(plan(15 * mib, mib / 8, 9 * mib), Plan::Append);
+        assert_eq!(plan(16 * mib, mib / 8, 9 * mib), Plan::Rewrite);
+        assert_eq!(plan(COMPACT_MIN / 2, 0, 0), Plan::Append);
+        assert_eq!(super::plan(true, 16 * mib, mib / 8, mib, 16 << 20), Plan::Append);
+    }
+}

@@ -1,0 +1,47 @@
+//! What can go wrong with a ledger, by what the caller does next.
+
+use super::{cells::CellError, record::InvalidRecord};
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// Another agent has written it: this one must exit.
+    #[error("another agent writes this ledger")]
+    Lost,
+    /// The storage does not take it now. Nothing was changed in memory; a write of unknown outcome is settled
+    /// before the next one.
+    #[error("ledger cannot be stored")]
+    Storage(#[source] CellError),
+    /// What is stored is not what was written. What is held in memory goes on.
+    #[error("ledger is damaged: {0}")]
+    Damaged(String),
+    /// It was moved to another form of storage: the agent is to be started on that one.
+    #[error("ledger was moved to {to}; start the agent on that")]
+    Moved {
+        /// Where it is.
+        to: String,
+    },
+    /// A move to this form of storage was broken off.
+    #[error("ledger was not yet moved here whole; repeat the move from {from}")]
+    Arriving {
+        /// Where it comes from.
+        from: String,
+    },
+    /// Another version of the agent wrote it, in a layout that this one does not know.
+    #[error("ledger has layout {0}, which this version of the agent does not know")]
+    Version(u32),
+    /// Larger than this form of storage takes.
+    #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; use a volume")]
+    Full {
+        /// Bytes needed.
+        size: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+}
+
+impl From<InvalidRecord> for LedgerError {
+    fn from(error: InvalidRecord) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}

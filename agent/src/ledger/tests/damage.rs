@@ -1,0 +1,224 @@
+//! Heads and segments that are not what was written.
+
+use super::*;
+
+/// A ledger with a unit and an object, in segments and tail.
+async fn filled(cells: &Memory) -> Ledger {
+    let ledger = begun(cells).await;
+    let mut batch: Vec<Record> = (0..20).map(blob).collect();
+    batch.push(item("x"));
+    ledger.append(batch).await.expect("appends");
+    ledger.append(vec![item("y")]).await.expect("appends");
+    ledger
+}
+
+fn flipped(bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    let mut bytes = bytes;
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// All ways of damaging what is stored, by name.
+fn damages(cells: &Memory) -> Vec<(&'static str, String, Option<Vec<u8>>)> {
+    let head = cells.bytes("ledger").expect("a head");
+    let segment = cells.bytes("ledger-0").expect("a segment");
+    let last = head.len() - 1;
+    vec![
+        ("head gone", "ledger".into(), None),
+        ("head empty", "ledger".into(), Some(Vec::new())),
+        (
+            "head of somebody else",
+            "ledger".into(),
+            Some(b"hello, world".to_vec()),
+        ),
+        ("head cut", "ledger".into(), Some(head[..20].to_vec())),
+        ("tail changed", "ledger".into(), Some(flipped(head, last))),
+        ("segment gone", "ledger-0".into(), None),
+        ("segment changed", "ledger-0".into(), Some(flipped(segment, 100))),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_head_ends_no_enforcement_and_is_told() {
+    for n in 0..4 {
+        let cells = Memory::default();
+        let ledger = filled(&cells).await;
+        let whole = cells.bytes("ledger");
+        let (what, name, bytes) = damages(&cells).swap_remove(n);
+        cells.set(&name, bytes);
+        let outcome = ledger.append(vec![item("z")]).await;
+        assert!(
+            matches!(outcome, Err(LedgerError::Damaged(_))),
+            "{what}: {outcome:?}"
+        );
+        assert!(matches!(ledger.health().state, HealthState::Damaged(_)), "{what}");
+        assert_eq!(names(&ledger), ["x", "y"], "{what}: what is held is enforced");
+        // Outcomes go on in memory, and to storage once somebody has put the head back.
+        let _ = ledger.append_later(vec![item("later")]);
+        assert_eq!(names(&ledger), ["later", "x", "y"]);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(matches!(ledger.health().state, HealthState::Damaged(_)), "{what}");
+        cells.set("ledger", whole);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(ledger.health().state, HealthState::Ok, "{what}");
+        assert_eq!(names(&open(&cells).await), ["later", "x", "y"], "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_head_is_repaired_where_nobody_else_can_write() {
+    for n in 0..4 {
+        let cells = Memory::default().exclusive();
+        let ledger = filled(&cells).await;
+        let (what, name, bytes) = damages(&cells).swap_remove(n);
+        cells.set(&name, bytes.clone());
+        ledger.append(vec![item("z")]).await.expect("repaired");
+        assert_eq!(ledger.health().state, HealthState::Ok, "{what}");
+        assert_eq!(
+            cells.bytes("ledger-damaged-0"),
+            Some(bytes.unwrap_or_default()),
+            "{what}"
+        );
+        assert_eq!(names(&open(&cells).await), ["x", "y", "z"], "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_found_damaged_begins_anew_beside_what_is_there() {
+    for n in 0..7 {
+        let cells = Memory::default();
+        drop(filled(&cells).await);
+        let (what, name, bytes) = damages(&cells).swap_remove(n);
+        cells.set(&name, bytes);
+        let before: Vec<_> = cells
+            .names()
+            .into_iter()
+            .map(|name| (name.clone(), cells.bytes(&name)))
+            .collect();
+        let ledger = open(&cells).await;
+        assert!(matches!(ledger.opened(), Opened::Damaged(_)), "{what}");
+        assert!(matches!(ledger.health().state, HealthState::Damaged(_)), "{what}");
+        assert!(
+            ledger.read(|state| state.units.is_empty() && state.held == Held::default()),
+            "{what}"
+        );
+        for (name, bytes) in &before {
+            assert_eq!(
+                cells.bytes(name),
+                *bytes,
+                "{what}: nothing is written before the hub has answered"
+            );
+        }
+        ledger
+            .append(vec![Record::Held(Held {
+                epoch: 7,
+                ..Held::default()
+            })])
+            .await
+            .expect("appends");
+        assert!(
+            matches!(ledger.health().state, HealthState::Damaged(_)),
+            "{what}: no state is held yet"
+        );
+        ledger
+            .append(accepted(unit(), 4, content(1, 20, 10_000)))
+            .await
+            .expect("appends");
+        assert_eq!(ledger.health().state, HealthState::Ok, "{what}");
+        for (name, bytes) in &before {
+            let name = if name == "ledger" {
+                "ledger-damaged-0"
+            } else {
+                name
+            };
+            assert_eq!(cells.bytes(name), *bytes, "{what}: the damaged cells are kept");
+        }
+        let again = open(&cells).await;
+        assert_eq!(*again.opened(), Opened::Read, "{what}");
+        assert_eq!(again.read(|state| state.held.generation), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_agents_that_find_damage_one_goes_on() {
+    let cells = Memory::default();
+    drop(filled(&cells).await);
+    cells.set("ledger", Some(b"?".to_vec()));
+    let (first, second) = (open(&cells).await, open(&cells).await);
+    first
+        .append(accepted(unit(), 4, content(1, 2, 100)))
+        .await
+        .expect("appends");
+    assert!(matches!(
+        second.append(accepted(unit(), 3, content(2, 2, 100))).await,
+        Err(LedgerError::Lost)
+    ));
+    assert_eq!(open(&cells).await.read(|state| state.held.generation), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_beginning_anew_is_begun_again() {
+    for bytes in [None, Some(b"?".to_vec())] {
+        for writes in 0..10 {
+            let cells = Memory::default();
+            drop(filled(&cells).await);
+            cells.set("ledger", bytes.clone());
+            let state = || accepted(unit(), 4, content(1, 20, 10_000));
+            cells.fail_after(writes);
+            let done = open(&cells).await.append(state()).await.is_ok();
+            cells.heal();
+            let again = open(&cells).await;
+            let generation = again.read(|state| state.held.generation);
+            assert_eq!(generation, if done { 4 } else { 0 }, "after {writes} writes");
+            assert_ne!(*again.opened(), Opened::New, "after {writes} writes");
+            again.append(state()).await.expect("appends");
+            let last = open(&cells).await;
+            assert_eq!(
+                (last.opened(), last.read(|state| state.held.generation)),
+                (&Opened::Read, 4)
+            );
+            let kept = cells
+                .names()
+                .iter()
+                .filter(|name| name.contains("damaged"))
+                .count();
+            assert!(kept <= 2, "{kept} heads are kept");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_after_damage_keeps_all_that_was() {
+    let cells = Memory::default();
+    drop(filled(&cells).await);
+    for round in 0..3_u32 {
+        let bytes = format!("damage {round}").into_bytes();
+        cells.set("ledger", Some(bytes.clone()));
+        open(&cells)
+            .await
+            .append(accepted(unit(), 1, content(round, 20, 10_000)))
+            .await
+            .expect("appends");
+        for before in 0..=round {
+            let kept = cells.bytes(&format!("ledger-damaged-{before}"));
+            assert_eq!(kept, Some(format!("damage {before}").into_bytes()));
+        }
+    }
+    assert_eq!(*open(&cells).await.opened(), Opened::Read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_another_version_is_no_damage() {
+    let cells = Memory::default();
+    let ledger = filled(&cells).await;
+    let json = br#"{"version":99,"unknown":true}"#;
+    let head = [&(json.len() as u32).to_le_bytes()[..], json].concat();
+    cells.set("ledger", Some(head.clone()));
+    assert!(matches!(
+        ledger.append(vec![item("z")]).await,
+        Err(LedgerError::Lost)
+    ));
+    let opened = Ledger::open(Arc::new(cells.clone()), "ledger").await;
+    assert!(matches!(opened, Err(LedgerError::Version(99))));
+    assert_eq!(cells.bytes("ledger"), Some(head));
+}

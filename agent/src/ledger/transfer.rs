@@ -1,0 +1,281 @@
+//! Moves an agent's state from one form of storage to another, both ways: from Secrets to a volume when it grows, and
+//! back. The new form is complete before the old one is marked as moved, and is not used before that: whenever the
+//! move is broken off, exactly one of the two is in use, and moving again ends it.
+//!
+//! The old form keeps what it had. An agent that is started on it says where its ledger went.
+
+use std::sync::Arc;
+
+use super::{
+    cells::{CellError, Cells},
+    error::LedgerError,
+    head::Standing,
+    record,
+    state::State,
+    writer::Writer,
+};
+
+/// A form of storage, as people call it.
+pub struct Place {
+    /// Where the cells are.
+    pub cells: Arc<dyn Cells>,
+    /// What an agent that is started on the old form says, e.g. `directory /state`.
+    pub name: String,
+}
+
+/// What moving did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// The ledger is in its new place.
+    Now,
+    /// It was there already.
+    Before,
+    /// There is nothing to move: no agent was ever here.
+    Nothing,
+}
+
+/// Why a ledger was not moved. It is where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The old form cannot be read or marked.
+    #[error("ledger in {place}: {source}")]
+    Ledger {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        #[source]
+        source: LedgerError,
+    },
+    /// Something was written while it was moved.
+    #[error("an agent runs on the ledger in {0}; stop it first")]
+    InUse(String),
+    /// Moving would overwrite another ledger.
+    #[error("{0} holds another ledger; it is not overwritten")]
+    Occupied(String),
+    /// The identity cannot be copied.
+    #[error("identity: {0}")]
+    Identity(#[source] CellError),
+}
+
+/// Moves the ledger called `ledger`, and the cell of the identity. No agent may run on either form.
+pub async fn transfer(
+    from: &Place,
+    to: &Place,
+    ledger: &str,
+    identity: &str,
+) -> Result<Moved, TransferError> {
+    let (mut source, bytes) = load(from, ledger).await?;
+    let (mut target, _) = load(to, ledger).await?;
+    match &source.head().standing {
+        Standing::MovedTo(place) if *place == to.name => return finish(&mut target, to).await,
+        Standing::Here => {}
+        Standing::MovedTo(_) | Standing::ArrivingFrom(_) => {
+            let refused = source.head().check_standing();
+            return refused.map(|()| Moved::Nothing).map_err(|e| at(from, e));
+        }
+    }
+    if source.is_new() {
+        return Ok(Moved::Nothing);
+    }
+    // A place that the ledger has left, or has not yet reached, may be written again.
+    if !target.is_new() && target.head().standing == Standing::Here {
+        return Err(TransferError::Occupied(to.name.clone()));
+    }
+    let whole = needed(&bytes).map_err(|e| at(from, e))?;
+    let limit = to.cells.limits().total;
+    if whole.len() > limit {
+        let size = whole.len();
+        return Err(at(to, LedgerError::Full { size, limit }));
+    }
+    copy_identity(from, to, identity).await?;
+    let arriving = Standing::ArrivingFrom(from.name.clone());
+    target.take_key(&source.head().key);
+    let held = source.head().held;
+    target
+        .replace(&whole, held, arriving)
+        .await
+        .map_err(|e| at(to, e))?;
+    match source.set_standing(Standing::MovedTo(to.name.clone())).await {
+        Ok(()) => finish(&mut target, to).await,
+        Err(LedgerError::Lost) => Err(TransferError::InUse(from.name.clone())),
+        Err(e) => Err(at(from, e)),
+    }
+}
+
+async fn load(place: &Place, ledger: &str) -> Result<(Writer, Vec<u8>), TransferError> {
+    let loaded = Writer::load(place.cells.clone(), ledger).await;
+    let (writer, bytes) = loaded.map_err(|e| at(place, e))?;
+    match writer.damage() {
+        Some(why) => Err(at(place, LedgerError::Damaged(why.to_owned()))),
+        None => Ok((writer, bytes)),
+    }
+}
+
+/// Lets a complete ledger be used where it has arrived.
+async fn finish(target: &mut Writer, to: &Place) -> Result<Moved, TransferError> {
+    match target.head().standing {
+        Standing::ArrivingFrom(_) => {
+            target.set_standing(Standing::Here).await.map_err(|e| at(to, e))?;
+            Ok(Moved::Now)
+        }
+        Standing::Here | Standing::MovedTo(_) => Ok(Moved::Before),
+    }
+}
+
+/// Returns the records without garbage.
+fn needed(bytes: &[u8]) -> Result<Vec<u8>, LedgerError> {
+    let mut state = State::default();
+    let records = record::decode(bytes)?;
+    records.into_iter().for_each(|record| state.apply(record));
+    Ok(state.encode(&state.garbage()))
+}
+
+async fn copy_identity(from: &Place, to: &Place, identity: &str) -> Result<(), TransferError> {
+    let cell = from.cells.get(identity).await.map_err(TransferError::Identity)?;
+    let there = to.cells.get(identity).await.map_err(TransferError::Identity)?;
+    match cell {
+        Some(cell) if there.as_ref().is_none_or(|there| there.bytes != cell.bytes) => {
+            let version = there.map(|there| there.version);
+            let put = to.cells.put(identity, &cell.bytes, version.as_ref()).await;
+            put.map(drop).map_err(TransferError::Identity)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at(place: &Place, source: LedgerError) -> TransferError {
+    TransferError::Ledger {
+        place: place.name.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::{clock::Timestamp, id::UnitId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ledger::{Ledger, cells::Limits, directory::Directory, memory::Memory, record::Record};
+
+    const LEDGER: &str = "ledger";
+    const IDENTITY: &str = "identity";
+
+    fn place(name: &str, cells: Arc<dyn Cells>) -> Place {
+        let name = name.to_owned();
+        Place { cells, name }
+    }
+
+    fn secrets(cells: &Memory) -> Place {
+        place("Secrets", Arc::new(cells.clone()))
+    }
+
+    fn offered(n: u128, bytes: usize) -> Record {
+        Record::Offered {
+            unit: UnitId(Uuid::from_u128(n)),
+            entry: vec![b' '; bytes],
+            at: Timestamp(1),
+        }
+    }
+
+    async fn open(place: &Place) -> Result<Ledger, LedgerError> {
+        Ledger::open(place.cells.clone(), LEDGER).await
+    }
+
+    async fn units(place: &Place) -> usize {
+        let ledger = open(place).await.expect("opens");
+        ledger.read(|state| state.units.len())
+    }
+
+    /// A ledger with one unit and an identity.
+    async fn filled() -> Memory {
+        let cells = Memory::default();
+        let ledger = open(&secrets(&cells)).await.expect("opens");
+        ledger.append(vec![offered(1, 100_000)]).await.expect("appends");
+        cells.set(IDENTITY, Some(b"keys".to_vec()));
+        cells
+    }
+
+    async fn run(from: &Place, to: &Place) -> Result<Moved, TransferError> {
+        transfer(from, to, LEDGER, IDENTITY).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ledger_goes_to_a_directory_and_back_with_its_identity() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cells = filled().await;
+        let old = secrets(&cells);
+        let key = *open(&old).await.expect("opens").key();
+        let new = place(
+            "directory /state",
+            Arc::new(Directory::open(dir.path()).expect("opens")),
+        );
+        assert_eq!(run(&old, &new).await.expect("moves"), Moved::Now);
+        assert_eq!(run(&old, &new).await.expect("is there"), Moved::Before);
+        assert!(matches!(open(&old).await, Err(LedgerError::Moved { to }) if to == "directory /state"));
+        let ledger = open(&new).await.expect("opens");
+        assert_eq!(ledger.key(), &key);
+        ledger.append(vec![offered(2, 10)]).await.expect("appends");
+        drop(ledger);
+        let identity = new.cells.get(IDENTITY).await.expect("reads").expect("exists");
+        assert_eq!(identity.bytes, b"keys");
+        assert_eq!(run(&new, &old).await.expect("moves back"), Moved::Now);
+        assert!(matches!(open(&new).await, Err(LedgerError::Moved { .. })));
+        assert_eq!(units(&old).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_broken_off_at_any_write_leaves_one_form_in_use_and_is_ended_by_another() {
+        for writes in 0..12 {
+            for target_fails in [false, true] {
+                let (cells, other) = (filled().await, Memory::default());
+                let (old, new) = (secrets(&cells), place("elsewhere", Arc::new(other.clone())));
+                let failing = if target_fails { &other } else { &cells };
+                failing.fail_after(writes);
+                let _ = run(&old, &new).await;
+                failing.heal();
+                let usable = [
+                    open(&old).await.is_ok(),
+                    open(&new).await.is_ok_and(|l| !l.read(|s| s.units.is_empty())),
+                ];
+                assert!(usable != [true, true], "after {writes} writes both are in use");
+                run(&old, &new).await.expect("moving again ends it");
+                assert_eq!(units(&new).await, 1);
+                assert!(matches!(open(&old).await, Err(LedgerError::Moved { .. })));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_agent_another_ledger_and_a_small_place_are_refused() {
+        let cells = filled().await;
+        let old = secrets(&cells);
+        let small = Memory::default().with_limits(Limits {
+            segment: 1_000,
+            total: 10_000,
+        });
+        let refused = run(&old, &place("small", Arc::new(small))).await;
+        assert!(matches!(
+            refused,
+            Err(TransferError::Ledger {
+                source: LedgerError::Full { .. },
+                ..
+            })
+        ));
+        let used = filled().await;
+        let refused = run(&old, &place("used", Arc::new(used))).await;
+        assert!(matches!(refused, Err(TransferError::Occupied(_))));
+        assert_eq!(units(&old).await, 1);
+        // The agent that runs on it learns of the move with its next record, and exits.
+        let running = open(&old).await.expect("opens");
+        let new = place("new", Arc::new(Memory::default()));
+        assert_eq!(run(&old, &new).await.expect("moves"), Moved::Now);
+        assert!(matches!(
+            running.append(vec![offered(3, 1)]).await,
+            Err(LedgerError::Lost)
+        ));
+        assert_eq!(units(&new).await, 1);
+        let nothing = place("nothing", Arc::new(Memory::default()));
+        assert_eq!(run(&nothing, &old).await.expect("nothing to do"), Moved::Nothing);
+    }
+}

@@ -1,0 +1,320 @@
+//! The one writer of a ledger: appends to the tail in the head, spills it into segments, writes all anew.
+//!
+//! A write may be stored although it was answered with an error, even after the next one was begun. So each head
+//! names its writer and a number: a conflict with a head of our own is settled by reading it and going on from the
+//! version found; only a head of another writer means that another agent is at work. A head that somebody stored
+//! again with equal bytes (a rotation of encryption keys, a policy that adds a label) is still ours.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use flotilla_core::backoff::Backoff;
+
+use super::{
+    cells::{Cell, CellError, Cells, Version},
+    error::LedgerError,
+    head::{Head, Reading, Segment, Standing},
+    record::Held,
+};
+use crate::random::random;
+
+mod load;
+mod repair;
+
+/// Bytes of records that stay in the head itself, so that a small append is one write.
+pub(super) const TAIL_MAX: usize = 64 << 10;
+/// Attempts at a write whose outcome is unknown, and at one that finds another version of our own.
+const ATTEMPTS: u32 = 5;
+
+/// Waits between such attempts.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(400),
+    cap: Duration::from_secs(4),
+};
+
+pub(super) struct Writer {
+    cells: Arc<dyn Cells>,
+    name: String,
+    /// This process.
+    id: String,
+    /// Number of the last head that was tried.
+    sequence: u64,
+    head: Head,
+    tail: Vec<u8>,
+    stored: Option<Stored>,
+    /// Versions of the segments' cells, those of no segment in use too.
+    slots: BTreeMap<u32, Version>,
+    /// Slots that a head of unknown outcome names, or that somebody else wrote: not to be written before a head
+    /// of ours is stored again.
+    avoided: BTreeSet<u32>,
+    damage: Option<String>,
+}
+
+/// The head cell as it was last written or read.
+struct Stored {
+    version: Version,
+    digest: blake3::Hash,
+}
+
+/// What a head cell holds that was expected to hold our last head.
+enum Found {
+    /// The bytes that were to be written: the write did happen.
+    Written(Version),
+    /// A head of ours, or the one we began from.
+    Ours(Version),
+    /// A head of another writer.
+    Foreign,
+    /// Nothing, or no head.
+    Damaged(String),
+}
+
+impl Writer {
+    /// Tells what is damaged.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Tells whether nothing was ever stored.
+    pub(super) fn is_new(&self) -> bool {
+        self.stored.is_none() && self.damage.is_none()
+    }
+
+    /// Returns the bytes of all records that the head names.
+    pub(super) fn used(&self) -> usize {
+        self.head.used() + self.tail.len()
+    }
+
+    /// Tells whether `more` bytes still go into the tail.
+    pub(super) fn fits_tail(&self, more: usize) -> bool {
+        self.tail.len() + more <= TAIL_MAX
+    }
+
+    /// Adds records to what is stored.
+    pub(super) async fn append(&mut self, bytes: &[u8], held: Held) -> Result<(), LedgerError> {
+        let mut tail = [&self.tail, bytes].concat();
+        let mut head = Head {
+            held,
+            ..self.head.clone()
+        };
+        if tail.len() > TAIL_MAX {
+            if self.stored.is_none() {
+                self.put_head(self.head.clone(), Vec::new()).await?;
+            }
+            head.segments.extend(self.put_segments(&tail).await?);
+            tail = Vec::new();
+        }
+        self.put_head(head, tail).await
+    }
+
+    /// Stores these records instead of all that is stored. The old segments stay until the new ones are complete.
+    pub(super) async fn replace(
+        &mut self,
+        bytes: &[u8],
+        held: Held,
+        standing: Standing,
+    ) -> Result<(), LedgerError> {
+        let mut head = Head {
+            held,
+            standing,
+            segments: Vec::new(),
+            ..self.head.clone()
+        };
+        if bytes.len() <= TAIL_MAX {
+            return self.put_head(head, bytes.to_vec()).await;
+        }
+        if self.stored.is_none() {
+            self.put_head(head.clone(), Vec::new()).await?;
+        }
+        head.segments = self.put_segments(bytes).await?;
+        self.put_head(head, Vec::new()).await
+    }
+
+    /// Changes only where the ledger stands.
+    pub(super) async fn set_standing(&mut self, standing: Standing) -> Result<(), LedgerError> {
+        let head = Head {
+            standing,
+            ..self.head.clone()
+        };
+        self.put_head(head, self.tail.clone()).await
+    }
+
+    /// Takes the key of another ledger, which this one is to be a copy of.
+    pub(super) fn take_key(&mut self, key: &str) {
+        key.clone_into(&mut self.head.key);
+    }
+
+    fn note_version(&mut self, version: Version) {
+        let digest = self.stored.as_ref().map(|stored| stored.digest);
+        self.stored = Some(Stored {
+            version,
+            // The first head was stored without an answer: what it was does not matter, it is written again.
+            digest: digest.unwrap_or_else(|| blake3::hash(&[])),
+        });
+    }
+
+    async fn put_segments(&mut self, bytes: &[u8]) -> Result<Vec<Segment>, LedgerError> {
+        if !self.avoided.is_empty() {
+            // Once a newer head is stored, no earlier write can come after it: all slots are ours to use again.
+            self.put_head(self.head.clone(), self.tail.clone()).await?;
+        }
+        let mut segments: Vec<Segment> = Vec::new();
+        for part in bytes.chunks(self.cells.limits().segment) {
+            let slot = self.put_segment(part, &segments).await?;
+            segments.push(Segment {
+                slot,
+                bytes: part.len(),
+                digest: digest(part),
+            });
+        }
+        Ok(segments)
+    }
+
+    async fn put_segment(&mut self, part: &[u8], new: &[Segment]) -> Result<u32, LedgerError> {
+        let mut failures = 0;
+        loop {
+            let used = |slot: &u32| {
+                let mut segments = self.head.segments.iter().chain(new);
+                self.avoided.contains(slot) || segments.any(|segment| segment.slot == *slot)
+            };
+            let slot = (0..).find(|slot| !used(slot)).unwrap_or(u32::MAX);
+            let name = self.slot_name(slot);
+            let error = match self.cells.put(&name, part, self.slots.get(&slot)).await {
+                Ok(version) => {
+                    self.slots.insert(slot, version);
+                    return Ok(slot);
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            match error {
+                CellError::Conflict { .. } if failures < ATTEMPTS => {
+                    let cell = self.cells.get(&name).await.map_err(LedgerError::Storage)?;
+                    let Some(cell) = cell else {
+                        self.slots.remove(&slot);
+                        continue;
+                    };
+                    let written = cell.bytes == part;
+                    self.slots.insert(slot, cell.version);
+                    if written {
+                        return Ok(slot);
+                    }
+                    // It may be a segment of an agent that is about to win: take another slot, and let the head
+                    // tell who is alone.
+                    self.avoided.insert(slot);
+                }
+                CellError::Unavailable { .. } if failures < ATTEMPTS => {
+                    tokio::time::sleep(RETRY.delay(failures, random())).await;
+                }
+                error => match self.cells.get(&name).await {
+                    Ok(Some(cell)) if cell.bytes == part => {
+                        self.slots.insert(slot, cell.version);
+                        return Ok(slot);
+                    }
+                    _ => return Err(LedgerError::Storage(error)),
+                },
+            }
+        }
+    }
+
+    async fn put_head(&mut self, head: Head, tail: Vec<u8>) -> Result<(), LedgerError> {
+        self.sequence += 1;
+        let head = Head {
+            writer: self.id.clone(),
+            sequence: self.sequence,
+            ..head
+        };
+        let bytes = head.to_bytes(&tail);
+        match self.put_head_bytes(&bytes).await {
+            Ok(version) => {
+                self.stored = Some(Stored {
+                    version,
+                    digest: blake3::hash(&bytes),
+                });
+                (self.head, self.tail) = (head, tail);
+                self.avoided = BTreeSet::new();
+                Ok(())
+            }
+            Err(e) => {
+                if let LedgerError::Storage(_) = e {
+                    // It may be stored yet, and then names these.
+                    self.avoided
+                        .extend(head.segments.iter().map(|segment| segment.slot));
+                }
+                Err(e)
+            }
+        }
+    }
+
+    async fn put_head_bytes(&mut self, bytes: &[u8]) -> Result<Version, LedgerError> {
+        let mut failures = 0;
+        loop {
+            let expected = self.stored.as_ref().map(|stored| &stored.version);
+            let error = match self.cells.put(&self.name, bytes, expected).await {
+                Ok(version) => return Ok(version),
+                Err(error) => error,
+            };
+            failures += 1;
+            match error {
+                CellError::Conflict { .. } => {
+                    match self.find(Some(bytes)).await.map_err(LedgerError::Storage)? {
+                        Found::Written(version) => return Ok(version),
+                        Found::Ours(version) => self.note_version(version),
+                        Found::Foreign => return Err(LedgerError::Lost),
+                        Found::Damaged(why) => return Err(self.damaged(why)),
+                    }
+                }
+                CellError::Unavailable { .. } if failures < ATTEMPTS => {
+                    tokio::time::sleep(RETRY.delay(failures, random())).await;
+                }
+                CellError::Unavailable { .. } => {
+                    return match self.find(Some(bytes)).await {
+                        Ok(Found::Written(version)) => Ok(version),
+                        _ => Err(LedgerError::Storage(error)),
+                    };
+                }
+                CellError::Refused { .. } => return Err(LedgerError::Storage(error)),
+            }
+            if failures == ATTEMPTS {
+                return Err(LedgerError::Storage(error));
+            }
+        }
+    }
+
+    /// Reads the head cell, to settle what became of a write of `bytes`, or whether it is as it was.
+    async fn find(&self, bytes: Option<&[u8]>) -> Result<Found, CellError> {
+        let Some(Cell { bytes: held, version }) = self.cells.get(&self.name).await? else {
+            return Ok(Found::Damaged("its head is gone".to_owned()));
+        };
+        if Some(&held[..]) == bytes {
+            return Ok(Found::Written(version));
+        }
+        let digest = blake3::hash(&held);
+        if self.stored.as_ref().is_some_and(|stored| stored.digest == digest) {
+            return Ok(Found::Ours(version));
+        }
+        Ok(match Head::read(&held) {
+            Reading::Head(head, _) if head.writer == self.id => Found::Ours(version),
+            // Another version is that of another program, which is at work here.
+            Reading::Head(..) | Reading::Version(_) => Found::Foreign,
+            Reading::Unreadable => Found::Damaged("its head is not readable".to_owned()),
+        })
+    }
+
+    fn slot_name(&self, slot: u32) -> String {
+        match self.head.series {
+            0 => format!("{}-{slot}", self.name),
+            series => format!("{}-{series}-{slot}", self.name),
+        }
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}

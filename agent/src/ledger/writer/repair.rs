@@ -1,0 +1,103 @@
+//! What a writer does about cells that are not as it left them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Found, Stored, Writer};
+use crate::ledger::error::LedgerError;
+
+/// Damaged heads that are kept; a storage that damages more is not used any longer.
+const DAMAGED_MAX: u32 = 16;
+
+impl Writer {
+    /// Notes that the records are not readable, although they are those that the head names.
+    pub(in crate::ledger) fn note_damage(&mut self, why: String) {
+        self.damage = Some(why);
+    }
+
+    /// Tells whether this is still the only writer, without writing.
+    pub(in crate::ledger) async fn check(&mut self) -> Result<(), LedgerError> {
+        match self.find(None).await.map_err(LedgerError::Storage)? {
+            Found::Written(_) | Found::Ours(_) => Ok(()),
+            Found::Foreign => Err(LedgerError::Lost),
+            Found::Damaged(_) if self.is_new() => Ok(()),
+            Found::Damaged(why) => Err(self.damaged(why)),
+        }
+    }
+
+    /// Ends damage by beginning anew beside the damaged cells: the head is kept under another name, its segments
+    /// are left alone. The caller then stores the whole state. Somebody who writes meanwhile makes that a conflict.
+    pub(in crate::ledger) async fn begin_anew(&mut self) -> Result<(), LedgerError> {
+        let storage = LedgerError::Storage;
+        if let Found::Foreign = self.find(None).await.map_err(storage)? {
+            return Err(LedgerError::Lost);
+        }
+        let damaged = self.cells.get(&self.name).await.map_err(storage)?;
+        let bytes = damaged.as_ref().map_or(&[][..], |cell| &cell.bytes);
+        let mut number = 0;
+        loop {
+            self.head.series = number + 1;
+            let kept = self
+                .cells
+                .get(&self.damaged_name(number))
+                .await
+                .map_err(storage)?;
+            let begun = self
+                .cells
+                .get(&self.slot_name(0))
+                .await
+                .map_err(storage)?
+                .is_some();
+            match kept {
+                None => break,
+                // A crash came between keeping the head and beginning anew. Of two that are gone, the later one
+                // cannot be told from the earlier by its bytes.
+                Some(kept) if kept.bytes == bytes && (!begun || !bytes.is_empty()) => break,
+                Some(_) if number == DAMAGED_MAX => {
+                    return Err(LedgerError::Damaged(format!("more than {DAMAGED_MAX} times")));
+                }
+                Some(_) => number += 1,
+            }
+        }
+        let name = self.damaged_name(number);
+        if self.cells.get(&name).await.map_err(storage)?.is_none() {
+            self.cells.put(&name, bytes, None).await.map_err(storage)?;
+            tracing::warn!("the damaged head of the ledger is kept as {name}");
+        }
+        self.stored = damaged.map(|cell| Stored {
+            version: cell.version,
+            digest: blake3::hash(&cell.bytes),
+        });
+        (self.head.segments, self.tail) = (Vec::new(), Vec::new());
+        (self.slots, self.avoided) = (BTreeMap::new(), BTreeSet::new());
+        for slot in 0.. {
+            match self.cells.get(&self.slot_name(slot)).await.map_err(storage)? {
+                Some(left) => self.slots.insert(slot, left.version),
+                None => break,
+            };
+        }
+        self.damage = None;
+        Ok(())
+    }
+
+    /// Looks whether damage has gone: somebody put the head back.
+    pub(in crate::ledger) async fn look_again(&mut self) -> Result<(), LedgerError> {
+        match self.find(None).await.map_err(LedgerError::Storage)? {
+            Found::Written(version) | Found::Ours(version) => {
+                self.note_version(version);
+                self.damage = None;
+                Ok(())
+            }
+            Found::Foreign => Err(LedgerError::Lost),
+            Found::Damaged(why) => Err(self.damaged(why)),
+        }
+    }
+
+    pub(super) fn damaged(&mut self, why: String) -> LedgerError {
+        self.damage = Some(why.clone());
+        LedgerError::Damaged(why)
+    }
+
+    pub(super) fn damaged_name(&self, number: u32) -> String {
+        format!("{}-damaged-{number}", self.name)
+    }
+}
