@@ -5,7 +5,7 @@ use std::{
 
 use flotilla_core::unit::{Entry, root};
 use flotilla_proto::agent::v1::{
-    Chunk, ContentKind, Encoding, FetchRequest, ReportAck,
+    Chunk, ClusterCondition, ContentKind, Encoding, FetchRequest, ReportAck,
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use serde_json::{Value, json};
@@ -115,6 +115,7 @@ struct World {
     to_agent: mpsc::Sender<Result<HubMessage, Status>>,
     from_agent: mpsc::Receiver<AgentMessage>,
     reports: Arc<Reports>,
+    cells: Arc<Memory>,
     ended: tokio::task::JoinHandle<Result<(), SessionError>>,
 }
 
@@ -145,9 +146,8 @@ impl World {
             .connect_with_connector(connector)
             .await
             .expect("connected");
-        let ledger = Ledger::open(Arc::new(Memory::default()), "ledger")
-            .await
-            .expect("a ledger");
+        let cells = Arc::new(Memory::default());
+        let ledger = Ledger::open(cells.clone(), "ledger").await.expect("a ledger");
         let reports = Arc::new(Reports::default());
         let mut session = Session {
             ledger: Arc::new(ledger),
@@ -166,6 +166,7 @@ impl World {
             to_agent,
             from_agent,
             reports,
+            cells,
             ended,
         };
         let hello = this.next().await;
@@ -213,6 +214,22 @@ impl World {
             .expect("in time")
             .expect("a message");
         message.kind.expect("a kind")
+    }
+
+    /// Waits until a condition is told, and takes its report.
+    async fn condition(&mut self) -> ClusterCondition {
+        loop {
+            if let agent_message::Kind::Report(report) = self.next().await {
+                let ack = ReportAck {
+                    seq: report.seq,
+                    ..ReportAck::default()
+                };
+                self.send(hub_message::Kind::ReportAck(ack)).await;
+                if let Some(condition) = report.conditions.into_iter().next() {
+                    return condition;
+                }
+            }
+        }
     }
 
     /// Waits until a unit is accepted, and returns the generation held by then.
@@ -302,4 +319,26 @@ async fn an_offer_that_cannot_be_judged_is_refused_and_the_stream_goes_on() {
         .desire(5, None, std::slice::from_ref(&one), std::slice::from_ref(&one))
         .await;
     assert_eq!(world.accepted(1).await, 5);
+}
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_written_is_told_and_when_it_can_again() {
+    let mut world = World::new().await;
+    world.cells.fail_after(0);
+    let one = world.entry(1, 1, &[config("x", "1")]).await;
+    world
+        .desire(1, None, std::slice::from_ref(&one), std::slice::from_ref(&one))
+        .await;
+    let told = world.condition().await;
+    assert!(
+        !told.ok && told.message.contains("what is held stays enforced"),
+        "{told:?}"
+    );
+    world.cells.heal();
+    loop {
+        let told = world.condition().await;
+        if told.ok {
+            break;
+        }
+    }
 }
