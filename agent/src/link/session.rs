@@ -196,9 +196,16 @@ impl Session {
             });
         }
         if epoch > held.epoch {
-            self.ledger
+            match self
+                .ledger
                 .append(vec![Record::Held(Held { epoch, ..held })])
-                .await?;
+                .await
+            {
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost.into()),
+                // The hub is to hear of it, which it cannot without a stream.
+                Err(e) => tracing::error!("the hub's epoch cannot be held: {}", chain_text(&e)),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }
