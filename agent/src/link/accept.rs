@@ -22,7 +22,7 @@ use crate::ledger::{
     Ledger, LedgerError,
     accept::{Judged, Offer, Refusal, judge},
     record::{Held, Record},
-    state::{Blob, Known},
+    state::{Blob, Known, State},
 };
 
 /// Bytes that are kept before they complete anything.
@@ -59,7 +59,6 @@ pub fn refused_reason(refusal: &Refusal) -> RefusedReason {
     match refusal {
         Refusal::Stale { .. } => RefusedReason::Stale,
         Refusal::Conflict(_) => RefusedReason::Conflict,
-        // Letting go of a unit that still has objects is its absence by another name.
         Refusal::UnitMissing(_) | Refusal::NotReleasable(_) => RefusedReason::UnitMissing,
         Refusal::RootMismatch => RefusedReason::RootMismatch,
         Refusal::BaseUnknown { .. } => RefusedReason::BaseUnknown,
@@ -114,14 +113,14 @@ impl Acceptance {
     /// Takes in an offer; what needs no content is held when this returns. Returns what to acknowledge.
     pub async fn offer(&mut self, ledger: &Ledger, offer: Offer, now: Timestamp) -> Result<Ack, AcceptError> {
         let held = self.target.unwrap_or_else(|| ledger.read(|state| state.held));
-        let durable = ledger.read(|state| state.known_units());
+        let durable = ledger.read(State::known_units);
         let mut known = durable.clone();
-        for (unit, pending) in &self.pending {
+        known.extend(self.pending.iter().map(|(unit, pending)| {
+            // Whether its objects may be let go of is said by what is held.
+            let releasable = durable.get(unit).is_none_or(|known| known.releasable);
             let digest = Entry::digest_of(&pending.bytes);
-            // A unit that is not in the ledger yet has nothing in the cluster.
-            let releasable = known.get(unit).is_none_or(|known| known.releasable);
-            known.insert(*unit, Known { digest, releasable });
-        }
+            (*unit, Known { digest, releasable })
+        }));
         let (changed, released) = match judge(&held, &known, &offer)? {
             Judged::Held => (Vec::new(), Vec::new()),
             Judged::New { changed, released } => (changed, released),

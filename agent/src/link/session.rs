@@ -26,6 +26,7 @@ use crate::{
     ledger::{
         Ledger, LedgerError,
         accept::{Offer, OfferedEntry},
+        health::{HealthState, LedgerHealth},
         record::{Held, Record},
     },
     reconcile::Nudge,
@@ -217,6 +218,7 @@ impl Open<'_> {
         renewed: impl Future<Output = R>,
     ) -> Result<R, SessionError> {
         let mut renewed = pin!(renewed);
+        let mut health = self.session.ledger.subscribe();
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
             self.send_report().await?;
@@ -232,6 +234,7 @@ impl Open<'_> {
                 Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
                 () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
                 renewed = &mut renewed => return Ok(renewed),
+                Ok(()) = health.changed() => self.ledger_condition(None),
                 () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
                 () = tokio::time::sleep_until(ack_late) => {
                     return Err(SessionError::Ended("a report was not acknowledged".to_owned()));
@@ -340,13 +343,16 @@ impl Open<'_> {
     fn ledger_condition(&self, refused: Option<&str>) {
         let session = &*self.session;
         let problem = refused.or(session.acceptance.ledger_problem());
-        let message = problem.map_or_else(String::new, |why| {
-            format!("new state cannot be held, what is held stays enforced: {why}")
-        });
-        let kind = ClusterConditionKind::Ledger;
-        session
-            .reports
-            .condition(kind, problem.is_none(), message, session.clock.now());
+        let message = match problem {
+            Some(why) => format!("new state cannot be held, what is held stays enforced: {why}"),
+            None => health_message(&session.ledger.health()),
+        };
+        session.reports.condition(
+            ClusterConditionKind::Ledger,
+            message.is_empty(),
+            message,
+            session.clock.now(),
+        );
     }
 
     /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.
@@ -453,6 +459,26 @@ impl Open<'_> {
             }
         }
         send(&self.tx, agent_message::Kind::Reply(reply)).await
+    }
+}
+
+/// Says what is wrong with the ledger; nothing while it is well.
+fn health_message(health: &LedgerHealth) -> String {
+    let enforced = "what is held stays enforced";
+    let (held, limit) = (health.bytes >> 10, health.limit >> 10);
+    match &health.state {
+        HealthState::Ok => String::new(),
+        HealthState::Warn => {
+            format!(
+                "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: give it a volume"
+            )
+        }
+        HealthState::Full => {
+            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; give it a volume")
+        }
+        HealthState::Damaged(why) => format!("the agent's ledger is damaged, {enforced}: {why}"),
+        HealthState::Unwritable(why) => format!("the agent's ledger cannot be written, {enforced}: {why}"),
+        HealthState::Lost => "another agent writes this agent's ledger".to_owned(),
     }
 }
 
