@@ -228,7 +228,7 @@ fn clock_message(clock_ms: i64, now: OffsetDateTime) -> String {
     };
     let (seconds, way) = (
         off.whole_seconds().unsigned_abs(),
-        if off.is_positive() { "ahead" } else { "behind" },
+        if off.is_positive() { "ahead of" } else { "behind" },
     );
     let about = match seconds {
         0..=60 => return String::new(),
@@ -236,8 +236,7 @@ fn clock_message(clock_ms: i64, now: OffsetDateTime) -> String {
         7201..=172_800 => format!("{} hours", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     };
-    format!("the cluster's clock is {about} {way} of the hub's: certificates are renewed by it; set it")
-        .replace("behind of", "behind")
+    format!("the cluster's clock is {about} {way} the hub's: certificates are renewed by it; set it")
 }
 
 /// How long a stream may last, some longer than others: streams spread over replicas again as they come back.
