@@ -303,24 +303,21 @@ impl<'a> Check<'a> {
             corrections,
         } = correction;
         let context = &self.unit.context;
-        let mut done = match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
+        match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
-                outcome(
-                    key,
-                    record,
-                    Some(observed),
-                    Checked::Corrected { suspicion, drift },
-                )
+                let result = Checked::Corrected { suspicion, drift };
+                let mut done = outcome(key, record, Some(observed), result);
+                done.corrections = corrections;
+                Some(done)
             }
             Err(stopped) => {
                 let (problem, retry) = problem(object, &stopped);
-                outcome(key, Some(record), None, Checked::Problem { problem, retry })
+                // Nobody has undone a correction that was refused: it is no part of a contest.
+                Some(outcome(key, Some(record), None, Checked::Problem { problem, retry }))
             }
-        };
-        done.corrections = corrections;
-        Some(done)
+        }
     }
 }
 
