@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use flotilla_agent::{
     cluster::kube::KubeCluster,
     ledger::secrets::Secrets,
-    reconcile::context::with_causes,
+    reconcile::message::with_causes,
     sim::{Contents, SimAgent},
 };
 use flotilla_core::{
