@@ -192,3 +192,40 @@ async fn object_that_the_hub_withholds_is_neither_written_nor_to_be_removed() {
         .await;
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn object_that_moves_to_another_unit_is_handed_over_whichever_entry_comes_first() {
+    for giver_first in [true, false] {
+        let mut world = World::new().await;
+        let one = world
+            .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+            .await;
+        let two = entry(2, world.contents.add(&[config_map("x", "2")]));
+        let without = version(2, entry(1, world.contents.add(&[config_map("y", "1")])));
+        let before = match giver_first {
+            true => vec![without.clone()],
+            false => vec![one, two.clone()],
+        };
+        world.offer(&before).await;
+        settle().await;
+        assert_eq!(world.value("x").as_deref(), Some("1"), "it stays meanwhile");
+        world.offer(&[without.clone(), two.clone()]).await;
+        world
+            .until("both are ready", |world| {
+                world.is_ready(&without) && world.is_ready(&two)
+            })
+            .await;
+        assert_eq!(world.value("x").as_deref(), Some("2"));
+        let live = world.cluster.object(&x()).unwrap();
+        assert_eq!(live["metadata"]["labels"][MARK], two.unit.to_string());
+        world.rests().await;
+        // It is the new unit's to enforce.
+        world.set_value("kubectl-edit", "x", "hacked");
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some("2")
+            })
+            .await;
+        world.rests().await;
+    }
+}
