@@ -34,7 +34,7 @@ async fn settled(world: &World) {
         if now != count {
             (count, since) = (now, tokio::time::Instant::now());
         }
-        Ok::<_, flotilla_testkit::RigError>((since.elapsed() >= SETTLED).then_some(()))
+        Ok::<_, flotilla_testkit::RigError>((now > 0 && since.elapsed() >= SETTLED).then_some(()))
     })
     .await
     .unwrap();
