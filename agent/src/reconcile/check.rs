@@ -27,6 +27,7 @@ use super::{
     message::shown,
     observe::{gone, observe},
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
+    window::Window,
 };
 use crate::{cluster::Served, ledger::LedgerError};
 
@@ -51,6 +52,7 @@ pub async fn check(
         flux: FluxOwners::default(),
         breaker: CircuitBreaker::new(unit),
         cancel,
+        window: Window::default(),
     };
     let looks = keys.into_iter().map(|(key, corrections)| {
         let body = objects.get(&*key).copied();
@@ -121,6 +123,7 @@ struct Check<'a> {
     flux: FluxOwners,
     breaker: CircuitBreaker<'a>,
     cancel: &'a CancellationToken,
+    window: Window,
 }
 
 impl<'a> Check<'a> {
@@ -290,9 +293,7 @@ impl<'a> Check<'a> {
     }
 
     async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
-        if self.cancel.is_cancelled() {
-            return None;
-        }
+        let _place = self.window.enter(self.cancel).await?;
         let Correction {
             key,
             body: Body { object, value },

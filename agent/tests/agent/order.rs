@@ -66,12 +66,9 @@ async fn newer_entry_goes_before_a_pass_of_a_slow_server() {
     world
         .until("the fix is applied", |world| world.value("fix").is_some())
         .await;
-    // What was handed to the server is awaited: 32 writes at most, eight and more at once.
-    assert!(
-        begun.elapsed() <= Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
+    // What was handed to the server is awaited: eight writes, all at once.
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(30), "{took:?}");
     world.until_ready(&second).await;
     world.rests().await;
 }
