@@ -27,6 +27,7 @@ use super::{
     message::{shown, with_causes},
     observe::observe,
     preflight::{CONCURRENCY, Looks, Preflight, write},
+    window::Window,
 };
 use crate::{
     cluster::{ClusterError, Served},
@@ -314,23 +315,14 @@ impl Job<'_> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let context = &unit.context;
         let key = context.ledger.key();
-        let writing = writes
-            .into_iter()
-            .map(|Write { index, adopted, fold }| async move {
-                if cancel.is_cancelled() {
-                    return None;
-                }
-                let object = &objects[index];
-                let live = breaker
-                    .call(&object.desired.key, write(unit, object, &values[index], fold))
-                    .await;
-                // The body ends here: what is known of it is of fixed size.
-                Some((
-                    index,
-                    adopted,
-                    live.map(|live| observe(&live, key, context.wall())),
-                ))
-            });
+        let window = &Window::default();
+        let writing = writes.into_iter().map(|Write { index, adopted, fold }| async move {
+            let _place = window.enter(cancel).await?;
+            let object = &objects[index];
+            let live = breaker.call(&object.desired.key, write(unit, object, &values[index], fold)).await;
+            // The body ends here: what is known of it is of fixed size.
+            Some((index, adopted, live.map(|live| observe(&live, key, context.wall()))))
+        });
         let mut answers = Vec::new();
         let mut saving = stream::iter(writing.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENCY)

@@ -27,6 +27,7 @@ use super::{
     message::shown,
     observe::{gone, observe},
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
+    window::Window,
 };
 use crate::{cluster::Served, ledger::LedgerError};
 
@@ -51,6 +52,7 @@ pub async fn check(
         flux: FluxOwners::default(),
         breaker: CircuitBreaker::new(unit),
         cancel,
+        window: Window::default(),
     };
     let looks = keys.into_iter().map(|(key, corrections)| {
         let body = objects.get(&*key).copied();
@@ -123,6 +125,7 @@ struct Check<'a> {
     flux: FluxOwners,
     breaker: CircuitBreaker<'a>,
     cancel: &'a CancellationToken,
+    window: Window,
 }
 
 impl<'a> Check<'a> {
@@ -297,9 +300,7 @@ impl<'a> Check<'a> {
     }
 
     async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
-        if self.cancel.is_cancelled() {
-            return None;
-        }
+        let _place = self.window.enter(self.cancel).await?;
         let Correction {
             key,
             body: Body { object, value },
@@ -310,28 +311,21 @@ impl<'a> Check<'a> {
             corrections,
         } = correction;
         let context = &self.unit.context;
-        let mut done = match self
-            .breaker
-            .call(&key, write(self.unit, object, value, fold))
-            .await
-        {
+        match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
-                outcome(
-                    key,
-                    record,
-                    Some(observed),
-                    Checked::Corrected { suspicion, drift },
-                )
+                let result = Checked::Corrected { suspicion, drift };
+                let mut done = outcome(key, record, Some(observed), result);
+                done.corrections = corrections;
+                Some(done)
             }
             Err(stopped) => {
                 let (problem, retry) = problem(object, &stopped);
-                outcome(key, Some(record), None, Checked::Problem { problem, retry })
+                // Nobody has undone a correction that was refused: it is no part of a contest.
+                Some(outcome(key, Some(record), None, Checked::Problem { problem, retry }))
             }
-        };
-        done.corrections = corrections;
-        Some(done)
+        }
     }
 }
 

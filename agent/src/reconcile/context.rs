@@ -10,7 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::protected::Protected,
+    apply::{inventory::State, protected::Protected},
     clock::{Clock, Timestamp},
     id::UnitId,
     object::ObjectKey,
@@ -275,14 +275,16 @@ impl UnitContext {
     }
 
     /// Tells whether another unit, by the text of its mark, has an object in its inventory. A mark alone proves
-    /// nothing: whoever may label an object could switch its enforcement off.
+    /// nothing: whoever may label an object could switch its enforcement off. An object that has left that unit's
+    /// content goes to the unit that wants it.
     pub fn is_held_by(&self, mark: &str, key: &ObjectKey) -> bool {
         let Ok(id) = mark.parse() else { return false };
         self.context.ledger.read(|state| {
             state
                 .units
                 .get(&UnitId(id))
-                .is_some_and(|unit| unit.items.contains_key(key))
+                .and_then(|unit| unit.items.get(key))
+                .is_some_and(|record| record.state != State::PendingRemoval)
         })
     }
 }

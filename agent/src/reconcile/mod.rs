@@ -16,6 +16,7 @@ mod status;
 mod units;
 mod verify;
 mod watches;
+mod window;
 
 use std::{
     any::Any,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,8 +28,9 @@ use crate::cluster::{ClusterError, Resource, Selector, Served, WatchEvent};
 
 /// Kinds watched at once: each is a stream of the API server. More is told, and the rest verified by lists alone.
 const WATCHES: usize = 2048;
-/// How long a kind that is not served is not watched.
+/// How long a kind that is not served is not asked for again: at first, doubled each time, and at most.
 const UNSERVED: Duration = Duration::from_secs(60);
+const UNSERVED_MAX: Duration = Duration::from_secs(3600);
 /// How long the API server takes to show a new definition in its discovery.
 const PUBLISHED: Duration = Duration::from_secs(1);
 /// Watch events that wait for the loop.
@@ -70,8 +74,15 @@ enum Watched {
     },
     /// The whole cluster may not be watched: each namespace of the inventories is, in its place.
     Narrowed,
-    /// It was not served when last tried; tried again then.
-    Unserved(Instant),
+    /// It was not served when last tried; discovered again then.
+    Unserved { until: Instant, wait: Duration },
+}
+
+impl Watched {
+    fn unserved(now: Instant, wait: Duration) -> Self {
+        let until = now + wait;
+        Self::Unserved { until, wait }
+    }
 }
 
 /// An event, and whose watch told it.
@@ -95,6 +106,8 @@ pub(super) struct Watches {
     news_tx: mpsc::Sender<WatchNews>,
     news_rx: mpsc::Receiver<WatchNews>,
     too_many: bool,
+    /// It was found out again what is served.
+    rediscovered: Arc<AtomicBool>,
 }
 
 impl Default for Watches {
@@ -109,6 +122,7 @@ impl Default for Watches {
             news_tx,
             news_rx,
             too_many: false,
+            rediscovered: Arc::default(),
         }
     }
 }
@@ -133,7 +147,7 @@ impl Watches {
         self.open
             .values()
             .filter_map(|watched| match watched {
-                Watched::Unserved(until) => Some(*until),
+                Watched::Unserved { until, .. } => Some(*until),
                 Watched::Open { .. } | Watched::Narrowed => None,
             })
             .min()
@@ -181,8 +195,7 @@ impl Reconciler {
                 }
             }
             Err(ClusterError::NotServed { .. }) => {
-                let again = Instant::now() + UNSERVED;
-                self.watches.open.insert(scope, Watched::Unserved(again));
+                self.watches.open.insert(scope, Watched::unserved(Instant::now(), UNSERVED));
             }
             Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
                 self.watches.open.insert(scope, Watched::Narrowed);
@@ -251,8 +264,8 @@ impl Reconciler {
         self.watches.stale = true;
         self.context.expire_discovery();
         for watched in self.watches.open.values_mut() {
-            if let Watched::Unserved(until) = watched {
-                *until = Instant::now();
+            if let Watched::Unserved { until, wait } = watched {
+                (*until, *wait) = (Instant::now(), UNSERVED);
             }
         }
         let waiting: Vec<UnitId> = self
@@ -274,10 +287,14 @@ impl Reconciler {
         }
         let now = Instant::now();
         let again = self.watches.retry_at().is_some_and(|at| at <= now);
-        if !std::mem::take(&mut self.watches.stale) && !again {
+        let rediscovered = self.watches.rediscovered.swap(false, Ordering::Relaxed);
+        if !std::mem::take(&mut self.watches.stale) && !again && !rediscovered {
             return;
         }
-        self.watch_inventories(now);
+        if again {
+            self.rediscover(now);
+        }
+        self.watch_inventories(now, rediscovered);
         // An agent of some namespaces may not read definitions; it tries again now and then.
         let waits = self.context.namespaces.is_empty()
             && self.units.values().any(|unit| unit.state.waits_for_definition());
@@ -296,7 +313,28 @@ impl Reconciler {
         }
     }
 
-    fn watch_inventories(&mut self, now: Instant) {
+    /// Finds out again what is served, and only then tries again to watch what was not.
+    fn rediscover(&mut self, now: Instant) {
+        for watched in self.watches.open.values_mut() {
+            if let Watched::Unserved { until, wait } = watched
+                && *until <= now
+            {
+                *watched = Watched::unserved(now, (*wait * 2).min(UNSERVED_MAX));
+            }
+        }
+        let (context, rediscovered) = (self.context.clone(), self.watches.rediscovered.clone());
+        tokio::spawn(async move {
+            match context.rediscovered().await {
+                Ok(_) => {
+                    rediscovered.store(true, Ordering::Relaxed);
+                    context.intended.notify_one();
+                }
+                Err(error) => tracing::warn!("discovery: {error}"),
+            }
+        });
+    }
+
+    fn watch_inventories(&mut self, now: Instant, rediscovered: bool) {
         let discovery = self.context.discovery();
         let wanted = self.scopes();
         let kinds: HashSet<(&str, &str)> = wanted
@@ -312,7 +350,7 @@ impl Reconciler {
             match self.watches.open.get(&scope) {
                 Some(Watched::Open { version: open, .. }) if *open == version => continue,
                 Some(Watched::Narrowed) => continue,
-                Some(Watched::Unserved(until)) if *until > now => continue,
+                Some(Watched::Unserved { .. }) if !rediscovered => continue,
                 None if self.watches.open.len() >= WATCHES => {
                     left_out += 1;
                     continue;
@@ -329,8 +367,13 @@ impl Reconciler {
                 };
                 self.watches.open.insert(scope, watched);
             } else {
-                let again = now + UNSERVED;
-                self.watches.open.insert(scope, Watched::Unserved(again));
+                let unserved = Watched::unserved(now, UNSERVED);
+                match self.watches.open.get_mut(&scope) {
+                    // It keeps its time of the next try.
+                    Some(Watched::Unserved { .. }) => {}
+                    Some(open) => *open = unserved,
+                    None => drop(self.watches.open.insert(scope, unserved)),
+                }
             }
         }
         if (left_out > 0) != self.watches.too_many {

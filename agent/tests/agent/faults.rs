@@ -257,3 +257,37 @@ async fn messages_write_durations_as_flux_does() {
     );
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn webhook_that_nobody_serves_is_tried_a_few_times_a_minute_and_recovered_from() {
+    let mut world = World::new().await;
+    let first = entry(1, world.contents.add(&hundred("1")));
+    world.offer(std::slice::from_ref(&first)).await;
+    world.until_ready(&first).await;
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" | "dry-run" => Duration::from_secs(10),
+        _ => Duration::ZERO,
+    })));
+    let dead = "failed calling webhook \"policy.example\": Post \"https://policy.test\": context deadline exceeded";
+    world.cluster.set_fault(Some(Box::new(move |verb, _| {
+        matches!(verb, "apply" | "dry-run").then(|| rejected(500, "InternalError", dead))
+    })));
+    let second = entry(1, world.contents.add(&hundred("2")));
+    world.offer(std::slice::from_ref(&second)).await;
+    world
+        .until("it is told", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.message.contains("failed calling webhook"))
+        })
+        .await;
+    world.cluster.delete(&ObjectKey::new("", "ConfigMap", "default", "c007"));
+    let broken = world.ten_minutes().await;
+    assert!(broken.requests.values().sum::<u64>() <= 1100, "{broken:?}");
+    assert!(broken.events <= 2, "{broken:?}");
+    world.cluster.set_latency(None);
+    world.cluster.set_fault(None);
+    world.until_ready(&second).await;
+    assert_eq!(world.value("c007").as_deref(), Some("2"));
+    world.rests().await;
+}

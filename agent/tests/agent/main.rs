@@ -5,5 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod faults;
+mod fights;
+mod order;
+mod ownership;
 mod reconcile;
+mod recovery;
+mod restart;
+mod scale;
+mod scenes;
+mod secrets;
+mod switches;
 mod world;

@@ -101,6 +101,8 @@ pub(crate) struct World {
     pub(crate) contents: Contents,
     pub(crate) agent: Option<SimAgent>,
     pub(crate) units: BTreeMap<Vec<u8>, UnitStatus>,
+    /// All rows of units, in the order in which they were told.
+    pub(crate) history: Vec<UnitStatus>,
     pub(crate) objects: BTreeMap<String, ObjectStatus>,
     pub(crate) events: Vec<Event>,
 }
@@ -114,6 +116,7 @@ impl World {
             contents: Contents::default(),
             agent: None,
             units: BTreeMap::new(),
+            history: Vec::new(),
             objects: BTreeMap::new(),
             events: Vec::new(),
         };
@@ -160,11 +163,12 @@ impl World {
     }
 
     /// Takes in the next report. Returns what it had, or nothing when none came.
-    async fn take_report(&mut self, within: Duration) -> Option<(usize, usize)> {
+    pub(crate) async fn take_report(&mut self, within: Duration) -> Option<(usize, usize)> {
         let report = self.agent().report(within).await?;
         let rows = report.units.len() + report.objects.len();
         let events = report.events.len();
         for unit in report.units {
+            self.history.push(unit.clone());
             self.units.insert(unit.unit_id.to_vec(), unit);
         }
         for object in report.objects {

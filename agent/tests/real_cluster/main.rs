@@ -8,5 +8,6 @@ mod chart;
 mod drift;
 mod faults;
 mod reconcile;
+mod rest;
 mod rights;
 mod world;

@@ -102,9 +102,8 @@ impl State {
     /// Remembers the recent corrections of an object. Returns whether a contest has begun.
     fn keep_corrections(&mut self, key: &ObjectKey, corrections: Option<Corrections>, now: Now) -> bool {
         let known = &mut self.record.corrections;
-        let was_contested = known
-            .get(key)
-            .is_some_and(|corrections| corrections.contested(now.wall).is_some());
+        // One that is tried again once an interval goes on.
+        let was_contested = known.get(key).is_some_and(Corrections::has_contests);
         let mut began = false;
         if let Some(corrections) = corrections {
             began = !was_contested && corrections.contested(now.wall).is_some();

@@ -71,6 +71,11 @@ impl Corrections {
         Verdict::Correct
     }
 
+    /// Tells whether a path is contested, or was until lately.
+    pub fn has_contests(&self) -> bool {
+        !self.contested.is_empty()
+    }
+
     /// Tells when the first of the object's contested paths is corrected again; `None` when none is contested.
     pub fn contested(&self, now: Timestamp) -> Option<Timestamp> {
         self.contested

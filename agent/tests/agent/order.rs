@@ -1,0 +1,146 @@
+//! What goes first: a newer entry before a slow check, a person's request whatever is under way.
+
+use std::time::Duration;
+
+use flotilla_proto::agent::v1::ObjectState;
+use serde_json::Value;
+
+use crate::{
+    scenes::version,
+    world::{World, config_map, entry, key, settle},
+};
+
+fn hundred(value: &str) -> Vec<Value> {
+    (0..100).map(|n| config_map(&format!("c{n:03}"), value)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_entry_goes_before_a_check_of_a_slow_server() {
+    let mut world = World::new().await;
+    world.ready(1, &hundred("1")).await;
+    world
+        .cluster
+        .set_latency(Some(Box::new(|verb, key| match (verb, key.name.as_str()) {
+            ("get", name) if name != "fix" => Duration::from_secs(30),
+            _ => Duration::ZERO,
+        })));
+    for n in 0..100 {
+        world.set_value("somebody", &format!("c{n:03}"), "hacked");
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.cluster.take_requests()["get"] > 0, "the check is under way");
+    let mut objects = hundred("1");
+    objects.push(config_map("fix", "1"));
+    let second = version(2, entry(1, world.contents.add(&objects)));
+    world.offer(&[second.clone()]).await;
+    let begun = tokio::time::Instant::now();
+    world
+        .until("the fix is applied", |world| world.value("fix").is_some())
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    world.cluster.set_latency(None);
+    world
+        .until("what drifted is corrected", |world| {
+            (0..100).all(|n| world.value(&format!("c{n:03}")).as_deref() == Some("1"))
+        })
+        .await;
+    world.until_ready(&second).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_entry_goes_before_a_pass_of_a_slow_server() {
+    let mut world = World::new().await;
+    world
+        .cluster
+        .set_latency(Some(Box::new(|verb, key| match (verb, key.name.as_str()) {
+            ("apply", name) if name != "fix" => Duration::from_secs(2),
+            _ => Duration::ZERO,
+        })));
+    let first = entry(1, world.contents.add(&hundred("1")));
+    world.offer(&[first]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let second = version(2, entry(1, world.contents.add(&[config_map("fix", "1")])));
+    world.offer(&[second.clone()]).await;
+    let begun = tokio::time::Instant::now();
+    world
+        .until("the fix is applied", |world| world.value("fix").is_some())
+        .await;
+    // What was handed to the server is awaited: eight writes, all at once.
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(30), "{took:?}");
+    world.until_ready(&second).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_during_a_job_lists_all_the_same() {
+    let mut world = World::new().await;
+    world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" => Duration::from_secs(20),
+        _ => Duration::ZERO,
+    })));
+    let second = version(
+        2,
+        entry(
+            1,
+            world.contents.add(&[config_map("x", "2"), config_map("y", "1")]),
+        ),
+    );
+    world.offer(&[second.clone()]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.value("x").as_deref(), Some("1"), "the job is under way");
+    world.agent().ask(second.unit);
+    world.until_ready(&second).await;
+    settle().await;
+    let requests = world.cluster.take_requests();
+    assert_eq!(requests.get("list"), Some(&1), "{requests:?}");
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_tries_at_once_what_waits_for_its_retry() {
+    let mut world = World::new().await;
+    world.ready(1, &[config_map("x", "1")]).await;
+    world.contest("x").await;
+    let unit = entry(1, world.contents.add(&[config_map("x", "1")])).unit;
+    world.quiet().await;
+    world.agent().ask(unit);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let requests = world.cluster.take_requests();
+    assert!(
+        requests.get("get").is_some_and(|looks| *looks >= 1),
+        "{requests:?}"
+    );
+    world.ten_minutes().await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_was_to_go_and_is_deleted_by_hand_during_a_job_is_gone() {
+    let mut world = World::new().await;
+    world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    let second = version(2, entry(1, world.contents.add(&[config_map("x", "1")])));
+    world.ready_as(second).await;
+    assert_eq!(world.objects["y"].state(), ObjectState::PendingRemoval);
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" => Duration::from_secs(20),
+        _ => Duration::ZERO,
+    })));
+    let third = version(3, entry(1, world.contents.add(&[config_map("x", "3")])));
+    world.offer(&[third.clone()]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.cluster.delete(&key("ConfigMap", "y"));
+    world
+        .until("it is gone", |world| {
+            world.objects["y"].state() == ObjectState::Gone
+        })
+        .await;
+    world.until_ready(&third).await;
+    world.rests().await;
+}

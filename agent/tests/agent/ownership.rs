@@ -1,0 +1,231 @@
+//! Whose an object is: marks that lie, the agent's own objects, kinds of which nothing can be known, claims that
+//! move from unit to unit.
+
+use std::time::Duration;
+
+use flotilla_core::{
+    object::ObjectKey,
+    unit::{Entry, Withheld},
+};
+use flotilla_proto::agent::v1::{ObjectState, Readiness};
+use serde_json::json;
+
+use crate::{
+    scenes::{version, x},
+    world::{World, config_map, deployment, entry, key, settle},
+};
+
+const MARK: &str = "fleet.flotilla.dev/unit";
+
+#[tokio::test(start_paused = true)]
+async fn mark_of_a_unit_that_does_not_hold_the_object_takes_nothing_out_of_enforcement() {
+    let mut world = World::new().await;
+    let (one, two) = (
+        entry(1, world.contents.add(&[config_map("x", "1")])),
+        entry(2, world.contents.add(&[config_map("y", "1")])),
+    );
+    world.offer(&[one.clone(), two.clone()]).await;
+    world
+        .until("both are ready", |world| {
+            world.is_ready(&one) && world.is_ready(&two)
+        })
+        .await;
+    for (manager, mark) in [
+        ("kubectl-label", "00000000-0000-0000-0000-000000000000".to_owned()),
+        ("operator", "00000000-0000-0000-0000-000000000000".to_owned()),
+        ("kubectl-label", two.unit.to_string()),
+        ("operator", two.unit.to_string()),
+        ("operator", "no unit at all".to_owned()),
+    ] {
+        world.quiet().await;
+        world.cluster.edit(manager, &x(), |live| {
+            live["metadata"]["labels"][MARK] = mark.clone().into();
+            live["data"]["a"] = "hacked".into();
+        });
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some("1")
+            })
+            .await;
+        let live = world.cluster.object(&x()).unwrap();
+        assert_eq!(live["metadata"]["labels"][MARK], one.unit.to_string());
+        // Five marks in a row are five corrections of one field.
+        tokio::time::sleep(Duration::from_secs(700)).await;
+    }
+    world.rests().await;
+    assert!(world.is_ready(&one) && world.is_ready(&two));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agents_own_objects_are_withheld_and_only_they() {
+    let mut world = World::new().await;
+    world.cluster.write(
+        "setup",
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flotilla-system"}}),
+    );
+    let ledger = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "flotilla-agent-ledger", "namespace": "flotilla-system"}, "data": {"a": "b3Vycw=="}});
+    world.cluster.write("flotilla-agent", ledger.clone());
+    let mut secret = ledger;
+    secret["data"]["a"] = "aGFja2Vk".into();
+    let mut agent = deployment("flotilla-agent");
+    agent["metadata"]["namespace"] = "flotilla-system".into();
+    let wanted = entry(1, world.contents.add(&[secret, agent, config_map("x", "1")]));
+    world.offer(&[wanted]).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|unit| unit.ready() == Readiness::False)
+        })
+        .await;
+    assert_eq!(world.unit(1).unwrap().reason, "Conflict");
+    world
+        .until("the rest is applied", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
+    let secret = ObjectKey::new("", "Secret", "flotilla-system", "flotilla-agent-ledger");
+    let agent = ObjectKey::new("apps", "Deployment", "flotilla-system", "flotilla-agent");
+    assert_eq!(world.cluster.object(&secret).unwrap()["data"]["a"], "b3Vycw==");
+    assert!(world.cluster.object(&agent).is_none());
+    settle().await;
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    for name in ["flotilla-agent-ledger", "flotilla-agent"] {
+        assert_eq!(world.objects[name].state(), ObjectState::Conflict, "{name}");
+    }
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
+    for restarts in [false, true] {
+        let mut world = World::new().await;
+        world.cluster.serve("example.com/v1", "Widget", "widgets", true);
+        // Its key depends on the scope of its kind.
+        let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"},
+            "spec": {"size": 1}});
+        let first = entry(1, world.contents.add(&[widget.clone(), config_map("x", "1")]));
+        world.ready_as(first).await;
+        world.cluster.fail_discovery("example.com", true);
+        if restarts {
+            world.restart().await;
+            settle().await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(700)).await;
+        }
+        let second = version(2, entry(1, world.contents.add(&[widget, config_map("x", "2")])));
+        world.offer(&[second.clone()]).await;
+        world
+            .until("the rest is applied", |world| {
+                world.value("x").as_deref() == Some("2")
+            })
+            .await;
+        settle().await;
+        while world.take_report(Duration::from_secs(1)).await.is_some() {}
+        assert_eq!(world.unit(1).unwrap().objects_pending_removal, 0);
+        assert_ne!(world.objects["w"].state(), ObjectState::PendingRemoval);
+        let keys: Vec<ObjectKey> = world.agent().ledger.read(|state| {
+            state.units[&second.unit]
+                .items
+                .keys()
+                .filter(|key| key.kind == "Widget")
+                .cloned()
+                .collect()
+        });
+        assert_eq!(keys, [ObjectKey::new("example.com", "Widget", "default", "w")]);
+        world.cluster.fail_discovery("example.com", false);
+        world.until_ready(&second).await;
+        // Watched again, it is enforced.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        world
+            .cluster
+            .edit("kubectl-edit", &keys[0], |live| live["spec"]["size"] = 2.into());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(
+            world.cluster.object(&keys[0]).unwrap()["spec"]["size"],
+            1,
+            "restarts: {restarts}"
+        );
+        world.rests().await;
+    }
+}
+
+/// The entry without the right to write an object that it has.
+fn withheld(entry: &Entry, from: u64, key: ObjectKey, owner: &str) -> Entry {
+    let withheld = vec![Withheld {
+        key,
+        owner: owner.to_owned(),
+    }];
+    Entry {
+        version: from,
+        withheld,
+        ..entry.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_the_hub_withholds_is_neither_written_nor_to_be_removed() {
+    let mut world = World::new().await;
+    let wanted = world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    let without = withheld(&wanted, 2, x(), "Kustomization/flux-system/app2");
+    world.offer(&[without]).await;
+    world
+        .until("it is told", |world| world.unit(1).unwrap().reason == "Conflict")
+        .await;
+    assert_eq!(world.unit(1).unwrap().objects_pending_removal, 0);
+    assert_eq!(world.objects["x"].state(), ObjectState::Conflict);
+    world.rests().await;
+    world.set_value("app2", "x", "theirs");
+    world.cluster.delete(&key("ConfigMap", "y"));
+    world
+        .until("the others are enforced", |world| world.value("y").is_some())
+        .await;
+    settle().await;
+    assert_eq!(world.value("x").as_deref(), Some("theirs"));
+    // Granted again, it is put back.
+    let again = version(3, wanted);
+    world.offer(&[again.clone()]).await;
+    world.until_ready(&again).await;
+    world
+        .until("it is put back", |world| world.value("x").as_deref() == Some("1"))
+        .await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_moves_to_another_unit_is_handed_over_whichever_entry_comes_first() {
+    for giver_first in [true, false] {
+        let mut world = World::new().await;
+        let one = world
+            .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+            .await;
+        let two = entry(2, world.contents.add(&[config_map("x", "2")]));
+        let without = version(2, entry(1, world.contents.add(&[config_map("y", "1")])));
+        let before = match giver_first {
+            true => vec![without.clone()],
+            false => vec![one, two.clone()],
+        };
+        world.offer(&before).await;
+        settle().await;
+        assert_eq!(world.value("x").as_deref(), Some("1"), "it stays meanwhile");
+        world.offer(&[without.clone(), two.clone()]).await;
+        world
+            .until("both are ready", |world| {
+                world.is_ready(&without) && world.is_ready(&two)
+            })
+            .await;
+        assert_eq!(world.value("x").as_deref(), Some("2"));
+        let live = world.cluster.object(&x()).unwrap();
+        assert_eq!(live["metadata"]["labels"][MARK], two.unit.to_string());
+        world.rests().await;
+        // It is the new unit's to enforce.
+        world.set_value("kubectl-edit", "x", "hacked");
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some("2")
+            })
+            .await;
+        world.rests().await;
+    }
+}

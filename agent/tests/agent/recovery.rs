@@ -1,0 +1,286 @@
+//! What was deleted or broke, and came back: a namespace, a definition, a commit, a Deployment. The unit is ready
+//! again without anybody's help, and nothing goes on.
+
+use std::time::Duration;
+
+use flotilla_agent::cluster::ClusterError;
+use flotilla_core::{
+    object::ObjectKey,
+    unit::{Entry, Settings},
+};
+use flotilla_proto::agent::v1::Readiness;
+use serde_json::{Value, json};
+
+use crate::{
+    scenes::{version, widget, widget_definition, widget_key},
+    world::{World, config_map, deployment, entry, entry_with, key, settings, settle},
+};
+
+fn namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})
+}
+
+fn namespace_key() -> ObjectKey {
+    ObjectKey::new("", "Namespace", "", "team")
+}
+
+fn in_team(name: &str) -> Value {
+    let mut object = config_map(name, "1");
+    object["metadata"]["namespace"] = "team".into();
+    object
+}
+
+fn team_key(name: &str) -> ObjectKey {
+    ObjectKey::new("", "ConfigMap", "team", name)
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_whose_namespace_was_deleted_is_ready_again_when_it_is_back() {
+    for held in [false, true] {
+        let mut world = World::new().await;
+        let wanted = world.ready(1, &[namespace(), in_team("a"), in_team("b")]).await;
+        world.cluster.write("somebody", in_team("theirs"));
+        if held {
+            world
+                .cluster
+                .set_finalizers(&team_key("theirs"), &["example.com/hold"]);
+        }
+        world.cluster.delete(&namespace_key());
+        if held {
+            world
+                .until("it waits for the namespace", |world| {
+                    world.unit(1).unwrap().ready() != Readiness::True
+                })
+                .await;
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            world.cluster.set_finalizers(&team_key("theirs"), &[]);
+        }
+        world
+            .until("all is back", |world| {
+                let there = |key: &ObjectKey| world.cluster.object(key).is_some();
+                there(&team_key("a")) && there(&team_key("b")) && there(&namespace_key())
+            })
+            .await;
+        world.until_ready(&wanted).await;
+        assert_eq!(world.unit(1).unwrap().objects_failed, 0);
+        world.rests().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_in_a_namespace_of_somebody_else_is_ready_again_when_they_restore_it() {
+    let mut world = World::new().await;
+    world.cluster.write("somebody", namespace());
+    let wanted = world.ready(1, &[in_team("a"), in_team("b")]).await;
+    world.cluster.delete(&namespace_key());
+    world
+        .until("it is told", |world| {
+            world.unit(1).unwrap().ready() == Readiness::False
+        })
+        .await;
+    let quiet = world.ten_minutes().await;
+    assert!(
+        quiet.requests.values().sum::<u64>() <= 50 && quiet.wakes <= 60,
+        "{quiet:?}"
+    );
+    world.cluster.write("somebody", namespace());
+    let begun = tokio::time::Instant::now();
+    world.until_ready(&wanted).await;
+    assert!(begun.elapsed() < Duration::from_secs(70));
+    world.rests().await;
+}
+
+/// A refused object of another commit leaves the unit half way between two.
+async fn half_way() -> (World, Entry) {
+    let mut world = World::new().await;
+    let a = world.ready(1, &[config_map("x", "1")]).await;
+    world.cluster.set_fault(Some(Box::new(|verb, key| {
+        (verb == "apply" && key.name == "bad").then(|| ClusterError::Rejected {
+            code: 422,
+            reason: "Invalid".into(),
+            message: "refused".into(),
+        })
+    })));
+    let b = version(
+        2,
+        entry(
+            1,
+            world
+                .contents
+                .add(&[config_map("x", "2"), config_map("bad", "2")]),
+        ),
+    );
+    world.offer(&[b]).await;
+    world
+        .until("it is told", |world| {
+            let unit = world.unit(1).unwrap();
+            unit.held_version == 2 && unit.ready() == Readiness::False
+        })
+        .await;
+    world.quiet().await;
+    assert_eq!(world.value("x").as_deref(), Some("2"));
+    (world, version(3, a))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rollback_is_reported_as_applied_only_when_it_is() {
+    let (mut world, rollback) = half_way().await;
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" => Duration::from_secs(10),
+        _ => Duration::ZERO,
+    })));
+    world.offer(std::slice::from_ref(&rollback)).await;
+    let applied = |world: &World| {
+        let rows = world.history.iter();
+        rows.filter_map(|row| row.applied.as_ref())
+            .any(|applied| applied.version == 3)
+    };
+    while world.value("x").as_deref() != Some("1") {
+        world.take_report(Duration::from_secs(1)).await;
+        assert!(
+            !applied(&world) || world.value("x").as_deref() == Some("1"),
+            "{:?}",
+            world.history
+        );
+    }
+    let first = &world.history[0];
+    assert_eq!(first.held_version, 3);
+    assert_ne!(first.ready(), Readiness::True);
+    assert_eq!(first.applied.as_ref().unwrap().version, 1, "{first:?}");
+    assert_eq!(first.healthy.as_ref().unwrap().version, 1, "{first:?}");
+    world.until_ready(&rollback).await;
+    world.rests().await;
+}
+
+fn waiting() -> Settings {
+    Settings {
+        wait: true,
+        ..settings()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployment_that_degrades_for_longer_than_the_timeout_is_told_once_each_way() {
+    let mut world = World::new().await;
+    world.cluster.run_deployments();
+    let wanted = entry_with(1, world.contents.add(&[deployment("web")]), waiting(), Vec::new());
+    world.ready_as(wanted).await;
+    tokio::time::sleep(Duration::from_secs(3 * 86_400)).await;
+    world.quiet().await;
+    let web = key("Deployment", "web");
+    world.cluster.set_ready(&web, false);
+    // Its status goes on changing without becoming better.
+    for n in 0..60 {
+        world
+            .cluster
+            .annotate("somebody", &web, "example.com/beat", &n.to_string());
+        world.take_report(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.unit(1).unwrap().reason, "HealthCheckFailed");
+    assert_eq!(world.events.len(), 1, "{:?}", world.events);
+    let rows = world.history.len();
+    assert!(rows <= 3, "{rows} rows: {:?}", world.history);
+    world.rests().await;
+    world.cluster.set_ready(&web, true);
+    world
+        .until("it has recovered", |world| {
+            world.unit(1).unwrap().ready() == Readiness::True
+        })
+        .await;
+    world.rests().await;
+    assert_eq!(world.events.len(), 2, "{:?}", world.events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployment_that_degrades_for_a_moment_is_no_failure() {
+    let mut world = World::new().await;
+    world.cluster.run_deployments();
+    let wanted = entry_with(1, world.contents.add(&[deployment("web")]), waiting(), Vec::new());
+    world.ready_as(wanted).await;
+    tokio::time::sleep(Duration::from_secs(3 * 86_400)).await;
+    world.quiet().await;
+    for _ in 0..3 {
+        world.cluster.set_ready(&key("Deployment", "web"), false);
+        settle().await;
+        world.cluster.set_ready(&key("Deployment", "web"), true);
+        settle().await;
+    }
+    world
+        .until("it has recovered", |world| {
+            world.unit(1).unwrap().ready() == Readiness::True
+        })
+        .await;
+    assert!(
+        world.history.iter().all(|row| row.ready() != Readiness::False),
+        "{:?}",
+        world.history
+    );
+    world.rests().await;
+    assert_eq!(world.events("HealthCheckFailed").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_a_definition_that_was_deleted_come_back_with_it_and_are_watched_again() {
+    for restores in ["somebody", "the unit", "another unit"] {
+        let mut world = World::new().await;
+        let definition = widget_definition();
+        let (with, without) = (
+            world.contents.add(&[definition.clone(), widget()]),
+            world.contents.add(&[widget()]),
+        );
+        let definitions = world.contents.add(std::slice::from_ref(&definition));
+        let units = match restores {
+            "the unit" => vec![entry(1, with)],
+            "another unit" => vec![entry(1, without), entry(2, definitions)],
+            _ => {
+                world.cluster.write("somebody", definition.clone());
+                vec![entry(1, without)]
+            }
+        };
+        world.offer(&units).await;
+        world
+            .until("all are ready", |world| {
+                units.iter().all(|unit| world.is_ready(unit))
+            })
+            .await;
+        world.quiet().await;
+        world.cluster.delete(&ObjectKey::of(&definition).unwrap());
+        if restores == "somebody" {
+            assert!(world.cluster.object(&widget_key()).is_none());
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            world.cluster.write("somebody", definition);
+        }
+        let begun = tokio::time::Instant::now();
+        world
+            .until("its object is back", |world| {
+                world.cluster.object(&widget_key()).is_some()
+            })
+            .await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(70),
+            "{restores}: {:?}",
+            begun.elapsed()
+        );
+        world
+            .until("all are ready", |world| {
+                units.iter().all(|unit| world.is_ready(unit))
+            })
+            .await;
+        world.rests().await;
+        let begun = tokio::time::Instant::now();
+        world.cluster.edit("kubectl-edit", &widget_key(), |live| {
+            live["spec"]["size"] = 2.into()
+        });
+        world
+            .until("its drift is corrected", |world| {
+                world.cluster.object(&widget_key()).unwrap()["spec"]["size"] == 1
+            })
+            .await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "{restores}: {:?}",
+            begun.elapsed()
+        );
+        world.rests().await;
+    }
+}

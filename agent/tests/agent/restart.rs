@@ -1,0 +1,109 @@
+//! A restart is no event: what was reported stands, and nothing is applied or told again.
+
+use std::time::Duration;
+
+use flotilla_agent::cluster::ClusterError;
+use flotilla_core::unit::Settings;
+use flotilla_proto::agent::v1::{Readiness, UnitStatus};
+use serde_json::Value;
+
+use crate::world::{World, config_map, deployment, entry, entry_with, key, settings, settle};
+
+/// A row without the time at which it was made.
+fn row(unit: &UnitStatus) -> UnitStatus {
+    UnitStatus {
+        observed_at_ms: 0,
+        ..unit.clone()
+    }
+}
+
+/// Restarts the agent, and asserts that all it tells of a unit is what it told before.
+async fn restarts_as_before(world: &mut World) {
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    let before = row(world.unit(1).unwrap());
+    world.quiet().await;
+    world.restart().await;
+    settle().await;
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    assert!(!world.history.is_empty(), "the first report names the unit");
+    for told in &world.history {
+        assert_eq!(row(told), before);
+    }
+    assert_eq!(world.events.len(), 0, "{:?}", world.events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_keeps_the_status_of_a_ready_unit_and_applies_nothing() {
+    let mut world = World::new().await;
+    world.cluster.run_deployments();
+    let mut objects: Vec<Value> = (0..30).map(|n| config_map(&format!("c{n}"), "1")).collect();
+    objects.push(deployment("web"));
+    let settings = Settings {
+        wait: true,
+        ..settings()
+    };
+    let wanted = entry_with(1, world.contents.add(&objects), settings, Vec::new());
+    world.ready_as(wanted.clone()).await;
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    for _ in 0..3 {
+        restarts_as_before(&mut world).await;
+        let requests = world.cluster.take_requests();
+        for verb in ["apply", "dry-run", "patch", "get"] {
+            assert_eq!(requests.get(verb), None, "{requests:?}");
+        }
+    }
+    assert!(world.is_ready(&wanted));
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_keeps_the_status_of_a_unit_that_waited_too_long() {
+    let mut world = World::new().await;
+    let settings = Settings {
+        wait: true,
+        ..settings()
+    };
+    let wanted = entry_with(1, world.contents.add(&[deployment("web")]), settings, Vec::new());
+    world.offer(&[wanted]).await;
+    world
+        .until("it is applied", |world| {
+            world.cluster.object(&key("Deployment", "web")).is_some()
+        })
+        .await;
+    world.cluster.set_ready(&key("Deployment", "web"), false);
+    world
+        .until("the time is over", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.reason == "HealthCheckFailed")
+        })
+        .await;
+    world.rests().await;
+    restarts_as_before(&mut world).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_keeps_the_status_of_a_unit_with_a_refused_object() {
+    let mut world = World::new().await;
+    world.cluster.set_fault(Some(Box::new(|verb, key| {
+        (verb == "apply" && key.name == "bad").then(|| ClusterError::Rejected {
+            code: 422,
+            reason: "Invalid".into(),
+            message: "refused".into(),
+        })
+    })));
+    let content = world
+        .contents
+        .add(&[config_map("x", "1"), config_map("bad", "1")]);
+    world.offer(&[entry(1, content)]).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|unit| unit.ready() == Readiness::False)
+        })
+        .await;
+    restarts_as_before(&mut world).await;
+    world
+        .rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)])
+        .await;
+}

@@ -1,0 +1,85 @@
+//! Steps that many scenarios begin with.
+
+use std::time::Duration;
+
+use flotilla_core::{object::ObjectKey, unit::Entry};
+use serde_json::{Value, json};
+
+use crate::world::{World, entry, key, settle};
+
+/// An entry under a version.
+pub(crate) fn version(version: u64, entry: Entry) -> Entry {
+    Entry { version, ..entry }
+}
+
+/// The switch of an object, as an annotation.
+pub(crate) fn switch(name: &str) -> String {
+    format!("kustomize.toolkit.fluxcd.io/{name}")
+}
+
+pub(crate) fn with_switch(mut object: Value, name: &str, value: &str) -> Value {
+    object["metadata"]["annotations"][switch(name)] = value.into();
+    object
+}
+
+pub(crate) fn x() -> ObjectKey {
+    key("ConfigMap", "x")
+}
+
+/// The definition of a namespaced kind.
+pub(crate) fn widget_definition() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1"}]}})
+}
+
+pub(crate) fn widget() -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"},
+        "spec": {"size": 1}})
+}
+
+pub(crate) fn widget_key() -> ObjectKey {
+    ObjectKey::new("example.com", "Widget", "default", "w")
+}
+
+impl World {
+    /// A unit of these objects that has become ready and rests.
+    pub(crate) async fn ready(&mut self, n: u128, objects: &[Value]) -> Entry {
+        let wanted = entry(n, self.contents.add(objects));
+        self.ready_as(wanted).await
+    }
+
+    /// This unit, which has become ready and rests.
+    pub(crate) async fn ready_as(&mut self, wanted: Entry) -> Entry {
+        self.offer(std::slice::from_ref(&wanted)).await;
+        self.until_ready(&wanted).await;
+        self.quiet().await;
+        wanted
+    }
+
+    /// Lets everything come to rest, and forgets what was told and asked so far.
+    pub(crate) async fn quiet(&mut self) {
+        settle().await;
+        while self.take_report(Duration::from_secs(1)).await.is_some() {}
+        self.cluster.take_requests();
+        self.history.clear();
+        self.events.clear();
+    }
+
+    /// Somebody changes the value of a ConfigMap.
+    pub(crate) fn set_value(&self, manager: &str, name: &str, value: &str) {
+        self.cluster.edit(manager, &key("ConfigMap", name), |live| {
+            live["data"]["a"] = value.into();
+        });
+    }
+
+    /// Somebody changes a field again and again, until the agent has stopped to put it back.
+    pub(crate) async fn contest(&self, name: &str) {
+        for _ in 0..6 {
+            self.set_value("stubborn", name, "theirs");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(self.value(name).as_deref(), Some("theirs"), "it is contested");
+    }
+}

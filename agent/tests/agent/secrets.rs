@@ -1,0 +1,171 @@
+//! A Secret's value that was substituted into other objects is in nothing that anybody reads.
+
+use std::{cell::RefCell, collections::BTreeMap, io::Write, sync::Once};
+
+use flotilla_agent::{
+    cluster::ClusterError,
+    ledger::state::{Blob, BlobKind},
+};
+use flotilla_core::{
+    digest::Digest,
+    unit::{Settings, Substitution, VariableLayer},
+};
+use flotilla_proto::agent::v1::Readiness;
+
+use crate::{
+    scenes::version,
+    world::{World, entry_with, key, settings, settle},
+};
+
+const CANARY: &str = "canary-7f3a";
+
+thread_local! {
+    static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Keeps what the present thread logs, once it was asked to.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| {
+            logged
+                .iter_mut()
+                .for_each(|logged| logged.extend_from_slice(bytes))
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// All that this test logs from now on, of every level. Tests run in threads of their own and share the
+    /// process, so that a subscriber of one thread alone may be switched off by the others.
+    fn capture() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_writer(|| Self)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        LOGGED.set(Some(Vec::new()));
+    }
+
+    fn text() -> String {
+        LOGGED.with_borrow(|logged| String::from_utf8_lossy(logged.as_ref().unwrap()).into_owned())
+    }
+}
+
+const CONFIG: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  namespace: default\ndata:\n  a: ${password}\n";
+const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  namespace: default\nspec:\n  \
+                          password: ${password}\n";
+
+/// A server that quotes what it refuses.
+fn refuses(verb: &'static str) -> impl Fn(&str, &flotilla_core::object::ObjectKey) -> Option<ClusterError> {
+    move |asked, _| {
+        (asked == verb).then(|| ClusterError::Rejected {
+            code: 422,
+            reason: "Invalid".into(),
+            message: format!("spec.password: Invalid value: \"{CANARY}\": must be longer"),
+        })
+    }
+}
+
+/// What people and the storage get to see.
+fn seen(world: &World) -> Vec<(&'static str, String)> {
+    let records = world.agent().ledger.read(|state| {
+        let units = state.units.values();
+        let texts = units.map(|unit| {
+            let record = unit.record.as_deref().map(String::from_utf8_lossy);
+            format!("{record:?} {:?}", unit.items)
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    });
+    vec![
+        ("unit rows", format!("{:?} {:?}", world.units, world.history)),
+        ("object rows", format!("{:?}", world.objects)),
+        ("events", format!("{:?}", world.events)),
+        ("log", Log::text()),
+        ("ledger", records),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn value_of_a_secret_variable_that_the_server_quotes_is_told_nowhere() {
+    Log::capture();
+    let mut world = World::new().await;
+    let values = BTreeMap::from([("password", CANARY)]);
+    let values = serde_json::to_vec(&values).unwrap();
+    let digest = Digest::of("config", &values);
+    let blob = Blob::new(BlobKind::Config, &values).unwrap();
+    world.contents.restore(digest, blob);
+    let content = world.contents.add_yaml(&[
+        (key("ConfigMap", "x"), CONFIG),
+        (key("Deployment", "web"), DEPLOYMENT),
+    ]);
+    let settings = Settings {
+        substitution: Substitution::WithVariables,
+        ..settings()
+    };
+    let layer = VariableLayer::Config { digest, secret: true };
+    let wanted = entry_with(1, content, settings, vec![layer]);
+    world.cluster.set_fault(Some(Box::new(refuses("apply"))));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|unit| unit.ready() == Readiness::False)
+        })
+        .await;
+    settle().await;
+    let message = world.unit(1).unwrap().message.clone();
+    assert!(message.contains("ConfigMap/default/x"), "{message}");
+    // Accepted, then drifted, and the dry run is refused in the same words.
+    world.cluster.set_fault(None);
+    world.until_ready(&wanted).await;
+    assert_eq!(world.value("x").as_deref(), Some(CANARY));
+    world.cluster.set_fault(Some(Box::new(refuses("dry-run"))));
+    world.set_value("kubectl-edit", "x", "hacked");
+    world
+        .until("it is told", |world| {
+            world.unit(1).unwrap().ready() == Readiness::False
+        })
+        .await;
+    settle().await;
+    // Corrected, and contested, and the text of neither has a value.
+    world.cluster.set_fault(None);
+    world
+        .until("it is corrected", |world| {
+            world.value("x").as_deref() == Some(CANARY)
+        })
+        .await;
+    world.contest("x").await;
+    // And a text that cannot be read once the value is in it.
+    let broken =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: default}\ndata: {a: \"${password}\n";
+    let broken = world.contents.add_yaml(&[(key("ConfigMap", "x"), broken)]);
+    let broken = version(
+        2,
+        entry_with(1, broken, wanted.settings.clone(), wanted.variables.clone()),
+    );
+    world.offer(&[broken]).await;
+    world
+        .until("it is told", |world| {
+            world.unit(1).unwrap().reason == "BuildFailed"
+        })
+        .await;
+    assert!(Log::text().contains("DriftCorrected"), "the log is captured");
+    for (place, text) in seen(&world) {
+        assert!(!text.contains(CANARY), "{place}: {text}");
+    }
+    world.ten_minutes().await;
+    world.rests().await;
+    for (place, text) in seen(&world) {
+        assert!(!text.contains(CANARY), "{place}: {text}");
+    }
+}

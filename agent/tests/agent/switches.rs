@@ -1,0 +1,207 @@
+//! The switches of an object, set in Git or on the live object: whether an edit of our fields stays, and that
+//! nothing goes on afterwards.
+
+use std::time::Duration;
+
+use flotilla_core::unit::{Entry, UnitState};
+use serde_json::json;
+
+use crate::{
+    scenes::{switch, version, with_switch, x},
+    world::{World, config_map, entry, settle},
+};
+
+#[tokio::test(start_paused = true)]
+async fn switch_set_in_git_decides_whether_an_edit_stays_and_nothing_follows() {
+    for (name, value, stays) in [
+        ("reconcile", "disabled", true),
+        ("ssa", "Ignore", true),
+        ("ssa", "IfNotPresent", true),
+        ("ssa", "Merge", false),
+        ("ssa", "Override", false),
+        ("force", "enabled", false),
+        ("prune", "disabled", false),
+    ] {
+        for manager in ["kubectl-edit", "operator"] {
+            let mut world = World::new().await;
+            world.ready(1, &[config_map("x", "1")]).await;
+            let switched = with_switch(config_map("x", "1"), name, value);
+            let second = version(2, entry(1, world.contents.add(&[switched])));
+            world.ready_as(second).await;
+            world.set_value(manager, "x", "theirs");
+            settle().await;
+            let expected = if stays { "theirs" } else { "1" };
+            let found = world.value("x");
+            assert_eq!(found.as_deref(), Some(expected), "{name}: {value}, {manager}");
+            world.rests().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn switch_set_on_the_live_object_decides_whether_an_edit_stays_and_nothing_follows() {
+    for (name, value, stays) in [
+        ("reconcile", "disabled", true),
+        ("ssa", "Ignore", true),
+        ("ssa", "IfNotPresent", false),
+        ("ssa", "Merge", false),
+        ("ssa", "Override", false),
+        ("force", "enabled", false),
+        ("prune", "disabled", false),
+    ] {
+        for (annotates, edits) in [("kubectl-annotate", "kubectl-edit"), ("headlamp", "operator")] {
+            let mut world = World::new().await;
+            world.ready(1, &[config_map("x", "1")]).await;
+            world.cluster.annotate(annotates, &x(), &switch(name), value);
+            world.rests().await;
+            world.set_value(edits, "x", "theirs");
+            settle().await;
+            let expected = if stays { "theirs" } else { "1" };
+            let found = world.value("x");
+            assert_eq!(found.as_deref(), Some(expected), "{name}: {value}, {edits}");
+            world.rests().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn switch_taken_off_the_live_object_has_what_drifted_meanwhile_corrected() {
+    for (name, value) in [("reconcile", "disabled"), ("ssa", "Ignore")] {
+        let mut world = World::new().await;
+        world.ready(1, &[config_map("x", "1")]).await;
+        world
+            .cluster
+            .annotate("kubectl-annotate", &x(), &switch(name), value);
+        world.set_value("kubectl-edit", "x", "theirs");
+        world.rests().await;
+        world.cluster.edit("kubectl-annotate", &x(), |live| {
+            live["metadata"]["annotations"] = json!({});
+        });
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some("1")
+            })
+            .await;
+        world.rests().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_object_takes_no_commit_until_the_pause_ends() {
+    let mut world = World::new().await;
+    world.ready(1, &[config_map("x", "1")]).await;
+    world
+        .cluster
+        .annotate("headlamp", &x(), &switch("reconcile"), "disabled");
+    let second = version(2, entry(1, world.contents.add(&[config_map("x", "2")])));
+    world.ready_as(second).await;
+    assert_eq!(world.value("x").as_deref(), Some("1"));
+    world.rests().await;
+    world.cluster.edit("headlamp", &x(), |live| {
+        live["metadata"]["annotations"] = json!({});
+    });
+    world
+        .until("the commit is applied", |world| {
+            world.value("x").as_deref() == Some("2")
+        })
+        .await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_deleted_under_a_switch_comes_back_only_where_the_switch_lets_it() {
+    for (name, value, returns) in [
+        ("reconcile", "disabled", false),
+        ("ssa", "Ignore", false),
+        ("ssa", "IfNotPresent", true),
+        ("ssa", "Merge", true),
+        ("prune", "disabled", true),
+    ] {
+        let mut world = World::new().await;
+        world.ready(1, &[config_map("x", "1")]).await;
+        let switched = with_switch(config_map("x", "1"), name, value);
+        let second = version(2, entry(1, world.contents.add(&[switched])));
+        world.ready_as(second).await;
+        world.cluster.delete(&x());
+        settle().await;
+        assert_eq!(world.value("x").is_some(), returns, "{name}: {value}");
+        world.rests().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn merge_leaves_fields_of_kubectl_alone_and_puts_ours_back() {
+    let mut world = World::new().await;
+    let mut theirs = config_map("x", "old");
+    theirs["data"]["theirs"] = "1".into();
+    world.cluster.write("kubectl-client-side-apply", theirs);
+    world
+        .ready(1, &[with_switch(config_map("x", "1"), "ssa", "Merge")])
+        .await;
+    world.rests().await;
+    world
+        .cluster
+        .edit("kubectl-edit", &x(), |live| live["data"]["theirs"] = "2".into());
+    world.rests().await;
+    world.set_value("kubectl-edit", "x", "hacked");
+    world
+        .until("ours is corrected", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
+    world.rests().await;
+    let live = world.cluster.object(&x()).unwrap();
+    assert_eq!(live["data"], json!({"a": "1", "theirs": "2"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_that_is_not_enforced_asks_and_tells_nothing_whatever_happens_to_its_objects() {
+    for state in [UnitState::Suspended, UnitState::Detached] {
+        let mut world = World::new().await;
+        let wanted = world
+            .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+            .await;
+        let kept = Entry {
+            state: state.clone(),
+            ..wanted
+        };
+        world.offer(&[kept]).await;
+        world.rests().await;
+        world.set_value("kubectl-edit", "x", "theirs");
+        world.cluster.delete(&crate::world::key("ConfigMap", "y"));
+        settle().await;
+        assert_eq!(world.cluster.take_requests().len(), 0, "{state:?}");
+        assert_eq!(
+            (world.value("x").as_deref(), world.value("y")),
+            (Some("theirs"), None)
+        );
+        world.rests().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_suspended_in_the_middle_of_a_pass_stops_and_rests() {
+    let mut world = World::new().await;
+    let objects: Vec<_> = (0..100).map(|n| config_map(&format!("c{n:03}"), "1")).collect();
+    let wanted = entry(1, world.contents.add(&objects));
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" => Duration::from_secs(2),
+        _ => Duration::ZERO,
+    })));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world
+        .offer(&[Entry {
+            state: UnitState::Suspended,
+            ..wanted.clone()
+        }])
+        .await;
+    world.cluster.set_latency(None);
+    settle().await;
+    let written = world.cluster.keys("ConfigMap").len();
+    assert!(written > 0 && written < 100, "{written}");
+    world.rests().await;
+    world.ready_as(wanted).await;
+    assert_eq!(world.cluster.keys("ConfigMap").len(), 100);
+    world.rests().await;
+}
