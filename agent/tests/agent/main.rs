@@ -6,4 +6,5 @@
 
 mod faults;
 mod reconcile;
+mod wiring;
 mod world;
