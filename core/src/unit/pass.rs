@@ -445,7 +445,8 @@ impl State {
         }
         if !failed {
             self.failures = 0;
-            if !again && self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
+            let is_offered = self.evaluation_failure.is_none() && pass.target == self.offered();
+            if !again && is_offered && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
                 self.record.revision = pass.revision;
                 let took = now.wall.since(self.accepted_at).as_millis();

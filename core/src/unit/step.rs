@@ -169,7 +169,7 @@ impl State {
         let object = self.objects.get(key);
         let is_outdated = object.is_some_and(|object| !object.is_left_alone() && object.is_outdated());
         // An evaluation that is due begins a pass itself, of what is offered now.
-        if was_left_alone && is_outdated && self.to_evaluate().is_none() {
+        if was_left_alone && is_outdated && !self.evaluate_due {
             // A pass has left it alone that is to be written after all.
             match self.pass.is_some() {
                 true => self.again = true,
