@@ -314,7 +314,6 @@ mod tests {
         cells.put(IDENTITY, b"no identity", None).await.expect("stored");
         let stop = CancellationToken::new();
         let parts = Parts {
-            namespace: "flotilla-system".to_owned(),
             cells: cells.clone(),
             cluster: cluster.clone(),
             namespace: "flotilla-system".to_owned(),
@@ -341,7 +340,6 @@ mod tests {
         let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let parts = Parts {
-            namespace: "flotilla-system".to_owned(),
             cells: Arc::new(Memory::default()),
             cluster: Arc::new(Fake::new()),
             namespace: "flotilla-system".to_owned(),

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use flotilla_agent::{agent::LEDGER, cluster::ClusterError};
+use flotilla_agent::{
+    agent::LEDGER,
+    cluster::{ClusterError, fake::Fake},
+    sim::SimAgent,
+};
 use flotilla_core::unit::{Dependency, Entry};
 use flotilla_proto::agent::v1::Readiness;
 
@@ -316,4 +320,23 @@ async fn figures_follow_a_unit() {
         &world,
         &["units{state=\"suspended\"} 1", "units{state=\"ready\"} 0"],
     );
+}
+
+/// AG-B32.
+#[tokio::test(start_paused = true)]
+async fn agent_that_was_replaced_corrects_nothing_any_more() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    world.rests().await;
+    let (elsewhere, cells) = (Arc::new(Fake::new()), Arc::new(world.cells.clone()));
+    let other = SimAgent::start(elsewhere, cells).await.unwrap();
+    let again = entry(2, world.contents.add(&[config_map("y", "1")]));
+    other.offer(&[wanted, again], &mut world.contents).await.unwrap();
+    world.cluster.edit("kubectl", &key("ConfigMap", "x"), |live| {
+        live["data"]["a"] = "theirs".into();
+    });
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.value("x").as_deref(), Some("theirs"));
 }
