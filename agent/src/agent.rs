@@ -92,7 +92,6 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         };
         tokio::spawn(health_port::serve(listener, told, stop.clone()));
     }
-    tokio::spawn(count_link(state_tx.subscribe(), metrics.clone()));
     let ledger = Arc::new(Ledger::open(parts.cells.clone(), LEDGER).await?);
     // Past the limits: what waits in a queue of ours says nothing about the server.
     let probe = watchdog::probe(parts.cluster.clone());
@@ -106,7 +105,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);
-    let watch = LedgerWatch::new(reports.clone(), system_clock());
+    let watch = Arc::new(LedgerWatch::new(reports.clone(), system_clock()));
     let mut lost = pin!(watch.follow(ledger.subscribe(), &metrics));
     let last = ledger.clone();
     let boot_id = boot_id();
@@ -114,6 +113,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         None => tokio::spawn(idle(stop.clone())),
         Some(hub) => {
             let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
+            let ledger_watch = watch.clone();
             tokio::spawn(watchdog::run(
                 probe,
                 reports.clone(),
@@ -126,6 +126,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                 };
                 let session = || Session {
                     acceptance: Acceptance::resume(&ledger),
+                    ledger_watch: ledger_watch.clone(),
                     ledger: ledger.clone(),
                     reports: reports.clone(),
                     nudge: nudge.clone(),
@@ -169,16 +170,6 @@ async fn flush(ledger: &Ledger) {
         Ok(Ok(())) => {}
         Ok(Err(e)) => tracing::warn!("ledger: {}", with_causes(&e)),
         Err(_) => tracing::warn!("ledger: storage does not answer; the last outcomes are found out again"),
-    }
-}
-
-/// Keeps the metric of the link.
-async fn count_link(mut state: watch::Receiver<LinkState>, metrics: Arc<Metrics>) {
-    loop {
-        metrics.link_state(&state.borrow_and_update());
-        if state.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -15,14 +15,16 @@ use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
 use self::content::{Arrived, Base, Content, Lack};
 use super::{
-    channel::chain_text,
     fetch::{BATCH, Bases, FetchError, Fetched, Item},
 };
-use crate::ledger::{
-    Ledger, LedgerError,
-    accept::{Judged, Offer, Refusal, judge},
-    record::{Held, Record},
-    state::{Blob, Known},
+use crate::{
+    causes::with_causes,
+    ledger::{
+        Ledger, LedgerError,
+        accept::{Judged, Offer, Refusal, judge},
+        record::{Held, Record},
+        state::{Blob, Known},
+    },
 };
 
 /// Bytes that are kept before they complete anything.
@@ -453,7 +455,7 @@ impl Acceptance {
             LedgerError::Full { .. } => "LedgerFull",
             _ => "LedgerUnwritable",
         };
-        let message = chain_text(error);
+        let message = with_causes(error);
         self.untaken.insert(unit, (reason, message.clone()));
         rejected(unit, reason, message)
     }
