@@ -1,22 +1,19 @@
 //! Puts the parts together and runs them until told to stop.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    causes::with_causes,
     cluster::{Cluster, ClusterError, limit::Limited},
     health_port,
     ledger::{Ledger, LedgerError, cells::Cells},
+    ledger_watch::LedgerWatch,
     link::{
-        Link, LinkError, LinkState, MINUTE,
-        accept::Acceptance,
-        boot_id,
-        channel::{HubAddress, chain_text},
-        identity::IdentityCell,
-        session::Session,
-        system_clock, watchdog,
+        Link, LinkError, LinkState, MINUTE, accept::Acceptance, boot_id, channel::HubAddress,
+        identity::IdentityCell, session::Session, system_clock, watchdog,
     },
     metrics::Metrics,
     reconcile::{Nudge, Reconciler, context::Context},
@@ -27,6 +24,9 @@ use crate::{
 pub const LEDGER: &str = "flotilla-agent-ledger";
 /// The cell of the identity.
 pub const IDENTITY: &str = "flotilla-agent-identity";
+
+/// Longest wait for the last write, well within the time that a kubelet gives a pod to stop.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 
 /// What an agent runs on.
 pub struct Parts {
@@ -100,15 +100,20 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     // The state that was accepted is enforced before anybody is asked for news.
     let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock())
         .within(parts.namespaces)
+        .measured_by(metrics.clone())
         .installed_in(&parts.namespace);
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);
+    let watch = Arc::new(LedgerWatch::new(reports.clone(), system_clock()));
+    let mut lost = pin!(watch.follow(ledger.subscribe(), &metrics));
+    let last = ledger.clone();
     let boot_id = boot_id();
     let mut linking: JoinHandle<Result<(), AgentError>> = match parts.hub {
         None => tokio::spawn(idle(stop.clone())),
         Some(hub) => {
             let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
+            let ledger_watch = watch.clone();
             tokio::spawn(watchdog::run(
                 probe,
                 reports.clone(),
@@ -121,6 +126,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                 };
                 let session = || Session {
                     acceptance: Acceptance::resume(&ledger),
+                    ledger_watch: ledger_watch.clone(),
                     ledger: ledger.clone(),
                     reports: reports.clone(),
                     nudge: nudge.clone(),
@@ -133,17 +139,37 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
             })
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = &mut reconciling => {
             stop.cancel();
             let _ = linking.await;
-            ended.map_err(|_| AgentError::Ended("reconciler"))?.map_err(AgentError::from)
+            match ended {
+                Ok(ended) => ended.map_err(AgentError::from),
+                Err(_) => Err(AgentError::Ended("reconciler")),
+            }
         }
         ended = &mut linking => {
             stop.cancel();
             let _ = reconciling.await;
-            ended.map_err(|_| AgentError::Ended("link"))?
+            ended.unwrap_or(Err(AgentError::Ended("link")))
         }
+        // Found by a write that nobody waits for.
+        () = &mut lost => {
+            stop.cancel();
+            let _ = tokio::join!(reconciling, linking);
+            Err(AgentError::Duel)
+        }
+    };
+    flush(&last).await;
+    ended
+}
+
+/// Makes durable what was found out last, so that the next start need not find it out again.
+async fn flush(ledger: &Ledger) {
+    match tokio::time::timeout(LAST_WRITE, ledger.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::warn!("ledger: {}", with_causes(&e)),
+        Err(_) => tracing::warn!("ledger: storage does not answer; the last outcomes are found out again"),
     }
 }
 
@@ -179,7 +205,7 @@ async fn keep_link(
         let why = match ended {
             Ok(()) => return Ok(()),
             Err(LinkError::Ledger(e)) => return Err(e.into()),
-            Err(LinkError::Identity(e)) => chain_text(&e),
+            Err(LinkError::Identity(e)) => with_causes(&e),
         };
         tracing::error!(
             "no link to the hub: {why}; workloads are kept as they are, trying again in a minute"
@@ -205,7 +231,7 @@ async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String,
         }
         tokio::select! {
             () = stop.cancelled() => return None,
-            () = tokio::time::sleep(std::time::Duration::from_secs(5)) => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
     }
 }
@@ -222,8 +248,6 @@ pub fn state_word(state: &LinkState) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use flotilla_core::{id::UnitId, object::ObjectKey, unit::Entry};
     use serde_json::json;
     use uuid::Uuid;
@@ -281,9 +305,9 @@ mod tests {
         cells.put(IDENTITY, b"no identity", None).await.expect("stored");
         let stop = CancellationToken::new();
         let parts = Parts {
-            namespace: "flotilla-system".to_owned(),
             cells: cells.clone(),
             cluster: cluster.clone(),
+            namespace: "flotilla-system".to_owned(),
             namespaces: Vec::new(),
             hub: Some(hub("https://127.0.0.1:1")),
             token: None,
@@ -307,9 +331,9 @@ mod tests {
         let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let parts = Parts {
-            namespace: "flotilla-system".to_owned(),
             cells: Arc::new(Memory::default()),
             cluster: Arc::new(Fake::new()),
+            namespace: "flotilla-system".to_owned(),
             namespaces: Vec::new(),
             hub: Some(hub(&endpoint)),
             token: Some("token".to_owned()),

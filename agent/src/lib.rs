@@ -7,6 +7,7 @@ pub mod causes;
 pub mod cluster;
 pub mod health_port;
 pub mod ledger;
+pub mod ledger_watch;
 pub mod link;
 pub mod metrics;
 mod random;

@@ -1,7 +1,10 @@
 //! The metrics of the agent. Reconciler, ledger and link write a value here when it changes, so that a scrape computes
 //! nothing. No label bears the name of an app or an object, so the number of series is fixed.
 
-use std::time::Duration;
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -48,6 +51,60 @@ pub struct ObjectStates {
     pub pending_removal: usize,
 }
 
+impl Add for UnitStates {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            ready: self.ready + other.ready,
+            failed: self.failed + other.failed,
+            progressing: self.progressing + other.progressing,
+            suspended: self.suspended + other.suspended,
+        }
+    }
+}
+
+impl Sub for UnitStates {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            ready: self.ready.saturating_sub(other.ready),
+            failed: self.failed.saturating_sub(other.failed),
+            progressing: self.progressing.saturating_sub(other.progressing),
+            suspended: self.suspended.saturating_sub(other.suspended),
+        }
+    }
+}
+
+impl Add for ObjectStates {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            applied: self.applied + other.applied,
+            failed: self.failed + other.failed,
+            waiting: self.waiting + other.waiting,
+            conflict: self.conflict + other.conflict,
+            pending_removal: self.pending_removal + other.pending_removal,
+        }
+    }
+}
+
+impl Sub for ObjectStates {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            applied: self.applied.saturating_sub(other.applied),
+            failed: self.failed.saturating_sub(other.failed),
+            waiting: self.waiting.saturating_sub(other.waiting),
+            conflict: self.conflict.saturating_sub(other.conflict),
+            pending_removal: self.pending_removal.saturating_sub(other.pending_removal),
+        }
+    }
+}
+
 /// The figures of one agent. Clones and threads share them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -91,7 +148,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "apply_duration",
-            "Time from the start of a unit's pass until all its objects were written",
+            "Time from the acceptance of a unit's entry until all its objects were written",
             Unit::Seconds,
             apply.clone(),
         );
@@ -172,7 +229,7 @@ impl Metrics {
         self.contested.inc();
     }
 
-    /// Takes in how long a pass over a unit took until all was written.
+    /// Takes in how long it took from the acceptance of a unit's entry until all its objects were written.
     pub fn apply_latency(&self, took: Duration) {
         self.apply.observe(took.as_secs_f64());
     }

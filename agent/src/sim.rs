@@ -30,6 +30,7 @@ use crate::{
         accept::{AcceptError, Source, accept, complete},
         fetch::{Bases, FetchError, Fetched, Item},
     },
+    metrics::Metrics,
     reconcile::{
         Nudge, Reconciler,
         context::{Context, Counters},
@@ -158,6 +159,8 @@ pub struct SimAgent {
     pub reports: Arc<Reports>,
     /// How often it woke, and how many jobs it began.
     pub counters: Arc<Counters>,
+    /// Its figures.
+    pub metrics: Arc<Metrics>,
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -200,7 +203,7 @@ impl SimAgent {
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
         let context =
             Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(options.namespaces);
-        let counters = context.counters.clone();
+        let (counters, metrics) = (context.counters.clone(), context.metrics.clone());
         let mut reconciler = Reconciler::new(Arc::new(context), nudge.clone());
         if let Some(period) = options.verify_every {
             reconciler = reconciler.verifying_every(period);
@@ -211,6 +214,7 @@ impl SimAgent {
             ledger,
             reports,
             counters,
+            metrics,
             nudge,
             clock,
             stop,

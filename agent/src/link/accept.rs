@@ -15,14 +15,16 @@ use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
 use self::content::{Arrived, Base, Content, Lack};
 use super::{
-    channel::chain_text,
     fetch::{BATCH, Bases, FetchError, Fetched, Item},
 };
-use crate::ledger::{
-    Ledger, LedgerError,
-    accept::{Judged, Offer, Refusal, judge},
-    record::{Held, Record},
-    state::{Blob, Known, State},
+use crate::{
+    causes::with_causes,
+    ledger::{
+        Ledger, LedgerError,
+        accept::{Judged, Offer, Refusal, judge},
+        record::{Held, Record},
+        state::{Blob, Known, State},
+    },
 };
 
 /// Bytes that are kept before they complete anything.
@@ -452,7 +454,7 @@ impl Acceptance {
             LedgerError::Full { .. } => "LedgerFull",
             _ => "LedgerUnwritable",
         };
-        let message = chain_text(error);
+        let message = with_causes(error);
         self.untaken.insert(unit, (reason, message.clone()));
         rejected(unit, reason, message)
     }

@@ -7,6 +7,7 @@ use flotilla_proto::tls::{HubVerifier, Pin};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 
 use super::identity::Certified;
+use crate::causes::with_causes;
 
 /// Where the hub is and how it is known.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub enum ConnectError {
         why: String,
     },
     /// The hub is not reached or not trusted.
-    #[error("cannot connect to {endpoint}: {}", chain_text(source))]
+    #[error("cannot connect to {endpoint}: {}", with_causes(source))]
     Connect {
         /// The endpoint.
         endpoint: String,
@@ -67,20 +68,6 @@ impl ConnectError {
     }
 }
 
-/// Writes an error with its causes: the outer text of transport errors says nothing by itself.
-pub fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// Connects to the endpoint numbered `turn`, as `certified` says, or without a certificate.
 pub async fn connect(
     hub: &HubAddress,
@@ -96,7 +83,7 @@ pub async fn connect(
         })?;
     let unusable = |e: tonic::transport::Error| ConnectError::Endpoint {
         endpoint: endpoint.clone(),
-        why: chain_text(&e),
+        why: with_causes(&e),
     };
     let pins = certified.map_or_else(|| hub.pins.clone(), |certified| certified.pins(&hub.pins));
     let mut tls = ClientTlsConfig::new().timeout(Duration::from_secs(10));

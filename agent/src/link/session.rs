@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 use flotilla_core::{clock::Clock, digest::Digest, id::UnitId};
 use flotilla_proto::{
     agent::v1::{
-        Ack, AgentMessage, ClusterConditionKind, Desired, Hello, HubMessage, Refused, RefusedReason, Reply,
+        Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Reply,
         Request, UnitEntry, Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message,
         request,
     },
@@ -19,16 +19,17 @@ use tonic::{Streaming, transport::Channel};
 
 use super::{
     accept::{self, AcceptError, Acceptance, Lane},
-    channel::chain_text,
     fetch::{self, FetchError, Fetched, Item},
 };
 use crate::{
+    causes::with_causes,
     ledger::{
         Ledger, LedgerError,
         accept::{Offer, OfferedEntry},
         health::{HealthState, LedgerHealth},
         record::{Held, Record},
     },
+    ledger_watch::LedgerWatch,
     reconcile::Nudge,
     report::Reports,
 };
@@ -92,6 +93,8 @@ pub struct Session {
     pub boot_id: String,
     /// What is being taken in.
     pub acceptance: Acceptance,
+    /// Tells the hub what of it the ledger does not take.
+    pub ledger_watch: Arc<LedgerWatch>,
 }
 
 /// One batch that was asked for, and what came of it.
@@ -203,7 +206,7 @@ impl Session {
             {
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost.into()),
                 // The hub is to hear of it, which it cannot without a stream.
-                Err(e) => tracing::error!("the hub's epoch cannot be held: {}", chain_text(&e)),
+                Err(e) => tracing::error!("the hub's epoch cannot be held: {}", with_causes(&e)),
                 Ok(()) => {}
             }
         }
@@ -307,7 +310,7 @@ impl Open<'_> {
                     LedgerError::Full { .. } => RefusedReason::LedgerFull,
                     _ => RefusedReason::LedgerUnwritable,
                 };
-                let why = chain_text(&e);
+                let why = with_causes(&e);
                 tracing::error!(incarnation, generation, "desired state cannot be held: {why}");
                 self.ledger_condition(Some(&why));
                 self.offer_refused = true;
@@ -342,17 +345,9 @@ impl Open<'_> {
 
     fn ledger_condition(&self, refused: Option<&str>) {
         let session = &*self.session;
-        let problem = refused.or(session.acceptance.ledger_problem());
-        let message = match problem {
-            Some(why) => format!("new state cannot be held, what is held stays enforced: {why}"),
-            None => health_message(&session.ledger.health()),
-        };
-        session.reports.condition(
-            ClusterConditionKind::Ledger,
-            message.is_empty(),
-            message,
-            session.clock.now(),
-        );
+        session
+            .ledger_watch
+            .refused(refused.or(session.acceptance.ledger_problem()));
     }
 
     /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.

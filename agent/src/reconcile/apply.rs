@@ -24,12 +24,13 @@ use super::{
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
     evaluate::{EvaluateError, Evaluated, Evaluation, Object},
-    message::{shown, with_causes},
+    message::shown,
     observe::observe,
     preflight::{CONCURRENCY, Looks, Preflight, write},
     window::Window,
 };
 use crate::{
+    causes::with_causes,
     cluster::{ClusterError, Served},
     ledger::{LedgerError, record::Record as LedgerRecord},
 };
@@ -127,7 +128,13 @@ pub async fn apply(
     for write in &mut writes {
         write.adopted &= job.record(&job.objects[write.index].desired.key).is_none();
     }
-    if let Err(error) = job.intend(&writes).await {
+    let writes = match job.intend(writes).await {
+        Ok(writes) => writes,
+        Err(error) => return Done::unsaved(job.outcomes, &error),
+    };
+    if !writes.is_empty()
+        && let Err(error) = unit.context.check_sole_writer().await
+    {
         return Done::unsaved(job.outcomes, &error);
     }
     match job.write(writes, &breaker, cancel).await {
@@ -282,9 +289,11 @@ impl Job<'_> {
     }
 
     /// Makes durable that objects are about to be there. What is in the inventory already needs no second note.
-    async fn intend(&mut self, writes: &[Write]) -> Result<(), LedgerError> {
+    /// Returns what may be written: when the ledger takes nothing, that is what it knows.
+    async fn intend(&mut self, writes: Vec<Write>) -> Result<Vec<Write>, LedgerError> {
         let mut intents = Vec::new();
-        for Write { index, adopted, .. } in writes {
+        let mut new = BTreeSet::new();
+        for Write { index, adopted, .. } in &writes {
             let object = &self.objects[*index];
             let policy = object.desired.policy;
             let record = match self.record(&object.desired.key) {
@@ -296,13 +305,32 @@ impl Job<'_> {
                 Some(_) => continue,
             };
             intents.push(item(self.unit, &object.desired.key, record));
+            new.insert(*index);
         }
         if intents.is_empty() {
-            return Ok(());
+            return Ok(writes);
         }
-        self.unit.context.persist(intents).await?;
-        self.unit.context.intended.notify_one();
-        Ok(())
+        match self.unit.context.persist(intents).await {
+            Ok(()) => {
+                self.unit.context.intended.notify_one();
+                Ok(writes)
+            }
+            Err(LedgerError::Lost) => Err(LedgerError::Lost),
+            Err(error) => {
+                let why = with_causes(&error);
+                for index in &new {
+                    let key = self.key(*index);
+                    let problem =
+                        Problem::Unanswered(format!("{key}: not written before the ledger has it: {why}"));
+                    let retry = Retry::Soon;
+                    self.end(*index, None, None, false, Applied::Problem { problem, retry });
+                }
+                Ok(writes
+                    .into_iter()
+                    .filter(|write| !new.contains(&write.index))
+                    .collect())
+            }
+        }
     }
 
     /// Writes, and makes durable what came of it while further writes go on. A cancelled job begins no more.
@@ -338,7 +366,7 @@ impl Job<'_> {
                     records.extend(record.clone().map(|record| item(unit, key, record)));
                     answers.push((index, adopted, record, answer));
                 }
-                context.ledger.append_later(records)
+                context.persist_later(records)
             });
         let mut saved = Ok(());
         while let Some(result) = saving.next().await {
@@ -409,9 +437,10 @@ pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
             (Problem::Unanswered(shown(error)), Retry::Soon)
         }
         Stopped::Cluster(error) => {
-            let retry = match error.is_transient() {
-                true => Retry::Soon,
-                false => Retry::Interval,
+            let retry = match (error.is_transient(), error.is_race()) {
+                (true, _) => Retry::Soon,
+                (false, true) => Retry::Race,
+                (false, false) => Retry::Interval,
             };
             (Problem::Failed(shown(error)), retry)
         }

@@ -29,7 +29,7 @@ use super::{
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
     window::Window,
 };
-use crate::{cluster::Served, ledger::LedgerError};
+use crate::{causes::with_causes, cluster::Served, ledger::LedgerError};
 
 /// Checks objects, each with its recent corrections.
 pub async fn check(
@@ -70,7 +70,7 @@ pub async fn check(
             Look::Correct(correction) => corrections.push(*correction),
         }
     }
-    if let Err(error) = check.expect_new_objects(&mut corrections).await {
+    if let Err(error) = check.may_write(&mut corrections).await {
         return Done::unsaved(outcomes, &error);
     }
     let corrected = corrections
@@ -86,7 +86,7 @@ pub async fn check(
         let record = outcome.record.clone()?;
         Some(item(unit, &outcome.key, record))
     });
-    match unit.context.ledger.append_later(records.collect()) {
+    match unit.context.persist_later(records.collect()) {
         Ok(()) => Done {
             outcomes,
             failure: None,
@@ -285,6 +285,20 @@ impl<'a> Check<'a> {
                 over(key.clone(), None, None, Checked::Problem { problem, retry })
             }
         }
+    }
+
+    /// Prepares for corrections. A ledger that takes nothing keeps no object from being corrected that it knows; one
+    /// that is another agent's does.
+    async fn may_write(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
+        if corrections.is_empty() {
+            return Ok(());
+        }
+        match self.expect_new_objects(corrections).await {
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(error) => tracing::warn!("ledger: {}", with_causes(&error)),
+            Ok(()) => {}
+        }
+        self.unit.context.check_sole_writer().await
     }
 
     /// Forgets, durably, the UIDs of objects that are about to be created again: after a crash the new object must not

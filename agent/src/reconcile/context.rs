@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,13 +23,12 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{
-    evaluate::Environment,
-    message::{wire_key, with_causes},
-};
+use super::{evaluate::Environment, message::wire_key};
 use crate::{
+    causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
     ledger::{Ledger, LedgerError, record::Record},
+    metrics::Metrics,
     random::random,
     report::Reports,
 };
@@ -38,6 +37,9 @@ use crate::{
 const DISCOVERY_AGE: Duration = Duration::from_secs(600);
 /// A kind that is not served is a reason to ask again, at most this often.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(10);
+
+/// A ledger that was this agent's alone so long ago is looked at again before a write.
+const SOLE_WRITER_AGE: Duration = Duration::from_secs(30);
 
 /// How everything is called that the agent is installed as.
 const RELEASE: &str = "flotilla-agent";
@@ -76,9 +78,13 @@ pub struct Context {
     pub intended: Notify,
     /// What happened how often.
     pub counters: Arc<Counters>,
+    /// The agent's figures.
+    pub metrics: Arc<Metrics>,
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
+    /// When the ledger was last known to be this agent's alone.
+    confirmed: Mutex<Instant>,
 }
 
 impl Context {
@@ -98,6 +104,8 @@ impl Context {
             namespaces: BTreeSet::new(),
             intended: Notify::new(),
             counters: Arc::default(),
+            metrics: Arc::default(),
+            confirmed: Mutex::new(Instant::now()),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }
@@ -107,6 +115,13 @@ impl Context {
     #[must_use]
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.namespaces = namespaces.into_iter().collect();
+        self
+    }
+
+    /// Counts in these figures.
+    #[must_use]
+    pub fn measured_by(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -227,7 +242,45 @@ impl Context {
 
     /// Makes records durable.
     pub async fn persist(&self, records: Vec<Record>) -> Result<(), LedgerError> {
-        self.ledger.append(records).await
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.ledger.append(records).await?;
+        self.note_sole_writer();
+        Ok(())
+    }
+
+    /// Makes outcomes durable in a while. They are known from now on in any case; fails only when another agent writes
+    /// the ledger.
+    pub fn persist_later(&self, records: Vec<Record>) -> Result<(), LedgerError> {
+        match self.ledger.append_later(records) {
+            Err(LedgerError::Lost) => Err(LedgerError::Lost),
+            Err(error) => {
+                tracing::warn!("ledger: {}", with_causes(&error));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Fails when another agent writes the ledger. For before a write in the cluster that no record precedes; asks
+    /// storage only when nothing was durable for a while. A storage that does not answer says nothing of others, and
+    /// what is known goes on being enforced.
+    pub async fn check_sole_writer(&self) -> Result<(), LedgerError> {
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if confirmed.elapsed() < SOLE_WRITER_AGE {
+            return Ok(());
+        }
+        match self.ledger.check_writer().await {
+            Ok(()) => self.note_sole_writer(),
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(error) => tracing::warn!("ledger: {}", with_causes(&error)),
+        }
+        Ok(())
+    }
+
+    fn note_sole_writer(&self) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Tells the hub of something that happened.

@@ -54,20 +54,6 @@ pub fn shown(key: &ObjectKey, secret: bool, policy: Policy, error: &ClusterError
     }
 }
 
-/// Writes an error with its causes.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    for cause in causes {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    truncate(&mut text, MESSAGE_MAX);
-    text
-}
-
 /// Cuts a text at a character boundary.
 pub fn truncate(text: &mut String, max: usize) {
     if text.len() > max {

@@ -7,6 +7,7 @@ pub mod check;
 pub mod circuit_breaker;
 pub mod context;
 pub mod evaluate;
+mod gauges;
 pub mod message;
 mod nudge;
 pub mod observe;
@@ -15,6 +16,7 @@ mod save;
 mod status;
 mod units;
 mod verify;
+mod waiting;
 mod watches;
 mod window;
 
@@ -34,8 +36,10 @@ use flotilla_core::{
         now::Mono,
         state::State,
     },
+    units::{Edges, Standing},
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use gauges::{Gauged, Gauges};
 pub use nudge::Nudge;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +66,21 @@ struct Unit {
     state: State,
     /// The job that was asked for, until its outcome is there.
     job: Option<(u64, CancellationToken)>,
+    /// Where it stands for those that wait for it.
+    standing: Standing,
+    /// What of it is in the metrics.
+    gauged: Gauged,
+}
+
+impl Unit {
+    fn new(state: State) -> Self {
+        Self {
+            job: None,
+            standing: state.standing(),
+            gauged: Gauged::before(&state),
+            state,
+        }
+    }
 }
 
 /// The reconciler's own state.
@@ -80,6 +99,11 @@ pub struct Reconciler {
     deadline_of: BTreeMap<UnitId, Mono>,
     /// Units whose rows may have changed.
     changed: BTreeSet<UnitId>,
+    /// Who waits for whom.
+    edges: Edges,
+    /// Units that may wait for others no more, or wait now.
+    unjudged: BTreeSet<UnitId>,
+    gauges: Gauges,
     /// Another agent writes the ledger: this one must exit.
     lost: bool,
 }
@@ -99,6 +123,9 @@ impl Reconciler {
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
             changed: BTreeSet::new(),
+            edges: Edges::default(),
+            unjudged: BTreeSet::new(),
+            gauges: Gauges::default(),
             lost: false,
         }
     }
@@ -118,6 +145,7 @@ impl Reconciler {
                 return Err(LedgerError::Lost);
             }
             self.serve_definitions();
+            self.judge_waiting();
             self.start();
             self.watch_kinds();
             self.verify();
@@ -186,6 +214,10 @@ impl Reconciler {
         };
         let actions = unit.state.step(event, now);
         let wake = unit.state.wake_at(now.mono);
+        let standing = unit.state.standing();
+        if std::mem::replace(&mut unit.standing, standing) != standing {
+            self.unjudged.extend(self.edges.changed(id));
+        }
         self.changed.insert(id);
         self.set_deadline(id, wake);
         for action in actions {
@@ -215,7 +247,10 @@ impl Reconciler {
                 self.note(save::objects(&self.context, id, records));
             }
             Action::SaveUnit(record) => self.note(save::unit(&self.context, id, &record)),
-            Action::Tell(notice) => self.context.tell(id, notice),
+            Action::Tell(notice) => {
+                gauges::told(&self.context.metrics, &notice);
+                self.context.tell(id, notice);
+            }
         }
     }
 
@@ -259,6 +294,8 @@ impl Reconciler {
         for id in std::mem::take(&mut self.changed) {
             if let Some(unit) = self.units.get_mut(&id) {
                 status::report(&self.context, &mut unit.state);
+                self.gauges
+                    .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
             }
         }
     }

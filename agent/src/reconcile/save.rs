@@ -10,7 +10,7 @@ use flotilla_core::{
     unit::{Entry, record::UnitRecord},
 };
 
-use super::{context::Context, message::with_causes};
+use super::context::Context;
 use crate::ledger::{LedgerError, record::Record};
 
 /// Notes that an entry is enforced.
@@ -21,7 +21,7 @@ pub(super) fn enforce(context: &Context, unit: UnitId, entry: &Arc<Entry>) -> Re
         (offered.entry.as_ref() == Some(entry)).then(|| offered.bytes.to_vec())
     });
     let record = bytes.map(|entry| Record::Enforced { unit, entry });
-    save(context, record.into_iter().collect())
+    context.persist_later(record.into_iter().collect())
 }
 
 /// Notes objects' records; `None` removes one.
@@ -41,25 +41,12 @@ pub(super) fn objects(
             None => Record::Dropped { unit, key },
         }
     });
-    save(context, records.collect())
+    context.persist_later(records.collect())
 }
 
 /// Notes a unit's record.
 pub(super) fn unit(context: &Context, unit: UnitId, record: &UnitRecord) -> Result<(), LedgerError> {
     // The record's types have string keys only, and a Vec takes every write.
     let state = serde_json::to_vec(record).expect("a unit's record serialises");
-    save(context, vec![Record::Unit { unit, state }])
-}
-
-/// Only a lost ledger ends the agent. What else fails is tried again with the next batch, and shown by the ledger's
-/// health.
-fn save(context: &Context, records: Vec<Record>) -> Result<(), LedgerError> {
-    match context.ledger.append_later(records) {
-        Err(LedgerError::Lost) => Err(LedgerError::Lost),
-        Err(error) => {
-            tracing::warn!("ledger: {}", with_causes(&error));
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
+    context.persist_later(vec![Record::Unit { unit, state }])
 }

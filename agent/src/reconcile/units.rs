@@ -1,6 +1,9 @@
 //! Which units there are, as the ledger says, and the evaluation of what each should be.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_core::{
     id::UnitId,
@@ -11,22 +14,25 @@ use flotilla_core::{
         record::UnitRecord,
         state::State,
     },
+    units::Edges,
 };
 
-use crate::cluster::Discovery;
+use crate::{causes::with_causes, cluster::Discovery};
 
 use super::{
     Reconciler, Unit,
     context::Context,
     evaluate::{EvaluateError, Evaluation as Steps, Step},
-    message::with_causes,
 };
+
+/// Entries that come at once; of more, all edges are arranged anew.
+const ARRANGED_SINGLY: usize = 8;
 
 impl Reconciler {
     /// Takes in what the ledger says about units.
     pub(super) fn sync(&mut self) {
         let asked = self.nudge.take_asked();
-        let offered: BTreeMap<UnitId, Accepted> = self.context.ledger.read(|state| {
+        let mut offered: BTreeMap<UnitId, Accepted> = self.context.ledger.read(|state| {
             state
                 .units
                 .iter()
@@ -51,12 +57,23 @@ impl Reconciler {
         for id in gone {
             self.release(id);
         }
-        for (id, accepted) in offered {
+        let concerned = self.arrange(&offered);
+        self.unjudged.extend(concerned);
+        // Units come after those that they need: whether one of those is news as well is known by then.
+        for id in self.edges.apply_order().to_vec() {
+            let Some(accepted) = offered.remove(&id) else {
+                continue;
+            };
             match self.units.get(&id) {
                 None => self.begin(id, accepted),
                 Some(unit) => {
                     let is_news = unit.state.digest() != accepted.digest || unit.state.lacks_inputs();
                     if is_news {
+                        // What it waits for holds for the new entry at once; that it waits no more, after that.
+                        let waits = self.waits_for(id);
+                        if waits.is_some() {
+                            self.feed(id, Event::Edge(waits));
+                        }
                         self.feed(id, Event::Accepted(accepted));
                     }
                 }
@@ -65,6 +82,24 @@ impl Reconciler {
                 self.feed(id, Event::Requested);
             }
         }
+    }
+
+    /// Takes in the edges of entries that are news. Returns the units that are to be judged anew.
+    fn arrange(&mut self, offered: &BTreeMap<UnitId, Accepted>) -> BTreeSet<UnitId> {
+        let is_known = |id: &UnitId, accepted: &Accepted| {
+            let unit = self.units.get(id);
+            unit.is_some_and(|unit| unit.state.digest() == accepted.digest)
+        };
+        let news: Vec<&Entry> = offered
+            .iter()
+            .filter(|(id, accepted)| !is_known(id, accepted))
+            .map(|(_, accepted)| &*accepted.entry)
+            .collect();
+        if news.len() > ARRANGED_SINGLY {
+            self.edges = Edges::new(offered.values().map(|accepted| &*accepted.entry));
+            return offered.keys().copied().collect();
+        }
+        news.into_iter().flat_map(|entry| self.edges.set(entry)).collect()
     }
 
     fn begin(&mut self, id: UnitId, accepted: Accepted) {
@@ -82,17 +117,23 @@ impl Reconciler {
             (record, enforced, items)
         });
         let state = State::new(accepted, record, enforced, items, self.context.now());
-        self.units.insert(id, Unit { state, job: None });
+        self.units.insert(id, Unit::new(state));
         self.watches.stale = true;
-        self.feed(id, Event::Tick);
+        let waits = self.waits_for(id);
+        self.feed(id, Event::Edge(waits));
     }
 
     /// Forgets a unit that the hub has let go of. What its job still answers is not heard, and what it writes into the
     /// ledger is not kept there.
     fn release(&mut self, id: UnitId) {
-        if let Some((_, cancel)) = self.units.remove(&id).and_then(|unit| unit.job) {
-            cancel.cancel();
+        if let Some(unit) = self.units.remove(&id) {
+            self.gauges.remove(&self.context.metrics, unit.gauged);
+            if let Some((_, cancel)) = unit.job {
+                cancel.cancel();
+            }
         }
+        let concerned = self.edges.remove(id);
+        self.unjudged.extend(concerned);
         self.queue.retain(|(unit, ..)| *unit != id);
         self.set_deadline(id, None);
         self.watches.stale = true;

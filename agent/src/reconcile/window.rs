@@ -19,13 +19,13 @@ const FIRST: usize = 8;
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The places of a job's writes.
-pub struct Window {
+pub(super) struct Window {
     places: Semaphore,
     size: AtomicUsize,
 }
 
 /// A write under way.
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     window: &'a Window,
     permit: Option<SemaphorePermit<'a>>,
     begun: Instant,
@@ -42,7 +42,7 @@ impl Default for Window {
 
 impl Window {
     /// Waits for a place. `None`: the job was cancelled before.
-    pub async fn enter(&self, cancel: &CancellationToken) -> Option<Place<'_>> {
+    pub(super) async fn enter(&self, cancel: &CancellationToken) -> Option<Place<'_>> {
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => None,

@@ -15,4 +15,5 @@ mod scale;
 mod scenes;
 mod secrets;
 mod switches;
+mod wiring;
 mod world;

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flotilla_agent::{
+    causes::with_causes,
     cluster::kube::KubeCluster,
     ledger::secrets::Secrets,
-    reconcile::message::with_causes,
     sim::{Contents, SimAgent},
 };
 use flotilla_core::{

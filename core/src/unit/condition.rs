@@ -12,7 +12,9 @@ use super::{
     record::{Condition, Ready},
     state::State,
 };
-use crate::{clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey};
+use crate::{
+    clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey, units::Standing,
+};
 
 /// Objects named in a unit's message.
 const NAMED: usize = 10;
@@ -28,15 +30,55 @@ pub struct Counts {
     pub pending_removal: usize,
 }
 
+/// How a unit's objects stand, each counted once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Written, and as far as is known as they should be.
+    pub applied: usize,
+    /// Refused by the server.
+    pub failed: usize,
+    /// For an answer, a definition or something before them, or not written yet.
+    pub waiting: usize,
+    /// Somebody else's.
+    pub conflict: usize,
+    /// No longer desired, still there.
+    pub pending_removal: usize,
+}
+
 impl State {
+    /// Counts the unit's objects by how they stand. Walks over those with a problem, and no others.
+    pub fn tally(&self) -> Tally {
+        let index = &self.index;
+        let mut tally = Tally {
+            waiting: index.unwritten.len(),
+            pending_removal: index.leaving.len(),
+            ..Tally::default()
+        };
+        for key in &index.problems {
+            // A problem says more than the inventory.
+            tally.waiting -= usize::from(index.unwritten.contains(key));
+            tally.pending_removal -= usize::from(index.leaving.contains(key));
+            match self.problem(key) {
+                Some(Problem::Failed(_)) => tally.failed += 1,
+                Some(Problem::Withheld { .. }) => tally.conflict += 1,
+                _ => tally.waiting += 1,
+            }
+        }
+        let others = tally.failed + tally.waiting + tally.conflict + tally.pending_removal;
+        tally.applied = self.objects.len().saturating_sub(others);
+        tally
+    }
+
+    /// Whether the unit is ready, as was settled last.
+    pub fn ready(&self) -> Ready {
+        let said = self.record.condition.as_ref();
+        said.map_or(Ready::Unknown, |condition| condition.ready)
+    }
+
     /// Counts the unit's objects.
     pub fn counts(&self) -> Counts {
         Counts {
-            objects: self
-                .objects
-                .values()
-                .filter(|object| object.desired.is_some())
-                .count(),
+            objects: self.objects.len().saturating_sub(self.index.undesired.len()),
             failed: self.index.problems.len(),
             pending_removal: self.index.leaving.len(),
         }
@@ -66,6 +108,15 @@ impl State {
         self.record.condition.clone().unwrap_or_else(progressing)
     }
 
+    /// Where the unit stands for those that wait for it.
+    pub fn standing(&self) -> Standing {
+        let said = self.record.condition.as_ref();
+        Standing {
+            ready: self.is_applied() && said.is_some_and(|condition| condition.ready == Ready::True),
+            applied: self.record.applied.map(|applied| applied.target),
+        }
+    }
+
     /// When the status changes by time alone.
     pub(super) fn status_deadline(&self, now: Mono) -> Option<Mono> {
         let timeout = self.entry.settings.timeout;
@@ -90,7 +141,8 @@ impl State {
     /// Takes in what the rows say now: health and its clocks, the condition, and an event when that is news.
     pub(super) fn settle_status(&mut self, now: Now, actions: &mut Vec<Action>) {
         let is_seen = self.enforced.is_some() && self.index.unseen.is_empty();
-        let is_idle = !self.evaluate_due && self.running.is_none() && self.pass.is_none();
+        let is_idle =
+            (!self.evaluate_due || self.edge.is_some()) && self.running.is_none() && self.pass.is_none();
         if !self.is_active() || (is_seen && is_idle) {
             self.restoring = None;
         }

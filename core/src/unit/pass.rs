@@ -65,6 +65,7 @@ impl State {
         self.record.attempted = Some(offered);
         let failed = failure.is_some();
         self.evaluation_failure = failure;
+        self.is_evaluated = true;
         let Some(evaluation) = evaluation else { return };
         if !failed {
             if self.enforced.as_ref() != Some(&self.entry) {
@@ -74,6 +75,16 @@ impl State {
         }
         self.desire(evaluation, !failed, now, actions);
         self.begin_pass();
+    }
+
+    /// Takes in what is enforced while the offered entry waits for others.
+    pub(super) fn held(&mut self, evaluation: Option<Evaluation>, now: Now, actions: &mut Vec<Action>) {
+        self.job_failure = None;
+        self.is_evaluated = true;
+        if let Some(evaluation) = evaluation {
+            self.desire(evaluation, false, now, actions);
+            self.begin_pass();
+        }
     }
 
     /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
@@ -398,7 +409,7 @@ impl State {
 
     /// Drops the pass under way; what it did not reach is planned again.
     pub(super) fn abandon_pass(&mut self, failed: bool, now: Now) {
-        if self.pass.take().is_some() && !self.evaluate_due {
+        if self.pass.take().is_some() && self.to_evaluate().is_none() {
             self.retry = Some(match (failed, self.hold) {
                 (true, Some(hold)) => hold,
                 _ => now.mono,
@@ -434,7 +445,8 @@ impl State {
         }
         if !failed {
             self.failures = 0;
-            if !again && self.evaluation_failure.is_none() && self.record.applied != Some(pass.target) {
+            let is_offered = self.evaluation_failure.is_none() && pass.target == self.offered();
+            if !again && is_offered && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
                 self.record.revision = pass.revision;
                 let took = now.wall.since(self.accepted_at).as_millis();

@@ -26,6 +26,9 @@ pub enum Problem {
 pub enum Retry {
     /// In about a second: no answer, overload, or a race with something written at the same time.
     Soon,
+    /// In about a second, twice; then as [`Interval`](Self::Interval): the server refuses, as it does when something
+    /// that was written at the same moment has not arrived.
+    Race,
     /// After the unit's retry interval: nothing but a change elsewhere helps.
     Interval,
 }

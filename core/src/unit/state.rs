@@ -27,6 +27,9 @@ use crate::{
     object::ObjectKey,
 };
 
+/// Tries after which a race is none.
+const RACES: u32 = 2;
+
 /// After a restart, what was reported before stands until every object was seen, for at most this long.
 const RESTORING: Duration = Duration::from_secs(60);
 
@@ -37,6 +40,8 @@ pub(super) struct Running {
     pub(super) cancelled: bool,
     /// It evaluates an entry.
     pub(super) evaluates: bool,
+    /// The entry is the one that is enforced, while the one offered waits for others.
+    pub(super) holds: bool,
 }
 
 /// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
@@ -54,6 +59,10 @@ pub(super) struct Index {
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
     pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
+    /// Nothing is known to be desired of them.
+    pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
+    /// Never written as far as is known.
+    pub(super) unwritten: BTreeSet<Arc<ObjectKey>>,
 }
 
 /// What is kept of a unit between events.
@@ -73,6 +82,8 @@ pub struct State {
     /// Why the offered entry is not what is enforced.
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
+    /// Something was evaluated since the start, so that rows know what is desired of them.
+    pub(super) is_evaluated: bool,
     pub(super) pass: Option<Pass>,
     /// What the last pass was for.
     pub(super) tried: Option<Attained>,
@@ -126,6 +137,7 @@ impl State {
             enforced,
             evaluation_failure: None,
             evaluate_due: true,
+            is_evaluated: false,
             pass: None,
             tried: None,
             retry: None,
@@ -179,6 +191,11 @@ impl State {
         self.entry.state == UnitState::Active
     }
 
+    /// What the unit waits for outside itself.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.edge.as_deref()
+    }
+
     /// Tells whether content that comes later may help.
     pub fn lacks_inputs(&self) -> bool {
         self.evaluation_failure.is_some()
@@ -222,6 +239,7 @@ impl State {
             job,
             cancelled: false,
             evaluates: false,
+            holds: false,
         });
         job
     }
@@ -264,6 +282,15 @@ impl State {
         put(
             &mut index.unseen,
             object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
+        );
+        put(&mut index.undesired, object.is_some_and(|o| o.desired.is_none()));
+        put(
+            &mut index.unwritten,
+            object.is_some_and(|o| {
+                o.record
+                    .as_ref()
+                    .is_none_or(|record| record.state == RecordState::Intent)
+            }),
         );
         put(
             &mut index.leaving,
@@ -316,7 +343,8 @@ impl State {
         let interval = self.entry.settings.retry_interval.max(Duration::from_secs(1));
         match retry {
             Retry::Interval => interval,
-            Retry::Soon => {
+            Retry::Race if failures > RACES => interval,
+            Retry::Soon | Retry::Race => {
                 let backoff = Backoff {
                     base: Duration::from_secs(1),
                     cap: interval,

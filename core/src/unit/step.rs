@@ -30,12 +30,11 @@ impl State {
                 job,
                 failure,
                 evaluation,
-            } => {
-                let ended = self.end_job(job);
-                if ended.is_some_and(|running| !running.cancelled) {
-                    self.evaluated(failure, evaluation, now, &mut actions);
-                }
-            }
+            } => match self.end_job(job).filter(|running| !running.cancelled) {
+                Some(running) if running.holds => self.held(evaluation, now, &mut actions),
+                Some(_) => self.evaluated(failure, evaluation, now, &mut actions),
+                None => {}
+            },
             Event::Failed { job, failure } => {
                 if self.end_job(job).is_some() {
                     self.evaluate_due = true;
@@ -313,8 +312,8 @@ impl State {
             self.set_check(&key, Check::Due);
         }
         loop {
-            if self.evaluate_due && self.edge.is_none() {
-                self.begin_evaluation(actions);
+            if let Some(entry) = self.to_evaluate() {
+                self.begin_evaluation(entry, actions);
                 return;
             }
             if self.retry.is_some_and(|at| at <= now.mono) {
@@ -322,8 +321,7 @@ impl State {
                 self.begin_pass();
             }
             self.proceed(now, actions);
-            let is_due =
-                (self.evaluate_due && self.edge.is_none()) || self.retry.is_some_and(|at| at <= now.mono);
+            let is_due = self.to_evaluate().is_some() || self.retry.is_some_and(|at| at <= now.mono);
             if self.running.is_some() || !is_due {
                 break;
             }
@@ -338,17 +336,26 @@ impl State {
         }
     }
 
-    fn begin_evaluation(&mut self, actions: &mut Vec<Action>) {
-        self.evaluate_due = false;
+    /// What is to be evaluated now. An entry that waits for others lets the one before be evaluated once after a
+    /// restart, so that it goes on being enforced.
+    pub(super) fn to_evaluate(&self) -> Option<Arc<Entry>> {
+        match (&self.edge, self.evaluate_due) {
+            (_, false) => None,
+            (None, true) => Some(self.entry.clone()),
+            (Some(_), true) => self.enforced.clone().filter(|_| !self.is_evaluated),
+        }
+    }
+
+    fn begin_evaluation(&mut self, entry: Arc<Entry>, actions: &mut Vec<Action>) {
+        let holds = self.edge.is_some();
+        self.evaluate_due = holds;
         let job = self.begin_job();
         self.running = self.running.map(|running| Running {
             evaluates: true,
+            holds,
             ..running
         });
-        actions.push(Action::Evaluate {
-            job,
-            entry: self.entry.clone(),
-        });
+        actions.push(Action::Evaluate { job, entry });
     }
 }
 

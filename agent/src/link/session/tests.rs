@@ -158,6 +158,7 @@ impl World {
             kube_version: "v1.36.3".to_owned(),
             boot_id: "boot".to_owned(),
             acceptance: Acceptance::default(),
+            ledger_watch: Arc::new(LedgerWatch::new(reports.clone(), Arc::new(SimClock::default()))),
         };
         let ended =
             tokio::spawn(async move { session.run(channel, std::future::pending::<()>(), |_| {}).await });
@@ -338,4 +339,26 @@ async fn a_ledger_that_cannot_be_written_is_told_and_when_it_can_again() {
     world.cells.heal();
     while !world.condition().await.ok {}
     assert!(!world.ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_that_found_its_ledger_damaged_asks_for_the_whole_state() {
+    let cells = Memory::default();
+    cells.set("ledger", Some(b"damaged".to_vec()));
+    let ledger = Ledger::open(Arc::new(cells), "ledger").await.expect("opened");
+    assert!(matches!(ledger.opened(), crate::ledger::Opened::Damaged(_)));
+    let (reports, clock) = (Arc::new(Reports::default()), Arc::new(SimClock::default()));
+    let session = Session {
+        ledger: Arc::new(ledger),
+        ledger_watch: Arc::new(LedgerWatch::new(reports.clone(), clock.clone())),
+        reports,
+        nudge: Arc::default(),
+        clock,
+        cluster_uid: "uid".to_owned(),
+        kube_version: "v1.36.3".to_owned(),
+        boot_id: "boot".to_owned(),
+        acceptance: Acceptance::default(),
+    };
+    let hello = session.hello();
+    assert_eq!((hello.incarnation, hello.generation, hello.root.len()), (0, 0, 0));
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     apply::policy::Policy,
     health::State as HealthState,
-    unit::{UnitState, event::Event, problem::Problem, record::Ready},
+    unit::{UnitState, condition::Tally, event::Event, problem::Problem, record::Ready},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -425,6 +425,53 @@ fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
     sim.send(Event::Edge(None));
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True);
+}
+
+#[test]
+fn entry_that_waits_leaves_the_one_before_enforced_over_a_restart() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    let waits = Event::Edge(Some("dependency 'apps/base' is not ready".into()));
+    sim.edge = true;
+    sim.send(waits.clone());
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    sim.restart_with(waits);
+    sim.run();
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
+    sim.edge = false;
+    sim.send(Event::Edge(None));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
+fn objects_are_counted_once_by_how_they_stand() {
+    let (a, b, c, d) = (config("a"), config("b"), config("c"), config("d"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1"), (&d, "1")]));
+    let all = Tally {
+        applied: 4,
+        ..Tally::default()
+    };
+    assert_eq!(sim.state.tally(), all);
+    sim.world.faults.insert(b.clone(), Fault::Refused);
+    sim.offer(&content(&[(&a, "1"), (&b, "2"), (&c, "1")]));
+    sim.withhold(&[&c]);
+    sim.run();
+    let some = Tally {
+        applied: 1,
+        failed: 1,
+        waiting: 0,
+        conflict: 1,
+        pending_removal: 1,
+    };
+    assert_eq!(sim.state.tally(), some);
+    assert_eq!(sim.state.counts().objects, 3);
 }
 
 #[test]

@@ -275,10 +275,15 @@ impl Sim {
 
     /// The agent stops here and begins anew: what is durable is all there is.
     pub(super) fn restart(&mut self) {
+        self.restart_with(Event::Tick);
+    }
+
+    /// Restarts, and is told something at once.
+    pub(super) fn restart_with(&mut self, first: Event) {
         let bytes = serde_json::to_vec(&self.unit).expect("JSON");
         let record = serde_json::from_slice(&bytes).expect("readable");
         self.work = None;
-        self.edge = false;
+        self.edge = matches!(first, Event::Edge(Some(_)));
         self.began = self.millis;
         // The clock of the process begins anew; the wall goes on.
         let records = self.world.records.clone();
@@ -290,7 +295,7 @@ impl Sim {
             self.now(),
         );
         self.world.relist();
-        self.send(Event::Tick);
+        self.send(first);
     }
 
     /// A step, and what must be true after each.
@@ -370,7 +375,7 @@ impl Sim {
                 } => {
                     self.assert_newest(entry);
                     assert!(
-                        *entry == self.accepted.entry || self.state.evaluation_failure.is_some(),
+                        *entry == self.accepted.entry || self.edge || self.state.evaluation_failure.is_some(),
                         "a pass of an older entry"
                     );
                     let keys = keys.iter().map(|(key, _)| key.clone()).collect();

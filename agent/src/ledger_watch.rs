@@ -1,0 +1,150 @@
+//! Tells the hub how the ledger stands, in one condition: what storage says, and what could not be held of new state.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_core::clock::Clock;
+use flotilla_proto::agent::v1::ClusterConditionKind;
+use tokio::sync::watch;
+
+use crate::{
+    ledger::health::{HealthState, LedgerHealth},
+    metrics::Metrics,
+    report::Reports,
+};
+
+#[derive(Debug, Default)]
+struct Said {
+    health: Option<String>,
+    refused: Option<String>,
+}
+
+/// What is said of the ledger.
+pub struct LedgerWatch {
+    reports: Arc<Reports>,
+    clock: Arc<dyn Clock>,
+    said: Mutex<Said>,
+}
+
+impl LedgerWatch {
+    /// Makes one that has said nothing.
+    pub fn new(reports: Arc<Reports>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            reports,
+            clock,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Takes in how the ledger stands.
+    pub fn health(&self, health: &LedgerHealth) {
+        self.say(|said| said.health = problem(health));
+    }
+
+    /// Takes in why new state is not held; `None`: all of it is.
+    pub fn refused(&self, why: Option<&str>) {
+        let text = |why: &str| format!("new state cannot be held, what is held stays enforced: {why}");
+        self.say(|said| said.refused = why.map(text));
+    }
+
+    /// Follows the ledger's health. Returns when another agent writes it: this one is to exit.
+    pub async fn follow(&self, mut health: watch::Receiver<LedgerHealth>, metrics: &Metrics) {
+        loop {
+            let now = health.borrow_and_update().clone();
+            metrics.ledger_bytes(now.bytes);
+            if now.state == HealthState::Lost {
+                return;
+            }
+            self.health(&now);
+            if health.changed().await.is_err() {
+                // The ledger is gone, and nothing is told of it any more.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Said)) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut said);
+        // What could not be held says more than that there is no room.
+        let message = said.refused.as_ref().or(said.health.as_ref()).cloned();
+        let is_well = message.is_none();
+        let kind = ClusterConditionKind::Ledger;
+        self.reports
+            .condition(kind, is_well, message.unwrap_or_default(), self.clock.now());
+    }
+}
+
+/// What is wrong with the ledger, for people.
+fn problem(health: &LedgerHealth) -> Option<String> {
+    let LedgerHealth { bytes, limit, state } = health;
+    let kept = "what is held stays enforced";
+    match state {
+        HealthState::Ok => None,
+        HealthState::Warn => Some(format!(
+            "the agent's state takes {bytes} of {limit} bytes, more than three quarters: new state may soon not be held"
+        )),
+        HealthState::Full => Some(format!(
+            "the agent's state does not fit into {limit} bytes: {kept}"
+        )),
+        HealthState::Damaged(why) => Some(format!("the agent's stored state is damaged: {why}; {kept}")),
+        HealthState::Unwritable(why) => Some(format!("the agent's state cannot be stored: {why}; {kept}")),
+        HealthState::Lost => Some("another agent writes this agent's state".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ledger::{Ledger, memory::Memory, record::Record},
+        sim::SimClock,
+    };
+
+    fn told(reports: &Reports) -> Option<(bool, String)> {
+        let report = reports.next(1)?;
+        reports.ack(report.seq);
+        let condition = report.conditions.into_iter().next()?;
+        Some((condition.ok, condition.message))
+    }
+
+    fn kind(name: &str) -> Vec<Record> {
+        vec![Record::Kind {
+            group: String::new(),
+            kind: name.to_owned(),
+            namespaced: true,
+        }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn storage_that_takes_nothing_is_told_and_cleared_and_another_writer_ends_the_watch() {
+        let cells = Memory::default();
+        let ledger = Ledger::open(Arc::new(cells.clone()), "x").await.expect("opens");
+        let reports = Arc::new(Reports::default());
+        let watch = Arc::new(LedgerWatch::new(reports.clone(), Arc::new(SimClock::default())));
+        let following = {
+            let (watch, health) = (watch.clone(), ledger.subscribe());
+            tokio::spawn(async move { watch.follow(health, &Metrics::new()).await })
+        };
+        ledger.append(kind("A")).await.expect("stored");
+        tokio::task::yield_now().await;
+        assert_eq!(told(&reports), None);
+        cells.fail_after(0);
+        ledger.append(kind("B")).await.expect_err("refused");
+        tokio::task::yield_now().await;
+        let (ok, message) = told(&reports).expect("it is told");
+        assert!(!ok && message.contains("storage is away"), "{message}");
+        watch.refused(Some("full"));
+        let (ok, message) = told(&reports).expect("it is told");
+        assert!(!ok && message.contains("new state cannot be held"), "{message}");
+        cells.heal();
+        ledger.append(kind("B")).await.expect("stored");
+        tokio::task::yield_now().await;
+        assert_eq!(told(&reports), None, "what is refused still is");
+        watch.refused(None);
+        assert_eq!(told(&reports), Some((true, String::new())));
+        let other = Ledger::open(Arc::new(cells), "x").await.expect("opens");
+        other.append(kind("C")).await.expect("stored");
+        ledger.append(kind("D")).await.expect_err("another writes");
+        following.await.expect("it ends");
+    }
+}
