@@ -14,9 +14,7 @@ use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
 use self::content::{Arrived, Base, Content, Lack};
-use super::{
-    fetch::{BATCH, Bases, FetchError, Fetched, Item},
-};
+use super::fetch::{BATCH, Bases, FetchError, Fetched, Item};
 use crate::{
     causes::with_causes,
     ledger::{

@@ -6,9 +6,8 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 use flotilla_core::{clock::Clock, digest::Digest, id::UnitId};
 use flotilla_proto::{
     agent::v1::{
-        Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Reply,
-        Request, UnitEntry, Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message,
-        request,
+        Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Reply, Request, UnitEntry,
+        Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message, request,
     },
     limits::DESIRED_BYTES,
 };
@@ -26,7 +25,6 @@ use crate::{
     ledger::{
         Ledger, LedgerError,
         accept::{Offer, OfferedEntry},
-        health::{HealthState, LedgerHealth},
         record::{Held, Record},
     },
     ledger_watch::LedgerWatch,
@@ -454,26 +452,6 @@ impl Open<'_> {
             }
         }
         send(&self.tx, agent_message::Kind::Reply(reply)).await
-    }
-}
-
-/// Says what is wrong with the ledger; nothing while it is well.
-fn health_message(health: &LedgerHealth) -> String {
-    let enforced = "what is held stays enforced";
-    let (held, limit) = (health.bytes >> 10, health.limit >> 10);
-    match &health.state {
-        HealthState::Ok => String::new(),
-        HealthState::Warn => {
-            format!(
-                "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: give it a volume"
-            )
-        }
-        HealthState::Full => {
-            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; give it a volume")
-        }
-        HealthState::Damaged(why) => format!("the agent's ledger is damaged, {enforced}: {why}"),
-        HealthState::Unwritable(why) => format!("the agent's ledger cannot be written, {enforced}: {why}"),
-        HealthState::Lost => "another agent writes this agent's ledger".to_owned(),
     }
 }
 

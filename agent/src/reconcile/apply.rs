@@ -344,13 +344,21 @@ impl Job<'_> {
         let context = &unit.context;
         let key = context.ledger.key();
         let window = &Window::default();
-        let writing = writes.into_iter().map(|Write { index, adopted, fold }| async move {
-            let _place = window.enter(cancel).await?;
-            let object = &objects[index];
-            let live = breaker.call(&object.desired.key, write(unit, object, &values[index], fold)).await;
-            // The body ends here: what is known of it is of fixed size.
-            Some((index, adopted, live.map(|live| observe(&live, key, context.wall()))))
-        });
+        let writing = writes
+            .into_iter()
+            .map(|Write { index, adopted, fold }| async move {
+                let _place = window.enter(cancel).await?;
+                let object = &objects[index];
+                let live = breaker
+                    .call(&object.desired.key, write(unit, object, &values[index], fold))
+                    .await;
+                // The body ends here: what is known of it is of fixed size.
+                Some((
+                    index,
+                    adopted,
+                    live.map(|live| observe(&live, key, context.wall())),
+                ))
+            });
         let mut answers = Vec::new();
         let mut saving = stream::iter(writing.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENCY)

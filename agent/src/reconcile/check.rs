@@ -325,7 +325,11 @@ impl<'a> Check<'a> {
             corrections,
         } = correction;
         let context = &self.unit.context;
-        match self.breaker.call(&key, write(self.unit, object, value, fold)).await {
+        match self
+            .breaker
+            .call(&key, write(self.unit, object, value, fold))
+            .await
+        {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
@@ -337,7 +341,12 @@ impl<'a> Check<'a> {
             Err(stopped) => {
                 let (problem, retry) = problem(object, &stopped);
                 // Nobody has undone a correction that was refused: it is no part of a contest.
-                Some(outcome(key, Some(record), None, Checked::Problem { problem, retry }))
+                Some(outcome(
+                    key,
+                    Some(record),
+                    None,
+                    Checked::Problem { problem, retry },
+                ))
             }
         }
     }

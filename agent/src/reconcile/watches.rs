@@ -195,7 +195,9 @@ impl Reconciler {
                 }
             }
             Err(ClusterError::NotServed { .. }) => {
-                self.watches.open.insert(scope, Watched::unserved(Instant::now(), UNSERVED));
+                self.watches
+                    .open
+                    .insert(scope, Watched::unserved(Instant::now(), UNSERVED));
             }
             Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
                 self.watches.open.insert(scope, Watched::Narrowed);

@@ -268,7 +268,8 @@ async fn webhook_that_nobody_serves_is_tried_a_few_times_a_minute_and_recovered_
         "apply" | "dry-run" => Duration::from_secs(10),
         _ => Duration::ZERO,
     })));
-    let dead = "failed calling webhook \"policy.example\": Post \"https://policy.test\": context deadline exceeded";
+    let dead =
+        "failed calling webhook \"policy.example\": Post \"https://policy.test\": context deadline exceeded";
     world.cluster.set_fault(Some(Box::new(move |verb, _| {
         matches!(verb, "apply" | "dry-run").then(|| rejected(500, "InternalError", dead))
     })));
@@ -281,7 +282,9 @@ async fn webhook_that_nobody_serves_is_tried_a_few_times_a_minute_and_recovered_
                 .is_some_and(|unit| unit.message.contains("failed calling webhook"))
         })
         .await;
-    world.cluster.delete(&ObjectKey::new("", "ConfigMap", "default", "c007"));
+    world
+        .cluster
+        .delete(&ObjectKey::new("", "ConfigMap", "default", "c007"));
     let broken = world.ten_minutes().await;
     assert!(broken.requests.values().sum::<u64>() <= 1100, "{broken:?}");
     assert!(broken.events <= 2, "{broken:?}");
