@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, object::ObjectKey};
@@ -134,7 +134,8 @@ impl Reports {
     }
 
     /// Takes in an object's status.
-    pub fn object(&self, unit: UnitId, mut key: ObjectKey, mut status: ObjectStatus) {
+    pub fn object(&self, unit: UnitId, key: impl Into<Arc<ObjectKey>>, mut status: ObjectStatus) {
+        let mut key = key.into();
         row::bound_key(&mut key);
         status.key = Some(row::wire(&key));
         cut(&mut status.message, OBJECT_MESSAGE_BYTES);
@@ -142,13 +143,7 @@ impl Reports {
             cut(word, WORD_BYTES);
         }
         let digest = Digest::of("object-status", &status.encode_to_vec());
-        let gone = status.state() == flotilla_proto::agent::v1::ObjectState::Gone;
-        let row = if gone {
-            Row::Gone(Box::new(status))
-        } else {
-            Row::Object(Box::new(status))
-        };
-        self.put(RowKey::Object(unit, key), row, digest);
+        self.put(RowKey::Object(unit, key), Row::object(status), digest);
     }
 
     /// Takes in an event.

@@ -1,6 +1,9 @@
 //! What a unit should be, content-addressed. A sum type from the first day: `Objects` (rendered templates of
 //! objects) or, with the Helm controller, `Recipe` (inputs by digest for an evaluation in the cluster).
 
+mod select;
+
+pub use select::KeyText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +13,7 @@ use crate::{
 };
 
 /// The content of a unit. Stored and sent as canonical JSON under its digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Content {
     /// Rendered objects, in the order in which the renderer gave them.
@@ -86,21 +89,19 @@ impl Content {
 
     /// Reads a content and checks what it asserts about itself.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidContent> {
-        let content: Self =
-            serde_json::from_slice(bytes).map_err(|e| InvalidContent::Unreadable(e.to_string()))?;
-        let Self::Objects(objects) = &content;
-        if usize::try_from(objects.count) != Ok(objects.entries.len()) {
-            return Err(InvalidContent::Count {
-                asserted: objects.count,
-                listed: objects.entries.len(),
-            });
-        }
+        let objects = select::select(bytes, |_| true)?;
         let mut keys: Vec<&ObjectKey> = objects.entries.iter().map(|entry| &entry.key).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(InvalidContent::Duplicate(pair[0].clone())),
-            None => Ok(content),
+            None => Ok(Self::Objects(objects)),
         }
+    }
+
+    /// Reads of a content the objects that `keep` holds for. That none stands twice is not checked: it was when the
+    /// whole was read.
+    pub fn select(bytes: &[u8], keep: impl FnMut(&KeyText<'_>) -> bool) -> Result<Objects, InvalidContent> {
+        select::select(bytes, keep)
     }
 
     /// The objects of this content.
@@ -153,6 +154,44 @@ mod tests {
                 listed: 1
             })
         );
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_taken_and_the_whole_is_counted() {
+        let mut objects = Objects {
+            entries: ["x", "y", "\"quoted\"", "z"].map(entry).into(),
+            count: 4,
+            complete: true,
+        };
+        let bytes = Content::Objects(objects.clone()).to_bytes();
+        let taken =
+            Content::select(&bytes, |key| key.name == "y" || key.name.contains('"')).expect("readable");
+        assert_eq!(taken.entries, [entry("y"), entry("\"quoted\"")]);
+        assert!(taken.complete);
+        objects.count = 5;
+        let cut = Content::Objects(objects).to_bytes();
+        let refused = Content::select(&cut, |_| false);
+        assert_eq!(
+            refused,
+            Err(InvalidContent::Count {
+                asserted: 5,
+                listed: 4
+            })
+        );
+        for unknown in [
+            "{\"type\":\"recipe\"}",
+            "{}",
+            "[]",
+            "{\"entries\":[],\"count\":0,\"complete\":true}",
+        ] {
+            assert!(
+                matches!(
+                    Content::from_bytes(unknown.as_bytes()),
+                    Err(InvalidContent::Unreadable(_))
+                ),
+                "{unknown}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Canonical JSON: keys sorted by their UTF-8 bytes, no spaces, integers in decimal, floats as Go's
 //! `encoding/json` prints them.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
@@ -101,9 +101,14 @@ impl Serialize for Digest {
     }
 }
 
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        // Borrowed where it can be: a content lists thousands.
+        let text = Text::deserialize(deserializer)?;
+        Self::parse(&text.0).map_err(D::Error::custom)
     }
 }
 

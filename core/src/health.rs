@@ -33,6 +33,16 @@ pub enum State {
 }
 
 impl State {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Current,
+        Self::InProgress,
+        Self::Failed,
+        Self::Terminating,
+        Self::NotFound,
+        Self::Unknown,
+    ];
+
     /// The name that kstatus prints.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -26,6 +26,8 @@ use crate::random::random;
 const COMPACT_MIN: usize = 256 << 10;
 /// Bytes that wait while storage takes nothing; beyond, all is written anew from memory once it does.
 const QUEUE_MAX: usize = 1 << 20;
+/// Room that the queue keeps when nothing waits.
+const BURST: usize = 16 << 10;
 /// Waits after a batch that could not be written.
 const RETRY: Backoff = Backoff {
     base: Duration::from_secs(1),
@@ -304,6 +306,8 @@ impl Shared {
         let outcome = match outcome {
             Ok(stored) => {
                 queue.bytes.drain(..stored.queued);
+                // A burst is over; its room is not kept.
+                queue.bytes.shrink_to(BURST);
                 (queue.failures, queue.failed, queue.rewrite) = (0, None, false);
                 queue.scheduled = None;
                 self.take_in(records);

@@ -1,6 +1,8 @@
 //! The records of the ledger and their bytes: `length u32 | checksum u64 | tag u8 | payload`, little endian. A
 //! reader of an older version passes over tags it does not know; a wrong checksum is an error, never a skip.
 
+use std::sync::Arc;
+
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord, clock::Timestamp, digest::Digest, id::UnitId, object::ObjectKey,
 };
@@ -60,16 +62,16 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
         /// The object.
-        key: ObjectKey,
-        /// What is known of it.
-        record: Box<ObjectRecord>,
+        key: Arc<ObjectKey>,
+        /// What is known of it; shared with the unit's loop, as the key is.
+        record: Arc<ObjectRecord>,
     },
     /// An object is no longer the unit's.
     Dropped {
         /// The unit.
         unit: UnitId,
         /// The object.
-        key: ObjectKey,
+        key: Arc<ObjectKey>,
     },
 }
 
@@ -339,10 +341,13 @@ fn decode_payload(tag: u8, payload: &[u8], records: &mut Vec<Record>) -> Result<
             records.extend(rows.into_iter().map(|(key, record)| match record {
                 Some(record) => Record::Item {
                     unit,
-                    key,
-                    record: Box::new(record),
+                    key: Arc::new(key),
+                    record: Arc::new(record),
                 },
-                None => Record::Dropped { unit, key },
+                None => Record::Dropped {
+                    unit,
+                    key: Arc::new(key),
+                },
             }));
             return Ok(());
         }

@@ -114,12 +114,22 @@ pub struct Unit {
     /// The entry last evaluated with success: enforced while a newer one cannot be.
     pub enforced: Option<Kept>,
     /// Its objects.
-    pub items: BTreeMap<ObjectKey, ObjectRecord>,
+    pub items: BTreeMap<Arc<ObjectKey>, Arc<ObjectRecord>>,
     /// What its loop remembers, in its own bytes.
     pub record: Option<Arc<[u8]>>,
 }
 
 impl Unit {
+    /// Returns one object of each kind and namespace: as many steps as there are of these, however many objects.
+    pub fn scopes(&self) -> impl Iterator<Item = (&Arc<ObjectKey>, &Arc<ObjectRecord>)> {
+        let first = self.items.first_key_value();
+        std::iter::successors(first, |(key, _)| {
+            // No text sorts between a namespace and the same with a zero byte.
+            let after = ObjectKey::new(&key.group, &key.kind, &format!("{}\0", key.namespace), "");
+            self.items.range::<ObjectKey, _>(&after..).next()
+        })
+    }
+
     /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
     /// entry that this version cannot read says neither.
     fn is_releasable(&self) -> bool {
@@ -197,7 +207,7 @@ impl State {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
                     self.references.live = self.references.live + items::size(&key, &record) - before;
-                    unit.items.insert(key, *record);
+                    unit.items.insert(key, record);
                 }
             }
             Record::Dropped { unit, key } => {

@@ -110,15 +110,15 @@ fn accepted(unit: UnitId, generation: u64, content: (Digest, Vec<Record>)) -> Ve
 fn item(name: &str) -> Record {
     Record::Item {
         unit: unit(),
-        key: ObjectKey::new("", "ConfigMap", "a", name),
-        record: Box::new(record("intent")),
+        key: ObjectKey::new("", "ConfigMap", "a", name).into(),
+        record: Arc::new(record("intent")),
     }
 }
 
 fn dropped(name: &str) -> Record {
     Record::Dropped {
         unit: unit(),
-        key: ObjectKey::new("", "ConfigMap", "a", name),
+        key: ObjectKey::new("", "ConfigMap", "a", name).into(),
     }
 }
 

@@ -200,14 +200,14 @@ impl Job<'_> {
             .unwrap_or_else(|| Arc::new(key.clone()))
     }
 
-    fn record(&self, key: &ObjectKey) -> Option<Record> {
+    fn record(&self, key: &ObjectKey) -> Option<Arc<Record>> {
         stored_record(self.unit, key)
     }
 
     fn end(
         &mut self,
         index: usize,
-        record: Option<Record>,
+        record: Option<Arc<Record>>,
         observed: Option<Observed>,
         adopted: bool,
         result: Applied,
@@ -237,7 +237,7 @@ impl Job<'_> {
         });
     }
 
-    fn fail(&mut self, index: usize, record: Option<Record>, adopted: bool, stopped: &Stopped) {
+    fn fail(&mut self, index: usize, record: Option<Arc<Record>>, adopted: bool, stopped: &Stopped) {
         let (problem, retry) = problem(&self.objects[index], stopped);
         self.end(index, record, None, adopted, Applied::Problem { problem, retry });
     }
@@ -296,15 +296,17 @@ impl Job<'_> {
         for Write { index, adopted, .. } in &writes {
             let object = &self.objects[*index];
             let policy = object.desired.policy;
-            let record = match self.record(&object.desired.key) {
+            let key = self.key(*index);
+            let record = match self.record(&key) {
                 None => Record::intent(&object.api_version, *adopted, policy),
-                Some(mut record) if record.state == State::PendingRemoval => {
+                Some(record) if record.state == State::PendingRemoval => {
+                    let mut record = Arc::unwrap_or_clone(record);
                     record.intend();
                     record
                 }
                 Some(_) => continue,
             };
-            intents.push(item(self.unit, &object.desired.key, record));
+            intents.push(item(self.unit, &key, record.into()));
             new.insert(*index);
         }
         if intents.is_empty() {
@@ -341,6 +343,7 @@ impl Job<'_> {
         cancel: &CancellationToken,
     ) -> Result<(), LedgerError> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
+        let keys: Vec<Arc<ObjectKey>> = (0..objects.len()).map(|index| self.key(index)).collect();
         let context = &unit.context;
         let key = context.ledger.key();
         let window = &Window::default();
@@ -370,8 +373,7 @@ impl Job<'_> {
                         .as_ref()
                         .ok()
                         .and_then(|observed| written(unit, &objects[index], observed));
-                    let key = &objects[index].desired.key;
-                    records.extend(record.clone().map(|record| item(unit, key, record)));
+                    records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
                     answers.push((index, adopted, record, answer));
                 }
                 context.persist_later(records)
@@ -395,7 +397,7 @@ impl Job<'_> {
 }
 
 /// The record of an object that was written.
-pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Record> {
+pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Arc<Record>> {
     let written = Written {
         api_version: object.api_version.clone(),
         sent: object.desired.digest,
@@ -403,22 +405,22 @@ pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Opti
         response: observed.observation.clone()?,
     };
     let known = stored_record(unit, &object.desired.key);
-    Some(Record::written(known.as_ref(), written))
+    Some(Record::written(known.as_deref(), written).into())
 }
 
 /// An object's record as the ledger has it.
-pub fn stored_record(unit: &UnitContext, key: &ObjectKey) -> Option<Record> {
+pub fn stored_record(unit: &UnitContext, key: &ObjectKey) -> Option<Arc<Record>> {
     unit.context
         .ledger
         .read(|state| state.units.get(&unit.unit)?.items.get(key).cloned())
 }
 
 /// The ledger's record of an object's place in the inventory.
-pub fn item(unit: &UnitContext, key: &ObjectKey, record: Record) -> LedgerRecord {
+pub fn item(unit: &UnitContext, key: &Arc<ObjectKey>, record: Arc<Record>) -> LedgerRecord {
     LedgerRecord::Item {
         unit: unit.unit,
         key: key.clone(),
-        record: Box::new(record),
+        record,
     }
 }
 

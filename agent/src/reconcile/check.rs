@@ -113,7 +113,7 @@ enum Look<'a> {
 struct Correction<'a> {
     key: Arc<ObjectKey>,
     body: Body<'a>,
-    record: Record,
+    record: Arc<Record>,
     fold: Vec<Value>,
     suspicion: Suspicion,
     drift: Option<Drift>,
@@ -230,7 +230,7 @@ impl<'a> Check<'a> {
             && fold.is_empty()
         {
             let mut record = accepted(record, &observed);
-            record.uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
+            Arc::make_mut(&mut record).uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
         }
         let mut decided = None;
@@ -262,7 +262,7 @@ impl<'a> Check<'a> {
 
     /// An object that is not wanted any more: it stays. When somebody else has removed it, it is forgotten.
     async fn undesired(&self, key: &Arc<ObjectKey>) -> Look<'a> {
-        let pending = |record: &Record| record.state == State::PendingRemoval;
+        let pending = |record: &Arc<Record>| record.state == State::PendingRemoval;
         let Some(record) = stored_record(self.unit, key).filter(pending) else {
             return over(key.clone(), None, None, Checked::InSync);
         };
@@ -306,7 +306,7 @@ impl<'a> Check<'a> {
     async fn expect_new_objects(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
         let mut records = Vec::new();
         for correction in corrections {
-            if correction.suspicion == Suspicion::Gone && correction.record.recreate() {
+            if correction.suspicion == Suspicion::Gone && Arc::make_mut(&mut correction.record).recreate() {
                 records.push(item(self.unit, &correction.key, correction.record.clone()));
             }
         }
@@ -352,16 +352,16 @@ impl<'a> Check<'a> {
     }
 }
 
-fn accepted(mut record: Record, observed: &Observed) -> Record {
+fn accepted(mut record: Arc<Record>, observed: &Observed) -> Arc<Record> {
     if let Some(observation) = &observed.observation {
-        record.accept(observation);
+        Arc::make_mut(&mut record).accept(observation);
     }
     record
 }
 
 fn over<'a>(
     key: Arc<ObjectKey>,
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     observed: Option<Observed>,
     result: Checked,
 ) -> Look<'a> {
@@ -370,7 +370,7 @@ fn over<'a>(
 
 fn outcome(
     key: Arc<ObjectKey>,
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     observed: Option<Observed>,
     result: Checked,
 ) -> CheckOutcome {

@@ -219,8 +219,8 @@ impl Context {
             let kinds: BTreeSet<(&str, &str)> = state
                 .units
                 .values()
-                .flat_map(|unit| unit.items.keys())
-                .map(|key| (key.group.as_str(), key.kind.as_str()))
+                .flat_map(crate::ledger::state::Unit::scopes)
+                .map(|(key, _)| (key.group.as_str(), key.kind.as_str()))
                 .collect();
             kinds
                 .into_iter()

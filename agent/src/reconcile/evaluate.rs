@@ -17,7 +17,7 @@ use std::{
 
 use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
-    content::ObjectEntry,
+    content::{KeyText, ObjectEntry},
     digest::{Digest, write_canonical},
     object::ObjectKey,
     unit::Entry,
@@ -142,9 +142,20 @@ impl Evaluation {
         environment: Environment,
         only: Option<&[ObjectKey]>,
     ) -> Result<Self, EvaluateError> {
-        let inputs = Inputs::of(state, entry)?;
         let wanted = only.map(Wanted::new);
-        let taken = |entry: &ObjectEntry| wanted.as_ref().is_none_or(|wanted| wanted.may_be(&entry.key));
+        // Definitions are read besides, for the scope of their kinds.
+        let keep = wanted.as_ref().map(|wanted| {
+            |key: &KeyText<'_>| {
+                wanted.may_be((&key.group, &key.kind, &key.name))
+                    || kinds::is_definition(&key.group, &key.kind)
+            }
+        });
+        let inputs = Inputs::of(state, entry, keep)?;
+        let taken = |entry: &ObjectEntry| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.may_be(name(&entry.key)))
+        };
         let rest: Vec<usize> = (0..inputs.len())
             .rev()
             .filter(|&index| taken(inputs.entry(index)))
@@ -153,7 +164,7 @@ impl Evaluation {
         let kinds = Kinds::new(
             environment.discovery,
             environment.known,
-            items.into_iter().flat_map(BTreeMap::keys),
+            items.into_iter().flat_map(BTreeMap::keys).map(AsRef::as_ref),
         );
         let unserved = rest.iter().map(|&index| &inputs.entry(index).key);
         let unserved = kinds.unserved_groups(unserved);
@@ -312,8 +323,7 @@ impl<'a> Wanted<'a> {
         Self(keys.iter().map(name).collect())
     }
 
-    fn may_be(&self, key: &ObjectKey) -> bool {
-        let (group, kind, name) = name(key);
+    fn may_be(&self, (group, kind, name): (&str, &str, &str)) -> bool {
         // Substitution may make any name of one with a variable in it.
         [group, kind, name].iter().any(|part| part.contains('$')) || self.0.contains(&(group, kind, name))
     }

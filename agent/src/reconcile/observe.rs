@@ -17,6 +17,11 @@ const MESSAGE_MAX: usize = 256;
 pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp) -> Observed {
     let mut health = health::assess(live, now);
     truncate(&mut health.message, MESSAGE_MAX);
+    // That all is well is said without words, since most objects are.
+    if health.state == health::State::Current {
+        health.message = String::new();
+    }
+    health.message.shrink_to_fit();
     Observed {
         observation: Some(observation(live, key)),
         health,

@@ -28,18 +28,11 @@ pub(super) fn enforce(context: &Context, unit: UnitId, entry: &Arc<Entry>) -> Re
 pub(super) fn objects(
     context: &Context,
     unit: UnitId,
-    records: Vec<(Arc<ObjectKey>, Option<ObjectRecord>)>,
+    records: Vec<(Arc<ObjectKey>, Option<Arc<ObjectRecord>>)>,
 ) -> Result<(), LedgerError> {
-    let records = records.into_iter().map(|(key, record)| {
-        let key = key.as_ref().clone();
-        match record {
-            Some(record) => Record::Item {
-                unit,
-                key,
-                record: Box::new(record),
-            },
-            None => Record::Dropped { unit, key },
-        }
+    let records = records.into_iter().map(|(key, record)| match record {
+        Some(record) => Record::Item { unit, key, record },
+        None => Record::Dropped { unit, key },
     });
     context.persist_later(records.collect())
 }

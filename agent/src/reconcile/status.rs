@@ -96,7 +96,7 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
     });
     context.reports.object(
         unit,
-        key.as_ref().clone(),
+        key.clone(),
         ObjectStatus {
             unit_id: unit.to_vec().into(),
             key: Some(wire_key(key)),
@@ -104,7 +104,9 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
                 .map(|record| record.api_version.clone())
                 .unwrap_or_default(),
             state: word as i32,
-            uid: record.and_then(|record| record.uid.clone()).unwrap_or_default(),
+            uid: record
+                .and_then(|record| record.uid.as_ref())
+                .map_or_else(String::new, ToString::to_string),
             health: health.as_str().to_owned(),
             message,
             adopted: record.is_some_and(|record| record.adopted),

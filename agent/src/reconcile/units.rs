@@ -112,7 +112,7 @@ impl Reconciler {
             let items: Vec<_> = unit
                 .into_iter()
                 .flat_map(|unit| &unit.items)
-                .map(|(key, record)| (Arc::new(key.clone()), record.clone()))
+                .map(|(key, record)| (key.clone(), record.clone()))
                 .collect();
             (record, enforced, items)
         });
@@ -185,7 +185,6 @@ async fn evaluate(
             let desired = Desired {
                 digest: object.desired.digest,
                 policy: object.desired.policy,
-                api_version: object.api_version,
                 withheld: object.withheld,
             };
             objects.insert(Arc::new(object.desired.key), desired);

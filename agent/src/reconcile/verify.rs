@@ -135,24 +135,25 @@ impl Reconciler {
 
     /// The kinds and namespaces of the inventories, or of one unit's.
     fn list_scopes(&self, only: Option<UnitId>) -> BTreeSet<ListScope> {
-        let mut scopes = BTreeSet::new();
-        for (id, unit) in &self.units {
-            if only.is_some_and(|only| only != *id) || !unit.state.is_active() {
-                continue;
-            }
-            for (key, object) in unit.state.objects() {
-                let Some(record) = &object.record else { continue };
-                scopes.insert(ListScope {
+        let is_asked = |id: &UnitId| only.is_none_or(|only| only == *id);
+        let active = self
+            .units
+            .iter()
+            .filter(|(id, unit)| is_asked(id) && unit.state.is_active());
+        self.context.ledger.read(|state| {
+            active
+                .filter_map(|(id, _)| state.units.get(id))
+                .flat_map(|unit| unit.scopes())
+                .map(|(key, record)| ListScope {
                     scope: Scope {
                         group: key.group.clone(),
                         kind: key.kind.clone(),
                         namespace: key.namespace.clone(),
                     },
                     api_version: record.api_version.clone(),
-                });
-            }
-        }
-        scopes
+                })
+                .collect()
+        })
     }
 }
 

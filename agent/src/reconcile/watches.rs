@@ -16,12 +16,12 @@ use flotilla_core::{
     unit::{event::Event, object::Observed},
 };
 use futures::StreamExt as _;
-use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Reconciler,
+    context::Context,
     observe::{gone, observe},
 };
 use crate::cluster::{ClusterError, Resource, Selector, Served, WatchEvent};
@@ -87,10 +87,49 @@ impl Watched {
 
 /// An event, and whose watch told it.
 pub(super) struct WatchNews {
-    scope: Scope,
+    scope: Arc<Scope>,
     /// The watch of all definitions: it tells which kinds come, and nothing of a unit's objects.
     definitions: bool,
-    event: Result<WatchEvent, ClusterError>,
+    event: Result<Reduced, ClusterError>,
+}
+
+/// What is left of a watch event once the object is dropped: that happens in the watch's own task, so that what waits
+/// for the loop is small whatever objects there are.
+enum Reduced {
+    Listing,
+    Listed,
+    Seen(Seen),
+}
+
+/// What was seen of an object.
+struct Seen {
+    /// The object; `None`: it has no name.
+    key: Option<ObjectKey>,
+    /// The unit that its mark names.
+    mark: Option<UnitId>,
+    is_present: bool,
+    observed: Observed,
+}
+
+fn reduce(event: WatchEvent, context: &Context) -> Reduced {
+    let (object, is_present) = match event {
+        WatchEvent::Listing => return Reduced::Listing,
+        WatchEvent::Listed => return Reduced::Listed,
+        WatchEvent::Present(object) => (object, true),
+        WatchEvent::Gone(object) => (object, false),
+    };
+    Reduced::Seen(Seen {
+        key: ObjectKey::of(&object),
+        mark: object["metadata"]["labels"][UNIT_LABEL]
+            .as_str()
+            .and_then(|mark| mark.parse().ok())
+            .map(UnitId),
+        is_present,
+        observed: match is_present {
+            true => observe(&object, context.ledger.key(), context.wall()),
+            false => gone(Some(&object)),
+        },
+    })
 }
 
 /// The open watches.
@@ -165,42 +204,43 @@ impl Reconciler {
         }: WatchNews,
     ) {
         match event {
-            Ok(WatchEvent::Present(_)) if definitions => self.definition_changed(),
-            Ok(_) if definitions => {}
-            Ok(WatchEvent::Listing) => {
-                let expected = self.expected(&scope);
-                self.watches.listing.insert(scope, expected);
-            }
-            Ok(WatchEvent::Present(object)) => {
-                if let Some((unit, key)) = self.owner(&object) {
-                    if let Some(listing) = self.watches.listing.get_mut(&scope) {
-                        listing.remove(&(unit, key.clone()));
-                    }
-                    let ledger = &self.context.ledger;
-                    let observed = observe(&object, ledger.key(), self.context.wall());
-                    self.observe(unit, key, observed);
-                }
-                if scope == Scope::definitions() {
+            Ok(Reduced::Seen(seen)) if definitions => {
+                if seen.is_present {
                     self.definition_changed();
                 }
             }
-            Ok(WatchEvent::Gone(object)) => {
-                if let Some((unit, key)) = self.owner(&object) {
-                    self.observe(unit, key, gone(Some(&object)));
+            Ok(_) if definitions => {}
+            Ok(Reduced::Listing) => {
+                let expected = self.expected(&scope);
+                self.watches.listing.insert(scope.as_ref().clone(), expected);
+            }
+            Ok(Reduced::Seen(seen)) => {
+                let is_present = seen.is_present;
+                if let Some((unit, key)) = self.owner(&seen) {
+                    if let Some(listing) = self.watches.listing.get_mut(&*scope).filter(|_| is_present) {
+                        listing.remove(&(unit, key.clone()));
+                    }
+                    self.observe(unit, key, seen.observed);
+                }
+                if is_present && *scope == Scope::definitions() {
+                    self.definition_changed();
                 }
             }
-            Ok(WatchEvent::Listed) => {
-                for (unit, key) in self.watches.listing.remove(&scope).unwrap_or_default() {
+            Ok(Reduced::Listed) => {
+                for (unit, key) in self.watches.listing.remove(&*scope).unwrap_or_default() {
                     self.observe(unit, key, gone(None));
                 }
             }
             Err(ClusterError::NotServed { .. }) => {
-                self.watches
-                    .open
-                    .insert(scope, Watched::unserved(Instant::now(), UNSERVED));
+                self.watches.open.insert(
+                    scope.as_ref().clone(),
+                    Watched::unserved(Instant::now(), UNSERVED),
+                );
             }
             Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
-                self.watches.open.insert(scope, Watched::Narrowed);
+                self.watches
+                    .open
+                    .insert(scope.as_ref().clone(), Watched::Narrowed);
                 self.watches.stale = true;
             }
             Err(error) => {
@@ -236,17 +276,14 @@ impl Reconciler {
     }
 
     /// The unit that has an object. Its mark alone proves nothing: operators copy labels.
-    fn owner(&self, object: &Value) -> Option<(UnitId, Arc<ObjectKey>)> {
-        let key = ObjectKey::of(object)?;
+    fn owner(&self, seen: &Seen) -> Option<(UnitId, Arc<ObjectKey>)> {
+        let key = seen.key.as_ref()?;
         let holds = |id: &UnitId| {
-            let (shared, _) = self.units.get(id)?.state.objects().get_key_value(&key)?;
+            let (shared, _) = self.units.get(id)?.state.objects().get_key_value(key)?;
             Some((*id, shared.clone()))
         };
-        let mark = object["metadata"]["labels"][UNIT_LABEL]
-            .as_str()
-            .and_then(|mark| mark.parse().ok())
-            .map(UnitId);
-        mark.as_ref()
+        seen.mark
+            .as_ref()
             .and_then(holds)
             .or_else(|| self.units.keys().find_map(holds))
     }
@@ -399,7 +436,7 @@ impl Reconciler {
             false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
         };
         self.context.ledger.read(|state| {
-            let records = state.units.values().flat_map(|unit| &unit.items);
+            let records = state.units.values().flat_map(crate::ledger::state::Unit::scopes);
             records
                 .filter_map(|(key, record)| {
                     let scope = Scope {
@@ -439,6 +476,7 @@ impl Reconciler {
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
+        let (context, scope) = (self.context.clone(), Arc::new(scope));
         let narrows = !definitions && resource.namespaced && scope.namespace.is_empty();
         tokio::spawn(async move {
             loop {
@@ -451,7 +489,7 @@ impl Reconciler {
                 let news = WatchNews {
                     scope: scope.clone(),
                     definitions,
-                    event,
+                    event: event.map(|event| reduce(event, &context)),
                 };
                 // A watch that ended while its event waited must not be heard any more.
                 tokio::select! {

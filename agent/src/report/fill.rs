@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use super::{
     Full, InFlight, Inner,
-    row::{Entry, Row, RowKey},
+    row::{Entry, Row, RowKey, Sent},
 };
 
 /// Room for a report's own fields: numbers, root, the marks of a full report and what conditions say.
@@ -130,26 +130,19 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
         all: true,
     };
     for (key, entry) in pending(inner.pending.iter(), inner) {
-        let size = entry.row.encoded_len() + FRAME;
+        let sent = entry.row.to_sent(key);
+        let size = sent.encoded_len() + FRAME;
         if filled.rows.len() == REPORT_ROWS || size > left {
             filled.all = false;
             break;
         }
         left -= size;
-        let digest = match &entry.row {
-            Row::Unit(status) => {
-                report.units.push((**status).clone());
-                Some(entry.digest)
-            }
-            Row::Object(status) => {
-                report.objects.push((**status).clone());
-                Some(entry.digest)
-            }
-            Row::Gone(status) => {
-                report.objects.push((**status).clone());
-                None
-            }
-        };
+        match sent {
+            Sent::Unit(status) => report.units.push(status),
+            Sent::Object(status) => report.objects.push(status),
+        }
+        let is_gone = matches!(entry.row, Row::Gone(_));
+        let digest = (!is_gone).then_some(entry.digest);
         filled.rows.push((key.clone(), entry.change, digest));
     }
     filled

@@ -1,8 +1,10 @@
 //! One row of a report, its place among the others, and the digest over all of them.
 
+use std::sync::Arc;
+
 use flotilla_core::{digest::Digest, id::UnitId, object::ObjectKey};
 use flotilla_proto::{
-    agent::v1::{ObjectKey as WireKey, ObjectStatus, RowKey as WireRowKey, UnitStatus},
+    agent::v1::{ObjectKey as WireKey, ObjectState, ObjectStatus, RowKey as WireRowKey, UnitStatus},
     limits::{NAME_BYTES, cut},
 };
 use prost::Message as _;
@@ -11,7 +13,7 @@ use prost::Message as _;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RowKey {
     Unit(UnitId),
-    Object(UnitId, ObjectKey),
+    Object(UnitId, Arc<ObjectKey>),
 }
 
 impl RowKey {
@@ -27,19 +29,54 @@ impl RowKey {
     }
 }
 
+/// A row. There is one for each object of the cluster's units, kept to be sent again: of an object it is the bytes of
+/// its status without unit and key, which stand in the row's place among the others.
 #[derive(Debug, Clone)]
 pub(super) enum Row {
     Unit(Box<UnitStatus>),
-    Object(Box<ObjectStatus>),
+    Object(Box<[u8]>),
     /// Reported gone; forgotten once acknowledged.
-    Gone(Box<ObjectStatus>),
+    Gone(Box<[u8]>),
+}
+
+/// A row as it is sent.
+pub(super) enum Sent {
+    Unit(UnitStatus),
+    Object(ObjectStatus),
 }
 
 impl Row {
+    pub(super) fn object(mut status: ObjectStatus) -> Self {
+        let is_gone = status.state() == ObjectState::Gone;
+        status.key = None;
+        status.unit_id.clear();
+        let bytes = status.encode_to_vec().into();
+        if is_gone {
+            Self::Gone(bytes)
+        } else {
+            Self::Object(bytes)
+        }
+    }
+
+    pub(super) fn to_sent(&self, key: &RowKey) -> Sent {
+        match (self, key) {
+            (Self::Unit(status), _) => Sent::Unit((**status).clone()),
+            (Self::Object(bytes) | Self::Gone(bytes), key) => {
+                // Our own bytes.
+                let mut status = ObjectStatus::decode(&**bytes).unwrap_or_default();
+                let WireRowKey { unit_id, object } = key.to_wire();
+                (status.unit_id, status.key) = (unit_id, object);
+                Sent::Object(status)
+            }
+        }
+    }
+}
+
+impl Sent {
     pub(super) fn encoded_len(&self) -> usize {
         match self {
             Self::Unit(status) => status.encoded_len(),
-            Self::Object(status) | Self::Gone(status) => status.encoded_len(),
+            Self::Object(status) => status.encoded_len(),
         }
     }
 }
@@ -80,7 +117,12 @@ impl Sum {
 }
 
 /// Cuts what no API server would take, so that a row's place and its name on the wire are one.
-pub(super) fn bound_key(key: &mut ObjectKey) {
+pub(super) fn bound_key(key: &mut Arc<ObjectKey>) {
+    let parts = [&key.group, &key.kind, &key.namespace, &key.name];
+    if parts.into_iter().all(|part| part.len() <= NAME_BYTES) {
+        return;
+    }
+    let key = Arc::make_mut(key);
     for part in [&mut key.group, &mut key.kind, &mut key.namespace, &mut key.name] {
         cut(part, NAME_BYTES);
     }

@@ -12,7 +12,7 @@ use super::{
     managers,
     policy::{Decision, Policy},
 };
-use crate::{digest::Digest, health::is_finished};
+use crate::{digest::Digest, health::is_finished, id::Uid};
 
 mod confirm;
 mod corrections;
@@ -23,12 +23,10 @@ pub use corrections::{CONTESTED_AFTER, CONTESTED_WITHIN, Corrections, Verdict};
 /// What is kept of a live object to judge it: fixed in size but for a few manager names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Observation {
-    /// Its resourceVersion.
-    pub version: String,
     /// Its UID.
-    pub uid: Option<String>,
+    pub uid: Option<Uid>,
     /// The unit that its mark names.
-    pub mark: Option<String>,
+    pub mark: Option<Uid>,
     /// Its own switches: a person may pause a single object in place.
     pub policy: Policy,
     /// It is being deleted.
@@ -89,11 +87,10 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
         .collect();
     folded.sort_unstable();
     folded.dedup();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let uid = |value: &Value| value.as_str().map(Uid::from);
     Observation {
-        version: text(&metadata["resourceVersion"]).unwrap_or_default(),
-        uid: text(&metadata["uid"]),
-        mark: text(&metadata["labels"][UNIT_LABEL]),
+        uid: uid(&metadata["uid"]),
+        mark: uid(&metadata["labels"][UNIT_LABEL]),
         policy: Policy::of(metadata),
         deleting: metadata["deletionTimestamp"].is_string(),
         finished: is_finished(live),
@@ -105,10 +102,9 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
 
 impl Observation {
     /// Names this observation, so that one found harmless is recognised. Covers what drift is judged by and no
-    /// more: each status update gives another resourceVersion.
+    /// more: a status update gives no other.
     pub fn digest(&self) -> Digest {
         let Self {
-            version: _,
             finished: _,
             uid,
             mark,
@@ -151,7 +147,7 @@ pub fn is_untouched(record: &Record, live: &Observation, desired: Policy, unit: 
         && matches!(decision, Decision::Apply { .. })
         && !folds
         && !live.deleting
-        && live.mark.as_deref() == Some(unit)
+        && live.mark.as_ref().is_some_and(|mark| mark.is(unit))
         && live.uid == record.uid
         && live.projection == record.projection
 }
@@ -161,8 +157,8 @@ fn suspicion(record: &Record, live: &Observation, fold: bool) -> Option<Suspicio
         && expected != found
     {
         return Some(Suspicion::Replaced {
-            expected: expected.clone(),
-            found: found.clone(),
+            expected: expected.to_string(),
+            found: found.to_string(),
         });
     }
     if let Some(manager) = live.folded.first().filter(|_| fold) {

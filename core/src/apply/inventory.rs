@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{drift::Observation, policy::Policy};
-use crate::digest::Digest;
+use crate::{digest::Digest, id::Uid};
 
 /// What is known of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Record {
     pub adopted: bool,
     /// The live object's UID, once known. A live object with another UID is not the one we wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<String>,
+    pub uid: Option<Uid>,
     /// Digest of the evaluated object last sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Digest>,
@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(intent.state, State::Intent);
         let mut record = Record::written(Some(&intent), written("1"));
         assert_eq!(
-            (record.state, record.adopted, record.uid.as_deref()),
-            (State::Applied, true, Some("u-1"))
+            (record.state, record.adopted, record.uid.clone()),
+            (State::Applied, true, Some("u-1".into()))
         );
         assert!(record.leave(left(7)));
         assert!(!record.leave(left(9)), "it keeps when it left first");
@@ -229,10 +229,7 @@ mod tests {
     fn an_object_created_again_has_no_uid_until_the_server_gives_one() {
         let mut record = Record::written(None, written("1"));
         assert!(record.recreate() && !record.recreate());
-        assert_eq!(
-            (record.uid.as_deref(), record.sent),
-            (None, Some(written("1").sent))
-        );
+        assert_eq!((record.uid.clone(), record.sent), (None, Some(written("1").sent)));
     }
 
     #[test]

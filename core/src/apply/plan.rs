@@ -95,7 +95,6 @@ mod tests {
         DesiredRow {
             digest: Digest::of("test", content.as_bytes()),
             policy: Policy::default(),
-            api_version: "v1".into(),
             withheld: None,
         }
     }

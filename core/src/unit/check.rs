@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     event::{Action, CheckOutcome, Checked, Notice, Outcome},
     now::Now,
-    object::{Check, Object},
+    object::Check,
     problem::Problem,
     state::State,
 };
@@ -64,7 +64,10 @@ impl State {
             {
                 actions.push(Action::Tell(contested(&outcome.key, drift)));
             }
-            let was_there = self.objects.get(&outcome.key).is_some_and(Object::is_there);
+            let was_there = self
+                .objects
+                .get(&outcome.key)
+                .is_some_and(|object| object.is_there());
             if !was_there {
                 absent.push(outcome.key.clone());
             }
@@ -86,13 +89,7 @@ impl State {
         if answered && self.pass.is_none() {
             self.silent_since = None;
         }
-        let unreached: Vec<_> = self
-            .objects
-            .iter()
-            .filter(|(_, object)| object.check == Check::Running)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in unreached {
+        for key in self.index.running.clone() {
             self.change(&key, |object| object.listed = None);
             self.set_check(&key, Check::Due);
         }
@@ -158,7 +155,7 @@ impl State {
                 }
                 let mut tries = 0;
                 self.change(&key, |object| {
-                    object.check_problem = Some(problem);
+                    object.check_problem = Some(Box::new(problem));
                     object.tries = object.tries.saturating_add(1);
                     tries = object.tries;
                 });
@@ -178,13 +175,11 @@ impl State {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let mut settled = object.clone();
-        settled.settle(now.mono + ACCEPTED);
-        let check = settled.check;
+        let check = object.settled(now.mono + ACCEPTED);
         // A problem of the last pass that the check has found mended is over, too.
-        let mended = settled.pass_problem.is_some()
-            && settled.record.as_ref().and_then(|record| record.sent)
-                == settled.desired.as_ref().map(|desired| desired.digest);
+        let mended = object.pass_problem.is_some()
+            && object.record.as_ref().and_then(|record| record.sent)
+                == object.desired.as_ref().map(|desired| desired.digest);
         self.change(key, |object| {
             object.check_problem = None;
             object.tries = 0;

@@ -7,7 +7,6 @@ use super::{
     UnitState,
     event::{Action, JobFailure, Notice},
     now::{Mono, Now},
-    object::Object,
     problem::Problem,
     record::{Condition, Ready},
     state::State,
@@ -86,21 +85,27 @@ impl State {
 
     /// The health of all objects in one word: the worst there is.
     pub fn health(&self) -> HealthState {
-        let rank = |state: HealthState| match state {
-            HealthState::Current => 0,
-            HealthState::Unknown => 1,
-            HealthState::InProgress => 2,
-            HealthState::Terminating => 3,
-            HealthState::NotFound => 4,
-            HealthState::Failed => 5,
-        };
-        self.index
-            .unhealthy
-            .iter()
-            .filter_map(|key| self.objects.get(key))
-            .map(Object::health_state)
-            .max_by_key(|state| rank(*state))
+        let from_worst = [
+            HealthState::Failed,
+            HealthState::NotFound,
+            HealthState::Terminating,
+            HealthState::InProgress,
+            HealthState::Unknown,
+        ];
+        from_worst
+            .into_iter()
+            .find(|state| self.unhealthy_as(*state).next().is_some())
             .unwrap_or(HealthState::Current)
+    }
+
+    /// The objects that are not as healthy as they can be and are in this state.
+    fn unhealthy_as(&self, state: HealthState) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        let first = Arc::new(ObjectKey::new("", "", "", ""));
+        self.index
+            .by_health
+            .range((state, first)..)
+            .take_while(move |(of, _)| *of == state)
+            .map(|(_, key)| key)
     }
 
     /// The unit's condition, as it was settled last.
@@ -264,36 +269,29 @@ impl State {
 
     fn health_condition(&self, now: Mono) -> Condition {
         let timeout = self.entry.settings.timeout;
-        let stalled: Vec<&Arc<ObjectKey>> = self
-            .index
-            .unhealthy
-            .iter()
-            .filter(|key| {
-                self.objects
-                    .get(*key)
-                    .is_some_and(|object| object.health_state() == HealthState::Failed)
-            })
-            .collect();
+        let stalled = self.unhealthy_as(HealthState::Failed).count();
         let is_over = self.health_deadline.is_some_and(|deadline| now >= deadline);
-        let failed = |why: &str, keys: &mut dyn Iterator<Item = &Arc<ObjectKey>>| {
+        let failed = |why: &str, keys: &mut dyn Iterator<Item = &Arc<ObjectKey>>, all: usize| {
             let objects = keys.map(|key| self.describe(key));
             Condition::new(
                 Ready::False,
                 "HealthCheckFailed",
-                format!("health check failed{why}: [{}]", named(objects, ", ")),
+                format!("health check failed{why}: [{}]", named(objects, all, ", ")),
             )
         };
-        if !stalled.is_empty() {
+        if stalled > 0 {
             return failed(
                 ": failed early due to stalled resources",
-                &mut stalled.into_iter(),
+                &mut self.unhealthy_as(HealthState::Failed),
+                stalled,
             );
         }
+        let unhealthy = &self.index.unhealthy;
         if is_over {
             let after = format!(" after {}: timeout waiting for", go_duration(timeout));
-            return failed(&after, &mut self.index.unhealthy.iter());
+            return failed(&after, &mut unhealthy.iter(), unhealthy.len());
         }
-        let waiting = self.index.unhealthy.iter().map(ToString::to_string);
+        let waiting = unhealthy.iter().map(ToString::to_string);
         Condition::new(
             Ready::Unknown,
             "Progressing",
@@ -301,7 +299,7 @@ impl State {
                 "Running health checks for revision {} with a timeout of {}: waiting for {}",
                 self.record.revision,
                 go_duration(timeout),
-                named(waiting, "; ")
+                named(waiting, unhealthy.len(), "; ")
             ),
         )
     }
@@ -325,21 +323,16 @@ impl State {
     }
 
     fn problems_condition(&self, now: Mono) -> Condition {
-        let mut problems: Vec<&Problem> = self
-            .index
-            .problems
-            .iter()
-            .filter_map(|key| self.problem(key))
-            .collect();
-        problems.sort_by_key(|problem| problem.rank());
-        let (ready, reason) = match problems.first() {
+        let by_rank = &self.index.by_rank;
+        let mut problems = by_rank.iter().filter_map(|(_, key)| self.problem(key)).peekable();
+        let (ready, reason) = match problems.peek() {
             Some(Problem::Unanswered(_)) => self.silence(now),
             Some(Problem::Withheld { reason, .. }) => (Ready::False, *reason),
             Some(Problem::Unserved(_)) => (Ready::Unknown, "Progressing"),
             _ => (Ready::False, "ReconciliationFailed"),
         };
-        let messages = problems.into_iter().map(|problem| problem.message().to_owned());
-        Condition::new(ready, reason, named(messages, "; "))
+        let messages = problems.map(|problem| problem.message().to_owned());
+        Condition::new(ready, reason, named(messages, by_rank.len(), "; "))
     }
 
     /// What a silence means: nothing is known while it is young, and it is a failure once it has outlasted the
@@ -357,9 +350,10 @@ fn progressing() -> Condition {
     Condition::new(Ready::Unknown, "Progressing", "Reconciliation in progress")
 }
 
-fn named(mut texts: impl Iterator<Item = String>, between: &str) -> String {
-    let first: Vec<String> = texts.by_ref().take(NAMED).collect();
-    match texts.count() {
+/// Names the first of `all` texts. The rest are not made.
+fn named(texts: impl Iterator<Item = String>, all: usize, between: &str) -> String {
+    let first: Vec<String> = texts.take(NAMED).collect();
+    match all.saturating_sub(first.len()) {
         0 => first.join(between),
         more => format!("{}{between}and {more} more", first.join(between)),
     }

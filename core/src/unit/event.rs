@@ -103,7 +103,7 @@ pub struct Outcome<T> {
     /// The object.
     pub key: Arc<ObjectKey>,
     /// Its new record; `None` when that did not change.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What was seen of it, when something was.
     pub observed: Option<Observed>,
     /// It was there without our mark, and is ours now.
@@ -228,7 +228,7 @@ pub enum Action {
     /// Make durable that this entry is enforced.
     Enforce(Arc<Entry>),
     /// Make records of objects durable; `None` removes one.
-    SaveObjects(Vec<(Arc<ObjectKey>, Option<Record>)>),
+    SaveObjects(Vec<(Arc<ObjectKey>, Option<Arc<Record>>)>),
     /// Make the unit's record durable.
     SaveUnit(Box<UnitRecord>),
     /// Tell people.

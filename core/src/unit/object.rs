@@ -1,7 +1,7 @@
 //! One object of a unit: what is desired, what the inventory says, what was observed, and whether it is to be
 //! checked. The row of the unit's one object table.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{now::Mono, problem::Problem};
 use crate::{
@@ -21,8 +21,6 @@ pub struct Desired {
     pub digest: Digest,
     /// Its own switches.
     pub policy: Policy,
-    /// Its API version.
-    pub api_version: String,
     /// Why the object is not to be written although it is desired: another unit owns it, or the agent itself.
     pub withheld: Option<String>,
 }
@@ -81,15 +79,15 @@ pub enum Check {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Object {
     /// Its place in the inventory.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What is desired of it; `None` when it left the desired state.
     pub desired: Option<Desired>,
     /// What was seen last; `None` when nothing was yet.
     pub observed: Option<Observed>,
     /// What the last pass met.
-    pub pass_problem: Option<Problem>,
+    pub pass_problem: Option<Box<Problem>>,
     /// What the last check met.
-    pub check_problem: Option<Problem>,
+    pub check_problem: Option<Box<Problem>>,
     /// Whether it is to be checked.
     pub check: Check,
     /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
@@ -101,7 +99,7 @@ pub struct Object {
 impl Object {
     /// What is the matter with it.
     pub fn problem(&self) -> Option<&Problem> {
-        self.check_problem.as_ref().or(self.pass_problem.as_ref())
+        self.check_problem.as_deref().or(self.pass_problem.as_deref())
     }
 
     /// Tells whether something newer than this was observed.
@@ -204,35 +202,37 @@ impl Object {
             .map_or(HealthState::Unknown, |observed| observed.health.state)
     }
 
-    /// Marks the object for a check when its observation asks for one and nothing holds that up.
-    pub(super) fn judge(&mut self, now: Mono) {
+    /// Whether the object is to be checked: when its observation asks for that and nothing holds it up.
+    pub(super) fn judged(&self, now: Mono) -> Check {
         let suspicious = self.is_suspicious();
         let looks_again = self
             .observed
             .as_ref()
             .is_some_and(|observed| observed.again.is_some());
         match self.check {
-            Check::Running => {}
+            Check::Running => self.check,
             Check::NotBefore { seen: Some(seen), .. }
-                if (suspicious || looks_again) && seen == self.seen() => {}
-            Check::NotBefore { seen: None, at, .. } if now < at => {}
-            Check::Due if self.observed.is_none() => {}
+                if (suspicious || looks_again) && seen == self.seen() =>
+            {
+                self.check
+            }
+            Check::NotBefore { seen: None, at, .. } if now < at => self.check,
+            Check::Due if self.observed.is_none() => self.check,
             // What a check has met, only a check finds to be over.
-            _ if suspicious || self.check_problem.is_some() => self.check = Check::Due,
-            _ => self.check = Check::Settled,
+            _ if suspicious || self.check_problem.is_some() => Check::Due,
+            _ => Check::Settled,
         }
     }
 
-    /// Ends a check: an observation that still looks drifted is not looked at again for itself.
-    pub(super) fn settle(&mut self, again: Mono) {
-        self.check_problem = None;
-        self.check = match self.is_suspicious() {
+    /// What follows a check: an observation that still looks drifted is not looked at again for itself.
+    pub(super) fn settled(&self, again: Mono) -> Check {
+        match self.is_suspicious() {
             true => Check::NotBefore {
                 at: again,
                 seen: Some(self.seen()),
             },
             false => Check::Settled,
-        };
+        }
     }
 
     /// Digest of what was seen, to recognise it.

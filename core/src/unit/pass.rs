@@ -102,6 +102,7 @@ impl State {
         let mut idle: Vec<Arc<ObjectKey>> = Vec::new();
         let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
         for (key, object) in &mut self.objects {
+            let object = object.as_mut();
             let desired = objects.remove(key);
             let is_desired = desired.is_some();
             if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
@@ -110,16 +111,19 @@ impl State {
             object.desired = desired;
             match object.record.as_mut() {
                 Some(record) => {
+                    // The record is shared with whoever makes it durable, and stays so unless it changes.
+                    let mut after = Record::clone(record);
                     let is_news = match &object.desired {
                         // Switches that hold the object off are never written to it, and count all the same, until
                         // what was written before is desired again.
                         Some(desired) => {
-                            let counts = desired.is_held_off() || record.sent == Some(desired.digest);
-                            record.keep() | (counts && record.set_policy(desired.policy))
+                            let counts = desired.is_held_off() || after.sent == Some(desired.digest);
+                            after.keep() | (counts && after.set_policy(desired.policy))
                         }
-                        None => complete && is_offered && record.leave(left),
+                        None => complete && is_offered && after.leave(left),
                     };
                     if is_news {
+                        *record = Arc::new(after);
                         records.push((key.clone(), Some(record.clone())));
                     }
                 }
@@ -135,7 +139,7 @@ impl State {
                 desired: Some(desired),
                 ..Object::default()
             };
-            self.objects.insert(key, object);
+            self.objects.insert(key, Box::new(object));
         }
         // What was seen was found harmless for what was desired then.
         for key in changed {
@@ -180,7 +184,7 @@ impl State {
         let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
             .objects
             .iter()
-            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_ref()))))
+            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_deref()))))
             .collect();
         let stages = plan(&rows);
         // A second try of the same says what it met anew, object by object, and until then the first one's word stands.
@@ -208,7 +212,7 @@ impl State {
                 reason: "Conflict",
                 message,
             };
-            self.change(&key, |object| object.pass_problem = Some(problem));
+            self.change(&key, |object| object.pass_problem = Some(Box::new(problem)));
         }
         self.pass = Some(Pass {
             target,
@@ -261,7 +265,7 @@ impl State {
                     .chain(stages.into_iter().flat_map(|stage| stage.writes));
                 for key in keys.collect::<Vec<_>>() {
                     self.change(&key, |object| {
-                        object.pass_problem = Some(Problem::Waiting(why.clone()))
+                        object.pass_problem = Some(Box::new(Problem::Waiting(why.clone())));
                     });
                 }
                 continue;
@@ -305,7 +309,7 @@ impl State {
                     key,
                     self.objects
                         .get(key)
-                        .map_or(HealthState::Unknown, Object::health_state),
+                        .map_or(HealthState::Unknown, |object| object.health_state()),
                 )
             })
             .collect();
@@ -341,7 +345,7 @@ impl State {
             stage
                 .writes
                 .iter()
-                .find_map(|key| match self.objects.get(key)?.pass_problem.as_ref()? {
+                .find_map(|key| match self.objects.get(key)?.pass_problem.as_deref()? {
                     Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
                     Problem::Unanswered(_) => {
                         Some(format!("waits for {key}, about which there is no answer"))
@@ -379,7 +383,7 @@ impl State {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            let was_there = self.objects.get(&key).is_some_and(Object::is_there);
+            let was_there = self.objects.get(&key).is_some_and(|object| object.is_there());
             self.change(&key, |object| {
                 if record.is_some() {
                     object.record = record;
@@ -387,7 +391,7 @@ impl State {
                 if let Some(observed) = observed {
                     object.observe(observed);
                 }
-                object.pass_problem = problem;
+                object.pass_problem = problem.map(Box::new);
                 if written {
                     object.check_problem = None;
                     object.tries = 0;

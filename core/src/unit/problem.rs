@@ -34,6 +34,9 @@ pub enum Retry {
 }
 
 impl Problem {
+    /// All ranks there are.
+    pub const RANKS: std::ops::RangeInclusive<u8> = 0..=4;
+
     /// The words for people.
     pub fn message(&self) -> &str {
         match self {

@@ -24,6 +24,7 @@ use crate::{
     backoff::Backoff,
     clock::Timestamp,
     digest::Digest,
+    health::State as HealthState,
     object::ObjectKey,
 };
 
@@ -49,12 +50,18 @@ pub(super) struct Running {
 pub(super) struct Index {
     /// To be checked.
     pub(super) due: BTreeSet<Arc<ObjectKey>>,
+    /// Being checked.
+    pub(super) running: BTreeSet<Arc<ObjectKey>>,
     /// To be checked at a time.
     pub(super) later: BTreeSet<(Mono, Arc<ObjectKey>)>,
     /// Desired and not current.
     pub(super) unhealthy: BTreeSet<Arc<ObjectKey>>,
+    /// The same, by their health.
+    pub(super) by_health: BTreeSet<(HealthState, Arc<ObjectKey>)>,
     /// With a problem.
     pub(super) problems: BTreeSet<Arc<ObjectKey>>,
+    /// The same, by the rank of the problem.
+    pub(super) by_rank: BTreeSet<(u8, Arc<ObjectKey>)>,
     /// Desired and never seen.
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
@@ -75,7 +82,8 @@ pub struct State {
     pub(super) record: UnitRecord,
     /// What of it is durable already, or on its way to be.
     saved: UnitRecord,
-    pub(super) objects: BTreeMap<Arc<ObjectKey>, Object>,
+    /// Each row boxed: a tree leaves up to half of its places empty.
+    pub(super) objects: BTreeMap<Arc<ObjectKey>, Box<Object>>,
     pub(super) index: Index,
     /// The entry that the desired objects are of.
     pub(super) enforced: Option<Arc<Entry>>,
@@ -117,7 +125,7 @@ impl State {
         accepted: Accepted,
         record: Option<UnitRecord>,
         enforced: Option<Arc<Entry>>,
-        inventory: impl IntoIterator<Item = (Arc<ObjectKey>, Record)>,
+        inventory: impl IntoIterator<Item = (Arc<ObjectKey>, Arc<Record>)>,
         now: Now,
     ) -> Self {
         let restored = record.is_some();
@@ -159,7 +167,7 @@ impl State {
                 record: Some(record),
                 ..Object::default()
             };
-            state.objects.insert(key.clone(), object);
+            state.objects.insert(key.clone(), Box::new(object));
             state.reindex(&key);
             state.dirty.insert(key);
         }
@@ -182,7 +190,7 @@ impl State {
     }
 
     /// The rows of the object table.
-    pub fn objects(&self) -> &BTreeMap<Arc<ObjectKey>, Object> {
+    pub fn objects(&self) -> &BTreeMap<Arc<ObjectKey>, Box<Object>> {
         &self.objects
     }
 
@@ -271,12 +279,33 @@ impl State {
     /// Puts a row into the sets that it belongs to.
     pub(super) fn reindex(&mut self, key: &Arc<ObjectKey>) {
         let index = &mut self.index;
+        let object = self.objects.get(key);
+        // Few rows stand in these, and only for those it matters where.
+        if index.unhealthy.contains(key) {
+            for state in HealthState::ALL {
+                index.by_health.remove(&(state, key.clone()));
+            }
+        }
+        if index.problems.contains(key) {
+            for rank in Problem::RANKS {
+                index.by_rank.remove(&(rank, key.clone()));
+            }
+        }
+        if let Some(object) = object.filter(|object| !object.is_current()) {
+            index.by_health.insert((object.health_state(), key.clone()));
+        }
+        if let Some(problem) = object.and_then(|object| object.problem()) {
+            index.by_rank.insert((problem.rank(), key.clone()));
+        }
         let put = |set: &mut BTreeSet<Arc<ObjectKey>>, holds: bool| match holds {
             true => set.insert(key.clone()),
             false => set.remove(key),
         };
-        let object = self.objects.get(key);
         put(&mut index.due, object.is_some_and(|o| o.check == Check::Due));
+        put(
+            &mut index.running,
+            object.is_some_and(|o| o.check == Check::Running),
+        );
         put(&mut index.unhealthy, object.is_some_and(|o| !o.is_current()));
         put(&mut index.problems, object.is_some_and(|o| o.problem().is_some()));
         put(
@@ -323,10 +352,9 @@ impl State {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let mut judged = object.clone();
-        judged.judge(now);
-        if judged.check != object.check {
-            self.set_check(key, judged.check);
+        let judged = object.judged(now);
+        if judged != object.check {
+            self.set_check(key, judged);
         }
     }
 

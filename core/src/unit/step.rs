@@ -6,7 +6,7 @@ use super::{
     Entry, UnitState,
     event::{Accepted, Action, Event, JobFailure},
     now::Now,
-    object::{Check, Object, Observed},
+    object::{Check, Observed},
     problem::{Problem, Retry},
     state::{Running, State},
 };
@@ -156,9 +156,12 @@ impl State {
         if object.observe(observed) {
             self.dirty.insert(key.clone());
         }
-        if let Some(record) = object.record.as_mut().filter(|_| finished)
-            && record.finish()
+        if let Some(record) = object
+            .record
+            .as_mut()
+            .filter(|record| finished && !record.finished)
         {
+            Arc::make_mut(record).finish();
             let saved = (key.clone(), Some(record.clone()));
             actions.push(Action::SaveObjects(vec![saved]));
         }
@@ -180,7 +183,7 @@ impl State {
 
     /// What waits for a namespace to go is tried again when it is there anew.
     pub(super) fn appeared(&mut self, key: &Arc<ObjectKey>, was_there: bool, now: Now) {
-        let is_there = self.objects.get(key).is_some_and(Object::is_there);
+        let is_there = self.objects.get(key).is_some_and(|object| object.is_there());
         if is_there && !was_there && key.kind == "Namespace" && key.group.is_empty() {
             self.namespace_is_back(&key.name, now);
         }

@@ -253,7 +253,7 @@ impl State {
         }
         for (id, unit) in &self.units {
             record::encode(&unit.facts(*id), &mut out);
-            let rows = unit.items.iter().map(|(key, record)| (key, Some(record)));
+            let rows = unit.items.iter().map(|(key, record)| (&**key, Some(&**record)));
             record::encode_rows(*id, rows, &mut out);
         }
         record::encode(&[Record::Held(self.held)], &mut out);

@@ -63,8 +63,8 @@ async fn what_is_full_is_told_and_recovers_once_content_goes() {
         let name = format!("a-name-that-is-long-enough-to-fill-the-tail-soon-{}", round % 10);
         let one = Record::Item {
             unit: nth(0),
-            key: ObjectKey::new("", "ConfigMap", "a", &name),
-            record: Box::new(record("applied")),
+            key: ObjectKey::new("", "ConfigMap", "a", &name).into(),
+            record: record("applied").into(),
         };
         ledger.append(vec![one]).await.expect("an outcome fits");
     }

@@ -23,7 +23,8 @@ impl Choices {
     fn record(&mut self, step: u64) -> Record {
         let unit = self.unit();
         let name = format!("x-{}", self.below(6));
-        let key = ObjectKey::new("", ["ConfigMap", "Secret"][self.below(2) as usize], "a", &name);
+        let kind = ["ConfigMap", "Secret"][self.below(2) as usize];
+        let key = Arc::new(ObjectKey::new("", kind, "a", &name));
         match self.below(9) {
             0 => {
                 let (digest, _) = content(self.below(4) as u32, 3, 9_000);
@@ -63,7 +64,7 @@ impl Choices {
                 Record::Item {
                     unit,
                     key,
-                    record: Box::new(record),
+                    record: record.into(),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
-    content::{Content, Form, ObjectEntry, Objects},
+    content::{Content, Form, KeyText, ObjectEntry, Objects},
     substitute::{self, Variables},
     unit::{Entry, Substitution, VariableLayer},
 };
@@ -41,12 +41,16 @@ pub(super) struct Parsed {
 }
 
 impl Inputs {
-    /// Takes the inputs of an entry.
-    pub(super) fn of(state: &State, entry: &Arc<Entry>) -> Result<Self, EvaluateError> {
+    /// Takes the inputs of an entry, of the objects that `keep` holds for.
+    pub(super) fn of(
+        state: &State,
+        entry: &Arc<Entry>,
+        keep: Option<impl Fn(&KeyText<'_>) -> bool>,
+    ) -> Result<Self, EvaluateError> {
         let (variables, secret) = variables(state, entry)?;
         let Objects {
             entries, complete, ..
-        } = content(state, entry)?;
+        } = content(state, entry, keep)?;
         let blob = |entry: ObjectEntry| {
             let blob = state.blobs.get(&entry.digest).cloned();
             (entry, blob)
@@ -130,7 +134,11 @@ impl Inputs {
 }
 
 /// The content of an entry.
-fn content(state: &State, entry: &Entry) -> Result<Objects, EvaluateError> {
+fn content(
+    state: &State,
+    entry: &Entry,
+    keep: Option<impl Fn(&KeyText<'_>) -> bool>,
+) -> Result<Objects, EvaluateError> {
     #[derive(Deserialize)]
     struct Kind {
         r#type: String,
@@ -140,8 +148,12 @@ fn content(state: &State, entry: &Entry) -> Result<Objects, EvaluateError> {
     let bytes = state
         .blob(&digest)
         .ok_or_else(|| EvaluateError::Missing(format!("content {short} is not here")))?;
-    match Content::from_bytes(&bytes) {
-        Ok(Content::Objects(objects)) => Ok(objects),
+    let read = match keep {
+        Some(keep) => Content::select(&bytes, keep),
+        None => Content::from_bytes(&bytes).map(|Content::Objects(objects)| objects),
+    };
+    match read {
+        Ok(objects) => Ok(objects),
         Err(error) => match serde_json::from_slice::<Kind>(&bytes) {
             // What a newer hub sends is not missing: fetching it again changes nothing.
             Ok(Kind { r#type }) if r#type != "objects" => Err(EvaluateError::NotSupported(format!(

@@ -129,10 +129,16 @@ impl Kinds {
     }
 }
 
+/// Tells whether this is the kind of definitions.
+pub(super) fn is_definition(group: &str, kind: &str) -> bool {
+    (group, kind) == DEFINITION
+}
+
 /// Tells whether an object may define a kind of one of these groups. A definition is called by its kind's plural
 /// name and its group.
 pub(super) fn may_define(key: &ObjectKey, groups: &BTreeSet<String>) -> bool {
-    let is_definition = (key.group.as_str(), key.kind.as_str()) == DEFINITION;
     let group = key.name.split_once('.').map_or("", |(_, group)| group);
-    is_definition && !groups.is_empty() && (groups.contains(group) || key.name.contains('$'))
+    is_definition(&key.group, &key.kind)
+        && !groups.is_empty()
+        && (groups.contains(group) || key.name.contains('$'))
 }

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::{
-    apply::{UNIT_LABEL, inventory::Record as ObjectRecord},
+    apply::UNIT_LABEL,
     clock::Timestamp,
     content::{Content, Form, Objects, object_digest},
     id::{ResourceUid, UnitId},
@@ -130,8 +130,8 @@ impl World {
         });
         self.state.apply(Record::Item {
             unit,
-            key,
-            record: Box::new(ObjectRecord::default()),
+            key: key.into(),
+            record: Arc::default(),
         });
         self
     }

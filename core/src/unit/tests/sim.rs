@@ -286,7 +286,8 @@ impl Sim {
         self.edge = matches!(first, Event::Edge(Some(_)));
         self.began = self.millis;
         // The clock of the process begins anew; the wall goes on.
-        let records = self.world.records.clone();
+        let records = self.world.records.clone().into_iter();
+        let records = records.map(|(key, record)| (key, Arc::new(record)));
         self.state = State::new(
             self.accepted.clone(),
             Some(record),
@@ -337,7 +338,35 @@ impl Sim {
             rows.map(|(key, _)| key.clone()).collect()
         };
         assert_eq!(state.index.due, scan(&|o| o.check == Check::Due), "due");
+        assert_eq!(
+            state.index.running,
+            scan(&|o| o.check == Check::Running),
+            "running"
+        );
+        assert_eq!(
+            state.counts().objects,
+            scan(&|o| o.desired.is_some()).len(),
+            "desired"
+        );
         assert_eq!(state.index.unhealthy, scan(&|o| !o.is_current()), "unhealthy");
+        let by_health: BTreeSet<_> = state.index.by_health.iter().map(|(_, key)| key.clone()).collect();
+        assert_eq!(by_health, state.index.unhealthy, "by health");
+        assert_eq!(state.index.by_health.len(), by_health.len(), "by health, once");
+        for (health, key) in &state.index.by_health {
+            assert_eq!(state.objects[key].health_state(), *health, "{key}");
+        }
+        let by_rank: BTreeSet<_> = state.index.by_rank.iter().map(|(_, key)| key.clone()).collect();
+        assert_eq!(by_rank, state.index.problems, "by rank");
+        assert_eq!(state.index.by_rank.len(), by_rank.len(), "by rank, once");
+        for (rank, key) in &state.index.by_rank {
+            assert_eq!(
+                state.objects[key]
+                    .problem()
+                    .map(super::super::problem::Problem::rank),
+                Some(*rank),
+                "{key}"
+            );
+        }
         assert_eq!(state.index.problems, scan(&|o| o.problem().is_some()), "problems");
         let unseen = |o: &Object| o.desired.is_some() && o.observed.is_none() && o.record.is_some();
         assert_eq!(state.index.unseen, scan(&unseen), "unseen");
@@ -399,7 +428,7 @@ impl Sim {
                 Action::SaveObjects(rows) => {
                     for (key, record) in rows {
                         match record {
-                            Some(record) => self.world.records.insert(key, record),
+                            Some(record) => self.world.records.insert(key, Arc::unwrap_or_clone(record)),
                             None => self.world.records.remove(&key),
                         };
                     }
@@ -457,7 +486,7 @@ impl Sim {
         }
         if record.healthy != self.unit.healthy {
             assert_eq!(record.healthy, record.applied);
-            assert!(self.state.objects.values().all(Object::is_current));
+            assert!(self.state.objects.values().all(|object| object.is_current()));
         }
         let version =
             |attained: Option<crate::unit::record::Attained>| attained.map(|attained| attained.version);

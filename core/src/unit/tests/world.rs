@@ -91,7 +91,6 @@ pub(super) fn desired(value: &str, policy: Policy) -> Desired {
     Desired {
         digest: sent(value, policy),
         policy,
-        api_version: "v1".into(),
         withheld: None,
     }
 }
@@ -99,8 +98,7 @@ pub(super) fn desired(value: &str, policy: Policy) -> Desired {
 impl Live {
     fn observation(&self) -> Observation {
         Observation {
-            version: self.version.to_string(),
-            uid: Some(self.uid.clone()),
+            uid: Some(self.uid.as_str().into()),
             policy: self.policy,
             finished: self.finished,
             projection: Some(Digest::of("projection", self.value.as_bytes())),
@@ -238,13 +236,13 @@ impl World {
         if let Some((problem, retry)) = self.fault(key) {
             if !matches!(problem, Problem::Unserved(_)) {
                 self.intend(key);
-                outcome.record = self.records.get(key).cloned();
+                outcome.record = self.records.get(key).cloned().map(Into::into);
             }
             outcome.result = Applied::Problem { problem, retry };
             return outcome;
         }
         if let Decision::Apply { .. } = policy.decide(self.live.get(key).map(|live| live.policy)) {
-            outcome.record = Some(self.write(key, &value, policy));
+            outcome.record = Some(self.write(key, &value, policy).into());
             outcome.result = Applied::Written;
         }
         outcome.observed = Some(self.observed(key));
@@ -318,7 +316,7 @@ impl World {
             outcome.outcome.result = Checked::Contested { until, drift };
             return outcome;
         }
-        outcome.outcome.record = Some(self.write(key, &value, policy));
+        outcome.outcome.record = Some(self.write(key, &value, policy).into());
         outcome.outcome.observed = Some(self.observed(key));
         outcome.outcome.result = Checked::Corrected { suspicion, drift };
         outcome

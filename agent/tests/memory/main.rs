@@ -1,0 +1,81 @@
+//! What the agent holds in memory for its objects, counted by an allocator that counts: bytes and calls do not
+//! depend on the machine or on what else it does. A program of its own, since the allocator is the whole program's.
+
+mod fixture;
+
+use std::alloc::System;
+
+use fixture::Fleet;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes that are held now.
+fn held() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.cast_signed() - stats.bytes_deallocated.cast_signed()
+}
+
+/// Calls of the allocator so far.
+fn calls() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.allocations + stats.reallocations
+}
+
+/// What an agent costs.
+#[derive(Debug)]
+struct Cost {
+    /// Bytes that it holds at rest.
+    held: isize,
+    /// Calls of the allocator while it corrects one object.
+    correction: usize,
+}
+
+async fn cost(objects: usize) -> Cost {
+    let mut fleet = Fleet::with(objects).await;
+    fleet.settle().await;
+    // Whatever happens only once has happened after the first.
+    fleet.drift(7).await;
+    fleet.settle().await;
+    fleet.cluster.take_requests();
+    let before = calls();
+    fleet.drift(47).await;
+    let correction = calls() - before;
+    let requests = fleet.cluster.take_requests();
+    assert_eq!(
+        requests.values().sum::<u64>(),
+        3,
+        "read, confirm, correct: {requests:?}"
+    );
+    fleet.settle().await;
+    // Dropping the agent gives back all that it holds; the cluster and its storage stay.
+    let with = held();
+    fleet.stop().await;
+    Cost {
+        held: with - held(),
+        correction,
+    }
+}
+
+const SMALL: usize = 1000;
+const LARGE: usize = 4000;
+
+/// Bytes for each object more, what it is evaluated from included.
+const PER_OBJECT: isize = 1300;
+
+/// One test: the counts are the whole program's.
+#[tokio::test(start_paused = true)]
+async fn an_object_more_costs_little_memory_and_corrections_cost_no_more_for_it() {
+    let (small, large) = (cost(SMALL).await, cost(LARGE).await);
+    let per_object = (large.held - small.held) / (LARGE - SMALL).cast_signed();
+    println!("{SMALL} objects {small:?}, {LARGE} objects {large:?}: {per_object} bytes an object");
+    assert!(
+        per_object <= PER_OBJECT,
+        "{per_object} bytes an object: {small:?}, {large:?}"
+    );
+    assert!(
+        large.correction <= small.correction + small.correction / 4,
+        "{small:?}, {large:?}"
+    );
+}
