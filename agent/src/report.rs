@@ -69,7 +69,8 @@ struct Condition {
 
 #[derive(Debug)]
 struct Inner {
-    rows: BTreeMap<RowKey, Entry>,
+    /// Each boxed: a tree leaves up to half of its places empty.
+    rows: BTreeMap<RowKey, Box<Entry>>,
     /// Rows that the hub does not have as they are.
     pending: BTreeSet<RowKey>,
     conditions: BTreeMap<i32, Condition>,
@@ -225,7 +226,7 @@ impl Reports {
             acked_digest: held.and_then(|held| held.acked_digest),
         };
         inner.pending.insert(key.clone());
-        inner.rows.insert(key, entry);
+        inner.rows.insert(key, Box::new(entry));
         self.changed.notify_one();
     }
 

@@ -152,7 +152,7 @@ fn pending<'a>(
     keys: btree_set::Iter<'a, RowKey>,
     inner: &'a Inner,
 ) -> impl Iterator<Item = (&'a RowKey, &'a Entry)> {
-    keys.filter_map(|key| Some((key, inner.rows.get(key)?)))
+    keys.filter_map(|key| Some((key, &**inner.rows.get(key)?)))
 }
 
 /// Marks what part of a full report this is, if one is to be sent; returns where it is once this is acknowledged.

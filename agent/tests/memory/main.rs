@@ -2,10 +2,12 @@
 //! depend on the machine or on what else it does. A program of its own, since the allocator is the whole program's.
 
 mod fixture;
+mod objects;
 
 use std::alloc::System;
 
-use fixture::Fleet;
+use fixture::{CYCLE, Fleet};
+use objects::SCOPES;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -40,7 +42,7 @@ async fn cost(objects: usize) -> Cost {
     fleet.settle().await;
     fleet.cluster.take_requests();
     let before = calls();
-    fleet.drift(47).await;
+    fleet.drift(87).await;
     let correction = calls() - before;
     let requests = fleet.cluster.take_requests();
     assert_eq!(
@@ -49,6 +51,17 @@ async fn cost(objects: usize) -> Cost {
         "read, confirm, correct: {requests:?}"
     );
     fleet.settle().await;
+    // Two cycles on, the third is counted.
+    tokio::time::sleep(2 * CYCLE).await;
+    fleet.cluster.take_requests();
+    tokio::time::sleep(CYCLE).await;
+    let requests = fleet.cluster.take_requests();
+    let (lists, all) = (requests.get("list"), requests.values().sum::<u64>());
+    assert_eq!(lists, Some(&all), "nothing but lists: {requests:?}");
+    assert!(
+        all <= (SCOPES + objects / PAGE) as u64,
+        "one list for each kind and namespace, in pages: {requests:?}"
+    );
     // Dropping the agent gives back all that it holds; the cluster and its storage stay.
     let with = held();
     fleet.stop().await;
@@ -58,11 +71,13 @@ async fn cost(objects: usize) -> Cost {
     }
 }
 
+/// Objects in a page of a list of the cluster in memory.
+const PAGE: usize = 10;
 const SMALL: usize = 1000;
 const LARGE: usize = 4000;
 
 /// Bytes for each object more, what it is evaluated from included.
-const PER_OBJECT: isize = 1300;
+const PER_OBJECT: isize = 1600;
 
 /// One test: the counts are the whole program's.
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ pub struct Record {
     pub finished: bool,
     /// When it left the desired state; only of an object pending removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left: Option<Left>,
+    pub left: Option<Box<Left>>,
 }
 
 /// The unit's state in which an object was desired no more. A permission to remove names a version, so that it
@@ -141,7 +141,7 @@ impl Record {
     pub fn leave(&mut self, left: Left) -> bool {
         let is_news = self.left.is_none();
         self.state = State::PendingRemoval;
-        self.left.get_or_insert(left);
+        self.left.get_or_insert_with(|| Box::new(left));
         is_news
     }
 
@@ -199,11 +199,11 @@ mod tests {
         assert!(record.leave(left(7)));
         assert!(!record.leave(left(9)), "it keeps when it left first");
         assert_eq!(
-            (record.state, record.left),
-            (State::PendingRemoval, Some(left(7)))
+            (record.state, record.left.as_deref()),
+            (State::PendingRemoval, Some(&left(7)))
         );
         assert!(record.keep() && !record.keep());
-        assert_eq!((record.state, record.left), (State::Applied, None));
+        assert_eq!((record.state, record.left.as_deref()), (State::Applied, None));
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(record.state, State::Intent);
         record.leave(left(2));
         record.intend();
-        assert_eq!((record.state, record.left), (State::Intent, None));
+        assert_eq!((record.state, record.left.as_deref()), (State::Intent, None));
     }
 
     #[test]

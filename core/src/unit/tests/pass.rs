@@ -281,7 +281,7 @@ fn object_that_leaves_is_kept_and_marked_comes_back_unwritten_and_is_forgotten_w
     assert!(sim.world.live.contains_key(&b));
     assert_eq!(sim.state.counts().pending_removal, 1);
     assert_eq!(sim.ready_word(), Ready::True);
-    let left = sim.world.records[&b].left.expect("when it left");
+    let left = sim.world.records[&b].left.clone().expect("when it left");
     assert_eq!(left.version, 2);
     sim.offer(&both);
     sim.run();
