@@ -56,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     let fleet = Fleet::start(dir.path()).await?;
     if runs(IDLE) {
         let idle = fleet.pss(IDLE, "an enrolled agent with nothing to do").await?;
-        record.add(idle.at_most(15.0))?;
+        record.add(idle.at_most(6.0))?;
     }
     // It brings the namespace that all others need.
     fleet.place("small").await?;
@@ -74,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
         let loaded = fleet
             .pss(THOUSAND[1], "the same agent with 1,000 ConfigMaps applied")
             .await?;
-        record.add(loaded.at_most(25.0))?;
+        record.add(loaded.at_most(12.0))?;
         record.add(fleet.idle_requests(idle_time()).await?)?;
     }
     Ok(record.close()?)
