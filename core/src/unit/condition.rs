@@ -12,7 +12,13 @@ use super::{
     record::{Condition, Ready},
     state::State,
 };
-use crate::{clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey};
+use crate::{
+    apply::inventory::{Record, State as RecordState},
+    clock::go_duration,
+    digest::Digest,
+    health::State as HealthState,
+    object::ObjectKey,
+};
 
 /// Objects named in a unit's message.
 const NAMED: usize = 10;
@@ -35,15 +41,33 @@ impl State {
             objects: self
                 .objects
                 .values()
-                .filter(|object| object.desired.is_some())
+                .filter(|object| self.counts_as_desired(object))
                 .count(),
-            failed: self.index.problems.len(),
+            failed: match self.earlier_word_stands() {
+                true => self.record.failed,
+                false => self.index.problems.len(),
+            },
             pending_removal: self.index.leaving.len(),
         }
     }
 
-    /// The health of all objects in one word: the worst there is.
+    /// Tells whether what was told before a restart stands: too little is known yet.
+    fn earlier_word_stands(&self) -> bool {
+        !self.is_evaluated || self.restoring.is_some()
+    }
+
+    /// Until it is evaluated what is desired, all of the inventory counts that had not left.
+    fn counts_as_desired(&self, object: &Object) -> bool {
+        let is_kept = |record: &Record| record.state != RecordState::PendingRemoval;
+        object.desired.is_some() || (!self.is_evaluated && object.record.as_ref().is_some_and(is_kept))
+    }
+
+    /// The health of all objects in one word: the worst there is. After a restart the last word stands until all
+    /// objects were seen.
     pub fn health(&self) -> HealthState {
+        if self.earlier_word_stands() {
+            return self.record.health.unwrap_or(HealthState::Unknown);
+        }
         let rank = |state: HealthState| match state {
             HealthState::Current => 0,
             HealthState::Unknown => 1,
@@ -92,12 +116,15 @@ impl State {
         let is_seen = self.enforced.is_some() && self.index.unseen.is_empty();
         let is_idle = !self.evaluate_due && self.running.is_none() && self.pass.is_none();
         if !self.is_active() || (is_seen && is_idle) {
-            self.restoring = None;
+            self.dirty_unit |= self.restoring.take().is_some();
         }
         if self.restoring.is_some() {
             return;
         }
         self.settle_health(now);
+        if !self.earlier_word_stands() {
+            (self.record.health, self.record.failed) = (Some(self.health()), self.index.problems.len());
+        }
         let condition = self.judge_condition(now.mono);
         if self.record.condition.as_ref() != Some(&condition) {
             self.dirty_unit = true;

@@ -73,6 +73,8 @@ pub struct State {
     /// Why the offered entry is not what is enforced.
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
+    /// Since this process began it was evaluated what is desired.
+    pub(super) is_evaluated: bool,
     pub(super) pass: Option<Pass>,
     /// What the last pass was for.
     pub(super) tried: Option<Attained>,
@@ -126,6 +128,7 @@ impl State {
             enforced,
             evaluation_failure: None,
             evaluate_due: true,
+            is_evaluated: false,
             pass: None,
             tried: None,
             retry: None,
