@@ -221,7 +221,7 @@ impl SimAgent {
         })
     }
 
-    /// Offers a whole desired state, as the next generation.
+    /// Offers a whole desired state, as the next generation. Units that it does not name are let go of.
     pub async fn offer(&self, entries: &[Entry], contents: &mut Contents) -> Result<Ack, AcceptError> {
         let generation = self.ledger.read(|state| state.held.generation) + 1;
         self.offer_as(generation, entries, contents).await
@@ -238,6 +238,19 @@ impl SimAgent {
             .iter()
             .map(|entry| (entry.unit, entry.to_bytes()))
             .collect();
+        let is_named = |unit: &UnitId| entries.iter().any(|entry| entry.unit == *unit);
+        let held = self
+            .ledger
+            .read(|state| state.units.keys().copied().collect::<Vec<_>>());
+        let released = held
+            .into_iter()
+            .filter(|unit| !is_named(unit))
+            .map(|unit| OfferedEntry {
+                unit,
+                bytes: Vec::new(),
+                released: true,
+            })
+            .collect::<Vec<_>>();
         let offer = Offer {
             incarnation: 1,
             generation,
@@ -250,6 +263,7 @@ impl SimAgent {
                     bytes,
                     released: false,
                 })
+                .chain(released)
                 .collect(),
         };
         let ack = accept(&self.ledger, offer, contents, self.clock.now()).await?;

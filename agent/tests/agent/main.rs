@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod departure;
 mod faults;
 mod fights;
 mod order;

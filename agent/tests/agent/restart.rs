@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla_agent::cluster::ClusterError;
-use flotilla_core::unit::Settings;
+use flotilla_core::unit::{Entry, Settings, UnitState};
 use flotilla_proto::agent::v1::{Readiness, UnitStatus};
 use serde_json::Value;
 
@@ -17,14 +17,21 @@ fn row(unit: &UnitStatus) -> UnitStatus {
     }
 }
 
+/// Restarts the agent, and takes in what it tells as it comes.
+async fn restarts(world: &mut World) {
+    world.quiet().await;
+    world.restart().await;
+    for _ in 0..30 {
+        world.take_report(Duration::from_secs(1)).await;
+    }
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+}
+
 /// Restarts the agent, and asserts that all it tells of a unit is what it told before.
 async fn restarts_as_before(world: &mut World) {
     while world.take_report(Duration::from_secs(1)).await.is_some() {}
     let before = row(world.unit(1).unwrap());
-    world.quiet().await;
-    world.restart().await;
-    settle().await;
-    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    restarts(world).await;
     assert!(!world.history.is_empty(), "the first report names the unit");
     for told in &world.history {
         assert_eq!(row(told), before);
@@ -45,7 +52,11 @@ async fn restart_keeps_the_status_of_a_ready_unit_and_applies_nothing() {
     let wanted = entry_with(1, world.contents.add(&objects), settings, Vec::new());
     world.ready_as(wanted.clone()).await;
     tokio::time::sleep(Duration::from_secs(86_400)).await;
-    for _ in 0..3 {
+    for answers_after in [0, 0, 7] {
+        // What is told before the server has answered is what was told last.
+        world
+            .cluster
+            .set_latency(Some(Box::new(move |_, _| Duration::from_secs(answers_after))));
         restarts_as_before(&mut world).await;
         let requests = world.cluster.take_requests();
         for verb in ["apply", "dry-run", "patch", "get"] {
@@ -103,7 +114,37 @@ async fn restart_keeps_the_status_of_a_unit_with_a_refused_object() {
         })
         .await;
     restarts_as_before(&mut world).await;
+    world.rests_but_for(&[("apply", 10), ("get", 10)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_keeps_the_status_of_a_suspended_and_of_a_contested_unit() {
+    let mut world = World::new().await;
+    let one = entry(1, world.contents.add(&[config_map("x", "1")]));
+    let two = entry(2, world.contents.add(&[config_map("y", "1")]));
+    world.offer(&[one.clone(), two.clone()]).await;
     world
-        .rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)])
+        .until("both are ready", |world| {
+            world.is_ready(&one) && world.is_ready(&two)
+        })
         .await;
+    let suspended = Entry {
+        state: UnitState::Suspended,
+        ..two
+    };
+    world.offer(&[one, suspended]).await;
+    world.contest("x").await;
+    settle().await;
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    let before = [1, 2].map(|n| row(world.unit(n).unwrap()));
+    restarts(&mut world).await;
+    for told in &world.history {
+        assert!(before.contains(&row(told)), "{told:?}");
+    }
+    assert_eq!(world.events.len(), 0, "{:?}", world.events);
+    assert_eq!(world.value("x").as_deref(), Some("theirs"), "the contest goes on");
+    // Once it is over, the field is put back.
+    world.ten_minutes().await;
+    assert_eq!(world.value("x").as_deref(), Some("1"));
+    world.rests().await;
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     scenes::{switch, version, with_switch, x},
-    world::{World, config_map, entry, settle},
+    world::{World, config_map, deployment, entry, key, settle},
 };
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +168,7 @@ async fn unit_that_is_not_enforced_asks_and_tells_nothing_whatever_happens_to_it
         world.offer(&[kept]).await;
         world.rests().await;
         world.set_value("kubectl-edit", "x", "theirs");
-        world.cluster.delete(&crate::world::key("ConfigMap", "y"));
+        world.cluster.delete(&key("ConfigMap", "y"));
         settle().await;
         assert_eq!(world.cluster.take_requests().len(), 0, "{state:?}");
         assert_eq!(
@@ -204,4 +204,20 @@ async fn unit_suspended_in_the_middle_of_a_pass_stops_and_rests() {
     world.ready_as(wanted).await;
     assert_eq!(world.cluster.keys("ConfigMap").len(), 100);
     world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_of_a_rollout_by_kubectl_stands() {
+    let mut world = World::new().await;
+    world.ready(1, &[deployment("web")]).await;
+    let web = key("Deployment", "web");
+    let restarted = "2026-01-01T00:01:00Z";
+    world.cluster.edit("kubectl-rollout", &web, |live| {
+        live["spec"]["template"]["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/restartedAt": restarted});
+    });
+    world.rests().await;
+    let live = world.cluster.object(&web).unwrap();
+    let annotations = &live["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["kubectl.kubernetes.io/restartedAt"], restarted);
 }

@@ -77,14 +77,30 @@ impl State {
     /// Counts the unit's objects.
     pub fn counts(&self) -> Counts {
         Counts {
-            objects: self.objects.len().saturating_sub(self.index.undesired.len()),
-            failed: self.index.problems.len(),
+            // Until it is evaluated what is desired, all of the inventory counts that had not left.
+            objects: self.objects.len().saturating_sub(match self.is_evaluated {
+                true => self.index.undesired.len(),
+                false => self.index.leaving.len(),
+            }),
+            failed: match self.earlier_word_stands() {
+                true => self.record.failed,
+                false => self.index.problems.len(),
+            },
             pending_removal: self.index.leaving.len(),
         }
     }
 
-    /// The health of all objects in one word: the worst there is.
+    /// Tells whether what was told before a restart stands: too little is known yet.
+    fn earlier_word_stands(&self) -> bool {
+        !self.is_evaluated || self.restoring.is_some()
+    }
+
+    /// The health of all objects in one word: the worst there is. After a restart the last word stands until all
+    /// objects were seen.
     pub fn health(&self) -> HealthState {
+        if self.earlier_word_stands() {
+            return self.record.health.unwrap_or(HealthState::Unknown);
+        }
         let from_worst = [
             HealthState::Failed,
             HealthState::NotFound,
@@ -149,12 +165,15 @@ impl State {
         let is_idle =
             (!self.evaluate_due || self.edge.is_some()) && self.running.is_none() && self.pass.is_none();
         if !self.is_active() || (is_seen && is_idle) {
-            self.restoring = None;
+            self.dirty_unit |= self.restoring.take().is_some();
         }
         if self.restoring.is_some() {
             return;
         }
         self.settle_health(now);
+        if !self.earlier_word_stands() {
+            (self.record.health, self.record.failed) = (Some(self.health()), self.index.problems.len());
+        }
         let condition = self.judge_condition(now.mono);
         if self.record.condition.as_ref() != Some(&condition) {
             self.dirty_unit = true;

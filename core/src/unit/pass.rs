@@ -94,6 +94,7 @@ impl State {
             mut objects,
             complete,
         } = evaluation;
+        self.is_evaluated = true;
         let left = Left {
             version: self.entry.version,
             content: self.entry.content,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
-use crate::{apply::drift::Corrections, clock::Timestamp, digest::Digest, object::ObjectKey};
+use crate::{
+    apply::drift::Corrections, clock::Timestamp, digest::Digest, health::State as HealthState,
+    object::ObjectKey,
+};
 
 /// A version of a unit and the target that it asked for. A status counts only for the version it names, so that
 /// A → B → A never shows what the first A had reached.
@@ -70,11 +73,17 @@ pub struct UnitRecord {
     /// Since when objects have not been healthy: the wait for them began then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unhealthy_since: Option<Timestamp>,
+    /// Health of all objects, as it was told last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthState>,
+    /// How many objects had a problem, as it was told last.
+    #[serde(skip_serializing_if = "is_default")]
+    pub failed: usize,
     /// Source revision of `applied`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// Milliseconds from acceptance to `applied`.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub apply_ms: u64,
     /// The condition reported last; a restart goes on from it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,9 +99,8 @@ pub struct UnitRecord {
     pub attempt: Option<Attempt>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// As a list of pairs: JSON maps take only text as keys.
