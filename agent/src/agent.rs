@@ -323,6 +323,42 @@ mod tests {
         assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn agent_whose_ledger_another_writes_exits_and_writes_nothing_more() {
+        let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+        let mut contents = Contents::default();
+        let agent = SimAgent::start(cluster.clone(), cells.clone())
+            .await
+            .expect("starts");
+        let wanted = entry(&mut contents);
+        agent.offer(&[wanted], &mut contents).await.expect("accepted");
+        let key = ObjectKey::new("", "ConfigMap", "default", "x");
+        until("it is applied", || cluster.object(&key).is_some()).await;
+        drop(agent);
+        let parts = Parts {
+            cells: cells.clone(),
+            cluster: cluster.clone(),
+            namespace: "flotilla-system".to_owned(),
+            namespaces: Vec::new(),
+            hub: None,
+            token: None,
+            health: None,
+        };
+        let running = tokio::spawn(run(parts, CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let other = Ledger::open(cells, LEDGER).await.expect("opens");
+        let held = other.read(|state| state.held);
+        other
+            .append(vec![crate::ledger::record::Record::Held(held)])
+            .await
+            .expect("stored");
+        cluster.delete(&key);
+        until("it exits", || running.is_finished()).await;
+        let ended = running.await.expect("no panic");
+        assert!(matches!(ended, Err(AgentError::Duel)), "{ended:?}");
+        assert!(cluster.object(&key).is_none());
+    }
+
     #[tokio::test]
     async fn told_to_stop_the_link_stops_though_the_hub_never_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")

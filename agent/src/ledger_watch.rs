@@ -76,20 +76,20 @@ impl LedgerWatch {
 
 /// What is wrong with the ledger, for people.
 fn problem(health: &LedgerHealth) -> Option<String> {
-    let LedgerHealth { bytes, limit, state } = health;
-    let kept = "what is held stays enforced";
-    match state {
-        HealthState::Ok => None,
-        HealthState::Warn => Some(format!(
-            "the agent's state takes {bytes} of {limit} bytes, more than three quarters: new state may soon not be held"
-        )),
-        HealthState::Full => Some(format!(
-            "the agent's state does not fit into {limit} bytes: {kept}"
-        )),
-        HealthState::Damaged(why) => Some(format!("the agent's stored state is damaged: {why}; {kept}")),
-        HealthState::Unwritable(why) => Some(format!("the agent's state cannot be stored: {why}; {kept}")),
-        HealthState::Lost => Some("another agent writes this agent's state".to_owned()),
-    }
+    let enforced = "what is held stays enforced";
+    let (held, limit) = (health.bytes >> 10, health.limit >> 10);
+    Some(match &health.state {
+        HealthState::Ok => return None,
+        HealthState::Warn => format!(
+            "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: give it a volume"
+        ),
+        HealthState::Full => {
+            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; give it a volume")
+        }
+        HealthState::Damaged(why) => format!("the agent's ledger is damaged, {enforced}: {why}"),
+        HealthState::Unwritable(why) => format!("the agent's ledger cannot be written, {enforced}: {why}"),
+        HealthState::Lost => "another agent writes this agent's ledger".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub mod kube;
 pub mod limit;
 mod watch;
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -101,17 +101,6 @@ pub enum Deleted {
     Waits(Box<Value>),
 }
 
-/// Compares two versions of an object, which rise with each write: an event that is older than the answer to our own
-/// write says nothing new. `None` where they cannot be compared, as with some servers that are no kube-apiserver.
-pub fn compare_versions(one: &str, other: &str) -> Option<Ordering> {
-    let is_number = |text: &str| {
-        !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let comparable = is_number(one) && is_number(other);
-    // Numbers of any length, so that none is too large.
-    comparable.then(|| one.len().cmp(&other.len()).then_with(|| one.cmp(other)))
-}
-
 /// A cluster, and the identity that it is asked with.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
@@ -190,28 +179,4 @@ pub trait Cluster: Send + Sync + 'static {
         resource: &Resource,
         selector: &Selector,
     ) -> BoxStream<'static, Result<WatchEvent, ClusterError>>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_compare_as_numbers_and_not_at_all_where_they_are_none() {
-        let cases = [
-            ("9", "10", Some(Ordering::Less)),
-            (
-                "18446744073709551616",
-                "18446744073709551615",
-                Some(Ordering::Greater),
-            ),
-            ("7", "7", Some(Ordering::Equal)),
-            ("", "7", None),
-            ("07", "7", None),
-            ("v7", "7", None),
-        ];
-        for (one, other, expected) in cases {
-            assert_eq!(compare_versions(one, other), expected, "{one} {other}");
-        }
-    }
 }

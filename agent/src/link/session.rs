@@ -219,7 +219,6 @@ impl Open<'_> {
         renewed: impl Future<Output = R>,
     ) -> Result<R, SessionError> {
         let mut renewed = pin!(renewed);
-        let mut health = self.session.ledger.subscribe();
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
             self.send_report().await?;
@@ -235,7 +234,6 @@ impl Open<'_> {
                 Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
                 () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
                 renewed = &mut renewed => return Ok(renewed),
-                Ok(()) = health.changed() => self.ledger_condition(None),
                 () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
                 () = tokio::time::sleep_until(ack_late) => {
                     return Err(SessionError::Ended("a report was not acknowledged".to_owned()));
