@@ -345,7 +345,14 @@ impl Sim {
         );
         assert_eq!(
             state.counts().objects,
-            scan(&|o| o.desired.is_some()).len(),
+            scan(&|o| match state.is_evaluated {
+                true => o.desired.is_some(),
+                false => o
+                    .record
+                    .as_ref()
+                    .is_none_or(|record| record.state != RecordState::PendingRemoval),
+            })
+            .len(),
             "desired"
         );
         assert_eq!(state.index.unhealthy, scan(&|o| !o.is_current()), "unhealthy");
