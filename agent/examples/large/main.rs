@@ -94,7 +94,7 @@ async fn main() -> anyhow::Result<()> {
 
     let mut times = Vec::new();
     for number in 0..DRIFTS {
-        times.push(drift(&admin, &agent, number * ROUND % objects).await?);
+        times.push(drift(&admin, &agent, config_map(number, objects)).await?);
     }
     times.sort_unstable();
     let p99 = times[DRIFTS * 99 / 100].as_secs_f64();
@@ -187,6 +187,12 @@ async fn apply(agent: &SimAgent, objects: usize) -> anyhow::Result<Duration> {
 /// Takes in reports until there are none for a while.
 async fn settle(agent: &SimAgent) {
     while agent.report(Duration::from_secs(10)).await.is_some() {}
+}
+
+/// The number of a ConfigMap, another one each time: what is changed again and again is contested.
+fn config_map(number: usize, objects: usize) -> usize {
+    let rounds = (objects / ROUND).max(1);
+    number % rounds * ROUND + number / rounds % 20
 }
 
 /// Changes a ConfigMap by hand, and gives the time until that is undone.

@@ -128,7 +128,7 @@ async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
                 .items
                 .keys()
                 .filter(|key| key.kind == "Widget")
-                .cloned()
+                .map(|key| key.as_ref().clone())
                 .collect()
         });
         assert_eq!(keys, [ObjectKey::new("example.com", "Widget", "default", "w")]);
