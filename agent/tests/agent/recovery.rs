@@ -1,7 +1,13 @@
 //! What was deleted or broke, and came back: a namespace, a definition, a commit, a Deployment. The unit is ready
 //! again without anybody's help, and nothing goes on.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use flotilla_agent::cluster::ClusterError;
 use flotilla_core::{
@@ -281,6 +287,60 @@ async fn objects_of_a_definition_that_was_deleted_come_back_with_it_and_are_watc
             "{restores}: {:?}",
             begun.elapsed()
         );
+        world.rests().await;
+    }
+}
+
+/// The remedy that a refused change of an immutable field names.
+#[tokio::test(start_paused = true)]
+async fn object_whose_change_is_refused_is_created_as_desired_once_it_is_deleted() {
+    for kind in ["Deployment", "Job"] {
+        let mut world = World::new().await;
+        world.cluster.serve("batch/v1", "Job", "jobs", true);
+        let (group, api_version) = match kind {
+            "Job" => ("batch", "batch/v1"),
+            _ => ("apps", "apps/v1"),
+        };
+        let key = ObjectKey::new(group, kind, "default", "web");
+        let object = |selector: &str| {
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"selector": selector}})
+        };
+        let content = world.contents.add(&[object("a")]);
+        let first = entry(1, content);
+        world.offer(std::slice::from_ref(&first)).await;
+        world.until_ready(&first).await;
+        if kind == "Job" {
+            let done = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+            world.cluster.set_status(&key, done);
+            settle().await;
+        }
+        let is_there = Arc::new(AtomicBool::new(true));
+        let (refuses, immutable) = (is_there.clone(), key.clone());
+        world.cluster.set_fault(Some(Box::new(move |verb, of| {
+            let is_change = matches!(verb, "apply" | "dry-run") && *of == immutable;
+            (is_change && refuses.load(Ordering::Relaxed)).then(|| ClusterError::Rejected {
+                code: 422,
+                reason: "Invalid".into(),
+                message: "spec.selector: field is immutable".into(),
+            })
+        })));
+        let content = world.contents.add(&[object("b")]);
+        let second = entry(1, content);
+        world.offer(std::slice::from_ref(&second)).await;
+        world
+            .until("it is refused", |world| {
+                world.unit(1).is_some_and(|unit| unit.message.contains("immutable"))
+            })
+            .await;
+        let begun = tokio::time::Instant::now();
+        is_there.store(false, Ordering::Relaxed);
+        world.cluster.delete(&key);
+        world.until_ready(&second).await;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{kind}: {:?}", begun.elapsed());
+        let live = world.cluster.object(&key).unwrap();
+        assert_eq!(live["spec"]["selector"], "b");
+        world.cluster.set_fault(None);
         world.rests().await;
     }
 }
