@@ -94,7 +94,7 @@ impl State {
             mut objects,
             complete,
         } = evaluation;
-        self.is_evaluated = true;
+        self.knows_desired = true;
         let left = Left {
             version: self.entry.version,
             content: self.entry.content,

@@ -90,8 +90,10 @@ pub struct State {
     /// Why the offered entry is not what is enforced.
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
-    /// Something was evaluated since the start, so that rows know what is desired of them.
+    /// An evaluation has ended since the start, whether or not it gave anything.
     pub(super) is_evaluated: bool,
+    /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
+    pub(super) knows_desired: bool,
     pub(super) pass: Option<Pass>,
     /// What the last pass was for.
     pub(super) tried: Option<Attained>,
@@ -146,6 +148,7 @@ impl State {
             evaluation_failure: None,
             evaluate_due: true,
             is_evaluated: false,
+            knows_desired: false,
             pass: None,
             tried: None,
             retry: None,

@@ -345,7 +345,7 @@ impl Sim {
         );
         assert_eq!(
             state.counts().objects,
-            scan(&|o| match state.is_evaluated {
+            scan(&|o| match state.knows_desired {
                 true => o.desired.is_some(),
                 false => o
                     .record

@@ -223,3 +223,46 @@ fn retry_that_fails_as_before_is_told_once() {
     assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
     assert!(!sim.log.ready[1..].contains(&Ready::True), "{:?}", sim.log.ready);
 }
+
+/// A unit of version 2 that is applied and not healthy.
+fn failing() -> Sim {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.slow.insert(a.clone());
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    let record = sim.state.record();
+    assert_eq!(record.applied.map(|applied| applied.version), Some(2));
+    assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+    sim
+}
+
+#[test]
+fn restart_before_a_silent_server_makes_nothing_healthy_that_was_not() {
+    for first in [Event::Tick, Event::Edge(Some("waits for another".into()))] {
+        let mut sim = failing();
+        sim.ledger_down = true;
+        sim.restart_with(first);
+        sim.sleep(10 * MINUTE);
+        let record = sim.state.record();
+        assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+        assert_eq!(record.healthy_since, None);
+    }
+}
+
+#[test]
+fn unit_resumed_after_a_restart_is_not_healthy_before_it_is_evaluated() {
+    let mut sim = failing();
+    sim.set_state(UnitState::Suspended);
+    sim.restart();
+    sim.run();
+    sim.set_state(UnitState::Active);
+    let healthy = |sim: &Sim| sim.state.record().healthy.map(|healthy| healthy.version);
+    assert_eq!(healthy(&sim), Some(1));
+    sim.run();
+    assert_eq!(healthy(&sim), Some(1));
+    sim.world
+        .edit(&key("Deployment", "a"), |live| live.health = HealthState::Current);
+    sim.run();
+    assert_eq!(healthy(&sim), Some(2));
+}
