@@ -246,6 +246,7 @@ impl Reconciler {
                 self.watches.stale = true;
                 self.note(save::objects(&self.context, id, records));
             }
+            Action::Finish { key, uid } => self.note(save::finish(&self.context, id, key, &uid)),
             Action::SaveUnit(record) => self.note(save::unit(&self.context, id, &record)),
             Action::Tell(notice) => {
                 gauges::told(&self.context.metrics, &notice);

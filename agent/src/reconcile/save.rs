@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord,
-    id::UnitId,
+    id::{Uid, UnitId},
     object::ObjectKey,
     unit::{Entry, record::UnitRecord},
 };
@@ -35,6 +35,25 @@ pub(super) fn objects(
         None => Record::Dropped { unit, key },
     });
     context.persist_later(records.collect())
+}
+
+/// Notes that an object has done its work, in the record that there is of it now.
+pub(super) fn finish(
+    context: &Context,
+    unit: UnitId,
+    key: Arc<ObjectKey>,
+    uid: &Uid,
+) -> Result<(), LedgerError> {
+    let known = context
+        .ledger
+        .read(|state| state.units.get(&unit)?.items.get(&key).cloned());
+    let Some(mut record) = known.filter(|record| record.uid.as_ref() == Some(uid)) else {
+        return Ok(());
+    };
+    match Arc::make_mut(&mut record).finish() {
+        true => objects(context, unit, vec![(key, Some(record))]),
+        false => Ok(()),
+    }
 }
 
 /// Notes a unit's record.

@@ -6,6 +6,7 @@ use flotilla_core::{
     apply::inventory::State as RecordState,
     object::ObjectKey,
     unit::{
+        object::Object,
         problem::Problem,
         record::{Attained, Ready},
         state::State,
@@ -81,6 +82,9 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
         (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => {
             ObjectState::Waiting
         }
+        // It is there, and not this unit's to write.
+        (None, None) if object.is_some_and(Object::is_left_alone) => ObjectState::Applied,
+        (None, None) if object.is_some_and(|object| object.desired.is_some()) => ObjectState::Waiting,
         (None, None) => ObjectState::Gone,
         (Some(record), None) => match record.state {
             RecordState::Intent => ObjectState::Waiting,

@@ -15,6 +15,7 @@ use crate::{
     },
     clock::Timestamp,
     digest::Digest,
+    id::Uid,
     object::ObjectKey,
 };
 
@@ -229,6 +230,13 @@ pub enum Action {
     Enforce(Arc<Entry>),
     /// Make records of objects durable; `None` removes one.
     SaveObjects(Vec<(Arc<ObjectKey>, Option<Arc<Record>>)>),
+    /// Note in the object's record, which a job under way may have renewed, that it has done its work.
+    Finish {
+        /// The object.
+        key: Arc<ObjectKey>,
+        /// Its UID: of another object the record says nothing.
+        uid: Uid,
+    },
     /// Make the unit's record durable.
     SaveUnit(Box<UnitRecord>),
     /// Tell people.

@@ -109,6 +109,7 @@ impl State {
             if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
                 changed.push(key.clone());
             }
+            object.left &= object.desired == desired;
             object.desired = desired;
             match object.record.as_mut() {
                 Some(record) => {
@@ -302,9 +303,13 @@ impl State {
 
     /// Whether what must be ready before a stage is.
     fn stage_readiness(&self, after: &[Arc<ObjectKey>]) -> StageReadiness {
+        // What is somebody else's withholds itself and nothing after it.
+        let holds_up = |object: &Object| {
+            !object.is_current() && !matches!(object.problem(), Some(Problem::Withheld { .. }))
+        };
         let waiting: Vec<(&Arc<ObjectKey>, HealthState)> = after
             .iter()
-            .filter(|key| self.objects.get(*key).is_some_and(|object| !object.is_current()))
+            .filter(|key| self.objects.get(*key).is_some_and(|object| holds_up(object)))
             .map(|key| {
                 (
                     key,
@@ -376,6 +381,7 @@ impl State {
             }
             let again = observed.as_ref().and_then(|observed| observed.again);
             let written = matches!(result, Applied::Written);
+            let left = matches!(result, Applied::Left);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),
                 Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
@@ -389,6 +395,7 @@ impl State {
                 if record.is_some() {
                     object.record = record;
                 }
+                object.left = left;
                 if let Some(observed) = observed {
                     object.observe(observed);
                 }

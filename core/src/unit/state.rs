@@ -66,6 +66,8 @@ pub(super) struct Index {
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
     pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
+    /// Seen finished, which their records do not say.
+    pub(super) finished: BTreeSet<Arc<ObjectKey>>,
     /// Nothing is known to be desired of them.
     pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
     /// Never written as far as is known.
@@ -315,13 +317,16 @@ impl State {
             &mut index.unseen,
             object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
         );
+        put(
+            &mut index.finished,
+            object.is_some_and(|o| o.has_news_of_finish()),
+        );
         put(&mut index.undesired, object.is_some_and(|o| o.desired.is_none()));
         put(
             &mut index.unwritten,
             object.is_some_and(|o| {
-                o.record
-                    .as_ref()
-                    .is_none_or(|record| record.state == RecordState::Intent)
+                let record = o.record.as_ref();
+                !o.is_left_alone() && record.is_none_or(|record| record.state == RecordState::Intent)
             }),
         );
         put(

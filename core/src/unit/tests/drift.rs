@@ -479,3 +479,43 @@ fn job_of_another_time_ends_nothing() {
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True);
 }
+
+/// AG-B5.
+#[test]
+fn job_that_finished_and_vanished_during_the_job_that_wrote_it_is_not_run_again() {
+    let (job, a) = (key("Job", "migrate"), config("a"));
+    let mut sim = Sim::new(&content(&[(&job, "1"), (&a, "1")]));
+    sim.send(Event::Tick);
+    sim.finish(0);
+    // It is written, finishes and goes before the rest of the objects is written.
+    let outcome = sim.world.apply(&job, &sim.content_now());
+    sim.world.edit(&job, |live| live.finished = true);
+    sim.world.delete(&job);
+    while sim.deliver() {}
+    sim.end_apply(vec![outcome]);
+    sim.run();
+    assert!(!sim.world.live.contains_key(&job), "it ran again");
+    assert!(sim.world.records[&job].finished);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+/// AG-B5.
+#[test]
+fn what_is_seen_finished_while_a_job_runs_writes_no_older_record_over_that_of_the_job() {
+    let (job, a) = (key("Job", "migrate"), config("a"));
+    let mut sim = Sim::ready(&content(&[(&job, "1"), (&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert!(sim.work.is_some());
+    // The job under way has made this durable.
+    sim.world.records.get_mut(&job).expect("a record").api_version = "newer".into();
+    sim.world.edit(&job, |live| live.finished = true);
+    sim.world.delete(&job);
+    while sim.deliver() {}
+    assert_eq!(sim.world.records[&job].api_version, "newer");
+    assert!(sim.world.records[&job].finished);
+    sim.run();
+    assert!(!sim.world.live.contains_key(&job), "it ran again");
+    sim.assert_quiet();
+}

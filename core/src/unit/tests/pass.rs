@@ -7,7 +7,7 @@ use super::{
     world::{Fault, config, key, paused},
 };
 use crate::{
-    apply::policy::Policy,
+    apply::policy::{Policy, Write},
     health::State as HealthState,
     unit::{UnitState, condition::Tally, event::Event, problem::Problem, record::Ready},
 };
@@ -487,4 +487,51 @@ fn withheld_object_stays_desired_and_is_not_written() {
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
     sim.assert_quiet();
+}
+
+#[test]
+fn object_that_is_left_alone_and_that_no_watch_shows_holds_up_nothing() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut objects = content(&[(&ns, "1"), (&a, "1")]);
+    objects.get_mut(&ns).expect("ns").1.write = Write::IfNotPresent;
+    let mut sim = Sim::new(&objects);
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    assert_eq!(sim.world.live[&ns].value, "theirs");
+    assert!(sim.world.live.contains_key(&a));
+    assert_eq!(sim.state.record().healthy, sim.state.record().applied);
+    assert_eq!(sim.state.tally().waiting, 0);
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_that_was_left_alone_is_waited_for_once_it_is_not() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut objects = content(&[(&ns, "1"), (&a, "1")]);
+    objects.get_mut(&ns).expect("ns").1.write = Write::IfNotPresent;
+    let mut sim = Sim::new(&objects);
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.send(Event::Tick);
+    sim.run();
+    sim.world.slow.insert(ns.clone());
+    sim.offer(&content(&[(&ns, "2"), (&a, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&ns].value, "2");
+    assert_eq!(sim.world.live[&a].value, "1", "the namespace is in progress");
+    assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
+}
+
+#[test]
+fn object_that_is_still_managed_by_another_withholds_itself_alone() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut sim = Sim::new(&content(&[(&ns, "1"), (&a, "1")]));
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.world.faults.insert(ns.clone(), Fault::StillManaged);
+    sim.send(Event::Tick);
+    sim.run();
+    assert!(sim.world.live.contains_key(&a));
+    assert_eq!(sim.problem(&a), None);
+    assert_eq!(sim.state.condition().reason, "StillManagedByFlux");
 }

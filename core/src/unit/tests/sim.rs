@@ -18,7 +18,9 @@ use crate::{
     id::{ResourceUid, UnitId},
     unit::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
-        event::{Accepted, Action, Evaluation, EvaluationFailure, Event, JobFailure, Notice},
+        event::{
+            Accepted, Action, Applied, Evaluation, EvaluationFailure, Event, JobFailure, Notice, Outcome,
+        },
         now::{Mono, Now},
         object::{Check, Object},
         problem::Problem,
@@ -397,7 +399,7 @@ impl Sim {
         for action in actions {
             if !matches!(
                 action,
-                Action::SaveUnit(_) | Action::SaveObjects(_) | Action::Enforce(_)
+                Action::SaveUnit(_) | Action::SaveObjects(_) | Action::Finish { .. } | Action::Enforce(_)
             ) {
                 self.log.actions += 1;
             }
@@ -438,6 +440,12 @@ impl Sim {
                             Some(record) => self.world.records.insert(key, Arc::unwrap_or_clone(record)),
                             None => self.world.records.remove(&key),
                         };
+                    }
+                }
+                Action::Finish { key, uid } => {
+                    let record = self.world.records.get_mut(&key);
+                    if let Some(record) = record.filter(|record| record.uid.as_ref() == Some(&uid)) {
+                        record.finish();
                     }
                 }
                 Action::SaveUnit(record) => {
@@ -575,6 +583,28 @@ impl Sim {
             other => panic!("no job: {other:?}"),
         };
         self.send(event);
+    }
+
+    /// Ends the job that applies, with these outcomes for the first objects and with its own for the rest.
+    pub(super) fn end_apply(&mut self, mut outcomes: Vec<Outcome<Applied>>) {
+        let Some(Work {
+            action: Action::Apply { job, entry, keys },
+            ..
+        }) = self.work.take()
+        else {
+            panic!("nothing is applied");
+        };
+        let content = &self.contents[&entry.content.expect("content")];
+        for (key, _) in &keys {
+            if !outcomes.iter().any(|outcome| outcome.key == *key) {
+                outcomes.push(self.world.apply(key, content));
+            }
+        }
+        self.send(Event::Applied {
+            job,
+            outcomes,
+            failure: None,
+        });
     }
 
     /// What has been seen is told.
