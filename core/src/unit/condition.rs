@@ -328,13 +328,9 @@ impl State {
             return key.to_string();
         };
         let state = object.health_state();
-        let said = object
-            .observed
-            .as_ref()
-            .map(|observed| observed.health.message.as_str())
-            .filter(|message| {
-                !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed)
-            });
+        let said = Some(object.said()).filter(|message| {
+            !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed)
+        });
         match said {
             Some(message) => format!("{key} status: '{}': {message}", state.as_str()),
             None => format!("{key} status: '{}'", state.as_str()),

@@ -22,6 +22,8 @@ pub struct Desired {
     pub digest: Digest,
     /// Its own switches.
     pub policy: Policy,
+    /// It is a Secret, or a value of a Secret stands in it: what is said of it may quote values.
+    pub secret: bool,
     /// Why the object is not to be written although it is desired: another unit owns it, or the agent itself.
     pub withheld: Option<String>,
 }
@@ -220,6 +222,16 @@ impl Object {
         self.observed
             .as_ref()
             .is_some_and(|seen| seen.observation.is_some())
+    }
+
+    /// What its status says for people. Of one that may hold a secret no more than the reason in a word.
+    pub fn said(&self) -> &str {
+        let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
+        let health = self.observed.as_ref().map(|observed| &observed.health);
+        health.map_or("", |health| match is_open {
+            true => &health.message,
+            false => &health.reason,
+        })
     }
 
     /// Its health in a word.

@@ -69,7 +69,7 @@ impl State {
         let Some(evaluation) = evaluation else { return };
         if !failed {
             if self.enforced.as_ref() != Some(&self.entry) {
-                actions.push(Action::Enforce(self.entry.clone()));
+                actions.push(Action::Enforce(self.bytes.clone()));
             }
             self.enforced = Some(self.entry.clone());
         }
@@ -384,6 +384,20 @@ impl State {
             let left = matches!(result, Applied::Left);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),
+                Applied::NotBegun => {
+                    self.change(&key, |object| {
+                        if record.is_some() {
+                            object.record = record;
+                        }
+                    });
+                    self.judge(&key, now.mono);
+                    continue;
+                }
+                Applied::Unknown => {
+                    self.is_outdated = true;
+                    let message = format!("{key}: what the cluster serves has changed; evaluated again");
+                    (Some(Problem::Unserved(message)), Some(Retry::Soon))
+                }
                 Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
             };
             retry = match (retry, wanted) {

@@ -16,6 +16,7 @@ impl State {
     /// Takes in an event, and gives what is to be done, in this order.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.prune_corrections(now);
         match event {
             Event::Accepted(accepted) => self.accept(accepted, now, &mut actions),
             Event::Requested => self.request(now, &mut actions),
@@ -82,6 +83,7 @@ impl State {
         let retargeted = self.offered() != offered(&accepted.entry);
         let requested = self.entry.requested != accepted.entry.requested;
         self.entry = accepted.entry;
+        self.bytes = accepted.bytes;
         self.digest = accepted.digest;
         self.accepted_at = accepted.at;
         self.dirty_unit = true;
@@ -343,6 +345,10 @@ impl State {
             }
             if self.retry.is_some_and(|at| at <= now.mono) {
                 self.retry = None;
+                if std::mem::take(&mut self.is_outdated) && self.edge.is_none() {
+                    self.evaluate_due = true;
+                    continue;
+                }
                 self.begin_pass();
             }
             self.proceed(now, actions);
@@ -380,7 +386,8 @@ impl State {
             holds,
             ..running
         });
-        actions.push(Action::Evaluate { job, entry });
+        let enforced = self.enforced.clone();
+        actions.push(Action::Evaluate { job, entry, enforced });
     }
 }
 

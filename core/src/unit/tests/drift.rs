@@ -519,3 +519,42 @@ fn what_is_seen_finished_while_a_job_runs_writes_no_older_record_over_that_of_th
     assert!(!sim.world.live.contains_key(&job), "it ran again");
     sim.assert_quiet();
 }
+
+#[test]
+fn corrections_are_durable_only_where_one_more_begins_a_contest() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    let correct = |sim: &mut Sim, key| {
+        sim.world.edit(key, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+        assert_eq!(sim.world.live[key].value, "1", "{}", sim.message());
+    };
+    let saved = sim.saves;
+    correct(&mut sim, &a);
+    correct(&mut sim, &b);
+    assert_eq!(sim.saves, saved, "one correction is none of a contest");
+    correct(&mut sim, &a);
+    assert_eq!(sim.unit.corrections.keys().collect::<Vec<_>>(), [a.as_ref()]);
+    sim.restart();
+    sim.run();
+    for _ in 0..2 {
+        sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+    }
+    assert_eq!(
+        sim.world.live[&a].value, "theirs",
+        "the restart forgot the contest"
+    );
+}
+
+#[test]
+fn corrections_are_forgotten_by_the_next_event_and_no_wake() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.state.corrections.len(), 1);
+    assert_eq!(sim.wake(), None);
+    sim.sleep(11 * MINUTE);
+    assert_eq!(sim.state.corrections.len(), 0);
+}

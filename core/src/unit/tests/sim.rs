@@ -84,7 +84,8 @@ pub(super) struct Sim {
     pub(super) work: Option<Work>,
     pub(super) edge: bool,
     accepted: Accepted,
-    unit: UnitRecord,
+    pub(super) unit: UnitRecord,
+    pub(super) saves: usize,
     enforced: Option<Arc<Entry>>,
     random: u64,
 }
@@ -135,6 +136,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
 
 fn accepted(entry: Entry, at: Timestamp) -> Accepted {
     Accepted {
+        bytes: entry.to_bytes().into(),
         digest: Entry::digest_of(&entry.to_bytes()),
         entry: Arc::new(entry),
         at,
@@ -162,6 +164,7 @@ impl Sim {
             edge: false,
             accepted,
             unit: UnitRecord::default(),
+            saves: 0,
             enforced: None,
             random: 0,
         }
@@ -433,7 +436,9 @@ impl Sim {
                     self.work.as_mut().expect("a job to cancel").cancelled = true;
                 }
                 Action::Verify => self.log.verifies += 1,
-                Action::Enforce(entry) => self.enforced = Some(entry),
+                Action::Enforce(bytes) => {
+                    self.enforced = Some(Arc::new(Entry::from_bytes(&bytes).expect("an entry")));
+                }
                 Action::SaveObjects(rows) => {
                     for (key, record) in rows {
                         match record {
@@ -451,6 +456,7 @@ impl Sim {
                 Action::SaveUnit(record) => {
                     self.assert_attained(&record);
                     self.unit = *record;
+                    self.saves += 1;
                 }
                 Action::Tell(notice) => self.log.told.push(notice),
             }
@@ -541,16 +547,17 @@ impl Sim {
         };
         let now = self.now().wall;
         let event = match work.action {
-            Action::Evaluate { job, entry } => {
+            Action::Evaluate { job, entry, enforced } => {
                 if let Some(failure) = failure {
                     return self.send(Event::Failed { job, failure });
                 }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
+                    lacks_inputs: true,
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
                 });
-                let enforced = self.enforced.clone().filter(|_| evaluation.is_none());
+                let enforced = enforced.filter(|_| evaluation.is_none());
                 let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));
                 Event::Evaluated {
                     job,

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use super::{
     sim::{Log, Sim, content},
-    world::{Fault, config, key, paused},
+    world::{Fault, config, desired, key, paused},
 };
 use crate::{
-    health::State as HealthState,
-    unit::{UnitState, event::Event, record::Ready},
+    apply::policy::Policy,
+    health::{Health, State as HealthState},
+    unit::{
+        UnitState,
+        event::Event,
+        object::{Object, Observed},
+        record::Ready,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -265,4 +271,27 @@ fn unit_resumed_after_a_restart_is_not_healthy_before_it_is_evaluated() {
         .edit(&key("Deployment", "a"), |live| live.health = HealthState::Current);
     sim.run();
     assert_eq!(healthy(&sim), Some(2));
+}
+
+#[test]
+fn status_of_an_object_that_may_hold_a_secret_is_told_by_its_reason_alone() {
+    let mut object = Object {
+        desired: Some(desired("1", Policy::default())),
+        observed: Some(Observed {
+            observation: None,
+            health: Health {
+                state: HealthState::Failed,
+                reason: "ConnectFailed".into(),
+                message: "postgres://u:hunter2@db".into(),
+            },
+            version: None,
+            again: None,
+        }),
+        ..Object::default()
+    };
+    assert_eq!(object.said(), "postgres://u:hunter2@db");
+    object.desired.as_mut().expect("desired").secret = true;
+    assert_eq!(object.said(), "ConnectFailed");
+    object.desired = None;
+    assert_eq!(object.said(), "ConnectFailed", "nothing is known of it");
 }

@@ -92,6 +92,7 @@ pub(super) fn desired(value: &str, policy: Policy) -> Desired {
     Desired {
         digest: sent(value, policy),
         policy,
+        secret: false,
         withheld: None,
     }
 }
