@@ -147,7 +147,11 @@ async fn apply_all(
             Ok(Preflight::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
             Ok(Preflight::Leave) => job.end(index, None, None, false, Applied::Left),
             Ok(Preflight::Withhold(problem)) => {
-                let retry = Retry::Interval;
+                // What is about to go may be gone in a moment.
+                let retry = match problem {
+                    Problem::Waiting(_) => Retry::Soon,
+                    _ => Retry::Interval,
+                };
                 job.end(index, None, None, false, Applied::Problem { problem, retry });
             }
             Err(stopped) => job.fail(index, None, false, &stopped),

@@ -153,6 +153,14 @@ impl Object {
         let (Some(record), Some(observed)) = (&self.record, &self.observed) else {
             return false;
         };
+        // What it is like is somebody else's to say.
+        if self
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.withheld.is_some())
+        {
+            return false;
+        }
         // A record that is no longer desired, and whose object is gone, can be forgotten once a read confirms it.
         if record.state == RecordState::PendingRemoval {
             return observed.observation.is_none();

@@ -558,3 +558,21 @@ fn corrections_are_forgotten_by_the_next_event_and_no_wake() {
     sim.sleep(11 * MINUTE);
     assert_eq!(sim.state.corrections.len(), 0);
 }
+
+#[test]
+fn withheld_object_is_not_checked_and_is_corrected_at_once_when_it_comes_back() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.withhold(&[&a]);
+    sim.run();
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    sim.sleep(60 * MINUTE);
+    assert_eq!(sim.log.checked(&a), 0);
+    assert_eq!(sim.state.condition().reason, "Conflict");
+    sim.withhold(&[]);
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
