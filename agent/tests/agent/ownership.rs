@@ -1,7 +1,10 @@
 //! Whose an object is: marks that lie, the agent's own objects, kinds of which nothing can be known, claims that
 //! move from unit to unit.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use flotilla_core::{
     apply::inventory::State as RecordState,
@@ -308,4 +311,36 @@ async fn intent_of_what_was_never_written_goes_with_its_object() {
     let written = world.cluster.keys("ConfigMap").len();
     assert!(written < 40, "{written}");
     assert_eq!((intents, items), (0, written));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
+    let mut world = World::new().await;
+    let panics = AtomicBool::new(true);
+    world.cluster.set_fault(Some(Box::new(move |verb, key| {
+        let is_met = verb == "apply" && key.name == "y" && panics.swap(false, Ordering::Relaxed);
+        assert!(!is_met, "met by chance");
+        None
+    })));
+    let objects = [config_map("x", "1"), config_map("y", "1")];
+    let first = entry(1, world.contents.add(&objects));
+    world.offer(&[first]).await;
+    settle().await;
+    assert!(world.value("x").is_some() && world.value("y").is_none());
+    let second = version(2, entry(1, world.contents.add(&[config_map("z", "1")])));
+    world.offer(&[second.clone()]).await;
+    world.until_ready(&second).await;
+    settle().await;
+    let items: Vec<(String, RecordState)> = world.agent().ledger.read(|state| {
+        let items = state.units[&second.unit].items.iter();
+        items
+            .map(|(key, record)| (key.name.clone(), record.state))
+            .collect()
+    });
+    // It is there and stays, marked; what was never created is forgotten.
+    let expected = [
+        ("x".to_owned(), RecordState::PendingRemoval),
+        ("z".to_owned(), RecordState::Applied),
+    ];
+    assert_eq!(items, expected);
 }
