@@ -21,11 +21,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    caught,
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
     evaluate::{EvaluateError, Evaluated, Evaluation, Object},
     message::shown,
     observe::observe,
+    panicked,
     preflight::{CONCURRENCY, Looks, Preflight, write},
     window::Window,
 };
@@ -70,8 +72,35 @@ impl<T> Done<T> {
     }
 }
 
-/// Applies objects.
+/// Applies objects. After a panic the rows learn at least what the ledger has of them.
 pub async fn apply(
+    unit: &UnitContext,
+    keys: Vec<(Arc<ObjectKey>, bool)>,
+    cancel: &CancellationToken,
+) -> Done<Outcome<Applied>> {
+    let all: Vec<Arc<ObjectKey>> = keys.iter().map(|(key, _)| key.clone()).collect();
+    match caught(apply_all(unit, keys, cancel)).await {
+        Ok(done) => done,
+        Err(message) => Done {
+            outcomes: all.into_iter().filter_map(|key| not_begun(unit, key)).collect(),
+            ..panicked(message)
+        },
+    }
+}
+
+/// The outcome of an object of which nothing is known but its record.
+fn not_begun(unit: &UnitContext, key: Arc<ObjectKey>) -> Option<Outcome<Applied>> {
+    let record = Some(stored_record(unit, &key)?);
+    Some(Outcome {
+        key,
+        record,
+        observed: None,
+        adopted: false,
+        result: Applied::NotBegun,
+    })
+}
+
+async fn apply_all(
     unit: &UnitContext,
     keys: Vec<(Arc<ObjectKey>, bool)>,
     cancel: &CancellationToken,
@@ -118,7 +147,11 @@ pub async fn apply(
             Ok(Preflight::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
             Ok(Preflight::Leave) => job.end(index, None, None, false, Applied::Left),
             Ok(Preflight::Withhold(problem)) => {
-                let retry = Retry::Interval;
+                // What is about to go may be gone in a moment.
+                let retry = match problem {
+                    Problem::Waiting(_) => Retry::Soon,
+                    _ => Retry::Interval,
+                };
                 job.end(index, None, None, false, Applied::Problem { problem, retry });
             }
             Err(stopped) => job.fail(index, None, false, &stopped),
@@ -228,12 +261,7 @@ impl Job<'_> {
             record: None,
             observed: None,
             adopted: false,
-            result: Applied::Problem {
-                problem: Problem::Unserved(format!(
-                    "{key}: what the cluster serves has changed; evaluated again"
-                )),
-                retry: Retry::Soon,
-            },
+            result: Applied::Unknown,
         });
     }
 
@@ -293,6 +321,7 @@ impl Job<'_> {
     async fn intend(&mut self, writes: Vec<Write>) -> Result<Vec<Write>, LedgerError> {
         let mut intents = Vec::new();
         let mut new = BTreeSet::new();
+        let mut kinds = BTreeMap::new();
         for Write { index, adopted, .. } in &writes {
             let object = &self.objects[*index];
             let policy = object.desired.policy;
@@ -308,7 +337,24 @@ impl Job<'_> {
             };
             intents.push(item(self.unit, &key, record.into()));
             new.insert(*index);
+            if let Some(resource) = &object.resource {
+                kinds.insert((key.group.clone(), key.kind.clone()), resource.namespaced);
+            }
         }
+        // Where their kinds live is known as long as they are, also when those are served no more.
+        self.unit
+            .context
+            .ledger
+            .read(|state| kinds.retain(|kind, namespaced| state.kinds.get(kind) != Some(namespaced)));
+        intents.extend(
+            kinds
+                .into_iter()
+                .map(|((group, kind), namespaced)| LedgerRecord::Kind {
+                    group,
+                    kind,
+                    namespaced,
+                }),
+        );
         if intents.is_empty() {
             return Ok(writes);
         }
@@ -350,17 +396,16 @@ impl Job<'_> {
         let writing = writes
             .into_iter()
             .map(|Write { index, adopted, fold }| async move {
-                let _place = window.enter(cancel).await?;
+                let Some(_place) = window.enter(cancel).await else {
+                    return (index, adopted, None);
+                };
                 let object = &objects[index];
                 let live = breaker
                     .call(&object.desired.key, write(unit, object, &values[index], fold))
                     .await;
                 // The body ends here: what is known of it is of fixed size.
-                Some((
-                    index,
-                    adopted,
-                    live.map(|live| observe(&live, key, context.wall())),
-                ))
+                let answer = live.map(|live| observe(&live, key, context.wall()));
+                (index, adopted, Some(answer))
             });
         let mut answers = Vec::new();
         let mut saving = stream::iter(writing.collect::<Vec<_>>())
@@ -368,10 +413,10 @@ impl Job<'_> {
             .chunks(ANSWERS)
             .map(|chunk| {
                 let mut records = Vec::new();
-                for (index, adopted, answer) in chunk.into_iter().flatten() {
+                for (index, adopted, answer) in chunk {
                     let record = answer
                         .as_ref()
-                        .ok()
+                        .and_then(|answer| answer.as_ref().ok())
                         .and_then(|observed| written(unit, &objects[index], observed));
                     records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
                     answers.push((index, adopted, record, answer));
@@ -384,12 +429,12 @@ impl Job<'_> {
         }
         drop(saving);
         for (index, adopted, record, answer) in answers {
+            // What the ledger has of it, an intent say, the row must know as well.
+            let known = record.or_else(|| self.record(&self.objects[index].desired.key));
             match answer {
-                Ok(observed) => self.end(index, record, Some(observed), adopted, Applied::Written),
-                Err(stopped) => {
-                    let record = self.record(&self.objects[index].desired.key);
-                    self.fail(index, record, false, &stopped);
-                }
+                Some(Ok(observed)) => self.end(index, known, Some(observed), adopted, Applied::Written),
+                Some(Err(stopped)) => self.fail(index, known, false, &stopped),
+                None => self.end(index, known, None, false, Applied::NotBegun),
             }
         }
         saved

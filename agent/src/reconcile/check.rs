@@ -29,7 +29,11 @@ use super::{
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
     window::Window,
 };
-use crate::{causes::with_causes, cluster::Served, ledger::LedgerError};
+use crate::{
+    causes::with_causes,
+    cluster::{ClusterError, Served},
+    ledger::LedgerError,
+};
 
 /// Checks objects, each with its recent corrections.
 pub async fn check(
@@ -165,13 +169,9 @@ impl<'a> Check<'a> {
         mut corrections: Corrections,
     ) -> Result<Look<'a>, Stopped> {
         let Body { object, value } = body;
-        if let Some(why) = &object.withheld {
-            let problem = Problem::Withheld {
-                reason: "Conflict",
-                message: why.clone(),
-            };
-            let retry = Retry::Interval;
-            return Ok(over(key.clone(), None, None, Checked::Problem { problem, retry }));
+        // The last pass has said so, and the next one says when it is over.
+        if object.withheld.is_some() {
+            return Ok(over(key.clone(), None, None, Checked::InSync));
         }
         let Some(record) = stored_record(self.unit, key) else {
             return Ok(over(key.clone(), None, None, Checked::InSync));
@@ -233,21 +233,19 @@ impl<'a> Check<'a> {
             Arc::make_mut(&mut record).uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
         }
-        let mut decided = None;
-        if let Some(drift) = &drift {
-            let verdict = corrections.decide(drift, context.wall(), self.unit.entry.settings.interval);
-            decided = Some(corrections);
-            if let Verdict::Contested { until } = verdict {
-                let drift = drift.clone();
-                let mut look = outcome(
-                    key.clone(),
-                    None,
-                    Some(observed),
-                    Checked::Contested { until, drift },
-                );
-                look.corrections = decided;
-                return Ok(Look::Over(Box::new(look)));
-            }
+        // Also who changes no value, and only whose the fields are, may do so again and again.
+        let counted = drift.clone().unwrap_or_else(|| Drift {
+            paths: vec!["/metadata/managedFields".to_owned()],
+            manager: None,
+        });
+        let verdict = corrections.decide(&counted, context.wall(), self.unit.entry.settings.interval);
+        let decided = Some(corrections);
+        if let Verdict::Contested { until } = verdict {
+            let drift = counted;
+            let result = Checked::Contested { until, drift };
+            let mut look = outcome(key.clone(), None, Some(observed), result);
+            look.corrections = decided;
+            return Ok(Look::Over(Box::new(look)));
         }
         Ok(Look::Correct(Box::new(Correction {
             key: key.clone(),
@@ -278,6 +276,11 @@ impl<'a> Check<'a> {
                 let context = &self.unit.context;
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 over(key.clone(), None, Some(observed), Checked::InSync)
+            }
+            // It is no problem of the unit that an object cannot be read which it does not want.
+            Err(error @ ClusterError::Rejected { .. }) => {
+                tracing::info!("{}", shown(key, key.is_secret(), record.policy, &error));
+                over(key.clone(), None, None, Checked::InSync)
             }
             Err(error) => {
                 let problem = Problem::Waiting(shown(key, key.is_secret(), record.policy, &error));

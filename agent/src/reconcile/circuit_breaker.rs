@@ -71,7 +71,7 @@ impl<'a> CircuitBreaker<'a> {
         };
         match &error {
             // One object may be slow by itself, behind a webhook say.
-            ClusterError::Unavailable(_) => self.unanswered(&error).await,
+            ClusterError::Unavailable(_) => self.unanswered().await,
             ClusterError::Rejected {
                 code: 403, message, ..
             } if is_terminating(message) => {
@@ -89,16 +89,20 @@ impl<'a> CircuitBreaker<'a> {
     }
 
     /// Finds out whether it is the server that is silent.
-    async fn unanswered(&self, error: &ClusterError) {
+    async fn unanswered(&self) {
         let _asking = self.asking.lock().await;
         if self.silent.get().is_some() {
             return;
         }
         let asked = tokio::time::timeout(OTHER, self.unit.cluster.uid()).await;
-        // Any answer of its own is an answer.
-        if matches!(asked, Err(_) | Ok(Err(ClusterError::Unavailable(_)))) {
-            let _ = self.silent.set(error.clone());
-        }
+        // Any answer of its own is an answer. What it met with the object is not told of others: it may quote that one's
+        // values.
+        let silence = match asked {
+            Err(_) => ClusterError::Unavailable(format!("no answer within {} s", OTHER.as_secs())),
+            Ok(Err(error @ ClusterError::Unavailable(_))) => error,
+            Ok(_) => return,
+        };
+        let _ = self.silent.set(silence);
     }
 
     async fn account(&self, namespace: &str) -> String {

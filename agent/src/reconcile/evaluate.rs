@@ -130,6 +130,8 @@ pub struct Evaluation {
     seen: HashSet<ObjectKey>,
     /// Objects were passed over.
     partial: bool,
+    /// Of some it is not known where they live, and so which they are.
+    unresolved: bool,
     failed: bool,
 }
 
@@ -184,6 +186,7 @@ impl Evaluation {
             rest,
             seen: HashSet::new(),
             partial: only.is_some(),
+            unresolved: false,
             failed: false,
             inputs: Arc::new(inputs),
         })
@@ -206,6 +209,7 @@ impl Evaluation {
         self.rest.pop();
         let object = parsed.and_then(|parsed| self.make(index, parsed));
         let step = object.and_then(|(object, value)| {
+            self.unresolved |= object.unresolved;
             if self.seen.insert(object.desired.key.clone()) {
                 return Ok(Step::Object(object, value));
             }
@@ -298,11 +302,11 @@ impl Evaluation {
         self.kinds.rediscovered(discovery);
     }
 
-    /// Tells whether all objects were given, and whoever rendered asserts that nothing is missing: only then is
-    /// what is not among them desired no more.
+    /// Tells whether all objects were given, each is known by its key, and whoever rendered asserts that nothing is
+    /// missing: only then is what is not among them desired no more.
     pub fn is_complete(&self) -> bool {
         let ended = self.rest.is_empty() && self.definitions.is_empty() && !self.failed;
-        self.inputs.complete && !self.partial && ended
+        self.inputs.complete && !self.partial && !self.unresolved && ended
     }
 
     fn withheld(&self, key: &ObjectKey) -> Option<String> {

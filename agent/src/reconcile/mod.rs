@@ -241,11 +241,12 @@ impl Reconciler {
                 }
             }
             Action::Verify => self.verify_unit(id),
-            Action::Enforce(entry) => self.note(save::enforce(&self.context, id, &entry)),
+            Action::Enforce(bytes) => self.note(save::enforce(&self.context, id, &bytes)),
             Action::SaveObjects(records) => {
                 self.watches.stale = true;
                 self.note(save::objects(&self.context, id, records));
             }
+            Action::Finish { key, uid } => self.note(save::finish(&self.context, id, key, &uid)),
             Action::SaveUnit(record) => self.note(save::unit(&self.context, id, &record)),
             Action::Tell(notice) => {
                 gauges::told(&self.context.metrics, &notice);
@@ -318,9 +319,10 @@ fn job(
     let context = context.clone();
     async move {
         match action {
-            Action::Evaluate { job, entry } => {
+            Action::Evaluate { job, entry, enforced } => {
                 let work = async {
-                    let (failure, evaluation, unavailable) = units::evaluate_unit(&context, id, &entry).await;
+                    let (failure, evaluation, unavailable) =
+                        units::evaluate_unit(&context, &entry, enforced).await;
                     match unavailable {
                         Some(message) => Event::Failed {
                             job,

@@ -5,23 +5,18 @@ use std::sync::Arc;
 
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord,
-    id::UnitId,
+    id::{Uid, UnitId},
     object::ObjectKey,
-    unit::{Entry, record::UnitRecord},
+    unit::record::UnitRecord,
 };
 
 use super::context::Context;
 use crate::ledger::{LedgerError, record::Record};
 
-/// Notes that an entry is enforced.
-pub(super) fn enforce(context: &Context, unit: UnitId, entry: &Arc<Entry>) -> Result<(), LedgerError> {
-    // The bytes as they came: they may hold fields that this version does not know.
-    let bytes = context.ledger.read(|state| {
-        let offered = state.units.get(&unit)?.offered.as_ref()?;
-        (offered.entry.as_ref() == Some(entry)).then(|| offered.bytes.to_vec())
-    });
-    let record = bytes.map(|entry| Record::Enforced { unit, entry });
-    context.persist_later(record.into_iter().collect())
+/// Notes that an entry is enforced, also when a newer one is offered by now.
+pub(super) fn enforce(context: &Context, unit: UnitId, entry: &[u8]) -> Result<(), LedgerError> {
+    let entry = entry.to_vec();
+    context.persist_later(vec![Record::Enforced { unit, entry }])
 }
 
 /// Notes objects' records; `None` removes one.
@@ -35,6 +30,25 @@ pub(super) fn objects(
         None => Record::Dropped { unit, key },
     });
     context.persist_later(records.collect())
+}
+
+/// Notes that an object has done its work, in the record that there is of it now.
+pub(super) fn finish(
+    context: &Context,
+    unit: UnitId,
+    key: Arc<ObjectKey>,
+    uid: &Uid,
+) -> Result<(), LedgerError> {
+    let known = context
+        .ledger
+        .read(|state| state.units.get(&unit)?.items.get(&key).cloned());
+    let Some(mut record) = known.filter(|record| record.uid.as_ref() == Some(uid)) else {
+        return Ok(());
+    };
+    match Arc::make_mut(&mut record).finish() {
+        true => objects(context, unit, vec![(key, Some(record))]),
+        false => Ok(()),
+    }
 }
 
 /// Notes a unit's record.

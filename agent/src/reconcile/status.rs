@@ -6,6 +6,7 @@ use flotilla_core::{
     apply::inventory::State as RecordState,
     object::ObjectKey,
     unit::{
+        object::Object,
         problem::Problem,
         record::{Attained, Ready},
         state::State,
@@ -72,7 +73,7 @@ fn report_unit(context: &Context, state: &State) {
 
 fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
     let unit = state.entry().unit;
-    let object = state.objects().get(key);
+    let object = state.objects().get(key).map(AsRef::as_ref);
     let record = object.and_then(|object| object.record.as_ref());
     let problem = object.and_then(|object| object.problem());
     let word = match (record, problem) {
@@ -81,6 +82,9 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
         (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => {
             ObjectState::Waiting
         }
+        // It is there, and not this unit's to write.
+        (None, None) if object.is_some_and(Object::is_left_alone) => ObjectState::Applied,
+        (None, None) if object.is_some_and(|object| object.desired.is_some()) => ObjectState::Waiting,
         (None, None) => ObjectState::Gone,
         (Some(record), None) => match record.state {
             RecordState::Intent => ObjectState::Waiting,
@@ -88,9 +92,8 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
             RecordState::PendingRemoval => ObjectState::PendingRemoval,
         },
     };
-    let observed = object.and_then(|object| object.observed.as_ref());
-    let said = observed.map(|observed| observed.health.message.clone());
-    let message = problem.map_or(said.unwrap_or_default(), |problem| problem.message().to_owned());
+    let said = object.map_or("", Object::said);
+    let message = problem.map_or(said, Problem::message).to_owned();
     let health = object.map_or(flotilla_core::health::State::Unknown, |object| {
         object.health_state()
     });

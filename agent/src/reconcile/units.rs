@@ -39,12 +39,17 @@ impl Reconciler {
                 .filter_map(|(id, unit)| {
                     let offered = unit.offered.as_ref()?;
                     // An entry that this version cannot read leaves what was enforced before in force.
-                    let entry = offered
-                        .entry
-                        .clone()
-                        .or_else(|| unit.enforced.as_ref()?.entry.clone())?;
-                    let (digest, at) = (offered.digest, offered.at);
-                    Some((*id, Accepted { entry, digest, at }))
+                    let kept = match offered.entry.is_some() {
+                        true => offered,
+                        false => unit.enforced.as_ref()?,
+                    };
+                    let accepted = Accepted {
+                        entry: kept.entry.clone()?,
+                        bytes: kept.bytes.clone(),
+                        digest: offered.digest,
+                        at: offered.at,
+                    };
+                    Some((*id, accepted))
                 })
                 .collect()
         });
@@ -145,8 +150,8 @@ impl Reconciler {
 /// from being tried at all.
 pub(super) async fn evaluate_unit(
     context: &Context,
-    unit: UnitId,
     offered: &Arc<Entry>,
+    enforced: Option<Arc<Entry>>,
 ) -> (Option<EvaluationFailure>, Option<Evaluation>, Option<String>) {
     let discovery = match context.discovered().await {
         Ok(discovery) => discovery,
@@ -159,9 +164,6 @@ pub(super) async fn evaluate_unit(
         Ok(evaluation) => return (None, Some(evaluation), None),
         Err(error) => failure(&error),
     };
-    let enforced = context
-        .ledger
-        .read(|state| state.units.get(&unit)?.enforced.as_ref()?.entry.clone());
     let evaluation = match enforced {
         Some(entry) => evaluate(context, &entry, discovery).await.ok(),
         None => None,
@@ -185,6 +187,7 @@ async fn evaluate(
             let desired = Desired {
                 digest: object.desired.digest,
                 policy: object.desired.policy,
+                secret: object.secret,
                 withheld: object.withheld,
             };
             objects.insert(Arc::new(object.desired.key), desired);
@@ -198,6 +201,7 @@ async fn evaluate(
 
 fn failure(error: &EvaluateError) -> EvaluationFailure {
     EvaluationFailure {
+        lacks_inputs: matches!(error, EvaluateError::Missing(_)),
         reason: error.reason(),
         message: error.to_string(),
     }

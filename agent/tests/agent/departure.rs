@@ -129,3 +129,20 @@ async fn kind_that_moves_to_another_version_is_watched_in_that_one() {
     assert_eq!(world.cluster.object(&widget_key()).unwrap()["spec"]["size"], 1);
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn object_that_was_about_to_go_is_created_soon_after_it_went() {
+    let mut world = World::new().await;
+    world.cluster.write("kubectl-create", config_map("x", "theirs"));
+    world.cluster.set_finalizers(&x(), &["example.com/hold"]);
+    world.cluster.delete(&x());
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(&[wanted]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.cluster.set_finalizers(&x(), &[]);
+    assert_eq!(world.value("x"), None);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.value("x").as_deref(), Some("1"));
+    world.quiet().await;
+    world.rests().await;
+}

@@ -134,3 +134,21 @@ async fn commit_is_applied_to_a_contested_object_at_once() {
     world.ten_minutes().await;
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn field_that_is_not_ours_and_is_added_again_and_again_is_contested_as_well() {
+    let mut world = World::new().await;
+    world.ready(1, &[config_map("x", "1")]).await;
+    let added = |world: &World| world.cluster.object(&x()).unwrap()["data"].get("c").cloned();
+    let mut stayed = Vec::new();
+    for _ in 0..6 {
+        world
+            .cluster
+            .edit("kubectl-edit", &x(), |live| live["data"]["c"] = "theirs".into());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stayed.push(added(&world).is_some());
+    }
+    assert_eq!(stayed, [false, false, false, true, true, true]);
+    world.ten_minutes().await;
+    world.rests().await;
+}

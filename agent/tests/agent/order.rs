@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::agent::v1::ObjectState;
+use flotilla_proto::agent::v1::{ObjectState, ObjectStatus};
 use serde_json::Value;
 
 use crate::{
@@ -143,4 +143,30 @@ async fn object_that_was_to_go_and_is_deleted_by_hand_during_a_job_is_gone() {
         .await;
     world.until_ready(&third).await;
     world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_row_of_an_object_that_is_desired_says_gone() {
+    let mut world = World::new().await;
+    // Watches show objects before the job that writes them has ended.
+    world
+        .cluster
+        .set_latency(Some(Box::new(|verb, key| match (verb, key.name.as_str()) {
+            ("apply", "slow") => Duration::from_secs(20),
+            _ => Duration::ZERO,
+        })));
+    let objects = [
+        config_map("x", "1"),
+        config_map("y", "1"),
+        config_map("slow", "1"),
+    ];
+    let wanted = entry(1, world.contents.add(&objects));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    let mut told = Vec::new();
+    while !world.is_ready(&wanted) {
+        world.take_report(Duration::from_secs(1)).await;
+        told.extend(world.objects.values().map(ObjectStatus::state));
+    }
+    assert!(told.contains(&ObjectState::Applied));
+    assert!(!told.contains(&ObjectState::Gone), "{told:?}");
 }

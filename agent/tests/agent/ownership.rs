@@ -1,9 +1,13 @@
 //! Whose an object is: marks that lie, the agent's own objects, kinds of which nothing can be known, claims that
 //! move from unit to unit.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use flotilla_core::{
+    apply::inventory::State as RecordState,
     object::ObjectKey,
     unit::{Entry, Withheld},
 };
@@ -228,4 +232,115 @@ async fn object_that_moves_to_another_unit_is_handed_over_whichever_entry_comes_
             .await;
         world.rests().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespace_of_another_unit_withholds_nothing_but_itself() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    let mut world = World::new().await;
+    let one = entry(1, world.contents.add(std::slice::from_ref(&namespace)));
+    world.ready_as(one.clone()).await;
+    let two = entry(2, world.contents.add(&[namespace, config_map("x", "1")]));
+    world.offer(&[one, two]).await;
+    settle().await;
+    assert_eq!(world.value("x").as_deref(), Some("1"));
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    assert_eq!(world.unit(2).unwrap().reason, "Conflict");
+    assert_eq!(world.objects["x"].state(), ObjectState::Applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
+    let widget = |namespace: &str| {
+        let mut widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"},
+            "spec": {"size": 1}});
+        if !namespace.is_empty() {
+            widget["metadata"]["namespace"] = namespace.into();
+        }
+        widget
+    };
+    let mut world = World::new().await;
+    world.cluster.serve("example.com/v1", "Widget", "widgets", true);
+    let objects = [widget("kube-system"), widget(""), config_map("x", "1")];
+    world.ready(1, &objects).await;
+    let keys = |world: &World| -> Vec<(ObjectKey, RecordState)> {
+        world.agent().ledger.read(|state| {
+            let items = state.units.values().flat_map(|unit| &unit.items);
+            let widgets = items.filter(|(key, _)| key.kind == "Widget");
+            widgets
+                .map(|(key, record)| (key.as_ref().clone(), record.state))
+                .collect()
+        })
+    };
+    let before = keys(&world);
+    assert_eq!(before.len(), 2);
+    world.cluster.fail_discovery("example.com", true);
+    world.restart().await;
+    settle().await;
+    let [first, second, x] = objects;
+    let second_version = version(
+        2,
+        entry(1, world.contents.add(&[first, second, x, config_map("y", "1")])),
+    );
+    world.offer(&[second_version]).await;
+    settle().await;
+    assert_eq!(world.value("y").as_deref(), Some("1"));
+    assert_eq!(keys(&world), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn intent_of_what_was_never_written_goes_with_its_object() {
+    let mut world = World::new().await;
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "apply" => Duration::from_secs(20),
+        _ => Duration::ZERO,
+    })));
+    let many: Vec<_> = (0..40).map(|n| config_map(&format!("m{n}"), "1")).collect();
+    let first = entry(1, world.contents.add(&many));
+    world.offer(&[first]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let second = version(2, entry(1, world.contents.add(&many[39..])));
+    world.offer(&[second.clone()]).await;
+    world.until_ready(&second).await;
+    settle().await;
+    let (intents, items) = world.agent().ledger.read(|state| {
+        let items = &state.units[&second.unit].items;
+        let never = items.values().filter(|record| record.sent.is_none()).count();
+        (never, items.len())
+    });
+    let written = world.cluster.keys("ConfigMap").len();
+    assert!(written < 40, "{written}");
+    assert_eq!((intents, items), (0, written));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
+    let mut world = World::new().await;
+    let panics = AtomicBool::new(true);
+    world.cluster.set_fault(Some(Box::new(move |verb, key| {
+        let is_met = verb == "apply" && key.name == "y" && panics.swap(false, Ordering::Relaxed);
+        assert!(!is_met, "met by chance");
+        None
+    })));
+    let objects = [config_map("x", "1"), config_map("y", "1")];
+    let first = entry(1, world.contents.add(&objects));
+    world.offer(&[first]).await;
+    settle().await;
+    assert!(world.value("x").is_some() && world.value("y").is_none());
+    let second = version(2, entry(1, world.contents.add(&[config_map("z", "1")])));
+    world.offer(&[second.clone()]).await;
+    world.until_ready(&second).await;
+    settle().await;
+    let items: Vec<(String, RecordState)> = world.agent().ledger.read(|state| {
+        let items = state.units[&second.unit].items.iter();
+        items
+            .map(|(key, record)| (key.name.clone(), record.state))
+            .collect()
+    });
+    // It is there and stays, marked; what was never created is forgotten.
+    let expected = [
+        ("x".to_owned(), RecordState::PendingRemoval),
+        ("z".to_owned(), RecordState::Applied),
+    ];
+    assert_eq!(items, expected);
 }

@@ -169,3 +169,47 @@ async fn value_of_a_secret_variable_that_the_server_quotes_is_told_nowhere() {
         assert!(!text.contains(CANARY), "{place}: {text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn status_that_quotes_a_value_of_a_secret_is_told_nowhere() {
+    Log::capture();
+    let mut world = World::new().await;
+    let values = serde_json::to_vec(&BTreeMap::from([("password", CANARY)])).unwrap();
+    let digest = Digest::of("config", &values);
+    world
+        .contents
+        .restore(digest, Blob::new(BlobKind::Config, &values).unwrap());
+    let content = world.contents.add_yaml(&[(key("Deployment", "web"), DEPLOYMENT)]);
+    let settings = Settings {
+        substitution: Substitution::WithVariables,
+        wait: true,
+        ..settings()
+    };
+    let layer = VariableLayer::Config { digest, secret: true };
+    let wanted = entry_with(1, content, settings, vec![layer]);
+    world.offer(&[wanted]).await;
+    settle().await;
+    for _ in 0..2 {
+        world.cluster.set_status(
+            &key("Deployment", "web"),
+            serde_json::json!({"observedGeneration": 1, "conditions": [{"type": "Stalled", "status": "True",
+                "reason": "ConnectFailed", "message": format!("cannot connect to postgres://u:{CANARY}@db")}]}),
+        );
+        world
+            .until("it is told", |world| {
+                world
+                    .unit(1)
+                    .is_some_and(|unit| unit.reason == "HealthCheckFailed")
+                    && world.objects["web"].health == "Failed"
+            })
+            .await;
+        let message = &world.objects["web"].message;
+        assert!(message.contains("ConnectFailed"), "{message}");
+        for (place, text) in seen(&world) {
+            assert!(!text.contains(CANARY), "{place}: {text}");
+        }
+        // Until it is evaluated again, nothing is known of what stands in it.
+        world.restart().await;
+        settle().await;
+    }
+}

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use flotilla_core::unit::{Entry, UnitState};
+use flotilla_proto::agent::v1::ObjectState;
 use serde_json::json;
 
 use crate::{
@@ -220,4 +221,29 @@ async fn restart_of_a_rollout_by_kubectl_stands() {
     let live = world.cluster.object(&web).unwrap();
     let annotations = &live["spec"]["template"]["metadata"]["annotations"];
     assert_eq!(annotations["kubectl.kubernetes.io/restartedAt"], restarted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_is_there_and_is_to_be_left_alone_holds_up_nothing() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    for theirs in [false, true] {
+        let mut world = World::new().await;
+        let mut live = namespace.clone();
+        let mut ours = namespace.clone();
+        match theirs {
+            true => live = with_switch(live, "reconcile", "disabled"),
+            false => ours = with_switch(ours, "ssa", "IfNotPresent"),
+        }
+        world.cluster.write("kubectl-create", live);
+        world.cluster.write("kubectl-create", config_map("y", "theirs"));
+        let left = with_switch(config_map("y", "1"), "ssa", "IfNotPresent");
+        world.ready(1, &[ours, config_map("x", "1"), left]).await;
+        let unit = world.unit(1).unwrap();
+        assert_eq!(unit.healthy, unit.applied);
+        assert_eq!(world.value("y").as_deref(), Some("theirs"));
+        for name in ["team", "x", "y"] {
+            assert_eq!(world.objects[name].state(), ObjectState::Applied, "{name}");
+        }
+        world.rests().await;
+    }
 }

@@ -95,6 +95,7 @@ mod tests {
         DesiredRow {
             digest: Digest::of("test", content.as_bytes()),
             policy: Policy::default(),
+            secret: false,
             withheld: None,
         }
     }

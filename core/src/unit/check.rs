@@ -36,7 +36,7 @@ impl State {
         let keys = keys
             .into_iter()
             .map(|key| {
-                let corrections = self.record.corrections.get(&*key).cloned().unwrap_or_default();
+                let corrections = self.corrections.get(&*key).cloned().unwrap_or_default();
                 (key, corrections)
             })
             .collect();
@@ -97,16 +97,14 @@ impl State {
     }
 
     /// Remembers the recent corrections of an object. Returns whether a contest has begun.
-    fn keep_corrections(&mut self, key: &ObjectKey, corrections: Option<Corrections>, now: Now) -> bool {
-        let known = &mut self.record.corrections;
+    fn keep_corrections(&mut self, key: &Arc<ObjectKey>, corrections: Option<Corrections>, now: Now) -> bool {
+        let Some(corrections) = corrections else {
+            return false;
+        };
         // One that is tried again once an interval goes on.
-        let was_contested = known.get(key).is_some_and(Corrections::has_contests);
-        let mut began = false;
-        if let Some(corrections) = corrections {
-            began = !was_contested && corrections.contested(now.wall).is_some();
-            known.insert(key.clone(), corrections);
-        }
-        known.retain(|_, corrections| !corrections.is_empty(now.wall));
+        let was_contested = self.corrections.get(key).is_some_and(Corrections::has_contests);
+        let began = !was_contested && corrections.contested(now.wall).is_some();
+        self.remember(key, corrections, now);
         began
     }
 
@@ -177,7 +175,12 @@ impl State {
         };
         let check = object.settled(now.mono + ACCEPTED);
         // A problem of the last pass that the check has found mended is over, too.
+        let is_withheld = object
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.withheld.is_some());
         let mended = object.pass_problem.is_some()
+            && !is_withheld
             && object.record.as_ref().and_then(|record| record.sent)
                 == object.desired.as_ref().map(|desired| desired.digest);
         self.change(key, |object| {

@@ -78,7 +78,7 @@ impl State {
     pub fn counts(&self) -> Counts {
         Counts {
             // Until it is evaluated what is desired, all of the inventory counts that had not left.
-            objects: self.objects.len().saturating_sub(match self.is_evaluated {
+            objects: self.objects.len().saturating_sub(match self.knows_desired {
                 true => self.index.undesired.len(),
                 false => self.index.leaving.len(),
             }),
@@ -92,7 +92,7 @@ impl State {
 
     /// Tells whether what was told before a restart stands: too little is known yet.
     fn earlier_word_stands(&self) -> bool {
-        !self.is_evaluated || self.restoring.is_some()
+        !self.knows_desired || self.restoring.is_some()
     }
 
     /// The health of all objects in one word: the worst there is. After a restart the last word stands until all
@@ -161,7 +161,7 @@ impl State {
 
     /// Takes in what the rows say now: health and its clocks, the condition, and an event when that is news.
     pub(super) fn settle_status(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let is_seen = self.enforced.is_some() && self.index.unseen.is_empty();
+        let is_seen = self.knows_desired && self.index.unseen.is_empty();
         let is_idle =
             (!self.evaluate_due || self.edge.is_some()) && self.running.is_none() && self.pass.is_none();
         if !self.is_active() || (is_seen && is_idle) {
@@ -183,7 +183,7 @@ impl State {
     }
 
     fn settle_health(&mut self, now: Now) {
-        if !self.is_active() || !self.is_applied() {
+        if !self.is_active() || !self.is_applied() || !self.knows_desired {
             return;
         }
         if self.index.unhealthy.is_empty() {
@@ -328,13 +328,9 @@ impl State {
             return key.to_string();
         };
         let state = object.health_state();
-        let said = object
-            .observed
-            .as_ref()
-            .map(|observed| observed.health.message.as_str())
-            .filter(|message| {
-                !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed)
-            });
+        let said = Some(object.said()).filter(|message| {
+            !message.is_empty() && matches!(state, HealthState::Unknown | HealthState::Failed)
+        });
         match said {
             Some(message) => format!("{key} status: '{}': {message}", state.as_str()),
             None => format!("{key} status: '{}'", state.as_str()),

@@ -15,6 +15,7 @@ use crate::{
     },
     clock::Timestamp,
     digest::Digest,
+    id::Uid,
     object::ObjectKey,
 };
 
@@ -26,6 +27,8 @@ pub type Job = u64;
 pub struct Accepted {
     /// The entry.
     pub entry: Arc<Entry>,
+    /// Its bytes as they came: they may hold fields that this version does not know.
+    pub bytes: Arc<[u8]>,
     /// Digest of its bytes.
     pub digest: Digest,
     /// When.
@@ -45,6 +48,8 @@ pub struct Evaluation {
 /// waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluationFailure {
+    /// Something of the entry has not come yet.
+    pub lacks_inputs: bool,
     /// Flux's reason.
     pub reason: &'static str,
     /// Why.
@@ -58,6 +63,10 @@ pub enum Applied {
     Written,
     /// Its own switches, or those of the live object, say to leave it.
     Left,
+    /// Not begun, though its intent is durable.
+    NotBegun,
+    /// What the entry gives now does not have it: what the cluster serves has changed, and keys with it.
+    Unknown,
     /// Not written.
     Problem {
         /// Why.
@@ -202,6 +211,8 @@ pub enum Action {
         job: Job,
         /// The offered entry.
         entry: Arc<Entry>,
+        /// The one enforced before.
+        enforced: Option<Arc<Entry>>,
     },
     /// Look at these objects, and write those that are ours to write. Intents are durable before.
     Apply {
@@ -225,10 +236,17 @@ pub enum Action {
     Cancel(Job),
     /// Compare all objects' versions with lists of their kinds.
     Verify,
-    /// Make durable that this entry is enforced.
-    Enforce(Arc<Entry>),
+    /// Make durable that this entry, in its own bytes, is enforced.
+    Enforce(Arc<[u8]>),
     /// Make records of objects durable; `None` removes one.
     SaveObjects(Vec<(Arc<ObjectKey>, Option<Arc<Record>>)>),
+    /// Note in the object's record, which a job under way may have renewed, that it has done its work.
+    Finish {
+        /// The object.
+        key: Arc<ObjectKey>,
+        /// Its UID: of another object the record says nothing.
+        uid: Uid,
+    },
     /// Make the unit's record durable.
     SaveUnit(Box<UnitRecord>),
     /// Tell people.

@@ -12,6 +12,7 @@ use crate::{
     },
     digest::Digest,
     health::{Health, State as HealthState},
+    id::Uid,
 };
 
 /// An object as evaluation gave it, without its body.
@@ -21,6 +22,8 @@ pub struct Desired {
     pub digest: Digest,
     /// Its own switches.
     pub policy: Policy,
+    /// It is a Secret, or a value of a Secret stands in it: what is said of it may quote values.
+    pub secret: bool,
     /// Why the object is not to be written although it is desired: another unit owns it, or the agent itself.
     pub withheld: Option<String>,
 }
@@ -84,6 +87,12 @@ pub struct Object {
     pub desired: Option<Desired>,
     /// What was seen last; `None` when nothing was yet.
     pub observed: Option<Observed>,
+    /// The UID under which it was seen finished: what is known of that outlasts the object, and comes before the
+    /// record where a job is still to bring it.
+    pub finished: Option<Box<Uid>>,
+    /// The last pass has found it to be left alone, and nothing was observed since: no watch shows what is there
+    /// without our mark.
+    pub left: bool,
     /// What the last pass met.
     pub pass_problem: Option<Box<Problem>>,
     /// What the last check met.
@@ -109,16 +118,33 @@ impl Object {
             .is_some_and(|known| observed.is_older_than(known))
     }
 
+    /// Tells whether the object of the record was seen finished and the record does not say so.
+    pub(super) fn has_news_of_finish(&self) -> bool {
+        let Some(record) = self.record.as_ref().filter(|record| !record.finished) else {
+            return false;
+        };
+        let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
+        match &record.uid {
+            Some(uid) => self.finished.as_deref() == Some(uid),
+            None => live.is_some_and(|live| live.finished),
+        }
+    }
+
     /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
     pub(super) fn observe(&mut self, observed: Observed) -> bool {
         if self.is_ahead_of(&observed) {
             return false;
+        }
+        // Where there is nothing any more, the last word stands.
+        if let Some(seen) = &observed.observation {
+            self.finished = seen.uid.clone().filter(|_| seen.finished).map(Box::new);
         }
         let changed = self
             .observed
             .as_ref()
             .is_none_or(|known| known.health != observed.health);
         self.observed = Some(observed);
+        self.left = false;
         changed
     }
 
@@ -127,6 +153,14 @@ impl Object {
         let (Some(record), Some(observed)) = (&self.record, &self.observed) else {
             return false;
         };
+        // What it is like is somebody else's to say.
+        if self
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.withheld.is_some())
+        {
+            return false;
+        }
         // A record that is no longer desired, and whose object is gone, can be forgotten once a read confirms it.
         if record.state == RecordState::PendingRemoval {
             return observed.observation.is_none();
@@ -154,10 +188,13 @@ impl Object {
     }
 
     /// Tells whether its switches, or those of the live object, say to leave it alone.
-    pub(super) fn is_left_alone(&self) -> bool {
+    pub fn is_left_alone(&self) -> bool {
         let Some(desired) = &self.desired else {
             return false;
         };
+        if self.left {
+            return true;
+        }
         let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
         match desired.policy.decide(live.map(|live| live.policy)) {
             Decision::Skip(Skip::Paused | Skip::Ignored) => true,
@@ -193,6 +230,16 @@ impl Object {
         self.observed
             .as_ref()
             .is_some_and(|seen| seen.observation.is_some())
+    }
+
+    /// What its status says for people. Of one that may hold a secret no more than the reason in a word.
+    pub fn said(&self) -> &str {
+        let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
+        let health = self.observed.as_ref().map(|observed| &observed.health);
+        health.map_or("", |health| match is_open {
+            true => &health.message,
+            false => &health.reason,
+        })
     }
 
     /// Its health in a word.

@@ -69,7 +69,7 @@ impl State {
         let Some(evaluation) = evaluation else { return };
         if !failed {
             if self.enforced.as_ref() != Some(&self.entry) {
-                actions.push(Action::Enforce(self.entry.clone()));
+                actions.push(Action::Enforce(self.bytes.clone()));
             }
             self.enforced = Some(self.entry.clone());
         }
@@ -94,7 +94,7 @@ impl State {
             mut objects,
             complete,
         } = evaluation;
-        self.is_evaluated = true;
+        self.knows_desired = true;
         let left = Left {
             version: self.entry.version,
             content: self.entry.content,
@@ -109,6 +109,7 @@ impl State {
             if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
                 changed.push(key.clone());
             }
+            object.left &= object.desired == desired;
             object.desired = desired;
             match object.record.as_mut() {
                 Some(record) => {
@@ -302,9 +303,13 @@ impl State {
 
     /// Whether what must be ready before a stage is.
     fn stage_readiness(&self, after: &[Arc<ObjectKey>]) -> StageReadiness {
+        // What is somebody else's withholds itself and nothing after it.
+        let holds_up = |object: &Object| {
+            !object.is_current() && !matches!(object.problem(), Some(Problem::Withheld { .. }))
+        };
         let waiting: Vec<(&Arc<ObjectKey>, HealthState)> = after
             .iter()
-            .filter(|key| self.objects.get(*key).is_some_and(|object| !object.is_current()))
+            .filter(|key| self.objects.get(*key).is_some_and(|object| holds_up(object)))
             .map(|key| {
                 (
                     key,
@@ -376,8 +381,23 @@ impl State {
             }
             let again = observed.as_ref().and_then(|observed| observed.again);
             let written = matches!(result, Applied::Written);
+            let left = matches!(result, Applied::Left);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),
+                Applied::NotBegun => {
+                    self.change(&key, |object| {
+                        if record.is_some() {
+                            object.record = record;
+                        }
+                    });
+                    self.judge(&key, now.mono);
+                    continue;
+                }
+                Applied::Unknown => {
+                    self.is_outdated = true;
+                    let message = format!("{key}: what the cluster serves has changed; evaluated again");
+                    (Some(Problem::Unserved(message)), Some(Retry::Soon))
+                }
                 Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
             };
             retry = match (retry, wanted) {
@@ -389,6 +409,7 @@ impl State {
                 if record.is_some() {
                     object.record = record;
                 }
+                object.left = left;
                 if let Some(observed) = observed {
                     object.observe(observed);
                 }

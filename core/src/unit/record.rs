@@ -91,7 +91,7 @@ pub struct UnitRecord {
     /// Digest of (ready, reason, objects) of the event sent last, so that a state is told once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Digest>,
-    /// Recent corrections of objects that others change back.
+    /// Recent corrections of objects of which one more begins a contest, or that are contested.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub corrections: BTreeMap<ObjectKey, Corrections>,
     /// A long action under way.

@@ -20,7 +20,10 @@ use super::{
     record::{Attained, UnitRecord},
 };
 use crate::{
-    apply::inventory::{Record, State as RecordState},
+    apply::{
+        drift::{CONTESTED_WITHIN, Corrections},
+        inventory::{Record, State as RecordState},
+    },
     backoff::Backoff,
     clock::Timestamp,
     digest::Digest,
@@ -66,6 +69,8 @@ pub(super) struct Index {
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
     pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
+    /// Seen finished, which their records do not say.
+    pub(super) finished: BTreeSet<Arc<ObjectKey>>,
     /// Nothing is known to be desired of them.
     pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
     /// Never written as far as is known.
@@ -76,12 +81,19 @@ pub(super) struct Index {
 #[derive(Debug)]
 pub struct State {
     pub(super) entry: Arc<Entry>,
+    pub(super) bytes: Arc<[u8]>,
     pub(super) digest: Digest,
     pub(super) accepted_at: Timestamp,
     /// Durable part.
     pub(super) record: UnitRecord,
     /// What of it is durable already, or on its way to be.
     saved: UnitRecord,
+    /// Recent corrections of objects. Those that matter after a restart go into the durable part when that is saved.
+    pub(super) corrections: BTreeMap<Arc<ObjectKey>, Corrections>,
+    /// Those that are durable are not what they should be.
+    pub(super) has_new_corrections: bool,
+    /// From when on some of them may not count any more. Nothing wakes for that.
+    prune_at: Option<Mono>,
     /// Each row boxed: a tree leaves up to half of its places empty.
     pub(super) objects: BTreeMap<Arc<ObjectKey>, Box<Object>>,
     pub(super) index: Index,
@@ -90,8 +102,12 @@ pub struct State {
     /// Why the offered entry is not what is enforced.
     pub(super) evaluation_failure: Option<EvaluationFailure>,
     pub(super) evaluate_due: bool,
-    /// Something was evaluated since the start, so that rows know what is desired of them.
+    /// What the rows desire is not what the entry gives now: the next retry evaluates before it writes.
+    pub(super) is_outdated: bool,
+    /// An evaluation has ended since the start, whether or not it gave anything.
     pub(super) is_evaluated: bool,
+    /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
+    pub(super) knows_desired: bool,
     pub(super) pass: Option<Pass>,
     /// What the last pass was for.
     pub(super) tried: Option<Attained>,
@@ -129,14 +145,23 @@ impl State {
         now: Now,
     ) -> Self {
         let restored = record.is_some();
-        let record = record.unwrap_or_default();
+        let mut record = record.unwrap_or_default();
+        let corrections = std::mem::take(&mut record.corrections);
+        let corrections: BTreeMap<_, _> = corrections
+            .into_iter()
+            .map(|(key, corrections)| (Arc::new(key), corrections))
+            .collect();
         let mut state = Self {
             saved: record.clone(),
+            prune_at: (!corrections.is_empty()).then_some(now.mono),
+            corrections,
+            has_new_corrections: false,
             health_deadline: record.unhealthy_since.map(|since| {
                 let timeout = accepted.entry.settings.timeout;
                 now.mono + timeout.saturating_sub(now.wall.since(since))
             }),
             entry: accepted.entry,
+            bytes: accepted.bytes,
             digest: accepted.digest,
             accepted_at: accepted.at,
             record,
@@ -145,7 +170,9 @@ impl State {
             enforced,
             evaluation_failure: None,
             evaluate_due: true,
+            is_outdated: false,
             is_evaluated: false,
+            knows_desired: false,
             pass: None,
             tried: None,
             retry: None,
@@ -206,7 +233,8 @@ impl State {
 
     /// Tells whether content that comes later may help.
     pub fn lacks_inputs(&self) -> bool {
-        self.evaluation_failure.is_some()
+        let failure = self.evaluation_failure.as_ref();
+        failure.is_some_and(|failure| failure.lacks_inputs)
     }
 
     /// Tells whether a kind of the unit is not served, so that definitions are worth watching.
@@ -312,13 +340,16 @@ impl State {
             &mut index.unseen,
             object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
         );
+        put(
+            &mut index.finished,
+            object.is_some_and(|o| o.has_news_of_finish()),
+        );
         put(&mut index.undesired, object.is_some_and(|o| o.desired.is_none()));
         put(
             &mut index.unwritten,
             object.is_some_and(|o| {
-                o.record
-                    .as_ref()
-                    .is_none_or(|record| record.state == RecordState::Intent)
+                let record = o.record.as_ref();
+                !o.is_left_alone() && record.is_none_or(|record| record.state == RecordState::Intent)
             }),
         );
         put(
@@ -386,10 +417,39 @@ impl State {
 
     /// Saves the durable part when it changed.
     pub(super) fn save(&mut self, actions: &mut Vec<Action>) {
-        if self.record != self.saved {
-            self.saved = self.record.clone();
-            actions.push(Action::SaveUnit(Box::new(self.record.clone())));
+        if self.record == self.saved && !self.has_new_corrections {
+            return;
         }
+        self.saved = self.record.clone();
+        self.has_new_corrections = false;
+        let mut record = self.record.clone();
+        record.corrections = self
+            .corrections
+            .iter()
+            .filter(|(_, corrections)| corrections.is_near_contest())
+            .map(|(key, corrections)| (key.as_ref().clone(), corrections.clone()))
+            .collect();
+        actions.push(Action::SaveUnit(Box::new(record)));
+    }
+
+    /// Forgets corrections that do not count any more, when it is time to look.
+    pub(super) fn prune_corrections(&mut self, now: Now) {
+        if self.prune_at.is_none_or(|at| now.mono < at) {
+            return;
+        }
+        self.corrections
+            .retain(|_, corrections| !corrections.is_empty(now.wall));
+        self.prune_at = (!self.corrections.is_empty()).then(|| now.mono + CONTESTED_WITHIN);
+    }
+
+    /// Remembers the corrections of an object.
+    pub(super) fn remember(&mut self, key: &Arc<ObjectKey>, corrections: Corrections, now: Now) {
+        let mut is_durable = corrections.is_near_contest();
+        if let Some(before) = self.corrections.insert(key.clone(), corrections) {
+            is_durable |= before.is_near_contest();
+        }
+        self.has_new_corrections |= is_durable;
+        self.prune_at.get_or_insert(now.mono + CONTESTED_WITHIN);
     }
 
     /// When the machine wants a tick; `None`: not before something happens.

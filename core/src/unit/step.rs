@@ -16,6 +16,7 @@ impl State {
     /// Takes in an event, and gives what is to be done, in this order.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.prune_corrections(now);
         match event {
             Event::Accepted(accepted) => self.accept(accepted, now, &mut actions),
             Event::Requested => self.request(now, &mut actions),
@@ -69,6 +70,7 @@ impl State {
             }
             Event::Tick => {}
         }
+        self.keep_finished(now, &mut actions);
         self.advance(now, &mut actions);
         self.settle_status(now, &mut actions);
         self.save(&mut actions);
@@ -81,6 +83,7 @@ impl State {
         let retargeted = self.offered() != offered(&accepted.entry);
         let requested = self.entry.requested != accepted.entry.requested;
         self.entry = accepted.entry;
+        self.bytes = accepted.bytes;
         self.digest = accepted.digest;
         self.accepted_at = accepted.at;
         self.dirty_unit = true;
@@ -140,30 +143,27 @@ impl State {
     }
 
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
+        let has_newer_records = self.has_newer_records();
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         if object.is_ahead_of(&observed) {
             return;
         }
+        let seen = observed.observation.as_ref().filter(|seen| seen.finished);
+        if let Some(uid) = seen
+            .and_then(|seen| seen.uid.clone())
+            .filter(|_| has_newer_records)
+            && object.record.as_ref().is_none_or(|record| !record.finished)
+        {
+            let key = key.clone();
+            actions.push(Action::Finish { key, uid });
+        }
         let again = observed.again;
-        let finished = observed
-            .observation
-            .as_ref()
-            .is_some_and(|observation| observation.finished);
         let was_there = object.is_there();
         let was_left_alone = object.is_left_alone();
         if object.observe(observed) {
             self.dirty.insert(key.clone());
-        }
-        if let Some(record) = object
-            .record
-            .as_mut()
-            .filter(|record| finished && !record.finished)
-        {
-            Arc::make_mut(record).finish();
-            let saved = (key.clone(), Some(record.clone()));
-            actions.push(Action::SaveObjects(vec![saved]));
         }
         self.reindex(key);
         self.judge(key, now.mono);
@@ -178,6 +178,30 @@ impl State {
                 true => self.again = true,
                 false => self.retry = Some(now.mono),
             }
+        }
+    }
+
+    /// Tells whether a job under way may have records that are newer than those of the rows.
+    fn has_newer_records(&self) -> bool {
+        self.running.is_some_and(|running| !running.evaluates)
+    }
+
+    /// Notes in the records that objects were seen finished, unless a job is to bring newer ones.
+    fn keep_finished(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.index.finished.is_empty() || self.has_newer_records() {
+            return;
+        }
+        let keys: Vec<_> = self.index.finished.iter().cloned().collect();
+        for key in keys {
+            let mut finished = None;
+            self.change(&key, |object| {
+                if let Some(record) = object.record.as_mut() {
+                    Arc::make_mut(record).finish();
+                    finished = Some(record.clone());
+                }
+            });
+            actions.push(Action::SaveObjects(vec![(key.clone(), finished)]));
+            self.judge(&key, now.mono);
         }
     }
 
@@ -321,6 +345,10 @@ impl State {
             }
             if self.retry.is_some_and(|at| at <= now.mono) {
                 self.retry = None;
+                if std::mem::take(&mut self.is_outdated) && self.edge.is_none() {
+                    self.evaluate_due = true;
+                    continue;
+                }
                 self.begin_pass();
             }
             self.proceed(now, actions);
@@ -358,7 +386,8 @@ impl State {
             holds,
             ..running
         });
-        actions.push(Action::Evaluate { job, entry });
+        let enforced = self.enforced.clone();
+        actions.push(Action::Evaluate { job, entry, enforced });
     }
 }
 

@@ -336,6 +336,17 @@ fn an_object_of_an_unknown_kind_keeps_the_key_of_its_record() {
 }
 
 #[test]
+fn a_set_with_an_object_of_an_unknown_kind_says_of_none_that_it_left() {
+    let complete = |world: World| {
+        run(world.begin(None).expect("begins").finish())
+            .expect("evaluates")
+            .complete
+    };
+    assert!(complete(world()));
+    assert!(!complete(world().object(widget(None)).recorded(widget_key("a"))));
+}
+
+#[test]
 fn a_group_whose_discovery_failed_is_told_from_one_that_is_not_served() {
     let mut failed = widget(Some("a"));
     failed["apiVersion"] = json!("failed.example.com/v1");

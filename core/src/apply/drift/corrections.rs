@@ -85,6 +85,19 @@ impl Corrections {
             .min()
     }
 
+    /// Tells whether a contest goes on, or one more correction begins one: only then a restart must not forget it.
+    pub fn is_near_contest(&self) -> bool {
+        let times = |first: &Correction| {
+            let is_same = |c: &&Correction| c.path == first.path && c.manager == first.manager;
+            self.recent.iter().filter(is_same).count()
+        };
+        self.has_contests()
+            || self
+                .recent
+                .iter()
+                .any(|first| times(first) + 1 >= CONTESTED_AFTER)
+    }
+
     /// Tells whether nothing is remembered that could still count.
     pub fn is_empty(&self, now: Timestamp) -> bool {
         let counts = |since: Timestamp| now.since(since) < CONTESTED_WITHIN;

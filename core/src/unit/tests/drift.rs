@@ -479,3 +479,100 @@ fn job_of_another_time_ends_nothing() {
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True);
 }
+
+/// AG-B5.
+#[test]
+fn job_that_finished_and_vanished_during_the_job_that_wrote_it_is_not_run_again() {
+    let (job, a) = (key("Job", "migrate"), config("a"));
+    let mut sim = Sim::new(&content(&[(&job, "1"), (&a, "1")]));
+    sim.send(Event::Tick);
+    sim.finish(0);
+    // It is written, finishes and goes before the rest of the objects is written.
+    let outcome = sim.world.apply(&job, &sim.content_now());
+    sim.world.edit(&job, |live| live.finished = true);
+    sim.world.delete(&job);
+    while sim.deliver() {}
+    sim.end_apply(vec![outcome]);
+    sim.run();
+    assert!(!sim.world.live.contains_key(&job), "it ran again");
+    assert!(sim.world.records[&job].finished);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
+/// AG-B5.
+#[test]
+fn what_is_seen_finished_while_a_job_runs_writes_no_older_record_over_that_of_the_job() {
+    let (job, a) = (key("Job", "migrate"), config("a"));
+    let mut sim = Sim::ready(&content(&[(&job, "1"), (&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert!(sim.work.is_some());
+    // The job under way has made this durable.
+    sim.world.records.get_mut(&job).expect("a record").api_version = "newer".into();
+    sim.world.edit(&job, |live| live.finished = true);
+    sim.world.delete(&job);
+    while sim.deliver() {}
+    assert_eq!(sim.world.records[&job].api_version, "newer");
+    assert!(sim.world.records[&job].finished);
+    sim.run();
+    assert!(!sim.world.live.contains_key(&job), "it ran again");
+    sim.assert_quiet();
+}
+
+#[test]
+fn corrections_are_durable_only_where_one_more_begins_a_contest() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    let correct = |sim: &mut Sim, key| {
+        sim.world.edit(key, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+        assert_eq!(sim.world.live[key].value, "1", "{}", sim.message());
+    };
+    let saved = sim.saves;
+    correct(&mut sim, &a);
+    correct(&mut sim, &b);
+    assert_eq!(sim.saves, saved, "one correction is none of a contest");
+    correct(&mut sim, &a);
+    assert_eq!(sim.unit.corrections.keys().collect::<Vec<_>>(), [a.as_ref()]);
+    sim.restart();
+    sim.run();
+    for _ in 0..2 {
+        sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+        sim.run();
+    }
+    assert_eq!(
+        sim.world.live[&a].value, "theirs",
+        "the restart forgot the contest"
+    );
+}
+
+#[test]
+fn corrections_are_forgotten_by_the_next_event_and_no_wake() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.state.corrections.len(), 1);
+    assert_eq!(sim.wake(), None);
+    sim.sleep(11 * MINUTE);
+    assert_eq!(sim.state.corrections.len(), 0);
+}
+
+#[test]
+fn withheld_object_is_not_checked_and_is_corrected_at_once_when_it_comes_back() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.withhold(&[&a]);
+    sim.run();
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    sim.sleep(60 * MINUTE);
+    assert_eq!(sim.log.checked(&a), 0);
+    assert_eq!(sim.state.condition().reason, "Conflict");
+    sim.withhold(&[]);
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}

@@ -7,12 +7,19 @@ use super::{
     world::{Fault, config, key, paused},
 };
 use crate::{
-    apply::policy::Policy,
+    apply::policy::{Policy, Write},
     health::State as HealthState,
-    unit::{UnitState, condition::Tally, event::Event, problem::Problem, record::Ready},
+    unit::{
+        UnitState,
+        condition::Tally,
+        event::{Applied, Event, Outcome},
+        problem::Problem,
+        record::Ready,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// AG-B3.
 #[test]
@@ -487,4 +494,132 @@ fn withheld_object_stays_desired_and_is_not_written() {
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
     sim.assert_quiet();
+}
+
+#[test]
+fn object_that_is_left_alone_and_that_no_watch_shows_holds_up_nothing() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut objects = content(&[(&ns, "1"), (&a, "1")]);
+    objects.get_mut(&ns).expect("ns").1.write = Write::IfNotPresent;
+    let mut sim = Sim::new(&objects);
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    assert_eq!(sim.world.live[&ns].value, "theirs");
+    assert!(sim.world.live.contains_key(&a));
+    assert_eq!(sim.state.record().healthy, sim.state.record().applied);
+    assert_eq!(sim.state.tally().waiting, 0);
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_that_was_left_alone_is_waited_for_once_it_is_not() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut objects = content(&[(&ns, "1"), (&a, "1")]);
+    objects.get_mut(&ns).expect("ns").1.write = Write::IfNotPresent;
+    let mut sim = Sim::new(&objects);
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.send(Event::Tick);
+    sim.run();
+    sim.world.slow.insert(ns.clone());
+    sim.offer(&content(&[(&ns, "2"), (&a, "2")]));
+    sim.run();
+    assert_eq!(sim.world.live[&ns].value, "2");
+    assert_eq!(sim.world.live[&a].value, "1", "the namespace is in progress");
+    assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
+}
+
+#[test]
+fn object_that_is_still_managed_by_another_withholds_itself_alone() {
+    let (ns, a) = (key("Namespace", "team"), config("a"));
+    let mut sim = Sim::new(&content(&[(&ns, "1"), (&a, "1")]));
+    sim.world.put(&ns, "theirs", Policy::default());
+    sim.world.faults.insert(ns.clone(), Fault::StillManaged);
+    sim.send(Event::Tick);
+    sim.run();
+    assert!(sim.world.live.contains_key(&a));
+    assert_eq!(sim.problem(&a), None);
+    assert_eq!(sim.state.condition().reason, "StillManagedByFlux");
+}
+
+#[test]
+fn entry_that_gives_other_keys_than_before_is_evaluated_again_and_not_without_end() {
+    let a = config("a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    let unknown = || Outcome {
+        key: config("a"),
+        record: None,
+        observed: None,
+        adopted: false,
+        result: Applied::Unknown,
+    };
+    sim.send(Event::Tick);
+    sim.finish(0);
+    sim.end_apply(vec![unknown()]);
+    assert!(matches!(sim.problem(&a), Some(Problem::Unserved(_))));
+    sim.sleep(5 * SECOND);
+    assert_eq!(sim.log.evaluations, 2);
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+    // Were it so for ever, it would be tried with a growing wait.
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.send(Event::Tick);
+    for _ in 0..1000 {
+        match sim.log.applies.len() > sim.log.evaluations - 1 && sim.work.is_some() {
+            true => sim.end_apply(vec![unknown()]),
+            false if sim.work.is_some() => sim.finish(0),
+            false => {
+                sim.millis += 1000;
+                sim.send(Event::Tick);
+            }
+        }
+    }
+    assert!(sim.log.evaluations < 30, "{}", sim.log.evaluations);
+}
+
+#[test]
+fn intent_of_what_a_cancelled_job_has_not_begun_is_known_and_forgotten_with_its_object() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::new(&content(&[(&a, "1"), (&b, "1")]));
+    sim.send(Event::Tick);
+    sim.finish(0);
+    sim.world.intend(&b);
+    sim.offer(&content(&[(&a, "2")]));
+    let not_begun = Outcome {
+        key: b.clone(),
+        record: Some(sim.world.records[&b].clone().into()),
+        observed: None,
+        adopted: false,
+        result: Applied::NotBegun,
+    };
+    sim.end_apply(vec![not_begun]);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    assert_eq!(
+        sim.world.records.keys().collect::<Vec<_>>(),
+        [&a],
+        "the intent stays"
+    );
+    sim.assert_quiet();
+}
+
+#[test]
+fn entry_that_a_newer_one_overtakes_is_enforced_in_its_own_bytes_and_evaluated_in_place_of_that() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.offer(&content(&[(&a, "2")]));
+    // Its evaluation ends in the turn in which a newer entry is accepted that lacks its content.
+    sim.finish(0);
+    sim.offer_lacking(&content(&[(&b, "3")]));
+    sim.run();
+    assert_eq!(
+        sim.world.live[&a].value, "2",
+        "what was evaluated last is enforced"
+    );
+    sim.restart();
+    sim.run();
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
 }

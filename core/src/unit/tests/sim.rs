@@ -18,7 +18,9 @@ use crate::{
     id::{ResourceUid, UnitId},
     unit::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
-        event::{Accepted, Action, Evaluation, EvaluationFailure, Event, JobFailure, Notice},
+        event::{
+            Accepted, Action, Applied, Evaluation, EvaluationFailure, Event, JobFailure, Notice, Outcome,
+        },
         now::{Mono, Now},
         object::{Check, Object},
         problem::Problem,
@@ -82,7 +84,8 @@ pub(super) struct Sim {
     pub(super) work: Option<Work>,
     pub(super) edge: bool,
     accepted: Accepted,
-    unit: UnitRecord,
+    pub(super) unit: UnitRecord,
+    pub(super) saves: usize,
     enforced: Option<Arc<Entry>>,
     random: u64,
 }
@@ -133,6 +136,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
 
 fn accepted(entry: Entry, at: Timestamp) -> Accepted {
     Accepted {
+        bytes: entry.to_bytes().into(),
         digest: Entry::digest_of(&entry.to_bytes()),
         entry: Arc::new(entry),
         at,
@@ -160,6 +164,7 @@ impl Sim {
             edge: false,
             accepted,
             unit: UnitRecord::default(),
+            saves: 0,
             enforced: None,
             random: 0,
         }
@@ -345,7 +350,7 @@ impl Sim {
         );
         assert_eq!(
             state.counts().objects,
-            scan(&|o| match state.is_evaluated {
+            scan(&|o| match state.knows_desired {
                 true => o.desired.is_some(),
                 false => o
                     .record
@@ -397,7 +402,7 @@ impl Sim {
         for action in actions {
             if !matches!(
                 action,
-                Action::SaveUnit(_) | Action::SaveObjects(_) | Action::Enforce(_)
+                Action::SaveUnit(_) | Action::SaveObjects(_) | Action::Finish { .. } | Action::Enforce(_)
             ) {
                 self.log.actions += 1;
             }
@@ -431,7 +436,9 @@ impl Sim {
                     self.work.as_mut().expect("a job to cancel").cancelled = true;
                 }
                 Action::Verify => self.log.verifies += 1,
-                Action::Enforce(entry) => self.enforced = Some(entry),
+                Action::Enforce(bytes) => {
+                    self.enforced = Some(Arc::new(Entry::from_bytes(&bytes).expect("an entry")));
+                }
                 Action::SaveObjects(rows) => {
                     for (key, record) in rows {
                         match record {
@@ -440,9 +447,16 @@ impl Sim {
                         };
                     }
                 }
+                Action::Finish { key, uid } => {
+                    let record = self.world.records.get_mut(&key);
+                    if let Some(record) = record.filter(|record| record.uid.as_ref() == Some(&uid)) {
+                        record.finish();
+                    }
+                }
                 Action::SaveUnit(record) => {
                     self.assert_attained(&record);
                     self.unit = *record;
+                    self.saves += 1;
                 }
                 Action::Tell(notice) => self.log.told.push(notice),
             }
@@ -533,16 +547,17 @@ impl Sim {
         };
         let now = self.now().wall;
         let event = match work.action {
-            Action::Evaluate { job, entry } => {
+            Action::Evaluate { job, entry, enforced } => {
                 if let Some(failure) = failure {
                     return self.send(Event::Failed { job, failure });
                 }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
+                    lacks_inputs: true,
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
                 });
-                let enforced = self.enforced.clone().filter(|_| evaluation.is_none());
+                let enforced = enforced.filter(|_| evaluation.is_none());
                 let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));
                 Event::Evaluated {
                     job,
@@ -575,6 +590,28 @@ impl Sim {
             other => panic!("no job: {other:?}"),
         };
         self.send(event);
+    }
+
+    /// Ends the job that applies, with these outcomes for the first objects and with its own for the rest.
+    pub(super) fn end_apply(&mut self, mut outcomes: Vec<Outcome<Applied>>) {
+        let Some(Work {
+            action: Action::Apply { job, entry, keys },
+            ..
+        }) = self.work.take()
+        else {
+            panic!("nothing is applied");
+        };
+        let content = &self.contents[&entry.content.expect("content")];
+        for (key, _) in &keys {
+            if !outcomes.iter().any(|outcome| outcome.key == *key) {
+                outcomes.push(self.world.apply(key, content));
+            }
+        }
+        self.send(Event::Applied {
+            job,
+            outcomes,
+            failure: None,
+        });
     }
 
     /// What has been seen is told.

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use super::{
     sim::{Log, Sim, content},
-    world::{Fault, config, key, paused},
+    world::{Fault, config, desired, key, paused},
 };
 use crate::{
-    health::State as HealthState,
-    unit::{UnitState, event::Event, record::Ready},
+    apply::policy::Policy,
+    health::{Health, State as HealthState},
+    unit::{
+        UnitState,
+        event::Event,
+        object::{Object, Observed},
+        record::Ready,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -222,4 +228,70 @@ fn retry_that_fails_as_before_is_told_once() {
     sim.sleep(20 * MINUTE);
     assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
     assert!(!sim.log.ready[1..].contains(&Ready::True), "{:?}", sim.log.ready);
+}
+
+/// A unit of version 2 that is applied and not healthy.
+fn failing() -> Sim {
+    let a = key("Deployment", "a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.slow.insert(a.clone());
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    let record = sim.state.record();
+    assert_eq!(record.applied.map(|applied| applied.version), Some(2));
+    assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+    sim
+}
+
+#[test]
+fn restart_before_a_silent_server_makes_nothing_healthy_that_was_not() {
+    for first in [Event::Tick, Event::Edge(Some("waits for another".into()))] {
+        let mut sim = failing();
+        sim.ledger_down = true;
+        sim.restart_with(first);
+        sim.sleep(10 * MINUTE);
+        let record = sim.state.record();
+        assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+        assert_eq!(record.healthy_since, None);
+    }
+}
+
+#[test]
+fn unit_resumed_after_a_restart_is_not_healthy_before_it_is_evaluated() {
+    let mut sim = failing();
+    sim.set_state(UnitState::Suspended);
+    sim.restart();
+    sim.run();
+    sim.set_state(UnitState::Active);
+    let healthy = |sim: &Sim| sim.state.record().healthy.map(|healthy| healthy.version);
+    assert_eq!(healthy(&sim), Some(1));
+    sim.run();
+    assert_eq!(healthy(&sim), Some(1));
+    sim.world
+        .edit(&key("Deployment", "a"), |live| live.health = HealthState::Current);
+    sim.run();
+    assert_eq!(healthy(&sim), Some(2));
+}
+
+#[test]
+fn status_of_an_object_that_may_hold_a_secret_is_told_by_its_reason_alone() {
+    let mut object = Object {
+        desired: Some(desired("1", Policy::default())),
+        observed: Some(Observed {
+            observation: None,
+            health: Health {
+                state: HealthState::Failed,
+                reason: "ConnectFailed".into(),
+                message: "postgres://u:hunter2@db".into(),
+            },
+            version: None,
+            again: None,
+        }),
+        ..Object::default()
+    };
+    assert_eq!(object.said(), "postgres://u:hunter2@db");
+    object.desired.as_mut().expect("desired").secret = true;
+    assert_eq!(object.said(), "ConnectFailed");
+    object.desired = None;
+    assert_eq!(object.said(), "ConnectFailed", "nothing is known of it");
 }

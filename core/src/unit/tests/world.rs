@@ -34,6 +34,7 @@ pub(super) enum Fault {
     Silent,
     Unserved,
     Terminating,
+    StillManaged,
 }
 
 /// A live object.
@@ -91,6 +92,7 @@ pub(super) fn desired(value: &str, policy: Policy) -> Desired {
     Desired {
         digest: sent(value, policy),
         policy,
+        secret: false,
         withheld: None,
     }
 }
@@ -128,6 +130,14 @@ impl World {
                 again: None,
             },
         }
+    }
+
+    /// Somebody else's object, of which no watch tells.
+    pub(super) fn put(&mut self, key: &Key, value: &str, policy: Policy) {
+        let records = self.records.clone();
+        self.write(key, value, policy);
+        self.records = records;
+        self.seen.clear();
     }
 
     fn tell(&mut self, key: &Key) {
@@ -215,6 +225,13 @@ impl World {
             Fault::Refused => (Problem::Failed(format!("{key}: forbidden")), Retry::Interval),
             Fault::Silent => (Problem::Unanswered(format!("{key}: no answer")), Retry::Soon),
             Fault::Unserved => (Problem::Unserved(format!("{key}: not served")), Retry::Interval),
+            Fault::StillManaged => (
+                Problem::Withheld {
+                    reason: "StillManagedByFlux",
+                    message: format!("{key}: still reconciled by Flux"),
+                },
+                Retry::Interval,
+            ),
             Fault::Terminating => (
                 Problem::Waiting(format!("{key}: its namespace is being deleted")),
                 Retry::Interval,
@@ -234,7 +251,7 @@ impl World {
             return outcome;
         };
         if let Some((problem, retry)) = self.fault(key) {
-            if !matches!(problem, Problem::Unserved(_)) {
+            if !matches!(problem, Problem::Unserved(_) | Problem::Withheld { .. }) {
                 self.intend(key);
                 outcome.record = self.records.get(key).cloned().map(Into::into);
             }
@@ -244,8 +261,8 @@ impl World {
         if let Decision::Apply { .. } = policy.decide(self.live.get(key).map(|live| live.policy)) {
             outcome.record = Some(self.write(key, &value, policy).into());
             outcome.result = Applied::Written;
+            outcome.observed = Some(self.observed(key));
         }
-        outcome.observed = Some(self.observed(key));
         outcome
     }
 
