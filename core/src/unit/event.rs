@@ -49,6 +49,8 @@ pub struct EvaluationFailure {
     pub reason: &'static str,
     /// Why.
     pub message: String,
+    /// Content is lacking that may come without a change of the entry.
+    pub lacks_content: bool,
 }
 
 /// What became of an object that was to be applied.

@@ -541,6 +541,7 @@ impl Sim {
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
+                    lacks_content: true,
                 });
                 let enforced = self.enforced.clone().filter(|_| evaluation.is_none());
                 let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));
