@@ -1,6 +1,10 @@
 //! What the events of watches mean for units.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use flotilla_core::{
     apply::{
@@ -49,7 +53,8 @@ pub(super) struct Seen {
     /// The unit that its mark names.
     mark: Option<UnitId>,
     is_present: bool,
-    observed: Observed,
+    /// What is kept of it; `None`: reading it panicked, and it is there as far as lists go.
+    observed: Option<Observed>,
     /// Of a definition: what of it decides which kinds are served.
     definition: Option<Digest>,
 }
@@ -74,11 +79,20 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
             .and_then(|mark| mark.parse().ok())
             .map(UnitId),
         is_present,
-        observed: match is_present {
+        observed: unless_it_panics(|| match is_present {
             true => observe(&object, context.ledger.key(), context.wall()),
             false => gone(Some(&object)),
-        },
+        }),
     })
+}
+
+/// One odd object must not end the watch of all others.
+fn unless_it_panics(read: impl FnOnce() -> Observed) -> Option<Observed> {
+    let observed = catch_unwind(AssertUnwindSafe(read));
+    if observed.is_err() {
+        tracing::error!("watch: an object could not be read and is passed over");
+    }
+    observed.ok()
 }
 
 impl Reconciler {
@@ -157,8 +171,10 @@ impl Reconciler {
         }
         let objects = self.units.get(&unit).map(|unit| unit.state.objects());
         let record = objects.and_then(|objects| objects.get(&key)?.record.as_deref());
-        if self.watches.believes(stream, record) {
-            self.observe(unit, key, seen.observed);
+        if let Some(observed) = seen.observed
+            && self.watches.believes(stream, record)
+        {
+            self.observe(unit, key, observed);
         }
     }
 
@@ -196,5 +212,16 @@ impl Reconciler {
             .as_ref()
             .and_then(holds)
             .or_else(|| self.units.keys().find_map(holds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_that_cannot_be_read_is_passed_over() {
+        assert_eq!(unless_it_panics(|| gone(None)), Some(gone(None)));
+        assert_eq!(unless_it_panics(|| unreachable!("odd")), None);
     }
 }
