@@ -32,8 +32,8 @@ pub enum WatchEvent {
     Present(Value),
     /// The object is gone, or no longer bears our mark.
     Gone(Value),
-    /// The list is complete.
-    Listed,
+    /// The list is complete. Its version, when that is known: what was written later is not in it.
+    Listed(Option<u64>),
 }
 
 /// Which objects to watch.

@@ -163,7 +163,8 @@ impl Watch {
                     .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
                     self.failures = 0;
-                    self.ready.push_back(Ok(WatchEvent::Listed));
+                    self.ready
+                        .push_back(Ok(WatchEvent::Listed(page.version.parse().ok())));
                     State::Listed {
                         version: page.version,
                     }
@@ -190,10 +191,11 @@ impl Watch {
                 let ends = event.object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true";
                 if ends {
                     self.failures = 0;
-                    self.ready.push_back(Ok(WatchEvent::Listed));
+                    let version = version(&event.object);
+                    self.ready.push_back(Ok(WatchEvent::Listed(version.parse().ok())));
                     return State::Watching {
                         events,
-                        version: version(&event.object),
+                        version,
                         since: Instant::now(),
                     };
                 }

@@ -21,8 +21,10 @@ use super::{
 };
 
 mod live;
+mod usage;
 
 use live::{Change, References};
+pub use usage::{Place, Usage};
 
 /// What a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,6 +157,8 @@ pub struct State {
     pub kinds: BTreeMap<(String, String), bool>,
     /// What is needed and what is garbage.
     references: References,
+    /// Which kinds the inventories have.
+    usage: Usage,
 }
 
 /// A unit of the ledger, as an offer is judged against it.
@@ -207,13 +211,15 @@ impl State {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
                     self.references.live = self.references.live + items::size(&key, &record) - before;
-                    unit.items.insert(key, record);
+                    let before = unit.items.insert(key.clone(), record.clone());
+                    self.usage.replace(&key, before.as_deref(), Some(&record));
                 }
             }
             Record::Dropped { unit, key } => {
                 let unit = self.units.get_mut(&unit);
                 if let Some(before) = unit.and_then(|unit| unit.items.remove(&key)) {
                     self.references.live -= items::size(&key, &before);
+                    self.usage.replace(&key, Some(&before), None);
                 }
             }
             Record::Unit { unit, state } => {
@@ -238,6 +244,11 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Returns which kinds the inventories have.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Returns all units with the digests of their offered entries, as the root covers them.

@@ -217,10 +217,9 @@ impl Context {
     fn remember_kinds(&self, found: &Discovery) {
         let news: Vec<Record> = self.ledger.read(|state| {
             let kinds: BTreeSet<(&str, &str)> = state
-                .units
-                .values()
-                .flat_map(crate::ledger::state::Unit::scopes)
-                .map(|(key, _)| (key.group.as_str(), key.kind.as_str()))
+                .usage()
+                .places()
+                .map(|(place, _)| (place.group.as_str(), place.kind.as_str()))
                 .collect();
             kinds
                 .into_iter()

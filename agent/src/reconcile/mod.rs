@@ -6,6 +6,7 @@ pub mod apply;
 pub mod check;
 pub mod circuit_breaker;
 pub mod context;
+mod definitions;
 pub mod evaluate;
 mod gauges;
 pub mod message;
@@ -147,16 +148,16 @@ impl Reconciler {
             self.serve_definitions();
             self.judge_waiting();
             self.start();
+            self.flush();
             self.watch_kinds();
             self.verify();
-            self.flush();
             let wake = self.wakes();
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
             // live in their set.
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.nudge.accepted.notified() => self.sync(),
-                () = self.context.intended.notified() => self.watches.stale = true,
+                () = self.context.intended.notified() => {}
                 Some(finished) = self.jobs.next() => self.finished(finished)?,
                 Some(listed) = self.lists.next() => self.listed(listed),
                 Some(first) = self.watches.next() => {
@@ -242,10 +243,7 @@ impl Reconciler {
             }
             Action::Verify => self.verify_unit(id),
             Action::Enforce(bytes) => self.note(save::enforce(&self.context, id, &bytes)),
-            Action::SaveObjects(records) => {
-                self.watches.stale = true;
-                self.note(save::objects(&self.context, id, records));
-            }
+            Action::SaveObjects(records) => self.note(save::objects(&self.context, id, records)),
             Action::Finish { key, uid } => self.note(save::finish(&self.context, id, key, &uid)),
             Action::SaveUnit(record) => self.note(save::unit(&self.context, id, &record)),
             Action::Tell(notice) => {
@@ -280,7 +278,6 @@ impl Reconciler {
         if lost {
             return Err(LedgerError::Lost);
         }
-        self.watches.stale = true;
         match self.units.get_mut(&id) {
             Some(unit) if unit.job.as_ref().is_some_and(|(running, _)| *running == job) => unit.job = None,
             // The unit was released, or is another one by now.
@@ -290,13 +287,17 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Writes the rows that may have changed.
+    /// Writes the rows that may have changed, and remembers which units wait for a definition.
     fn flush(&mut self) {
         for id in std::mem::take(&mut self.changed) {
             if let Some(unit) = self.units.get_mut(&id) {
                 status::report(&self.context, &mut unit.state);
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
+                match unit.state.waits_for_definition() {
+                    true => self.watches.waiting.insert(id),
+                    false => self.watches.waiting.remove(&id),
+                };
             }
         }
     }

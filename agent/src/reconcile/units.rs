@@ -123,7 +123,6 @@ impl Reconciler {
         });
         let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
-        self.watches.stale = true;
         let waits = self.waits_for(id);
         self.feed(id, Event::Edge(waits));
     }
@@ -141,7 +140,7 @@ impl Reconciler {
         self.unjudged.extend(concerned);
         self.queue.retain(|(unit, ..)| *unit != id);
         self.set_deadline(id, None);
-        self.watches.stale = true;
+        self.watches.waiting.remove(&id);
         self.context.reports.forget(id);
     }
 }
@@ -201,8 +200,8 @@ async fn evaluate(
 
 fn failure(error: &EvaluateError) -> EvaluationFailure {
     EvaluationFailure {
-        lacks_inputs: matches!(error, EvaluateError::Missing(_)),
         reason: error.reason(),
         message: error.to_string(),
+        lacks_content: matches!(error, EvaluateError::Missing(_)),
     }
 }

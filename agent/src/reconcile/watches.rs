@@ -1,7 +1,7 @@
-//! Which kinds are watched, and what their events mean for units.
+//! Which kinds are watched.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,29 +10,26 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{UNIT_LABEL, inventory::State as RecordState},
+    apply::{UNIT_LABEL, inventory::Record},
     id::UnitId,
     object::ObjectKey,
-    unit::{event::Event, object::Observed},
+    unit::event::Event,
 };
 use futures::StreamExt as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Reconciler,
-    context::Context,
-    observe::{gone, observe},
-};
-use crate::cluster::{ClusterError, Resource, Selector, Served, WatchEvent};
+use self::news::{WatchNews, reduce};
+use super::{Reconciler, Unit, definitions::Definitions};
+use crate::cluster::{ClusterError, Resource, Selector, Served};
+
+mod news;
 
 /// Kinds watched at once: each is a stream of the API server. More is told, and the rest verified by lists alone.
 const WATCHES: usize = 2048;
 /// How long a kind that is not served is not asked for again: at first, doubled each time, and at most.
 const UNSERVED: Duration = Duration::from_secs(60);
 const UNSERVED_MAX: Duration = Duration::from_secs(3600);
-/// How long the API server takes to show a new definition in its discovery.
-const PUBLISHED: Duration = Duration::from_secs(1);
 /// Watch events that wait for the loop.
 const EVENTS: usize = 256;
 
@@ -48,10 +45,10 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Tells whether an object falls into the scope.
-    pub(super) fn covers(&self, key: &ObjectKey) -> bool {
-        (&key.group, &key.kind) == (&self.group, &self.kind)
-            && (self.namespace.is_empty() || key.namespace == self.namespace)
+    /// Tells whether objects of a kind and namespace fall into the scope.
+    pub(super) fn covers(&self, group: &str, kind: &str, namespace: &str) -> bool {
+        (group, kind) == (self.group.as_str(), self.kind.as_str())
+            && (self.namespace.is_empty() || namespace == self.namespace)
     }
 
     fn definitions() -> Self {
@@ -63,17 +60,22 @@ impl Scope {
     }
 }
 
-/// How a scope is watched.
+/// A scope in a version. Objects that were written in different versions of their kind are watched in each of these:
+/// what was written can only be compared with what is shown in the same version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Stream {
+    scope: Scope,
+    version: String,
+}
+
+/// How a scope is watched in a version.
 enum Watched {
-    /// In a version; dropping the guard ends it.
+    /// Dropping the guard ends it.
     Open {
-        version: String,
         /// Its objects live in namespaces.
         namespaced: bool,
         _guard: tokio_util::sync::DropGuard,
     },
-    /// The whole cluster may not be watched: each namespace of the inventories is, in its place.
-    Narrowed,
     /// It was not served when last tried; discovered again then.
     Unserved { until: Instant, wait: Duration },
 }
@@ -85,63 +87,19 @@ impl Watched {
     }
 }
 
-/// An event, and whose watch told it.
-pub(super) struct WatchNews {
-    scope: Arc<Scope>,
-    /// The watch of all definitions: it tells which kinds come, and nothing of a unit's objects.
-    definitions: bool,
-    event: Result<Reduced, ClusterError>,
-}
-
-/// What is left of a watch event once the object is dropped: that happens in the watch's own task, so that what waits
-/// for the loop is small whatever objects there are.
-enum Reduced {
-    Listing,
-    Listed,
-    Seen(Seen),
-}
-
-/// What was seen of an object.
-struct Seen {
-    /// The object; `None`: it has no name.
-    key: Option<ObjectKey>,
-    /// The unit that its mark names.
-    mark: Option<UnitId>,
-    is_present: bool,
-    observed: Observed,
-}
-
-fn reduce(event: WatchEvent, context: &Context) -> Reduced {
-    let (object, is_present) = match event {
-        WatchEvent::Listing => return Reduced::Listing,
-        WatchEvent::Listed => return Reduced::Listed,
-        WatchEvent::Present(object) => (object, true),
-        WatchEvent::Gone(object) => (object, false),
-    };
-    Reduced::Seen(Seen {
-        key: ObjectKey::of(&object),
-        mark: object["metadata"]["labels"][UNIT_LABEL]
-            .as_str()
-            .and_then(|mark| mark.parse().ok())
-            .map(UnitId),
-        is_present,
-        observed: match is_present {
-            true => observe(&object, context.ledger.key(), context.wall()),
-            false => gone(Some(&object)),
-        },
-    })
-}
-
 /// The open watches.
 pub(super) struct Watches {
-    open: HashMap<Scope, Watched>,
-    /// Inventories or what is served may have changed: other kinds may be to be watched.
-    pub(super) stale: bool,
+    open: BTreeMap<Stream, Watched>,
+    /// Kinds that may not be watched in the whole cluster, by group and name: each namespace of the inventories is, in
+    /// its place.
+    narrowed: BTreeSet<(String, String)>,
+    /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
+    revision: Option<u64>,
     /// What a running list has not shown yet.
-    listing: HashMap<Scope, HashSet<(UnitId, Arc<ObjectKey>)>>,
-    definitions: Option<tokio_util::sync::DropGuard>,
-    /// When units that wait for a kind are told that definitions changed.
-    definitions_at: Option<Instant>,
+    listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
+    definitions: Definitions,
+    /// Units that wait for a definition.
+    pub(super) waiting: BTreeSet<UnitId>,
     news_tx: mpsc::Sender<WatchNews>,
     news_rx: mpsc::Receiver<WatchNews>,
     too_many: bool,
@@ -153,11 +111,12 @@ impl Default for Watches {
     fn default() -> Self {
         let (news_tx, news_rx) = mpsc::channel(EVENTS);
         Self {
-            open: HashMap::new(),
-            stale: true,
+            open: BTreeMap::new(),
+            narrowed: BTreeSet::new(),
+            revision: None,
             listing: HashMap::new(),
-            definitions: None,
-            definitions_at: None,
+            definitions: Definitions::default(),
+            waiting: BTreeSet::new(),
             news_tx,
             news_rx,
             too_many: false,
@@ -179,7 +138,7 @@ impl Watches {
 
     /// When the watches have something to do by time alone.
     pub(super) fn wakes(&self) -> Option<Instant> {
-        self.retry_at().into_iter().chain(self.definitions_at).min()
+        self.retry_at().into_iter().chain(self.definitions.wakes()).min()
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -187,130 +146,57 @@ impl Watches {
             .values()
             .filter_map(|watched| match watched {
                 Watched::Unserved { until, .. } => Some(*until),
-                Watched::Open { .. } | Watched::Narrowed => None,
+                Watched::Open { .. } => None,
             })
             .min()
+    }
+
+    fn is_open(&self, stream: &Stream) -> bool {
+        matches!(self.open.get(stream), Some(Watched::Open { .. }))
+    }
+
+    /// Tells whether a watch is the one to believe about an object: that in the version it was written in, or the first
+    /// one when there is none.
+    fn believes(&self, stream: &Stream, record: Option<&Record>) -> bool {
+        let Some(record) = record.filter(|record| record.api_version != stream.version) else {
+            return true;
+        };
+        let scope = &stream.scope;
+        let of = |version: &str| Stream {
+            scope: scope.clone(),
+            version: version.to_owned(),
+        };
+        let mut streams = self
+            .open
+            .range(of("")..)
+            .take_while(|(one, _)| one.scope == *scope);
+        let first = streams.find(|(_, watched)| matches!(watched, Watched::Open { .. }));
+        !self.is_open(&of(&record.api_version)) && first.is_some_and(|(first, _)| first == stream)
     }
 }
 
 impl Reconciler {
-    /// Takes in a watch event.
-    pub(super) fn observed(
-        &mut self,
-        WatchNews {
-            scope,
-            definitions,
-            event,
-        }: WatchNews,
-    ) {
-        match event {
-            Ok(Reduced::Seen(seen)) if definitions => {
-                if seen.is_present {
-                    self.definition_changed();
-                }
-            }
-            Ok(_) if definitions => {}
-            Ok(Reduced::Listing) => {
-                let expected = self.expected(&scope);
-                self.watches.listing.insert(scope.as_ref().clone(), expected);
-            }
-            Ok(Reduced::Seen(seen)) => {
-                let is_present = seen.is_present;
-                if let Some((unit, key)) = self.owner(&seen) {
-                    if let Some(listing) = self.watches.listing.get_mut(&*scope).filter(|_| is_present) {
-                        listing.remove(&(unit, key.clone()));
-                    }
-                    self.observe(unit, key, seen.observed);
-                }
-                if is_present && *scope == Scope::definitions() {
-                    self.definition_changed();
-                }
-            }
-            Ok(Reduced::Listed) => {
-                for (unit, key) in self.watches.listing.remove(&*scope).unwrap_or_default() {
-                    self.observe(unit, key, gone(None));
-                }
-            }
-            Err(ClusterError::NotServed { .. }) => {
-                self.watches.open.insert(
-                    scope.as_ref().clone(),
-                    Watched::unserved(Instant::now(), UNSERVED),
-                );
-            }
-            Err(error) if is_forbidden(&error) && self.narrows(&scope) => {
-                self.watches
-                    .open
-                    .insert(scope.as_ref().clone(), Watched::Narrowed);
-                self.watches.stale = true;
-            }
-            Err(error) => {
-                tracing::warn!(
-                    group = scope.group,
-                    kind = scope.kind,
-                    namespace = scope.namespace,
-                    "watch: {error}"
-                );
-            }
-        }
-    }
-
-    fn observe(&mut self, unit: UnitId, key: Arc<ObjectKey>, observed: Observed) {
-        self.feed(unit, Event::Observed { key, observed });
-    }
-
-    /// Objects of a scope that the inventories have, and that were written.
-    fn expected(&self, scope: &Scope) -> HashSet<(UnitId, Arc<ObjectKey>)> {
-        let mut expected = HashSet::new();
-        for (id, unit) in &self.units {
-            for (key, object) in unit.state.objects() {
-                let written = object
-                    .record
-                    .as_ref()
-                    .is_some_and(|record| record.state != RecordState::Intent);
-                if written && scope.covers(key) {
-                    expected.insert((*id, key.clone()));
-                }
-            }
-        }
-        expected
-    }
-
-    /// The unit that has an object. Its mark alone proves nothing: operators copy labels.
-    fn owner(&self, seen: &Seen) -> Option<(UnitId, Arc<ObjectKey>)> {
-        let key = seen.key.as_ref()?;
-        let holds = |id: &UnitId| {
-            let (shared, _) = self.units.get(id)?.state.objects().get_key_value(key)?;
-            Some((*id, shared.clone()))
-        };
-        seen.mark
-            .as_ref()
-            .and_then(holds)
-            .or_else(|| self.units.keys().find_map(holds))
-    }
-
-    /// A definition was written. Discovery follows within a second, and many may come together.
-    fn definition_changed(&mut self) {
-        let at = Instant::now() + PUBLISHED;
-        self.watches.definitions_at.get_or_insert(at);
-    }
-
     /// What waits for a kind may go on.
     pub(super) fn serve_definitions(&mut self) {
-        if self.watches.definitions_at.is_none_or(|at| Instant::now() < at) {
+        let now = Instant::now();
+        let Some(groups) = self.watches.definitions.take_due(now) else {
             return;
-        }
-        self.watches.definitions_at = None;
-        self.watches.stale = true;
+        };
         self.context.expire_discovery();
-        for watched in self.watches.open.values_mut() {
-            if let Watched::Unserved { until, wait } = watched {
-                (*until, *wait) = (Instant::now(), UNSERVED);
+        for (stream, watched) in &mut self.watches.open {
+            if let Watched::Unserved { until, wait } = watched
+                && groups.contains(&stream.scope.group)
+            {
+                (*until, *wait) = (now, UNSERVED);
             }
         }
+        let waits = |unit: &Unit| {
+            unit.state.is_active() && unit.state.unserved().any(|key| groups.contains(&key.group))
+        };
         let waiting: Vec<UnitId> = self
             .units
             .iter()
-            .filter(|(_, unit)| unit.state.waits_for_definition())
+            .filter(|(_, unit)| waits(unit))
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
@@ -327,29 +213,32 @@ impl Reconciler {
         let now = Instant::now();
         let again = self.watches.retry_at().is_some_and(|at| at <= now);
         let rediscovered = self.watches.rediscovered.swap(false, Ordering::Relaxed);
-        if !std::mem::take(&mut self.watches.stale) && !again && !rediscovered {
-            return;
-        }
         if again {
             self.rediscover(now);
         }
-        self.watch_inventories(now, rediscovered);
-        // An agent of some namespaces may not read definitions; it tries again now and then.
-        let waits = self.context.namespaces.is_empty()
-            && self.units.values().any(|unit| unit.state.waits_for_definition());
-        match (waits, self.watches.definitions.is_some()) {
-            (true, false) => {
-                let scope = Scope::definitions();
-                let discovery = self.context.discovery();
-                if let Some(resource) = discovery.preferred(&scope.group, &scope.kind) {
-                    let stop = CancellationToken::new();
-                    self.open(resource, scope, true, stop.clone());
-                    self.watches.definitions = Some(stop.drop_guard());
-                }
-            }
-            (false, true) => self.watches.definitions = None,
-            _ => {}
+        let revision = self.context.ledger.read(|state| state.usage().revision());
+        if self.watches.revision != Some(revision) || rediscovered {
+            self.watches.revision = Some(revision);
+            self.watch_inventories(now, rediscovered);
         }
+        self.watch_definitions();
+    }
+
+    fn watch_definitions(&mut self) {
+        // An agent of some namespaces may not read definitions; it tries again now and then.
+        let waits = self.context.namespaces.is_empty() && !self.watches.waiting.is_empty();
+        if waits == self.watches.definitions.is_watched() {
+            return;
+        }
+        let scope = Scope::definitions();
+        let discovery = self.context.discovery();
+        let resource = discovery.preferred(&scope.group, &scope.kind);
+        let watch = resource.filter(|_| waits).map(|resource| {
+            let stop = CancellationToken::new();
+            self.open(resource, scope, true, stop.clone());
+            stop.drop_guard()
+        });
+        self.watches.definitions.watch(watch);
     }
 
     /// Finds out again what is served, and only then tries again to watch what was not.
@@ -375,20 +264,20 @@ impl Reconciler {
 
     fn watch_inventories(&mut self, now: Instant, rediscovered: bool) {
         let discovery = self.context.discovery();
-        let wanted = self.scopes();
+        let wanted: BTreeSet<Stream> = self.streams();
         let kinds: HashSet<(&str, &str)> = wanted
-            .keys()
-            .map(|scope| (scope.group.as_str(), scope.kind.as_str()))
+            .iter()
+            .map(|stream| (stream.scope.group.as_str(), stream.scope.kind.as_str()))
             .collect();
-        self.watches.open.retain(|scope, watched| match watched {
-            Watched::Narrowed => kinds.contains(&(scope.group.as_str(), scope.kind.as_str())),
-            _ => wanted.contains_key(scope),
-        });
+        self.watches
+            .narrowed
+            .retain(|(group, kind)| kinds.contains(&(group.as_str(), kind.as_str())));
+        self.watches.open.retain(|stream, _| wanted.contains(stream));
+        self.watches.listing.retain(|stream, _| wanted.contains(stream));
         let mut left_out = 0_usize;
-        for (scope, version) in wanted {
-            match self.watches.open.get(&scope) {
-                Some(Watched::Open { version: open, .. }) if *open == version => continue,
-                Some(Watched::Narrowed) => continue,
+        for stream in wanted {
+            match self.watches.open.get(&stream) {
+                Some(Watched::Open { .. }) => continue,
                 Some(Watched::Unserved { .. }) if !rediscovered => continue,
                 None if self.watches.open.len() >= WATCHES => {
                     left_out += 1;
@@ -396,23 +285,20 @@ impl Reconciler {
                 }
                 _ => {}
             }
-            if let Served::Yes(resource) = discovery.find(&version, &scope.kind) {
+            if let Served::Yes(resource) = discovery.find(&stream.version, &stream.scope.kind) {
                 let stop = CancellationToken::new();
-                self.open(resource, scope.clone(), false, stop.clone());
+                self.open(resource, stream.scope.clone(), false, stop.clone());
                 let watched = Watched::Open {
-                    version,
                     namespaced: resource.namespaced,
                     _guard: stop.drop_guard(),
                 };
-                self.watches.open.insert(scope, watched);
+                self.watches.open.insert(stream, watched);
             } else {
-                let unserved = Watched::unserved(now, UNSERVED);
-                match self.watches.open.get_mut(&scope) {
-                    // It keeps its time of the next try.
-                    Some(Watched::Unserved { .. }) => {}
-                    Some(open) => *open = unserved,
-                    None => drop(self.watches.open.insert(scope, unserved)),
-                }
+                // One that was tried before keeps its time of the next try.
+                self.watches
+                    .open
+                    .entry(stream)
+                    .or_insert_with(|| Watched::unserved(now, UNSERVED));
             }
         }
         if (left_out > 0) != self.watches.too_many {
@@ -426,44 +312,51 @@ impl Reconciler {
         }
     }
 
-    /// What there is to watch, each with the version its objects were last written with: each kind of the inventories
-    /// as a whole, or, for an agent of some namespaces, in each of these.
-    pub(super) fn scopes(&self) -> BTreeMap<Scope, String> {
-        let namespaces = &self.context.namespaces;
-        let namespace = |key: &ObjectKey| match namespaces.is_empty() {
-            true if self.is_narrowed(key) => Some(key.namespace.clone()),
-            true => Some(String::new()),
-            false => namespaces.contains(&key.namespace).then(|| key.namespace.clone()),
-        };
+    /// What there is to watch: each kind of the inventories in each version that objects were last written in.
+    fn streams(&self) -> BTreeSet<Stream> {
         self.context.ledger.read(|state| {
-            let records = state.units.values().flat_map(crate::ledger::state::Unit::scopes);
-            records
-                .filter_map(|(key, record)| {
-                    let scope = Scope {
-                        group: key.group.clone(),
-                        kind: key.kind.clone(),
-                        namespace: namespace(key)?,
-                    };
-                    Some((scope, record.api_version.clone()))
+            let places = state.usage().places().filter_map(|(place, versions)| {
+                let scope = self.scope(&place.group, &place.kind, &place.namespace)?;
+                Some((scope, versions))
+            });
+            places
+                .flat_map(|(scope, versions)| {
+                    versions.keys().map(move |version| Stream {
+                        scope: scope.clone(),
+                        version: version.clone(),
+                    })
                 })
                 .collect()
         })
     }
 
+    /// What is watched for objects of a kind in a namespace: the kind as a whole, or, for an agent of some namespaces
+    /// and where the whole may not be watched, the kind in that namespace.
+    pub(super) fn scope(&self, group: &str, kind: &str, namespace: &str) -> Option<Scope> {
+        let namespaces = &self.context.namespaces;
+        let namespace = match namespaces.is_empty() {
+            true if self.is_narrowed(group, kind) => namespace,
+            true => "",
+            false if namespaces.contains(namespace) => namespace,
+            false => return None,
+        };
+        Some(Scope {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+        })
+    }
+
     /// Tells whether a refused watch has narrower ones in its place: that of a namespaced kind in the whole cluster.
-    fn narrows(&self, scope: &Scope) -> bool {
-        let open = self.watches.open.get(scope);
-        scope.namespace.is_empty() && matches!(open, Some(Watched::Open { namespaced: true, .. }))
+    fn narrows(&self, stream: &Stream) -> bool {
+        let open = self.watches.open.get(stream);
+        stream.scope.namespace.is_empty() && matches!(open, Some(Watched::Open { namespaced: true, .. }))
     }
 
     /// Tells whether the whole cluster may not be watched for a kind, as Secrets under most profiles.
-    fn is_narrowed(&self, key: &ObjectKey) -> bool {
-        let whole = Scope {
-            group: key.group.clone(),
-            kind: key.kind.clone(),
-            namespace: String::new(),
-        };
-        matches!(self.watches.open.get(&whole), Some(Watched::Narrowed))
+    fn is_narrowed(&self, group: &str, kind: &str) -> bool {
+        let narrowed = &self.watches.narrowed;
+        !narrowed.is_empty() && narrowed.contains(&(group.to_owned(), kind.to_owned()))
     }
 
     fn open(&self, resource: &Resource, scope: Scope, definitions: bool, stop: CancellationToken) {
@@ -476,8 +369,9 @@ impl Reconciler {
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
-        let (context, scope) = (self.context.clone(), Arc::new(scope));
         let narrows = !definitions && resource.namespaced && scope.namespace.is_empty();
+        let version = resource.api_version();
+        let (context, stream) = (self.context.clone(), Arc::new(Stream { scope, version }));
         tokio::spawn(async move {
             loop {
                 let event = tokio::select! {
@@ -487,7 +381,7 @@ impl Reconciler {
                 let Some(event) = event else { return };
                 let last = narrows && event.as_ref().is_err_and(is_forbidden);
                 let news = WatchNews {
-                    scope: scope.clone(),
+                    stream: stream.clone(),
                     definitions,
                     event: event.map(|event| reduce(event, &context)),
                 };

@@ -16,5 +16,6 @@ mod scale;
 mod scenes;
 mod secrets;
 mod switches;
+mod watching;
 mod wiring;
 mod world;

@@ -48,7 +48,7 @@ async fn forty_watches_share_a_connection_apart_from_calls_and_again_after_it_br
     let mut watches: Vec<_> = (0..40).map(|_| cluster.watch(resource, &selector)).collect();
     let listing = watches
         .iter_mut()
-        .map(|watch| async move { while !matches!(watch.next().await, Some(Ok(WatchEvent::Listed))) {} });
+        .map(|watch| async move { while !matches!(watch.next().await, Some(Ok(WatchEvent::Listed(_)))) {} });
     tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(listing))
         .await
         .unwrap();

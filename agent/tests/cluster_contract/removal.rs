@@ -138,7 +138,7 @@ pub(crate) async fn a_deleted_definition_takes_its_objects_along_and_ends_their_
             WatchEvent::Listing => "listing",
             WatchEvent::Present(_) => "present",
             WatchEvent::Gone(_) => "gone",
-            WatchEvent::Listed => "listed",
+            WatchEvent::Listed(_) => "listed",
         };
         assert_eq!(what, expected);
     }

@@ -18,7 +18,7 @@ pub(crate) async fn next_of(
     loop {
         let (what, object) = match next(events).await {
             WatchEvent::Listing => return ("listing", String::new()),
-            WatchEvent::Listed => return ("listed", String::new()),
+            WatchEvent::Listed(_) => return ("listed", String::new()),
             WatchEvent::Present(object) => ("present", object),
             WatchEvent::Gone(object) => ("gone", object),
         };
@@ -76,7 +76,7 @@ pub(crate) async fn a_watch_of_metadata_has_types_and_no_bodies(world: World) {
     let WatchEvent::Present(listed) = next(&mut events).await else {
         panic!("it is there")
     };
-    assert!(matches!(next(&mut events).await, WatchEvent::Listed));
+    assert!(matches!(next(&mut events).await, WatchEvent::Listed(_)));
     (world.edit)("editor", "x", "2").await;
     let WatchEvent::Present(changed) = next(&mut events).await else {
         panic!("it has changed")

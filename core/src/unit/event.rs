@@ -48,12 +48,12 @@ pub struct Evaluation {
 /// waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluationFailure {
-    /// Something of the entry has not come yet.
-    pub lacks_inputs: bool,
     /// Flux's reason.
     pub reason: &'static str,
     /// Why.
     pub message: String,
+    /// Content is lacking that may come without a change of the entry.
+    pub lacks_content: bool,
 }
 
 /// What became of an object that was to be applied.

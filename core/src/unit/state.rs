@@ -234,17 +234,18 @@ impl State {
     /// Tells whether content that comes later may help.
     pub fn lacks_inputs(&self) -> bool {
         let failure = self.evaluation_failure.as_ref();
-        failure.is_some_and(|failure| failure.lacks_inputs)
+        failure.is_some_and(|failure| failure.lacks_content)
     }
 
     /// Tells whether a kind of the unit is not served, so that definitions are worth watching.
     pub fn waits_for_definition(&self) -> bool {
-        self.is_active()
-            && self
-                .index
-                .problems
-                .iter()
-                .any(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
+        self.is_active() && self.unserved().next().is_some()
+    }
+
+    /// Returns the objects whose kinds are not served.
+    pub fn unserved(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        let keys = self.index.problems.iter();
+        keys.filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
     }
 
     /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.

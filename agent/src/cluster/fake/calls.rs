@@ -139,7 +139,8 @@ impl Cluster for Fake {
         self.ask("get", &key).await?;
         let inner = self.lock();
         inner.serves(resource)?;
-        Ok(inner.objects.get(&key).cloned())
+        let object = inner.objects.get(&key);
+        Ok(object.map(|object| watch::converted(resource, object)))
     }
 
     async fn list_selected(
@@ -167,7 +168,7 @@ impl Cluster for Fake {
             next: last.map(|(key, _)| place(key)).unwrap_or_default(),
             items: page
                 .iter()
-                .map(|(_, object)| watch::shown(selector, object))
+                .map(|(_, object)| watch::shown(resource, selector, object))
                 .collect(),
             remaining,
             version: inner.version.to_string(),

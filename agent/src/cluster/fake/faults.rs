@@ -27,6 +27,11 @@ impl Fake {
         self.lock().latency = latency;
     }
 
+    /// Sets how long the answer to a list that a watch begins with is on its way.
+    pub fn delay_lists_of_watches(&self, delay: Duration) {
+        self.lock().list_delay = delay;
+    }
+
     /// Sets what accounts may do; without, each may do everything.
     pub fn set_rights(&self, rights: Option<Rights>) {
         self.lock().rights = rights;

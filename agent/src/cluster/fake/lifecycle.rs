@@ -39,6 +39,15 @@ impl Fake {
         self.tell(Change::Unserved(group.to_owned(), kind.to_owned()));
     }
 
+    /// Serves a kind no more in this version, but in others. Its objects stay.
+    pub fn drop_version(&self, api_version: &str, kind: &str) {
+        let mut inner = self.lock();
+        let is_it = |resource: &Resource| resource.api_version() == api_version && resource.kind == kind;
+        for resource in inner.resources.extract_if(.., |resource| is_it(resource)) {
+            self.tell(Change::Dropped(resource));
+        }
+    }
+
     /// Whether CustomResourceDefinitions become served when they are written.
     pub fn establish(&self, establish: bool) {
         self.lock().establish = establish;

@@ -15,6 +15,7 @@ mod watch;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use flotilla_core::object::ObjectKey;
@@ -45,6 +46,7 @@ struct Inner {
     calls: BTreeMap<Call, u64>,
     fault: Option<Fault>,
     latency: Option<Latency>,
+    list_delay: Duration,
     rights: Option<Rights>,
     /// Groups whose discovery fails.
     undiscovered: BTreeSet<String>,
@@ -63,6 +65,8 @@ enum Change {
     Deleted(Value),
     /// A group's kind is no longer served.
     Unserved(String, String),
+    /// A version of a kind is no longer served.
+    Dropped(Resource),
     /// All watches break and list again.
     Broken,
 }
@@ -93,6 +97,7 @@ impl Fake {
                 calls: BTreeMap::new(),
                 fault: None,
                 latency: None,
+                list_delay: Duration::ZERO,
                 rights: None,
                 undiscovered: BTreeSet::new(),
                 establish: true,

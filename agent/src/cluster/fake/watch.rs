@@ -77,10 +77,23 @@ impl Watch {
             self.ready.push_back(Err(error));
             return;
         }
+        let Some((listed, version, delay)) = self.snapshot() else {
+            return self.end();
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        self.ready.push_back(Ok(WatchEvent::Listing));
+        let present = listed.into_iter().map(|object| Ok(WatchEvent::Present(object)));
+        self.ready.extend(present);
+        self.ready.push_back(Ok(WatchEvent::Listed(Some(version))));
+    }
+
+    /// What is there now, its version, and how long it is on its way. What changes from now on is heard after it.
+    fn snapshot(&mut self) -> Option<(Vec<Value>, u64, Duration)> {
         let inner = self.fake.lock();
         if !inner.resources.contains(&self.resource) {
-            drop(inner);
-            return self.end();
+            return None;
         }
         self.failures = 0;
         self.changes = Some(self.fake.changes.subscribe());
@@ -88,12 +101,8 @@ impl Watch {
             .objects
             .values()
             .filter(|object| is_selected(&self.resource, &self.selector, object));
-        let listed: Vec<Value> = objects.map(|object| shown(&self.selector, object)).collect();
-        drop(inner);
-        self.ready.push_back(Ok(WatchEvent::Listing));
-        let present = listed.into_iter().map(|object| Ok(WatchEvent::Present(object)));
-        self.ready.extend(present);
-        self.ready.push_back(Ok(WatchEvent::Listed));
+        let listed = objects.map(|object| shown(&self.resource, &self.selector, object));
+        Some((listed.collect(), inner.version, inner.list_delay))
     }
 
     fn end(&mut self) {
@@ -107,20 +116,21 @@ impl Watch {
     fn changed(&mut self, change: &Change) {
         let event = match change {
             Change::Written { after, .. } if is_selected(&self.resource, &self.selector, after) => {
-                WatchEvent::Present(shown(&self.selector, after))
+                WatchEvent::Present(shown(&self.resource, &self.selector, after))
             }
             Change::Written {
                 before: Some(before),
                 after,
             } if is_selected(&self.resource, &self.selector, before) => {
-                WatchEvent::Gone(shown(&self.selector, after))
+                WatchEvent::Gone(shown(&self.resource, &self.selector, after))
             }
             Change::Deleted(object) if is_selected(&self.resource, &self.selector, object) => {
-                WatchEvent::Gone(shown(&self.selector, object))
+                WatchEvent::Gone(shown(&self.resource, &self.selector, object))
             }
             Change::Unserved(group, kind) if (group, kind) == (&self.resource.group, &self.resource.kind) => {
                 return self.end();
             }
+            Change::Dropped(resource) if *resource == self.resource => return self.end(),
             Change::Broken => {
                 self.changes = None;
                 return;
@@ -147,10 +157,24 @@ pub(super) fn is_selected(resource: &Resource, selector: &Selector, object: &Val
 }
 
 /// An object as a selector asks for it.
-pub(super) fn shown(selector: &Selector, object: &Value) -> Value {
+pub(super) fn shown(resource: &Resource, selector: &Selector, object: &Value) -> Value {
+    let object = converted(resource, object);
     if selector.metadata_only {
         json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": object["metadata"]})
     } else {
-        object.clone()
+        object
     }
+}
+
+/// An object in the version that is asked for. Other versions have other fields: here, the whole specification has
+/// another place in a version that it was not written in.
+pub(super) fn converted(resource: &Resource, object: &Value) -> Value {
+    let mut object = object.clone();
+    let version = resource.api_version();
+    if object["apiVersion"] != version.as_str() {
+        object["apiVersion"] = version.into();
+        let spec = object["spec"].take();
+        object["spec"] = json!({"converted": spec});
+    }
+    object
 }

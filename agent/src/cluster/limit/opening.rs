@@ -85,7 +85,7 @@ impl Opening {
             match event {
                 None => return None,
                 Some(Ok(event)) => {
-                    if matches!(event, Ok(WatchEvent::Listed) | Err(_)) {
+                    if matches!(event, Ok(WatchEvent::Listed(_)) | Err(_)) {
                         self.permit = None;
                     }
                     return Some(event);
@@ -136,7 +136,7 @@ mod tests {
         let mut told = Vec::new();
         loop {
             match events.next().await.expect("a watch does not end") {
-                Ok(WatchEvent::Listed) => return told,
+                Ok(WatchEvent::Listed(_)) => return told,
                 Ok(_) => {}
                 Err(e) => told.push(e.to_string()),
             }

@@ -60,7 +60,7 @@ impl Server {
             .take(count)
             .map(|event| match event {
                 Ok(WatchEvent::Listing) => "listing".to_owned(),
-                Ok(WatchEvent::Listed) => "listed".to_owned(),
+                Ok(WatchEvent::Listed(_)) => "listed".to_owned(),
                 Ok(WatchEvent::Present(object)) => name(&object),
                 Ok(WatchEvent::Gone(object)) => format!("-{}", name(&object)),
                 Err(e) => e.to_string(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use flotilla_core::{digest::Digest, id::UnitId, unit::VariableLayer};
 
-use super::{Blob, Held, Kept, Record, State, Unit};
+use super::{Blob, Held, Kept, Record, State, Unit, Usage};
 use crate::ledger::{
     items,
     record::{self, BLOB_OVERHEAD, UNIT_OVERHEAD},
@@ -103,6 +103,9 @@ impl State {
             .as_ref()
             .map_or(0, |record| record.len() + UNIT_OVERHEAD);
         self.references.live -= items.sum::<usize>() + record;
+        for (key, before) in &unit.items {
+            self.usage.replace(key, Some(before), None);
+        }
         for kept in [unit.offered, unit.enforced].into_iter().flatten() {
             self.shrink_entry(&kept);
             self.refer_entry(&kept, Change::Less);
@@ -197,6 +200,7 @@ impl State {
             blobs: self.blobs.clone(),
             kinds: BTreeMap::new(),
             references: self.references.clone(),
+            usage: Usage::default(),
         };
         records.iter().cloned().for_each(|record| after.apply(record));
         after.garbage()

@@ -1,6 +1,6 @@
 //! Random programs over a ledger: crashes at each write, calls that overlap, compactions in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -60,6 +60,7 @@ impl Choices {
             }),
             _ => {
                 let mut record = record(["intent", "applied", "pendingRemoval"][self.below(3) as usize]);
+                record.api_version = ["v1", "v2"][self.below(2) as usize].to_owned();
                 record.sent = (self.below(2) == 0).then(|| Digest::of("test", &step.to_le_bytes()));
                 Record::Item {
                     unit,
@@ -123,6 +124,17 @@ fn check_counts(state: &State) {
             reached.extend(content.objects().iter().map(|object| object.digest));
         }
     }
+    let mut places: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
+    for (key, record) in state.units.values().flat_map(|unit| &unit.items) {
+        let place = format!("{}/{}/{}", key.group, key.kind, key.namespace);
+        let versions = places.entry(place).or_default();
+        *versions.entry(record.api_version.clone()).or_default() += 1;
+    }
+    let counted = state.usage().places().map(|(place, versions)| {
+        let place = format!("{}/{}/{}", place.group, place.kind, place.namespace);
+        (place, versions.clone())
+    });
+    assert_eq!(counted.collect::<BTreeMap<_, _>>(), places);
     let garbage = state.garbage();
     assert!(garbage.iter().all(|digest| !reached.contains(digest)));
     let bytes = state.encode(&garbage);

@@ -553,9 +553,9 @@ impl Sim {
                 }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
-                    lacks_inputs: true,
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
+                    lacks_content: true,
                 });
                 let enforced = enforced.filter(|_| evaluation.is_none());
                 let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));

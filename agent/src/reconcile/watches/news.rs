@@ -1,0 +1,227 @@
+//! What the events of watches mean for units.
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use flotilla_core::{
+    apply::{
+        UNIT_LABEL,
+        inventory::{Record, State as RecordState},
+    },
+    digest::Digest,
+    id::UnitId,
+    object::ObjectKey,
+    unit::{event::Event, object::Observed},
+};
+use tokio::time::Instant;
+
+use super::{Scope, Stream, UNSERVED, Watched, is_forbidden};
+use crate::{
+    cluster::{ClusterError, WatchEvent},
+    reconcile::{
+        Reconciler,
+        context::Context,
+        definitions,
+        observe::{gone, observe},
+    },
+};
+
+/// An event, and whose watch told it.
+pub(in crate::reconcile) struct WatchNews {
+    pub(super) stream: Arc<Stream>,
+    /// The watch of all definitions: it tells which kinds come, and nothing of a unit's objects.
+    pub(super) definitions: bool,
+    pub(super) event: Result<Reduced, ClusterError>,
+}
+
+/// What is left of a watch event once the object is dropped: that happens in the watch's own task, so that what waits
+/// for the loop is small whatever objects there are.
+pub(super) enum Reduced {
+    Listing,
+    /// With the version of the list.
+    Listed(Option<u64>),
+    Seen(Seen),
+}
+
+/// What was seen of an object.
+pub(super) struct Seen {
+    /// The object; `None`: it has no name.
+    key: Option<ObjectKey>,
+    /// The unit that its mark names.
+    mark: Option<UnitId>,
+    is_present: bool,
+    /// What is kept of it; `None`: reading it panicked, and it is there as far as lists go.
+    observed: Option<Observed>,
+    /// Of a definition: what of it decides which kinds are served.
+    definition: Option<Digest>,
+}
+
+/// Reduces an event to what is kept of it.
+pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
+    let (object, is_present) = match event {
+        WatchEvent::Listing => return Reduced::Listing,
+        WatchEvent::Listed(version) => return Reduced::Listed(version),
+        WatchEvent::Present(object) => (object, true),
+        WatchEvent::Gone(object) => (object, false),
+    };
+    let key = ObjectKey::of(&object);
+    Reduced::Seen(Seen {
+        definition: key
+            .as_ref()
+            .filter(|key| definitions::is_definition(key))
+            .map(|_| definitions::state(&object)),
+        key,
+        mark: object["metadata"]["labels"][UNIT_LABEL]
+            .as_str()
+            .and_then(|mark| mark.parse().ok())
+            .map(UnitId),
+        is_present,
+        observed: unless_it_panics(|| match is_present {
+            true => observe(&object, context.ledger.key(), context.wall()),
+            false => gone(Some(&object)),
+        }),
+    })
+}
+
+/// One odd object must not end the watch of all others.
+fn unless_it_panics(read: impl FnOnce() -> Observed) -> Option<Observed> {
+    let observed = catch_unwind(AssertUnwindSafe(read));
+    if observed.is_err() {
+        tracing::error!("watch: an object could not be read and is passed over");
+    }
+    observed.ok()
+}
+
+impl Reconciler {
+    /// Takes in a watch event.
+    pub(in crate::reconcile) fn observed(
+        &mut self,
+        WatchNews {
+            stream,
+            definitions,
+            event,
+        }: WatchNews,
+    ) {
+        // It was closed while its event waited.
+        if !definitions && !self.watches.is_open(&stream) {
+            return;
+        }
+        match event {
+            Ok(Reduced::Seen(seen)) => {
+                if let (Some(key), Some(state)) = (&seen.key, seen.definition) {
+                    let state = seen.is_present.then_some(state);
+                    let now = Instant::now();
+                    self.watches.definitions.seen(definitions, &key.name, state, now);
+                }
+                if !definitions {
+                    self.seen(&stream, seen);
+                }
+            }
+            Ok(_) if definitions => {}
+            Ok(Reduced::Listing) => {
+                let expected: HashSet<_> = self
+                    .written(&stream.scope)
+                    .filter(|(_, _, record)| self.watches.believes(&stream, Some(record)))
+                    .map(|(id, key, _)| (id, key.clone()))
+                    .collect();
+                self.watches.listing.insert(stream.as_ref().clone(), expected);
+            }
+            Ok(Reduced::Listed(version)) => {
+                for (unit, key) in self.watches.listing.remove(&*stream).unwrap_or_default() {
+                    // What was written since is newer than the list, and not gone.
+                    let observed = Observed {
+                        version,
+                        ..gone(None)
+                    };
+                    self.observe(unit, key, observed);
+                }
+            }
+            Err(ClusterError::NotServed { .. }) if !definitions => {
+                self.watches.listing.remove(&*stream);
+                let unserved = Watched::unserved(Instant::now(), UNSERVED);
+                self.watches.open.insert(stream.as_ref().clone(), unserved);
+            }
+            Err(error) if !definitions && is_forbidden(&error) && self.narrows(&stream) => {
+                self.watches.open.remove(&*stream);
+                let Scope { group, kind, .. } = stream.scope.clone();
+                self.watches.narrowed.insert((group, kind));
+                self.watches.revision = None;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    group = stream.scope.group,
+                    kind = stream.scope.kind,
+                    namespace = stream.scope.namespace,
+                    "watch: {error}"
+                );
+            }
+        }
+    }
+
+    /// Takes in what a watch has seen of an object.
+    fn seen(&mut self, stream: &Stream, seen: Seen) {
+        let Some((unit, key)) = self.owner(&seen) else {
+            return;
+        };
+        if let Some(listing) = self.watches.listing.get_mut(stream).filter(|_| seen.is_present) {
+            listing.remove(&(unit, key.clone()));
+        }
+        let objects = self.units.get(&unit).map(|unit| unit.state.objects());
+        let record = objects.and_then(|objects| objects.get(&key)?.record.as_deref());
+        if let Some(observed) = seen.observed
+            && self.watches.believes(stream, record)
+        {
+            self.observe(unit, key, observed);
+        }
+    }
+
+    fn observe(&mut self, unit: UnitId, key: Arc<ObjectKey>, observed: Observed) {
+        self.feed(unit, Event::Observed { key, observed });
+    }
+
+    /// The objects of a scope that the inventories have, and that were written.
+    pub(in crate::reconcile) fn written(
+        &self,
+        scope: &Scope,
+    ) -> impl Iterator<Item = (UnitId, &Arc<ObjectKey>, &Arc<Record>)> {
+        let first = ObjectKey::new(&scope.group, &scope.kind, &scope.namespace, "");
+        self.units.iter().flat_map(move |(id, unit)| {
+            unit.state
+                .objects()
+                .range::<ObjectKey, _>(&first..)
+                .take_while(move |(key, _)| scope.covers(&key.group, &key.kind, &key.namespace))
+                .filter_map(move |(key, object)| {
+                    let record = object.record.as_ref();
+                    let written = record.filter(|record| record.state != RecordState::Intent)?;
+                    Some((*id, key, written))
+                })
+        })
+    }
+
+    /// The unit that has an object. Its mark alone proves nothing: operators copy labels.
+    fn owner(&self, seen: &Seen) -> Option<(UnitId, Arc<ObjectKey>)> {
+        let key = seen.key.as_ref()?;
+        let holds = |id: &UnitId| {
+            let (shared, _) = self.units.get(id)?.state.objects().get_key_value(key)?;
+            Some((*id, shared.clone()))
+        };
+        seen.mark
+            .as_ref()
+            .and_then(holds)
+            .or_else(|| self.units.keys().find_map(holds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_that_cannot_be_read_is_passed_over() {
+        assert_eq!(unless_it_panics(|| gone(None)), Some(gone(None)));
+        assert_eq!(unless_it_panics(|| unreachable!("odd")), None);
+    }
+}
