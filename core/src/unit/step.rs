@@ -47,6 +47,8 @@ impl State {
                 failure,
             } => {
                 if let Some(running) = self.end_job(job) {
+                    let idle = outcomes.is_empty() && !running.cancelled;
+                    let failure = failure.or_else(|| idle.then(reached_nothing));
                     self.applied(outcomes, now, &mut actions);
                     let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
                     if failed || running.cancelled {
@@ -360,6 +362,11 @@ impl State {
         });
         actions.push(Action::Evaluate { job, entry });
     }
+}
+
+/// A batch whose first object took all of its time before it was begun: not handed out again at once.
+fn reached_nothing() -> JobFailure {
+    JobFailure::Unavailable("no object was reached".to_owned())
 }
 
 fn offered(entry: &Entry) -> super::record::Attained {
