@@ -16,7 +16,7 @@ use flotilla_core::{
         problem::{Problem, Retry},
     },
 };
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use super::{
     evaluate::{EvaluateError, Evaluated, Evaluation, Object},
     message::shown,
     observe::observe,
-    preflight::{CONCURRENCY, Looks, Preflight, write},
+    preflight::{Looks, Preflight, write},
     window::Window,
 };
 use crate::{
@@ -37,6 +37,8 @@ use crate::{
 
 /// Answers made durable at once, while further writes go on.
 const ANSWERS: usize = 250;
+/// How long an answer waits for others before it is made durable.
+const SAVED: Duration = Duration::from_secs(1);
 /// The API server publishes a new definition within a few seconds.
 const DISCOVERIES: u32 = 6;
 
@@ -335,7 +337,8 @@ impl Job<'_> {
         }
     }
 
-    /// Writes, and makes durable what came of it while further writes go on. A cancelled job begins no more.
+    /// Writes, and makes durable what came of it while further writes go on. A job that is cancelled, or whose time is
+    /// over, begins no more: what it did not begin has no outcome.
     async fn write(
         &mut self,
         writes: Vec<Write>,
@@ -350,7 +353,7 @@ impl Job<'_> {
         let writing = writes
             .into_iter()
             .map(|Write { index, adopted, fold }| async move {
-                let _place = window.enter(cancel).await?;
+                let _place = window.enter(&objects[index].desired.key, cancel).await?;
                 let object = &objects[index];
                 let live = breaker
                     .call(&object.desired.key, write(unit, object, &values[index], fold))
@@ -363,26 +366,23 @@ impl Job<'_> {
                 ))
             });
         let mut answers = Vec::new();
-        let mut saving = stream::iter(writing.collect::<Vec<_>>())
-            .buffer_unordered(CONCURRENCY)
-            .chunks(ANSWERS)
-            .map(|chunk| {
-                let mut records = Vec::new();
-                for (index, adopted, answer) in chunk.into_iter().flatten() {
-                    let record = answer
-                        .as_ref()
-                        .ok()
-                        .and_then(|observed| written(unit, &objects[index], observed));
-                    records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
-                    answers.push((index, adopted, record, answer));
-                }
-                context.persist_later(records)
-            });
+        // All of them wait for the window: those of a slow kind are not before the others.
+        let writing: FuturesUnordered<_> = writing.collect();
+        let mut chunks = Box::pin(tokio_stream::StreamExt::chunks_timeout(writing, ANSWERS, SAVED));
         let mut saved = Ok(());
-        while let Some(result) = saving.next().await {
-            saved = saved.and(result);
+        while let Some(chunk) = chunks.next().await {
+            let mut records = Vec::new();
+            for (index, adopted, answer) in chunk.into_iter().flatten() {
+                let record = answer
+                    .as_ref()
+                    .ok()
+                    .and_then(|observed| written(unit, &objects[index], observed));
+                records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
+                answers.push((index, adopted, record, answer));
+            }
+            saved = saved.and(context.persist_later(records));
         }
-        drop(saving);
+        drop(chunks);
         for (index, adopted, record, answer) in answers {
             match answer {
                 Ok(observed) => self.end(index, record, Some(observed), adopted, Applied::Written),
