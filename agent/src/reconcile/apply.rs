@@ -16,7 +16,7 @@ use flotilla_core::{
         problem::{Problem, Retry},
     },
 };
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use super::{
     message::shown,
     observe::observe,
     panicked,
-    preflight::{CONCURRENCY, Looks, Preflight, write},
+    preflight::{Looks, Preflight, write},
     window::Window,
 };
 use crate::{
@@ -39,6 +39,8 @@ use crate::{
 
 /// Answers made durable at once, while further writes go on.
 const ANSWERS: usize = 250;
+/// How long an answer waits for others before it is made durable.
+const SAVED: Duration = Duration::from_secs(1);
 /// The API server publishes a new definition within a few seconds.
 const DISCOVERIES: u32 = 6;
 
@@ -381,7 +383,8 @@ impl Job<'_> {
         }
     }
 
-    /// Writes, and makes durable what came of it while further writes go on. A cancelled job begins no more.
+    /// Writes, and makes durable what came of it while further writes go on. A job that is cancelled, or whose time is
+    /// over, begins no more: what it did not begin has no outcome.
     async fn write(
         &mut self,
         writes: Vec<Write>,
@@ -396,7 +399,7 @@ impl Job<'_> {
         let writing = writes
             .into_iter()
             .map(|Write { index, adopted, fold }| async move {
-                let Some(_place) = window.enter(cancel).await else {
+                let Some(_place) = window.enter(&objects[index].desired.key, cancel).await else {
                     return (index, adopted, None);
                 };
                 let object = &objects[index];
@@ -408,26 +411,23 @@ impl Job<'_> {
                 (index, adopted, Some(answer))
             });
         let mut answers = Vec::new();
-        let mut saving = stream::iter(writing.collect::<Vec<_>>())
-            .buffer_unordered(CONCURRENCY)
-            .chunks(ANSWERS)
-            .map(|chunk| {
-                let mut records = Vec::new();
-                for (index, adopted, answer) in chunk {
-                    let record = answer
-                        .as_ref()
-                        .and_then(|answer| answer.as_ref().ok())
-                        .and_then(|observed| written(unit, &objects[index], observed));
-                    records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
-                    answers.push((index, adopted, record, answer));
-                }
-                context.persist_later(records)
-            });
+        // All of them wait for the window: those of a slow kind are not before the others.
+        let writing: FuturesUnordered<_> = writing.collect();
+        let mut chunks = Box::pin(tokio_stream::StreamExt::chunks_timeout(writing, ANSWERS, SAVED));
         let mut saved = Ok(());
-        while let Some(result) = saving.next().await {
-            saved = saved.and(result);
+        while let Some(chunk) = chunks.next().await {
+            let mut records = Vec::new();
+            for (index, adopted, answer) in chunk {
+                let record = answer
+                    .as_ref()
+                    .and_then(|answer| answer.as_ref().ok())
+                    .and_then(|observed| written(unit, &objects[index], observed));
+                records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
+                answers.push((index, adopted, record, answer));
+            }
+            saved = saved.and(context.persist_later(records));
         }
-        drop(saving);
+        drop(chunks);
         for (index, adopted, record, answer) in answers {
             // What the ledger has of it, an intent say, the row must know as well.
             let known = record.or_else(|| self.record(&self.objects[index].desired.key));

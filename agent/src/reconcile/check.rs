@@ -317,7 +317,7 @@ impl<'a> Check<'a> {
     }
 
     async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
-        let _place = self.window.enter(self.cancel).await?;
+        let _place = self.window.enter(&correction.key, self.cancel).await?;
         let Correction {
             key,
             body: Body { object, value },

@@ -1,75 +1,98 @@
-//! How many writes of a job are handed to the cluster at once. What was handed over is awaited, also when a newer
-//! entry has come, so a server that takes long for each gets few: the newer entry waits for those alone.
+//! How many writes of a job are handed to the cluster at once, and until when. What was handed over is awaited, also
+//! when a newer entry has come, so a kind whose answers take long gets few places: the newer entry, and the unit's own
+//! drift, wait for those alone.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
+use flotilla_core::object::ObjectKey;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::preflight::CONCURRENCY;
 
-const FIRST: usize = 8;
+/// Doubled by each round of fast answers.
+const FIRST: usize = 2;
 /// An answer slower than this takes a place away; a faster one adds one.
 const SLOW: Duration = Duration::from_secs(1);
+/// A job begins no write later than this after its first.
+pub(super) const OPEN: Duration = Duration::from_secs(10);
 
 /// The places of a job's writes.
+#[derive(Default)]
 pub(super) struct Window {
-    places: Semaphore,
-    size: AtomicUsize,
+    kinds: Mutex<BTreeMap<(String, String), Arc<Places>>>,
+    until: OnceLock<Instant>,
+}
+
+/// The places of a kind.
+struct Places {
+    free: Arc<Semaphore>,
+    size: Mutex<usize>,
 }
 
 /// A write under way.
-pub(super) struct Place<'a> {
-    window: &'a Window,
-    permit: Option<SemaphorePermit<'a>>,
+pub(super) struct Place {
+    places: Arc<Places>,
+    permit: Option<OwnedSemaphorePermit>,
     begun: Instant,
 }
 
-impl Default for Window {
+impl Default for Places {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(FIRST),
-            size: AtomicUsize::new(FIRST),
+            free: Arc::new(Semaphore::new(FIRST)),
+            size: Mutex::new(FIRST),
         }
     }
 }
 
 impl Window {
-    /// Waits for a place. `None`: the job was cancelled before.
-    pub(super) async fn enter(&self, cancel: &CancellationToken) -> Option<Place<'_>> {
+    /// Waits for a place. `None`: the job was cancelled before, or its time is over.
+    pub(super) async fn enter(&self, key: &ObjectKey, cancel: &CancellationToken) -> Option<Place> {
+        let until = *self.until.get_or_init(|| Instant::now() + OPEN);
+        let places = self.places(key);
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
-            permit = self.places.acquire() => permit.ok(),
+            () = tokio::time::sleep_until(until) => None,
+            permit = places.free.clone().acquire_owned() => permit.ok(),
         }?;
         Some(Place {
-            window: self,
+            places,
             permit: Some(permit),
             begun: Instant::now(),
         })
     }
+
+    fn places(&self, key: &ObjectKey) -> Arc<Places> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds
+            .entry((key.group.clone(), key.kind.clone()))
+            .or_default()
+            .clone()
+    }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let Window { places, size } = self.window;
-        let now = size.load(Ordering::Relaxed);
+        let mut size = self.places.size.lock().unwrap_or_else(PoisonError::into_inner);
         match self.begun.elapsed() > SLOW {
-            true if now > 1 => {
-                size.store(now - 1, Ordering::Relaxed);
+            true if *size > 1 => {
+                *size -= 1;
                 if let Some(permit) = self.permit.take() {
                     permit.forget();
                 }
             }
-            false if now < CONCURRENCY => {
-                size.store(now + 1, Ordering::Relaxed);
-                places.add_permits(1);
+            false if *size < CONCURRENCY => {
+                *size += 1;
+                self.places.free.add_permits(1);
             }
             _ => {}
         }
@@ -80,39 +103,70 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    async fn write(window: &Window, takes: Duration) {
+    fn key(kind: &str) -> ObjectKey {
+        ObjectKey::new("", kind, "default", "x")
+    }
+
+    async fn write(window: &Window, kind: &str, takes: Duration) {
         let cancel = CancellationToken::new();
-        let _place = window.enter(&cancel).await.expect("not cancelled");
+        let _place = window.enter(&key(kind), &cancel).await.expect("a place");
         tokio::time::sleep(takes).await;
     }
 
+    fn free(window: &Window, kind: &str) -> usize {
+        window.places(&key(kind)).free.available_permits()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn fast_answers_open_it_and_slow_ones_close_it_to_one() {
+    async fn fast_answers_open_it_for_their_kind_and_slow_ones_close_it_to_one() {
         let window = Window::default();
         for _ in 0..100 {
-            write(&window, Duration::ZERO).await;
+            write(&window, "Secret", Duration::ZERO).await;
         }
-        assert_eq!(window.places.available_permits(), CONCURRENCY);
+        assert_eq!(free(&window, "Secret"), CONCURRENCY);
+        for _ in 0..4 {
+            write(&window, "ConfigMap", Duration::from_millis(1100)).await;
+        }
+        assert_eq!(
+            (free(&window, "ConfigMap"), free(&window, "Secret")),
+            (1, CONCURRENCY)
+        );
         for _ in 0..100 {
-            write(&window, Duration::from_secs(30)).await;
+            write(&window, "ConfigMap", Duration::ZERO).await;
         }
-        assert_eq!(window.places.available_permits(), 1);
-        for _ in 0..100 {
-            write(&window, Duration::ZERO).await;
-        }
-        assert_eq!(window.places.available_permits(), CONCURRENCY);
+        assert_eq!(free(&window, "ConfigMap"), CONCURRENCY);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_place_leaves_when_the_job_is_cancelled() {
-        let window = Window::default();
+        let (window, secret) = (Window::default(), key("Secret"));
         let cancel = CancellationToken::new();
         let mut places = Vec::new();
         for _ in 0..FIRST {
-            places.push(window.enter(&cancel).await);
+            places.push(window.enter(&secret, &cancel).await);
         }
-        let (entered, ()) = tokio::join!(window.enter(&cancel), async { cancel.cancel() });
+        let (entered, ()) = tokio::join!(window.enter(&secret, &cancel), async { cancel.cancel() });
         assert!(entered.is_none());
-        assert!(window.enter(&cancel).await.is_none());
+        assert!(window.enter(&secret, &cancel).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_begins_once_the_time_since_the_first_write_is_over() {
+        let (window, secret) = (Window::default(), key("Secret"));
+        let cancel = CancellationToken::new();
+        // What is read before takes nothing of it.
+        tokio::time::sleep(OPEN * 2).await;
+        write(&window, "Secret", OPEN - Duration::from_secs(1)).await;
+        let last = window.enter(&secret, &cancel).await;
+        assert!(last.is_some(), "a second is left");
+        assert!(
+            window.enter(&secret, &cancel).await.is_none(),
+            "no place until the end"
+        );
+        drop(last);
+        assert!(
+            window.enter(&secret, &cancel).await.is_none(),
+            "a place, and no time"
+        );
     }
 }

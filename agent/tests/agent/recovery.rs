@@ -330,14 +330,20 @@ async fn object_whose_change_is_refused_is_created_as_desired_once_it_is_deleted
         world.offer(std::slice::from_ref(&second)).await;
         world
             .until("it is refused", |world| {
-                world.unit(1).is_some_and(|unit| unit.message.contains("immutable"))
+                world
+                    .unit(1)
+                    .is_some_and(|unit| unit.message.contains("immutable"))
             })
             .await;
         let begun = tokio::time::Instant::now();
         is_there.store(false, Ordering::Relaxed);
         world.cluster.delete(&key);
         world.until_ready(&second).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{kind}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{kind}: {:?}",
+            begun.elapsed()
+        );
         let live = world.cluster.object(&key).unwrap();
         assert_eq!(live["spec"]["selector"], "b");
         world.cluster.set_fault(None);

@@ -201,7 +201,8 @@ impl State {
         }
     }
 
-    /// A change of (ready, reason, objects concerned) is told once; what is under way is not.
+    /// A change of (ready, reason, objects concerned) is told once; what is under way is not, nor each further object
+    /// that a pass under way meets.
     fn tell(&mut self, condition: &Condition, actions: &mut Vec<Action>) {
         if condition.ready == Ready::Unknown || !self.is_active() {
             return;
@@ -214,6 +215,10 @@ impl State {
             _ => self.index.problems.iter().map(Arc::as_ref).collect(),
         };
         let version = self.record.attempted.map(|attempted| attempted.version);
+        let word = Digest::of_json("word", &(condition.ready, &condition.reason, version));
+        if self.pass.is_some() && self.told == Some(word) {
+            return;
+        }
         let news = Digest::of_json(
             "condition",
             &(condition.ready, &condition.reason, concerned, version),
@@ -221,6 +226,7 @@ impl State {
         if self.record.reported == Some(news) {
             return;
         }
+        self.told = Some(word);
         self.record.reported = Some(news);
         actions.push(Action::Tell(Notice {
             key: None,

@@ -76,6 +76,13 @@ pub enum Applied {
     },
 }
 
+impl Outcome<Applied> {
+    /// Tells whether the job came to the object at all.
+    pub(super) fn is_reached(&self) -> bool {
+        !matches!(self.result, Applied::NotBegun)
+    }
+}
+
 /// What became of an object that was checked.
 #[derive(Debug, Clone)]
 pub enum Checked {

@@ -25,6 +25,8 @@ use crate::{
 
 /// Objects of one job: as many bodies are in memory at once.
 const BATCH: usize = 500;
+/// And at least, when the time of a batch is over before all of it is reached.
+const SLOW_BATCH: usize = 16;
 /// Objects named in a message.
 const NAMED: usize = 20;
 
@@ -36,7 +38,12 @@ pub(super) struct Pass {
     stages: VecDeque<StagePlan>,
     /// What of the present stage is not handed out yet; `None` before it begins.
     left: Option<VecDeque<Arc<ObjectKey>>>,
-    written: Vec<Arc<ObjectKey>>,
+    /// What was handed out last.
+    handed: Vec<Arc<ObjectKey>>,
+    /// A batch has ended: what looks drifted is checked before the next.
+    checks: bool,
+    /// How many objects the next batch has.
+    batch: usize,
     /// Why no further stage begins.
     closed: Option<String>,
     /// Until when the present stage waits for what must be ready before it.
@@ -45,6 +52,25 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    /// Takes back what a batch did not reach: its time was over. It goes behind the rest of its stage, which may be
+    /// faster, and in smaller batches, since each looks at all of its objects first.
+    fn take_back(&mut self, outcomes: &[Outcome<Applied>]) {
+        let reached: BTreeSet<&ObjectKey> = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_reached())
+            .map(|outcome| &*outcome.key)
+            .collect();
+        let mut rest = std::mem::take(&mut self.handed);
+        rest.retain(|key| !reached.contains(&**key));
+        self.checks = true;
+        if rest.is_empty() {
+            self.batch = (self.batch * 4).min(BATCH);
+            return;
+        }
+        self.batch = (reached.len() * 2).clamp(SLOW_BATCH, BATCH);
+        self.left.get_or_insert_default().extend(rest);
+    }
+
     fn retry(&mut self, retry: Retry) {
         self.retry = Some(self.retry.map_or(retry, |known| known.min(retry)));
     }
@@ -221,7 +247,9 @@ impl State {
             revision: entry.revision.clone(),
             stages: stages.into(),
             left: None,
-            written: Vec::new(),
+            handed: Vec::new(),
+            checks: false,
+            batch: BATCH,
             closed: None,
             deadline: None,
             retry: None,
@@ -272,16 +300,21 @@ impl State {
                 }
                 continue;
             }
+            if std::mem::take(&mut pass.checks) && pass.left.as_ref().is_some_and(|left| !left.is_empty()) {
+                // A pass may take hours: the unit's drift does not wait for its end.
+                self.begin_check(actions);
+                continue;
+            }
             let Some(stage) = pass.stages.front() else { return };
             let left = pass
                 .left
                 .get_or_insert_with(|| stage.writes.iter().cloned().collect());
-            let keys: Vec<_> = left.drain(..left.len().min(BATCH)).collect();
+            let keys: Vec<_> = left.drain(..left.len().min(pass.batch)).collect();
             if keys.is_empty() {
                 self.end_stage();
                 continue;
             }
-            pass.written.extend(keys.iter().cloned());
+            pass.handed.clone_from(&keys);
             let Some(entry) = self.enforced.clone() else {
                 return;
             };
@@ -363,6 +396,9 @@ impl State {
     /// Takes in what became of objects that were to be applied.
     pub(super) fn applied(&mut self, outcomes: Vec<Outcome<Applied>>, now: Now, actions: &mut Vec<Action>) {
         let mut retry: Option<Retry> = None;
+        if let Some(pass) = self.pass.as_mut() {
+            pass.take_back(&outcomes);
+        }
         for Outcome {
             key,
             record,

@@ -130,6 +130,8 @@ pub struct State {
     pub(super) health_deadline: Option<Mono>,
     /// Since when the server has not answered.
     pub(super) silent_since: Option<Mono>,
+    /// What was told last, but for the objects concerned.
+    pub(super) told: Option<Digest>,
     pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
     pub(super) dirty_unit: bool,
 }
@@ -186,6 +188,7 @@ impl State {
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
             silent_since: None,
+            told: None,
             dirty: BTreeSet::new(),
             dirty_unit: true,
         };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Entry, UnitState,
-    event::{Accepted, Action, Event, JobFailure},
+    event::{Accepted, Action, Event, JobFailure, Outcome},
     now::Now,
     object::{Check, Observed},
     problem::{Problem, Retry},
@@ -48,6 +48,8 @@ impl State {
                 failure,
             } => {
                 if let Some(running) = self.end_job(job) {
+                    let idle = !running.cancelled && !outcomes.iter().any(Outcome::is_reached);
+                    let failure = failure.or_else(|| idle.then(reached_nothing));
                     self.applied(outcomes, now, &mut actions);
                     let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
                     if failed || running.cancelled {
@@ -389,6 +391,11 @@ impl State {
         let enforced = self.enforced.clone();
         actions.push(Action::Evaluate { job, entry, enforced });
     }
+}
+
+/// A batch whose first object took all of its time before it was begun: not handed out again at once.
+fn reached_nothing() -> JobFailure {
+    JobFailure::Unavailable("no object was reached".to_owned())
 }
 
 fn offered(entry: &Entry) -> super::record::Attained {

@@ -156,14 +156,14 @@ impl Agents {
             warn!("an agent in another cluster shows this cluster's identity");
             return Err(Status::permission_denied("not admitted"));
         }
+        let judged = judged(&hello, OffsetDateTime::now_utc());
         let opened = self
             .store
-            .open_session(&opening(admitted, &hello, &self.replica))
+            .open_session(&opening(admitted, &hello, &self.replica, &judged))
             .await
             .map_err(from_store)?;
         let now = OffsetDateTime::now_utc();
         let close = self.streams.open(admitted.cluster, opened.epoch, now);
-        self.judge(admitted.cluster, &hello, now).await;
         info!(epoch = opened.epoch, agent.version = %hello.agent_version, "agent connected");
         let welcome = Welcome {
             epoch: opened.epoch,
@@ -201,23 +201,18 @@ impl Agents {
     }
 }
 
-impl Agents {
-    /// Records what the hub judges of an agent that has come: its clock, and that nothing is left out by now.
-    async fn judge(&self, cluster: Uuid, hello: &Hello, now: OffsetDateTime) {
-        let condition = |kind, message: String| ConditionRow {
-            kind,
-            ok: message.is_empty(),
-            message,
-            since: now,
-        };
-        let conditions = [
-            condition("Clock", clock_message(hello.clock_ms, now)),
-            condition("Reports", String::new()),
-        ];
-        if let Err(error) = self.store.judge_cluster(cluster, &conditions).await {
-            warn!(%error, "what the hub judges of a cluster is not recorded");
-        }
-    }
+/// What the hub judges of an agent that has come: its clock, and that nothing is left out by now.
+fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 2] {
+    let condition = |kind, message: String| ConditionRow {
+        kind,
+        ok: message.is_empty(),
+        message,
+        since: now,
+    };
+    [
+        condition("Clock", clock_message(hello.clock_ms, now)),
+        condition("Reports", String::new()),
+    ]
 }
 
 /// Says how far an agent's clock is off; nothing while it is near.
@@ -512,7 +507,12 @@ fn bounded(hello: Hello) -> Hello {
     }
 }
 
-fn opening<'a>(admitted: &Admitted, hello: &'a Hello, replica: &'a str) -> Opening<'a> {
+fn opening<'a>(
+    admitted: &Admitted,
+    hello: &'a Hello,
+    replica: &'a str,
+    judged: &'a [ConditionRow],
+) -> Opening<'a> {
     Opening {
         cluster_id: admitted.cluster,
         boot_id: &hello.boot_id,
@@ -523,6 +523,7 @@ fn opening<'a>(admitted: &Admitted, hello: &'a Hello, replica: &'a str) -> Openi
         generation: hello.generation,
         observed_root: &hello.observed_root,
         epoch_seen: hello.epoch_seen,
+        judged,
     }
 }
 

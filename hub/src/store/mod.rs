@@ -192,18 +192,22 @@ pub enum Topic {
     Desired,
     /// Units of a cluster reported: the key is the cluster's id.
     Report,
+    /// A cluster's agent came, went or answered: the key is the cluster's id. It is for who watches; nothing is decided
+    /// by it.
+    Session,
     /// A cluster's identity or state changed (revoked …): the key is its id.
     Identity,
 }
 
 impl Topic {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Resource,
         Self::Source,
         Self::App,
         Self::Cluster,
         Self::Desired,
         Self::Report,
+        Self::Session,
         Self::Identity,
     ];
 
@@ -216,6 +220,7 @@ impl Topic {
             Self::Cluster => "cluster",
             Self::Desired => "desired",
             Self::Report => "report",
+            Self::Session => "session",
             Self::Identity => "identity",
         }
     }
@@ -230,15 +235,15 @@ pub(crate) async fn nudge(tx: &mut PgConnection, topic: Topic, keys: &[Uuid]) ->
     if keys.is_empty() {
         return Ok(());
     }
+    // Postgres folds equal notifications of one transaction into one.
     sqlx::query!(
-        "INSERT INTO outbox (topic, key) SELECT $1, key FROM unnest($2::uuid[]) AS key",
+        r#"WITH added AS (INSERT INTO outbox (topic, key) SELECT $1, key FROM unnest($2::uuid[]) AS key)
+           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
         topic.as_str(),
         keys
     )
-    .execute(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
-    // Postgres folds equal notifications of one transaction into one.
-    sqlx::query("NOTIFY flotilla_outbox").execute(&mut *tx).await?;
     Ok(())
 }
 

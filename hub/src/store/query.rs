@@ -21,7 +21,7 @@ pub struct ClusterView {
     pub spec: Value,
     /// A stream is open, on a hub that lives.
     pub connected: bool,
-    /// Last heard of.
+    /// Last heard of; while a stream is open, by the hub that holds it.
     pub last_seen: Option<OffsetDateTime>,
     /// Version of the agent.
     pub agent_version: String,
@@ -266,7 +266,8 @@ impl Store {
         Ok(sqlx::query_as!(
             ClusterView,
             r#"SELECT c.id, c.name, c.state, coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
-                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!", s.last_seen AS "last_seen?",
+                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!",
+                      CASE WHEN s.connected THEN greatest(s.last_seen, h.heartbeat) ELSE s.last_seen END AS "last_seen?",
                       coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
                       coalesce(d.generation, 0) AS "desired_generation!",
                       coalesce(s.accepted_generation, 0) AS "accepted_generation!",
@@ -311,7 +312,7 @@ impl Store {
                       coalesce(us.objects_pending_removal, 0) AS "objects_pending_removal!",
                       us.observed_at AS "observed_at?",
                       (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!",
-                      s.last_seen AS "last_seen?"
+                      CASE WHEN s.connected THEN greatest(s.last_seen, h.heartbeat) ELSE s.last_seen END AS "last_seen?"
                FROM unit u
                JOIN resource r ON r.uid = u.app_uid
                JOIN cluster c ON c.id = u.cluster_id

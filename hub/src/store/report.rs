@@ -364,6 +364,9 @@ async fn write_objects(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u
         .await?
         .rows_affected();
         let gone: Vec<&ObjectRow> = batch.iter().filter(|row| row.state.is_none()).collect();
+        if gone.is_empty() {
+            continue;
+        }
         let gone_column = |f: fn(&&ObjectRow) -> String| gone.iter().map(f).collect::<Vec<_>>();
         let gone_units: Vec<Uuid> = gone.iter().map(|row| row.unit).collect();
         rows += sqlx::query!(
@@ -498,12 +501,16 @@ async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &Ful
 /// Conditions that the hub judges itself: an agent neither writes nor drops them.
 pub const HUBS_OWN: [&str; 2] = ["Reports", "Clock"];
 
-/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn.
+/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn. What was never wrong
+/// needs no row to say so.
 pub(super) async fn write_conditions(
     tx: &mut sqlx::PgConnection,
     cluster: Uuid,
     conditions: &[ConditionRow],
 ) -> Result<u64> {
+    if conditions.is_empty() {
+        return Ok(0);
+    }
     let kinds: Vec<&str> = conditions.iter().map(|row| row.kind).collect();
     let oks: Vec<bool> = conditions.iter().map(|row| row.ok).collect();
     let messages: Vec<&str> = conditions.iter().map(|row| row.message.as_str()).collect();
@@ -512,6 +519,7 @@ pub(super) async fn write_conditions(
         "INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
          SELECT $1, v.* FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
            AS v(kind, ok, message, since)
+         WHERE NOT v.ok OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = $1 AND k.kind = v.kind)
          ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
            since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
          WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)",

@@ -29,6 +29,8 @@ pub struct Opening<'a> {
     pub observed_root: &'a [u8],
     /// Highest epoch the agent has seen.
     pub epoch_seen: u64,
+    /// What the hub itself judges of the agent that has come.
+    pub judged: &'a [ConditionRow],
 }
 
 /// An opened session.
@@ -69,7 +71,8 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        nudge(&mut tx, Topic::Report, &[hello.cluster_id]).await?;
+        write_conditions(&mut tx, hello.cluster_id, hello.judged).await?;
+        nudge(&mut tx, Topic::Session, &[hello.cluster_id]).await?;
         tx.commit().await?;
         Ok(Opened {
             epoch: epoch.unsigned_abs(),
@@ -105,7 +108,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(StoreError::Conflict("session"));
         }
-        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -136,13 +139,14 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then. Returns
-    /// the streams that still hold their cluster: the others were replaced on another replica, or lost their right.
+    /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then, and one
+    /// that was not heard of since is not written again: that its hub lives says that its stream does. Returns the
+    /// streams that still hold their cluster: the others were replaced on another replica, or lost their right.
     pub async fn flush_last_seen(&self, seen: &[(Uuid, u64, OffsetDateTime)]) -> Result<Vec<(Uuid, u64)>> {
         let ids: Vec<Uuid> = seen.iter().map(|(id, _, _)| *id).collect();
         let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
@@ -155,6 +159,7 @@ impl Store {
              ), free AS (
                  SELECT s.cluster_id, named.at
                  FROM named JOIN session s ON s.cluster_id = named.id AND s.epoch = named.epoch
+                 WHERE s.last_seen IS NULL OR s.last_seen < named.at
                  FOR UPDATE OF s SKIP LOCKED
              ), seen AS (
                  UPDATE session SET last_seen = free.at FROM free WHERE session.cluster_id = free.cluster_id
@@ -191,7 +196,7 @@ impl Store {
     pub async fn judge_cluster(&self, cluster_id: Uuid, conditions: &[ConditionRow]) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         if write_conditions(&mut tx, cluster_id, conditions).await? > 0 {
-            nudge(&mut tx, Topic::Report, &[cluster_id]).await?;
+            nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -8,6 +8,7 @@ mod hub;
 mod hubs;
 mod renderings;
 mod reports;
+mod statements;
 mod store;
 mod strangers;
 mod world;

@@ -15,7 +15,11 @@ use uuid::Uuid;
 use crate::store::{config, one_unit, units};
 use crate::world::{INCARNATION, World, applied};
 
-async fn open(world: &World, cluster: Uuid) -> u64 {
+pub(crate) async fn open(world: &World, cluster: Uuid) -> u64 {
+    open_judged(world, cluster, &[]).await
+}
+
+pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> u64 {
     let opening = Opening {
         cluster_id: cluster,
         boot_id: "boot",
@@ -26,11 +30,12 @@ async fn open(world: &World, cluster: Uuid) -> u64 {
         generation: 0,
         observed_root: b"",
         epoch_seen: 0,
+        judged,
     };
     world.store.open_session(&opening).await.expect("opened").epoch
 }
 
-fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
+pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
     Report {
         cluster,
         epoch,
@@ -43,7 +48,7 @@ fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
     }
 }
 
-fn object(unit: Uuid, name: &str) -> ObjectRow {
+pub(crate) fn object(unit: Uuid, name: &str) -> ObjectRow {
     ObjectRow {
         unit,
         group: String::new(),

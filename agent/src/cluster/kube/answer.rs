@@ -48,6 +48,13 @@ pub(super) fn refusal(
         ClusterError::Overloaded { retry_after } => ClusterError::Overloaded {
             retry_after: wait(headers).or(retry_after),
         },
+        // A server that says when to come back has taken nothing.
+        other if code == StatusCode::SERVICE_UNAVAILABLE => match wait(headers) {
+            Some(wait) => ClusterError::Overloaded {
+                retry_after: Some(wait),
+            },
+            None => other,
+        },
         other => other,
     }
 }
@@ -137,6 +144,16 @@ mod tests {
                 retry_after: Some(Duration::from_secs(3))
             }
         );
+        assert_eq!(
+            refusal(StatusCode::SERVICE_UNAVAILABLE, &headers, b"", None),
+            ClusterError::Overloaded {
+                retry_after: Some(Duration::from_secs(3))
+            }
+        );
+        assert!(matches!(
+            read(StatusCode::SERVICE_UNAVAILABLE, b""),
+            ClusterError::Unavailable(_)
+        ));
         assert!(read(StatusCode::BAD_GATEWAY, b"<html>").is_transient());
     }
 }

@@ -1,10 +1,12 @@
 //! How much is asked of the API server at once, and how often again. Concurrency rises by one for each round of
-//! answers and halves when the server says it has too much to do or gets slow; `Retry-After` holds everything
-//! back. One agent never makes a busy server busier.
+//! answers and halves when the server says it has too much to do, or is slow about many kinds; `Retry-After` holds
+//! everything back. One agent never makes a busy server busier. What is slow about one kind holds back that kind.
 
+mod lane;
 mod opening;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,6 +22,7 @@ use tokio::{
 
 use crate::random::random;
 
+use self::lane::Lane;
 use super::{
     Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
     WatchEvent,
@@ -27,8 +30,14 @@ use super::{
 
 const FIRST: f64 = 8.0;
 const MOST: f64 = 32.0;
-/// An answer slower than this counts as a sign of load.
+/// An answer slower than this holds back its kind.
 const SLOW: Duration = Duration::from_secs(3);
+/// When the last answers about as many kinds were slow, it is the server that is.
+const MANY: usize = 4;
+/// How long a slow answer counts for that: as long as a webhook may take.
+const LATELY: Duration = Duration::from_secs(30);
+/// A limit is halved at most once in this time, so that one burst of refusals is one sign.
+const ONCE: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 4;
 /// After as many calls in a row without an answer none is tried again at once: it is not the single connection.
 const SILENT: u32 = 8;
@@ -42,7 +51,6 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 struct Gate {
     limit: f64,
     in_flight: usize,
-    /// Halved at most once for each round, so that one burst of refusals is one sign.
     halved: Option<Instant>,
     held_until: Option<Instant>,
     /// Calls without an answer since the last that had one.
@@ -60,25 +68,19 @@ impl Gate {
         }
     }
 
-    fn silence(&mut self, now: Instant) {
+    fn silence(&mut self) {
         self.unanswered = self.unanswered.saturating_add(1);
-        self.overloaded(None, now);
     }
 
-    fn success(&mut self, took: Duration, now: Instant) {
+    fn answered(&mut self, took: Duration) {
         self.unanswered = 0;
-        if took > SLOW {
-            self.overloaded(None, now);
-        } else {
+        if took <= SLOW {
             self.limit = (self.limit + 1.0 / self.limit).min(MOST);
         }
     }
 
     fn overloaded(&mut self, retry_after: Option<Duration>, now: Instant) {
-        if self
-            .halved
-            .is_none_or(|at| now.duration_since(at) > Duration::from_secs(1))
-        {
+        if self.halved.is_none_or(|at| now.duration_since(at) > ONCE) {
             self.limit = (self.limit / 2.0).max(1.0);
             self.halved = Some(now);
         }
@@ -86,6 +88,11 @@ impl Gate {
             let until = now + wait.min(RETRY_AFTER_MAX);
             self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
         }
+    }
+
+    /// What one kind may take: some is left for the others until it is known to be slow.
+    fn share(&self) -> f64 {
+        (self.limit - (self.limit / 8.0).max(1.0)).max(1.0)
     }
 
     #[expect(
@@ -98,11 +105,46 @@ impl Gate {
     }
 }
 
+/// The calls that share a lane: of a kind, those that webhooks see or those that they do not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Calls {
+    group: String,
+    kind: String,
+    writes: bool,
+}
+
+impl Calls {
+    /// Calls about no kind.
+    fn other() -> Self {
+        Self {
+            group: String::new(),
+            kind: String::new(),
+            writes: false,
+        }
+    }
+
+    fn reads(resource: &Resource) -> Self {
+        Self {
+            group: resource.group.clone(),
+            kind: resource.kind.clone(),
+            writes: false,
+        }
+    }
+
+    fn writes(resource: &Resource) -> Self {
+        Self {
+            writes: true,
+            ..Self::reads(resource)
+        }
+    }
+}
+
 /// A cluster asked with care.
 #[derive(Clone)]
 pub struct Limited {
     inner: Arc<dyn Cluster>,
     gate: Arc<Mutex<Gate>>,
+    lanes: Arc<Mutex<BTreeMap<Calls, Arc<Lane>>>>,
     freed: Arc<Notify>,
     /// Watches that may be listing.
     lists: Arc<Semaphore>,
@@ -123,6 +165,7 @@ impl Limited {
         Self {
             inner,
             gate: Arc::new(Mutex::new(Gate::new())),
+            lanes: Arc::default(),
             freed: Arc::new(Notify::new()),
             lists: Arc::new(Semaphore::new(opening::LISTS)),
         }
@@ -130,6 +173,49 @@ impl Limited {
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As many as kinds are asked about.
+    fn lane(&self, calls: Calls) -> Arc<Lane> {
+        self.lanes().entry(calls).or_default().clone()
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<Calls, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what an answer tells of the server and of the kind that it is about.
+    fn learn<T>(&self, lane: &Lane, result: &Result<T, ClusterError>, took: Duration, now: Instant) {
+        match result {
+            // The server says so itself.
+            Err(ClusterError::Overloaded { retry_after }) => {
+                return self.gate().overloaded(*retry_after, now);
+            }
+            Err(ClusterError::Unavailable(_)) => {
+                let mut gate = self.gate();
+                gate.silence();
+                if took <= SLOW {
+                    // Nothing takes calls there: no webhook answers as fast.
+                    gate.overloaded(None, now);
+                    return;
+                }
+            }
+            _ => self.gate().answered(took),
+        }
+        if took <= SLOW {
+            return lane.fast();
+        }
+        lane.slow(now);
+        let mut slow: Vec<(String, String)> = self
+            .lanes()
+            .iter()
+            .filter(|(_, lane)| lane.is_slow(now, LATELY))
+            .map(|(calls, _)| (calls.group.clone(), calls.kind.clone()))
+            .collect();
+        slow.dedup();
+        if slow.len() >= MANY {
+            self.gate().overloaded(None, now);
+        }
     }
 
     async fn permit(&self) -> Permit<'_> {
@@ -154,26 +240,23 @@ impl Limited {
         }
     }
 
-    async fn ask<T, F>(&self, call: impl Fn() -> F) -> Result<T, ClusterError>
+    async fn ask<T, F>(&self, calls: Calls, call: impl Fn() -> F) -> Result<T, ClusterError>
     where
         F: Future<Output = Result<T, ClusterError>>,
     {
+        let lane = self.lane(calls);
         let mut attempt = 0;
         loop {
             attempt += 1;
             let (result, took) = {
+                // Who waits for the server does not wait behind a kind that is slow.
+                let _place = lane.enter(|| self.gate().share()).await;
                 let _permit = self.permit().await;
                 let begun = Instant::now();
                 let result = call().await;
                 let now = Instant::now();
                 let took = now.duration_since(begun);
-                match &result {
-                    Err(ClusterError::Overloaded { retry_after }) => {
-                        self.gate().overloaded(*retry_after, now);
-                    }
-                    Err(ClusterError::Unavailable(_)) => self.gate().silence(now),
-                    _ => self.gate().success(took, now),
-                }
+                self.learn(&lane, &result, took, now);
                 (result, took)
             };
             match result {
@@ -209,11 +292,11 @@ impl Cluster for Limited {
     }
 
     async fn version(&self) -> Result<String, ClusterError> {
-        self.ask(|| self.inner.version()).await
+        self.ask(Calls::other(), || self.inner.version()).await
     }
 
     async fn discover(&self) -> Result<Discovery, ClusterError> {
-        self.ask(|| self.inner.discover()).await
+        self.ask(Calls::other(), || self.inner.discover()).await
     }
 
     async fn get(
@@ -222,7 +305,10 @@ impl Cluster for Limited {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ClusterError> {
-        self.ask(|| self.inner.get(resource, namespace, name)).await
+        self.ask(Calls::reads(resource), || {
+            self.inner.get(resource, namespace, name)
+        })
+        .await
     }
 
     async fn list_selected(
@@ -231,14 +317,17 @@ impl Cluster for Limited {
         selector: &Selector,
         token: &str,
     ) -> Result<Page, ClusterError> {
-        self.ask(|| self.inner.list_selected(resource, selector, token))
-            .await
+        self.ask(Calls::reads(resource), || {
+            self.inner.list_selected(resource, selector, token)
+        })
+        .await
     }
 
     /// A creation of unknown outcome that is tried again finds its own object, and is a conflict: as with any
     /// write of unknown outcome, look before judging.
     async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError> {
-        self.ask(|| self.inner.create(resource, object)).await
+        self.ask(Calls::writes(resource), || self.inner.create(resource, object))
+            .await
     }
 
     async fn delete(
@@ -249,7 +338,7 @@ impl Cluster for Limited {
         preconditions: &Preconditions,
         propagation: Propagation,
     ) -> Result<Deleted, ClusterError> {
-        self.ask(|| {
+        self.ask(Calls::writes(resource), || {
             self.inner
                 .delete(resource, namespace, name, preconditions, propagation)
         })
@@ -257,7 +346,10 @@ impl Cluster for Limited {
     }
 
     async fn apply(&self, resource: &Resource, object: &Value, dry_run: bool) -> Result<Value, ClusterError> {
-        self.ask(|| self.inner.apply(resource, object, dry_run)).await
+        self.ask(Calls::writes(resource), || {
+            self.inner.apply(resource, object, dry_run)
+        })
+        .await
     }
 
     async fn patch_metadata(
@@ -267,8 +359,10 @@ impl Cluster for Limited {
         name: &str,
         patch: &Value,
     ) -> Result<Value, ClusterError> {
-        self.ask(|| self.inner.patch_metadata(resource, namespace, name, patch))
-            .await
+        self.ask(Calls::writes(resource), || {
+            self.inner.patch_metadata(resource, namespace, name, patch)
+        })
+        .await
     }
 
     fn watch(
@@ -287,13 +381,18 @@ impl Cluster for Limited {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::object::ObjectKey;
+    use serde_json::json;
+    use tokio::task::JoinSet;
+
     use super::*;
+    use crate::cluster::fake::Fake;
 
     #[test]
     fn concurrency_rises_with_answers_and_halves_once_a_round() {
         let (mut gate, now) = (Gate::new(), Instant::now());
         for _ in 0..8 {
-            gate.success(Duration::from_millis(5), now);
+            gate.answered(Duration::from_millis(5));
         }
         assert!(gate.limit > 8.9, "{}", gate.limit);
         for _ in 0..20 {
@@ -307,10 +406,98 @@ mod tests {
         assert!(gate.open());
     }
 
+    fn resource(kind: &str) -> Resource {
+        Resource {
+            group: String::new(),
+            version: "v1".into(),
+            kind: kind.into(),
+            plural: format!("{}s", kind.to_lowercase()),
+            namespaced: true,
+        }
+    }
+
+    /// A cluster whose webhook takes `takes` for writes of these kinds.
+    fn behind_a_webhook(kinds: &'static [&str], takes: Duration) -> Limited {
+        let fake = Fake::new();
+        fake.set_latency(Some(Box::new(move |verb, key: &ObjectKey| {
+            let is_slow = verb == "apply" && kinds.contains(&key.kind.as_str());
+            if is_slow { takes } else { Duration::from_millis(5) }
+        })));
+        Limited::new(Arc::new(fake))
+    }
+
+    fn write(cluster: &Limited, kind: &str, name: usize, calls: &mut JoinSet<()>) {
+        let object = json!({"apiVersion": "v1", "kind": kind,
+            "metadata": {"name": format!("x{name}"), "namespace": "default"}});
+        let (cluster, resource) = (cluster.clone(), resource(kind));
+        calls.spawn(async move {
+            let _ = cluster.apply(&resource, &object, false).await;
+        });
+    }
+
+    async fn get(cluster: &Limited, kind: &str) -> Duration {
+        let begun = Instant::now();
+        cluster
+            .get(&resource(kind), "default", "other")
+            .await
+            .expect("an answer");
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_webhook_holds_back_the_writes_of_its_kind_and_nothing_else() {
+        let cluster = behind_a_webhook(&["ConfigMap"], Duration::from_secs(30));
+        let mut slow = JoinSet::new();
+        for name in 0..500 {
+            write(&cluster, "ConfigMap", name, &mut slow);
+        }
+        // At once, when nothing is known of it yet, and after some minutes.
+        for minute in 0..10 {
+            tokio::time::sleep(Duration::from_secs(minute * 60 + 1)).await;
+            for kind in ["Secret", "ConfigMap"] {
+                let took = get(&cluster, kind).await;
+                assert!(took < Duration::from_secs(1), "a {kind} is read in {took:?}");
+            }
+        }
+        assert!(!slow.is_empty());
+        let limit = cluster.gate().limit;
+        assert!(limit >= FIRST, "{limit}");
+        let lane = cluster.lane(Calls::writes(&resource("ConfigMap")));
+        assert!(lane.is_slow(Instant::now(), LATELY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_slow_about_many_kinds_is_asked_less() {
+        const KINDS: [&str; 4] = ["ConfigMap", "Secret", "Service", "ServiceAccount"];
+        let cluster = behind_a_webhook(&KINDS, Duration::from_secs(4));
+        for (is_many, kinds) in [(false, &KINDS[..3]), (true, &KINDS[..])] {
+            for kind in kinds {
+                let mut calls = JoinSet::new();
+                write(&cluster, kind, 0, &mut calls);
+                calls.join_all().await;
+            }
+            assert_eq!(cluster.gate().limit < FIRST, is_many, "{kinds:?}");
+        }
+    }
+
     #[test]
-    fn a_slow_answer_is_a_sign_of_load() {
-        let mut gate = Gate::new();
-        gate.success(Duration::from_secs(4), Instant::now());
-        assert!(gate.limit < FIRST);
+    fn a_kind_that_is_slow_keeps_two_places_and_gets_the_others_back() {
+        let (lane, begun) = (Lane::default(), Instant::now());
+        for n in 0..10 {
+            lane.slow(begun + Duration::from_secs(n * 2));
+        }
+        let places = || {
+            let mut places = Vec::new();
+            while let Some(place) = futures::FutureExt::now_or_never(lane.enter(|| MOST)) {
+                places.push(place);
+            }
+            places.len()
+        };
+        assert_eq!(places(), 2);
+        for _ in 0..1000 {
+            lane.fast();
+        }
+        assert_eq!(places(), 32);
+        assert!(!lane.is_slow(begun, LATELY));
     }
 }

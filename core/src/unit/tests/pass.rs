@@ -623,3 +623,47 @@ fn entry_that_a_newer_one_overtakes_is_enforced_in_its_own_bytes_and_evaluated_i
     sim.run();
     assert_eq!(sim.world.live[&a].value, "2");
 }
+
+/// BR-6.
+#[test]
+fn what_a_batch_had_no_time_for_is_handed_out_again_once_drift_is_checked() {
+    let (a, b, c, d) = (config("a"), config("b"), config("c"), config("d"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1"), (&d, "1")]));
+    sim.offer(&content(&[(&a, "2"), (&b, "2"), (&c, "2"), (&d, "1")]));
+    sim.finish(0);
+    sim.world.edit(&d, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    sim.slow_jobs = true;
+    sim.finish(1);
+    assert_eq!(sim.log.checks, [(2, vec![d.clone()])], "before the next batch");
+    sim.slow_jobs = false;
+    sim.run();
+    assert_eq!(
+        sim.log.applies,
+        [
+            (2, vec![a.clone(), b.clone(), c.clone()]),
+            (2, vec![b.clone(), c.clone()])
+        ]
+    );
+    for (key, value) in [(&a, "2"), (&b, "2"), (&c, "2"), (&d, "1")] {
+        assert_eq!(sim.world.live[key].value, value);
+    }
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+/// BR-6.
+#[test]
+fn a_batch_that_reached_nothing_is_tried_again_later() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.offer(&content(&[(&a, "2"), (&b, "2")]));
+    sim.finish(0);
+    sim.slow_jobs = true;
+    sim.finish(0);
+    assert!(sim.work.is_none() && sim.log.applies.len() == 1, "not at once");
+    sim.slow_jobs = false;
+    sim.sleep(MINUTE);
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.ready_word(), Ready::True);
+}

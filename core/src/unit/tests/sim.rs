@@ -81,6 +81,8 @@ pub(super) struct Sim {
     pub(super) incomplete: bool,
     pub(super) ledger_down: bool,
     pub(super) panics: bool,
+    /// Jobs end by time, and not because all is reached.
+    pub(super) slow_jobs: bool,
     pub(super) work: Option<Work>,
     pub(super) edge: bool,
     accepted: Accepted,
@@ -160,6 +162,7 @@ impl Sim {
             incomplete: false,
             ledger_down: false,
             panics: false,
+            slow_jobs: false,
             work: None,
             edge: false,
             accepted,
@@ -541,7 +544,7 @@ impl Sim {
             (_, true) => Some(JobFailure::Panicked("panicked".into())),
             _ => None,
         };
-        let reach = match (work.cancelled, &failure) {
+        let reach = match (work.cancelled || self.slow_jobs, &failure) {
             (true, _) | (_, Some(_)) => reach,
             _ => usize::MAX,
         };

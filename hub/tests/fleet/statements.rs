@@ -1,0 +1,246 @@
+//! What the hub asks of its database: with ten thousand agents each statement counts.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use flotilla_hub::store::report::{ConditionRow, Report};
+use time::OffsetDateTime;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt as _},
+};
+use uuid::Uuid;
+
+use crate::{
+    reports::{object, open, open_judged, report},
+    store::one_unit,
+    world::{World, applied},
+};
+
+/// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` is not logged.
+#[derive(Debug, Default)]
+struct Statement {
+    words: String,
+    rows: u64,
+}
+
+impl Visit for Statement {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "rows_affected" {
+            self.rows = value;
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            value.clone_into(&mut self.words);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+/// The statements of this thread, from here on.
+struct Statements {
+    told: Arc<Mutex<Vec<Statement>>>,
+    _listens: DefaultGuard,
+}
+
+struct Listener(Arc<Mutex<Vec<Statement>>>);
+
+impl<S: Subscriber> Layer<S> for Listener {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "sqlx::query" {
+            let mut statement = Statement::default();
+            event.record(&mut statement);
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(statement);
+        }
+    }
+}
+
+impl Statements {
+    fn listen() -> Self {
+        let told = Arc::<Mutex<Vec<Statement>>>::default();
+        let subscriber = tracing_subscriber::registry().with(Listener(told.clone()));
+        Self {
+            told,
+            _listens: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// Takes what was asked since the last time.
+    fn take(&self) -> Vec<Statement> {
+        std::mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Tells the hub's connection, once, so that what a new one asks of its own is not counted.
+async fn warm(world: &World, statements: &Statements) {
+    world.store.ping().await.expect("it answers");
+    assert!(!statements.take().is_empty(), "what is asked is heard");
+}
+
+fn good(kind: &'static str) -> ConditionRow {
+    ConditionRow {
+        kind,
+        ok: true,
+        message: String::new(),
+        since: OffsetDateTime::now_utc(),
+    }
+}
+
+#[tokio::test]
+async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs() {
+    let world = World::new().await;
+    let mut seen: Vec<(Uuid, u64, OffsetDateTime)> = Vec::new();
+    for n in 0..50 {
+        let cluster = world.cluster(&format!("c{n}")).await;
+        seen.push((cluster, open(&world, cluster).await, OffsetDateTime::now_utc()));
+    }
+    world.execute("UPDATE cluster SET state = 'Active'").await;
+    // Each was heard of once more: that is written.
+    let later = |by: u64| {
+        let seen = seen.iter();
+        seen.map(|(id, epoch, at)| (*id, *epoch, *at + Duration::from_secs(by)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        world
+            .store
+            .flush_last_seen(&later(3600))
+            .await
+            .expect("written")
+            .len(),
+        50
+    );
+    let written = async || {
+        world
+            .count("SELECT count(*) FROM session WHERE last_seen > now()")
+            .await
+    };
+    assert_eq!(written().await, 50);
+    let versions = async || -> Vec<String> {
+        sqlx::query_scalar("SELECT xmin::text FROM session ORDER BY cluster_id")
+            .fetch_all(&world.pool)
+            .await
+            .expect("rows")
+    };
+    let before = versions().await;
+    let statements = Statements::listen();
+    warm(&world, &statements).await;
+    for _ in 0..2 {
+        world.store.beat("replica").await.expect("it lives");
+        let held = world.store.flush_last_seen(&later(3600)).await.expect("answered");
+        assert_eq!(held.len(), 50, "which are held is answered all the same");
+    }
+    let asked = statements.take();
+    assert_eq!(asked.len(), 4, "{asked:#?}");
+    assert_eq!(versions().await, before, "no row is written");
+    // What was replaced, is told.
+    open(&world, seen[0].0).await;
+    assert_eq!(
+        world
+            .store
+            .flush_last_seen(&later(3600))
+            .await
+            .expect("answered")
+            .len(),
+        49
+    );
+}
+
+#[tokio::test]
+async fn a_connected_cluster_that_says_nothing_was_heard_of_with_its_hub() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let epoch = open(&world, cluster).await;
+    world
+        .execute("UPDATE session SET last_seen = now() - interval '1 hour'")
+        .await;
+    world.store.beat("replica").await.expect("it lives");
+    let age = async || {
+        let shown = world.store.list_clusters("c1", "", 1).await.expect("listed");
+        OffsetDateTime::now_utc() - shown[0].last_seen.expect("heard of")
+    };
+    assert!(age().await < Duration::from_secs(60), "{}", age().await);
+    world
+        .execute("UPDATE session SET connected = false, last_seen = now() - interval '1 hour'")
+        .await;
+    assert!(age().await > Duration::from_secs(60), "{}", age().await);
+    assert_eq!(epoch, 1);
+}
+
+#[tokio::test]
+async fn a_report_of_one_unit_and_object_is_six_statements() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let statements = Statements::listen();
+    warm(&world, &statements).await;
+    let one = Report {
+        objects: vec![object(unit, "x")],
+        ..report(cluster, epoch, vec![applied(unit, 1, target)])
+    };
+    world
+        .store
+        .ingest(std::slice::from_ref(&one))
+        .await
+        .expect("ingested");
+    let asked = statements.take();
+    // The lock, unit, object, session, wake-up, commit.
+    assert_eq!(asked.len(), 6, "{asked:#?}");
+    assert!(
+        asked.iter().all(|one| !one.words.starts_with("DELETE")),
+        "{asked:#?}"
+    );
+    assert!(asked.iter().any(|one| one.rows == 1), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_rollout() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let told = async |topic: &str| {
+        world
+            .count(&format!("SELECT count(*) FROM outbox WHERE topic = '{topic}'"))
+            .await
+    };
+    let statements = Statements::listen();
+    warm(&world, &statements).await;
+    let conditions = || world.count("SELECT count(*) FROM cluster_condition");
+    let good = [good("Clock"), good("Reports")];
+    open_judged(&world, cluster, &good).await;
+    let asked = statements.take();
+    // The lock, session, what is judged, wake-up, commit.
+    assert_eq!(asked.len(), 5, "{asked:#?}");
+    assert_eq!(conditions().await, 0);
+    let wrong = ConditionRow {
+        ok: false,
+        message: "behind".into(),
+        ..good[0].clone()
+    };
+    open_judged(&world, cluster, &[wrong, good[1].clone()]).await;
+    assert_eq!(conditions().await, 1);
+    let message = async || {
+        world.store.list_clusters("c1", "", 1).await.expect("listed")[0]
+            .message
+            .clone()
+    };
+    assert_eq!(message().await, "behind");
+    let epoch = open_judged(&world, cluster, &good).await;
+    assert_eq!(message().await, "", "what was wrong and is good is written");
+    world.store.close_session(cluster, epoch).await.expect("closed");
+    assert_eq!((told("report").await, told("session").await), (0, 4));
+}
