@@ -192,6 +192,10 @@ impl State {
         });
         self.set_check(key, check);
         self.look_again(key, again, now);
+        // Whether all is applied now is the next pass's to say.
+        if mended && self.retry.is_some() {
+            self.retry = Some(now.mono);
+        }
     }
 }
 

@@ -288,7 +288,7 @@ impl State {
         Condition::new(
             Ready::True,
             "ReconciliationSucceeded",
-            format!("Applied revision: {}", self.record.revision),
+            format!("Applied revision: {}{}", self.record.revision, self.contests()),
         )
     }
 
@@ -354,6 +354,21 @@ impl State {
         };
         let messages = problems.map(|problem| problem.message().to_owned());
         Condition::new(ready, reason, named(messages, by_rank.len(), "; "))
+    }
+
+    /// Names objects that others keep changing back; nothing when there are none.
+    fn contests(&self) -> String {
+        let contested: Vec<_> = self
+            .corrections
+            .iter()
+            .filter(|(_, of)| of.has_contests())
+            .map(|(key, _)| key)
+            .collect();
+        if contested.is_empty() {
+            return String::new();
+        }
+        let names = named(contested.iter().map(ToString::to_string), contested.len(), ", ");
+        format!("; others change it back each time, so it is corrected once per interval: {names}")
     }
 
     /// What a silence means: nothing is known while it is young, and it is a failure once it has outlasted the

@@ -508,9 +508,12 @@ impl State {
         if !failed {
             self.failures = 0;
             let is_offered = self.evaluation_failure.is_none() && pass.target == self.offered();
+            if !again && is_offered {
+                // Another revision may ask for the same target.
+                self.record.revision = pass.revision;
+            }
             if !again && is_offered && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
-                self.record.revision = pass.revision;
                 let took = now.wall.since(self.accepted_at).as_millis();
                 self.record.apply_ms = u64::try_from(took).unwrap_or(u64::MAX);
             }

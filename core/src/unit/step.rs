@@ -131,6 +131,9 @@ impl State {
         }
         self.hold = None;
         self.again |= self.is_busy();
+        // Who asks wants it as desired now, whoever else changes it back.
+        self.has_new_corrections |= !self.corrections.is_empty();
+        self.corrections.clear();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -173,9 +176,11 @@ impl State {
         self.appeared(key, was_there, now);
         let object = self.objects.get(key);
         let is_outdated = object.is_some_and(|object| !object.is_left_alone() && object.is_outdated());
+        // A change may be refused of an object that is there, and taken of one that is created.
+        let has_vanished = was_there && object.is_some_and(|object| !object.is_there());
         // An evaluation that is due begins a pass itself, of what is offered now.
-        if was_left_alone && is_outdated && !self.evaluate_due {
-            // A pass has left it alone that is to be written after all.
+        if (was_left_alone || has_vanished) && is_outdated && !self.evaluate_due {
+            // A pass has left it alone, or could not write it, that is to be written after all.
             match self.pass.is_some() {
                 true => self.again = true,
                 false => self.retry = Some(now.mono),
