@@ -2,14 +2,14 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use flotilla_hub::store::report::{ConditionRow, Report};
 use time::OffsetDateTime;
 use tracing::{
-    Event, Subscriber,
+    Dispatch, Event, Subscriber,
     field::{Field, Visit},
     subscriber::DefaultGuard,
 };
@@ -69,14 +69,19 @@ impl<S: Subscriber> Layer<S> for Listener {
     }
 }
 
+fn subscriber(told: Arc<Mutex<Vec<Statement>>>) -> impl Subscriber + Send + Sync {
+    tracing_subscriber::registry().with(Listener(told))
+}
+
 impl Statements {
     fn listen() -> Self {
+        // While there is one subscriber, tracing asks the thread that first logs at a place whether anybody listens
+        // there, and remembers that thread's answer for all. With more it asks all of them.
+        static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+        OTHERS.get_or_init(|| std::array::from_fn(|_| Dispatch::new(subscriber(Arc::default()))));
         let told = Arc::<Mutex<Vec<Statement>>>::default();
-        let subscriber = tracing_subscriber::registry().with(Listener(told.clone()));
-        Self {
-            told,
-            _listens: tracing::subscriber::set_default(subscriber),
-        }
+        let _listens = tracing::subscriber::set_default(subscriber(told.clone()));
+        Self { told, _listens }
     }
 
     /// Takes what was asked since the last time.
