@@ -343,7 +343,13 @@ impl Shared {
         };
         let damaged = queue.damaged.clone();
         drop(queue);
-        self.tell(damaged, outcome.as_ref().map(|()| ()));
+        self.tell(
+            damaged,
+            match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(error),
+            },
+        );
         outcome
     }
 

@@ -112,7 +112,7 @@ pub enum Step {
     /// A definition of the set was read for the scope of its kind.
     Definition,
     /// The next object, and its body.
-    Object(Object, Value),
+    Object(Box<Object>, Value),
 }
 
 /// One evaluation of an entry, step by step; other tasks run between two steps.
@@ -211,7 +211,7 @@ impl Evaluation {
         let step = object.and_then(|(object, value)| {
             self.unresolved |= object.unresolved;
             if self.seen.insert(object.desired.key.clone()) {
-                return Ok(Step::Object(object, value));
+                return Ok(Step::Object(Box::new(object), value));
             }
             Err(EvaluateError::Build(format!(
                 "kustomize build failed: {} occurs twice",
@@ -236,7 +236,7 @@ impl Evaluation {
         let mut evaluated = Evaluated::default();
         while let Some(step) = self.next().await {
             if let Step::Object(object, value) = step? {
-                evaluated.objects.push(object);
+                evaluated.objects.push(*object);
                 evaluated.values.push(value);
             }
         }

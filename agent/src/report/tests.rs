@@ -258,7 +258,7 @@ fn a_condition_is_told_when_it_turns_and_keeps_its_time() {
         message: "silent".to_owned(),
         since_ms: 5,
     };
-    assert_eq!(told[0].conditions, [silent.clone()]);
+    assert_eq!(told[0].conditions, std::slice::from_ref(&silent));
     reports.condition(kind, false, "still silent".to_owned(), Timestamp(7));
     assert_eq!(take(&reports)[0].conditions[0].since_ms, 5);
     reports.condition(kind, true, String::new(), Timestamp(8));

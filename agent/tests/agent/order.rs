@@ -33,7 +33,7 @@ async fn newer_entry_goes_before_a_check_of_a_slow_server() {
     let mut objects = hundred("1");
     objects.push(config_map("fix", "1"));
     let second = version(2, entry(1, world.contents.add(&objects)));
-    world.offer(&[second.clone()]).await;
+    world.offer(std::slice::from_ref(&second)).await;
     let begun = tokio::time::Instant::now();
     world
         .until("the fix is applied", |world| world.value("fix").is_some())
@@ -62,7 +62,7 @@ async fn newer_entry_goes_before_a_pass_of_a_slow_server() {
     world.offer(&[first]).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let second = version(2, entry(1, world.contents.add(&[config_map("fix", "1")])));
-    world.offer(&[second.clone()]).await;
+    world.offer(std::slice::from_ref(&second)).await;
     let begun = tokio::time::Instant::now();
     world
         .until("the fix is applied", |world| world.value("fix").is_some())
@@ -91,7 +91,7 @@ async fn request_during_a_job_lists_all_the_same() {
             world.contents.add(&[config_map("x", "2"), config_map("y", "1")]),
         ),
     );
-    world.offer(&[second.clone()]).await;
+    world.offer(std::slice::from_ref(&second)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.value("x").as_deref(), Some("1"), "the job is under way");
     world.agent().ask(second.unit);
@@ -134,7 +134,7 @@ async fn object_that_was_to_go_and_is_deleted_by_hand_during_a_job_is_gone() {
         _ => Duration::ZERO,
     })));
     let third = version(3, entry(1, world.contents.add(&[config_map("x", "3")])));
-    world.offer(&[third.clone()]).await;
+    world.offer(std::slice::from_ref(&third)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     world.cluster.delete(&key("ConfigMap", "y"));
     world

@@ -117,7 +117,7 @@ async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
             tokio::time::sleep(Duration::from_secs(700)).await;
         }
         let second = version(2, entry(1, world.contents.add(&[widget, config_map("x", "2")])));
-        world.offer(&[second.clone()]).await;
+        world.offer(std::slice::from_ref(&second)).await;
         world
             .until("the rest is applied", |world| {
                 world.value("x").as_deref() == Some("2")
@@ -189,7 +189,7 @@ async fn object_that_the_hub_withholds_is_neither_written_nor_to_be_removed() {
     assert_eq!(world.value("x").as_deref(), Some("theirs"));
     // Granted again, it is put back.
     let again = version(3, wanted);
-    world.offer(&[again.clone()]).await;
+    world.offer(std::slice::from_ref(&again)).await;
     world.until_ready(&again).await;
     world
         .until("it is put back", |world| world.value("x").as_deref() == Some("1"))
@@ -300,7 +300,7 @@ async fn intent_of_what_was_never_written_goes_with_its_object() {
     world.offer(&[first]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let second = version(2, entry(1, world.contents.add(&many[39..])));
-    world.offer(&[second.clone()]).await;
+    world.offer(std::slice::from_ref(&second)).await;
     world.until_ready(&second).await;
     settle().await;
     let (intents, items) = world.agent().ledger.read(|state| {
@@ -328,7 +328,7 @@ async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
     settle().await;
     assert!(world.value("x").is_some() && world.value("y").is_none());
     let second = version(2, entry(1, world.contents.add(&[config_map("z", "1")])));
-    world.offer(&[second.clone()]).await;
+    world.offer(std::slice::from_ref(&second)).await;
     world.until_ready(&second).await;
     settle().await;
     let items: Vec<(String, RecordState)> = world.agent().ledger.read(|state| {

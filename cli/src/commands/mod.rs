@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Resume(suspend::ResumeArgs),
     Events(events::EventsArgs),
     Kustomize(kustomize::KustomizeArgs),
-    Template(template::TemplateArgs),
+    Template(Box<template::TemplateArgs>),
     Envsubst(envsubst::EnvsubstArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),

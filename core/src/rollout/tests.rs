@@ -171,7 +171,7 @@ fn a_held_admission_keeps_content_settings_and_variables_and_says_why() {
         assert!(!unit.retargeted, "{unit:?}");
         assert_eq!((unit.content, unit.target), (old.content, old.target));
         assert_eq!((&unit.settings, &unit.variables), (&old.settings, &old.variables));
-        assert_eq!(unit.waiting, [why.clone()]);
+        assert_eq!(unit.waiting, std::slice::from_ref(&why));
     }
     assert_eq!(planned.units.len(), 2);
     input.admission = admitted(2, "two");

@@ -471,7 +471,7 @@ async fn content_goes_only_to_the_agent_whose_stream_holds_the_cluster() {
     let mut client = AgentServiceClient::new(agent.channel(&hub).await);
     for epoch in [0, first.welcome.epoch] {
         let request = FetchRequest { want: vec![], epoch };
-        let refused = client.fetch(request).await.err().expect("refused");
+        let refused = client.fetch(request).await.map(drop).expect_err("refused");
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     }
 }

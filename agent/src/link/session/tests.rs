@@ -22,10 +22,13 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a hub has to say.
+type FromHub = mpsc::Receiver<Result<HubMessage, Status>>;
+
 /// A hub without a store: the test says what it sends, and reads what it gets.
 #[derive(Clone)]
 struct FakeHub {
-    to_agent: Arc<Mutex<Option<mpsc::Receiver<Result<HubMessage, Status>>>>>,
+    to_agent: Arc<Mutex<Option<FromHub>>>,
     from_agent: mpsc::Sender<AgentMessage>,
     contents: Arc<tokio::sync::Mutex<Contents>>,
     /// Items that are never sent: their fetch hangs.

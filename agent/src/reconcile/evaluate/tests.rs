@@ -382,7 +382,7 @@ fn a_body_made_again_has_the_same_digest() {
     let Some(Ok(Step::Object(object, value))) = run(evaluation.next()) else {
         panic!("an object");
     };
-    assert_eq!(run(evaluation.object(object.index)), Ok((object, value)));
+    assert_eq!(run(evaluation.object(object.index)), Ok((*object, value)));
     assert!(run(evaluation.next()).is_none() && evaluation.is_complete());
 }
 
@@ -396,7 +396,7 @@ fn only_what_may_match_is_read() {
         .template("", "ConfigMap", "other", "not: [valid")
         .template("", "Secret", "wanted", "not: [valid")
         .template("", "ConfigMap", "${name}", template);
-    let found = world.steps(Some(&[key.clone()])).expect("evaluates");
+    let found = world.steps(Some(std::slice::from_ref(&key))).expect("evaluates");
     let names: Vec<_> = found
         .iter()
         .map(|(object, _)| object.desired.key.name.as_str())

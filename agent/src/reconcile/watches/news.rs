@@ -43,7 +43,7 @@ pub(super) enum Reduced {
     Listing,
     /// With the version of the list.
     Listed(Option<u64>),
-    Seen(Seen),
+    Seen(Box<Seen>),
 }
 
 /// What was seen of an object.
@@ -68,7 +68,7 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
         WatchEvent::Gone(object) => (object, false),
     };
     let key = ObjectKey::of(&object);
-    Reduced::Seen(Seen {
+    Reduced::Seen(Box::new(Seen {
         definition: key
             .as_ref()
             .filter(|key| definitions::is_definition(key))
@@ -83,7 +83,7 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
             true => observe(&object, context.ledger.key(), context.wall()),
             false => gone(Some(&object)),
         }),
-    })
+    }))
 }
 
 /// One odd object must not end the watch of all others.
@@ -117,7 +117,7 @@ impl Reconciler {
                     self.watches.definitions.seen(definitions, &key.name, state, now);
                 }
                 if !definitions {
-                    self.seen(&stream, seen);
+                    self.seen(&stream, *seen);
                 }
             }
             Ok(_) if definitions => {}
