@@ -1,10 +1,7 @@
 //! How often an object has been corrected, and when correcting stops to help. A manager that puts the same field
 //! back again and again is not fought: the unit's interval decides when to try next.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +29,15 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Corrections {
     recent: VecDeque<Correction>,
-    /// Paths that another manager keeps putting back, and when each is corrected next.
-    contested: BTreeMap<String, Timestamp>,
+    /// Paths that a manager keeps putting back, and when each is corrected next.
+    contested: Vec<Contest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Contest {
+    path: String,
+    manager: Option<String>,
+    until: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,23 +52,32 @@ impl Corrections {
     const KEPT: usize = MAX_PATHS * CONTESTED_AFTER;
 
     /// Decides about a confirmed drift and, where it is to be corrected, remembers that. `interval` is the
-    /// unit's: a contested path is corrected once in it, for as long as the other manager goes on. A drift of
-    /// any other path is corrected at once all the same; an object that is gone has a path of its own.
+    /// unit's: a contested path is corrected once in it, for as long as the same manager goes on. A drift of any
+    /// other path, or by another manager, is corrected at once all the same; an object that is gone has a path of
+    /// its own.
     pub fn decide(&mut self, drift: &Drift, now: Timestamp, interval: Duration) -> Verdict {
         self.forget_old(now);
         // A clock that was set back must not make a contest longer than the interval.
-        for until in self.contested.values_mut() {
-            *until = (*until).min(now + interval);
+        for contest in &mut self.contested {
+            contest.until = contest.until.min(now + interval);
         }
-        let next = |path: &String| self.contested.get(path).copied().unwrap_or(now);
+        let next = |path: &String| {
+            let contests = self.contested.iter();
+            let same = contests.filter(|contest| contest.is_of(path, drift));
+            same.map(|contest| contest.until).max().unwrap_or(now)
+        };
         if let Some(until) = drift.paths.iter().map(next).min().filter(|&until| now < until) {
             return Verdict::Contested { until };
         }
         for path in &drift.paths {
-            match self.contested.get_mut(path) {
-                Some(until) if now < *until => {}
+            match self
+                .contested
+                .iter_mut()
+                .find(|contest| contest.is_of(path, drift))
+            {
+                Some(contest) if now < contest.until => {}
                 // It was left alone for an interval, and the other manager has gone on.
-                Some(until) => *until = now + interval,
+                Some(contest) => contest.until = now + interval,
                 None => self.count(path, &drift.manager, now, interval),
             }
         }
@@ -79,8 +92,8 @@ impl Corrections {
     /// Tells when the first of the object's contested paths is corrected again; `None` when none is contested.
     pub fn contested(&self, now: Timestamp) -> Option<Timestamp> {
         self.contested
-            .values()
-            .copied()
+            .iter()
+            .map(|contest| contest.until)
             .filter(|&until| now < until)
             .min()
     }
@@ -102,13 +115,13 @@ impl Corrections {
     pub fn is_empty(&self, now: Timestamp) -> bool {
         let counts = |since: Timestamp| now.since(since) < CONTESTED_WITHIN;
         !self.recent.iter().any(|correction| counts(correction.at))
-            && !self.contested.values().any(|&until| counts(until))
+            && !self.contested.iter().any(|contest| counts(contest.until))
     }
 
     fn forget_old(&mut self, now: Timestamp) {
         let counts = |since: Timestamp| now.since(since) < CONTESTED_WITHIN;
         self.recent.retain(|correction| counts(correction.at));
-        self.contested.retain(|_, until| counts(*until));
+        self.contested.retain(|contest| counts(contest.until));
     }
 
     /// Counts a correction, and contests the path when it was one too many.
@@ -125,19 +138,31 @@ impl Corrections {
             });
             return;
         }
-        self.recent.retain(|correction| correction.path != path);
-        if self.contested.len() == MAX_PATHS {
-            let first = self.contested.iter().min_by_key(|(_, until)| **until);
-            if let Some(path) = first.map(|(path, _)| path.clone()) {
-                self.contested.remove(&path);
-            }
+        self.recent.retain(|correction| !is_same(&correction));
+        if self.contested.len() == MAX_PATHS
+            && let Some(first) = (0..self.contested.len()).min_by_key(|&index| self.contested[index].until)
+        {
+            self.contested.swap_remove(first);
         }
-        self.contested.insert(path.to_owned(), now + interval);
+        self.contested.push(Contest {
+            path: path.to_owned(),
+            manager: manager.clone(),
+            until: now + interval,
+        });
+    }
+}
+
+impl Contest {
+    /// Tells whether it is about a path that the same manager has changed again.
+    fn is_of(&self, path: &str, drift: &Drift) -> bool {
+        self.path == path && self.manager == drift.manager
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn drift(manager: &str, path: &str) -> Drift {
@@ -307,5 +332,19 @@ mod tests {
                 assert!(corrections.contested.len() <= MAX_PATHS);
             }
         }
+    }
+
+    #[test]
+    fn another_managers_change_of_a_contested_path_is_corrected() {
+        let mut corrections = Corrections::default();
+        for second in 0..3 {
+            corrections.decide(&drift("hpa", "/spec/replicas"), at(second), INTERVAL);
+        }
+        let again = corrections.decide(&drift("hpa", "/spec/replicas"), at(10), INTERVAL);
+        assert!(matches!(again, Verdict::Contested { .. }));
+        let other = corrections.decide(&drift("kubectl-patch", "/spec/replicas"), at(11), INTERVAL);
+        assert_eq!(other, Verdict::Correct);
+        let again = corrections.decide(&drift("hpa", "/spec/replicas"), at(12), INTERVAL);
+        assert!(matches!(again, Verdict::Contested { .. }), "the contest goes on");
     }
 }
