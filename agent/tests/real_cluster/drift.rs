@@ -1,6 +1,8 @@
 //! What drift is judged by, on objects as a real API server keeps them: managed fields of subresources, of
 //! kubectl, and of whoever else writes.
 
+use std::time::Duration;
+
 use flotilla_agent::cluster::{Cluster as _, ClusterError, Resource, Served, kube::KubeCluster};
 use flotilla_core::apply::{
     UNIT_LABEL,
@@ -11,7 +13,7 @@ use flotilla_core::apply::{
     policy::Policy,
 };
 use flotilla_core::digest::Digest;
-use flotilla_testkit::shared_clusters;
+use flotilla_testkit::{shared_clusters, wait_until};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
@@ -128,15 +130,22 @@ async fn a_rollout_restart_is_no_drift_and_survives_what_else_kubectl_did() {
         world.judge(&observe(&live, KEY)),
         Judgement::Suspicious(Suspicion::Applied("kubectl-rollout".into()))
     );
-    let (namespace, folding) = (
-        live["metadata"]["namespace"].as_str().unwrap(),
-        Value::Array(fold(&live["metadata"])),
-    );
-    world
-        .cluster
-        .patch_metadata(&world.resource, namespace, "web", &folding)
-        .await
-        .unwrap();
+    // The Deployment's controller writes as well: a fold of what has changed since is a conflict.
+    wait_until("the managers are folded", Duration::from_secs(30), async || {
+        let live = world.live().await;
+        let namespace = live["metadata"]["namespace"].as_str().unwrap();
+        let folding = Value::Array(fold(&live["metadata"]));
+        let patch = world
+            .cluster
+            .patch_metadata(&world.resource, namespace, "web", &folding);
+        match patch.await {
+            Ok(_) => Ok(Some(())),
+            Err(ClusterError::Rejected { code: 409, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+    .unwrap();
     let after = world
         .cluster
         .apply(&world.resource, &world.desired, false)

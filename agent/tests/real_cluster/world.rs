@@ -126,7 +126,11 @@ impl World {
             .agent
             .offer(std::slice::from_ref(entry), &mut self.contents)
             .await;
-        offered.map(drop).map_err(|error| with_causes(&error))
+        let ack = offered.map_err(|error| with_causes(&error))?;
+        match ack.units.into_iter().find(|unit| !unit.accepted) {
+            Some(unit) => Err(format!("{}: {}", unit.reason, unit.message)),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn offer(&mut self, objects: &[Value], wait: bool) -> Entry {
