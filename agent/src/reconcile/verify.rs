@@ -44,6 +44,8 @@ pub(super) struct Verification {
     running: BTreeMap<Scope, bool>,
     /// How often lists failed in a row.
     failures: BTreeMap<Scope, u32>,
+    /// Units of which a person asked, by what is listed for them.
+    asked: BTreeMap<Scope, BTreeSet<UnitId>>,
     period: Option<Duration>,
 }
 
@@ -140,7 +142,26 @@ impl Reconciler {
     pub(super) fn verify_unit(&mut self, id: UnitId) {
         let now = Instant::now();
         for scope in self.scopes(Some(id)) {
+            self.verification
+                .asked
+                .entry(scope.clone())
+                .or_default()
+                .insert(id);
             self.verification.plan(scope, now);
+        }
+    }
+
+    /// A list that a person waits for has no answer: one object of each unit is read, so that the unit says so.
+    fn tell_silence(&mut self, scope: &Scope, asked: BTreeSet<UnitId>) {
+        for id in asked {
+            let key = self.units.get(&id).and_then(|unit| {
+                let mut keys = unit.state.objects().keys();
+                keys.find(|key| scope.covers(&key.group, &key.kind, &key.namespace))
+                    .cloned()
+            });
+            if let Some(key) = key {
+                self.feed(id, Event::Listed { key, version: None });
+            }
         }
     }
 
@@ -182,6 +203,7 @@ impl Reconciler {
     pub(super) fn listed(&mut self, (scope, listed): Listed) {
         let now = Instant::now();
         self.verification.ended(&scope, listed.as_ref().err(), now);
+        let asked = self.verification.asked.remove(&scope).unwrap_or_default();
         match listed {
             Ok(versions) => {
                 for (id, key, version) in versions {
@@ -192,6 +214,12 @@ impl Reconciler {
             Err(error) => {
                 let (kind, namespace) = (&scope.kind, &scope.namespace);
                 tracing::warn!(kind, namespace, "verification: {error}");
+                if matches!(
+                    error,
+                    ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }
+                ) {
+                    self.tell_silence(&scope, asked);
+                }
             }
         }
     }
