@@ -7,6 +7,7 @@
 pub mod attempt;
 mod check;
 pub mod condition;
+mod desire;
 pub mod event;
 pub mod now;
 pub mod object;

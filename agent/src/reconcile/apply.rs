@@ -505,7 +505,7 @@ pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
                 false => format!(": {why}"),
             };
             (
-                Problem::Waiting(format!("{key}: its namespace is being deleted{why}")),
+                Problem::Waiting(format!("{key}: its namespace is being deleted{why}").into()),
                 Retry::Soon,
             )
         }

@@ -156,7 +156,7 @@ impl<'a> Check<'a> {
         Some(looked.unwrap_or_else(|stopped| {
             let (problem, retry) = match body {
                 Some(body) => problem(body.object, &stopped),
-                None => (Problem::Waiting(key.to_string()), Retry::Soon),
+                None => (Problem::Waiting(key.to_string().into()), Retry::Soon),
             };
             over(key, None, None, Checked::Problem { problem, retry })
         }))
@@ -283,7 +283,8 @@ impl<'a> Check<'a> {
                 over(key.clone(), None, None, Checked::InSync)
             }
             Err(error) => {
-                let problem = Problem::Waiting(shown(key, key.is_secret(), record.policy, &error));
+                let why = shown(key, key.is_secret(), record.policy, &error);
+                let problem = Problem::Waiting(why.into());
                 let retry = Retry::Soon;
                 over(key.clone(), None, None, Checked::Problem { problem, retry })
             }

@@ -8,6 +8,7 @@
 
 mod inputs;
 mod kinds;
+mod native;
 mod normal;
 
 use std::{

@@ -144,11 +144,8 @@ pub async fn preflight(
             }));
         }
         Contact::BeingDeleted { finalizers } => {
-            return Ok(Preflight::Withhold(Problem::Waiting(being_deleted(
-                key,
-                &finalizers,
-                live,
-            ))));
+            let why = being_deleted(key, &finalizers, live);
+            return Ok(Preflight::Withhold(Problem::Waiting(why.into())));
         }
     };
     let fold = metadata.filter(|_| fold).map(managers::fold).unwrap_or_default();

@@ -170,6 +170,7 @@ async fn no_row_of_an_object_that_is_desired_says_gone() {
     }
     assert!(told.contains(&ObjectState::Applied));
     assert!(!told.contains(&ObjectState::Gone), "{told:?}");
+    world.rests().await;
 }
 
 fn secret(name: &str) -> Value {

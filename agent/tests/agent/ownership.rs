@@ -247,6 +247,7 @@ async fn namespace_of_another_unit_withholds_nothing_but_itself() {
     while world.take_report(Duration::from_secs(1)).await.is_some() {}
     assert_eq!(world.unit(2).unwrap().reason, "Conflict");
     assert_eq!(world.objects["x"].state(), ObjectState::Applied);
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,6 +287,7 @@ async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
     settle().await;
     assert_eq!(world.value("y").as_deref(), Some("1"));
     assert_eq!(keys(&world), before);
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,6 +313,7 @@ async fn intent_of_what_was_never_written_goes_with_its_object() {
     let written = world.cluster.keys("ConfigMap").len();
     assert!(written < 40, "{written}");
     assert_eq!((intents, items), (0, written));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,4 +346,5 @@ async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
         ("z".to_owned(), RecordState::Applied),
     ];
     assert_eq!(items, expected);
+    world.rests().await;
 }

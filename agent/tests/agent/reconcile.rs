@@ -250,6 +250,7 @@ async fn many_objects_are_looked_at_by_a_list_and_few_by_a_read_each() {
         assert_eq!(requests["apply"], count as u64);
         assert_eq!(requests.get(looks.0), Some(&looks.1), "{requests:?}");
         assert_eq!(world.events("Adopted").len(), there);
+        world.rests().await;
     }
 }
 
@@ -784,7 +785,7 @@ async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() 
 
 #[tokio::test(start_paused = true)]
 async fn two_agents_over_one_ledger_are_one_too_many() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let second = SimAgent::start(Arc::new(world.cluster.clone()), Arc::new(world.cells.clone()))
         .await
         .unwrap();
@@ -801,4 +802,9 @@ async fn two_agents_over_one_ledger_are_one_too_many() {
         .offer(std::slice::from_ref(&wanted), &mut contents)
         .await;
     assert!(lost.unwrap_err().to_string().contains("another agent"));
+    // The one that holds the ledger rests as well as the one that has lost it.
+    settle().await;
+    let wakes = second.counters.wakes.load(Ordering::Relaxed);
+    world.rests().await;
+    assert_eq!(second.counters.wakes.load(Ordering::Relaxed), wakes);
 }

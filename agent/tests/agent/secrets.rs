@@ -212,4 +212,5 @@ async fn status_that_quotes_a_value_of_a_secret_is_told_nowhere() {
         world.restart().await;
         settle().await;
     }
+    world.rests().await;
 }

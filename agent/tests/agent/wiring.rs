@@ -320,6 +320,7 @@ async fn figures_follow_a_unit() {
         &world,
         &["units{state=\"suspended\"} 1", "units{state=\"ready\"} 0"],
     );
+    world.rests().await;
 }
 
 /// AG-B32.

@@ -175,12 +175,8 @@ impl State {
         };
         let check = object.settled(now.mono + ACCEPTED);
         // A problem of the last pass that the check has found mended is over, too.
-        let is_withheld = object
-            .desired
-            .as_ref()
-            .is_some_and(|desired| desired.withheld.is_some());
         let mended = object.pass_problem.is_some()
-            && !is_withheld
+            && !object.is_withheld()
             && object.record.as_ref().and_then(|record| record.sent)
                 == object.desired.as_ref().map(|desired| desired.digest);
         self.change(key, |object| {

@@ -17,6 +17,7 @@ use crate::{
     digest::Digest,
     id::Uid,
     object::ObjectKey,
+    units::Wait,
 };
 
 /// Numbers the jobs of a unit; an outcome names the job it is of.
@@ -170,7 +171,7 @@ pub enum Event {
     /// A kind that was not served may be now.
     KindServed,
     /// What the unit waits for outside itself; `None`: nothing.
-    Edge(Option<String>),
+    Edge(Option<Wait>),
     /// Evaluation ended.
     Evaluated {
         /// Which job.

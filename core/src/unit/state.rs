@@ -29,6 +29,7 @@ use crate::{
     digest::Digest,
     health::State as HealthState,
     object::ObjectKey,
+    units::Wait,
 };
 
 /// Tries after which a race is none.
@@ -51,6 +52,9 @@ pub(super) struct Running {
 /// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// How often a row was put into its sets: what an event costs.
+    #[cfg(test)]
+    pub(super) touched: usize,
     /// To be checked.
     pub(super) due: BTreeSet<Arc<ObjectKey>>,
     /// Being checked.
@@ -67,12 +71,20 @@ pub(super) struct Index {
     pub(super) by_rank: BTreeSet<(u8, Arc<ObjectKey>)>,
     /// Desired and never seen.
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
+    /// Desired, and left alone since the live object says so.
+    pub(super) paused: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
     pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
     /// Seen finished, which their records do not say.
     pub(super) finished: BTreeSet<Arc<ObjectKey>>,
     /// Nothing is known to be desired of them.
     pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
+    /// To be written by the next pass.
+    pub(super) to_write: BTreeSet<Arc<ObjectKey>>,
+    /// To be ready before later stages begin.
+    pub(super) awaited: BTreeSet<Arc<ObjectKey>>,
+    /// Desired, and another unit's or the agent's.
+    pub(super) withheld: BTreeSet<Arc<ObjectKey>>,
     /// Never written as far as is known.
     pub(super) unwritten: BTreeSet<Arc<ObjectKey>>,
 }
@@ -122,7 +134,7 @@ pub struct State {
     pub(super) running: Option<Running>,
     next_job: Job,
     /// What the unit waits for outside itself.
-    pub(super) edge: Option<String>,
+    pub(super) edge: Option<Wait>,
     /// Until when the status from before a restart stands.
     pub(super) restoring: Option<Mono>,
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
@@ -230,8 +242,8 @@ impl State {
     }
 
     /// What the unit waits for outside itself.
-    pub fn waits_for(&self) -> Option<&str> {
-        self.edge.as_deref()
+    pub fn waits_for(&self) -> Option<&Wait> {
+        self.edge.as_ref()
     }
 
     /// Tells whether content that comes later may help.
@@ -311,6 +323,10 @@ impl State {
     /// Puts a row into the sets that it belongs to.
     pub(super) fn reindex(&mut self, key: &Arc<ObjectKey>) {
         let index = &mut self.index;
+        #[cfg(test)]
+        {
+            index.touched += 1;
+        }
         let object = self.objects.get(key);
         // Few rows stand in these, and only for those it matters where.
         if index.unhealthy.contains(key) {
@@ -344,6 +360,13 @@ impl State {
             &mut index.unseen,
             object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
         );
+        // The row says so, whatever else of it is as before.
+        if put(&mut index.paused, object.is_some_and(|o| o.is_paused_in_place())) {
+            self.dirty.insert(key.clone());
+        }
+        put(&mut index.to_write, object.is_some_and(|o| o.is_to_write()));
+        put(&mut index.awaited, object.is_some_and(|o| o.is_awaited(key)));
+        put(&mut index.withheld, object.is_some_and(|o| o.is_withheld()));
         put(
             &mut index.finished,
             object.is_some_and(|o| o.has_news_of_finish()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    sim::{Sim, content},
+    sim::{Sim, content, not_ready},
     world::{Fault, config, key, paused},
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         problem::Problem,
         record::Ready,
     },
+    units::Wait,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -405,7 +406,7 @@ fn entry_that_waits_for_its_edge_is_not_overtaken_by_a_pass_of_the_one_before() 
     sim.offer(&content(&[(&a, "2")]));
     sim.run();
     sim.edge = true;
-    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
+    sim.send(not_ready());
     sim.offer(&content(&[(&a, "3")]));
     sim.log.applies.clear();
     sim.world.edit(&a, |live| live.policy = Policy::default());
@@ -423,7 +424,7 @@ fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
     let a = config("a");
     let mut sim = Sim::new(&content(&[(&a, "1")]));
     sim.edge = true;
-    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
+    sim.send(not_ready());
     sim.run();
     assert_eq!(sim.log.evaluations, 0);
     assert_eq!(sim.state.condition().reason, "DependencyNotReady");
@@ -438,7 +439,7 @@ fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
 fn entry_that_waits_leaves_the_one_before_enforced_over_a_restart() {
     let a = config("a");
     let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    let waits = Event::Edge(Some("dependency 'apps/base' is not ready".into()));
+    let waits = not_ready();
     sim.edge = true;
     sim.send(waits.clone());
     sim.offer(&content(&[(&a, "2")]));
@@ -666,4 +667,74 @@ fn a_batch_that_reached_nothing_is_tried_again_later() {
     sim.sleep(MINUTE);
     assert_eq!(sim.world.live[&a].value, "2");
     assert_eq!(sim.ready_word(), Ready::True);
+}
+
+/// BR-18.
+#[test]
+fn unit_that_has_applied_its_version_stays_ready_while_one_that_it_needs_is_not_for_a_while() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.edge = true;
+    sim.send(not_ready());
+    assert_eq!(
+        (sim.ready_word(), sim.log.unit_events()),
+        (Ready::True, Vec::new())
+    );
+    assert!(sim.state.standing().ready, "nor do those wait that need this one");
+    // What it has is enforced, and a newer version waits.
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    sim.restart_with(not_ready());
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+    sim.offer(&content(&[(&a, "2")]));
+    sim.run();
+    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
+    assert_eq!(sim.world.live[&a].value, "1");
+}
+
+#[test]
+fn cycle_of_dependencies_is_told_of_a_unit_that_has_applied_its_version() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.edge = true;
+    sim.send(Event::Edge(Some(Wait::lasting(
+        "dependencies form a cycle: apps/a, apps/b",
+    ))));
+    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
+}
+
+/// Counts rows that are put into the sets of the index: a commit, a retry and a restart touch what they concern.
+#[test]
+fn commit_of_one_object_among_many_touches_its_row_alone() {
+    let many: Vec<_> = (0..200).map(|n| config(&format!("c{n:03}"))).collect();
+    let mut objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::ready(&content(&objects));
+    sim.state.take_dirty();
+    let touched = |sim: &mut Sim| {
+        sim.run();
+        (
+            std::mem::take(&mut sim.state.index.touched),
+            sim.state.take_dirty().0.len(),
+        )
+    };
+    touched(&mut sim);
+    objects[7].1 = "2";
+    sim.offer(&content(&objects));
+    let (rows, reported) = touched(&mut sim);
+    assert!(rows <= 20, "{rows} rows for one object");
+    assert_eq!(reported, 1);
+    // Nothing differs.
+    sim.offer(&content(&objects));
+    assert_eq!(touched(&mut sim), (0, 0));
+    // One fails again and again.
+    sim.world.faults.insert(many[7].clone(), Fault::Refused);
+    objects[7].1 = "3";
+    sim.offer(&content(&objects));
+    touched(&mut sim);
+    sim.sleep(Duration::from_secs(600));
+    let (rows, _) = touched(&mut sim);
+    assert!(rows <= 100, "{rows} rows for five tries of one object");
 }

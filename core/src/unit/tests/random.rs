@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    sim::{Log, Sim},
+    sim::{Log, Sim, not_ready},
     world::{Content, Fault, Key, config, key, paused},
 };
 use crate::{
@@ -138,8 +138,10 @@ fn happen(sim: &mut Sim) {
         33 => sim.send(Event::KindServed),
         34 => {
             sim.edge = !sim.edge;
-            let edge = sim.edge.then(|| "dependency 'apps/base' is not ready".to_owned());
-            sim.send(Event::Edge(edge));
+            sim.send(match sim.edge {
+                true => not_ready(),
+                false => Event::Edge(None),
+            });
         }
         35 => match sim.random(3) {
             0 => sim.ledger_down = true,

@@ -28,6 +28,7 @@ use crate::{
         state::State,
         target_digest,
     },
+    units::Wait,
 };
 
 /// A job that the machine has begun.
@@ -95,6 +96,11 @@ pub(super) struct Sim {
 pub(super) fn content(objects: &[(&Key, &str)]) -> Content {
     let plain = |(key, value): &(&Key, &str)| ((*key).clone(), ((*value).to_owned(), Policy::default()));
     objects.iter().map(plain).collect()
+}
+
+/// Another unit, which this one needs, is not ready.
+pub(super) fn not_ready() -> Event {
+    Event::Edge(Some(Wait::passing("dependency 'apps/base' is not ready")))
 }
 
 fn content_digest(content: &Content) -> Digest {
@@ -390,6 +396,16 @@ impl Sim {
             state == Some(RecordState::PendingRemoval)
         };
         assert_eq!(state.index.leaving, scan(&leaving), "leaving");
+        assert_eq!(state.index.paused, scan(&|o| o.is_paused_in_place()), "paused");
+        assert_eq!(state.index.to_write, scan(&|o| o.is_to_write()), "to write");
+        assert_eq!(state.index.withheld, scan(&|o| o.is_withheld()), "withheld");
+        let awaited: BTreeSet<Key> = state
+            .objects
+            .iter()
+            .filter(|(key, object)| object.is_awaited(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        assert_eq!(state.index.awaited, awaited, "awaited");
         let later: BTreeSet<(Mono, Key)> = state
             .objects
             .iter()

@@ -233,7 +233,7 @@ impl World {
                 Retry::Interval,
             ),
             Fault::Terminating => (
-                Problem::Waiting(format!("{key}: its namespace is being deleted")),
+                Problem::Waiting(format!("{key}: its namespace is being deleted").into()),
                 Retry::Interval,
             ),
         })
