@@ -81,6 +81,8 @@ struct Inner {
     seq: u64,
     full: Full,
     in_flight: Option<InFlight>,
+    /// No row is sent for now.
+    held: bool,
     /// Over the rows as the hub has them.
     acked: Sum,
     acked_root: Option<Digest>,
@@ -108,6 +110,7 @@ impl Default for Reports {
                 seq: 0,
                 full: Full::No,
                 in_flight: None,
+                held: false,
                 acked: Sum::default(),
                 acked_root: None,
                 counts: Counts::default(),
@@ -197,6 +200,13 @@ impl Reports {
         };
         inner.conditions.insert(kind as i32, condition);
         drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Holds rows back, or no more. After a start the hub has them as they were told before: they are sent once it is known
+    /// what they are now, and not twice. Events and conditions go at once.
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
         self.changed.notify_one();
     }
 

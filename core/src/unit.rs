@@ -4,6 +4,7 @@
 //! The target digest covers only what decides the cluster's objects: content, settings and variables. A commit
 //! that changes none of them changes no unit.
 
+mod applied;
 pub mod attempt;
 mod check;
 pub mod condition;

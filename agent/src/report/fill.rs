@@ -33,7 +33,10 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     let conditions = conditions(inner, &mut report);
     let (last_event, events_bytes) = events(inner, &mut report);
     let filled = rows(inner, &mut report, REPORT_BYTES - OWN_BYTES - events_bytes);
-    let full = full_part(inner, &filled, &mut report);
+    let full = match inner.held {
+        true => inner.full.clone(),
+        false => full_part(inner, &filled, &mut report),
+    };
     let nothing = filled.rows.is_empty() && report.events.is_empty() && conditions.is_empty();
     if nothing && report.full.is_none() {
         return None;
@@ -127,8 +130,11 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
     let mut left = room;
     let mut filled = Filled {
         rows: Vec::new(),
-        all: true,
+        all: !inner.held,
     };
+    if inner.held {
+        return filled;
+    }
     for (key, entry) in pending(inner.pending.iter(), inner) {
         let sent = entry.row.to_sent(key);
         let size = sent.encoded_len() + FRAME;

@@ -4,7 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod adoption;
+mod cost;
 mod departure;
+mod drift;
 mod faults;
 mod fights;
 mod order;
@@ -15,6 +18,7 @@ mod restart;
 mod scale;
 mod scenes;
 mod secrets;
+mod stages;
 mod switches;
 mod watching;
 mod wiring;

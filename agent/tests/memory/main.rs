@@ -47,8 +47,8 @@ async fn cost(objects: usize) -> Cost {
     let requests = fleet.cluster.take_requests();
     assert_eq!(
         requests.values().sum::<u64>(),
-        3,
-        "read, confirm, correct: {requests:?}"
+        2,
+        "read and correct: {requests:?}"
     );
     fleet.settle().await;
     // Two cycles on, the third is counted.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    event::{Action, CheckOutcome, Checked, Notice, Outcome},
+    event::{Action, CheckOutcome, Checked, Notice, Outcome, ToCheck},
     now::Now,
     object::Check,
     problem::Problem,
@@ -33,15 +33,19 @@ impl State {
         for key in &keys {
             self.set_check(key, Check::Running);
         }
-        let keys = keys
+        let objects = keys
             .into_iter()
-            .map(|key| {
-                let corrections = self.corrections.get(&*key).cloned().unwrap_or_default();
-                (key, corrections)
+            .map(|key| ToCheck {
+                corrections: self.corrections.get(&*key).cloned().unwrap_or_default(),
+                is_gone: self
+                    .objects
+                    .get(&key)
+                    .is_some_and(|object| object.was_told_gone()),
+                key,
             })
             .collect();
         let job = self.begin_job();
-        actions.push(Action::Check { job, entry, keys });
+        actions.push(Action::Check { job, entry, objects });
     }
 
     /// Takes in what became of objects that were checked. Those that the check did not reach are due again.

@@ -182,8 +182,17 @@ impl State {
         if self.record.condition.as_ref() != Some(&condition) {
             self.dirty_unit = true;
             self.tell(&condition, actions);
+            // How far something has come that is under way is told, and is not worth a write: a restart finds out anew.
+            if condition.ready == Ready::Unknown && self.is_as_told_but_for_the_message(&condition) {
+                self.skip_saving_condition(&condition);
+            }
             self.record.condition = Some(condition);
         }
+    }
+
+    fn is_as_told_but_for_the_message(&self, condition: &Condition) -> bool {
+        let told = self.record.condition.as_ref();
+        told.is_some_and(|told| (told.ready, &told.reason) == (condition.ready, &condition.reason))
     }
 
     fn settle_health(&mut self, now: Now) {

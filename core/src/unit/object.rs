@@ -264,6 +264,14 @@ impl Object {
             .is_some_and(|seen| seen.observation.is_some())
     }
 
+    /// Tells whether a watch has told, in a version of the cluster, that the object is gone. After a check that could not
+    /// put it back it is looked at again.
+    pub(super) fn was_told_gone(&self) -> bool {
+        let told = self.observed.as_ref();
+        self.check_problem.is_none()
+            && told.is_some_and(|told| told.observation.is_none() && told.version.is_some())
+    }
+
     /// What its status says for people, or that it is left alone. Of one that may hold a secret no more than the reason
     /// in a word.
     pub fn said(&self) -> &str {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    event::{Action, Applied, JobFailure, Notice, Outcome},
+    event::{Action, Applied, JobFailure, Outcome},
     now::{Mono, Now},
-    object::{Check, Object},
+    object::Object,
     problem::{Problem, Retry},
     record::Attained,
     state::State,
@@ -53,7 +53,7 @@ pub(super) struct Pass {
 impl Pass {
     /// Takes back what a batch did not reach: its time was over. It goes behind the rest of its stage, which may be
     /// faster, and in smaller batches, since each looks at all of its objects first.
-    fn take_back(&mut self, outcomes: &[Outcome<Applied>]) {
+    pub(super) fn take_back(&mut self, outcomes: &[Outcome<Applied>]) {
         let reached: BTreeSet<&ObjectKey> = outcomes
             .iter()
             .filter(|outcome| outcome.is_reached())
@@ -70,7 +70,7 @@ impl Pass {
         self.left.get_or_insert_default().extend(rest);
     }
 
-    fn retry(&mut self, retry: Retry) {
+    pub(super) fn retry(&mut self, retry: Retry) {
         self.retry = Some(self.retry.map_or(retry, |known| known.min(retry)));
     }
 }
@@ -264,82 +264,6 @@ impl State {
                     }
                     _ => None,
                 });
-    }
-
-    /// Takes in what became of objects that were to be applied.
-    pub(super) fn applied(&mut self, outcomes: Vec<Outcome<Applied>>, now: Now, actions: &mut Vec<Action>) {
-        let mut retry: Option<Retry> = None;
-        if let Some(pass) = self.pass.as_mut() {
-            pass.take_back(&outcomes);
-        }
-        for Outcome {
-            key,
-            record,
-            observed,
-            adopted,
-            result,
-        } in outcomes
-        {
-            if adopted {
-                actions.push(Action::Tell(Notice {
-                    key: Some(key.clone()),
-                    warning: false,
-                    reason: "Adopted".to_owned(),
-                    message: format!("{key} was there already and is now managed by this unit"),
-                }));
-            }
-            let again = observed.as_ref().and_then(|observed| observed.again);
-            let written = matches!(result, Applied::Written);
-            let left = matches!(result, Applied::Left);
-            let (problem, wanted) = match result {
-                Applied::Written | Applied::Left => (None, None),
-                Applied::NotBegun => {
-                    self.change(&key, |object| {
-                        if record.is_some() {
-                            object.record = record;
-                        }
-                    });
-                    self.judge(&key, now.mono);
-                    continue;
-                }
-                Applied::Unknown => {
-                    self.is_outdated = true;
-                    let message = format!("{key}: what the cluster serves has changed; evaluated again");
-                    (Some(Problem::Unserved(message)), Some(Retry::Soon))
-                }
-                Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
-            };
-            retry = match (retry, wanted) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            let was_there = self.objects.get(&key).is_some_and(|object| object.is_there());
-            self.change(&key, |object| {
-                if record.is_some() {
-                    object.record = record;
-                }
-                object.left = left;
-                if let Some(observed) = observed {
-                    object.observe(observed);
-                }
-                object.pass_problem = problem.map(Box::new);
-                if written {
-                    object.check_problem = None;
-                    object.tries = 0;
-                }
-            });
-            if written {
-                self.set_check(&key, Check::Settled);
-            }
-            self.judge(&key, now.mono);
-            self.look_again(&key, again, now);
-            self.appeared(&key, was_there, now);
-        }
-        if let Some(pass) = self.pass.as_mut()
-            && let Some(retry) = retry
-        {
-            pass.retry(retry);
-        }
     }
 
     /// Drops the pass under way; what it did not reach is planned again.

@@ -17,7 +17,7 @@ use super::{
     object::{Check, Object},
     pass::Pass,
     problem::{Problem, Retry},
-    record::{Attained, UnitRecord},
+    record::{Attained, Condition, UnitRecord},
 };
 use crate::{
     apply::{
@@ -271,6 +271,11 @@ impl State {
         )
     }
 
+    /// Tells whether what was told before a restart stands, since not all objects were seen yet.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
+    }
+
     /// What the entry that is held asks for.
     pub(super) fn offered(&self) -> Attained {
         Attained {
@@ -457,6 +462,11 @@ impl State {
             .map(|(key, corrections)| (key.as_ref().clone(), corrections.clone()))
             .collect();
         actions.push(Action::SaveUnit(Box::new(record)));
+    }
+
+    /// Takes a condition as saved: it differs from that which is by its message alone.
+    pub(super) fn skip_saving_condition(&mut self, condition: &Condition) {
+        self.saved.condition = Some(condition.clone());
     }
 
     /// Forgets corrections that do not count any more, when it is time to look.

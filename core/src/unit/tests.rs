@@ -2,9 +2,11 @@
 
 mod attempt;
 mod drift;
+mod edges;
 mod pass;
 mod random;
 mod removal;
 mod sim;
+mod stages;
 mod status;
 mod world;

@@ -26,6 +26,7 @@ use crate::{
         context::Context,
         definitions,
         observe::{gone, observe},
+        pace::Pace,
     },
 };
 
@@ -97,7 +98,7 @@ fn unless_it_panics(read: impl FnOnce() -> Observed) -> Option<Observed> {
 
 impl Reconciler {
     /// Takes in a watch event.
-    pub(in crate::reconcile) fn observed(
+    pub(in crate::reconcile) async fn observed(
         &mut self,
         WatchNews {
             stream,
@@ -130,6 +131,7 @@ impl Reconciler {
                 self.watches.listing.insert(stream.as_ref().clone(), expected);
             }
             Ok(Reduced::Listed(version)) => {
+                let mut pace = Pace::default();
                 for (unit, key) in self.watches.listing.remove(&*stream).unwrap_or_default() {
                     // What was written since is newer than the list, and not gone.
                     let observed = Observed {
@@ -137,6 +139,7 @@ impl Reconciler {
                         ..gone(None)
                     };
                     self.observe(unit, key, observed);
+                    pace.handled(1).await;
                 }
             }
             Err(ClusterError::NotServed { .. }) if !definitions => {

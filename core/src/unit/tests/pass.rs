@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    sim::{Sim, content, not_ready},
+    sim::{Sim, content},
     world::{Fault, config, key, paused},
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
         problem::Problem,
         record::Ready,
     },
-    units::Wait,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -104,81 +103,6 @@ fn newer_entry_cancels_a_pass_and_is_applied_whole() {
     assert_eq!(sim.world.live[&a].value, "2");
     assert_eq!(sim.world.live[&b].value, "1");
     assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
-fn newer_entry_ends_a_stage_wait() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.run();
-    assert_eq!(sim.log.applies, [(1, vec![namespace.clone()])]);
-    assert_eq!(sim.ready_word(), Ready::Unknown);
-    assert!(sim.message().contains("Namespace/a"), "{}", sim.message());
-    sim.world.slow.clear();
-    sim.offer(&content(&[(&namespace, "2"), (&a, "2")]));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "2");
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
-fn stage_goes_on_when_what_it_waits_for_is_ready() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.run();
-    sim.world
-        .edit(&namespace, |live| live.health = HealthState::Current);
-    sim.run();
-    assert!(sim.world.live.contains_key(&a));
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
-fn stage_that_waits_in_vain_is_given_up_and_tried_again() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.sleep(Duration::from_secs(61));
-    assert!(
-        matches!(sim.problem(&a), Some(Problem::Waiting(_))),
-        "{:?}",
-        sim.problem(&a)
-    );
-    sim.world
-        .edit(&namespace, |live| live.health = HealthState::Current);
-    sim.sleep(2 * MINUTE);
-    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
-    sim.assert_quiet();
-}
-
-#[test]
-fn failed_object_closes_the_next_stage_and_no_other_object_of_its_own() {
-    let (namespace, other) = (key("Namespace", "a"), key("Namespace", "b"));
-    let a = config("a");
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&other, "1"), (&a, "1")]));
-    sim.world.faults.insert(namespace.clone(), Fault::Refused);
-    sim.send(Event::Tick);
-    sim.run();
-    assert!(sim.world.live.contains_key(&other));
-    assert!(!sim.world.live.contains_key(&a));
-    assert!(matches!(sim.problem(&a), Some(Problem::Waiting(_))));
-    assert_eq!(sim.ready_word(), Ready::False);
-    assert!(
-        sim.message().starts_with("Namespace/a: forbidden"),
-        "{}",
-        sim.message()
-    );
-    sim.world.faults.clear();
-    sim.sleep(2 * MINUTE);
-    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
     sim.assert_quiet();
 }
 
@@ -398,67 +322,6 @@ fn object_that_is_paused_no_more_while_a_check_runs_gets_its_change_all_the_same
 }
 
 #[test]
-fn entry_that_waits_for_its_edge_is_not_overtaken_by_a_pass_of_the_one_before() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    sim.world.edit(&a, |live| live.policy = paused());
-    sim.run();
-    sim.offer(&content(&[(&a, "2")]));
-    sim.run();
-    sim.edge = true;
-    sim.send(not_ready());
-    sim.offer(&content(&[(&a, "3")]));
-    sim.log.applies.clear();
-    sim.world.edit(&a, |live| live.policy = Policy::default());
-    sim.run();
-    assert_eq!(sim.log.applies, []);
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "3");
-    sim.assert_quiet();
-}
-
-#[test]
-fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
-    let a = config("a");
-    let mut sim = Sim::new(&content(&[(&a, "1")]));
-    sim.edge = true;
-    sim.send(not_ready());
-    sim.run();
-    assert_eq!(sim.log.evaluations, 0);
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
-    assert_eq!(sim.wake(), None);
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.ready_word(), Ready::True);
-}
-
-#[test]
-fn entry_that_waits_leaves_the_one_before_enforced_over_a_restart() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    let waits = not_ready();
-    sim.edge = true;
-    sim.send(waits.clone());
-    sim.offer(&content(&[(&a, "2")]));
-    sim.run();
-    sim.restart_with(waits);
-    sim.run();
-    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "1");
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "2");
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
 fn objects_are_counted_once_by_how_they_stand() {
     let (a, b, c, d) = (config("a"), config("b"), config("c"), config("d"));
     let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1"), (&d, "1")]));
@@ -552,7 +415,7 @@ fn entry_that_gives_other_keys_than_before_is_evaluated_again_and_not_without_en
         key: config("a"),
         record: None,
         observed: None,
-        adopted: false,
+        adopted: None,
         result: Applied::Unknown,
     };
     sim.send(Event::Tick);
@@ -591,7 +454,7 @@ fn intent_of_what_a_cancelled_job_has_not_begun_is_known_and_forgotten_with_its_
         key: b.clone(),
         record: Some(sim.world.records[&b].clone().into()),
         observed: None,
-        adopted: false,
+        adopted: None,
         result: Applied::NotBegun,
     };
     sim.end_apply(vec![not_begun]);
@@ -667,43 +530,6 @@ fn a_batch_that_reached_nothing_is_tried_again_later() {
     sim.sleep(MINUTE);
     assert_eq!(sim.world.live[&a].value, "2");
     assert_eq!(sim.ready_word(), Ready::True);
-}
-
-/// BR-18.
-#[test]
-fn unit_that_has_applied_its_version_stays_ready_while_one_that_it_needs_is_not_for_a_while() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    sim.edge = true;
-    sim.send(not_ready());
-    assert_eq!(
-        (sim.ready_word(), sim.log.unit_events()),
-        (Ready::True, Vec::new())
-    );
-    assert!(sim.state.standing().ready, "nor do those wait that need this one");
-    // What it has is enforced, and a newer version waits.
-    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "1");
-    sim.restart_with(not_ready());
-    sim.run();
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-    sim.offer(&content(&[(&a, "2")]));
-    sim.run();
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
-    assert_eq!(sim.world.live[&a].value, "1");
-}
-
-#[test]
-fn cycle_of_dependencies_is_told_of_a_unit_that_has_applied_its_version() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    sim.edge = true;
-    sim.send(Event::Edge(Some(Wait::lasting(
-        "dependencies form a cycle: apps/a, apps/b",
-    ))));
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
 }
 
 /// Counts rows that are put into the sets of the index: a commit, a retry and a restart touch what they concern.

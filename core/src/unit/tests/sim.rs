@@ -262,9 +262,10 @@ impl Sim {
             Some(Action::Apply { keys, entry, .. }) => {
                 (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
             }
-            Some(Action::Check { keys, entry, .. }) => {
-                (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
-            }
+            Some(Action::Check { objects, entry, .. }) => (
+                objects.iter().map(|object| object.key.clone()).collect(),
+                content(entry),
+            ),
             _ => Default::default(),
         };
         for key in keys {
@@ -443,10 +444,12 @@ impl Sim {
                     self.begin(action);
                 }
                 Action::Check {
-                    ref entry, ref keys, ..
+                    ref entry,
+                    ref objects,
+                    ..
                 } => {
                     self.assert_newest(entry);
-                    let keys = keys.iter().map(|(key, _)| key.clone()).collect();
+                    let keys = objects.iter().map(|object| object.key.clone()).collect();
                     self.log.checks.push((entry.version, keys));
                     self.begin(action);
                 }
@@ -594,11 +597,11 @@ impl Sim {
                     failure,
                 }
             }
-            Action::Check { job, entry, keys } => {
+            Action::Check { job, entry, objects } => {
                 let content = self.contents.get(&entry.content.expect("content"));
-                let keys = keys.into_iter().take(reach);
-                let outcomes = keys
-                    .map(|(key, corrections)| self.world.check(&key, corrections, content, now))
+                let reached = objects.into_iter().take(reach);
+                let outcomes = reached
+                    .map(|object| self.world.check(&object.key, object.corrections, content, now))
                     .collect();
                 Event::Checked {
                     job,

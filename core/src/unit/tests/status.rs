@@ -381,3 +381,24 @@ fn what_many_objects_wait_for_is_named_once_and_held_once() {
     let texts: Vec<_> = texts.collect();
     assert!(texts.iter().all(|text| std::sync::Arc::ptr_eq(text, &texts[0])));
 }
+
+#[test]
+fn progress_of_health_is_told_and_costs_no_write_of_the_record() {
+    let many: Vec<_> = (0..30).map(|n| key("Deployment", &format!("d{n:02}"))).collect();
+    let objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::new(&content(&objects));
+    sim.world.slow.extend(many.iter().cloned());
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    let saves = sim.saves;
+    for key in &many {
+        let before = sim.message();
+        sim.world.edit(key, |live| live.health = HealthState::Current);
+        sim.run();
+        assert_ne!(sim.message(), before, "it is told");
+    }
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert!(sim.saves - saves <= 2, "{} writes", sim.saves - saves);
+    sim.assert_quiet();
+}

@@ -244,7 +244,7 @@ impl World {
             key: key.clone(),
             record: None,
             observed: None,
-            adopted: false,
+            adopted: None,
             result: Applied::Left,
         };
         let Some((value, policy)) = content.get(key).cloned() else {
@@ -278,7 +278,7 @@ impl World {
                 key: key.clone(),
                 record: None,
                 observed: None,
-                adopted: false,
+                adopted: None,
                 result: Checked::InSync,
             },
             corrections: None,
