@@ -34,7 +34,7 @@ use super::{
     records::{item, stored_record},
     window::{OPEN, Window},
 };
-use crate::cluster::{ClusterError, Served};
+use crate::cluster::{ClusterError, Resource, Served};
 
 /// Checks objects.
 pub(super) async fn check(
@@ -153,6 +153,19 @@ impl<'a> Check<'a> {
         }))
     }
 
+    /// How an object's kind is served; it may be since the last answer.
+    async fn resource(&self, object: &Object) -> Result<Resource, Stopped> {
+        let unserved = match served(object) {
+            Ok(resource) => return Ok(resource.clone()),
+            Err(unserved) => unserved,
+        };
+        let discovery = self.unit.context.rediscovered().await?;
+        match discovery.find(&object.api_version, &object.desired.key.kind) {
+            Served::Yes(resource) => Ok(resource.clone()),
+            _ => Err(unserved.into()),
+        }
+    }
+
     async fn desired(
         &self,
         ToCheck {
@@ -172,14 +185,7 @@ impl<'a> Check<'a> {
             return Ok(over(key.clone(), None, None, Checked::InSync));
         };
         let context = &self.unit.context;
-        let resource = match served(object) {
-            Ok(resource) => resource.clone(),
-            // It may be served since the last answer.
-            Err(unserved) => match context.rediscovered().await?.find(&object.api_version, &key.kind) {
-                Served::Yes(resource) => resource.clone(),
-                _ => return Err(unserved.into()),
-            },
-        };
+        let resource = self.resource(object).await?;
         let cluster = &self.unit.cluster;
         let live = match is_gone {
             true => None,

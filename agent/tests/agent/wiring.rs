@@ -217,6 +217,8 @@ async fn storage_that_is_damaged_keeps_nothing_known_from_being_corrected() {
     world.cells.set(LEDGER, Some(sound));
     settle().await;
     world.until_ready(&wanted).await;
+    // The list of the hour falls into these minutes.
+    world.rests_but_for(&[("list", 1)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,4 +350,5 @@ async fn agent_that_was_replaced_corrects_nothing_any_more() {
     });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.value("x").as_deref(), Some("theirs"));
+    world.rests().await;
 }
