@@ -173,6 +173,7 @@ impl Reports {
     }
 
     /// Takes in a state of the cluster. Its time is that of the last turn between well and not well.
+    /// What is new in it is logged: this is the one place where it is.
     pub fn condition(&self, kind: ClusterConditionKind, ok: bool, mut message: String, now: Timestamp) {
         cut(&mut message, MESSAGE_BYTES);
         let mut inner = self.lock();
@@ -184,12 +185,13 @@ impl Reports {
         let since_ms = held
             .filter(|held| held.ok == ok)
             .map_or(now.0, |held| held.since_ms);
+        let turned = held.is_none_or(|held| held.ok != ok);
         inner.change += 1;
         let condition = Condition {
             state: ClusterCondition {
                 kind: kind as i32,
                 ok,
-                message,
+                message: message.clone(),
                 since_ms,
             },
             change: inner.change,
@@ -198,6 +200,11 @@ impl Reports {
         inner.conditions.insert(kind as i32, condition);
         drop(inner);
         self.changed.notify_one();
+        if !ok {
+            tracing::warn!("{message}");
+        } else if turned {
+            tracing::info!("{}", well_again(kind));
+        }
     }
 
     /// Forgets a unit that the hub has let go of.
@@ -313,5 +320,18 @@ impl Reports {
         inner.full = flight.full;
         inner.acked_root = flight.root;
         self.changed.notify_one();
+    }
+}
+
+/// What the end of a trouble is, for people.
+fn well_again(kind: ClusterConditionKind) -> &'static str {
+    match kind {
+        ClusterConditionKind::ApiServer => "the API server answers again",
+        ClusterConditionKind::Ledger => "the ledger takes what it has to hold again",
+        ClusterConditionKind::Certificate => "the certificate is renewed in time again",
+        ClusterConditionKind::Watches => "every kind and namespace is watched again",
+        ClusterConditionKind::Reports | ClusterConditionKind::Clock | ClusterConditionKind::Unspecified => {
+            "well again"
+        }
     }
 }

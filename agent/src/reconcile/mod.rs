@@ -26,6 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use apply::Done;
@@ -51,6 +52,8 @@ use crate::ledger::LedgerError;
 
 /// Units with a job at once.
 const JOBS: usize = 16;
+/// Told to stop, the loop waits so long for requests that are under way.
+const LAST_ANSWERS: Duration = Duration::from_millis(900);
 /// Watch events taken in before due work is started again.
 const EVENTS: usize = 256;
 
@@ -133,7 +136,7 @@ impl Reconciler {
 
     /// Verifies each kind about this often instead of once an hour.
     #[must_use]
-    pub fn verifying_every(mut self, period: std::time::Duration) -> Self {
+    pub fn verifying_every(mut self, period: Duration) -> Self {
         self.verification = Verification::every(period);
         self
     }
@@ -155,7 +158,7 @@ impl Reconciler {
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
             // live in their set.
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return self.end().await,
                 () = self.nudge.accepted.notified() => self.sync(),
                 () = self.context.intended.notified() => {}
                 Some(finished) = self.jobs.next() => self.finished(finished)?,
@@ -172,6 +175,25 @@ impl Reconciler {
             self.context.count_wake();
             self.wake_units();
         }
+    }
+
+    /// Lets the requests that are under way end, for a moment, begins no other, and takes in what they and the watches
+    /// have shown: the next start need not find it out again.
+    async fn end(mut self) -> Result<(), LedgerError> {
+        self.lists.clear();
+        for unit in self.units.values() {
+            if let Some((_, cancel)) = &unit.job {
+                cancel.cancel();
+            }
+        }
+        let deadline = Instant::now() + LAST_ANSWERS;
+        while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.jobs.next()).await {
+            self.finished(finished)?;
+        }
+        while let Some(news) = self.watches.ready() {
+            self.observed(news);
+        }
+        Ok(())
     }
 
     /// When something is to be done by time alone.

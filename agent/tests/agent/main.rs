@@ -4,9 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod connect;
 mod departure;
 mod faults;
 mod fights;
+mod limits;
+mod logs;
 mod order;
 mod ownership;
 mod reconcile;

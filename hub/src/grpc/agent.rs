@@ -171,6 +171,7 @@ impl Agents {
             report_everything: opened.report_everything,
             hub_version: env!("CARGO_PKG_VERSION").into(),
             cluster_name: admitted.name.clone(),
+            clock_ms: i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX),
         };
         let result = match self.index.subscribe(admitted.cluster).await {
             Ok(watched) => {

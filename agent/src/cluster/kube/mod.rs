@@ -115,7 +115,7 @@ impl KubeCluster {
             Ok(answer) => answer?,
             Err(_) => {
                 let seconds = CALL.as_secs();
-                return Err(ClusterError::Unavailable(format!("no answer in {seconds} s")));
+                return Err(ClusterError::Unavailable(format!("nothing within {seconds} s")));
             }
         };
         if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED {

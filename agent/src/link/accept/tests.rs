@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use flotilla_core::unit::root;
 use serde_json::{Value, json};
 use uuid::Uuid;

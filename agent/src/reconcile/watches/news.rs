@@ -109,6 +109,9 @@ impl Reconciler {
         if !definitions && !self.watches.is_open(&stream) {
             return;
         }
+        if event.is_ok() && !self.watches.failing.is_empty() {
+            self.watches.failing.remove(&*stream);
+        }
         match event {
             Ok(Reduced::Seen(seen)) => {
                 if let (Some(key), Some(state)) = (&seen.key, seen.definition) {
@@ -151,6 +154,12 @@ impl Reconciler {
                 self.watches.revision = None;
             }
             Err(error) => {
+                let text = error.to_string();
+                // A server that is away fails each watch again and again.
+                if self.watches.failing.get(&*stream) == Some(&text) {
+                    return;
+                }
+                self.watches.failing.insert(stream.as_ref().clone(), text);
                 tracing::warn!(
                     group = stream.scope.group,
                     kind = stream.scope.kind,
