@@ -1,5 +1,7 @@
 //! The forms a list can be shown in, and small texts that several commands share.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use flotilla_render::yaml;
 use serde_json::{Value, json};
@@ -73,7 +75,14 @@ pub(crate) fn ago(then_ms: i64, now_ms: i64) -> String {
     if then_ms == 0 {
         return "never".to_owned();
     }
-    match (now_ms - then_ms).max(0) / 1000 {
+    span(Duration::from_millis(
+        now_ms.saturating_sub(then_ms).max(0).unsigned_abs(),
+    ))
+}
+
+/// Writes how long something lasts, in one unit.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7_200 => format!("{}m", seconds / 60),
         seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),

@@ -157,7 +157,8 @@ async fn suspend_and_resume_say_what_changed() {
 async fn a_token_is_the_only_line_of_output() {
     let token = CreateTokenResponse {
         token: "flt_join_abc".to_owned(),
-        expires_at_ms: NOW_MS + 900_000,
+        // A moment has passed since the hub counted.
+        expires_at_ms: NOW_MS + 899_000,
         pins: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()],
         endpoint: "https://hub.example:8443".to_owned(),
         trust_domain: "fleet.example".to_owned(),
@@ -174,7 +175,7 @@ async fn a_token_is_the_only_line_of_output() {
     flt_join_abc
     -- err
     ✔ cluster c1 created
-    ✔ token for cluster c1 made, to be used once within 15m
+    ✔ token for cluster c1 made, to be used once within 60m
     ");
     let asked = hub.seen().pop().expect("it asked");
     assert!(
@@ -195,7 +196,7 @@ async fn a_token_is_the_only_line_of_output() {
     -- out
     {
       "endpoint": "https://hub.example:8443",
-      "expiresAtMs": 1800000900000,
+      "expiresAtMs": 1800000899000,
       "pins": [
         "sha256:aa",
         "sha256:bb"
