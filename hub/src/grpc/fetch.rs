@@ -13,7 +13,7 @@ use flotilla_core::{
     digest::Digest,
     unit::{Entry, VariableLayer},
 };
-use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
+use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
 use zeroize::Zeroizing;
@@ -21,7 +21,11 @@ use zeroize::Zeroizing;
 use super::status::from_store;
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError, content::Stored, publish::DesiredRow},
+    store::{
+        Store, StoreError,
+        content::{Found, Stored},
+        publish::DesiredRow,
+    },
 };
 
 /// Bytes of one chunk.
@@ -29,8 +33,10 @@ const CHUNK: usize = 1 << 20;
 /// Items of one request.
 const MAX_WANTS: usize = 10_000;
 /// Above this a delta's window grows too large; the whole item is sent.
-const MAX_DELTA_BASE: usize = 16 << 20;
-/// Deltas and manifests kept, each.
+const MAX_DELTA_BASE: u64 = 16 << 20;
+/// Items read at once: what an agent is slow to take is held meanwhile.
+const TOGETHER: usize = 32;
+/// Deltas, manifests and desired states kept, each.
 const CACHED: usize = 512;
 
 /// Serves content.
@@ -40,8 +46,9 @@ pub struct Fetcher {
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
     deltas: Arc<Cache<(Digest, Digest), Option<Bytes>>>,
-    /// Objects of a content.
-    manifests: Arc<Cache<Digest, Arc<HashSet<Digest>>>>,
+    manifests: Arc<Cache<Digest, Manifest>>,
+    /// What desired states name, by their roots.
+    named: Arc<Cache<Digest, Arc<Named>>>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
@@ -54,13 +61,14 @@ impl Fetcher {
             seal,
             deltas: Arc::default(),
             manifests: Arc::default(),
+            named: Arc::default(),
         }
     }
 
     /// Answers a request of a cluster whose desired state is `desired`.
     pub async fn serve(
         &self,
-        desired: Option<DesiredRow>,
+        desired: Option<Arc<DesiredRow>>,
         request: FetchRequest,
         chunks: &Chunks,
     ) -> Result<(), Status> {
@@ -69,58 +77,95 @@ impl Fetcher {
                 "more than {MAX_WANTS} items in one request"
             )));
         }
-        let reachable = self.reachable(desired.as_ref()).await.map_err(from_store)?;
+        let mut wants = Vec::with_capacity(request.want.len());
+        let mut named = HashSet::new();
         for want in &request.want {
-            let (Ok(digest), kind) = (Digest::try_from_slice(&want.digest), want.kind()) else {
-                return Err(Status::invalid_argument("want.digest is not a digest"));
-            };
-            let item = if reachable.holds(kind, &digest) {
-                self.item(kind, digest, want).await.map_err(from_store)?
-            } else {
-                None
-            };
-            if send(chunks, kind, digest, item).await.is_err() {
-                return Ok(());
+            let digest = Digest::try_from_slice(&want.digest)
+                .map_err(|_| Status::invalid_argument("want.digest is not a digest"))?;
+            if named.insert((want.kind, digest)) {
+                wants.push(Wanted {
+                    kind: want.kind(),
+                    digest,
+                    base: Digest::try_from_slice(&want.base).ok(),
+                });
+            }
+        }
+        let allowed = self
+            .allowed(desired.as_deref(), &wants)
+            .await
+            .map_err(from_store)?;
+        for some in wants.chunks(TOGETHER) {
+            let mut found = self.found(some, &allowed).await.map_err(from_store)?;
+            for want in some {
+                let stored = found.remove(&(want.kind as i32, want.digest));
+                let item = match stored {
+                    Some(stored) => Some(self.item(want, stored).await.map_err(from_store)?),
+                    None => None,
+                };
+                if send(chunks, want.kind, want.digest, item).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    async fn item(&self, kind: ContentKind, digest: Digest, want: &Want) -> Result<Option<Item>, StoreError> {
-        let Some(stored) = self.stored(kind, &digest).await? else {
-            return Ok(None);
-        };
+    /// Reads what is wanted and allowed, in a statement for each kind.
+    async fn found(&self, wants: &[Wanted], allowed: &Allowed) -> Result<FoundItems, StoreError> {
+        let mut found = FoundItems::new();
+        for kind in [ContentKind::Content, ContentKind::Object, ContentKind::Config] {
+            let digests: Vec<&[u8]> = wants
+                .iter()
+                .filter(|want| want.kind == kind && allowed.contains(&(kind as i32, want.digest)))
+                .map(|want| &want.digest.as_bytes()[..])
+                .collect();
+            if digests.is_empty() {
+                continue;
+            }
+            for (digest, stored) in self.stored(kind, &digests).await? {
+                let digest = Digest::from_bytes(digest);
+                if kind == ContentKind::Content {
+                    self.keep_manifest(digest, &stored)?;
+                }
+                found.insert((kind as i32, digest), stored);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn item(&self, want: &Wanted, stored: Stored) -> Result<Item, StoreError> {
+        let Wanted { kind, digest, base } = *want;
         let (frame, decoded_size) = match stored {
             Stored::Secret(bytes) => {
                 let checksum = crc32c(&bytes);
                 let decoded_size = bytes.len() as u64;
                 // One copy leaves the zeroised buffer: the wire needs it.
                 let data = Bytes::copy_from_slice(&bytes);
-                return Ok(Some(Item {
+                return Ok(Item {
                     encoding: Encoding::Identity,
                     data,
                     decoded_size,
                     checksum,
-                }));
+                });
             }
             Stored::Zstd { frame, decoded_size } => (Bytes::from(frame), decoded_size),
         };
-        if let Ok(base) = Digest::try_from_slice(&want.base)
-            && let Some(data) = self.delta(kind, base, digest, frame.len()).await?
+        if let Some(base) = base
+            && let Some(data) = self.delta(kind, base, digest, (&frame, decoded_size)).await?
         {
-            return Ok(Some(Item {
+            return Ok(Item {
                 encoding: Encoding::ZstdDelta,
                 data,
                 decoded_size,
                 checksum: 0,
-            }));
+            });
         }
-        Ok(Some(Item {
+        Ok(Item {
             encoding: Encoding::Zstd,
             data: frame,
             decoded_size,
             checksum: 0,
-        }))
+        })
     }
 
     /// The wanted item as a patch of `base`; `None` when the base is not here or the patch is no smaller.
@@ -129,92 +174,177 @@ impl Fetcher {
         kind: ContentKind,
         base: Digest,
         want: Digest,
-        whole: usize,
+        (frame, decoded_size): (&Bytes, u64),
     ) -> Result<Option<Bytes>, StoreError> {
         if let Some(cached) = self.deltas.get(&(base, want)) {
             return Ok(cached);
         }
-        let (Some(base_stored), Some(want_stored)) =
-            (self.stored(kind, &base).await?, self.stored(kind, &want).await?)
+        let stored = self.stored(kind, &[base.as_bytes()]).await?;
+        let Some(Stored::Zstd {
+            frame: base_frame,
+            decoded_size: base_size,
+        }) = stored.into_values().next()
         else {
             return Ok(None);
         };
-        if matches!(base_stored, Stored::Secret(_)) {
-            return Ok(None);
-        }
-        let (old, new) = (base_stored.into_plain()?, want_stored.into_plain()?);
-        let patch = if old.len() > MAX_DELTA_BASE {
+        let patch = if base_size > MAX_DELTA_BASE {
             None
         } else {
+            let (old, new) = (
+                Stored::plain(&base_frame, base_size)?,
+                Stored::plain(frame, decoded_size)?,
+            );
             let made = tokio::task::spawn_blocking(move || patch(&old, &new)).await;
             made.ok()
                 .and_then(Result::ok)
-                .filter(|patch| patch.len() < whole)
+                .filter(|patch| patch.len() < frame.len())
                 .map(Bytes::from)
         };
         self.deltas.put((base, want), patch.clone());
         Ok(patch)
     }
 
-    async fn stored(&self, kind: ContentKind, digest: &Digest) -> Result<Option<Stored>, StoreError> {
+    async fn stored(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Found, StoreError> {
         match kind {
-            ContentKind::Content => self.store.content(digest.as_bytes()).await,
-            ContentKind::Object => self.store.object(digest.as_bytes(), &self.seal).await,
-            ContentKind::Config => self.store.config_value(digest.as_bytes(), &self.seal).await,
-            ContentKind::Unspecified => Ok(None),
+            ContentKind::Content => self.store.contents(digests).await,
+            ContentKind::Object => self.store.objects(digests, &self.seal).await,
+            ContentKind::Config => self.store.config_values(digests, &self.seal).await,
+            ContentKind::Unspecified => Ok(Found::new()),
         }
     }
 
-    async fn reachable(&self, desired: Option<&DesiredRow>) -> Result<Reachable, StoreError> {
-        let mut reachable = Reachable::default();
-        for row in desired.map_or(&[][..], |desired| &desired.entries) {
-            let entry = Entry::from_bytes(&row.bytes)
-                .map_err(|e| StoreError::corrupt(format!("entry of unit {}", row.unit), e))?;
-            reachable.contents.extend(entry.content);
-            for layer in &entry.variables {
-                if let VariableLayer::Config { digest, .. } = layer {
-                    reachable.configs.insert(*digest);
+    /// Which of the wanted items the cluster may have: those that its entries lead to.
+    async fn allowed(&self, desired: Option<&DesiredRow>, wants: &[Wanted]) -> Result<Allowed, StoreError> {
+        let mut allowed = Allowed::new();
+        let Some(desired) = desired else {
+            return Ok(allowed);
+        };
+        let named = self.named(desired)?;
+        let mut objects: HashSet<Digest> = HashSet::new();
+        for want in wants {
+            match want.kind {
+                ContentKind::Content if !named.contents.contains(&want.digest) => continue,
+                ContentKind::Config if !named.configs.contains(&want.digest) => continue,
+                ContentKind::Object => {
+                    objects.insert(want.digest);
+                    continue;
+                }
+                ContentKind::Content | ContentKind::Config => {}
+                ContentKind::Unspecified => continue,
+            }
+            allowed.insert((want.kind as i32, want.digest));
+        }
+        if objects.is_empty() {
+            return Ok(allowed);
+        }
+        let mut find = |manifest: &HashSet<Digest>| {
+            objects.retain(|digest| {
+                let holds = manifest.contains(digest);
+                if holds {
+                    allowed.insert((ContentKind::Object as i32, *digest));
+                }
+                !holds
+            });
+            objects.is_empty()
+        };
+        let mut lacking: Vec<Digest> = Vec::new();
+        for content in &named.newest_first {
+            match self.manifests.get(content) {
+                Some(manifest) if find(&manifest) => return Ok(allowed),
+                Some(_) => {}
+                None => lacking.push(*content),
+            }
+        }
+        // An object that is asked for is mostly one of what was published last.
+        for contents in growing(&lacking) {
+            for manifest in self.manifests(contents).await? {
+                if find(&manifest) {
+                    return Ok(allowed);
                 }
             }
         }
-        for content in &reachable.contents {
-            reachable.objects.push(self.manifest(content).await?);
-        }
-        Ok(reachable)
+        Ok(allowed)
     }
 
-    async fn manifest(&self, digest: &Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
-        if let Some(cached) = self.manifests.get(digest) {
+    /// What the entries of a desired state name.
+    fn named(&self, desired: &DesiredRow) -> Result<Arc<Named>, StoreError> {
+        if let Some(cached) = self.named.get(&desired.root) {
             return Ok(cached);
         }
-        let Some(stored) = self.store.content(digest.as_bytes()).await? else {
-            return Ok(Arc::default());
-        };
-        let content = Content::from_bytes(&stored.into_plain()?)
+        let mut newest_first: Vec<_> = desired.entries.iter().collect();
+        newest_first.sort_by_key(|row| std::cmp::Reverse(row.since));
+        let mut named = Named::default();
+        for row in newest_first {
+            let entry = Entry::from_bytes(&row.bytes)
+                .map_err(|e| StoreError::corrupt(format!("entry of unit {}", row.unit), e))?;
+            if let Some(content) = entry.content
+                && named.contents.insert(content)
+            {
+                named.newest_first.push(content);
+            }
+            for layer in &entry.variables {
+                if let VariableLayer::Config { digest, .. } = layer {
+                    named.configs.insert(*digest);
+                }
+            }
+        }
+        let named = Arc::new(named);
+        self.named.put(desired.root, named.clone());
+        Ok(named)
+    }
+
+    /// Reads the objects of contents.
+    async fn manifests(&self, contents: &[Digest]) -> Result<Vec<Manifest>, StoreError> {
+        let digests: Vec<&[u8]> = contents.iter().map(|digest| &digest.as_bytes()[..]).collect();
+        let stored = self.store.contents(&digests).await?;
+        stored
+            .iter()
+            .map(|(digest, stored)| self.keep_manifest(Digest::from_bytes(*digest), stored))
+            .collect()
+    }
+
+    /// Remembers the objects of a content: who gets it asks for them next.
+    fn keep_manifest(&self, digest: Digest, stored: &Stored) -> Result<Manifest, StoreError> {
+        let content = Content::from_bytes(&stored.to_plain()?)
             .map_err(|e| StoreError::corrupt(format!("content {digest}"), e))?;
-        let objects: Arc<HashSet<Digest>> =
-            Arc::new(content.objects().iter().map(|object| object.digest).collect());
-        self.manifests.put(*digest, objects.clone());
+        let objects: Manifest = Arc::new(content.objects().iter().map(|object| object.digest).collect());
+        self.manifests.put(digest, objects.clone());
         Ok(objects)
     }
 }
 
-#[derive(Default)]
-struct Reachable {
-    contents: HashSet<Digest>,
-    configs: HashSet<Digest>,
-    objects: Vec<Arc<HashSet<Digest>>>,
+/// Objects of a content.
+type Manifest = Arc<HashSet<Digest>>;
+/// Kinds and digests that the caller may have.
+type Allowed = HashSet<(i32, Digest)>;
+type FoundItems = HashMap<(i32, Digest), Stored>;
+
+/// An item that is asked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    kind: ContentKind,
+    digest: Digest,
+    base: Option<Digest>,
 }
 
-impl Reachable {
-    fn holds(&self, kind: ContentKind, digest: &Digest) -> bool {
-        match kind {
-            ContentKind::Content => self.contents.contains(digest),
-            ContentKind::Config => self.configs.contains(digest),
-            ContentKind::Object => self.objects.iter().any(|objects| objects.contains(digest)),
-            ContentKind::Unspecified => false,
-        }
-    }
+/// What a desired state names.
+#[derive(Default)]
+struct Named {
+    /// Contents, those of the newest entries first.
+    newest_first: Vec<Digest>,
+    contents: HashSet<Digest>,
+    configs: HashSet<Digest>,
+}
+
+/// Cuts a list in growing pieces: the first mostly does, and all are a few.
+fn growing(mut rest: &[Digest]) -> impl Iterator<Item = &[Digest]> {
+    let mut step = 1;
+    std::iter::from_fn(move || {
+        let (now, later) = rest.split_at_checked(step).unwrap_or((rest, &[]));
+        rest = later;
+        step *= 4;
+        (!now.is_empty()).then_some(now)
+    })
 }
 
 struct Item {

@@ -59,6 +59,13 @@ impl Index {
         Ok(())
     }
 
+    /// Returns the state that streams of a cluster see here; `None` when none is open here or nothing is published.
+    pub fn held(&self, cluster: Uuid) -> Watched {
+        let slots = self.slots();
+        let sender = slots.get(&cluster).filter(|sender| sender.receiver_count() > 0)?;
+        sender.borrow().clone()
+    }
+
     /// Polls the generations of all watched clusters: behind every notification, and where one was lost. One that
     /// cannot be read keeps no other from being read.
     pub async fn poll(&self) -> Result<()> {

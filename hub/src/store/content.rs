@@ -1,7 +1,7 @@
 //! Content by digest: objects, contents, values of variables. Writing what is there already only touches it, so
 //! that retention counts from the last use. Secret bytes are sealed and never compressed.
 
-use std::io::Read as _;
+use std::{collections::HashMap, io::Read as _};
 
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
@@ -37,62 +37,105 @@ pub enum Stored {
 }
 
 impl Stored {
+    /// The plain bytes of a frame.
+    pub fn plain(frame: &[u8], decoded_size: u64) -> Result<Zeroizing<Vec<u8>>> {
+        unzstd(frame, decoded_size).map(Zeroizing::new)
+    }
+
+    /// The plain bytes.
+    pub fn to_plain(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Secret(bytes) => Ok(bytes.clone()),
+            Self::Zstd { frame, decoded_size } => Self::plain(frame, *decoded_size),
+        }
+    }
+
     /// The plain bytes.
     pub fn into_plain(self) -> Result<Zeroizing<Vec<u8>>> {
         match self {
             Self::Secret(bytes) => Ok(bytes),
-            Self::Zstd { frame, decoded_size } => unzstd(&frame, decoded_size).map(Zeroizing::new),
+            Self::Zstd { .. } => self.to_plain(),
         }
     }
 }
 
+/// What was found, by digest. What is not there is left out.
+pub type Found = HashMap<[u8; 32], Stored>;
+
 impl Store {
-    /// Reads one object.
-    pub async fn object(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size, secret FROM object WHERE digest = $1",
-            digest
+    /// Reads objects, each once.
+    pub async fn objects(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size, secret FROM object WHERE digest = ANY($1)",
+            digests as &[&[u8]]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        row.map(|row| stored("object", digest, row.bytes, row.decoded_size, row.secret, seal))
-            .transpose()
+        rows.into_iter()
+            .map(|row| {
+                let stored = stored(
+                    "object",
+                    &row.digest,
+                    row.bytes,
+                    row.decoded_size,
+                    row.secret,
+                    seal,
+                )?;
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
+    }
+
+    /// Reads content manifests, each once.
+    pub async fn contents(&self, digests: &[&[u8]]) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size FROM content WHERE digest = ANY($1)",
+            digests as &[&[u8]]
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let stored = Stored::Zstd {
+                    frame: row.bytes,
+                    decoded_size: u64::from(row.decoded_size.unsigned_abs()),
+                };
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
     }
 
     /// Reads one content manifest.
     pub async fn content(&self, digest: &[u8]) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size FROM content WHERE digest = $1",
-            digest
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(row.map(|row| Stored::Zstd {
-            frame: row.bytes,
-            decoded_size: u64::from(row.decoded_size.unsigned_abs()),
-        }))
+        Ok(self.contents(&[digest]).await?.into_values().next())
     }
 
-    /// Reads the values of a variable layer.
-    pub async fn config_value(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size, secret FROM config_value WHERE digest = $1",
-            digest
+    /// Reads the values of variable layers, each once.
+    pub async fn config_values(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size, secret FROM config_value WHERE digest = ANY($1)",
+            digests as &[&[u8]]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        row.map(|row| {
-            stored(
-                "config_value",
-                digest,
-                row.bytes,
-                row.decoded_size,
-                row.secret,
-                seal,
-            )
-        })
-        .transpose()
+        rows.into_iter()
+            .map(|row| {
+                let stored = stored(
+                    "config_value",
+                    &row.digest,
+                    row.bytes,
+                    row.decoded_size,
+                    row.secret,
+                    seal,
+                )?;
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
     }
+}
+
+fn key(digest: &[u8]) -> Result<[u8; 32]> {
+    <[u8; 32]>::try_from(digest).map_err(|e| StoreError::corrupt("digest of a stored item", e))
 }
 
 /// Stores objects, in the caller's transaction.

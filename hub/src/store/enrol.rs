@@ -103,6 +103,8 @@ pub struct IdentityRow {
     pub serial_current: Vec<u8>,
     /// Serial issued and not yet used.
     pub serial_next: Option<Vec<u8>>,
+    /// Epoch of the stream that holds the cluster; none is open without.
+    pub epoch: Option<u64>,
 }
 
 impl Store {
@@ -155,8 +157,10 @@ impl Store {
     /// Reads the identity of a cluster.
     pub async fn identity(&self, cluster_id: Uuid) -> Result<Option<IdentityRow>> {
         let row = sqlx::query!(
-            "SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next
-             FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1",
+            r#"SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
+                      s.epoch AS "epoch?"
+               FROM identity i JOIN cluster c ON c.id = i.cluster_id
+               LEFT JOIN session s ON s.cluster_id = c.id AND s.connected WHERE i.cluster_id = $1"#,
             cluster_id
         )
         .fetch_optional(self.pool())
@@ -168,6 +172,7 @@ impl Store {
             generation: row.generation.unsigned_abs(),
             serial_current: row.serial_current,
             serial_next: row.serial_next,
+            epoch: row.epoch.map(i64::unsigned_abs),
         }))
     }
 

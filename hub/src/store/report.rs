@@ -499,10 +499,10 @@ async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &Ful
 }
 
 /// Conditions that the hub judges itself: an agent neither writes nor drops them.
-pub const HUBS_OWN: [&str; 2] = ["Reports", "Clock"];
+pub const HUBS_OWN: [&str; 3] = ["Reports", "Clock", "Identity"];
 
-/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn. What was never wrong
-/// needs no row to say so.
+/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn, which is an event.
+/// What was never wrong needs no row to say so.
 pub(super) async fn write_conditions(
     tx: &mut sqlx::PgConnection,
     cluster: Uuid,
@@ -515,21 +515,30 @@ pub(super) async fn write_conditions(
     let oks: Vec<bool> = conditions.iter().map(|row| row.ok).collect();
     let messages: Vec<&str> = conditions.iter().map(|row| row.message.as_str()).collect();
     let since: Vec<OffsetDateTime> = conditions.iter().map(|row| row.since).collect();
-    Ok(sqlx::query!(
-        "INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
-         SELECT $1, v.* FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
-           AS v(kind, ok, message, since)
-         WHERE NOT v.ok OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = $1 AND k.kind = v.kind)
-         ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
-           since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
-         WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)",
+    let changed = sqlx::query_scalar!(
+        r#"WITH v AS (
+             SELECT * FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[]) AS v(kind, ok, message, since)
+           ), written AS (
+             INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
+             SELECT $1, v.* FROM v
+             WHERE NOT v.ok OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = $1 AND k.kind = v.kind)
+             ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
+               since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
+             WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)
+             RETURNING c.kind, c.ok, c.message, c.since
+           ), turned AS (
+             INSERT INTO event (warning, reason, message, cluster_id)
+             SELECT NOT w.ok, w.kind, CASE WHEN w.ok THEN 'well again' ELSE w.message END, $1
+             FROM written w JOIN v ON v.kind = w.kind AND v.since = w.since
+           )
+           SELECT count(*) AS "changed!" FROM written"#,
         cluster,
         &kinds as &[&str],
         &oks,
         &messages as &[&str],
         &since
     )
-    .execute(tx)
-    .await?
-    .rows_affected())
+    .fetch_one(tx)
+    .await?;
+    Ok(changed.unsigned_abs())
 }

@@ -180,18 +180,6 @@ impl Store {
             .collect())
     }
 
-    /// Tells whether a stream holds its cluster.
-    pub async fn is_session(&self, cluster_id: Uuid, epoch: u64) -> Result<bool> {
-        let held = sqlx::query_scalar!(
-            r#"SELECT true AS "held!" FROM session WHERE cluster_id = $1 AND epoch = $2 AND connected"#,
-            cluster_id,
-            signed(epoch)
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(held.is_some())
-    }
-
     /// Records what the hub itself judges of a cluster.
     pub async fn judge_cluster(&self, cluster_id: Uuid, conditions: &[ConditionRow]) -> Result<()> {
         let mut tx = self.pool().begin().await?;

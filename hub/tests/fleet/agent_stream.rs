@@ -242,6 +242,17 @@ async fn an_identity_copied_to_another_cluster_opens_no_stream() {
     let refused = Stream::open(&hub, &agent, copied).await.err().expect("refused");
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert_eq!(hub.world.count("SELECT count(*) FROM session").await, 0);
+    let message = async || {
+        let clusters = hub.world.store.list_clusters("c1", "", 1).await;
+        clusters.expect("read").remove(0).message
+    };
+    assert!(
+        message().await.contains("which was copied"),
+        "{}",
+        message().await
+    );
+    let _own = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    assert_eq!(message().await, "");
 }
 
 #[tokio::test]

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use flotilla_hub::store::report::{ConditionRow, Report};
+use flotilla_core::digest::Digest;
+use flotilla_hub::{
+    grpc::fetch::Fetcher,
+    store::report::{ConditionRow, Report},
+};
+use flotilla_proto::agent::v1::{ContentKind, FetchRequest, Want};
 use time::OffsetDateTime;
 use tracing::{
     Dispatch, Event, Subscriber,
@@ -21,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     reports::{object, open, open_judged, report},
-    store::one_unit,
+    store::{config, one_unit},
     world::{World, applied},
 };
 
@@ -250,4 +255,60 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     assert_eq!(message().await, "", "what was wrong and is good is written");
     world.store.close_session(cluster, epoch).await.expect("closed");
     assert_eq!((told("report").await, told("session").await), (0, 4));
+    // That it turned is an event, each way.
+    let events = "SELECT count(*) FROM event WHERE reason = 'Clock' AND cluster_id IS NOT NULL";
+    assert_eq!(world.count(events).await, 2);
+}
+
+#[tokio::test]
+async fn a_fetch_is_one_statement_for_a_content_and_one_for_its_objects_however_many_units_there_are() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let mut last = None;
+    for n in 0..12 {
+        let app = world.app(&format!("a{n}")).await;
+        let objects = ["x", "y", "z"].map(|name| config(&format!("{name}{n}"), "a: 1"));
+        let content = world.render(app, &format!("r{n}"), &objects).await;
+        world.roll_out(app, &[cluster], &content).await;
+        last = Some((content.admitted.content, objects));
+    }
+    let (content, objects) = last.expect("an app");
+    let desired = world.store.desired(cluster).await.expect("read").map(Arc::new);
+    let fetcher = Fetcher::new(world.store.clone(), world.seal.clone());
+    let fetch = async |kind: ContentKind, digests: &[Digest]| {
+        let want = digests.iter().map(|digest| Want {
+            kind: kind.into(),
+            digest: digest.as_bytes().to_vec().into(),
+            ..Want::default()
+        });
+        let request = FetchRequest {
+            want: want.collect(),
+            epoch: 1,
+        };
+        let (chunks, mut received) = tokio::sync::mpsc::channel(64);
+        fetcher
+            .serve(desired.clone(), request, &chunks)
+            .await
+            .expect("served");
+        drop(chunks);
+        let mut found = 0;
+        while let Some(chunk) = received.recv().await {
+            found += usize::from(!chunk.expect("a chunk").missing);
+        }
+        found
+    };
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    assert_eq!(fetch(ContentKind::Content, &[content]).await, 1);
+    assert_eq!(statements.take().len(), 1);
+    let digests = objects.map(|object| object.digest());
+    assert_eq!(fetch(ContentKind::Object, &digests).await, 3);
+    assert_eq!(statements.take().len(), 1);
+    // What no entry leads to is looked for in all contents, in a few statements, and once.
+    let unknown = Digest::of("object", b"of nobody");
+    assert_eq!(fetch(ContentKind::Object, &[unknown]).await, 0);
+    let asked = statements.take();
+    assert!(asked.len() <= 3, "{asked:#?}");
+    assert_eq!(fetch(ContentKind::Object, &[unknown]).await, 0);
+    assert_eq!(statements.take().len(), 0);
 }

@@ -199,16 +199,18 @@ async fn a_secrets_value_is_in_no_column_and_in_no_debug_output() {
     assert!(String::from_utf8_lossy(&payload).contains(CANARY));
     let object = world
         .store
-        .object(manifest.digest().as_bytes(), &world.seal)
+        .objects(&[manifest.digest().as_bytes()], &world.seal)
         .await
         .expect("read")
+        .remove(manifest.digest().as_bytes())
         .expect("there");
     assert_eq!(&object.into_plain().expect("plain")[..], manifest.bytes);
     let value = world
         .store
-        .config_value(&[4; 32], &world.seal)
+        .config_values(&[&[4; 32]], &world.seal)
         .await
         .expect("read")
+        .remove(&[4; 32])
         .expect("there");
     assert_eq!(&value.into_plain().expect("plain")[..], CANARY.as_bytes());
     let row = world.store.resource(uid).await.expect("read").expect("there");

@@ -2,7 +2,7 @@
 
 mod apply;
 mod status;
-mod views;
+pub(super) mod views;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

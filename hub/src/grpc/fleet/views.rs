@@ -15,7 +15,7 @@ pub(super) fn labels(value: &Value) -> BTreeMap<String, String> {
     serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
-pub(super) fn ms(at: OffsetDateTime) -> i64 {
+pub(in crate::grpc) fn ms(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
