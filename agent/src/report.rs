@@ -5,6 +5,7 @@
 
 mod fill;
 mod row;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,8 @@ use flotilla_proto::{
     limits::{MESSAGE_BYTES, OBJECT_MESSAGE_BYTES, WORD_BYTES, cut},
 };
 use prost::Message as _;
-use row::{Entry, Row, RowKey, Sum};
+use row::{Row, RowKey, Sum};
+use rows::{Entry, Rows};
 use tokio::sync::Notify;
 
 /// Events kept for the hub, in number and in bytes; older ones are dropped, and their number is told.
@@ -69,8 +71,7 @@ struct Condition {
 
 #[derive(Debug)]
 struct Inner {
-    /// Each boxed: a tree leaves up to half of its places empty.
-    rows: BTreeMap<RowKey, Box<Entry>>,
+    rows: Rows,
     /// Rows that the hub does not have as they are.
     pending: BTreeSet<RowKey>,
     conditions: BTreeMap<i32, Condition>,
@@ -98,7 +99,7 @@ impl Default for Reports {
     fn default() -> Self {
         Self {
             inner: Mutex::new(Inner {
-                rows: BTreeMap::new(),
+                rows: Rows::default(),
                 pending: BTreeSet::new(),
                 conditions: BTreeMap::new(),
                 events: VecDeque::new(),
@@ -126,25 +127,18 @@ impl Reports {
     pub fn unit(&self, unit: UnitId, mut status: UnitStatus) {
         cut(&mut status.reason, WORD_BYTES);
         cut(&mut status.message, MESSAGE_BYTES);
-        let timeless = UnitStatus {
-            observed_at_ms: 0,
-            ..status.clone()
-        };
-        let digest = Digest::of("unit-status", &timeless.encode_to_vec());
-        self.put(RowKey::Unit(unit), Row::Unit(Box::new(status)), digest);
+        self.put(RowKey::Unit(unit), Row::Unit(Box::new(status)));
     }
 
     /// Takes in an object's status.
     pub fn object(&self, unit: UnitId, key: impl Into<Arc<ObjectKey>>, mut status: ObjectStatus) {
         let mut key = key.into();
         row::bound_key(&mut key);
-        status.key = Some(row::wire(&key));
         cut(&mut status.message, OBJECT_MESSAGE_BYTES);
         for word in [&mut status.api_version, &mut status.uid, &mut status.health] {
             cut(word, WORD_BYTES);
         }
-        let digest = Digest::of("object-status", &status.encode_to_vec());
-        self.put(RowKey::Object(unit, key), Row::object(status), digest);
+        self.put(RowKey::Object(unit, key), Row::object(status));
     }
 
     /// Takes in an event.
@@ -206,27 +200,22 @@ impl Reports {
         let of_unit = |key: &RowKey| match key {
             RowKey::Unit(id) | RowKey::Object(id, _) => *id == unit,
         };
-        for (_, entry) in inner.rows.extract_if(.., |key, _| of_unit(key)) {
-            inner.acked.replace(entry.acked_digest, None);
+        for acked in inner.rows.forget(unit) {
+            inner.acked.replace(Some(acked), None);
         }
         inner.pending.retain(|key| !of_unit(key));
     }
 
-    fn put(&self, key: RowKey, row: Row, digest: Digest) {
+    fn put(&self, key: RowKey, row: Row) {
         let inner = &mut *self.lock();
         let held = inner.rows.get(&key);
-        if held.is_some_and(|held| held.digest == digest) {
+        if held.is_some_and(|held| held.row.says(&row)) {
             return;
         }
         inner.change += 1;
-        let entry = Entry {
-            row,
-            digest,
-            change: inner.change,
-            acked_digest: held.and_then(|held| held.acked_digest),
-        };
+        let entry = Entry::new(&key, row, inner.change, held);
         inner.pending.insert(key.clone());
-        inner.rows.insert(key, Box::new(entry));
+        inner.rows.insert(key, entry);
         self.changed.notify_one();
     }
 
@@ -246,9 +235,9 @@ impl Reports {
             inner.acked = Sum::default();
             inner.acked_root = None;
             for entry in inner.rows.values_mut() {
-                entry.acked_digest = None;
+                entry.disown();
             }
-            inner.pending = inner.rows.keys().cloned().collect();
+            inner.pending = inner.rows.keys().collect();
             for condition in inner.conditions.values_mut() {
                 condition.acked = 0;
             }
@@ -285,8 +274,8 @@ impl Reports {
             let Some(entry) = inner.rows.get_mut(&key) else {
                 continue;
             };
-            inner.acked.replace(entry.acked_digest, digest);
-            entry.acked_digest = digest;
+            inner.acked.replace(entry.acked(&key), digest);
+            entry.acknowledge(change, digest);
             if entry.change == change {
                 inner.pending.remove(&key);
                 if digest.is_none() {

@@ -283,6 +283,7 @@ async fn list(
         namespace: scope.namespace.clone(),
         labels: UNIT_LABEL.to_owned(),
         metadata_only: true,
+        without_managed_fields: true,
     };
     let mut versions: HashMap<Arc<ObjectKey>, Option<u64>> =
         objects.iter().map(|(_, key)| (key.clone(), None)).collect();

@@ -366,6 +366,7 @@ impl Reconciler {
             labels: labels.to_owned(),
             // That a definition changed is a reason to discover again; what it says is not read.
             metadata_only: definitions,
+            ..Selector::default()
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();

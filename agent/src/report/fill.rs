@@ -11,7 +11,8 @@ use prost::Message as _;
 
 use super::{
     Full, InFlight, Inner,
-    row::{Entry, Row, RowKey, Sent},
+    row::{Row, RowKey, Sent},
+    rows::Entry,
 };
 
 /// Room for a report's own fields: numbers, root, the marks of a full report and what conditions say.
@@ -44,7 +45,7 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     let root = (full == Full::No).then(|| {
         let mut sum = inner.acked;
         for (key, _, digest) in &filled.rows {
-            let acked = inner.rows.get(key).and_then(|entry| entry.acked_digest);
+            let acked = inner.rows.get(key).and_then(|entry| entry.acked(key));
             sum.replace(acked, *digest);
         }
         sum.root()
@@ -142,7 +143,7 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
             Sent::Object(status) => report.objects.push(status),
         }
         let is_gone = matches!(entry.row, Row::Gone(_));
-        let digest = (!is_gone).then_some(entry.digest);
+        let digest = (!is_gone).then(|| entry.row.digest(key));
         filled.rows.push((key.clone(), entry.change, digest));
     }
     filled
@@ -152,7 +153,7 @@ fn pending<'a>(
     keys: btree_set::Iter<'a, RowKey>,
     inner: &'a Inner,
 ) -> impl Iterator<Item = (&'a RowKey, &'a Entry)> {
-    keys.filter_map(|key| Some((key, &**inner.rows.get(key)?)))
+    keys.filter_map(|key| Some((key, inner.rows.get(key)?)))
 }
 
 /// Marks what part of a full report this is, if one is to be sent; returns where it is once this is acknowledged.

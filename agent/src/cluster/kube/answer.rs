@@ -35,6 +35,15 @@ pub(super) fn cut(error: &(dyn std::error::Error + 'static), max: usize) -> Clus
     }
 }
 
+/// Why an answer cannot be read: where, and nothing of what stands there.
+pub(super) fn no_json(error: &serde_json::Error) -> ClusterError {
+    ClusterError::Unavailable(format!(
+        "answer is no JSON at {}:{}",
+        error.line(),
+        error.column()
+    ))
+}
+
 /// Reads an answer that is no success, to a request about `resource`.
 pub(super) fn refusal(
     code: StatusCode,

@@ -1,0 +1,133 @@
+//! The first apply of a thousand objects by the agent against a bare loop of server-side applies of the same objects
+//! in the same order with as many in flight, in turns. The agent's time begins with the offer, and ends when it
+//! reports the unit applied: it includes what a bare loop does without, to accept, look, remember and report.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flotilla_agent::{
+    cluster::kube::{KubeCluster, client},
+    ledger::secrets::Secrets,
+    sim::{Contents, SimAgent},
+};
+use flotilla_bench_report::Figure;
+use flotilla_core::id::UnitId;
+use flotilla_testkit::{AuditFilter, ControlPlane, ControlPlaneOptions};
+use futures::{TryStreamExt as _, stream};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::units::{config_map, entry, is_applied, until};
+
+pub(crate) const NAME: &str = "first_apply_vs_bare_loop";
+const OBJECTS: usize = 1000;
+/// As many as the agent has to one API server.
+const IN_FLIGHT: usize = 8;
+
+pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Figure> {
+    // Controllers would take the processors at times of their own.
+    let plane = ControlPlane::start(ControlPlaneOptions::api_only("first-apply")).await?;
+    let admin = client(Some(&plane.kubeconfig())).await?;
+    // The first of each warms the server up and is not counted.
+    bare(&plane, &admin).await?;
+    applied(&plane).await?;
+    let mut times = Vec::new();
+    for _ in 0..pairs {
+        times.push((bare(&plane, &admin).await?, applied(&plane).await?));
+    }
+    let mark = plane.audit().mark();
+    applied(&plane).await?;
+    let requests = requests(&plane, &AuditFilter::all().after(mark).user("kubernetes-admin"))?;
+    times.sort_by(|one, other| ratio(*one).total_cmp(&ratio(*other)));
+    let (alone, agent) = times[pairs / 2];
+    let ratios: Vec<String> = times.iter().map(|pair| format!("{:.2}", ratio(*pair))).collect();
+    let note = format!(
+        "rate of {OBJECTS} ConfigMaps and Deployments, from the offer until reported applied, over that of a bare \
+         loop of server-side applies with {IN_FLIGHT} in flight: the median of {pairs} pairs in turns, {:.2} s and \
+         {:.2} s, of {}; requests of the agent: {requests:?}; without the link to the hub",
+        agent.as_secs_f64(),
+        alone.as_secs_f64(),
+        ratios.join(", "),
+    );
+    let figure = Figure::new(NAME, ratio((alone, agent)), "ratio", note);
+    Ok(figure.peer(alone.as_secs_f64()).at_least(0.9))
+}
+
+fn ratio((alone, agent): (Duration, Duration)) -> f64 {
+    alone.as_secs_f64() / agent.as_secs_f64()
+}
+
+async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<Duration> {
+    let namespace = plane.namespace().await?;
+    let [maps, deployments] = [("", "ConfigMap"), ("apps", "Deployment")].map(|(group, kind)| {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        Api::<DynamicObject>::namespaced_with(admin.clone(), &namespace, &kind)
+    });
+    let objects = objects();
+    let began = Instant::now();
+    stream::iter(objects.iter().map(anyhow::Ok))
+        .try_for_each_concurrent(IN_FLIGHT, |object| {
+            let api = match object["kind"] == "Deployment" {
+                true => deployments.clone(),
+                false => maps.clone(),
+            };
+            async move {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                let params = PatchParams::apply("bare").force();
+                api.patch(name, &params, &Patch::Apply(object)).await?;
+                Ok(())
+            }
+        })
+        .await?;
+    Ok(began.elapsed())
+}
+
+async fn applied(plane: &ControlPlane) -> anyhow::Result<Duration> {
+    let (namespace, own) = (plane.namespace().await?, plane.namespace().await?);
+    let client = client(Some(&plane.kubeconfig())).await?;
+    let cluster = Arc::new(KubeCluster::new(client.clone()));
+    let agent = SimAgent::start(cluster, Arc::new(Secrets::new(client, &own))).await?;
+    let (unit, mut contents) = (UnitId(Uuid::new_v4()), Contents::default());
+    let wanted = entry(unit, contents.add(&objects()), &namespace);
+    let began = Instant::now();
+    agent.offer(&[wanted], &mut contents).await?;
+    until(&agent, unit, is_applied).await?;
+    Ok(began.elapsed())
+}
+
+/// ConfigMaps and Deployments 1:1, in the order in which they are applied.
+fn objects() -> Vec<Value> {
+    let half = OBJECTS / 2;
+    let maps = (0..half).map(|n| config_map(&format!("c{n}"), "1"));
+    let deployments = (0..half).map(|n| {
+        let name = format!("d{n}");
+        let labels = json!({"app": name});
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+            "replicas": 0, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "web", "image": format!("registry.example.com/team/web:{n}"),
+                "ports": [{"containerPort": 8080}], "env": [{"name": "LEVEL", "value": "info"}],
+                "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}}}]}}}})
+    });
+    maps.chain(deployments).collect()
+}
+
+/// Requests by verb and resource.
+pub(crate) fn requests(
+    plane: &ControlPlane,
+    filter: &AuditFilter,
+) -> anyhow::Result<BTreeMap<String, usize>> {
+    let mut seen = BTreeMap::new();
+    for request in plane.audit().requests(filter)? {
+        let resource = request.object_ref.map(|object| object.resource);
+        let what = format!("{} {}", request.verb, resource.unwrap_or_default());
+        *seen.entry(what).or_default() += 1;
+    }
+    Ok(seen)
+}
