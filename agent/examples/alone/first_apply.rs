@@ -28,8 +28,8 @@ use crate::units::{config_map, entry, is_applied, until};
 
 pub(crate) const NAME: &str = "first_apply_vs_bare_loop";
 const OBJECTS: usize = 1000;
-/// As many as the agent has to one API server.
-const IN_FLIGHT: usize = 8;
+/// As many as the agent may have to one API server.
+pub(crate) const IN_FLIGHT: usize = 32;
 
 pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Figure> {
     // Controllers would take the processors at times of their own.

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent,
-    first_apply::requests,
+    first_apply::{IN_FLIGHT, requests},
     objects::{CUSTOM, NAMESPACES, ROUND, SCOPES, entry, object},
     process::Process,
 };
@@ -45,11 +45,11 @@ pub(crate) const NAMES: [&str; 4] = [
 /// Corrections one after another, and at once.
 const DRIFTS: usize = 200;
 const MASS: usize = 1000;
-const IN_FLIGHT: usize = 8;
 const AGENT: &str = "the-agent";
 
 pub(crate) async fn measure(objects: usize, cycle: usize, record: &mut Record) -> anyhow::Result<()> {
-    let plane = ControlPlane::start(ControlPlaneOptions::named("large")).await?;
+    // Controllers would take the processors at times of their own.
+    let plane = ControlPlane::start(ControlPlaneOptions::api_only("large")).await?;
     let admin = plane.client().await?;
     prepare(&admin).await?;
     let own = plane.namespace().await?;
@@ -249,13 +249,12 @@ async fn mass_drift(admin: &Client, objects: usize) -> anyhow::Result<Duration> 
         .await?;
     let version = version.metadata.resource_version.context("a version")?;
     let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
-    let edits =
-        stream::iter(&keys)
-            .map(anyhow::Ok)
-            .try_for_each_concurrent(IN_FLIGHT * 4, |key| async move {
-                let api = Api::namespaced(admin.clone(), &key.namespace);
-                edit(&api, &key.name).await.map(drop)
-            });
+    let edits = stream::iter(&keys)
+        .map(anyhow::Ok)
+        .try_for_each_concurrent(IN_FLIGHT, |key| async move {
+            let api = Api::namespaced(admin.clone(), &key.namespace);
+            edit(&api, &key.name).await.map(drop)
+        });
     let edited = async { edits.await.map(|()| Instant::now()) };
     let back = async {
         let mut left = keys.len();

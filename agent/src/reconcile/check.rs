@@ -1,5 +1,6 @@
-//! Checks objects that look drifted: reads each, confirms by one dry run where that is needed, corrects at once. What
-//! an answer means is decided in `core`; the outcome goes back to the state machine.
+//! Checks objects that look drifted: reads each and corrects it at once. Of one that was corrected lately a dry run
+//! tells first what a write would change, since it may be contested; of all others the write tells, and where nothing
+//! drifted it changes nothing. What an answer means is decided in `core`; the outcome goes back to the state machine.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,7 +26,7 @@ use super::{
     context::UnitContext,
     evaluate::Object,
     message::shown,
-    observe::{gone, observe},
+    observe::{gone, observe, version},
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
     window::Window,
 };
@@ -120,8 +121,17 @@ struct Correction<'a> {
     record: Arc<Record>,
     fold: Vec<Value>,
     suspicion: Suspicion,
-    drift: Option<Drift>,
-    corrections: Option<Corrections>,
+    found: Found,
+    /// Recent ones, and this one where it is confirmed.
+    corrections: Corrections,
+}
+
+/// What is known of a drift before it is corrected.
+enum Found {
+    /// What it is, as far as anything differs.
+    Confirmed(Option<Drift>),
+    /// The object as it was read: what the write makes of it tells the rest.
+    Unconfirmed(Box<Value>),
 }
 
 struct Check<'a> {
@@ -216,6 +226,18 @@ impl<'a> Check<'a> {
         };
         let drift = match &live {
             None => Some(Drift::gone()),
+            // Nothing of it can be contested.
+            Some(_) if corrections.is_empty(context.wall()) => {
+                return Ok(Look::Correct(Box::new(Correction {
+                    key: key.clone(),
+                    body,
+                    record,
+                    fold,
+                    suspicion,
+                    found: Found::Unconfirmed(Box::new(live.unwrap_or_default())),
+                    corrections,
+                })));
+            }
             Some(live) => {
                 let dry_run = self
                     .breaker
@@ -225,26 +247,18 @@ impl<'a> Check<'a> {
             }
         };
         // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
-        if drift.is_none()
-            && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. })
-            && fold.is_empty()
-        {
+        if drift.is_none() && is_harmless(&suspicion, &fold) {
             let mut record = accepted(record, &observed);
             Arc::make_mut(&mut record).uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
         }
-        // Also who changes no value, and only whose the fields are, may do so again and again.
-        let counted = drift.clone().unwrap_or_else(|| Drift {
-            paths: vec!["/metadata/managedFields".to_owned()],
-            manager: None,
-        });
+        let counted = counted(drift.as_ref());
         let verdict = corrections.decide(&counted, context.wall(), self.unit.entry.settings.interval);
-        let decided = Some(corrections);
         if let Verdict::Contested { until } = verdict {
             let drift = counted;
             let result = Checked::Contested { until, drift };
             let mut look = outcome(key.clone(), None, Some(observed), result);
-            look.corrections = decided;
+            look.corrections = Some(corrections);
             return Ok(Look::Over(Box::new(look)));
         }
         Ok(Look::Correct(Box::new(Correction {
@@ -253,8 +267,8 @@ impl<'a> Check<'a> {
             record,
             fold,
             suspicion,
-            drift,
-            corrections: decided,
+            found: Found::Confirmed(drift),
+            corrections,
         })))
     }
 
@@ -316,6 +330,13 @@ impl<'a> Check<'a> {
         self.unit.context.persist(records).await
     }
 
+    /// Counts a correction that was made, of an object without recent ones.
+    fn count(&self, mut corrections: Corrections, drift: Option<&Drift>) -> Corrections {
+        let interval = self.unit.entry.settings.interval;
+        corrections.decide(&counted(drift), self.unit.context.wall(), interval);
+        corrections
+    }
+
     async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
         let _place = self.window.enter(&correction.key, self.cancel).await?;
         let Correction {
@@ -324,10 +345,11 @@ impl<'a> Check<'a> {
             record,
             fold,
             suspicion,
-            drift,
+            found,
             corrections,
         } = correction;
         let context = &self.unit.context;
+        let harmless = is_harmless(&suspicion, &fold);
         match self
             .breaker
             .call(&key, write(self.unit, object, value, fold))
@@ -336,7 +358,19 @@ impl<'a> Check<'a> {
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
-                let result = Checked::Corrected { suspicion, drift };
+                let (drift, corrections) = match found {
+                    Found::Confirmed(drift) => (drift, Some(corrections)),
+                    Found::Unconfirmed(before) => {
+                        let drift = confirm(&before, &live);
+                        let is_news = !harmless || drift.is_some() || version(&before) != observed.version;
+                        let counted = is_news.then(|| self.count(corrections, drift.as_ref()));
+                        (drift, counted)
+                    }
+                };
+                let result = match drift.is_none() && harmless {
+                    true => Checked::InSync,
+                    false => Checked::Corrected { suspicion, drift },
+                };
                 let mut done = outcome(key, record, Some(observed), result);
                 done.corrections = corrections;
                 Some(done)
@@ -353,6 +387,19 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// Tells whether what looks so may be no drift, if a write changes nothing: nobody else's entry is to be folded either.
+fn is_harmless(suspicion: &Suspicion, fold: &[Value]) -> bool {
+    matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. }) && fold.is_empty()
+}
+
+/// What is counted. Also who changes no value, and only whose the fields are, may do so again and again.
+fn counted(drift: Option<&Drift>) -> Drift {
+    drift.cloned().unwrap_or_else(|| Drift {
+        paths: vec!["/metadata/managedFields".to_owned()],
+        manager: None,
+    })
 }
 
 fn accepted(mut record: Arc<Record>, observed: &Observed) -> Arc<Record> {

@@ -125,25 +125,27 @@ async fn value_of_a_secret_variable_that_the_server_quotes_is_told_nowhere() {
     settle().await;
     let message = world.unit(1).unwrap().message.clone();
     assert!(message.contains("ConfigMap/default/x"), "{message}");
-    // Accepted, then drifted, and the dry run is refused in the same words.
+    // Accepted, then drifted twice, and the correction, then the dry run is refused in the same words.
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
     assert_eq!(world.value("x").as_deref(), Some(CANARY));
-    world.cluster.set_fault(Some(Box::new(refuses("dry-run"))));
-    world.set_value("kubectl-edit", "x", "hacked");
-    world
-        .until("it is told", |world| {
-            world.unit(1).unwrap().ready() == Readiness::False
-        })
-        .await;
-    settle().await;
-    // Corrected, and contested, and the text of neither has a value.
-    world.cluster.set_fault(None);
-    world
-        .until("it is corrected", |world| {
-            world.value("x").as_deref() == Some(CANARY)
-        })
-        .await;
+    for verb in ["apply", "dry-run"] {
+        world.cluster.set_fault(Some(Box::new(refuses(verb))));
+        world.set_value("kubectl-edit", "x", "hacked");
+        world
+            .until("it is told", |world| {
+                world.unit(1).unwrap().ready() == Readiness::False
+            })
+            .await;
+        settle().await;
+        // Corrected, and in the end contested, and the text of neither has a value.
+        world.cluster.set_fault(None);
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some(CANARY)
+            })
+            .await;
+    }
     world.contest("x").await;
     // And a text that cannot be read once the value is in it.
     let broken =

@@ -237,8 +237,8 @@ impl Object {
         let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
         let health = self.observed.as_ref().map(|observed| &observed.health);
         health.map_or("", |health| match is_open {
-            true => &health.message,
-            false => &health.reason,
+            true => &*health.message,
+            false => &*health.reason,
         })
     }
 

@@ -104,7 +104,7 @@ impl Live {
             policy: self.policy,
             finished: self.finished,
             projection: Some(Digest::of("projection", self.value.as_bytes())),
-            folded: self.folded.clone(),
+            folded: self.folded.clone().into(),
             ..Observation::default()
         }
     }
@@ -117,8 +117,8 @@ impl World {
                 observation: Some(live.observation()),
                 health: Health {
                     state: live.health,
-                    reason: String::new(),
-                    message: String::new(),
+                    reason: "".into(),
+                    message: "".into(),
                 },
                 version: Some(live.version),
                 again: live.again,
