@@ -175,13 +175,14 @@ async fn fill(client: &Client, own: &str, objects: usize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Waits until the agent has asked for nothing but watches for ten seconds.
+/// Waits until the agent has asked for nothing but watches, and the lists of a verification, for ten seconds.
 async fn rest(plane: &ControlPlane) -> anyhow::Result<()> {
     loop {
         let mark = plane.audit().mark();
         tokio::time::sleep(Duration::from_secs(10)).await;
         let asked = requests(plane, &AuditFilter::all().after(mark).user(AGENT))?;
-        if asked.keys().all(|what| what.starts_with("watch ")) {
+        let mut verbs = asked.keys().filter_map(|what| what.split(' ').next());
+        if verbs.all(|verb| matches!(verb, "watch" | "list")) {
             return Ok(());
         }
     }

@@ -75,7 +75,7 @@ impl State {
             self.check_ended(outcome, now, actions);
             // The check may have read the object before the list did.
             if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
-                self.listed(&key, version);
+                self.listed(&key, *version);
             }
         }
         for key in absent {
@@ -132,7 +132,7 @@ impl State {
                 actions.push(Action::Tell(corrected(&key, &suspicion, drift.as_ref())));
             }
             Checked::Contested { until, .. } => {
-                let seen = self.objects.get(&key).map(|object| object.seen());
+                let seen = self.objects.get(&key).map(|object| Box::new(object.seen()));
                 let wait = until.since(now.wall).max(Duration::from_secs(1));
                 self.change(&key, |object| object.check_problem = None);
                 self.set_check(

@@ -60,7 +60,7 @@ impl Observed {
 }
 
 /// Whether an object is to be compared with its desired state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Check {
     /// Nothing to do.
     #[default]
@@ -74,7 +74,7 @@ pub enum Check {
         /// The time.
         at: Mono,
         /// Holds only for this observation; `None`: whatever is observed.
-        seen: Option<Option<Digest>>,
+        seen: Option<Box<Option<Digest>>>,
     },
 }
 
@@ -100,7 +100,7 @@ pub struct Object {
     /// Whether it is to be checked.
     pub check: Check,
     /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
-    pub listed: Option<Option<u64>>,
+    pub listed: Option<Box<Option<u64>>>,
     /// Checks that failed in a row.
     pub tries: u32,
 }
@@ -256,15 +256,15 @@ impl Object {
             .observed
             .as_ref()
             .is_some_and(|observed| observed.again.is_some());
-        match self.check {
-            Check::Running => self.check,
+        match &self.check {
+            Check::Running => Check::Running,
             Check::NotBefore { seen: Some(seen), .. }
-                if (suspicious || looks_again) && seen == self.seen() =>
+                if (suspicious || looks_again) && **seen == self.seen() =>
             {
-                self.check
+                self.check.clone()
             }
-            Check::NotBefore { seen: None, at, .. } if now < at => self.check,
-            Check::Due if self.observed.is_none() => self.check,
+            Check::NotBefore { seen: None, at, .. } if now < *at => self.check.clone(),
+            Check::Due if self.observed.is_none() => Check::Due,
             // What a check has met, only a check finds to be over.
             _ if suspicious || self.check_problem.is_some() => Check::Due,
             _ => Check::Settled,
@@ -276,7 +276,7 @@ impl Object {
         match self.is_suspicious() {
             true => Check::NotBefore {
                 at: again,
-                seen: Some(self.seen()),
+                seen: Some(Box::new(self.seen())),
             },
             false => Check::Settled,
         }
@@ -285,5 +285,17 @@ impl Object {
     /// Digest of what was seen, to recognise it.
     pub(super) fn seen(&self) -> Option<Digest> {
         self.observed.as_ref().and_then(Observed::digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent may have 20,000 of each.
+    #[test]
+    fn a_row_and_its_record_are_small() {
+        let sizes = (size_of::<Object>(), size_of::<Record>());
+        assert!(sizes.0 <= 328 && sizes.1 <= 152, "{sizes:?}");
     }
 }

@@ -375,10 +375,10 @@ impl State {
         if let Check::NotBefore { at, .. } = object.check {
             self.index.later.remove(&(at, key.clone()));
         }
-        object.check = check;
         if let Check::NotBefore { at, .. } = check {
             self.index.later.insert((at, key.clone()));
         }
+        object.check = check;
         self.reindex(key);
     }
 
