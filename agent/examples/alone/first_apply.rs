@@ -19,7 +19,7 @@ use flotilla_testkit::{AuditFilter, ControlPlane, ControlPlaneOptions};
 use futures::{TryStreamExt as _, stream};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,6 +28,7 @@ use crate::units::{config_map, entry, is_applied, until};
 
 pub(crate) const NAME: &str = "first_apply_vs_bare_loop";
 const OBJECTS: usize = 1000;
+const AGENT: &str = "the-agent";
 /// As many as the agent may have to one API server.
 pub(crate) const IN_FLIGHT: usize = 32;
 
@@ -37,14 +38,14 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Figure> {
     let admin = client(Some(&plane.kubeconfig())).await?;
     // The first of each warms the server up and is not counted.
     bare(&plane, &admin).await?;
-    applied(&plane).await?;
+    applied(&plane, &admin).await?;
     let mut times = Vec::new();
     for _ in 0..pairs {
-        times.push((bare(&plane, &admin).await?, applied(&plane).await?));
+        times.push((bare(&plane, &admin).await?, applied(&plane, &admin).await?));
     }
     let mark = plane.audit().mark();
-    applied(&plane).await?;
-    let requests = requests(&plane, &AuditFilter::all().after(mark).user("kubernetes-admin"))?;
+    applied(&plane, &admin).await?;
+    let requests = requests(&plane, &AuditFilter::all().after(mark).user(AGENT))?;
     times.sort_by(|one, other| ratio(*one).total_cmp(&ratio(*other)));
     let (alone, agent) = times[pairs / 2];
     let ratios: Vec<String> = times.iter().map(|pair| format!("{:.2}", ratio(*pair))).collect();
@@ -66,10 +67,7 @@ fn ratio((alone, agent): (Duration, Duration)) -> f64 {
 
 async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<Duration> {
     let namespace = plane.namespace().await?;
-    let [maps, deployments] = [("", "ConfigMap"), ("apps", "Deployment")].map(|(group, kind)| {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        Api::<DynamicObject>::namespaced_with(admin.clone(), &namespace, &kind)
-    });
+    let [maps, deployments] = apis(admin, &namespace);
     let objects = objects();
     let began = Instant::now();
     stream::iter(objects.iter().map(anyhow::Ok))
@@ -86,12 +84,31 @@ async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<Duration> 
             }
         })
         .await?;
-    Ok(began.elapsed())
+    let took = began.elapsed();
+    clear(admin, &namespace).await?;
+    Ok(took)
 }
 
-async fn applied(plane: &ControlPlane) -> anyhow::Result<Duration> {
+fn apis(admin: &Client, namespace: &str) -> [Api<DynamicObject>; 2] {
+    [("", "ConfigMap"), ("apps", "Deployment")].map(|(group, kind)| {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        Api::namespaced_with(admin.clone(), namespace, &kind)
+    })
+}
+
+/// Deletes what a turn has made: the next agent would be told of it.
+async fn clear(admin: &Client, namespace: &str) -> anyhow::Result<()> {
+    for api in apis(admin, namespace) {
+        api.delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
+    }
+    Ok(())
+}
+
+async fn applied(plane: &ControlPlane, admin: &Client) -> anyhow::Result<Duration> {
     let (namespace, own) = (plane.namespace().await?, plane.namespace().await?);
-    let client = client(Some(&plane.kubeconfig())).await?;
+    let kubeconfig = plane.kubeconfig_for_user(AGENT, Some("system:masters"))?;
+    let client = client(Some(&kubeconfig)).await?;
     let cluster = Arc::new(KubeCluster::new(client.clone()));
     let agent = SimAgent::start(cluster, Arc::new(Secrets::new(client, &own))).await?;
     let (unit, mut contents) = (UnitId(Uuid::new_v4()), Contents::default());
@@ -99,7 +116,10 @@ async fn applied(plane: &ControlPlane) -> anyhow::Result<Duration> {
     let began = Instant::now();
     agent.offer(&[wanted], &mut contents).await?;
     until(&agent, unit, is_applied).await?;
-    Ok(began.elapsed())
+    let took = began.elapsed();
+    drop(agent);
+    clear(admin, &namespace).await?;
+    Ok(took)
 }
 
 /// ConfigMaps and Deployments 1:1, in the order in which they are applied.

@@ -73,7 +73,7 @@ const SMALL: usize = 1000;
 const LARGE: usize = 4000;
 
 /// Bytes for each object more, what it is evaluated from included.
-const PER_OBJECT: isize = 1600;
+const PER_OBJECT: isize = 1350;
 
 /// One test: the counts are the whole program's.
 #[tokio::test(start_paused = true)]
