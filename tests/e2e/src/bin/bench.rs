@@ -337,7 +337,8 @@ impl Fleet {
             let count = audit.count(&AuditFilter::all().after(mark).user(AGENT))?;
             anyhow::Ok((count <= 2).then_some(()))
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     async fn idle_requests(&self, time: Duration) -> anyhow::Result<Figure> {
