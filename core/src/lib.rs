@@ -1,6 +1,7 @@
 //! Every decision Flotilla takes, as pure functions: no IO, no clock, no environment, no async. What a decision
 //! needs is gathered by hub or agent and passed in, the time included; what comes out leaves no choice.
 
+pub mod app;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
