@@ -451,11 +451,7 @@ async fn engine(serve: &Serve, workers: usize) -> Engine {
     if let Err(why) = &reference {
         tracing::info!(%why, "no reference renderer; apps that ask for it will say so");
     }
-    Engine {
-        native,
-        reference,
-        alone: tokio::sync::Mutex::default(),
-    }
+    Engine::new(native, reference)
 }
 
 async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {

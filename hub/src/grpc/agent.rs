@@ -24,8 +24,13 @@ use uuid::Uuid;
 use super::{fetch::Fetcher, leaf, status::from_store, streams::Streams};
 use crate::{
     auth::peer::{self, NotAdmitted},
-    index::{Index, Watched},
-    store::{Store, publish::DesiredRow, report::ConditionRow, session::Opening},
+    index::{Index, State, Watched},
+    store::{
+        Store,
+        publish::{EntryRow, Head},
+        report::ConditionRow,
+        session::{Accepted, Opening},
+    },
     task::ingest::{Ingest, Outcome, rows, text},
 };
 
@@ -127,12 +132,11 @@ impl AgentService for Agents {
                 "too many fetches of one cluster at once",
             ));
         };
-        let desired = self.store.desired(cluster).await.map_err(from_store)?;
         let (chunks_tx, chunks_rx) = mpsc::channel(4);
         let fetcher = self.fetcher.clone();
         tokio::spawn(async move {
             let _turn = turn;
-            if let Err(status) = fetcher.serve(desired, request.into_inner(), &chunks_tx).await {
+            if let Err(status) = fetcher.serve(cluster, request.into_inner(), &chunks_tx).await {
                 let _ = chunks_tx.send(Err(status)).await;
             }
         });
@@ -299,9 +303,12 @@ impl Session<'_> {
                     let Ok(permit) = permit else { return Ok(()) };
                     pending = false;
                     let state = self.watched.borrow_and_update().clone();
-                    if self.is_ahead(state.as_deref()) {
-                        self.ahead(state.as_deref()).await?;
-                    } else if let Some(desired) = state.and_then(|state| self.desired(&state)) {
+                    let head = state.as_ref().map(|state| state.head);
+                    if self.is_ahead(head) {
+                        self.ahead(head).await?;
+                    } else if let Some(state) = state
+                        && let Some(desired) = self.desired(&state).await?
+                    {
                         permit.send(Ok(message(hub_message::Kind::Desired(desired))));
                     }
                 }
@@ -318,7 +325,7 @@ impl Session<'_> {
                     let Some(inbound) = inbound? else { return Ok(()) };
                     self.service.streams.seen(self.cluster, self.epoch, OffsetDateTime::now_utc());
                     match inbound.kind {
-                        Some(agent_message::Kind::Ack(ack)) => self.accepted(ack).await?,
+                        Some(agent_message::Kind::Ack(ack)) => self.accepted(&ack),
                         Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused).await?,
                         Some(agent_message::Kind::Report(report)) => {
                             committing.push(self.commit(report));
@@ -337,7 +344,7 @@ impl Session<'_> {
     /// Tells whether the agent holds a later state of this history than the store: the store was restored from a
     /// backup. It stays so while the stream lasts, also when new generations overtake the agent's: theirs are
     /// others than the ones it has seen.
-    fn is_ahead(&mut self, state: Option<&DesiredRow>) -> bool {
+    fn is_ahead(&mut self, state: Option<Head>) -> bool {
         let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
             (state.incarnation, state.generation)
         });
@@ -346,7 +353,7 @@ impl Session<'_> {
     }
 
     /// Nothing is sent, and it is said where people look. Only an operator resolves it.
-    async fn ahead(&self, state: Option<&DesiredRow>) -> Result<(), Status> {
+    async fn ahead(&self, state: Option<Head>) -> Result<(), Status> {
         let (agent, hub) = (self.sent.generation, state.map_or(0, |state| state.generation));
         warn!(
             agent.generation = agent,
@@ -365,40 +372,53 @@ impl Session<'_> {
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
-    fn desired(&mut self, state: &DesiredRow) -> Option<Desired> {
-        let same_history = self.sent.incarnation == state.incarnation;
-        if same_history && self.sent.generation == state.generation {
-            return None;
+    async fn desired(&mut self, state: &State) -> Result<Option<Desired>, Status> {
+        let same_history = self.sent.incarnation == state.head.incarnation;
+        if same_history && self.sent.generation == state.head.generation {
+            return Ok(None);
         }
         let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);
-        let units = state
-            .entries
+        let read;
+        let (head, entries) = match (&state.changes, base) {
+            (Some((since, changes)), Some(base)) if *since <= base => (state.head, changes),
+            _ => {
+                let since = [(self.cluster, base.unwrap_or(0))];
+                let rows = self.service.store.desired_since(&since).await;
+                let Some((_, row)) = rows.map_err(from_store)?.into_iter().next() else {
+                    return Ok(None);
+                };
+                read = row.entries;
+                (row.head, &read)
+            }
+        };
+        let unit = |entry: &EntryRow| UnitEntry {
+            unit_id: entry.unit.as_bytes().to_vec().into(),
+            digest: entry.digest.as_bytes().to_vec().into(),
+            canonical: entry.bytes.clone().into(),
+            released: false,
+        };
+        let units = entries
             .iter()
-            .filter(|entry| base.is_none_or(|base| entry.since > base));
-        let units = units
-            .map(|entry| UnitEntry {
-                unit_id: entry.unit.as_bytes().to_vec().into(),
-                digest: entry.digest.as_bytes().to_vec().into(),
-                canonical: entry.bytes.clone().into(),
-                released: false,
-            })
+            .filter(|entry| base.is_none_or(|base| entry.since > base))
+            .map(unit)
             .collect();
         self.sent = Held {
-            incarnation: state.incarnation,
-            generation: state.generation,
+            incarnation: head.incarnation,
+            generation: head.generation,
         };
         self.sent_whole = base.is_none();
-        Some(Desired {
-            incarnation: state.incarnation,
-            generation: state.generation,
+        Ok(Some(Desired {
+            incarnation: head.incarnation,
+            generation: head.generation,
             epoch: self.epoch,
-            root: state.root.as_bytes().to_vec().into(),
+            root: head.root.as_bytes().to_vec().into(),
             base_generation: base,
             units,
-        })
+        }))
     }
 
-    async fn accepted(&self, ack: Ack) -> Result<(), Status> {
+    /// Hands on what the agent accepted, and what of it not.
+    fn accepted(&self, ack: &Ack) {
         let problems: Vec<String> = ack
             .units
             .iter()
@@ -407,17 +427,13 @@ impl Session<'_> {
             .take(5)
             .map(|problem| text(problem, MESSAGE_BYTES / 5))
             .collect();
-        self.service
-            .store
-            .session_accepted(
-                self.cluster,
-                self.epoch,
-                ack.incarnation,
-                ack.generation,
-                &problems.join("; "),
-            )
-            .await
-            .map_err(from_store)
+        self.service.ingest.accept(Accepted {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            incarnation: ack.incarnation,
+            generation: ack.generation,
+            message: problems.join("; "),
+        });
     }
 
     /// Records why; tells whether the whole state is to be sent.

@@ -8,20 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use flotilla_core::{
-    content::Content,
-    digest::Digest,
-    unit::{Entry, VariableLayer},
-};
+use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
 use tokio::sync::mpsc;
 use tonic::Status;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::status::from_store;
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError, content::Stored, publish::DesiredRow},
+    store::{Store, StoreError, content::Stored},
 };
 
 /// Bytes of one chunk.
@@ -30,7 +27,7 @@ const CHUNK: usize = 1 << 20;
 const MAX_WANTS: usize = 10_000;
 /// Above this a delta's window grows too large; the whole item is sent.
 const MAX_DELTA_BASE: usize = 16 << 20;
-/// Deltas and manifests kept, each.
+/// Deltas kept.
 const CACHED: usize = 512;
 
 /// Serves content.
@@ -40,8 +37,6 @@ pub struct Fetcher {
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
     deltas: Arc<Cache<(Digest, Digest), Option<Bytes>>>,
-    /// Objects of a content.
-    manifests: Arc<Cache<Digest, Arc<HashSet<Digest>>>>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
@@ -53,28 +48,22 @@ impl Fetcher {
             store,
             seal,
             deltas: Arc::default(),
-            manifests: Arc::default(),
         }
     }
 
-    /// Answers a request of a cluster whose desired state is `desired`.
-    pub async fn serve(
-        &self,
-        desired: Option<DesiredRow>,
-        request: FetchRequest,
-        chunks: &Chunks,
-    ) -> Result<(), Status> {
+    /// Answers a request of a cluster: with what is reachable from its published entries.
+    pub async fn serve(&self, cluster: Uuid, request: FetchRequest, chunks: &Chunks) -> Result<(), Status> {
         if request.want.len() > MAX_WANTS {
             return Err(Status::invalid_argument(format!(
                 "more than {MAX_WANTS} items in one request"
             )));
         }
-        let reachable = self.reachable(desired.as_ref()).await.map_err(from_store)?;
+        let reachable = self.reachable(cluster, &request.want).await.map_err(from_store)?;
         for want in &request.want {
             let (Ok(digest), kind) = (Digest::try_from_slice(&want.digest), want.kind()) else {
                 return Err(Status::invalid_argument("want.digest is not a digest"));
             };
-            let item = if reachable.holds(kind, &digest) {
+            let item = if reachable.contains(&digest) {
                 self.item(kind, digest, want).await.map_err(from_store)?
             } else {
                 None
@@ -165,55 +154,25 @@ impl Fetcher {
         }
     }
 
-    async fn reachable(&self, desired: Option<&DesiredRow>) -> Result<Reachable, StoreError> {
-        let mut reachable = Reachable::default();
-        for row in desired.map_or(&[][..], |desired| &desired.entries) {
-            let entry = Entry::from_bytes(&row.bytes)
-                .map_err(|e| StoreError::corrupt(format!("entry of unit {}", row.unit), e))?;
-            reachable.contents.extend(entry.content);
-            for layer in &entry.variables {
-                if let VariableLayer::Config { digest, .. } = layer {
-                    reachable.configs.insert(*digest);
-                }
-            }
-        }
-        for content in &reachable.contents {
-            reachable.objects.push(self.manifest(content).await?);
-        }
-        Ok(reachable)
-    }
-
-    async fn manifest(&self, digest: &Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
-        if let Some(cached) = self.manifests.get(digest) {
-            return Ok(cached);
-        }
-        let Some(stored) = self.store.content(digest.as_bytes()).await? else {
-            return Ok(Arc::default());
+    /// Those of the wanted items that the cluster may have. Digests of different kinds never meet.
+    async fn reachable(&self, cluster: Uuid, wants: &[Want]) -> Result<HashSet<Digest>, StoreError> {
+        let of = |kind| {
+            let wanted = wants.iter().filter(|want| want.kind() == kind);
+            wanted.map(|want| want.digest.to_vec()).collect::<Vec<_>>()
         };
-        let content = Content::from_bytes(&stored.into_plain()?)
-            .map_err(|e| StoreError::corrupt(format!("content {digest}"), e))?;
-        let objects: Arc<HashSet<Digest>> =
-            Arc::new(content.objects().iter().map(|object| object.digest).collect());
-        self.manifests.put(*digest, objects.clone());
-        Ok(objects)
-    }
-}
-
-#[derive(Default)]
-struct Reachable {
-    contents: HashSet<Digest>,
-    configs: HashSet<Digest>,
-    objects: Vec<Arc<HashSet<Digest>>>,
-}
-
-impl Reachable {
-    fn holds(&self, kind: ContentKind, digest: &Digest) -> bool {
-        match kind {
-            ContentKind::Content => self.contents.contains(digest),
-            ContentKind::Config => self.configs.contains(digest),
-            ContentKind::Object => self.objects.iter().any(|objects| objects.contains(digest)),
-            ContentKind::Unspecified => false,
-        }
+        let (contents, objects, configs) = (
+            of(ContentKind::Content),
+            of(ContentKind::Object),
+            of(ContentKind::Config),
+        );
+        let found = self
+            .store
+            .reachable(cluster, &contents, &objects, &configs)
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|digest| Digest::try_from_slice(digest).ok())
+            .collect())
     }
 }
 

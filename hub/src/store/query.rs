@@ -296,8 +296,6 @@ impl Store {
         let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
-            // The revision shown is derived: the source's present one if it renders to the unit's content, else the
-            // newest that does, so that a commit which changes nothing here needs no write here.
             r#"SELECT u.id, u.app_uid, r.scope, r.api_group, r.kind, r.namespace, r.name, c.name AS cluster, u.state,
                       u.version, u.cause, u.waiting,
                       coalesce(tr.revision, '') AS "target_revision!",
@@ -319,11 +317,7 @@ impl Store {
                LEFT JOIN unit_status us ON us.unit_id = u.id
                LEFT JOIN session s ON s.cluster_id = u.cluster_id
                LEFT JOIN replica h ON h.name = s.replica AND is_alive(h.heartbeat)
-               LEFT JOIN LATERAL (
-                 SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
-                   JOIN source_state ss ON ss.uid = v.source_uid
-                 WHERE x.app_uid = u.app_uid AND x.content = u.content AND x.state = 'Done'
-                 ORDER BY ss.revision_id = v.id DESC NULLS LAST, v.id DESC LIMIT 1) tr ON true
+               LEFT JOIN LATERAL revision_of(u.app_uid, u.content) tr ON true
                WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
                  AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
                  AND (r.namespace, r.name, c.name, u.id) > ($5, $6, $7, $10)
@@ -392,9 +386,10 @@ impl Store {
             RolloutView,
             r#"SELECT o.id, r.scope, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
                       o.cause, o.created_at, o.finished_at,
-                      (SELECT count(*) FROM unit u WHERE u.rollout_id = o.id) AS "clusters!",
-                      (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
-                       WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target))
+                      o.clusters::bigint AS "clusters!",
+                      coalesce(o.clusters_applied::bigint,
+                        (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
+                         WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target)))
                         AS "clusters_applied!"
                FROM rollout o JOIN resource r ON r.uid = o.app_uid LEFT JOIN revision v ON v.id = o.revision_id
                WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
@@ -419,15 +414,16 @@ impl Store {
         Ok(row.map(|row| (row.waiting, row.observed_generation)))
     }
 
-    /// Labels and variables of every cluster, as they are stored: each is for the caller to read alone, since one
+    /// Labels and variables of every cluster, or of these, as they are stored: each is for the caller to read alone, since one
     /// that cannot be read is no reason to have none.
-    pub async fn cluster_candidates(&self) -> Result<Vec<CandidateRow>> {
+    pub async fn cluster_candidates(&self, only: Option<&[Uuid]>) -> Result<Vec<CandidateRow>> {
         Ok(sqlx::query_as!(
             CandidateRow,
             r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
-               WHERE c.state <> 'Revoked' ORDER BY c.name"#
+               WHERE c.state <> 'Revoked' AND ($1::uuid[] IS NULL OR c.id = ANY($1)) ORDER BY c.name"#,
+            only
         )
         .fetch_all(self.pool())
         .await?)

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic, nudge,
+    Result, Store, Topic, nudge,
     report::{ConditionRow, write_conditions},
 };
 
@@ -31,6 +31,21 @@ pub struct Opening<'a> {
     pub epoch_seen: u64,
     /// What the hub itself judges of the agent that has come.
     pub judged: &'a [ConditionRow],
+}
+
+/// What an agent acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// Epoch of its stream.
+    pub epoch: u64,
+    /// The state it has made its own.
+    pub incarnation: u64,
+    /// The state it has made its own.
+    pub generation: u64,
+    /// What of it could not be accepted; '' for nothing.
+    pub message: String,
 }
 
 /// An opened session.
@@ -71,7 +86,7 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        write_conditions(&mut tx, hello.cluster_id, hello.judged).await?;
+        write_conditions(&mut tx, &of_cluster(hello.cluster_id, hello.judged)).await?;
         nudge(&mut tx, Topic::Session, &[hello.cluster_id]).await?;
         tx.commit().await?;
         Ok(Opened {
@@ -84,31 +99,34 @@ impl Store {
         })
     }
 
-    /// Records what the agent acknowledged, or why it refused.
-    pub async fn session_accepted(
-        &self,
-        cluster_id: Uuid,
-        epoch: u64,
-        incarnation: u64,
-        generation: u64,
-        message: &str,
-    ) -> Result<()> {
+    /// Records what agents acknowledged, of streams that hold their clusters.
+    pub async fn accepted(&self, acks: &[Accepted]) -> Result<()> {
+        let clusters: Vec<Uuid> = acks.iter().map(|ack| ack.cluster).collect();
+        let epochs: Vec<i64> = acks.iter().map(|ack| signed(ack.epoch)).collect();
+        let incarnations: Vec<i64> = acks.iter().map(|ack| signed(ack.incarnation)).collect();
+        let generations: Vec<i64> = acks.iter().map(|ack| signed(ack.generation)).collect();
+        let messages: Vec<&str> = acks.iter().map(|ack| ack.message.as_str()).collect();
         let mut tx = self.pool().begin().await?;
-        let done = sqlx::query!(
-            "UPDATE session SET accepted_incarnation = $3, accepted_generation = $4, message = $5, last_seen = now()
-             WHERE cluster_id = $1 AND epoch = $2",
-            cluster_id,
-            signed(epoch),
-            signed(incarnation),
-            signed(generation),
-            message
+        let told = sqlx::query_scalar!(
+            // Locked in one order, as reports lock them.
+            "WITH held AS (
+               SELECT s.cluster_id, v.incarnation, v.generation, v.message
+               FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+                 AS v(id, epoch, incarnation, generation, message)
+               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+               ORDER BY s.cluster_id FOR UPDATE OF s)
+             UPDATE session s SET accepted_incarnation = held.incarnation, accepted_generation = held.generation,
+               message = held.message, last_seen = now()
+             FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id",
+            &clusters,
+            &epochs,
+            &incarnations,
+            &generations,
+            &messages as &[&str]
         )
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::Conflict("session"));
-        }
-        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
+        nudge(&mut tx, Topic::Session, &told).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -195,7 +213,10 @@ impl Store {
     /// Records what the hub itself judges of a cluster.
     pub async fn judge_cluster(&self, cluster_id: Uuid, conditions: &[ConditionRow]) -> Result<()> {
         let mut tx = self.pool().begin().await?;
-        if write_conditions(&mut tx, cluster_id, conditions).await? > 0 {
+        if !write_conditions(&mut tx, &of_cluster(cluster_id, conditions))
+            .await?
+            .is_empty()
+        {
             nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         }
         tx.commit().await?;
@@ -217,4 +238,8 @@ impl Store {
 /// Numbers of the wire are unsigned, Postgres' are not; none of ours comes near the difference.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn of_cluster(cluster: Uuid, conditions: &[ConditionRow]) -> Vec<(Uuid, &ConditionRow)> {
+    conditions.iter().map(|row| (cluster, row)).collect()
 }

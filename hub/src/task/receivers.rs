@@ -13,7 +13,7 @@ use tracing::warn;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, is_passing, plan::values};
+use super::{Context, gather::values, is_passing};
 use crate::{
     http::{Lookup, Receiver, Receivers, hook::NudgeFailed, hook_path},
     store::{StoreError, resource::ResourceRow},

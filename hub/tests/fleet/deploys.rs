@@ -247,7 +247,7 @@ async fn a_rendering_that_this_machine_cannot_do_now_is_tried_again_with_backoff
     fleet.apply(&[&fleet.source("a"), &reference, PLACEMENT]).await;
     let seconds = wait_until("a fourth attempt", PATIENCE, async || {
         let row = sqlx::query(
-            "SELECT extract(epoch FROM now() - created_at)::float8 FROM rendered WHERE attempts >= 4",
+            "SELECT extract(epoch FROM now() - created_at)::float8 FROM rendering WHERE attempts >= 4",
         );
         let row = row.fetch_optional(&fleet.hub.world.pool).await?;
         Ok::<Option<f64>, sqlx::Error>(row.map(|row| row.get(0)))

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use flotilla_core::object::ObjectKey;
 use flotilla_hub::store::{
-    StoreError,
     report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
-    session::Opening,
+    session::{Accepted, Opening},
 };
 use flotilla_hub::task::ingest::{Ingest, Outcome};
 use time::OffsetDateTime;
@@ -95,11 +94,18 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
     let again = world.store.ingest(&[of_new]).await.expect("ingested");
     assert_eq!((again.counted, again.applied), (vec![true], vec![]));
     assert!(units(&world, "c1").await[0].applied);
-    let late = world
-        .store
-        .session_accepted(cluster, old, INCARNATION, 1, "")
-        .await;
-    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    let ack = |epoch| Accepted {
+        cluster,
+        epoch,
+        incarnation: INCARNATION,
+        generation: epoch,
+        message: String::new(),
+    };
+    let accepted = async || world.count("SELECT accepted_generation FROM session").await;
+    world.store.accepted(&[ack(old)]).await.expect("answered");
+    assert_eq!(accepted().await, 0, "of a stream that was replaced");
+    world.store.accepted(&[ack(new)]).await.expect("answered");
+    assert_eq!(accepted().await, i64::try_from(new).expect("small"));
 }
 
 #[tokio::test]
@@ -254,7 +260,15 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         .ingest(std::slice::from_ref(&first))
         .await
         .expect("ingested");
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
+    assert_eq!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("finished")
+            .len(),
+        1
+    );
     let b = world.render(app, "r2", &[config("x", "a: 2")]).await;
     world.roll_out(app, &[cluster], &b).await;
     world.roll_out(app, &[cluster], &a).await;
@@ -282,14 +296,29 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
     assert_eq!(view.applied_revision, "");
     let rollouts = world.store.list_rollouts("", "", "", 1).await.expect("read");
     assert_eq!(rollouts[0].clusters_applied, 0);
-    assert!(world.store.finish_rollouts().await.expect("none").is_empty());
+    assert!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("none")
+            .is_empty()
+    );
     world
         .store
         .ingest(&[report(cluster, epoch, vec![applied(unit.id.0, 3, unit.target)])])
         .await
         .expect("ingested");
     assert!(units(&world, "c1").await[0].applied);
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
+    assert_eq!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("finished")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,13 @@ use std::{
     time::Duration,
 };
 
-use flotilla_hub::store::report::{ConditionRow, Report};
+use flotilla_hub::{
+    index::Index,
+    store::{
+        report::{ConditionRow, Report},
+        session::Accepted,
+    },
+};
 use time::OffsetDateTime;
 use tracing::{
     Dispatch, Event, Subscriber,
@@ -21,14 +27,14 @@ use uuid::Uuid;
 
 use crate::{
     reports::{object, open, open_judged, report},
-    store::one_unit,
-    world::{World, applied},
+    store::{config, one_unit},
+    world::{INCARNATION, World, applied},
 };
 
 /// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` is not logged.
 #[derive(Debug, Default)]
-struct Statement {
-    words: String,
+pub(crate) struct Statement {
+    pub(crate) words: String,
     rows: u64,
 }
 
@@ -48,8 +54,11 @@ impl Visit for Statement {
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
+/// How a test's own questions begin: they are not counted.
+pub(crate) const OWN: &str = "/* the test */";
+
 /// The statements of this thread, from here on.
-struct Statements {
+pub(crate) struct Statements {
     told: Arc<Mutex<Vec<Statement>>>,
     _listens: DefaultGuard,
 }
@@ -74,7 +83,7 @@ fn subscriber(told: Arc<Mutex<Vec<Statement>>>) -> impl Subscriber + Send + Sync
 }
 
 impl Statements {
-    fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         // While there is one subscriber, tracing asks the thread that first logs at a place whether anybody listens
         // there, and remembers that thread's answer for all. With more it asks all of them.
         static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
@@ -85,9 +94,9 @@ impl Statements {
     }
 
     /// Takes what was asked since the last time, but for what a new connection of the pool asks of its own.
-    fn take(&self) -> Vec<Statement> {
+    pub(crate) fn take(&self) -> Vec<Statement> {
         let mut told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        told.retain(|one| !one.words.starts_with("SELECT set_config"));
+        told.retain(|one| !one.words.starts_with("SELECT set_config") && !one.words.starts_with(OWN));
         told
     }
 }
@@ -108,7 +117,7 @@ fn good(kind: &'static str) -> ConditionRow {
 }
 
 #[tokio::test]
-async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs() {
+async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs() {
     let world = World::new().await;
     let mut seen: Vec<(Uuid, u64, OffsetDateTime)> = Vec::new();
     for n in 0..50 {
@@ -144,15 +153,22 @@ async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs(
             .expect("rows")
     };
     let before = versions().await;
+    let index = Index::new(world.store.clone());
+    let mut watched = Vec::new();
+    for (cluster, ..) in &seen {
+        watched.push(index.subscribe(*cluster).await.expect("watched"));
+    }
     let statements = Statements::listen();
     hears(&world, &statements).await;
+    assert_eq!(world.store.stale().await.expect("asked").apps, []);
+    index.poll().await.expect("read");
     for _ in 0..2 {
         world.store.beat("replica").await.expect("it lives");
         let held = world.store.flush_last_seen(&later(3600)).await.expect("answered");
         assert_eq!(held.len(), 50, "which are held is answered all the same");
     }
     let asked = statements.take();
-    assert_eq!(asked.len(), 4, "{asked:#?}");
+    assert_eq!(asked.len(), 6, "{asked:#?}");
     assert_eq!(versions().await, before, "no row is written");
     // What was replaced, is told.
     open(&world, seen[0].0).await;
@@ -213,6 +229,105 @@ async fn a_report_of_one_unit_and_object_is_six_statements() {
         "{asked:#?}"
     );
     assert!(asked.iter().any(|one| one.rows == 1), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknowledgements() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let clusters: Vec<Uuid> = {
+        let mut made = Vec::new();
+        for n in 0..50 {
+            made.push(world.cluster(&format!("c{n}")).await);
+        }
+        made
+    };
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world
+        .commit(&world.gather(app, &clusters, &content).await)
+        .await
+        .expect("committed");
+    let mut reports = Vec::new();
+    let mut acks = Vec::new();
+    for unit in world.store.app_plan(app).await.expect("read").units {
+        let cluster = unit.cluster.0;
+        let epoch = open(&world, cluster).await;
+        reports.push(Report {
+            objects: vec![object(unit.id.0, "x")],
+            conditions: vec![ConditionRow {
+                ok: false,
+                ..good("Ledger")
+            }],
+            ..report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)])
+        });
+        acks.push(Accepted {
+            cluster,
+            epoch,
+            incarnation: 1,
+            generation: 1,
+            message: String::new(),
+        });
+    }
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let ingested = world.store.ingest(&reports).await.expect("ingested");
+    assert_eq!(ingested.applied.len(), 50);
+    let asked = statements.take();
+    // The lock, units, objects, conditions, sessions, wake-up, commit.
+    assert_eq!(asked.len(), 7, "{asked:#?}");
+    world.store.accepted(&acks).await.expect("accepted");
+    let asked = statements.take();
+    assert_eq!(asked.len(), 3, "{asked:#?}");
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM session WHERE accepted_generation = 1")
+            .await,
+        50
+    );
+}
+
+#[tokio::test]
+async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one() {
+    let world = World::new().await;
+    let (one, many) = (world.app("a").await, world.app("b").await);
+    let mut clusters = Vec::new();
+    for n in 0..100 {
+        clusters.push(world.cluster(&format!("c{n}")).await);
+    }
+    let of_one = world.render(one, "r1", &[config("x", "a: 1")]).await;
+    let of_many = world.render(many, "r1", &[config("y", "a: 1")]).await;
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut counted = Vec::new();
+    for (app, clusters, content) in [(one, &clusters[..1], of_one), (many, &clusters[..], of_many)] {
+        let gathered = world.gather(app, clusters, &content).await;
+        statements.take();
+        world.commit(&gathered).await.expect("committed");
+        let planned = statements.take().len();
+        let published = world
+            .store
+            .publish(clusters, INCARNATION)
+            .await
+            .expect("published");
+        assert_eq!(published.len(), clusters.len());
+        counted.push((planned, statements.take().len()));
+    }
+    // The plan, rollout, units, claims, wake-ups, commit; the lock and those that lack a state, units, entries twice,
+    // heads, wake-up, commit.
+    assert_eq!(counted, [(6, 8), (6, 8)]);
+    assert!(
+        world
+            .store
+            .publish(&clusters, INCARNATION)
+            .await
+            .expect("published")
+            .is_empty()
+    );
+    assert_eq!(
+        statements.take().len(),
+        3,
+        "where nothing changed, nothing is read"
+    );
 }
 
 #[tokio::test]
