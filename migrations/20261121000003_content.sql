@@ -95,6 +95,7 @@ CREATE TABLE rendering (
     finished_at timestamptz
 );
 CREATE INDEX rendering_begun ON rendering (begun_by) WHERE begun_by <> '';
+CREATE INDEX rendering_pending ON rendering (not_before) WHERE state = 'Pending';
 CREATE INDEX rendering_content ON rendering (content);
 
 -- What a source's revisions render to for one input: a row only where a revision may change something for it. The

@@ -185,6 +185,7 @@ impl Agents {
                     service: self,
                     cluster: admitted.cluster,
                     epoch: opened.epoch,
+                    told: Held::of(&hello),
                     sent: Held::of(&hello),
                     sent_whole: false,
                     ahead: false,
@@ -268,6 +269,8 @@ struct Session<'a> {
     service: &'a Agents,
     cluster: Uuid,
     epoch: u64,
+    /// What the agent held at Hello.
+    told: Held,
     /// What was last sent, or held at Hello: the base of the next change.
     sent: Held,
     /// That was all of it, and not changes.
@@ -348,13 +351,13 @@ impl Session<'_> {
         let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
             (state.incarnation, state.generation)
         });
-        self.ahead |= self.sent.incarnation == incarnation && self.sent.generation > generation;
+        self.ahead |= self.told.incarnation == incarnation && self.told.generation > generation;
         self.ahead
     }
 
     /// Nothing is sent, and it is said where people look. Only an operator resolves it.
     async fn ahead(&self, state: Option<Head>) -> Result<(), Status> {
-        let (agent, hub) = (self.sent.generation, state.map_or(0, |state| state.generation));
+        let (agent, hub) = (self.told.generation, state.map_or(0, |state| state.generation));
         warn!(
             agent.generation = agent,
             hub.generation = hub,
@@ -374,7 +377,8 @@ impl Session<'_> {
     /// The next message: changes since what the agent holds, or the whole state.
     async fn desired(&mut self, state: &State) -> Result<Option<Desired>, Status> {
         let same_history = self.sent.incarnation == state.head.incarnation;
-        if same_history && self.sent.generation == state.head.generation {
+        // What is read from the store for a stream may be later than what the index has seen yet.
+        if same_history && self.sent.generation >= state.head.generation {
             return Ok(None);
         }
         let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);

@@ -30,10 +30,14 @@ impl Store {
             r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes')
                SELECT topic AS "topic!", key AS "key!" FROM due
                UNION ALL
+               SELECT 'app', a.app_uid FROM rendering r JOIN input_at t ON t.rendering = r.digest AND t.newest
+                 JOIN app_input a ON a.input_key = t.input_key
+               WHERE r.state = 'Pending' AND r.not_before < now() - interval '10 seconds'
+               UNION ALL
                SELECT DISTINCT 'unpublished', cluster_id FROM unit WHERE dirty
                UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
-               WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, (r.spec->>'suspend')::boolean, false)
+               WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#
         )
         .fetch_all(self.pool())

@@ -48,6 +48,11 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         Err(error) if !is_passing(&error) => {
             // Its outermost text alone: what is below may quote what was read.
             let why = Waiting::Failed(error.to_string());
+            // It stays marked: whoever comes after this hub tries again.
+            let recorded = AppPlan {
+                due: None,
+                ..recorded
+            };
             match hold(context, &app, &recorded, vec![why]).await {
                 Ok(_) => Err(error),
                 Err(other) => Err(other),

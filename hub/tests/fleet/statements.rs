@@ -160,7 +160,8 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
     }
     let statements = Statements::listen();
     hears(&world, &statements).await;
-    assert_eq!(world.store.stale().await.expect("asked").apps, []);
+    let stale = world.store.stale().await.expect("asked");
+    assert!(stale.apps.is_empty(), "{stale:?}");
     index.poll().await.expect("read");
     for _ in 0..2 {
         world.store.beat("replica").await.expect("it lives");
