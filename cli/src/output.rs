@@ -1,6 +1,7 @@
 //! The forms a list can be shown in, and small texts that several commands share.
 
 use clap::ValueEnum;
+use flotilla_core::printable::printable_document;
 use flotilla_render::yaml;
 use serde_json::{Value, json};
 
@@ -26,9 +27,9 @@ pub(crate) enum Format {
 /// Writes a value as JSON or YAML.
 pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(), CommandError> {
     if format == Format::Yaml {
-        ui.text(&to_yaml(value)?);
+        ui.document(&to_yaml(value)?);
     } else {
-        ui.line(&format!("{value:#}"));
+        ui.document(&format!("{value:#}\n"));
     }
     Ok(())
 }
@@ -36,9 +37,9 @@ pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(
 fn to_yaml(value: &Value) -> Result<String, CommandError> {
     let unwritable =
         |error: &dyn std::error::Error| CommandError::failed(format!("cannot be written as YAML: {error}"));
-    // JSON is YAML; the reader gives the writer's own value type.
-    let value =
-        yaml::read(&value.to_string(), &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
+    // JSON is YAML but for characters that YAML wants escaped; the reader gives the writer's own value type.
+    let json = printable_document(&value.to_string());
+    let value = yaml::read(&json, &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
     yaml::write(&value).map_err(|error| unwritable(&error))
 }
 

@@ -62,7 +62,11 @@ pub fn init(format: &str, endpoint: Option<&str>) -> anyhow::Result<Exporting> {
                 metadata.is_span() && metadata.target() == TARGET
             }))
     });
-    tracing_subscriber::registry().with(lines).with(steps).init();
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(steps)
+        .with(crate::metrics::statements::layer())
+        .init();
     if let Some(provider) = &provider {
         EXPORTED.store(true, Ordering::Relaxed);
         opentelemetry::global::set_tracer_provider(provider.clone());

@@ -21,7 +21,13 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{fetch::Fetcher, leaf, status::from_store, streams::Streams};
+use super::{
+    fetch::Fetcher,
+    leaf,
+    status::from_store,
+    streams::Streams,
+    told::{self, Told},
+};
 use crate::{
     auth::peer::{self, NotAdmitted},
     index::{Index, Watched},
@@ -177,8 +183,10 @@ impl Agents {
                 let _ = outbound
                     .send(Ok(message(hub_message::Kind::Welcome(welcome))))
                     .await;
+                let (told_tx, told_rx) = watch::channel(None);
                 let session = Session {
                     service: self,
+                    told: told_tx,
                     cluster: admitted.cluster,
                     epoch: opened.epoch,
                     sent: Held::of(&hello),
@@ -188,14 +196,16 @@ impl Agents {
                     watched,
                     close,
                 };
-                session.run(inbound, outbound).await
+                let kept = told::keep(&self.store, admitted.cluster, opened.epoch, told_rx);
+                tokio::select! {
+                    ended = session.run(inbound, outbound) => ended,
+                    () = kept => Err(replaced()),
+                }
             }
             Err(error) => Err(from_store(error)),
         };
         self.streams.closed(admitted.cluster, opened.epoch);
-        if let Err(error) = self.store.close_session(admitted.cluster, opened.epoch).await {
-            warn!(%error, "closing the session failed; it shows as connected until the agent returns");
-        }
+        tokio::spawn(told::close(self.store.clone(), admitted.cluster, opened.epoch));
         info!(epoch = opened.epoch, "agent disconnected");
         result
     }
@@ -262,6 +272,8 @@ impl Held {
 
 struct Session<'a> {
     service: &'a Agents,
+    /// What the agent says of what it is offered.
+    told: watch::Sender<Option<Told>>,
     cluster: Uuid,
     epoch: u64,
     /// What was last sent, or held at Hello: the base of the next change.
@@ -288,7 +300,7 @@ impl Session<'_> {
             // Every arm is cancel-safe: `changed`, `reserve`, `next` and `message` lose nothing when dropped.
             tokio::select! {
                 () = self.close.cancelled() => {
-                    return Err(Status::aborted("another stream of this cluster was opened"));
+                    return Err(replaced());
                 }
                 () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
                 changed = self.watched.changed() => match changed {
@@ -300,7 +312,7 @@ impl Session<'_> {
                     pending = false;
                     let state = self.watched.borrow_and_update().clone();
                     if self.is_ahead(state.as_deref()) {
-                        self.ahead(state.as_deref()).await?;
+                        self.ahead(state.as_deref());
                     } else if let Some(desired) = state.and_then(|state| self.desired(&state)) {
                         permit.send(Ok(message(hub_message::Kind::Desired(desired))));
                     }
@@ -318,8 +330,8 @@ impl Session<'_> {
                     let Some(inbound) = inbound? else { return Ok(()) };
                     self.service.streams.seen(self.cluster, self.epoch, OffsetDateTime::now_utc());
                     match inbound.kind {
-                        Some(agent_message::Kind::Ack(ack)) => self.accepted(ack).await?,
-                        Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused).await?,
+                        Some(agent_message::Kind::Ack(ack)) => self.accepted(&ack),
+                        Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused),
                         Some(agent_message::Kind::Report(report)) => {
                             committing.push(self.commit(report));
                         }
@@ -346,7 +358,7 @@ impl Session<'_> {
     }
 
     /// Nothing is sent, and it is said where people look. Only an operator resolves it.
-    async fn ahead(&self, state: Option<&DesiredRow>) -> Result<(), Status> {
+    fn ahead(&self, state: Option<&DesiredRow>) {
         let (agent, hub) = (self.sent.generation, state.map_or(0, |state| state.generation));
         warn!(
             agent.generation = agent,
@@ -357,11 +369,7 @@ impl Session<'_> {
             "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
              nothing is sent"
         );
-        self.service
-            .store
-            .session_refused(self.cluster, self.epoch, &text)
-            .await
-            .map_err(from_store)
+        self.told.send_replace(Some(Told::Refused(text)));
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
@@ -398,7 +406,7 @@ impl Session<'_> {
         })
     }
 
-    async fn accepted(&self, ack: Ack) -> Result<(), Status> {
+    fn accepted(&self, ack: &Ack) {
         let problems: Vec<String> = ack
             .units
             .iter()
@@ -407,21 +415,15 @@ impl Session<'_> {
             .take(5)
             .map(|problem| text(problem, MESSAGE_BYTES / 5))
             .collect();
-        self.service
-            .store
-            .session_accepted(
-                self.cluster,
-                self.epoch,
-                ack.incarnation,
-                ack.generation,
-                &problems.join("; "),
-            )
-            .await
-            .map_err(from_store)
+        self.told.send_replace(Some(Told::Accepted {
+            incarnation: ack.incarnation,
+            generation: ack.generation,
+            problems: problems.join("; "),
+        }));
     }
 
     /// Records why; tells whether the whole state is to be sent.
-    async fn refused(&mut self, refused: Refused) -> Result<bool, Status> {
+    fn refused(&mut self, refused: Refused) -> bool {
         let reason = refused.reason();
         let said = text(refused.message, MESSAGE_BYTES);
         warn!(
@@ -435,15 +437,11 @@ impl Session<'_> {
             && !(self.sent_whole && self.sent.generation == refused.generation);
         if again {
             self.sent = Held::NOTHING;
-            return Ok(true);
+            return true;
         }
         let text = format!("refused generation {}: {said}", refused.generation);
-        self.service
-            .store
-            .session_refused(self.cluster, self.epoch, &text)
-            .await
-            .map_err(from_store)?;
-        Ok(false)
+        self.told.send_replace(Some(Told::Refused(text)));
+        false
     }
 
     fn commit(&self, report: Report) -> BoxFuture<'static, Option<ReportAck>> {
@@ -525,6 +523,11 @@ fn opening<'a>(
         epoch_seen: hello.epoch_seen,
         judged,
     }
+}
+
+/// The stream does not hold its cluster any more.
+fn replaced() -> Status {
+    Status::aborted("another stream of this cluster was opened, or its right has ended")
 }
 
 fn message(kind: hub_message::Kind) -> HubMessage {

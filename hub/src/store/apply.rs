@@ -4,7 +4,11 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic, authority::new_uuid, cluster, nudge};
+use super::{
+    Result, Store, StoreError, Topic,
+    authority::{audit, new_uuid},
+    cluster, event, nudge,
+};
 use crate::auth::seal::Seal;
 
 /// An object to store.
@@ -77,26 +81,50 @@ impl Store {
         &self,
         resources: &[NewResource],
         seal: &Seal,
-        origin: &str,
+        principal: &str,
         dry_run: bool,
     ) -> Result<Vec<Action>> {
+        let origin = format!("apply/{principal}");
         let mut tx = self.pool().begin().await?;
         let mut actions = Vec::with_capacity(resources.len());
         let mut changed = Vec::new();
         for resource in resources {
-            let (action, uid) = put(&mut tx, resource, seal, origin).await?;
+            let (action, uid) = put(&mut tx, resource, seal, &origin).await?;
             if action != Action::Unchanged {
                 changed.push(uid);
             }
             actions.push(action);
         }
         nudge(&mut tx, Topic::Resource, &changed).await?;
+        if !changed.is_empty() {
+            event::tell(&mut tx, &changed, "Applied", &format!("applied by {principal}")).await?;
+            audit(&mut tx, principal, "apply", &summary(resources, &actions)).await?;
+        }
         if dry_run {
             tx.rollback().await?;
         } else {
             tx.commit().await?;
         }
         Ok(actions)
+    }
+}
+
+/// What an apply has changed: the first of it by name, and how much there is.
+fn summary(resources: &[NewResource], actions: &[Action]) -> String {
+    const NAMED: usize = 20;
+    let changed = || {
+        resources
+            .iter()
+            .zip(actions)
+            .filter(|(_, action)| **action != Action::Unchanged)
+    };
+    let names: Vec<String> = changed()
+        .take(NAMED)
+        .map(|(one, action)| format!("{}/{}/{} {}", one.kind, one.namespace, one.name, action.as_str()))
+        .collect();
+    match changed().count().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 

@@ -6,7 +6,12 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic, authority::audit, cluster, nudge};
+use super::{
+    Result, Store, Topic,
+    authority::audit,
+    cluster, nudge,
+    report::{ConditionRow, write_conditions},
+};
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -277,6 +282,7 @@ async fn retry(
         )
         .execute(&mut *tx)
         .await?;
+        tell_two_keys(tx, cluster_id).await?;
         return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
     }
     let identity = sqlx::query!(
@@ -291,6 +297,27 @@ async fn retry(
         generation: identity.generation.unsigned_abs(),
         serial: identity.serial_current,
     })
+}
+
+/// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide.
+async fn tell_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
+    const MESSAGE: &str = "the cluster's join token was used by two keys: the agent that joined may not be the one that was \
+                           meant to";
+    let condition = ConditionRow {
+        kind: "JoinToken",
+        ok: false,
+        message: MESSAGE.to_owned(),
+        since: OffsetDateTime::now_utc(),
+    };
+    write_conditions(tx, cluster_id, &[condition]).await?;
+    sqlx::query!(
+        "INSERT INTO event (warning, reason, message, cluster_id) VALUES (true, 'JoinTokenUsedTwice', $2, $1)",
+        cluster_id,
+        MESSAGE
+    )
+    .execute(&mut *tx)
+    .await?;
+    nudge(tx, Topic::Session, &[cluster_id]).await
 }
 
 async fn bind(tx: &mut PgConnection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {

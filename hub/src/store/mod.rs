@@ -9,8 +9,10 @@ pub mod cluster;
 pub mod content;
 pub mod enrol;
 pub mod event;
+pub mod figures;
 pub mod outbox;
 pub mod plan;
+pub mod presence;
 pub mod private;
 pub mod publish;
 pub mod query;
@@ -20,6 +22,7 @@ pub mod report;
 pub mod resource;
 pub mod session;
 pub mod source;
+pub mod status;
 pub mod trace;
 
 use std::time::Duration;
@@ -197,10 +200,14 @@ pub enum Topic {
     Session,
     /// A cluster's identity or state changed (revoked …): the key is its id.
     Identity,
+    /// A cluster's stream was taken over by another hub: the key is the cluster's id.
+    Takeover,
+    /// A person's credential was replaced: the key is nil.
+    Credential,
 }
 
 impl Topic {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Resource,
         Self::Source,
         Self::App,
@@ -209,6 +216,8 @@ impl Topic {
         Self::Report,
         Self::Session,
         Self::Identity,
+        Self::Takeover,
+        Self::Credential,
     ];
 
     /// The topic's name in the store and in Watch.
@@ -222,6 +231,8 @@ impl Topic {
             Self::Report => "report",
             Self::Session => "session",
             Self::Identity => "identity",
+            Self::Takeover => "takeover",
+            Self::Credential => "credential",
         }
     }
 

@@ -243,12 +243,14 @@ async fn write_status(
         let apply_ms: Vec<i64> = batch.iter().map(|row| row.apply_ms).collect();
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
+            // The content of what is applied is known while that is the unit's target, and kept when that moves on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
             r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
                wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
-                   objects_failed, objects_pending_removal, apply_ms, observed_at)
-               SELECT v.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
+                   objects_failed, objects_pending_removal, apply_ms, observed_at, applied_content)
+               SELECT v.*, CASE WHEN (v.applied_version, v.applied) = (u.version, u.target) THEN u.content END
+               FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
                    $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
                    $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[])
                    AS v(unit_id, version, attempted_version, attempted, applied_version, applied, healthy_version,
@@ -263,7 +265,10 @@ async fn write_status(
                  reason = excluded.reason, message = excluded.message, health = excluded.health,
                  objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,
-                 observed_at = excluded.observed_at, received_at = now()
+                 observed_at = excluded.observed_at, received_at = now(),
+                 applied_content = CASE
+                   WHEN excluded.applied_content IS NOT NULL THEN excluded.applied_content
+                   WHEN excluded.applied = unit_status.applied THEN unit_status.applied_content END
                WHERE (unit_status.version, unit_status.attempted_version, unit_status.attempted,
                       unit_status.applied_version, unit_status.applied, unit_status.healthy_version,
                       unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message,
@@ -401,7 +406,10 @@ async fn write_events(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
              FROM unnest($2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
                  AS v(unit_id, at, warning, reason, message, object)
              LEFT JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
-             WHERE v.unit_id IS NULL OR u.id IS NOT NULL",
+             WHERE (v.unit_id IS NULL OR u.id IS NOT NULL)
+               -- One that was told before, and whose acknowledgement was lost.
+               AND NOT EXISTS (SELECT 1 FROM event e WHERE e.cluster_id = $1 AND e.at = v.at AND e.reason = v.reason
+                                 AND e.message = v.message AND e.object = v.object)",
             report.cluster,
             &units as &[Option<Uuid>],
             &times,

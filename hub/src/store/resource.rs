@@ -159,8 +159,8 @@ impl Store {
             .map_err(|e| StoreError::corrupt(place, e))
     }
 
-    /// Records a request to reconcile; any new value is a request.
-    pub async fn request(&self, uids: &[Uuid], value: &str) -> Result<()> {
+    /// Records a request to reconcile; any new value is a request. One of a person, `by`, is audited.
+    pub async fn request(&self, uids: &[Uuid], value: &str, by: Option<&str>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         sqlx::query!(
             "UPDATE resource SET requested_at = $2 WHERE uid = ANY($1)",
@@ -170,6 +170,11 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         nudge(&mut tx, Topic::Resource, uids).await?;
+        if let Some(principal) = by {
+            for uid in uids {
+                super::authority::audit(&mut tx, principal, "reconcile", &format!("resource/{uid}")).await?;
+            }
+        }
         tx.commit().await?;
         Ok(())
     }
@@ -200,7 +205,11 @@ impl Store {
         let changed = done.rows_affected() == 1;
         if changed {
             nudge(&mut tx, Topic::Resource, &[uid]).await?;
-            let verb = if suspend { "suspend" } else { "resume" };
+            let (verb, reason, did) = match suspend {
+                true => ("suspend", "Suspended", "suspended"),
+                false => ("resume", "Resumed", "resumed"),
+            };
+            super::event::tell(&mut tx, &[uid], reason, &format!("{did} by {principal}")).await?;
             super::authority::audit(&mut tx, principal, verb, &format!("resource/{uid}")).await?;
         }
         tx.commit().await?;

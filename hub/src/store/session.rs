@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Result, Store, StoreError, Topic, nudge,
+    presence::tell_connected,
     report::{ConditionRow, write_conditions},
 };
 
@@ -45,20 +46,22 @@ impl Store {
     /// Opens a session: a new epoch, above any the agent has seen.
     pub async fn open_session(&self, hello: &Opening<'_>) -> Result<Opened> {
         let mut tx = self.pool().begin().await?;
-        let known = sqlx::query_scalar!(
-            "SELECT observed_root FROM session WHERE cluster_id = $1 FOR UPDATE",
-            hello.cluster_id
+        let known = sqlx::query!(
+            "SELECT observed_root, told_connected, connected AND replica <> $2 AS \"elsewhere!\"
+             FROM session WHERE cluster_id = $1 FOR UPDATE",
+            hello.cluster_id,
+            hello.replica
         )
         .fetch_optional(&mut *tx)
         .await?;
         let epoch = sqlx::query_scalar!(
             "INSERT INTO session (cluster_id, epoch, boot_id, replica, connected, last_seen, agent_version,
-                                  kube_version, accepted_incarnation, accepted_generation)
-             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8)
+                                  kube_version, accepted_incarnation, accepted_generation, told_connected)
+             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8, true)
              ON CONFLICT (cluster_id) DO UPDATE SET
                epoch = greatest(session.epoch, $2::bigint) + 1, boot_id = $3, replica = $4, connected = true,
                last_seen = now(), agent_version = $5, kube_version = $6, accepted_incarnation = $7,
-               accepted_generation = $8, message = ''
+               accepted_generation = $8, message = '', told_connected = true
              RETURNING epoch",
             hello.cluster_id,
             signed(hello.epoch_seen),
@@ -72,12 +75,18 @@ impl Store {
         .fetch_one(&mut *tx)
         .await?;
         write_conditions(&mut tx, hello.cluster_id, hello.judged).await?;
+        if !known.as_ref().is_some_and(|known| known.told_connected) {
+            tell_connected(&mut tx, hello.cluster_id, hello.agent_version).await?;
+        }
+        if known.as_ref().is_some_and(|known| known.elsewhere) {
+            nudge(&mut tx, Topic::Takeover, &[hello.cluster_id]).await?;
+        }
         nudge(&mut tx, Topic::Session, &[hello.cluster_id]).await?;
         tx.commit().await?;
         Ok(Opened {
             epoch: epoch.unsigned_abs(),
             // Empty on both sides, but for a first stream: a full report was begun and did not end.
-            report_everything: match known {
+            report_everything: match known.map(|known| known.observed_root) {
                 None => !hello.observed_root.is_empty(),
                 Some(known) => known.is_empty() || known != hello.observed_root,
             },
@@ -171,6 +180,25 @@ impl Store {
             &ids,
             &epochs,
             &times
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(held
+            .into_iter()
+            .map(|row| (row.cluster_id, row.epoch.unsigned_abs()))
+            .collect())
+    }
+
+    /// Of these streams those that still hold their cluster, which may have an agent.
+    pub async fn held(&self, streams: &[(Uuid, u64)]) -> Result<Vec<(Uuid, u64)>> {
+        let ids: Vec<Uuid> = streams.iter().map(|(id, _)| *id).collect();
+        let epochs: Vec<i64> = streams.iter().map(|(_, epoch)| signed(*epoch)).collect();
+        let held = sqlx::query!(
+            r#"SELECT s.cluster_id, s.epoch FROM unnest($1::uuid[], $2::bigint[]) AS v(id, epoch)
+               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+               JOIN cluster c ON c.id = s.cluster_id WHERE c.state = 'Active'"#,
+            &ids,
+            &epochs
         )
         .fetch_all(self.pool())
         .await?;

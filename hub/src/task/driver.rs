@@ -20,6 +20,8 @@ use crate::{
 };
 
 const FULL_PASS: Duration = Duration::from_secs(60);
+/// Events are trimmed in every so many passes.
+const TRIM: u64 = 60;
 /// Behind every notification.
 const OUTBOX_POLL: Duration = Duration::from_secs(2);
 /// First look after rows held by an open transaction; doubled while they stay held.
@@ -111,6 +113,7 @@ impl Driver {
             let wait = if due.is_empty() { OUTBOX_POLL } else { RETRY };
             match outbox.read(&self.context.store, wait).await {
                 Ok(nudges) => {
+                    self.judge_streams(&nudges).await;
                     let topics: HashSet<Topic> = nudges.iter().map(|nudge| nudge.topic).collect();
                     for topic in topics {
                         // No receiver is no error: nobody watches.
@@ -124,6 +127,21 @@ impl Driver {
                 }
             }
             due = self.act(due).await;
+        }
+    }
+
+    /// Closes streams whose agent has lost its right, or whose cluster another hub holds, as soon as that is told.
+    async fn judge_streams(&self, nudges: &[Nudge]) {
+        let told = nudges
+            .iter()
+            .filter(|nudge| matches!(nudge.topic, Topic::Identity | Topic::Takeover));
+        let streams = self.streams.of(&told.map(|nudge| nudge.key).collect());
+        if streams.is_empty() {
+            return;
+        }
+        match self.context.store.held(&streams).await {
+            Ok(held) => self.streams.close_unless(&streams, &held),
+            Err(error) => warn!(%error, "judging streams failed; they are judged in the next round"),
         }
     }
 
@@ -189,6 +207,8 @@ impl Driver {
             }
             Part::Index => self.index.poll().await.map_err(Into::into),
             Part::Rollouts => self.finish_rollouts().await,
+            Part::Presence => store.tell_gone().await.map(drop).map_err(Into::into),
+            Part::Events => store.event_trim().await.map(drop).map_err(Into::into),
             Part::Outbox => store.outbox_trim().await.map(drop).map_err(Into::into),
         };
         if let Err(error) = &passed {
@@ -218,9 +238,12 @@ impl Driver {
     }
 
     async fn passes(&self) {
-        loop {
+        for number in 0_u64.. {
             tokio::time::sleep(FULL_PASS).await;
             self.full_pass().await;
+            if number % TRIM == 0 {
+                self.pass(Part::Events).await;
+            }
         }
     }
 
@@ -232,7 +255,10 @@ impl Driver {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
             }
             match self.context.store.flush_last_seen(&seen).await {
-                Ok(held) => self.streams.close_unless(&seen, &held),
+                Ok(held) => {
+                    let seen: Vec<(Uuid, u64)> = seen.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+                    self.streams.close_unless(&seen, &held);
+                }
                 Err(error) => {
                     warn!(%error, "writing when clusters were last seen failed; it is written in the next round");
                 }
@@ -250,17 +276,21 @@ enum Part {
     Clusters,
     Index,
     Rollouts,
+    Presence,
     Outbox,
+    /// Less often than the others.
+    Events,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Receivers,
         Self::Sources,
         Self::Apps,
         Self::Clusters,
         Self::Index,
         Self::Rollouts,
+        Self::Presence,
         Self::Outbox,
     ];
 }

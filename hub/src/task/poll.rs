@@ -7,6 +7,7 @@ use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
     backoff::{Backoff, jittered as spread},
     digest::Digest,
+    printable::printable_lines,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -17,7 +18,6 @@ use zeroize::Zeroizing;
 use super::{Context, is_passing, plan::values, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ArtifactStore, Stored},
-    printable::printable_lines,
     source::git::{
         Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, package,
         tree::{CommitTree, TreeError},
@@ -356,8 +356,13 @@ async fn record(
     };
     let conditions = keep_since(context, source.uid, conditions).await?;
     let config = config_digest(spec);
-    // A failure that repeats is one event, not one each retry.
+    // A failure that repeats is one event, not one each retry; that it is over is one as well.
     let repeated = failures > 1;
+    let recovered = (before.failures > 0 && failures == 0).then(|| {
+        let message = "the source is reachable again".to_owned();
+        ("Succeeded", message, false)
+    });
+    let event = event.or(recovered);
     context
         .store
         .record_source(&SourceOutcome {

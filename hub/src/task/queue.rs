@@ -10,6 +10,10 @@ use std::{
 };
 
 use flotilla_core::backoff::Backoff;
+use prometheus_client::metrics::{
+    counter::Counter,
+    histogram::{Histogram, exponential_buckets},
+};
 use tokio::{
     sync::Notify,
     task::JoinError,
@@ -39,16 +43,63 @@ pub struct Queue {
     shared: Arc<Shared>,
 }
 
+/// How long keys wait and take, and how that ends: for metrics.
+pub struct Times {
+    /// From due to begun, seconds.
+    pub waited: Histogram,
+    /// From begun to ended, seconds.
+    pub lasted: Histogram,
+    success: Counter,
+    requeued: Counter,
+    error: Counter,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let buckets = || exponential_buckets(0.001, 4.0, 11);
+        Self {
+            waited: Histogram::new(buckets()),
+            lasted: Histogram::new(buckets()),
+            success: Counter::default(),
+            requeued: Counter::default(),
+            error: Counter::default(),
+        }
+    }
+}
+
+impl Times {
+    /// Reconciliations that ended, by how.
+    pub fn ended(&self) -> [(&'static str, u64); 3] {
+        [
+            ("success", self.success.get()),
+            ("requeue", self.requeued.get()),
+            ("error", self.error.get()),
+        ]
+    }
+
+    fn end(&self, began: Instant, outcome: &Result<Outcome, ()>) {
+        self.lasted.observe(began.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Outcome::Done) => &self.success,
+            Ok(Outcome::After(_) | Outcome::Again) => &self.requeued,
+            Err(()) => &self.error,
+        }
+        .inc();
+    }
+}
+
 struct Shared {
     name: &'static str,
     deadline: Duration,
+    times: Times,
     state: Mutex<State>,
     wake: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<Uuid>,
+    /// Each with when it became due.
+    ready: VecDeque<(Uuid, Instant)>,
     /// Keys in `ready`.
     queued: HashSet<Uuid>,
     running: HashSet<Uuid>,
@@ -71,6 +122,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             name,
             deadline,
+            times: Times::default(),
             state: Mutex::default(),
             wake: Notify::new(),
         });
@@ -104,6 +156,11 @@ impl Queue {
         state.ready.len() + state.running.len()
     }
 
+    /// How long keys wait and take, for metrics.
+    pub fn times(&self) -> &Times {
+        &self.shared.times
+    }
+
     /// The queue's name, for metrics.
     pub fn name(&self) -> &'static str {
         self.shared.name
@@ -124,9 +181,10 @@ impl Shared {
             state.due_of.remove(&key);
             state.push(key);
         }
-        let Some(key) = state.ready.pop_front() else {
+        let Some((key, since)) = state.ready.pop_front() else {
             return Err(state.due.first().map(|(at, _)| *at));
         };
+        self.times.waited.observe(since.elapsed().as_secs_f64());
         state.queued.remove(&key);
         state.running.insert(key);
         Ok(key)
@@ -166,7 +224,7 @@ impl State {
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key) {
-            self.ready.push_back(key);
+            self.ready.push_back((key, Instant::now()));
         }
     }
 
@@ -189,12 +247,15 @@ where
                 let span = info_span!("reconcile", task = shared.name, key = %key);
                 // In a task of its own: a panic is this key's failure and not the worker's end.
                 let mut task = tokio::spawn(reconcile(key).instrument(span.clone()));
+                let began = Instant::now();
                 let ended = timeout(shared.deadline, &mut task).await;
                 if ended.is_err() {
                     task.abort();
                 }
                 let _entered = span.enter();
-                shared.finish(key, judge(shared.name, key, ended));
+                let outcome = judge(shared.name, key, ended);
+                shared.times.end(began, &outcome);
+                shared.finish(key, outcome);
             }
             Err(Some(at)) => {
                 tokio::select! {

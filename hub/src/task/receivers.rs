@@ -119,7 +119,7 @@ impl Registered {
             }
         }
         let request = OffsetDateTime::now_utc().format(&Rfc3339)?;
-        Ok(self.context.store.request(&uids, &request).await?)
+        Ok(self.context.store.request(&uids, &request, None).await?)
     }
 }
 

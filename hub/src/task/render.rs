@@ -11,6 +11,7 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
     object::{ObjectKey, group_of},
+    printable::printable_lines,
     rollout::{
         plan::{Admission, Admitted},
         waiting::Waiting,
@@ -26,7 +27,6 @@ use zeroize::Zeroizing;
 use super::{Context, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
-    printable::printable_lines,
     renderer::{Built, KustomizeInput, Rendered, RenderedObject, Renderer},
     store::{
         StoreError, Topic,

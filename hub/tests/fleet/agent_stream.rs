@@ -8,7 +8,7 @@ use flotilla_core::{
     id::UnitId,
     unit::{Entry, root},
 };
-use flotilla_hub::grpc::fetch::unpatch;
+use flotilla_hub::{grpc::fetch::unpatch, store::Topic};
 use flotilla_proto::agent::v1::{
     AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Refused,
     RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
@@ -25,14 +25,17 @@ use crate::{
     world::{INCARNATION, Object, Rendered},
 };
 
-struct Stream {
-    to_hub: mpsc::Sender<AgentMessage>,
+/// Well before the next round in which all streams are judged.
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(crate) struct Stream {
+    pub(crate) to_hub: mpsc::Sender<AgentMessage>,
     from_hub: Streaming<HubMessage>,
-    welcome: Welcome,
+    pub(crate) welcome: Welcome,
 }
 
 impl Stream {
-    async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
+    pub(crate) async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
         let mut client =
             AgentServiceClient::new(agent.channel(hub).await).max_decoding_message_size(64 << 20);
         let (to_hub, messages) = mpsc::channel(8);
@@ -53,7 +56,7 @@ impl Stream {
         Ok(this)
     }
 
-    async fn next(&mut self) -> Result<hub_message::Kind, Status> {
+    pub(crate) async fn next(&mut self) -> Result<hub_message::Kind, Status> {
         let message = timeout(PATIENCE, self.from_hub.message())
             .await
             .expect("an answer in time")?;
@@ -69,7 +72,7 @@ impl Stream {
         }
     }
 
-    async fn report(&self, seq: u64, units: Vec<UnitStatus>) {
+    pub(crate) async fn report(&self, seq: u64, units: Vec<UnitStatus>) {
         let report = Report {
             seq,
             epoch: self.welcome.epoch,
@@ -84,7 +87,7 @@ impl Stream {
     }
 }
 
-fn hello(agent: &Agent) -> Hello {
+pub(crate) fn hello(agent: &Agent) -> Hello {
     Hello {
         cluster_uid: agent.uid.clone(),
         boot_id: "boot".into(),
@@ -103,7 +106,7 @@ fn holding(agent: &Agent, desired: &Desired) -> Hello {
 }
 
 /// Takes a desired state as an agent does; panics when its root does not verify.
-fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
+pub(crate) fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
     if desired.base_generation.is_none() {
         held.clear();
     }
@@ -553,4 +556,29 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
     assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
     let said = "SELECT count(*) FROM session WHERE message LIKE 'refused generation 1%another root'";
     assert_eq!(hub.world.count(said).await, 1);
+}
+
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_cluster_is_revoked_or_taken_over_elsewhere() {
+    let hub = Hub::start().await;
+    let (revoked, taken) = (hub.enrol("c1").await, hub.enrol("c2").await);
+    let mut of_revoked = Stream::open(&hub, &revoked, hello(&revoked)).await.expect("open");
+    let mut of_taken = Stream::open(&hub, &taken, hello(&taken)).await.expect("open");
+    hub.world
+        .execute(&format!(
+            "UPDATE cluster SET state = 'Revoked' WHERE id = '{}'",
+            revoked.cluster
+        ))
+        .await;
+    hub.world
+        .store
+        .wake(Topic::Identity, &[revoked.cluster])
+        .await
+        .expect("told");
+    let ended = timeout(SOON, of_revoked.next()).await.expect("soon");
+    assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
+    // Another hub has opened a stream of the cluster.
+    crate::reports::open(&hub.world, taken.cluster).await;
+    let ended = timeout(SOON, of_taken.next()).await.expect("soon");
+    assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
 }

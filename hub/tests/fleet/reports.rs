@@ -419,3 +419,29 @@ async fn a_report_that_the_database_does_not_take_is_refused_alone() {
     }
     assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 8);
 }
+
+#[tokio::test]
+async fn an_event_that_an_agent_tells_again_is_stored_once() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, _) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let event = ClusterEventRow {
+        unit: Some(unit),
+        object: "ConfigMap/a/x".into(),
+        warning: false,
+        reason: "DriftCorrected".into(),
+        message: "data was changed".into(),
+        at: OffsetDateTime::UNIX_EPOCH,
+    };
+    // The first acknowledgement was lost.
+    for _ in 0..2 {
+        let mut told = report(cluster, epoch, vec![]);
+        told.events = vec![event.clone()];
+        world.store.ingest(&[told]).await.expect("ingested");
+    }
+    let stored = world
+        .count("SELECT count(*) FROM event WHERE reason = 'DriftCorrected'")
+        .await;
+    assert_eq!(stored, 1);
+}

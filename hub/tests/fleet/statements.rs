@@ -108,7 +108,7 @@ fn good(kind: &'static str) -> ConditionRow {
 }
 
 #[tokio::test]
-async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs() {
+async fn an_idle_minute_of_fifty_agents_is_five_statements_and_no_row_of_theirs() {
     let world = World::new().await;
     let mut seen: Vec<(Uuid, u64, OffsetDateTime)> = Vec::new();
     for n in 0..50 {
@@ -151,8 +151,9 @@ async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs(
         let held = world.store.flush_last_seen(&later(3600)).await.expect("answered");
         assert_eq!(held.len(), 50, "which are held is answered all the same");
     }
+    assert_eq!(world.store.tell_gone().await.expect("told"), 0);
     let asked = statements.take();
-    assert_eq!(asked.len(), 4, "{asked:#?}");
+    assert_eq!(asked.len(), 5, "{asked:#?}");
     assert_eq!(versions().await, before, "no row is written");
     // What was replaced, is told.
     open(&world, seen[0].0).await;
@@ -230,6 +231,10 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     let good = [good("Clock"), good("Reports")];
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
+    // That it is there is told once.
+    assert_eq!(asked.len(), 6, "{asked:#?}");
+    open_judged(&world, cluster, &good).await;
+    let asked = statements.take();
     // The lock, session, what is judged, wake-up, commit.
     assert_eq!(asked.len(), 5, "{asked:#?}");
     assert_eq!(conditions().await, 0);
@@ -249,5 +254,5 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     let epoch = open_judged(&world, cluster, &good).await;
     assert_eq!(message().await, "", "what was wrong and is good is written");
     world.store.close_session(cluster, epoch).await.expect("closed");
-    assert_eq!((told("report").await, told("session").await), (0, 4));
+    assert_eq!((told("report").await, told("session").await), (0, 5));
 }

@@ -100,7 +100,7 @@ async fn the_generation_rises_with_the_spec_and_with_nothing_else() {
     generation(&one, 2).await;
     generation(&one, 2).await;
     let uid = world.uid("Placement", "a").await;
-    world.store.request(&[uid], "now").await.expect("requested");
+    world.store.request(&[uid], "now", None).await.expect("requested");
     generation(&one, 2).await;
 }
 

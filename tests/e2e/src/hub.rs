@@ -32,6 +32,7 @@ pub struct HubProcess {
     kustomize: PathBuf,
     listen: String,
     http_listen: String,
+    health_listen: String,
     options: Vec<String>,
 }
 
@@ -51,6 +52,7 @@ impl HubProcess {
             kustomize,
             listen: free_address()?,
             http_listen: free_address()?,
+            health_listen: free_address()?,
             options: options.iter().map(|&option| option.to_owned()).collect(),
         };
         hub.resume().await?;
@@ -68,6 +70,8 @@ impl HubProcess {
             &self.listen,
             "--http-listen",
             &self.http_listen,
+            "--health-listen",
+            &self.health_listen,
             "--kustomize",
             &text(&self.kustomize),
         ]
@@ -83,7 +87,7 @@ impl HubProcess {
             &env,
             &self.dir.join("hub.log"),
         )?;
-        let url = format!("http://{}/readyz", self.http_listen);
+        let url = format!("http://{}/readyz", self.health_listen);
         let client = http_client()?;
         let ready = wait_until("the hub is ready", Duration::from_secs(60), async || {
             program.check()?;
@@ -112,9 +116,9 @@ impl HubProcess {
         self.program.take().context("the hub is stopped already")?.kill()
     }
 
-    /// Address of the plain HTTP port.
-    pub fn http_address(&self) -> &str {
-        &self.http_listen
+    /// Address of the port for probes and monitoring.
+    pub fn health_address(&self) -> &str {
+        &self.health_listen
     }
 
     /// Address of the gRPC port.

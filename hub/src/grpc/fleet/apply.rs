@@ -102,7 +102,7 @@ pub(super) async fn apply(
     let rows: Vec<NewResource> = resources.iter().map(|resource| row(fleet, resource)).collect();
     let actions = fleet
         .store
-        .apply(&rows, &fleet.seal, &format!("apply/{principal}"), request.dry_run)
+        .apply(&rows, &fleet.seal, principal, request.dry_run)
         .await
         .map_err(from_store)?;
     let applied = resources

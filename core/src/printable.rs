@@ -25,6 +25,19 @@ pub fn printable_lines(text: &str) -> String {
     escaped(text, true)
 }
 
+/// JSON or YAML of somebody else's text: what is left of such characters in it, as escapes that both take within quotes.
+pub fn printable_document(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || is_bidi(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Characters that turn the direction of what follows, and line separators.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -42,6 +55,10 @@ mod tests {
         );
         assert_eq!(printable("\u{9b}2J \u{202e}txt.exe"), r"\u{9b}2J \u{202e}txt.exe");
         assert_eq!(printable("Grüße, 世界 ✔"), "Grüße, 世界 ✔");
+        assert_eq!(
+            printable_document("{\n\"a\": \"\u{9b}2J\u{202e}\"}"),
+            "{\n\"a\": \"\\u009b2J\\u202e\"}"
+        );
         assert_eq!(printable_lines("a\n\tb\u{1b}c\0"), "a\n\tb\\u{1b}c\\u{0}");
     }
 }
