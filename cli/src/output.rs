@@ -1,7 +1,7 @@
 //! The forms a list can be shown in, and small texts that several commands share.
 
 use clap::ValueEnum;
-use flotilla_core::printable::printable_document;
+use flotilla_core::printable::printable_lines;
 use flotilla_render::yaml;
 use serde_json::{Value, json};
 
@@ -37,10 +37,23 @@ pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(
 fn to_yaml(value: &Value) -> Result<String, CommandError> {
     let unwritable =
         |error: &dyn std::error::Error| CommandError::failed(format!("cannot be written as YAML: {error}"));
-    // JSON is YAML but for characters that YAML wants escaped; the reader gives the writer's own value type.
-    let json = printable_document(&value.to_string());
+    // JSON is YAML; the reader gives the writer's own value type.
+    let json = without_controls(value).to_string();
     let value = yaml::read(&json, &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
     yaml::write(&value).map_err(|error| unwritable(&error))
+}
+
+/// YAML has no place for control characters: they are shown as people see them.
+fn without_controls(value: &Value) -> Value {
+    match value {
+        Value::String(text) => printable_lines(text).into(),
+        Value::Array(items) => items.iter().map(without_controls).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (printable_lines(name), without_controls(value)))
+            .collect(),
+        other => other.clone(),
+    }
 }
 
 /// Puts objects into a `List`, or returns the one that was asked for by name.

@@ -6,9 +6,9 @@ use std::time::Instant;
 /// Sent before the first frame.
 const PREFACE: usize = 24;
 const HEADER: usize = 9;
-/// Frames without content each second, with a burst. One that receives 200 MiB a second opens its window some
-/// thousand times.
-const PER_SECOND: f64 = 4000.0;
+/// Frames without content each second, with a burst. One that receives 16 MiB a second opens its windows a thousand
+/// times; the burst is for some 300 MiB at once.
+const PER_SECOND: f64 = 1000.0;
 const BURST: f64 = 20_000.0;
 /// Data frames of fewer bytes count as well; fuller ones pay for themselves.
 const DATA: u8 = 0;
@@ -118,9 +118,9 @@ mod tests {
         for _ in 0..100_000 {
             assert!(frames.take(&frame(0, 100), start) && frames.take(&frame(1, 10), start));
         }
-        // 200 MiB a second read for a minute, a window for each 64 KiB.
-        for number in 0..60 * 3200_u32 {
-            let now = start + Duration::from_secs(1) * number / 3200;
+        // 16 MiB a second read for a minute, two windows for each 32 KiB.
+        for number in 0..60 * 1000_u32 {
+            let now = start + Duration::from_secs(1) * number / 1000;
             assert!(frames.take(&frame(8, 4), now), "{number}");
         }
         let empty = frame(0, 0);
