@@ -34,6 +34,8 @@ const USER: &str = "flotilla";
 const SUPERUSER: &str = "postgres";
 const DATABASE: &str = "flotilla";
 
+/// More than a hub may be given, and those of commands beside it.
+const CONNECTIONS: u32 = 250;
 /// How often the server is looked for where the kernel does not tell of its end.
 const LOOK: Duration = Duration::from_secs(1);
 /// Between attempts to start it again.
@@ -232,7 +234,7 @@ impl PrivatePostgres {
         let log = self.dir.join("postgres.log");
         // A shell reads this.
         let socket_dir = self.socket_dir.display().to_string().replace('\'', r"'\''");
-        let options = format!("-k '{socket_dir}' -c listen_addresses='' -c max_connections=100");
+        let options = format!("-k '{socket_dir}' -c listen_addresses='' -c max_connections={CONNECTIONS}");
         let args: Vec<&OsStr> = vec![
             "start".as_ref(),
             "-D".as_ref(),
@@ -357,12 +359,27 @@ impl PrivatePostgres {
         }
     }
 
+    /// Tells whether a directory is the hub's own, or its server's.
+    fn is_own_dir(&self, dir: &Path) -> io::Result<bool> {
+        let found = std::fs::symlink_metadata(dir)?;
+        let server = self.run_as.as_deref().and_then(user_ids).map(|(uid, _)| uid);
+        let own = [Some(rustix::process::geteuid().as_raw()), server];
+        Ok(found.is_dir() && own.contains(&Some(found.uid())))
+    }
+
     fn make_dir(&self, dir: &Path) -> Result<(), PrivateError> {
         let io = |source| PrivateError::Io {
             path: dir.to_owned(),
             source,
         };
         std::fs::create_dir_all(dir).map_err(io)?;
+        // Beside others' in the temporary directory anybody may have made it before, as a link to elsewhere.
+        if !self.is_own_dir(dir).map_err(io)? {
+            return Err(io(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user or is no directory",
+            )));
+        }
         if let Some(user) = &self.run_as {
             let (uid, gid) = user_ids(user).ok_or(PrivateError::NoUser)?;
             std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(io)?;
@@ -455,4 +472,27 @@ fn passwd() -> Vec<(String, u32, u32)> {
 /// Tells whether `path` is owned by the user we run as; a data directory of somebody else is not ours to use.
 pub fn is_ours(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_or_a_file_in_place_of_a_directory_is_not_used() {
+        let place = tempfile::tempdir().expect("a directory");
+        let postgres = PrivatePostgres {
+            bin: PathBuf::new(),
+            dir: PathBuf::new(),
+            data: PathBuf::new(),
+            run_as: None,
+            socket_dir: PathBuf::new(),
+        };
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
+        postgres.make_dir(&real).expect("made");
+        postgres.make_dir(&real).expect("used again");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let refused = postgres.make_dir(&link).expect_err("a link");
+        assert!(matches!(refused, PrivateError::Io { path, .. } if path == link));
+    }
 }

@@ -256,3 +256,42 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     world.store.close_session(cluster, epoch).await.expect("closed");
     assert_eq!((told("report").await, told("session").await), (0, 5));
 }
+
+#[tokio::test]
+async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_them() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    one_unit(&world, "c1", app).await;
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || lpad(n::text, 4, '0'), 'Active' FROM generate_series(1, 1199) n;
+             INSERT INTO unit (id, app_uid, cluster_id, content, target, revision_id, rollout_id, state, cause, settings)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.content, u.target, u.revision_id, u.rollout_id, u.state,
+                      u.cause, u.settings FROM unit u, cluster c WHERE c.name LIKE 'z%';
+             INSERT INTO session (cluster_id, epoch, replica, connected, last_seen)
+               SELECT id, 1, 'replica', true, now() FROM cluster;
+             INSERT INTO unit_status (unit_id, version, applied_version, applied, applied_content, ready, observed_at)
+               SELECT id, version, version, target, content, 'True', now() FROM unit;
+             UPDATE unit_status SET ready = 'False', reason = 'HealthCheckFailed', message = 'image not found'
+               WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
+        )
+        .await;
+    world.store.beat("replica").await.expect("it lives");
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut facts = world.store.app_facts(&[app]).await.expect("read");
+    let asked = statements.take();
+    assert_eq!(asked.len(), 2, "{asked:#?}");
+    let mut facts = facts.remove(&app).expect("known");
+    assert_eq!((facts.total(), facts.units.len()), (1200, 2));
+    assert_eq!(facts.revision().map(|one| one.name.as_str()), Some("c1"));
+    facts.observed = true;
+    let said = flotilla_core::status::app(&facts);
+    assert_eq!(
+        (said.status.as_str(), said.message.as_str()),
+        ("False", "1199/1200 applied; z1199: image not found")
+    );
+    let behind = world.store.units_behind(app, 20).await.expect("read");
+    assert_eq!(behind.len(), 1);
+}
