@@ -70,11 +70,10 @@ fn what_is_no_document_of_ours() {
     ];
     let said: Vec<_> = texts.iter().map(|text| errors(text)).collect();
     insta::assert_snapshot!(said.join("\n"), @r#"
-    f:1: document 1: not valid YAML: unclosed bracket '['
+    f:1: document 1: not valid YAML: did not find expected ',' or ']'
     f:2: document 1: key "a" is given twice
-    f:1: document 1: not valid YAML: unclosed quote
-    f:1: document 1: apiVersion: is required
-    f:1: document 1: kind: is required
+    f:1: document 1: not valid YAML: found unexpected end of stream
+    f:1: document 1: not valid YAML: found character that cannot start any token
     f:1: document 1: an alias names no anchor before it
     f:1: document 1: expected an object, got a list
     f:1: document 1: expected an object, got a string
@@ -485,8 +484,8 @@ fn no_error_repeats_a_password() {
     f:4: document 1: Secret a: stringData.password: expected a string, got a list
     f:4: document 1: Secret a: stringData: expected a map, got a string
     f:4: document 1: Secret a: type: expected a string, got a list
-    f:4: document 1: not valid YAML: unclosed quote
-    f:4: document 1: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
+    f:4: document 1: not valid YAML: found unexpected end of stream
+    f:4: document 1: not valid YAML: did not find expected ',' or '}'
     f:4: document 1: a !!binary value is not base64
     f:4: document 1: an alias names no anchor before it
     f:4: document 1: a number is infinite or not a number
@@ -765,9 +764,9 @@ fn every_limit_is_named() {
     f:1: document 1: the text has more than 16777216 bytes
     f:1: document 1: the document has more than 4194304 bytes
     f:20002: document 1: the text has more than 10000 documents
-    f:1: document 1: maps and lists are nested deeper than 64
-    f:6: document 1: aliases add more than 50000 nodes to the document
-    f:1: document 1: the document has more than 250000 nodes
+    f:1: document 1: the depth exceeds the limit of 64
+    f:6: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
+    f:1: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
     ");
     let options = Options {
         file: "f",

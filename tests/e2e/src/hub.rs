@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use flotilla_testkit::{Tool, tool, wait_until};
+use flotilla_yaml::Limits;
 use serde_json::Value;
 
 use crate::program::{Program, built};
@@ -175,7 +176,8 @@ impl HubProcess {
     /// Makes a join token.
     pub fn token(&self, cluster: &str) -> anyhow::Result<Join> {
         let token = self.cli(&["cluster", "token", cluster])?.trim().to_owned();
-        let config: Value = serde_saphyr::from_str(&std::fs::read_to_string(self.config())?)?;
+        let config = flotilla_yaml::read(&std::fs::read_to_string(self.config())?, &Limits::default())?;
+        let config = Value::from(config);
         let field = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
         let pins = config["pins"].as_array().into_iter().flatten();
         Ok(Join {
