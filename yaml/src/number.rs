@@ -13,7 +13,26 @@ pub fn shortest(number: f64) -> String {
 
 /// As [`shortest`], for a number of 32 bits.
 pub(crate) fn shortest32(number: f32) -> String {
-    general(&format!("{number:e}"), EXPONENT_FROM)
+    general(&scientific32(number), EXPONENT_FROM)
+}
+
+/// Of two texts that are as short and as near, Go takes the one with the even digit.
+fn scientific32(number: f32) -> String {
+    let shortest = format!("{number:e}");
+    let digits = shortest
+        .bytes()
+        .take_while(|byte| *byte != b'e')
+        .filter(u8::is_ascii_digit)
+        .count();
+    let exact = f64::from(number);
+    let longer = format!("{exact:.digits$e}");
+    let is_tie = longer.contains("5e") && longer.parse() == Ok(exact);
+    let even = format!("{exact:.0$e}", digits.saturating_sub(1));
+    if is_tie && even.parse() == Ok(number) {
+        even
+    } else {
+        shortest
+    }
 }
 
 /// Returns the text of a number that JSON held: as [`shortest`], but with an exponent from 1e21 on only.
@@ -65,4 +84,53 @@ fn general(scientific: &str, exponent_from: i32) -> String {
         return format!("{sign}{digits}{}", "0".repeat(whole - digits.len()));
     }
     format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{json, shortest, shortest_of_json, shortest32};
+
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        let cases = [
+            (
+                1_234_567.5,
+                "1.2345675e+06",
+                "1.2345675e+06",
+                "1234567.5",
+                "1234567.5",
+            ),
+            (
+                1e20,
+                "1e+20",
+                "1e+20",
+                "100000000000000000000",
+                "100000000000000000000",
+            ),
+            (1e21, "1e+21", "1e+21", "1e+21", "1e+21"),
+            (1e-7, "1e-07", "1e-07", "1e-07", "1e-7"),
+            (0.0001, "0.0001", "0.0001", "0.0001", "0.0001"),
+            (-0.0, "-0", "-0", "-0", "-0"),
+            (
+                2_233_720.25,
+                "2.23372025e+06",
+                "2.2337202e+06",
+                "2233720.25",
+                "2233720.25",
+            ),
+            (
+                2_233_720.75,
+                "2.23372075e+06",
+                "2.2337208e+06",
+                "2233720.75",
+                "2233720.75",
+            ),
+        ];
+        for (number, long, short, of_json, in_json) in cases {
+            assert_eq!(shortest(number), long);
+            assert_eq!(shortest32(number as f32), short);
+            assert_eq!(shortest_of_json(number), of_json);
+            assert_eq!(json(number), in_json);
+        }
+    }
 }

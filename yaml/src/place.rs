@@ -3,6 +3,9 @@
 use crate::Version;
 use crate::parse::{Event, Parser};
 
+/// What nests deeper is not looked into; readers refuse it long before.
+const MAX_DEPTH: usize = 1000;
+
 /// A node of a document, and where it begins.
 #[derive(Debug, Default)]
 pub struct Place {
@@ -37,6 +40,7 @@ pub fn places(text: &str) -> Place {
     let mut open: Vec<Open> = Vec::new();
     while let Ok((event, line)) = parser.next() {
         let scalar = match event {
+            Event::MappingStart(_) | Event::SequenceStart(_) if open.len() == MAX_DEPTH => break,
             Event::MappingStart(_) | Event::SequenceStart(_) => {
                 open.push(Open {
                     place: Place {

@@ -380,7 +380,7 @@ impl<'a> Reader<'a> {
                 bytes: scalar.text.len(),
             };
             self.take(size, line)?;
-            return key_text(meant(scalar, line)?, line);
+            return key_text(decoded(scalar, line)?, line);
         }
         match self.node(event, line, depth + 1)? {
             Value::String(text) => Ok(text),
@@ -421,15 +421,15 @@ fn over(over: Over, line: usize) -> ReadError {
     ReadError::Limit { line, limit, allowed }
 }
 
-enum Meant {
+enum Decoded {
     Plain(Resolved),
     Text(String),
 }
 
 fn scalar(scalar: &Scalar<'_>, line: usize, floats: bool) -> Result<Value, ReadError> {
-    match meant(scalar, line)? {
-        Meant::Text(text) => Ok(Value::String(text)),
-        Meant::Plain(found) => {
+    match decoded(scalar, line)? {
+        Decoded::Text(text) => Ok(Value::String(text)),
+        Decoded::Plain(found) => {
             of_plain(found, &scalar.text, floats).ok_or_else(|| meaning(line, Meaningless::NotFinite))
         }
     }
@@ -449,10 +449,10 @@ fn of_plain(found: Resolved, text: &str, floats: bool) -> Option<Value> {
     })
 }
 
-fn key_text(meant: Meant, line: usize) -> Result<String, ReadError> {
-    match meant {
-        Meant::Text(text) => Ok(text),
-        Meant::Plain(found) => key_of_plain(found).ok_or_else(|| meaning(line, Meaningless::Key)),
+fn key_text(decoded: Decoded, line: usize) -> Result<String, ReadError> {
+    match decoded {
+        Decoded::Text(text) => Ok(text),
+        Decoded::Plain(found) => key_of_plain(found).ok_or_else(|| meaning(line, Meaningless::Key)),
     }
 }
 
@@ -472,7 +472,7 @@ fn key_of_plain(found: Resolved) -> Option<String> {
     }
 }
 
-fn meant(scalar: &Scalar<'_>, line: usize) -> Result<Meant, ReadError> {
+fn decoded(scalar: &Scalar<'_>, line: usize) -> Result<Decoded, ReadError> {
     let text = &*scalar.text;
     let Some(tag) = scalar.properties.tag.as_deref() else {
         let found = match scalar.style {
@@ -480,12 +480,12 @@ fn meant(scalar: &Scalar<'_>, line: usize) -> Result<Meant, ReadError> {
             _ => Resolved::Text,
         };
         return Ok(match found {
-            Resolved::Text | Resolved::Timestamp => Meant::Text(text.to_owned()),
-            found => Meant::Plain(found),
+            Resolved::Text | Resolved::Timestamp => Decoded::Text(text.to_owned()),
+            found => Decoded::Plain(found),
         });
     };
     let Some(tag) = tag.strip_prefix(YAML_TAG) else {
-        return Ok(Meant::Text(text.to_owned()));
+        return Ok(Decoded::Text(text.to_owned()));
     };
     let found = resolve(text, Version::V2);
     let fits = match (tag, found) {
@@ -494,26 +494,26 @@ fn meant(scalar: &Scalar<'_>, line: usize) -> Result<Meant, ReadError> {
         | ("bool", Resolved::Bool(_))
         | ("int", Resolved::Int(_) | Resolved::UInt(_))
         | ("float", Resolved::Float(_)) => true,
-        ("float", Resolved::Int(number)) => return Ok(Meant::Plain(Resolved::Float(number as f64))),
+        ("float", Resolved::Int(number)) => return Ok(Decoded::Plain(Resolved::Float(number as f64))),
         ("null" | "bool" | "int" | "float", _) => false,
-        ("timestamp", Resolved::Timestamp) => return Ok(Meant::Text(text.to_owned())),
+        ("timestamp", Resolved::Timestamp) => return Ok(Decoded::Text(text.to_owned())),
         ("timestamp", _) => false,
-        _ => return Ok(Meant::Text(text.to_owned())),
+        _ => return Ok(Decoded::Text(text.to_owned())),
     };
     if fits {
-        return Ok(Meant::Plain(found));
+        return Ok(Decoded::Plain(found));
     }
     Err(meaning(line, Meaningless::Tag(tag.to_owned())))
 }
 
-fn binary(text: &str, line: usize) -> Result<Meant, ReadError> {
+fn binary(text: &str, line: usize) -> Result<Decoded, ReadError> {
     use base64::Engine as _;
     let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(compact)
         .map_err(|_| meaning(line, Meaningless::Base64))?;
     // JSON replaces what is no UTF-8, and so does the reference.
-    Ok(Meant::Text(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Decoded::Text(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn meaning(line: usize, cause: Meaningless) -> ReadError {

@@ -45,6 +45,8 @@ struct Mark {
 #[derive(Debug, Clone, Copy)]
 struct SimpleKey {
     possible: bool,
+    /// Its first token waits for the colon. One that is an empty list or map in brackets or braces is let go before.
+    waits: bool,
     /// It stands where only a key can.
     required: bool,
     /// The number of its first token.
@@ -55,6 +57,7 @@ struct SimpleKey {
 /// Where a key is that began at the start of the text; none is possible yet.
 const NO_KEY: SimpleKey = SimpleKey {
     possible: false,
+    waits: false,
     required: false,
     token: 0,
     mark: Mark {
@@ -139,7 +142,7 @@ impl<'t> Scanner<'t> {
             if self.keys[level].token > self.taken {
                 break;
             }
-            if self.is_valid(level)? {
+            if self.keys[level].waits && self.is_valid(level)? {
                 return Ok(true);
             }
         }
@@ -171,6 +174,7 @@ impl<'t> Scanner<'t> {
         let mark = self.text.mark;
         let key = SimpleKey {
             possible: true,
+            waits: true,
             required: self.flow == 0 && self.indent == Some(mark.column),
             token: self.taken + self.tokens.len(),
             mark,
@@ -197,6 +201,14 @@ impl<'t> Scanner<'t> {
         self.tokens.push_back(Token { kind, line });
     }
 
+    /// Puts a token before the one of that number, or behind all others when that one was taken.
+    fn insert(&mut self, number: usize, token: Token<'t>) {
+        match number.checked_sub(self.taken) {
+            Some(at) => self.tokens.insert(at, token),
+            None => self.tokens.push_back(token),
+        }
+    }
+
     /// Opens a block at a column, whose first token has that number.
     fn roll_indent(
         &mut self,
@@ -213,7 +225,7 @@ impl<'t> Scanner<'t> {
         if self.indents.len() > MAX_LEVELS {
             return Err(self.error("exceeded max depth of 10000"));
         }
-        self.tokens.insert(token - self.taken, Token { kind, line });
+        self.insert(token, Token { kind, line });
         Ok(())
     }
 
@@ -346,7 +358,10 @@ impl<'t> Scanner<'t> {
         self.remove_key()?;
         if self.flow > 0 {
             self.flow -= 1;
-            self.keys.pop();
+            let inner = self.keys.pop();
+            if let (Some(inner), Some(outer)) = (inner, self.keys.last_mut()) {
+                outer.waits &= outer.token != inner.token;
+            }
         }
         self.key_allowed = false;
         self.push_indicator(kind, 1);
@@ -399,7 +414,7 @@ impl<'t> Scanner<'t> {
                 kind: TokenKind::Key,
                 line: mark.line,
             };
-            self.tokens.insert(token - self.taken, key);
+            self.insert(token, key);
             self.roll_indent(mark.column, token, TokenKind::BlockMappingStart, mark.line)?;
             self.keys[level].possible = false;
             self.key_allowed = false;

@@ -102,11 +102,14 @@ impl Shape {
             }
             after_blank = matches!(c, ' ' | '\t' | '\0') || is_break(c);
             // What says nothing of the style unless it comes first is passed over at once.
-            let dull = bytes[next..].iter().take_while(|byte| is_dull(**byte)).count();
-            if dull > 0 {
+            let ordinary = bytes[next..]
+                .iter()
+                .take_while(|byte| is_ordinary(**byte))
+                .count();
+            if ordinary > 0 {
                 (after_space, after_break, after_blank) = (false, false, false);
             }
-            at = next + dull;
+            at = next + ordinary;
         }
         let escaped = special || shape.tabs;
         shape.plain = !(edge || break_space || space_break || escaped || shape.multiline || indicators);
@@ -117,7 +120,7 @@ impl Shape {
 }
 
 /// Returns whether a character says nothing of the style unless it comes first.
-fn is_dull(byte: u8) -> bool {
+fn is_ordinary(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b':')
 }
 

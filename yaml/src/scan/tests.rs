@@ -88,6 +88,7 @@ fn quotes_comments_and_flow_collections_are_as_lenient_as_the_reference() {
 #[test]
 fn a_document_ends_where_its_first_node_does() {
     assert_eq!(json("[a]\nb\n"), r#"["a"]"#);
+    assert_eq!(json("{}: v\na: b\n"), "{}");
     let all = read_all("[a]\nb\n", &Limits::default());
     assert_eq!(
         all,
