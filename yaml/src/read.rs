@@ -9,7 +9,7 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::Version;
 use crate::meter::{self, Meter, Over, Size};
@@ -397,7 +397,7 @@ impl<'a> Reader<'a> {
 struct Fields {
     map: Map,
     /// The keys that a merge brought and that may be overridden.
-    merged: HashSet<String>,
+    merged: BTreeSet<String>,
 }
 
 /// Tells whether a scalar is read by how it looks: without quotes and tag, or with the tag that stands for none.
