@@ -142,10 +142,14 @@ pub fn decode(document: &Document<'_>) -> Result<Value, YamlError> {
         return Err(over(document.line, "document", "bytes", MAX_DOCUMENT_BYTES));
     }
     // What follows the first node of a document must not go unseen: it is all read, and there is one.
-    match read_all(document.text, &limits()) {
-        Ok(documents) => Ok(documents.into_iter().next().unwrap_or_default().into()),
-        Err(error) => Err(explain(error, document)),
+    let documents = read_all(document.text, &limits()).map_err(|error| explain(error, document))?;
+    if documents.len() > 1 {
+        return Err(YamlError {
+            line: document.line,
+            message: "another document begins behind a line break that is no line feed".to_owned(),
+        });
     }
+    Ok(documents.into_iter().next().unwrap_or_default().into())
 }
 
 fn limits() -> Limits {

@@ -56,6 +56,8 @@ fn what_is_no_document_of_ours() {
         "key: 'open",
         "\tkey: 1",
         "a: *nobody",
+        "a: 1\r---\rb: 1\r",
+        "[a]\nb",
         "- 1",
         "just words",
         "42",
@@ -75,6 +77,8 @@ fn what_is_no_document_of_ours() {
     f:1: document 1: not valid YAML: found unexpected end of stream
     f:1: document 1: not valid YAML: found character that cannot start any token
     f:1: document 1: an alias names no anchor before it
+    f:1: document 1: another document begins behind a line break that is no line feed
+    f:2: document 1: not valid YAML: did not find expected <document start>
     f:1: document 1: expected an object, got a list
     f:1: document 1: expected an object, got a string
     f:1: document 1: expected an object, got a number
