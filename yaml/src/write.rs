@@ -114,3 +114,37 @@ pub(crate) fn is_block_allowed(text: &str) -> bool {
     let shape = Shape::of(text);
     shape.block && !shape.tabs
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::push_json;
+    use crate::node::{Limits, parse_first, to_block};
+
+    #[test]
+    fn json_reads_back_as_it_was() {
+        let value =
+            json!({"<<": {"a": "yes"}, "b": ["<<", "0644", "x\ty\n", "", null, 1.5, []], "c d": "\u{2028}"});
+        let mut text = String::from("# c\n");
+        push_json(&mut text, &value);
+        let read = crate::read(&text, &crate::Limits::default()).expect("YAML");
+        assert_eq!(serde_json::Value::from(read), value, "{text}");
+    }
+
+    #[test]
+    fn nodes_keep_their_order_and_their_quotes() {
+        let cases = [
+            "b: 'x'\na: \"y\"\nc: {z: [1, 'a,b'], y: }\n",
+            "- a: |\n    x\n    y\n- - b\n- \"0644\"\n- ''\n",
+            "? [a, b]\n: c\nd:\ne: []\n",
+            "just words\n",
+        ];
+        for text in cases {
+            let node = parse_first(text.as_bytes(), Limits::default())
+                .expect("YAML")
+                .expect("a document");
+            assert_eq!(to_block(&node), text);
+        }
+    }
+}

@@ -239,6 +239,8 @@ impl Emitter {
         let wanted = match self.options.texts {
             // The reference writes these without the line break behind them.
             Texts::Kept if text.contains('\n') && text.ends_with(['\u{2028}', '\u{2029}']) => Style::Double,
+            // Without quotes it would merge.
+            Texts::Kept if key && text == "<<" => Style::Double,
             _ => wanted.unwrap_or_else(|| Style::wanted(text)),
         };
         let mut shape = Shape::of(text);
