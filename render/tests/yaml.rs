@@ -1,10 +1,9 @@
 //! The YAML reader and writer against `sigs.k8s.io/yaml`: tabled and random values, both directions.
 
-mod oracle;
 mod yaml_cases;
 
 use flotilla_render::yaml::{self, Limits, Value};
-use oracle::Oracle;
+use flotilla_render_tests::Oracle;
 use serde_json::json;
 
 /// Counts agreement and keeps the first differences, so that a run says how far off it is and where.

@@ -252,7 +252,7 @@ fn bad_kustomizations() {
     patches: [{target: {kind: Pod}}]
       spec.patches[0].patch: is required
     patches: [{patch: x, target: {name: '('}}]
-      spec.patches[0].target.name: "(" is not a regular expression
+      spec.patches[0].target.name: "(" is not a regular expression: missing closing )
     images: [{newTag: 1.20}]
       spec.images[0].name: is required
       spec.images[0].newTag: expected a string, got a number (put the value in quotes)
@@ -606,7 +606,7 @@ fn bad_notifications() {
     eventSources: []
       spec.eventSources: needs at least one source
     exclusionList: ['*']
-      spec.exclusionList[0]: "*" is not a regular expression
+      spec.exclusionList[0]: "*" is not a regular expression: missing argument to repetition operator
     policy: {}
       spec.policy: exactly one of semver, alphabetical, numerical must be set
     digestReflectionPolicy: Always

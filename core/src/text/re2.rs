@@ -98,7 +98,7 @@ fn push_char(c: u32, out: &mut String) {
 }
 
 /// What no text matches.
-const NOTHING: &str = "[a&&b]";
+const NOTHING: &str = "[^\\x{0}-\\x{10ffff}]";
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flotilla_render::kustomize::{
-    self, Budget, BuildError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
+    self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
 use tokio::sync::Semaphore;
 
@@ -55,8 +55,23 @@ impl NativeRenderer {
 
 fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
     let budget = Budget::default();
-    let generated = kustomize::generate(&*input.tree, &input.path, &input.options, &budget, &|_| false)
-        .map_err(|error| ungenerated(error, &input.path))?;
+    let deadline = Instant::now() + input.timeout;
+    let refused = Cell::new(None);
+    let stop = || {
+        let refusal: Option<RenderFailure> = refused.take();
+        let stopped = refusal.is_some() || Instant::now() > deadline;
+        refused.set(refusal);
+        stopped
+    };
+    let source = RenderInput {
+        restriction: Restriction::Tree,
+        stop: Some(&stop),
+        ..RenderInput::new(&*input.tree, &input.path, &budget)
+    };
+    let generated = kustomize::generate(&source, &input.options).map_err(|error| match error {
+        GenerateError::Cancelled => RenderFailure::Timeout(input.timeout),
+        error => ungenerated(error, &input.path),
+    })?;
     let tree = Overlay {
         tree: &*input.tree,
         path: &generated.path,
@@ -66,26 +81,18 @@ fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
     if input.known.as_ref().is_some_and(|reads| reads.holds(&tree)) {
         return Ok(Built::Unchanged);
     }
-    let deadline = Instant::now() + input.timeout;
-    let refused = Cell::new(None);
-    let stop = || {
-        let refusal: Option<RenderFailure> = refused.take();
-        let stopped = refusal.is_some() || Instant::now() > deadline;
-        refused.set(refusal);
-        stopped
-    };
     let mut taken = Taken::default();
     // Each object is looked at when it comes: nothing is kept of what is over a limit.
     let built = kustomize::build_each(
         &RenderInput {
-            restriction: Restriction::Tree,
-            stop: Some(&stop),
-            ..RenderInput::new(&tree, &generated.directory, &budget)
+            tree: &tree,
+            directory: &generated.directory,
+            ..source
         },
         &mut |object| {
             let refusal = refused.take();
             let text = object.to_yaml();
-            refused.set(refusal.or_else(|| taken.add(object.value, &text).err()));
+            refused.set(refusal.or_else(|| taken.add(object.value, text).err()));
         },
     );
     if let Some(refusal) = refused.take() {

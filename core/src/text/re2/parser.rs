@@ -281,13 +281,8 @@ impl<'p> Parser<'p> {
             }
             _ => {
                 let mut set = String::new();
-                if let Some(rest) = classes::group(start, &mut set)? {
-                    let (before, behind) = if self.flags.fold {
-                        ("(?i:[", "])")
-                    } else {
-                        ("[", "]")
-                    };
-                    self.push_text(format!("{before}{set}{behind}"));
+                if let Some(rest) = classes::group(start, self.flags.fold, &mut set)? {
+                    self.push_text(classes::bracketed(&set, false, self.flags.fold));
                     self.rest = rest;
                     return Ok(());
                 }

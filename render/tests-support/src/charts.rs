@@ -1,5 +1,4 @@
 //! The charts of `charts/` and the renderings of them that `charts/cases.txt` lists.
-#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +7,36 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde_json::json;
 
-use super::oracle::Oracle;
+use crate::Oracle;
 
 /// A chart's files by path below it.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/charts")
 }
 
-/// Returns the renderings: a chart and the flags.
-pub fn cases() -> Vec<(String, Vec<String>)> {
+/// What Helm does with a chart and flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// It prints.
+    Builds,
+    /// It fails, and these words are among what it says.
+    Fails(String),
+}
+
+/// Returns the renderings: a chart, the flags, and what Helm does.
+pub fn renderings() -> Vec<(String, Vec<String>, Expected)> {
     let text = fs::read_to_string(folder().join("cases.txt")).expect("the cases are in the repository");
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {
+            let (line, expected) = match line.split_once(" => fails: ") {
+                Some((line, words)) => (line, Expected::Fails(words.trim().to_owned())),
+                None => (line, Expected::Builds),
+            };
             let mut words = line.split_whitespace().map(str::to_owned);
-            (words.next().unwrap_or_default(), words.collect())
+            (words.next().unwrap_or_default(), words.collect(), expected)
         })
         .collect()
 }
@@ -53,6 +65,10 @@ pub fn read_chart(name: &str) -> Files {
 }
 
 /// Renders a chart with Helm's command.
+///
+/// # Errors
+///
+/// What Helm says of its failure.
 pub fn theirs(oracle: &mut Oracle, files: &Files, flags: &[String]) -> Result<String, String> {
     let encode = |data: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(data);
     let sent: BTreeMap<String, String> = files

@@ -32,6 +32,9 @@ pub const LAYOUTS: &[&str] = &[
     "{{ toDate \"2006-01-02\" \"2020-03-04\" | date \"backup_2006-01-02 job_2006_01_02 _2 __2 _2_2006\" }}",
     "{{ toDate \"2006-01-02\" \"2020-03-04\" | date \"Month Mon Mond Monday Janu Jan January Monat MON\" }}",
     "{{ toDate \"2006-01-02 MST\" \"2020-03-04 CET\" | date \"2006-01-02\" }}{{ toDate \"2006-01-02 MST\" \"2020-03-04 GMT+3\" | date \"2006-01-02 15\" }}{{ toDate \"MST 2006\" \"WITA 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"AB 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"ABCDT 2020\" | date \"2006\" }}{{ toDate \"MST 2006\" \"ABCDE 2020\" | date \"2006\" }}",
+    "{{ toDate \"2006-01-02 MST\" \"2020-03-04 CET\" }}|{{ toDate \"2006-01-02 15:04 MST\" \"2020-03-04 10:00 GMT+3\" }}|{{ toDate \"2006 MST\" \"2020 GMT-12\" }}|{{ toDate \"2006 MST\" \"2020 GMT\" }}|{{ toDate \"MST 2006\" \"WITA 2020\" }}|{{ toDate \"MST 2006\" \"+03 2020\" }}|{{ toDate \"MST 2006\" \"ChST 2020\" }}",
+    "{{ toDate \"2006 -0700 MST\" \"2020 +0100 CET\" }}|{{ toDate \"2006 -0700 MST\" \"2020 +0100 UTC\" }}|{{ toDate \"2006 -0700 MST\" \"2020 +0000 GMT\" }}|{{ toDate \"2006 -0700\" \"2020 +0000\" }}|{{ toDate \"2006 Z07:00 MST\" \"2020 Z CET\" }}|{{ toDate \"2006 -07:00\" \"2020 -03:30\" }}",
+    "{{ $t := toDate \"2006-01-02 15 MST\" \"2020-03-04 10 EST\" }}{{ $t.UTC }}|{{ $t.Local }}|{{ $t.Format \"MST -0700 Z0700\" }}|{{ $t.Unix }}|{{ date \"15 MST\" $t }}|{{ dateModify \"1h\" $t }}|{{ $t.AddDate 0 1 0 }}|{{ toJson $t }}|{{ toYaml $t }}|{{ htmlDate $t }}|{{ $t.Weekday }}",
     "{{ tpl \"a{{ tpl \\\"{{/* none */}}\\\" . }}b\" . }}{{ tpl \"a{{ tpl \\\" {{- /* none */ -}} \\\" . }}b\" . }}{{ tpl \"a{{ tpl \\\"{{ define `x` }}X{{ end }}\\\" . }}b\" . }}{{ tpl \"{{ define `x` }}1{{ end }}{{ tpl `{{ define \\\"x\\\" }}{{ end }}{{ include \\\"x\\\" . }}` . }}\" . }}",
 ];
 

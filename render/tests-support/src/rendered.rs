@@ -1,6 +1,4 @@
 //! Renders one template by itself, with the engine and with Helm.
-#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
-#![allow(dead_code, reason = "each test binary uses the renderings it compares")]
 
 use std::rc::Rc;
 
@@ -12,7 +10,7 @@ use flotilla_render::helm::value::{Entries, MapKind, MapVal, Val};
 use flotilla_render::yaml;
 use serde_json::json;
 
-use super::oracle::Oracle;
+use crate::{Oracle, shown};
 
 /// The time here, in nanoseconds since 1970; theirs is the machine's, which is later.
 const NOW: i64 = 1_700_000_000_000_000_000;
@@ -137,14 +135,6 @@ fn with_context(source: &str, context: &Context) -> Result<String, String> {
     };
     let rendered = render(vec![template], context).map_err(|cause| cause.to_string())?;
     Ok(shown(&rendered.files["t/templates/a.yaml"]))
-}
-
-/// Returns bytes as the oracle's answers show them: U+FFFD for each that is no UTF-8.
-fn shown(bytes: &[u8]) -> String {
-    let chunks = bytes.utf8_chunks();
-    chunks
-        .map(|chunk| format!("{}{}", chunk.valid(), "\u{fffd}".repeat(chunk.invalid().len())))
-        .collect()
 }
 
 /// Renders one template with Helm.

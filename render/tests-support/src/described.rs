@@ -1,5 +1,4 @@
 //! Writes values with their types, as the oracle does.
-#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
 
 use flotilla_render::yaml::Value;
 

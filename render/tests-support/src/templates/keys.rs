@@ -1,6 +1,4 @@
 //! The rows of keys, certificates and ciphers. A row that prints what is random prints only its shape.
-#![allow(unreachable_pub, reason = "a test's module is its own crate's")]
-#![allow(dead_code, reason = "each test binary uses the tables it compares")]
 
 /// What the functions return, or refuse.
 pub const KEYS: &[&str] = &[
