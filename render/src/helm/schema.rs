@@ -125,8 +125,9 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
             format!("- schema has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
         }
         None => format!(
-            "- schema cannot be used at {:?}",
-            error.instance_path().to_string()
+            "- schema cannot be used at {:?}: {}",
+            error.instance_path().to_string(),
+            error.masked()
         ),
     }])
 }

@@ -88,7 +88,7 @@ pub(crate) fn generator(value: &Value) -> Done<Generator> {
 fn iam_policy(value: &Value) -> Done<String> {
     let text = |path: &str| match value.pointer(path) {
         None | Some(Value::Null) => Ok(""),
-        Some(Value::String(text)) => Ok(text),
+        Some(Value::String(text)) => Ok(text.as_str()),
         Some(_) => {
             let field = path.trim_start_matches('/').replace('/', ".");
             Err(invalid(format!("{field}: a string was expected")))

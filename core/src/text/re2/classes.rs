@@ -6,7 +6,7 @@
 use super::{NOTHING, SyntaxError, fault, push_char};
 
 /// What every text matches.
-const ANYTHING: &str = "\\x{0}-\\x{10ffff}";
+const ANYTHING: &str = "\\u0000-\u{10ffff}";
 
 /// Names of Unicode's categories and scripts that Go knows, in small letters and without what may stand between
 /// their words.

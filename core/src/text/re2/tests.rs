@@ -147,6 +147,10 @@ fn no_class_stands_within_another() {
         r"[a&&b[c]",
     ] {
         let translated = translate(pattern).expect(pattern).pattern;
-        assert_eq!(translated.matches('[').count(), 1, "{pattern}: {translated}");
+        assert_eq!(
+            translated.replace("\\[", "").matches('[').count(),
+            1,
+            "{pattern}: {translated}"
+        );
     }
 }

@@ -54,8 +54,10 @@ pub(super) fn prepare(mut schema: Json) -> Result<Prepared, String> {
     let (mut patterns, mut remote, mut refused) = (HashMap::new(), None, None);
     let mut translated = |pattern: &str| match re2::translate(pattern) {
         Ok(translated) => {
-            patterns.insert(translated.pattern.clone(), pattern.to_owned());
-            translated.pattern
+            // What checks the patterns of the older dialects knows no flags.
+            let translated = translated.pattern.replace("(?-u:\\b)", "\\b");
+            patterns.insert(translated.clone(), pattern.to_owned());
+            translated
         }
         Err(error) => {
             refused.get_or_insert_with(|| format!("has a pattern that is no expression: {error}"));
