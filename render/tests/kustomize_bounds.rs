@@ -716,5 +716,5 @@ fn damaged_sources_never_panic() {
             built += 1;
         }
     }
-    assert!(built > 400, "{built} of 4000 still build");
+    assert!(built > 40, "{built} of 4000 still build");
 }
