@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
     Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput, Restriction,
-    Tree, build_each, file_names, generate,
+     build_each, file_names, generate,
 };
 
 use crate::Host;
@@ -77,7 +77,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     let input = RenderInput {
         restriction: match args.load_restrictor {
             LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
-            LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
+            LoadRestrictor::LoadRestrictionsNone => Restriction::
         },
         unsorted: args.reorder == Reorder::None,
         // People named the directory: what is in it is shown as they would write it.
@@ -139,10 +139,8 @@ fn render(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)
 }
 
 fn write_each(objects: &[Object], folder: &Path) -> Result<(), CommandError> {
-    let files = objects.iter().zip(file_names(objects));
-    files
-        .into_iter()
-        .try_for_each(|(object, name)| write(&folder.join(name), &object.to_yaml()))
+    let mut files = objects.iter().zip(file_names(objects));
+    files.try_for_each(|(object, name)| write(&folder.join(name), &object.to_yaml()))
 }
 
 fn write(file: &Path, text: &str) -> Result<(), CommandError> {

@@ -103,8 +103,10 @@ fn require_agreement(what: &str, outcomes: &[Outcome], least: usize) {
         "{what}: {} of {total} disagree: {names:?}",
         wrong.len()
     );
+    // One who looks at a few cases knows which.
+    let all = std::env::var_os("KUSTOMIZE_ONLY").is_none();
     assert!(
-        builds * 100 >= total * least,
+        !all || builds * 100 >= total * least,
         "{what}: only {builds} of {total} build"
     );
 }
