@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
     Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput, Restriction,
-     build_each, file_names, generate,
+    build_each, file_names, generate,
 };
 
 use crate::Host;
@@ -77,7 +77,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     let input = RenderInput {
         restriction: match args.load_restrictor {
             LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
-            LoadRestrictor::LoadRestrictionsNone => Restriction::
+            LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
         },
         unsorted: args.reorder == Reorder::None,
         // People named the directory: what is in it is shown as they would write it.
