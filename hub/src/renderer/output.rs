@@ -250,7 +250,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, "")
+            taken.add(value, String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
