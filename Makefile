@@ -27,6 +27,7 @@ check: prereqs ## Formatting, lints, dependencies, generated code: all that need
 	@scripts/prune-target
 	@scripts/step "format" cargo fmt --all --check
 	@scripts/step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@scripts/step "fuzz programs" cargo check --locked --manifest-path fuzz/libfuzzer/Cargo.toml
 	@scripts/step "dependencies" scripts/deny check bans licenses sources
 	@scripts/step "third-party list" go run scripts/third-party/main.go --check
 	@scripts/step "generated files" cargo test --workspace --locked --test generated

@@ -31,6 +31,49 @@ CREATE TABLE resource (
 );
 CREATE INDEX resource_kind ON resource (kind, namespace, name);
 
+-- Who uses what, by name: what is used may come later. A change wakes exactly its users.
+CREATE TABLE reference (
+    referrer  uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
+    kind      text NOT NULL,
+    scope     text NOT NULL,
+    namespace text NOT NULL,
+    name      text NOT NULL,
+    PRIMARY KEY (referrer, kind, scope, namespace, name)
+);
+CREATE INDEX reference_named ON reference (kind, scope, namespace, name);
+
+-- Apps that are to be planned after a change of these objects: apps themselves, users of a source, ConfigMap or Secret,
+-- and what placements name, these changed or their groups.
+CREATE FUNCTION apps_of(changed uuid[]) RETURNS SETOF uuid LANGUAGE sql STABLE
+    BEGIN ATOMIC
+    WITH c AS (SELECT uid, scope, kind, namespace, name FROM resource WHERE uid = ANY (changed)),
+    placement AS (
+        SELECT uid FROM c WHERE kind = 'Placement'
+        UNION
+        SELECT f.referrer FROM c JOIN reference f
+            ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+        WHERE c.kind = 'ClusterGroup'
+    )
+    SELECT uid FROM c WHERE kind = 'Kustomization'
+    UNION
+    SELECT a.uid FROM c JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+        JOIN resource a ON a.uid = f.referrer AND a.kind = 'Kustomization'
+    UNION
+    SELECT a.uid FROM placement p JOIN reference f ON f.referrer = p.uid
+        JOIN resource a ON (a.kind, a.scope, a.namespace, a.name) = (f.kind, f.scope, f.namespace, f.name)
+            AND a.kind = 'Kustomization';
+    END;
+
+-- What is to be decided anew: written with the change, deleted with the decision that has seen it. A wake-up that is
+-- lost is found here.
+CREATE TABLE due (
+    topic  text NOT NULL CHECK (topic IN ('app', 'cluster')),
+    key    uuid NOT NULL,
+    -- Rises with each change: a decision takes away only what it has seen.
+    change bigint NOT NULL DEFAULT 1,
+    PRIMARY KEY (topic, key)
+);
+
 -- Conditions of kinds that are not units: sources, receivers.
 CREATE TABLE resource_status (
     uid                 uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
@@ -64,10 +107,3 @@ CREATE TABLE outbox (
     key   uuid NOT NULL
 );
 CREATE INDEX outbox_order ON outbox (xid, seq);
-
-CREATE TABLE lease (
-    name       text PRIMARY KEY,
-    holder     text NOT NULL,
-    token      bigint NOT NULL,
-    expires_at timestamptz NOT NULL
-);

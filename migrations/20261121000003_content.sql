@@ -22,6 +22,7 @@ CREATE TABLE revision (
     UNIQUE (source_uid, revision, config_digest, artifact_digest)
 );
 CREATE INDEX revision_source ON revision (source_uid, id);
+CREATE INDEX revision_artifact ON revision (artifact_digest);
 
 CREATE TABLE source_state (
     uid            uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
@@ -49,6 +50,9 @@ CREATE TABLE content (
     bytes         bytea NOT NULL,
     decoded_size  int NOT NULL,
     objects       int NOT NULL,
+    -- Digest of the objects' keys: who claims them and has others of the same keys has nothing new to claim. NULL where
+    -- a key holds a variable.
+    keys          bytea,
     referenced_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -61,13 +65,22 @@ CREATE TABLE config_value (
     referenced_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One row per distinct rendering: `variant` is the digest of the input without the artifact.
-CREATE TABLE rendered (
-    app_uid     uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
-    variant     bytea NOT NULL,
-    revision_id bigint NOT NULL REFERENCES revision (id),
-    state       text NOT NULL CHECK (state IN ('Pending', 'Done', 'Failed', 'NotSupported')),
+-- Which objects a content holds: what an agent may fetch, and what is still used, is asked without opening manifests.
+CREATE TABLE content_object (
+    content bytea NOT NULL REFERENCES content (digest) ON DELETE CASCADE,
+    object  bytea NOT NULL REFERENCES object (digest),
+    PRIMARY KEY (content, object)
+);
+CREATE INDEX content_object_object ON content_object (object);
+
+-- One evaluation of one input: engine, fields, artifact. Shared by all apps that have the same, in whatever scope.
+CREATE TABLE rendering (
+    digest      bytea PRIMARY KEY,
+    state       text NOT NULL DEFAULT 'Pending' CHECK (state IN ('Pending', 'Done', 'Failed', 'NotSupported')),
     content     bytea REFERENCES content (digest),
+    -- Hashes of the paths that were looked at: a commit that changes none of them changes nothing here. NULL: it may
+    -- change whatever it changes.
+    paths       bigint[],
     reason      text NOT NULL DEFAULT '',
     message     text NOT NULL DEFAULT '',
     -- Counted before an attempt begins.
@@ -79,7 +92,36 @@ CREATE TABLE rendered (
     not_before  timestamptz NOT NULL DEFAULT now(),
     duration_ms int NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    finished_at timestamptz,
-    PRIMARY KEY (app_uid, variant, revision_id)
+    finished_at timestamptz
 );
-CREATE INDEX rendered_begun ON rendered (begun_by) WHERE begun_by <> '';
+CREATE INDEX rendering_begun ON rendering (begun_by) WHERE begun_by <> '';
+CREATE INDEX rendering_pending ON rendering (not_before) WHERE state = 'Pending';
+CREATE INDEX rendering_content ON rendering (content);
+
+-- What a source's revisions render to for one input: a row only where a revision may change something for it. The
+-- newest row is about the source's present revision, and is moved with it in one transaction.
+CREATE TABLE input_at (
+    -- Digest of source, engine and fields.
+    input_key   bytea NOT NULL,
+    -- The revision from which on it is so.
+    revision_id bigint NOT NULL REFERENCES revision (id) ON DELETE CASCADE,
+    -- The last revision of which it was so; NULL for the newest.
+    until_id    bigint REFERENCES revision (id) ON DELETE CASCADE,
+    source_uid  uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
+    -- Digest of engine and fields: with an artifact it gives the rendering.
+    fields      bytea NOT NULL,
+    rendering   bytea NOT NULL,
+    newest      boolean NOT NULL,
+    PRIMARY KEY (input_key, revision_id)
+);
+CREATE UNIQUE INDEX input_newest ON input_at (input_key) WHERE newest;
+CREATE INDEX input_source ON input_at (source_uid) WHERE newest;
+CREATE INDEX input_rendering ON input_at (rendering);
+CREATE INDEX input_revision ON input_at (revision_id);
+CREATE INDEX input_until ON input_at (until_id);
+
+CREATE TABLE app_input (
+    app_uid   uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
+    input_key bytea NOT NULL
+);
+CREATE INDEX app_input_key ON app_input (input_key);

@@ -6,25 +6,45 @@ CREATE TABLE app_plan (
     version  bigint NOT NULL DEFAULT 0,
     -- Why nothing, or not everything, moves: the app's own waiting reasons, as text in order.
     waiting  text[] NOT NULL DEFAULT '{}',
-    reason   text NOT NULL DEFAULT '',
-    message  text NOT NULL DEFAULT '',
     observed_generation bigint NOT NULL DEFAULT 0
 );
 
 CREATE TABLE rollout (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     app_uid     uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
-    parent      bigint REFERENCES rollout (id),
+    parent      bigint REFERENCES rollout (id) ON DELETE SET NULL,
     revision_id bigint REFERENCES revision (id),
     content     bytea REFERENCES content (digest),
     state       text NOT NULL CHECK (state IN ('Progressing', 'Complete', 'Superseded')),
     cause       text NOT NULL,
-    waiting     text[] NOT NULL DEFAULT '{}',
+    -- Units that it moves.
+    clusters    int NOT NULL,
+    -- Of these applied when it ended; NULL while it has not.
+    clusters_applied int,
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 CREATE INDEX rollout_app ON rollout (app_uid, id);
+CREATE INDEX rollout_content ON rollout (content);
+CREATE INDEX rollout_revision ON rollout (revision_id);
 CREATE INDEX rollout_progressing ON rollout (id) WHERE state = 'Progressing';
+
+-- The revision that a content of an app is shown as: the source's present one if it renders to that, else the last that
+-- did, else that with which it was rolled out. A commit that changes nothing of an app needs no write to be shown.
+CREATE FUNCTION revision_of(app uuid, wanted bytea) RETURNS TABLE (id bigint, revision text) LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT v.id, v.revision FROM (
+        SELECT CASE WHEN t.newest THEN 0 ELSE 1 END AS place,
+               CASE WHEN t.newest THEN s.revision_id ELSE t.until_id END AS id
+        FROM app_input i JOIN input_at t ON t.input_key = i.input_key
+            JOIN rendering x ON x.digest = t.rendering AND x.content = wanted
+            JOIN source_state s ON s.uid = t.source_uid
+        WHERE i.app_uid = app
+        UNION ALL
+        SELECT 2, r.revision_id FROM rollout r WHERE r.app_uid = app AND r.content = wanted
+    ) AS found JOIN revision v ON v.id = found.id
+    ORDER BY found.place, v.id DESC LIMIT 1;
+END;
 
 CREATE TABLE unit (
     id          uuid PRIMARY KEY,
@@ -43,12 +63,17 @@ CREATE TABLE unit (
     withheld    jsonb NOT NULL DEFAULT '[]',
     waiting     text[] NOT NULL DEFAULT '{}',
     requested   text NOT NULL DEFAULT '',
+    -- Changed since its entry was published.
+    dirty       boolean NOT NULL DEFAULT true,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (app_uid, cluster_id)
 );
 CREATE INDEX unit_cluster ON unit (cluster_id);
+CREATE INDEX unit_dirty ON unit (cluster_id) WHERE dirty;
 CREATE INDEX unit_rollout ON unit (rollout_id);
+CREATE INDEX unit_content ON unit (content);
+CREATE INDEX unit_revision ON unit (revision_id);
 
 -- Which unit may write an object in a cluster. First come, first served; the other is a Conflict.
 CREATE TABLE claim (
@@ -75,9 +100,14 @@ CREATE TABLE desired_entry (
     unit_id          uuid NOT NULL REFERENCES unit (id),
     digest           bytea NOT NULL,
     bytes            bytea NOT NULL,
+    -- What of the entry's content an agent may fetch.
+    content          bytea REFERENCES content (digest),
+    configs          bytea[] NOT NULL DEFAULT '{}',
     since_generation bigint NOT NULL,
     PRIMARY KEY (cluster_id, unit_id)
 );
+CREATE INDEX desired_entry_content ON desired_entry (content);
+CREATE INDEX desired_entry_since ON desired_entry (cluster_id, since_generation);
 
 CREATE TABLE unit_status (
     unit_id     uuid PRIMARY KEY REFERENCES unit (id) ON DELETE CASCADE,

@@ -25,8 +25,9 @@ pub const LEDGER: &str = "flotilla-agent-ledger";
 /// The cell of the identity.
 pub const IDENTITY: &str = "flotilla-agent-identity";
 
-/// Longest wait for the last write, well within the time that a kubelet gives a pod to stop.
-const LAST_WRITE: Duration = Duration::from_secs(10);
+/// Longest wait for the last write. With the reconciler's last answers an agent stops within two seconds, whatever does
+/// not answer.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// What an agent runs on.
 pub struct Parts {
@@ -53,7 +54,7 @@ pub enum AgentError {
     #[error("another agent writes this agent's state")]
     Duel,
     /// The ledger cannot be read or written.
-    #[error("ledger: {0}")]
+    #[error("{0}")]
     Ledger(#[source] LedgerError),
     /// The API server does not tell what cluster this is.
     #[error("cluster: {0}")]
@@ -80,6 +81,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let _guard = stop.clone().drop_guard();
     let (state_tx, state_rx) = crate::link::link_state();
     let (ready_tx, ready_rx) = watch::channel(false);
+    let (api_server_tx, api_server_rx) = watchdog::api_server_state();
     let metrics = Arc::new(Metrics::new());
     if let Some(address) = parts.health {
         let listener = health_port::bind(address)
@@ -88,11 +90,17 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         let told = health_port::Told {
             ready: ready_rx,
             link: state_rx,
+            api_server: api_server_rx,
             metrics: metrics.clone(),
         };
         tokio::spawn(health_port::serve(listener, told, stop.clone()));
     }
-    let ledger = Arc::new(Ledger::open(parts.cells.clone(), LEDGER).await?);
+    let opened = tokio::select! {
+        // Storage may be silent for as long as an API server is.
+        () = stop.cancelled() => return Ok(()),
+        opened = Ledger::open(parts.cells.clone(), LEDGER) => opened,
+    };
+    let ledger = Arc::new(opened?);
     // Past the limits: what waits in a queue of ours says nothing about the server.
     let probe = watchdog::probe(parts.cluster.clone());
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
@@ -105,6 +113,13 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
     ready_tx.send_replace(true);
+    tokio::spawn(watchdog::run(
+        probe,
+        reports.clone(),
+        api_server_tx,
+        system_clock(),
+        stop.clone(),
+    ));
     let watch = Arc::new(LedgerWatch::new(reports.clone(), system_clock()));
     let mut lost = pin!(watch.follow(ledger.subscribe(), &metrics));
     let last = ledger.clone();
@@ -114,12 +129,6 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         Some(hub) => {
             let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
             let ledger_watch = watch.clone();
-            tokio::spawn(watchdog::run(
-                probe,
-                reports.clone(),
-                system_clock(),
-                stop.clone(),
-            ));
             tokio::spawn(async move {
                 let Some((cluster_uid, kube_version)) = who(cluster.as_ref(), &stop).await else {
                     return Ok(());
@@ -189,7 +198,11 @@ async fn keep_link(
     stop: &CancellationToken,
 ) -> Result<(), AgentError> {
     loop {
-        let ended = match IdentityCell::open(cells.clone(), IDENTITY).await {
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = IdentityCell::open(cells.clone(), IDENTITY) => opened,
+        };
+        let ended = match opened {
             Ok(identity) => {
                 let mut link = Link {
                     hub: hub.clone(),
@@ -220,6 +233,7 @@ async fn keep_link(
 
 /// Asks the API server which cluster this is, for as long as it takes: it may be down when the agent starts.
 async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String, String)> {
+    let mut logged = None;
     loop {
         let asked = tokio::select! {
             () = stop.cancelled() => return None,
@@ -227,7 +241,11 @@ async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String,
         };
         match asked {
             Ok(who) => return Some(who),
-            Err(e) => tracing::warn!("cannot tell which cluster this is: {e}"),
+            Err(e) if logged.as_ref() != Some(&e) => {
+                tracing::warn!("cannot tell which cluster this is, and so not join the hub: {e}");
+                logged = Some(e);
+            }
+            Err(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return None,
@@ -252,10 +270,17 @@ mod tests {
     use serde_json::json;
     use uuid::Uuid;
 
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
     use crate::{
-        cluster::fake::Fake,
-        ledger::memory::Memory,
+        cluster::fake::{Fake, faults::slow},
+        ledger::{
+            cells::{Cell, CellError, Limits, Version},
+            memory::Memory,
+        },
         sim::{Contents, SimAgent},
     };
 
@@ -277,6 +302,18 @@ mod tests {
             "settings": {"interval": 60000, "retryInterval": 60000, "timeout": 60000},
         });
         serde_json::from_value(entry).expect("an entry")
+    }
+
+    fn parts(cells: Arc<dyn Cells>, cluster: Arc<Fake>) -> Parts {
+        Parts {
+            cells,
+            cluster,
+            namespace: "flotilla-system".to_owned(),
+            namespaces: Vec::new(),
+            hub: None,
+            token: None,
+            health: None,
+        }
     }
 
     /// Waits for a state of the cluster, by the paused clock.
@@ -305,13 +342,8 @@ mod tests {
         cells.put(IDENTITY, b"no identity", None).await.expect("stored");
         let stop = CancellationToken::new();
         let parts = Parts {
-            cells: cells.clone(),
-            cluster: cluster.clone(),
-            namespace: "flotilla-system".to_owned(),
-            namespaces: Vec::new(),
             hub: Some(hub("https://127.0.0.1:1")),
-            token: None,
-            health: None,
+            ..parts(cells.clone(), cluster.clone())
         };
         let running = tokio::spawn(run(parts, stop.clone()));
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -335,15 +367,7 @@ mod tests {
         let key = ObjectKey::new("", "ConfigMap", "default", "x");
         until("it is applied", || cluster.object(&key).is_some()).await;
         drop(agent);
-        let parts = Parts {
-            cells: cells.clone(),
-            cluster: cluster.clone(),
-            namespace: "flotilla-system".to_owned(),
-            namespaces: Vec::new(),
-            hub: None,
-            token: None,
-            health: None,
-        };
+        let parts = parts(cells.clone(), cluster.clone());
         let running = tokio::spawn(run(parts, CancellationToken::new()));
         tokio::time::sleep(Duration::from_secs(300)).await;
         let other = Ledger::open(cells, LEDGER).await.expect("opens");
@@ -359,6 +383,121 @@ mod tests {
         assert!(cluster.object(&key).is_none());
     }
 
+    /// Storage that stops answering.
+    #[derive(Clone)]
+    struct Freezing {
+        cells: Memory,
+        frozen: Arc<AtomicBool>,
+    }
+
+    impl Freezing {
+        async fn answers(&self) {
+            if self.frozen.load(Ordering::Relaxed) {
+                std::future::pending().await
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Cells for Freezing {
+        async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+            self.answers().await;
+            self.cells.get(name).await
+        }
+
+        async fn put(
+            &self,
+            name: &str,
+            bytes: &[u8],
+            expected: Option<&Version>,
+        ) -> Result<Version, CellError> {
+            self.answers().await;
+            self.cells.put(name, bytes, expected).await
+        }
+
+        fn limits(&self) -> Limits {
+            self.cells.limits()
+        }
+    }
+
+    /// An agent that waits for the API server's answer to its first write, and its key.
+    async fn writing(cells: Arc<dyn Cells>) -> (Arc<Fake>, ObjectKey, CancellationToken, Running) {
+        let cluster = Arc::new(Fake::new());
+        let mut contents = Contents::default();
+        let wait = Duration::from_millis(500);
+        cluster.set_latency(Some(slow("ConfigMap", wait)));
+        let agent = SimAgent::start(cluster.clone(), cells.clone())
+            .await
+            .expect("starts");
+        let wanted = entry(&mut contents);
+        agent.offer(&[wanted], &mut contents).await.expect("accepted");
+        drop(agent);
+        cluster.take_requests();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(parts(cells, cluster.clone()), stop.clone()));
+        while !cluster.take_requests().contains_key("apply") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        (
+            cluster,
+            ObjectKey::new("", "ConfigMap", "default", "x"),
+            stop,
+            running,
+        )
+    }
+
+    type Running = JoinHandle<Result<(), AgentError>>;
+
+    async fn ends_within_two_seconds(running: Running) {
+        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+        assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn told_to_stop_what_is_under_way_ends_and_is_durable() {
+        let cells: Arc<dyn Cells> = Arc::new(Memory::default());
+        let (cluster, key, stop, running) = writing(cells.clone()).await;
+        stop.cancel();
+        ends_within_two_seconds(running).await;
+        let uid = cluster.object(&key).expect("it was written")["metadata"]["uid"].clone();
+        let ledger = Ledger::open(cells, LEDGER).await.expect("opens");
+        let record = ledger.read(|state| {
+            state
+                .units
+                .values()
+                .find_map(|unit| unit.items.get(&key).cloned())
+        });
+        let record = record.expect("it is known");
+        assert_eq!(record.state, flotilla_core::apply::inventory::State::Applied);
+        assert_eq!(
+            record
+                .uid
+                .as_ref()
+                .map(|known| known.is(uid.as_str().unwrap_or_default())),
+            Some(true)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn told_to_stop_before_a_silent_api_server_the_agent_ends_all_the_same() {
+        let cells = Freezing {
+            cells: Memory::default(),
+            frozen: Arc::default(),
+        };
+        let (cluster, _, stop, running) = writing(Arc::new(cells.clone())).await;
+        cluster.set_latency(Some(slow("ConfigMap", Duration::from_secs(3600))));
+        cells.frozen.store(true, Ordering::Relaxed);
+        stop.cancel();
+        ends_within_two_seconds(running).await;
+        // Also while it starts.
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(parts(Arc::new(cells), cluster), stop.clone()));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!running.is_finished());
+        stop.cancel();
+        ends_within_two_seconds(running).await;
+    }
+
     #[tokio::test]
     async fn told_to_stop_the_link_stops_though_the_hub_never_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -367,13 +506,9 @@ mod tests {
         let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let parts = Parts {
-            cells: Arc::new(Memory::default()),
-            cluster: Arc::new(Fake::new()),
-            namespace: "flotilla-system".to_owned(),
-            namespaces: Vec::new(),
             hub: Some(hub(&endpoint)),
             token: Some("token".to_owned()),
-            health: None,
+            ..parts(Arc::new(Memory::default()), Arc::new(Fake::new()))
         };
         let running = tokio::spawn(run(parts, stop.clone()));
         // The agent has dialled, and waits for a handshake that does not come.

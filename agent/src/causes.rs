@@ -1,6 +1,6 @@
-//! Errors as one line of text with their causes.
+//! Errors as one line of text with their causes, and what causes of connections mean.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 /// Longest text: what a server repeats back at us may be long.
 const MAX: usize = 1024;
@@ -23,6 +23,64 @@ pub fn with_causes(error: &dyn Error) -> String {
         text.push('…');
     }
     text
+}
+
+/// An error and its causes, outermost first.
+pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next.take()?;
+        // An input or output error shows what it holds, not itself, as its source.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+        Some(error)
+    })
+}
+
+/// Says why there is no connection, or no more, without the words of the layers of a client library: the first cause
+/// that has words, by `about_tls` where it is TLS, else the innermost.
+pub fn connection(error: &(dyn Error + 'static), about_tls: fn(&rustls::Error) -> String) -> String {
+    let words = |error: &(dyn Error + 'static)| {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return of_connection(error).map(str::to_owned);
+        }
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(about_tls(error));
+        }
+        of_socket(error.downcast_ref::<io::Error>()?).map(str::to_owned)
+    };
+    let innermost = || chain(error).last().map(ToString::to_string).unwrap_or_default();
+    chain(error).find_map(words).unwrap_or_else(innermost)
+}
+
+const CLOSED: &str = "it closed the connection";
+
+fn of_connection(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
+        return Some("its connection went silent");
+    }
+    (error.is_incomplete_message() || error.is_closed() || error.is_canceled()).then_some(CLOSED)
+}
+
+fn of_socket(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    // What it holds says more.
+    if error.get_ref().is_some_and(|held| held.is::<rustls::Error>()) {
+        return None;
+    }
+    match error.kind() {
+        Kind::ConnectionRefused => Some("it refuses connections"),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
+            Some(CLOSED)
+        }
+        Kind::TimedOut => Some("no connection in time"),
+        Kind::HostUnreachable | Kind::NetworkUnreachable => Some("no route leads to it"),
+        _ if error.to_string().contains("failed to lookup address") => Some("its name does not resolve"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

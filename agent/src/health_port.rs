@@ -1,5 +1,6 @@
 //! The health port: `/healthz` and `/readyz` for the kubelet, `/metrics` for monitoring, over HTTP/1.1. Ready
-//! means that the ledger is read and enforced; the hub being away is no reason to restart or unready an agent.
+//! means that the ledger is read and can be enforced: not while the API server does not answer, which no restart
+//! helps, so that `/healthz` stays well. The hub being away is no reason to restart or unready an agent.
 //!
 //! Connections that are held open do not keep the kubelet out: when all places are taken, the oldest connection is
 //! closed. A connection that has sent its request is answered within one poll, so the closed ones are idle.
@@ -18,7 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{agent::state_word, link::LinkState, metrics::Metrics};
+use crate::{
+    agent::state_word,
+    link::{LinkState, watchdog::ApiServerState},
+    metrics::Metrics,
+};
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 32;
@@ -37,6 +42,8 @@ pub struct Told {
     pub ready: watch::Receiver<bool>,
     /// How the link stands.
     pub link: watch::Receiver<LinkState>,
+    /// How the API server stands.
+    pub api_server: watch::Receiver<ApiServerState>,
     /// The figures.
     pub metrics: Arc<Metrics>,
 }
@@ -96,8 +103,11 @@ fn answer(method: &Method, path: &str, told: &Told) -> Response<Full<Bytes>> {
     }
     match path {
         "/healthz" => text(StatusCode::OK, "ok"),
-        "/readyz" if *told.ready.borrow() => text(StatusCode::OK, state_word(&told.link.borrow())),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        "/readyz" if !*told.ready.borrow() => text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        "/readyz" => match told.api_server.borrow().as_ref() {
+            Some(problem) => text(StatusCode::SERVICE_UNAVAILABLE, problem),
+            None => text(StatusCode::OK, state_word(&told.link.borrow())),
+        },
         "/metrics" => {
             told.metrics.link_state(&told.link.borrow());
             response(StatusCode::OK, OPEN_METRICS, told.metrics.text())
@@ -123,10 +133,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::link::watchdog::api_server_state;
 
     struct Port {
         address: SocketAddr,
         ready: watch::Sender<bool>,
+        api_server: watch::Sender<ApiServerState>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
         _link: watch::Sender<LinkState>,
@@ -146,16 +158,19 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let (ready, ready_rx) = watch::channel(false);
             let (link, link_rx) = watch::channel(LinkState::Away);
+            let (api_server, api_server_rx) = api_server_state();
             let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
             let told = Told {
                 ready: ready_rx,
                 link: link_rx,
+                api_server: api_server_rx,
                 metrics: metrics.clone(),
             };
             tokio::spawn(serve(listener, told, stop.clone()));
             Self {
                 address,
                 ready,
+                api_server,
                 metrics,
                 stop,
                 _link: link,
@@ -191,6 +206,22 @@ mod tests {
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("hub is away\n"),
             "{answer}"
         );
+    }
+
+    #[tokio::test]
+    async fn readyz_says_why_the_api_server_does_not_answer_while_healthz_stays_well() {
+        let port = Port::open().await;
+        port.ready.send_replace(true);
+        port.api_server
+            .send_replace(Some("the API server does not answer".to_owned()));
+        let answer = port.get("/readyz").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.ends_with("the API server does not answer\n"),
+            "{answer}"
+        );
+        assert!(port.get("/healthz").await.starts_with("HTTP/1.1 200"));
+        port.api_server.send_replace(None);
+        assert!(port.get("/readyz").await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -74,6 +74,9 @@ impl LedgerWatch {
     }
 }
 
+/// What helps against a ledger that is too small.
+const VOLUME: &str = "give it a volume (state.volume.enabled of the agent's chart) and move it there with `flotilla-agent ledger move`";
+
 /// What is wrong with the ledger, for people.
 fn problem(health: &LedgerHealth) -> Option<String> {
     let enforced = "what is held stays enforced";
@@ -81,10 +84,10 @@ fn problem(health: &LedgerHealth) -> Option<String> {
     Some(match &health.state {
         HealthState::Ok => return None,
         HealthState::Warn => format!(
-            "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: give it a volume"
+            "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: {VOLUME}"
         ),
         HealthState::Full => {
-            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; give it a volume")
+            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; {VOLUME}")
         }
         HealthState::Damaged(why) => format!("the agent's ledger is damaged, {enforced}: {why}"),
         HealthState::Unwritable(why) => format!("the agent's ledger cannot be written, {enforced}: {why}"),

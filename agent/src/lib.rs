@@ -9,6 +9,8 @@ pub mod health_port;
 pub mod ledger;
 pub mod ledger_watch;
 pub mod link;
+#[cfg(any(test, feature = "testing"))]
+pub mod logs;
 pub mod metrics;
 mod random;
 pub mod reconcile;

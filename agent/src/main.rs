@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flotilla_agent::{
     agent::{self, AgentError, Parts},
+    causes::with_causes,
     cluster::kube::{KubeCluster, client},
     ledger::{
         directory::Directory,
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            tracing::error!("{e:#}");
+            tracing::error!("{}", with_causes(e.as_ref()));
             match e.downcast_ref::<AgentError>() {
                 Some(AgentError::Duel) => ExitCode::from(3),
                 _ => ExitCode::FAILURE,

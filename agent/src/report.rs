@@ -5,6 +5,7 @@
 
 mod fill;
 mod row;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,8 @@ use flotilla_proto::{
     limits::{MESSAGE_BYTES, OBJECT_MESSAGE_BYTES, WORD_BYTES, cut},
 };
 use prost::Message as _;
-use row::{Entry, Row, RowKey, Sum};
+use row::{Row, RowKey, Sum};
+use rows::{Entry, Rows};
 use tokio::sync::Notify;
 
 /// Events kept for the hub, in number and in bytes; older ones are dropped, and their number is told.
@@ -69,8 +71,7 @@ struct Condition {
 
 #[derive(Debug)]
 struct Inner {
-    /// Each boxed: a tree leaves up to half of its places empty.
-    rows: BTreeMap<RowKey, Box<Entry>>,
+    rows: Rows,
     /// Rows that the hub does not have as they are.
     pending: BTreeSet<RowKey>,
     conditions: BTreeMap<i32, Condition>,
@@ -81,6 +82,8 @@ struct Inner {
     seq: u64,
     full: Full,
     in_flight: Option<InFlight>,
+    /// No row is sent for now.
+    held: bool,
     /// Over the rows as the hub has them.
     acked: Sum,
     acked_root: Option<Digest>,
@@ -98,7 +101,7 @@ impl Default for Reports {
     fn default() -> Self {
         Self {
             inner: Mutex::new(Inner {
-                rows: BTreeMap::new(),
+                rows: Rows::default(),
                 pending: BTreeSet::new(),
                 conditions: BTreeMap::new(),
                 events: VecDeque::new(),
@@ -108,6 +111,7 @@ impl Default for Reports {
                 seq: 0,
                 full: Full::No,
                 in_flight: None,
+                held: false,
                 acked: Sum::default(),
                 acked_root: None,
                 counts: Counts::default(),
@@ -126,25 +130,18 @@ impl Reports {
     pub fn unit(&self, unit: UnitId, mut status: UnitStatus) {
         cut(&mut status.reason, WORD_BYTES);
         cut(&mut status.message, MESSAGE_BYTES);
-        let timeless = UnitStatus {
-            observed_at_ms: 0,
-            ..status.clone()
-        };
-        let digest = Digest::of("unit-status", &timeless.encode_to_vec());
-        self.put(RowKey::Unit(unit), Row::Unit(Box::new(status)), digest);
+        self.put(RowKey::Unit(unit), Row::Unit(Box::new(status)));
     }
 
     /// Takes in an object's status.
     pub fn object(&self, unit: UnitId, key: impl Into<Arc<ObjectKey>>, mut status: ObjectStatus) {
         let mut key = key.into();
         row::bound_key(&mut key);
-        status.key = Some(row::wire(&key));
         cut(&mut status.message, OBJECT_MESSAGE_BYTES);
         for word in [&mut status.api_version, &mut status.uid, &mut status.health] {
             cut(word, WORD_BYTES);
         }
-        let digest = Digest::of("object-status", &status.encode_to_vec());
-        self.put(RowKey::Object(unit, key), Row::object(status), digest);
+        self.put(RowKey::Object(unit, key), Row::object(status));
     }
 
     /// Takes in an event.
@@ -173,6 +170,7 @@ impl Reports {
     }
 
     /// Takes in a state of the cluster. Its time is that of the last turn between well and not well.
+    /// What is new in it is logged: this is the one place where it is.
     pub fn condition(&self, kind: ClusterConditionKind, ok: bool, mut message: String, now: Timestamp) {
         cut(&mut message, MESSAGE_BYTES);
         let mut inner = self.lock();
@@ -184,12 +182,13 @@ impl Reports {
         let since_ms = held
             .filter(|held| held.ok == ok)
             .map_or(now.0, |held| held.since_ms);
+        let turned = held.is_none_or(|held| held.ok != ok);
         inner.change += 1;
         let condition = Condition {
             state: ClusterCondition {
                 kind: kind as i32,
                 ok,
-                message,
+                message: message.clone(),
                 since_ms,
             },
             change: inner.change,
@@ -197,6 +196,18 @@ impl Reports {
         };
         inner.conditions.insert(kind as i32, condition);
         drop(inner);
+        self.changed.notify_one();
+        if !ok {
+            tracing::warn!("{message}");
+        } else if turned {
+            tracing::info!("{}", well_again(kind));
+        }
+    }
+
+    /// Holds rows back, or no more. After a start the hub has them as they were told before: they are sent once it is known
+    /// what they are now, and not twice. Events and conditions go at once.
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
         self.changed.notify_one();
     }
 
@@ -206,27 +217,22 @@ impl Reports {
         let of_unit = |key: &RowKey| match key {
             RowKey::Unit(id) | RowKey::Object(id, _) => *id == unit,
         };
-        for (_, entry) in inner.rows.extract_if(.., |key, _| of_unit(key)) {
-            inner.acked.replace(entry.acked_digest, None);
+        for acked in inner.rows.forget(unit) {
+            inner.acked.replace(Some(acked), None);
         }
         inner.pending.retain(|key| !of_unit(key));
     }
 
-    fn put(&self, key: RowKey, row: Row, digest: Digest) {
+    fn put(&self, key: RowKey, row: Row) {
         let inner = &mut *self.lock();
         let held = inner.rows.get(&key);
-        if held.is_some_and(|held| held.digest == digest) {
+        if held.is_some_and(|held| held.row.says(&row)) {
             return;
         }
         inner.change += 1;
-        let entry = Entry {
-            row,
-            digest,
-            change: inner.change,
-            acked_digest: held.and_then(|held| held.acked_digest),
-        };
+        let entry = Entry::new(&key, row, inner.change, held);
         inner.pending.insert(key.clone());
-        inner.rows.insert(key, Box::new(entry));
+        inner.rows.insert(key, entry);
         self.changed.notify_one();
     }
 
@@ -246,9 +252,9 @@ impl Reports {
             inner.acked = Sum::default();
             inner.acked_root = None;
             for entry in inner.rows.values_mut() {
-                entry.acked_digest = None;
+                entry.disown();
             }
-            inner.pending = inner.rows.keys().cloned().collect();
+            inner.pending = inner.rows.keys().collect();
             for condition in inner.conditions.values_mut() {
                 condition.acked = 0;
             }
@@ -285,8 +291,8 @@ impl Reports {
             let Some(entry) = inner.rows.get_mut(&key) else {
                 continue;
             };
-            inner.acked.replace(entry.acked_digest, digest);
-            entry.acked_digest = digest;
+            inner.acked.replace(entry.acked(&key), digest);
+            entry.acknowledge(change, digest);
             if entry.change == change {
                 inner.pending.remove(&key);
                 if digest.is_none() {
@@ -313,5 +319,18 @@ impl Reports {
         inner.full = flight.full;
         inner.acked_root = flight.root;
         self.changed.notify_one();
+    }
+}
+
+/// What the end of a trouble is, for people.
+fn well_again(kind: ClusterConditionKind) -> &'static str {
+    match kind {
+        ClusterConditionKind::ApiServer => "the API server answers again",
+        ClusterConditionKind::Ledger => "the ledger takes what it has to hold again",
+        ClusterConditionKind::Certificate => "the certificate is renewed in time again",
+        ClusterConditionKind::Watches => "every kind and namespace is watched again",
+        ClusterConditionKind::Reports | ClusterConditionKind::Clock | ClusterConditionKind::Unspecified => {
+            "well again"
+        }
     }
 }

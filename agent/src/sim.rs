@@ -234,39 +234,7 @@ impl SimAgent {
         entries: &[Entry],
         contents: &mut Contents,
     ) -> Result<Ack, AcceptError> {
-        let bytes: Vec<(UnitId, Vec<u8>)> = entries
-            .iter()
-            .map(|entry| (entry.unit, entry.to_bytes()))
-            .collect();
-        let is_named = |unit: &UnitId| entries.iter().any(|entry| entry.unit == *unit);
-        let held = self
-            .ledger
-            .read(|state| state.units.keys().copied().collect::<Vec<_>>());
-        let released = held
-            .into_iter()
-            .filter(|unit| !is_named(unit))
-            .map(|unit| OfferedEntry {
-                unit,
-                bytes: Vec::new(),
-                released: true,
-            })
-            .collect::<Vec<_>>();
-        let offer = Offer {
-            incarnation: 1,
-            generation,
-            root: root(bytes.iter().map(|(unit, bytes)| (*unit, Entry::digest_of(bytes)))),
-            base: None,
-            entries: bytes
-                .into_iter()
-                .map(|(unit, bytes)| OfferedEntry {
-                    unit,
-                    bytes,
-                    released: false,
-                })
-                .chain(released)
-                .collect(),
-        };
-        let ack = accept(&self.ledger, offer, contents, self.clock.now()).await?;
+        let ack = offer_to(&self.ledger, generation, entries, contents, self.clock.now()).await?;
         self.nudge.accepted();
         Ok(ack)
     }
@@ -301,4 +269,45 @@ impl SimAgent {
                 .ok()?;
         }
     }
+}
+
+/// Offers a ledger a whole desired state under a number. Units that it does not name are let go of.
+pub async fn offer_to(
+    ledger: &Ledger,
+    generation: u64,
+    entries: &[Entry],
+    contents: &mut Contents,
+    now: Timestamp,
+) -> Result<Ack, AcceptError> {
+    let bytes: Vec<(UnitId, Vec<u8>)> = entries
+        .iter()
+        .map(|entry| (entry.unit, entry.to_bytes()))
+        .collect();
+    let is_named = |unit: &UnitId| entries.iter().any(|entry| entry.unit == *unit);
+    let held = ledger.read(|state| state.units.keys().copied().collect::<Vec<_>>());
+    let released = held
+        .into_iter()
+        .filter(|unit| !is_named(unit))
+        .map(|unit| OfferedEntry {
+            unit,
+            bytes: Vec::new(),
+            released: true,
+        })
+        .collect::<Vec<_>>();
+    let offer = Offer {
+        incarnation: 1,
+        generation,
+        root: root(bytes.iter().map(|(unit, bytes)| (*unit, Entry::digest_of(bytes)))),
+        base: None,
+        entries: bytes
+            .into_iter()
+            .map(|(unit, bytes)| OfferedEntry {
+                unit,
+                bytes,
+                released: false,
+            })
+            .chain(released)
+            .collect(),
+    };
+    accept(ledger, offer, contents, now).await
 }

@@ -169,7 +169,7 @@ text!(
     "git-commit"
 );
 text!(
-    /// A regular expression in the syntax that Go's RE2 and Rust's regex share.
+    /// A regular expression in the syntax of Go's `regexp`, which is RE2's.
     Pattern,
     "re2"
 );
@@ -484,13 +484,16 @@ fn git_commit(text: &str) -> Result<(), Malformed> {
     )))
 }
 
+/// A compiled expression may take so many bytes.
+const MAX_REGEX: usize = 10 << 20;
+
 fn regex_pattern(text: &str) -> Result<(), Malformed> {
-    match regex::Regex::new(text) {
+    match flotilla_core::text::re2::compile(text, MAX_REGEX) {
         Ok(_) => Ok(()),
-        Err(regex::Error::CompiledTooBig(limit)) => Err(Malformed::new(format!(
-            "the regular expression needs more than {limit} bytes"
+        Err(error) => Err(Malformed::new(format!(
+            "{text:?} is not a regular expression: {}",
+            error.code
         ))),
-        Err(_) => Err(Malformed::new(format!("{text:?} is not a regular expression"))),
     }
 }
 

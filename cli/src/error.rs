@@ -94,3 +94,9 @@ impl From<Status> for CommandError {
         }
     }
 }
+
+/// Returns an error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -9,11 +9,11 @@ mod client;
 mod commands;
 mod error;
 mod fetch;
+mod follow;
 mod output;
 mod show;
 mod table;
 mod ui;
-mod wait;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

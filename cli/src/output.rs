@@ -1,6 +1,9 @@
 //! The forms a list can be shown in, and small texts that several commands share.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
+use flotilla_core::printable::printable_lines;
 use flotilla_render::yaml;
 use serde_json::{Value, json};
 
@@ -26,9 +29,9 @@ pub(crate) enum Format {
 /// Writes a value as JSON or YAML.
 pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(), CommandError> {
     if format == Format::Yaml {
-        ui.text(&to_yaml(value)?);
+        ui.document(&to_yaml(value)?);
     } else {
-        ui.line(&format!("{value:#}"));
+        ui.document(&format!("{value:#}\n"));
     }
     Ok(())
 }
@@ -37,9 +40,22 @@ fn to_yaml(value: &Value) -> Result<String, CommandError> {
     let unwritable =
         |error: &dyn std::error::Error| CommandError::failed(format!("cannot be written as YAML: {error}"));
     // JSON is YAML; the reader gives the writer's own value type.
-    let value =
-        yaml::read(&value.to_string(), &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
+    let json = without_controls(value).to_string();
+    let value = yaml::read(&json, &yaml::Limits::default()).map_err(|error| unwritable(&error))?;
     yaml::write(&value).map_err(|error| unwritable(&error))
+}
+
+/// YAML has no place for control characters: they are shown as people see them.
+fn without_controls(value: &Value) -> Value {
+    match value {
+        Value::String(text) => printable_lines(text).into(),
+        Value::Array(items) => items.iter().map(without_controls).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (printable_lines(name), without_controls(value)))
+            .collect(),
+        other => other.clone(),
+    }
 }
 
 /// Puts objects into a `List`, or returns the one that was asked for by name.
@@ -73,7 +89,14 @@ pub(crate) fn ago(then_ms: i64, now_ms: i64) -> String {
     if then_ms == 0 {
         return "never".to_owned();
     }
-    match (now_ms - then_ms).max(0) / 1000 {
+    span(Duration::from_millis(
+        now_ms.saturating_sub(then_ms).max(0).unsigned_abs(),
+    ))
+}
+
+/// Writes how long something lasts, in one unit.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7_200 => format!("{}m", seconds / 60),
         seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),

@@ -209,7 +209,7 @@ pub(crate) fn show_units(units: &[Unit], wide: bool, now_ms: i64) -> Shown {
     shown
 }
 
-/// Says what a person should know first: that the facts are old, why it waits, what the agent said.
+/// Says what a person should know first: that the facts are old, then why it is as it is.
 pub(crate) fn unit_message(unit: &Unit, now_ms: i64) -> String {
     let mut parts = Vec::new();
     if unit.stale {
@@ -217,9 +217,6 @@ pub(crate) fn unit_message(unit: &Unit, now_ms: i64) -> String {
             "stale, reported {} ago",
             ago(unit.observed_at_ms, now_ms)
         ));
-    }
-    if let Some(first) = unit.waiting.first() {
-        parts.push(format!("waiting on {first}"));
     }
     if !unit.message.is_empty() {
         parts.push(unit.message.clone());

@@ -1,5 +1,7 @@
 //! Tables as Flux prints them: padded columns with a tab between.
 
+use flotilla_core::printable::printable;
+
 /// A table whose cells are texts.
 pub(crate) struct Table {
     columns: Vec<&'static str>,
@@ -17,11 +19,11 @@ impl Table {
 
     /// Adds a row with a cell per column.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        // A line break in a message would tear the table.
+        // A line break in a message would tear the table; what else moves a cursor is counted as it will be shown.
         self.rows.push(
             cells
                 .into_iter()
-                .map(|cell| cell.replace(['\n', '\t'], " "))
+                .map(|cell| printable(&cell.replace(['\n', '\t'], " ")))
                 .collect(),
         );
     }

@@ -1,6 +1,9 @@
-//! Lines for people: Flux's symbols, colours only on a terminal. A closed pipe ends output quietly.
+//! Lines for people: Flux's symbols, colours only on a terminal. A closed pipe ends output quietly. What a line holds
+//! may be somebody else's, of a commit or a cluster: it never reaches the terminal as a command to it.
 
 use std::io::Write;
+
+use flotilla_core::printable::{printable_document, printable_lines};
 
 use crate::error::CommandError;
 
@@ -22,7 +25,12 @@ impl Ui {
         write(&mut *self.out, text);
     }
 
-    /// Writes text of the result that ends its own lines.
+    /// Writes a result as JSON or YAML, which ends its own lines.
+    pub(crate) fn document(&mut self, text: &str) {
+        self.text(&printable_document(text));
+    }
+
+    /// Writes what was made from the user's own files, as it is. It ends its own lines.
     pub fn text(&mut self, text: &str) {
         // Whoever reads may have seen enough, as in `flotilla get … | head`.
         let _ = self
@@ -68,15 +76,15 @@ impl Ui {
 
     /// Progress goes beside the result, so that the result can be piped on.
     fn progress(&mut self, symbol: &str, color: &str, text: &str) {
-        let line = if self.color {
-            format!("\x1b[{color}m{symbol}\x1b[0m {text}")
-        } else {
-            format!("{symbol} {text}")
+        let (begin, end) = match self.color {
+            true => (format!("\x1b[{color}m"), "\x1b[0m"),
+            false => (String::new(), ""),
         };
-        write(&mut *self.err, &line);
+        let line = printable_lines(text);
+        let _ = writeln!(self.err, "{begin}{symbol}{end} {line}").and_then(|()| self.err.flush());
     }
 }
 
 fn write(stream: &mut dyn Write, line: &str) {
-    let _ = writeln!(stream, "{line}").and_then(|()| stream.flush());
+    let _ = writeln!(stream, "{}", printable_lines(line)).and_then(|()| stream.flush());
 }

@@ -50,6 +50,26 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
+/// Clocks of a hub and its agents that are this far apart are told: certificates are judged by both.
+const APART: Duration = Duration::from_secs(60);
+
+/// Says how far a cluster's clock is from its hub's, for people; `None` while they are near.
+pub fn apart(cluster: Timestamp, hub: Timestamp) -> Option<String> {
+    let off = Duration::from_millis(cluster.0.abs_diff(hub.0));
+    if off <= APART {
+        return None;
+    }
+    let way = if cluster > hub { "ahead of" } else { "behind" };
+    let about = match off.as_secs() {
+        seconds @ 0..=7200 => format!("{} minutes", seconds / 60),
+        seconds @ 7201..=172_800 => format!("{} hours", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    };
+    Some(format!(
+        "the cluster's clock is {about} {way} the hub's: certificates are renewed by it; set it"
+    ))
+}
+
 /// Prints a duration as Go does, to the millisecond: `1h0m3.5s`, `250ms`, `0s`.
 pub fn go_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -74,6 +94,23 @@ pub fn go_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_in_round_numbers() {
+        let hub = Timestamp(1_800_000_000_000);
+        let told = |ms: i64| apart(Timestamp(hub.0 + ms), hub);
+        assert_eq!((told(5000), told(-60_000)), (None, None));
+        for (ms, text) in [
+            (3 * 86_400_000, "3 days ahead of the hub's"),
+            (-600_000, "10 minutes behind the hub's"),
+            (-3 * 3_600_000, "3 hours behind the hub's"),
+        ] {
+            assert!(told(ms).is_some_and(|told| told.contains(text)), "{text}");
+        }
+        for extreme in [i64::MIN, i64::MAX] {
+            assert!(apart(Timestamp(extreme), hub).is_some());
+        }
+    }
 
     #[test]
     fn durations_are_printed_as_go_prints_them() {

@@ -104,6 +104,20 @@ impl Content {
         select::select(bytes, keep)
     }
 
+    /// Digest of the objects' keys, in any order: contents with the same one claim the same. `None` where a name holds a
+    /// variable, and the keys depend on more than the content.
+    pub fn keys_digest(&self) -> Option<Digest> {
+        let mut keys: Vec<&ObjectKey> = self.objects().iter().map(|entry| &entry.key).collect();
+        let is_open = |entry: &ObjectEntry| {
+            entry.form == Form::Yaml && (entry.key.name.contains('$') || entry.key.namespace.contains('$'))
+        };
+        if self.objects().iter().any(is_open) {
+            return None;
+        }
+        keys.sort_unstable();
+        Some(Digest::of_json("keys", &keys))
+    }
+
     /// The objects of this content.
     pub fn objects(&self) -> &[ObjectEntry] {
         let Self::Objects(objects) = self;
@@ -154,6 +168,37 @@ mod tests {
                 listed: 1
             })
         );
+    }
+
+    #[test]
+    fn contents_of_the_same_keys_are_known_as_such() {
+        let of = |entries: Vec<ObjectEntry>| {
+            let count = u32::try_from(entries.len()).expect("few");
+            let objects = Objects {
+                entries,
+                count,
+                complete: true,
+            };
+            Content::Objects(objects).keys_digest()
+        };
+        let other_bytes = ObjectEntry {
+            digest: object_digest(Form::Json, b"other", None),
+            ..entry("x")
+        };
+        assert_eq!(
+            of(vec![entry("x"), entry("y")]),
+            of(vec![entry("y"), other_bytes])
+        );
+        assert_ne!(of(vec![entry("x")]), of(vec![entry("x"), entry("y")]));
+        let variable = |form| ObjectEntry {
+            form,
+            ..entry("x-${v}")
+        };
+        assert!(
+            of(vec![variable(Form::Json)]).is_some(),
+            "it is the name as it stands"
+        );
+        assert_eq!(of(vec![entry("x"), variable(Form::Yaml)]), None);
     }
 
     #[test]

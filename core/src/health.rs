@@ -62,11 +62,11 @@ pub struct Health {
     /// Where it stands.
     pub state: State,
     /// One word for why it is not current, as kstatus or the object's condition says; empty when current.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub reason: Box<str>,
     /// A sentence for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub message: Box<str>,
 }
 
 impl Health {
@@ -75,23 +75,23 @@ impl Health {
         Self::new(State::NotFound, "", "Resource not found")
     }
 
-    fn new(state: State, reason: &str, message: impl Into<String>) -> Self {
+    fn new(state: State, reason: &str, message: impl Into<Box<str>>) -> Self {
         Self {
             state,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             message: message.into(),
         }
     }
 
-    fn current(message: impl Into<String>) -> Self {
+    fn current(message: impl Into<Box<str>>) -> Self {
         Self::new(State::Current, "", message)
     }
 
-    fn in_progress(reason: &str, message: impl Into<String>) -> Self {
+    fn in_progress(reason: &str, message: impl Into<Box<str>>) -> Self {
         Self::new(State::InProgress, reason, message)
     }
 
-    fn failed(reason: &str, message: impl Into<String>) -> Self {
+    fn failed(reason: &str, message: impl Into<Box<str>>) -> Self {
         Self::new(State::Failed, reason, message)
     }
 }
@@ -108,7 +108,7 @@ pub fn assess(object: &Value, now: Timestamp) -> Health {
 /// Tells after which time the health of an object changes although the object does not; `None`: never.
 pub fn changes_in(object: &Value, now: Timestamp) -> Option<Duration> {
     // Only a Pod's health depends on the time.
-    let waits = assess(object, now).reason == kinds::NOT_SCHEDULED;
+    let waits = *assess(object, now).reason == *kinds::NOT_SCHEDULED;
     let until = kinds::schedule_deadline(Fields(object)).filter(|_| waits)?;
     Some(until.since(now)).filter(|left| !left.is_zero())
 }

@@ -1,6 +1,7 @@
 //! Every decision Flotilla takes, as pure functions: no IO, no clock, no environment, no async. What a decision
 //! needs is gathered by hub or agent and passed in, the time included; what comes out leaves no choice.
 
+pub mod app;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
@@ -10,9 +11,11 @@ pub mod fleet;
 pub mod health;
 pub mod id;
 pub mod object;
+pub mod printable;
 pub mod rights;
 pub mod rollout;
 pub mod source;
+pub mod status;
 pub mod substitute;
 pub mod text;
 pub mod trace;

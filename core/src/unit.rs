@@ -4,9 +4,11 @@
 //! The target digest covers only what decides the cluster's objects: content, settings and variables. A commit
 //! that changes none of them changes no unit.
 
+mod applied;
 pub mod attempt;
 mod check;
 pub mod condition;
+mod desire;
 pub mod event;
 pub mod now;
 pub mod object;
@@ -97,6 +99,12 @@ pub struct AppRef {
     pub namespace: String,
     /// Name of the app in its scope.
     pub name: String,
+}
+
+impl std::fmt::Display for AppRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 /// What is to be done with a unit's objects. Every state but `Removing` keeps them.

@@ -6,5 +6,5 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-pub use edges::{Edges, Standing};
+pub use edges::{Edges, Standing, Wait};
 pub use owners::{Claim, Owners};

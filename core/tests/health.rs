@@ -352,7 +352,7 @@ fn jobs_follow_flux_and_are_current_only_when_done() {
         ),
     ];
     for (found, state, message) in cases {
-        assert_eq!(found, (state, message.to_owned()));
+        assert_eq!(found, (state, message.into()));
     }
 }
 
@@ -363,8 +363,8 @@ fn a_pod_has_fifteen_seconds_to_be_scheduled() {
     let mut pod = object("v1", "Pod", json!({}), status);
     pod["metadata"]["creationTimestamp"] = json!("1970-01-01T00:01:00Z");
     let at = |seconds: i64| assess(&pod, Timestamp(seconds * 1000)).reason;
-    assert_eq!(at(74), "PodNotScheduled");
-    assert_eq!(at(75), "PodUnschedulable");
+    assert_eq!(&*at(74), "PodNotScheduled");
+    assert_eq!(&*at(75), "PodUnschedulable");
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn an_object_that_cannot_be_read_is_unknown_and_says_why() {
         NOW,
     );
     assert_eq!(
-        (health.state, health.message.as_str()),
+        (health.state, &*health.message),
         (State::Unknown, "status.conditions is not a list")
     );
     assert_eq!(Health::not_found().state, State::NotFound);

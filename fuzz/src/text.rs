@@ -30,6 +30,7 @@ pub(crate) fn yaml(input: &[u8]) {
         return;
     };
     nodes_by_both(text, nodes);
+    let _ = yaml::places(text);
     for document in yaml::read_all(text, &limits()).into_iter().flatten() {
         let Ok(written) = yaml::write(&document) else {
             continue;

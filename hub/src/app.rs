@@ -142,8 +142,10 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
 pub struct Running {
     /// Address of the gRPC port.
     pub grpc_addr: SocketAddr,
-    /// Address of the HTTP port.
+    /// Address of the port for webhooks.
     pub http_addr: SocketAddr,
+    /// Address of the port for probes and monitoring.
+    pub health_addr: SocketAddr,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     opened: Opened,
@@ -186,6 +188,7 @@ pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
             Ok(Running {
                 grpc_addr: started.grpc_addr,
                 http_addr: started.http_addr,
+                health_addr: started.health_addr,
                 stop: started.stop,
                 tasks: started.tasks,
                 replica: started.replica,
@@ -202,6 +205,7 @@ pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
 struct Started {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    health_addr: SocketAddr,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     replica: Arc<str>,
@@ -212,13 +216,11 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let seal = Arc::new(open_seal(serve)?);
     let (authority, incarnation) = open_authority(serve, store, &seal).await?;
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
-    let grpc = TcpListener::bind(serve.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", serve.listen))?;
-    let http_listener = TcpListener::bind(serve.http_listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", serve.http_listen))?;
+    let grpc = listen(serve.listen).await?;
+    let http_listener = listen(serve.http_listen).await?;
+    let health_listener = listen(serve.health_listen).await?;
     let (grpc_addr, http_addr) = (grpc.local_addr()?, http_listener.local_addr()?);
+    let health_addr = health_listener.local_addr()?;
     let endpoint = Serve {
         listen: grpc_addr,
         ..serve.clone()
@@ -258,14 +260,19 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         workers,
     );
     let attempts = Arc::new(Attempts::new(serve.enrolment_attempts));
-    let registry = Arc::new(metrics::registry(
-        streams.clone(),
-        index.clone(),
-        driver.queues(),
-        attempts.clone(),
-    ));
-    let http_app = http::observe::router(StoreReady(store.clone()), registry)
-        .merge(http::hook::router(receivers.clone()));
+    let live = metrics::Live {
+        streams: streams.clone(),
+        index: index.clone(),
+        queues: driver.queues(),
+        attempts: attempts.clone(),
+    };
+    let health = Health {
+        store: store.clone(),
+        fleet: metrics::Fleet::new(store.clone()),
+    };
+    let registry = Arc::new(metrics::registry(live, health.fleet.clone()));
+    let health_app = http::observe::router(health, registry);
+    let http_app = http::hook::router(receivers.clone());
 
     let agents = Agents {
         store: store.clone(),
@@ -316,15 +323,22 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
             stop.clone(),
         )),
         tokio::spawn(http::serve(http_listener, http_app, stop.clone())),
+        tokio::spawn(http::serve(health_listener, health_app, stop.clone())),
     ];
-    tracing::info!(grpc = %grpc_addr, http = %http_addr, engine = %renderer.native.version(), "the hub serves");
+    tracing::info!(grpc = %grpc_addr, http = %http_addr, health = %health_addr, engine = %renderer.native.version(), "the hub serves");
     Ok(Started {
         grpc_addr,
         http_addr,
+        health_addr,
         stop,
         tasks,
         replica,
     })
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}"))
 }
 
 fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
@@ -451,11 +465,7 @@ async fn engine(serve: &Serve, workers: usize) -> Engine {
     if let Err(why) = &reference {
         tracing::info!(%why, "no reference renderer; apps that ask for it will say so");
     }
-    Engine {
-        native,
-        reference,
-        alone: tokio::sync::Mutex::default(),
-    }
+    Engine::new(native, reference)
 }
 
 async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {
@@ -556,14 +566,21 @@ const CALL_WITHIN: Duration = Duration::from_secs(60);
 const MAX_ENROLMENT: usize = 64 << 10;
 
 /// Ready: the store answers.
-struct StoreReady(Store);
+struct Health {
+    store: Store,
+    fleet: metrics::Fleet,
+}
 
-impl http::Ready for StoreReady {
+impl http::Ready for Health {
     async fn ready(&self) -> Result<(), String> {
-        let asked = tokio::time::timeout(Duration::from_secs(2), self.0.ping()).await;
+        let asked = tokio::time::timeout(Duration::from_secs(2), self.store.ping()).await;
         asked
             .map_err(|_| "the database does not answer".to_owned())?
             .map_err(|error| error.to_string())
+    }
+
+    async fn measure(&self) {
+        self.fleet.measure().await;
     }
 }
 

@@ -70,9 +70,12 @@ pub struct Serve {
     /// Address of the gRPC port, for agents, CLI and page.
     #[arg(long, env = "FLOTILLA_LISTEN", default_value = "0.0.0.0:7443")]
     pub listen: SocketAddr,
-    /// Address of the plain HTTP port: webhooks, metrics, health. Put a TLS proxy before it for webhooks.
+    /// Address of the plain HTTP port for webhooks. Put a TLS proxy before it.
     #[arg(long, env = "FLOTILLA_HTTP_LISTEN", default_value = "127.0.0.1:7080")]
     pub http_listen: SocketAddr,
+    /// Address of `/healthz`, `/readyz` and `/metrics`, over plain HTTP: for probes and monitoring alone.
+    #[arg(long, env = "FLOTILLA_HEALTH_LISTEN", default_value = "127.0.0.1:7081")]
+    pub health_listen: SocketAddr,
     /// How agents and CLI reach the gRPC port, e.g. `https://hub.example.org:7443`.
     #[arg(long, env = "FLOTILLA_ENDPOINT")]
     pub endpoint: Option<String>,

@@ -13,7 +13,6 @@ pub mod http;
 pub mod index;
 pub mod lock;
 pub mod metrics;
-pub mod printable;
 pub mod process;
 pub mod renderer;
 pub mod source;

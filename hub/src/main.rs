@@ -33,6 +33,7 @@ async fn run(command: config::Command) -> anyhow::Result<()> {
     match command {
         config::Command::Serve(serve) => {
             let exporting = trace::init(&serve.log_format, serve.otlp_endpoint.as_deref())?;
+            flotilla_hub::process::raise_descriptors();
             let running = app::start(&serve).await?;
             wait_for_signal().await?;
             tracing::info!("stopping");

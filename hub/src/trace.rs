@@ -3,6 +3,7 @@
 //! logs in any case.
 
 use std::{
+    io::IsTerminal as _,
     sync::atomic::{AtomicBool, Ordering},
     time::SystemTime,
 };
@@ -47,7 +48,10 @@ impl Exporting {
 /// once, within the runtime.
 pub fn init(format: &str, endpoint: Option<&str>) -> anyhow::Result<Exporting> {
     let levels = EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for a terminal, and what is written to a file is read with other programs.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
         "json" => lines.json().flatten_event(true).with_filter(levels).boxed(),
         _ => lines.with_filter(levels).boxed(),
@@ -62,7 +66,11 @@ pub fn init(format: &str, endpoint: Option<&str>) -> anyhow::Result<Exporting> {
                 metadata.is_span() && metadata.target() == TARGET
             }))
     });
-    tracing_subscriber::registry().with(lines).with(steps).init();
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(steps)
+        .with(crate::metrics::statements::layer())
+        .init();
     if let Some(provider) = &provider {
         EXPORTED.store(true, Ordering::Relaxed);
         opentelemetry::global::set_tracer_provider(provider.clone());

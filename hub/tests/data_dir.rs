@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flotilla_hub::store::private::PrivatePostgres;
 use flotilla_testkit::wait_until;
+use sqlx::{Connection as _, PgConnection};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +49,15 @@ fn command(dir: &Path, arguments: &[&str]) -> Output {
 fn serve(dir: &Path) -> Command {
     hub(
         dir,
-        &["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"],
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--health-listen",
+            "127.0.0.1:0",
+        ],
     )
 }
 
@@ -81,7 +91,7 @@ impl Hub {
             }
         });
         let line = started.await.expect("the hub serves");
-        let address = line.split("http=").nth(1).expect("an address");
+        let address = line.split("health=").nth(1).expect("an address");
         let address = address.split_whitespace().next().expect("an address");
         this.http = format!("http://{address}");
         this
@@ -169,11 +179,36 @@ async fn a_killed_postgres_is_back_within_seconds() {
     })
     .await
     .expect("it is back");
+    // 5 s is what is promised; other tests run beside this one.
     assert!(
-        killed.elapsed() < Duration::from_secs(20),
+        killed.elapsed() < Duration::from_secs(10),
         "{:?}",
         killed.elapsed()
     );
+}
+
+#[tokio::test]
+async fn only_the_hubs_own_user_may_connect_and_not_as_a_superuser() {
+    let hub = Hub::start("data").await;
+    hub.ready().await;
+    let dir = hub.dir.join("postgres");
+    let postgres = PrivatePostgres::attach(&dir).await.expect("it runs");
+    let mut connection = PgConnection::connect_with(&postgres.options())
+        .await
+        .expect("connected");
+    let superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        .fetch_one(&mut connection)
+        .await
+        .expect("read");
+    assert!(!superuser);
+    let me = Command::new("id").arg("-un").output().expect("it runs").stdout;
+    let me = String::from_utf8(me).expect("text");
+    let allowed = std::fs::read_to_string(dir.join("data/pg_ident.conf")).expect("written");
+    let users: Vec<&str> = allowed
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert!(users.iter().all(|user| *user == me.trim()), "{allowed}");
 }
 
 #[tokio::test]

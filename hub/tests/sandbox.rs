@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flotilla_hub::{
     artifact::{File, Tree},
     renderer::{
-        Built, KustomizeInput, ReferenceRenderer, RenderFailure, Renderer,
+        KustomizeInput, ReferenceRenderer, RenderFailure, Renderer,
         sandbox::{Isolation, Job, Limits, RunError, Sandbox},
     },
 };
@@ -214,16 +214,12 @@ impl Rendering {
             tree: Arc::new(tree),
             path: path.into(),
             options,
-            known: None,
             timeout,
         };
         let rendered = self.renderer.kustomize(input).await;
         let left = std::fs::read_dir(&self.scratch).expect("readable").count();
         assert_eq!(left, 0, "private copies go away");
-        let Built::New(rendered) = rendered? else {
-            panic!("nothing was known");
-        };
-        Ok(rendered
+        Ok(rendered?
             .objects
             .into_iter()
             .map(|object| object.key.to_string())

@@ -5,7 +5,7 @@
 //! The hub presents its chain with the root. The verifier takes that certificate of the chain whose public key
 //! is pinned as its only trust anchor; nothing is trusted on first use, and system roots play no part.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -89,6 +89,7 @@ pub struct HubVerifier {
     pins: Vec<Pin>,
     uri: String,
     provider: Arc<CryptoProvider>,
+    at_any_time: bool,
 }
 
 impl HubVerifier {
@@ -98,6 +99,17 @@ impl HubVerifier {
             pins,
             uri: hub_uri(trust_domain),
             provider: Arc::new(ring::default_provider()),
+            at_any_time: false,
+        }
+    }
+
+    /// Accepts the hub's certificate also outside of its validity. For a machine whose clock is wrong to say so: the
+    /// peer has the hub's key or once had it, so that nothing of it is to be believed and no secret told to it.
+    #[must_use]
+    pub fn at_any_time(self) -> Self {
+        Self {
+            at_any_time: true,
+            ..self
         }
     }
 
@@ -136,6 +148,13 @@ impl HubVerifier {
     }
 }
 
+fn begin_of_validity(certificate: &CertificateDer<'_>) -> Result<UnixTime, Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let seconds = u64::try_from(certificate.validity().not_before.timestamp()).unwrap_or_default();
+    Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+}
+
 impl ServerCertVerifier for HubVerifier {
     fn verify_server_cert(
         &self,
@@ -147,6 +166,10 @@ impl ServerCertVerifier for HubVerifier {
     ) -> Result<ServerCertVerified, Error> {
         // Only what comes beside the leaf can be the anchor: a leaf is never its own root.
         let roots = self.anchor(intermediates)?;
+        let now = match self.at_any_time {
+            true => begin_of_validity(end_entity)?,
+            false => now,
+        };
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
             &roots,
@@ -195,8 +218,6 @@ impl ServerCertVerifier for HubVerifier {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
         KeyUsagePurpose, SanType, date_time_ymd,
@@ -299,6 +320,23 @@ mod tests {
         let day = 24 * 3600;
         assert!(verify(&chain, vec![pin(&chain)], &[root_der(&chain)], NOW + 2 * day).is_err());
         assert!(verify(&chain, vec![pin(&chain)], &[root_der(&chain)], NOW - 2 * day).is_err());
+    }
+
+    #[test]
+    fn a_verifier_at_any_time_accepts_an_expired_hub_and_no_other() {
+        let (chain, other) = (good(), good());
+        let verify = |chain: &Chain, pins: Vec<Pin>, domain: &str| {
+            let presented = [root_der(chain)];
+            let name = ServerName::try_from("hub.example").expect("a name");
+            let now = UnixTime::since_unix_epoch(Duration::ZERO);
+            HubVerifier::new(pins, domain)
+                .at_any_time()
+                .verify_server_cert(&chain.leaf, &presented, &name, &[], now)
+                .is_ok()
+        };
+        assert!(verify(&chain, vec![pin(&chain)], "fleet.example"));
+        assert!(!verify(&chain, vec![pin(&other)], "fleet.example"));
+        assert!(!verify(&chain, vec![pin(&chain)], "other.example"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Rendering engines without IO or globals.
 pub mod helm;
 pub mod kustomize;
-pub mod yaml;
+
+pub use flotilla_yaml as yaml;

@@ -1,15 +1,11 @@
 //! Composes values from references as Flux's own library does, on fixed cases and on random ones.
 
-mod described;
-mod oracle;
-
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use described::describe;
 use flotilla_render::helm::values::references::{Data, Reference, ReferenceError, compose};
 use flotilla_render::yaml::{self, Value};
-use oracle::Oracle;
+use flotilla_render_tests::{Oracle, Random, cases, describe, seed};
 use serde_json::{Value as Json, json};
 
 /// What a case's references may name.
@@ -192,34 +188,32 @@ fn a_path_takes_what_flux_sets_at_it() {
 #[test]
 fn references_compose_as_in_flux() {
     let mut oracle = Oracle::start();
-    let cases = cases();
-    let seed = std::env::var("FLOTILLA_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let mut random = Random(seed.unwrap_or(3));
+    let tabled = tabled();
+    let mut random = Random::new(seed(3));
     for inline in INLINES {
         let inline = serde_json::from_str(inline).expect("JSON");
-        for case in &cases {
+        for case in &tabled {
             compare(&mut oracle, case, &inline, &objects(&[]));
         }
     }
     let mut composed = 0;
-    for _ in 0..400 {
-        let texts: Vec<&str> = (0..3).map(|_| random.one(TEXTS)).collect();
+    let cases = cases(400);
+    for _ in 0..cases {
+        let texts: Vec<&str> = (0..3).map(|_| random.pick(TEXTS)).collect();
         let objects = objects(&[
             ("Secret/t", "0", texts[0]),
             ("Secret/t", "1", texts[1]),
             ("Secret/t", "2", texts[2]),
         ]);
-        let references: Vec<Reference> = (0..random.below(5)).map(|_| random.reference()).collect();
-        let inline = serde_json::from_str(random.one(INLINES)).expect("JSON");
+        let references: Vec<Reference> = (0..random.below(5)).map(|_| reference(&mut random)).collect();
+        let inline = serde_json::from_str(random.pick(INLINES)).expect("JSON");
         composed += usize::from(compare(&mut oracle, &references, &inline, &objects));
     }
-    println!("flux values: {composed} of 400 random compositions, the others refused by both");
-    assert!(composed > 100, "{composed}");
+    println!("flux values: {composed} of {cases} random compositions, the others refused by both");
+    assert!(composed * 4 > cases, "{composed} of {cases}");
 }
 
-fn cases() -> Vec<Vec<Reference>> {
+fn tabled() -> Vec<Vec<Reference>> {
     let optional = |reference: Reference| Reference {
         optional: true,
         ..reference
@@ -286,28 +280,15 @@ fn errors_tell_what_to_do_and_no_value() {
     }
 }
 
-/// A small generator, so that a failure can be repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
+fn reference(random: &mut Random) -> Reference {
+    if random.one_in(2) {
+        return from(random.pick(&["ConfigMap/a", "ConfigMap/b", "Secret/a"]), "");
     }
-
-    fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
-        of[self.below(of.len())]
-    }
-
-    fn reference(&mut self) -> Reference {
-        if self.below(2) == 0 {
-            return from(self.one(&["ConfigMap/a", "ConfigMap/b", "Secret/a"]), "");
-        }
-        let mut reference = at("Secret/t", self.one(&["0", "1", "2"]), self.one(&PATHS[..14]));
-        reference.literal = self.below(3) == 0;
-        reference
-    }
+    let mut reference = at(
+        "Secret/t",
+        random.pick(&["0", "1", "2"]),
+        random.pick(&PATHS[..14]),
+    );
+    reference.literal = random.one_in(3);
+    reference
 }

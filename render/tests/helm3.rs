@@ -1,16 +1,11 @@
 //! Where Helm's third series differs from the fourth, which decides: found with every row of the tables and
 //! every rendering of the charts, and compared with what the documents list.
 
-mod chart_cases;
-mod oracle;
-mod rendered;
-mod template_cases;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use oracle::Oracle;
+use flotilla_render_tests::{Oracle, charts, rendered, templates};
 
 #[test]
 fn what_helm_3_does_otherwise_is_what_the_documents_list() {
@@ -18,7 +13,7 @@ fn what_helm_3_does_otherwise_is_what_the_documents_list() {
     let listed = listed();
     let mut seen = BTreeSet::new();
     let mut unlisted = Vec::new();
-    for row in template_cases::deterministic_rows() {
+    for row in templates::deterministic_rows() {
         let answers = (
             rendered::theirs(&mut four, row),
             rendered::theirs(&mut three, row),
@@ -34,11 +29,11 @@ fn what_helm_3_does_otherwise_is_what_the_documents_list() {
             );
         }
     }
-    for (chart, flags) in chart_cases::cases() {
-        let files = chart_cases::read_chart(&chart);
+    for (chart, flags, _) in charts::renderings() {
+        let files = charts::read_chart(&chart);
         let answers = (
-            chart_cases::theirs(&mut four, &files, &flags),
-            chart_cases::theirs(&mut three, &files, &flags),
+            charts::theirs(&mut four, &files, &flags),
+            charts::theirs(&mut three, &files, &flags),
         );
         if differ(&answers.0, &answers.1) {
             note(&mut seen, &mut unlisted, &listed, |mark| mark == chart, &chart);

@@ -1,7 +1,6 @@
 //! What Helm's engine refuses: each bound on a chart, its templates, its values and its schema, by its name.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,9 +13,6 @@ use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::values;
 
 const CHART: &str = "apiVersion: v2\nname: c\nversion: 1.0.0\n";
-
-/// Far more than any bound takes even on a busy machine, far less than what it bounds.
-const LONG: Duration = Duration::from_secs(120);
 
 fn render(files: &[(&str, &str)], given: &str, limits: Limits) -> Result<String, String> {
     let files = [("Chart.yaml", CHART)]
@@ -56,7 +52,6 @@ fn one(source: &str) -> Result<String, String> {
 }
 
 fn refused(source: &str, why: &[&str]) {
-    let begun = Instant::now();
     match one(source) {
         Err(error) => {
             let end: String = error
@@ -67,8 +62,6 @@ fn refused(source: &str, why: &[&str]) {
         }
         Ok(text) => panic!("{source}: renders {} bytes", text.len()),
     }
-    let took = begun.elapsed();
-    assert!(took < LONG, "{source}: {took:?}");
 }
 
 const STEPS: &[&str] = &["more than 1000000 steps"];
@@ -327,7 +320,6 @@ fn hostile_schemas_are_refused_and_fetch_nothing() {
         ),
         (r#"{"$ref":"file:///etc/passwd"}"#, "refers to file:///etc/passwd"),
         (r#"{"$ref":"other.json"}"#, "cannot be used"),
-        (r#"{"$schema":"https://example.org/meta"}"#, ""),
         (
             r#"{"properties":{"a":{"$ref":"http://169.254.169.254/x"}}}"#,
             "is not fetched",
@@ -338,17 +330,14 @@ fn hostile_schemas_are_refused_and_fetch_nothing() {
         (large.as_str(), "limit"),
         ("{", "not JSON"),
     ] {
-        let begun = Instant::now();
-        let rendered = render(&[("values.schema.json", schema)], "a: aaaa\n", Limits::default());
         let shown = &schema[..schema.len().min(80)];
-        if why.is_empty() {
-            let _ = rendered;
-        } else {
-            let error = rendered.expect_err(shown);
-            assert!(error.contains(why), "{shown}: {error}");
-        }
-        assert!(begun.elapsed() < LONG, "{shown}");
+        let error =
+            render(&[("values.schema.json", schema)], "a: aaaa\n", Limits::default()).expect_err(shown);
+        assert!(error.contains(why), "{shown}: {error}");
     }
+    // A dialect that is not known is taken for the newest.
+    let unknown = r#"{"$schema":"https://example.org/meta","properties":{"a":{"const":"aaaa"}}}"#;
+    render(&[("values.schema.json", unknown)], "a: aaaa\n", Limits::default()).expect("it holds");
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! Keys, certificates and ciphertexts: Go reads what the engine makes and finds it to say what Helm's own
 //! says, and the engine reads what Helm makes.
 
-mod oracle;
-mod rendered;
-
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use oracle::Oracle;
-use rendered::{ours, theirs};
+use flotilla_render_tests::Oracle;
+use flotilla_render_tests::rendered::{ours, theirs, within_steps};
 use serde_json::json;
 
 const SEPARATOR: &str = "=====";
@@ -185,7 +182,7 @@ fn each_engine_decrypts_what_the_other_encrypted() {
 #[test]
 fn the_seed_decides_keys_and_certificates() {
     let every = "{{ range list \"ecdsa\" \"ed25519\" }}{{ genPrivateKey . }}{{ end }}{{ encryptAES \"k\" \"x\" }}{{ (genCA \"a\" 1).Cert }}";
-    let at_once = || rendered::within_steps(every, 1_000_000).expect("ours");
+    let at_once = || within_steps(every, 1_000_000).expect("ours");
     assert_eq!(at_once(), at_once());
     let two = ours("{{ genPrivateKey \"ecdsa\" }}====={{ genPrivateKey \"ecdsa\" }}").expect("ours");
     assert_ne!(parts(&two)[0], parts(&two)[1]);
@@ -199,7 +196,7 @@ fn making_keys_without_end_is_stopped() {
         "derivePassword 1 \"pin\" \"a\" \"b\" \"c\"",
     ] {
         let template = format!("{{{{ range until 100000 }}}}{{{{ $_ := {call} }}}}{{{{ end }}}}");
-        let said = rendered::within_steps(&template, 100_000).expect_err("stopped");
+        let said = within_steps(&template, 100_000).expect_err("stopped");
         assert!(said.contains("more than 100000 steps"), "{said}");
     }
 }

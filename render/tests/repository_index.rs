@@ -4,9 +4,7 @@
 use flotilla_render::helm::index::{Index, IndexError, MAX_INDEX_BYTES, ResolveError, absolute};
 use serde_json::{Value as Json, json};
 
-mod oracle;
-
-use oracle::Oracle;
+use flotilla_render_tests::Oracle;
 
 /// Indexes, each for what it is about.
 const INDEXES: &[(&str, &str)] = &[

@@ -4,11 +4,7 @@ use flotilla_render::helm::strvals::{self, Syntax};
 use flotilla_render::yaml::{Map, Value};
 use serde_json::json;
 
-mod described;
-mod oracle;
-
-use described::describe;
-use oracle::Oracle;
+use flotilla_render_tests::{Oracle, Random, cases, describe, seed};
 
 const KINDS: [&str; 5] = ["set", "string", "literal", "json", "file"];
 
@@ -134,16 +130,17 @@ fn random_lines_set_what_helm_sets() {
     let mut oracle = Oracle::start();
     let pieces = [
         "a", "b", "name", "map", "list", "none", "=", "=", "=", ".", ".", "[", "]", "[0]", "[1]", "[2]", ",",
-        ",", "{", "}", "\\", " ", "1", "0", "true", "null", "\"x\"", "-", "k", "deep",
+        ",", "{", "}", "\\", " ", "1", "0", "true", "null", "\"x\"", "-", "k", "deep", "é", "日本", "<&>",
+        "1e6", "a1", "0x1f", "\t", "%",
     ];
-    let mut seed = 7_u64;
-    for _ in 0..6000 {
-        let length = 1 + next(&mut seed) % 10;
-        let line: String = (0..length)
-            .map(|_| pieces[next(&mut seed) % pieces.len()])
-            .collect();
-        compare(&mut oracle, KINDS[next(&mut seed) % KINDS.len()], &line);
+    let mut random = Random::new(seed(7));
+    let (cases, mut set) = (cases(6000), 0);
+    for _ in 0..cases {
+        let line: String = (0..1 + random.below(10)).map(|_| random.pick(&pieces)).collect();
+        set += usize::from(compare(&mut oracle, random.pick(&KINDS), &line));
     }
+    println!("strvals: {set} of {cases} random lines set something, the others are refused by both");
+    assert!(set * 4 > cases, "{set} of {cases}");
 }
 
 #[test]
@@ -155,14 +152,8 @@ fn a_line_that_asks_for_too_much_memory_is_refused() {
     assert!(strvals::parse_into(&deep, &mut Map::new(), Syntax::Typed).is_err());
 }
 
-fn next(seed: &mut u64) -> usize {
-    *seed = seed
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    (*seed >> 33) as usize
-}
-
-fn compare(oracle: &mut Oracle, kind: &str, line: &str) {
+/// Returns whether the line sets something.
+fn compare(oracle: &mut Oracle, kind: &str, line: &str) -> bool {
     let question = json!({ "op": "strvals", "kind": kind, "text": line, "values": BASE });
     let theirs = oracle.ask(&question).map(|answer| answer.text);
     let ours = ours(kind, line);
@@ -171,6 +162,7 @@ fn compare(oracle: &mut Oracle, kind: &str, line: &str) {
         (Err(_), Err(_)) => {}
         _ => panic!("--set kind {kind}: {line:?}: ours {ours:?}, theirs {theirs:?}"),
     }
+    ours.is_ok()
 }
 
 fn ours(kind: &str, line: &str) -> Result<String, strvals::StrvalsError> {

@@ -1,13 +1,9 @@
 //! Templates against Helm's own engine: syntax, functions and error texts, each case in its own chart.
 
-mod oracle;
-mod rendered;
-mod template_cases;
-
 use std::collections::HashSet;
 
-use oracle::Oracle;
-use rendered::{ours, theirs};
+use flotilla_render_tests::rendered::{ours, theirs};
+use flotilla_render_tests::{Oracle, templates};
 
 /// Compares every case; what differs is shown, and more than `known` fails.
 fn compare(table: &str, cases: &[&str], known: &[&str]) {
@@ -33,76 +29,72 @@ fn compare(table: &str, cases: &[&str], known: &[&str]) {
 
 #[test]
 fn syntax_means_what_it_means_to_go() {
-    compare("template syntax", template_cases::SYNTAX, &[]);
+    compare("template syntax", templates::SYNTAX, &[]);
 }
 
 #[test]
 fn errors_are_worded_as_helm_words_them() {
-    compare("template errors", template_cases::ERRORS, template_cases::KNOWN);
+    compare("template errors", templates::ERRORS, templates::KNOWN);
 }
 
 #[test]
 fn functions_return_what_go_functions_return() {
-    compare(
-        "template functions",
-        template_cases::FUNCTIONS,
-        template_cases::KNOWN,
-    );
+    compare("template functions", templates::FUNCTIONS, templates::KNOWN);
 }
 
 #[test]
 fn keys_and_ciphers_have_the_shape_that_go_gives_them() {
-    compare("keys", template_cases::keys::KEYS, &[]);
+    compare("keys", templates::KEYS, &[]);
 }
 
 #[test]
 fn text_that_is_no_utf8_is_kept_to_the_byte() {
-    compare("bytes", template_cases::bytes::BYTES, &[]);
+    compare("bytes", templates::BYTES, &[]);
 }
 
 #[test]
 fn letters_change_their_case_one_to_one() {
-    compare("cases", template_cases::bytes::CASES, &[]);
+    compare("cases", templates::CASES, &[]);
 }
 
 #[test]
 fn regular_expressions_are_read_as_go_reads_them() {
-    compare("expressions", template_cases::dialect::REGEXPS, &[]);
+    compare("expressions", templates::REGEXPS, &[]);
 }
 
 #[test]
 fn patterns_of_files_match_what_they_match_in_helm() {
-    compare("patterns", template_cases::dialect::GLOBS, &[]);
+    compare("patterns", templates::GLOBS, &[]);
 }
 
 #[test]
 fn layouts_and_texts_within_texts_are_those_of_go() {
-    compare("layouts", template_cases::dialect::LAYOUTS, &[]);
+    compare("layouts", templates::LAYOUTS, &[]);
 }
 
 #[test]
 fn constants_and_verbs_are_those_of_go() {
-    compare("constants", template_cases::dialect::NUMBERS, &[]);
+    compare("constants", templates::NUMBERS, &[]);
 }
 
 #[test]
 fn nothing_is_what_go_has_there() {
-    compare("nothing", template_cases::nothing::NOTHING, &[]);
+    compare("nothing", templates::NOTHING, &[]);
 }
 
 #[test]
 fn halves_of_characters_in_json_are_replaced() {
-    compare("json", template_cases::nothing::JSON, &[]);
+    compare("json", templates::JSON, &[]);
 }
 
 #[test]
 fn values_have_their_methods_and_functions_return_their_types() {
-    compare("methods", template_cases::nothing::METHODS, &[]);
+    compare("methods", templates::METHODS, &[]);
 }
 
 #[test]
 fn maps_may_hold_themselves() {
-    compare("cycles", template_cases::nothing::CYCLES, &[]);
+    compare("cycles", templates::CYCLES, &[]);
 }
 
 #[test]
@@ -117,7 +109,7 @@ fn every_function_of_helm_is_here_and_has_a_row() {
     };
     let absent: Vec<&&str> = names.iter().filter(absent).collect();
     assert!(absent.is_empty(), "not here: {absent:?}");
-    let words: HashSet<&str> = template_cases::every_row()
+    let words: HashSet<&str> = templates::every_row()
         .flat_map(|row| row.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
         .collect();
     let without: Vec<&&str> = names.iter().filter(|name| !words.contains(**name)).collect();
@@ -127,7 +119,7 @@ fn every_function_of_helm_is_here_and_has_a_row() {
 
 #[test]
 fn printf_prints_as_go_prints() {
-    let cases: Vec<String> = template_cases::printf();
+    let cases: Vec<String> = templates::printf();
     let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
     compare("printf", &cases, &[]);
 }

@@ -46,6 +46,8 @@ pub struct Selector {
     /// Only types and metadata of the objects come: enough to know that a definition changed, which is a reason
     /// to discover again.
     pub metadata_only: bool,
+    /// Of a list of metadata, managed fields are passed over while it is read: they are most of it.
+    pub without_managed_fields: bool,
 }
 
 /// One page of a list.

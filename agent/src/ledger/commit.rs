@@ -361,9 +361,6 @@ impl Shared {
         }
         self.health.send_if_modified(|health| {
             let changed = health.state != now.state;
-            if changed && !matches!(now.state, HealthState::Ok) {
-                tracing::warn!(bytes, "ledger: {:?}", now.state);
-            }
             *health = now;
             changed
         });

@@ -18,6 +18,8 @@ pub struct Memory(Arc<Mutex<Inner>>);
 struct Inner {
     cells: BTreeMap<String, (Vec<u8>, u64)>,
     writes: u64,
+    /// Bytes of all writes that succeeded.
+    written: usize,
     /// Writes that still succeed before all fail.
     left: Option<u64>,
     /// Writes to come that are stored, and answered as if they might not be.
@@ -34,6 +36,7 @@ impl Default for Inner {
         Self {
             cells: BTreeMap::new(),
             writes: 0,
+            written: 0,
             left: None,
             unanswered: 0,
             lost: 0,
@@ -112,6 +115,11 @@ impl Memory {
         self.lock().writes
     }
 
+    /// Returns how many bytes all these writes had.
+    pub fn written(&self) -> usize {
+        self.lock().written
+    }
+
     /// Returns how many bytes are held.
     pub fn size(&self) -> usize {
         self.lock().cells.values().map(|(bytes, _)| bytes.len()).sum()
@@ -166,6 +174,7 @@ impl Cells for Memory {
         }
         inner.writes += 1;
         let version = inner.writes;
+        inner.written += bytes.len();
         inner.cells.insert(name.to_owned(), (bytes.to_vec(), version));
         if inner.unanswered > 0 {
             inner.unanswered -= 1;

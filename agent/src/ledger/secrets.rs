@@ -41,7 +41,7 @@ impl Secrets {
             Ok(Err(e)) => Err(cell_error(name, &e)),
             Err(_) => Err(CellError::Unavailable {
                 name: name.to_owned(),
-                why: format!("no answer in {} s", CALL.as_secs()),
+                why: format!("nothing within {} s", CALL.as_secs()),
             }),
         }
     }

@@ -122,6 +122,12 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// Returns the entry that was offered last and can be read, else the one that is enforced.
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
+        let mut entries = [&self.offered, &self.enforced].into_iter().flatten();
+        entries.find_map(|kept| kept.entry.as_ref())
+    }
+
     /// Returns one object of each kind and namespace: as many steps as there are of these, however many objects.
     pub fn scopes(&self) -> impl Iterator<Item = (&Arc<ObjectKey>, &Arc<ObjectRecord>)> {
         let first = self.items.first_key_value();

@@ -2,6 +2,7 @@ mod damage;
 mod full;
 mod outcome;
 mod random;
+mod small;
 
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord,

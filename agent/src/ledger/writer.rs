@@ -24,8 +24,9 @@ use crate::random::random;
 mod load;
 mod repair;
 
-/// Bytes of records that stay in the head itself, so that a small append is one write.
-pub(super) const TAIL_MAX: usize = 64 << 10;
+/// Bytes of records that stay in the head itself, so that a small append is one write. Each append writes all of them
+/// again.
+pub(super) const TAIL_MAX: usize = 16 << 10;
 /// Attempts at a write whose outcome is unknown, and at one that finds another version of our own.
 const ATTEMPTS: u32 = 5;
 
@@ -107,10 +108,32 @@ impl Writer {
             if self.stored.is_none() {
                 self.put_head(self.head.clone(), Vec::new()).await?;
             }
-            head.segments.extend(self.put_segments(&tail).await?);
+            let (stay, bytes) = self.merge(tail).await;
+            head.segments.truncate(stay);
+            head.segments.extend(self.put_segments(&bytes).await?);
             tail = Vec::new();
         }
         self.put_head(head, tail).await
+    }
+
+    /// Puts the last segments in front of these bytes as long as they are no larger, and returns how many stay: so
+    /// segments are few although tails are small, and a byte is written again only as often as its segment doubles.
+    /// One that cannot be read now stays.
+    async fn merge(&self, mut bytes: Vec<u8>) -> (usize, Vec<u8>) {
+        let mut stay = self.head.segments.len();
+        while let Some(last) = self.head.segments[..stay].last()
+            && last.bytes <= bytes.len()
+            && last.bytes + bytes.len() <= self.cells.limits().segment
+        {
+            match self.cells.get(&self.slot_name(last.slot)).await {
+                Ok(Some(cell)) if digest(&cell.bytes) == last.digest => {
+                    bytes = [cell.bytes, bytes].concat();
+                    stay -= 1;
+                }
+                _ => break,
+            }
+        }
+        (stay, bytes)
     }
 
     /// Stores these records instead of all that is stored. The old segments stay until the new ones are complete.

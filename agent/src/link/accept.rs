@@ -4,17 +4,19 @@
 //! one large unit delays no other, and nothing is acknowledged that is not durable.
 
 mod content;
+mod hold;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use async_trait::async_trait;
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
 use self::content::{Arrived, Base, Content, Lack};
-use super::fetch::{BATCH, Bases, FetchError, Fetched, Item};
+pub use self::whole::{Source, accept, complete};
+use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::{
     causes::with_causes,
     ledger::{
@@ -27,18 +29,6 @@ use crate::{
 
 /// Bytes that are kept before they complete anything.
 const WORTH_A_WRITE: usize = 64 << 10;
-
-/// Where contents come from.
-#[async_trait]
-pub trait Source: Send {
-    /// Fetches items, at most [`BATCH`] at once. What came before an error is in `into`.
-    async fn fetch(
-        &mut self,
-        items: &[Item],
-        bases: &Bases<'_>,
-        into: &mut Vec<Fetched>,
-    ) -> Result<(), FetchError>;
-}
 
 /// Why an offer led to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -317,131 +307,6 @@ impl Acceptance {
         lacks
     }
 
-    /// Holds every entry whose content is all here, or cannot be had; and the generation, when none is left.
-    async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
-        let mut ready = Vec::new();
-        for (unit, pending) in &self.pending {
-            let content = self.arrived.how_far(ledger, &self.absent, &pending.entry);
-            if !self.untaken.contains_key(unit) && content != Content::Coming {
-                ready.push((*unit, content));
-            }
-        }
-        let mut units = self.hold(ledger, &ready).await?;
-        // Entries that are held already, and whose content has come.
-        let complete: Vec<UnitId> = self
-            .lacking
-            .iter()
-            .filter(|(_, entry)| self.arrived.how_far(ledger, &self.absent, entry) == Content::Here)
-            .map(|(unit, _)| *unit)
-            .collect();
-        for unit in complete {
-            let Some(entry) = self.lacking.get(&unit) else {
-                continue;
-            };
-            match ledger.append(self.arrived.records(ledger, entry)).await {
-                Ok(()) => {
-                    self.lacking.remove(&unit);
-                    units.push(accepted(unit));
-                }
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(unit, &e)),
-            }
-        }
-        if self.pending.is_empty() && self.lacking.is_empty() {
-            self.arrived = Arrived::default();
-            self.unsaved = Vec::new();
-        }
-        Ok(units)
-    }
-
-    /// Holds entries together, in one write; when there is no room for all, each alone, as long as there is room.
-    async fn hold(
-        &mut self,
-        ledger: &Ledger,
-        ready: &[(UnitId, Content)],
-    ) -> Result<Vec<UnitAcceptance>, LedgerError> {
-        let mut records = Vec::new();
-        for (unit, _) in ready {
-            records.extend(self.records(ledger, *unit));
-        }
-        if ready.len() == self.pending.len() {
-            records.extend(self.generation(ledger));
-        }
-        match ledger.append(records).await {
-            Ok(()) => {
-                if ready.len() == self.pending.len() {
-                    self.target = None;
-                }
-                return Ok(ready
-                    .iter()
-                    .map(|(unit, content)| self.held(*unit, content))
-                    .collect());
-            }
-            Err(LedgerError::Full { .. }) if !ready.is_empty() => {}
-            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-            Err(e) => return Ok(ready.iter().map(|(unit, _)| self.not_taken(*unit, &e)).collect()),
-        }
-        let mut units = Vec::new();
-        for (unit, content) in ready {
-            match ledger.append(self.records(ledger, *unit)).await {
-                Ok(()) => units.push(self.held(*unit, content)),
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(*unit, &e)),
-            }
-        }
-        if self.pending.is_empty() {
-            let held = self.generation(ledger).into_iter().collect();
-            match ledger.append(held).await {
-                Ok(()) => self.target = None,
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                // The next try holds it.
-                Err(e) => tracing::warn!("accepted units are held, their generation is not: {e}"),
-            }
-        }
-        Ok(units)
-    }
-
-    fn records(&self, ledger: &Ledger, unit: UnitId) -> Vec<Record> {
-        let Some(pending) = self.pending.get(&unit) else {
-            return Vec::new();
-        };
-        let mut records = self.arrived.records(ledger, &pending.entry);
-        records.push(Record::Offered {
-            unit,
-            entry: pending.bytes.clone(),
-            at: pending.at,
-        });
-        records
-    }
-
-    fn generation(&self, ledger: &Ledger) -> Option<Record> {
-        let held = ledger.read(|state| state.held);
-        let next = Held {
-            epoch: held.epoch,
-            ..self.target?
-        };
-        (next != held).then_some(Record::Held(next))
-    }
-
-    fn held(&mut self, unit: UnitId, content: &Content) -> UnitAcceptance {
-        let pending = self.pending.remove(&unit);
-        self.lacking.remove(&unit);
-        match content {
-            Content::Missing(why) => {
-                if let Some(pending) = pending {
-                    self.lacking.insert(unit, pending.entry);
-                }
-                rejected(unit, "ContentMissing", why.clone())
-            }
-            Content::Unknown => rejected(
-                unit,
-                "NotSupported",
-                "this version of the agent does not know this type of content; upgrade the agent".to_owned(),
-            ),
-            Content::Here | Content::Coming => accepted(unit),
-        }
-    }
-
     /// Tells whether an entry of the unit is not held, or not with all its content.
     fn waits(&self, unit: &UnitId) -> bool {
         self.pending.contains_key(unit) || self.lacking.contains_key(unit)
@@ -495,55 +360,6 @@ impl Acceptance {
             generation: held.generation,
             units: named.into_values().collect(),
         }
-    }
-}
-
-/// Accepts an offer and fetches all that it needs, one batch after another.
-pub async fn accept(
-    ledger: &Ledger,
-    offer: Offer,
-    source: &mut dyn Source,
-    now: Timestamp,
-) -> Result<Ack, AcceptError> {
-    let mut acceptance = Acceptance::default();
-    let ack = acceptance.offer(ledger, offer, now).await?;
-    let mut units = ack.units;
-    for ack in drain(&mut acceptance, ledger, source).await? {
-        units.extend(ack.units);
-    }
-    Ok(acceptance.ack(ledger, units))
-}
-
-/// Tries again to get what held entries lack. Returns an acknowledgement when something has come.
-pub async fn complete(ledger: &Ledger, source: &mut dyn Source) -> Result<Option<Ack>, AcceptError> {
-    let mut acceptance = Acceptance::resume(ledger);
-    let acks = drain(&mut acceptance, ledger, source).await?;
-    let units: Vec<UnitAcceptance> = acks.into_iter().flat_map(|ack| ack.units).collect();
-    Ok(units
-        .iter()
-        .any(|unit| unit.accepted)
-        .then(|| acceptance.ack(ledger, units)))
-}
-
-async fn drain(
-    acceptance: &mut Acceptance,
-    ledger: &Ledger,
-    source: &mut dyn Source,
-) -> Result<Vec<Ack>, AcceptError> {
-    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
-    let mut acks = Vec::new();
-    loop {
-        let mut items = acceptance.next(ledger, Lane::Small);
-        if items.is_empty() {
-            items = acceptance.next(ledger, Lane::Large);
-        }
-        if items.is_empty() {
-            return Ok(acks);
-        }
-        let mut fetched = Vec::new();
-        let outcome = source.fetch(&items, &bases, &mut fetched).await;
-        acks.extend(acceptance.arrived(ledger, &items, fetched).await?);
-        outcome?;
     }
 }
 

@@ -7,7 +7,7 @@ use flotilla_proto::tls::{HubVerifier, Pin};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 
 use super::identity::Certified;
-use crate::causes::with_causes;
+use crate::causes::{chain, connection, with_causes};
 
 /// Where the hub is and how it is known.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub enum ConnectError {
         why: String,
     },
     /// The hub is not reached or not trusted.
-    #[error("cannot connect to {endpoint}: {}", with_causes(source))]
+    #[error("no connection to the hub at {endpoint}: {}", connection(source, about_tls))]
     Connect {
         /// The endpoint.
         endpoint: String,
@@ -45,26 +45,45 @@ pub enum ConnectError {
 impl ConnectError {
     /// Tells whether the hub's certificate is not valid by this clock, which one of the two clocks is the cause of.
     pub fn is_about_time(&self) -> bool {
-        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);
-        while let Some(error) = cause {
-            // An input or output error shows what it holds, not itself, as its source.
-            let inner = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(|error| error.get_ref());
-            let tls = match inner {
-                Some(inner) => inner.downcast_ref::<rustls::Error>(),
-                None => error.downcast_ref::<rustls::Error>(),
-            };
-            if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-                return matches!(
-                    why,
-                    Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
-                );
-            }
-            cause = error.source();
+        let Self::Connect { source, .. } = self else {
+            return false;
+        };
+        chain(source)
+            .find_map(|cause| cause.downcast_ref::<rustls::Error>())
+            .is_some_and(is_about_time)
+    }
+}
+
+fn is_about_time(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        )
+    )
+}
+
+/// Says what keeps TLS from the hub, and where to look.
+pub(super) fn about_tls(error: &rustls::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate};
+    match error {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            "what answers there has none of the pinned roots: it is another hub, or something between; compare --pin \
+             with what `flotilla cluster join` prints"
+                .to_owned()
         }
-        false
+        rustls::Error::InvalidCertificate(Certificate::NotValidForName) => {
+            "what answers there is not the hub of this trust domain; compare --trust-domain with what \
+             `flotilla cluster join` prints"
+                .to_owned()
+        }
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            "by its clock this agent's certificate has run out".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => format!("it refuses this agent's certificate: {alert:?}"),
+        other if is_about_time(other) => "its certificate is not valid by this clock".to_owned(),
+        other => format!("no TLS with it: {other}"),
     }
 }
 
@@ -73,6 +92,24 @@ pub async fn connect(
     hub: &HubAddress,
     certified: Option<&Certified>,
     turn: usize,
+) -> Result<Channel, ConnectError> {
+    connect_with(hub, certified, turn, |verifier| verifier).await
+}
+
+/// Connects to a hub whose certificate is not valid by this clock, to say what this clock reads and nothing else.
+pub async fn connect_at_any_time(
+    hub: &HubAddress,
+    certified: &Certified,
+    turn: usize,
+) -> Result<Channel, ConnectError> {
+    connect_with(hub, Some(certified), turn, HubVerifier::at_any_time).await
+}
+
+async fn connect_with(
+    hub: &HubAddress,
+    certified: Option<&Certified>,
+    turn: usize,
+    verifying: impl FnOnce(HubVerifier) -> HubVerifier,
 ) -> Result<Channel, ConnectError> {
     let endpoint = hub
         .endpoints
@@ -90,7 +127,7 @@ pub async fn connect(
     if let Some(certified) = certified {
         tls = tls.identity(TlsIdentity::from_pem(certified.chain_pem(), certified.key.pem()));
     }
-    let verifier = Arc::new(HubVerifier::new(pins, &hub.trust_domain));
+    let verifier = Arc::new(verifying(HubVerifier::new(pins, &hub.trust_domain)));
     Endpoint::from_shared(endpoint.clone())
         .map_err(unusable)?
         .tls_config_with_verifier(tls, verifier)
@@ -110,7 +147,7 @@ pub async fn connect(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rcgen::{
         CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, date_time_ymd,
     };
@@ -119,8 +156,8 @@ mod tests {
 
     use super::*;
 
-    /// A hub whose certificate is valid in these years; accepts one connection.
-    async fn hub(from: i32, to: i32, name: &str) -> HubAddress {
+    /// The TLS of a hub whose certificate is valid in these years, and the pin of its root.
+    pub(in crate::link) fn hub_tls(from: i32, to: i32, name: &str) -> (TlsAcceptor, Pin) {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root");
@@ -132,7 +169,7 @@ mod tests {
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &root).expect("a leaf").der().clone();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
@@ -141,32 +178,63 @@ mod tests {
                 PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
             )
             .expect("a configuration");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let pin = Pin::of_certificate(root.der()).expect("a pin");
+        (TlsAcceptor::from(Arc::new(config)), pin)
+    }
+
+    /// A hub whose certificate is valid in these years; accepts one connection.
+    async fn hub(from: i32, to: i32, name: &str) -> HubAddress {
+        let (tls, pin) = hub_tls(from, to, name);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
         let address = HubAddress {
             endpoints: vec![format!("https://{}", listener.local_addr().expect("an address"))],
-            pins: vec![Pin::of_certificate(root.der()).expect("a pin")],
+            pins: vec![pin],
             trust_domain: "fleet.test".to_owned(),
         };
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.expect("a connection");
-            let _ = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+            let _ = tls.accept(stream).await;
         });
         address
     }
 
     #[tokio::test]
-    async fn a_certificate_out_of_its_time_is_told_apart_from_one_that_is_not_the_hubs() {
-        for (from, to, name, about_time) in [
-            (2000, 2001, "fleet.test", true),
-            (2900, 2901, "fleet.test", true),
-            (2000, 2900, "other.test", false),
-        ] {
-            let error = connect(&hub(from, to, name).await, None, 0)
+    async fn what_keeps_the_agent_from_the_hub_is_told_in_words_that_say_what_to_compare() {
+        let other_root = {
+            let (_, pin) = hub_tls(2000, 2900, "fleet.test");
+            HubAddress {
+                pins: vec![pin],
+                ..hub(2000, 2900, "fleet.test").await
+            }
+        };
+        let nobody = {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
                 .await
-                .expect_err("refused");
-            assert_eq!(error.is_about_time(), about_time, "{from} {name}: {error}");
+                .expect("a port");
+            HubAddress {
+                endpoints: vec![format!("https://{}", listener.local_addr().expect("an address"))],
+                ..other_root.clone()
+            }
+        };
+        let cases = [
+            (hub(2000, 2001, "fleet.test").await, true, "by this clock"),
+            (hub(2900, 2901, "fleet.test").await, true, "by this clock"),
+            (
+                hub(2000, 2900, "other.test").await,
+                false,
+                "compare --trust-domain",
+            ),
+            (other_root, false, "compare --pin"),
+            (nobody, false, "it refuses connections"),
+        ];
+        for (hub, about_time, words) in cases {
+            let error = connect(&hub, None, 0).await.expect_err("refused");
+            assert_eq!(error.is_about_time(), about_time, "{words}: {error}");
+            let text = error.to_string();
+            assert!(text.contains(words) && text.contains(&hub.endpoints[0]), "{text}");
         }
     }
 }

@@ -13,10 +13,10 @@ const CALL: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// The hub said no. Whether to try again is in the code.
-    #[error("the hub refused: {0}")]
+    #[error("the hub refuses: {}", .0.message())]
     Refused(tonic::Status),
     /// The hub did not answer; try again with the same key.
-    #[error("the hub did not answer: {0}")]
+    #[error("the hub did not answer: {}", .0.message())]
     Unavailable(tonic::Status),
     /// What it gave cannot be used.
     #[error(transparent)]

@@ -6,6 +6,7 @@ pub mod channel;
 pub mod enrol;
 pub mod fetch;
 pub mod identity;
+mod opening;
 pub mod renew;
 pub mod session;
 pub mod watchdog;
@@ -14,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use channel::HubAddress;
 use enrol::EnrolError;
-use identity::{IdentityCell, IdentityError};
+use identity::{Certified, IdentityCell, IdentityError};
 use renew::Renewals;
 use session::{Session, SessionError};
 use tokio::{sync::watch, time::Instant};
@@ -29,7 +30,7 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
-/// Least wait while the clock keeps us from the hub, or the identity does: only people help.
+/// Least wait while the clock keeps the agent from the hub, or its identity does: only people help.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// A hub that refuses us is asked again no sooner.
 const REFUSED: Duration = Duration::from_secs(600);
@@ -142,9 +143,8 @@ impl Running<'_> {
         let channel = match channel::connect(&link.hub, certified.as_ref(), turn).await {
             Ok(channel) => channel,
             Err(e) if e.is_about_time() => {
-                tracing::error!(
-                    "{e}: this cluster's clock is wrong, or the hub's; workloads are kept as they are"
-                );
+                let why = tell_clock(link, certified.as_ref(), turn).await;
+                tracing::error!("{e}: {why}; workloads are kept as they are");
                 return Ok(Step::Wait(MINUTE));
             }
             Err(e) => {
@@ -157,6 +157,7 @@ impl Running<'_> {
         }
         let state = link.state.clone();
         let (clock, reports) = (link.session.clock.clone(), link.session.reports.clone());
+        let wall = clock.clone();
         let renewed = self
             .renewals
             .run(channel.clone(), &mut link.identity, clock.as_ref(), &reports);
@@ -169,6 +170,9 @@ impl Running<'_> {
                     hub = welcome.hub_version,
                     "connected"
                 );
+                if let Some(apart) = session::clock_apart(wall.now(), welcome) {
+                    tracing::warn!("{apart}");
+                }
                 state.send_replace(LinkState::Connected {
                     cluster: welcome.cluster_name.clone(),
                 });
@@ -184,6 +188,10 @@ impl Running<'_> {
             Err(e @ SessionError::Refused(_)) => {
                 tracing::error!("{e}; workloads are kept as they are");
                 Ok(Step::Wait(REFUSED))
+            }
+            Err(e @ SessionError::NotAdmitted(_)) => {
+                tracing::error!("{e}; workloads are kept as they are");
+                Ok(Step::Wait(MINUTE))
             }
             Err(e) => {
                 tracing::warn!("{e}");
@@ -221,6 +229,22 @@ impl Running<'_> {
     }
 }
 
+/// Lets the hub know that this cluster's clock, or its own, keeps the two apart, and returns what is known of it. Nothing
+/// is taken from such a hub, and nothing but a hello told to it.
+async fn tell_clock(link: &Link, certified: Option<&Certified>, turn: usize) -> String {
+    let unknown = "this cluster's clock is wrong, or the hub's";
+    let Some(certified) = certified else {
+        return unknown.to_owned();
+    };
+    let told = async {
+        let channel = channel::connect_at_any_time(&link.hub, certified, turn)
+            .await
+            .ok()?;
+        link.session.tell_clock(channel).await.ok()?
+    };
+    told.await.unwrap_or_else(|| unknown.to_owned())
+}
+
 /// A boot id, new with each start.
 pub fn boot_id() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -252,3 +276,6 @@ impl flotilla_core::clock::Clock for SystemClock {
 pub fn system_clock() -> Arc<dyn flotilla_core::clock::Clock> {
     Arc::new(SystemClock)
 }
+
+#[cfg(test)]
+mod tests;

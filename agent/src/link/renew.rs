@@ -89,7 +89,6 @@ impl Renewals {
             let (wait, clock_is_wrong) = self.wait(&certified, clock.now(), Instant::now(), random());
             if clock_is_wrong {
                 let message = wrong_clock(&certified, clock.now());
-                tracing::error!("{message}");
                 reports.condition(kind, false, message, clock.now());
             } else if self.failures == 0 {
                 reports.condition(kind, true, String::new(), clock.now());
@@ -110,7 +109,6 @@ impl Renewals {
                         "the certificate is not renewed, it is valid {}: {e}",
                         until(&certified)
                     );
-                    tracing::warn!("{message}");
                     reports.condition(kind, false, message, clock.now());
                 }
             }

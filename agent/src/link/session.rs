@@ -1,30 +1,35 @@
 //! One stream: hello, welcome, then desired state in and reports out, until it breaks or the certificate is to be
 //! renewed. Nothing that happens here deletes or stops anything in the cluster.
 
+mod desired;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
-use flotilla_core::{clock::Clock, digest::Digest, id::UnitId};
-use flotilla_proto::{
-    agent::v1::{
-        Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Reply, Request, UnitEntry,
-        Welcome, agent_message, agent_service_client::AgentServiceClient, hub_message, request,
-    },
-    limits::DESIRED_BYTES,
+use flotilla_core::{
+    clock::{self, Clock, Timestamp},
+    digest::Digest,
+    id::UnitId,
 };
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use flotilla_proto::agent::v1::{
+    AgentMessage, Hello, HubMessage, Reply, Request, Welcome, agent_message,
+    agent_service_client::AgentServiceClient, hub_message, request,
+};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
+use self::desired::{Batch, RETRY};
 use super::{
-    accept::{self, AcceptError, Acceptance, Lane},
-    fetch::{self, FetchError, Fetched, Item},
+    accept::{Acceptance, Lane},
+    channel::about_tls,
+    opening::Opening,
 };
 use crate::{
-    causes::with_causes,
+    causes::{connection, with_causes},
     ledger::{
         Ledger, LedgerError,
-        accept::{Offer, OfferedEntry},
         record::{Held, Record},
     },
     ledger_watch::LedgerWatch,
@@ -32,14 +37,10 @@ use crate::{
     report::Reports,
 };
 
-/// Longest wait for the hub's first message.
-const WELCOME: Duration = Duration::from_secs(20);
 /// Rows that change within this go in one report.
 const COALESCE: Duration = Duration::from_millis(20);
 /// An acknowledgement that does not come within this means a dead stream.
 const REPORT_ACK: Duration = Duration::from_secs(60);
-/// First and longest wait before what did not come, or was not taken, is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +48,18 @@ pub enum SessionError {
     /// The hub or the connection ended it.
     #[error("stream ended: {0}")]
     Ended(String),
-    /// The hub does not take this agent: revoked, or another cluster holds this identity.
-    #[error("the hub refuses this agent: {0}")]
+    /// The hub does not take this agent in this cluster: another cluster holds this identity.
+    #[error(
+        "the hub refuses this agent ({0}): its identity belongs to another cluster, from where it was copied; remove \
+         the identity here and let this cluster join under a name of its own"
+    )]
     Refused(String),
+    /// The hub does not take this agent's certificate.
+    #[error(
+        "the hub refuses this agent's certificate ({0}): it was revoked, or replaced by one that another agent with \
+         this identity holds"
+    )]
+    NotAdmitted(String),
     /// A hub with a lower epoch than one seen before: not the one that holds us now.
     #[error("hub is at epoch {offered}, epoch {seen} was seen already")]
     StaleHub {
@@ -65,10 +75,20 @@ pub enum SessionError {
 
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
-        let text = format!("{}: {}", status.code(), status.message());
+        if let Some(broken) = std::error::Error::source(&status) {
+            return Self::Ended(format!(
+                "the connection to the hub: {}",
+                connection(broken, about_tls)
+            ));
+        }
+        let said = match status.message() {
+            "" => status.code().description(),
+            message => message,
+        };
         match status.code() {
-            tonic::Code::PermissionDenied => Self::Refused(text),
-            _ => Self::Ended(text),
+            tonic::Code::PermissionDenied => Self::Refused(said.to_owned()),
+            tonic::Code::Unauthenticated => Self::NotAdmitted(said.to_owned()),
+            _ => Self::Ended(said.to_owned()),
         }
     }
 }
@@ -93,14 +113,6 @@ pub struct Session {
     pub acceptance: Acceptance,
     /// Tells the hub what of it the ledger does not take.
     pub ledger_watch: Arc<LedgerWatch>,
-}
-
-/// One batch that was asked for, and what came of it.
-struct Batch {
-    lane: Lane,
-    items: Vec<Item>,
-    fetched: Vec<Fetched>,
-    outcome: Result<(), FetchError>,
 }
 
 struct Open<'a> {
@@ -129,25 +141,12 @@ impl Session {
         renewed: impl Future<Output = R>,
         connected: impl FnOnce(&Welcome),
     ) -> Result<R, SessionError> {
-        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(DESIRED_BYTES);
-        let (tx, rx) = mpsc::channel(4);
-        send(&tx, agent_message::Kind::Hello(self.hello())).await?;
-        let opened = tokio::time::timeout(WELCOME, async {
-            let mut inbound = client.connect(ReceiverStream::new(rx)).await?.into_inner();
-            let first = inbound.message().await?;
-            Ok::<_, tonic::Status>((inbound, first))
-        });
-        let (mut inbound, first) = opened
-            .await
-            .map_err(|_| SessionError::Ended("the hub does not answer".to_owned()))??;
-        let Some(HubMessage {
-            kind: Some(hub_message::Kind::Welcome(welcome)),
-        }) = first
-        else {
-            return Err(SessionError::Ended(
-                "the hub did not begin with a welcome".to_owned(),
-            ));
-        };
+        let Opening {
+            tx,
+            client,
+            mut inbound,
+            welcome,
+        } = Opening::of(channel, self.hello()).await?;
         self.note_epoch(welcome.epoch).await?;
         connected(&welcome);
         self.reports.begin(welcome.report_everything);
@@ -165,6 +164,13 @@ impl Session {
             session: self,
         };
         open.serve(&mut inbound, renewed).await
+    }
+
+    /// Says hello and hangs up, so that the hub hears what this cluster's clock reads. Returns how far it is from the
+    /// hub's, as the hub has it.
+    pub async fn tell_clock(&self, channel: Channel) -> Result<Option<String>, SessionError> {
+        let opening = Opening::of(channel, self.hello()).await?;
+        Ok(clock_apart(self.clock.now(), &opening.welcome))
     }
 
     fn hello(&self) -> Hello {
@@ -272,160 +278,6 @@ impl Open<'_> {
         }
     }
 
-    async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
-        if desired.epoch < self.epoch {
-            return Ok(());
-        }
-        let (incarnation, generation) = (desired.incarnation, desired.generation);
-        let offer = match offer(desired) {
-            Ok(offer) => offer,
-            Err(why) => return Err(SessionError::Ended(why.to_owned())),
-        };
-        let session = &mut *self.session;
-        let offered = session
-            .acceptance
-            .offer(&session.ledger, offer, session.clock.now())
-            .await;
-        match offered {
-            Ok(ack) => {
-                tracing::info!(incarnation, generation, "took in desired state");
-                self.retry_wait = RETRY.0;
-                self.accepted(ack).await?;
-                self.fetch_more();
-                Ok(())
-            }
-            Err(AcceptError::Refused(refusal)) => {
-                tracing::warn!(incarnation, generation, "refused desired state: {refusal}");
-                let reason = accept::refused_reason(&refusal);
-                self.refuse((incarnation, generation), reason, refusal.to_string())
-                    .await
-            }
-            Err(AcceptError::Ledger(LedgerError::Lost)) => Err(LedgerError::Lost.into()),
-            Err(AcceptError::Ledger(e)) => {
-                let reason = match e {
-                    LedgerError::Full { .. } => RefusedReason::LedgerFull,
-                    _ => RefusedReason::LedgerUnwritable,
-                };
-                let why = with_causes(&e);
-                tracing::error!(incarnation, generation, "desired state cannot be held: {why}");
-                self.ledger_condition(Some(&why));
-                self.offer_refused = true;
-                self.retry_at = Some(Instant::now() + RETRY.1);
-                self.refuse((incarnation, generation), reason, why).await
-            }
-            Err(AcceptError::Fetch(e)) => Err(SessionError::Ended(e.to_string())),
-        }
-    }
-
-    async fn refuse(
-        &mut self,
-        (incarnation, generation): (u64, u64),
-        reason: RefusedReason,
-        message: String,
-    ) -> Result<(), SessionError> {
-        let refused = Refused {
-            incarnation,
-            generation,
-            reason: reason as i32,
-            message,
-        };
-        send(&self.tx, agent_message::Kind::Refused(refused)).await
-    }
-
-    /// Tells hub and reconciler what is held now.
-    async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
-        self.session.nudge.accepted();
-        self.ledger_condition(None);
-        send(&self.tx, agent_message::Kind::Ack(ack)).await
-    }
-
-    fn ledger_condition(&self, refused: Option<&str>) {
-        let session = &*self.session;
-        session
-            .ledger_watch
-            .refused(refused.or(session.acceptance.ledger_problem()));
-    }
-
-    /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.
-    fn fetch_more(&mut self) {
-        let session = &mut *self.session;
-        for lane in [Lane::Small, Lane::Large] {
-            if self.busy.contains(&lane) {
-                continue;
-            }
-            let items = session.acceptance.next(&session.ledger, lane);
-            if items.is_empty() {
-                continue;
-            }
-            self.busy.insert(lane);
-            let (mut client, epoch, ledger) = (self.client.clone(), self.epoch, session.ledger.clone());
-            self.fetching.push(
-                async move {
-                    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
-                    let mut fetched = Vec::new();
-                    let outcome = fetch::fetch(&mut client, epoch, &items, &bases, &mut fetched).await;
-                    Batch {
-                        lane,
-                        items,
-                        fetched,
-                        outcome,
-                    }
-                }
-                .boxed(),
-            );
-        }
-        if !session.acceptance.is_incomplete() {
-            self.retry_wait = RETRY.0;
-            self.retry_at = None;
-        } else if self.busy.is_empty() {
-            self.retry_at = Some(Instant::now() + self.retry_wait);
-        }
-    }
-
-    async fn fetched(&mut self, batch: Batch) -> Result<(), SessionError> {
-        self.busy.remove(&batch.lane);
-        let session = &mut *self.session;
-        let ack = session
-            .acceptance
-            .arrived(&session.ledger, &batch.items, batch.fetched)
-            .await?;
-        if let Some(ack) = ack {
-            self.accepted(ack).await?;
-        }
-        self.ledger_condition(None);
-        match batch.outcome {
-            Ok(()) => self.fetch_more(),
-            // What came is held, the rest is asked for again: the stream itself may be well.
-            Err(e) => {
-                tracing::warn!("{e}; asking again in {} s", self.retry_wait.as_secs());
-                self.retry_later();
-            }
-        }
-        Ok(())
-    }
-
-    fn retry_later(&mut self) {
-        self.retry_at = Some(Instant::now() + self.retry_wait);
-        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
-    }
-
-    async fn retry(&mut self) -> Result<(), SessionError> {
-        if self.offer_refused {
-            return Err(SessionError::Ended(
-                "the ledger did not take the desired state; asking for it again".to_owned(),
-            ));
-        }
-        self.retry_at = None;
-        let session = &mut *self.session;
-        if let Some(ack) = session.acceptance.retry(&session.ledger).await? {
-            self.accepted(ack).await?;
-        }
-        self.ledger_condition(None);
-        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
-        self.fetch_more();
-        Ok(())
-    }
-
     async fn request(&mut self, request: Request) -> Result<(), SessionError> {
         let mut reply = Reply {
             id: request.id,
@@ -453,30 +305,18 @@ impl Open<'_> {
     }
 }
 
-async fn send(tx: &mpsc::Sender<AgentMessage>, kind: agent_message::Kind) -> Result<(), SessionError> {
+/// How far this cluster's clock is from the hub's, for people; nothing while it is near or the hub does not tell.
+pub(super) fn clock_apart(now: Timestamp, welcome: &Welcome) -> Option<String> {
+    (welcome.clock_ms != 0)
+        .then(|| clock::apart(now, Timestamp(welcome.clock_ms)))
+        .flatten()
+}
+
+pub(super) async fn send(
+    tx: &mpsc::Sender<AgentMessage>,
+    kind: agent_message::Kind,
+) -> Result<(), SessionError> {
     tx.send(AgentMessage { kind: Some(kind) })
         .await
         .map_err(|_| SessionError::Ended("the connection is gone".to_owned()))
 }
-
-/// Reads an offer from the wire.
-pub fn offer(desired: Desired) -> Result<Offer, &'static str> {
-    Ok(Offer {
-        incarnation: desired.incarnation,
-        generation: desired.generation,
-        root: Digest::try_from_slice(&desired.root).map_err(|_| "desired state without a root")?,
-        base: desired.base_generation,
-        entries: desired.units.into_iter().map(offered).collect::<Result<_, _>>()?,
-    })
-}
-
-fn offered(entry: UnitEntry) -> Result<OfferedEntry, &'static str> {
-    Ok(OfferedEntry {
-        unit: UnitId::try_from_slice(&entry.unit_id).ok_or("an entry without a unit id")?,
-        bytes: entry.canonical.to_vec(),
-        released: entry.released,
-    })
-}
-
-#[cfg(test)]
-mod tests;

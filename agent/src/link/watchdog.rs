@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use flotilla_core::clock::Clock;
 use flotilla_proto::agent::v1::ClusterConditionKind;
 use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,25 +33,35 @@ pub fn probe(cluster: Arc<dyn Cluster>) -> Probe {
     })
 }
 
-/// Watches until told to stop.
-pub async fn run(probe: Probe, reports: Arc<Reports>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+/// How the API server stands: why it does not answer; `None`: it does.
+pub type ApiServerState = Option<String>;
+
+/// Shares how the API server stands.
+pub fn api_server_state() -> (watch::Sender<ApiServerState>, watch::Receiver<ApiServerState>) {
+    watch::channel(None)
+}
+
+/// Watches until told to stop. Each turn is reported, and shown in `state`.
+pub async fn run(
+    probe: Probe,
+    reports: Arc<Reports>,
+    state: watch::Sender<ApiServerState>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let watch = async {
         loop {
-            tokio::time::sleep(EVERY).await;
             let mut outcome = ask(&probe).await;
             if outcome.is_err() {
                 tokio::time::sleep(AGAIN).await;
                 outcome = ask(&probe).await;
             }
-            let message = outcome.as_ref().err().map_or_else(String::new, |why| {
-                format!("{why}; nothing is applied or corrected")
-            });
-            reports.condition(
-                ClusterConditionKind::ApiServer,
-                outcome.is_ok(),
-                message,
-                clock.now(),
-            );
+            let problem = outcome.err();
+            let message = problem.clone().unwrap_or_default();
+            let kind = ClusterConditionKind::ApiServer;
+            reports.condition(kind, problem.is_none(), message, clock.now());
+            state.send_replace(problem);
+            tokio::time::sleep(EVERY).await;
         }
     };
     tokio::select! {
@@ -59,15 +70,22 @@ pub async fn run(probe: Probe, reports: Arc<Reports>, clock: Arc<dyn Clock>, sto
     }
 }
 
-/// An answer of any kind is a sign of life: one that is refused, or too much at the moment, has answered.
+/// An answer is a sign of life: a server that has too much to do at the moment has answered. One that does not know
+/// the agent answers to no purpose.
 async fn ask(probe: &Probe) -> Result<(), String> {
+    let silent = |why: String| {
+        format!("{why}; nothing is applied or corrected; look at kube-apiserver and etcd of this cluster")
+    };
     match tokio::time::timeout(ANSWER, probe()).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(e @ ClusterError::Unavailable(_))) => Err(e.to_string()),
-        Ok(Err(_)) => Ok(()),
-        Err(_) => Err(format!(
-            "the API server does not answer: nothing within {} s",
-            ANSWER.as_secs()
+        Ok(Err(e @ ClusterError::Unavailable(_))) => Err(silent(e.to_string())),
+        Ok(Err(ClusterError::Rejected { code: 401, .. })) => Err(
+            "the API server refuses the agent's credentials (401): nothing is applied or corrected; look whether the \
+             agent's ServiceAccount is there, or renew the user of its kubeconfig"
+                .to_owned(),
+        ),
+        Ok(_) => Ok(()),
+        Err(_) => Err(silent(
+            ClusterError::Unavailable(format!("nothing within {} s", ANSWER.as_secs())).to_string(),
         )),
     }
 }
@@ -79,7 +97,7 @@ mod tests {
     use flotilla_proto::agent::v1::ClusterCondition;
 
     use super::*;
-    use crate::{cluster::fake::Fake, sim::SimClock};
+    use crate::{cluster::fake::Fake, logs::Logs, sim::SimClock};
 
     /// Waits for the next report, and acknowledges it.
     async fn told(reports: &Reports) -> Vec<ClusterCondition> {
@@ -92,43 +110,90 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_frozen_server_is_told_within_a_minute_and_when_it_is_back() {
+    struct Watched {
+        frozen: Arc<AtomicBool>,
+        reports: Arc<Reports>,
+        state: watch::Receiver<ApiServerState>,
+        _stop: tokio_util::sync::DropGuard,
+    }
+
+    /// Watches a server that answers as `answer` does, and not at all while it is frozen.
+    fn watched(answer: Probe) -> Watched {
         let frozen = Arc::new(AtomicBool::new(false));
-        let (is_frozen, answering) = (frozen.clone(), probe(Arc::new(Fake::new())));
+        let is_frozen = frozen.clone();
         let probe: Probe = Box::new(move || match is_frozen.load(Ordering::Relaxed) {
             true => std::future::pending().boxed(),
-            false => answering(),
+            false => answer(),
         });
-        let reports = Arc::new(Reports::default());
-        let stop = CancellationToken::new();
+        let (reports, stop) = (Arc::new(Reports::default()), CancellationToken::new());
+        let (state_tx, state) = api_server_state();
         let clock: Arc<dyn Clock> = Arc::new(SimClock::default());
-        tokio::spawn(run(probe, reports.clone(), clock, stop.clone()));
+        tokio::spawn(run(probe, reports.clone(), state_tx, clock, stop.clone()));
+        Watched {
+            frozen,
+            reports,
+            state,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_server_is_told_within_a_minute_and_when_it_is_back() {
+        let logs = Logs::collect();
+        let world = watched(probe(Arc::new(Fake::new())));
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(reports.next(1), None, "a server that answers is no news");
-        frozen.store(true, Ordering::Relaxed);
+        assert_eq!(world.reports.next(1), None, "a server that answers is no news");
+        world.frozen.store(true, Ordering::Relaxed);
         let begun = tokio::time::Instant::now();
-        let conditions = told(&reports).await;
+        let conditions = told(&world.reports).await;
         assert!(
             begun.elapsed() <= Duration::from_secs(60),
             "{:?}",
             begun.elapsed()
         );
         assert_eq!((conditions.len(), conditions[0].ok), (1, false));
-        assert!(
-            conditions[0].message.contains("does not answer"),
-            "{}",
-            conditions[0].message
+        assert_eq!(
+            conditions[0].message,
+            "the API server does not answer: nothing within 10 s; nothing is applied or corrected; look at \
+             kube-apiserver and etcd of this cluster"
         );
         tokio::time::sleep(Duration::from_secs(600)).await;
-        assert_eq!(reports.next(1), None, "told once");
-        frozen.store(false, Ordering::Relaxed);
+        assert_eq!(world.reports.next(1), None, "told once");
+        assert_eq!(*world.state.borrow(), Some(conditions[0].message.clone()));
+        world.frozen.store(false, Ordering::Relaxed);
         let begun = tokio::time::Instant::now();
-        assert!(told(&reports).await[0].ok);
+        assert!(told(&world.reports).await[0].ok);
         assert!(
             begun.elapsed() <= Duration::from_secs(60),
             "{:?}",
             begun.elapsed()
         );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(*world.state.borrow(), None);
+        let lines = logs.with("API server");
+        assert!(
+            lines.len() == 2 && lines[0].starts_with("WARN") && lines[1].starts_with("INFO"),
+            "{lines:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_know_the_agent_is_told_and_one_that_is_busy_is_not() {
+        let answering = |error: ClusterError| -> Probe {
+            Box::new(move || std::future::ready(Err(error.clone())).boxed())
+        };
+        let busy = watched(answering(ClusterError::Overloaded { retry_after: None }));
+        let unknown = watched(answering(ClusterError::Rejected {
+            code: 401,
+            reason: "Unauthorized".to_owned(),
+            message: "Unauthorized".to_owned(),
+        }));
+        let conditions = told(&unknown.reports).await;
+        assert!(
+            !conditions[0].ok && conditions[0].message.contains("ServiceAccount"),
+            "{}",
+            conditions[0].message
+        );
+        assert_eq!(busy.reports.next(1), None);
     }
 }

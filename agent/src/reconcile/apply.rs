@@ -8,10 +8,10 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::inventory::{Record, State, Written},
+    apply::inventory::{Record, State},
     object::ObjectKey,
     unit::{
-        event::{Applied, JobFailure, Outcome},
+        event::{Adoption, Applied, Outcome},
         object::Observed,
         problem::{Problem, Retry},
     },
@@ -21,19 +21,20 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    caught,
+    bodies::{BodiesError, bodies},
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
-    evaluate::{EvaluateError, Evaluated, Evaluation, Object},
-    message::shown,
+    evaluate::Object,
+    jobs::{Done, caught, panicked},
     observe::observe,
-    panicked,
     preflight::{Looks, Preflight, write},
+    problem::problem,
+    records::{item, stored_record, written},
     window::Window,
 };
 use crate::{
     causes::with_causes,
-    cluster::{ClusterError, Served},
+    cluster::Served,
     ledger::{LedgerError, record::Record as LedgerRecord},
 };
 
@@ -44,38 +45,8 @@ const SAVED: Duration = Duration::from_secs(1);
 /// The API server publishes a new definition within a few seconds.
 const DISCOVERIES: u32 = 6;
 
-/// What came of a job, and what ended it early.
-pub struct Done<T> {
-    /// What became of the objects that were reached.
-    pub outcomes: Vec<T>,
-    /// Why the rest was not.
-    pub failure: Option<JobFailure>,
-    /// This agent is not the only one: it must exit.
-    pub lost: bool,
-}
-
-impl<T> Done<T> {
-    /// A job that could not be done at all.
-    pub fn failed(error: &dyn std::error::Error) -> Self {
-        Self {
-            outcomes: Vec::new(),
-            failure: Some(JobFailure::Unavailable(with_causes(error))),
-            lost: false,
-        }
-    }
-
-    /// Ends with the ledger's refusal.
-    pub fn unsaved(outcomes: Vec<T>, error: &LedgerError) -> Self {
-        Self {
-            outcomes,
-            failure: Some(JobFailure::Unavailable(with_causes(error))),
-            lost: matches!(error, LedgerError::Lost),
-        }
-    }
-}
-
 /// Applies objects. After a panic the rows learn at least what the ledger has of them.
-pub async fn apply(
+pub(super) async fn apply(
     unit: &UnitContext,
     keys: Vec<(Arc<ObjectKey>, bool)>,
     cancel: &CancellationToken,
@@ -97,7 +68,7 @@ fn not_begun(unit: &UnitContext, key: Arc<ObjectKey>) -> Option<Outcome<Applied>
         key,
         record,
         observed: None,
-        adopted: false,
+        adopted: None,
         result: Applied::NotBegun,
     })
 }
@@ -147,21 +118,23 @@ async fn apply_all(
     for (index, looked) in looks {
         match looked {
             Ok(Preflight::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
-            Ok(Preflight::Leave) => job.end(index, None, None, false, Applied::Left),
+            Ok(Preflight::Leave) => job.end(index, None, None, None, Applied::Left),
             Ok(Preflight::Withhold(problem)) => {
                 // What is about to go may be gone in a moment.
                 let retry = match problem {
                     Problem::Waiting(_) => Retry::Soon,
                     _ => Retry::Interval,
                 };
-                job.end(index, None, None, false, Applied::Problem { problem, retry });
+                job.end(index, None, None, None, Applied::Problem { problem, retry });
             }
-            Err(stopped) => job.fail(index, None, false, &stopped),
+            Err(stopped) => job.fail(index, None, &stopped),
         }
     }
     // What is in the inventory already was this unit's, whatever its marks said meanwhile.
     for write in &mut writes {
-        write.adopted &= job.record(&job.objects[write.index].desired.key).is_none();
+        if job.record(&job.objects[write.index].desired.key).is_some() {
+            write.adopted = None;
+        }
     }
     let writes = match job.intend(writes).await {
         Ok(writes) => writes,
@@ -182,38 +155,10 @@ async fn apply_all(
     }
 }
 
-/// Evaluates the bodies of some objects of the entry.
-pub async fn bodies(
-    unit: &UnitContext,
-    keys: impl Iterator<Item = &Arc<ObjectKey>>,
-) -> Result<Evaluated, BodiesError> {
-    let discovery = unit.context.discovered().await.map_err(BodiesError::Discovery)?;
-    let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
-    let environment = unit.context.environment(discovery);
-    let failed = |error: EvaluateError| BodiesError::Evaluation(error.to_string());
-    let mut evaluation = unit
-        .context
-        .ledger
-        .read(|state| Evaluation::begin(state, &unit.entry, environment, Some(&keys)))
-        .map_err(failed)?;
-    evaluation.finish().await.map_err(failed)
-}
-
-/// Why the bodies of objects cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BodiesError {
-    /// What the cluster serves cannot be found out.
-    #[error("discovery failed: {0}")]
-    Discovery(ClusterError),
-    /// What is enforced cannot be evaluated any more.
-    #[error("what is enforced cannot be evaluated: {0}")]
-    Evaluation(String),
-}
-
 /// One object to write.
 struct Write {
     index: usize,
-    adopted: bool,
+    adopted: Option<Adoption>,
     fold: Vec<Value>,
 }
 
@@ -244,7 +189,7 @@ impl Job<'_> {
         index: usize,
         record: Option<Arc<Record>>,
         observed: Option<Observed>,
-        adopted: bool,
+        adopted: Option<Adoption>,
         result: Applied,
     ) {
         self.outcomes.push(Outcome {
@@ -262,14 +207,14 @@ impl Job<'_> {
             key: key.clone(),
             record: None,
             observed: None,
-            adopted: false,
+            adopted: None,
             result: Applied::Unknown,
         });
     }
 
-    fn fail(&mut self, index: usize, record: Option<Arc<Record>>, adopted: bool, stopped: &Stopped) {
+    fn fail(&mut self, index: usize, record: Option<Arc<Record>>, stopped: &Stopped) {
         let (problem, retry) = problem(&self.objects[index], stopped);
-        self.end(index, record, None, adopted, Applied::Problem { problem, retry });
+        self.end(index, record, None, None, Applied::Problem { problem, retry });
     }
 
     /// Discovers again when a kind is not served as far as is known. Where the unit's own definition of it was
@@ -329,7 +274,7 @@ impl Job<'_> {
             let policy = object.desired.policy;
             let key = self.key(*index);
             let record = match self.record(&key) {
-                None => Record::intent(&object.api_version, *adopted, policy),
+                None => Record::intent(&object.api_version, adopted.is_some(), policy),
                 Some(record) if record.state == State::PendingRemoval => {
                     let mut record = Arc::unwrap_or_clone(record);
                     record.intend();
@@ -373,7 +318,7 @@ impl Job<'_> {
                     let problem =
                         Problem::Unanswered(format!("{key}: not written before the ledger has it: {why}"));
                     let retry = Retry::Soon;
-                    self.end(*index, None, None, false, Applied::Problem { problem, retry });
+                    self.end(*index, None, None, None, Applied::Problem { problem, retry });
                 }
                 Ok(writes
                     .into_iter()
@@ -433,81 +378,10 @@ impl Job<'_> {
             let known = record.or_else(|| self.record(&self.objects[index].desired.key));
             match answer {
                 Some(Ok(observed)) => self.end(index, known, Some(observed), adopted, Applied::Written),
-                Some(Err(stopped)) => self.fail(index, known, false, &stopped),
-                None => self.end(index, known, None, false, Applied::NotBegun),
+                Some(Err(stopped)) => self.fail(index, known, &stopped),
+                None => self.end(index, known, None, None, Applied::NotBegun),
             }
         }
         saved
-    }
-}
-
-/// The record of an object that was written.
-pub fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Arc<Record>> {
-    let written = Written {
-        api_version: object.api_version.clone(),
-        sent: object.desired.digest,
-        policy: object.desired.policy,
-        response: observed.observation.clone()?,
-    };
-    let known = stored_record(unit, &object.desired.key);
-    Some(Record::written(known.as_deref(), written).into())
-}
-
-/// An object's record as the ledger has it.
-pub fn stored_record(unit: &UnitContext, key: &ObjectKey) -> Option<Arc<Record>> {
-    unit.context
-        .ledger
-        .read(|state| state.units.get(&unit.unit)?.items.get(key).cloned())
-}
-
-/// The ledger's record of an object's place in the inventory.
-pub fn item(unit: &UnitContext, key: &Arc<ObjectKey>, record: Arc<Record>) -> LedgerRecord {
-    LedgerRecord::Item {
-        unit: unit.unit,
-        key: key.clone(),
-        record,
-    }
-}
-
-/// What an object's status says of why it was not written, and when trying again may help.
-pub fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
-    let key = &object.desired.key;
-    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, error);
-    match stopped {
-        Stopped::Cluster(ClusterError::NotServed { .. }) if object.group_failed => (
-            Problem::Unanswered(format!(
-                "{key}: whether its kind is served is not known: the discovery of {} failed",
-                key.group
-            )),
-            Retry::Soon,
-        ),
-        Stopped::Cluster(ClusterError::NotServed { .. }) => (
-            Problem::Unserved(format!(
-                "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
-                key.kind, object.api_version
-            )),
-            Retry::Interval,
-        ),
-        Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
-            (Problem::Unanswered(shown(error)), Retry::Soon)
-        }
-        Stopped::Cluster(error) => {
-            let retry = match (error.is_transient(), error.is_race()) {
-                (true, _) => Retry::Soon,
-                (false, true) => Retry::Race,
-                (false, false) => Retry::Interval,
-            };
-            (Problem::Failed(shown(error)), retry)
-        }
-        Stopped::Terminating(why) => {
-            let why = match why.is_empty() {
-                true => String::new(),
-                false => format!(": {why}"),
-            };
-            (
-                Problem::Waiting(format!("{key}: its namespace is being deleted{why}")),
-                Retry::Soon,
-            )
-        }
     }
 }

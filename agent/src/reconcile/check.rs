@@ -1,66 +1,69 @@
-//! Checks objects that look drifted: reads each, confirms by one dry run where that is needed, corrects at once. What
-//! an answer means is decided in `core`; the outcome goes back to the state machine.
+//! Checks objects that look drifted: reads each and corrects it at once. Of one that was corrected lately a dry run
+//! tells first what a write would change, since it may be contested; of all others the write tells, and where nothing
+//! drifted it changes nothing. What an answer means is decided in `core`; the outcome goes back to the state machine.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::{
-        drift::{Corrections, Drift, Judgement, Suspicion, Verdict, confirm, judge},
+        drift::{Drift, Judgement, Suspicion, Verdict, confirm, judge},
         inventory::{Record, State},
     },
     object::ObjectKey,
     unit::{
-        event::{CheckOutcome, Checked, Outcome},
+        event::{CheckOutcome, Checked, Outcome, ToCheck},
         object::Observed,
         problem::{Problem, Retry},
     },
 };
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    apply::{Done, bodies, item, problem, stored_record, written},
+    bodies::bodies,
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
+    correct::{Confirmed, Correction},
     evaluate::Object,
+    jobs::Done,
     message::shown,
     observe::{gone, observe},
-    preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served, write},
-    window::Window,
+    preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served},
+    problem::problem,
+    records::{item, stored_record},
+    window::{OPEN, Window},
 };
-use crate::{
-    causes::with_causes,
-    cluster::{ClusterError, Served},
-    ledger::LedgerError,
-};
+use crate::cluster::{ClusterError, Resource, Served};
 
-/// Checks objects, each with its recent corrections.
-pub async fn check(
+/// Checks objects.
+pub(super) async fn check(
     unit: &UnitContext,
-    keys: Vec<(Arc<ObjectKey>, Corrections)>,
+    objects: Vec<ToCheck>,
     cancel: &CancellationToken,
 ) -> Done<CheckOutcome> {
-    let evaluated = match bodies(unit, keys.iter().map(|(key, _)| key)).await {
+    let evaluated = match bodies(unit, objects.iter().map(|object| &object.key)).await {
         Ok(evaluated) => evaluated,
         Err(error) => return Done::failed(&error),
     };
-    let objects: BTreeMap<&ObjectKey, Body<'_>> = evaluated
+    let by_key: BTreeMap<&ObjectKey, Body<'_>> = evaluated
         .objects
         .iter()
         .zip(&evaluated.values)
         .map(|(object, value)| (&object.desired.key, Body { object, value }))
         .collect();
     let check = Check {
+        until: Instant::now() + OPEN,
         unit,
         flux: FluxOwners::default(),
         breaker: CircuitBreaker::new(unit),
         cancel,
         window: Window::default(),
     };
-    let looks = keys.into_iter().map(|(key, corrections)| {
-        let body = objects.get(&*key).copied();
-        check.look(key, body, corrections)
+    let looks = objects.into_iter().map(|object| {
+        let body = by_key.get(&*object.key).copied();
+        check.look(object, body)
     });
     let looks: Vec<Look<'_>> = stream::iter(looks.collect::<Vec<_>>())
         .buffer_unordered(CONCURRENCY)
@@ -88,7 +91,9 @@ pub async fn check(
     outcomes.extend(corrected);
     let records = outcomes.iter().filter_map(|CheckOutcome { outcome, .. }| {
         let record = outcome.record.clone()?;
-        Some(item(unit, &outcome.key, record))
+        // A try that changed nothing is none of the ledger's business.
+        let is_stored = stored_record(unit, &outcome.key).as_ref() == Some(&record);
+        (!is_stored).then(|| item(unit, &outcome.key, record))
     });
     match unit.context.persist_later(records.collect()) {
         Ok(()) => Done {
@@ -102,9 +107,9 @@ pub async fn check(
 
 /// An object and what would be sent.
 #[derive(Clone, Copy)]
-struct Body<'a> {
-    object: &'a Object,
-    value: &'a Value,
+pub(super) struct Body<'a> {
+    pub(super) object: &'a Object,
+    pub(super) value: &'a Value,
 }
 
 /// What a look at an object gave.
@@ -113,39 +118,26 @@ enum Look<'a> {
     Correct(Box<Correction<'a>>),
 }
 
-/// A correction that was decided.
-struct Correction<'a> {
-    key: Arc<ObjectKey>,
-    body: Body<'a>,
-    record: Arc<Record>,
-    fold: Vec<Value>,
-    suspicion: Suspicion,
-    drift: Option<Drift>,
-    corrections: Option<Corrections>,
-}
-
-struct Check<'a> {
-    unit: &'a UnitContext,
+pub(super) struct Check<'a> {
+    /// No look begins later: what is not reached is checked again, behind other units.
+    until: Instant,
+    pub(super) unit: &'a UnitContext,
     flux: FluxOwners,
-    breaker: CircuitBreaker<'a>,
-    cancel: &'a CancellationToken,
-    window: Window,
+    pub(super) breaker: CircuitBreaker<'a>,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) window: Window,
 }
 
 impl<'a> Check<'a> {
     /// Looks at an object and decides. `None`: cancelled before it was known.
-    async fn look(
-        &self,
-        key: Arc<ObjectKey>,
-        body: Option<Body<'a>>,
-        corrections: Corrections,
-    ) -> Option<Look<'a>> {
-        if self.cancel.is_cancelled() {
+    async fn look(&self, object: ToCheck, body: Option<Body<'a>>) -> Option<Look<'a>> {
+        let key = object.key.clone();
+        if self.cancel.is_cancelled() || Instant::now() >= self.until {
             return None;
         }
         let looking = async {
             match body {
-                Some(body) => self.desired(&key, body, corrections).await,
+                Some(body) => self.desired(object, body).await,
                 None => Ok(self.undesired(&key).await),
             }
         };
@@ -156,18 +148,31 @@ impl<'a> Check<'a> {
         Some(looked.unwrap_or_else(|stopped| {
             let (problem, retry) = match body {
                 Some(body) => problem(body.object, &stopped),
-                None => (Problem::Waiting(key.to_string()), Retry::Soon),
+                None => (Problem::Waiting(key.to_string().into()), Retry::Soon),
             };
             over(key, None, None, Checked::Problem { problem, retry })
         }))
     }
 
+    /// How an object's kind is served; it may be since the last answer.
+    async fn resource(&self, object: &Object) -> Result<Resource, Stopped> {
+        let unserved = match served(object) {
+            Ok(resource) => return Ok(resource.clone()),
+            Err(unserved) => unserved,
+        };
+        let discovery = self.unit.context.rediscovered().await?;
+        match discovery.find(&object.api_version, &object.desired.key.kind) {
+            Served::Yes(resource) => Ok(resource.clone()),
+            _ => Err(unserved.into()),
+        }
+    }
+
     async fn desired(
         &self,
-        key: &Arc<ObjectKey>,
+        ToCheck { key, mut corrections }: ToCheck,
         body: Body<'a>,
-        mut corrections: Corrections,
     ) -> Result<Look<'a>, Stopped> {
+        let key = &key;
         let Body { object, value } = body;
         // The last pass has said so, and the next one says when it is over.
         if object.withheld.is_some() {
@@ -177,15 +182,9 @@ impl<'a> Check<'a> {
             return Ok(over(key.clone(), None, None, Checked::InSync));
         };
         let context = &self.unit.context;
-        let resource = match served(object) {
-            Ok(resource) => resource.clone(),
-            // It may be served since the last answer.
-            Err(unserved) => match context.rediscovered().await?.find(&object.api_version, &key.kind) {
-                Served::Yes(resource) => resource.clone(),
-                _ => return Err(unserved.into()),
-            },
-        };
+        let resource = self.resource(object).await?;
         let cluster = &self.unit.cluster;
+        // Also what a watch has told to be gone: it may only have lost our label, or be there again, and be somebody else's.
         let read = cluster.get(&resource, &key.namespace, &key.name);
         let live = self.breaker.call(key, read).await?;
         let observed = match &live {
@@ -214,37 +213,40 @@ impl<'a> Check<'a> {
                 ));
             }
         };
-        let drift = match &live {
+        let drift = match live {
             None => Some(Drift::gone()),
+            Some(live) if corrections.is_empty(context.wall()) => {
+                return Ok(Look::Correct(Box::new(Correction {
+                    key: key.clone(),
+                    body,
+                    record,
+                    fold,
+                    suspicion,
+                    confirmed: Confirmed::ByWrite(live),
+                    corrections,
+                })));
+            }
             Some(live) => {
                 let dry_run = self
                     .breaker
                     .call(key, cluster.apply(&resource, value, true))
                     .await?;
-                confirm(live, &dry_run)
+                confirm(&live, &dry_run)
             }
         };
         // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
-        if drift.is_none()
-            && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. })
-            && fold.is_empty()
-        {
+        if is_none(&suspicion, drift.as_ref()) && fold.is_empty() {
             let mut record = accepted(record, &observed);
             Arc::make_mut(&mut record).uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
         }
-        // Also who changes no value, and only whose the fields are, may do so again and again.
-        let counted = drift.clone().unwrap_or_else(|| Drift {
-            paths: vec!["/metadata/managedFields".to_owned()],
-            manager: None,
-        });
+        let counted = counted(drift.as_ref());
         let verdict = corrections.decide(&counted, context.wall(), self.unit.entry.settings.interval);
-        let decided = Some(corrections);
         if let Verdict::Contested { until } = verdict {
             let drift = counted;
             let result = Checked::Contested { until, drift };
             let mut look = outcome(key.clone(), None, Some(observed), result);
-            look.corrections = decided;
+            look.corrections = Some(corrections);
             return Ok(Look::Over(Box::new(look)));
         }
         Ok(Look::Correct(Box::new(Correction {
@@ -253,8 +255,8 @@ impl<'a> Check<'a> {
             record,
             fold,
             suspicion,
-            drift,
-            corrections: decided,
+            confirmed: Confirmed::Before(drift),
+            corrections,
         })))
     }
 
@@ -283,76 +285,26 @@ impl<'a> Check<'a> {
                 over(key.clone(), None, None, Checked::InSync)
             }
             Err(error) => {
-                let problem = Problem::Waiting(shown(key, key.is_secret(), record.policy, &error));
+                let why = shown(key, key.is_secret(), record.policy, &error);
+                let problem = Problem::Waiting(why.into());
                 let retry = Retry::Soon;
                 over(key.clone(), None, None, Checked::Problem { problem, retry })
             }
         }
     }
+}
 
-    /// Prepares for corrections. A ledger that takes nothing keeps no object from being corrected that it knows; one
-    /// that is another agent's does.
-    async fn may_write(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
-        if corrections.is_empty() {
-            return Ok(());
-        }
-        match self.expect_new_objects(corrections).await {
-            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-            Err(error) => tracing::warn!("ledger: {}", with_causes(&error)),
-            Ok(()) => {}
-        }
-        self.unit.context.check_sole_writer().await
-    }
+/// Tells whether nothing of ours differs.
+pub(super) fn is_none(suspicion: &Suspicion, drift: Option<&Drift>) -> bool {
+    drift.is_none() && matches!(suspicion, Suspicion::Fields | Suspicion::Replaced { .. })
+}
 
-    /// Forgets, durably, the UIDs of objects that are about to be created again: after a crash the new object must not
-    /// look like one that somebody put in its place.
-    async fn expect_new_objects(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
-        let mut records = Vec::new();
-        for correction in corrections {
-            if correction.suspicion == Suspicion::Gone && Arc::make_mut(&mut correction.record).recreate() {
-                records.push(item(self.unit, &correction.key, correction.record.clone()));
-            }
-        }
-        self.unit.context.persist(records).await
-    }
-
-    async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
-        let _place = self.window.enter(&correction.key, self.cancel).await?;
-        let Correction {
-            key,
-            body: Body { object, value },
-            record,
-            fold,
-            suspicion,
-            drift,
-            corrections,
-        } = correction;
-        let context = &self.unit.context;
-        match self
-            .breaker
-            .call(&key, write(self.unit, object, value, fold))
-            .await
-        {
-            Ok(live) => {
-                let observed = observe(&live, context.ledger.key(), context.wall());
-                let record = written(self.unit, object, &observed);
-                let result = Checked::Corrected { suspicion, drift };
-                let mut done = outcome(key, record, Some(observed), result);
-                done.corrections = corrections;
-                Some(done)
-            }
-            Err(stopped) => {
-                let (problem, retry) = problem(object, &stopped);
-                // Nobody has undone a correction that was refused: it is no part of a contest.
-                Some(outcome(
-                    key,
-                    Some(record),
-                    None,
-                    Checked::Problem { problem, retry },
-                ))
-            }
-        }
-    }
+/// What a correction counts as. Also who changes no value, and only whose the fields are, may do so again and again.
+pub(super) fn counted(drift: Option<&Drift>) -> Drift {
+    drift.cloned().unwrap_or_else(|| Drift {
+        paths: vec!["/metadata/managedFields".to_owned()],
+        manager: None,
+    })
 }
 
 fn accepted(mut record: Arc<Record>, observed: &Observed) -> Arc<Record> {
@@ -371,7 +323,7 @@ fn over<'a>(
     Look::Over(Box::new(outcome(key, record, observed, result)))
 }
 
-fn outcome(
+pub(super) fn outcome(
     key: Arc<ObjectKey>,
     record: Option<Arc<Record>>,
     observed: Option<Observed>,
@@ -382,7 +334,7 @@ fn outcome(
             key,
             record,
             observed,
-            adopted: false,
+            adopted: None,
             result,
         },
         corrections: None,

@@ -27,7 +27,7 @@ use super::{evaluate::Environment, message::wire_key};
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
-    ledger::{Ledger, LedgerError, record::Record},
+    ledger::{Ledger, LedgerError, record::Record, state::Unit},
     metrics::Metrics,
     random::random,
     report::Reports,
@@ -285,7 +285,12 @@ impl Context {
     /// Tells the hub of something that happened.
     pub fn tell(&self, unit: UnitId, notice: Notice) {
         let object = notice.key.as_ref().map(ToString::to_string);
-        tracing::info!(unit = %unit, object, reason = notice.reason, "{}", notice.message);
+        let (app, reason, message) = (self.app(unit), &notice.reason, &notice.message);
+        if notice.warning {
+            tracing::warn!(app, object, reason, "{message}");
+        } else {
+            tracing::info!(app, object, reason, "{message}");
+        }
         self.reports.event(Event {
             unit_id: unit.to_vec().into(),
             key: notice.key.as_deref().map(wire_key),
@@ -294,6 +299,14 @@ impl Context {
             message: notice.message,
             at_ms: self.wall().0,
         });
+    }
+
+    /// What people call a unit in this cluster: kind, namespace and name of its app, or the id of one that is gone.
+    pub(super) fn app(&self, unit: UnitId) -> String {
+        self.ledger.read(|state| {
+            let entry = state.units.get(&unit).and_then(Unit::entry);
+            entry.map_or_else(|| unit.to_string(), |entry| entry.app.to_string())
+        })
     }
 
     /// Counts a turn of the loop.

@@ -8,6 +8,7 @@
 
 mod inputs;
 mod kinds;
+mod native;
 mod normal;
 
 use std::{
@@ -127,7 +128,8 @@ pub struct Evaluation {
     definitions: Vec<usize>,
     /// Indices of objects still to be evaluated, last first.
     rest: Vec<usize>,
-    seen: HashSet<ObjectKey>,
+    /// Digests of the keys so far: a set may have many objects.
+    seen: HashSet<Digest>,
     /// Objects were passed over.
     partial: bool,
     /// Of some it is not known where they live, and so which they are.
@@ -210,7 +212,7 @@ impl Evaluation {
         let object = parsed.and_then(|parsed| self.make(index, parsed));
         let step = object.and_then(|(object, value)| {
             self.unresolved |= object.unresolved;
-            if self.seen.insert(object.desired.key.clone()) {
+            if self.seen.insert(digest(&object.desired.key)) {
                 return Ok(Step::Object(Box::new(object), value));
             }
             Err(EvaluateError::Build(format!(
@@ -331,6 +333,12 @@ impl<'a> Wanted<'a> {
         // Substitution may make any name of one with a variable in it.
         [group, kind, name].iter().any(|part| part.contains('$')) || self.0.contains(&(group, kind, name))
     }
+}
+
+/// No part of a key has a zero byte.
+fn digest(key: &ObjectKey) -> Digest {
+    let parts = [&*key.group, &key.kind, &key.namespace, &key.name];
+    Digest::of("key", parts.join("\0").as_bytes())
 }
 
 fn name(key: &ObjectKey) -> (&str, &str, &str) {

@@ -2,17 +2,24 @@
 //! (`flotilla_core::unit::state`), and what that asks for is done, units side by side. Whatever woke the loop carries
 //! no data: the ledger and the cluster are read again.
 
-pub mod apply;
-pub mod check;
+mod apply;
+mod bodies;
+mod check;
 pub mod circuit_breaker;
 pub mod context;
+mod correct;
 mod definitions;
 pub mod evaluate;
 mod gauges;
+mod jobs;
 pub mod message;
 mod nudge;
 pub mod observe;
+mod pace;
 pub mod preflight;
+mod problem;
+mod queue;
+mod records;
 mod save;
 mod status;
 mod units;
@@ -22,26 +29,27 @@ mod watches;
 mod window;
 
 use std::{
-    any::Any,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    panic::AssertUnwindSafe,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use apply::Done;
-use context::{Context, UnitContext};
+use context::Context;
 use flotilla_core::{
     id::UnitId,
     unit::{
-        event::{Action, Event, JobFailure},
+        event::{Action, Event},
         now::Mono,
         state::State,
     },
     units::{Edges, Standing},
 };
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gauges::{Gauged, Gauges};
+use jobs::Finished;
 pub use nudge::Nudge;
+use pace::Pace;
+use queue::Queue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use verify::{Listed, Verification};
@@ -49,18 +57,13 @@ use watches::Watches;
 
 use crate::ledger::LedgerError;
 
-/// Units with a job at once.
-const JOBS: usize = 16;
+/// Told to stop, the loop waits so long for requests that are under way.
+const LAST_ANSWERS: Duration = Duration::from_millis(900);
 /// Watch events taken in before due work is started again.
 const EVENTS: usize = 256;
-
-/// The outcome of a job; `lost`: this agent is not the only one.
-struct Finished {
-    unit: UnitId,
-    job: u64,
-    event: Event,
-    lost: bool,
-}
+/// After a start, rows are told the hub once all objects were seen, and at the latest after this: what a row says before
+/// is what the hub has.
+const RESTORED: Duration = Duration::from_secs(10);
 
 /// A unit, and what of its work is under way.
 struct Unit {
@@ -89,8 +92,8 @@ pub struct Reconciler {
     context: Arc<Context>,
     nudge: Arc<Nudge>,
     units: BTreeMap<UnitId, Unit>,
-    /// Jobs that wait for a slot.
-    queue: VecDeque<(UnitId, Action, CancellationToken)>,
+    /// Jobs that wait for a slot, and those that have one.
+    queue: Queue<(Action, CancellationToken)>,
     jobs: FuturesUnordered<BoxFuture<'static, Finished>>,
     lists: FuturesUnordered<BoxFuture<'static, Listed>>,
     watches: Watches,
@@ -105,6 +108,10 @@ pub struct Reconciler {
     /// Units that may wait for others no more, or wait now.
     unjudged: BTreeSet<UnitId>,
     gauges: Gauges,
+    /// Units of which not all is seen since the start.
+    restoring: BTreeSet<UnitId>,
+    /// Until when rows are held back; `None`: they are not.
+    held_until: Option<Instant>,
     /// Another agent writes the ledger: this one must exit.
     lost: bool,
 }
@@ -112,11 +119,12 @@ pub struct Reconciler {
 impl Reconciler {
     /// Makes a reconciler.
     pub fn new(context: Arc<Context>, nudge: Arc<Nudge>) -> Self {
+        context.reports.hold(true);
         Self {
             context,
             nudge,
             units: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             jobs: FuturesUnordered::new(),
             lists: FuturesUnordered::new(),
             watches: Watches::default(),
@@ -127,20 +135,22 @@ impl Reconciler {
             edges: Edges::default(),
             unjudged: BTreeSet::new(),
             gauges: Gauges::default(),
+            restoring: BTreeSet::new(),
+            held_until: Some(Instant::now() + RESTORED),
             lost: false,
         }
     }
 
     /// Verifies each kind about this often instead of once an hour.
     #[must_use]
-    pub fn verifying_every(mut self, period: std::time::Duration) -> Self {
+    pub fn verifying_every(mut self, period: Duration) -> Self {
         self.verification = Verification::every(period);
         self
     }
 
     /// Runs until told to stop. Fails only when this agent must exit: it is not the only one.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
-        self.sync();
+        self.sync().await;
         loop {
             if self.lost {
                 return Err(LedgerError::Lost);
@@ -148,23 +158,23 @@ impl Reconciler {
             self.serve_definitions();
             self.judge_waiting();
             self.start();
-            self.flush();
+            self.flush().await;
             self.watch_kinds();
             self.verify();
             let wake = self.wakes();
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
             // live in their set.
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = self.nudge.accepted.notified() => self.sync(),
+                () = stop.cancelled() => return self.end().await,
+                () = self.nudge.accepted.notified() => self.sync().await,
                 () = self.context.intended.notified() => {}
                 Some(finished) = self.jobs.next() => self.finished(finished)?,
-                Some(listed) = self.lists.next() => self.listed(listed),
+                Some(listed) = self.lists.next() => self.listed(listed).await,
                 Some(first) = self.watches.next() => {
-                    self.observed(first);
+                    self.observed(first).await;
                     for _ in 1..EVENTS {
                         let Some(next) = self.watches.ready() else { break };
-                        self.observed(next);
+                        self.observed(next).await;
                     }
                 }
                 () = sleep_until(wake) => {}
@@ -174,13 +184,39 @@ impl Reconciler {
         }
     }
 
+    /// Lets the requests that are under way end, for a moment, begins no other, and takes in what they and the watches
+    /// have shown: the next start need not find it out again.
+    async fn end(mut self) -> Result<(), LedgerError> {
+        self.lists.clear();
+        for unit in self.units.values() {
+            if let Some((_, cancel)) = &unit.job {
+                cancel.cancel();
+            }
+        }
+        let deadline = Instant::now() + LAST_ANSWERS;
+        while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.jobs.next()).await {
+            self.finished(finished)?;
+        }
+        while let Some(news) = self.watches.ready() {
+            self.observed(news).await;
+        }
+        Ok(())
+    }
+
     /// When something is to be done by time alone.
     fn wakes(&self) -> Option<Instant> {
         let units = self.deadlines.first().map(|(at, _)| self.context.instant(*at));
-        [units, self.watches.wakes(), self.verification.wakes()]
-            .into_iter()
-            .flatten()
-            .min()
+        let queue = self.queue.wakes(Instant::now());
+        [
+            units,
+            self.watches.wakes(),
+            self.verification.wakes(),
+            queue,
+            self.held_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Wakes the units whose time has come, and no others.
@@ -227,14 +263,17 @@ impl Reconciler {
     }
 
     fn act(&mut self, id: UnitId, action: Action) {
-        match action {
-            Action::Evaluate { job, .. } | Action::Apply { job, .. } | Action::Check { job, .. } => {
-                let cancel = CancellationToken::new();
-                if let Some(unit) = self.units.get_mut(&id) {
-                    unit.job = Some((job, cancel.clone()));
-                }
-                self.queue.push_back((id, action, cancel));
+        if let Some((kind, job)) = jobs::kind(&action) {
+            let cancel = CancellationToken::new();
+            if let Some(unit) = self.units.get_mut(&id) {
+                unit.job = Some((job, cancel.clone()));
             }
+            self.queue.push(kind, id, job, (action, cancel));
+            return;
+        }
+        match action {
+            // Jobs, which are queued.
+            Action::Evaluate { .. } | Action::Apply { .. } | Action::Check { .. } => {}
             Action::Cancel(job) => {
                 let running = self.units.get(&id).and_then(|unit| unit.job.as_ref());
                 if let Some((_, cancel)) = running.filter(|(running, _)| *running == job) {
@@ -260,11 +299,10 @@ impl Reconciler {
 
     /// Starts jobs that wait, as far as there are slots.
     fn start(&mut self) {
-        while self.jobs.len() < JOBS
-            && let Some((id, action, cancel)) = self.queue.pop_front()
-        {
+        let now = Instant::now();
+        while let Some((id, (action, cancel))) = self.queue.take(now) {
             self.context.counters.jobs.fetch_add(1, Ordering::Relaxed);
-            self.jobs.push(job(&self.context, id, action, cancel));
+            self.jobs.push(jobs::job(&self.context, id, action, cancel));
         }
     }
 
@@ -275,6 +313,7 @@ impl Reconciler {
             event,
             lost,
         } = finished;
+        self.queue.ended(id, job);
         if lost {
             return Err(LedgerError::Lost);
         }
@@ -288,17 +327,29 @@ impl Reconciler {
     }
 
     /// Writes the rows that may have changed, and remembers which units wait for a definition.
-    fn flush(&mut self) {
+    async fn flush(&mut self) {
+        let mut pace = Pace::default();
         for id in std::mem::take(&mut self.changed) {
             if let Some(unit) = self.units.get_mut(&id) {
-                status::report(&self.context, &mut unit.state);
+                status::report(&self.context, &mut unit.state, &mut pace).await;
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
                 match unit.state.waits_for_definition() {
                     true => self.watches.waiting.insert(id),
                     false => self.watches.waiting.remove(&id),
                 };
+                match unit.state.is_restoring() {
+                    true => self.restoring.insert(id),
+                    false => self.restoring.remove(&id),
+                };
             }
+        }
+        if self
+            .held_until
+            .is_some_and(|until| self.restoring.is_empty() || until <= Instant::now())
+        {
+            self.held_until = None;
+            self.context.reports.hold(false);
         }
     }
 }
@@ -308,117 +359,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Makes a job of an action. A panic is the failure of this one job.
-fn job(
-    context: &Arc<Context>,
-    id: UnitId,
-    action: Action,
-    cancel: CancellationToken,
-) -> BoxFuture<'static, Finished> {
-    let context = context.clone();
-    async move {
-        match action {
-            Action::Evaluate { job, entry, enforced } => {
-                let work = async {
-                    let (failure, evaluation, unavailable) =
-                        units::evaluate_unit(&context, &entry, enforced).await;
-                    match unavailable {
-                        Some(message) => Event::Failed {
-                            job,
-                            failure: JobFailure::Unavailable(message),
-                        },
-                        None => Event::Evaluated {
-                            job,
-                            failure,
-                            evaluation,
-                        },
-                    }
-                };
-                let event = caught(work).await.unwrap_or_else(|message| Event::Failed {
-                    job,
-                    failure: JobFailure::Panicked(message),
-                });
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost: false,
-                }
-            }
-            Action::Apply { job, entry, keys } => {
-                let unit = UnitContext::new(&context, id, entry);
-                let done = caught(apply::apply(&unit, keys, &cancel)).await;
-                let Done {
-                    outcomes,
-                    failure,
-                    lost,
-                } = done.unwrap_or_else(panicked);
-                let event = Event::Applied {
-                    job,
-                    outcomes,
-                    failure,
-                };
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost,
-                }
-            }
-            Action::Check { job, entry, keys } => {
-                let unit = UnitContext::new(&context, id, entry);
-                let done = caught(check::check(&unit, keys, &cancel)).await;
-                let Done {
-                    outcomes,
-                    failure,
-                    lost,
-                } = done.unwrap_or_else(panicked);
-                let event = Event::Checked {
-                    job,
-                    outcomes,
-                    failure,
-                };
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost,
-                }
-            }
-            // The others are done where they are asked for.
-            _ => Finished {
-                unit: id,
-                job: 0,
-                event: Event::Tick,
-                lost: false,
-            },
-        }
-    }
-    .boxed()
-}
-
-async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .map_err(|panic| panic_text(panic.as_ref()))
-}
-
-fn panicked<T>(message: String) -> Done<T> {
-    tracing::error!("reconciling panicked: {message}");
-    Done {
-        outcomes: Vec::new(),
-        failure: Some(JobFailure::Panicked(format!(
-            "reconciling failed unexpectedly: {message}"
-        ))),
-        lost: false,
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic".to_owned())
 }

@@ -16,12 +16,13 @@ const MESSAGE_MAX: usize = 256;
 /// What is kept of a live object. `key` is the ledger's own.
 pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp) -> Observed {
     let mut health = health::assess(live, now);
-    truncate(&mut health.message, MESSAGE_MAX);
     // That all is well is said without words, since most objects are.
-    if health.state == health::State::Current {
-        health.message = String::new();
-    }
-    health.message.shrink_to_fit();
+    let mut message = match health.state {
+        health::State::Current => String::new(),
+        _ => health.message.into_string(),
+    };
+    truncate(&mut message, MESSAGE_MAX);
+    health.message = message.into();
     Observed {
         observation: Some(observation(live, key)),
         health,

@@ -11,7 +11,7 @@ use flotilla_core::{
     },
     object::ObjectKey,
     rights,
-    unit::problem::Problem,
+    unit::{event::Adoption, problem::Problem},
 };
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
@@ -26,6 +26,8 @@ use crate::cluster::{ClusterError, Resource};
 
 /// Calls begun at once; how many of them are asked of the server is the cluster's to limit.
 pub const CONCURRENCY: usize = 32;
+/// Lists begun at once: one kind that is slow to list does not hold up the others.
+const LISTS: usize = 4;
 /// Fewer objects of a kind and namespace are read one by one.
 const MANY: usize = 8;
 /// A page of a list costs the server about as much as reading this many objects: a full namespace is not listed for
@@ -38,7 +40,7 @@ pub enum Preflight {
     /// Write it.
     Write {
         /// It is there without our mark.
-        adopted: bool,
+        adopted: Option<Adoption>,
         /// Metadata patch that folds the managers of other appliers first; empty for none.
         fold: Vec<Value>,
     },
@@ -126,8 +128,9 @@ pub async fn preflight(
     };
     let id = unit.unit.to_string();
     let adopted = match first_contact(metadata, &id, flux, |mark| unit.is_held_by(mark, key)) {
-        Contact::Create | Contact::Owned => false,
-        Contact::Adopt => true,
+        Contact::Create | Contact::Owned => None,
+        Contact::Adopt { stray: None } => Some(Adoption::Unmarked),
+        Contact::Adopt { stray: Some(mark) } => Some(Adoption::Marked(mark)),
         Contact::Conflict { owner } => {
             return Ok(Preflight::Withhold(Problem::Withheld {
                 reason: "Conflict",
@@ -144,11 +147,8 @@ pub async fn preflight(
             }));
         }
         Contact::BeingDeleted { finalizers } => {
-            return Ok(Preflight::Withhold(Problem::Waiting(being_deleted(
-                key,
-                &finalizers,
-                live,
-            ))));
+            let why = being_deleted(key, &finalizers, live);
+            return Ok(Preflight::Withhold(Problem::Waiting(why.into())));
         }
     };
     let fold = metadata.filter(|_| fold).map(managers::fold).unwrap_or_default();
@@ -203,7 +203,13 @@ pub struct Looks<'a> {
     cancel: &'a CancellationToken,
     objects: &'a [Object],
     flux: FluxOwners,
-    found: BTreeMap<usize, Looked>,
+}
+
+/// What a list told: of these objects all, and of those nothing yet.
+#[derive(Default)]
+struct ListLook {
+    found: Vec<(usize, Looked)>,
+    unsettled: Vec<usize>,
 }
 
 impl<'a> Looks<'a> {
@@ -215,53 +221,57 @@ impl<'a> Looks<'a> {
         objects: &'a [Object],
         is_fresh: impl Fn(&ObjectKey) -> bool,
     ) -> BTreeMap<usize, Looked> {
-        let mut looks = Self {
+        let looks = Self {
             unit,
             breaker,
             cancel,
             objects,
             flux: FluxOwners::default(),
-            found: BTreeMap::new(),
         };
+        let mut found = BTreeMap::new();
         let (mut groups, mut single) = (BTreeMap::<_, Vec<usize>>::new(), Vec::new());
         for (index, object) in objects.iter().enumerate() {
             let key = &object.desired.key;
             match served(object) {
-                Err(e) => looks.put(index, Err(e.into())),
+                Err(e) => drop(found.insert(index, Err(e.into()))),
                 Ok(_) if is_fresh(key) => {
                     let fold = Vec::new();
-                    looks.put(index, Ok(Preflight::Write { adopted: false, fold }));
+                    found.insert(index, Ok(Preflight::Write { adopted: None, fold }));
                 }
                 Ok(resource) => groups.entry((resource, &key.namespace)).or_default().push(index),
             }
         }
+        let mut lists = Vec::new();
         for ((resource, namespace), members) in groups {
-            if members.len() < MANY {
-                single.extend(members);
-            } else if !cancel.is_cancelled() {
-                single.extend(looks.list(resource, namespace, &members).await);
+            match members.len() < MANY {
+                true => single.extend(members),
+                false => lists.push(looks.list(resource, namespace, members)),
             }
         }
-        looks.read(single).await;
-        looks.found
+        let listed: Vec<ListLook> = stream::iter(lists).buffer_unordered(LISTS).collect().await;
+        for look in listed {
+            found.extend(look.found);
+            single.extend(look.unsettled);
+        }
+        found.extend(looks.read(single).await);
+        found
     }
 
-    fn put(&mut self, index: usize, look: Looked) {
-        self.found.insert(index, look);
-    }
-
-    async fn judge(&mut self, index: usize, live: Option<&Value>) {
+    async fn judge(&self, index: usize, live: Option<&Value>) -> (usize, Looked) {
         let look = preflight(self.unit, &self.objects[index], live, &self.flux).await;
-        self.put(index, look.map_err(Stopped::from));
+        (index, look.map_err(Stopped::from))
     }
 
-    /// Lists a kind's metadata in a namespace. Returns the indices that this did not settle: the list is not
-    /// allowed, or longer than reading one by one is worth.
-    async fn list(&mut self, resource: &Resource, namespace: &str, members: &[usize]) -> Vec<usize> {
-        let objects = self.objects;
+    /// Lists a kind's metadata in a namespace. What this did not settle is to be read: the list is not allowed, or
+    /// longer than reading one by one is worth.
+    async fn list(&self, resource: &Resource, namespace: &str, members: Vec<usize>) -> ListLook {
+        let mut look = ListLook::default();
+        if self.cancel.is_cancelled() {
+            return look;
+        }
         let mut wanted: HashMap<&str, usize> = members
             .iter()
-            .map(|index| (objects[*index].desired.key.name.as_str(), *index))
+            .map(|index| (self.objects[*index].desired.key.name.as_str(), *index))
             .collect();
         let mut token = String::new();
         for left in (0..=members.len() / READS_PER_PAGE).rev() {
@@ -270,33 +280,33 @@ impl<'a> Looks<'a> {
                 // No right to list, or the continuation is too old: each read says for itself what is the matter.
                 Err(ClusterError::Rejected { .. }) => break,
                 Err(e) => {
-                    for index in wanted.into_values() {
-                        self.put(index, Err(e.clone().into()));
-                    }
-                    return Vec::new();
+                    let failed = wanted.into_values().map(|index| (index, Err(e.clone().into())));
+                    look.found.extend(failed);
+                    return look;
                 }
             };
             for item in &page.items {
                 let name = item["metadata"]["name"].as_str().unwrap_or_default();
                 if let Some(index) = wanted.remove(name) {
-                    self.judge(index, Some(item)).await;
+                    look.found.push(self.judge(index, Some(item)).await);
                 }
             }
             if page.next.is_empty() {
                 for index in wanted.into_values() {
-                    self.judge(index, None).await;
+                    look.found.push(self.judge(index, None).await);
                 }
-                return Vec::new();
+                return look;
             }
             if page.items.len() * left < page.remaining {
                 break;
             }
             token = page.next;
         }
-        wanted.into_values().collect()
+        look.unsettled.extend(wanted.into_values());
+        look
     }
 
-    async fn read(&mut self, indices: Vec<usize>) {
+    async fn read(&self, indices: Vec<usize>) -> Vec<(usize, Looked)> {
         let (unit, objects, flux) = (self.unit, self.objects, &self.flux);
         let (breaker, cancel) = (self.breaker, self.cancel);
         let reads = indices.into_iter().map(|index| async move {
@@ -318,7 +328,7 @@ impl<'a> Looks<'a> {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        self.found.extend(looks.into_iter().flatten());
+        looks.into_iter().flatten().collect()
     }
 }
 

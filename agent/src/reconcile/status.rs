@@ -17,16 +17,18 @@ use flotilla_proto::agent::v1::{self as wire, ObjectState, ObjectStatus, Readine
 use super::{
     context::Context,
     message::{truncate, wire_key},
+    pace::Pace,
 };
 
 /// Longest message of a unit.
 const UNIT_MESSAGE_MAX: usize = 4096;
 
 /// Writes the rows that may have changed.
-pub(super) fn report(context: &Context, state: &mut State) {
+pub(super) async fn report(context: &Context, state: &mut State, pace: &mut Pace) {
     let (objects, unit) = state.take_dirty();
     for key in objects {
         report_object(context, state, &key);
+        pace.handled(1).await;
     }
     if unit {
         report_unit(context, state);

@@ -23,6 +23,7 @@ use super::{
     Reconciler, Unit,
     context::Context,
     evaluate::{EvaluateError, Evaluation as Steps, Step},
+    pace::Pace,
 };
 
 /// Entries that come at once; of more, all edges are arranged anew.
@@ -30,7 +31,8 @@ const ARRANGED_SINGLY: usize = 8;
 
 impl Reconciler {
     /// Takes in what the ledger says about units.
-    pub(super) fn sync(&mut self) {
+    pub(super) async fn sync(&mut self) {
+        let mut pace = Pace::default();
         let asked = self.nudge.take_asked();
         let mut offered: BTreeMap<UnitId, Accepted> = self.context.ledger.read(|state| {
             state
@@ -70,7 +72,10 @@ impl Reconciler {
                 continue;
             };
             match self.units.get(&id) {
-                None => self.begin(id, accepted),
+                None => {
+                    let rows = self.begin(id, accepted);
+                    pace.handled(rows).await;
+                }
                 Some(unit) => {
                     let is_news = unit.state.digest() != accepted.digest || unit.state.lacks_inputs();
                     if is_news {
@@ -107,9 +112,12 @@ impl Reconciler {
         news.into_iter().flat_map(|entry| self.edges.set(entry)).collect()
     }
 
-    fn begin(&mut self, id: UnitId, accepted: Accepted) {
-        let (record, enforced, items) = self.context.ledger.read(|state| {
+    /// Begins a unit. Returns how many rows it has.
+    fn begin(&mut self, id: UnitId, accepted: Accepted) -> usize {
+        let (is_offered, record, enforced, items) = self.context.ledger.read(|state| {
             let unit = state.units.get(&id);
+            let offered = unit.and_then(|unit| unit.offered.as_ref());
+            let is_offered = offered.is_some_and(|offered| offered.digest == accepted.digest);
             let record: Option<UnitRecord> = unit
                 .and_then(|unit| unit.record.as_ref())
                 .and_then(|bytes| serde_json::from_slice(bytes).ok());
@@ -119,12 +127,18 @@ impl Reconciler {
                 .flat_map(|unit| &unit.items)
                 .map(|(key, record)| (key.clone(), record.clone()))
                 .collect();
-            (record, enforced, items)
+            (is_offered, record, enforced, items)
         });
+        // Let go of, or offered another entry, while units before it were taken in: there is a nudge for that.
+        if !is_offered {
+            return 0;
+        }
+        let rows = items.len();
         let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
         self.feed(id, Event::Edge(waits));
+        rows
     }
 
     /// Forgets a unit that the hub has let go of. What its job still answers is not heard, and what it writes into the
@@ -138,7 +152,8 @@ impl Reconciler {
         }
         let concerned = self.edges.remove(id);
         self.unjudged.extend(concerned);
-        self.queue.retain(|(unit, ..)| *unit != id);
+        self.queue.release(id);
+        self.restoring.remove(&id);
         self.set_deadline(id, None);
         self.watches.waiting.remove(&id);
         self.context.reports.forget(id);

@@ -11,7 +11,7 @@ use std::{
 use flotilla_core::{apply::UNIT_LABEL, backoff::Backoff, id::UnitId, object::ObjectKey, unit::event::Event};
 use tokio::time::Instant;
 
-use super::{Reconciler, context::Context, observe::version, watches::Scope};
+use super::{Reconciler, context::Context, observe::version, pace::Pace, watches::Scope};
 use crate::{
     cluster::{ClusterError, Resource, Selector, Served},
     random::random,
@@ -200,14 +200,16 @@ impl Reconciler {
     }
 
     /// Tells units what a list has of their objects.
-    pub(super) fn listed(&mut self, (scope, listed): Listed) {
+    pub(super) async fn listed(&mut self, (scope, listed): Listed) {
         let now = Instant::now();
         self.verification.ended(&scope, listed.as_ref().err(), now);
         let asked = self.verification.asked.remove(&scope).unwrap_or_default();
         match listed {
             Ok(versions) => {
+                let mut pace = Pace::default();
                 for (id, key, version) in versions {
                     self.feed(id, Event::Listed { key, version });
+                    pace.handled(1).await;
                 }
             }
             Err(ClusterError::NotServed { .. }) => {}
@@ -283,6 +285,7 @@ async fn list(
         namespace: scope.namespace.clone(),
         labels: UNIT_LABEL.to_owned(),
         metadata_only: true,
+        without_managed_fields: true,
     };
     let mut versions: HashMap<Arc<ObjectKey>, Option<u64>> =
         objects.iter().map(|(_, key)| (key.clone(), None)).collect();

@@ -1,6 +1,6 @@
 //! Units that wait for others of this cluster, by `dependsOn`: judged anew when one that they need has changed.
 
-use flotilla_core::{id::UnitId, unit::event::Event};
+use flotilla_core::{id::UnitId, unit::event::Event, units::Wait};
 
 use super::Reconciler;
 
@@ -11,14 +11,14 @@ impl Reconciler {
         while let Some(id) = self.unjudged.pop_first() {
             let waits = self.waits_for(id);
             let known = self.units.get(&id).map(|unit| unit.state.waits_for());
-            if known.is_some_and(|known| known != waits.as_deref()) {
+            if known.is_some_and(|known| known != waits.as_ref()) {
                 self.feed(id, Event::Edge(waits));
             }
         }
     }
 
-    /// What a unit waits for, in words.
-    pub(super) fn waits_for(&self, id: UnitId) -> Option<String> {
+    /// What a unit waits for.
+    pub(super) fn waits_for(&self, id: UnitId) -> Option<Wait> {
         self.edges.waits_for(id, |id| Some(self.units.get(&id)?.standing))
     }
 }

@@ -15,6 +15,7 @@ use flotilla_core::{
     object::ObjectKey,
     unit::event::Event,
 };
+use flotilla_proto::agent::v1::ClusterConditionKind;
 use futures::StreamExt as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use crate::cluster::{ClusterError, Resource, Selector, Served};
 
 mod news;
 
-/// Kinds watched at once: each is a stream of the API server. More is told, and the rest verified by lists alone.
+/// Kinds watched at once: each is a stream of the API server. More is reported, and the rest verified by lists alone.
 const WATCHES: usize = 2048;
 /// How long a kind that is not served is not asked for again: at first, doubled each time, and at most.
 const UNSERVED: Duration = Duration::from_secs(60);
@@ -95,6 +96,8 @@ pub(super) struct Watches {
     narrowed: BTreeSet<(String, String)>,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
     revision: Option<u64>,
+    /// Watches that fail, and what was logged of each.
+    failing: BTreeMap<Stream, String>,
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
@@ -102,7 +105,6 @@ pub(super) struct Watches {
     pub(super) waiting: BTreeSet<UnitId>,
     news_tx: mpsc::Sender<WatchNews>,
     news_rx: mpsc::Receiver<WatchNews>,
-    too_many: bool,
     /// It was found out again what is served.
     rediscovered: Arc<AtomicBool>,
 }
@@ -114,12 +116,12 @@ impl Default for Watches {
             open: BTreeMap::new(),
             narrowed: BTreeSet::new(),
             revision: None,
+            failing: BTreeMap::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
             waiting: BTreeSet::new(),
             news_tx,
             news_rx,
-            too_many: false,
             rediscovered: Arc::default(),
         }
     }
@@ -274,13 +276,14 @@ impl Reconciler {
             .retain(|(group, kind)| kinds.contains(&(group.as_str(), kind.as_str())));
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
-        let mut left_out = 0_usize;
+        self.watches.failing.retain(|stream, _| wanted.contains(stream));
+        let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
                 Some(Watched::Open { .. }) => continue,
                 Some(Watched::Unserved { .. }) if !rediscovered => continue,
                 None if self.watches.open.len() >= WATCHES => {
-                    left_out += 1;
+                    left_out.push(stream);
                     continue;
                 }
                 _ => {}
@@ -301,15 +304,15 @@ impl Reconciler {
                     .or_insert_with(|| Watched::unserved(now, UNSERVED));
             }
         }
-        if (left_out > 0) != self.watches.too_many {
-            self.watches.too_many = left_out > 0;
-            if left_out > 0 {
-                tracing::error!(
-                    "{left_out} kinds and namespaces are not watched: an agent watches at most {WATCHES}; \
-                     their drift is found by the hourly verification"
-                );
-            }
-        }
+        self.report_unwatched(&left_out);
+    }
+
+    /// Reports what the bound leaves out, to those who can narrow what there is to watch.
+    fn report_unwatched(&self, left_out: &[Stream]) {
+        let (kind, now) = (ClusterConditionKind::Watches, self.context.wall());
+        self.context
+            .reports
+            .condition(kind, left_out.is_empty(), unwatched(left_out), now);
     }
 
     /// What there is to watch: each kind of the inventories in each version that objects were last written in.
@@ -366,6 +369,7 @@ impl Reconciler {
             labels: labels.to_owned(),
             // That a definition changed is a reason to discover again; what it says is not read.
             metadata_only: definitions,
+            ..Selector::default()
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
@@ -393,6 +397,24 @@ impl Reconciler {
             }
         });
     }
+}
+
+/// Says what is not watched, what follows from it and what helps; empty when all is.
+fn unwatched(left_out: &[Stream]) -> String {
+    let Some(Stream { scope, .. }) = left_out.first() else {
+        return String::new();
+    };
+    let place = match scope.namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(" in namespace {namespace}"),
+    };
+    format!(
+        "{} pairs of kind and namespace beyond the first {WATCHES} are not watched, {}{place} among them: drift there is \
+         found by the hourly verification alone; give the agent fewer namespaces, or the profile platform, which \
+         watches a kind in all namespaces at once",
+        left_out.len(),
+        scope.kind
+    )
 }
 
 /// RBAC refuses it.

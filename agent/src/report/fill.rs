@@ -11,7 +11,8 @@ use prost::Message as _;
 
 use super::{
     Full, InFlight, Inner,
-    row::{Entry, Row, RowKey, Sent},
+    row::{Row, RowKey, Sent},
+    rows::Entry,
 };
 
 /// Room for a report's own fields: numbers, root, the marks of a full report and what conditions say.
@@ -33,7 +34,10 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     let conditions = conditions(inner, &mut report);
     let (last_event, events_bytes) = events(inner, &mut report);
     let filled = rows(inner, &mut report, REPORT_BYTES - OWN_BYTES - events_bytes);
-    let full = full_part(inner, &filled, &mut report);
+    let full = match inner.held {
+        true => inner.full.clone(),
+        false => full_part(inner, &filled, &mut report),
+    };
     let nothing = filled.rows.is_empty() && report.events.is_empty() && conditions.is_empty();
     if nothing && report.full.is_none() {
         return None;
@@ -44,7 +48,7 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     let root = (full == Full::No).then(|| {
         let mut sum = inner.acked;
         for (key, _, digest) in &filled.rows {
-            let acked = inner.rows.get(key).and_then(|entry| entry.acked_digest);
+            let acked = inner.rows.get(key).and_then(|entry| entry.acked(key));
             sum.replace(acked, *digest);
         }
         sum.root()
@@ -69,10 +73,12 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
 }
 
 fn conditions(inner: &Inner, report: &mut Report) -> Vec<(i32, u64)> {
+    // What the first part of a full report does not name is forgotten by the hub, also when it was told a moment before.
+    let begins = !inner.held && matches!(inner.full, Full::After(None));
     let changed = inner
         .conditions
         .iter()
-        .filter(|(_, held)| held.acked < held.change);
+        .filter(|(_, held)| begins || held.acked < held.change);
     changed
         .map(|(kind, held)| {
             report.conditions.push(held.state.clone());
@@ -127,8 +133,11 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
     let mut left = room;
     let mut filled = Filled {
         rows: Vec::new(),
-        all: true,
+        all: !inner.held,
     };
+    if inner.held {
+        return filled;
+    }
     for (key, entry) in pending(inner.pending.iter(), inner) {
         let sent = entry.row.to_sent(key);
         let size = sent.encoded_len() + FRAME;
@@ -142,7 +151,7 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
             Sent::Object(status) => report.objects.push(status),
         }
         let is_gone = matches!(entry.row, Row::Gone(_));
-        let digest = (!is_gone).then_some(entry.digest);
+        let digest = (!is_gone).then(|| entry.row.digest(key));
         filled.rows.push((key.clone(), entry.change, digest));
     }
     filled
@@ -152,7 +161,7 @@ fn pending<'a>(
     keys: btree_set::Iter<'a, RowKey>,
     inner: &'a Inner,
 ) -> impl Iterator<Item = (&'a RowKey, &'a Entry)> {
-    keys.filter_map(|key| Some((key, &**inner.rows.get(key)?)))
+    keys.filter_map(|key| Some((key, inner.rows.get(key)?)))
 }
 
 /// Marks what part of a full report this is, if one is to be sent; returns where it is once this is acknowledged.

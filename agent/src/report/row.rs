@@ -8,6 +8,7 @@ use flotilla_proto::{
     limits::{NAME_BYTES, cut},
 };
 use prost::Message as _;
+use uuid::Uuid;
 
 /// Rows of units come first, then those of objects: the order of a full report.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,8 @@ impl RowKey {
 }
 
 /// A row. There is one for each object of the cluster's units, kept to be sent again: of an object it is the bytes of
-/// its status without unit and key, which stand in the row's place among the others.
+/// its status without unit and key, which stand in the row's place among the others, and with the UID in 16 bytes
+/// where it is written as a UUID is.
 #[derive(Debug, Clone)]
 pub(super) enum Row {
     Unit(Box<UnitStatus>),
@@ -50,7 +52,15 @@ impl Row {
         let is_gone = status.state() == ObjectState::Gone;
         status.key = None;
         status.unit_id.clear();
-        let bytes = status.encode_to_vec().into();
+        let uid = uuid_of(&status.uid);
+        if uid.is_some() {
+            status.uid.clear();
+        }
+        let mut bytes = Vec::with_capacity(1 + 16 + status.encoded_len());
+        bytes.push(u8::from(uid.is_some()));
+        bytes.extend_from_slice(uid.as_ref().map_or(&[], |uid| uid.as_bytes()));
+        bytes.extend_from_slice(&status.encode_to_vec());
+        let bytes = bytes.into();
         if is_gone {
             Self::Gone(bytes)
         } else {
@@ -62,14 +72,62 @@ impl Row {
         match (self, key) {
             (Self::Unit(status), _) => Sent::Unit((**status).clone()),
             (Self::Object(bytes) | Self::Gone(bytes), key) => {
-                // Our own bytes.
-                let mut status = ObjectStatus::decode(&**bytes).unwrap_or_default();
+                let mut status = status_of(bytes);
                 let WireRowKey { unit_id, object } = key.to_wire();
                 (status.unit_id, status.key) = (unit_id, object);
                 Sent::Object(status)
             }
         }
     }
+
+    /// Tells whether another row says the same. When only the time of observation differs, nothing has changed.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unit(one), Self::Unit(other)) => {
+                one.observed_at_ms == other.observed_at_ms && one == other || timeless(one) == timeless(other)
+            }
+            (Self::Object(one), Self::Object(other)) | (Self::Gone(one), Self::Gone(other)) => one == other,
+            _ => false,
+        }
+    }
+
+    /// Digest of the row in its place.
+    pub(super) fn digest(&self, key: &RowKey) -> Digest {
+        let mut bytes = key.to_wire().encode_to_vec();
+        match self {
+            Self::Unit(status) => bytes.extend_from_slice(&timeless(status).encode_to_vec()),
+            Self::Object(status) | Self::Gone(status) => bytes.extend_from_slice(status),
+        }
+        Digest::of("row", &bytes)
+    }
+}
+
+fn timeless(status: &UnitStatus) -> UnitStatus {
+    UnitStatus {
+        observed_at_ms: 0,
+        ..status.clone()
+    }
+}
+
+/// The UUID that a UID is, where it reads back as it is written.
+fn uuid_of(uid: &str) -> Option<Uuid> {
+    let mut buffer = Uuid::encode_buffer();
+    Uuid::try_parse(uid)
+        .ok()
+        .filter(|uuid| uuid.hyphenated().encode_lower(&mut buffer) == uid)
+}
+
+/// Reads the bytes of a row; they are our own.
+fn status_of(bytes: &[u8]) -> ObjectStatus {
+    let (uid, bytes) = match bytes {
+        [1, rest @ ..] => rest.split_at(16.min(rest.len())),
+        bytes => (&[][..], bytes.get(1..).unwrap_or_default()),
+    };
+    let mut status = ObjectStatus::decode(bytes).unwrap_or_default();
+    if let Ok(uid) = Uuid::from_slice(uid) {
+        status.uid = uid.hyphenated().to_string();
+    }
+    status
 }
 
 impl Sent {
@@ -79,16 +137,6 @@ impl Sent {
             Self::Object(status) => status.encoded_len(),
         }
     }
-}
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) row: Row,
-    pub(super) digest: Digest,
-    /// The change that this row is.
-    pub(super) change: u64,
-    /// What the hub has acknowledged of it.
-    pub(super) acked_digest: Option<Digest>,
 }
 
 /// A digest over a set of rows that follows single changes: the sum of theirs. It is compared only with what the

@@ -267,3 +267,26 @@ fn a_condition_is_told_when_it_turns_and_keeps_its_time() {
     reports.begin(true);
     assert_eq!(take(&reports)[0].conditions.len(), 1, "again in a full report");
 }
+
+#[test]
+fn a_full_report_that_begins_late_names_conditions_that_were_told_before_it() {
+    let reports = Reports::default();
+    reports.condition(
+        ClusterConditionKind::Watches,
+        false,
+        "too many".to_owned(),
+        Timestamp(1),
+    );
+    reports.hold(true);
+    reports.begin(true);
+    assert_eq!(
+        take(&reports).len(),
+        1,
+        "the condition is told while rows are held"
+    );
+    reports.hold(false);
+    let begun = take(&reports);
+    assert!(begun[0].full.as_ref().is_some_and(|part| part.begin));
+    assert_eq!(begun[0].conditions.len(), 1, "what it does not name is forgotten");
+    assert!(begun[1..].iter().all(|report| report.conditions.is_empty()));
+}

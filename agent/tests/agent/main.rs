@@ -4,9 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod adoption;
+mod connect;
+mod cost;
 mod departure;
+mod drift;
 mod faults;
 mod fights;
+mod limits;
+mod logs;
 mod order;
 mod ownership;
 mod reconcile;
@@ -15,6 +21,7 @@ mod restart;
 mod scale;
 mod scenes;
 mod secrets;
+mod stages;
 mod switches;
 mod watching;
 mod wiring;

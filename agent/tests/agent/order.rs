@@ -170,6 +170,7 @@ async fn no_row_of_an_object_that_is_desired_says_gone() {
     }
     assert!(told.contains(&ObjectState::Applied));
     assert!(!told.contains(&ObjectState::Gone), "{told:?}");
+    world.rests().await;
 }
 
 fn secret(name: &str) -> Value {
@@ -243,5 +244,67 @@ async fn what_was_written_before_a_slow_batch_is_cut_by_a_crash_is_known() {
     assert!((1..=10).contains(&written), "{requests:?}");
     world.cluster.set_latency(None);
     world.until_ready(&unit).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_of_many_units_at_a_slow_server_delay_neither_a_commit_nor_a_correction_of_another() {
+    let mut world = World::new().await;
+    let mut units = Vec::new();
+    for n in 0..40 {
+        units.push(entry(
+            n + 1,
+            world.contents.add(&[config_map(&format!("slow{n:02}"), "1")]),
+        ));
+    }
+    units.push(entry(100, world.contents.add(&[config_map("commit", "1")])));
+    let fast = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "fast", "namespace": "default"}});
+    world
+        .cluster
+        .serve("v1", "ServiceAccount", "serviceaccounts", true);
+    units.push(entry(101, world.contents.add(&[fast])));
+    world.offer(&units).await;
+    for unit in &units {
+        world.until_ready(unit).await;
+    }
+    world.quiet().await;
+    world
+        .cluster
+        .set_latency(Some(Box::new(|verb, key| match (verb, key.name.as_str()) {
+            ("get", name) if name.starts_with("slow") => Duration::from_secs(30),
+            _ => Duration::ZERO,
+        })));
+    for n in 0..40 {
+        world.set_value("somebody", &format!("slow{n:02}"), "theirs");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = tokio::time::Instant::now();
+    units[40] = version(2, entry(100, world.contents.add(&[config_map("commit", "2")])));
+    world.offer(&units).await;
+    let account = key("ServiceAccount", "fast");
+    world.cluster.delete(&account);
+    world
+        .until("it is applied", |world| {
+            world.value("commit").as_deref() == Some("2")
+        })
+        .await;
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(5), "the commit: {took:?}");
+    world
+        .until("it is corrected", |world| {
+            world.cluster.object(&account).is_some()
+        })
+        .await;
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(60), "the correction: {took:?}");
+    world.cluster.set_latency(None);
+    world
+        .until("all are corrected", |world| {
+            (0..40).all(|n| world.value(&format!("slow{n:02}")).as_deref() == Some("1"))
+        })
+        .await;
+    for unit in &units {
+        world.until_ready(unit).await;
+    }
     world.rests().await;
 }

@@ -247,6 +247,8 @@ async fn namespace_of_another_unit_withholds_nothing_but_itself() {
     while world.take_report(Duration::from_secs(1)).await.is_some() {}
     assert_eq!(world.unit(2).unwrap().reason, "Conflict");
     assert_eq!(world.objects["x"].state(), ObjectState::Applied);
+    // Whether it is another's still is looked at once per retry interval.
+    world.rests_but_for(&[("discover", 1), ("get", 10)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,6 +288,8 @@ async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
     settle().await;
     assert_eq!(world.value("y").as_deref(), Some("1"));
     assert_eq!(keys(&world), before);
+    // Whether the kind is served is asked ever more rarely.
+    world.rests_but_for(&[("discover", 2)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,6 +315,7 @@ async fn intent_of_what_was_never_written_goes_with_its_object() {
     let written = world.cluster.keys("ConfigMap").len();
     assert!(written < 40, "{written}");
     assert_eq!((intents, items), (0, written));
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,4 +348,41 @@ async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
         ("z".to_owned(), RecordState::Applied),
     ];
     assert_eq!(items, expected);
+    world.rests().await;
+}
+
+/// The mark of a unit that this agent does not have is that of another installation, or nobody's.
+#[tokio::test(start_paused = true)]
+async fn object_with_a_mark_of_another_installation_is_adopted_with_one_warning() {
+    let mut world = World::new().await;
+    let stray = "11111111-2222-3333-4444-555555555555";
+    let mut theirs = config_map("x", "theirs");
+    theirs["metadata"]["labels"] = json!({ MARK: stray });
+    world.cluster.write("flotilla", theirs);
+    world.cluster.write("somebody", config_map("y", "theirs"));
+    let objects = [config_map("x", "1"), config_map("y", "1")];
+    let wanted = entry(1, world.contents.add(&objects));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    let told: Vec<(bool, &str)> = world
+        .events("Adopted")
+        .into_iter()
+        .map(|event| (event.warning, event.message.as_str()))
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let [(is_warning, message)] = told
+        .iter()
+        .filter(|(_, message)| message.contains(stray))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("once: {told:?}");
+    };
+    assert!(
+        *is_warning && message.contains("another installation"),
+        "{message}"
+    );
+    assert_eq!(told.iter().filter(|(warning, _)| *warning).count(), 1);
+    world.rests().await;
 }

@@ -14,7 +14,7 @@ use flotilla_proto::agent::v1::Readiness;
 
 use crate::{
     scenes::version,
-    world::{World, entry_with, key, settings, settle},
+    world::{World, config_map, entry, entry_with, key, settings, settle},
 };
 
 const CANARY: &str = "canary-7f3a";
@@ -125,18 +125,28 @@ async fn value_of_a_secret_variable_that_the_server_quotes_is_told_nowhere() {
     settle().await;
     let message = world.unit(1).unwrap().message.clone();
     assert!(message.contains("ConfigMap/default/x"), "{message}");
-    // Accepted, then drifted, and the dry run is refused in the same words.
+    // Accepted, then drifted, and what corrects it is refused in the same words: the first time the write, later the
+    // dry run before it.
     world.cluster.set_fault(None);
     world.until_ready(&wanted).await;
     assert_eq!(world.value("x").as_deref(), Some(CANARY));
-    world.cluster.set_fault(Some(Box::new(refuses("dry-run"))));
-    world.set_value("kubectl-edit", "x", "hacked");
-    world
-        .until("it is told", |world| {
-            world.unit(1).unwrap().ready() == Readiness::False
-        })
-        .await;
-    settle().await;
+    for verb in ["apply", "dry-run"] {
+        world.cluster.set_fault(Some(Box::new(refuses(verb))));
+        world.set_value("kubectl-edit", "x", "hacked");
+        world
+            .until("it is told", |world| {
+                world.unit(1).unwrap().ready() == Readiness::False
+            })
+            .await;
+        settle().await;
+        world.cluster.set_fault(None);
+        world
+            .until("it is corrected", |world| {
+                world.value("x").as_deref() == Some(CANARY)
+            })
+            .await;
+        world.until_ready(&wanted).await;
+    }
     // Corrected, and contested, and the text of neither has a value.
     world.cluster.set_fault(None);
     world
@@ -212,4 +222,40 @@ async fn status_that_quotes_a_value_of_a_secret_is_told_nowhere() {
         world.restart().await;
         settle().await;
     }
+    world.rests().await;
+}
+
+/// AG-B11: the circuit breaker tells other objects that the server is silent, and not in the words of the object that
+/// met it first.
+#[tokio::test(start_paused = true)]
+async fn silence_that_quotes_a_value_of_a_secret_is_told_of_no_other_object_in_its_words() {
+    Log::capture();
+    let mut world = World::new().await;
+    world.cluster.serve("v1", "Secret", "secrets", true);
+    let secret = serde_json::json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "a", "namespace": "default"}, "stringData": {"password": CANARY}});
+    let objects = [secret, config_map("x", "1"), config_map("y", "1")];
+    let wanted = entry(1, world.contents.add(&objects));
+    world.cluster.set_fault(Some(Box::new(|verb, key| match verb {
+        "apply" if key.kind == "Secret" => Some(ClusterError::Unavailable(format!(
+            "connection broke while sending {{\"password\":\"{CANARY}\"}}"
+        ))),
+        "apply" | "uid" => Some(ClusterError::Unavailable("connection refused".into())),
+        _ => None,
+    })));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world
+        .until("it is told", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.message.contains("ConfigMap/default/x"))
+        })
+        .await;
+    settle().await;
+    for (place, text) in seen(&world) {
+        assert!(!text.contains(CANARY), "{place}: {text}");
+    }
+    world.cluster.set_fault(None);
+    world.until_ready(&wanted).await;
+    world.rests().await;
 }

@@ -247,3 +247,18 @@ async fn object_that_is_there_and_is_to_be_left_alone_holds_up_nothing() {
         world.rests().await;
     }
 }
+
+/// A watch by our label tells such an object as deleted.
+#[tokio::test(start_paused = true)]
+async fn paused_object_that_has_lost_our_label_is_read_before_it_is_put_back() {
+    let mut world = World::new().await;
+    world.ready(1, &[config_map("x", "1")]).await;
+    world.cluster.edit("headlamp", &x(), |live| {
+        live["metadata"]["labels"] = json!({});
+        live["metadata"]["annotations"] = json!({ switch("reconcile"): "disabled" });
+        live["data"]["a"] = json!("theirs");
+    });
+    world.ten_minutes().await;
+    assert_eq!(world.value("x").as_deref(), Some("theirs"));
+    world.rests().await;
+}

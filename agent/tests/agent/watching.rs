@@ -93,6 +93,8 @@ async fn version_that_is_not_served_any_more_does_not_hide_one_that_is() {
     world.agent().ask(new.unit);
     settle().await;
     assert_eq!(world.cluster.take_requests().get("list"), Some(&1));
+    // Whether the version is served again is asked ever more rarely.
+    world.rests_but_for(&[("discover", 2)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +127,7 @@ async fn verification_lists_each_kind_once_a_cycle_whatever_namespaces_and_forei
         world.cluster.take_requests(),
         BTreeMap::from([("list".to_owned(), 2)])
     );
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,6 +166,7 @@ async fn list_of_what_nobody_has_any_more_is_not_repeated() {
     world.cluster.take_requests();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.cluster.take_requests().get("list"), None);
+    world.rests().await;
 }
 
 /// A definition of a kind that no unit has.
@@ -230,6 +234,7 @@ async fn status_of_a_units_own_definition_is_no_reason_to_look_again() {
     }
     assert_eq!(world.cluster.take_requests(), BTreeMap::new());
     assert_eq!(wakes(&world) - before, 10, "the event itself, and no more");
+    world.rests().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,4 +302,5 @@ async fn nudge_evaluates_no_unit_again_that_cannot_be_built() {
         .await;
     settle().await;
     assert!(jobs(&world) - before <= 1, "{}", jobs(&world) - before);
+    world.rests().await;
 }

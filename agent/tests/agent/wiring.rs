@@ -59,17 +59,25 @@ async fn unit_waits_by_name_for_one_that_it_needs_and_keeps_what_it_has_when_tha
     world.until_ready(&second).await;
     assert_eq!(world.value("x").as_deref(), Some("1"));
     world.rests().await;
-    // What it needs fails: a newer entry waits, and what is there is kept as it is.
+    // What it needs fails: it has applied what it was to apply, and stays ready; a newer entry waits, and what is there
+    // is kept as it is.
     world.cluster.set_ready(&web, false);
     world
-        .until("it waits again", |world| {
-            says(world, 2, "DependencyNotReady", "is not ready") && says(world, 1, "HealthCheckFailed", "web")
+        .until("the other fails", |world| {
+            says(world, 1, "HealthCheckFailed", "web")
         })
         .await;
+    settle().await;
+    assert!(world.is_ready(&second));
     second.version = 2;
     second.content = Some(world.contents.add(&[config_map("x", "2")]));
     second.target = flotilla_core::unit::target_digest(second.content, &second.settings, &[]);
     world.offer(&[first.clone(), second.clone()]).await;
+    world
+        .until("it waits again", |world| {
+            says(world, 2, "DependencyNotReady", "is not ready")
+        })
+        .await;
     for restart in [false, true] {
         if restart {
             world.restart().await;
@@ -209,6 +217,8 @@ async fn storage_that_is_damaged_keeps_nothing_known_from_being_corrected() {
     world.cells.set(LEDGER, Some(sound));
     settle().await;
     world.until_ready(&wanted).await;
+    // The list of the hour falls into these minutes.
+    world.rests_but_for(&[("list", 1)]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,6 +330,7 @@ async fn figures_follow_a_unit() {
         &world,
         &["units{state=\"suspended\"} 1", "units{state=\"ready\"} 0"],
     );
+    world.rests().await;
 }
 
 /// AG-B32.
@@ -339,4 +350,5 @@ async fn agent_that_was_replaced_corrects_nothing_any_more() {
     });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.value("x").as_deref(), Some("theirs"));
+    world.rests().await;
 }

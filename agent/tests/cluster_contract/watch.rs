@@ -70,6 +70,7 @@ pub(crate) async fn a_watch_of_metadata_has_types_and_no_bodies(world: World) {
         namespace: world.namespace.clone(),
         labels: "contract".to_owned(),
         metadata_only: true,
+        ..Selector::default()
     };
     let mut events = world.cluster.watch(&resource, &selector);
     assert!(matches!(next(&mut events).await, WatchEvent::Listing));

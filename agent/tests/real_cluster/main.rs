@@ -10,4 +10,5 @@ mod faults;
 mod reconcile;
 mod rest;
 mod rights;
+mod rotation;
 mod world;

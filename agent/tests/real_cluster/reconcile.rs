@@ -53,8 +53,8 @@ async fn a_commit_is_applied_drift_corrected_and_a_restart_applies_nothing_again
         .namespace(&world.namespace);
     let writes = world.plane.audit().requests(&writes).unwrap();
     let applied: Vec<_> = writes.iter().filter(|entry| entry.verb == "patch").collect();
-    // The edit; then one dry run, kubectl's fields folded into ours, and one correction.
-    assert_eq!(applied.len(), 4, "{applied:?}");
+    // The edit; then kubectl's fields folded into ours, and one correction.
+    assert_eq!(applied.len(), 3, "{applied:?}");
     let deletes = writes.iter().filter(|entry| entry.verb == "delete").count();
     assert_eq!(deletes, 0);
 }
@@ -211,11 +211,14 @@ async fn a_thousand_objects_cost_a_request_each_and_nothing_once_applied() {
     let asked = |verb: &str, resource: &str, count| ((verb.to_owned(), resource.to_owned()), count);
     let expected = [
         asked("get", "configmaps", 1),
-        // A dry run, the editor's fields folded into ours, the correction.
-        asked("patch", "configmaps", 3),
-        asked("update", "secrets", 1),
+        // The editor's fields folded into ours, the correction.
+        asked("patch", "configmaps", 2),
     ];
-    assert_eq!(world.asked(mark), BTreeMap::from(expected));
+    let mut made = world.asked(mark);
+    // What became of the object, and when it was corrected: together, or one after the other.
+    let kept = made.remove(&("update".to_owned(), "secrets".to_owned()));
+    assert!(kept.is_some_and(|kept| kept <= 2), "{kept:?}");
+    assert_eq!(made, BTreeMap::from(expected));
 }
 
 #[tokio::test]

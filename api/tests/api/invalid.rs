@@ -56,6 +56,8 @@ fn what_is_no_document_of_ours() {
         "key: 'open",
         "\tkey: 1",
         "a: *nobody",
+        "a: 1\r---\rb: 1\r",
+        "[a]\nb",
         "- 1",
         "just words",
         "42",
@@ -70,12 +72,13 @@ fn what_is_no_document_of_ours() {
     ];
     let said: Vec<_> = texts.iter().map(|text| errors(text)).collect();
     insta::assert_snapshot!(said.join("\n"), @r#"
-    f:1: document 1: not valid YAML: unclosed bracket '['
+    f:1: document 1: not valid YAML: did not find expected ',' or ']'
     f:2: document 1: key "a" is given twice
-    f:1: document 1: not valid YAML: unclosed quote
-    f:1: document 1: apiVersion: is required
-    f:1: document 1: kind: is required
+    f:1: document 1: not valid YAML: found unexpected end of stream
+    f:1: document 1: not valid YAML: found character that cannot start any token
     f:1: document 1: an alias names no anchor before it
+    f:1: document 1: another document begins behind a line break that is no line feed
+    f:2: document 1: not valid YAML: did not find expected <document start>
     f:1: document 1: expected an object, got a list
     f:1: document 1: expected an object, got a string
     f:1: document 1: expected an object, got a number
@@ -252,7 +255,7 @@ fn bad_kustomizations() {
     patches: [{target: {kind: Pod}}]
       spec.patches[0].patch: is required
     patches: [{patch: x, target: {name: '('}}]
-      spec.patches[0].target.name: "(" is not a regular expression
+      spec.patches[0].target.name: "(" is not a regular expression: missing closing )
     images: [{newTag: 1.20}]
       spec.images[0].name: is required
       spec.images[0].newTag: expected a string, got a number (put the value in quotes)
@@ -485,8 +488,8 @@ fn no_error_repeats_a_password() {
     f:4: document 1: Secret a: stringData.password: expected a string, got a list
     f:4: document 1: Secret a: stringData: expected a map, got a string
     f:4: document 1: Secret a: type: expected a string, got a list
-    f:4: document 1: not valid YAML: unclosed quote
-    f:4: document 1: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
+    f:4: document 1: not valid YAML: found unexpected end of stream
+    f:4: document 1: not valid YAML: did not find expected ',' or '}'
     f:4: document 1: a !!binary value is not base64
     f:4: document 1: an alias names no anchor before it
     f:4: document 1: a number is infinite or not a number
@@ -606,7 +609,7 @@ fn bad_notifications() {
     eventSources: []
       spec.eventSources: needs at least one source
     exclusionList: ['*']
-      spec.exclusionList[0]: "*" is not a regular expression
+      spec.exclusionList[0]: "*" is not a regular expression: missing argument to repetition operator
     policy: {}
       spec.policy: exactly one of semver, alphabetical, numerical must be set
     digestReflectionPolicy: Always
@@ -765,9 +768,9 @@ fn every_limit_is_named() {
     f:1: document 1: the text has more than 16777216 bytes
     f:1: document 1: the document has more than 4194304 bytes
     f:20002: document 1: the text has more than 10000 documents
-    f:1: document 1: maps and lists are nested deeper than 64
-    f:6: document 1: aliases add more than 50000 nodes to the document
-    f:1: document 1: the document has more than 250000 nodes
+    f:1: document 1: the depth exceeds the limit of 64
+    f:6: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
+    f:1: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
     ");
     let options = Options {
         file: "f",

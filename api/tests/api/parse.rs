@@ -137,7 +137,7 @@ fn a_bad_document_leaves_the_others_alone() {
         })
         .collect();
     insta::assert_snapshot!(outcomes.join("\n"), @"
-    f.yaml:1: document 1: not valid YAML: unclosed bracket '['
+    f.yaml:1: document 1: not valid YAML: did not find expected node content
     ConfigMap flux-system/a
     f.yaml:7: document 3: expected an object, got a list
     ");
@@ -196,6 +196,33 @@ spec:
         })
     );
     assert!(values["base"]["big"].is_i64());
+}
+
+#[test]
+fn a_key_that_comes_before_its_merge_is_given_twice() {
+    let said = |merged: &str| -> String {
+        let text = format!(
+            "x: &x {{a: b}}\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n  {merged}\n"
+        );
+        parse(text.as_bytes(), &options("f"))
+            .into_iter()
+            .filter_map(|parsed| parsed.outcome.err())
+            .map(|invalid| invalid.to_string())
+            .collect()
+    };
+    // Kubernetes lets the merge win here, whatever its author meant.
+    insta::assert_snapshot!(said("{a: c, <<: *x}"), @r#"f:6: document 1: key "a" is given twice"#);
+    assert!(!said("{<<: *x, a: c}").contains("twice"));
+}
+
+#[test]
+fn lines_end_and_quotes_go_on_as_kubernetes_has_them() {
+    let text = "apiVersion: v1\u{85}kind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: 'one\ntwo'\n  b: \"it\\'s\"\n  c: x#y\u{2028}  d: 'z'# c\n  y: '1'\n";
+    let resources = resources(text);
+    assert_eq!(
+        resources[0].value().expect("open")["data"],
+        json!({"a": "one two", "b": "it's", "c": "x#y", "d": "z", "true": "1"})
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
 use crate::fetch::{PAGE, clusters, units};
-use crate::output::{Format, ago, short_revision, structured};
+use crate::output::{Format, ago, short_revision, span, structured};
 use crate::show::{show_clusters, unit_message};
 use crate::table::Table;
 use crate::{Global, Host};
@@ -184,7 +184,8 @@ async fn make_token(
     if made.cluster_created {
         host.ui.success(&format!("cluster {} created", args.name));
     }
-    let left = ago((host.now_ms)(), made.expires_at_ms);
+    // As asked for, which the hub grants or refuses: what is left by two clocks would be a moment less.
+    let left = span(args.ttl);
     host.ui.success(&format!(
         "token for cluster {} made, to be used once within {left}",
         args.name

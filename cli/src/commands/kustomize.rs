@@ -1,16 +1,20 @@
 //! `flotilla kustomize`: builds a directory without a hub, with the engine the hub uses.
 
-use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
-    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Overlay, RenderInput, Restriction, Tree, build_each,
-    generate,
+    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput, Restriction,
+    build_each, file_names, generate,
 };
 
 use crate::Host;
-use crate::error::CommandError;
+use crate::error::{CommandError, chain};
+
+mod disk;
+mod flags;
+
+use disk::Disk;
 
 /// Build a directory into manifests, as `kustomize build` does
 ///
@@ -19,10 +23,19 @@ use crate::error::CommandError;
 #[derive(Debug, clap::Args)]
 pub(crate) struct KustomizeArgs {
     /// The directory
+    #[arg(default_value = ".")]
     directory: PathBuf,
     /// Which files a kustomization may name
     #[arg(long, value_enum, default_value_t = LoadRestrictor::LoadRestrictionsRootOnly)]
     load_restrictor: LoadRestrictor,
+    /// Write to this file, or a file for each object to this directory
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// The order of objects where no kustomization has sortOptions
+    #[arg(long, value_enum, default_value_t = Reorder::Legacy)]
+    reorder: Reorder,
+    #[command(flatten)]
+    refused: flags::Refused,
 }
 
 /// As kustomize spells it.
@@ -36,7 +49,19 @@ enum LoadRestrictor {
     LoadRestrictionsNone,
 }
 
+/// How objects are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Reorder {
+    /// Namespaces and definitions first, webhooks last
+    Legacy,
+    /// As they came
+    None,
+}
+
 pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(), CommandError> {
+    args.refused
+        .check()
+        .map_err(|refused| CommandError::failed(refused.to_string()))?;
     let shown = args.directory.display().to_string();
     let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
     let directory = fs::canonicalize(&args.directory).map_err(unreadable)?;
@@ -46,109 +71,79 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     let directory = directory
         .to_str()
         .ok_or_else(|| CommandError::failed(format!("{shown} has a path that is not UTF-8")))?;
-    // People named the directory: what is in it is shown as they would write it.
-    let failed = |error: String| {
-        let error = as_written(&error, directory, shown.trim_end_matches('/'));
-        CommandError::failed(format!("kustomize build failed: {error}"))
+    let (directory, shown) = (directory.trim_start_matches('/'), shown.trim_end_matches('/'));
+    let budget = Budget::default();
+    let tree = Disk { limit: budget.bytes };
+    let input = RenderInput {
+        restriction: match args.load_restrictor {
+            LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
+            LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
+        },
+        unsorted: args.reorder == Reorder::None,
+        // People named the directory: what is in it is shown as they would write it.
+        paths: Paths {
+            root: "/",
+            written: Some((directory, shown)),
+        },
+        ..RenderInput::new(&tree, directory, &budget)
     };
-    let text = render(directory.trim_start_matches('/'), args.load_restrictor).map_err(failed)?;
-    host.ui.text(&text);
-    Ok(())
+    let failed = |error: String| CommandError::failed(format!("kustomize build failed: {error}"));
+    match &args.output {
+        Some(folder) if folder.is_dir() => {
+            let mut objects = Vec::new();
+            render(&input, host, &mut |object| objects.push(object)).map_err(failed)?;
+            write_each(&objects, folder)
+        }
+        output => {
+            // Each object becomes text as soon as it is done, so that text and objects never stand side by side.
+            let mut text = String::new();
+            render(&input, host, &mut |object| object.append_to(&mut text)).map_err(failed)?;
+            match output {
+                Some(file) => write(file, &text),
+                None => {
+                    host.ui.text(&text);
+                    Ok(())
+                }
+            }
+        }
+    }
 }
 
-/// Prints each object as soon as it is done, so that text and objects never stand side by side.
-fn render(directory: &str, restrictor: LoadRestrictor) -> Result<String, String> {
-    let (tree, budget) = (Disk, Budget::default());
-    let restriction = match restrictor {
-        LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
-        LoadRestrictor::LoadRestrictionsNone => Restriction::Tree,
-    };
-    let run = |tree: &dyn Tree| {
-        let input = RenderInput {
-            restriction,
-            root: "/",
-            ..RenderInput::new(tree, directory, &budget)
-        };
-        let mut text = String::new();
-        build_each(&input, &mut |object| object.append_to(&mut text))
-            .map(|_| text)
+fn render(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)) -> Result<(), String> {
+    let build = |input: &RenderInput<'_>, each: &mut dyn FnMut(Object)| {
+        build_each(input, each)
+            .map(|_| ())
             .map_err(|error| error.to_string())
     };
-    let has_own = |name: &str| tree.entry(&format!("{directory}/{name}")) == Some(Entry::File);
+    let has_own = |name: &str| input.tree.entry(&format!("{}/{name}", input.directory)) == Some(Entry::File);
     if KUSTOMIZATION_FILES.iter().any(|name| has_own(name)) {
-        return run(&tree);
+        return build(input, each);
     }
-    let generated = generate(&tree, directory, &GenerateOptions::default(), &budget, &|_| false)
-        .map_err(|error| error.to_string())?;
-    run(&Overlay {
-        tree: &tree,
+    let (_, shown) = input.paths.written.unwrap_or_default();
+    host.ui.warning(&format!(
+        "{shown} has no kustomization.yaml: all manifests below it are built"
+    ));
+    let generated = generate(input, &GenerateOptions::default()).map_err(|error| chain(&error))?;
+    let tree = Overlay {
+        tree: input.tree,
         path: &generated.path,
         bytes: generated.text.as_bytes(),
-    })
+    };
+    build(
+        &RenderInput {
+            tree: &tree,
+            ..*input
+        },
+        each,
+    )
 }
 
-/// Shows paths in or below a directory, which stand at the start of the text or behind a quote, as people wrote it.
-fn as_written(error: &str, directory: &str, shown: &str) -> String {
-    let mut out = String::with_capacity(error.len());
-    let mut rest = error;
-    while let Some(at) = rest.find(directory) {
-        let (before, found) = rest.split_at(at);
-        let after = &found[directory.len()..];
-        out.push_str(before);
-        let begins = out.is_empty() || out.ends_with(['\'', '"']);
-        let ends = after.is_empty() || after.starts_with(['/', '\'', '"', ':']);
-        out.push_str(if begins && ends { shown } else { directory });
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+fn write_each(objects: &[Object], folder: &Path) -> Result<(), CommandError> {
+    let mut files = objects.iter().zip(file_names(objects));
+    files.try_for_each(|(object, name)| write(&folder.join(name), &object.to_yaml()))
 }
 
-/// The file system, from its root: overlays name bases anywhere on it.
-struct Disk;
-
-impl Disk {
-    fn path(path: &str) -> PathBuf {
-        Path::new("/").join(path)
-    }
-}
-
-impl Tree for Disk {
-    fn entry(&self, path: &str) -> Option<Entry> {
-        let kind = fs::symlink_metadata(Self::path(path)).ok()?.file_type();
-        if kind.is_symlink() {
-            let target = fs::read_link(Self::path(path)).ok()?;
-            return Some(Entry::Link(target.to_str()?.to_owned()));
-        }
-        if kind.is_dir() {
-            return Some(Entry::Directory);
-        }
-        kind.is_file().then_some(Entry::File)
-    }
-
-    fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
-        fs::read(Self::path(path)).ok().map(Cow::Owned)
-    }
-
-    fn list(&self, path: &str) -> Vec<String> {
-        let entries = fs::read_dir(Self::path(path)).into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::as_written;
-
-    #[test]
-    fn only_paths_are_shown_as_people_wrote_them() {
-        let shown = |error: &str| as_written(error, "/a", "./x");
-        assert_eq!(
-            shown("/a/k.yaml: 'b' of apps/a: '/a/b'"),
-            "./x/k.yaml: 'b' of apps/a: './x/b'"
-        );
-        assert_eq!(shown("/ab/k.yaml: x/a/b: '/a'"), "/ab/k.yaml: x/a/b: './x'");
-    }
+fn write(file: &Path, text: &str) -> Result<(), CommandError> {
+    fs::write(file, text)
+        .map_err(|error| CommandError::failed(format!("cannot write {}: {error}", file.display())))
 }

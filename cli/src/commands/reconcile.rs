@@ -1,19 +1,19 @@
 //! `flotilla reconcile`: asks for a reconciliation now and waits for its result.
 
-use flotilla_api::Kind;
-use flotilla_proto::fleet::v1::ReconcileRequest;
-
 use super::Target;
 use crate::client::connect;
 use crate::error::CommandError;
-use crate::{Global, Host, wait};
+use crate::{Global, Host, follow};
 
 /// Reconcile an object now and wait for the result
+///
+/// Succeeds once every cluster has applied what was asked for. With clusters that are offline, with nothing to apply or
+/// nowhere to apply it, and with what this release does not reconcile, it ends with exit code 1 and says which.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReconcileArgs {
     #[command(subcommand)]
     target: Target,
-    /// Reconcile the app's source first
+    /// Reconcile the app's source first, and the app at what was fetched
     #[arg(long, global = true)]
     with_source: bool,
     /// The object in the scope of this cluster
@@ -32,29 +32,11 @@ pub(crate) async fn cmd_reconcile(
     }
     let mut fleet = connect(global, host).await?;
     let reference = args.target.reference(&global.namespace, args.cluster.as_deref());
-    if wait::find(&mut fleet, &reference).await?.suspended {
-        return Err(CommandError::failed("resource is suspended").hint("resume it with flotilla resume"));
-    }
     host.ui.action(&format!(
-        "annotating {kind} {} in {} namespace",
+        "reconciling {kind} {} in {} namespace",
         reference.name, reference.namespace
     ));
-    let request = ReconcileRequest {
-        resource: Some(reference.clone()),
-        with_source: args.with_source,
-    };
-    let id = fleet.reconcile(request).await?.into_inner().request_id;
-    host.ui.success(&format!("{kind} annotated"));
-    let resource = wait::until_handled(&mut fleet, &reference, &id, global.timeout, host).await?;
-    host.ui.success(&format!("{} {}", verb(kind), resource.revision));
+    let revision = follow::reconcile(&mut fleet, &reference, args.with_source, global.timeout, host).await?;
+    host.ui.success(&format!("{} {revision}", follow::verb(kind)));
     Ok(())
-}
-
-/// What Flux says of a revision: sources fetch it, apps apply it.
-pub(super) fn verb(kind: Kind) -> &'static str {
-    if kind.is_app() {
-        "applied revision"
-    } else {
-        "fetched revision"
-    }
 }

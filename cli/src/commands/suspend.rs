@@ -1,12 +1,11 @@
 //! `flotilla suspend` and `flotilla resume`: leaves an object alone, and takes it up again.
 
-use flotilla_proto::fleet::v1::{ReconcileRequest, SuspendRequest};
+use flotilla_proto::fleet::v1::SuspendRequest;
 
 use super::Target;
-use super::reconcile::verb;
 use crate::client::connect;
 use crate::error::CommandError;
-use crate::{Global, Host, wait};
+use crate::{Global, Host, follow};
 
 /// Leave an object alone: nothing is fetched or applied, drift is not corrected, nothing is removed
 #[derive(Debug, clap::Args)]
@@ -77,15 +76,9 @@ pub(crate) async fn cmd_resume(
         "{kind} {}",
         if changed { "resumed" } else { "was not suspended" }
     ));
-    // Its own request tells the result of this resumption from one of before.
-    let request = ReconcileRequest {
-        resource: Some(reference.clone()),
-        with_source: false,
-    };
-    let id = fleet.reconcile(request).await?.into_inner().request_id;
-    let resource = wait::until_handled(&mut fleet, &reference, &id, global.timeout, host).await?;
+    let revision = follow::reconcile(&mut fleet, &reference, false, global.timeout, host).await?;
     host.ui
         .success(&format!("{kind} {} reconciliation completed", reference.name));
-    host.ui.success(&format!("{} {}", verb(kind), resource.revision));
+    host.ui.success(&format!("{} {revision}", follow::verb(kind)));
     Ok(())
 }

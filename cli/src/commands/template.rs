@@ -17,9 +17,9 @@ use flotilla_render::helm::values::{Sources, ValuesError};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;
-use crate::error::CommandError;
+use crate::error::{CommandError, chain};
 
-mod flags;
+pub(super) mod flags;
 mod folder;
 mod written;
 
@@ -172,12 +172,6 @@ pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), C
     let text = printed(args, host).map_err(|error| CommandError::failed(chain(&error)))?;
     host.ui.text(&text);
     Ok(())
-}
-
-/// Returns an error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {

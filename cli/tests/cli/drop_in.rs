@@ -337,3 +337,92 @@ async fn kustomize_prints_what_kustomize_build_prints() {
         );
     }
 }
+
+#[tokio::test]
+async fn every_flag_of_kustomize_build_is_taken_or_refused_with_its_reason() {
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let folder = tempfile::tempdir().expect("a folder");
+    let help = reference(&kustomize, folder.path(), &["build", "--help"], "").expect("it has help");
+    let flags: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.split_once("--"))
+        .filter(|(before, _)| before.trim().is_empty() || before.trim().ends_with(','))
+        .filter_map(|(_, flag)| flag.split(' ').next())
+        .collect();
+    assert!(flags.len() > 12 && flags.contains(&"load-restrictor"), "{help}");
+    let taken = ["help", "load-restrictor", "output", "reorder"];
+    for flag in flags {
+        let ran = command(
+            &["kustomize", &format!("--{flag}=x"), "none"],
+            &BTreeMap::new(),
+            "",
+        )
+        .await;
+        let switch = command(&["kustomize", &format!("--{flag}"), "none"], &BTreeMap::new(), "").await;
+        let refusal = format!("--{flag} is a flag of kustomize build that is not taken here: ");
+        let refused = ran.err.contains(&refusal) || switch.err.contains(&refusal);
+        assert_eq!(
+            refused,
+            !taken.contains(&flag),
+            "{flag}: {} {}",
+            ran.err,
+            switch.err
+        );
+    }
+}
+
+#[tokio::test]
+async fn kustomize_writes_the_files_that_kustomize_build_writes() {
+    const OBJECTS: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A.b, namespace: x}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: all}\n";
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            ("several/kustomization.yaml", "resources: [a.yaml]\n"),
+            ("several/a.yaml", OBJECTS),
+            (
+                "one/kustomization.yaml",
+                "resources: [../several]\nnamespace: other\n",
+            ),
+        ],
+    );
+    let read = |folder: &Path| -> BTreeMap<String, String> {
+        let entries = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry"));
+        entries
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, fs::read_to_string(entry.path()).expect("a text"))
+            })
+            .collect()
+    };
+    for name in ["several", "one"] {
+        let path = folder.path().join(name).display().to_string();
+        let (theirs, ours_to) = (
+            folder.path().join(format!("{name}-1")),
+            folder.path().join(format!("{name}-2")),
+        );
+        for folder in [&theirs, &ours_to] {
+            fs::create_dir(folder).expect("a folder");
+        }
+        let theirs_to = theirs.display().to_string();
+        reference(&kustomize, folder.path(), &["build", &path, "-o", &theirs_to], "").expect("it builds");
+        let printed = ours(&["kustomize", &path, "-o", &ours_to.display().to_string()], "").await;
+        assert_eq!(printed.as_deref(), Some(""), "{name}");
+        assert_eq!(read(&ours_to), read(&theirs), "{name}");
+        let file = folder.path().join(format!("{name}.yaml"));
+        ours(&["kustomize", &path, "--output", &file.display().to_string()], "")
+            .await
+            .expect("it builds");
+        let whole = reference(&kustomize, folder.path(), &["build", &path], "");
+        assert_eq!(fs::read_to_string(&file).ok(), whole, "{name}");
+    }
+    let path = folder.path().join("several").display().to_string();
+    let args = ["--reorder", "none"];
+    assert_eq!(
+        ours(&["kustomize", &path, args[0], args[1]], "").await,
+        reference(&kustomize, folder.path(), &["build", &path, args[0], args[1]], "")
+    );
+}

@@ -14,7 +14,7 @@ async fn hub() -> Hub {
     stale.message = String::new();
     let mut waiting = unit("c2", "False");
     waiting.waiting = vec!["dependency infra/redis not ready".to_owned(), "second".to_owned()];
-    waiting.message = String::new();
+    waiting.message = "dependency infra/redis not ready; second".to_owned();
     let mut offline = cluster("c3", false);
     offline.message = "not connected".to_owned();
     Hub::start(Answers {
@@ -106,7 +106,7 @@ async fn clusters_and_units_say_how_old_their_facts_are() {
     -- out
     NAMESPACE  	APP               	CLUSTER	REVISION          	READY  	MESSAGE
     flux-system	kustomization/apps	c1     	main@sha1:696f056d	True   	Applied revision: main@sha1:696f056d
-    flux-system	kustomization/apps	c2     	main@sha1:696f056d	False  	waiting on dependency infra/redis not ready
+    flux-system	kustomization/apps	c2     	main@sha1:696f056d	False  	dependency infra/redis not ready; second
     flux-system	kustomization/apps	c3     	main@sha1:11111111	Unknown	stale, reported 5m ago
     -- err
     ");

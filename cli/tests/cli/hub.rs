@@ -32,8 +32,8 @@ pub(crate) struct Answers {
     pub(crate) units: Vec<Unit>,
     pub(crate) events: Vec<FleetEvent>,
     pub(crate) token: CreateTokenResponse,
-    /// Set on a resource by `Reconcile` before the next list, as a reconciler would.
-    pub(crate) after_reconcile: Option<Vec<Condition>>,
+    /// What `Reconcile` tells, one after the other; a last one without an outcome keeps the stream open.
+    pub(crate) progress: Vec<ReconcileProgress>,
     /// The watch sends so many messages, and each makes the next resources current.
     pub(crate) next: Vec<Vec<Resource>>,
     /// Every call fails with this.
@@ -212,6 +212,8 @@ impl Fake {
 #[tonic::async_trait]
 impl FleetService for Fake {
     type WatchStream = tokio_stream::Iter<std::vec::IntoIter<Result<WatchEvent, Status>>>;
+    type ReconcileStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ReconcileProgress, Status>> + Send>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         Ok(Response::new(self.admit(&request)?.apply))
@@ -311,17 +313,21 @@ impl FleetService for Fake {
     async fn reconcile(
         &self,
         request: Request<ReconcileRequest>,
-    ) -> Result<Response<ReconcileResponse>, Status> {
-        let after = self.admit(&request)?.after_reconcile;
-        let mut answers = self.answers.lock().expect("not poisoned");
-        for resource in &mut answers.resources {
-            if let (true, Some(conditions)) = (resource.r#ref == request.get_ref().resource, &after) {
-                resource.handled_request = "r1".to_owned();
-                resource.conditions = conditions.clone();
-            }
+    ) -> Result<Response<Self::ReconcileStream>, Status> {
+        let answers = self.admit(&request)?;
+        let wanted = request.get_ref().resource.as_ref();
+        if !answers
+            .resources
+            .iter()
+            .any(|resource| resource.r#ref.as_ref() == wanted)
+        {
+            return Err(Status::not_found("no such resource"));
         }
-        Ok(Response::new(ReconcileResponse {
-            request_id: "r1".to_owned(),
+        let goes_on = answers.progress.last().is_none_or(|last| last.outcome == 0);
+        let told = tokio_stream::iter(answers.progress.into_iter().map(Ok));
+        Ok(Response::new(match goes_on {
+            true => Box::pin(tokio_stream::StreamExt::chain(told, tokio_stream::pending())),
+            false => Box::pin(told),
         }))
     }
 

@@ -8,3 +8,4 @@ mod get;
 mod hub;
 mod offline;
 mod steer;
+mod terminal;

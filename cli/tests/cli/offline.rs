@@ -79,6 +79,7 @@ async fn a_directory_without_kustomization_gets_the_one_flux_would_write() {
     fs::write(app.join("sub/b.yaml"), object("b")).expect("a file");
     let ran = command(&["kustomize", &app.display().to_string()], &BTreeMap::new(), "").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("has no kustomization.yaml"), "{}", ran.err);
     assert_eq!(ran.out, format!("{}---\n{}", object("a"), object("b")));
     assert!(
         !app.join("kustomization.yaml").exists(),

@@ -1,121 +1,202 @@
 //! Commands that change something and wait for the result.
 
-use flotilla_proto::fleet::v1::CreateTokenResponse;
+use flotilla_proto::fleet::v1::{
+    ClusterBehind, CreateTokenResponse, ReconcileProgress, ResourceRef,
+    reconcile_progress::{Outcome, Phase},
+};
 use flotilla_render::yaml;
 use insta::assert_snapshot;
 
-use crate::fleet::{cluster, condition, resources, unit};
+use crate::fleet::{cluster, resources, unit};
 use crate::hub::{Answers, Hub, NOW_MS};
 
-fn answers(status: &str, message: &str) -> Answers {
+const APPLIED: &str = "main@sha1:696f056df216eea4f9401adbee0ff744d4df390f";
+
+fn progress(kind: &str, phase: Phase, outcome: Outcome) -> ReconcileProgress {
+    ReconcileProgress {
+        phase: phase.into(),
+        outcome: outcome.into(),
+        resource: Some(ResourceRef {
+            kind: kind.to_owned(),
+            ..ResourceRef::default()
+        }),
+        revision: APPLIED.to_owned(),
+        message: "Reconciliation in progress".to_owned(),
+        ..ReconcileProgress::default()
+    }
+}
+
+fn clusters(ready: u32, all: u32, outcome: Outcome) -> ReconcileProgress {
+    ReconcileProgress {
+        clusters: all,
+        clusters_ready: ready,
+        ..progress("Kustomization", Phase::Clusters, outcome)
+    }
+}
+
+fn behind(cluster: &str, last_seen: Option<i64>) -> ClusterBehind {
+    ClusterBehind {
+        cluster: cluster.to_owned(),
+        connected: false,
+        last_seen: last_seen.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+        ..ClusterBehind::default()
+    }
+}
+
+fn answers(progress: Vec<ReconcileProgress>) -> Answers {
     Answers {
         resources: resources(),
-        after_reconcile: Some(vec![condition(status, message)]),
-        clusters: vec![cluster("c1", true), cluster("c3", false)],
-        units: vec![unit("c1", "True"), unit("c3", "Unknown")],
+        progress,
         ..Answers::default()
     }
 }
 
 #[tokio::test]
-async fn reconcile_waits_and_tells_the_revision() {
-    let hub = Hub::start(answers("True", "Applied")).await;
+async fn reconcile_goes_from_source_to_rendering_to_clusters_and_tells_the_revision() {
+    let hub = Hub::start(answers(vec![
+        progress("GitRepository", Phase::Source, Outcome::Unspecified),
+        progress("Kustomization", Phase::Rendering, Outcome::Unspecified),
+        clusters(0, 40, Outcome::Unspecified),
+        clusters(12, 40, Outcome::Unspecified),
+        // What else changes meanwhile is not said again.
+        clusters(12, 40, Outcome::Unspecified),
+        clusters(40, 40, Outcome::Succeeded),
+    ]))
+    .await;
     assert_snapshot!(hub.run(&["reconcile", "kustomization", "apps", "--with-source"]).await, @"
     exit 0
     -- out
     -- err
-    ► annotating Kustomization apps in flux-system namespace
-    ✔ Kustomization annotated
+    ► reconciling Kustomization apps in flux-system namespace
+    ◎ waiting for GitRepository reconciliation
     ◎ waiting for Kustomization reconciliation
+    ◎ 0/40 clusters
+    ◎ 12/40 clusters
     ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
     ");
+    let asked = hub.seen();
+    assert!(
+        asked.len() == 1 && asked[0].contains("with_source: true"),
+        "one call, and no poll: {asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_source_is_fetched() {
+    let hub = Hub::start(answers(vec![progress(
+        "GitRepository",
+        Phase::Source,
+        Outcome::Succeeded,
+    )]))
+    .await;
     assert_snapshot!(hub.run(&["reconcile", "source", "git", "fleet"]).await, @"
     exit 0
     -- out
     -- err
-    ► annotating GitRepository fleet in flux-system namespace
-    ✔ GitRepository annotated
-    ◎ waiting for GitRepository reconciliation
+    ► reconciling GitRepository fleet in flux-system namespace
     ✔ fetched revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
     ");
 }
 
 #[tokio::test]
-async fn reconcile_fails_as_the_object_does() {
-    let hub = Hub::start(answers("False", "kustomize build failed: no such file")).await;
+async fn reconcile_fails_as_the_object_does_and_names_the_clusters() {
+    let mut failed = clusters(1, 3, Outcome::Failed);
+    failed.message = "1/3 applied; c2: image not found".to_owned();
+    failed.behind = vec![
+        ClusterBehind {
+            connected: true,
+            message: "image not found".to_owned(),
+            ..behind("c2", None)
+        },
+        behind("c3", None),
+    ];
+    let hub = Hub::start(answers(vec![failed])).await;
     assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
     exit 1
     -- out
     -- err
-    ► annotating Kustomization apps in flux-system namespace
-    ✔ Kustomization annotated
-    ◎ waiting for Kustomization reconciliation
-    ✗ Kustomization reconciliation failed: 'kustomize build failed: no such file'
+    ► reconciling Kustomization apps in flux-system namespace
+    ✗ Kustomization reconciliation failed: '1/3 applied; c2: image not found'
+    ✗ cluster c2: image not found
     ");
 }
 
 #[tokio::test]
-async fn reconcile_names_offline_clusters_and_does_not_wait_for_them() {
-    let hub = Hub::start(answers("Unknown", "1/2 applied")).await;
+async fn offline_clusters_are_named_and_no_success() {
+    let mut offline = clusters(1, 4, Outcome::ClustersOffline);
+    offline.behind = vec![behind("c3", Some(NOW_MS / 1000 - 300)), behind("c4", None)];
+    let hub = Hub::start(answers(vec![offline])).await;
     assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
-    exit 0
+    exit 1
     -- out
     -- err
-    ► annotating Kustomization apps in flux-system namespace
-    ✔ Kustomization annotated
-    ◎ waiting for Kustomization reconciliation
-    ⚠️ cluster c3 is offline for 5m; it follows when it returns
-    ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
+    ► reconciling Kustomization apps in flux-system namespace
+    ✗ 1/4 clusters; cluster c3 is offline for 5m, cluster c4 was never connected and 1 more
+      hint: clusters that are offline follow when they return
     ");
 }
 
 #[tokio::test]
-async fn a_failure_of_an_offline_cluster_is_no_failure_of_the_request() {
-    let units = vec![unit("c1", "True"), unit("c3", "False")];
-    let hub = Hub::start(Answers {
-        units,
-        ..answers("False", "1/2 applied; c3: image not found")
-    })
-    .await;
-    assert_eq!(hub.run(&["reconcile", "ks", "apps"]).await.code, 0);
+async fn nothing_applied_and_what_is_not_supported_are_no_success() {
+    let mut nothing = progress("Kustomization", Phase::Rendering, Outcome::NothingToApply);
+    nothing.message = "no cluster matches the placements".to_owned();
+    let hub = Hub::start(answers(vec![nothing])).await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ► reconciling Kustomization apps in flux-system namespace
+    ✗ Kustomization is applied nowhere: 'no cluster matches the placements'
+    ");
+    let mut unsupported = progress("Kustomization", Phase::Rendering, Outcome::NotSupported);
+    unsupported.message = "not supported by this release: spec.decryption".to_owned();
+    let hub = Hub::start(answers(vec![unsupported])).await;
+    assert_snapshot!(hub.run(&["reconcile", "ks", "apps"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ► reconciling Kustomization apps in flux-system namespace
+    ✗ Kustomization reconciliation failed: 'not supported by this release: spec.decryption'
+    ");
 }
 
 #[tokio::test]
 async fn reconcile_gives_up_after_its_time() {
-    let units = vec![unit("c1", "Unknown")];
-    let hub = Hub::start(Answers {
-        units,
-        ..answers("Unknown", "Reconciliation in progress")
-    })
-    .await;
+    let hub = Hub::start(answers(vec![clusters(0, 1, Outcome::Unspecified)])).await;
     assert_snapshot!(hub.run(&["reconcile", "ks", "apps", "--timeout", "1s"]).await, @"
     exit 1
     -- out
     -- err
-    ► annotating Kustomization apps in flux-system namespace
-    ✔ Kustomization annotated
-    ◎ waiting for Kustomization reconciliation
+    ► reconciling Kustomization apps in flux-system namespace
+    ◎ 0/1 clusters
     ✗ Kustomization is not ready after 1s: 'Reconciliation in progress'
-      hint: give it longer with --timeout
+      hint: give it longer with --timeout; what was asked for goes on
     ");
 }
 
 #[tokio::test]
 async fn what_is_suspended_or_missing_is_not_reconciled() {
-    let hub = Hub::start(answers("True", "")).await;
+    let hub = Hub::start(answers(vec![progress(
+        "Kustomization",
+        Phase::Rendering,
+        Outcome::Suspended,
+    )]))
+    .await;
     assert_snapshot!(hub.run(&["reconcile", "ks", "paused"]).await, @"
     exit 1
     -- out
     -- err
+    ► reconciling Kustomization paused in flux-system namespace
     ✗ resource is suspended
       hint: resume it with flotilla resume
     ");
-    assert_snapshot!(hub.run(&["reconcile", "ks", "none"]).await, @r#"
+    assert_snapshot!(hub.run(&["reconcile", "ks", "none"]).await, @"
     exit 1
     -- out
     -- err
-    ✗ Kustomization "none" not found in "flux-system" namespace
-    "#);
+    ► reconciling Kustomization none in flux-system namespace
+    ✗ no such resource
+    ");
     assert_snapshot!(hub.run(&["reconcile", "source", "git", "fleet", "--with-source"]).await, @"
     exit 2
     -- out
@@ -126,7 +207,7 @@ async fn what_is_suspended_or_missing_is_not_reconciled() {
 
 #[tokio::test]
 async fn suspend_and_resume_say_what_changed() {
-    let hub = Hub::start(answers("True", "Applied")).await;
+    let hub = Hub::start(answers(vec![clusters(1, 1, Outcome::Succeeded)])).await;
     assert_snapshot!(hub.run(&["suspend", "ks", "apps"]).await, @"
     exit 0
     -- out
@@ -147,7 +228,6 @@ async fn suspend_and_resume_say_what_changed() {
     -- err
     ► resuming Kustomization apps in flux-system namespace
     ✔ Kustomization resumed
-    ◎ waiting for Kustomization reconciliation
     ✔ Kustomization apps reconciliation completed
     ✔ applied revision main@sha1:696f056df216eea4f9401adbee0ff744d4df390f
     ");
@@ -157,7 +237,8 @@ async fn suspend_and_resume_say_what_changed() {
 async fn a_token_is_the_only_line_of_output() {
     let token = CreateTokenResponse {
         token: "flt_join_abc".to_owned(),
-        expires_at_ms: NOW_MS + 900_000,
+        // A moment has passed since the hub counted.
+        expires_at_ms: NOW_MS + 899_000,
         pins: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()],
         endpoint: "https://hub.example:8443".to_owned(),
         trust_domain: "fleet.example".to_owned(),
@@ -174,7 +255,7 @@ async fn a_token_is_the_only_line_of_output() {
     flt_join_abc
     -- err
     ✔ cluster c1 created
-    ✔ token for cluster c1 made, to be used once within 15m
+    ✔ token for cluster c1 made, to be used once within 60m
     ");
     let asked = hub.seen().pop().expect("it asked");
     assert!(
@@ -195,7 +276,7 @@ async fn a_token_is_the_only_line_of_output() {
     -- out
     {
       "endpoint": "https://hub.example:8443",
-      "expiresAtMs": 1800000900000,
+      "expiresAtMs": 1800000899000,
       "pins": [
         "sha256:aa",
         "sha256:bb"
@@ -361,7 +442,12 @@ async fn the_join_command_sets_values_the_chart_has() {
 
 #[tokio::test]
 async fn clusters_are_listed_and_shown() {
-    let hub = Hub::start(answers("True", "")).await;
+    let hub = Hub::start(Answers {
+        clusters: vec![cluster("c1", true), cluster("c3", false)],
+        units: vec![unit("c1", "True"), unit("c3", "Unknown")],
+        ..Answers::default()
+    })
+    .await;
     assert_snapshot!(hub.run(&["cluster", "list"]).await, @"
     exit 0
     -- out

@@ -36,7 +36,7 @@ pub struct Observation {
     /// Its values at the paths of our `managedFields` entry; `None` when we have no entry.
     pub projection: Option<Digest>,
     /// Other appliers that have an entry and should have none where the object's switches fold them.
-    pub folded: Vec<String>,
+    pub folded: Box<[String]>,
 }
 
 /// What a look at a live object says.
@@ -96,7 +96,7 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
         finished: is_finished(live),
         projection: fields::entry(metadata, MANAGER, "Apply")
             .map(|entry| fields::projection(&entry["fieldsV1"], live, key)),
-        folded,
+        folded: folded.into(),
     }
 }
 
@@ -132,7 +132,14 @@ pub fn judge(record: &Record, live: Option<&Observation>) -> Judgement {
         None if record.finished => Judgement::InSync,
         None => Judgement::Suspicious(Suspicion::Gone),
         Some(live) if live.deleting => Judgement::NotJudged,
-        Some(live) if record.accepted.is_some_and(|accepted| accepted == live.digest()) => Judgement::InSync,
+        Some(live)
+            if record
+                .accepted
+                .as_deref()
+                .is_some_and(|accepted| *accepted == live.digest()) =>
+        {
+            Judgement::InSync
+        }
         Some(live) => suspicion(record, live, fold).map_or(Judgement::InSync, Judgement::Suspicious),
     }
 }

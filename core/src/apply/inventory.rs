@@ -27,7 +27,7 @@ pub struct Record {
     pub projection: Option<Digest>,
     /// Digest of an observation that looked like drift and was found to be none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Digest>,
+    pub accepted: Option<Box<Digest>>,
     /// The object's switches as last applied, or as last desired where they keep it from being written. Needed
     /// once the manifest is gone.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
@@ -160,7 +160,7 @@ impl Record {
 
     /// Notes that an observation is no drift, so that it is not asked about again.
     pub fn accept(&mut self, observation: &Observation) {
-        self.accepted = Some(observation.digest());
+        self.accepted = Some(Box::new(observation.digest()));
     }
 }
 

@@ -58,7 +58,10 @@ pub enum Contact {
     /// Nothing there: write the intent, then create.
     Create,
     /// There without a mark, or with one of no unit that is known: write the intent as adopted, then apply.
-    Adopt,
+    Adopt {
+        /// That mark: another installation may manage the object, too.
+        stray: Option<String>,
+    },
     /// Ours already.
     Owned,
     /// Another unit's: withhold this object only.
@@ -123,7 +126,10 @@ pub fn first_contact(
     }
     match owner {
         Owner::Us => Contact::Owned,
-        Owner::Nobody | Owner::Unit(_) | Owner::Stray(_) => Contact::Adopt,
+        Owner::Stray(mark) => Contact::Adopt {
+            stray: Some(mark.to_owned()),
+        },
+        Owner::Nobody | Owner::Unit(_) => Contact::Adopt { stray: None },
     }
 }
 
@@ -161,7 +167,7 @@ mod tests {
         assert_eq!(contact(None, FluxState::Absent), Contact::Create);
         assert_eq!(
             contact(Some(&json!({"name": "x"})), FluxState::Absent),
-            Contact::Adopt
+            Contact::Adopt { stray: None }
         );
         assert_eq!(contact(Some(&marked("u1")), FluxState::Absent), Contact::Owned);
     }
@@ -173,7 +179,11 @@ mod tests {
     #[test]
     fn a_mark_of_no_known_unit_does_not_keep_us_from_the_object() {
         for mark in ["00000000-0000-0000-0000-000000000000", "", "u3"] {
-            assert_eq!(contact(Some(&marked(mark)), FluxState::Absent), Contact::Adopt);
+            let stray = Some(mark.to_owned());
+            assert_eq!(
+                contact(Some(&marked(mark)), FluxState::Absent),
+                Contact::Adopt { stray }
+            );
         }
     }
 
@@ -209,7 +219,10 @@ mod tests {
             );
         }
         for state in [FluxState::Suspended, FluxState::Absent] {
-            assert_eq!(contact(Some(&flux_labelled()), state), Contact::Adopt);
+            assert_eq!(
+                contact(Some(&flux_labelled()), state),
+                Contact::Adopt { stray: None }
+            );
             assert_eq!(contact(Some(&ours), state), Contact::Owned);
         }
     }

@@ -3,7 +3,7 @@
 //! Only what changed is written: objects that are new, whose evaluated form differs from the one last sent, or
 //! whose write was not finished. Drift of the rest is a check's to correct. Nothing is deleted.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     inventory::{Record, State},
@@ -33,54 +33,49 @@ pub struct StagePlan {
     pub after: Vec<Arc<ObjectKey>>,
 }
 
-/// Plans a pass over a unit's desired objects and what the inventory says of each. Only stages with a write are
-/// given.
-pub fn plan(objects: &BTreeMap<&Arc<ObjectKey>, (&DesiredRow, Option<&Record>)>) -> Vec<StagePlan> {
-    let keys: Vec<Arc<ObjectKey>> = objects
-        .iter()
-        .filter(|(_, (desired, _))| is_ours(desired))
-        .map(|(key, _)| Arc::clone(key))
-        .collect();
-    let mut plan = Vec::new();
-    let mut awaited: Vec<Arc<ObjectKey>> = Vec::new();
-    for (stage, members) in stages(&keys) {
-        let members: Vec<Arc<ObjectKey>> = members.into_iter().map(|index| keys[index].clone()).collect();
-        let is_written = |key: &&Arc<ObjectKey>| {
-            objects
-                .get(key)
-                .is_some_and(|(desired, record)| is_due(desired, *record))
-        };
-        let writes: Vec<_> = members.iter().filter(is_written).cloned().collect();
-        if !writes.is_empty() {
-            plan.push(StagePlan {
-                writes,
-                after: awaited.clone(),
-            });
+/// Plans a pass: `due` are the objects to write, `awaited` those that must be ready before later stages begin. Only
+/// stages with a write are given.
+pub fn plan(due: &BTreeSet<Arc<ObjectKey>>, awaited: &BTreeSet<Arc<ObjectKey>>) -> Vec<StagePlan> {
+    let due: Vec<Arc<ObjectKey>> = due.iter().cloned().collect();
+    let awaited: Vec<Arc<ObjectKey>> = awaited.iter().cloned().collect();
+    let before = stages(&awaited);
+    let members = |keys: &[Arc<ObjectKey>], indices: &[usize]| -> Vec<Arc<ObjectKey>> {
+        indices.iter().map(|&index| keys[index].clone()).collect()
+    };
+    let plans = stages(&due).into_iter().map(|(stage, indices)| {
+        let earlier = before.iter().filter(|(other, _)| *other < stage);
+        StagePlan {
+            writes: members(&due, &indices),
+            after: earlier
+                .flat_map(|(_, indices)| members(&awaited, indices))
+                .collect(),
         }
-        if stage.waits() {
-            awaited.extend(members);
-        }
-    }
-    plan
+    });
+    plans.collect()
 }
 
 /// Tells whether an object is this unit's to write, as far as its manifest and the hub say.
-fn is_ours(desired: &DesiredRow) -> bool {
+pub fn is_ours(desired: &DesiredRow) -> bool {
     desired.withheld.is_none() && !desired.policy.paused && desired.policy.write != Write::Ignore
 }
 
-fn is_due(desired: &DesiredRow, record: Option<&Record>) -> bool {
-    match record {
-        None => true,
-        Some(record) if record.sent.is_none() || record.state == State::Intent => true,
-        // Created once and never changed: what it was created as does not matter any more.
-        Some(record) => record.sent != Some(desired.digest) && desired.policy.write != Write::IfNotPresent,
-    }
+/// Tells whether a pass writes an object.
+pub fn is_written(desired: &DesiredRow, record: Option<&Record>) -> bool {
+    is_ours(desired)
+        && match record {
+            None => true,
+            Some(record) if record.sent.is_none() || record.state == State::Intent => true,
+            // Created once and never changed: what it was created as does not matter any more.
+            Some(record) => {
+                record.sent != Some(desired.digest) && desired.policy.write != Write::IfNotPresent
+            }
+        }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::stage::Stage;
 
     fn key(kind: &str, name: &str) -> Arc<ObjectKey> {
         let group = if kind == "CustomResourceDefinition" {
@@ -110,10 +105,16 @@ mod tests {
     }
 
     fn planned(rows: &[(Arc<ObjectKey>, DesiredRow, Option<Record>)]) -> Vec<StagePlan> {
-        let rows = rows
-            .iter()
-            .map(|(key, desired, record)| (key, (desired, record.as_ref())));
-        plan(&rows.collect())
+        let keys = |holds: &dyn Fn(&ObjectKey, &DesiredRow, Option<&Record>) -> bool| {
+            let rows = rows
+                .iter()
+                .filter(|(key, desired, record)| holds(key, desired, record.as_ref()));
+            rows.map(|(key, ..)| key.clone()).collect()
+        };
+        plan(
+            &keys(&|_, desired, record| is_written(desired, record)),
+            &keys(&|key, desired, _| is_ours(desired) && Stage::of(key).waits()),
+        )
     }
 
     fn names(plan: &[StagePlan]) -> Vec<Vec<String>> {

@@ -94,8 +94,8 @@ pub fn stages<K: Borrow<ObjectKey>>(objects: &[K]) -> Vec<(Stage, Vec<usize>)> {
 
 /// Within a stage: rank of the kind, then group, kind, namespace and name, so that the order never depends on
 /// the order given.
-fn sort_key(key: &ObjectKey) -> (Stage, usize, ObjectKey) {
-    (Stage::of(key), rank(key), key.clone())
+fn sort_key(key: &ObjectKey) -> (Stage, usize, &ObjectKey) {
+    (Stage::of(key), rank(key), key)
 }
 
 fn rank(key: &ObjectKey) -> usize {

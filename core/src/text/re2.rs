@@ -89,16 +89,20 @@ pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError
     }
 }
 
-/// Writes a character so that it stands for itself, within a class too.
+/// Writes a character so that it stands for itself, within a class too, and in the dialect of JSON schemas too.
 fn push_char(c: u32, out: &mut String) {
     match char::from_u32(c) {
-        Some(c) if c.is_ascii_alphanumeric() || !c.is_ascii() => out.push(c),
-        _ => _ = write!(out, "\\x{{{c:x}}}"),
+        Some(c) if c.is_ascii_alphanumeric() || !c.is_ascii() || matches!(c, ' ' | '<' | '>') => out.push(c),
+        Some(c) if c.is_ascii_punctuation() => {
+            out.push('\\');
+            out.push(c);
+        }
+        _ => _ = write!(out, "\\u{c:04x}"),
     }
 }
 
 /// What no text matches.
-const NOTHING: &str = "[a&&b]";
+const NOTHING: &str = "[^\\u0000-\u{10ffff}]";
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{now::Now, record::Attained};
 use crate::clock::Timestamp;
 
+/// A step that was under way when the agent stopped has this long after its return: what ended meanwhile has not
+/// failed.
+const RESUMED: Duration = Duration::from_secs(60);
+
 /// What an attempt does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +73,9 @@ pub struct Attempt {
     pub at: u32,
     /// Until when that may take.
     pub deadline: Timestamp,
+    /// What holds the step up, for people: an object with the finalizer that keeps it, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocker: Option<String>,
     /// A newer entry has come; the attempt ends where it may.
     pub superseded: bool,
 }
@@ -92,6 +99,15 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// What holds the step up was observed; `None`: nothing that has a name.
+    Blocked {
+        /// Which attempt.
+        id: u64,
+        /// Which step.
+        at: u32,
+        /// What holds it, without a running clock.
+        blocker: Option<String>,
+    },
     /// A newer entry was accepted.
     Superseded,
     /// The agent has restarted.
@@ -105,6 +121,8 @@ pub enum Event {
 pub enum Next {
     /// Nothing: the step under way goes on.
     Stay,
+    /// The step under way goes on; make durable, and report, what holds it.
+    Save(Attempt),
     /// Make this attempt durable, then take its step.
     Take(Attempt),
     /// All steps are done.
@@ -131,6 +149,7 @@ impl Attempt {
             steps,
             at: 0,
             deadline,
+            blocker: None,
             superseded: false,
         })
     }
@@ -144,35 +163,43 @@ impl Attempt {
     pub fn next(&mut self, event: Event, now: Now) -> Next {
         match event {
             Event::Done { id, at } if (id, at) == (self.id, self.at) => self.advance(now),
-            Event::Failed { id, at, message } if (id, at) == (self.id, self.at) => Next::Failed {
-                step: self.step_name(),
-                message,
-            },
-            Event::Done { .. } | Event::Failed { .. } => Next::Stay,
+            Event::Failed { id, at, message } if (id, at) == (self.id, self.at) => self.failed(message),
+            Event::Blocked { id, at, blocker } if (id, at) == (self.id, self.at) => {
+                if self.blocker == blocker {
+                    return Next::Stay;
+                }
+                self.blocker = blocker;
+                Next::Save(self.clone())
+            }
+            Event::Done { .. } | Event::Failed { .. } | Event::Blocked { .. } => Next::Stay,
             Event::Superseded => {
                 self.superseded = true;
-                match self.step().map(|step| step.kind) {
+                match self.kind_now() {
                     Some(StepKind::Wait) => Next::Superseded,
                     _ => Next::Stay,
                 }
             }
-            // The step was durable before it was taken and may have been taken: steps are idempotent.
             Event::Resumed if self.superseded && self.kind_now() == Some(StepKind::Wait) => Next::Superseded,
-            Event::Resumed => Next::Take(self.clone()),
-            Event::Tick if now.wall >= self.deadline => Next::Failed {
-                step: self.step_name(),
-                message: "timed out".to_owned(),
-            },
+            // The step was durable before it was taken and may have been taken: steps are idempotent.
+            Event::Resumed => {
+                self.deadline = self.deadline.max(now.wall + RESUMED);
+                Next::Take(self.clone())
+            }
+            Event::Tick if now.wall >= self.deadline => self.failed(match &self.blocker {
+                Some(blocker) => format!("timed out: {blocker}"),
+                None => "timed out".to_owned(),
+            }),
             Event::Tick => Next::Stay,
         }
     }
 
-    fn kind_now(&self) -> Option<StepKind> {
-        self.step().map(|step| step.kind)
+    fn failed(&self, message: String) -> Next {
+        let step = self.step().map(|step| step.name.clone()).unwrap_or_default();
+        Next::Failed { step, message }
     }
 
-    fn step_name(&self) -> String {
-        self.step().map(|step| step.name.clone()).unwrap_or_default()
+    fn kind_now(&self) -> Option<StepKind> {
+        self.step().map(|step| step.kind)
     }
 
     fn advance(&mut self, now: Now) -> Next {
@@ -181,6 +208,7 @@ impl Attempt {
             return Next::Superseded;
         }
         self.at += 1;
+        self.blocker = None;
         match self.step() {
             None => Next::Finished,
             Some(step) => {
@@ -188,129 +216,5 @@ impl Attempt {
                 Next::Take(self.clone())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{digest::Digest, unit::now::Mono};
-
-    fn at(seconds: u64) -> Now {
-        Now {
-            mono: Mono(Duration::from_secs(seconds)),
-            wall: Timestamp(1_000_000) + Duration::from_secs(seconds),
-            random: 0,
-        }
-    }
-
-    /// An upgrade with a hook of ten minutes, storage, objects, a wait and another hook.
-    fn upgrade() -> Attempt {
-        let step = |kind, name: &str, minutes: u64| Step {
-            kind,
-            name: name.to_owned(),
-            timeout: Duration::from_secs(minutes * 60),
-        };
-        let steps = vec![
-            step(StepKind::Hook, "pre-upgrade", 10),
-            step(StepKind::Storage, "storage", 1),
-            step(StepKind::Objects, "objects", 1),
-            step(StepKind::Wait, "wait", 5),
-            step(StepKind::Hook, "post-upgrade", 10),
-        ];
-        let target = Attained {
-            version: 2,
-            target: Digest::of("target", b"2"),
-        };
-        Attempt::begin(7, Kind::Upgrade, target, steps, at(0)).expect("it has steps")
-    }
-
-    fn done(attempt: &Attempt) -> Event {
-        Event::Done {
-            id: attempt.id,
-            at: attempt.at,
-        }
-    }
-
-    fn up_to(step: &str) -> Attempt {
-        let mut attempt = upgrade();
-        while attempt.step().expect("such a step").name != step {
-            let event = done(&attempt);
-            attempt.next(event, at(1));
-        }
-        attempt
-    }
-
-    #[test]
-    fn attempt_of_ten_minutes_takes_each_step_once_and_finishes() {
-        let mut attempt = upgrade();
-        let mut taken = vec![attempt.step().expect("a step").name.clone()];
-        loop {
-            let event = done(&attempt);
-            match attempt.next(event, at(60)) {
-                Next::Take(next) => taken.push(next.step().expect("a step").name.clone()),
-                Next::Finished => break,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(
-            taken,
-            ["pre-upgrade", "storage", "objects", "wait", "post-upgrade"]
-        );
-    }
-
-    #[test]
-    fn newer_entry_ends_a_wait_at_once_and_never_a_hook_or_a_write_announced_in_storage() {
-        assert_eq!(up_to("wait").next(Event::Superseded, at(2)), Next::Superseded);
-        let mut hook = upgrade();
-        assert_eq!(hook.next(Event::Superseded, at(2)), Next::Stay);
-        let event = done(&hook);
-        assert_eq!(hook.next(event, at(3)), Next::Superseded);
-        let mut storage = up_to("storage");
-        assert_eq!(storage.next(Event::Superseded, at(2)), Next::Stay);
-        let event = done(&storage);
-        assert!(
-            matches!(storage.next(event, at(3)), Next::Take(next) if next.step().expect("a step").name == "objects"),
-            "what storage announced is written"
-        );
-        let event = done(&storage);
-        assert_eq!(storage.next(event, at(4)), Next::Superseded);
-    }
-
-    #[test]
-    fn crash_at_each_step_resumes_at_that_step_with_its_deadline() {
-        for name in ["pre-upgrade", "storage", "objects", "wait", "post-upgrade"] {
-            let stored = serde_json::to_vec(&up_to(name)).expect("JSON");
-            let mut resumed: Attempt = serde_json::from_slice(&stored).expect("readable");
-            let before = resumed.clone();
-            assert_eq!(resumed.next(Event::Resumed, at(100)), Next::Take(before));
-        }
-        let mut superseded = up_to("storage");
-        superseded.next(Event::Superseded, at(1));
-        let stored = serde_json::to_vec(&superseded).expect("JSON");
-        let mut resumed: Attempt = serde_json::from_slice(&stored).expect("readable");
-        assert!(matches!(resumed.next(Event::Resumed, at(2)), Next::Take(_)));
-    }
-
-    #[test]
-    fn outcome_of_another_attempt_or_step_changes_nothing() {
-        let mut attempt = up_to("objects");
-        let before = attempt.clone();
-        for (id, step) in [
-            (6, attempt.at),
-            (attempt.id, attempt.at - 1),
-            (attempt.id, attempt.at + 1),
-        ] {
-            assert_eq!(attempt.next(Event::Done { id, at: step }, at(2)), Next::Stay);
-        }
-        assert_eq!(attempt, before);
-    }
-
-    #[test]
-    fn step_that_outlasts_its_time_fails_by_name() {
-        let mut attempt = up_to("wait");
-        assert_eq!(attempt.next(Event::Tick, at(300)), Next::Stay);
-        let next = attempt.next(Event::Tick, at(302));
-        assert!(matches!(next, Next::Failed { step, .. } if step == "wait"));
     }
 }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    event::{Action, CheckOutcome, Checked, Notice, Outcome},
+    event::{Action, CheckOutcome, Checked, Notice, Outcome, ToCheck},
     now::Now,
     object::Check,
     problem::Problem,
@@ -33,15 +33,15 @@ impl State {
         for key in &keys {
             self.set_check(key, Check::Running);
         }
-        let keys = keys
+        let objects = keys
             .into_iter()
-            .map(|key| {
-                let corrections = self.corrections.get(&*key).cloned().unwrap_or_default();
-                (key, corrections)
+            .map(|key| ToCheck {
+                corrections: self.corrections.get(&*key).cloned().unwrap_or_default(),
+                key,
             })
             .collect();
         let job = self.begin_job();
-        actions.push(Action::Check { job, entry, keys });
+        actions.push(Action::Check { job, entry, objects });
     }
 
     /// Takes in what became of objects that were checked. Those that the check did not reach are due again.
@@ -75,7 +75,7 @@ impl State {
             self.check_ended(outcome, now, actions);
             // The check may have read the object before the list did.
             if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
-                self.listed(&key, version);
+                self.listed(&key, *version);
             }
         }
         for key in absent {
@@ -117,22 +117,24 @@ impl State {
             ..
         } = outcome;
         let again = observed.as_ref().and_then(|observed| observed.again);
+        let mut is_overtaken = false;
         self.change(&key, |object| {
             if record.is_some() {
                 object.record = record;
             }
             if let Some(observed) = observed {
+                is_overtaken = object.is_ahead_of(&observed);
                 object.observe(observed);
             }
         });
         match result {
-            Checked::InSync => self.settle_check(&key, again, now),
+            Checked::InSync => self.settle_check(&key, again, is_overtaken, now),
             Checked::Corrected { suspicion, drift } => {
-                self.settle_check(&key, again, now);
+                self.settle_check(&key, again, is_overtaken, now);
                 actions.push(Action::Tell(corrected(&key, &suspicion, drift.as_ref())));
             }
             Checked::Contested { until, .. } => {
-                let seen = self.objects.get(&key).map(|object| object.seen());
+                let seen = self.objects.get(&key).map(|object| Box::new(object.seen()));
                 let wait = until.since(now.wall).max(Duration::from_secs(1));
                 self.change(&key, |object| object.check_problem = None);
                 self.set_check(
@@ -169,18 +171,18 @@ impl State {
         }
     }
 
-    fn settle_check(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, now: Now) {
+    /// `is_overtaken`: what a watch has shown meanwhile is later than what the check has seen.
+    fn settle_check(&mut self, key: &Arc<ObjectKey>, again: Option<Duration>, is_overtaken: bool, now: Now) {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let check = object.settled(now.mono + ACCEPTED);
+        let check = match is_overtaken && object.is_suspicious() {
+            true => Check::Due,
+            false => object.settled(now.mono + ACCEPTED),
+        };
         // A problem of the last pass that the check has found mended is over, too.
-        let is_withheld = object
-            .desired
-            .as_ref()
-            .is_some_and(|desired| desired.withheld.is_some());
         let mended = object.pass_problem.is_some()
-            && !is_withheld
+            && !object.is_withheld()
             && object.record.as_ref().and_then(|record| record.sent)
                 == object.desired.as_ref().map(|desired| desired.digest);
         self.change(key, |object| {

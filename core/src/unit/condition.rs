@@ -1,7 +1,7 @@
 //! What a unit's status says: from what was tried and observed to a condition, to what was attained, and to the
 //! events that tell of a change.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     UnitState,
@@ -17,6 +17,10 @@ use crate::{
 
 /// Objects named in a unit's message.
 const NAMED: usize = 10;
+/// Problems that are looked through for these.
+const LOOKED_THROUGH: usize = 200;
+/// Objects named of those that are merely worth a note.
+const NOTED: usize = 3;
 
 /// How a unit's objects count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -178,8 +182,17 @@ impl State {
         if self.record.condition.as_ref() != Some(&condition) {
             self.dirty_unit = true;
             self.tell(&condition, actions);
+            // How far something has come that is under way is told, and is not worth a write: a restart finds out anew.
+            if condition.ready == Ready::Unknown && self.is_as_told_but_for_the_message(&condition) {
+                self.skip_saving_condition(&condition);
+            }
             self.record.condition = Some(condition);
         }
+    }
+
+    fn is_as_told_but_for_the_message(&self, condition: &Condition) -> bool {
+        let told = self.record.condition.as_ref();
+        told.is_some_and(|told| (told.ready, &told.reason) == (condition.ready, &condition.reason))
     }
 
     fn settle_health(&mut self, now: Now) {
@@ -207,6 +220,11 @@ impl State {
         if condition.ready == Ready::Unknown || !self.is_active() {
             return;
         }
+        let version = self.record.attempted.map(|attempted| attempted.version);
+        let word = Digest::of_json("word", &(condition.ready, &condition.reason, version));
+        if self.pass.is_some() && self.told == Some(word) {
+            return;
+        }
         let concerned: Vec<&ObjectKey> = match condition.ready {
             Ready::True => Vec::new(),
             _ if condition.reason == "HealthCheckFailed" => {
@@ -214,11 +232,6 @@ impl State {
             }
             _ => self.index.problems.iter().map(Arc::as_ref).collect(),
         };
-        let version = self.record.attempted.map(|attempted| attempted.version);
-        let word = Digest::of_json("word", &(condition.ready, &condition.reason, version));
-        if self.pass.is_some() && self.told == Some(word) {
-            return;
-        }
         let news = Digest::of_json(
             "condition",
             &(condition.ready, &condition.reason, concerned, version),
@@ -240,10 +253,12 @@ impl State {
         match &self.entry.state {
             UnitState::Active => {}
             UnitState::Suspended => {
-                return Condition::new(Ready::Unknown, "Suspended", "kept as it is, not enforced");
+                let message = format!("suspended: kept as it is, not enforced{}", self.last_applied());
+                return Condition::new(Ready::Unknown, "Suspended", message);
             }
             UnitState::Detached => {
-                return Condition::new(Ready::Unknown, "Detached", "let go: kept as it is, not enforced");
+                let message = format!("let go: kept as it is, not enforced{}", self.last_applied());
+                return Condition::new(Ready::Unknown, "Detached", message);
             }
             UnitState::Removing { .. } => {
                 return Condition::new(
@@ -260,8 +275,13 @@ impl State {
             };
             return Condition::new(ready, reason, message);
         }
-        if let Some(edge) = &self.edge {
-            return Condition::new(Ready::False, "DependencyNotReady", edge.clone());
+        // What is applied stays what it is while a unit that it needs is not ready for a while.
+        if let Some(wait) = self
+            .edge
+            .as_ref()
+            .filter(|wait| !wait.passes || !self.is_applied())
+        {
+            return Condition::new(Ready::False, "DependencyNotReady", wait.message.clone());
         }
         if self.record.attempted != Some(self.offered()) {
             return progressing();
@@ -288,8 +308,34 @@ impl State {
         Condition::new(
             Ready::True,
             "ReconciliationSucceeded",
-            format!("Applied revision: {}{}", self.record.revision, self.contests()),
+            format!("Applied revision: {}{}", self.record.revision, self.notes()),
         )
+    }
+
+    /// What was applied before the unit stopped to be enforced; nothing when nothing was.
+    fn last_applied(&self) -> String {
+        match self.record.applied {
+            Some(_) => format!("; last applied revision: {}", self.record.revision),
+            None => String::new(),
+        }
+    }
+
+    /// What of the objects of a ready unit people should know all the same.
+    fn notes(&self) -> String {
+        let index = &self.index;
+        let of = |keys: &BTreeSet<Arc<ObjectKey>>| {
+            first(keys.iter().map(ToString::to_string), keys.len(), ", ", NOTED)
+        };
+        let mut notes = self.contests();
+        if !index.paused.is_empty() {
+            notes.push_str("; left alone as the live object asks: ");
+            notes.push_str(&of(&index.paused));
+        }
+        if !index.leaving.is_empty() {
+            notes.push_str("; no longer desired and not removed: ");
+            notes.push_str(&of(&index.leaving));
+        }
+        notes
     }
 
     fn health_condition(&self, now: Mono) -> Condition {
@@ -352,8 +398,23 @@ impl State {
             Some(Problem::Unserved(_)) => (Ready::Unknown, "Progressing"),
             _ => (Ready::False, "ReconciliationFailed"),
         };
-        let messages = problems.map(|problem| problem.message().to_owned());
-        Condition::new(ready, reason, named(messages, by_rank.len(), "; "))
+        // Many objects may wait for one thing: it is named once.
+        let (mut messages, mut told) = (Vec::<&str>::new(), 0);
+        for problem in problems.take(LOOKED_THROUGH) {
+            let message = problem.message();
+            if messages.last() != Some(&message) {
+                if messages.len() == NAMED {
+                    break;
+                }
+                messages.push(message);
+            }
+            told += 1;
+        }
+        let mut message = messages.join("; ");
+        if told < by_rank.len() {
+            message = format!("{message}; and {} more", by_rank.len() - told);
+        }
+        Condition::new(ready, reason, message)
     }
 
     /// Names objects that others keep changing back; nothing when there are none.
@@ -388,7 +449,11 @@ fn progressing() -> Condition {
 
 /// Names the first of `all` texts. The rest are not made.
 fn named(texts: impl Iterator<Item = String>, all: usize, between: &str) -> String {
-    let first: Vec<String> = texts.take(NAMED).collect();
+    first(texts, all, between, NAMED)
+}
+
+fn first(texts: impl Iterator<Item = String>, all: usize, between: &str, most: usize) -> String {
+    let first: Vec<String> = texts.take(most).collect();
     match all.saturating_sub(first.len()) {
         0 => first.join(between),
         more => format!("{}{between}and {more} more", first.join(between)),

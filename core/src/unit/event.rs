@@ -17,6 +17,7 @@ use crate::{
     digest::Digest,
     id::Uid,
     object::ObjectKey,
+    units::Wait,
 };
 
 /// Numbers the jobs of a unit; an outcome names the job it is of.
@@ -113,6 +114,15 @@ pub enum Checked {
     },
 }
 
+/// What an object bore that was there before this unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adoption {
+    /// No mark.
+    Unmarked,
+    /// The mark of a unit that this agent does not have.
+    Marked(String),
+}
+
 /// The outcome of a job for one object.
 #[derive(Debug, Clone)]
 pub struct Outcome<T> {
@@ -123,7 +133,7 @@ pub struct Outcome<T> {
     /// What was seen of it, when something was.
     pub observed: Option<Observed>,
     /// It was there without our mark, and is ours now.
-    pub adopted: bool,
+    pub adopted: Option<Adoption>,
     /// What became of it.
     pub result: T,
 }
@@ -170,7 +180,7 @@ pub enum Event {
     /// A kind that was not served may be now.
     KindServed,
     /// What the unit waits for outside itself; `None`: nothing.
-    Edge(Option<String>),
+    Edge(Option<Wait>),
     /// Evaluation ended.
     Evaluated {
         /// Which job.
@@ -209,6 +219,15 @@ pub enum Event {
     Tick,
 }
 
+/// An object to check.
+#[derive(Debug, Clone)]
+pub struct ToCheck {
+    /// Which.
+    pub key: Arc<ObjectKey>,
+    /// Its recent corrections.
+    pub corrections: Corrections,
+}
+
 /// Something to do.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -236,8 +255,8 @@ pub enum Action {
         job: Job,
         /// The entry to evaluate their bodies from.
         entry: Arc<Entry>,
-        /// The objects, and their recent corrections.
-        keys: Vec<(Arc<ObjectKey>, Corrections)>,
+        /// The objects.
+        objects: Vec<ToCheck>,
     },
     /// Drop what the job has not begun; its outcome is awaited.
     Cancel(Job),

@@ -8,11 +8,14 @@ use crate::{
     apply::{
         drift::{Judgement, Observation, is_untouched, judge},
         inventory::{Record, State as RecordState},
+        plan,
         policy::{Decision, Policy, Skip, Write},
+        stage::Stage,
     },
     digest::Digest,
     health::{Health, State as HealthState},
     id::Uid,
+    object::ObjectKey,
 };
 
 /// An object as evaluation gave it, without its body.
@@ -60,7 +63,7 @@ impl Observed {
 }
 
 /// Whether an object is to be compared with its desired state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Check {
     /// Nothing to do.
     #[default]
@@ -74,7 +77,7 @@ pub enum Check {
         /// The time.
         at: Mono,
         /// Holds only for this observation; `None`: whatever is observed.
-        seen: Option<Option<Digest>>,
+        seen: Option<Box<Option<Digest>>>,
     },
 }
 
@@ -100,7 +103,7 @@ pub struct Object {
     /// Whether it is to be checked.
     pub check: Check,
     /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
-    pub listed: Option<Option<u64>>,
+    pub listed: Option<Box<Option<u64>>>,
     /// Checks that failed in a row.
     pub tries: u32,
 }
@@ -154,11 +157,7 @@ impl Object {
             return false;
         };
         // What it is like is somebody else's to say.
-        if self
-            .desired
-            .as_ref()
-            .is_some_and(|desired| desired.withheld.is_some())
-        {
+        if self.is_withheld() {
             return false;
         }
         // A record that is no longer desired, and whose object is gone, can be forgotten once a read confirms it.
@@ -204,6 +203,21 @@ impl Object {
         }
     }
 
+    /// Tells whether the live object's own switches, and not those of the manifest, say to leave it alone.
+    pub(super) fn is_paused_in_place(&self) -> bool {
+        let Some(desired) = self.desired.as_ref().filter(|desired| desired.withheld.is_none()) else {
+            return false;
+        };
+        let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
+        let holds = |live: Option<Policy>| {
+            matches!(
+                desired.policy.decide(live),
+                Decision::Skip(Skip::Paused | Skip::Ignored)
+            )
+        };
+        !holds(None) && holds(live.map(|live| live.policy))
+    }
+
     /// Tells whether other content was written than is desired.
     pub(super) fn is_outdated(&self) -> bool {
         let sent = self.record.as_ref().and_then(|record| record.sent);
@@ -225,6 +239,24 @@ impl Object {
         }
     }
 
+    /// Tells whether it is another unit's, or the agent's own.
+    pub(super) fn is_withheld(&self) -> bool {
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|desired| desired.withheld.is_some())
+    }
+
+    /// Tells whether a pass has to write it.
+    pub(super) fn is_to_write(&self) -> bool {
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|desired| plan::is_written(desired, self.record.as_deref()))
+    }
+
+    /// Tells whether it has to be ready before later stages begin, whether or not a pass writes it.
+    pub(super) fn is_awaited(&self, key: &ObjectKey) -> bool {
+        let desired = self.desired.as_ref();
+        desired.is_some_and(plan::is_ours) && Stage::of(key).waits()
+    }
+
     /// Tells whether it was there when it was seen last.
     pub(super) fn is_there(&self) -> bool {
         self.observed
@@ -232,13 +264,17 @@ impl Object {
             .is_some_and(|seen| seen.observation.is_some())
     }
 
-    /// What its status says for people. Of one that may hold a secret no more than the reason in a word.
+    /// What its status says for people, or that it is left alone. Of one that may hold a secret no more than the reason
+    /// in a word.
     pub fn said(&self) -> &str {
+        if self.is_paused_in_place() {
+            return "left alone: an annotation of the live object says that it is not to be reconciled";
+        }
         let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
         let health = self.observed.as_ref().map(|observed| &observed.health);
         health.map_or("", |health| match is_open {
-            true => &health.message,
-            false => &health.reason,
+            true => &*health.message,
+            false => &*health.reason,
         })
     }
 
@@ -256,15 +292,15 @@ impl Object {
             .observed
             .as_ref()
             .is_some_and(|observed| observed.again.is_some());
-        match self.check {
-            Check::Running => self.check,
+        match &self.check {
+            Check::Running => Check::Running,
             Check::NotBefore { seen: Some(seen), .. }
-                if (suspicious || looks_again) && seen == self.seen() =>
+                if (suspicious || looks_again) && **seen == self.seen() =>
             {
-                self.check
+                self.check.clone()
             }
-            Check::NotBefore { seen: None, at, .. } if now < at => self.check,
-            Check::Due if self.observed.is_none() => self.check,
+            Check::NotBefore { seen: None, at, .. } if now < *at => self.check.clone(),
+            Check::Due if self.observed.is_none() => Check::Due,
             // What a check has met, only a check finds to be over.
             _ if suspicious || self.check_problem.is_some() => Check::Due,
             _ => Check::Settled,
@@ -276,7 +312,7 @@ impl Object {
         match self.is_suspicious() {
             true => Check::NotBefore {
                 at: again,
-                seen: Some(self.seen()),
+                seen: Some(Box::new(self.seen())),
             },
             false => Check::Settled,
         }
@@ -285,5 +321,17 @@ impl Object {
     /// Digest of what was seen, to recognise it.
     pub(super) fn seen(&self) -> Option<Digest> {
         self.observed.as_ref().and_then(Observed::digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent may have 20,000 of each.
+    #[test]
+    fn a_row_and_its_record_are_small() {
+        let sizes = (size_of::<Object>(), size_of::<Record>());
+        assert!(sizes.0 <= 328 && sizes.1 <= 152, "{sizes:?}");
     }
 }

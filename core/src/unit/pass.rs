@@ -1,21 +1,20 @@
 //! A pass over a unit: what differs from what was sent is written, stage by stage.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use super::{
-    event::{Action, Applied, Evaluation, EvaluationFailure, JobFailure, Notice, Outcome},
+    event::{Action, Applied, JobFailure, Outcome},
     now::{Mono, Now},
-    object::{Check, Desired, Object},
+    object::Object,
     problem::{Problem, Retry},
     record::Attained,
     state::State,
 };
 use crate::{
     apply::{
-        inventory::{Left, Record, State as RecordState},
         plan::{StagePlan, plan},
         stage::STAGE_WAIT,
     },
@@ -27,8 +26,8 @@ use crate::{
 const BATCH: usize = 500;
 /// And at least, when the time of a batch is over before all of it is reached.
 const SLOW_BATCH: usize = 16;
-/// Objects named in a message.
-const NAMED: usize = 20;
+/// Objects named in a message, of which each object that waits has a copy on its way to the hub.
+const NAMED: usize = 3;
 
 /// A pass under way.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub(super) struct Pass {
     /// How many objects the next batch has.
     batch: usize,
     /// Why no further stage begins.
-    closed: Option<String>,
+    closed: Option<Arc<str>>,
     /// Until when the present stage waits for what must be ready before it.
     pub(super) deadline: Option<Mono>,
     retry: Option<Retry>,
@@ -54,7 +53,7 @@ pub(super) struct Pass {
 impl Pass {
     /// Takes back what a batch did not reach: its time was over. It goes behind the rest of its stage, which may be
     /// faster, and in smaller batches, since each looks at all of its objects first.
-    fn take_back(&mut self, outcomes: &[Outcome<Applied>]) {
+    pub(super) fn take_back(&mut self, outcomes: &[Outcome<Applied>]) {
         let reached: BTreeSet<&ObjectKey> = outcomes
             .iter()
             .filter(|outcome| outcome.is_reached())
@@ -71,135 +70,12 @@ impl Pass {
         self.left.get_or_insert_default().extend(rest);
     }
 
-    fn retry(&mut self, retry: Retry) {
+    pub(super) fn retry(&mut self, retry: Retry) {
         self.retry = Some(self.retry.map_or(retry, |known| known.min(retry)));
     }
 }
 
 impl State {
-    /// Takes in what was evaluated.
-    pub(super) fn evaluated(
-        &mut self,
-        failure: Option<EvaluationFailure>,
-        evaluation: Option<Evaluation>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        self.job_failure = None;
-        self.dirty_unit = true;
-        let offered = self.offered();
-        self.record.attempted = Some(offered);
-        let failed = failure.is_some();
-        self.evaluation_failure = failure;
-        self.is_evaluated = true;
-        let Some(evaluation) = evaluation else { return };
-        if !failed {
-            if self.enforced.as_ref() != Some(&self.entry) {
-                actions.push(Action::Enforce(self.bytes.clone()));
-            }
-            self.enforced = Some(self.entry.clone());
-        }
-        self.desire(evaluation, !failed, now, actions);
-        self.begin_pass();
-    }
-
-    /// Takes in what is enforced while the offered entry waits for others.
-    pub(super) fn held(&mut self, evaluation: Option<Evaluation>, now: Now, actions: &mut Vec<Action>) {
-        self.job_failure = None;
-        self.is_evaluated = true;
-        if let Some(evaluation) = evaluation {
-            self.desire(evaluation, false, now, actions);
-            self.begin_pass();
-        }
-    }
-
-    /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
-    /// stays, marked.
-    fn desire(&mut self, evaluation: Evaluation, is_offered: bool, now: Now, actions: &mut Vec<Action>) {
-        let Evaluation {
-            mut objects,
-            complete,
-        } = evaluation;
-        self.knows_desired = true;
-        let left = Left {
-            version: self.entry.version,
-            content: self.entry.content,
-        };
-        let mut records = Vec::new();
-        let mut idle: Vec<Arc<ObjectKey>> = Vec::new();
-        let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
-        for (key, object) in &mut self.objects {
-            let object = object.as_mut();
-            let desired = objects.remove(key);
-            let is_desired = desired.is_some();
-            if object.desired != desired && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
-                changed.push(key.clone());
-            }
-            object.left &= object.desired == desired;
-            object.desired = desired;
-            match object.record.as_mut() {
-                Some(record) => {
-                    // The record is shared with whoever makes it durable, and stays so unless it changes.
-                    let mut after = Record::clone(record);
-                    let is_news = match &object.desired {
-                        // Switches that hold the object off are never written to it, and count all the same, until
-                        // what was written before is desired again.
-                        Some(desired) => {
-                            let counts = desired.is_held_off() || after.sent == Some(desired.digest);
-                            after.keep() | (counts && after.set_policy(desired.policy))
-                        }
-                        None => complete && is_offered && after.leave(left),
-                    };
-                    if is_news {
-                        *record = Arc::new(after);
-                        records.push((key.clone(), Some(record.clone())));
-                    }
-                }
-                None if !is_desired => idle.push(key.clone()),
-                None => {}
-            }
-        }
-        for key in idle {
-            self.forget(&key);
-        }
-        for (key, desired) in objects {
-            let object = Object {
-                desired: Some(desired),
-                ..Object::default()
-            };
-            self.objects.insert(key, Box::new(object));
-        }
-        // What was seen was found harmless for what was desired then.
-        for key in changed {
-            self.set_check(&key, Check::Settled);
-            let again = self
-                .objects
-                .get(&key)
-                .and_then(|object| object.observed.as_ref()?.again);
-            self.look_again(&key, again, now);
-        }
-        let keys: Vec<_> = self.objects.keys().cloned().collect();
-        for key in &keys {
-            let object = self.objects.get(key);
-            // What was never seen to exist is looked at: it may not have been created at all.
-            let unwritten = object.is_some_and(|object| {
-                object.observed.is_none()
-                    && object.record.as_ref().is_some_and(|record| {
-                        record.state == RecordState::PendingRemoval && record.sent.is_none()
-                    })
-            });
-            self.reindex(key);
-            match unwritten {
-                true => self.set_check(key, Check::Due),
-                false => self.judge(key, now.mono),
-            }
-        }
-        if !records.is_empty() {
-            self.dirty.extend(records.iter().map(|(key, _)| key.clone()));
-            actions.push(Action::SaveObjects(records));
-        }
-    }
-
     /// Plans what is to be written.
     pub(super) fn begin_pass(&mut self) {
         let Some(entry) = self.enforced.clone() else {
@@ -209,12 +85,7 @@ impl State {
             version: entry.version,
             target: entry.target,
         };
-        let rows: BTreeMap<&Arc<ObjectKey>, (&Desired, Option<&Record>)> = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| Some((key, (object.desired.as_ref()?, object.record.as_deref()))))
-            .collect();
-        let stages = plan(&rows);
+        let stages = plan(&self.index.to_write, &self.index.awaited);
         // A second try of the same says what it met anew, object by object, and until then the first one's word stands.
         let mut kept = BTreeSet::new();
         if self.tried.replace(target) == Some(target) {
@@ -230,17 +101,19 @@ impl State {
         for key in problems {
             self.change(&key, |object| object.pass_problem = None);
         }
-        let withheld: Vec<(Arc<ObjectKey>, String)> = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| Some((key.clone(), object.desired.as_ref()?.withheld.clone()?)))
-            .collect();
-        for (key, message) in withheld {
-            let problem = Problem::Withheld {
-                reason: "Conflict",
-                message,
-            };
-            self.change(&key, |object| object.pass_problem = Some(Box::new(problem)));
+        for key in self.index.withheld.clone() {
+            self.change(&key, |object| {
+                let owner = object
+                    .desired
+                    .as_ref()
+                    .and_then(|desired| desired.withheld.clone());
+                object.pass_problem = owner.map(|message| {
+                    Box::new(Problem::Withheld {
+                        reason: "Conflict",
+                        message,
+                    })
+                });
+            });
         }
         self.pass = Some(Pass {
             target,
@@ -275,12 +148,12 @@ impl State {
                         if now.mono < deadline {
                             return;
                         }
-                        pass.closed = Some(format!("timeout waiting for: {why}"));
+                        pass.closed = Some(format!("timeout waiting for: {why}").into());
                         pass.retry(Retry::Soon);
                     }
                     StageReadiness::Failed(why) => {
                         let Some(pass) = self.pass.as_mut() else { return };
-                        pass.closed = Some(format!("waits for: {why}"));
+                        pass.closed = Some(format!("waits for: {why}").into());
                         pass.retry(Retry::Interval);
                     }
                 }
@@ -385,88 +258,12 @@ impl State {
                 .writes
                 .iter()
                 .find_map(|key| match self.objects.get(key)?.pass_problem.as_deref()? {
-                    Problem::Failed(_) => Some(format!("waits for {key}, which failed")),
+                    Problem::Failed(_) => Some(format!("waits for {key}, which failed").into()),
                     Problem::Unanswered(_) => {
-                        Some(format!("waits for {key}, about which there is no answer"))
+                        Some(format!("waits for {key}, about which there is no answer").into())
                     }
                     _ => None,
                 });
-    }
-
-    /// Takes in what became of objects that were to be applied.
-    pub(super) fn applied(&mut self, outcomes: Vec<Outcome<Applied>>, now: Now, actions: &mut Vec<Action>) {
-        let mut retry: Option<Retry> = None;
-        if let Some(pass) = self.pass.as_mut() {
-            pass.take_back(&outcomes);
-        }
-        for Outcome {
-            key,
-            record,
-            observed,
-            adopted,
-            result,
-        } in outcomes
-        {
-            if adopted {
-                actions.push(Action::Tell(Notice {
-                    key: Some(key.clone()),
-                    warning: false,
-                    reason: "Adopted".to_owned(),
-                    message: format!("{key} was there already and is now managed by this unit"),
-                }));
-            }
-            let again = observed.as_ref().and_then(|observed| observed.again);
-            let written = matches!(result, Applied::Written);
-            let left = matches!(result, Applied::Left);
-            let (problem, wanted) = match result {
-                Applied::Written | Applied::Left => (None, None),
-                Applied::NotBegun => {
-                    self.change(&key, |object| {
-                        if record.is_some() {
-                            object.record = record;
-                        }
-                    });
-                    self.judge(&key, now.mono);
-                    continue;
-                }
-                Applied::Unknown => {
-                    self.is_outdated = true;
-                    let message = format!("{key}: what the cluster serves has changed; evaluated again");
-                    (Some(Problem::Unserved(message)), Some(Retry::Soon))
-                }
-                Applied::Problem { problem, retry } => (Some(problem), Some(retry)),
-            };
-            retry = match (retry, wanted) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            let was_there = self.objects.get(&key).is_some_and(|object| object.is_there());
-            self.change(&key, |object| {
-                if record.is_some() {
-                    object.record = record;
-                }
-                object.left = left;
-                if let Some(observed) = observed {
-                    object.observe(observed);
-                }
-                object.pass_problem = problem.map(Box::new);
-                if written {
-                    object.check_problem = None;
-                    object.tries = 0;
-                }
-            });
-            if written {
-                self.set_check(&key, Check::Settled);
-            }
-            self.judge(&key, now.mono);
-            self.look_again(&key, again, now);
-            self.appeared(&key, was_there, now);
-        }
-        if let Some(pass) = self.pass.as_mut()
-            && let Some(retry) = retry
-        {
-            pass.retry(retry);
-        }
     }
 
     /// Drops the pass under way; what it did not reach is planned again.

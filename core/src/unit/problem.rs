@@ -1,5 +1,7 @@
 //! What stands between an object and its desired state.
 
+use std::sync::Arc;
+
 /// Why an object is not as desired. Texts are for people and hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
@@ -15,8 +17,8 @@ pub enum Problem {
     /// The server does not answer or has too much to do: whether it would take the object is not known.
     Unanswered(String),
     /// Something else has to happen first: its namespace or an older object is being deleted, an earlier stage is
-    /// not ready.
-    Waiting(String),
+    /// not ready. Shared: a stage that stays closed says so of each of its objects.
+    Waiting(Arc<str>),
     /// Its kind is not served: its definition has to come first.
     Unserved(String),
 }
@@ -43,8 +45,8 @@ impl Problem {
             Self::Failed(message)
             | Self::Withheld { message, .. }
             | Self::Unanswered(message)
-            | Self::Waiting(message)
             | Self::Unserved(message) => message,
+            Self::Waiting(message) => message,
         }
     }
 

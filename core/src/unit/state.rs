@@ -17,7 +17,7 @@ use super::{
     object::{Check, Object},
     pass::Pass,
     problem::{Problem, Retry},
-    record::{Attained, UnitRecord},
+    record::{Attained, Condition, UnitRecord},
 };
 use crate::{
     apply::{
@@ -29,6 +29,7 @@ use crate::{
     digest::Digest,
     health::State as HealthState,
     object::ObjectKey,
+    units::Wait,
 };
 
 /// Tries after which a race is none.
@@ -51,6 +52,9 @@ pub(super) struct Running {
 /// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// How often a row was put into its sets: what an event costs.
+    #[cfg(test)]
+    pub(super) touched: usize,
     /// To be checked.
     pub(super) due: BTreeSet<Arc<ObjectKey>>,
     /// Being checked.
@@ -67,12 +71,20 @@ pub(super) struct Index {
     pub(super) by_rank: BTreeSet<(u8, Arc<ObjectKey>)>,
     /// Desired and never seen.
     pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
+    /// Desired, and left alone since the live object says so.
+    pub(super) paused: BTreeSet<Arc<ObjectKey>>,
     /// No longer desired, and still in the inventory.
     pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
     /// Seen finished, which their records do not say.
     pub(super) finished: BTreeSet<Arc<ObjectKey>>,
     /// Nothing is known to be desired of them.
     pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
+    /// To be written by the next pass.
+    pub(super) to_write: BTreeSet<Arc<ObjectKey>>,
+    /// To be ready before later stages begin.
+    pub(super) awaited: BTreeSet<Arc<ObjectKey>>,
+    /// Desired, and another unit's or the agent's.
+    pub(super) withheld: BTreeSet<Arc<ObjectKey>>,
     /// Never written as far as is known.
     pub(super) unwritten: BTreeSet<Arc<ObjectKey>>,
 }
@@ -122,7 +134,7 @@ pub struct State {
     pub(super) running: Option<Running>,
     next_job: Job,
     /// What the unit waits for outside itself.
-    pub(super) edge: Option<String>,
+    pub(super) edge: Option<Wait>,
     /// Until when the status from before a restart stands.
     pub(super) restoring: Option<Mono>,
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
@@ -230,8 +242,8 @@ impl State {
     }
 
     /// What the unit waits for outside itself.
-    pub fn waits_for(&self) -> Option<&str> {
-        self.edge.as_deref()
+    pub fn waits_for(&self) -> Option<&Wait> {
+        self.edge.as_ref()
     }
 
     /// Tells whether content that comes later may help.
@@ -257,6 +269,11 @@ impl State {
             std::mem::take(&mut self.dirty),
             std::mem::take(&mut self.dirty_unit),
         )
+    }
+
+    /// Tells whether what was told before a restart stands, since not all objects were seen yet.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
     }
 
     /// What the entry that is held asks for.
@@ -311,6 +328,10 @@ impl State {
     /// Puts a row into the sets that it belongs to.
     pub(super) fn reindex(&mut self, key: &Arc<ObjectKey>) {
         let index = &mut self.index;
+        #[cfg(test)]
+        {
+            index.touched += 1;
+        }
         let object = self.objects.get(key);
         // Few rows stand in these, and only for those it matters where.
         if index.unhealthy.contains(key) {
@@ -344,6 +365,13 @@ impl State {
             &mut index.unseen,
             object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
         );
+        // The row says so, whatever else of it is as before.
+        if put(&mut index.paused, object.is_some_and(|o| o.is_paused_in_place())) {
+            self.dirty.insert(key.clone());
+        }
+        put(&mut index.to_write, object.is_some_and(|o| o.is_to_write()));
+        put(&mut index.awaited, object.is_some_and(|o| o.is_awaited(key)));
+        put(&mut index.withheld, object.is_some_and(|o| o.is_withheld()));
         put(
             &mut index.finished,
             object.is_some_and(|o| o.has_news_of_finish()),
@@ -375,10 +403,10 @@ impl State {
         if let Check::NotBefore { at, .. } = object.check {
             self.index.later.remove(&(at, key.clone()));
         }
-        object.check = check;
         if let Check::NotBefore { at, .. } = check {
             self.index.later.insert((at, key.clone()));
         }
+        object.check = check;
         self.reindex(key);
     }
 
@@ -434,6 +462,11 @@ impl State {
             .map(|(key, corrections)| (key.as_ref().clone(), corrections.clone()))
             .collect();
         actions.push(Action::SaveUnit(Box::new(record)));
+    }
+
+    /// Takes a condition as saved: it differs from that which is by its message alone.
+    pub(super) fn skip_saving_condition(&mut self, condition: &Condition) {
+        self.saved.condition = Some(condition.clone());
     }
 
     /// Forgets corrections that do not count any more, when it is time to look.

@@ -226,7 +226,7 @@ impl State {
         if let Some(again) = again
             && settled
         {
-            let seen = self.objects.get(key).map(|object| object.seen());
+            let seen = self.objects.get(key).map(|object| Box::new(object.seen()));
             self.set_check(
                 key,
                 Check::NotBefore {
@@ -270,7 +270,7 @@ impl State {
             return;
         };
         if object.check == Check::Running {
-            object.listed = Some(version);
+            object.listed = Some(Box::new(version));
             return;
         }
         let is_there = object

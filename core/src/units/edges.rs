@@ -17,6 +17,34 @@ pub struct Standing {
     pub applied: Option<Digest>,
 }
 
+/// What a unit waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// In words.
+    pub message: String,
+    /// It may be over at any moment: a rolling update makes a unit not ready for a while. A unit that has applied what
+    /// it was to apply takes no notice, as Flux takes none before it reconciles the next time.
+    pub passes: bool,
+}
+
+impl Wait {
+    /// A wait that passes.
+    pub fn passing(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            passes: true,
+        }
+    }
+
+    /// A wait for somebody to change an entry.
+    pub fn lasting(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            passes: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
     /// `namespace/name` of the app, for messages.
@@ -76,25 +104,27 @@ impl Edges {
             .collect()
     }
 
-    /// What a unit waits for, in words; `None` when nothing holds it. `standing` gives where another unit stands.
-    pub fn waits_for(&self, unit: UnitId, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<String> {
+    /// What a unit waits for; `None` when nothing holds it. `standing` gives where another unit stands.
+    pub fn waits_for(&self, unit: UnitId, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<Wait> {
         if let Some(members) = self.cycles.get(&unit) {
             let names: Vec<String> = members.iter().map(|member| self.name(*member)).collect();
-            return Some(format!("dependencies form a cycle: {}", names.join(", ")));
+            let cycle = format!("dependencies form a cycle: {}", names.join(", "));
+            return Some(Wait::lasting(cycle));
         }
         let needs = &self.nodes.get(&unit)?.needs;
         needs.iter().find_map(|need| self.holds_up(need, &standing))
     }
 
-    fn holds_up(&self, need: &Dependency, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<String> {
+    fn holds_up(&self, need: &Dependency, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<Wait> {
         let name = self.name(need.unit);
         let Some(standing) = standing(need.unit).filter(|_| self.nodes.contains_key(&need.unit)) else {
-            return Some(format!("dependency '{name}' is not known to this cluster"));
+            let unknown = format!("dependency '{name}' is not known to this cluster");
+            return Some(Wait::lasting(unknown));
         };
         if need.required.is_some() && standing.applied != need.required {
-            return Some(format!("dependency '{name}' is not up to date"));
+            return Some(Wait::passing(format!("dependency '{name}' is not up to date")));
         }
-        (!standing.ready).then(|| format!("dependency '{name}' is not ready"))
+        (!standing.ready).then(|| Wait::passing(format!("dependency '{name}' is not ready")))
     }
 
     /// The members of the cycle that a unit is in.

@@ -3,6 +3,7 @@
 //! by the digest of their bytes.
 
 pub mod archive;
+mod cache;
 pub mod digest;
 pub mod path;
 pub mod read;

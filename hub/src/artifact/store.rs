@@ -1,5 +1,5 @@
 //! Keeps artifacts by the digest of their bytes, in a directory of this machine. An artifact appears whole or not
-//! at all, and is verified each time it is read; one that does not verify is removed. The interface speaks of
+//! at all, and is verified when it is read; one that does not verify is removed. The interface speaks of
 //! digests and streams only, so that an object store can stand behind it.
 
 use std::{
@@ -7,15 +7,18 @@ use std::{
     io::{Read as _, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::fs::{OFlags, openat};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{ArtifactDigest, ReadError, ReadLimits, Tree, read_tree};
+use super::{ArtifactDigest, ReadError, ReadLimits, Tree, cache::TreeCache, read_tree};
 
 const SUFFIX: &str = ".tar.gz";
+/// Bytes of the trees that are held in memory: a commit is compared with the one before it, and read by all its apps.
+const TREES: u64 = 48 << 20;
 
 /// An artifact that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
     root: Arc<Path>,
+    trees: Arc<TreeCache>,
 }
 
 /// An artifact being written. Dropping it leaves nothing behind.
@@ -74,6 +78,7 @@ impl ArtifactStore {
     pub fn open(root: PathBuf) -> Result<Self, StoreError> {
         let store = Self {
             root: Arc::from(root),
+            trees: Arc::new(TreeCache::new(TREES)),
         };
         let incoming = store.incoming();
         let prepare = || -> io::Result<()> {
@@ -98,13 +103,17 @@ impl ArtifactStore {
         })
     }
 
-    /// Reads an artifact whole and returns its files, after its bytes have proven to be the right ones.
-    pub async fn tree(&self, digest: ArtifactDigest, limits: ReadLimits) -> Result<Tree, StoreError> {
-        self.blocking(move |store| {
+    /// The files of an artifact, after its bytes have proven to be the right ones. What was read lately is in memory; one
+    /// that was lost is missed all the same, so that it is fetched again before it is needed.
+    pub async fn tree(&self, digest: ArtifactDigest, limits: ReadLimits) -> Result<Arc<Tree>, StoreError> {
+        if !self.has(digest).await? {
+            return Err(StoreError::Missing(digest));
+        }
+        let read = self.blocking(move |store| {
             let bytes = store.verified(digest)?;
             read_tree(&bytes[..], limits).map_err(|source| StoreError::Refused { digest, source })
-        })
-        .await
+        });
+        self.trees.get(digest, read).await
     }
 
     /// Reads the bytes of an artifact, verified.
@@ -126,6 +135,20 @@ impl ArtifactStore {
     pub async fn list(&self) -> Result<Vec<Stored>, StoreError> {
         self.blocking(|store| store.listed().map_err(|source| store.failed(source)))
             .await
+    }
+
+    /// Lists what has been there for so long at least, in no order.
+    pub async fn settled(&self, age: Duration) -> Result<Vec<ArtifactDigest>, StoreError> {
+        let listed = self.list().await?;
+        self.blocking(move |store| {
+            let is_settled = |digest: &ArtifactDigest| {
+                let modified = fs::metadata(store.path(*digest)).and_then(|file| file.modified());
+                modified.is_ok_and(|at| at.elapsed().is_ok_and(|passed| passed >= age))
+            };
+            let digests = listed.into_iter().map(|stored| stored.digest);
+            Ok(digests.filter(is_settled).collect())
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(

@@ -100,6 +100,36 @@ impl Tree {
         self.files.iter().map(|(path, file)| (path.as_str(), file))
     }
 
+    /// Size in memory, bytes: of the files and of their paths.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self
+            .files
+            .iter()
+            .map(|(path, file)| path.len() + file.bytes.len());
+        sizes.map(|size| size as u64).sum()
+    }
+
+    /// Everything that a rendering could see differently in `other`, named as renderings name what they look at: paths
+    /// that come, go or hold other bytes, and directories whose names changed, these with a `/` at the end.
+    pub fn differences(&self, other: &Self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (this, that) in [(self, other), (other, self)] {
+            let files = this
+                .files
+                .iter()
+                .filter(|(path, file)| that.files.get(*path).is_none_or(|same| same.bytes != file.bytes));
+            found.extend(files.map(|(path, _)| path.clone()));
+            for (path, names) in &this.directories {
+                match that.directories.get(path) {
+                    Some(same) if same == names => {}
+                    Some(_) => drop(found.insert(format!("{path}/"))),
+                    None => found.extend([path.clone(), format!("{path}/")]),
+                }
+            }
+        }
+        found
+    }
+
     /// Tells whether a directory stands at a path; the root is `""`.
     pub fn is_directory(&self, path: &str) -> bool {
         path.is_empty() || self.directories.contains_key(path)
@@ -195,6 +225,36 @@ mod tests {
         assert_eq!(tree.list("empty/inner"), Vec::<String>::new());
         assert_eq!(tree.entry("empty"), Some(kustomize::Entry::Directory));
         assert_eq!(tree.entry("nothing"), None);
+    }
+
+    #[test]
+    fn differences_are_what_a_rendering_could_see() {
+        let of = |files: &[(&str, &'static str)]| {
+            let mut tree = Tree::default();
+            for (path, text) in files {
+                tree.insert_file(path, file(text)).expect("new");
+            }
+            tree
+        };
+        let old = of(&[("a/b", "1"), ("a/c", "1"), ("d/e/f", "1")]);
+        assert!(old.differences(&old.clone()).is_empty());
+        for (files, expected) in [
+            (&[("a/b", "2"), ("a/c", "1"), ("d/e/f", "1")][..], &["a/b"][..]),
+            (&[("a/b", "1"), ("d/e/f", "1")], &["a/", "a/c"]),
+            (
+                &[("a/b", "1"), ("a/c", "1"), ("d/e", "1")],
+                &["d/e", "d/e/", "d/e/f"],
+            ),
+            (
+                &[("a/b", "1"), ("a/c", "1"), ("d/e/f", "1"), ("x/y", "1")],
+                &["/", "x", "x/", "x/y"],
+            ),
+        ] {
+            let new = of(files);
+            let found: Vec<String> = old.differences(&new).into_iter().collect();
+            assert_eq!(found, expected);
+            assert_eq!(new.differences(&old), old.differences(&new));
+        }
     }
 
     #[test]

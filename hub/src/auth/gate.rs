@@ -24,7 +24,12 @@ use crate::{grpc::status::from_store, store::Store};
 
 /// Who calls `flotilla.fleet.v1`. There is one kind of principal yet: the administrator.
 #[derive(Debug, Clone)]
-pub struct Principal(pub String);
+pub struct Principal {
+    /// Name, for the audit.
+    pub name: String,
+    /// Hash of the credential that was shown: what stays open is judged by it again when credentials change.
+    pub credential: Arc<[u8]>,
+}
 
 /// What a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,19 @@ fn need(path: &str) -> Need {
         Some(("grpc.health.v1.Health", _)) => Need::Nothing,
         // Reflection, and whatever is added and forgotten here.
         _ => Need::Bearer,
+    }
+}
+
+fn not_valid() -> Status {
+    Status::unauthenticated("the bearer token is not valid; `flotilla-hub admin reset` makes a new one")
+}
+
+/// Judges a credential by what the store records now.
+pub async fn still_valid(store: &Store, principal: &Principal) -> Result<(), Status> {
+    match store.admin_token_valid(&principal.credential).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(not_valid()),
+        Err(error) => Err(from_store(error)),
     }
 }
 
@@ -77,19 +95,15 @@ impl Gate {
         let header = headers.get("authorization").and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
         let bearer = bearer.ok_or_else(|| Status::unauthenticated("a bearer token is needed"))?;
-        let valid = token::is_admin_token(bearer)
-            && self
-                .store
-                .admin_token_valid(&token::hash(bearer))
-                .await
-                .map_err(from_store)?;
-        if valid {
-            Ok(Principal("admin".to_owned()))
-        } else {
-            Err(Status::unauthenticated(
-                "the bearer token is not valid; `flotilla-hub admin reset` makes a new one",
-            ))
+        if !token::is_admin_token(bearer) {
+            return Err(not_valid());
         }
+        let principal = Principal {
+            name: "admin".to_owned(),
+            credential: token::hash(bearer).into(),
+        };
+        still_valid(&self.store, &principal).await?;
+        Ok(principal)
     }
 
     fn attempt(&self, request: &Request<Body>) -> Result<(), Status> {

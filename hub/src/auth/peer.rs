@@ -85,6 +85,7 @@ mod tests {
             generation: 1,
             serial_current: vec![1],
             serial_next: Some(vec![2]),
+            epoch: None,
         }
     }
 

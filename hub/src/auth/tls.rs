@@ -27,8 +27,10 @@ use tracing::debug;
 
 use super::{
     ca::{Authority, ServerCertificate},
+    frames::Frames,
     limit::{Place, Places},
 };
+use crate::process::descriptors;
 
 /// Connections that have sent nothing yet: each costs a descriptor, for a second at most. More are closed at once.
 const SILENT: usize = 4096;
@@ -47,6 +49,8 @@ const TURN: Duration = Duration::from_millis(20);
 /// clusters there are.
 const STRANGERS: usize = 1024;
 const STRANGERS_EACH: usize = 256;
+/// Descriptors that connections leave to everything else: store, sources, renderers, the other ports.
+const RESERVED: usize = 512;
 /// A connection that has not begun to speak HTTP/2 by then is closed.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
@@ -89,6 +93,8 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
     let (accepted_tx, accepted_rx) = mpsc::channel(64);
     tokio::spawn(async move {
         let door = Arc::new(Door {
+            // One address alone may not have them all either.
+            open: Places::new(open_at_most(descriptors()), open_at_most(descriptors()) / 4 * 3),
             silent: Places::new(SILENT, SILENT_EACH),
             waiting: Places::new(WAITING, WAITING_EACH),
             handshakes: Places::new(HANDSHAKES, HANDSHAKES_EACH),
@@ -108,13 +114,13 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
                     }
                 },
             };
-            let Some(place) = door.silent.take(from) else {
-                debug!(%from, "connection closed: too many from this address say nothing");
+            let (Some(open), Some(place)) = (door.open.take(from), door.silent.take(from)) else {
+                debug!(%from, "connection closed: too many of this address, or in all");
                 continue;
             };
             let (door, accepted_tx) = (door.clone(), accepted_tx.clone());
             tokio::spawn(async move {
-                match door.admit(stream, from, place).await {
+                match door.admit(stream, from, open, place).await {
                     Ok(connection) => drop(accepted_tx.send(Ok(connection)).await),
                     Err(why) => debug!(%from, why, "connection closed"),
                 }
@@ -124,8 +130,14 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
     ReceiverStream::new(accepted_rx)
 }
 
+/// Connections at once, by how many descriptors there are.
+fn open_at_most(descriptors: usize) -> usize {
+    descriptors.saturating_sub(RESERVED).max(descriptors / 2)
+}
+
 /// What connections pass before they are served.
 struct Door {
+    open: Arc<Places>,
     silent: Arc<Places>,
     waiting: Arc<Places>,
     handshakes: Arc<Places>,
@@ -134,7 +146,13 @@ struct Door {
 }
 
 impl Door {
-    async fn admit(&self, stream: TcpStream, from: IpAddr, silent: Place) -> Result<Connection, String> {
+    async fn admit(
+        &self,
+        stream: TcpStream,
+        from: IpAddr,
+        open: Place,
+        silent: Place,
+    ) -> Result<Connection, String> {
         let _ = stream.set_nodelay(true);
         let mut first = [0; 1];
         match timeout(FIRST_BYTE, stream.peek(&mut first)).await {
@@ -172,6 +190,8 @@ impl Door {
         };
         Ok(Connection {
             stream,
+            frames: Frames::default(),
+            _open: open,
             _place: place,
             first: Some(Box::pin(sleep(FIRST_FRAME))),
         })
@@ -181,6 +201,8 @@ impl Door {
 /// A connection that is served. One without a certificate holds a place.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
+    frames: Frames,
+    _open: Place,
     _place: Option<Place>,
     /// Until its first frame has come.
     first: Option<Pin<Box<Sleep>>>,
@@ -200,7 +222,15 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if !self
+            .frames
+            .take(&buffer.filled()[before..], std::time::Instant::now())
+        {
+            debug!("connection closed: too many frames without content");
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if let Some(first) = &mut self.first {
             match read {
                 Poll::Ready(_) => self.first = None,

@@ -8,20 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use flotilla_core::{
-    content::Content,
-    digest::Digest,
-    unit::{Entry, VariableLayer},
-};
-use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
+use flotilla_core::digest::Digest;
+use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::status::from_store;
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError, content::Stored, publish::DesiredRow},
+    store::{
+        Store, StoreError,
+        content::{Found, Stored},
+    },
 };
 
 /// Bytes of one chunk.
@@ -29,8 +29,10 @@ const CHUNK: usize = 1 << 20;
 /// Items of one request.
 const MAX_WANTS: usize = 10_000;
 /// Above this a delta's window grows too large; the whole item is sent.
-const MAX_DELTA_BASE: usize = 16 << 20;
-/// Deltas and manifests kept, each.
+const MAX_DELTA_BASE: u64 = 16 << 20;
+/// Items read at once: what an agent is slow to take is held meanwhile.
+const TOGETHER: usize = 32;
+/// Deltas kept.
 const CACHED: usize = 512;
 
 /// Serves content.
@@ -40,8 +42,6 @@ pub struct Fetcher {
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
     deltas: Arc<Cache<(Digest, Digest), Option<Bytes>>>,
-    /// Objects of a content.
-    manifests: Arc<Cache<Digest, Arc<HashSet<Digest>>>>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
@@ -53,74 +53,98 @@ impl Fetcher {
             store,
             seal,
             deltas: Arc::default(),
-            manifests: Arc::default(),
         }
     }
 
-    /// Answers a request of a cluster whose desired state is `desired`.
-    pub async fn serve(
-        &self,
-        desired: Option<DesiredRow>,
-        request: FetchRequest,
-        chunks: &Chunks,
-    ) -> Result<(), Status> {
+    /// Answers a request of a cluster: with what is reachable from its published entries.
+    pub async fn serve(&self, cluster: Uuid, request: FetchRequest, chunks: &Chunks) -> Result<(), Status> {
         if request.want.len() > MAX_WANTS {
             return Err(Status::invalid_argument(format!(
                 "more than {MAX_WANTS} items in one request"
             )));
         }
-        let reachable = self.reachable(desired.as_ref()).await.map_err(from_store)?;
+        let mut wants = Vec::with_capacity(request.want.len());
+        let mut named = HashSet::new();
         for want in &request.want {
-            let (Ok(digest), kind) = (Digest::try_from_slice(&want.digest), want.kind()) else {
-                return Err(Status::invalid_argument("want.digest is not a digest"));
-            };
-            let item = if reachable.holds(kind, &digest) {
-                self.item(kind, digest, want).await.map_err(from_store)?
-            } else {
-                None
-            };
-            if send(chunks, kind, digest, item).await.is_err() {
-                return Ok(());
+            let digest = Digest::try_from_slice(&want.digest)
+                .map_err(|_| Status::invalid_argument("want.digest is not a digest"))?;
+            if named.insert((want.kind, digest)) {
+                wants.push(Wanted {
+                    kind: want.kind(),
+                    digest,
+                    base: Digest::try_from_slice(&want.base).ok(),
+                });
+            }
+        }
+        let reachable = self.reachable(cluster, &wants).await.map_err(from_store)?;
+        for some in wants.chunks(TOGETHER) {
+            let mut found = self.found(some, &reachable).await.map_err(from_store)?;
+            for want in some {
+                let stored = found.remove(&(want.kind as i32, want.digest));
+                let item = match stored {
+                    Some(stored) => Some(self.item(want, stored).await.map_err(from_store)?),
+                    None => None,
+                };
+                if send(chunks, want.kind, want.digest, item).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    async fn item(&self, kind: ContentKind, digest: Digest, want: &Want) -> Result<Option<Item>, StoreError> {
-        let Some(stored) = self.stored(kind, &digest).await? else {
-            return Ok(None);
-        };
+    /// Reads what is wanted and allowed, in a statement for each kind.
+    async fn found(&self, wants: &[Wanted], reachable: &HashSet<Digest>) -> Result<FoundItems, StoreError> {
+        let mut found = FoundItems::new();
+        for kind in [ContentKind::Content, ContentKind::Object, ContentKind::Config] {
+            let digests: Vec<&[u8]> = wants
+                .iter()
+                .filter(|want| want.kind == kind && reachable.contains(&want.digest))
+                .map(|want| &want.digest.as_bytes()[..])
+                .collect();
+            if digests.is_empty() {
+                continue;
+            }
+            for (digest, stored) in self.stored(kind, &digests).await? {
+                found.insert((kind as i32, Digest::from_bytes(digest)), stored);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn item(&self, want: &Wanted, stored: Stored) -> Result<Item, StoreError> {
+        let Wanted { kind, digest, base } = *want;
         let (frame, decoded_size) = match stored {
             Stored::Secret(bytes) => {
                 let checksum = crc32c(&bytes);
                 let decoded_size = bytes.len() as u64;
                 // One copy leaves the zeroised buffer: the wire needs it.
                 let data = Bytes::copy_from_slice(&bytes);
-                return Ok(Some(Item {
+                return Ok(Item {
                     encoding: Encoding::Identity,
                     data,
                     decoded_size,
                     checksum,
-                }));
+                });
             }
             Stored::Zstd { frame, decoded_size } => (Bytes::from(frame), decoded_size),
         };
-        if let Ok(base) = Digest::try_from_slice(&want.base)
-            && let Some(data) = self.delta(kind, base, digest, frame.len()).await?
+        if let Some(base) = base
+            && let Some(data) = self.delta(kind, base, digest, (&frame, decoded_size)).await?
         {
-            return Ok(Some(Item {
+            return Ok(Item {
                 encoding: Encoding::ZstdDelta,
                 data,
                 decoded_size,
                 checksum: 0,
-            }));
+            });
         }
-        Ok(Some(Item {
+        Ok(Item {
             encoding: Encoding::Zstd,
             data: frame,
             decoded_size,
             checksum: 0,
-        }))
+        })
     }
 
     /// The wanted item as a patch of `base`; `None` when the base is not here or the patch is no smaller.
@@ -129,92 +153,77 @@ impl Fetcher {
         kind: ContentKind,
         base: Digest,
         want: Digest,
-        whole: usize,
+        (frame, decoded_size): (&Bytes, u64),
     ) -> Result<Option<Bytes>, StoreError> {
         if let Some(cached) = self.deltas.get(&(base, want)) {
             return Ok(cached);
         }
-        let (Some(base_stored), Some(want_stored)) =
-            (self.stored(kind, &base).await?, self.stored(kind, &want).await?)
+        let stored = self.stored(kind, &[base.as_bytes()]).await?;
+        let Some(Stored::Zstd {
+            frame: base_frame,
+            decoded_size: base_size,
+        }) = stored.into_values().next()
         else {
             return Ok(None);
         };
-        if matches!(base_stored, Stored::Secret(_)) {
-            return Ok(None);
-        }
-        let (old, new) = (base_stored.into_plain()?, want_stored.into_plain()?);
-        let patch = if old.len() > MAX_DELTA_BASE {
+        let patch = if base_size > MAX_DELTA_BASE {
             None
         } else {
+            let (old, new) = (
+                Stored::plain(&base_frame, base_size)?,
+                Stored::plain(frame, decoded_size)?,
+            );
             let made = tokio::task::spawn_blocking(move || patch(&old, &new)).await;
             made.ok()
                 .and_then(Result::ok)
-                .filter(|patch| patch.len() < whole)
+                .filter(|patch| patch.len() < frame.len())
                 .map(Bytes::from)
         };
         self.deltas.put((base, want), patch.clone());
         Ok(patch)
     }
 
-    async fn stored(&self, kind: ContentKind, digest: &Digest) -> Result<Option<Stored>, StoreError> {
+    async fn stored(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Found, StoreError> {
         match kind {
-            ContentKind::Content => self.store.content(digest.as_bytes()).await,
-            ContentKind::Object => self.store.object(digest.as_bytes(), &self.seal).await,
-            ContentKind::Config => self.store.config_value(digest.as_bytes(), &self.seal).await,
-            ContentKind::Unspecified => Ok(None),
+            ContentKind::Content => self.store.contents(digests).await,
+            ContentKind::Object => self.store.objects(digests, &self.seal).await,
+            ContentKind::Config => self.store.config_values(digests, &self.seal).await,
+            ContentKind::Unspecified => Ok(Found::new()),
         }
     }
 
-    async fn reachable(&self, desired: Option<&DesiredRow>) -> Result<Reachable, StoreError> {
-        let mut reachable = Reachable::default();
-        for row in desired.map_or(&[][..], |desired| &desired.entries) {
-            let entry = Entry::from_bytes(&row.bytes)
-                .map_err(|e| StoreError::corrupt(format!("entry of unit {}", row.unit), e))?;
-            reachable.contents.extend(entry.content);
-            for layer in &entry.variables {
-                if let VariableLayer::Config { digest, .. } = layer {
-                    reachable.configs.insert(*digest);
-                }
-            }
-        }
-        for content in &reachable.contents {
-            reachable.objects.push(self.manifest(content).await?);
-        }
-        Ok(reachable)
-    }
-
-    async fn manifest(&self, digest: &Digest) -> Result<Arc<HashSet<Digest>>, StoreError> {
-        if let Some(cached) = self.manifests.get(digest) {
-            return Ok(cached);
-        }
-        let Some(stored) = self.store.content(digest.as_bytes()).await? else {
-            return Ok(Arc::default());
+    /// Those of the wanted items that the cluster may have. Digests of different kinds never meet.
+    async fn reachable(&self, cluster: Uuid, wants: &[Wanted]) -> Result<HashSet<Digest>, StoreError> {
+        let of = |kind| {
+            let wanted = wants.iter().filter(|want| want.kind == kind);
+            wanted
+                .map(|want| want.digest.as_bytes().to_vec())
+                .collect::<Vec<_>>()
         };
-        let content = Content::from_bytes(&stored.into_plain()?)
-            .map_err(|e| StoreError::corrupt(format!("content {digest}"), e))?;
-        let objects: Arc<HashSet<Digest>> =
-            Arc::new(content.objects().iter().map(|object| object.digest).collect());
-        self.manifests.put(*digest, objects.clone());
-        Ok(objects)
+        let (contents, objects, configs) = (
+            of(ContentKind::Content),
+            of(ContentKind::Object),
+            of(ContentKind::Config),
+        );
+        let found = self
+            .store
+            .reachable(cluster, &contents, &objects, &configs)
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|digest| Digest::try_from_slice(digest).ok())
+            .collect())
     }
 }
 
-#[derive(Default)]
-struct Reachable {
-    contents: HashSet<Digest>,
-    configs: HashSet<Digest>,
-    objects: Vec<Arc<HashSet<Digest>>>,
-}
+type FoundItems = HashMap<(i32, Digest), Stored>;
 
-impl Reachable {
-    fn holds(&self, kind: ContentKind, digest: &Digest) -> bool {
-        match kind {
-            ContentKind::Content => self.contents.contains(digest),
-            ContentKind::Config => self.configs.contains(digest),
-            ContentKind::Object => self.objects.iter().any(|objects| objects.contains(digest)),
-            ContentKind::Unspecified => false,
-        }
-    }
+/// An item that is asked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    kind: ContentKind,
+    digest: Digest,
+    base: Option<Digest>,
 }
 
 struct Item {

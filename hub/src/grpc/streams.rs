@@ -103,14 +103,18 @@ impl Streams {
             .collect()
     }
 
+    /// Streams of these clusters that are open here: (cluster, epoch).
+    pub fn of(&self, clusters: &HashSet<Uuid>) -> Vec<(Uuid, u64)> {
+        let open = self.lock();
+        let streams = clusters.iter().filter_map(|id| Some((*id, open.get(id)?.epoch)));
+        streams.collect()
+    }
+
     /// Closes those of the streams `seen` that do not hold their cluster any more.
-    pub fn close_unless(&self, seen: &[(Uuid, u64, OffsetDateTime)], held: &[(Uuid, u64)]) {
+    pub fn close_unless(&self, seen: &[(Uuid, u64)], held: &[(Uuid, u64)]) {
         let held: HashSet<&(Uuid, u64)> = held.iter().collect();
         let open = self.lock();
-        for (cluster, epoch, _) in seen
-            .iter()
-            .filter(|(id, epoch, _)| !held.contains(&(*id, *epoch)))
-        {
+        for (cluster, epoch) in seen.iter().filter(|stream| !held.contains(stream)) {
             if let Some(stream) = open.get(cluster).filter(|stream| stream.epoch == *epoch) {
                 stream.close.cancel();
             }
@@ -158,7 +162,8 @@ mod tests {
         let (streams, now) = (Streams::default(), OffsetDateTime::UNIX_EPOCH);
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let (kept, replaced) = (streams.open(one, 1, now), streams.open(two, 1, now));
-        let seen = streams.last_seen();
+        let seen = streams.of(&[one, two, Uuid::from_u128(3)].into());
+        assert_eq!(seen.len(), 2);
         streams.close_unless(&seen, &[(one, 1)]);
         assert!(!kept.is_cancelled() && replaced.is_cancelled());
         // Opened after the list was made.

@@ -1,10 +1,11 @@
-//! The hub's plain HTTP port: webhooks ([`hook`]), metrics and health ([`observe`]). Whoever reaches it may be
-//! anybody, so every connection is bounded in headers, time and number before a handler sees it.
+//! The hub's plain HTTP ports: one for webhooks ([`hook`]), one for metrics and health ([`observe`]), so that nobody who
+//! may call the first keeps probes from the second. Whoever reaches them may be anybody: every connection is bounded in
+//! headers, time and number, in all and for its address, before a handler sees it.
 
 pub mod hook;
 pub mod observe;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -12,19 +13,19 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::auth::limit::Places;
 
 pub use hook::{Lookup, Receiver, Receivers, hook_path};
 pub use observe::Ready;
 
 /// All headers of a request together, as Flux bounds them.
 const MAX_HEADERS: u32 = 256 << 10;
-/// Connections at the same time; more wait for their turn.
+/// Connections at the same time, in all and of one address; more are closed.
 const MAX_CONNECTIONS: usize = 1024;
+const MAX_OF_AN_ADDRESS: usize = 256;
 /// A client that has not sent its headers by then is cut off.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// A connection ends after this, whatever it does; clients reconnect.
@@ -32,11 +33,11 @@ const CONNECTION_WITHIN: Duration = Duration::from_secs(300);
 
 /// Serves `router` until `stop`; then ends, connections and all.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS, MAX_OF_AN_ADDRESS);
     let tracker = TaskTracker::new();
-    while let Some(stream) = next(&listener, &stop).await {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            break;
+    while let Some((stream, from)) = next(&listener, &stop).await {
+        let Some(place) = places.take(from) else {
+            continue;
         };
         let (router, stop) = (router.clone(), stop.clone());
         tracker.spawn(async move {
@@ -53,14 +54,14 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 }
 
 /// Returns the next connection, `None` once stopped.
-async fn next(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpStream> {
+async fn next(listener: &TcpListener, stop: &CancellationToken) -> Option<(TcpStream, IpAddr)> {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return None,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => return Some(stream),
+            Ok((stream, from)) => return Some((stream, from.ip())),
             Err(error) => refused(&error).await,
         }
     }

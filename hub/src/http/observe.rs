@@ -17,14 +17,22 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub trait Ready: Send + Sync + 'static {
     /// Returns the reason when it cannot; the text is shown to whoever asks. Must not take longer than a probe waits.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Reads what metrics are to tell. Must not take longer than a scrape waits.
+    fn measure(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Routes `/healthz`, `/readyz` and `/metrics`.
 pub fn router<R: Ready>(ready: R, registry: Arc<Registry>) -> Router {
+    let ready = Arc::new(ready);
     let readiness = Router::new()
         .route("/readyz", get(readyz::<R>))
-        .with_state(Arc::new(ready));
-    let metrics = Router::new().route("/metrics", get(metrics)).with_state(registry);
+        .with_state(ready.clone());
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::<R>))
+        .with_state((ready, registry));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .merge(readiness)
@@ -38,7 +46,8 @@ async fn readyz<R: Ready>(State(ready): State<Arc<R>>) -> Response {
     }
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+async fn metrics<R: Ready>(State((ready, registry)): State<(Arc<R>, Arc<Registry>)>) -> Response {
+    ready.measure().await;
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

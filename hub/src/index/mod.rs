@@ -1,5 +1,6 @@
-//! The committed desired state of the clusters connected to this replica. One writer, one `watch` per cluster;
-//! what did not change wakes nobody. A slow agent sees the latest state and never a queue.
+//! The committed desired state of the clusters connected to this replica: its number and root, and what changed last
+//! while that is small. One writer, one `watch` per cluster; what did not change wakes nobody. A slow agent sees the
+//! latest state and never a queue; what it lacks beyond the last change is read from the store when it is sent.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,25 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::store::{Result, Store, publish::DesiredRow};
+use crate::store::{
+    Result, Store,
+    publish::{CLUSTERS, DesiredRow, EntryRow, Head},
+};
+
+/// Bytes of a last change that are kept for a cluster.
+const KEPT: usize = 4 << 10;
 
 /// A cluster's state as streams see it; `None` before the first publication.
-pub type Watched = Option<Arc<DesiredRow>>;
+pub type Watched = Option<Arc<State>>;
+
+/// A cluster's committed state.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State {
+    /// Which.
+    pub head: Head,
+    /// What changed after a generation, that one and the entries; `None` where it is not kept.
+    pub changes: Option<(u64, Vec<EntryRow>)>,
+}
 
 /// Desired states by cluster.
 pub struct Index {
@@ -36,47 +52,35 @@ impl Index {
             .entry(cluster)
             .or_insert_with(|| watch::Sender::new(None))
             .subscribe();
-        self.refresh(cluster).await?;
+        self.refresh(&[cluster]).await?;
         Ok(receiver)
     }
 
-    /// Reads a cluster's state again, if anybody watches it.
-    pub async fn refresh(&self, cluster: Uuid) -> Result<()> {
-        if !self.is_watched(cluster) {
-            return Ok(());
-        }
-        let fresh = self.store.desired(cluster).await?.map(Arc::new);
-        if let Some(sender) = self.slots().get(&cluster) {
-            sender.send_if_modified(|held| {
-                // Two readers may pass each other: the newer generation stays.
-                let newer = generation(&fresh) > generation(held) || (held.is_none() && fresh.is_some());
-                if newer {
-                    *held = fresh;
-                }
-                newer
-            });
+    /// Reads the states of those of the clusters again that anybody watches.
+    pub async fn refresh(&self, clusters: &[Uuid]) -> Result<()> {
+        let held = self.held(clusters);
+        for batch in held.chunks(CLUSTERS) {
+            // Before the first state there is no change: its number is all that is asked for.
+            let since: Vec<(Uuid, u64)> = batch
+                .iter()
+                .map(|(id, held)| (*id, held.unwrap_or(u64::MAX)))
+                .collect();
+            for (cluster, desired) in self.store.desired_since(&since).await? {
+                let base = since.iter().find(|(id, _)| *id == cluster);
+                self.set(
+                    cluster,
+                    desired,
+                    base.and_then(|(_, since)| (*since != u64::MAX).then_some(*since)),
+                );
+            }
         }
         Ok(())
     }
 
-    /// Polls the generations of all watched clusters: behind every notification, and where one was lost. One that
-    /// cannot be read keeps no other from being read.
+    /// Reads the states of all watched clusters: behind every notification, and where one was lost.
     pub async fn poll(&self) -> Result<()> {
-        let held: HashMap<Uuid, u64> = self
-            .slots()
-            .iter()
-            .map(|(id, sender)| (*id, generation(&sender.borrow())))
-            .collect();
-        let ids: Vec<Uuid> = held.keys().copied().collect();
-        let mut ended = Ok(());
-        for (id, generation) in self.store.desired_generations(&ids).await? {
-            if held.get(&id).is_some_and(|held| *held < generation)
-                && let Err(error) = self.refresh(id).await
-            {
-                ended = Err(error);
-            }
-        }
-        ended
+        let clusters: Vec<Uuid> = self.slots().keys().copied().collect();
+        self.refresh(&clusters).await
     }
 
     /// Clusters watched now.
@@ -84,15 +88,41 @@ impl Index {
         self.slots().len()
     }
 
-    fn is_watched(&self, cluster: Uuid) -> bool {
-        let mut slots = self.slots();
-        let watched = slots
-            .get(&cluster)
-            .is_some_and(|sender| sender.receiver_count() > 0);
-        if !watched {
-            slots.remove(&cluster);
+    fn set(&self, cluster: Uuid, desired: DesiredRow, base: Option<u64>) {
+        let size: usize = desired.entries.iter().map(|entry| entry.bytes.len()).sum();
+        let fresh = State {
+            head: desired.head,
+            changes: base.filter(|_| size <= KEPT).map(|base| (base, desired.entries)),
+        };
+        if let Some(sender) = self.slots().get(&cluster) {
+            sender.send_if_modified(|held| {
+                // Two readers may pass each other: the later state stays.
+                let later = held
+                    .as_ref()
+                    .is_none_or(|held| order(&fresh.head) > order(&held.head));
+                if later {
+                    *held = Some(Arc::new(fresh));
+                }
+                later
+            });
         }
-        watched
+    }
+
+    /// The generations held of those of the clusters that anybody watches; slots of all others go.
+    fn held(&self, clusters: &[Uuid]) -> Vec<(Uuid, Option<u64>)> {
+        let mut slots = self.slots();
+        let mut held = Vec::new();
+        for cluster in clusters {
+            match slots.get(cluster) {
+                Some(sender) if sender.receiver_count() > 0 => {
+                    let generation = sender.borrow().as_ref().map(|state| state.head.generation);
+                    held.push((*cluster, generation));
+                }
+                Some(_) => drop(slots.remove(cluster)),
+                None => {}
+            }
+        }
+        held
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Watched>>> {
@@ -101,6 +131,6 @@ impl Index {
     }
 }
 
-fn generation(watched: &Watched) -> u64 {
-    watched.as_ref().map_or(0, |row| row.generation)
+fn order(head: &Head) -> (u64, u64) {
+    (head.incarnation, head.generation)
 }

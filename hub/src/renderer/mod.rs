@@ -26,8 +26,6 @@ pub struct KustomizeInput {
     pub path: String,
     /// The fields of the Kustomization that change its build.
     pub options: GenerateOptions,
-    /// What the last rendering of the same settings read: where that still holds, nothing is built.
-    pub known: Option<ReadSet>,
     /// Bound of the whole rendering.
     pub timeout: Duration,
 }
@@ -39,15 +37,6 @@ pub struct Rendered {
     pub objects: Vec<RenderedObject>,
     /// What was read; `None` from an engine that does not record it.
     pub reads: Option<ReadSet>,
-}
-
-/// How a rendering went well.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Built {
-    /// Objects came out.
-    New(Rendered),
-    /// What was read last time is as it was: the same objects would come out.
-    Unchanged,
 }
 
 /// Why nothing came out.
@@ -109,10 +98,10 @@ impl Renderer {
     }
 
     /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Built, RenderFailure> {
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         match self {
             Self::Native(renderer) => renderer.kustomize(input).await,
-            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await.map(Built::New),
+            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await,
         }
     }
 }

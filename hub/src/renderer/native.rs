@@ -8,11 +8,11 @@ use std::{
 };
 
 use flotilla_render::kustomize::{
-    self, Budget, BuildError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
+    self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
 use tokio::sync::Semaphore;
 
-use super::{Built, KustomizeInput, RenderFailure, Rendered, output::Taken, reference::ungenerated};
+use super::{KustomizeInput, RenderFailure, Rendered, output::Taken, reference::ungenerated};
 
 /// The native engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl NativeRenderer {
     }
 
     /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Built, RenderFailure> {
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         let stopping = |_| RenderFailure::Local("the hub is stopping".into());
         let permit = Arc::clone(&self.running)
             .acquire_owned()
@@ -53,19 +53,8 @@ impl NativeRenderer {
     }
 }
 
-fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
+fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
     let budget = Budget::default();
-    let generated = kustomize::generate(&*input.tree, &input.path, &input.options, &budget, &|_| false)
-        .map_err(|error| ungenerated(error, &input.path))?;
-    let tree = Overlay {
-        tree: &*input.tree,
-        path: &generated.path,
-        bytes: generated.text.as_bytes(),
-    };
-    // The generated file is seen as the engine saw it: what it was made from is read anew each time.
-    if input.known.as_ref().is_some_and(|reads| reads.holds(&tree)) {
-        return Ok(Built::Unchanged);
-    }
     let deadline = Instant::now() + input.timeout;
     let refused = Cell::new(None);
     let stop = || {
@@ -74,26 +63,45 @@ fn build(input: &KustomizeInput) -> Result<Built, RenderFailure> {
         refused.set(refusal);
         stopped
     };
+    let source = RenderInput {
+        restriction: Restriction::Tree,
+        stop: Some(&stop),
+        ..RenderInput::new(&*input.tree, &input.path, &budget)
+    };
+    let generated = kustomize::generate(&source, &input.options).map_err(|error| match error {
+        GenerateError::Cancelled => RenderFailure::Timeout(input.timeout),
+        error => ungenerated(error, &input.path),
+    })?;
+    let tree = Overlay {
+        tree: &*input.tree,
+        path: &generated.path,
+        bytes: generated.text.as_bytes(),
+    };
     let mut taken = Taken::default();
     // Each object is looked at when it comes: nothing is kept of what is over a limit.
     let built = kustomize::build_each(
         &RenderInput {
-            restriction: Restriction::Tree,
-            stop: Some(&stop),
-            ..RenderInput::new(&tree, &generated.directory, &budget)
+            tree: &tree,
+            directory: &generated.directory,
+            ..source
         },
         &mut |object| {
             let refusal = refused.take();
             let text = object.to_yaml();
-            refused.set(refusal.or_else(|| taken.add(object.value, &text).err()));
+            refused.set(refusal.or_else(|| taken.add(object.value, text).err()));
         },
     );
     if let Some(refusal) = refused.take() {
         return Err(refusal);
     }
-    let reads = Some(built.map_err(|error| failure(error, input.timeout))?);
-    let objects = taken.into_objects();
-    Ok(Built::New(Rendered { objects, reads }))
+    let built = built.map_err(|error| failure(error, input.timeout))?;
+    // What the generated file was made from counts as well.
+    let mut reads = generated.reads;
+    reads.merge(built);
+    Ok(Rendered {
+        objects: taken.into_objects(),
+        reads: Some(reads),
+    })
 }
 
 fn failure(error: BuildError, timeout: Duration) -> RenderFailure {
@@ -106,23 +114,11 @@ fn failure(error: BuildError, timeout: Duration) -> RenderFailure {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use flotilla_render::kustomize::ReadSet;
 
     use super::*;
     use crate::artifact::{File, Tree};
 
-    async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
-        match built(files, path, None).await? {
-            Built::New(rendered) => Ok(rendered),
-            Built::Unchanged => panic!("nothing was known"),
-        }
-    }
-
-    async fn built(
-        files: &[(&str, &'static str)],
-        path: &str,
-        known: Option<ReadSet>,
-    ) -> Result<Built, RenderFailure> {
+    fn tree(files: &[(&str, &'static str)]) -> Tree {
         let mut tree = Tree::default();
         for (path, text) in files {
             let file = File {
@@ -131,11 +127,14 @@ mod tests {
             };
             tree.insert_file(path, file).expect("new");
         }
+        tree
+    }
+
+    async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
         let input = KustomizeInput {
-            tree: Arc::new(tree),
+            tree: Arc::new(tree(files)),
             path: path.to_owned(),
             options: Default::default(),
-            known,
             timeout: Duration::from_secs(60),
         };
         NativeRenderer::new(1).kustomize(input).await
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_app_did_not_read_does_not_build_it_again() {
+    async fn what_an_app_looked_at_tells_whether_a_change_concerns_it() {
         const OTHER: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
         let files = |base, sibling, more: &[(&'static str, &'static str)]| {
             let mut files = vec![
@@ -173,34 +172,34 @@ mod tests {
             files.extend_from_slice(more);
             files
         };
-        let reads = rendered(&files(MAP, OTHER, &[]), "over")
-            .await
-            .expect("built")
-            .reads;
-        let again = async |files: &[_]| built(files, "over", reads.clone()).await.expect("built");
-        assert_eq!(again(&files(MAP, MAP, &[])).await, Built::Unchanged, "a sibling");
-        assert_eq!(
-            again(&files(MAP, OTHER, &[("sibling/c.yaml", OTHER)])).await,
-            Built::Unchanged,
-            "a new sibling"
-        );
-        assert!(
-            matches!(again(&files(OTHER, OTHER, &[])).await, Built::New(_)),
-            "the base"
-        );
-        // Two files of a kustomization in one directory are an error, and must be found.
-        let twice = files(MAP, OTHER, &[("base/kustomization.yml", "resources: []\n")]);
-        assert!(
-            built(&twice, "over", reads.clone()).await.is_err(),
-            "what was absent"
-        );
+        let concerns = async |old: &[_], new: &[_], path| {
+            let reads = rendered(old, path).await.expect("built").reads.expect("recorded");
+            let differences = tree(old).differences(&tree(new));
+            differences.iter().any(|path| reads.seen.contains_key(path))
+        };
+        let old = files(MAP, OTHER, &[]);
+        for (new, expected, what) in [
+            (files(MAP, MAP, &[]), false, "a sibling"),
+            (
+                files(MAP, OTHER, &[("sibling/c.yaml", OTHER)]),
+                false,
+                "a new sibling",
+            ),
+            (files(OTHER, OTHER, &[]), true, "the base"),
+            // Two files of a kustomization in one directory are an error, and must be found.
+            (
+                files(MAP, OTHER, &[("base/kustomization.yml", "resources: []\n")]),
+                true,
+                "what was absent",
+            ),
+        ] {
+            assert_eq!(concerns(&old, &new, "over").await, expected, "{what}");
+        }
         // Where Flux writes the kustomization itself, a new file is a new resource.
-        let reads = rendered(&[("d/a.yaml", MAP)], "d").await.expect("built").reads;
-        let more = [("d/a.yaml", MAP), ("d/b.yaml", OTHER)];
-        let grown = built(&more, "d", reads.clone()).await.expect("built");
-        assert!(matches!(grown, Built::New(rendered) if rendered.objects.len() == 2));
-        let same = built(&[("d/a.yaml", MAP), ("e/b.yaml", OTHER)], "d", reads).await;
-        assert_eq!(same.expect("built"), Built::Unchanged);
+        let old = [("d/a.yaml", MAP)];
+        assert!(concerns(&old, &[("d/a.yaml", MAP), ("d/b.yaml", OTHER)], "d").await);
+        assert!(concerns(&old, &[("d/a.yaml", OTHER)], "d").await);
+        assert!(!concerns(&old, &[("d/a.yaml", MAP), ("e/b.yaml", OTHER)], "d").await);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! with its key, its value and its own text. Lists are expanded; an object that is too large, has no identity, or
 //! comes twice fails the whole, since a set with holes must never be applied.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet, io};
 
 use flotilla_core::object::ObjectKey;
 use flotilla_render::yaml;
@@ -33,7 +33,7 @@ pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
     let mut taken = Taken::default();
     for (index, document) in documents(text).enumerate() {
         let value = read(document).map_err(|reason| fault(&format!("document {}: {reason}", index + 1)))?;
-        taken.document(index + 1, value, document)?;
+        taken.document(index + 1, value, document.into())?;
     }
     Ok(taken.objects)
 }
@@ -61,9 +61,10 @@ pub struct Taken {
 
 impl Taken {
     /// Takes an object as an engine gives it, with the text it prints for it.
-    pub fn add(&mut self, value: Value, text: &str) -> Result<(), RenderFailure> {
+    pub fn add(&mut self, value: Value, mut text: String) -> Result<(), RenderFailure> {
         self.documents += 1;
-        self.document(self.documents, value, text.trim_end_matches('\n'))
+        text.truncate(text.trim_end_matches('\n').len());
+        self.document(self.documents, value, text.into())
     }
 
     /// What was taken, in order.
@@ -71,16 +72,20 @@ impl Taken {
         self.objects
     }
 
-    fn document(&mut self, number: usize, value: Value, text: &str) -> Result<(), RenderFailure> {
+    fn document(&mut self, number: usize, value: Value, text: Cow<'_, str>) -> Result<(), RenderFailure> {
         if value.is_null() {
             return Ok(());
         }
         match items(&value) {
-            None => self.object(number, value, format!("{text}\n")),
+            None => {
+                let mut text = text.into_owned();
+                text.push('\n');
+                self.object(number, value, text)
+            }
             Some(items) => items.iter().try_for_each(|item| {
                 let text = yaml::write(&yaml::Value::from(item.clone()))
                     .map_err(|error| fault(&error.to_string()))?;
-                self.document(number, item.clone(), text.trim_end_matches('\n'))
+                self.document(number, item.clone(), text.trim_end_matches('\n').into())
             }),
         }
     }
@@ -89,7 +94,7 @@ impl Taken {
         let Some(key) = ObjectKey::of(&value) else {
             return Err(fault(&format!("document {number} has no {}", missing(&value))));
         };
-        let size = serde_json::to_vec(&value).map_or(usize::MAX, |bytes| bytes.len());
+        let size = size(&value);
         if size > MAX_OBJECT {
             return Err(too_large(&format!("the size of {key}"), "1.5 MiB"));
         }
@@ -106,6 +111,23 @@ impl Taken {
         self.objects.push(RenderedObject { key, value, text });
         Ok(())
     }
+}
+
+/// Counts the bytes of a value as JSON, which nobody keeps.
+fn size(value: &Value) -> usize {
+    struct Counted(usize);
+    impl io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, value).map_or(usize::MAX, |()| counted.0)
 }
 
 /// The items of a list of objects, as `kubectl get -o yaml` writes one. Depth is bounded by the reader's.
@@ -228,7 +250,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, "")
+            taken.add(value, String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";

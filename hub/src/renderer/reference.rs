@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_render::kustomize::{self, Budget, GenerateError, PathError};
+use flotilla_render::kustomize::{self, Budget, GenerateError, PathError, RenderInput};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -171,7 +171,10 @@ impl ReferenceRenderer {
     /// Lays the source out with the kustomization that Flux would build.
     fn prepare(&self, input: &KustomizeInput) -> Result<Prepared, RenderFailure> {
         let budget = Budget::default();
-        let generated = kustomize::generate(&*input.tree, &input.path, &input.options, &budget, &|_| false);
+        let generated = kustomize::generate(
+            &RenderInput::new(&*input.tree, &input.path, &budget),
+            &input.options,
+        );
         let generated = generated.map_err(|error| ungenerated(error, &input.path))?;
         let lay_out = || -> io::Result<TempDir> {
             let root = tempfile::Builder::new()

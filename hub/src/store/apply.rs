@@ -4,7 +4,14 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic, authority::new_uuid, cluster, nudge};
+use super::{
+    Result, Store, StoreError, Topic,
+    authority::{audit, new_uuid},
+    cluster,
+    due::{wake_apps, wake_clusters},
+    event, nudge,
+    reference::{Reference, apps_of, put_references, references},
+};
 use crate::auth::seal::Seal;
 
 /// An object to store.
@@ -77,26 +84,105 @@ impl Store {
         &self,
         resources: &[NewResource],
         seal: &Seal,
-        origin: &str,
+        principal: &str,
         dry_run: bool,
     ) -> Result<Vec<Action>> {
+        let origin = format!("apply/{principal}");
         let mut tx = self.pool().begin().await?;
-        let mut actions = Vec::with_capacity(resources.len());
-        let mut changed = Vec::new();
-        for resource in resources {
-            let (action, uid) = put(&mut tx, resource, seal, origin).await?;
+        // One order for all writers: two requests that name the same objects wait for each other and never deadlock.
+        let mut order: Vec<usize> = (0..resources.len()).collect();
+        order.sort_by_key(|index| resources[*index].identity());
+        let mut actions = vec![Action::Unchanged; resources.len()];
+        let mut changed: Vec<(Uuid, &NewResource)> = Vec::new();
+        for index in order {
+            let (action, uid) = put(&mut tx, &resources[index], seal, &origin).await?;
             if action != Action::Unchanged {
-                changed.push(uid);
+                changed.push((uid, &resources[index]));
             }
-            actions.push(action);
+            actions[index] = action;
         }
-        nudge(&mut tx, Topic::Resource, &changed).await?;
+        if !changed.is_empty() {
+            wake_users(&mut tx, &changed).await?;
+            let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
+            event::tell(&mut tx, &uids, "Applied", &format!("applied by {principal}")).await?;
+            audit(&mut tx, principal, "apply", &summary(resources, &actions)).await?;
+        }
         if dry_run {
             tx.rollback().await?;
         } else {
             tx.commit().await?;
         }
         Ok(actions)
+    }
+}
+
+impl NewResource {
+    fn identity(&self) -> (&str, &str, &str, &str, &str) {
+        (&self.scope, &self.group, &self.kind, &self.namespace, &self.name)
+    }
+}
+
+/// Records what the changed objects name, and wakes who uses them: by what a placement named before as well.
+async fn wake_users(tx: &mut PgConnection, changed: &[(Uuid, &NewResource)]) -> Result<()> {
+    let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
+    let named: Vec<(Uuid, Reference)> = changed
+        .iter()
+        .flat_map(|(uid, new)| {
+            let found = references(&new.kind, &new.scope, &new.namespace, &new.spec);
+            found.into_iter().map(|one| (*uid, one))
+        })
+        .collect();
+    let mut apps = apps_of(tx, &uids).await?;
+    put_references(tx, &uids, &named).await?;
+    apps.extend(apps_of(tx, &uids).await?);
+    wake_apps(tx, &apps).await?;
+    let clusters: Vec<&str> = changed
+        .iter()
+        .filter(|(_, new)| new.kind == "Cluster")
+        .map(|(_, new)| new.name.as_str())
+        .collect();
+    if !clusters.is_empty() {
+        let clusters = sqlx::query_scalar!(
+            "SELECT id FROM cluster WHERE name = ANY($1)",
+            &clusters as &[&str]
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        wake_clusters(tx, &clusters).await?;
+    }
+    let mut uids = uids;
+    // Sources are asked again at once with what they may read now.
+    if changed.iter().any(|(_, new)| new.kind == "Secret") {
+        let sources = sqlx::query_scalar!(
+            "UPDATE source_state SET next_probe = now() WHERE uid IN (
+               SELECT f.referrer FROM resource c
+                 JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+               WHERE c.uid = ANY($1) AND c.kind = 'Secret') RETURNING uid",
+            &uids
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        uids.extend(sources);
+    }
+    nudge(tx, Topic::Resource, &uids).await
+}
+
+/// What an apply has changed: the first of it by name, and how much there is.
+fn summary(resources: &[NewResource], actions: &[Action]) -> String {
+    const NAMED: usize = 20;
+    let changed = || {
+        resources
+            .iter()
+            .zip(actions)
+            .filter(|(_, action)| **action != Action::Unchanged)
+    };
+    let names: Vec<String> = changed()
+        .take(NAMED)
+        .map(|(one, action)| format!("{}/{}/{} {}", one.kind, one.namespace, one.name, action.as_str()))
+        .collect();
+    match changed().count().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 

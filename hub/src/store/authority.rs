@@ -145,6 +145,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         audit(&mut tx, principal, "admin.reset", "admin").await?;
+        super::nudge(&mut tx, super::Topic::Credential, &[Uuid::nil()]).await?;
         tx.commit().await?;
         Ok(())
     }

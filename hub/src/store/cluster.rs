@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic, authority::new_uuid, nudge};
+use super::{Result, Store, authority::new_uuid, due::wake_clusters};
 
 /// A registered cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) async fn ensure(tx: &mut PgConnection, name: &str) -> Result<(Cluster
     .fetch_optional(&mut *tx)
     .await?;
     if let Some(row) = inserted {
-        nudge(tx, Topic::Identity, &[row.id]).await?;
+        wake_clusters(tx, &[row.id]).await?;
         return Ok((row, true));
     }
     let row = sqlx::query_as!(

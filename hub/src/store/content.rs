@@ -1,8 +1,9 @@
 //! Content by digest: objects, contents, values of variables. Writing what is there already only touches it, so
 //! that retention counts from the last use. Secret bytes are sealed and never compressed.
 
-use std::io::Read as _;
+use std::{collections::HashMap, io::Read as _};
 
+use flotilla_core::content::Content;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
@@ -37,69 +38,150 @@ pub enum Stored {
 }
 
 impl Stored {
+    /// The plain bytes of a frame.
+    pub fn plain(frame: &[u8], decoded_size: u64) -> Result<Zeroizing<Vec<u8>>> {
+        unzstd(frame, decoded_size).map(Zeroizing::new)
+    }
+
+    /// The plain bytes.
+    pub fn to_plain(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Secret(bytes) => Ok(bytes.clone()),
+            Self::Zstd { frame, decoded_size } => Self::plain(frame, *decoded_size),
+        }
+    }
+
     /// The plain bytes.
     pub fn into_plain(self) -> Result<Zeroizing<Vec<u8>>> {
         match self {
             Self::Secret(bytes) => Ok(bytes),
-            Self::Zstd { frame, decoded_size } => unzstd(&frame, decoded_size).map(Zeroizing::new),
+            Self::Zstd { .. } => self.to_plain(),
         }
     }
 }
 
+/// What was found, by digest. What is not there is left out.
+pub type Found = HashMap<[u8; 32], Stored>;
+
 impl Store {
-    /// Reads one object.
-    pub async fn object(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size, secret FROM object WHERE digest = $1",
-            digest
+    /// Reads objects, each once.
+    pub async fn objects(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size, secret FROM object WHERE digest = ANY($1)",
+            digests as &[&[u8]]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        row.map(|row| stored("object", digest, row.bytes, row.decoded_size, row.secret, seal))
-            .transpose()
+        rows.into_iter()
+            .map(|row| {
+                let stored = stored(
+                    "object",
+                    &row.digest,
+                    row.bytes,
+                    row.decoded_size,
+                    row.secret,
+                    seal,
+                )?;
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
+    }
+
+    /// Reads content manifests, each once.
+    pub async fn contents(&self, digests: &[&[u8]]) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size FROM content WHERE digest = ANY($1)",
+            digests as &[&[u8]]
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let stored = Stored::Zstd {
+                    frame: row.bytes,
+                    decoded_size: u64::from(row.decoded_size.unsigned_abs()),
+                };
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
     }
 
     /// Reads one content manifest.
     pub async fn content(&self, digest: &[u8]) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size FROM content WHERE digest = $1",
-            digest
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(row.map(|row| Stored::Zstd {
-            frame: row.bytes,
-            decoded_size: u64::from(row.decoded_size.unsigned_abs()),
-        }))
+        Ok(self.contents(&[digest]).await?.into_values().next())
     }
 
-    /// Reads the values of a variable layer.
-    pub async fn config_value(&self, digest: &[u8], seal: &Seal) -> Result<Option<Stored>> {
-        let row = sqlx::query!(
-            "SELECT bytes, decoded_size, secret FROM config_value WHERE digest = $1",
-            digest
+    /// Reads the values of variable layers, each once.
+    pub async fn config_values(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
+        let rows = sqlx::query!(
+            "SELECT digest, bytes, decoded_size, secret FROM config_value WHERE digest = ANY($1)",
+            digests as &[&[u8]]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        row.map(|row| {
-            stored(
-                "config_value",
-                digest,
-                row.bytes,
-                row.decoded_size,
-                row.secret,
-                seal,
-            )
-        })
-        .transpose()
+        rows.into_iter()
+            .map(|row| {
+                let stored = stored(
+                    "config_value",
+                    &row.digest,
+                    row.bytes,
+                    row.decoded_size,
+                    row.secret,
+                    seal,
+                )?;
+                Ok((key(&row.digest)?, stored))
+            })
+            .collect()
+    }
+}
+
+fn key(digest: &[u8]) -> Result<[u8; 32]> {
+    <[u8; 32]>::try_from(digest).map_err(|e| StoreError::corrupt("digest of a stored item", e))
+}
+
+/// Objects in one statement.
+const BATCH: usize = 500;
+/// Their bytes in one statement.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Rows ready to be written: compressed and sealed outside of any transaction. In one order for all writers, so that two
+/// that share blobs wait for each other and never deadlock.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    batches: Vec<Rows>,
+}
+
+impl Prepared {
+    /// Of objects.
+    pub(crate) fn objects(blobs: &[Blob], seal: &Seal) -> Result<Self> {
+        Self::of("object", blobs, seal)
+    }
+
+    /// Of values of variable layers.
+    pub(crate) fn config_values(blobs: &[Blob], seal: &Seal) -> Result<Self> {
+        Self::of("config_value", blobs, seal)
+    }
+
+    fn of(table: &str, blobs: &[Blob], seal: &Seal) -> Result<Self> {
+        let mut batches: Vec<Rows> = Vec::new();
+        let mut bytes = 0;
+        for blob in in_order(blobs) {
+            if batches.last().is_none_or(|rows| rows.digests.len() >= BATCH) || bytes > BATCH_BYTES {
+                batches.push(Rows::default());
+                bytes = 0;
+            }
+            bytes += blob.bytes.len();
+            if let Some(rows) = batches.last_mut() {
+                rows.add(table, blob, seal)?;
+            }
+        }
+        Ok(Self { batches })
     }
 }
 
 /// Stores objects, in the caller's transaction.
-pub(crate) async fn put_objects(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
-    // Bounded batches: a content may hold tens of thousands of objects.
-    for batch in in_order(blobs).chunks(500) {
-        let rows = rows("object", batch, seal)?;
+pub(crate) async fn put_objects(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
+    for rows in &prepared.batches {
         sqlx::query!(
             "INSERT INTO object (digest, bytes, decoded_size, secret)
              SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
@@ -117,45 +199,64 @@ pub(crate) async fn put_objects(tx: &mut PgConnection, blobs: &[Blob], seal: &Se
 }
 
 /// Stores the values of variable layers, in the caller's transaction.
-pub(crate) async fn put_config_values(tx: &mut PgConnection, blobs: &[Blob], seal: &Seal) -> Result<()> {
-    let rows = rows("config_value", &in_order(blobs), seal)?;
-    sqlx::query!(
-        "INSERT INTO config_value (digest, bytes, decoded_size, secret)
-         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
-         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
-           WHERE config_value.referenced_at < now() - interval '1 hour'",
-        &rows.digests,
-        &rows.bytes,
-        &rows.sizes,
-        &rows.secrets
-    )
-    .execute(tx)
-    .await?;
+pub(crate) async fn put_config_values(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
+    for rows in &prepared.batches {
+        sqlx::query!(
+            "INSERT INTO config_value (digest, bytes, decoded_size, secret)
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
+             ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+               WHERE config_value.referenced_at < now() - interval '1 hour'",
+            &rows.digests,
+            &rows.bytes,
+            &rows.sizes,
+            &rows.secrets
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
     Ok(())
 }
 
-/// Stores a content manifest, in the caller's transaction.
+/// Stores a content manifest and what it holds, in the caller's transaction. Its objects are stored already.
 pub(crate) async fn put_content(
     tx: &mut PgConnection,
     digest: &[u8],
     bytes: &[u8],
-    objects: usize,
+    objects: &[Blob],
 ) -> Result<()> {
     let frame = zstd(bytes)?;
-    sqlx::query!(
-        "INSERT INTO content (digest, bytes, decoded_size, objects) VALUES ($1, $2, $3, $4)
+    let keys = Content::from_bytes(bytes)
+        .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
+        .keys_digest();
+    let held: Vec<Vec<u8>> = in_order(objects)
+        .iter()
+        .map(|blob| blob.digest.to_vec())
+        .collect();
+    let added = sqlx::query_scalar!(
+        r#"INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
-           WHERE content.referenced_at < now() - interval '1 hour'",
+         RETURNING (xmax = 0) AS "added!""#,
         digest,
         frame,
         size(bytes)?,
-        i32::try_from(objects).map_err(|e| StoreError::corrupt("content count", e))?
+        i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
+        keys.map(|digest| digest.as_bytes().to_vec())
     )
-    .execute(tx)
+    .fetch_one(&mut *tx)
     .await?;
+    if added {
+        sqlx::query!(
+            "INSERT INTO content_object (content, object) SELECT $1, o FROM unnest($2::bytea[]) AS o",
+            digest,
+            &held
+        )
+        .execute(tx)
+        .await?;
+    }
     Ok(())
 }
 
+#[derive(Default)]
 struct Rows {
     digests: Vec<Vec<u8>>,
     bytes: Vec<Vec<u8>>,
@@ -163,8 +264,7 @@ struct Rows {
     secrets: Vec<bool>,
 }
 
-/// Each blob once, since one statement may not touch a row twice; and in one order for all writers, so that two that
-/// share blobs wait for each other and never deadlock.
+/// Each blob once, since one statement may not touch a row twice.
 fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
     let mut ordered: Vec<&Blob> = blobs.iter().collect();
     ordered.sort_by_key(|blob| blob.digest);
@@ -172,14 +272,8 @@ fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
     ordered
 }
 
-fn rows(table: &str, blobs: &[&Blob], seal: &Seal) -> Result<Rows> {
-    let mut rows = Rows {
-        digests: vec![],
-        bytes: vec![],
-        sizes: vec![],
-        secrets: vec![],
-    };
-    for blob in blobs {
+impl Rows {
+    fn add(&mut self, table: &str, blob: &Blob, seal: &Seal) -> Result<()> {
         let bytes = if blob.secret {
             let place = place(table, &blob.digest);
             seal.seal(&place, &blob.bytes)
@@ -187,12 +281,12 @@ fn rows(table: &str, blobs: &[&Blob], seal: &Seal) -> Result<Rows> {
         } else {
             zstd(&blob.bytes)?
         };
-        rows.digests.push(blob.digest.to_vec());
-        rows.bytes.push(bytes);
-        rows.sizes.push(size(&blob.bytes)?);
-        rows.secrets.push(blob.secret);
+        self.digests.push(blob.digest.to_vec());
+        self.bytes.push(bytes);
+        self.sizes.push(size(&blob.bytes)?);
+        self.secrets.push(blob.secret);
+        Ok(())
     }
-    Ok(rows)
 }
 
 fn stored(

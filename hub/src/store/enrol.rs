@@ -6,7 +6,12 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic, authority::audit, cluster, nudge};
+use super::{
+    Result, Store, Topic,
+    authority::audit,
+    cluster, nudge,
+    report::{ConditionRow, write_conditions},
+};
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -103,6 +108,8 @@ pub struct IdentityRow {
     pub serial_current: Vec<u8>,
     /// Serial issued and not yet used.
     pub serial_next: Option<Vec<u8>>,
+    /// Epoch of the stream that holds the cluster; none is open without.
+    pub epoch: Option<u64>,
 }
 
 impl Store {
@@ -155,8 +162,10 @@ impl Store {
     /// Reads the identity of a cluster.
     pub async fn identity(&self, cluster_id: Uuid) -> Result<Option<IdentityRow>> {
         let row = sqlx::query!(
-            "SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next
-             FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1",
+            r#"SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
+                      s.epoch AS "epoch?"
+               FROM identity i JOIN cluster c ON c.id = i.cluster_id
+               LEFT JOIN session s ON s.cluster_id = c.id AND s.connected WHERE i.cluster_id = $1"#,
             cluster_id
         )
         .fetch_optional(self.pool())
@@ -168,6 +177,7 @@ impl Store {
             generation: row.generation.unsigned_abs(),
             serial_current: row.serial_current,
             serial_next: row.serial_next,
+            epoch: row.epoch.map(i64::unsigned_abs),
         }))
     }
 
@@ -277,6 +287,7 @@ async fn retry(
         )
         .execute(&mut *tx)
         .await?;
+        tell_two_keys(tx, cluster_id).await?;
         return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
     }
     let identity = sqlx::query!(
@@ -291,6 +302,20 @@ async fn retry(
         generation: identity.generation.unsigned_abs(),
         serial: identity.serial_current,
     })
+}
+
+/// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide.
+async fn tell_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
+    const MESSAGE: &str = "the cluster's join token was used by two keys: the agent that joined may not be the one that was \
+                           meant to";
+    let condition = ConditionRow {
+        kind: "JoinToken",
+        ok: false,
+        message: MESSAGE.to_owned(),
+        since: OffsetDateTime::now_utc(),
+    };
+    write_conditions(tx, &[(cluster_id, &condition)]).await?;
+    nudge(tx, Topic::Session, &[cluster_id]).await
 }
 
 async fn bind(tx: &mut PgConnection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {

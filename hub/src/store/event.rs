@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Result, Store};
-use crate::printable::printable_lines;
+use flotilla_core::printable::printable_lines;
 
 /// An event to record.
 pub struct NewEvent<'a> {
@@ -19,7 +19,21 @@ pub struct NewEvent<'a> {
     pub revision: &'a str,
 }
 
+/// Events that are kept, whatever their age.
+const KEPT: i64 = 500_000;
+
 impl Store {
+    /// Deletes events that are older than a week, and the oldest of too many.
+    pub async fn event_trim(&self) -> Result<u64> {
+        let done = sqlx::query!(
+            "DELETE FROM event WHERE at < now() - interval '7 days' OR id <= (SELECT max(id) FROM event) - $1::bigint",
+            KEPT
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.
     pub async fn record_event(&self, event: &NewEvent<'_>) -> Result<()> {
         let message = printable_lines(event.message);
@@ -38,4 +52,22 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// Tells the same of several objects, in the transaction that did it.
+pub(super) async fn tell(
+    tx: &mut sqlx::PgConnection,
+    resources: &[Uuid],
+    reason: &str,
+    message: &str,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO event (reason, message, resource_uid) SELECT $2, $3, uid FROM unnest($1::uuid[]) AS uid",
+        resources,
+        reason,
+        message
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }

@@ -7,19 +7,25 @@ pub mod apply;
 pub mod authority;
 pub mod cluster;
 pub mod content;
+pub mod due;
 pub mod enrol;
 pub mod event;
+pub mod figures;
 pub mod outbox;
 pub mod plan;
+pub mod presence;
 pub mod private;
 pub mod publish;
 pub mod query;
-pub mod rendered;
+pub mod reference;
+pub mod rendering;
 pub mod replica;
 pub mod report;
 pub mod resource;
+pub mod retention;
 pub mod session;
 pub mod source;
+pub mod status;
 pub mod trace;
 
 use std::time::Duration;
@@ -29,6 +35,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use uuid::Uuid;
+
+pub(crate) use due::wake_apps;
 
 /// Migrations, embedded; applied at start under an advisory lock. What a newer hub has added is no obstacle: the
 /// schema of the release before works with it.
@@ -197,10 +205,14 @@ pub enum Topic {
     Session,
     /// A cluster's identity or state changed (revoked …): the key is its id.
     Identity,
+    /// A cluster's stream was taken over by another hub: the key is the cluster's id.
+    Takeover,
+    /// A person's credential was replaced: the key is nil.
+    Credential,
 }
 
 impl Topic {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Resource,
         Self::Source,
         Self::App,
@@ -209,6 +221,8 @@ impl Topic {
         Self::Report,
         Self::Session,
         Self::Identity,
+        Self::Takeover,
+        Self::Credential,
     ];
 
     /// The topic's name in the store and in Watch.
@@ -222,6 +236,8 @@ impl Topic {
             Self::Report => "report",
             Self::Session => "session",
             Self::Identity => "identity",
+            Self::Takeover => "takeover",
+            Self::Credential => "credential",
         }
     }
 
@@ -241,6 +257,28 @@ pub(crate) async fn nudge(tx: &mut PgConnection, topic: Topic, keys: &[Uuid]) ->
            SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
         topic.as_str(),
         keys
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+/// Adds wake-ups of several topics to the transaction, in one statement.
+pub(crate) async fn nudge_all(tx: &mut PgConnection, wakeups: &[(Topic, &[Uuid])]) -> Result<()> {
+    let mut topics: Vec<&str> = Vec::new();
+    let mut keys: Vec<Uuid> = Vec::new();
+    for (topic, of_topic) in wakeups {
+        topics.extend(of_topic.iter().map(|_| topic.as_str()));
+        keys.extend_from_slice(of_topic);
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"WITH added AS (INSERT INTO outbox (topic, key) SELECT * FROM unnest($1::text[], $2::uuid[]))
+           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
+        &topics as &[&str],
+        &keys
     )
     .fetch_one(&mut *tx)
     .await?;
@@ -270,21 +308,20 @@ mod tests {
             .execute(&mut *open)
             .await
             .expect("locked");
-        let cursor = other.outbox_end().await.expect("a cursor");
+        let mut reader = other.outbox_end().await.expect("a reader");
+        let key = Uuid::from_u128(1);
+        other.wake(Topic::App, &[key]).await.expect("woken");
+        let read = other.outbox_after(&mut reader).await.expect("read");
+        assert!(
+            read.iter().any(|nudge| nudge.key == key),
+            "wake-ups wait for nobody"
+        );
         let began = Instant::now();
         sqlx::query("UPDATE hub SET incarnation = 3")
             .execute(other.pool())
             .await
             .expect("not held up for ever");
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        // Wake-ups flow again as well: the transaction that held them back is gone.
-        let key = Uuid::from_u128(1);
-        other.wake(Topic::App, &[key]).await.expect("woken");
-        let read = flotilla_testkit::wait_until("the wake-up", Duration::from_secs(10), async || {
-            let batch = other.outbox_after(&cursor).await?;
-            Ok::<_, StoreError>(batch.nudges.iter().any(|nudge| nudge.key == key).then_some(()))
-        });
-        read.await.expect("read");
         assert!(
             open.commit().await.is_err(),
             "the stopped hub learns that its transaction is gone"

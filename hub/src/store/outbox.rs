@@ -6,13 +6,30 @@ use std::time::Duration;
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic};
+use super::{Result, Store, StoreError, Topic};
 
-/// Where a reader stands.
+/// Rows read at once.
+const BATCH: i64 = 1000;
+/// Rows remembered. More come only while a transaction is open for long, of whatever database of the server: then some
+/// wake-ups are left to the pass.
+const REMEMBERED: usize = 20_000;
+
+/// Where a reader stands. A row is read as soon as it is visible; since transactions that began before its own may still
+/// be open, it is remembered until none is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    xid: String,
-    seq: i64,
+pub struct Reader {
+    /// Rows of older transactions were read, all of them.
+    settled: u64,
+    /// Read, and not older: transaction and row.
+    read: Vec<(u64, i64)>,
+    more: bool,
+}
+
+impl Reader {
+    /// Whether the last reading was cut at its bound.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
 }
 
 /// One wake-up.
@@ -24,68 +41,57 @@ pub struct Nudge {
     pub key: Uuid,
 }
 
-/// What one reading of the outbox found.
-#[derive(Debug)]
-pub struct Batch {
-    /// The wake-ups, oldest first.
-    pub nudges: Vec<Nudge>,
-    /// Where to go on.
-    pub end: Cursor,
-    /// There is more, behind a transaction that is still open. No notification will tell when it has ended.
-    pub held: bool,
-}
-
 impl Store {
-    /// The present end of the outbox: where a reader begins after having looked at everything.
-    pub async fn outbox_end(&self) -> Result<Cursor> {
-        let xid = sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS "xid!""#)
-            .fetch_one(self.pool())
-            .await?;
-        Ok(Cursor { xid, seq: 0 })
+    /// The present end of the outbox: where a reader begins before it looks at everything.
+    pub async fn outbox_end(&self) -> Result<Reader> {
+        let settled =
+            sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS "xid!""#)
+                .fetch_one(self.pool())
+                .await?;
+        Ok(Reader {
+            settled: number(&settled)?,
+            read: Vec::new(),
+            more: false,
+        })
     }
 
-    /// Reads the wake-ups after `cursor`, oldest first, at most 1,000. Rows of transactions newer than one that was
-    /// still open when this snapshot was taken are left for a later call, since an older one may yet come: `held`
-    /// tells that there are such rows. A transaction of another database of the same server holds them as well.
-    pub async fn outbox_after(&self, cursor: &Cursor) -> Result<Batch> {
-        let mut rows = sqlx::query!(
-            r#"SELECT xid::text AS "xid!", seq, topic, key,
-                      xid < pg_snapshot_xmin(pg_current_snapshot()) AS "settled!"
-               FROM outbox WHERE (xid, seq) > ($1::text::xid8, $2) ORDER BY xid, seq LIMIT 1000"#,
-            cursor.xid,
-            cursor.seq
+    /// Reads the wake-ups that are visible and were not read, at most 1,000. No open transaction holds them back.
+    pub async fn outbox_after(&self, reader: &mut Reader) -> Result<Vec<Nudge>> {
+        let read: Vec<i64> = reader.read.iter().map(|(_, seq)| *seq).collect();
+        let rows = sqlx::query!(
+            r#"SELECT o.seq AS "seq?", o.topic AS "topic?", o.key AS "key?", o.xid::text AS xid, s.xmin::text AS "xmin!"
+               FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin) s LEFT JOIN LATERAL (
+                 SELECT * FROM outbox WHERE xid >= $1::text::xid8 AND seq <> ALL ($2) ORDER BY xid, seq LIMIT $3) o
+                 ON true"#,
+            reader.settled.to_string(),
+            &read,
+            BATCH
         )
         .fetch_all(self.pool())
         .await?;
-        let settled = rows.iter().take_while(|row| row.settled).count();
-        let held = settled < rows.len();
-        rows.truncate(settled);
-        let end = rows.last().map_or_else(
-            || cursor.clone(),
-            |row| Cursor {
-                xid: row.xid.clone(),
-                seq: row.seq,
-            },
-        );
-        let nudges = rows
-            .into_iter()
+        reader.more = i64::try_from(rows.len()) == Ok(BATCH);
+        if !reader.more
+            && let Some(first) = rows.first()
+        {
+            reader.settled = number(&first.xmin)?;
+        }
+        let mut nudges = Vec::new();
+        for row in rows {
+            let (Some(seq), Some(topic), Some(key), Some(xid)) = (row.seq, row.topic, row.key, row.xid)
+            else {
+                continue;
+            };
+            reader.read.push((number(&xid)?, seq));
             // A topic of a newer hub is not for this one.
-            .filter_map(|row| {
-                Some(Nudge {
-                    topic: Topic::parse(&row.topic)?,
-                    key: row.key,
-                })
-            })
-            .collect();
-        Ok(Batch { nudges, end, held })
-    }
-
-    /// Deletes wake-ups that every reader has long passed.
-    pub async fn outbox_trim(&self) -> Result<u64> {
-        let done = sqlx::query!("DELETE FROM outbox WHERE at < now() - interval '10 minutes'")
-            .execute(self.pool())
-            .await?;
-        Ok(done.rows_affected())
+            nudges.extend(Topic::parse(&topic).map(|topic| Nudge { topic, key }));
+        }
+        if reader.read.len() > REMEMBERED {
+            let newest = reader.read.iter().map(|(xid, _)| *xid).max();
+            reader.settled = newest.unwrap_or(reader.settled);
+        }
+        let settled = reader.settled;
+        reader.read.retain(|(xid, _)| *xid >= settled);
+        Ok(nudges)
     }
 
     /// A listener for the notification that the outbox grew.
@@ -102,10 +108,21 @@ pub struct OutboxListener {
 }
 
 impl OutboxListener {
-    /// Waits for a notification, a lost connection, or `poll` to pass; after each of them the caller reads.
-    pub async fn wait(&mut self, poll: Duration) {
-        // `try_recv` tells a lost connection (`None`) from silence; both, and errors, end the wait: reading the
-        // outbox is always right.
-        let _ = tokio::time::timeout(poll, self.listener.try_recv()).await;
+    /// Waits for a notification; those that came meanwhile are one. `false`: `poll` has passed in silence. After a lost
+    /// connection, or an error, the caller reads as after a notification.
+    pub async fn wait(&mut self, poll: Duration) -> bool {
+        if tokio::time::timeout(poll, self.listener.try_recv())
+            .await
+            .is_err()
+        {
+            return false;
+        }
+        while self.listener.next_buffered().is_some() {}
+        true
     }
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse()
+        .map_err(|e: std::num::ParseIntError| StoreError::corrupt(format!("transaction number {text}"), e))
 }

@@ -1,26 +1,30 @@
 //! The planner's rows: units, claims, rollouts. Committed by compare-and-set on the app's plan version, so that
 //! of two replicas that plan at once one wins and the other plans again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_core::{
     digest::Digest,
     id::{ClusterId, UnitId},
     object::ObjectKey,
     rollout::{
-        plan::{Current, Planned},
+        plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
     },
     unit::{UnitState, Withheld},
 };
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     Result, Store, StoreError, Topic,
     authority::new_uuid,
-    content::{Blob, put_config_values},
-    nudge,
+    content::{Blob, Prepared, put_config_values},
+    nudge_all,
     session::signed,
     trace::TracedRollout,
 };
@@ -31,6 +35,12 @@ use crate::auth::seal::Seal;
 pub struct AppPlan {
     /// Compare-and-set.
     pub version: u64,
+    /// Why nothing, or not everything, moves.
+    pub waiting: Vec<Waiting>,
+    /// Generation of the app's spec that it is about; 0 before the first.
+    pub generation: i64,
+    /// The last change that has the app planned; `None`: it was planned since.
+    pub due: Option<i64>,
     /// Units as recorded.
     pub units: Vec<Current>,
 }
@@ -39,14 +49,14 @@ pub struct AppPlan {
 pub struct Commit<'a> {
     /// The app.
     pub app_uid: Uuid,
-    /// Version the plan was made from.
-    pub version: u64,
+    /// What the plan was made from.
+    pub recorded: &'a AppPlan,
     /// Generation of the app's spec the plan is about.
     pub generation: i64,
     /// The units to write.
     pub planned: &'a Planned,
-    /// Objects of the units' content to claim, by cluster.
-    pub claims: &'a BTreeMap<ClusterId, Vec<ObjectKey>>,
+    /// Objects of the units' content to claim, by cluster; nothing for a unit that claims what it has claimed.
+    pub claims: &'a BTreeMap<ClusterId, Arc<[ObjectKey]>>,
     /// Values of the variable layers.
     pub configs: &'a [Blob],
     /// The revision that is rolled out.
@@ -57,12 +67,27 @@ pub struct Commit<'a> {
     pub waiting: &'a [Waiting],
 }
 
+impl Commit<'_> {
+    /// Whether what is recorded would become another.
+    pub fn changes_anything(&self) -> bool {
+        self.is_shown() || !self.planned.units.is_empty()
+    }
+
+    /// Whether what is shown of the app itself changes.
+    fn is_shown(&self) -> bool {
+        self.recorded.waiting != self.waiting || self.recorded.generation != self.generation
+    }
+}
+
 impl Store {
     /// Reads the plan of an app. `Superseded` where this hub does not plan.
     pub async fn app_plan(&self, app_uid: Uuid) -> Result<AppPlan> {
         let head = sqlx::query!(
-            r#"SELECT coalesce((SELECT version FROM app_plan WHERE app_uid = $1), 0) AS "version!",
-                      superseded($2) AS "superseded!""#,
+            r#"SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '{}') AS "waiting!",
+                      coalesce(p.observed_generation, 0) AS "generation!", d.change AS "due?",
+                      superseded($2) AS "superseded!"
+               FROM (SELECT $1::uuid AS uid) AS a LEFT JOIN app_plan p ON p.app_uid = a.uid
+                 LEFT JOIN due d ON d.topic = 'app' AND d.key = a.uid"#,
             app_uid,
             self.writer
         )
@@ -71,7 +96,6 @@ impl Store {
         if head.superseded {
             return Err(StoreError::Superseded);
         }
-        let version = head.version;
         let rows = sqlx::query!(
             "SELECT id, cluster_id, content, revision_id, target, settings, variables, withheld, state, requested,
                     waiting
@@ -101,7 +125,10 @@ impl Store {
             });
         }
         Ok(AppPlan {
-            version: version.unsigned_abs(),
+            version: head.version.unsigned_abs(),
+            waiting: head.waiting.iter().map(|text| Waiting::parse(text)).collect(),
+            generation: head.generation,
+            due: head.due,
             units,
         })
     }
@@ -117,7 +144,7 @@ impl Store {
         let ids: Vec<Uuid> = clusters.iter().map(|cluster| cluster.0).collect();
         let rows = sqlx::query!(
             r#"SELECT c.cluster_id, c.api_group, c.kind, c.namespace, c.name,
-                      r.kind || '/' || r.namespace || '/' || r.name AS "owner!"
+                      concat_ws('/', r.kind, nullif(r.namespace, ''), r.name) AS "owner!"
                FROM claim c JOIN unit u ON u.id = c.unit_id JOIN resource r ON r.uid = u.app_uid
                WHERE c.cluster_id = ANY($1) AND u.app_uid <> $2
                  AND (c.api_group, c.kind, c.namespace, c.name) IN
@@ -147,182 +174,261 @@ impl Store {
             .collect())
     }
 
+    /// Whether all of these contents hold objects of the same keys.
+    pub async fn same_keys(&self, contents: &[Digest]) -> Result<bool> {
+        let digests: Vec<Vec<u8>> = contents.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+        Ok(sqlx::query_scalar!(
+            r#"SELECT count(*) = count(keys) AND count(DISTINCT keys) = 1 AS "same!"
+               FROM content WHERE digest = ANY($1)"#,
+            &digests
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// Commits a plan. `Conflict` when another plan of this app, or one of a newer spec, was committed meanwhile, or
     /// another app claimed an object first: gather and plan again.
     pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<()> {
+        let configs = Prepared::config_values(commit.configs, seal)?;
         let mut tx = self.pool().begin().await?;
-        let waiting: Vec<String> = commit.waiting.iter().map(ToString::to_string).collect();
-        let Some(shown) = bump(&mut tx, commit, &waiting, self.writer).await? else {
+        if !bump(&mut tx, commit, self.writer).await? {
             return Err(self.not_ours("the app's plan").await);
-        };
-        put_config_values(&mut tx, commit.configs, seal).await?;
+        }
+        put_config_values(&mut tx, &configs).await?;
         let rollout = match commit.planned.is_rollout() {
             true => Some(open_rollout(&mut tx, commit).await?),
             false => None,
         };
-        let mut clusters = BTreeSet::new();
-        for unit in &commit.planned.units {
-            let id = write_unit(&mut tx, commit.app_uid, unit, rollout).await?;
-            if let Some(keys) = commit.claims.get(&unit.cluster) {
-                claim(&mut tx, unit.cluster, id, keys, &unit.withheld).await?;
-            }
-            clusters.insert(unit.cluster.0);
+        let ids: Vec<Uuid> = commit
+            .planned
+            .units
+            .iter()
+            .map(|unit| unit.id.map_or_else(new_uuid, |id| id.0))
+            .collect();
+        let mut units: Vec<(Uuid, &Next)> = ids.into_iter().zip(&commit.planned.units).collect();
+        // In one order for all writers.
+        units.sort_unstable_by_key(|(_, unit)| unit.cluster);
+        for batch in units.chunks(UNITS) {
+            write_units(&mut tx, commit.app_uid, batch, rollout).await?;
         }
-        let clusters: Vec<Uuid> = clusters.into_iter().collect();
-        nudge(&mut tx, Topic::Cluster, &clusters).await?;
-        if shown || !clusters.is_empty() {
-            nudge(&mut tx, Topic::Report, &clusters).await?;
+        let claims = claims(commit, &units);
+        for batch in claims.chunks(CLAIMS) {
+            claim(&mut tx, batch).await?;
         }
+        let published: Vec<Uuid> = units
+            .iter()
+            .filter(|(_, unit)| is_published(unit))
+            .map(|(_, unit)| unit.cluster.0)
+            .collect();
+        let mut shown: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
+        if shown.is_empty() && commit.is_shown() {
+            shown.push(commit.app_uid);
+        }
+        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, &shown)]).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Closes rollouts whose every unit has applied its target, and tells which.
-    pub async fn finish_rollouts(&self) -> Result<Vec<TracedRollout>> {
+    /// Closes rollouts whose every unit has applied its target, and tells which: of those that have one of these units,
+    /// or of this app.
+    pub async fn finish_rollouts(&self, units: &[Uuid], app: Option<Uuid>) -> Result<Vec<TracedRollout>> {
         Ok(sqlx::query_as!(
             TracedRollout,
             r#"WITH done AS (
-                 UPDATE rollout r SET state = 'Complete', finished_at = now()
-                 WHERE r.state = 'Progressing' AND NOT EXISTS (
+                 UPDATE rollout r SET state = 'Complete', finished_at = now(), clusters_applied = r.clusters
+                 WHERE r.state = 'Progressing'
+                   AND (r.app_uid = $2 OR r.id IN (SELECT rollout_id FROM unit WHERE id = ANY($1)))
+                   AND NOT EXISTS (
                    SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id
                    WHERE u.rollout_id = r.id AND u.state = 'Active'
                      AND (s.applied_version, s.applied) IS DISTINCT FROM (u.version, u.target))
                  RETURNING r.app_uid, r.revision_id, r.created_at, r.finished_at)
-               SELECT a.kind || '/' || a.namespace || '/' || a.name AS "app!", coalesce(v.revision, '') AS "revision!",
-                      done.created_at, done.finished_at AS "finished_at!"
-               FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#
+               SELECT concat_ws('/', a.kind, nullif(a.namespace, ''), a.name) AS "app!",
+                      coalesce(v.revision, '') AS "revision!", done.created_at, done.finished_at AS "finished_at!"
+               FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#,
+            units,
+            app
         )
         .fetch_all(self.pool())
         .await?)
     }
+
+    /// Apps whose rollouts have not ended: what is looked at where reports may have been missed.
+    pub async fn progressing(&self) -> Result<Vec<Uuid>> {
+        Ok(
+            sqlx::query_scalar!("SELECT DISTINCT app_uid FROM rollout WHERE state = 'Progressing'")
+                .fetch_all(self.pool())
+                .await?,
+        )
+    }
 }
 
-/// Raises the plan version by compare-and-set. Tells whether what is shown of the app changed; `None` when the plan is
+/// Units in one statement.
+const UNITS: usize = 2000;
+/// Claims in one statement.
+const CLAIMS: usize = 2000;
+
+/// Whether the unit's entry may become another by this: its reasons to wait are no part of that.
+fn is_published(unit: &Next) -> bool {
+    unit.id.is_none() || unit.cause != Cause::Waiting
+}
+
+/// Raises the plan version by compare-and-set, and takes away that the app is to be planned. `false` when the plan is
 /// not the one that was read, is about a newer spec, or is not this hub's to make.
-async fn bump(
-    tx: &mut PgConnection,
-    commit: &Commit<'_>,
-    waiting: &[String],
-    writer: i64,
-) -> Result<Option<bool>> {
-    sqlx::query!(
-        "INSERT INTO app_plan (app_uid) VALUES ($1) ON CONFLICT DO NOTHING",
-        commit.app_uid
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(sqlx::query_scalar!(
-        r#"UPDATE app_plan p SET version = p.version + 1, waiting = $3, observed_generation = $4
-           FROM app_plan old WHERE p.app_uid = $1 AND old.app_uid = $1 AND p.version = $2
-             AND p.observed_generation <= $4 AND NOT superseded($5)
-           RETURNING (old.waiting <> $3 OR old.observed_generation <> $4) AS "changed!""#,
+async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
+    let waiting: Vec<String> = commit.waiting.iter().map(ToString::to_string).collect();
+    let bumped = sqlx::query_scalar!(
+        r#"WITH bumped AS (
+             INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
+             SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
+             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4
+             WHERE p.version = $2 AND p.observed_generation <= $4
+             RETURNING app_uid),
+           seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6)
+           SELECT true AS "bumped!" FROM bumped"#,
         commit.app_uid,
-        signed(commit.version),
-        waiting,
+        signed(commit.recorded.version),
+        &waiting,
         commit.generation,
-        writer
+        writer,
+        commit.recorded.due
     )
-    .fetch_optional(&mut *tx)
-    .await?)
+    .fetch_optional(tx)
+    .await?;
+    Ok(bumped.is_some())
 }
 
 async fn open_rollout(tx: &mut PgConnection, commit: &Commit<'_>) -> Result<i64> {
-    let parent = sqlx::query_scalar!(
-        "SELECT id FROM rollout WHERE app_uid = $1 ORDER BY id DESC LIMIT 1",
-        commit.app_uid
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "UPDATE rollout SET state = 'Superseded', finished_at = now()
-         WHERE app_uid = $1 AND state = 'Progressing'",
-        commit.app_uid
-    )
-    .execute(&mut *tx)
-    .await?;
-    let cause = commit
+    let moved: Vec<&Next> = commit
         .planned
         .units
         .iter()
-        .find(|unit| unit.retargeted)
-        .map_or("", |unit| unit.cause.as_str());
+        .filter(|unit| unit.retargeted)
+        .collect();
     Ok(sqlx::query_scalar!(
-        "INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause)
-         VALUES ($1, $2, $3, $4, 'Progressing', $5) RETURNING id",
+        "WITH former AS (
+           UPDATE rollout r SET state = 'Superseded', finished_at = now(), clusters_applied = (
+             SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
+             WHERE u.rollout_id = r.id AND (s.applied_version, s.applied) = (u.version, u.target))
+           WHERE r.app_uid = $1 AND r.state = 'Progressing')
+         INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
+         VALUES ($1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4, $5) RETURNING id",
         commit.app_uid,
-        parent,
         commit.revision_id,
         commit.content.map(|digest| digest.as_bytes().to_vec()),
-        cause
+        moved.first().map_or("", |unit| unit.cause.as_str()),
+        i32::try_from(moved.len()).unwrap_or(i32::MAX)
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await?)
 }
 
-async fn write_unit(
+async fn write_units(
     tx: &mut PgConnection,
     app_uid: Uuid,
-    unit: &flotilla_core::rollout::plan::Next,
+    units: &[(Uuid, &Next)],
     rollout: Option<i64>,
-) -> Result<Uuid> {
-    let json =
-        |value: serde_json::Result<serde_json::Value>| value.map_err(|e| StoreError::corrupt("unit", e));
-    let settings = json(serde_json::to_value(&unit.settings))?;
-    let variables = json(serde_json::to_value(&unit.variables))?;
-    let withheld = json(serde_json::to_value(&unit.withheld))?;
-    let waiting: Vec<String> = unit.waiting.iter().map(ToString::to_string).collect();
-    let id = unit.id.map_or_else(new_uuid, |id| id.0);
+) -> Result<()> {
+    let json = |of: &dyn Fn(&Next) -> serde_json::Result<Value>| {
+        let column: serde_json::Result<Vec<Value>> = units.iter().map(|(_, unit)| of(unit)).collect();
+        column.map_err(|e| StoreError::corrupt("unit", e))
+    };
+    let settings = json(&|unit| serde_json::to_value(&unit.settings))?;
+    let variables = json(&|unit| serde_json::to_value(&unit.variables))?;
+    let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
+    let waiting = json(&|unit| {
+        let texts: Vec<String> = unit.waiting.iter().map(ToString::to_string).collect();
+        serde_json::to_value(texts)
+    })?;
+    let column = |f: fn(&Next) -> &str| {
+        units
+            .iter()
+            .map(|(_, unit)| f(unit).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let ids: Vec<Uuid> = units.iter().map(|(id, _)| *id).collect();
+    let clusters: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
+    let contents: Vec<Option<Vec<u8>>> = units
+        .iter()
+        .map(|(_, unit)| unit.content.map(|digest| digest.as_bytes().to_vec()))
+        .collect();
+    let targets: Vec<Vec<u8>> = units
+        .iter()
+        .map(|(_, unit)| unit.target.as_bytes().to_vec())
+        .collect();
+    let revisions: Vec<Option<i64>> = units.iter().map(|(_, unit)| unit.revision).collect();
+    let retargeted: Vec<bool> = units.iter().map(|(_, unit)| unit.retargeted).collect();
+    let dirty: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
     sqlx::query!(
         "INSERT INTO unit (id, app_uid, cluster_id, content, target, revision_id, rollout_id, state, cause, settings,
-                           variables, withheld, waiting, requested)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-         ON CONFLICT (id) DO UPDATE SET version = unit.version + $15, content = $4, target = $5, revision_id = $6,
-           rollout_id = CASE WHEN $15 = 1 THEN $7 ELSE unit.rollout_id END, state = $8, cause = $9, settings = $10,
-           variables = $11, withheld = $12, waiting = $13, requested = $14, updated_at = now()",
-        id,
+                           variables, withheld, waiting, requested, dirty)
+         SELECT v.id, $1, v.cluster, v.content, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
+                v.state, v.cause, v.settings, v.variables, v.withheld,
+                ARRAY(SELECT jsonb_array_elements_text(v.waiting)), v.requested, v.dirty
+         FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bytea[], $7::bigint[], $8::text[], $9::text[],
+                     $10::jsonb[], $11::jsonb[], $12::jsonb[], $13::jsonb[], $14::text[], $15::boolean[], $16::boolean[])
+           AS v(id, cluster, content, target, revision, state, cause, settings, variables, withheld, waiting,
+                requested, retargeted, dirty)
+         ON CONFLICT (id) DO UPDATE SET
+           version = unit.version + (excluded.rollout_id IS NOT NULL)::int, content = excluded.content,
+           target = excluded.target, revision_id = excluded.revision_id,
+           rollout_id = coalesce(excluded.rollout_id, unit.rollout_id), state = excluded.state,
+           cause = excluded.cause, settings = excluded.settings, variables = excluded.variables,
+           withheld = excluded.withheld, waiting = excluded.waiting, requested = excluded.requested,
+           dirty = unit.dirty OR excluded.dirty, updated_at = now()",
         app_uid,
-        unit.cluster.0,
-        unit.content.map(|digest| digest.as_bytes().to_vec()),
-        &unit.target.as_bytes()[..],
-        unit.revision,
         rollout,
-        state_name(&unit.state),
-        unit.cause.as_str(),
-        settings,
-        variables,
-        withheld,
+        &ids,
+        &clusters,
+        &contents as &[Option<Vec<u8>>],
+        &targets,
+        &revisions as &[Option<i64>],
+        &column(|unit| state_name(&unit.state)),
+        &column(|unit| unit.cause.as_str()),
+        &settings,
+        &variables,
+        &withheld,
         &waiting,
-        unit.requested,
-        i64::from(unit.retargeted)
+        &column(|unit| &unit.requested),
+        &retargeted,
+        &dirty
     )
     .execute(tx)
     .await?;
-    Ok(id)
+    Ok(())
 }
 
-/// Claims the objects of a unit. Another's claim that was not foreseen is a conflict: plan again with it known.
-async fn claim(
-    tx: &mut PgConnection,
-    cluster: ClusterId,
-    unit: Uuid,
-    keys: &[ObjectKey],
-    withheld: &[Withheld],
-) -> Result<()> {
-    let mut own: Vec<ObjectKey> = keys
-        .iter()
-        .filter(|key| !withheld.iter().any(|one| one.key == **key))
-        .cloned()
-        .collect();
-    // One order for all writers: two plans that claim the same objects wait for each other and never deadlock.
-    own.sort_unstable();
-    own.dedup();
-    let columns = Columns::of(&own);
-    sqlx::query!(
+/// A claim to write: cluster, unit, key.
+type Claim<'a> = (Uuid, Uuid, &'a ObjectKey);
+
+/// What the units claim, in one order for all writers: two plans that claim the same objects wait for each other and
+/// never deadlock.
+fn claims<'a>(commit: &'a Commit<'_>, units: &[(Uuid, &Next)]) -> Vec<Claim<'a>> {
+    let mut found = Vec::new();
+    for (id, unit) in units {
+        let Some(keys) = commit.claims.get(&unit.cluster) else {
+            continue;
+        };
+        let withheld: BTreeSet<&ObjectKey> = unit.withheld.iter().map(|one| &one.key).collect();
+        let own = keys.iter().filter(|key| !withheld.contains(key));
+        found.extend(own.map(|key| (unit.cluster.0, *id, key)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Claims objects. Another's claim that was not foreseen is a conflict: plan again with it known.
+async fn claim(tx: &mut PgConnection, claims: &[Claim<'_>]) -> Result<()> {
+    let clusters: Vec<Uuid> = claims.iter().map(|(cluster, ..)| *cluster).collect();
+    let units: Vec<Uuid> = claims.iter().map(|(_, unit, _)| *unit).collect();
+    let columns = Columns::of(claims.iter().map(|(.., key)| *key));
+    let added = sqlx::query!(
         "INSERT INTO claim (cluster_id, unit_id, api_group, kind, namespace, name)
-         SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[])
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
          ON CONFLICT DO NOTHING",
-        cluster.0,
-        unit,
+        &clusters,
+        &units,
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
@@ -330,20 +436,25 @@ async fn claim(
     )
     .execute(&mut *tx)
     .await?;
+    if usize::try_from(added.rows_affected()) == Ok(claims.len()) {
+        return Ok(());
+    }
     let held = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "held!" FROM claim
-           WHERE cluster_id = $1 AND unit_id = $2 AND (api_group, kind, namespace, name) IN
-             (SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]))"#,
-        cluster.0,
-        unit,
+        r#"SELECT count(*) AS "held!" FROM claim c
+           JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+             AS v(cluster, unit, g, k, ns, n)
+           ON (c.cluster_id, c.api_group, c.kind, c.namespace, c.name) = (v.cluster, v.g, v.k, v.ns, v.n)
+             AND c.unit_id = v.unit"#,
+        &clusters,
+        &units,
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
         &columns.names
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await?;
-    if usize::try_from(held) == Ok(own.len()) {
+    if usize::try_from(held) == Ok(claims.len()) {
         Ok(())
     } else {
         Err(StoreError::Conflict("an object's claim"))
@@ -358,13 +469,20 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(keys: &[ObjectKey]) -> Self {
-        Self {
-            groups: keys.iter().map(|key| key.group.clone()).collect(),
-            kinds: keys.iter().map(|key| key.kind.clone()).collect(),
-            namespaces: keys.iter().map(|key| key.namespace.clone()).collect(),
-            names: keys.iter().map(|key| key.name.clone()).collect(),
+    fn of<'a>(keys: impl IntoIterator<Item = &'a ObjectKey>) -> Self {
+        let mut columns = Self {
+            groups: vec![],
+            kinds: vec![],
+            namespaces: vec![],
+            names: vec![],
+        };
+        for key in keys {
+            columns.groups.push(key.group.clone());
+            columns.kinds.push(key.kind.clone());
+            columns.namespaces.push(key.namespace.clone());
+            columns.names.push(key.name.clone());
         }
+        columns
     }
 }
 

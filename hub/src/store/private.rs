@@ -1,29 +1,42 @@
 //! The private Postgres of a hub without `DATABASE_URL`: the system's binaries, a data directory of ours, a unix
 //! socket and nothing else. One command gives a working hub.
 //!
-//! Postgres refuses to run as root: then its processes run as `postgres` (or `nobody`), who owns the directory.
+//! Postgres refuses to run as root: then its processes run as `flotilla-pg` where there is such a user, else as `postgres`
+//! or `nobody`, who owns the directory. Only the hub's own user may connect, and works as a role that is no superuser.
 
 use std::{
     ffi::OsStr,
     io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use rustix::process::{Pid, WaitOptions, test_kill_process, waitpid};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, test_kill_process, waitpid},
+};
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     process::Command,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+/// The role that the hub works as.
 const USER: &str = "flotilla";
+/// Makes that role and its database, and nothing else.
+const SUPERUSER: &str = "postgres";
 const DATABASE: &str = "flotilla";
 
-/// How often the server is looked for.
+/// More than a hub may be given, and those of commands beside it.
+const CONNECTIONS: u32 = 250;
+/// How often the server is looked for where the kernel does not tell of its end.
 const LOOK: Duration = Duration::from_secs(1);
 /// Between attempts to start it again.
 const RESTART: Duration = Duration::from_millis(250);
@@ -49,7 +62,9 @@ pub enum PrivateError {
     )]
     Missing,
     /// Running as root and no unprivileged user to drop to.
-    #[error("PostgreSQL does not run as root, and neither user `postgres` nor `nobody` exists")]
+    #[error(
+        "PostgreSQL does not run as root, and none of the users `flotilla-pg`, `postgres` and `nobody` exists"
+    )]
     NoUser,
     /// A hub serves from this data directory, and its server is not there.
     #[error(
@@ -132,17 +147,21 @@ impl PrivatePostgres {
         }
     }
 
-    /// Returns when the server does not run. Looks every second: it is not a child, whose end the kernel would tell.
+    /// Returns when the server does not run, as the kernel tells: it need not be a child for that.
     async fn ended(&self) {
         let Some(process) = self.process() else { return };
-        loop {
-            // It becomes a child where this process is a container's first: then it must be reaped to be gone.
-            let _ = waitpid(Some(process), WaitOptions::NOHANG);
-            if test_kill_process(process).is_err() {
-                return;
+        match watch(process) {
+            Ok(process_end) => drop(process_end.readable().await),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
+            // A kernel that does not tell.
+            Err(_) => {
+                while test_kill_process(process).is_ok() {
+                    sleep(LOOK).await;
+                }
             }
-            sleep(LOOK).await;
         }
+        // It becomes a child where this process is a container's first: then it must be reaped to be gone.
+        let _ = waitpid(Some(process), WaitOptions::NOHANG);
     }
 
     /// The server's process, as it wrote it down.
@@ -183,7 +202,7 @@ impl PrivatePostgres {
             "-D".as_ref(),
             fresh.as_os_str(),
             "-U".as_ref(),
-            USER.as_ref(),
+            SUPERUSER.as_ref(),
             "-A".as_ref(),
             "peer".as_ref(),
         ];
@@ -197,18 +216,17 @@ impl PrivatePostgres {
         })
     }
 
-    /// Only the user the hub runs as, and the server's own, may connect, by the kernel's word for who they are.
+    /// Only the user the hub runs as may connect, by the kernel's word for who that is.
     fn write_access(&self, data: &Path) -> Result<(), PrivateError> {
         let me = user_name(rustix::process::geteuid().as_raw());
-        let server = self.run_as.clone().unwrap_or_else(|| me.clone());
         let write = |name: &str, text: String| {
             let path = data.join(name);
             std::fs::write(&path, text).map_err(|source| PrivateError::Io { path, source })
         };
-        write("pg_hba.conf", "local all flotilla peer map=flotilla\n".to_owned())?;
+        write("pg_hba.conf", "local all all peer map=flotilla\n".to_owned())?;
         write(
             "pg_ident.conf",
-            format!("flotilla {me} {USER}\nflotilla {server} {USER}\n"),
+            format!("flotilla {me} {USER}\nflotilla {me} {SUPERUSER}\n"),
         )
     }
 
@@ -216,7 +234,7 @@ impl PrivatePostgres {
         let log = self.dir.join("postgres.log");
         // A shell reads this.
         let socket_dir = self.socket_dir.display().to_string().replace('\'', r"'\''");
-        let options = format!("-k '{socket_dir}' -c listen_addresses='' -c max_connections=100");
+        let options = format!("-k '{socket_dir}' -c listen_addresses='' -c max_connections={CONNECTIONS}");
         let args: Vec<&OsStr> = vec![
             "start".as_ref(),
             "-D".as_ref(),
@@ -260,9 +278,19 @@ impl PrivatePostgres {
             program: "CREATE DATABASE".to_owned(),
             output: error.to_string(),
         };
-        let mut connection = PgConnection::connect_with(&self.options().database("postgres"))
+        let options = self.options().username(SUPERUSER).database("postgres");
+        let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
+        let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)")
+            .bind(USER)
+            .fetch_one(&mut connection)
             .await
             .map_err(failed)?;
+        if !known {
+            sqlx::query("CREATE ROLE flotilla LOGIN")
+                .execute(&mut connection)
+                .await
+                .map_err(failed)?;
+        }
         let found: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
             .bind(DATABASE)
             .fetch_one(&mut connection)
@@ -270,7 +298,7 @@ impl PrivatePostgres {
             .map_err(failed)?;
         if !found {
             // A name cannot be a parameter; this one is a constant of ours.
-            sqlx::query("CREATE DATABASE flotilla")
+            sqlx::query("CREATE DATABASE flotilla OWNER flotilla")
                 .execute(&mut connection)
                 .await
                 .map_err(failed)?;
@@ -331,18 +359,43 @@ impl PrivatePostgres {
         }
     }
 
+    /// Tells whether a directory is the hub's own, or its server's.
+    fn is_own_dir(&self, dir: &Path) -> io::Result<bool> {
+        let found = std::fs::symlink_metadata(dir)?;
+        let server = self.run_as.as_deref().and_then(user_ids).map(|(uid, _)| uid);
+        let own = [Some(rustix::process::geteuid().as_raw()), server];
+        Ok(found.is_dir() && own.contains(&Some(found.uid())))
+    }
+
     fn make_dir(&self, dir: &Path) -> Result<(), PrivateError> {
         let io = |source| PrivateError::Io {
             path: dir.to_owned(),
             source,
         };
         std::fs::create_dir_all(dir).map_err(io)?;
+        // Beside others' in the temporary directory anybody may have made it before, as a link to elsewhere.
+        if !self.is_own_dir(dir).map_err(io)? {
+            return Err(io(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user or is no directory",
+            )));
+        }
         if let Some(user) = &self.run_as {
             let (uid, gid) = user_ids(user).ok_or(PrivateError::NoUser)?;
             std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(io)?;
         }
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(io)
     }
+}
+
+/// What is readable once a process has ended.
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe; the descriptor is made here, is nobody else's and lives in what is returned"
+)]
+fn watch(process: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    let fd = pidfd_open(process, PidfdFlags::NONBLOCK)?;
+    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 /// A socket's path holds 107 bytes; a long data directory gets a short one under the temporary directory.
@@ -382,7 +435,7 @@ fn unprivileged_user() -> Result<Option<String>, PrivateError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
-    ["postgres", "nobody"]
+    ["flotilla-pg", "postgres", "nobody"]
         .into_iter()
         .find(|user| user_ids(user).is_some())
         .map(|user| Some(user.to_owned()))
@@ -419,4 +472,27 @@ fn passwd() -> Vec<(String, u32, u32)> {
 /// Tells whether `path` is owned by the user we run as; a data directory of somebody else is not ours to use.
 pub fn is_ours(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_or_a_file_in_place_of_a_directory_is_not_used() {
+        let place = tempfile::tempdir().expect("a directory");
+        let postgres = PrivatePostgres {
+            bin: PathBuf::new(),
+            dir: PathBuf::new(),
+            data: PathBuf::new(),
+            run_as: None,
+            socket_dir: PathBuf::new(),
+        };
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
+        postgres.make_dir(&real).expect("made");
+        postgres.make_dir(&real).expect("used again");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        let refused = postgres.make_dir(&link).expect_err("a link");
+        assert!(matches!(refused, PrivateError::Io { path, .. } if path == link));
+    }
 }

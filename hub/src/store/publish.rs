@@ -1,25 +1,39 @@
-//! The publisher: one transaction per cluster reads its units, and raises the generation only if the root
-//! differs. Index and streams read nothing but what is committed here.
+//! The publisher: one transaction for many clusters takes the units that changed, and raises a cluster's generation only
+//! if its root differs. Index and streams read nothing but what is committed here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::{
     digest::Digest,
     id::{ResourceUid, UnitId},
-    unit::{AppRef, Entry, root},
+    unit::{AppRef, Entry, VariableLayer, root},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Result, Store, StoreError, Topic, nudge, plan::parse_state, session::signed};
 
-/// A cluster's committed desired state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesiredRow {
+/// Clusters that one transaction publishes.
+pub const CLUSTERS: usize = 500;
+/// Entries in one statement.
+const ENTRIES: usize = 2000;
+
+/// The number and digest of a cluster's committed desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
     /// Number of the hub's history.
     pub incarnation: u64,
     /// Number of this state.
     pub generation: u64,
     /// Root digest.
     pub root: Digest,
+}
+
+/// A cluster's committed desired state, or what of it changed after a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredRow {
+    /// Which.
+    pub head: Head,
     /// Entries ordered by unit.
     pub entries: Vec<EntryRow>,
 }
@@ -40,6 +54,8 @@ pub struct EntryRow {
 /// A publication that changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
+    /// The cluster.
+    pub cluster: Uuid,
     /// Number of the new state.
     pub generation: u64,
     /// Units whose entries are new.
@@ -47,118 +63,199 @@ pub struct Published {
 }
 
 impl Store {
-    /// Publishes a cluster's units. `None` when nothing differs; `Superseded` where this hub does not publish.
-    pub async fn publish(&self, cluster_id: Uuid, incarnation: u64) -> Result<Option<Published>> {
+    /// Publishes the units of these clusters that changed, at most [`CLUSTERS`] of them. Returns those whose state
+    /// differs from what it was; `Superseded` where this hub does not publish. Rows are locked by cluster, as planners
+    /// lock them.
+    pub async fn publish(&self, clusters: &[Uuid], incarnation: u64) -> Result<Vec<Published>> {
         let mut tx = self.pool().begin().await?;
-        let empty = root([]);
-        sqlx::query!(
-            "INSERT INTO desired (cluster_id, incarnation, root) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            cluster_id,
-            signed(incarnation),
-            &empty.as_bytes()[..]
-        )
-        .execute(&mut *tx)
-        .await?;
-        let old = sqlx::query!(
-            r#"SELECT generation, root, superseded($2) AS "superseded!" FROM desired WHERE cluster_id = $1 FOR UPDATE"#,
-            cluster_id,
-            self.writer
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        if old.superseded {
-            return Err(StoreError::Superseded);
+        let locked = lock(&mut tx, clusters, incarnation, self.writer).await?;
+        let ids: Vec<Uuid> = locked.keys().copied().collect();
+        let changed = take_changed(&mut tx, &ids).await?;
+        if changed.is_empty() {
+            return Ok(Vec::new());
         }
-        let entries = entries(&mut tx, cluster_id).await?;
-        let new_root = root(entries.iter().map(|entry| (UnitId(entry.0), entry.1)));
-        if old.root == new_root.as_bytes() {
-            return Ok(None);
+        let mut entries = digests(&mut tx, &changed).await?;
+        let mut written: Vec<&Changed> = Vec::new();
+        for one in &changed {
+            let known = entries.entry(one.cluster).or_default();
+            if known.insert(UnitId(one.unit), one.digest) != Some(one.digest) {
+                written.push(one);
+            }
         }
-        let generation = old.generation + 1;
-        let changed = write_entries(&mut tx, cluster_id, generation, &entries).await?;
-        sqlx::query!(
-            "UPDATE desired SET generation = $2, root = $3, published_at = now() WHERE cluster_id = $1",
-            cluster_id,
-            generation,
-            &new_root.as_bytes()[..]
-        )
-        .execute(&mut *tx)
-        .await?;
-        nudge(&mut tx, Topic::Desired, &[cluster_id]).await?;
+        let touched: BTreeSet<Uuid> = written.iter().map(|one| one.cluster).collect();
+        let mut published = BTreeMap::new();
+        let mut roots = Vec::new();
+        for cluster in touched {
+            let units = entries.get(&cluster).into_iter().flatten();
+            let generation = locked.get(&cluster).copied().unwrap_or_default() + 1;
+            roots.push((
+                cluster,
+                generation,
+                root(units.map(|(id, digest)| (*id, *digest))),
+            ));
+            published.insert(
+                cluster,
+                Published {
+                    cluster,
+                    generation: generation.unsigned_abs(),
+                    changed: Vec::new(),
+                },
+            );
+        }
+        for batch in written.chunks(ENTRIES) {
+            write_entries(&mut tx, batch, &published).await?;
+        }
+        for one in written {
+            if let Some(published) = published.get_mut(&one.cluster) {
+                published.changed.push(one.unit);
+            }
+        }
+        write_heads(&mut tx, &roots).await?;
+        let clusters: Vec<Uuid> = published.keys().copied().collect();
+        nudge(&mut tx, Topic::Desired, &clusters).await?;
         tx.commit().await?;
-        Ok(Some(Published {
-            generation: generation.unsigned_abs(),
-            changed,
-        }))
+        Ok(published.into_values().collect())
     }
 
-    /// Reads a cluster's committed desired state; `None` before the first publication.
+    /// Reads a cluster's committed desired state whole; `None` before the first publication.
     pub async fn desired(&self, cluster_id: Uuid) -> Result<Option<DesiredRow>> {
-        // One snapshot for head and entries.
-        let mut tx = self.pool().begin().await?;
-        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .execute(&mut *tx)
-            .await?;
-        let head = sqlx::query!(
-            "SELECT incarnation, generation, root FROM desired WHERE cluster_id = $1",
-            cluster_id
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(head) = head else { return Ok(None) };
-        let rows = sqlx::query!(
-            "SELECT unit_id, digest, bytes, since_generation FROM desired_entry WHERE cluster_id = $1 ORDER BY unit_id",
-            cluster_id
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let digest = |bytes: &[u8]| {
-            Digest::try_from_slice(bytes)
-                .map_err(|e| StoreError::corrupt(format!("desired of {cluster_id}"), e))
-        };
-        let mut entries = Vec::with_capacity(rows.len());
-        for row in rows {
-            entries.push(EntryRow {
-                unit: row.unit_id,
-                digest: digest(&row.digest)?,
-                bytes: row.bytes,
-                since: row.since_generation.unsigned_abs(),
-            });
-        }
-        Ok(Some(DesiredRow {
-            incarnation: head.incarnation.unsigned_abs(),
-            generation: head.generation.unsigned_abs(),
-            root: digest(&head.root)?,
-            entries,
-        }))
+        let all = self.desired_since(&[(cluster_id, 0)]).await?;
+        Ok(all.into_iter().next().map(|(_, row)| row))
     }
 
-    /// Generations of the given clusters: what the index polls behind every notification.
-    pub async fn desired_generations(&self, clusters: &[Uuid]) -> Result<Vec<(Uuid, u64)>> {
+    /// Reads of each cluster what changed after a generation.
+    pub async fn desired_since(&self, held: &[(Uuid, u64)]) -> Result<Vec<(Uuid, DesiredRow)>> {
+        let (clusters, since): (Vec<Uuid>, Vec<i64>) =
+            held.iter().map(|(id, since)| (*id, signed(*since))).unzip();
         let rows = sqlx::query!(
-            "SELECT cluster_id, generation FROM desired WHERE cluster_id = ANY($1)",
-            clusters
+            r#"SELECT d.cluster_id, d.incarnation, d.generation, d.root, e.unit_id AS "unit_id?", e.digest AS "digest?",
+                      e.bytes AS "bytes?", e.since_generation AS "since?"
+               FROM unnest($1::uuid[], $2::bigint[]) AS v(id, since) JOIN desired d ON d.cluster_id = v.id
+               LEFT JOIN desired_entry e ON e.cluster_id = v.id AND e.since_generation > v.since
+               ORDER BY d.cluster_id, e.unit_id"#,
+            &clusters,
+            &since
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.cluster_id, row.generation.unsigned_abs()))
-            .collect())
+        let mut all: Vec<(Uuid, DesiredRow)> = Vec::new();
+        for row in rows {
+            let digest = |bytes: &[u8]| {
+                Digest::try_from_slice(bytes)
+                    .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))
+            };
+            if all.last().is_none_or(|(id, _)| *id != row.cluster_id) {
+                let head = Head {
+                    incarnation: row.incarnation.unsigned_abs(),
+                    generation: row.generation.unsigned_abs(),
+                    root: digest(&row.root)?,
+                };
+                let entries = Vec::new();
+                all.push((row.cluster_id, DesiredRow { head, entries }));
+            }
+            if let (Some((_, desired)), Some(unit), Some(named), Some(bytes), Some(since)) =
+                (all.last_mut(), row.unit_id, &row.digest, row.bytes, row.since)
+            {
+                desired.entries.push(EntryRow {
+                    unit,
+                    digest: digest(named)?,
+                    bytes,
+                    since: since.unsigned_abs(),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Which of these contents, objects and values are reachable from a cluster's published entries.
+    pub async fn reachable(
+        &self,
+        cluster_id: Uuid,
+        contents: &[Vec<u8>],
+        objects: &[Vec<u8>],
+        configs: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT content AS "digest!" FROM desired_entry WHERE cluster_id = $1 AND content = ANY($2)
+               UNION
+               SELECT o.object FROM content_object o JOIN desired_entry e ON e.content = o.content
+               WHERE e.cluster_id = $1 AND o.object = ANY($3)
+               UNION
+               SELECT c FROM desired_entry e, unnest(e.configs) AS c
+               WHERE e.cluster_id = $1 AND cardinality($4::bytea[]) > 0 AND c = ANY($4)"#,
+            cluster_id,
+            contents,
+            objects,
+            configs
+        )
+        .fetch_all(self.pool())
+        .await?)
     }
 }
 
-async fn entries(tx: &mut PgConnection, cluster_id: Uuid) -> Result<Vec<(Uuid, Digest, Vec<u8>)>> {
+/// A unit that changed, with its entry.
+struct Changed {
+    cluster: Uuid,
+    unit: Uuid,
+    digest: Digest,
+    bytes: Vec<u8>,
+    content: Option<Digest>,
+    configs: Vec<Digest>,
+}
+
+/// Locks the states of clusters that have anything to publish, and returns their generations.
+async fn lock(
+    tx: &mut PgConnection,
+    clusters: &[Uuid],
+    incarnation: u64,
+    writer: i64,
+) -> Result<BTreeMap<Uuid, i64>> {
+    let empty = root([]);
+    let superseded = sqlx::query_scalar!(
+        r#"WITH added AS (
+             INSERT INTO desired (cluster_id, incarnation, root)
+             SELECT DISTINCT u.cluster_id, $2::bigint, $3::bytea FROM unit u
+             WHERE u.dirty AND u.cluster_id = ANY($1)
+               AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.cluster_id = u.cluster_id)
+             ORDER BY 1 ON CONFLICT DO NOTHING)
+           SELECT superseded($4) AS "superseded!""#,
+        clusters,
+        signed(incarnation),
+        &empty.as_bytes()[..],
+        writer
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if superseded {
+        return Err(StoreError::Superseded);
+    }
     let rows = sqlx::query!(
-        r#"SELECT u.id, u.version, u.content, u.target, u.state, u.settings, u.variables, u.withheld, u.requested,
-                  u.app_uid, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!"
-           FROM unit u JOIN resource r ON r.uid = u.app_uid LEFT JOIN revision v ON v.id = u.revision_id
-           WHERE u.cluster_id = $1 ORDER BY u.id"#,
-        cluster_id
+        "SELECT cluster_id, generation FROM desired WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
+        clusters
     )
     .fetch_all(&mut *tx)
     .await?;
-    let mut entries = Vec::with_capacity(rows.len());
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.cluster_id, row.generation))
+        .collect())
+}
+
+/// Takes the units that changed since they were last published, and makes their entries.
+async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Changed>> {
+    let rows = sqlx::query!(
+        r#"WITH changed AS (
+             SELECT id FROM unit WHERE dirty AND cluster_id = ANY($1) ORDER BY cluster_id, id FOR NO KEY UPDATE)
+           UPDATE unit u SET dirty = false FROM changed, resource r
+           WHERE u.id = changed.id AND r.uid = u.app_uid
+           RETURNING u.id, u.cluster_id, u.version, u.content, u.target, u.state, u.settings, u.variables, u.withheld,
+                     u.requested, u.app_uid, r.kind, r.namespace, r.name,
+                     coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!""#,
+        clusters
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut changed = Vec::with_capacity(rows.len());
     for row in rows {
         let corrupt = |e: serde_json::Error| StoreError::corrupt(format!("unit {}", row.id), e);
         let digest = |bytes: &[u8]| {
@@ -185,37 +282,110 @@ async fn entries(tx: &mut PgConnection, cluster_id: Uuid) -> Result<Vec<(Uuid, D
             requested: row.requested.clone(),
         };
         let bytes = entry.to_bytes();
-        entries.push((row.id, Entry::digest_of(&bytes), bytes));
+        changed.push(Changed {
+            cluster: row.cluster_id,
+            unit: row.id,
+            digest: Entry::digest_of(&bytes),
+            bytes,
+            content: entry.content,
+            configs: entry.variables.iter().filter_map(config).collect(),
+        });
     }
-    Ok(entries)
+    changed.sort_unstable_by_key(|one| (one.cluster, one.unit));
+    Ok(changed)
+}
+
+fn config(layer: &VariableLayer) -> Option<Digest> {
+    match layer {
+        VariableLayer::Config { digest, .. } => Some(*digest),
+        _ => None,
+    }
+}
+
+/// The digests of all entries of the clusters that have changed units.
+async fn digests(
+    tx: &mut PgConnection,
+    changed: &[Changed],
+) -> Result<HashMap<Uuid, BTreeMap<UnitId, Digest>>> {
+    let clusters: BTreeSet<Uuid> = changed.iter().map(|one| one.cluster).collect();
+    let clusters: Vec<Uuid> = clusters.into_iter().collect();
+    let rows = sqlx::query!(
+        "SELECT cluster_id, unit_id, digest FROM desired_entry WHERE cluster_id = ANY($1)",
+        &clusters
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut all: HashMap<Uuid, BTreeMap<UnitId, Digest>> = HashMap::new();
+    for row in rows {
+        let digest = Digest::try_from_slice(&row.digest)
+            .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;
+        all.entry(row.cluster_id)
+            .or_default()
+            .insert(UnitId(row.unit_id), digest);
+    }
+    Ok(all)
 }
 
 async fn write_entries(
     tx: &mut PgConnection,
-    cluster_id: Uuid,
-    generation: i64,
-    entries: &[(Uuid, Digest, Vec<u8>)],
-) -> Result<Vec<Uuid>> {
-    let mut changed = Vec::new();
-    for batch in entries.chunks(1000) {
-        let units: Vec<Uuid> = batch.iter().map(|entry| entry.0).collect();
-        let digests: Vec<Vec<u8>> = batch.iter().map(|entry| entry.1.as_bytes().to_vec()).collect();
-        let bytes: Vec<Vec<u8>> = batch.iter().map(|entry| entry.2.clone()).collect();
-        let wrote = sqlx::query_scalar!(
-            "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, since_generation)
-             SELECT $1, u, d, b, $2 FROM unnest($3::uuid[], $4::bytea[], $5::bytea[]) AS v(u, d, b)
-             ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
-               since_generation = excluded.since_generation
-               WHERE desired_entry.digest <> excluded.digest RETURNING unit_id",
-            cluster_id,
-            generation,
-            &units,
-            &digests,
-            &bytes
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        changed.extend(wrote);
-    }
-    Ok(changed)
+    changed: &[&Changed],
+    published: &BTreeMap<Uuid, Published>,
+) -> Result<()> {
+    let clusters: Vec<Uuid> = changed.iter().map(|one| one.cluster).collect();
+    let generations: Vec<i64> = clusters
+        .iter()
+        .map(|id| published.get(id).map_or(0, |one| signed(one.generation)))
+        .collect();
+    let units: Vec<Uuid> = changed.iter().map(|one| one.unit).collect();
+    let digests: Vec<Vec<u8>> = changed.iter().map(|one| one.digest.as_bytes().to_vec()).collect();
+    let bytes: Vec<&[u8]> = changed.iter().map(|one| &one.bytes[..]).collect();
+    let contents: Vec<Option<Vec<u8>>> = changed
+        .iter()
+        .map(|one| one.content.map(|digest| digest.as_bytes().to_vec()))
+        .collect();
+    // An array of arrays has one length: they go as one text each.
+    let configs: Vec<String> = changed
+        .iter()
+        .map(|one| {
+            one.configs
+                .iter()
+                .map(|digest| hex::encode(digest.as_bytes()))
+                .collect::<Vec<_>>()
+                .join(",")
+        })
+        .collect();
+    sqlx::query!(
+        "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, content, configs, since_generation)
+         SELECT c, u, d, b, n, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one), g
+         FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[])
+           AS v(c, u, d, b, n, f, g)
+         ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
+           content = excluded.content, configs = excluded.configs, since_generation = excluded.since_generation",
+        &clusters,
+        &units,
+        &digests,
+        &bytes as &[&[u8]],
+        &contents as &[Option<Vec<u8>>],
+        &configs,
+        &generations
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn write_heads(tx: &mut PgConnection, roots: &[(Uuid, i64, Digest)]) -> Result<()> {
+    let clusters: Vec<Uuid> = roots.iter().map(|(id, ..)| *id).collect();
+    let generations: Vec<i64> = roots.iter().map(|(_, generation, _)| *generation).collect();
+    let digests: Vec<Vec<u8>> = roots.iter().map(|(.., root)| root.as_bytes().to_vec()).collect();
+    sqlx::query!(
+        "UPDATE desired d SET generation = v.generation, root = v.root, published_at = now()
+         FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS v(id, generation, root) WHERE d.cluster_id = v.id",
+        &clusters,
+        &generations,
+        &digests
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }

@@ -74,6 +74,8 @@ pub struct UnitView {
     pub applied: bool,
     /// The newest revision of what is applied, '' when not known.
     pub applied_revision: String,
+    /// Its place among the source's revisions.
+    pub applied_revision_id: Option<i64>,
     /// `True`, `False`, `Unknown`.
     pub ready: String,
     /// Condition reason.
@@ -92,8 +94,8 @@ pub struct UnitView {
     pub observed_at: Option<OffsetDateTime>,
     /// A stream to the cluster is open.
     pub connected: bool,
-    /// The cluster was last heard of.
-    pub last_seen: Option<OffsetDateTime>,
+    /// The cluster was not heard of for so long that its words may be wrong by now.
+    pub silent: bool,
 }
 
 /// An object of a unit as shown.
@@ -266,8 +268,7 @@ impl Store {
         Ok(sqlx::query_as!(
             ClusterView,
             r#"SELECT c.id, c.name, c.state, coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
-                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!",
-                      CASE WHEN s.connected THEN greatest(s.last_seen, h.heartbeat) ELSE s.last_seen END AS "last_seen?",
+                      coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
                       coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
                       coalesce(d.generation, 0) AS "desired_generation!",
                       coalesce(s.accepted_generation, 0) AS "accepted_generation!",
@@ -280,7 +281,7 @@ impl Store {
                FROM cluster c
                LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
                LEFT JOIN session s ON s.cluster_id = c.id
-               LEFT JOIN replica h ON h.name = s.replica AND is_alive(h.heartbeat)
+               LEFT JOIN presence p ON p.cluster_id = c.id
                LEFT JOIN desired d ON d.cluster_id = c.id
                WHERE ($1 = '' OR c.name = $1) AND c.name > $2 ORDER BY c.name LIMIT $3"#,
             name,
@@ -296,38 +297,22 @@ impl Store {
         let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
-            // The revision shown is derived: the source's present one if it renders to the unit's content, else the
-            // newest that does, so that a commit which changes nothing here needs no write here.
-            r#"SELECT u.id, u.app_uid, r.scope, r.api_group, r.kind, r.namespace, r.name, c.name AS cluster, u.state,
-                      u.version, u.cause, u.waiting,
-                      coalesce(tr.revision, '') AS "target_revision!",
-                      coalesce(us.version = u.version, false) AS "current!",
-                      coalesce((us.applied_version, us.applied) = (u.version, u.target), false) AS "applied!",
-                      coalesce(CASE WHEN (us.applied_version, us.applied) = (u.version, u.target) THEN tr.revision END, '')
-                        AS "applied_revision!",
-                      coalesce(CASE WHEN us.version = u.version THEN us.ready END, 'Unknown') AS "ready!",
-                      coalesce(us.reason, '') AS "reason!", coalesce(us.message, '') AS "message!",
-                      coalesce(us.health, '') AS "health!", coalesce(us.objects, 0) AS "objects!",
-                      coalesce(us.objects_failed, 0) AS "objects_failed!",
-                      coalesce(us.objects_pending_removal, 0) AS "objects_pending_removal!",
-                      us.observed_at AS "observed_at?",
-                      (s.connected AND h.name IS NOT NULL) IS TRUE AS "connected!",
-                      CASE WHEN s.connected THEN greatest(s.last_seen, h.heartbeat) ELSE s.last_seen END AS "last_seen?"
-               FROM unit u
+            r#"SELECT u.id AS "id!", u.app_uid AS "app_uid!", r.scope, r.api_group, r.kind, r.namespace, r.name,
+                      u.cluster AS "cluster!", u.state AS "state!", u.version AS "version!", u.cause AS "cause!",
+                      u.waiting AS "waiting!", coalesce(tr.revision, '') AS "target_revision!",
+                      u.current AS "current!", u.applied AS "applied!", ar.id AS "applied_revision_id?",
+                      coalesce(ar.revision, '') AS "applied_revision!", u.ready AS "ready!", u.reason AS "reason!",
+                      u.message AS "message!", u.health AS "health!", u.objects AS "objects!",
+                      u.objects_failed AS "objects_failed!", u.objects_pending_removal AS "objects_pending_removal!",
+                      u.observed_at AS "observed_at?", u.connected AS "connected!", u.silent AS "silent!"
+               FROM unit_shown u
                JOIN resource r ON r.uid = u.app_uid
-               JOIN cluster c ON c.id = u.cluster_id
-               LEFT JOIN unit_status us ON us.unit_id = u.id
-               LEFT JOIN session s ON s.cluster_id = u.cluster_id
-               LEFT JOIN replica h ON h.name = s.replica AND is_alive(h.heartbeat)
-               LEFT JOIN LATERAL (
-                 SELECT v.revision FROM rendered x JOIN revision v ON v.id = x.revision_id
-                   JOIN source_state ss ON ss.uid = v.source_uid
-                 WHERE x.app_uid = u.app_uid AND x.content = u.content AND x.state = 'Done'
-                 ORDER BY ss.revision_id = v.id DESC NULLS LAST, v.id DESC LIMIT 1) tr ON true
-               WHERE ($1 = '' OR c.name = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
+               LEFT JOIN LATERAL revision_of(u.app_uid, u.content) tr ON true
+               LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) ar ON true
+               WHERE ($1 = '' OR u.cluster = $1) AND ($2 = '' OR r.kind = $2) AND ($3 = '' OR r.namespace = $3)
                  AND ($4 = '' OR r.name = $4) AND ($9::uuid IS NULL OR u.id = $9)
-                 AND (r.namespace, r.name, c.name, u.id) > ($5, $6, $7, $10)
-               ORDER BY r.namespace, r.name, c.name, u.id LIMIT $8"#,
+                 AND (r.namespace, r.name, u.cluster, u.id) > ($5, $6, $7, $10)
+               ORDER BY r.namespace, r.name, u.cluster, u.id LIMIT $8"#,
             filter.cluster,
             filter.kind,
             filter.namespace,
@@ -392,9 +377,10 @@ impl Store {
             RolloutView,
             r#"SELECT o.id, r.scope, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
                       o.cause, o.created_at, o.finished_at,
-                      (SELECT count(*) FROM unit u WHERE u.rollout_id = o.id) AS "clusters!",
-                      (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
-                       WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target))
+                      o.clusters::bigint AS "clusters!",
+                      coalesce(o.clusters_applied::bigint,
+                        (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
+                         WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target)))
                         AS "clusters_applied!"
                FROM rollout o JOIN resource r ON r.uid = o.app_uid LEFT JOIN revision v ON v.id = o.revision_id
                WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
@@ -419,15 +405,16 @@ impl Store {
         Ok(row.map(|row| (row.waiting, row.observed_generation)))
     }
 
-    /// Labels and variables of every cluster, as they are stored: each is for the caller to read alone, since one
+    /// Labels and variables of every cluster, or of these, as they are stored: each is for the caller to read alone, since one
     /// that cannot be read is no reason to have none.
-    pub async fn cluster_candidates(&self) -> Result<Vec<CandidateRow>> {
+    pub async fn cluster_candidates(&self, only: Option<&[Uuid]>) -> Result<Vec<CandidateRow>> {
         Ok(sqlx::query_as!(
             CandidateRow,
             r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
-               WHERE c.state <> 'Revoked' ORDER BY c.name"#
+               WHERE c.state <> 'Revoked' AND ($1::uuid[] IS NULL OR c.id = ANY($1)) ORDER BY c.name"#,
+            only
         )
         .fetch_all(self.pool())
         .await?)

@@ -1,6 +1,6 @@
 //! What agents report. Written in batches, one transaction for many agents; an unchanged row writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -185,20 +185,26 @@ impl Store {
             .filter(|(_, counts)| **counts)
             .map(|(report, _)| report)
             .collect();
-        let mut changed = Vec::new();
+        let mut changed = BTreeSet::new();
         let mut applied = Vec::new();
-        for report in &counted {
-            let mut rows = write_status(&mut tx, report, &mut applied).await?;
-            rows += write_objects(&mut tx, report).await?;
-            rows += write_events(&mut tx, report).await?;
-            if let Some(part) = &report.full {
-                rows += forget_unnamed(&mut tx, report, part).await?;
+        for round in rounds(&counted) {
+            write_status(&mut tx, &round, &mut changed, &mut applied).await?;
+            write_objects(&mut tx, &round, &mut changed).await?;
+            write_events(&mut tx, &round, &mut changed).await?;
+            for report in &round {
+                if let Some(part) = &report.full
+                    && forget_unnamed(&mut tx, report, part).await? > 0
+                {
+                    changed.insert(report.cluster);
+                }
             }
-            rows += write_conditions(&mut tx, report.cluster, &report.conditions).await?;
-            if rows > 0 {
-                changed.push(report.cluster);
-            }
+            let conditions: Vec<(Uuid, &ConditionRow)> = round
+                .iter()
+                .flat_map(|report| report.conditions.iter().map(|row| (report.cluster, row)))
+                .collect();
+            changed.extend(write_conditions(&mut tx, &conditions).await?);
         }
+        let changed: Vec<Uuid> = changed.into_iter().collect();
         // Of several reports of one cluster the last one's root counts.
         let roots: BTreeMap<Uuid, Vec<u8>> = counted
             .iter()
@@ -223,38 +229,68 @@ impl Store {
     }
 }
 
-/// Writes the units' rows and counts those that changed; units with another applied target go to `applied`.
+/// The reports in rounds: each has one of a cluster, the earlier ones first.
+fn rounds<'a>(reports: &[&'a Report]) -> Vec<Vec<&'a Report>> {
+    let mut rounds: Vec<Vec<&Report>> = Vec::new();
+    let mut seen: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for report in reports {
+        let round = seen.entry(report.cluster).or_insert(0);
+        if rounds.len() == *round {
+            rounds.push(Vec::new());
+        }
+        rounds[*round].push(report);
+        *round += 1;
+    }
+    rounds
+}
+
+/// Rows in one statement.
+const BATCH: usize = 1000;
+
+/// Writes the units' rows; clusters of which any changed go to `changed`, units with another applied target to
+/// `applied_now`.
 async fn write_status(
     tx: &mut sqlx::PgConnection,
-    report: &Report,
+    reports: &[&Report],
+    changed: &mut BTreeSet<Uuid>,
     applied_now: &mut Vec<Uuid>,
-) -> Result<u64> {
-    let mut rows = 0;
-    for batch in report.units.chunks(500) {
-        let column = |f: fn(&StatusRow) -> String| batch.iter().map(f).collect::<Vec<_>>();
-        let number = |f: fn(&StatusRow) -> i32| batch.iter().map(f).collect::<Vec<_>>();
-        let units: Vec<Uuid> = batch.iter().map(|row| row.unit).collect();
-        let versions: Vec<i64> = batch.iter().map(|row| signed(row.version)).collect();
+) -> Result<()> {
+    let rows: Vec<(Uuid, &StatusRow)> = reports
+        .iter()
+        .flat_map(|report| report.units.iter().map(|row| (report.cluster, row)))
+        .collect();
+    for batch in rows.chunks(BATCH) {
+        let column = |f: fn(&StatusRow) -> String| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let number = |f: fn(&StatusRow) -> i32| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
+        let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
+        let versions: Vec<i64> = batch.iter().map(|(_, row)| signed(row.version)).collect();
         let (attempted_version, attempted) = attained(batch, |row| row.attempted.as_ref());
         let (applied_version, applied) = attained(batch, |row| row.applied.as_ref());
         let (healthy_version, healthy) = attained(batch, |row| row.healthy.as_ref());
-        let healthy_since: Vec<Option<OffsetDateTime>> = batch.iter().map(|row| row.healthy_since).collect();
-        let observed: Vec<OffsetDateTime> = batch.iter().map(|row| row.observed_at).collect();
-        let apply_ms: Vec<i64> = batch.iter().map(|row| row.apply_ms).collect();
+        let healthy_since: Vec<Option<OffsetDateTime>> =
+            batch.iter().map(|(_, row)| row.healthy_since).collect();
+        let observed: Vec<OffsetDateTime> = batch.iter().map(|(_, row)| row.observed_at).collect();
+        let apply_ms: Vec<i64> = batch.iter().map(|(_, row)| row.apply_ms).collect();
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
+            // The content of what is applied is known while that is the unit's target, and kept when that moves on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
             r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
                wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
-                   objects_failed, objects_pending_removal, apply_ms, observed_at)
-               SELECT v.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
+                   objects_failed, objects_pending_removal, apply_ms, observed_at, applied_content)
+               SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
+                   v.healthy_version, v.healthy, v.healthy_since, v.ready, v.reason, v.message, v.health, v.objects,
+                   v.failed, v.pending, v.apply_ms, v.observed_at,
+                   CASE WHEN (v.applied_version, v.applied) = (u.version, u.target) THEN u.content END
+               FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
                    $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
                    $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[])
-                   AS v(unit_id, version, attempted_version, attempted, applied_version, applied, healthy_version,
-                   healthy, healthy_since, ready, reason, message, health, objects, failed, pending, apply_ms,
-                   observed_at)
-               JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
+                   AS v(cluster, unit_id, version, attempted_version, attempted, applied_version, applied,
+                   healthy_version, healthy, healthy_since, ready, reason, message, health, objects, failed, pending,
+                   apply_ms, observed_at)
+               JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version,
                  attempted_version = excluded.attempted_version, attempted = excluded.attempted,
                  applied_version = excluded.applied_version, applied = excluded.applied,
@@ -263,7 +299,10 @@ async fn write_status(
                  reason = excluded.reason, message = excluded.message, health = excluded.health,
                  objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,
-                 observed_at = excluded.observed_at, received_at = now()
+                 observed_at = excluded.observed_at, received_at = now(),
+                 applied_content = CASE
+                   WHEN excluded.applied_content IS NOT NULL THEN excluded.applied_content
+                   WHEN excluded.applied = unit_status.applied THEN unit_status.applied_content END
                WHERE (unit_status.version, unit_status.attempted_version, unit_status.attempted,
                       unit_status.applied_version, unit_status.applied, unit_status.healthy_version,
                       unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message,
@@ -276,11 +315,11 @@ async fn write_status(
                  OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
                  OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
                RETURNING unit_id, applied_version, applied)
-               SELECT wrote.unit_id, wrote.applied IS NOT NULL
+               SELECT wrote.unit_id, u.cluster_id, wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"
-               FROM wrote LEFT JOIN old USING (unit_id)"#,
-            report.cluster,
+               FROM wrote JOIN unit u ON u.id = wrote.unit_id LEFT JOIN old USING (unit_id)"#,
+            &clusters,
             &units,
             &versions,
             &attempted_version as &[Option<i64>],
@@ -302,17 +341,17 @@ async fn write_status(
         )
         .fetch_all(&mut *tx)
         .await?;
-        rows += wrote.len() as u64;
+        changed.extend(wrote.iter().map(|row| row.cluster_id));
         applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn attained(
-    batch: &[StatusRow],
+    batch: &[(Uuid, &StatusRow)],
     of: fn(&StatusRow) -> Option<&Attained>,
 ) -> (Vec<Option<i64>>, Vec<Option<Vec<u8>>>) {
-    let columns = batch.iter().map(|row| {
+    let columns = batch.iter().map(|(_, row)| {
         let attained = of(row);
         let version = attained.map(|attained| signed(attained.version));
         (
@@ -323,21 +362,31 @@ fn attained(
     columns.unzip()
 }
 
-async fn write_objects(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u64> {
-    let mut rows = 0;
-    for batch in report.objects.chunks(500) {
-        let column = |f: fn(&ObjectRow) -> String| batch.iter().map(f).collect::<Vec<_>>();
-        let units: Vec<Uuid> = batch.iter().map(|row| row.unit).collect();
-        let sent: Vec<Vec<u8>> = batch.iter().map(|row| row.sent.clone()).collect();
-        let adopted: Vec<bool> = batch.iter().map(|row| row.adopted).collect();
-        rows += sqlx::query!(
-            "INSERT INTO unit_object (unit_id, api_group, kind, namespace, name, api_version, uid, state, health,
+async fn write_objects(
+    tx: &mut sqlx::PgConnection,
+    reports: &[&Report],
+    changed: &mut BTreeSet<Uuid>,
+) -> Result<()> {
+    let rows: Vec<(Uuid, &ObjectRow)> = reports
+        .iter()
+        .flat_map(|report| report.objects.iter().map(|row| (report.cluster, row)))
+        .collect();
+    let (there, gone): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, row)| row.state.is_some());
+    for batch in there.chunks(BATCH) {
+        let column = |f: fn(&ObjectRow) -> String| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
+        let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
+        let sent: Vec<Vec<u8>> = batch.iter().map(|(_, row)| row.sent.clone()).collect();
+        let adopted: Vec<bool> = batch.iter().map(|(_, row)| row.adopted).collect();
+        let wrote = sqlx::query_scalar!(
+            "WITH wrote AS (
+             INSERT INTO unit_object (unit_id, api_group, kind, namespace, name, api_version, uid, state, health,
                  message, adopted, sent)
-             SELECT v.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+             SELECT v.unit_id, v.g, v.k, v.ns, v.n, v.api_version, v.uid, v.state, v.health, v.message, v.adopted, v.sent
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                  $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::bytea[])
-                 AS v(unit_id, g, k, ns, n, api_version, uid, state, health, message, adopted, sent)
-             JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
-             WHERE v.state <> 'Gone'
+                 AS v(cluster, unit_id, g, k, ns, n, api_version, uid, state, health, message, adopted, sent)
+             JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
              ON CONFLICT (unit_id, api_group, kind, namespace, name) DO UPDATE SET
                api_version = excluded.api_version, uid = excluded.uid, state = excluded.state,
                health = excluded.health, message = excluded.message, adopted = excluded.adopted,
@@ -345,8 +394,10 @@ async fn write_objects(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u
              WHERE (unit_object.api_version, unit_object.uid, unit_object.state, unit_object.health,
                     unit_object.message, unit_object.adopted, unit_object.sent)
                IS DISTINCT FROM (excluded.api_version, excluded.uid, excluded.state, excluded.health,
-                    excluded.message, excluded.adopted, excluded.sent)",
-            report.cluster,
+                    excluded.message, excluded.adopted, excluded.sent)
+             RETURNING unit_id)
+             SELECT DISTINCT u.cluster_id FROM wrote JOIN unit u ON u.id = wrote.unit_id",
+            &clusters,
             &units,
             &column(|row| row.group.clone()),
             &column(|row| row.kind.clone()),
@@ -354,55 +405,69 @@ async fn write_objects(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u
             &column(|row| row.name.clone()),
             &column(|row| row.api_version.clone()),
             &column(|row| row.uid.clone()),
-            &column(|row| row.state.unwrap_or("Gone").to_owned()),
+            &column(|row| row.state.unwrap_or_default().to_owned()),
             &column(|row| row.health.clone()),
             &column(|row| row.message.clone()),
             &adopted,
             &sent
         )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        let gone: Vec<&ObjectRow> = batch.iter().filter(|row| row.state.is_none()).collect();
-        if gone.is_empty() {
-            continue;
-        }
-        let gone_column = |f: fn(&&ObjectRow) -> String| gone.iter().map(f).collect::<Vec<_>>();
-        let gone_units: Vec<Uuid> = gone.iter().map(|row| row.unit).collect();
-        rows += sqlx::query!(
-            "DELETE FROM unit_object o USING unit u,
-                 unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) AS v(unit_id, g, k, ns, n)
-             WHERE u.id = o.unit_id AND u.cluster_id = $1 AND o.unit_id = v.unit_id AND o.api_group = v.g
-               AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n",
-            report.cluster,
-            &gone_units,
-            &gone_column(|row| row.group.clone()),
-            &gone_column(|row| row.kind.clone()),
-            &gone_column(|row| row.namespace.clone()),
-            &gone_column(|row| row.name.clone())
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *tx)
+        .await?;
+        changed.extend(wrote);
     }
-    Ok(rows)
+    for batch in gone.chunks(BATCH) {
+        let column = |f: fn(&ObjectRow) -> String| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
+        let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
+        let went = sqlx::query_scalar!(
+            "DELETE FROM unit_object o USING unit u,
+                 unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+                   AS v(cluster, unit_id, g, k, ns, n)
+             WHERE u.id = o.unit_id AND u.cluster_id = v.cluster AND o.unit_id = v.unit_id AND o.api_group = v.g
+               AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
+             RETURNING u.cluster_id",
+            &clusters,
+            &units,
+            &column(|row| row.group.clone()),
+            &column(|row| row.kind.clone()),
+            &column(|row| row.namespace.clone()),
+            &column(|row| row.name.clone())
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        changed.extend(went);
+    }
+    Ok(())
 }
 
-async fn write_events(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u64> {
-    let mut rows = 0;
-    for batch in report.events.chunks(500) {
-        let column = |f: fn(&ClusterEventRow) -> String| batch.iter().map(f).collect::<Vec<_>>();
-        let units: Vec<Option<Uuid>> = batch.iter().map(|row| row.unit).collect();
-        let warnings: Vec<bool> = batch.iter().map(|row| row.warning).collect();
-        let times: Vec<OffsetDateTime> = batch.iter().map(|row| row.at).collect();
-        rows += sqlx::query!(
+async fn write_events(
+    tx: &mut sqlx::PgConnection,
+    reports: &[&Report],
+    changed: &mut BTreeSet<Uuid>,
+) -> Result<()> {
+    let rows: Vec<(Uuid, &ClusterEventRow)> = reports
+        .iter()
+        .flat_map(|report| report.events.iter().map(|row| (report.cluster, row)))
+        .collect();
+    for batch in rows.chunks(BATCH) {
+        let column =
+            |f: fn(&ClusterEventRow) -> String| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
+        let units: Vec<Option<Uuid>> = batch.iter().map(|(_, row)| row.unit).collect();
+        let warnings: Vec<bool> = batch.iter().map(|(_, row)| row.warning).collect();
+        let times: Vec<OffsetDateTime> = batch.iter().map(|(_, row)| row.at).collect();
+        let wrote = sqlx::query_scalar!(
             "INSERT INTO event (at, warning, reason, message, object, resource_uid, cluster_id)
-             SELECT v.at, v.warning, v.reason, v.message, v.object, u.app_uid, $1
-             FROM unnest($2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
-                 AS v(unit_id, at, warning, reason, message, object)
-             LEFT JOIN unit u ON u.id = v.unit_id AND u.cluster_id = $1
-             WHERE v.unit_id IS NULL OR u.id IS NOT NULL",
-            report.cluster,
+             SELECT v.at, v.warning, v.reason, v.message, v.object, u.app_uid, v.cluster
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
+                 AS v(cluster, unit_id, at, warning, reason, message, object)
+             LEFT JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
+             WHERE (v.unit_id IS NULL OR u.id IS NOT NULL)
+               -- One that was told before, and whose acknowledgement was lost.
+               AND NOT EXISTS (SELECT 1 FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
+                                 AND e.reason = v.reason AND e.message = v.message AND e.object = v.object)
+             RETURNING cluster_id",
+            &clusters,
             &units as &[Option<Uuid>],
             &times,
             &warnings,
@@ -410,11 +475,11 @@ async fn write_events(tx: &mut sqlx::PgConnection, report: &Report) -> Result<u6
             &column(|row| row.message.clone()),
             &column(|row| row.object.clone())
         )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *tx)
+        .await?;
+        changed.extend(wrote.into_iter().flatten());
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// Drops the rows within a part of a full report that it does not name. Texts are compared by bytes, as the agent
@@ -499,37 +564,47 @@ async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &Ful
 }
 
 /// Conditions that the hub judges itself: an agent neither writes nor drops them.
-pub const HUBS_OWN: [&str; 2] = ["Reports", "Clock"];
+pub const HUBS_OWN: [&str; 4] = ["Reports", "Clock", "Identity", "JoinToken"];
 
-/// Writes states of a cluster, and counts those that changed. Their time is that of the last turn. What was never wrong
-/// needs no row to say so.
+/// Writes states of clusters, and tells whose changed. Their time is that of the last turn, which is an event. What was
+/// never wrong needs no row to say so.
 pub(super) async fn write_conditions(
     tx: &mut sqlx::PgConnection,
-    cluster: Uuid,
-    conditions: &[ConditionRow],
-) -> Result<u64> {
+    conditions: &[(Uuid, &ConditionRow)],
+) -> Result<Vec<Uuid>> {
     if conditions.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let kinds: Vec<&str> = conditions.iter().map(|row| row.kind).collect();
-    let oks: Vec<bool> = conditions.iter().map(|row| row.ok).collect();
-    let messages: Vec<&str> = conditions.iter().map(|row| row.message.as_str()).collect();
-    let since: Vec<OffsetDateTime> = conditions.iter().map(|row| row.since).collect();
-    Ok(sqlx::query!(
-        "INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
-         SELECT $1, v.* FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
-           AS v(kind, ok, message, since)
-         WHERE NOT v.ok OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = $1 AND k.kind = v.kind)
-         ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
-           since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
-         WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)",
-        cluster,
+    let clusters: Vec<Uuid> = conditions.iter().map(|(cluster, _)| *cluster).collect();
+    let kinds: Vec<&str> = conditions.iter().map(|(_, row)| row.kind).collect();
+    let oks: Vec<bool> = conditions.iter().map(|(_, row)| row.ok).collect();
+    let messages: Vec<&str> = conditions.iter().map(|(_, row)| row.message.as_str()).collect();
+    let since: Vec<OffsetDateTime> = conditions.iter().map(|(_, row)| row.since).collect();
+    Ok(sqlx::query_scalar!(
+        r#"WITH v AS (
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
+               AS v(cluster, kind, ok, message, since)
+           ), written AS (
+             INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
+             SELECT v.* FROM v
+             WHERE NOT v.ok
+               OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = v.cluster AND k.kind = v.kind)
+             ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
+               since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
+             WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)
+             RETURNING c.cluster_id, c.kind, c.ok, c.message, c.since
+           ), turned AS (
+             INSERT INTO event (warning, reason, message, cluster_id)
+             SELECT NOT w.ok, w.kind, CASE WHEN w.ok THEN 'well again' ELSE w.message END, w.cluster_id
+             FROM written w JOIN v ON v.cluster = w.cluster_id AND v.kind = w.kind AND v.since = w.since
+           )
+           SELECT cluster_id AS "cluster_id!" FROM written"#,
+        &clusters,
         &kinds as &[&str],
         &oks,
         &messages as &[&str],
         &since
     )
-    .execute(tx)
-    .await?
-    .rows_affected())
+    .fetch_all(tx)
+    .await?)
 }

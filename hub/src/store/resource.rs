@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Result, Store, StoreError, Topic, apply::payload_place, nudge};
+use super::{Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
 use crate::auth::seal::Seal;
 
 /// A configured object. A Secret's values are not in it.
@@ -129,6 +129,51 @@ impl Store {
         .await?)
     }
 
+    /// The placements that name an app, ordered by identity.
+    pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT r.uid, r.scope, r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
+                    r.annotations, r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
+                    r.created_at
+             FROM reference f JOIN resource r ON r.uid = f.referrer AND r.kind = 'Placement'
+             WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
+             ORDER BY r.scope, r.namespace, r.name",
+            app.kind,
+            app.scope,
+            app.namespace,
+            app.name
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The cluster groups of these names.
+    pub async fn cluster_groups(&self, names: &[&str]) -> Result<Vec<ResourceRow>> {
+        Ok(sqlx::query_as!(
+            ResourceRow,
+            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+             FROM resource WHERE scope = '' AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
+             ORDER BY name",
+            names as &[&str]
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The apps that placements name, by placement.
+    pub async fn placed_apps(&self) -> Result<Vec<(Uuid, Uuid)>> {
+        let rows = sqlx::query!(
+            "SELECT f.referrer, a.uid FROM resource p JOIN reference f ON f.referrer = p.uid
+               JOIN resource a ON (a.kind, a.scope, a.namespace, a.name) = (f.kind, f.scope, f.namespace, f.name)
+             WHERE p.kind = 'Placement' AND a.kind = 'Kustomization'"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.referrer, row.uid)).collect())
+    }
+
     /// Identities of all objects of a kind.
     pub async fn uids_of_kind(&self, kind: &str) -> Result<Vec<Uuid>> {
         Ok(
@@ -159,8 +204,8 @@ impl Store {
             .map_err(|e| StoreError::corrupt(place, e))
     }
 
-    /// Records a request to reconcile; any new value is a request.
-    pub async fn request(&self, uids: &[Uuid], value: &str) -> Result<()> {
+    /// Records a request to reconcile; any new value is a request. One of a person, `by`, is audited.
+    pub async fn request(&self, uids: &[Uuid], value: &str, by: Option<&str>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         sqlx::query!(
             "UPDATE resource SET requested_at = $2 WHERE uid = ANY($1)",
@@ -169,7 +214,14 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
+        let apps = apps_among(&mut tx, uids).await?;
+        wake_apps(&mut tx, &apps).await?;
         nudge(&mut tx, Topic::Resource, uids).await?;
+        if let Some(principal) = by {
+            for uid in uids {
+                super::authority::audit(&mut tx, principal, "reconcile", &format!("resource/{uid}")).await?;
+            }
+        }
         tx.commit().await?;
         Ok(())
     }
@@ -199,8 +251,14 @@ impl Store {
         .await?;
         let changed = done.rows_affected() == 1;
         if changed {
+            let apps = apps_among(&mut tx, &[uid]).await?;
+            wake_apps(&mut tx, &apps).await?;
             nudge(&mut tx, Topic::Resource, &[uid]).await?;
-            let verb = if suspend { "suspend" } else { "resume" };
+            let (verb, reason, did) = match suspend {
+                true => ("suspend", "Suspended", "suspended"),
+                false => ("resume", "Resumed", "resumed"),
+            };
+            super::event::tell(&mut tx, &[uid], reason, &format!("{did} by {principal}")).await?;
             super::authority::audit(&mut tx, principal, verb, &format!("resource/{uid}")).await?;
         }
         tx.commit().await?;
@@ -222,4 +280,14 @@ impl Store {
         })
         .transpose()
     }
+}
+
+/// Those of these objects that are apps.
+async fn apps_among(tx: &mut sqlx::PgConnection, uids: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT uid FROM resource WHERE uid = ANY($1) AND kind = 'Kustomization'",
+        uids
+    )
+    .fetch_all(tx)
+    .await?)
 }

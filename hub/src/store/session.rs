@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic, nudge,
+    Result, Store, Topic, nudge,
+    presence::tell_connected,
     report::{ConditionRow, write_conditions},
 };
 
@@ -33,6 +34,29 @@ pub struct Opening<'a> {
     pub judged: &'a [ConditionRow],
 }
 
+/// What an agent tells of the desired states that it is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// Epoch of its stream.
+    pub epoch: u64,
+    /// Incarnation and generation of the state that it has made its own; `None`: it did not take the one offered, and
+    /// keeps what it had.
+    pub accepted: Option<(u64, u64)>,
+    /// What could not be accepted; '' for nothing.
+    pub message: String,
+}
+
+impl Told {
+    /// What the same stream accepted before stays so where nothing was accepted after it.
+    pub fn follow(&mut self, former: &Self) {
+        if self.epoch == former.epoch {
+            self.accepted = self.accepted.or(former.accepted);
+        }
+    }
+}
+
 /// An opened session.
 pub struct Opened {
     /// The new epoch.
@@ -45,20 +69,22 @@ impl Store {
     /// Opens a session: a new epoch, above any the agent has seen.
     pub async fn open_session(&self, hello: &Opening<'_>) -> Result<Opened> {
         let mut tx = self.pool().begin().await?;
-        let known = sqlx::query_scalar!(
-            "SELECT observed_root FROM session WHERE cluster_id = $1 FOR UPDATE",
-            hello.cluster_id
+        let known = sqlx::query!(
+            "SELECT observed_root, told_connected, connected AND replica <> $2 AS \"elsewhere!\"
+             FROM session WHERE cluster_id = $1 FOR UPDATE",
+            hello.cluster_id,
+            hello.replica
         )
         .fetch_optional(&mut *tx)
         .await?;
         let epoch = sqlx::query_scalar!(
             "INSERT INTO session (cluster_id, epoch, boot_id, replica, connected, last_seen, agent_version,
-                                  kube_version, accepted_incarnation, accepted_generation)
-             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8)
+                                  kube_version, accepted_incarnation, accepted_generation, told_connected)
+             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8, true)
              ON CONFLICT (cluster_id) DO UPDATE SET
                epoch = greatest(session.epoch, $2::bigint) + 1, boot_id = $3, replica = $4, connected = true,
                last_seen = now(), agent_version = $5, kube_version = $6, accepted_incarnation = $7,
-               accepted_generation = $8, message = ''
+               accepted_generation = $8, message = '', told_connected = true
              RETURNING epoch",
             hello.cluster_id,
             signed(hello.epoch_seen),
@@ -71,60 +97,58 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        write_conditions(&mut tx, hello.cluster_id, hello.judged).await?;
+        write_conditions(&mut tx, &of_cluster(hello.cluster_id, hello.judged)).await?;
+        if !known.as_ref().is_some_and(|known| known.told_connected) {
+            tell_connected(&mut tx, hello.cluster_id, hello.agent_version).await?;
+        }
+        if known.as_ref().is_some_and(|known| known.elsewhere) {
+            nudge(&mut tx, Topic::Takeover, &[hello.cluster_id]).await?;
+        }
         nudge(&mut tx, Topic::Session, &[hello.cluster_id]).await?;
         tx.commit().await?;
         Ok(Opened {
             epoch: epoch.unsigned_abs(),
             // Empty on both sides, but for a first stream: a full report was begun and did not end.
-            report_everything: match known {
+            report_everything: match known.map(|known| known.observed_root) {
                 None => !hello.observed_root.is_empty(),
                 Some(known) => known.is_empty() || known != hello.observed_root,
             },
         })
     }
 
-    /// Records what the agent acknowledged, or why it refused.
-    pub async fn session_accepted(
-        &self,
-        cluster_id: Uuid,
-        epoch: u64,
-        incarnation: u64,
-        generation: u64,
-        message: &str,
-    ) -> Result<()> {
+    /// Records what agents told, of streams that hold their clusters.
+    pub async fn told(&self, told: &[Told]) -> Result<()> {
+        let clusters: Vec<Uuid> = told.iter().map(|one| one.cluster).collect();
+        let epochs: Vec<i64> = told.iter().map(|one| signed(one.epoch)).collect();
+        let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
+            told.iter()
+                .map(|one| one.accepted.map(|state| signed(number(state))))
+                .collect()
+        };
+        let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
+        let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
         let mut tx = self.pool().begin().await?;
-        let done = sqlx::query!(
-            "UPDATE session SET accepted_incarnation = $3, accepted_generation = $4, message = $5, last_seen = now()
-             WHERE cluster_id = $1 AND epoch = $2",
-            cluster_id,
-            signed(epoch),
-            signed(incarnation),
-            signed(generation),
-            message
+        let changed = sqlx::query_scalar!(
+            // Locked in one order, as reports lock them.
+            "WITH held AS (
+               SELECT s.cluster_id, v.incarnation, v.generation, v.message
+               FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+                 AS v(id, epoch, incarnation, generation, message)
+               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+               ORDER BY s.cluster_id FOR UPDATE OF s)
+             UPDATE session s SET
+               accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
+               accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message, last_seen = now()
+             FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id",
+            &clusters,
+            &epochs,
+            &incarnations as &[Option<i64>],
+            &generations as &[Option<i64>],
+            &messages as &[&str]
         )
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::Conflict("session"));
-        }
-        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Records why the agent refused a generation.
-    pub async fn session_refused(&self, cluster_id: Uuid, epoch: u64, message: &str) -> Result<()> {
-        let mut tx = self.pool().begin().await?;
-        sqlx::query!(
-            "UPDATE session SET message = $3, last_seen = now() WHERE cluster_id = $1 AND epoch = $2",
-            cluster_id,
-            signed(epoch),
-            message
-        )
-        .execute(&mut *tx)
-        .await?;
-        nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
+        nudge(&mut tx, Topic::Session, &changed).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -180,22 +204,32 @@ impl Store {
             .collect())
     }
 
-    /// Tells whether a stream holds its cluster.
-    pub async fn is_session(&self, cluster_id: Uuid, epoch: u64) -> Result<bool> {
-        let held = sqlx::query_scalar!(
-            r#"SELECT true AS "held!" FROM session WHERE cluster_id = $1 AND epoch = $2 AND connected"#,
-            cluster_id,
-            signed(epoch)
+    /// Of these streams those that still hold their cluster, which may have an agent.
+    pub async fn held(&self, streams: &[(Uuid, u64)]) -> Result<Vec<(Uuid, u64)>> {
+        let ids: Vec<Uuid> = streams.iter().map(|(id, _)| *id).collect();
+        let epochs: Vec<i64> = streams.iter().map(|(_, epoch)| signed(*epoch)).collect();
+        let held = sqlx::query!(
+            r#"SELECT s.cluster_id, s.epoch FROM unnest($1::uuid[], $2::bigint[]) AS v(id, epoch)
+               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+               JOIN cluster c ON c.id = s.cluster_id WHERE c.state = 'Active'"#,
+            &ids,
+            &epochs
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(held.is_some())
+        Ok(held
+            .into_iter()
+            .map(|row| (row.cluster_id, row.epoch.unsigned_abs()))
+            .collect())
     }
 
     /// Records what the hub itself judges of a cluster.
     pub async fn judge_cluster(&self, cluster_id: Uuid, conditions: &[ConditionRow]) -> Result<()> {
         let mut tx = self.pool().begin().await?;
-        if write_conditions(&mut tx, cluster_id, conditions).await? > 0 {
+        if !write_conditions(&mut tx, &of_cluster(cluster_id, conditions))
+            .await?
+            .is_empty()
+        {
             nudge(&mut tx, Topic::Session, &[cluster_id]).await?;
         }
         tx.commit().await?;
@@ -217,4 +251,8 @@ impl Store {
 /// Numbers of the wire are unsigned, Postgres' are not; none of ours comes near the difference.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn of_cluster(cluster: Uuid, conditions: &[ConditionRow]) -> Vec<(Uuid, &ConditionRow)> {
+    conditions.iter().map(|row| (cluster, row)).collect()
 }

@@ -4,7 +4,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic, nudge, resource::Condition};
+use super::{
+    Result, Store, StoreError, Topic, nudge,
+    rendering::{Changes, move_inputs, restore},
+    resource::Condition,
+    wake_apps,
+};
 
 /// A fetched state of a source. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,16 +33,16 @@ pub struct RevisionRow {
 pub struct SourceStateRow {
     /// Compare-and-set.
     pub version: i64,
-    /// Its present revision.
-    pub revision_id: Option<i64>,
     /// Generation of the spec the state is about.
     pub observed_generation: i64,
-    /// When it was last probed.
-    pub last_probe: Option<OffsetDateTime>,
     /// When it is due.
     pub next_probe: OffsetDateTime,
     /// Failures in a row.
     pub failures: i32,
+    /// Its present revision.
+    pub revision: Option<RevisionRow>,
+    /// The conditions shown.
+    pub conditions: Vec<Condition>,
 }
 
 /// A revision to record.
@@ -66,8 +71,10 @@ pub struct SourceOutcome<'a> {
     pub generation: i64,
     /// The request that was handled, '' for none.
     pub handled: &'a str,
-    /// A new revision, if one was fetched.
-    pub revision: Option<NewRevision<'a>>,
+    /// The revision that was the present one when the state was read.
+    pub former: Option<i64>,
+    /// A new revision, if one was fetched, and what it may change.
+    pub revision: Option<(NewRevision<'a>, Changes)>,
     /// The artifact of the present revision is here again: who waits for it is woken.
     pub restored: bool,
     /// Conditions to show.
@@ -83,14 +90,72 @@ pub struct SourceOutcome<'a> {
 impl Store {
     /// Reads a source's state.
     pub async fn source_state(&self, uid: Uuid) -> Result<Option<SourceStateRow>> {
-        Ok(sqlx::query_as!(
-            SourceStateRow,
-            "SELECT version, revision_id, observed_generation, last_probe, next_probe, failures
-             FROM source_state WHERE uid = $1",
+        let row = sqlx::query!(
+            r#"SELECT s.version, s.observed_generation, s.next_probe, s.failures, r.id AS "id?",
+                      r.revision AS "revision?", r.commit_id AS "commit_id?", r.subject AS "subject?",
+                      r.artifact_digest AS "artifact_digest?", r.config_digest AS "config_digest?",
+                      coalesce(c.conditions, '[]') AS "conditions!"
+               FROM source_state s LEFT JOIN revision r ON r.id = s.revision_id
+                 LEFT JOIN resource_status c ON c.uid = s.uid
+               WHERE s.uid = $1"#,
             uid
         )
         .fetch_optional(self.pool())
-        .await?)
+        .await?;
+        row.map(|row| {
+            let conditions = serde_json::from_value(row.conditions)
+                .map_err(|e| StoreError::corrupt(format!("resource_status {uid}"), e))?;
+            Ok(SourceStateRow {
+                version: row.version,
+                observed_generation: row.observed_generation,
+                next_probe: row.next_probe,
+                failures: row.failures,
+                revision: row.id.map(|id| RevisionRow {
+                    id,
+                    revision: row.revision.unwrap_or_default(),
+                    commit_id: row.commit_id.unwrap_or_default(),
+                    subject: row.subject.unwrap_or_default(),
+                    artifact_digest: row.artifact_digest.unwrap_or_default(),
+                    config_digest: row.config_digest.unwrap_or_default(),
+                }),
+                conditions,
+            })
+        })
+        .transpose()
+    }
+
+    /// Looks a source up by its name, with its present revision.
+    pub async fn named_source(
+        &self,
+        scope: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<(Uuid, Option<RevisionRow>)>> {
+        let row = sqlx::query!(
+            r#"SELECT o.uid, r.id AS "id?", r.revision AS "revision?", r.commit_id AS "commit_id?",
+                      r.subject AS "subject?", r.artifact_digest AS "artifact_digest?",
+                      r.config_digest AS "config_digest?"
+               FROM resource o LEFT JOIN source_state s ON s.uid = o.uid LEFT JOIN revision r ON r.id = s.revision_id
+               WHERE o.scope = $1 AND o.kind = $2 AND o.namespace = $3 AND o.name = $4"#,
+            scope,
+            kind,
+            namespace,
+            name
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| {
+            let revision = row.id.map(|id| RevisionRow {
+                id,
+                revision: row.revision.unwrap_or_default(),
+                commit_id: row.commit_id.unwrap_or_default(),
+                subject: row.subject.unwrap_or_default(),
+                artifact_digest: row.artifact_digest.unwrap_or_default(),
+                config_digest: row.config_digest.unwrap_or_default(),
+            });
+            (row.uid, revision)
+        }))
     }
 
     /// Reads the present revision of a source.
@@ -105,25 +170,13 @@ impl Store {
         .await?)
     }
 
-    /// Apps that take their content from a source.
-    pub async fn apps_of_source(&self, source_uid: Uuid) -> Result<Vec<Uuid>> {
-        Ok(sqlx::query_scalar!(
-            "SELECT a.uid FROM resource s JOIN resource a ON a.scope = s.scope AND a.kind = 'Kustomization'
-               AND a.spec->'sourceRef'->>'kind' = s.kind AND a.spec->'sourceRef'->>'name' = s.name
-               AND coalesce(a.spec->'sourceRef'->>'namespace', a.namespace) = s.namespace
-             WHERE s.uid = $1 ORDER BY a.uid",
-            source_uid
-        )
-        .fetch_all(self.pool())
-        .await?)
-    }
-
-    /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction. `Conflict`
-    /// when another replica recorded one since the state was read: it may have seen a newer commit.
+    /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction, in which the
+    /// apps are woken that a new revision may change. `Conflict` when another replica recorded one since the state was
+    /// read: it may have seen a newer commit.
     pub async fn record_source(&self, outcome: &SourceOutcome<'_>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         let revision_id = match &outcome.revision {
-            Some(new) => Some(insert_revision(&mut tx, outcome.uid, new).await?),
+            Some((new, _)) => Some(insert_revision(&mut tx, outcome.uid, new).await?),
             None => None,
         };
         let done = sqlx::query!(
@@ -144,31 +197,26 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
-            return Err(super::StoreError::Conflict("the source's state"));
+            return Err(StoreError::Conflict("the source's state"));
         }
-        let shown = put_conditions(&mut tx, outcome.uid, outcome.generation, outcome.conditions).await?;
-        let handled = sqlx::query!(
-            "UPDATE resource SET handled_at = $2 WHERE uid = $1 AND handled_at <> $2 AND $2 <> ''",
-            outcome.uid,
-            outcome.handled
-        )
-        .execute(&mut *tx)
-        .await?;
-        if let Some((reason, message, warning)) = outcome.event {
-            let revision = outcome.revision.as_ref().map_or("", |new| new.revision);
-            sqlx::query!(
-                "INSERT INTO event (warning, reason, message, resource_uid, revision) VALUES ($1, $2, $3, $4, $5)",
-                warning,
-                reason,
-                message,
+        let shown = show(&mut tx, outcome).await?;
+        let mut apps = Vec::new();
+        if let (Some(id), Some((new, changes))) = (revision_id, &outcome.revision) {
+            apps = move_inputs(
+                &mut tx,
                 outcome.uid,
-                revision
+                outcome.former,
+                id,
+                new.artifact_digest,
+                changes,
             )
-            .execute(&mut *tx)
             .await?;
+        } else if outcome.restored {
+            apps = restore(&mut tx, outcome.uid).await?;
         }
-        // An unchanged probe wakes nobody.
-        if revision_id.is_some() || outcome.restored || shown || handled.rows_affected() > 0 {
+        wake_apps(&mut tx, &apps).await?;
+        // An unchanged probe wakes nobody; this is for who watches.
+        if revision_id.is_some() || shown {
             nudge(&mut tx, Topic::Source, &[outcome.uid]).await?;
         }
         tx.commit().await?;
@@ -176,17 +224,44 @@ impl Store {
     }
 }
 
-async fn insert_revision(tx: &mut PgConnection, source_uid: Uuid, new: &NewRevision<'_>) -> Result<i64> {
-    sqlx::query!(
-        "INSERT INTO artifact (digest, size) VALUES ($1, $2)
-         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()",
-        new.artifact_digest,
-        i64::try_from(new.artifact_size).unwrap_or(i64::MAX)
-    )
-    .execute(&mut *tx)
-    .await?;
+/// Writes conditions where they differ from those shown, the request that was handled, and the event. Tells whether
+/// anything that is shown changed.
+async fn show(tx: &mut PgConnection, outcome: &SourceOutcome<'_>) -> Result<bool> {
+    let conditions = serde_json::to_value(outcome.conditions)
+        .map_err(|e| StoreError::corrupt(format!("conditions of {}", outcome.uid), e))?;
+    let (reason, message, warning) = outcome.event.unwrap_or_default();
+    let revision = outcome.revision.as_ref().map_or("", |(new, _)| new.revision);
     Ok(sqlx::query_scalar!(
-        "INSERT INTO revision (source_uid, revision, commit_id, subject, config_digest, artifact_digest)
+        r#"WITH shown AS (
+             INSERT INTO resource_status (uid, observed_generation, conditions) VALUES ($1, $2, $3)
+             ON CONFLICT (uid) DO UPDATE SET observed_generation = $2, conditions = $3, updated_at = now()
+               WHERE resource_status.conditions <> $3 OR resource_status.observed_generation <> $2
+             RETURNING uid),
+           handled AS (
+             UPDATE resource SET handled_at = $4 WHERE uid = $1 AND handled_at <> $4 AND $4 <> '' RETURNING uid),
+           told AS (
+             INSERT INTO event (warning, reason, message, resource_uid, revision)
+             SELECT $5, $6, $7, $1, $8 WHERE $6 <> '')
+           SELECT EXISTS (SELECT FROM shown) OR EXISTS (SELECT FROM handled) AS "shown!""#,
+        outcome.uid,
+        outcome.generation,
+        conditions,
+        outcome.handled,
+        warning,
+        reason,
+        message,
+        revision
+    )
+    .fetch_one(tx)
+    .await?)
+}
+
+async fn insert_revision(tx: &mut PgConnection, source_uid: Uuid, new: &NewRevision<'_>) -> Result<i64> {
+    Ok(sqlx::query_scalar!(
+        "WITH artifact AS (
+           INSERT INTO artifact (digest, size) VALUES ($6, $7)
+           ON CONFLICT (digest) DO UPDATE SET referenced_at = now())
+         INSERT INTO revision (source_uid, revision, commit_id, subject, config_digest, artifact_digest)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (source_uid, revision, config_digest, artifact_digest) DO UPDATE SET subject = $4
          RETURNING id",
@@ -195,30 +270,9 @@ async fn insert_revision(tx: &mut PgConnection, source_uid: Uuid, new: &NewRevis
         new.commit_id,
         new.subject,
         new.config_digest,
-        new.artifact_digest
+        new.artifact_digest,
+        i64::try_from(new.artifact_size).unwrap_or(i64::MAX)
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await?)
-}
-
-/// Writes conditions when they differ from those shown. Tells whether they did.
-pub(crate) async fn put_conditions(
-    tx: &mut PgConnection,
-    uid: Uuid,
-    generation: i64,
-    conditions: &[Condition],
-) -> Result<bool> {
-    let conditions = serde_json::to_value(conditions)
-        .map_err(|e| super::StoreError::corrupt(format!("conditions of {uid}"), e))?;
-    let done = sqlx::query!(
-        "INSERT INTO resource_status (uid, observed_generation, conditions) VALUES ($1, $2, $3)
-         ON CONFLICT (uid) DO UPDATE SET observed_generation = $2, conditions = $3, updated_at = now()
-           WHERE resource_status.conditions <> $3 OR resource_status.observed_generation <> $2",
-        uid,
-        generation,
-        conditions
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() > 0)
 }

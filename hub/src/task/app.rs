@@ -1,25 +1,31 @@
-//! Reconciles one app: renders what is due, then plans its units. What is rendered is shared by all clusters.
+//! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
+//! clusters; a decision that changes nothing writes nothing.
+
+use std::collections::BTreeMap;
 
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
+    app::{admission, decide},
     rollout::{
-        plan::{Admission, Admitted, Input, Planned, check, plan, unplaced},
+        plan::{Input, Planned},
         waiting::Waiting,
     },
-    unit::Substitution,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Context, is_passing,
-    plan::{self, Gathered, Layers},
+    Context,
+    gather::{self, Layers, Owned, Ownership},
+    is_passing,
     queue::Outcome,
     render::{self, Ensured},
+    rollouts_ended,
 };
 use crate::{
     store::{
         StoreError,
+        content::Blob,
         plan::{AppPlan, Commit},
         resource::ResourceRow,
     },
@@ -28,20 +34,26 @@ use crate::{
 
 /// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
-    // The plan first: a plan made from an older spec than another replica's fails its compare-and-set.
+    // The plan first: a plan made from an older spec than another replica's fails its compare-and-set, and what changes
+    // from here on has the app planned again.
     let recorded = context.store.app_plan(uid).await?;
-    let Some(app) = context.store.resource(uid).await? else {
+    let app = context.store.resource(uid).await?;
+    let Some(app) = app.filter(|app| app.kind == "Kustomization") else {
+        if let Some(change) = recorded.due {
+            context.store.planned(uid, change).await?;
+        }
         return Ok(Outcome::Done);
     };
-    if app.kind != "Kustomization" {
-        return Ok(Outcome::Done);
-    }
-    let version = recorded.version;
-    match reconcile_app(context, &app, recorded).await {
+    match reconcile_app(context, &app, &recorded).await {
         Err(error) if !is_passing(&error) => {
             // Its outermost text alone: what is below may quote what was read.
             let why = Waiting::Failed(error.to_string());
-            match hold(context, &app, version, vec![why]).await {
+            // It stays marked: whoever comes after this hub tries again.
+            let recorded = AppPlan {
+                due: None,
+                ..recorded
+            };
+            match hold(context, &app, &recorded, vec![why]).await {
                 Ok(_) => Err(error),
                 Err(other) => Err(other),
             }
@@ -50,90 +62,81 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
 }
 
-async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: AppPlan) -> anyhow::Result<Outcome> {
+async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan) -> anyhow::Result<Outcome> {
     let spec: KustomizationSpec = serde_json::from_value(app.spec.clone())
         .map_err(|e| StoreError::corrupt(format!("spec of {}", app.display()), e))?;
-    let placed = match plan::placements(context, app).await? {
+    let placed = match gather::placements(context, app).await? {
         Ok(placed) => placed,
         // Where it belongs is not known: nothing is planned.
-        Err(problem) => return hold(context, app, recorded.version, vec![problem]).await,
+        Err(problem) => return hold(context, app, recorded, vec![problem]).await,
     };
-    let substitutes = spec.post_build.is_some() || placed.overrides_variables;
-    let unsupported = not_supported(app);
-    let rendered = if unsupported.is_empty() {
+    let unsupported = app
+        .not_supported
+        .iter()
+        .map(|what| Waiting::NotSupported(what.clone()));
+    let mut problems: Vec<Waiting> = unsupported.collect();
+    let rendered = if problems.is_empty() {
+        let substitutes = spec.post_build.is_some() || placed.overrides_variables;
         render::ensure(context, app, &spec, substitutes).await?
     } else {
-        Ensured {
-            admission: Some(Admission::Held(unsupported)),
-            revision: String::new(),
-            outcome: Outcome::Done,
-        }
+        Ensured::held(Vec::new())
     };
-    let Some(mut admission) = rendered.admission else {
+    let Some(admitted) = rendered.admission else {
         return Ok(rendered.outcome);
     };
-    let layers = match plan::layers(context, app, &spec).await? {
+    let layers = match gather::layers(context, app, &spec).await? {
         Ok(layers) => layers,
         Err(problem) => {
-            admission = held_also(admission, problem);
+            problems.push(problem);
             Layers::default()
         }
     };
-    let mut waiting = match &admission {
-        Admission::Held(reasons) => reasons.clone(),
-        Admission::Admitted(_) => Vec::new(),
+    let admission = admission(admitted, problems);
+    let ownership = match admission.admitted() {
+        None => Ownership::default(),
+        Some(admitted) => {
+            let owned = Owned {
+                app,
+                spec: &spec,
+                content: admitted.content,
+                layers: &layers,
+                chosen: &placed.chosen,
+                units: &recorded.units,
+            };
+            gather::ownership(context, &owned).await?
+        }
     };
-    if placed.chosen.is_empty() && placed.unreadable.is_empty() {
-        waiting.push(if placed.named {
-            Waiting::NoClusterMatches
-        } else {
-            Waiting::NoTarget
-        });
-    }
     let began = OffsetDateTime::now_utc();
-    let gathered = Gathered {
-        layers,
-        chosen: placed.chosen,
-        admitted: admission.admitted(),
-    };
-    let ownership = plan::ownership(context, app, &spec, &gathered).await?;
     let input = Input {
         admission,
-        settings: plan::settings(&spec),
-        layers: gathered.layers.layers.clone(),
+        settings: gather::settings(&spec),
+        layers: layers.layers,
         suspended: app.is_suspended(),
         requested: app.requested_at.clone(),
-        chosen: gathered.chosen.clone(),
+        chosen: placed.chosen,
         unreadable: placed.unreadable,
-        units: recorded.units,
+        units: recorded.units.clone(),
         withheld: ownership.withheld,
     };
-    debug_assert!(substitutes || input.settings.substitution == Substitution::Off);
-    waiting.extend(unplaced(&input));
-    let planned = plan(&input);
-    check(&input, &planned)
+    let decision = decide(&input, placed.named)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
-    context
-        .store
-        .commit_plan(
-            &Commit {
-                app_uid: app.uid,
-                version: recorded.version,
-                generation: app.generation,
-                planned: &planned,
-                claims: &ownership.claims,
-                configs: &gathered.layers.configs,
-                revision_id: gathered.admitted.map(|admitted| admitted.revision),
-                content: gathered.admitted.map(|admitted: Admitted| admitted.content),
-                waiting: &waiting,
-            },
-            &context.seal,
-        )
-        .await?;
-    context.store.handled(app.uid, &app.requested_at).await?;
-    if !planned.units.is_empty() {
+    let admitted = input.admission.admitted();
+    let commit = Commit {
+        app_uid: app.uid,
+        recorded,
+        generation: app.generation,
+        planned: &decision.planned,
+        claims: &ownership.claims,
+        configs: configs(&layers.configs, &decision.planned),
+        revision_id: admitted.map(|admitted| admitted.revision),
+        content: admitted.map(|admitted| admitted.content),
+        waiting: &decision.waiting,
+    };
+    self::commit(context, app, &commit).await?;
+    if !decision.planned.units.is_empty() {
         let name = app.display();
-        tracing::info!(app = %name, units = planned.units.len(), rollout = planned.is_rollout(), "planned");
+        let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
+        tracing::info!(app = %name, units, rollout, "planned");
         trace::past(&Past {
             name: "plan",
             revision: &rendered.revision,
@@ -146,43 +149,47 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: AppPlan) 
     Ok(rendered.outcome)
 }
 
-/// One more reason to hold; a suspended app is held without any.
-fn held_also(admission: Admission, problem: Waiting) -> Admission {
-    match admission {
-        Admission::Admitted(_) => Admission::Held(vec![problem]),
-        Admission::Held(mut reasons) => {
-            reasons.push(problem);
-            Admission::Held(reasons)
-        }
-    }
+/// Values are stored with the units that name them.
+fn configs<'a>(configs: &'a [Blob], planned: &Planned) -> &'a [Blob] {
+    if planned.is_rollout() { configs } else { &[] }
 }
 
-fn not_supported(app: &ResourceRow) -> Vec<Waiting> {
-    app.not_supported
-        .iter()
-        .map(|what| Waiting::NotSupported(what.clone()))
-        .collect()
+/// Commits what changes anything; what changes nothing has been decided all the same.
+async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> anyhow::Result<()> {
+    let store = &context.store;
+    if commit.changes_anything() {
+        store.commit_plan(commit, &context.seal).await?;
+        // Units that are enforced no longer are no longer waited for.
+        if !commit.planned.units.is_empty() && !commit.planned.is_rollout() {
+            rollouts_ended(store.finish_rollouts(&[], Some(app.uid)).await?);
+        }
+    } else if let Some(change) = commit.recorded.due {
+        store.planned(app.uid, change).await?;
+    }
+    if app.handled_at != app.requested_at {
+        store.handled(app.uid, &app.requested_at).await?;
+    }
+    Ok(())
 }
 
 /// Records why nothing of this version is published; units keep what they have.
 async fn hold(
     context: &Context,
     app: &ResourceRow,
-    version: u64,
+    recorded: &AppPlan,
     waiting: Vec<Waiting>,
 ) -> anyhow::Result<Outcome> {
-    let commit = Commit {
+    let held = Commit {
         app_uid: app.uid,
-        version,
+        recorded,
         generation: app.generation,
         planned: &Planned::default(),
-        claims: &std::collections::BTreeMap::new(),
+        claims: &BTreeMap::new(),
         configs: &[],
         revision_id: None,
         content: None,
         waiting: &waiting,
     };
-    context.store.commit_plan(&commit, &context.seal).await?;
-    context.store.handled(app.uid, &app.requested_at).await?;
+    commit(context, app, &held).await?;
     Ok(Outcome::Done)
 }

@@ -1,29 +1,32 @@
-//! Wires the queues: reads the outbox, translates wake-ups into keys, and makes a full pass at start and every
-//! minute, so that a lost wake-up costs a minute and no correctness.
+//! Wires the queues: reads the outbox, folds wake-ups into keys, and once a minute asks for what is marked and was not
+//! done, so that a lost wake-up costs a minute and no correctness. Where nothing is marked, nothing is looked at.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Context, app, is_passing, poll, publish, queue::Queue, receivers::Registered, wakeup::Wakeups};
+use super::{
+    Context, app, is_passing, judge, poll, publish, queue::Queue, receivers::Registered, retention,
+    rollouts_ended, wakeup::Wakeups,
+};
 use crate::{
     grpc::streams::Streams,
     index::Index,
     store::{
         Store, StoreError, Topic,
-        outbox::{Cursor, Nudge, OutboxListener},
+        outbox::{Nudge, OutboxListener, Reader},
+        publish::CLUSTERS,
     },
-    trace::{self, Past},
 };
 
-const FULL_PASS: Duration = Duration::from_secs(60);
-/// Behind every notification.
-const OUTBOX_POLL: Duration = Duration::from_secs(2);
-/// First look after rows held by an open transaction; doubled while they stay held.
-const HELD_FIRST: Duration = Duration::from_millis(2);
+/// The pass behind lost wake-ups.
+const PASS: Duration = Duration::from_secs(60);
+/// What no mark tells is looked at whole this often: reports that were missed, receivers.
+const WHOLE: Duration = Duration::from_secs(3600);
 const HEARTBEAT_FLUSH: Duration = Duration::from_secs(30);
 /// Bound of one reconciliation, above those of its parts: a rendering.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -31,6 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const SOURCE_DEADLINE: Duration = Duration::from_secs(3600);
 /// Before what failed is done again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Transactions that publish at once.
+const PUBLISHERS: usize = 2;
 
 /// The running reconcilers.
 pub struct Driver {
@@ -65,9 +70,9 @@ impl Driver {
             let context = app_context.clone();
             async move { app::reconcile(&context, key).await }
         });
-        let clusters = Queue::start("cluster", workers, DEADLINE, move |key| {
+        let clusters = Queue::together("cluster", PUBLISHERS, DEADLINE, CLUSTERS, move |keys| {
             let context = cluster_context.clone();
-            async move { publish::reconcile(&context, key).await }
+            async move { publish::reconcile(&context, &keys).await }
         });
         Self {
             context,
@@ -89,28 +94,30 @@ impl Driver {
     /// Reads the outbox until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
-        let periodic = this.clone();
-        let passes = tokio::spawn(async move { periodic.passes().await });
         let beats = this.clone();
         let heartbeats = tokio::spawn(async move { beats.heartbeats().await });
         tokio::select! {
             () = stop.cancelled() => {}
             () = this.follow() => {}
         }
-        passes.abort();
         heartbeats.abort();
     }
 
     /// Acts on wake-ups as they come. What fails for a while is acted on again; nothing else waits for it.
     async fn follow(&self) {
         let mut outbox = Outbox::open(&self.context.store).await;
-        // What happened before is found by looking at everything.
-        self.full_pass().await;
+        self.whole().await;
+        self.pass().await;
         let mut due = Wakeups::default();
+        let (mut passed, mut seen_whole) = (Instant::now(), Instant::now());
         loop {
-            let wait = if due.is_empty() { OUTBOX_POLL } else { RETRY };
+            let wait = match due.is_empty() {
+                true => PASS.saturating_sub(passed.elapsed()),
+                false => RETRY,
+            };
             match outbox.read(&self.context.store, wait).await {
                 Ok(nudges) => {
+                    self.judge_streams(&nudges).await;
                     let topics: HashSet<Topic> = nudges.iter().map(|nudge| nudge.topic).collect();
                     for topic in topics {
                         // No receiver is no error: nobody watches.
@@ -124,6 +131,30 @@ impl Driver {
                 }
             }
             due = self.act(due).await;
+            if passed.elapsed() >= PASS {
+                // Wake-ups are kept for a few minutes only: a hub that stood still has missed some.
+                if seen_whole.elapsed() >= WHOLE || passed.elapsed() >= 3 * PASS {
+                    self.whole().await;
+                    seen_whole = Instant::now();
+                }
+                passed = Instant::now();
+                self.pass().await;
+            }
+        }
+    }
+
+    /// Closes streams whose agent has lost its right, or whose cluster another hub holds, as soon as that is told.
+    async fn judge_streams(&self, nudges: &[Nudge]) {
+        let told = nudges
+            .iter()
+            .filter(|nudge| matches!(nudge.topic, Topic::Identity | Topic::Takeover));
+        let streams = self.streams.of(&told.map(|nudge| nudge.key).collect());
+        if streams.is_empty() {
+            return;
+        }
+        match self.context.store.held(&streams).await {
+            Ok(held) => self.streams.close_unless(&streams, &held),
+            Err(error) => warn!(%error, "judging streams failed; they are judged in the next round"),
         }
     }
 
@@ -134,94 +165,92 @@ impl Driver {
         if !resources.is_empty() {
             match self.context.store.kinds_of(&resources).await {
                 Ok(kinds) => kinds.iter().for_each(|(uid, kind)| due.resource(*uid, kind)),
-                Err(error) => failed(&mut again, Topic::Resource, resources, error.into()),
-            }
-        }
-        for source in due.take(Topic::Source) {
-            match self.context.store.apps_of_source(source).await {
-                Ok(apps) => self.apps.push_all(apps),
-                Err(error) => failed(&mut again, Topic::Source, vec![source], error.into()),
+                Err(error) => failed(&mut again, Topic::Resource, resources, &error.into()),
             }
         }
         self.sources.push_all(std::mem::take(&mut due.sources));
         self.apps.push_all(due.take(Topic::App));
-        let identities = due.take(Topic::Identity);
-        due.all_apps |= !identities.is_empty();
-        self.clusters
-            .push_all(due.take(Topic::Cluster).into_iter().chain(identities));
-        for cluster in due.take(Topic::Desired) {
-            if let Err(error) = self.index.refresh(cluster).await {
-                failed(&mut again, Topic::Desired, vec![cluster], error.into());
-            }
-        }
-        // One look closes all rollouts that are done, whoever reported.
-        if let Some(cluster) = due.take(Topic::Report).first()
-            && let Err(error) = self.finish_rollouts().await
+        self.clusters.push_all(due.take(Topic::Cluster));
+        let clusters = due.take(Topic::Identity);
+        if !clusters.is_empty()
+            && let Err(error) = judge::reconcile(&self.context).await
         {
-            failed(&mut again, Topic::Report, vec![*cluster], error);
+            failed(&mut again, Topic::Identity, clusters, &error);
         }
-        again.receivers = due.receivers && !self.pass(Part::Receivers).await;
-        again.all_sources = due.all_sources && !self.pass(Part::Sources).await;
-        again.all_apps = due.all_apps && !self.pass(Part::Apps).await;
+        let published = due.take(Topic::Desired);
+        if !published.is_empty()
+            && let Err(error) = self.index.refresh(&published).await
+        {
+            failed(&mut again, Topic::Desired, published, &error.into());
+        }
+        if due.receivers
+            && let Err(error) = self.receivers.refresh().await
+        {
+            warn!(
+                error = format!("{error:#}"),
+                "reading the receivers failed; they are read again"
+            );
+            again.receivers = true;
+        }
         again
     }
 
-    /// Looks at everything, part by part: one that fails leaves the others alone, and comes again in a minute.
-    async fn full_pass(&self) {
-        for part in Part::ALL {
-            self.pass(part).await;
+    /// Asks for what is to be done and was not.
+    async fn pass(&self) {
+        match self.context.store.stale().await {
+            Ok(stale) => {
+                self.sources.push_all(stale.sources);
+                self.apps.push_all(stale.apps);
+                self.clusters.push_all(stale.unpublished);
+                if stale.clusters
+                    && let Err(error) = judge::reconcile(&self.context).await
+                {
+                    warn!(
+                        error = format!("{error:#}"),
+                        "judging clusters failed; it is done again"
+                    );
+                }
+            }
+            Err(error) => warn!(%error, "asking for what is to be done failed; it is asked again"),
+        }
+        if let Err(error) = self.index.poll().await {
+            warn!(%error, "reading desired states failed; they are read again");
+        }
+        if let Err(error) = self.context.store.tell_gone().await {
+            warn!(%error, "looking for clusters that have gone failed; it is done again");
         }
     }
 
-    /// Looks at all of a part. Tells whether that went well.
-    async fn pass(&self, part: Part) -> bool {
-        let store = &self.context.store;
-        let passed = match part {
-            Part::Receivers => self.receivers.refresh().await,
-            Part::Sources => push_all(&self.sources, store.uids_of_kind("GitRepository").await),
-            Part::Apps => push_all(&self.apps, store.uids_of_kind("Kustomization").await),
-            Part::Clusters => {
-                let clusters = store.clusters().await;
-                push_all(
-                    &self.clusters,
-                    clusters.map(|all| all.into_iter().map(|one| one.id).collect()),
-                )
-            }
-            Part::Index => self.index.poll().await.map_err(Into::into),
-            Part::Rollouts => self.finish_rollouts().await,
-            Part::Outbox => store.outbox_trim().await.map(drop).map_err(Into::into),
-        };
-        if let Err(error) = &passed {
+    /// Looks at what no mark tells: at the start, and behind all else.
+    async fn whole(&self) {
+        if let Err(error) = self.receivers.refresh().await {
             warn!(
-                ?part,
                 error = format!("{error:#}"),
-                "a part of the full pass failed; it is made again"
+                "reading the receivers failed; they are read again"
             );
         }
-        passed.is_ok()
+        match self.context.store.uids_of_kind("GitRepository").await {
+            // Each is to know when it is due.
+            Ok(sources) => self.sources.push_all(sources),
+            Err(error) => warn!(%error, "listing sources failed; they are listed again"),
+        }
+        if let Err(error) = retention::run(&self.context).await {
+            warn!(
+                error = format!("{error:#}"),
+                "removing what is no longer used failed; it is done again"
+            );
+        }
+        if let Err(error) = self.finish_rollouts().await {
+            warn!(%error, "looking for rollouts that have ended failed; it is done again");
+        }
     }
 
-    async fn finish_rollouts(&self) -> anyhow::Result<()> {
-        for done in self.context.store.finish_rollouts().await? {
-            let seconds = (done.finished_at - done.created_at).as_seconds_f64();
-            tracing::info!(app = %done.app, revision = %done.revision, seconds, "applied everywhere");
-            trace::past(&Past {
-                name: "rollout",
-                revision: &done.revision,
-                app: &done.app,
-                cluster: "",
-                began: done.created_at,
-                ended: done.finished_at,
-            });
+    /// Ends rollouts whose last report was missed.
+    async fn finish_rollouts(&self) -> crate::store::Result<()> {
+        for app in self.context.store.progressing().await? {
+            rollouts_ended(self.context.store.finish_rollouts(&[], Some(app)).await?);
         }
         Ok(())
-    }
-
-    async fn passes(&self) {
-        loop {
-            tokio::time::sleep(FULL_PASS).await;
-            self.full_pass().await;
-        }
     }
 
     async fn heartbeats(&self) {
@@ -232,7 +261,10 @@ impl Driver {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
             }
             match self.context.store.flush_last_seen(&seen).await {
-                Ok(held) => self.streams.close_unless(&seen, &held),
+                Ok(held) => {
+                    let seen: Vec<(Uuid, u64)> = seen.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
+                    self.streams.close_unless(&seen, &held);
+                }
                 Err(error) => {
                     warn!(%error, "writing when clusters were last seen failed; it is written in the next round");
                 }
@@ -241,44 +273,15 @@ impl Driver {
     }
 }
 
-/// A part of the full pass.
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    Receivers,
-    Sources,
-    Apps,
-    Clusters,
-    Index,
-    Rollouts,
-    Outbox,
-}
-
-impl Part {
-    const ALL: [Self; 7] = [
-        Self::Receivers,
-        Self::Sources,
-        Self::Apps,
-        Self::Clusters,
-        Self::Index,
-        Self::Rollouts,
-        Self::Outbox,
-    ];
-}
-
-fn push_all(queue: &Queue, keys: crate::store::Result<Vec<Uuid>>) -> anyhow::Result<()> {
-    queue.push_all(keys?);
-    Ok(())
-}
-
-/// Keeps wake-ups that failed for a while. What fails for good is left to the full pass, and named here.
-fn failed(again: &mut Wakeups, topic: Topic, keys: Vec<Uuid>, error: anyhow::Error) {
+/// Keeps wake-ups that failed for a while. What fails for good is named here, and found by the pass.
+fn failed(again: &mut Wakeups, topic: Topic, keys: Vec<Uuid>, error: &anyhow::Error) {
     warn!(
         topic = topic.as_str(),
-        ?keys,
+        keys = keys.len(),
         error = format!("{error:#}"),
-        "acting on a wake-up failed"
+        "acting on wake-ups failed"
     );
-    if is_passing(&error) {
+    if is_passing(error) {
         again.keep(topic, keys);
     }
 }
@@ -286,9 +289,7 @@ fn failed(again: &mut Wakeups, topic: Topic, keys: Vec<Uuid>, error: anyhow::Err
 /// The reader of the outbox. An error loses neither its place nor a wake-up.
 struct Outbox {
     listener: OutboxListener,
-    cursor: Cursor,
-    /// How long the next wait for rows is that an open transaction holds.
-    pause: Duration,
+    reader: Reader,
 }
 
 impl Outbox {
@@ -297,31 +298,18 @@ impl Outbox {
             let opened =
                 async { Ok::<_, StoreError>((store.outbox_listener().await?, store.outbox_end().await?)) };
             match opened.await {
-                Ok((listener, cursor)) => {
-                    return Self {
-                        listener,
-                        cursor,
-                        pause: HELD_FIRST,
-                    };
-                }
+                Ok((listener, reader)) => return Self { listener, reader },
                 Err(error) => warn!(%error, "the outbox cannot be read yet"),
             }
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// Returns the next wake-ups; none after waiting for them for `wait`, or when there may be some now.
+    /// Waits for a notification, at most for `wait`, and returns what there is.
     async fn read(&mut self, store: &Store, wait: Duration) -> crate::store::Result<Vec<Nudge>> {
-        let batch = store.outbox_after(&self.cursor).await?;
-        self.cursor = batch.end;
-        if !batch.nudges.is_empty() {
-            self.pause = HELD_FIRST;
-        } else if batch.held {
-            self.listener.wait(self.pause.min(wait)).await;
-            self.pause = (self.pause * 2).min(OUTBOX_POLL);
-        } else {
-            self.listener.wait(wait).await;
+        if !self.reader.has_more() && !self.listener.wait(wait).await {
+            return Ok(Vec::new());
         }
-        Ok(batch.nudges)
+        store.outbox_after(&mut self.reader).await
     }
 }

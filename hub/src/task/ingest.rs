@@ -3,15 +3,20 @@
 
 mod rows;
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 pub(crate) use rows::text;
 pub use rows::{Rows, rows};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
-use crate::store::{Store, StoreError, report::Report};
+use super::rollouts_ended;
+use crate::store::{Store, StoreError, report::Report, session::Told};
 use crate::trace::{self, Past};
 
 /// How long reports are collected. The first of a batch waits this long.
@@ -19,6 +24,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Reports of one transaction.
 const BATCH: usize = 500;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before what agents told and the store did not take is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 type Waiting = (Report, oneshot::Sender<Outcome>);
 
@@ -35,18 +42,69 @@ pub enum Outcome {
     Unavailable,
 }
 
-/// Takes reports. Cheap to clone.
+/// Takes reports, and what agents tell of their desired states. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
     waiting_tx: mpsc::Sender<Waiting>,
+    told: Arc<Latest>,
+}
+
+/// What each cluster told last and is not committed.
+#[derive(Default)]
+struct Latest {
+    last: Mutex<HashMap<Uuid, Told>>,
+    wake: Notify,
+}
+
+impl Latest {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Told>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits what there is. What the store does not take now waits for the next time, unless a later one has come.
+    async fn commit(&self, store: &Store) {
+        let taken: Vec<Told> = std::mem::take(&mut *self.lock()).into_values().collect();
+        for batch in taken.chunks(BATCH) {
+            let done = tokio::time::timeout(COMMIT_TIMEOUT, store.told(batch)).await;
+            if matches!(done, Ok(Ok(()))) {
+                continue;
+            }
+            warn!(
+                clusters = batch.len(),
+                "what agents accepted is not committed; it is tried again"
+            );
+            let mut last = self.lock();
+            for told in batch {
+                last.entry(told.cluster)
+                    .and_modify(|later| later.follow(told))
+                    .or_insert_with(|| told.clone());
+            }
+        }
+    }
 }
 
 impl Ingest {
     /// Starts the task that commits.
     pub fn start(store: Store) -> Self {
         let (waiting_tx, waiting_rx) = mpsc::channel(BATCH * 2);
-        tokio::spawn(run(store, waiting_rx));
-        Self { waiting_tx }
+        let told = Arc::<Latest>::default();
+        tokio::spawn(run(store, waiting_rx, told.clone()));
+        Self { waiting_tx, told }
+    }
+
+    /// Hands over what an agent tells. Of several of one cluster only the last is of interest: it replaces those before
+    /// it, and is kept while the store does not answer.
+    pub fn tell(&self, mut told: Told) {
+        let mut last = self.told.lock();
+        match last.get(&told.cluster) {
+            // Its stream was replaced.
+            Some(former) if former.epoch > told.epoch => return,
+            Some(former) => told.follow(former),
+            None => {}
+        }
+        last.insert(told.cluster, told);
+        drop(last);
+        self.told.wake.notify_one();
     }
 
     /// Hands a report over; the future tells what became of it.
@@ -62,16 +120,28 @@ impl Ingest {
     }
 }
 
-async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>) {
-    while let Some(first) = waiting_rx.recv().await {
-        let mut batch = vec![first];
+async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<Latest>) {
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            first = waiting_rx.recv() => match first {
+                Some(first) => batch.push(first),
+                None => return,
+            },
+            () = told.wake.notified() => {}
+            () = tokio::time::sleep(RETRY), if !told.lock().is_empty() => {}
+        }
         tokio::time::sleep(TICK).await;
         while batch.len() < BATCH
             && let Ok(next) = waiting_rx.try_recv()
         {
             batch.push(next);
         }
-        commit(&store, batch).await;
+        // What was told before a report is kept before that is acknowledged.
+        told.commit(&store).await;
+        if !batch.is_empty() {
+            commit(&store, batch).await;
+        }
     }
 }
 
@@ -89,6 +159,7 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
                         false => Outcome::Replaced,
                     });
                 }
+                finish(store, &ingested.applied).await;
                 trace_applied(store, ingested.applied);
             }
             Ok(Err(error)) if is_about_the_rows(&error) && batch.len() > 1 => {
@@ -134,6 +205,17 @@ fn is_about_the_rows(error: &StoreError) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Ends the rollouts that these units were the last of. Where that fails they end with a later look.
+async fn finish(store: &Store, applied: &[Uuid]) {
+    if applied.is_empty() {
+        return;
+    }
+    match store.finish_rollouts(applied, None).await {
+        Ok(ended) => rollouts_ended(ended),
+        Err(error) => warn!(%error, "whether a rollout has ended is looked at later"),
+    }
 }
 
 /// Exports that units have applied, beside the reports' way: a trace delays nobody.

@@ -3,20 +3,25 @@
 
 pub mod app;
 pub mod driver;
+pub mod gather;
 pub mod ingest;
-pub mod plan;
+pub mod judge;
 pub mod poll;
 pub mod publish;
 pub mod queue;
 pub mod receivers;
 pub mod render;
+pub mod retention;
 mod wakeup;
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError},
+    store::{Store, StoreError, trace::TracedRollout},
+    trace::{self, Past},
 };
 
 /// What every task may use.
@@ -36,6 +41,26 @@ pub struct Context {
     pub renderer: Arc<render::Engine>,
     /// Name of this replica.
     pub replica: Arc<str>,
+}
+
+/// Says which rollouts have ended.
+pub(crate) fn rollouts_ended(ended: Vec<TracedRollout>) {
+    for done in ended {
+        let seconds = (done.finished_at - done.created_at).as_seconds_f64();
+        tracing::info!(app = %done.app, revision = %done.revision, seconds, "applied everywhere");
+        trace::past(&Past {
+            name: "rollout",
+            revision: &done.revision,
+            app: &done.app,
+            cluster: "",
+            began: done.created_at,
+            ended: done.finished_at,
+        });
+    }
+}
+
+fn random() -> u64 {
+    u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into().unwrap_or_default())
 }
 
 /// Whether an error says nothing about what was reconciled: the database was away, or another writer was faster.

@@ -7,6 +7,7 @@ use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
     backoff::{Backoff, jittered as spread},
     digest::Digest,
+    printable::printable_lines,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -14,17 +15,17 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, is_passing, plan::values, queue::Outcome};
+use super::{Context, gather::values, is_passing, queue::Outcome, random};
 use crate::{
-    artifact::{self, ArtifactDigest, ArtifactStore, Stored},
-    printable::printable_lines,
+    artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits, Stored},
     source::git::{
         Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, package,
         tree::{CommitTree, TreeError},
     },
     store::{
+        rendering::Changes,
         resource::{Condition, ResourceRow},
-        source::{NewRevision, RevisionRow, SourceOutcome},
+        source::{NewRevision, RevisionRow, SourceOutcome, SourceStateRow},
     },
 };
 
@@ -74,35 +75,31 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         return Ok(Outcome::Done);
     }
     // Before anything else: what another replica records from here on makes this attempt void.
-    let state = context.store.source_state(uid).await?;
-    let version = state.as_ref().map_or(0, |state| state.version);
+    let before = Before::of(context.store.source_state(uid).await?);
     let spec: GitRepositorySpec = match serde_json::from_value(source.spec.clone()) {
         Ok(spec) => spec,
         Err(error) => {
             let message = format!("spec of {} cannot be read: {error}", source.display());
-            return stall(context, &source, version, "ReconciliationFailed", message).await;
+            return stall(context, &source, &before, "ReconciliationFailed", message).await;
         }
     };
     if let Some(what) = source.not_supported.first() {
         let message = format!("{what} is not supported by this release");
-        return stall(context, &source, version, "NotSupported", message).await;
+        return stall(context, &source, &before, "NotSupported", message).await;
     }
     if source.is_suspended() {
         return Ok(Outcome::Done);
     }
-    let current = context.store.current_revision(uid).await?;
     let now = OffsetDateTime::now_utc();
-    if let Some(state) = &state
-        && state.observed_generation == source.generation
+    if before.observed_generation == source.generation
         && source.requested_at == source.handled_at
-        && state.next_probe > now
+        && before.next_probe > now
         // One that was lost is fetched at once, and with backoff where that fails.
-        && (state.failures > 0 || is_here(context, current.as_ref()).await?)
+        && (before.failures > 0 || is_here(context, before.revision.as_ref()).await?)
     {
-        return Ok(Outcome::After((state.next_probe - now).unsigned_abs()));
+        return Ok(Outcome::After((before.next_probe - now).unsigned_abs()));
     }
-    let failures = state.map_or(0, |state| state.failures);
-    let looked = match look(context, &source, &spec, current.as_ref()).await {
+    let looked = match look(context, &source, &spec, before.revision.as_ref()).await {
         Err(error) if !is_passing(&error) => Err(Failed {
             reason: "ReconciliationFailed",
             // Its outermost text alone: what is below may quote what was read.
@@ -111,25 +108,51 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         }),
         looked => looked?,
     };
-    record(
-        context,
-        &source,
-        &spec,
-        looked,
-        Before {
-            version,
-            failures,
-            current,
-        },
-    )
-    .await
+    record(context, &source, &spec, looked, before).await
 }
 
 /// What was recorded before this attempt.
 struct Before {
     version: i64,
+    observed_generation: i64,
+    next_probe: OffsetDateTime,
     failures: i32,
-    current: Option<RevisionRow>,
+    revision: Option<RevisionRow>,
+    conditions: Vec<Condition>,
+}
+
+impl Before {
+    fn of(state: Option<SourceStateRow>) -> Self {
+        state.map_or(
+            Self {
+                version: 0,
+                observed_generation: 0,
+                next_probe: OffsetDateTime::UNIX_EPOCH,
+                failures: 0,
+                revision: None,
+                conditions: Vec::new(),
+            },
+            |state| Self {
+                version: state.version,
+                observed_generation: state.observed_generation,
+                next_probe: state.next_probe,
+                failures: state.failures,
+                revision: state.revision,
+                conditions: state.conditions,
+            },
+        )
+    }
+
+    /// A condition whose status did not change keeps its time, so that an unchanged probe writes nothing.
+    fn keep_since(&self, mut new: Vec<Condition>) -> Vec<Condition> {
+        for condition in &mut new {
+            let same = |old: &&Condition| old.type_ == condition.type_ && old.status == condition.status;
+            if let Some(old) = self.conditions.iter().find(same) {
+                condition.since_ms = old.since_ms;
+            }
+        }
+        new
+    }
 }
 
 /// Whether the artifact of a revision is in this replica's store. No revision has none to lose.
@@ -312,7 +335,7 @@ async fn record(
     let now_ms = now_ms();
     let (conditions, next, failures, event, revision) = match &looked {
         Ok(Looked::UpToDate | Looked::Restored) => {
-            let revision = before.current.as_ref().map_or("", |one| one.revision.as_str());
+            let revision = before.revision.as_ref().map_or("", |one| one.revision.as_str());
             let message = format!("stored artifact for revision '{revision}'");
             (
                 ready("True", "Succeeded", message, now_ms),
@@ -354,10 +377,30 @@ async fn record(
             )
         }
     };
-    let conditions = keep_since(context, source.uid, conditions).await?;
+    let conditions = before.keep_since(conditions);
     let config = config_digest(spec);
-    // A failure that repeats is one event, not one each retry.
-    let repeated = failures > 1;
+    // A failure that repeats is one event, not one each retry; that it is over is one as well.
+    let repeated = failures > 1 && conditions == before.conditions;
+    let revision = match revision {
+        None => None,
+        Some(fresh) => {
+            let changes = changes(context, before.revision.as_ref(), &fresh.digest).await;
+            let new = NewRevision {
+                revision: &fresh.revision,
+                commit_id: &fresh.commit,
+                subject: &fresh.subject,
+                config_digest: config.as_bytes(),
+                artifact_digest: &fresh.digest,
+                artifact_size: fresh.size,
+            };
+            Some((new, changes))
+        }
+    };
+    let recovered = (before.failures > 0 && failures == 0).then(|| {
+        let message = "the source is reachable again".to_owned();
+        ("Succeeded", message, false)
+    });
+    let event = event.or(recovered);
     context
         .store
         .record_source(&SourceOutcome {
@@ -366,14 +409,8 @@ async fn record(
             generation: source.generation,
             handled: &source.requested_at,
             restored: matches!(looked, Ok(Looked::Restored)),
-            revision: revision.map(|fresh| NewRevision {
-                revision: &fresh.revision,
-                commit_id: &fresh.commit,
-                subject: &fresh.subject,
-                config_digest: config.as_bytes(),
-                artifact_digest: &fresh.digest,
-                artifact_size: fresh.size,
-            }),
+            former: before.revision.as_ref().map(|one| one.id),
+            revision,
             conditions: &conditions,
             next_seconds: next.as_secs_f64(),
             failures,
@@ -393,22 +430,40 @@ async fn record(
     Ok(Outcome::After(next))
 }
 
+/// What a new artifact may change, by the paths in which it differs from the present one.
+async fn changes(context: &Context, present: Option<&RevisionRow>, fresh: &str) -> Changes {
+    let tree = async |digest: &str| {
+        let digest = ArtifactDigest::parse(digest).ok()?;
+        let artifacts = &context.sources.artifacts;
+        artifacts.tree(digest, ReadLimits::packaged_here()).await.ok()
+    };
+    let Some(present) = present else {
+        return Changes::Anything;
+    };
+    match (tree(&present.artifact_digest).await, tree(fresh).await) {
+        (Some(old), Some(new)) => Changes::Paths(old.differences(&new)),
+        // The one cannot be read any more, or the other is refused by the same limits again, with a reason.
+        _ => Changes::Anything,
+    }
+}
+
 /// Nothing helps until the source itself changes.
 async fn stall(
     context: &Context,
     source: &ResourceRow,
-    version: i64,
+    before: &Before,
     reason: &str,
     message: String,
 ) -> anyhow::Result<Outcome> {
-    let conditions = keep_since(context, source.uid, ready("False", reason, message, now_ms())).await?;
+    let conditions = before.keep_since(ready("False", reason, message, now_ms()));
     context
         .store
         .record_source(&SourceOutcome {
             uid: source.uid,
-            version,
+            version: before.version,
             generation: source.generation,
             handled: &source.requested_at,
+            former: None,
             revision: None,
             restored: false,
             conditions: &conditions,
@@ -431,25 +486,6 @@ fn ready(status: &str, reason: &str, message: String, now_ms: i64) -> Vec<Condit
     }]
 }
 
-/// A condition whose status did not change keeps its time, so that an unchanged probe writes nothing.
-async fn keep_since(context: &Context, uid: Uuid, mut new: Vec<Condition>) -> anyhow::Result<Vec<Condition>> {
-    let old = context
-        .store
-        .conditions(uid)
-        .await?
-        .map(|(_, conditions)| conditions)
-        .unwrap_or_default();
-    for condition in &mut new {
-        if let Some(old) = old
-            .iter()
-            .find(|old| old.type_ == condition.type_ && old.status == condition.status)
-        {
-            condition.since_ms = old.since_ms;
-        }
-    }
-    Ok(new)
-}
-
 /// Flux spreads intervals by 5%.
 fn jittered(interval: Duration) -> Duration {
     spread(interval, random())
@@ -459,10 +495,6 @@ fn backoff(failures: i32) -> Duration {
     Backoff::RECONCILE
         .delay(u32::try_from(failures).unwrap_or(1), random())
         .max(Duration::from_millis(200))
-}
-
-fn random() -> u64 {
-    u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into().unwrap_or_default())
 }
 
 fn now_ms() -> i64 {

@@ -1,5 +1,6 @@
 //! A keyed work queue: one reconciliation of a key at a time, at most so many keys at once, a nudge while a key
-//! runs runs it once more, failures back off per key. A nudge carries no data; losing one costs the full pass's
+//! runs runs it once more, failures back off per key. Keys may be worked at together; those that failed together are
+//! tried again each alone, so that one bad key keeps back no other. A nudge carries no data; losing one costs the full pass's
 //! interval.
 
 use std::{
@@ -10,6 +11,10 @@ use std::{
 };
 
 use flotilla_core::backoff::Backoff;
+use prometheus_client::metrics::{
+    counter::Counter,
+    histogram::{Histogram, exponential_buckets},
+};
 use tokio::{
     sync::Notify,
     task::JoinError,
@@ -18,12 +23,19 @@ use tokio::{
 use tracing::{Instrument as _, debug, error, info_span, warn};
 use uuid::Uuid;
 
+use super::random;
 use crate::store::StoreError;
 
 /// When to look whether the newer hub is still there.
 const SUPERSEDED: Duration = Duration::from_secs(30);
 
+/// Before what another writer was faster at is done again, at most: two as fast as each other must not stay so.
+const AGAIN: u64 = 10_000;
+/// Before what failed is done again, at least.
+const FAILED: Duration = Duration::from_millis(50);
+
 /// How a reconciliation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing more to do until something changes.
     Done,
@@ -39,22 +51,73 @@ pub struct Queue {
     shared: Arc<Shared>,
 }
 
+/// How long keys wait and take, and how that ends: for metrics.
+pub struct Times {
+    /// From due to begun, seconds.
+    pub waited: Histogram,
+    /// From begun to ended, seconds.
+    pub lasted: Histogram,
+    success: Counter,
+    requeued: Counter,
+    error: Counter,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let buckets = || exponential_buckets(0.001, 4.0, 11);
+        Self {
+            waited: Histogram::new(buckets()),
+            lasted: Histogram::new(buckets()),
+            success: Counter::default(),
+            requeued: Counter::default(),
+            error: Counter::default(),
+        }
+    }
+}
+
+impl Times {
+    /// Reconciliations that ended, by how.
+    pub fn ended(&self) -> [(&'static str, u64); 3] {
+        [
+            ("success", self.success.get()),
+            ("requeue", self.requeued.get()),
+            ("error", self.error.get()),
+        ]
+    }
+
+    fn end(&self, began: Instant, outcome: &Result<Outcome, ()>) {
+        self.lasted.observe(began.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Outcome::Done) => &self.success,
+            Ok(Outcome::After(_) | Outcome::Again) => &self.requeued,
+            Err(()) => &self.error,
+        }
+        .inc();
+    }
+}
+
 struct Shared {
     name: &'static str,
     deadline: Duration,
+    /// Keys worked at together.
+    batch: usize,
+    times: Times,
     state: Mutex<State>,
     wake: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<Uuid>,
+    /// Each with when it became due.
+    ready: VecDeque<(Uuid, Instant)>,
     /// Keys in `ready`.
     queued: HashSet<Uuid>,
     running: HashSet<Uuid>,
     /// Nudged while running.
     again: HashSet<Uuid>,
     failures: HashMap<Uuid, u32>,
+    /// Failed with others: the next time alone.
+    alone: HashSet<Uuid>,
     /// When a key is due by itself; the earliest wins.
     due: BTreeSet<(Instant, Uuid)>,
     due_of: HashMap<Uuid, Instant>,
@@ -68,9 +131,35 @@ impl Queue {
         F: Fn(Uuid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
     {
+        Self::together(name, workers, deadline, 1, move |keys| {
+            let all: Vec<Fut> = keys.into_iter().map(&reconcile).collect();
+            async move {
+                let mut ended = Outcome::Done;
+                for one in all {
+                    ended = one.await?;
+                }
+                Ok(ended)
+            }
+        })
+    }
+
+    /// Starts workers that call `reconcile` with up to `batch` of the keys pushed.
+    pub fn together<F, Fut>(
+        name: &'static str,
+        workers: usize,
+        deadline: Duration,
+        batch: usize,
+        reconcile: F,
+    ) -> Self
+    where
+        F: Fn(Vec<Uuid>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
+    {
         let shared = Arc::new(Shared {
             name,
             deadline,
+            batch,
+            times: Times::default(),
             state: Mutex::default(),
             wake: Notify::new(),
         });
@@ -104,6 +193,11 @@ impl Queue {
         state.ready.len() + state.running.len()
     }
 
+    /// How long keys wait and take, for metrics.
+    pub fn times(&self) -> &Times {
+        &self.shared.times
+    }
+
     /// The queue's name, for metrics.
     pub fn name(&self) -> &'static str {
         self.shared.name
@@ -115,8 +209,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next key to run, or how long to wait for one that is due.
-    fn take(&self) -> Result<Uuid, Option<Instant>> {
+    /// The next keys to run, or how long to wait for one that is due.
+    fn take(&self) -> Result<Vec<Uuid>, Option<Instant>> {
         let mut state = self.lock();
         let now = Instant::now();
         while let Some((at, key)) = state.due.first().copied().filter(|(at, _)| *at <= now) {
@@ -124,37 +218,42 @@ impl Shared {
             state.due_of.remove(&key);
             state.push(key);
         }
-        let Some(key) = state.ready.pop_front() else {
+        let mut keys = Vec::new();
+        while keys.len() < self.batch
+            && let Some((key, since)) = state.ready.front().copied()
+        {
+            let alone = state.alone.contains(&key);
+            if alone && !keys.is_empty() {
+                break;
+            }
+            state.ready.pop_front();
+            self.times.waited.observe(since.elapsed().as_secs_f64());
+            state.queued.remove(&key);
+            state.running.insert(key);
+            keys.push(key);
+            if alone {
+                break;
+            }
+        }
+        if keys.is_empty() {
             return Err(state.due.first().map(|(at, _)| *at));
-        };
-        state.queued.remove(&key);
-        state.running.insert(key);
-        Ok(key)
+        }
+        Ok(keys)
     }
 
-    fn finish(&self, key: Uuid, outcome: Result<Outcome, ()>) {
+    fn finish(&self, keys: Vec<Uuid>, outcome: Result<Outcome, ()>) {
         let mut state = self.lock();
-        state.running.remove(&key);
-        if let Some(at) = state.due_of.remove(&key) {
-            state.due.remove(&(at, key));
-        }
-        let again = state.again.remove(&key);
-        match outcome {
-            Ok(Outcome::Done) => drop(state.failures.remove(&key)),
-            Ok(Outcome::After(delay)) => {
-                state.failures.remove(&key);
-                state.schedule(key, delay);
+        if outcome.is_err() && keys.len() > 1 {
+            for key in keys {
+                state.running.remove(&key);
+                state.again.remove(&key);
+                state.alone.insert(key);
+                state.push(key);
             }
-            Ok(Outcome::Again) => state.push(key),
-            Err(()) => {
-                let failures = state.failures.entry(key).or_insert(0);
-                *failures = failures.saturating_add(1);
-                let delay = Backoff::RECONCILE.bound(*failures);
-                state.schedule(key, delay);
+        } else {
+            for key in keys {
+                state.finish(key, outcome);
             }
-        }
-        if again {
-            state.push(key);
         }
         drop(state);
         self.wake.notify_one();
@@ -162,11 +261,42 @@ impl Shared {
 }
 
 impl State {
+    fn finish(&mut self, key: Uuid, outcome: Result<Outcome, ()>) {
+        let state = self;
+        state.running.remove(&key);
+        if let Some(at) = state.due_of.remove(&key) {
+            state.due.remove(&(at, key));
+        }
+        let again = state.again.remove(&key);
+        match outcome {
+            Ok(Outcome::Done) => {
+                state.failures.remove(&key);
+                state.alone.remove(&key);
+            }
+            Ok(Outcome::After(delay)) => {
+                state.failures.remove(&key);
+                state.alone.remove(&key);
+                state.schedule(key, delay);
+            }
+            Ok(Outcome::Again) => state.schedule(key, Duration::from_micros(random() % AGAIN)),
+            Err(()) => {
+                let failures = state.failures.entry(key).or_insert(0);
+                *failures = failures.saturating_add(1);
+                // All that failed together must not come back together.
+                let delay = Backoff::RECONCILE.delay(*failures, random()).max(FAILED);
+                state.schedule(key, delay);
+            }
+        }
+        if again {
+            state.push(key);
+        }
+    }
+
     fn push(&mut self, key: Uuid) {
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key) {
-            self.ready.push_back(key);
+            self.ready.push_back((key, Instant::now()));
         }
     }
 
@@ -179,22 +309,26 @@ impl State {
 
 async fn work<F, Fut>(shared: &Shared, reconcile: &F)
 where
-    F: Fn(Uuid) -> Fut + Send + Sync + 'static,
+    F: Fn(Vec<Uuid>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
 {
     loop {
         let woken = shared.wake.notified();
         match shared.take() {
-            Ok(key) => {
-                let span = info_span!("reconcile", task = shared.name, key = %key);
-                // In a task of its own: a panic is this key's failure and not the worker's end.
-                let mut task = tokio::spawn(reconcile(key).instrument(span.clone()));
+            Ok(keys) => {
+                let named = keys.first().copied().unwrap_or_default();
+                let span = info_span!("reconcile", task = shared.name, key = %named, keys = keys.len());
+                // In a task of its own: a panic is these keys' failure and not the worker's end.
+                let mut task = tokio::spawn(reconcile(keys.clone()).instrument(span.clone()));
+                let began = Instant::now();
                 let ended = timeout(shared.deadline, &mut task).await;
                 if ended.is_err() {
                     task.abort();
                 }
                 let _entered = span.enter();
-                shared.finish(key, judge(shared.name, key, ended));
+                let outcome = judge(shared.name, named, ended);
+                shared.times.end(began, &outcome);
+                shared.finish(keys, outcome);
             }
             Err(Some(at)) => {
                 tokio::select! {
@@ -303,15 +437,41 @@ mod tests {
             runs.push(ran_rx.recv().await.expect("run"));
         }
         assert_eq!(runs[2], (3, start), "the good key waits for no bad one");
-        let times: Vec<u128> = runs
+        let times: Vec<Duration> = runs
             .iter()
             .filter(|(key, _)| *key == 1)
-            .map(|(_, at)| (*at - start).as_millis())
+            .map(|(_, at)| *at - start)
             .collect();
-        assert!(
-            times.len() >= 3 && times[1] >= 750 && times[2] - times[1] >= 1500,
-            "{times:?}"
-        );
+        for (failures, pair) in (1..).zip(times.windows(2)) {
+            let waited = pair[1] - pair[0];
+            assert!(
+                waited >= FAILED && waited <= Backoff::RECONCILE.bound(failures) + Duration::from_millis(1),
+                "{times:?}"
+            );
+        }
+        assert!(times.len() >= 2, "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_worked_at_together_and_those_that_fail_together_each_alone() {
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::together("test", 1, DEADLINE, 3, move |keys: Vec<Uuid>| {
+            let _ = ran_tx.send(keys.iter().map(Uuid::as_u128).collect::<Vec<_>>());
+            async move {
+                anyhow::ensure!(!keys.contains(&key(2)), "always");
+                Ok(Outcome::Done)
+            }
+        });
+        queue.push_all((1..=5).map(key));
+        let mut runs = Vec::new();
+        while runs.len() < 5 {
+            runs.push(ran_rx.recv().await.expect("run"));
+        }
+        assert_eq!(runs, [vec![1, 2, 3], vec![4, 5], vec![1], vec![2], vec![3]]);
+        // The bad one backs off; the good ones are worked at together again.
+        queue.push_all([key(1), key(3)]);
+        assert_eq!(ran_rx.recv().await.expect("run"), [1, 3]);
+        assert_eq!(ran_rx.recv().await.expect("run"), [2]);
     }
 
     #[tokio::test(start_paused = true)]

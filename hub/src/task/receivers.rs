@@ -13,7 +13,7 @@ use tracing::warn;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, is_passing, plan::values};
+use super::{Context, gather::values, is_passing};
 use crate::{
     http::{Lookup, Receiver, Receivers, hook::NudgeFailed, hook_path},
     store::{StoreError, resource::ResourceRow},
@@ -119,7 +119,7 @@ impl Registered {
             }
         }
         let request = OffsetDateTime::now_utc().format(&Rfc3339)?;
-        Ok(self.context.store.request(&uids, &request).await?)
+        Ok(self.context.store.request(&uids, &request, None).await?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Renders what is due for one app: once per distinct input, for all clusters. Equal output stops here.
 
 use std::{
-    sync::Arc,
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,13 +12,14 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
     object::{ObjectKey, group_of},
+    printable::printable_lines,
     rollout::{
         plan::{Admission, Admitted},
         waiting::Waiting,
     },
     substitute,
 };
-use flotilla_render::kustomize::{GenerateOptions, Image, ReadSet};
+use flotilla_render::kustomize::{GenerateOptions, Image};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -26,13 +28,12 @@ use zeroize::Zeroizing;
 use super::{Context, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
-    printable::printable_lines,
-    renderer::{Built, KustomizeInput, Rendered, RenderedObject, Renderer},
+    renderer::{KustomizeInput, Rendered, RenderedObject, Renderer},
     store::{
         StoreError, Topic,
         content::Blob,
         event::NewEvent,
-        rendered::{Known, Outcome as Ended, RenderedRow, RenderingKey},
+        rendering::{Input, Outcome as Ended, RenderingRow},
         resource::ResourceRow,
         source::RevisionRow,
     },
@@ -45,13 +46,51 @@ pub struct Engine {
     /// Only for apps that ask for it; why there is none, where there is none.
     pub reference: Result<Renderer, String>,
     /// Held by a rendering that has ended the hub before.
-    pub alone: tokio::sync::Mutex<()>,
+    alone: tokio::sync::Mutex<()>,
+    /// What is rendered here now: several apps may ask for one.
+    running: Running,
+}
+
+/// Renderings in progress on this replica.
+#[derive(Debug, Default)]
+struct Running(Mutex<HashSet<Digest>>);
+
+/// One rendering in progress; ends with its drop.
+struct Turn<'a>(&'a Running, Digest);
+
+impl Running {
+    /// Begins a rendering; `None`: it is in progress.
+    fn begin(&self, digest: Digest) -> Option<Turn<'_>> {
+        let begun = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest);
+        begun.then(|| Turn(self, digest))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut running = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.1);
+    }
 }
 
 /// An app asks for an engine by this annotation: `native` (the default) or `reference`. Never a silent fallback.
 pub const RENDERER_ANNOTATION: &str = "fleet.flotilla.dev/renderer";
 
 impl Engine {
+    /// These engines.
+    pub fn new(native: Renderer, reference: Result<Renderer, String>) -> Self {
+        Self {
+            native,
+            reference,
+            alone: tokio::sync::Mutex::default(),
+            running: Running::default(),
+        }
+    }
+
     /// The engine an app asks for, or why it cannot be had.
     fn of(&self, app: &ResourceRow) -> Result<&Renderer, Waiting> {
         match app.annotations.get(RENDERER_ANNOTATION).and_then(Value::as_str) {
@@ -79,9 +118,10 @@ pub struct Ensured {
 }
 
 impl Ensured {
-    fn held(reason: Waiting) -> Self {
+    /// Nothing, for these reasons; a suspended app has none of its own.
+    pub fn held(reasons: Vec<Waiting>) -> Self {
         Self {
-            admission: Some(Admission::Held(vec![reason])),
+            admission: Some(Admission::Held(reasons)),
             revision: String::new(),
             outcome: Outcome::Done,
         }
@@ -116,21 +156,18 @@ pub async fn ensure(
 ) -> anyhow::Result<Ensured> {
     // A suspended app follows nothing; what it has stays.
     if app.is_suspended() {
-        return Ok(Ensured {
-            admission: Some(Admission::Held(Vec::new())),
-            revision: String::new(),
-            outcome: Outcome::Done,
-        });
+        return Ok(Ensured::held(Vec::new()));
     }
     let renderer = match context.renderer.of(app) {
         Ok(renderer) => renderer,
-        Err(problem) => return Ok(Ensured::held(problem)),
+        Err(problem) => return Ok(Ensured::held(vec![problem])),
     };
     let (source, revision) = match source_revision(context, app, spec).await? {
         Ok(found) => found,
-        Err(problem) => return Ok(Ensured::held(problem)),
+        Err(problem) => return Ok(Ensured::held(vec![problem])),
     };
-    let variant = variant(renderer, source, spec, substitutes);
+    let fields = fields(renderer, spec, substitutes);
+    let input = Input::new(app.uid, fields, source, revision.id, &revision.artifact_digest);
     let work = Work {
         context,
         renderer,
@@ -139,11 +176,7 @@ pub async fn ensure(
         source,
         revision: &revision,
         substitutes,
-        key: RenderingKey {
-            app: app.uid,
-            variant: variant.as_bytes(),
-            revision: revision.id,
-        },
+        rendering: current(context, &input).await?,
     };
     let (admission, outcome) = work.admission().await?;
     Ok(Ensured {
@@ -151,6 +184,15 @@ pub async fn ensure(
         revision: revision.revision,
         outcome,
     })
+}
+
+/// What the input renders to at the source's present revision; recorded as the app's where that is new.
+async fn current(context: &Context, input: &Input) -> anyhow::Result<Digest> {
+    let known = context.store.input(input).await?;
+    if !known.as_ref().is_some_and(|row| row.is_named) {
+        context.store.take_input(input).await?;
+    }
+    Ok(known.map_or(input.rendering, |row| row.rendering))
 }
 
 /// One rendering, and what it is of.
@@ -162,13 +204,13 @@ struct Work<'a> {
     source: Uuid,
     revision: &'a RevisionRow,
     substitutes: bool,
-    key: RenderingKey<'a>,
+    rendering: Digest,
 }
 
 impl Work<'_> {
     async fn admission(&self) -> anyhow::Result<(Option<Admission>, Outcome)> {
         let store = &self.context.store;
-        let mut row = store.rendering(self.key).await?;
+        let mut row = store.rendering(&self.rendering).await?;
         // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
         let _alone = match &row {
             Some(row) if row.state == "Pending" && row.lost > 0 => {
@@ -180,15 +222,19 @@ impl Work<'_> {
             _ => None,
         };
         if row.as_ref().is_none_or(|row| row.state == "Pending") {
+            // Who is at it wakes all that have the same.
+            let Some(_turn) = self.context.renderer.running.begin(self.rendering) else {
+                return Ok((None, Outcome::After(ALONE)));
+            };
             if let Some(attempt) = store
-                .begin_rendering(self.key, &self.context.replica, LEASE)
+                .begin_rendering(&self.rendering, &self.context.replica, LEASE)
                 .await?
             {
                 let step = crate::trace::render(&self.app.display(), &self.revision.revision);
                 let (admission, outcome) = self.render(attempt).instrument(step).await?;
                 return Ok((Some(admission), outcome));
             }
-            row = store.rendering(self.key).await?;
+            row = store.rendering(&self.rendering).await?;
         }
         let row = row.ok_or(StoreError::Conflict("the app's rendering"))?;
         let admission = match row.state.as_str() {
@@ -221,11 +267,11 @@ impl Work<'_> {
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         context
             .store
-            .record_rendered(self.key, &ended, duration_ms, &context.seal)
+            .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
             .await?;
         self.tell(&ended, attempt, duration_ms).await?;
         Ok(match &ended {
-            Ended::Done { content, .. } | Ended::Unchanged(Known { content, .. }) => (
+            Ended::Done { content, .. } => (
                 Admission::Admitted(self.admitted(Some(&content[..]))?),
                 Outcome::Done,
             ),
@@ -274,9 +320,8 @@ impl Work<'_> {
                 ));
             }
         };
-        let known = store.known_rendering(self.key.app, self.key.variant).await?;
         let input = KustomizeInput {
-            tree: Arc::new(tree),
+            tree,
             path: self
                 .spec
                 .path
@@ -284,15 +329,10 @@ impl Work<'_> {
                 .map_or("", |path| path.as_str())
                 .to_owned(),
             options: options(self.spec)?,
-            known: known.as_ref().and_then(|known| read_set(&known.reads)),
             timeout: TIMEOUT,
         };
         Ok(match self.renderer.kustomize(input).await {
-            Ok(Built::New(rendered)) => ended(self.context, rendered, self.substitutes),
-            Ok(Built::Unchanged) => known.map_or_else(
-                || again("BuildFailed", "an earlier rendering is gone".to_owned()),
-                Ended::Unchanged,
-            ),
+            Ok(rendered) => ended(self.context, rendered, self.substitutes),
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
             Err(failure) => Ended::Failed {
                 reason: failure.reason().to_owned(),
@@ -301,7 +341,7 @@ impl Work<'_> {
         })
     }
 
-    async fn tree(&self) -> anyhow::Result<Result<Tree, artifact::StoreError>> {
+    async fn tree(&self) -> anyhow::Result<Result<Arc<Tree>, artifact::StoreError>> {
         let digest = ArtifactDigest::parse(&self.revision.artifact_digest)
             .map_err(|e| StoreError::corrupt("artifact digest", e))?;
         let artifacts = &self.context.sources.artifacts;
@@ -314,13 +354,6 @@ impl Work<'_> {
         let (reason, message) = match ended {
             Ended::Done { objects, .. } => {
                 tracing::info!(app = %app, revision = %revision, objects = objects.len(), duration_ms, "rendered");
-                return Ok(());
-            }
-            Ended::Unchanged(_) => {
-                tracing::info!(
-                    app = %app, revision = %revision,
-                    "not rendered again: nothing that it read has changed"
-                );
                 return Ok(());
             }
             Ended::Again { .. } if attempt > 1 => return Ok(()),
@@ -341,7 +374,7 @@ impl Work<'_> {
 }
 
 /// When a pending rendering is to be looked at again.
-fn later(row: &RenderedRow) -> Outcome {
+fn later(row: &RenderingRow) -> Outcome {
     Outcome::After(row.wait().unwrap_or(ALONE))
 }
 
@@ -368,28 +401,26 @@ async fn source_revision(
         .namespace
         .as_ref()
         .map_or(app.namespace.as_str(), |one| one.as_str());
-    let Some(source) = context
+    let found = context
         .store
-        .resource_by_name(&app.scope, kind, namespace, name)
-        .await?
-    else {
+        .named_source(&app.scope, kind, namespace, name)
+        .await?;
+    let Some((source, revision)) = found else {
         return Ok(Err(Waiting::Source(format!(
             "Source '{kind}/{namespace}/{name}' not found"
         ))));
     };
-    let revision = context.store.current_revision(source.uid).await?;
     Ok(revision
-        .map(|revision| (source.uid, revision))
+        .map(|revision| (source, revision))
         .ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
 }
 
-/// Digest of the input without the artifact.
-fn variant(renderer: &Renderer, source: Uuid, spec: &KustomizationSpec, substitutes: bool) -> Digest {
+/// Digest of the input without source and artifact.
+fn fields(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> Digest {
     Digest::of_json(
-        "variant",
+        "fields",
         &json!({
             "engine": renderer.version(),
-            "source": source,
             "path": spec.path,
             "targetNamespace": spec.target_namespace,
             "namePrefix": spec.name_prefix,
@@ -402,15 +433,6 @@ fn variant(renderer: &Renderer, source: Uuid, spec: &KustomizationSpec, substitu
             "substitutes": substitutes,
         }),
     )
-}
-
-/// What an earlier rendering read. One that cannot be understood is none: it costs a rendering.
-fn read_set(bytes: &[u8]) -> Option<ReadSet> {
-    serde_json::from_reader(zstd::Decoder::new(bytes).ok()?).ok()
-}
-
-fn read_set_bytes(reads: &ReadSet) -> Option<Vec<u8>> {
-    zstd::encode_all(&serde_json::to_vec(reads).ok()?[..], 3).ok()
 }
 
 fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
@@ -446,7 +468,7 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
 
 /// Turns rendered objects into a content; refuses what this release does not do.
 fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
-    let reads = rendered.reads.as_ref().and_then(read_set_bytes);
+    let paths: Option<BTreeSet<String>> = rendered.reads.map(|reads| reads.seen.into_keys().collect());
     let rendered = rendered.objects;
     if let Some(message) = rendered.iter().find_map(unsupported) {
         return Ended::NotSupported { message };
@@ -486,7 +508,7 @@ fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
         content: *Content::digest_of(&manifest).as_bytes(),
         manifest,
         objects,
-        reads,
+        paths,
     }
 }
 
@@ -549,11 +571,8 @@ mod tests {
 
     #[test]
     fn an_app_gets_the_engine_it_asks_for_or_none_and_never_another() {
-        let engine = Engine {
-            native: Renderer::Native(NativeRenderer::new(1)),
-            reference: Err("no such program".into()),
-            alone: tokio::sync::Mutex::default(),
-        };
+        let native = Renderer::Native(NativeRenderer::new(1));
+        let engine = Engine::new(native, Err("no such program".into()));
         let chosen = |annotations: Value| engine.of(&app(annotations)).map(Renderer::version);
         assert_eq!(chosen(json!({})), Ok(NativeRenderer::version()));
         assert_eq!(

@@ -15,10 +15,6 @@ pub(super) struct Wakeups {
     pub(super) sources: BTreeSet<Uuid>,
     /// A Receiver or a Secret changed.
     pub(super) receivers: bool,
-    /// Credentials changed: who refers to them is found by looking at all.
-    pub(super) all_sources: bool,
-    /// Placements, clusters or variables changed: who refers to them is found by looking at all.
-    pub(super) all_apps: bool,
 }
 
 impl Wakeups {
@@ -37,22 +33,11 @@ impl Wakeups {
         self.keys.remove(&topic).into_iter().flatten().collect()
     }
 
-    /// Adds what the change of a resource of this kind concerns.
+    /// Adds what the change of a resource of this kind concerns, beside the apps: these are named where it changed.
     pub(super) fn resource(&mut self, uid: Uuid, kind: &str) {
         match kind {
-            "GitRepository" => {
-                self.sources.insert(uid);
-                // Its apps: by the sourceRef that named it before it was there.
-                self.keep(Topic::Source, [uid]);
-            }
-            "Kustomization" => self.keep(Topic::App, [uid]),
-            "Secret" => {
-                self.receivers = true;
-                self.all_sources = true;
-                self.all_apps = true;
-            }
-            "Receiver" => self.receivers = true,
-            "ConfigMap" | "Placement" | "Cluster" | "ClusterGroup" => self.all_apps = true,
+            "GitRepository" => drop(self.sources.insert(uid)),
+            "Secret" | "Receiver" => self.receivers = true,
             _ => {}
         }
     }
@@ -97,16 +82,17 @@ mod tests {
             wakeups.resource(uid(1), kind);
             wakeups
         };
-        let secret = concerned("Secret");
-        assert!(secret.receivers && secret.all_sources && secret.all_apps);
-        assert!(concerned("Receiver").receivers);
-        for kind in ["ConfigMap", "Placement", "Cluster", "ClusterGroup"] {
-            assert!(concerned(kind).all_apps, "{kind}");
+        assert!(concerned("Secret").receivers && concerned("Receiver").receivers);
+        assert_eq!(concerned("GitRepository").sources, BTreeSet::from([uid(1)]));
+        for kind in [
+            "ConfigMap",
+            "Placement",
+            "Cluster",
+            "ClusterGroup",
+            "Kustomization",
+            "Tenant",
+        ] {
+            assert!(concerned(kind).is_empty(), "{kind}");
         }
-        assert_eq!(concerned("Kustomization").take(Topic::App), [uid(1)]);
-        let mut source = concerned("GitRepository");
-        assert_eq!(source.take(Topic::Source), [uid(1)]);
-        assert_eq!(source.sources, BTreeSet::from([uid(1)]));
-        assert!(concerned("Tenant").is_empty());
     }
 }

@@ -8,7 +8,7 @@ use flotilla_core::{
     id::UnitId,
     unit::{Entry, root},
 };
-use flotilla_hub::grpc::fetch::unpatch;
+use flotilla_hub::{grpc::fetch::unpatch, store::Topic};
 use flotilla_proto::agent::v1::{
     AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Refused,
     RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
@@ -25,14 +25,17 @@ use crate::{
     world::{INCARNATION, Object, Rendered},
 };
 
-struct Stream {
-    to_hub: mpsc::Sender<AgentMessage>,
+/// Well before the next round in which all streams are judged.
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(crate) struct Stream {
+    pub(crate) to_hub: mpsc::Sender<AgentMessage>,
     from_hub: Streaming<HubMessage>,
-    welcome: Welcome,
+    pub(crate) welcome: Welcome,
 }
 
 impl Stream {
-    async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
+    pub(crate) async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
         let mut client =
             AgentServiceClient::new(agent.channel(hub).await).max_decoding_message_size(64 << 20);
         let (to_hub, messages) = mpsc::channel(8);
@@ -53,7 +56,7 @@ impl Stream {
         Ok(this)
     }
 
-    async fn next(&mut self) -> Result<hub_message::Kind, Status> {
+    pub(crate) async fn next(&mut self) -> Result<hub_message::Kind, Status> {
         let message = timeout(PATIENCE, self.from_hub.message())
             .await
             .expect("an answer in time")?;
@@ -69,7 +72,7 @@ impl Stream {
         }
     }
 
-    async fn report(&self, seq: u64, units: Vec<UnitStatus>) {
+    pub(crate) async fn report(&self, seq: u64, units: Vec<UnitStatus>) {
         let report = Report {
             seq,
             epoch: self.welcome.epoch,
@@ -84,7 +87,7 @@ impl Stream {
     }
 }
 
-fn hello(agent: &Agent) -> Hello {
+pub(crate) fn hello(agent: &Agent) -> Hello {
     Hello {
         cluster_uid: agent.uid.clone(),
         boot_id: "boot".into(),
@@ -103,7 +106,7 @@ fn holding(agent: &Agent, desired: &Desired) -> Hello {
 }
 
 /// Takes a desired state as an agent does; panics when its root does not verify.
-fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
+pub(crate) fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
     if desired.base_generation.is_none() {
         held.clear();
     }
@@ -242,6 +245,17 @@ async fn an_identity_copied_to_another_cluster_opens_no_stream() {
     let refused = Stream::open(&hub, &agent, copied).await.err().expect("refused");
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert_eq!(hub.world.count("SELECT count(*) FROM session").await, 0);
+    let message = async || {
+        let clusters = hub.world.store.list_clusters("c1", "", 1).await;
+        clusters.expect("read").remove(0).message
+    };
+    assert!(
+        message().await.contains("which was copied"),
+        "{}",
+        message().await
+    );
+    let _own = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    assert_eq!(message().await, "");
 }
 
 #[tokio::test]
@@ -297,11 +311,7 @@ async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
             .await;
         hub.world.commit(&gathered).await.expect("committed");
         for cluster in clusters {
-            hub.world
-                .store
-                .publish(cluster, INCARNATION)
-                .await
-                .expect("published");
+            hub.world.publish(cluster).await;
         }
         // Who reads gets each of them: it is the reader that is slow, not the hub.
         assert_eq!(read.desired().await.generation, generation);
@@ -402,20 +412,27 @@ async fn whole_items_and_patches_decode_to_bytes_with_the_wanted_digest() {
     hub.world.roll_out(app, &[agent.cluster], &before).await;
     let after = hub.world.render(app, "r2", &[new.clone(), secret.clone()]).await;
     hub.world.roll_out(app, &[agent.cluster], &after).await;
-    let chunks = fetch(
+    // An item is sent once for a request, however often that names it.
+    let whole = want(ContentKind::Object, new.digest(), None);
+    let mut chunks = fetch(
         &hub,
         &agent,
         vec![
             want(ContentKind::Content, after.admitted.content, None),
-            want(ContentKind::Object, new.digest(), None),
-            want(ContentKind::Object, new.digest(), Some(old.digest())),
-            want(ContentKind::Object, secret.digest(), None),
-            // A base that is not here, and a secret as base: the whole item.
-            want(ContentKind::Object, new.digest(), Some(Digest::of("x", b"x"))),
-            want(ContentKind::Object, new.digest(), Some(secret.digest())),
+            whole.clone(),
+            whole,
         ],
     )
     .await;
+    for wanted in [
+        want(ContentKind::Object, new.digest(), Some(old.digest())),
+        want(ContentKind::Object, secret.digest(), None),
+        // A base that is not here, and a secret as base: the whole item.
+        want(ContentKind::Object, new.digest(), Some(Digest::of("x", b"x"))),
+        want(ContentKind::Object, new.digest(), Some(secret.digest())),
+    ] {
+        chunks.extend(fetch(&hub, &agent, vec![wanted]).await);
+    }
     let encodings: Vec<Encoding> = chunks.iter().map(Chunk::encoding).collect();
     use Encoding::{Identity, Zstd, ZstdDelta};
     assert_eq!(encodings, [Zstd, Zstd, ZstdDelta, Identity, Zstd, Zstd]);
@@ -553,4 +570,29 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
     assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
     let said = "SELECT count(*) FROM session WHERE message LIKE 'refused generation 1%another root'";
     assert_eq!(hub.world.count(said).await, 1);
+}
+
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_cluster_is_revoked_or_taken_over_elsewhere() {
+    let hub = Hub::start().await;
+    let (revoked, taken) = (hub.enrol("c1").await, hub.enrol("c2").await);
+    let mut of_revoked = Stream::open(&hub, &revoked, hello(&revoked)).await.expect("open");
+    let mut of_taken = Stream::open(&hub, &taken, hello(&taken)).await.expect("open");
+    hub.world
+        .execute(&format!(
+            "UPDATE cluster SET state = 'Revoked' WHERE id = '{}'",
+            revoked.cluster
+        ))
+        .await;
+    hub.world
+        .store
+        .wake(Topic::Identity, &[revoked.cluster])
+        .await
+        .expect("told");
+    let ended = timeout(SOON, of_revoked.next()).await.expect("soon");
+    assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
+    // Another hub has opened a stream of the cluster.
+    crate::reports::open(&hub.world, taken.cluster).await;
+    let ended = timeout(SOON, of_taken.next()).await.expect("soon");
+    assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
 }

@@ -8,8 +8,8 @@ use sqlx::Row as _;
 use crate::hub::{Hub, PATIENCE};
 
 /// A hub, a Git server, and one cluster `c1` on which everything named `app` is placed.
-struct Fleet {
-    hub: Hub,
+pub(crate) struct Fleet {
+    pub(crate) hub: Hub,
     git: GitServer,
 }
 
@@ -24,7 +24,7 @@ struct Unit {
     state: String,
 }
 
-const PLACEMENT: &str = "apiVersion: fleet.flotilla.dev/v1alpha1
+pub(crate) const PLACEMENT: &str = "apiVersion: fleet.flotilla.dev/v1alpha1
 kind: Placement
 metadata: {name: everywhere}
 spec:
@@ -32,14 +32,14 @@ spec:
   clusters: {names: [c1]}
 ";
 
-fn config_map(name: &str, value: &str) -> String {
+pub(crate) fn config_map(name: &str, value: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: apps}}\ndata: {{k: \"{value}\"}}\n"
     )
 }
 
 /// A Kustomization `app` with these further fields of its spec.
-fn app(source: &str, path: &str, more: &str) -> String {
+pub(crate) fn app(source: &str, path: &str, more: &str) -> String {
     format!(
         "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: app, namespace: apps}}\n\
          spec:\n  interval: 10m\n  path: {path}\n  prune: true\n  sourceRef: {{kind: GitRepository, name: {source}}}\n{more}"
@@ -48,14 +48,20 @@ fn app(source: &str, path: &str, more: &str) -> String {
 
 impl Fleet {
     async fn start() -> Self {
+        let this = Self::empty().await;
+        this.hub.world.cluster("c1").await;
+        this
+    }
+
+    /// Without a cluster.
+    pub(crate) async fn empty() -> Self {
         let hub = Hub::start().await;
-        hub.world.cluster("c1").await;
         let git = GitServer::start(GitAccess::Public).await.expect("a Git server");
         Self { hub, git }
     }
 
     /// A repository with these files.
-    async fn repository(&self, name: &str, files: &[(&str, &str)]) -> GitRepo {
+    pub(crate) async fn repository(&self, name: &str, files: &[(&str, &str)]) -> GitRepo {
         let repository = self.git.create(&format!("{name}.git")).await.expect("made");
         repository
             .commit("main", files, "first")
@@ -64,7 +70,7 @@ impl Fleet {
         repository
     }
 
-    fn source(&self, name: &str) -> String {
+    pub(crate) fn source(&self, name: &str) -> String {
         format!(
             "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: {name}, namespace: apps}}\n\
              spec: {{interval: 10m, url: \"{}\", ref: {{branch: main}}}}\n",
@@ -72,7 +78,7 @@ impl Fleet {
         )
     }
 
-    async fn apply(&self, documents: &[&str]) {
+    pub(crate) async fn apply(&self, documents: &[&str]) {
         let request = ApplyRequest {
             documents: vec![Document {
                 file: "fleet.yaml".into(),
@@ -119,7 +125,7 @@ impl Fleet {
         wait_until(object, PATIENCE, look).await.expect("deployed")
     }
 
-    async fn resource(&self, kind: &str) -> Option<Resource> {
+    pub(crate) async fn resource(&self, kind: &str) -> Option<Resource> {
         let request = ListResourcesRequest {
             kinds: vec![kind.into()],
             ..ListResourcesRequest::default()
@@ -247,7 +253,7 @@ async fn a_rendering_that_this_machine_cannot_do_now_is_tried_again_with_backoff
     fleet.apply(&[&fleet.source("a"), &reference, PLACEMENT]).await;
     let seconds = wait_until("a fourth attempt", PATIENCE, async || {
         let row = sqlx::query(
-            "SELECT extract(epoch FROM now() - created_at)::float8 FROM rendered WHERE attempts >= 4",
+            "SELECT extract(epoch FROM now() - created_at)::float8 FROM rendering WHERE attempts >= 4",
         );
         let row = row.fetch_optional(&fleet.hub.world.pool).await?;
         Ok::<Option<f64>, sqlx::Error>(row.map(|row| row.get(0)))

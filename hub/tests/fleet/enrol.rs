@@ -72,6 +72,18 @@ async fn a_token_gives_one_key_one_identity_and_another_key_burns_it() {
         .await
         .expect_err("burnt");
     assert_eq!(burnt.message(), other.message());
+    // That is told where people look, once.
+    let told = hub
+        .world
+        .count("SELECT count(*) FROM event WHERE reason = 'JoinToken' AND warning")
+        .await;
+    assert_eq!(told, 1);
+    let shown = hub.world.store.list_clusters("c1", "", 1).await.expect("read");
+    assert!(
+        shown[0].message.contains("used by two keys"),
+        "{}",
+        shown[0].message
+    );
     // The identity that stands keeps working.
     let chain = vec![first.certificate_chain[0].to_vec()];
     admitted(&hub, Some(identity(&chain, &key_one.serialize_pem())))

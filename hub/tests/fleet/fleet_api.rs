@@ -1,8 +1,9 @@
 //! The fleet API: who may call, what is said of a document that is wrong, pages, and what is refused.
 
 use flotilla_proto::fleet::v1::{
-    ApplyRequest, ApplyResponse, Document, GetVersionRequest, ListClustersRequest, ListResourcesRequest,
-    ReconcileRequest, Resource, ResourceRef, SuspendRequest,
+    ApplyRequest, ApplyResponse, Document, GetVersionRequest, ListClustersRequest, ListEventsRequest,
+    ListResourcesRequest, ReconcileRequest, Resource, ResourceRef, SuspendRequest, WatchRequest,
+    reconcile_progress::Outcome,
 };
 use flotilla_testkit::wait_until;
 use tonic::Code;
@@ -159,7 +160,7 @@ async fn a_suspended_object_is_not_reconciled_until_it_is_resumed() {
     let hub = Hub::start().await;
     apply(&hub, APP).await;
     let mut fleet = hub.fleet().await;
-    for (suspend, code) in [(true, Some(Code::FailedPrecondition)), (false, None)] {
+    for (suspend, outcome) in [(true, Outcome::Suspended), (false, Outcome::Failed)] {
         let request = SuspendRequest {
             resource: Some(app_ref()),
             suspend,
@@ -175,9 +176,34 @@ async fn a_suspended_object_is_not_reconciled_until_it_is_resumed() {
             resource: Some(app_ref()),
             with_source: true,
         };
-        let answer = fleet.reconcile(hub.authorized(request)).await;
-        assert_eq!(answer.err().map(|status| status.code()), code);
+        let mut told = fleet
+            .reconcile(hub.authorized(request))
+            .await
+            .expect("answered")
+            .into_inner();
+        let first = told.message().await.expect("told").expect("a message");
+        assert_eq!(first.outcome(), outcome, "{first:?}");
     }
+    let events = fleet
+        .list_events(hub.authorized(ListEventsRequest::default()))
+        .await;
+    let events = events.expect("listed").into_inner().events;
+    let said: Vec<(&str, &str)> = events
+        .iter()
+        .map(|one| (one.reason.as_str(), one.message.as_str()))
+        .collect();
+    let expected = [
+        ("Applied", "applied by admin"),
+        ("Suspended", "suspended by admin"),
+        ("Resumed", "resumed by admin"),
+    ];
+    assert_eq!(said, expected, "who did what is told");
+    assert_eq!(
+        hub.world
+            .count("SELECT count(*) FROM audit WHERE verb = 'apply'")
+            .await,
+        1
+    );
     let missing = ReconcileRequest {
         resource: Some(ResourceRef {
             name: "no".into(),
@@ -271,4 +297,30 @@ async fn a_secret_that_was_read_from_a_cluster_leaves_its_values_nowhere() {
         !answer.problems.is_empty() && !format!("{answer:?}").contains(CANARY),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_credential_is_replaced() {
+    let hub = Hub::start().await;
+    let mut fleet = hub.fleet().await;
+    let mut watch = fleet
+        .watch(hub.authorized(WatchRequest {}))
+        .await
+        .expect("open")
+        .into_inner();
+    hub.world
+        .store
+        .replace_admin_credential(b"of another", "test")
+        .await
+        .expect("replaced");
+    let ended = async {
+        loop {
+            match watch.message().await {
+                Ok(Some(_)) => {}
+                ended => return ended,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    assert_eq!(ended.expect_err("refused").code(), Code::Unauthenticated);
 }

@@ -43,6 +43,11 @@ impl Drop for Hub {
 
 impl Hub {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// A hub that may have so many descriptors.
+    pub(crate) async fn start_with(descriptors: Option<u32>) -> Self {
         let world = World::new().await;
         world
             .store
@@ -50,7 +55,7 @@ impl Hub {
             .await
             .expect("the hub's row");
         let dir = world.dir.path().to_owned();
-        let process = spawn(&world, &dir, &[]).await;
+        let process = spawn(&world, &dir, &[], descriptors).await;
         let mut this = Self {
             token: String::new(),
             pin: pin(&"0".repeat(64)),
@@ -79,10 +84,36 @@ impl Hub {
         let kek = self.world.dir.path().join("kek");
         let kek = kek.to_str().expect("text");
         let options = ["--kek-file", kek, "--writer-version", &writer.to_string()];
-        let process = spawn(&self.world, dir.path(), &options).await;
+        let process = spawn(&self.world, dir.path(), &options, None).await;
         let mut other = Other { dir, process };
         serving(other.dir.path(), &mut other.process).await;
         other
+    }
+
+    /// What the port for probes and monitoring answers: status and text.
+    pub(crate) async fn health(&self, path: &str) -> (u16, String) {
+        let log = self.log();
+        let address = log
+            .split("health=")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        let url = format!("http://{}{path}", address.expect("an address"));
+        flotilla_testkit::install_tls_provider();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build();
+        let answer = client.expect("a client").get(url).send().await.expect("answered");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// Where webhooks come.
+    pub(crate) fn hooks(&self) -> std::net::SocketAddr {
+        let log = self.log();
+        let address = log
+            .split("http=")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        address.expect("an address").parse().expect("an address")
     }
 
     /// What the hub has logged.
@@ -215,11 +246,21 @@ impl Drop for Other {
     }
 }
 
-async fn spawn(world: &World, dir: &Path, options: &[&str]) -> Child {
+async fn spawn(world: &World, dir: &Path, options: &[&str], descriptors: Option<u32>) -> Child {
     let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
     let log = std::fs::File::create(dir.join("log")).expect("a log");
-    Command::new(env!("CARGO_BIN_EXE_flotilla-hub"))
+    let program = env!("CARGO_BIN_EXE_flotilla-hub");
+    let mut command = match descriptors {
+        None => Command::new(program),
+        Some(count) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
+            shell
+        }
+    };
+    command
         .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .args(["--health-listen", "127.0.0.1:0"])
         .arg("--data-dir")
         .arg(dir)
         .arg("--kustomize")

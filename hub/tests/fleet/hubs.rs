@@ -3,6 +3,7 @@
 
 use flotilla_hub::store::{
     Store, StoreError,
+    rendering::Changes,
     source::{NewRevision, SourceOutcome},
 };
 use serde_json::json;
@@ -20,14 +21,18 @@ async fn record(store: &Store, source: Uuid, version: i64, revision: &str) -> Re
             version,
             generation: 1,
             handled: "",
-            revision: Some(NewRevision {
-                revision,
-                commit_id: revision,
-                subject: "",
-                config_digest: b"config",
-                artifact_digest: "sha256:0",
-                artifact_size: 1,
-            }),
+            former: None,
+            revision: Some((
+                NewRevision {
+                    revision,
+                    commit_id: revision,
+                    subject: "",
+                    config_digest: b"config",
+                    artifact_digest: "sha256:0",
+                    artifact_size: 1,
+                },
+                Changes::Anything,
+            )),
             restored: false,
             conditions: &[],
             next_seconds: 3600.0,
@@ -111,7 +116,7 @@ async fn beside_a_newer_hub_an_older_one_neither_plans_nor_publishes() {
     for refused in [
         world.store.app_plan(app).await.map(drop),
         world.commit(&gathered).await,
-        world.store.publish(cluster, INCARNATION).await.map(drop),
+        world.store.publish(&[cluster], INCARNATION).await.map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
     }
@@ -125,14 +130,7 @@ async fn beside_a_newer_hub_an_older_one_neither_plans_nor_publishes() {
     world
         .execute("UPDATE replica SET heartbeat = now() - interval '2 minutes'")
         .await;
-    assert!(
-        world
-            .store
-            .publish(cluster, INCARNATION)
-            .await
-            .expect("published")
-            .is_some()
-    );
+    assert!(world.publish(cluster).await.is_some());
 }
 
 #[tokio::test]

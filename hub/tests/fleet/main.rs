@@ -1,11 +1,16 @@
 //! The hub from its store to its wire: what its tables promise, and what agents and people get over TLS.
 
 mod agent_stream;
+mod budgets;
 mod deploys;
 mod enrol;
 mod fleet_api;
 mod hub;
 mod hubs;
+mod monitoring;
+mod presence;
+mod puppet;
+mod reconcile;
 mod renderings;
 mod reports;
 mod statements;

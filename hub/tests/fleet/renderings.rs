@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use flotilla_hub::store::rendered::{MAX_LOST, Outcome, RenderedRow, RenderingKey};
+use flotilla_core::digest::Digest;
+use flotilla_hub::store::rendering::{MAX_LOST, Outcome, RenderingRow};
 use uuid::Uuid;
 
-use crate::{store::config, world::World};
+use crate::world::World;
 
 const LEASE: Duration = Duration::from_secs(600);
 
 struct Rendering {
     world: World,
     app: Uuid,
-    revision: i64,
+    digest: Digest,
 }
 
 impl Rendering {
@@ -20,29 +21,24 @@ impl Rendering {
     async fn new() -> Self {
         let world = World::new().await;
         let app = world.app("a").await;
-        let revision = world
-            .render(app, "r1", &[config("x", "a: 1")])
-            .await
-            .admitted
-            .revision;
-        Self { world, app, revision }
-    }
-
-    fn key(&self) -> RenderingKey<'_> {
-        RenderingKey {
-            app: self.app,
-            variant: b"other",
-            revision: self.revision,
-        }
+        let revision = world.revision("r1").await;
+        let input = world.input(app, revision).await;
+        world.store.take_input(&input).await.expect("taken");
+        let digest = input.rendering;
+        Self { world, app, digest }
     }
 
     async fn begin(&self, replica: &str) -> Option<i32> {
-        let begun = self.world.store.begin_rendering(self.key(), replica, LEASE).await;
+        let begun = self
+            .world
+            .store
+            .begin_rendering(&self.digest, replica, LEASE)
+            .await;
         begun.expect("answered")
     }
 
-    async fn row(&self) -> RenderedRow {
-        let row = self.world.store.rendering(self.key()).await;
+    async fn row(&self) -> RenderingRow {
+        let row = self.world.store.rendering(&self.digest).await;
         row.expect("read").expect("there")
     }
 }
@@ -60,7 +56,7 @@ async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     assert_eq!(rendering.begin("one").await, Some(2));
     rendering
         .world
-        .execute("UPDATE rendered SET not_before = now() WHERE state = 'Pending'")
+        .execute("UPDATE rendering SET not_before = now() WHERE state = 'Pending'")
         .await;
     assert_eq!(rendering.begin("two").await, Some(3));
     rendering
@@ -86,10 +82,13 @@ async fn a_rendering_that_could_not_be_done_waits_and_wakes_nobody() {
         message: "disk full".into(),
         after: Duration::from_secs(300),
     };
-    let recorded = rendering
-        .world
-        .store
-        .record_rendered(rendering.key(), &again, 1, &rendering.world.seal);
+    let recorded = rendering.world.store.record_rendered(
+        rendering.app,
+        &rendering.digest,
+        &again,
+        1,
+        &rendering.world.seal,
+    );
     recorded.await.expect("recorded");
     assert_eq!(rendering.world.count("SELECT count(*) FROM outbox").await, outbox);
     assert_eq!(rendering.begin("one").await, None, "not before its time");

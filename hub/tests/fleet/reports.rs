@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use flotilla_core::object::ObjectKey;
 use flotilla_hub::store::{
-    StoreError,
     report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
-    session::Opening,
+    session::{Opening, Told},
 };
 use flotilla_hub::task::ingest::{Ingest, Outcome};
 use time::OffsetDateTime;
@@ -95,11 +94,41 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
     let again = world.store.ingest(&[of_new]).await.expect("ingested");
     assert_eq!((again.counted, again.applied), (vec![true], vec![]));
     assert!(units(&world, "c1").await[0].applied);
-    let late = world
+    let ack = |epoch| Told {
+        cluster,
+        epoch,
+        accepted: Some((INCARNATION, epoch)),
+        message: String::new(),
+    };
+    let accepted = async || world.count("SELECT accepted_generation FROM session").await;
+    world.store.told(&[ack(old)]).await.expect("answered");
+    assert_eq!(accepted().await, 0, "of a stream that was replaced");
+    world.store.told(&[ack(new)]).await.expect("answered");
+    assert_eq!(accepted().await, i64::try_from(new).expect("small"));
+    let refused = Told {
+        accepted: None,
+        message: "refused".into(),
+        ..ack(new)
+    };
+    world
         .store
-        .session_accepted(cluster, old, INCARNATION, 1, "")
-        .await;
-    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+        .told(std::slice::from_ref(&refused))
+        .await
+        .expect("answered");
+    assert_eq!(
+        accepted().await,
+        i64::try_from(new).expect("small"),
+        "what it holds stays"
+    );
+    let shown = world.store.list_clusters("c1", "", 1).await.expect("listed");
+    assert_eq!(shown[0].message, "refused");
+    // Told together, an acceptance is not lost behind a refusal of the same stream.
+    let mut latest = refused.clone();
+    latest.follow(&ack(new));
+    assert_eq!(latest.accepted, ack(new).accepted);
+    let mut latest = refused;
+    latest.follow(&ack(old));
+    assert_eq!(latest.accepted, None);
 }
 
 #[tokio::test]
@@ -195,7 +224,12 @@ async fn an_agent_reports_on_its_own_clusters_units_only() {
     assert_eq!(world.count(&of_unit("unit_status")).await, 0);
     assert_eq!(world.count(&of_unit("unit_object")).await, 0);
     assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 1);
-    assert_eq!(world.count("SELECT count(*) FROM event").await, 1);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM event WHERE reason = 'Failed'")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -254,7 +288,15 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         .ingest(std::slice::from_ref(&first))
         .await
         .expect("ingested");
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
+    assert_eq!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("finished")
+            .len(),
+        1
+    );
     let b = world.render(app, "r2", &[config("x", "a: 2")]).await;
     world.roll_out(app, &[cluster], &b).await;
     world.roll_out(app, &[cluster], &a).await;
@@ -269,7 +311,8 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         (view.version, view.current, view.applied, view.ready.as_str()),
         (3, false, false, "Unknown")
     );
-    assert_eq!(view.applied_revision, "");
+    // What was applied last is known all the same.
+    assert_eq!(view.applied_revision, "r1");
     // The newest entry is held, and what was applied and healthy is the same target at the old version.
     let mut held = report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)]);
     held.units[0].version = 3;
@@ -279,17 +322,32 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         panic!("one unit")
     };
     assert_eq!((view.current, view.applied), (true, false));
-    assert_eq!(view.applied_revision, "");
+    assert_eq!(view.applied_revision, "r1");
     let rollouts = world.store.list_rollouts("", "", "", 1).await.expect("read");
     assert_eq!(rollouts[0].clusters_applied, 0);
-    assert!(world.store.finish_rollouts().await.expect("none").is_empty());
+    assert!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("none")
+            .is_empty()
+    );
     world
         .store
         .ingest(&[report(cluster, epoch, vec![applied(unit.id.0, 3, unit.target)])])
         .await
         .expect("ingested");
     assert!(units(&world, "c1").await[0].applied);
-    assert_eq!(world.store.finish_rollouts().await.expect("finished").len(), 1);
+    assert_eq!(
+        world
+            .store
+            .finish_rollouts(&[unit.id.0], None)
+            .await
+            .expect("finished")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -418,4 +476,30 @@ async fn a_report_that_the_database_does_not_take_is_refused_alone() {
         }
     }
     assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 8);
+}
+
+#[tokio::test]
+async fn an_event_that_an_agent_tells_again_is_stored_once() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, _) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let event = ClusterEventRow {
+        unit: Some(unit),
+        object: "ConfigMap/a/x".into(),
+        warning: false,
+        reason: "DriftCorrected".into(),
+        message: "data was changed".into(),
+        at: OffsetDateTime::UNIX_EPOCH,
+    };
+    // The first acknowledgement was lost.
+    for _ in 0..2 {
+        let mut told = report(cluster, epoch, vec![]);
+        told.events = vec![event.clone()];
+        world.store.ingest(&[told]).await.expect("ingested");
+    }
+    let stored = world
+        .count("SELECT count(*) FROM event WHERE reason = 'DriftCorrected'")
+        .await;
+    assert_eq!(stored, 1);
 }

@@ -6,7 +6,16 @@ use std::{
     time::Duration,
 };
 
-use flotilla_hub::store::report::{ConditionRow, Report};
+use flotilla_core::digest::Digest;
+use flotilla_hub::{
+    grpc::fetch::Fetcher,
+    index::Index,
+    store::{
+        report::{ConditionRow, Report},
+        session::Told,
+    },
+};
+use flotilla_proto::agent::v1::{ContentKind, FetchRequest, Want};
 use time::OffsetDateTime;
 use tracing::{
     Dispatch, Event, Subscriber,
@@ -21,14 +30,14 @@ use uuid::Uuid;
 
 use crate::{
     reports::{object, open, open_judged, report},
-    store::one_unit,
-    world::{World, applied},
+    store::{config, one_unit},
+    world::{INCARNATION, World, applied},
 };
 
 /// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` is not logged.
 #[derive(Debug, Default)]
-struct Statement {
-    words: String,
+pub(crate) struct Statement {
+    pub(crate) words: String,
     rows: u64,
 }
 
@@ -48,8 +57,11 @@ impl Visit for Statement {
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
+/// How a test's own questions begin: they are not counted.
+pub(crate) const OWN: &str = "/* the test */";
+
 /// The statements of this thread, from here on.
-struct Statements {
+pub(crate) struct Statements {
     told: Arc<Mutex<Vec<Statement>>>,
     _listens: DefaultGuard,
 }
@@ -74,7 +86,7 @@ fn subscriber(told: Arc<Mutex<Vec<Statement>>>) -> impl Subscriber + Send + Sync
 }
 
 impl Statements {
-    fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         // While there is one subscriber, tracing asks the thread that first logs at a place whether anybody listens
         // there, and remembers that thread's answer for all. With more it asks all of them.
         static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
@@ -85,9 +97,9 @@ impl Statements {
     }
 
     /// Takes what was asked since the last time, but for what a new connection of the pool asks of its own.
-    fn take(&self) -> Vec<Statement> {
+    pub(crate) fn take(&self) -> Vec<Statement> {
         let mut told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        told.retain(|one| !one.words.starts_with("SELECT set_config"));
+        told.retain(|one| !one.words.starts_with("SELECT set_config") && !one.words.starts_with(OWN));
         told
     }
 }
@@ -108,7 +120,7 @@ fn good(kind: &'static str) -> ConditionRow {
 }
 
 #[tokio::test]
-async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs() {
+async fn an_idle_minute_of_fifty_agents_is_seven_statements_and_no_row_of_theirs() {
     let world = World::new().await;
     let mut seen: Vec<(Uuid, u64, OffsetDateTime)> = Vec::new();
     for n in 0..50 {
@@ -144,15 +156,24 @@ async fn an_idle_minute_of_fifty_agents_is_four_statements_and_no_row_of_theirs(
             .expect("rows")
     };
     let before = versions().await;
+    let index = Index::new(world.store.clone());
+    let mut watched = Vec::new();
+    for (cluster, ..) in &seen {
+        watched.push(index.subscribe(*cluster).await.expect("watched"));
+    }
     let statements = Statements::listen();
     hears(&world, &statements).await;
+    let stale = world.store.stale().await.expect("asked");
+    assert!(stale.apps.is_empty(), "{stale:?}");
+    index.poll().await.expect("read");
     for _ in 0..2 {
         world.store.beat("replica").await.expect("it lives");
         let held = world.store.flush_last_seen(&later(3600)).await.expect("answered");
         assert_eq!(held.len(), 50, "which are held is answered all the same");
     }
+    assert_eq!(world.store.tell_gone().await.expect("told"), 0);
     let asked = statements.take();
-    assert_eq!(asked.len(), 4, "{asked:#?}");
+    assert_eq!(asked.len(), 7, "{asked:#?}");
     assert_eq!(versions().await, before, "no row is written");
     // What was replaced, is told.
     open(&world, seen[0].0).await;
@@ -216,6 +237,104 @@ async fn a_report_of_one_unit_and_object_is_six_statements() {
 }
 
 #[tokio::test]
+async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknowledgements() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let clusters: Vec<Uuid> = {
+        let mut made = Vec::new();
+        for n in 0..50 {
+            made.push(world.cluster(&format!("c{n}")).await);
+        }
+        made
+    };
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world
+        .commit(&world.gather(app, &clusters, &content).await)
+        .await
+        .expect("committed");
+    let mut reports = Vec::new();
+    let mut acks = Vec::new();
+    for unit in world.store.app_plan(app).await.expect("read").units {
+        let cluster = unit.cluster.0;
+        let epoch = open(&world, cluster).await;
+        reports.push(Report {
+            objects: vec![object(unit.id.0, "x")],
+            conditions: vec![ConditionRow {
+                ok: false,
+                ..good("Ledger")
+            }],
+            ..report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)])
+        });
+        acks.push(Told {
+            cluster,
+            epoch,
+            accepted: Some((1, 1)),
+            message: String::new(),
+        });
+    }
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let ingested = world.store.ingest(&reports).await.expect("ingested");
+    assert_eq!(ingested.applied.len(), 50);
+    let asked = statements.take();
+    // The lock, units, objects, conditions, sessions, wake-up, commit.
+    assert_eq!(asked.len(), 7, "{asked:#?}");
+    world.store.told(&acks).await.expect("accepted");
+    let asked = statements.take();
+    assert_eq!(asked.len(), 3, "{asked:#?}");
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM session WHERE accepted_generation = 1")
+            .await,
+        50
+    );
+}
+
+#[tokio::test]
+async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one() {
+    let world = World::new().await;
+    let (one, many) = (world.app("a").await, world.app("b").await);
+    let mut clusters = Vec::new();
+    for n in 0..100 {
+        clusters.push(world.cluster(&format!("c{n}")).await);
+    }
+    let of_one = world.render(one, "r1", &[config("x", "a: 1")]).await;
+    let of_many = world.render(many, "r1", &[config("y", "a: 1")]).await;
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut counted = Vec::new();
+    for (app, clusters, content) in [(one, &clusters[..1], of_one), (many, &clusters[..], of_many)] {
+        let gathered = world.gather(app, clusters, &content).await;
+        statements.take();
+        world.commit(&gathered).await.expect("committed");
+        let planned = statements.take().len();
+        let published = world
+            .store
+            .publish(clusters, INCARNATION)
+            .await
+            .expect("published");
+        assert_eq!(published.len(), clusters.len());
+        counted.push((planned, statements.take().len()));
+    }
+    // The plan, rollout, units, claims, wake-ups, commit; the lock and those that lack a state, units, entries twice,
+    // heads, wake-up, commit.
+    assert_eq!(counted, [(6, 8), (6, 8)]);
+    assert!(
+        world
+            .store
+            .publish(&clusters, INCARNATION)
+            .await
+            .expect("published")
+            .is_empty()
+    );
+    assert_eq!(
+        statements.take().len(),
+        3,
+        "where nothing changed, nothing is read"
+    );
+}
+
+#[tokio::test]
 async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_rollout() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
@@ -228,6 +347,10 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     hears(&world, &statements).await;
     let conditions = || world.count("SELECT count(*) FROM cluster_condition");
     let good = [good("Clock"), good("Reports")];
+    open_judged(&world, cluster, &good).await;
+    let asked = statements.take();
+    // That it is there is told once.
+    assert_eq!(asked.len(), 6, "{asked:#?}");
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
     // The lock, session, what is judged, wake-up, commit.
@@ -249,5 +372,94 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     let epoch = open_judged(&world, cluster, &good).await;
     assert_eq!(message().await, "", "what was wrong and is good is written");
     world.store.close_session(cluster, epoch).await.expect("closed");
-    assert_eq!((told("report").await, told("session").await), (0, 4));
+    assert_eq!((told("report").await, told("session").await), (0, 5));
+    // That it turned is an event, each way.
+    let events = "SELECT count(*) FROM event WHERE reason = 'Clock' AND cluster_id IS NOT NULL";
+    assert_eq!(world.count(events).await, 2);
+}
+
+#[tokio::test]
+async fn a_fetch_is_two_statements_however_many_units_there_are() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let mut last = None;
+    for n in 0..12 {
+        let app = world.app(&format!("a{n}")).await;
+        let objects = ["x", "y", "z"].map(|name| config(&format!("{name}{n}"), &format!("a: {name}")));
+        let content = world.render(app, &format!("r{n}"), &objects).await;
+        world.roll_out(app, &[cluster], &content).await;
+        last = Some((content.admitted.content, objects));
+    }
+    let (content, objects) = last.expect("an app");
+    let fetcher = Fetcher::new(world.store.clone(), world.seal.clone());
+    let fetch = async |kind: ContentKind, digests: &[Digest]| {
+        let want = digests.iter().map(|digest| Want {
+            kind: kind.into(),
+            digest: digest.as_bytes().to_vec().into(),
+            ..Want::default()
+        });
+        let request = FetchRequest {
+            want: want.collect(),
+            epoch: 1,
+        };
+        let (chunks, mut received) = tokio::sync::mpsc::channel(64);
+        fetcher.serve(cluster, request, &chunks).await.expect("served");
+        drop(chunks);
+        let mut found = 0;
+        while let Some(chunk) = received.recv().await {
+            found += usize::from(!chunk.expect("a chunk").missing);
+        }
+        found
+    };
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    // What the cluster may have, and the items.
+    assert_eq!(fetch(ContentKind::Content, &[content]).await, 1);
+    assert_eq!(statements.take().len(), 2);
+    let digests = objects.map(|object| object.digest());
+    assert_eq!(fetch(ContentKind::Object, &digests).await, 3);
+    assert_eq!(statements.take().len(), 2);
+    // What no entry leads to is not read.
+    let unknown = Digest::of("object", b"of nobody");
+    assert_eq!(fetch(ContentKind::Object, &[unknown]).await, 0);
+    assert_eq!(statements.take().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_them() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    one_unit(&world, "c1", app).await;
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || lpad(n::text, 4, '0'), 'Active' FROM generate_series(1, 1199) n;
+             INSERT INTO unit (id, app_uid, cluster_id, content, target, revision_id, rollout_id, state, cause, settings)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.content, u.target, u.revision_id, u.rollout_id, u.state,
+                      u.cause, u.settings FROM unit u, cluster c WHERE c.name LIKE 'z%';
+             INSERT INTO session (cluster_id, epoch, replica, connected, last_seen)
+               SELECT id, 1, 'replica', true, now() FROM cluster;
+             INSERT INTO unit_status (unit_id, version, applied_version, applied, applied_content, ready, observed_at)
+               SELECT id, version, version, target, content, 'True', now() FROM unit;
+             UPDATE unit_status SET ready = 'False', reason = 'HealthCheckFailed', message = 'image not found'
+               WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
+        )
+        .await;
+    world.store.beat("replica").await.expect("it lives");
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut facts = world.store.app_facts(&[app]).await.expect("read");
+    let asked = statements.take();
+    assert_eq!(asked.len(), 2, "{asked:#?}");
+    let mut facts = facts.remove(&app).expect("known");
+    assert_eq!((facts.total(), facts.units.len()), (1200, 2));
+    assert_eq!(facts.revision().map(|one| one.name.as_str()), Some("c1"));
+    facts.observed = true;
+    let said = flotilla_core::status::app(&facts);
+    assert_eq!(
+        (said.status.as_str(), said.message.as_str()),
+        ("False", "1199/1200 applied; z1199: image not found")
+    );
+    let behind = world.store.units_behind(app, 20).await.expect("read");
+    assert_eq!(behind.len(), 1);
 }

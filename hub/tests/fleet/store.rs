@@ -17,6 +17,7 @@ use flotilla_hub::store::{
     content::Blob,
     outbox::Nudge,
     query::{UnitFilter, UnitView},
+    retention::{KEPT, Removed},
 };
 use flotilla_testkit::wait_until;
 use serde_json::json;
@@ -100,7 +101,7 @@ async fn the_generation_rises_with_the_spec_and_with_nothing_else() {
     generation(&one, 2).await;
     generation(&one, 2).await;
     let uid = world.uid("Placement", "a").await;
-    world.store.request(&[uid], "now").await.expect("requested");
+    world.store.request(&[uid], "now", None).await.expect("requested");
     generation(&one, 2).await;
 }
 
@@ -182,11 +183,7 @@ async fn a_secrets_value_is_in_no_column_and_in_no_debug_output() {
         .gather_with(app, &[cluster], &content, vec![values], BTreeMap::new())
         .await;
     world.commit(&gathered).await.expect("committed");
-    world
-        .store
-        .publish(cluster, INCARNATION)
-        .await
-        .expect("published");
+    world.publish(cluster).await.expect("published");
     assert_eq!(columns_holding(&world, CANARY).await, Vec::<String>::new());
     // The hub itself reads all three.
     let uid = world.uid("Secret", "credentials").await;
@@ -199,16 +196,18 @@ async fn a_secrets_value_is_in_no_column_and_in_no_debug_output() {
     assert!(String::from_utf8_lossy(&payload).contains(CANARY));
     let object = world
         .store
-        .object(manifest.digest().as_bytes(), &world.seal)
+        .objects(&[manifest.digest().as_bytes()], &world.seal)
         .await
         .expect("read")
+        .remove(manifest.digest().as_bytes())
         .expect("there");
     assert_eq!(&object.into_plain().expect("plain")[..], manifest.bytes);
     let value = world
         .store
-        .config_value(&[4; 32], &world.seal)
+        .config_values(&[&[4; 32]], &world.seal)
         .await
         .expect("read")
+        .remove(&[4; 32])
         .expect("there");
     assert_eq!(&value.into_plain().expect("plain")[..], CANARY.as_bytes());
     let row = world.store.resource(uid).await.expect("read").expect("there");
@@ -246,9 +245,9 @@ async fn a_sealed_value_moved_to_another_row_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_wakeup_of_a_transaction_still_open_is_not_passed_over() {
+async fn a_transaction_that_is_open_holds_back_no_other_wakeup_and_its_own_is_not_passed_over() {
     let world = World::new().await;
-    let mut cursor = world.store.outbox_end().await.expect("a cursor");
+    let mut reader = world.store.outbox_end().await.expect("a reader");
     let (early, late) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let mut open = world.pool.begin().await.expect("begun");
     let insert = "INSERT INTO outbox (topic, key) VALUES ('app', $1)";
@@ -262,25 +261,16 @@ async fn a_wakeup_of_a_transaction_still_open_is_not_passed_over() {
         .execute(&world.pool)
         .await
         .expect("inserted");
-    // The later number is committed, the earlier is not: a reader that went on would lose the earlier.
-    // It learns that there is more, since no notification will come when the earlier one ends without a word.
-    let batch = world.store.outbox_after(&cursor).await.expect("read");
-    assert!(batch.nudges.is_empty() && batch.held, "{batch:?}");
-    cursor = batch.end;
-    open.commit().await.expect("committed");
-    // Transactions of other databases of this server count too: one of the two may come a read later.
-    let mut seen = Vec::new();
-    let read = wait_until("both wake-ups", PATIENCE, async || {
-        let batch = world.store.outbox_after(&cursor).await?;
-        cursor = batch.end;
-        seen.extend(batch.nudges);
-        Ok::<_, StoreError>((seen.len() >= 2).then(|| seen.clone()))
-    });
-    let expected = [early, late].map(|key| Nudge {
+    let nudge = |key| Nudge {
         topic: Topic::App,
         key,
-    });
-    assert_eq!(read.await.expect("read"), expected);
+    };
+    let mut read = async || world.store.outbox_after(&mut reader).await.expect("read");
+    assert_eq!(read().await, [nudge(late)]);
+    assert_eq!(read().await, [], "once");
+    open.commit().await.expect("committed");
+    assert_eq!(read().await, [nudge(early)]);
+    assert_eq!(read().await, []);
 }
 
 #[tokio::test]
@@ -288,7 +278,7 @@ async fn every_wakeup_of_many_writers_is_read_once_and_in_each_writers_order() {
     const WRITERS: u128 = 6;
     const EACH: u128 = 25;
     let world = World::new().await;
-    let mut cursor = world.store.outbox_end().await.expect("a cursor");
+    let mut reader = world.store.outbox_end().await.expect("a reader");
     let writers = (0..WRITERS).map(|writer| {
         let pool = world.pool.clone();
         tokio::spawn(async move {
@@ -308,9 +298,8 @@ async fn every_wakeup_of_many_writers_is_read_once_and_in_each_writers_order() {
     let writers: Vec<_> = writers.collect();
     let mut read: Vec<Uuid> = Vec::new();
     wait_until("all wake-ups", PATIENCE, async || {
-        let batch = world.store.outbox_after(&cursor).await?;
-        cursor = batch.end;
-        read.extend(batch.nudges.iter().map(|nudge| nudge.key));
+        let nudges = world.store.outbox_after(&mut reader).await?;
+        read.extend(nudges.iter().map(|nudge| nudge.key));
         Ok::<_, StoreError>((read.len() as u128 >= WRITERS * EACH).then_some(()))
     })
     .await
@@ -488,25 +477,11 @@ async fn publishing_raises_the_generation_only_when_the_root_differs() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
     let (a, b) = (world.app("a").await, world.app("b").await);
-    assert_eq!(
-        world
-            .store
-            .publish(cluster, INCARNATION)
-            .await
-            .expect("published"),
-        None
-    );
+    assert_eq!(world.publish(cluster).await, None);
     let of_a = world.render(a, "r1", &[config("x", "a: 1")]).await;
     let of_b = world.render(b, "r1", &[config("y", "a: 1")]).await;
     assert_eq!(world.roll_out(a, &[cluster], &of_a).await, [Some(1)]);
-    assert_eq!(
-        world
-            .store
-            .publish(cluster, INCARNATION)
-            .await
-            .expect("published"),
-        None
-    );
+    assert_eq!(world.publish(cluster).await, None);
     assert_eq!(world.roll_out(b, &[cluster], &of_b).await, [Some(2)]);
     let again = world.render(a, "r2", &[config("x", "a: 2")]).await;
     assert_eq!(world.roll_out(a, &[cluster], &again).await, [Some(3)]);
@@ -516,7 +491,10 @@ async fn publishing_raises_the_generation_only_when_the_root_differs() {
         .await
         .expect("read")
         .expect("published");
-    assert_eq!((desired.incarnation, desired.generation), (INCARNATION, 3));
+    assert_eq!(
+        (desired.head.incarnation, desired.head.generation),
+        (INCARNATION, 3)
+    );
     let since: BTreeMap<String, u64> = desired
         .entries
         .iter()
@@ -534,7 +512,7 @@ async fn publishing_raises_the_generation_only_when_the_root_differs() {
             .iter()
             .map(|row| (flotilla_core::id::UnitId(row.unit), Entry::digest_of(&row.bytes))),
     );
-    assert_eq!(desired.root, root);
+    assert_eq!(desired.head.root, root);
 }
 
 #[tokio::test]
@@ -548,7 +526,7 @@ async fn a_unit_that_is_no_longer_chosen_is_detached_and_stays_in_the_desired_st
         .commit(&world.gather(app, &[c1], &content).await)
         .await
         .expect("committed");
-    world.store.publish(c2, INCARNATION).await.expect("published");
+    world.publish(c2).await.expect("published");
     let desired = world.store.desired(c2).await.expect("read").expect("published");
     let [row] = &desired.entries[..] else {
         panic!("{:?}", desired.entries)
@@ -618,7 +596,7 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
     for table in ["desired_entry", "desired", "outbox"] {
         break_table(&world, table).await;
         assert!(
-            world.store.publish(cluster, INCARNATION).await.is_err(),
+            world.store.publish(&[cluster], INCARNATION).await.is_err(),
             "{table}"
         );
         mend_table(&world, table).await;
@@ -629,21 +607,53 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
     }
     assert_eq!(
         world
-            .store
-            .publish(cluster, INCARNATION)
+            .publish(cluster)
             .await
-            .expect("published")
             .map(|published| (published.generation, published.changed.len())),
         Some((1, 1))
     );
+    assert_eq!(world.publish(cluster).await, None);
+}
+
+#[tokio::test]
+async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    // More than are kept, and the last of them is what the unit has.
+    let made = KEPT + 3;
+    for n in 0..made {
+        let content = world
+            .render(app, &format!("r{n}"), &[config("x", &format!("a: {n}"))])
+            .await;
+        world.roll_out(app, &[cluster], &content).await;
+    }
+    let removed = || async { world.store.remove_unused().await.expect("looked") };
+    assert_eq!(removed().await, Removed::default(), "nothing is old");
+    world
+        .execute(
+            "UPDATE content SET referenced_at = now() - interval '2 days';
+             UPDATE object SET referenced_at = now() - interval '2 days';
+             UPDATE artifact SET referenced_at = now() - interval '2 days';
+             UPDATE rollout SET finished_at = now() - interval '2 days' WHERE finished_at IS NOT NULL;
+             UPDATE rendering SET finished_at = now() - interval '2 days';
+             UPDATE revision SET created_at = now() - interval '2 days'",
+        )
+        .await;
+    let first = removed().await;
+    // Of renderings one more stays: the present one beside the last that were.
+    assert_eq!((first.rollouts, first.renderings), (3, 2), "{first:?}");
     assert_eq!(
-        world
-            .store
-            .publish(cluster, INCARNATION)
-            .await
-            .expect("published"),
-        None
+        (first.revisions, first.contents, first.objects, first.artifacts),
+        (2, 2, 2, 2),
+        "{first:?}"
     );
+    assert_eq!(removed().await, Removed::default(), "what is left is used");
+    assert_eq!(
+        units(&world, "c1").await[0].target_revision,
+        format!("r{}", made - 1)
+    );
+    assert_eq!(world.count("SELECT count(*) FROM rollout").await, KEPT);
 }
 
 #[tokio::test]

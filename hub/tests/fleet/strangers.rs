@@ -1,17 +1,20 @@
 //! What somebody without a credential can take of the hub's port: nothing that others need.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use axum::body::Bytes;
+use flotilla_proto::tls::HubVerifier;
 use futures::stream;
+use tokio::io::AsyncWriteExt as _;
 use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::timeout};
 use tonic::{Code, body::Body};
 use tower::{Service as _, ServiceExt as _};
 
-use crate::hub::{Hub, csr};
+use crate::hub::{Hub, TRUST_DOMAIN, csr};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -127,4 +130,97 @@ async fn silent_connections_of_one_address_keep_nobody_else_out_and_are_closed()
         .await
         .expect("in time")
         .expect("let in");
+}
+
+/// Connections from one address of ours that say nothing more.
+async fn idle(address: SocketAddr, from: Ipv4Addr, count: usize) -> Vec<tokio::net::TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("bound");
+        if let Ok(Ok(stream)) = timeout(SOON, socket.connect(address)).await {
+            held.push(stream);
+        }
+    }
+    held
+}
+
+#[tokio::test]
+async fn frames_without_content_are_cut_off_and_others_are_answered() {
+    let hub = Hub::start().await;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(HubVerifier::new(vec![hub.pin], TRUST_DOMAIN)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio::net::TcpStream::connect(hub.address())
+        .await
+        .expect("connected");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.expect("TLS");
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .expect("sent");
+    stream
+        .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .await
+        .expect("settings");
+    // The smallest window update of the connection, which stays within its bound for long.
+    let update = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let many = update.repeat(1000);
+    let flood = async {
+        for _ in 0..1000 {
+            if stream.write_all(&many).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    let cut_off = timeout(Duration::from_secs(120), flood).await.expect("in time");
+    assert!(cut_off, "a million frames were taken");
+    assert!(
+        hub.fleet()
+            .await
+            .get_version(hub.authorized(flotilla_proto::fleet::v1::GetVersionRequest {}))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_full_port_for_webhooks_leaves_probes_and_other_addresses_answered() {
+    let hub = Hub::start().await;
+    let hooks = hub.hooks();
+    let _held = idle(hooks, Ipv4Addr::new(127, 0, 0, 2), 400).await;
+    assert_eq!(hub.health("/healthz").await.0, 200);
+    let client = reqwest::Client::builder()
+        .timeout(SOON)
+        .build()
+        .expect("a client");
+    let answer = client.post(format!("http://{hooks}/hook/none")).send().await;
+    assert_eq!(answer.expect("answered").status(), 404);
+    // What is told of the hub is not told where anybody may call.
+    let answer = client.get(format!("http://{hooks}/metrics")).send().await;
+    assert_eq!(answer.expect("answered").status(), 404);
+}
+
+#[tokio::test]
+async fn descriptors_are_left_when_one_address_takes_all_it_can() {
+    let hub = Hub::start_with(Some(600)).await;
+    let mut channels = Vec::new();
+    for _ in 0..60 {
+        channels.push(hub.dial_from(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2))).await);
+    }
+    let _silent = idle(hub.address(), Ipv4Addr::new(127, 0, 0, 2), 700).await;
+    assert_eq!(hub.health("/readyz").await, (200, "ok\n".to_owned()));
+    timeout(SOON, hub.dial_from(IpAddr::from(Ipv4Addr::LOCALHOST)))
+        .await
+        .expect("in time")
+        .expect("another address is let in");
+    assert!(!hub.log().contains("Too many open files"), "{}", hub.log());
 }

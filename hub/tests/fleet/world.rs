@@ -18,8 +18,9 @@ use flotilla_hub::{
         Store, StoreError,
         apply::{Action, NewResource, Payload},
         content::Blob,
-        plan::Commit,
-        rendered::{Outcome, RenderingKey},
+        plan::{AppPlan, Commit},
+        publish::Published,
+        rendering::{Changes, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
         source::{NewRevision, SourceOutcome},
     },
@@ -77,11 +78,11 @@ pub(crate) struct Rendered {
 /// What a planner gathered and decided, not yet committed.
 pub(crate) struct Gathered {
     pub(crate) app: Uuid,
-    pub(crate) version: u64,
+    pub(crate) recorded: AppPlan,
     pub(crate) planned: Planned,
     pub(crate) configs: Vec<Blob>,
     admitted: Admitted,
-    claims: BTreeMap<ClusterId, Vec<ObjectKey>>,
+    claims: BTreeMap<ClusterId, Arc<[ObjectKey]>>,
 }
 
 pub(crate) fn resource(kind: &str, name: &str, spec: Value) -> NewResource {
@@ -177,18 +178,22 @@ impl World {
         self.store
             .record_source(&SourceOutcome {
                 uid: source,
-                version: state.map_or(0, |state| state.version),
+                version: state.as_ref().map_or(0, |state| state.version),
                 generation: 1,
                 handled: "",
                 restored: false,
-                revision: Some(NewRevision {
-                    revision,
-                    commit_id: revision,
-                    subject: "",
-                    config_digest: b"config",
-                    artifact_digest: "sha256:0",
-                    artifact_size: 1,
-                }),
+                former: state.and_then(|state| state.revision).map(|one| one.id),
+                revision: Some((
+                    NewRevision {
+                        revision,
+                        commit_id: revision,
+                        subject: "",
+                        config_digest: b"config",
+                        artifact_digest: &format!("sha256:{revision}"),
+                        artifact_size: 1,
+                    },
+                    Changes::Anything,
+                )),
                 conditions: &[],
                 next_seconds: 3600.0,
                 failures: 0,
@@ -200,15 +205,24 @@ impl World {
         current.expect("read").expect("there").id
     }
 
+    /// What `app` is rendered from at a revision.
+    pub(crate) async fn input(&self, app: Uuid, revision: i64) -> RenderInput {
+        let (source, artifact): (Uuid, String) =
+            sqlx::query_as("SELECT source_uid, artifact_digest FROM revision WHERE id = $1")
+                .bind(revision)
+                .fetch_one(&self.pool)
+                .await
+                .expect("a revision");
+        let fields = Digest::of("fields", app.as_bytes());
+        RenderInput::new(app, fields, source, revision, &artifact)
+    }
+
     /// Stores a content of `app` under a revision.
     pub(crate) async fn render_at(&self, app: Uuid, revision: i64, objects: &[Object]) -> Rendered {
-        let key = RenderingKey {
-            app,
-            variant: b"variant",
-            revision,
-        };
+        let input = self.input(app, revision).await;
+        self.store.take_input(&input).await.expect("taken");
         self.store
-            .begin_rendering(key, "replica", Duration::from_secs(60))
+            .begin_rendering(&input.rendering, "replica", Duration::from_secs(60))
             .await
             .expect("due");
         let entries = objects
@@ -235,10 +249,10 @@ impl World {
             content: *content.digest().as_bytes(),
             manifest: manifest.clone(),
             objects: blobs.collect(),
-            reads: None,
+            paths: None,
         };
         self.store
-            .record_rendered(key, &outcome, 1, &self.seal)
+            .record_rendered(app, &input.rendering, &outcome, 1, &self.seal)
             .await
             .expect("recorded");
         Rendered {
@@ -297,13 +311,16 @@ impl World {
             requested: String::new(),
             chosen: ids.iter().map(chosen).collect(),
             unreadable: BTreeMap::new(),
-            units: recorded.units,
+            units: recorded.units.clone(),
             withheld,
         });
-        let claims = ids.into_iter().map(|id| (id, content.keys.clone())).collect();
+        let claims = ids
+            .into_iter()
+            .map(|id| (id, content.keys.clone().into()))
+            .collect();
         Gathered {
             app,
-            version: recorded.version,
+            recorded,
             planned,
             configs,
             admitted: content.admitted,
@@ -319,7 +336,7 @@ impl World {
     pub(crate) async fn commit_of(&self, gathered: &Gathered, generation: i64) -> Result<(), StoreError> {
         let commit = Commit {
             app_uid: gathered.app,
-            version: gathered.version,
+            recorded: &gathered.recorded,
             generation,
             planned: &gathered.planned,
             claims: &gathered.claims,
@@ -342,15 +359,20 @@ impl World {
         self.commit(&gathered).await.expect("committed");
         let mut generations = Vec::new();
         for cluster in clusters {
-            generations.push(
-                self.store
-                    .publish(*cluster, INCARNATION)
-                    .await
-                    .expect("published")
-                    .map(|published| published.generation),
-            );
+            generations.push(self.publish(*cluster).await.map(|one| one.generation));
         }
         generations
+    }
+
+    /// Publishes one cluster; `None`: nothing differs.
+    pub(crate) async fn publish(&self, cluster: Uuid) -> Option<Published> {
+        let mut published = self
+            .store
+            .publish(&[cluster], INCARNATION)
+            .await
+            .expect("published");
+        assert!(published.len() <= 1, "{published:?}");
+        published.pop()
     }
 
     pub(crate) async fn count(&self, query: &str) -> i64 {

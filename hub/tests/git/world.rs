@@ -1,6 +1,7 @@
 //! A hub's Git side, remotes, and servers that do what an honest one never does.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -56,7 +57,7 @@ impl Hub {
         &self,
         remote: &Remote,
         reference: &Reference,
-    ) -> Result<(Fetched<String>, Tree), GitError> {
+    ) -> Result<(Fetched<String>, Arc<Tree>), GitError> {
         self.fetch_within(remote, reference, TIMEOUT).await
     }
 
@@ -65,7 +66,7 @@ impl Hub {
         remote: &Remote,
         reference: &Reference,
         timeout: Duration,
-    ) -> Result<(Fetched<String>, Tree), GitError> {
+    ) -> Result<(Fetched<String>, Arc<Tree>), GitError> {
         let artifacts = self.artifacts.clone();
         let resolved = self.prober.probe(remote, reference, timeout).await?;
         let fetched = self

@@ -85,6 +85,9 @@ pub struct Welcome {
     pub hub_version: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub cluster_name: ::prost::alloc::string::String,
+    /// The hub's clock, Unix milliseconds: the agent tells when its own is far from it. Zero: not told.
+    #[prost(int64, tag = "6")]
+    pub clock_ms: i64,
 }
 /// The whole desired state of the cluster, or what changed since `base_generation`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -472,6 +475,8 @@ pub enum ClusterConditionKind {
     Reports = 4,
     /// The agent's clock is near the hub's. Judged by the hub.
     Clock = 5,
+    /// Every kind and namespace of the inventories is watched.
+    Watches = 6,
 }
 impl ClusterConditionKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -486,6 +491,7 @@ impl ClusterConditionKind {
             Self::Certificate => "CLUSTER_CONDITION_KIND_CERTIFICATE",
             Self::Reports => "CLUSTER_CONDITION_KIND_REPORTS",
             Self::Clock => "CLUSTER_CONDITION_KIND_CLOCK",
+            Self::Watches => "CLUSTER_CONDITION_KIND_WATCHES",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -497,6 +503,7 @@ impl ClusterConditionKind {
             "CLUSTER_CONDITION_KIND_CERTIFICATE" => Some(Self::Certificate),
             "CLUSTER_CONDITION_KIND_REPORTS" => Some(Self::Reports),
             "CLUSTER_CONDITION_KIND_CLOCK" => Some(Self::Clock),
+            "CLUSTER_CONDITION_KIND_WATCHES" => Some(Self::Watches),
             _ => None,
         }
     }

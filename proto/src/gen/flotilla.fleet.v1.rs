@@ -394,14 +394,151 @@ pub struct WatchEvent {
 pub struct ReconcileRequest {
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<ResourceRef>,
-    /// Reconcile the app's source first.
+    /// Reconcile the app's source first; then the app, at what was fetched.
     #[prost(bool, tag = "2")]
     pub with_source: bool,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReconcileProgress {
+    #[prost(enumeration = "reconcile_progress::Phase", tag = "1")]
+    pub phase: i32,
+    #[prost(enumeration = "reconcile_progress::Outcome", tag = "2")]
+    pub outcome: i32,
+    /// What is reconciled in this phase: the app, or its source.
+    #[prost(message, optional, tag = "3")]
+    pub resource: ::core::option::Option<ResourceRef>,
+    /// What was fetched, or the newest that all clusters have applied.
+    #[prost(string, tag = "4")]
+    pub revision: ::prost::alloc::string::String,
+    /// Clusters that should have it, and how many are done.
+    #[prost(uint32, tag = "5")]
+    pub clusters: u32,
+    #[prost(uint32, tag = "6")]
+    pub clusters_ready: u32,
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub message: ::prost::alloc::string::String,
+    /// With an outcome: clusters that are not ready or not connected, at most 20, by name.
+    #[prost(message, repeated, tag = "9")]
+    pub behind: ::prost::alloc::vec::Vec<ClusterBehind>,
+}
+/// Nested message and enum types in `ReconcileProgress`.
+pub mod reconcile_progress {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Phase {
+        Unspecified = 0,
+        /// The source is being fetched.
+        Source = 1,
+        /// The app is being rendered and planned.
+        Rendering = 2,
+        /// Clusters are at it.
+        Clusters = 3,
+    }
+    impl Phase {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PHASE_UNSPECIFIED",
+                Self::Source => "PHASE_SOURCE",
+                Self::Rendering => "PHASE_RENDERING",
+                Self::Clusters => "PHASE_CLUSTERS",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+                "PHASE_SOURCE" => Some(Self::Source),
+                "PHASE_RENDERING" => Some(Self::Rendering),
+                "PHASE_CLUSTERS" => Some(Self::Clusters),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outcome {
+        /// It goes on.
+        Unspecified = 0,
+        Succeeded = 1,
+        Failed = 2,
+        /// Every cluster that is connected is ready; the others follow when they return.
+        ClustersOffline = 3,
+        /// No cluster, or nothing, to apply.
+        NothingToApply = 4,
+        NotSupported = 5,
+        Suspended = 6,
+    }
+    impl Outcome {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OUTCOME_UNSPECIFIED",
+                Self::Succeeded => "OUTCOME_SUCCEEDED",
+                Self::Failed => "OUTCOME_FAILED",
+                Self::ClustersOffline => "OUTCOME_CLUSTERS_OFFLINE",
+                Self::NothingToApply => "OUTCOME_NOTHING_TO_APPLY",
+                Self::NotSupported => "OUTCOME_NOT_SUPPORTED",
+                Self::Suspended => "OUTCOME_SUSPENDED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+                "OUTCOME_SUCCEEDED" => Some(Self::Succeeded),
+                "OUTCOME_FAILED" => Some(Self::Failed),
+                "OUTCOME_CLUSTERS_OFFLINE" => Some(Self::ClustersOffline),
+                "OUTCOME_NOTHING_TO_APPLY" => Some(Self::NothingToApply),
+                "OUTCOME_NOT_SUPPORTED" => Some(Self::NotSupported),
+                "OUTCOME_SUSPENDED" => Some(Self::Suspended),
+                _ => None,
+            }
+        }
+    }
+}
+/// A cluster that does not have what it should.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReconcileResponse {
+pub struct ClusterBehind {
     #[prost(string, tag = "1")]
-    pub request_id: ::prost::alloc::string::String,
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub connected: bool,
+    /// Not set for a cluster that was never connected.
+    #[prost(message, optional, tag = "3")]
+    pub last_seen: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SuspendRequest {
@@ -735,12 +872,14 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("flotilla.fleet.v1.FleetService", "Watch"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Asks for a reconciliation now. Returns the request id that `handled_request` will show.
+        /// Asks for a reconciliation now and follows it to its end: a message at once, then one whenever something changed.
+        /// The last one has an outcome. Whoever does not want to know drops the stream after the first message: what was asked
+        /// for goes on.
         pub async fn reconcile(
             &mut self,
             request: impl tonic::IntoRequest<super::ReconcileRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ReconcileResponse>,
+            tonic::Response<tonic::codec::Streaming<super::ReconcileProgress>>,
             tonic::Status,
         > {
             self.inner
@@ -758,7 +897,7 @@ pub mod fleet_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("flotilla.fleet.v1.FleetService", "Reconcile"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         pub async fn suspend(
             &mut self,
@@ -908,14 +1047,19 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::WatchRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
-        /// Asks for a reconciliation now. Returns the request id that `handled_request` will show.
+        /// Server streaming response type for the Reconcile method.
+        type ReconcileStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReconcileProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Asks for a reconciliation now and follows it to its end: a message at once, then one whenever something changed.
+        /// The last one has an outcome. Whoever does not want to know drops the stream after the first message: what was asked
+        /// for goes on.
         async fn reconcile(
             &self,
             request: tonic::Request<super::ReconcileRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ReconcileResponse>,
-            tonic::Status,
-        >;
+        ) -> std::result::Result<tonic::Response<Self::ReconcileStream>, tonic::Status>;
         async fn suspend(
             &self,
             request: tonic::Request<super::SuspendRequest>,
@@ -1378,11 +1522,12 @@ pub mod fleet_service_server {
                     struct ReconcileSvc<T: FleetService>(pub Arc<T>);
                     impl<
                         T: FleetService,
-                    > tonic::server::UnaryService<super::ReconcileRequest>
+                    > tonic::server::ServerStreamingService<super::ReconcileRequest>
                     for ReconcileSvc<T> {
-                        type Response = super::ReconcileResponse;
+                        type Response = super::ReconcileProgress;
+                        type ResponseStream = T::ReconcileStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -1413,7 +1558,7 @@ pub mod fleet_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

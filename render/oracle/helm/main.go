@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	"unicode/utf8"
 )
 
 // request is one question. Which fields count depends on Op.
@@ -39,7 +40,10 @@ type request struct {
 type answer struct {
 	Output string            `json:"output"`
 	Files  map[string]string `json:"files,omitempty"`
-	Error  string            `json:"error,omitempty"`
+	// Bytes and FileBytes hold what is no UTF-8, which JSON cannot.
+	Bytes     []byte            `json:"bytes,omitempty"`
+	FileBytes map[string][]byte `json:"fileBytes,omitempty"`
+	Error     string            `json:"error,omitempty"`
 	Failed bool              `json:"failed"`
 	// Nanos is the time of one run, the least of those asked for.
 	Nanos int64 `json:"nanos,omitempty"`
@@ -107,6 +111,17 @@ func handle(line []byte) (result answer) {
 	}
 	if err != nil {
 		return answer{Error: err.Error(), Failed: true}
+	}
+	if !utf8.ValidString(result.Output) {
+		result.Bytes = []byte(result.Output)
+	}
+	for name, text := range result.Files {
+		if !utf8.ValidString(text) {
+			if result.FileBytes == nil {
+				result.FileBytes = map[string][]byte{}
+			}
+			result.FileBytes[name] = []byte(text)
+		}
 	}
 	return result
 }

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"reflect"
 	"strings"
 	"time"
 
@@ -23,27 +22,22 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
-	"sigs.k8s.io/yaml"
 )
 
-// request is one directory to build, with the text the engine under test printed for it, if it printed any.
+// request is one directory to build.
 type request struct {
 	ID    string            `json:"id"`
 	Files map[string]string `json:"files"`
 	Dir   string            `json:"dir"`
 	// AnyFile lifts the rule that files must lie in or below the kustomization that names them.
-	AnyFile bool    `json:"anyFile"`
-	Ours    *string `json:"ours"`
+	AnyFile bool `json:"anyFile"`
 }
 
-// answer carries what kustomize printed, or why it failed, and whether the text under test means the same.
+// answer carries what kustomize printed, or why it failed.
 type answer struct {
 	ID      string  `json:"id"`
 	Error   string  `json:"error,omitempty"`
 	YAML    string  `json:"yaml,omitempty"`
-	Agree   bool    `json:"agree"`
-	Same    bool    `json:"same"`
-	Reason  string  `json:"reason,omitempty"`
 	Seconds float64 `json:"seconds"`
 }
 
@@ -84,16 +78,6 @@ func respond(r request) answer {
 	a := answer{ID: r.ID, YAML: text, Seconds: time.Since(start).Seconds()}
 	if err != nil {
 		a.Error = err.Error()
-		a.Agree = r.Ours == nil
-		return a
-	}
-	if r.Ours == nil {
-		a.Reason = "kustomize builds it"
-		return a
-	}
-	a.Same = *r.Ours == text
-	if a.Reason = difference(text, *r.Ours); a.Reason == "" {
-		a.Agree = true
 	}
 	return a
 }
@@ -129,40 +113,4 @@ func build(r request) (text string, err error) {
 	}
 	out, err := m.AsYaml()
 	return string(out), err
-}
-
-// difference says where two streams of documents differ in meaning, or "" when they do not.
-func difference(theirs, ours string) string {
-	a, err := documents(theirs)
-	if err != nil {
-		return "kustomize's output does not parse: " + err.Error()
-	}
-	b, err := documents(ours)
-	if err != nil {
-		return "output does not parse: " + err.Error()
-	}
-	if len(a) != len(b) {
-		return fmt.Sprintf("%d documents, kustomize prints %d", len(b), len(a))
-	}
-	for i := range a {
-		if !reflect.DeepEqual(a[i], b[i]) {
-			return fmt.Sprintf("document %d differs", i)
-		}
-	}
-	return ""
-}
-
-func documents(text string) ([]any, error) {
-	var result []any
-	for _, part := range bytes.Split([]byte(text), []byte("\n---\n")) {
-		if len(bytes.TrimSpace(part)) == 0 {
-			continue
-		}
-		var v any
-		if err := yaml.Unmarshal(append(part, '\n'), &v); err != nil {
-			return nil, err
-		}
-		result = append(result, v)
-	}
-	return result, nil
 }

@@ -21,9 +21,6 @@ mod keys;
 mod lex;
 pub mod manifest;
 pub mod object;
-#[cfg(test)]
-#[path = "../../tests/oracle/mod.rs"]
-mod oracle;
 mod parse;
 pub mod pathmatch;
 mod print;

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::requirements::Resolved;
 use super::value::Val;
 use super::values::table::{Table, as_table};
+use prepared::Prepared;
 
 mod cost;
 mod formats;
@@ -72,35 +73,36 @@ fn check_one(schema: &[u8], values: &Table) -> Result<(), Vec<String>> {
         serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])?;
     let values = json(values);
     cost::check(&schema, &values).map_err(|reason| vec![format!("- schema {reason}")])?;
-    let mut schema = schema;
-    prepared::escape_addresses(&mut schema);
-    let validator = validator(&schema)?;
+    let prepared = prepared::prepare(schema).map_err(|reason| vec![format!("- schema {reason}")])?;
+    let validator = validator(&prepared)?;
     if validator.is_valid(&values) {
         return Ok(());
     }
-    Err(words::lines(validator.iter_errors(&values).take(MAX_FAILURES)))
+    let failures = validator.iter_errors(&values).take(MAX_FAILURES);
+    Err(words::lines(failures, &prepared.patterns))
 }
 
 /// Compiles a schema. Few of its patterns may be larger than most are.
-fn validator(schema: &Json) -> Result<Validator, Vec<String>> {
+fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
     let build = |bytes| {
         jsonschema::options()
-            .with_draft(draft(schema))
+            .with_draft(draft(&prepared.schema))
             .with_retriever(NoDocuments)
             .with_pattern_options(PatternOptions::regex().size_limit(bytes))
+            .with_format("regex", formats::regex)
             .with_format("uuid", formats::uuid)
             .with_format("duration", formats::duration)
             .with_format("semver", formats::semver)
             // The reference reads no content.
             .without_content_encoding_support("base64")
             .without_content_media_type_support("application/json")
-            .build(schema)
+            .build(&prepared.schema)
     };
     let error = match build(MAX_PATTERN_BYTES) {
         Ok(validator) => return Ok(validator),
         Err(error) => error,
     };
-    let large = prepared::large_patterns(schema, MAX_PATTERN_BYTES);
+    let large = prepared.large_patterns(MAX_PATTERN_BYTES);
     if large > MAX_LARGE_PATTERNS {
         return Err(vec![format!(
             "- schema has more than {MAX_LARGE_PATTERNS} patterns that take more than {MAX_PATTERN_BYTES} bytes"
@@ -113,18 +115,19 @@ fn validator(schema: &Json) -> Result<Validator, Vec<String>> {
             Err(error) => error,
         },
     };
-    Err(vec![match prepared::remote_reference(schema) {
+    Err(vec![match &prepared.remote {
         Some(address) => {
             format!(
                 "- schema refers to {address}, which is not fetched; render with --skip-schema-validation"
             )
         }
-        None if prepared::large_patterns(schema, MAX_LARGE_PATTERN_BYTES) > 0 => {
+        None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES) > 0 => {
             format!("- schema has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
         }
         None => format!(
-            "- schema cannot be used at {:?}",
-            error.instance_path().to_string()
+            "- schema cannot be used at {:?}: {}",
+            error.instance_path().to_string(),
+            error.masked()
         ),
     }])
 }

@@ -1,7 +1,7 @@
 //! Times and durations as Go has them: layouts made of a reference date, and durations such as `1h2m3s`.
 //!
 //! Only UTC and fixed offsets are known: what a zone's name means depends on a database and on the machine,
-//! and rendering must depend on neither. `Local` is UTC.
+//! and rendering must depend on neither. `Local` is UTC. A name that was read with a time is shown with it, as in Go.
 
 mod duration;
 mod format;
@@ -26,6 +26,30 @@ pub struct Time {
     pub(super) nanos: u32,
     /// Seconds east of UTC.
     pub(super) offset: i32,
+    zone: Zone,
+}
+
+/// The name of a zone as it was read, such as `CET` or `GMT+3`; empty for UTC and where only an offset was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Zone {
+    letters: [u8; 6],
+    length: u8,
+}
+
+impl Zone {
+    /// Takes a name of at most six letters and signs.
+    fn new(name: &str) -> Zone {
+        let mut zone = Zone::default();
+        for (to, from) in zone.letters.iter_mut().zip(name.bytes()) {
+            *to = from;
+            zone.length += 1;
+        }
+        zone
+    }
+
+    fn name(&self) -> &str {
+        std::str::from_utf8(&self.letters[..usize::from(self.length)]).unwrap_or_default()
+    }
 }
 
 /// The parts of a date.
@@ -51,6 +75,7 @@ impl Time {
             seconds: nanos.div_euclid(NANOS),
             nanos: nanos.rem_euclid(NANOS) as u32,
             offset: 0,
+            zone: Zone::default(),
         }
     }
 
@@ -59,6 +84,7 @@ impl Time {
             seconds,
             nanos: 0,
             offset: 0,
+            zone: Zone::default(),
         }
     }
 
@@ -85,7 +111,11 @@ impl Time {
     }
 
     pub(super) fn utc(self) -> Time {
-        Time { offset: 0, ..self }
+        Time {
+            offset: 0,
+            zone: Zone::default(),
+            ..self
+        }
     }
 
     fn civil(self) -> Civil {

@@ -11,6 +11,7 @@ use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
 use super::id::GvkPattern;
 use super::origin::Origin;
+use super::paths::Paths;
 use super::reads::ReadSet;
 use super::resource::Resource;
 use super::steps::Steps;
@@ -45,8 +46,10 @@ pub struct RenderInput<'a> {
     pub budget: &'a Budget,
     /// Asked between steps; the build stops when it returns true, such as past a deadline.
     pub stop: Option<&'a dyn Fn() -> bool>,
-    /// What errors put before paths of the tree, such as where it stands.
-    pub root: &'a str,
+    /// How errors show paths of the tree.
+    pub paths: Paths<'a>,
+    /// Whether objects keep the order they came in where no kustomization says how they are sorted.
+    pub unsorted: bool,
 }
 
 impl<'a> RenderInput<'a> {
@@ -58,7 +61,8 @@ impl<'a> RenderInput<'a> {
             restriction: Restriction::Directory,
             budget,
             stop: None,
-            root: "",
+            paths: Paths::default(),
+            unsorted: false,
         }
     }
 }
@@ -70,6 +74,8 @@ pub struct Rendered {
     pub objects: Vec<Object>,
     /// What was read: while it holds, so does the result.
     pub reads: ReadSet,
+    /// How many steps of the budget it took.
+    pub steps: u64,
 }
 
 impl Rendered {
@@ -108,8 +114,12 @@ impl Object {
 /// Builds a directory.
 pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
     let mut objects = Vec::new();
-    let reads = build_each(input, &mut |object| objects.push(object))?;
-    Ok(Rendered { objects, reads })
+    let (reads, steps) = counted(input, &mut |object| objects.push(object))?;
+    Ok(Rendered {
+        objects,
+        reads,
+        steps,
+    })
 }
 
 /// Builds a directory, hands over its objects one by one in the order of output, and returns what was read.
@@ -117,19 +127,25 @@ pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
 /// For callers that keep less than whole objects: none is held here once it was handed over. A build that fails may
 /// have handed over some.
 pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<ReadSet, BuildError> {
-    let files = Files::new(input.tree, input.budget, input.root);
-    let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
-    let build = Build::new(files, input.budget, input.restriction, steps);
-    run(&build, input.directory, each).map_err(|fault| BuildError::from(fault).below(input.root))?;
-    Ok(build.files.into_reads())
+    counted(input, each).map(|(reads, _)| reads)
 }
 
-fn run(build: &Build<'_>, directory: &str, each: &mut dyn FnMut(Object)) -> Done<()> {
+fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(ReadSet, u64), BuildError> {
+    let files = Files::new(input.tree, input.budget, input.paths);
+    let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
+    let build = Build::new(files, input.budget, input.restriction, steps);
+    run(&build, input, each).map_err(|fault| BuildError::from(fault).shown(input.paths))?;
+    let steps = build.steps.taken();
+    Ok((build.files.into_reads(), steps))
+}
+
+fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Done<()> {
+    let directory = input.directory;
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = build.files.resolve(&start)?;
     if entry != Entry::Directory {
         return Err(PathError::WrongKind {
-            path: directory,
+            path: build.files.shown(&directory),
             wanted: "directory",
         }
         .into());
@@ -140,7 +156,7 @@ fn run(build: &Build<'_>, directory: &str, each: &mut dyn FnMut(Object)) -> Done
         target.note_origins(Origin::default());
     }
     let mut acc = build.accumulate(&target)?;
-    finish(build, &target, &mut acc).in_file(&file)?;
+    finish(build, &target, &mut acc, input.unsorted).in_file(&file)?;
     for resource in acc.map.into_list() {
         // Taken before the object is made, as each alias is a copy of its own there.
         build
@@ -152,13 +168,15 @@ fn run(build: &Build<'_>, directory: &str, each: &mut dyn FnMut(Object)) -> Done
     Ok(())
 }
 
-fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator) -> Done<()> {
+fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: bool) -> Done<()> {
     add_hashes(&mut acc.map)?;
     resolve_references(&mut acc.map, &acc.config.name_reference, &build.steps)?;
     resolve_variables(acc).in_field("vars")?;
     drop_local(acc)?;
     let k = &target.kustomization;
-    transform::sort(&mut acc.map, k.sort.as_ref()).in_field("sortOptions")?;
+    if k.sort.is_some() || !unsorted {
+        transform::sort(&mut acc.map, k.sort.as_ref()).in_field("sortOptions")?;
+    }
     let says = |option: &str| k.build_metadata.iter().any(|m| m == option);
     if says("managedByLabel") {
         let version = format!("kustomize-{KUSTOMIZE_VERSION}");

@@ -157,6 +157,14 @@ impl<'v> Fields<'v> {
         })
     }
 
+    /// Takes a list that is added to another: an empty one says nothing.
+    pub(crate) fn added<T>(&mut self, read: impl FnOnce(&mut Self) -> Done<Vec<T>>) -> Done<Vec<T>> {
+        let set = self.set;
+        let items = read(self)?;
+        self.set = set || !items.is_empty();
+        Ok(items)
+    }
+
     /// Takes an object, decoding its fields, if it is there.
     pub(crate) fn object<T>(
         &mut self,

@@ -4,13 +4,14 @@ use std::fmt;
 
 use super::files::PathError;
 use super::load::LoadError;
+use super::paths::Paths;
 use crate::yaml::node::{MeaningError, ParseError};
 
 /// Why a directory does not build.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BuildError {
     /// The source is wrong; nothing helps until it changes.
-    #[error("{place}: {message}")]
+    #[error("{place}{message}")]
     Invalid {
         /// Where in the source.
         place: Place,
@@ -19,7 +20,7 @@ pub enum BuildError {
     },
     /// The source names something that only a network could bring.
     #[error(
-        "{place}: line {line}: '{url}' is remote and is not fetched; declare it as a source of the app and refer to it by path"
+        "{place}line {line}: '{url}' is remote and is not fetched; declare it as a source of the app and refer to it by path"
     )]
     Remote {
         /// Where in the source.
@@ -30,7 +31,7 @@ pub enum BuildError {
         url: String,
     },
     /// The source uses something this engine does not offer.
-    #[error("{place}: {message}")]
+    #[error("{place}{message}")]
     Unsupported {
         /// Where in the source.
         place: Place,
@@ -38,7 +39,7 @@ pub enum BuildError {
         message: String,
     },
     /// A bound was reached; a smaller source or a larger budget helps.
-    #[error("{place}: {message}")]
+    #[error("{place}{message}")]
     TooLarge {
         /// Where in the source.
         place: Place,
@@ -51,8 +52,8 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Names the file by where the tree stands.
-    pub(crate) fn below(mut self, root: &str) -> BuildError {
+    /// Names the file as paths are shown.
+    pub(crate) fn shown(mut self, paths: Paths<'_>) -> BuildError {
         let place = match &mut self {
             BuildError::Invalid { place, .. }
             | BuildError::Remote { place, .. }
@@ -60,7 +61,9 @@ impl BuildError {
             | BuildError::TooLarge { place, .. } => place,
             BuildError::Cancelled => return self,
         };
-        place.file.insert_str(0, root);
+        if !place.file.is_empty() {
+            place.file = paths.shown(&place.file);
+        }
         self
     }
 }
@@ -78,12 +81,10 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if !self.field.is_empty() {
-            write!(f, ": {}", self.field)?;
-        }
-        if !self.object.is_empty() {
-            write!(f, ": {}", self.object)?;
+        for part in [&self.file, &self.field, &self.object] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
         }
         Ok(())
     }
@@ -107,6 +108,11 @@ enum Class {
 }
 
 impl Fault {
+    /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.class, Class::TooLarge | Class::Cancelled)
+    }
+
     /// Puts words before the message.
     pub(crate) fn prefix(&mut self, words: &str) {
         self.message.insert_str(0, words);

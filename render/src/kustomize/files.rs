@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::Budget;
+use super::paths::Paths;
 use super::reads::{ReadSet, Seen, listing_digest, sorted};
 use super::tree::{Entry, Tree};
 
@@ -44,8 +45,7 @@ pub enum PathError {
 pub(crate) struct Files<'a> {
     tree: &'a dyn Tree,
     budget: &'a Budget,
-    /// What stands before paths in errors.
-    root: &'a str,
+    paths: Paths<'a>,
     reads: RefCell<ReadSet>,
     files: Cell<usize>,
     bytes: Cell<usize>,
@@ -54,11 +54,11 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget, root: &'a str) -> Files<'a> {
+    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget, paths: Paths<'a>) -> Files<'a> {
         Files {
             tree,
             budget,
-            root,
+            paths,
             reads: RefCell::default(),
             files: Cell::new(0),
             bytes: Cell::new(0),
@@ -72,7 +72,7 @@ impl<'a> Files<'a> {
 
     /// Returns a path as errors show it.
     pub(crate) fn shown(&self, path: &str) -> String {
-        format!("{}{path}", self.root)
+        self.paths.shown(path)
     }
 
     /// Joins a path a file speaks of to the directory it stands in; `None` when it leaves the tree.

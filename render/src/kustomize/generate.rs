@@ -14,8 +14,8 @@ use crate::yaml::push_json;
 use super::files::{Files, PathError};
 use super::load;
 use super::reads::ReadSet;
-use super::tree::{Entry, Tree};
-use super::{Budget, KUSTOMIZATION_FILES};
+use super::tree::Entry;
+use super::{KUSTOMIZATION_FILES, RenderInput};
 
 /// The fields of a Flux `Kustomization` that change its build.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,27 +87,27 @@ pub enum GenerateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The caller asked to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
     /// A component is not a relative path within the source.
     #[error("component path '{0}' must be local and relative")]
     Component(String),
 }
 
-/// Writes the kustomization of a directory.
+/// Writes the kustomization of a directory. Of the input, the rules of a build mean nothing here.
 ///
-/// `ignored` tells which paths a `.sourceignore` leaves out of a generated list.
-pub fn generate(
-    tree: &dyn Tree,
-    directory: &str,
-    options: &Options,
-    budget: &Budget,
-    ignored: &dyn Fn(&str) -> bool,
-) -> Result<Generated, GenerateError> {
-    let files = Files::new(tree, budget, "");
+/// # Errors
+///
+/// A path, manifest or component that cannot be used, and a caller who asks to stop.
+pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated, GenerateError> {
+    let directory = input.directory;
+    let files = Files::new(input.tree, input.budget, input.paths);
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = files.resolve(&start)?;
     if entry != Entry::Directory {
         return Err(PathError::WrongKind {
-            path: directory,
+            path: files.shown(&directory),
             wanted: "directory",
         }
         .into());
@@ -116,7 +116,7 @@ pub fn generate(
         Some(found) => found,
         None => (
             under(&directory, "kustomization.yaml"),
-            listed(&files, &directory, budget, ignored)?,
+            listed(&files, &directory, input)?,
         ),
     };
     merge(&files, &directory, &mut fields, options)?;
@@ -154,7 +154,7 @@ fn existing(files: &Files<'_>, directory: &str) -> Result<Option<Found>, Generat
         return Ok(None);
     };
     let failed = |reason: String| GenerateError::Kustomization {
-        file: path.clone(),
+        file: files.shown(&path),
         reason,
     };
     let bytes = files.read(&path)?;
@@ -204,11 +204,10 @@ fn stringify(value: &mut Value) {
 fn listed(
     files: &Files<'_>,
     directory: &str,
-    budget: &Budget,
-    ignored: &dyn Fn(&str) -> bool,
+    input: &RenderInput<'_>,
 ) -> Result<Map<String, Value>, GenerateError> {
     let mut found = Vec::new();
-    walk(files, directory, 0, budget, ignored, &mut found)?;
+    walk(files, directory, 0, input, &mut found)?;
     let prefix = if directory.is_empty() {
         String::new()
     } else {
@@ -234,10 +233,10 @@ fn walk(
     files: &Files<'_>,
     directory: &str,
     depth: usize,
-    budget: &Budget,
-    ignored: &dyn Fn(&str) -> bool,
+    input: &RenderInput<'_>,
     found: &mut Vec<String>,
 ) -> Result<(), GenerateError> {
+    let budget = input.budget;
     if depth > budget.depth {
         return Err(PathError::Budget {
             what: "levels of directories",
@@ -247,19 +246,19 @@ fn walk(
     }
     for name in files.list(directory) {
         let path = under(directory, &name);
-        if ignored(&path) {
-            continue;
+        if input.stop.is_some_and(|stop| stop()) {
+            return Err(GenerateError::Cancelled);
         }
         // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
         let (target, entry) = files.resolve(&path)?;
         match entry {
             Entry::Directory if target != path => {}
             Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
-            Entry::Directory => walk(files, &path, depth + 1, budget, ignored, found)?,
+            Entry::Directory => walk(files, &path, depth + 1, input, found)?,
             _ if name.ends_with(".yaml") || name.ends_with(".yml") => {
                 let bytes = files.read(&target)?;
                 load::objects(&bytes, budget).map_err(|source| GenerateError::Manifest {
-                    file: path.clone(),
+                    file: files.shown(&path),
                     source,
                 })?;
                 found.push(path);
@@ -370,13 +369,13 @@ fn images(fields: &mut Map<String, Value>, images: &[Image]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kustomize::MemoryTree;
+    use crate::kustomize::{Budget, MemoryTree};
 
     const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
 
     fn text(files: &[(&str, &str)], directory: &str, options: &Options) -> Result<String, GenerateError> {
         let tree: MemoryTree = files.iter().map(|(p, t)| (*p, *t)).collect();
-        generate(&tree, directory, options, &Budget::default(), &|_| false).map(|g| g.text)
+        generate(&RenderInput::new(&tree, directory, &Budget::default()), options).map(|g| g.text)
     }
 
     #[test]
@@ -461,7 +460,11 @@ mod tests {
     #[test]
     fn what_was_read_stops_holding_when_a_file_is_added() {
         let mut tree: MemoryTree = [("app/a.yaml", OBJECT)].into_iter().collect();
-        let generated = generate(&tree, "app", &Options::default(), &Budget::default(), &|_| false).unwrap();
+        let generated = generate(
+            &RenderInput::new(&tree, "app", &Budget::default()),
+            &Options::default(),
+        )
+        .unwrap();
         tree.insert("elsewhere.yaml", OBJECT);
         assert!(generated.reads.holds(&tree));
         tree.insert("app/b.yaml", OBJECT);

@@ -191,7 +191,8 @@ impl Kustomization {
         self.patches_json6902 = f.list("patchesJson6902", Patch::decode)?;
         self.patches = f.list("patches", Patch::decode)?;
         self.images = f.list("images", Image::decode)?;
-        self.images.extend(f.list("imageTags", Image::decode)?);
+        self.images
+            .extend(f.added(|f| f.list("imageTags", Image::decode))?);
         self.replicas = f.list("replicas", |value, at| {
             let mut f = Fields::new(value, at)?;
             let replica = Replica {
@@ -216,7 +217,7 @@ impl Kustomization {
 
     fn sources(&mut self, f: &mut Fields<'_>) -> Done<()> {
         self.resources = f.strings("resources")?;
-        self.resources.extend(f.strings("bases")?);
+        self.resources.extend(f.added(|f| f.strings("bases"))?);
         self.components = f.strings("components")?;
         self.crds = f.strings("crds")?;
         self.config_maps = f.list("configMapGenerator", |v, at| GeneratorArgs::decode(v, at, false))?;

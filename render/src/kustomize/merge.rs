@@ -3,9 +3,12 @@
 //! The order of items, what nulls do, and what happens to items without a key follow kyaml's merge2 to the letter,
 //! its oddities included, because names and orders of containers are what users see.
 
-mod elements;
+mod list;
+mod rows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+use smol_str::SmolStr;
 
 use crate::yaml::node::{Content, Kind, Node};
 
@@ -13,15 +16,10 @@ use super::error::{Done, invalid};
 use super::id;
 use super::schema::{Schemas, Shape};
 use super::steps::Steps;
-use elements::{
-    append_rest, element_values, find_mut, matches, merge_rows, scalar_values, set_element, valid,
-};
+use list::List;
+use rows::Row;
 
 const DIRECTIVE: &str = "$patch";
-/// How many fields are looked at in one step.
-const FIELDS_PER_STEP: usize = 64;
-/// How many pairs of rows are compared in one step.
-const ROWS_PER_STEP: usize = 16;
 
 /// Lays a patch over an object; `None` when the patch deletes it.
 pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Done<Option<Node>> {
@@ -108,13 +106,17 @@ impl<'s> Walker<'s> {
         self.schemas.resource(api_version, kind)
     }
 
+    fn directive(&self, patch: Option<&mut Node>) -> Done<Directive> {
+        patch.map_or(Ok(Directive::Merge), |patch| directive(patch, self.steps))
+    }
+
     fn map(&self, dest: Option<Node>, mut patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<Walked> {
         let mut dest = match dest {
             Some(node) if !node.is_null() => {
                 if patch.as_ref().is_some_and(Node::is_null) {
                     return Ok(Walked::Gone);
                 }
-                match patch.as_mut().map_or(Ok(Directive::Merge), directive)? {
+                match self.directive(patch.as_mut())? {
                     Directive::Delete => return Ok(Walked::Gone),
                     Directive::Replace => patch.clone().unwrap_or(node),
                     Directive::Merge => node,
@@ -123,7 +125,7 @@ impl<'s> Walker<'s> {
             absent => {
                 if patch
                     .as_mut()
-                    .is_some_and(|p| directive(p).is_ok_and(|d| d == Directive::Delete))
+                    .is_some_and(|p| directive(p, self.steps).is_ok_and(|d| d == Directive::Delete))
                 {
                     return Ok(Walked::Gone);
                 }
@@ -134,37 +136,59 @@ impl<'s> Walker<'s> {
                 }
             }
         };
-        let names: BTreeSet<String> = [Some(&dest), patch.as_ref()]
-            .into_iter()
-            .flatten()
-            .flat_map(|node| node.fields().iter().map(|(key, _)| key.text().to_string()))
-            .collect();
-        // Each field is looked for among all of both.
-        self.steps
-            .spend(names.len().saturating_mul(names.len()) / FIELDS_PER_STEP)?;
-        for name in names {
-            let theirs = patch.as_ref().and_then(|p| p.get(&name));
-            let shape = shape.and_then(|s| s.field(&name));
-            if theirs.is_none() && shape.is_none() && is_settled(dest.get(&name)) {
-                dest.get_mut(&name).into_iter().for_each(Node::quote_if_ambiguous);
-                continue;
-            }
-            let theirs = theirs.cloned();
-            let is_own = theirs.is_none();
-            let ours = dest.get(&name).cloned();
-            match self.walk(ours, theirs, shape)? {
-                Walked::Gone => {
-                    dest.remove(&name);
-                }
-                Walked::Node(value) => {
-                    dest.set(&name, value);
-                }
-            }
-            if is_own {
-                dest.get_mut(&name).into_iter().for_each(Node::quote_if_ambiguous);
+        self.fields(&mut dest, patch, shape)?;
+        Ok(Walked::of(dest))
+    }
+
+    fn fields(&self, dest: &mut Node, patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<()> {
+        let Content::Map(fields) = &mut dest.content else {
+            return Ok(());
+        };
+        let mut fields: Vec<Option<(Node, Node)>> = std::mem::take(fields).into_iter().map(Some).collect();
+        let mut places: HashMap<SmolStr, usize> = HashMap::with_capacity(fields.len());
+        for (at, (key, _)) in fields.iter().flatten().enumerate() {
+            places.entry(key.text().into()).or_insert(at);
+        }
+        let mut patches: HashMap<SmolStr, Node> = HashMap::new();
+        if let Some(Content::Map(fields)) = patch.map(|patch| patch.content) {
+            for (key, value) in fields {
+                patches.entry(key.text().into()).or_insert(value);
             }
         }
-        Ok(Walked::of(dest))
+        let names: BTreeSet<SmolStr> = places.keys().chain(patches.keys()).cloned().collect();
+        self.steps.spend(names.len())?;
+        let mut added = Vec::new();
+        for name in names {
+            let theirs = patches.remove(&name);
+            let is_own = theirs.is_none();
+            let shape = shape.and_then(|s| s.field(&name));
+            let place = places.get(&name).copied();
+            let Some((at, (_, value))) = place.and_then(|at| Some((at, fields[at].as_mut()?))) else {
+                if let Walked::Node(value) = self.walk(None, theirs, shape)? {
+                    added.push((name, value));
+                }
+                continue;
+            };
+            if is_own && shape.is_none() && is_settled(value) {
+                value.quote_if_ambiguous();
+                continue;
+            }
+            let ours = taken(value);
+            match self.walk(Some(ours), theirs, shape)? {
+                Walked::Gone => fields[at] = None,
+                Walked::Node(merged) => {
+                    value.overwrite(merged);
+                    if is_own {
+                        value.quote_if_ambiguous();
+                    }
+                }
+            }
+        }
+        dest.content = Content::Map(fields.into_iter().flatten().collect());
+        for (name, value) in added {
+            dest.append(name, value);
+        }
+        Ok(())
     }
 
     fn list(
@@ -179,7 +203,7 @@ impl<'s> Walker<'s> {
                 if patch.as_ref().is_some_and(Node::is_null) {
                     return Ok(Walked::Gone);
                 }
-                match patch.as_mut().map_or(Ok(Directive::Merge), directive)? {
+                match self.directive(patch.as_mut())? {
                     Directive::Delete => return Ok(Walked::Gone),
                     Directive::Replace => patch.clone().unwrap_or(node),
                     Directive::Merge => node,
@@ -190,92 +214,127 @@ impl<'s> Walker<'s> {
                 None => return Ok(Walked::Gone),
             },
         };
-        let values = element_values(patch.as_ref(), &dest, &keys);
         let items = shape.and_then(Shape::items);
-        if !values.is_empty() || !keys.is_empty() {
-            return self.elements(values, keys, dest, patch, items);
+        if keys.is_empty() {
+            let rows = rows::scalars(patch.as_ref(), &dest);
+            return self.elements(rows, vec![String::new()], dest, patch, items);
         }
-        let values = scalar_values(patch.as_ref(), &dest);
-        self.elements(values, vec![String::new()], dest, patch, items)
+        let rows = rows::merge(rows::rows(patch.as_ref(), &dest, &keys), self.steps)?;
+        self.elements(rows, keys, dest, patch, items)
     }
 
     fn elements(
         &self,
-        mut rows: Vec<Vec<String>>,
-        keys: Vec<String>,
+        rows: Vec<Row>,
+        mut keys: Vec<String>,
         dest: Node,
-        mut patch: Option<Node>,
+        patch: Option<Node>,
         shape: Option<Shape<'s>>,
     ) -> Done<Walked> {
+        self.steps.spend(rows.len())?;
         let (tag, tagged) = (dest.tag.clone(), dest.tagged);
-        let mut ours = into_items(dest);
-        let mut added: Vec<Node> = Vec::new();
-        // Each row is looked for among the items, which are copied for it, and compared with each other row.
-        let all = ours.len() + rows.len();
-        self.steps.spend(all.saturating_mul(rows.len()) / ROWS_PER_STEP)?;
-        if keys.len() > 1 {
-            merge_rows(&mut rows);
-        }
-        let mut valid_keys: Vec<String> = Vec::new();
-        for row in rows.iter().filter(|row| !row.is_empty()) {
-            let (row_keys, row_values) = valid(&rows, row, &keys);
-            let (find_keys, find_values) = valid(std::slice::from_ref(&row_values), &row_values, &row_keys);
-            let position = ours
-                .iter()
-                .position(|item| matches(item, &find_keys, &find_values));
-            let mine = position.map(|position| ours[position].clone());
-            let mut replaced = false;
-            let theirs = match patch.as_mut().and_then(Node::items_mut) {
-                Some(items) => find_mut(items, &find_keys, &find_values),
-                None => None,
+        let mut ours = List::new(into_items(dest), self.steps);
+        let mut theirs = List::new(patch.map_or_else(Vec::new, into_items), self.steps);
+        let mut added = List::new(Vec::new(), self.steps);
+        // Keys that no row has a value for do not count.
+        let used: Vec<bool> = (0..keys.len())
+            .map(|at| rows.iter().any(|row| !row[at].is_empty()))
+            .collect();
+        let counts = |at: usize| used[at] || !used.contains(&true);
+        let mut at = 0..;
+        keys.retain(|_| at.next().is_some_and(counts));
+        let is_empty = rows.is_empty();
+        for row in rows {
+            let mut at = 0..;
+            let mut row = row;
+            row.retain(|_| at.next().is_some_and(counts));
+            let given = || {
+                let all = row.iter().all(|value| value.is_empty());
+                let pairs = keys.iter().zip(&row);
+                pairs.filter(move |(_, value)| all || !value.is_empty())
             };
-            let merged = match theirs {
-                Some(theirs) => {
-                    let copy = theirs.clone();
-                    replaced = theirs.remove(DIRECTIVE).is_some_and(|d| d.text() == "replace");
-                    self.walk(mine, Some(copy), shape)?
-                }
-                None => self.walk(mine, None, shape)?,
-            };
+            let find_keys: Vec<String> = given().map(|(key, _)| key.clone()).collect();
+            let find_row: Row = given().map(|(_, value)| value.clone()).collect();
+            let position = ours.find(&find_keys, &find_row)?;
+            let mine = position.and_then(|at| ours.item_mut(at)).cloned();
+            let patch = theirs.find(&find_keys, &find_row)?;
+            let patch = patch.and_then(|at| theirs.item_mut(at));
+            let copy = patch.as_deref().cloned();
+            let replaced = patch
+                .and_then(|patch| patch.remove(DIRECTIVE))
+                .is_some_and(|directive| directive.text() == "replace");
+            let merged = self.walk(mine, copy, shape)?;
             match merged.into_node().filter(|n| !n.is_null() && !is_empty_map(n)) {
-                None => set_element(&mut ours, None, &row_keys, &row_values)?,
+                None => ours.set(None, &keys, &row)?,
                 Some(mut element) => {
-                    for (key, value) in row_keys.iter().zip(&row_values) {
+                    for (key, value) in keys.iter().zip(&row) {
                         let lacks = element.kind() == Kind::Map && element.get(key).is_none();
                         if lacks && !value.is_empty() {
-                            element.set(key, Node::plain(value.as_str()));
+                            element.set(key, Node::plain(value.clone()));
                         }
                     }
-                    set_element(&mut added, Some(&element), &row_keys, &row_values)?;
+                    added.set(Some(&element), &keys, &row)?;
                     // An item merges in place, where it stands in the object; one that replaces does not.
                     if let Some(position) = position.filter(|_| !replaced) {
-                        ours[position] = element;
+                        ours.put(position, Some(element));
                     }
                 }
             }
-            valid_keys = row_keys;
         }
-        if !rows.is_empty() {
-            append_rest(&mut added, ours, &valid_keys)?;
+        if !is_empty {
+            append_rest(&mut added, ours.into_items(), &keys)?;
             ours = added;
         }
         Ok(Walked::Node(Node {
             tag,
             tagged,
-            content: Content::Seq(ours),
+            content: Content::Seq(ours.into_items()),
             ..Node::seq()
         }))
     }
 }
 
+/// Adds the items of the object behind those of the patch; an item of the same keys takes its place there.
+fn append_rest(list: &mut List<'_>, rest: Vec<Node>, keys: &[String]) -> Done<()> {
+    for item in rest {
+        if keys.first().is_none_or(String::is_empty) {
+            list.set(Some(&item), &[String::new()], &[item.text().into()])?;
+            continue;
+        }
+        let mut values = Row::new();
+        for key in keys {
+            match item.get(key) {
+                Some(value) => values.push(value.text().into()),
+                None => list.push(item.clone()),
+            }
+        }
+        if keys.len() > 1 {
+            list.set(None, keys, &values)?;
+        }
+        list.set(Some(&item), keys, &values)?;
+    }
+    Ok(())
+}
+
+/// Takes a value out of its field, and leaves there how it is written and, of a scalar, what it says.
+fn taken(value: &mut Node) -> Node {
+    let content = match &value.content {
+        Content::Scalar(text) => Content::Scalar(text.clone()),
+        Content::Seq(_) | Content::Map(_) => Content::Seq(Vec::new()),
+    };
+    let shell = Node {
+        tag: value.tag.clone(),
+        content,
+        ..*value
+    };
+    std::mem::replace(value, shell)
+}
+
 /// Tells whether walking a value without a patch and without a type would leave it as it is.
-fn is_settled(node: Option<&Node>) -> bool {
-    match node {
-        Some(node) => match &node.content {
-            Content::Scalar(_) | Content::Seq(_) => !node.is_null(),
-            Content::Map(_) => false,
-        },
-        None => false,
+fn is_settled(node: &Node) -> bool {
+    match &node.content {
+        Content::Scalar(_) | Content::Seq(_) => !node.is_null(),
+        Content::Map(_) => false,
     }
 }
 
@@ -291,7 +350,7 @@ fn is_empty_map(node: &Node) -> bool {
 }
 
 /// Reads the `$patch` directive of a map or a list, and removes it.
-fn directive(patch: &mut Node) -> Done<Directive> {
+fn directive(patch: &mut Node, steps: &Steps<'_>) -> Done<Directive> {
     let found = match &patch.content {
         Content::Map(_) => patch.get(DIRECTIVE).map(|d| d.text().to_string()),
         Content::Seq(items) => items
@@ -312,7 +371,9 @@ fn directive(patch: &mut Node) -> Done<Directive> {
         _ => return Err(invalid(format!("unknown patch strategy '{word}'"))),
     };
     if let Some(items) = patch.items_mut() {
-        set_element(items, None, &[DIRECTIVE.to_string()], &[word])?;
+        let mut list = List::new(std::mem::take(items), steps);
+        list.set(None, &[DIRECTIVE.to_string()], &[word.into()])?;
+        *items = list.into_items();
     } else {
         patch.remove(DIRECTIVE);
     }

@@ -8,6 +8,7 @@ mod crds;
 mod decode;
 mod error;
 mod fieldspec;
+mod file_names;
 mod files;
 mod generate;
 mod generators;
@@ -17,6 +18,7 @@ mod kustomization;
 mod load;
 mod merge;
 mod origin;
+mod paths;
 mod plugins;
 mod reads;
 mod resmap;
@@ -33,9 +35,11 @@ use crate::yaml::node::Limits;
 
 pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build, build_each};
 pub use error::{BuildError, Place};
+pub use file_names::file_names;
 pub use files::PathError;
 pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};
 pub use load::LoadError;
+pub use paths::Paths;
 pub use reads::{ReadSet, Seen};
 pub use tree::{Entry, MemoryTree, Overlay, Tree};
 

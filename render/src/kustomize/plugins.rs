@@ -43,17 +43,29 @@ pub(crate) fn require_builtin(value: &Value) -> Done<&str> {
     Ok(value.get("kind").and_then(Value::as_str).unwrap_or_default())
 }
 
-/// Reads the object of a generator; the flag tells Secrets from ConfigMaps.
-pub(crate) fn generator(value: &Value) -> Done<(GeneratorArgs, bool)> {
+/// What the object of a generator configures.
+pub(crate) enum Generator {
+    Data {
+        args: GeneratorArgs,
+        /// Whether it makes a Secret, and not a ConfigMap.
+        secret: bool,
+    },
+    /// The text of an object.
+    Object(String),
+}
+
+/// Reads the object of a generator.
+pub(crate) fn generator(value: &Value) -> Done<Generator> {
     let secret = match require_builtin(value)? {
         "ConfigMapGenerator" => false,
         "SecretGenerator" => true,
+        "IAMPolicyGenerator" => return iam_policy(value).map(Generator::Object),
         "HelmChartInflationGenerator" => {
             return Err(unsupported(CHARTS)).in_object(|| "HelmChartInflationGenerator".to_string());
         }
         kind => {
             return Err(unsupported(format!(
-                "generator {kind} is not offered here; ConfigMapGenerator and SecretGenerator are"
+                "generator {kind} is not offered here; ConfigMapGenerator, SecretGenerator and IAMPolicyGenerator are"
             )));
         }
     };
@@ -69,7 +81,35 @@ pub(crate) fn generator(value: &Value) -> Done<(GeneratorArgs, bool)> {
         }
         Ok(())
     })?;
-    Ok((args, secret))
+    Ok(Generator::Data { args, secret })
+}
+
+/// Writes the account that an IAMPolicyGenerator makes. kustomize puts the names into a text that it reads afterwards.
+fn iam_policy(value: &Value) -> Done<String> {
+    let text = |path: &str| match value.pointer(path) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(_) => {
+            let field = path.trim_start_matches('/').replace('/', ".");
+            Err(invalid(format!("{field}: a string was expected")))
+        }
+    };
+    let cloud = text("/cloud")?;
+    if cloud != "gke" {
+        return Err(invalid(format!("cloud provider {cloud} not supported yet")));
+    }
+    let (name, namespace) = (
+        text("/kubernetesService/name")?,
+        text("/kubernetesService/namespace")?,
+    );
+    let (account, project) = (text("/serviceAccount/name")?, text("/serviceAccount/projectId")?);
+    let mut text = format!(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  annotations:\n    iam.gke.io/gcp-service-account: {account}@{project}.iam.gserviceaccount.com\n  name: {name}\n"
+    );
+    if !namespace.is_empty() {
+        text.push_str(&format!("  namespace: {namespace}\n"));
+    }
+    Ok(text)
 }
 
 /// Reads the object of a transformer.

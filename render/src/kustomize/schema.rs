@@ -1,5 +1,6 @@
 //! How values merge: the built-in types, or the definitions of an OpenAPI document a kustomization brings.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use serde_json::Value;
@@ -11,9 +12,13 @@ use super::tables::{self, NONE, Type};
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
     custom: Option<Custom>,
+    /// Whether the built-in types count beside those of a document.
+    beside: bool,
+    /// Whether anybody asked for a built-in type.
+    used: Cell<bool>,
 }
 
-/// Types read from an OpenAPI document; while they are in use the built-in ones are not.
+/// Types read from an OpenAPI document; the built-in ones count no more, unless they were used before it was read.
 #[derive(Debug, Default)]
 struct Custom {
     rows: Vec<CustomType>,
@@ -37,8 +42,14 @@ pub(crate) enum Shape<'s> {
 }
 
 impl Schemas {
-    /// Reads an OpenAPI document.
-    pub(crate) fn custom(document: &Value) -> Done<Schemas> {
+    /// Notes that the built-in types are in use: kustomize reads them when first asked for any, or for where a type
+    /// lives that it does not know, and never forgets them.
+    pub(crate) fn note_use(&self) {
+        self.used.set(true);
+    }
+
+    /// Reads an OpenAPI document that a build comes upon, after these types.
+    pub(crate) fn custom(&self, document: &Value) -> Done<Schemas> {
         let definitions = document.get("definitions").and_then(Value::as_object);
         let mut reader = Reader {
             definitions: definitions.ok_or_else(|| invalid("the OpenAPI document has no definitions"))?,
@@ -66,19 +77,24 @@ impl Schemas {
         }
         Ok(Schemas {
             custom: Some(reader.custom),
+            beside: self.used.get(),
+            used: Cell::new(true),
         })
     }
 
     /// Returns how objects of a type merge, if it is known.
     pub(crate) fn resource(&self, api_version: &str, kind: &str) -> Option<Shape<'_>> {
+        self.note_use();
+        let own = |custom: &Custom| {
+            let row = custom.resources.get(&(api_version.to_string(), kind.to_string()));
+            row.map(|row| Shape::Custom(self, *row))
+        };
         match &self.custom {
-            Some(custom) => {
-                let row = custom
-                    .resources
-                    .get(&(api_version.to_string(), kind.to_string()))?;
-                Some(Shape::Custom(self, *row))
+            Some(custom) if !self.beside => own(custom),
+            custom => {
+                let own = custom.as_ref().and_then(own);
+                own.or_else(|| tables::resource_type(api_version, kind).and_then(builtin))
             }
-            None => tables::resource_type(api_version, kind).and_then(builtin),
         }
     }
 

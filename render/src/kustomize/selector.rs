@@ -59,8 +59,9 @@ pub(crate) struct Matcher {
     kind: Pattern,
     name: Pattern,
     namespace: Pattern,
-    annotations: Requirements,
-    labels: Requirements,
+    /// What cannot be read is told once an object is asked for it.
+    annotations: Result<Requirements, String>,
+    labels: Result<Requirements, String>,
 }
 
 impl Matcher {
@@ -71,20 +72,23 @@ impl Matcher {
             kind: Pattern::new(&selector.gvk.kind)?,
             name: Pattern::new(&selector.name)?,
             namespace: Pattern::new(&selector.namespace)?,
-            annotations: Requirements::parse(&selector.annotations)?,
-            labels: Requirements::parse(&selector.labels)?,
+            annotations: Requirements::parse(&selector.annotations),
+            labels: Requirements::parse(&selector.labels),
         })
     }
 
     /// Tells whether a patch with this target applies to an object.
-    pub(crate) fn selects(&self, resource: &Resource) -> bool {
+    pub(crate) fn selects(&self, resource: &Resource) -> Done<bool> {
         let in_namespace = || {
             self.namespace.fits(resource.original_namespace()) || self.namespace.fits(resource.namespace())
         };
-        (self.name.fits(resource.original_name()) || self.name.fits(resource.name()))
+        let fits = (self.name.fits(resource.original_name()) || self.name.fits(resource.name()))
             && self.fits_gvk(resource.gvk())
-            && (matches!(self.namespace, Pattern::Any) || in_namespace())
-            && self.fits_metadata(resource)
+            && (matches!(self.namespace, Pattern::Any) || in_namespace());
+        Ok(
+            fits && fit(&self.labels, resource, "labels")?
+                && fit(&self.annotations, resource, "annotations")?,
+        )
     }
 
     /// Returns the one name that objects must have, when the selector has no pattern there.
@@ -106,8 +110,16 @@ impl Matcher {
     }
 
     /// Tells whether labels and annotations fit.
-    pub(crate) fn fits_metadata(&self, resource: &Resource) -> bool {
-        self.labels.fit(resource, "labels") && self.annotations.fit(resource, "annotations")
+    pub(crate) fn fits_metadata(&self, resource: &Resource) -> Done<bool> {
+        let annotations = fit(&self.annotations, resource, "annotations")?;
+        Ok(fit(&self.labels, resource, "labels")? && annotations)
+    }
+}
+
+fn fit(requirements: &Result<Requirements, String>, resource: &Resource, field: &str) -> Done<bool> {
+    match requirements {
+        Ok(requirements) => Ok(requirements.fit(resource, field)),
+        Err(reason) => Err(invalid(reason.clone())),
     }
 }
 
@@ -132,7 +144,7 @@ enum Test {
 }
 
 impl Requirements {
-    fn parse(text: &str) -> Done<Requirements> {
+    fn parse(text: &str) -> Result<Requirements, String> {
         let mut scan = Scan { rest: text };
         let mut list = Vec::new();
         if text.trim().is_empty() {
@@ -141,17 +153,17 @@ impl Requirements {
         loop {
             list.push(
                 scan.requirement()
-                    .ok_or_else(|| invalid(format!("unable to parse requirement in selector '{text}'")))?,
+                    .ok_or_else(|| format!("unable to parse requirement in selector '{text}'"))?,
             );
             scan.skip();
             if scan.rest.is_empty() {
                 return Ok(Requirements(list));
             }
             if !scan.eat(",") {
-                return Err(invalid(format!(
+                return Err(format!(
                     "unable to parse selector '{text}': found '{}'",
                     scan.rest
-                )));
+                ));
             }
         }
     }

@@ -28,6 +28,11 @@ impl<'a> Steps<'a> {
         }
     }
 
+    /// Returns how many steps were taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.limit - self.left.get()
+    }
+
     /// Takes the bytes of texts that are going to be made, and the steps of making them.
     pub(crate) fn spend_bytes(&self, bytes: usize) -> Done<()> {
         let Some(left) = self.bytes.get().checked_sub(bytes) else {

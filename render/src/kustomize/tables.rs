@@ -52,6 +52,11 @@ pub(crate) fn is_cluster_scoped(api_version: &str, kind: &str) -> bool {
         .is_ok()
 }
 
+/// Tells whether a type is built in.
+pub(crate) fn is_builtin(api_version: &str, kind: &str) -> bool {
+    resource_type(api_version, kind).is_some() || is_cluster_scoped(api_version, kind)
+}
+
 /// Returns the row of a built-in type.
 pub(crate) fn resource_type(api_version: &str, kind: &str) -> Option<u16> {
     let found = generated::RESOURCES.binary_search_by(|(v, k, _)| (*v, *k).cmp(&(api_version, kind)));

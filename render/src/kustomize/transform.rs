@@ -53,9 +53,17 @@ pub(crate) struct Context<'a> {
 }
 
 impl Transformer {
+    /// Tells whether it looks at the objects that it changes only, and leaves none of them empty or unsettled.
+    pub(crate) fn is_patch(&self) -> bool {
+        matches!(
+            self,
+            Transformer::MergePatches(_) | Transformer::Patch(_) | Transformer::JsonPatch(_)
+        )
+    }
+
     /// Changes the objects.
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
-        if !is_each(self) {
+        if !is_each(self) && !self.is_patch() {
             context.steps.spend(map.list().len())?;
         }
         match self {

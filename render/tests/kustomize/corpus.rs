@@ -1,6 +1,7 @@
 //! Reads the corpus: text files of cases, each a few files of a source.
 //!
-//! A case begins with `=== name`; `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
+//! A case begins with `=== name`, and says what kustomize does with it: `>>> builds`, or `>>> fails: ` and words of its
+//! error, and `>>> here: ` and words of ours where they are others. `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
 //! in `shared` are those of the same name there. `<TAB>`, `<CR>` and `<BOM>` stand for these characters, and `<EOF>` at the end
 //! of a line for the end of a file without a line break. The directory that is built is the one of the first file.
 
@@ -13,6 +14,41 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) directory: String,
     pub(crate) files: BTreeMap<String, String>,
+    pub(crate) expected: Expected,
+}
+
+/// What a case is expected to become.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Expected {
+    /// Whatever kustomize makes of it.
+    #[default]
+    Alike,
+    Builds,
+    Fails {
+        /// Words of kustomize's error.
+        theirs: String,
+        /// Words of ours.
+        ours: String,
+    },
+}
+
+impl Case {
+    fn expect(&mut self, said: &str) {
+        if said == "builds" {
+            self.expected = Expected::Builds;
+        } else if let Some(words) = said.strip_prefix("fails: ") {
+            self.expected = Expected::Fails {
+                theirs: words.to_owned(),
+                ours: words.to_owned(),
+            };
+        } else if let (Some(words), Expected::Fails { ours, .. }) =
+            (said.strip_prefix("here: "), &mut self.expected)
+        {
+            words.clone_into(ours);
+        } else {
+            panic!("{}: nothing is expected by {said:?}", self.name);
+        }
+    }
 }
 
 fn root() -> PathBuf {
@@ -44,6 +80,9 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Writes a case as the corpus has it, so that appending the text to a file of `cases` adopts it.
 pub(crate) fn to_text(case: &Case) -> String {
     let mut text = format!("=== {}\n", case.name);
+    if case.expected == Expected::Builds {
+        text.push_str(">>> builds\n");
+    }
     let own = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder) == case.directory;
     let (first, rest): (Vec<_>, Vec<_>) = case.files.iter().partition(|(path, _)| own(path));
     for (path, content) in first.into_iter().chain(rest) {
@@ -69,11 +108,16 @@ fn parse(file: &str, text: &str) -> Vec<Case> {
                 name,
                 directory: String::new(),
                 files: BTreeMap::new(),
+                expected: Expected::Alike,
             });
             open = None;
             continue;
         }
         let Some(case) = cases.last_mut() else { continue };
+        if let Some(said) = line.strip_prefix(">>> ").filter(|_| case.files.is_empty()) {
+            case.expect(said);
+            continue;
+        }
         if let Some(path) = line
             .strip_prefix("--- ")
             .filter(|p| p.contains('.') || p.contains("ustomization"))

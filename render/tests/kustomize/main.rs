@@ -15,18 +15,18 @@ mod yaml_cases;
 use std::path::Path;
 
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
+use flotilla_render_tests::{cases, seed};
 
-use corpus::Case;
-use oracle::{Answer, Oracle};
-
-/// Cases whose objects are the same and whose text is not, as `docs/reference/kustomize-differences.md` says.
-const OTHER_TEXT: &[&str] = &[];
+use corpus::{Case, Expected};
+use oracle::Oracle;
 
 /// What became of one case.
 struct Outcome {
     name: String,
+    /// What became of it here, on one line.
+    brief: String,
     agrees: bool,
-    same_text: bool,
+    builds: bool,
     report: String,
 }
 
@@ -37,60 +37,77 @@ fn compare(oracle: &mut Oracle, case: &Case) -> Outcome {
         .map(|(path, text)| (path.as_str(), text.as_bytes()))
         .collect();
     let budget = Budget::default();
-    let ours = build(&RenderInput::new(&tree, &case.directory, &budget)).map(|rendered| rendered.to_yaml());
-    let answer = oracle.ask(case, ours.as_deref().ok());
-    let report = describe(case, &ours, &answer);
-    // A case that says it is refused is no agreement when it builds.
-    let refused = case.name.contains("refused: ");
-    let as_said = !refused || answer.error.is_some();
+    let ours = build(&RenderInput::new(&tree, &case.directory, &budget))
+        .map(|rendered| rendered.to_yaml())
+        .map_err(|error| error.to_string());
+    let answer = oracle.ask(case);
+    let theirs = answer.error.map_or(Ok(answer.yaml), Err);
+    let agrees = match (&ours, &theirs, &case.expected) {
+        (Ok(ours), Ok(theirs), Expected::Builds | Expected::Alike) => ours == theirs,
+        (Err(_), Err(_), Expected::Alike) => true,
+        (Err(our), Err(their), Expected::Fails { theirs, ours }) => {
+            // Their words may stand on several lines.
+            let their = their.split_whitespace().collect::<Vec<_>>().join(" ");
+            their.contains(theirs.as_str()) && our.contains(ours.as_str())
+        }
+        _ => false,
+    };
     Outcome {
         name: case.name.clone(),
-        agrees: answer.agree && as_said,
-        same_text: answer.same || (answer.error.is_some() && ours.is_err()),
-        report,
+        agrees,
+        builds: theirs.is_ok(),
+        brief: match &ours {
+            Ok(text) => format!("{} bytes", text.len()),
+            Err(error) => error.replace('\n', " "),
+        },
+        report: describe(case, &ours, &theirs),
     }
 }
 
-fn describe<E: std::error::Error>(case: &Case, ours: &Result<String, E>, answer: &Answer) -> String {
-    let ours = match ours {
+fn describe(case: &Case, ours: &Result<String, String>, theirs: &Result<String, String>) -> String {
+    let shown = |result: &Result<String, String>| match result {
         Ok(text) => text.clone(),
         Err(error) => format!("error: {error}"),
-    };
-    let theirs = match &answer.error {
-        Some(error) => format!("error: {error}"),
-        None => answer.yaml.clone(),
     };
     let mut files = String::new();
     for (path, text) in &case.files {
         files.push_str(&format!("-- {path} --\n{text}"));
     }
     format!(
-        "=== {} ({})\n{files}\n>>> kustomize\n{theirs}\n>>> flotilla\n{ours}\n",
-        case.name, answer.reason
+        "=== {} ({:?})\n{files}\n>>> kustomize\n{}\n>>> flotilla\n{}\n",
+        case.name,
+        case.expected,
+        shown(theirs),
+        shown(ours)
     )
 }
 
-/// Fails unless every outcome agrees, printing the figure either way.
-fn require_agreement(what: &str, outcomes: &[Outcome]) {
-    let agree = outcomes.iter().filter(|o| o.agrees).count();
-    let same = outcomes.iter().filter(|o| o.same_text).count();
-    println!("{what}: {agree} of {} agree, {same} to the byte", outcomes.len());
-    let other_text = |o: &&Outcome| !o.same_text && !OTHER_TEXT.contains(&o.name.as_str());
-    let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees || other_text(o)).collect();
-    if std::env::var_os("KUSTOMIZE_TEXT").is_some() {
-        for outcome in outcomes.iter().filter(|o| o.agrees && !o.same_text).take(40) {
-            println!("{}", outcome.report);
-        }
-    }
+/// Fails unless every outcome agrees to the byte and so many of a hundred build, printing the figures either way.
+fn require_agreement(what: &str, outcomes: &[Outcome], least: usize) {
+    let wrong: Vec<&Outcome> = outcomes.iter().filter(|o| !o.agrees).collect();
+    let builds = outcomes.iter().filter(|o| o.builds).count();
+    let total = outcomes.len();
+    println!(
+        "{what}: {} of {total} agree to the byte, {builds} of them build",
+        total - wrong.len()
+    );
     for outcome in wrong.iter().take(12) {
         println!("{}", outcome.report);
+    }
+    for outcome in &wrong {
+        println!("disagrees: {}: {}", outcome.name, outcome.brief);
     }
     let names: Vec<&str> = wrong.iter().map(|o| o.name.as_str()).collect();
     assert!(
         wrong.is_empty(),
-        "{what}: {} of {} disagree: {names:?}",
-        wrong.len(),
-        outcomes.len()
+        "{what}: {} of {total} disagree: {names:?}",
+        wrong.len()
+    );
+    // One who looks at a few cases knows which.
+    let all = std::env::var_os("KUSTOMIZE_ONLY").is_none();
+    assert!(
+        !all || builds * 100 >= total * least,
+        "{what}: only {builds} of {total} build"
     );
 }
 
@@ -120,17 +137,14 @@ fn the_engine_agrees_with_kustomize_on_every_fixture() {
         .iter()
         .map(|case| compare(&mut oracle, case))
         .collect();
-    require_agreement("fixtures", &outcomes);
+    require_agreement("fixtures", &outcomes, 70);
 }
 
 #[test]
 fn the_engine_agrees_with_kustomize_on_generated_sources() {
-    let count = std::env::var("KUSTOMIZE_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(300);
+    let (first, count) = (seed(0), cases(300));
     let mut oracle = Oracle::start();
-    let outcomes: Vec<Outcome> = (0..count)
+    let outcomes: Vec<Outcome> = (first..first + count as u64)
         .map(|seed| {
             let case = random::case(seed);
             let outcome = compare(&mut oracle, &case);
@@ -140,5 +154,5 @@ fn the_engine_agrees_with_kustomize_on_generated_sources() {
             outcome
         })
         .collect();
-    require_agreement("generated sources", &outcomes);
+    require_agreement("generated sources", &outcomes, 40);
 }

@@ -3,31 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::corpus::Case;
+use flotilla_render_tests::Random;
 
-/// A small generator of numbers (xorshift), enough for choices.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).expect("a small number")
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
-        list[self.below(list.len())]
-    }
-}
+use crate::corpus::{Case, Expected};
 
 const NAMES: &[&str] = &["web", "api", "db", "cache", "job"];
 const IMAGES: &[&str] = &[
@@ -40,10 +18,7 @@ const IMAGES: &[&str] = &[
 
 /// Makes the source of a seed.
 pub(crate) fn case(seed: u64) -> Case {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    for _ in 0..4 {
-        dice.next();
-    }
+    let mut dice = Random::new(seed);
     let mut files = BTreeMap::new();
     let mut objects = Vec::new();
     let mut resources = String::new();
@@ -75,11 +50,12 @@ pub(crate) fn case(seed: u64) -> Case {
         name: format!("seed-{seed}"),
         directory: "overlay".into(),
         files,
+        expected: Expected::Alike,
     }
 }
 
 /// Ends a file as editors and templates do.
-fn end(dice: &mut Dice, text: &mut String) {
+fn end(dice: &mut Random, text: &mut String) {
     match dice.below(16) {
         0 => text.push_str("# the end\n"),
         1 => text.push_str("  # the end"),
@@ -92,7 +68,7 @@ fn end(dice: &mut Dice, text: &mut String) {
     }
 }
 
-fn object(dice: &mut Dice) -> (&'static str, &'static str, String) {
+fn object(dice: &mut Random) -> (&'static str, &'static str, String) {
     let name = dice.pick(NAMES);
     let namespace = if dice.one_in(5) {
         format!("  namespace: {}\n", dice.pick(&["prod", "default"]))
@@ -151,7 +127,7 @@ fn object(dice: &mut Dice) -> (&'static str, &'static str, String) {
     }
 }
 
-fn workload(dice: &mut Dice, name: &str, namespace: &str, kind: &str) -> String {
+fn workload(dice: &mut Random, name: &str, namespace: &str, kind: &str) -> String {
     let mut text = format!(
         "apiVersion: apps/v1\nkind: {kind}\nmetadata:\n  name: {name}\n{namespace}  labels: {{app: {name}}}\nspec:\n  replicas: {}\n  selector:\n    matchLabels:\n      app: {name}\n  template:\n    metadata:\n      labels:\n        app: {name}\n    spec:\n      containers:\n",
         1 + dice.below(4)
@@ -190,7 +166,7 @@ fn workload(dice: &mut Dice, name: &str, namespace: &str, kind: &str) -> String 
 
 type Objects = [(&'static str, &'static str)];
 
-fn fields(dice: &mut Dice, out: &mut String, objects: &Objects, most: usize) {
+fn fields(dice: &mut Random, out: &mut String, objects: &Objects, most: usize) {
     let mut chosen: Vec<usize> = Vec::new();
     for _ in 0..dice.below(most + 1) {
         let field = dice.below(13);
@@ -214,7 +190,7 @@ fn fields(dice: &mut Dice, out: &mut String, objects: &Objects, most: usize) {
     }
 }
 
-fn add_field(dice: &mut Dice, out: &mut String, objects: &Objects, field: usize) {
+fn add_field(dice: &mut Random, out: &mut String, objects: &Objects, field: usize) {
     let _ = match field {
         0 => writeln!(out, "namePrefix: {}-", dice.pick(&["a", "dev", "x"])),
         1 => writeln!(out, "nameSuffix: -{}", dice.pick(&["b", "v2"])),
@@ -271,7 +247,7 @@ fn add_field(dice: &mut Dice, out: &mut String, objects: &Objects, field: usize)
     };
 }
 
-fn patch(dice: &mut Dice, out: &mut String, objects: &Objects) {
+fn patch(dice: &mut Random, out: &mut String, objects: &Objects) {
     let (kind, name) = objects[dice.below(objects.len())];
     let version = match kind {
         "Deployment" | "StatefulSet" => "apps/v1",

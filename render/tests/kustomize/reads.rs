@@ -88,8 +88,11 @@ fn a_result_is_reusable_while_nothing_it_read_has_changed() {
 
 #[test]
 fn a_stored_read_set_is_the_one_that_was_recorded() {
-    let case = random::case(7);
-    let rendered = render(&case, &tree(&case, None)).expect("the source builds");
+    let built = |seed| {
+        let case = random::case(seed);
+        render(&case, &tree(&case, None))
+    };
+    let rendered = (0..100).find_map(built).expect("one of them builds");
     let stored = serde_json::to_string(&rendered.reads).expect("a read set is data");
     let read: ReadSet = serde_json::from_str(&stored).expect("what was stored is read again");
     assert_eq!(read, rendered.reads);

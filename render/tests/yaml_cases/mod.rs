@@ -651,42 +651,6 @@ const DOCUMENTS: &[&str] = &[
     "- <<",
 ];
 
-/// Returns whether the reference, a YAML 1.1 scanner, is known to read `text` otherwise than YAML 1.2 does.
-pub fn known_difference(text: &str) -> bool {
-    // YAML 1.2 has it as a plain character.
-    text.trim_start_matches('\u{feff}').contains('\u{feff}') || YAML_1_1.contains(&text)
-}
-
-/// Texts that a YAML 1.1 scanner refuses, or splits at other places; none is of use to a writer of manifests.
-const YAML_1_1: &[&str] = &[
-    "...",
-    "[1:, b]",
-    "[:1, b]",
-    "[!, b]",
-    "[!!, b]",
-    "[!a, b]",
-    "&: v",
-    "&a: v",
-    "[-, b]",
-    "[?, b]",
-    "[?a, b]",
-    "[:a, b]",
-    "[a:, b]",
-    "\t",
-    "- \t\n- b",
-    "\ta",
-    "- \ta\n- b",
-    "\ta: v",
-    "\ta\nb",
-    "k: \"a\rb\"",
-    "[#!/bin/sh\necho a\n, b]",
-    "[http://a.b/c?d=e#f, b]",
-    // Nothing but a line of spaces at the end of the input.
-    "a: |+\n ",
-    // The reference does not know this escape, which JSON has.
-    "a: \"\\x41\\u00e9\\U0001F600\\n\\t\\e\\_\\N\\L\\P\\/\"",
-];
-
 /// A small generator with a fixed seed, so that a difference can be run again.
 pub struct Random(u64);
 
@@ -702,6 +666,24 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % bound as u64) as usize
+    }
+
+    /// Changes a text at a random place.
+    pub fn damage(&mut self, text: &mut String) {
+        let mut at = self.below(text.len() + 1);
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        match self.below(4) {
+            0 => {
+                let _ = text.pop();
+            }
+            1 if at < text.len() => {
+                text.remove(at);
+            }
+            2 => text.truncate(at),
+            _ => text.insert_str(at, PARTS[self.below(PARTS.len())]),
+        }
     }
 
     /// Returns a text of few parts, the line breaks of YAML 1.1 among them.
@@ -815,3 +797,61 @@ impl Random {
             .collect()
     }
 }
+
+/// Parts that are put into a text at a random place.
+const PARTS: &[&str] = &[
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    ":",
+    ": ",
+    "#",
+    " #",
+    "-",
+    "- ",
+    "'",
+    "\"",
+    "\\",
+    "|",
+    ">",
+    "|-\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "&a ",
+    "*a",
+    "!",
+    "!!str ",
+    "%",
+    "@",
+    "`",
+    "?",
+    "? ",
+    "<<: ",
+    "---\n",
+    "...\n",
+    "\t",
+    "\r",
+    "é",
+    "\u{a0}",
+    "\u{2028}",
+    "\u{85}",
+    "\u{1F600}",
+    "~",
+    "0",
+    ".",
+    "=",
+    "\n#",
+    "\n # x\n",
+    "\r\n",
+    "  \t",
+    "\\\n",
+    "|2\n",
+    "!!int ",
+    "!<tag:yaml.org,2002:str> ",
+    "%TAG ! tag:x,1:\n---\n",
+    "[a, b]: c\n",
+];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use flotilla_testkit::ControlPlane;
+use flotilla_yaml::{Limits, read_all};
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams},
@@ -104,9 +105,9 @@ fn documents(join: &Join) -> anyhow::Result<Vec<Value>> {
     if text.contains("hub.invalid") {
         bail!("the manifests hold a placeholder that was not replaced");
     }
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-    Ok(documents
+    Ok(read_all(&text, &Limits::default())?
         .into_iter()
+        .map(Value::from)
         .filter(|document| !document.is_null())
         .collect())
 }

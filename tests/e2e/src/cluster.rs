@@ -13,15 +13,6 @@ use kube::{
 };
 use serde_json::json;
 
-/// Which ConfigMaps to watch.
-#[derive(Debug, Clone, Copy)]
-pub enum Which<'a> {
-    /// The one of this name.
-    Name(&'a str),
-    /// Those with these labels.
-    Labels(&'a str),
-}
-
 /// A watch: what its API server says as it happens, without asking it again and again.
 pub struct Seen {
     events: BoxStream<'static, kube::Result<WatchEvent<ConfigMap>>>,
@@ -117,12 +108,9 @@ impl Objects {
         .await
     }
 
-    /// Watches ConfigMaps, first what is there: by name, or by a label selector.
-    pub async fn watch(&self, which: Which<'_>) -> kube::Result<Seen> {
-        let params = match which {
-            Which::Name(name) => WatchParams::default().fields(&format!("metadata.name={name}")),
-            Which::Labels(labels) => WatchParams::default().labels(labels),
-        };
+    /// Watches a ConfigMap, first what is there.
+    pub async fn watch(&self, name: &str) -> kube::Result<Seen> {
+        let params = WatchParams::default().fields(&format!("metadata.name={name}"));
         let events = self.config_maps().watch(&params, "0").await?;
         Ok(Seen {
             events: events.boxed(),

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use flotilla_testkit::{Tool, tool, wait_until};
+use flotilla_yaml::Limits;
 use serde_json::Value;
 
 use crate::program::{Program, built};
@@ -32,6 +33,7 @@ pub struct HubProcess {
     kustomize: PathBuf,
     listen: String,
     http_listen: String,
+    health_listen: String,
     options: Vec<String>,
 }
 
@@ -51,6 +53,7 @@ impl HubProcess {
             kustomize,
             listen: free_address()?,
             http_listen: free_address()?,
+            health_listen: free_address()?,
             options: options.iter().map(|&option| option.to_owned()).collect(),
         };
         hub.resume().await?;
@@ -68,6 +71,8 @@ impl HubProcess {
             &self.listen,
             "--http-listen",
             &self.http_listen,
+            "--health-listen",
+            &self.health_listen,
             "--kustomize",
             &text(&self.kustomize),
         ]
@@ -83,7 +88,7 @@ impl HubProcess {
             &env,
             &self.dir.join("hub.log"),
         )?;
-        let url = format!("http://{}/readyz", self.http_listen);
+        let url = format!("http://{}/readyz", self.health_listen);
         let client = http_client()?;
         let ready = wait_until("the hub is ready", Duration::from_secs(60), async || {
             program.check()?;
@@ -112,9 +117,9 @@ impl HubProcess {
         self.program.take().context("the hub is stopped already")?.kill()
     }
 
-    /// Address of the plain HTTP port.
-    pub fn http_address(&self) -> &str {
-        &self.http_listen
+    /// Address of the port for probes and monitoring.
+    pub fn health_address(&self) -> &str {
+        &self.health_listen
     }
 
     /// Address of the gRPC port.
@@ -175,7 +180,8 @@ impl HubProcess {
     /// Makes a join token.
     pub fn token(&self, cluster: &str) -> anyhow::Result<Join> {
         let token = self.cli(&["cluster", "token", cluster])?.trim().to_owned();
-        let config: Value = serde_saphyr::from_str(&std::fs::read_to_string(self.config())?)?;
+        let config = flotilla_yaml::read(&std::fs::read_to_string(self.config())?, &Limits::default())?;
+        let config = Value::from(config);
         let field = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
         let pins = config["pins"].as_array().into_iter().flatten();
         Ok(Join {

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod hub;
 pub mod pod;
 pub mod program;
+pub mod sim;
 
 pub use agent::AgentProcess;
 pub use cluster::Objects;

@@ -5,19 +5,41 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::LengthLimitError;
 use kube::core::Status;
+use rustls::CertificateError as Certificate;
 
 use crate::{
-    causes::with_causes,
+    causes::{connection, with_causes},
     cluster::{ClusterError, Resource},
 };
 
-/// The text of a client error, with its causes, and without bodies: kube's own text of a decoding error may
-/// quote what it read.
+/// The text of a client error, without bodies, which may be Secrets, and without the words of the client library.
 pub fn transport_text(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} {}", status.code, status.reason),
         kube::Error::SerdeError(_) => "answer is not readable".to_owned(),
-        other => with_causes(other),
+        // Names the file or the program that gives no credentials.
+        kube::Error::Auth(_) => with_causes(error),
+        other => connection(other, about_tls),
+    }
+}
+
+/// Says what keeps TLS from the API server, and where to look.
+fn about_tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            "its certificate is not of the authority in the agent's kubeconfig or ServiceAccount".to_owned()
+        }
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => "its certificate is for another name than the address that the agent uses".to_owned(),
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => "its certificate is not valid by this machine's clock".to_owned(),
+        rustls::Error::AlertReceived(alert) => format!("it ended the TLS handshake: {alert:?}"),
+        other => format!("no TLS with it: {other}"),
     }
 }
 
@@ -31,8 +53,20 @@ pub(super) fn cut(error: &(dyn std::error::Error + 'static), max: usize) -> Clus
     if error.is::<LengthLimitError>() {
         ClusterError::TooLarge { max }
     } else {
-        ClusterError::Unavailable(format!("answer was cut: {}", with_causes(error)))
+        ClusterError::Unavailable(format!(
+            "its answer was cut off: {}",
+            connection(error, about_tls)
+        ))
     }
+}
+
+/// Why an answer cannot be read: where, and nothing of what stands there.
+pub(super) fn no_json(error: &serde_json::Error) -> ClusterError {
+    ClusterError::Unavailable(format!(
+        "answer is no JSON at {}:{}",
+        error.line(),
+        error.column()
+    ))
 }
 
 /// Reads an answer that is no success, to a request about `resource`.

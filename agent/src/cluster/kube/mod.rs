@@ -5,6 +5,7 @@ mod answer;
 mod connect;
 mod discover;
 mod lines;
+mod page;
 mod request;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Limited};
@@ -25,7 +26,7 @@ pub use self::{
     connect::{ClientError, client},
 };
 use self::{
-    answer::{cut, refusal, unsent},
+    answer::{cut, no_json, refusal, unsent},
     connect::Watches,
     discover::Known,
     request::{bad_request, get, with_body},
@@ -55,6 +56,10 @@ const STATUS_MAX: usize = 1 << 20;
 pub(super) const PAGE: u32 = 100;
 /// Objects in a page of metadata; each is a kilobyte or two, most of it managed fields.
 pub(super) const METADATA_PAGE: u32 = 250;
+/// The same where managed fields are not kept, and bytes of such a page: it is held as it came, and little of it is
+/// taken out.
+const LEAN_PAGE: u32 = 500;
+const LEAN_PAGE_MAX: usize = 2 << 20;
 /// Lists are asked for with this, and watches with the other.
 const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
@@ -115,7 +120,7 @@ impl KubeCluster {
             Ok(answer) => answer?,
             Err(_) => {
                 let seconds = CALL.as_secs();
-                return Err(ClusterError::Unavailable(format!("no answer in {seconds} s")));
+                return Err(ClusterError::Unavailable(format!("nothing within {seconds} s")));
             }
         };
         if answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED {
@@ -131,19 +136,12 @@ impl KubeCluster {
         request: Request<Vec<u8>>,
         resource: Option<&Resource>,
     ) -> Result<Value, ClusterError> {
-        self.call_within(request, resource, ANSWER_MAX).await
-    }
-
-    async fn call_within(
-        &self,
-        request: Request<Vec<u8>>,
-        resource: Option<&Resource>,
-        max: usize,
-    ) -> Result<Value, ClusterError> {
-        let body = self.exchange(request, resource, max).await?.body.to_bytes();
-        serde_json::from_slice(&body).map_err(|e| {
-            ClusterError::Unavailable(format!("answer is no JSON at {}:{}", e.line(), e.column()))
-        })
+        let body = self
+            .exchange(request, resource, ANSWER_MAX)
+            .await?
+            .body
+            .to_bytes();
+        serde_json::from_slice(&body).map_err(|e| no_json(&e))
     }
 
     /// Opens a watch.
@@ -179,7 +177,11 @@ impl KubeCluster {
         size: &mut u32,
     ) -> Result<Page, ClusterError> {
         loop {
-            let max = if *size > 1 { PAGE_MAX } else { ANSWER_MAX };
+            let max = match *size {
+                ..2 => ANSWER_MAX,
+                _ if selector.without_managed_fields => LEAN_PAGE_MAX,
+                _ => PAGE_MAX,
+            };
             match self.page_of(resource, selector, token, *size, max).await {
                 Err(ClusterError::TooLarge { .. }) if *size > 1 => *size /= 2,
                 page => return page,
@@ -204,24 +206,16 @@ impl KubeCluster {
         }
         let path = format!("{}?{}", path(resource, &selector.namespace, None), encode(&query));
         let request = get(&path, selector.metadata_only.then_some(METADATA_LIST))?;
-        let mut page = self.call_within(request, Some(resource), max).await?;
-        let mut items = match page["items"].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
+        let body = self.exchange(request, Some(resource), max).await?.body;
+        let mut page = match selector.without_managed_fields {
+            true => page::read_lean(body.aggregate().reader())?,
+            false => page::read(&body.to_bytes())?,
         };
-        for item in &mut items {
+        for item in &mut page.items {
             // Items of a list come without their type, and metadata alone with a type of its own.
             set_type(item, resource);
         }
-        Ok(Page {
-            items,
-            next: text(&page, "continue").to_owned(),
-            remaining: page["metadata"]["remainingItemCount"]
-                .as_u64()
-                .and_then(|count| usize::try_from(count).ok())
-                .unwrap_or_default(),
-            version: text(&page, "resourceVersion").to_owned(),
-        })
+        Ok(page)
     }
 }
 
@@ -287,10 +281,15 @@ impl Cluster for KubeCluster {
         selector: &Selector,
         token: &str,
     ) -> Result<Page, ClusterError> {
-        let mut size = if selector.metadata_only {
-            METADATA_PAGE
-        } else {
-            PAGE
+        let mut size = match selector {
+            Selector {
+                without_managed_fields: true,
+                ..
+            } => LEAN_PAGE,
+            Selector {
+                metadata_only: true, ..
+            } => METADATA_PAGE,
+            _ => PAGE,
         };
         self.page(resource, selector, token, &mut size).await
     }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{MOST, ONCE};
+use super::gate::{MOST, ONCE};
 
 /// What a kind whose answers are slow keeps: one object that is slow by itself does not stop the others of its kind.
 const LEAST: f64 = 2.0;

@@ -2,6 +2,7 @@
 //! answers and halves when the server says it has too much to do, or is slow about many kinds; `Retry-After` holds
 //! everything back. One agent never makes a busy server busier. What is slow about one kind holds back that kind.
 
+mod gate;
 mod lane;
 mod opening;
 
@@ -22,22 +23,18 @@ use tokio::{
 
 use crate::random::random;
 
-use self::lane::Lane;
+use self::{gate::Gate, lane::Lane};
 use super::{
     Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
     WatchEvent,
 };
 
-const FIRST: f64 = 8.0;
-const MOST: f64 = 32.0;
 /// An answer slower than this holds back its kind.
 const SLOW: Duration = Duration::from_secs(3);
 /// When the last answers about as many kinds were slow, it is the server that is.
 const MANY: usize = 4;
 /// How long a slow answer counts for that: as long as a webhook may take.
 const LATELY: Duration = Duration::from_secs(30);
-/// A limit is halved at most once in this time, so that one burst of refusals is one sign.
-const ONCE: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 4;
 /// After as many calls in a row without an answer none is tried again at once: it is not the single connection.
 const SILENT: u32 = 8;
@@ -45,65 +42,6 @@ const RETRY: Backoff = Backoff {
     base: Duration::from_millis(750),
     cap: Duration::from_secs(5),
 };
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-struct Gate {
-    limit: f64,
-    in_flight: usize,
-    halved: Option<Instant>,
-    held_until: Option<Instant>,
-    /// Calls without an answer since the last that had one.
-    unanswered: u32,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self {
-            limit: FIRST,
-            in_flight: 0,
-            halved: None,
-            held_until: None,
-            unanswered: 0,
-        }
-    }
-
-    fn silence(&mut self) {
-        self.unanswered = self.unanswered.saturating_add(1);
-    }
-
-    fn answered(&mut self, took: Duration) {
-        self.unanswered = 0;
-        if took <= SLOW {
-            self.limit = (self.limit + 1.0 / self.limit).min(MOST);
-        }
-    }
-
-    fn overloaded(&mut self, retry_after: Option<Duration>, now: Instant) {
-        if self.halved.is_none_or(|at| now.duration_since(at) > ONCE) {
-            self.limit = (self.limit / 2.0).max(1.0);
-            self.halved = Some(now);
-        }
-        if let Some(wait) = retry_after {
-            let until = now + wait.min(RETRY_AFTER_MAX);
-            self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
-        }
-    }
-
-    /// What one kind may take: some is left for the others until it is known to be slow.
-    fn share(&self) -> f64 {
-        (self.limit - (self.limit / 8.0).max(1.0)).max(1.0)
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and 32 by construction"
-    )]
-    fn open(&self) -> bool {
-        self.in_flight < self.limit as usize
-    }
-}
 
 /// The calls that share a lane: of a kind, those that webhooks see or those that they do not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -380,124 +318,4 @@ impl Cluster for Limited {
 }
 
 #[cfg(test)]
-mod tests {
-    use flotilla_core::object::ObjectKey;
-    use serde_json::json;
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::cluster::fake::Fake;
-
-    #[test]
-    fn concurrency_rises_with_answers_and_halves_once_a_round() {
-        let (mut gate, now) = (Gate::new(), Instant::now());
-        for _ in 0..8 {
-            gate.answered(Duration::from_millis(5));
-        }
-        assert!(gate.limit > 8.9, "{}", gate.limit);
-        for _ in 0..20 {
-            gate.overloaded(None, now);
-        }
-        assert!(gate.limit > 4.0 && gate.limit < 5.0, "{}", gate.limit);
-        for n in 2..20 {
-            gate.overloaded(None, now + Duration::from_secs(n * 2));
-        }
-        assert!((gate.limit - 1.0).abs() < f64::EPSILON);
-        assert!(gate.open());
-    }
-
-    fn resource(kind: &str) -> Resource {
-        Resource {
-            group: String::new(),
-            version: "v1".into(),
-            kind: kind.into(),
-            plural: format!("{}s", kind.to_lowercase()),
-            namespaced: true,
-        }
-    }
-
-    /// A cluster whose webhook takes `takes` for writes of these kinds.
-    fn behind_a_webhook(kinds: &'static [&str], takes: Duration) -> Limited {
-        let fake = Fake::new();
-        fake.set_latency(Some(Box::new(move |verb, key: &ObjectKey| {
-            let is_slow = verb == "apply" && kinds.contains(&key.kind.as_str());
-            if is_slow { takes } else { Duration::from_millis(5) }
-        })));
-        Limited::new(Arc::new(fake))
-    }
-
-    fn write(cluster: &Limited, kind: &str, name: usize, calls: &mut JoinSet<()>) {
-        let object = json!({"apiVersion": "v1", "kind": kind,
-            "metadata": {"name": format!("x{name}"), "namespace": "default"}});
-        let (cluster, resource) = (cluster.clone(), resource(kind));
-        calls.spawn(async move {
-            let _ = cluster.apply(&resource, &object, false).await;
-        });
-    }
-
-    async fn get(cluster: &Limited, kind: &str) -> Duration {
-        let begun = Instant::now();
-        cluster
-            .get(&resource(kind), "default", "other")
-            .await
-            .expect("an answer");
-        begun.elapsed()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_webhook_holds_back_the_writes_of_its_kind_and_nothing_else() {
-        let cluster = behind_a_webhook(&["ConfigMap"], Duration::from_secs(30));
-        let mut slow = JoinSet::new();
-        for name in 0..500 {
-            write(&cluster, "ConfigMap", name, &mut slow);
-        }
-        // At once, when nothing is known of it yet, and after some minutes.
-        for minute in 0..10 {
-            tokio::time::sleep(Duration::from_secs(minute * 60 + 1)).await;
-            for kind in ["Secret", "ConfigMap"] {
-                let took = get(&cluster, kind).await;
-                assert!(took < Duration::from_secs(1), "a {kind} is read in {took:?}");
-            }
-        }
-        assert!(!slow.is_empty());
-        let limit = cluster.gate().limit;
-        assert!(limit >= FIRST, "{limit}");
-        let lane = cluster.lane(Calls::writes(&resource("ConfigMap")));
-        assert!(lane.is_slow(Instant::now(), LATELY));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_slow_about_many_kinds_is_asked_less() {
-        const KINDS: [&str; 4] = ["ConfigMap", "Secret", "Service", "ServiceAccount"];
-        let cluster = behind_a_webhook(&KINDS, Duration::from_secs(4));
-        for (is_many, kinds) in [(false, &KINDS[..3]), (true, &KINDS[..])] {
-            for kind in kinds {
-                let mut calls = JoinSet::new();
-                write(&cluster, kind, 0, &mut calls);
-                calls.join_all().await;
-            }
-            assert_eq!(cluster.gate().limit < FIRST, is_many, "{kinds:?}");
-        }
-    }
-
-    #[test]
-    fn a_kind_that_is_slow_keeps_two_places_and_gets_the_others_back() {
-        let (lane, begun) = (Lane::default(), Instant::now());
-        for n in 0..10 {
-            lane.slow(begun + Duration::from_secs(n * 2));
-        }
-        let places = || {
-            let mut places = Vec::new();
-            while let Some(place) = futures::FutureExt::now_or_never(lane.enter(|| MOST)) {
-                places.push(place);
-            }
-            places.len()
-        };
-        assert_eq!(places(), 2);
-        for _ in 0..1000 {
-            lane.fast();
-        }
-        assert_eq!(places(), 32);
-        assert!(!lane.is_slow(begun, LATELY));
-    }
-}
+mod tests;

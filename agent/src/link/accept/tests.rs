@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use flotilla_core::unit::root;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -371,4 +372,67 @@ async fn an_ordinary_commit_is_one_write() {
         .expect("taken");
     assert_eq!(cells.writes() - before, 1);
     assert_eq!(held(&ledger).0, 2);
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_large_fetch_loses_nothing_that_was_written_whatever_is_offered_then() {
+    for newer in [false, true] {
+        let cells = Arc::new(Memory::default());
+        let mut contents = Contents::default();
+        let large = entry(1, 1, contents.add(&many(1, 4 * BATCH)));
+        let small = entry(2, 1, contents.add(&many(2, 3)));
+        let first = ledger(&cells).await;
+        let whole = offer(
+            1,
+            None,
+            std::slice::from_ref(&large),
+            std::slice::from_ref(&large),
+        );
+        let mut acceptance = Acceptance::default();
+        acceptance
+            .offer(&first, whole.clone(), Timestamp(1))
+            .await
+            .expect("taken");
+        for lane in [Lane::Small, Lane::Large, Lane::Large, Lane::Large] {
+            let items = acceptance.next(&first, lane);
+            let fetched = give(&mut contents, &first, &items).await;
+            acceptance.arrived(&first, &items, fetched).await.expect("taken");
+        }
+        let blobs = |ledger: &Ledger| ledger.read(|state| state.blobs.len());
+        let written = blobs(&first);
+        assert!(written > BATCH, "{written} are worth a write");
+        drop((acceptance, first));
+        let again = ledger(&cells).await;
+        assert_eq!(blobs(&again), written);
+        let both = [large.clone(), small.clone()];
+        let (offered, units) = match newer {
+            true => (offer(2, None, &both, &both), vec![1, 2]),
+            false => (whole, vec![1]),
+        };
+        let mut acceptance = Acceptance::resume(&again);
+        acceptance
+            .offer(&again, offered.clone(), Timestamp(2))
+            .await
+            .expect("taken");
+        // A small unit is complete long before; the agent stops once more.
+        fetch_all(&mut acceptance, &again, &mut contents, Lane::Small).await;
+        drop((acceptance, again));
+        let third = ledger(&cells).await;
+        assert!(blobs(&third) >= written);
+        let before = contents.fetched;
+        let mut acceptance = Acceptance::resume(&third);
+        acceptance
+            .offer(&third, offered, Timestamp(3))
+            .await
+            .expect("taken");
+        for lane in [Lane::Small, Lane::Large, Lane::Small] {
+            fetch_all(&mut acceptance, &third, &mut contents, lane).await;
+        }
+        assert_eq!(held(&third), (u64::from(newer) + 1, units));
+        let again = contents.fetched - before;
+        assert!(
+            again <= 1 + 4 * BATCH - (written - 1),
+            "{again} fetched, {written} were there"
+        );
+    }
 }

@@ -5,18 +5,23 @@ use std::{
 
 use flotilla_core::unit::{Entry, root};
 use flotilla_proto::agent::v1::{
-    Chunk, ClusterCondition, ContentKind, Encoding, FetchRequest, ReportAck,
+    Chunk, ClusterCondition, ContentKind, Desired, Encoding, FetchRequest, RefusedReason, ReportAck,
+    UnitEntry,
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, transport::Endpoint};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     ledger::{memory::Memory, state::BlobKind},
-    link::accept::Source as _,
+    link::{
+        accept::Source as _,
+        fetch::{Fetched, Item},
+    },
     sim::{Contents, SimClock},
 };
 
@@ -364,4 +369,25 @@ async fn agent_that_found_its_ledger_damaged_asks_for_the_whole_state() {
     };
     let hello = session.hello();
     assert_eq!((hello.incarnation, hello.generation, hello.root.len()), (0, 0, 0));
+}
+
+#[test]
+fn what_ends_a_stream_is_told_by_its_cause_and_without_words_of_the_transport() {
+    let broken = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "h2 protocol error");
+    let cases = [
+        (Status::permission_denied("not admitted"), "copied"),
+        (Status::unauthenticated("not admitted"), "revoked, or replaced"),
+        (
+            Status::aborted("another stream of this cluster was opened"),
+            "stream ended: another stream of this cluster was opened",
+        ),
+        (
+            Status::from_error(Box::new(broken)),
+            "the connection to the hub: it closed the connection",
+        ),
+    ];
+    for (status, words) in cases {
+        let text = SessionError::from(status).to_string();
+        assert!(text.contains(words) && !text.contains("h2"), "{text}");
+    }
 }

@@ -6,7 +6,10 @@ use flotilla_core::{apply::UNIT_LABEL, object::ObjectKey, unit::Entry};
 use serde_json::{Map, Value, json};
 use x509_parser::pem::Pem;
 
-use super::EvaluateError;
+use super::{
+    EvaluateError,
+    native::{self, at},
+};
 
 /// Fields of `metadata` that the API server sets. An owner is named by its UID, which a manifest can know of one
 /// cluster only: in any other the garbage collector would delete the object at once.
@@ -88,16 +91,9 @@ fn normalise(value: &mut Value) -> Result<(), String> {
     if let Some(object) = value.as_object_mut().filter(|_| !is_definition) {
         object.remove("status");
     }
+    native::normalise(value);
     match (api_version.as_str(), kind.as_str()) {
         ("v1", "Secret") => return value.as_object_mut().map_or(Ok(()), encode_string_data),
-        ("v1", "Service") => at(value, &["spec"]).into_iter().for_each(default_protocols),
-        ("v1", "Pod") => default_container_protocols(at(value, &["spec"])),
-        ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") | ("batch/v1", "Job") => {
-            default_container_protocols(at(value, &["spec", "template", "spec"]));
-        }
-        ("batch/v1", "CronJob") => {
-            default_container_protocols(at(value, &["spec", "jobTemplate", "spec", "template", "spec"]));
-        }
         _ if is_definition => drop_invalid_ca_bundle(value),
         _ => {}
     }
@@ -127,32 +123,6 @@ fn encode_string_data(secret: &mut Map<String, Value>) -> Result<(), String> {
         data.insert(name, encoded.into());
     }
     Ok(())
-}
-
-/// The value at a path; nothing is inserted on the way.
-fn at<'a>(mut value: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
-    for field in path {
-        value = value.get_mut(*field)?;
-    }
-    Some(value)
-}
-
-/// Ports are listed by number and protocol: one without is another than the one that the server makes of it.
-fn default_protocols(holder: &mut Value) {
-    let ports = holder.get_mut("ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let protocol = port.entry("protocol").or_insert(Value::Null);
-        if protocol.is_null() || *protocol == "" {
-            *protocol = "TCP".into();
-        }
-    }
-}
-
-fn default_container_protocols(spec: Option<&mut Value>) {
-    let containers = spec
-        .and_then(|spec| spec.get_mut("containers"))
-        .and_then(Value::as_array_mut);
-    containers.into_iter().flatten().for_each(default_protocols);
 }
 
 /// Placeholders for the certificates of a conversion webhook are refused by the server and contested by whoever

@@ -512,6 +512,70 @@ fn ports_without_protocol_get_tcp() {
 }
 
 #[test]
+fn ports_of_each_pod_template_and_of_init_containers_get_tcp() {
+    let pod = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "protocol": ""}]}],
+        "initContainers": [{"name": "i", "ports": [{"containerPort": 81}]}]});
+    for (api_version, kind, path) in [
+        ("v1", "Pod", "/spec"),
+        ("v1", "PodTemplate", "/template/spec"),
+        ("v1", "ReplicationController", "/spec/template/spec"),
+        ("batch/v1", "Job", "/spec/template/spec"),
+        ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template/spec"),
+    ] {
+        let mut object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "a"}});
+        let mut fields = path.split('/').skip(1).collect::<Vec<_>>();
+        let last = fields.pop().expect("a path");
+        let mut holder = &mut object;
+        for field in fields {
+            holder = &mut holder[field];
+        }
+        holder[last] = pod.clone();
+        let (_, value) = world().object(object).one();
+        let port = |field: &str, number: u16| {
+            let ports = value.pointer(&format!("{path}/{field}/0/ports"));
+            assert_eq!(
+                ports,
+                Some(&json!([{"containerPort": number, "protocol": "TCP"}])),
+                "{kind}"
+            );
+        };
+        port("containers", 80);
+        port("initContainers", 81);
+    }
+}
+
+#[test]
+fn null_fields_of_native_kinds_are_not_ours_and_of_others_stay() {
+    let spec = json!({"replicas": null, "template": {
+        "metadata": {"creationTimestamp": null, "labels": {"app": "x", "empty": null}},
+        "spec": {"nodeSelector": null, "tolerations": null,
+            "containers": [{"name": "c", "resources": {"limits": null}}]}}});
+    let object = |api_version: &str, kind: &str| {
+        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "a"},
+            "spec": spec.clone()})
+    };
+    let (_, value) = world().object(object("apps/v1", "Deployment")).one();
+    assert_eq!(
+        value["spec"],
+        json!({"template": {
+            "metadata": {"labels": {"app": "x", "empty": ""}},
+            "spec": {"containers": [{"name": "c", "resources": {}}]}}})
+    );
+    let (_, value) = world().object(object("example.com/v1", "Widget")).one();
+    assert_eq!(value["spec"], spec);
+}
+
+#[test]
+fn null_values_of_a_config_map_are_empty_texts() {
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a",
+        "annotations": null}, "data": {"a": null, "b": "1"}});
+    let (_, value) = world().object(object).one();
+    assert_eq!(value["data"], json!({"a": "", "b": "1"}));
+    assert!(value["metadata"].get("annotations").is_none());
+}
+
+#[test]
 fn a_placeholder_of_a_ca_bundle_is_dropped_and_a_certificate_stays() {
     let bundle = |bundle: &str| {
         let mut definition = definition("Cluster");

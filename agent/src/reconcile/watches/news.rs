@@ -26,6 +26,7 @@ use crate::{
         context::Context,
         definitions,
         observe::{gone, observe},
+        pace::Pace,
     },
 };
 
@@ -97,7 +98,7 @@ fn unless_it_panics(read: impl FnOnce() -> Observed) -> Option<Observed> {
 
 impl Reconciler {
     /// Takes in a watch event.
-    pub(in crate::reconcile) fn observed(
+    pub(in crate::reconcile) async fn observed(
         &mut self,
         WatchNews {
             stream,
@@ -108,6 +109,9 @@ impl Reconciler {
         // It was closed while its event waited.
         if !definitions && !self.watches.is_open(&stream) {
             return;
+        }
+        if event.is_ok() && !self.watches.failing.is_empty() {
+            self.watches.failing.remove(&*stream);
         }
         match event {
             Ok(Reduced::Seen(seen)) => {
@@ -130,6 +134,7 @@ impl Reconciler {
                 self.watches.listing.insert(stream.as_ref().clone(), expected);
             }
             Ok(Reduced::Listed(version)) => {
+                let mut pace = Pace::default();
                 for (unit, key) in self.watches.listing.remove(&*stream).unwrap_or_default() {
                     // What was written since is newer than the list, and not gone.
                     let observed = Observed {
@@ -137,6 +142,7 @@ impl Reconciler {
                         ..gone(None)
                     };
                     self.observe(unit, key, observed);
+                    pace.handled(1).await;
                 }
             }
             Err(ClusterError::NotServed { .. }) if !definitions => {
@@ -151,6 +157,12 @@ impl Reconciler {
                 self.watches.revision = None;
             }
             Err(error) => {
+                let text = error.to_string();
+                // A server that is away fails each watch again and again.
+                if self.watches.failing.get(&*stream) == Some(&text) {
+                    return;
+                }
+                self.watches.failing.insert(stream.as_ref().clone(), text);
                 tracing::warn!(
                     group = stream.scope.group,
                     kind = stream.scope.kind,

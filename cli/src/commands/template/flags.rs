@@ -1,10 +1,8 @@
 //! Flags of `helm template` that mean nothing where no cluster and no network is asked: taken and passed over, or
 //! refused with the reason.
 
-use clap::ArgAction;
-
 /// Reads a switch's value as Go does.
-pub(super) fn go_bool(text: &str) -> Result<bool, String> {
+pub(in crate::commands) fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -55,12 +53,14 @@ macro_rules! switches {
         #[derive(Debug, clap::Args)]
         pub(super) struct $name {
             $(
-                #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide = true)]
+                #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = $crate::commands::template::flags::go_bool, hide = true)]
                 pub(super) $field: bool,
             )*
         }
     };
 }
+
+pub(in crate::commands) use switches;
 
 switches! {
     /// Switches of installing.

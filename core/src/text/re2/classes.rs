@@ -1,6 +1,12 @@
 //! Classes of characters: those in brackets, those with a name, and characters written as escapes.
+//!
+//! A class is written as ranges and `\p{…}`, without another class inside it: whoever reads the result in another
+//! dialect, such as the one of JSON schemas, reads these alike.
 
 use super::{NOTHING, SyntaxError, fault, push_char};
+
+/// What every text matches.
+const ANYTHING: &str = "\\u0000-\u{10ffff}";
 
 /// Names of Unicode's categories and scripts that Go knows, in small letters and without what may stand between
 /// their words.
@@ -28,29 +34,75 @@ const NAMES: &str = "adlam ahom anatolianhieroglyphs arabic armenian avestan bal
      tifinagh tirhuta titlecaseletter toto ugaritic unassigned uppercaseletter vai vithkuqi wancho \
      warangciti yezidi yi z zanabazarsquare zl zp zs";
 
-/// Names of classes between `[:` and `:]`.
-const POSIX: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
-    "upper", "word", "xdigit",
+/// Classes between `[:` and `:]`, each as pairs of the first and the last of a range.
+const POSIX: [(&str, &str); 14] = [
+    ("alnum", "09AZaz"),
+    ("alpha", "AZaz"),
+    ("ascii", "\0\x7f"),
+    ("blank", "\t\t  "),
+    ("cntrl", "\0\x1f\x7f\x7f"),
+    ("digit", "09"),
+    ("graph", "!~"),
+    ("lower", "az"),
+    ("print", " ~"),
+    ("punct", "!/:@[`{~"),
+    ("space", "\t\r  "),
+    ("upper", "AZ"),
+    ("word", "09AZaz__"),
+    ("xdigit", "09AFaf"),
 ];
+
+/// Writes a set of ASCII characters, given as pairs, or all others, as it stands within brackets.
+fn push_set(pairs: &str, negated: bool, fold: bool, out: &mut String) {
+    let bounds: Vec<u32> = pairs.chars().map(u32::from).collect();
+    let mut ranges: Vec<(u32, u32)> = bounds.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    if !negated {
+        ranges.iter().for_each(|(low, high)| push_range(*low, *high, out));
+        return;
+    }
+    // What differs in case only is no other character either.
+    if fold {
+        let has = |letter: u8| {
+            ranges
+                .iter()
+                .any(|(low, high)| (*low..=*high).contains(&u32::from(letter)))
+        };
+        let letters = (b'a'..=b'z').filter(|lower| has(*lower) || has(lower.to_ascii_uppercase()));
+        let cases: Vec<u32> = letters
+            .flat_map(|lower| match lower {
+                b'k' => vec!['k', 'K', '\u{212a}'],
+                b's' => vec!['s', 'S', '\u{17f}'],
+                other => vec![char::from(other), char::from(other.to_ascii_uppercase())],
+            })
+            .map(u32::from)
+            .collect();
+        ranges.extend(cases.into_iter().map(|letter| (letter, letter)));
+    }
+    ranges.sort_unstable();
+    let mut next = 0;
+    for (low, high) in ranges {
+        if low > next {
+            push_range(next, low - 1, out);
+        }
+        next = next.max(high + 1);
+    }
+    push_range(next, u32::from(char::MAX), out);
+}
 
 /// Reads a class in brackets, which the text begins with; returns it and what follows it.
 pub(super) fn class(text: &str, fold: bool) -> Result<(String, &str), SyntaxError> {
-    let mut out = String::from(if fold { "(?i:[" } else { "[" });
+    let mut out = String::new();
     let mut rest = &text[1..];
-    if let Some(after) = rest.strip_prefix('^') {
-        out.push('^');
-        rest = after;
-    }
-    let start = out.len();
+    let negated = rest.starts_with('^');
+    rest = rest.strip_prefix('^').unwrap_or(rest);
     let mut first = true;
     while first || !rest.starts_with(']') {
         first = false;
-        if let Some(after) = posix(rest, &mut out)? {
+        if let Some(after) = posix(rest, fold, &mut out)? {
             rest = after;
             continue;
         }
-        if let Some(after) = group(rest, &mut out)? {
+        if let Some(after) = group(rest, fold, &mut out)? {
             rest = after;
             continue;
         }
@@ -72,12 +124,19 @@ pub(super) fn class(text: &str, fold: bool) -> Result<(String, &str), SyntaxErro
         push_range(low, high, &mut out);
         rest = after;
     }
-    if out.len() == start {
-        // Only characters that no text holds.
-        out.push_str(NOTHING);
+    Ok((bracketed(&out, negated, fold), &rest[1..]))
+}
+
+/// Puts the content of a class in brackets; without any, it holds only characters that no text has.
+pub(super) fn bracketed(content: &str, negated: bool, fold: bool) -> String {
+    match (content, negated, fold) {
+        ("", false, _) => NOTHING.to_owned(),
+        ("", true, _) => format!("[{ANYTHING}]"),
+        (content, false, false) => format!("[{content}]"),
+        (content, true, false) => format!("[^{content}]"),
+        (content, false, true) => format!("(?i:[{content}])"),
+        (content, true, true) => format!("(?i:[^{content}])"),
     }
-    out.push_str(if fold { "])" } else { "]" });
-    Ok((out, &rest[1..]))
 }
 
 /// Writes a range without what lies between the two halves of the first plane, where no text has characters.
@@ -101,35 +160,39 @@ fn character<'t>(text: &'t str, class: &str) -> Result<(u32, &'t str), SyntaxErr
 }
 
 /// Reads `[:name:]`.
-fn posix<'t>(text: &'t str, out: &mut String) -> Result<Option<&'t str>, SyntaxError> {
+fn posix<'t>(text: &'t str, fold: bool, out: &mut String) -> Result<Option<&'t str>, SyntaxError> {
     let Some((inner, after)) = text.strip_prefix("[:").and_then(|inner| inner.split_once(":]")) else {
         return Ok(None);
     };
     let whole = &text[..text.len() - after.len()];
-    if !POSIX.contains(&inner.strip_prefix('^').unwrap_or(inner)) {
-        return fault("invalid character class range", whole);
+    let (negated, name) = match inner.strip_prefix('^') {
+        Some(name) => (true, name),
+        None => (false, inner),
+    };
+    match POSIX.iter().find(|(known, _)| *known == name) {
+        Some((_, pairs)) => push_set(pairs, negated, fold, out),
+        None => return fault("invalid character class range", whole),
     }
-    out.push_str(whole);
     Ok(Some(after))
 }
 
 /// Reads an escape that stands for a set of characters, and writes it as it stands within brackets; returns what
 /// follows it.
-pub(super) fn group<'t>(text: &'t str, out: &mut String) -> Result<Option<&'t str>, SyntaxError> {
+pub(super) fn group<'t>(text: &'t str, fold: bool, out: &mut String) -> Result<Option<&'t str>, SyntaxError> {
     let Some(name) = text.strip_prefix('\\') else {
         return Ok(None);
     };
-    let set = match name.chars().next() {
+    let (pairs, negated) = match name.chars().next() {
         Some('p' | 'P') => return unicode(text, out).map(Some),
-        Some('d') => "0-9",
-        Some('D') => "[^0-9]",
-        Some('s') => "\\t\\n\\x0c\\r ",
-        Some('S') => "[^\\t\\n\\x0c\\r ]",
-        Some('w') => "0-9A-Za-z_",
-        Some('W') => "[^0-9A-Za-z_]",
+        Some('d') => ("09", false),
+        Some('D') => ("09", true),
+        Some('s') => ("\t\n\x0c\r  ", false),
+        Some('S') => ("\t\n\x0c\r  ", true),
+        Some('w') => ("09AZaz__", false),
+        Some('W') => ("09AZaz__", true),
         _ => return Ok(None),
     };
-    out.push_str(set);
+    push_set(pairs, negated, fold, out);
     Ok(Some(&name[1..]))
 }
 
@@ -160,7 +223,7 @@ fn unicode<'t>(text: &'t str, out: &mut String) -> Result<&'t str, SyntaxError> 
     let known = |name: &str| NAMES.split(' ').any(|known| known == name);
     match canonical.as_str() {
         // No text holds half a character.
-        "cs" | "surrogate" => out.push_str(if positive { NOTHING } else { "[\\s\\S]" }),
+        "cs" | "surrogate" => out.push_str(if positive { "" } else { ANYTHING }),
         name if matches!(name, "any" | "assigned" | "ascii") || known(name) => {
             out.push_str(if positive { "\\p{" } else { "\\P{" });
             out.push_str(name);

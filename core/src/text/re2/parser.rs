@@ -140,8 +140,8 @@ impl<'p> Parser<'p> {
                     group.done.push('|');
                 }
             }
-            '^' => self.push(if self.flags.multi_line { "(?m:^)" } else { "\\A" }),
-            '$' => self.push(if self.flags.multi_line { "(?m:$)" } else { "\\z" }),
+            '^' => self.push(if self.flags.multi_line { "(?m:^)" } else { "^" }),
+            '$' => self.push(if self.flags.multi_line { "(?m:$)" } else { "$" }),
             '.' => self.push(if self.flags.dot_all { "(?s:.)" } else { "[^\\n]" }),
             '[' => {
                 let (class, rest) = classes::class(self.rest, self.flags.fold)?;
@@ -268,10 +268,10 @@ impl<'p> Parser<'p> {
         let start = self.rest;
         let mut after = start[1..].chars();
         match after.next() {
-            Some('A') => self.push("\\A"),
+            Some('A') => self.push("^"),
             Some('b') => self.push("(?-u:\\b)"),
             Some('B') => self.push("(?-u:\\B)"),
-            Some('z') => self.push("\\z"),
+            Some('z') => self.push("$"),
             Some('C') => return fault("invalid escape sequence", &start[..2]),
             Some('Q') => {
                 let (literal, rest) = start[2..].split_once("\\E").unwrap_or((&start[2..], ""));
@@ -281,13 +281,8 @@ impl<'p> Parser<'p> {
             }
             _ => {
                 let mut set = String::new();
-                if let Some(rest) = classes::group(start, &mut set)? {
-                    let (before, behind) = if self.flags.fold {
-                        ("(?i:[", "])")
-                    } else {
-                        ("[", "]")
-                    };
-                    self.push_text(format!("{before}{set}{behind}"));
+                if let Some(rest) = classes::group(start, self.flags.fold, &mut set)? {
+                    self.push_text(classes::bracketed(&set, false, self.flags.fold));
                     self.rest = rest;
                     return Ok(());
                 }

@@ -50,6 +50,16 @@ fn what_go_reads_and_rust_does_not_is_read_as_go_means_it() {
         (r"\<a", "<a", true),
         (r"#&~-", "#&~-", true),
         (r"[#&~ ]", "~", true),
+        (r"[[:^alpha:]1]", "a", false),
+        (r"[^[:punct:]]", "~", false),
+        (r"[[:print:]]", "\n", false),
+        (r"[\D]", "é", true),
+        (r"[^\W_]", "_", false),
+        (r"(?i)[\W]", "\u{17f}", false),
+        (r"(?i)[[:^lower:]]", "K", false),
+        (r"[^\p{Cs}]", "a", true),
+        (r"[\p{Cs}]", "a", false),
+        (r"\P{Cs}", "a", true),
     ];
     for (pattern, text, want) in cases {
         assert_eq!(matches(pattern, text), want, "{pattern} against {text:?}");
@@ -126,4 +136,21 @@ fn what_is_too_large_or_too_deep_is_told() {
     );
     let within = format!("{}a{}", "(".repeat(200), ")".repeat(200));
     assert!(compile(&within, LIMIT).is_ok());
+}
+
+#[test]
+fn no_class_stands_within_another() {
+    for pattern in [
+        r"[\W[:^alpha:]\P{Cs}]",
+        r"(?i)[^\S\p{Greek}]",
+        r"\p{Cs}",
+        r"[a&&b[c]",
+    ] {
+        let translated = translate(pattern).expect(pattern).pattern;
+        assert_eq!(
+            translated.replace("\\[", "").matches('[').count(),
+            1,
+            "{pattern}: {translated}"
+        );
+    }
 }

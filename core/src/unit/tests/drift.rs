@@ -576,3 +576,19 @@ fn withheld_object_is_not_checked_and_is_corrected_at_once_when_it_comes_back() 
     assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
     sim.assert_quiet();
 }
+
+#[test]
+fn edit_during_the_check_of_its_object_is_corrected_after_it() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    assert!(sim.deliver(), "the check begins");
+    let checked = sim.ended(usize::MAX).expect("a check");
+    sim.world
+        .edit(&a, |live| "theirs again".clone_into(&mut live.value));
+    while sim.deliver() {}
+    sim.send(checked);
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    sim.assert_quiet();
+}

@@ -106,81 +106,6 @@ fn newer_entry_cancels_a_pass_and_is_applied_whole() {
     sim.assert_quiet();
 }
 
-#[test]
-fn newer_entry_ends_a_stage_wait() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.run();
-    assert_eq!(sim.log.applies, [(1, vec![namespace.clone()])]);
-    assert_eq!(sim.ready_word(), Ready::Unknown);
-    assert!(sim.message().contains("Namespace/a"), "{}", sim.message());
-    sim.world.slow.clear();
-    sim.offer(&content(&[(&namespace, "2"), (&a, "2")]));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "2");
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
-fn stage_goes_on_when_what_it_waits_for_is_ready() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.run();
-    sim.world
-        .edit(&namespace, |live| live.health = HealthState::Current);
-    sim.run();
-    assert!(sim.world.live.contains_key(&a));
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
-fn stage_that_waits_in_vain_is_given_up_and_tried_again() {
-    let (namespace, a) = (key("Namespace", "a"), config("a"));
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&a, "1")]));
-    sim.world.slow.insert(namespace.clone());
-    sim.send(Event::Tick);
-    sim.sleep(Duration::from_secs(61));
-    assert!(
-        matches!(sim.problem(&a), Some(Problem::Waiting(_))),
-        "{:?}",
-        sim.problem(&a)
-    );
-    sim.world
-        .edit(&namespace, |live| live.health = HealthState::Current);
-    sim.sleep(2 * MINUTE);
-    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
-    sim.assert_quiet();
-}
-
-#[test]
-fn failed_object_closes_the_next_stage_and_no_other_object_of_its_own() {
-    let (namespace, other) = (key("Namespace", "a"), key("Namespace", "b"));
-    let a = config("a");
-    let mut sim = Sim::new(&content(&[(&namespace, "1"), (&other, "1"), (&a, "1")]));
-    sim.world.faults.insert(namespace.clone(), Fault::Refused);
-    sim.send(Event::Tick);
-    sim.run();
-    assert!(sim.world.live.contains_key(&other));
-    assert!(!sim.world.live.contains_key(&a));
-    assert!(matches!(sim.problem(&a), Some(Problem::Waiting(_))));
-    assert_eq!(sim.ready_word(), Ready::False);
-    assert!(
-        sim.message().starts_with("Namespace/a: forbidden"),
-        "{}",
-        sim.message()
-    );
-    sim.world.faults.clear();
-    sim.sleep(2 * MINUTE);
-    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
-    sim.assert_quiet();
-}
-
 /// AG-B31.
 #[test]
 fn pass_without_an_answer_is_tried_again_soon_and_a_refused_one_after_the_retry_interval() {
@@ -397,67 +322,6 @@ fn object_that_is_paused_no_more_while_a_check_runs_gets_its_change_all_the_same
 }
 
 #[test]
-fn entry_that_waits_for_its_edge_is_not_overtaken_by_a_pass_of_the_one_before() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    sim.world.edit(&a, |live| live.policy = paused());
-    sim.run();
-    sim.offer(&content(&[(&a, "2")]));
-    sim.run();
-    sim.edge = true;
-    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
-    sim.offer(&content(&[(&a, "3")]));
-    sim.log.applies.clear();
-    sim.world.edit(&a, |live| live.policy = Policy::default());
-    sim.run();
-    assert_eq!(sim.log.applies, []);
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "3");
-    sim.assert_quiet();
-}
-
-#[test]
-fn unit_waits_for_its_edge_and_goes_on_when_that_holds() {
-    let a = config("a");
-    let mut sim = Sim::new(&content(&[(&a, "1")]));
-    sim.edge = true;
-    sim.send(Event::Edge(Some("dependency 'apps/base' is not ready".into())));
-    sim.run();
-    assert_eq!(sim.log.evaluations, 0);
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
-    assert_eq!(sim.wake(), None);
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.ready_word(), Ready::True);
-}
-
-#[test]
-fn entry_that_waits_leaves_the_one_before_enforced_over_a_restart() {
-    let a = config("a");
-    let mut sim = Sim::ready(&content(&[(&a, "1")]));
-    let waits = Event::Edge(Some("dependency 'apps/base' is not ready".into()));
-    sim.edge = true;
-    sim.send(waits.clone());
-    sim.offer(&content(&[(&a, "2")]));
-    sim.run();
-    sim.restart_with(waits);
-    sim.run();
-    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "1");
-    assert_eq!(sim.state.condition().reason, "DependencyNotReady");
-    sim.edge = false;
-    sim.send(Event::Edge(None));
-    sim.run();
-    assert_eq!(sim.world.live[&a].value, "2");
-    assert_eq!(sim.ready_word(), Ready::True);
-    sim.assert_quiet();
-}
-
-#[test]
 fn objects_are_counted_once_by_how_they_stand() {
     let (a, b, c, d) = (config("a"), config("b"), config("c"), config("d"));
     let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1"), (&c, "1"), (&d, "1")]));
@@ -551,7 +415,7 @@ fn entry_that_gives_other_keys_than_before_is_evaluated_again_and_not_without_en
         key: config("a"),
         record: None,
         observed: None,
-        adopted: false,
+        adopted: None,
         result: Applied::Unknown,
     };
     sim.send(Event::Tick);
@@ -590,7 +454,7 @@ fn intent_of_what_a_cancelled_job_has_not_begun_is_known_and_forgotten_with_its_
         key: b.clone(),
         record: Some(sim.world.records[&b].clone().into()),
         observed: None,
-        adopted: false,
+        adopted: None,
         result: Applied::NotBegun,
     };
     sim.end_apply(vec![not_begun]);
@@ -666,4 +530,37 @@ fn a_batch_that_reached_nothing_is_tried_again_later() {
     sim.sleep(MINUTE);
     assert_eq!(sim.world.live[&a].value, "2");
     assert_eq!(sim.ready_word(), Ready::True);
+}
+
+/// Counts rows that are put into the sets of the index: a commit, a retry and a restart touch what they concern.
+#[test]
+fn commit_of_one_object_among_many_touches_its_row_alone() {
+    let many: Vec<_> = (0..200).map(|n| config(&format!("c{n:03}"))).collect();
+    let mut objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::ready(&content(&objects));
+    sim.state.take_dirty();
+    let touched = |sim: &mut Sim| {
+        sim.run();
+        (
+            std::mem::take(&mut sim.state.index.touched),
+            sim.state.take_dirty().0.len(),
+        )
+    };
+    touched(&mut sim);
+    objects[7].1 = "2";
+    sim.offer(&content(&objects));
+    let (rows, reported) = touched(&mut sim);
+    assert!(rows <= 20, "{rows} rows for one object");
+    assert_eq!(reported, 1);
+    // Nothing differs.
+    sim.offer(&content(&objects));
+    assert_eq!(touched(&mut sim), (0, 0));
+    // One fails again and again.
+    sim.world.faults.insert(many[7].clone(), Fault::Refused);
+    objects[7].1 = "3";
+    sim.offer(&content(&objects));
+    touched(&mut sim);
+    sim.sleep(Duration::from_secs(600));
+    let (rows, _) = touched(&mut sim);
+    assert!(rows <= 100, "{rows} rows for five tries of one object");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    sim::{Log, Sim},
+    sim::{Log, Sim, not_ready},
     world::{Content, Fault, Key, config, key, paused},
 };
 use crate::{
@@ -131,15 +131,26 @@ fn happen(sim: &mut Sim) {
             let before = sim.state.condition();
             sim.crash();
             if sim.is_active() {
-                assert_eq!(sim.state.condition(), before, "a restart is no news");
+                let after = sim.state.condition();
+                assert_eq!(
+                    (after.ready, &after.reason),
+                    (before.ready, &before.reason),
+                    "a restart is no news"
+                );
+                // How far something had come that is under way is found out anew.
+                if before.ready != Ready::Unknown {
+                    assert_eq!(after.message, before.message);
+                }
             }
         }
         32 => sim.list(),
         33 => sim.send(Event::KindServed),
         34 => {
             sim.edge = !sim.edge;
-            let edge = sim.edge.then(|| "dependency 'apps/base' is not ready".to_owned());
-            sim.send(Event::Edge(edge));
+            sim.send(match sim.edge {
+                true => not_ready(),
+                false => Event::Edge(None),
+            });
         }
         35 => match sim.random(3) {
             0 => sim.ledger_down = true,

@@ -28,6 +28,7 @@ use crate::{
         state::State,
         target_digest,
     },
+    units::Wait,
 };
 
 /// A job that the machine has begun.
@@ -95,6 +96,11 @@ pub(super) struct Sim {
 pub(super) fn content(objects: &[(&Key, &str)]) -> Content {
     let plain = |(key, value): &(&Key, &str)| ((*key).clone(), ((*value).to_owned(), Policy::default()));
     objects.iter().map(plain).collect()
+}
+
+/// Another unit, which this one needs, is not ready.
+pub(super) fn not_ready() -> Event {
+    Event::Edge(Some(Wait::passing("dependency 'apps/base' is not ready")))
 }
 
 fn content_digest(content: &Content) -> Digest {
@@ -256,9 +262,10 @@ impl Sim {
             Some(Action::Apply { keys, entry, .. }) => {
                 (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
             }
-            Some(Action::Check { keys, entry, .. }) => {
-                (keys.iter().map(|(key, _)| key.clone()).collect(), content(entry))
-            }
+            Some(Action::Check { objects, entry, .. }) => (
+                objects.iter().map(|object| object.key.clone()).collect(),
+                content(entry),
+            ),
             _ => Default::default(),
         };
         for key in keys {
@@ -390,6 +397,16 @@ impl Sim {
             state == Some(RecordState::PendingRemoval)
         };
         assert_eq!(state.index.leaving, scan(&leaving), "leaving");
+        assert_eq!(state.index.paused, scan(&|o| o.is_paused_in_place()), "paused");
+        assert_eq!(state.index.to_write, scan(&|o| o.is_to_write()), "to write");
+        assert_eq!(state.index.withheld, scan(&|o| o.is_withheld()), "withheld");
+        let awaited: BTreeSet<Key> = state
+            .objects
+            .iter()
+            .filter(|(key, object)| object.is_awaited(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        assert_eq!(state.index.awaited, awaited, "awaited");
         let later: BTreeSet<(Mono, Key)> = state
             .objects
             .iter()
@@ -427,10 +444,12 @@ impl Sim {
                     self.begin(action);
                 }
                 Action::Check {
-                    ref entry, ref keys, ..
+                    ref entry,
+                    ref objects,
+                    ..
                 } => {
                     self.assert_newest(entry);
-                    let keys = keys.iter().map(|(key, _)| key.clone()).collect();
+                    let keys = objects.iter().map(|object| object.key.clone()).collect();
                     self.log.checks.push((entry.version, keys));
                     self.begin(action);
                 }
@@ -538,7 +557,14 @@ impl Sim {
 
     /// Ends the job under way; of objects it reaches so many.
     pub(super) fn finish(&mut self, reach: usize) {
-        let Some(work) = self.work.take() else { return };
+        if let Some(event) = self.ended(reach) {
+            self.send(event);
+        }
+    }
+
+    /// What the job under way comes to; of objects it reaches so many.
+    pub(super) fn ended(&mut self, reach: usize) -> Option<Event> {
+        let work = self.work.take()?;
         let failure = match (self.ledger_down, self.panics) {
             (true, _) => Some(JobFailure::Unavailable("the ledger cannot be written".into())),
             (_, true) => Some(JobFailure::Panicked("panicked".into())),
@@ -552,7 +578,7 @@ impl Sim {
         let event = match work.action {
             Action::Evaluate { job, entry, enforced } => {
                 if let Some(failure) = failure {
-                    return self.send(Event::Failed { job, failure });
+                    return Some(Event::Failed { job, failure });
                 }
                 let evaluation = self.evaluate(&entry);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
@@ -578,11 +604,11 @@ impl Sim {
                     failure,
                 }
             }
-            Action::Check { job, entry, keys } => {
+            Action::Check { job, entry, objects } => {
                 let content = self.contents.get(&entry.content.expect("content"));
-                let keys = keys.into_iter().take(reach);
-                let outcomes = keys
-                    .map(|(key, corrections)| self.world.check(&key, corrections, content, now))
+                let reached = objects.into_iter().take(reach);
+                let outcomes = reached
+                    .map(|object| self.world.check(&object.key, object.corrections, content, now))
                     .collect();
                 Event::Checked {
                     job,
@@ -592,7 +618,7 @@ impl Sim {
             }
             other => panic!("no job: {other:?}"),
         };
-        self.send(event);
+        Some(event)
     }
 
     /// Ends the job that applies, with these outcomes for the first objects and with its own for the rest.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    sim::{Log, Sim, content},
+    sim::{Log, Sim, content, not_ready},
     world::{Fault, config, desired, key, paused},
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         UnitState,
         event::Event,
         object::{Object, Observed},
+        problem::Problem,
         record::Ready,
     },
 };
@@ -245,7 +246,7 @@ fn failing() -> Sim {
 
 #[test]
 fn restart_before_a_silent_server_makes_nothing_healthy_that_was_not() {
-    for first in [Event::Tick, Event::Edge(Some("waits for another".into()))] {
+    for first in [Event::Tick, not_ready()] {
         let mut sim = failing();
         sim.ledger_down = true;
         sim.restart_with(first);
@@ -294,4 +295,110 @@ fn status_of_an_object_that_may_hold_a_secret_is_told_by_its_reason_alone() {
     assert_eq!(object.said(), "ConnectFailed");
     object.desired = None;
     assert_eq!(object.said(), "ConnectFailed", "nothing is known of it");
+}
+
+#[test]
+fn ready_unit_names_the_first_objects_that_are_no_longer_desired_and_counts_the_rest() {
+    let keys = ["a", "b", "c", "d", "e", "f"].map(config);
+    let all: Vec<_> = keys.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::ready(&content(&all));
+    sim.offer(&content(&all[..1]));
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert_eq!(
+        sim.message(),
+        "Applied revision: main@sha1:2; no longer desired and not removed: ConfigMap/a/b, ConfigMap/a/c, \
+         ConfigMap/a/d, and 2 more"
+    );
+    for key in &keys[1..] {
+        sim.world.delete(key);
+    }
+    sim.run();
+    assert_eq!(sim.message(), "Applied revision: main@sha1:2");
+    sim.assert_quiet();
+}
+
+#[test]
+fn object_paused_in_place_is_named_by_its_row_and_by_the_unit() {
+    let (a, b) = (config("a"), config("b"));
+    let mut objects = content(&[(&a, "1"), (&b, "1")]);
+    // What the manifest says is no news.
+    objects.get_mut(&b).expect("b").1 = paused();
+    let mut sim = Sim::ready(&objects);
+    sim.state.take_dirty();
+    sim.world.edit(&a, |live| live.policy = paused());
+    sim.run();
+    assert!(sim.state.take_dirty().0.contains(&a), "its row has changed");
+    assert!(sim.state.objects[&a].said().contains("left alone"));
+    assert!(
+        sim.message()
+            .ends_with("; left alone as the live object asks: ConfigMap/a/a"),
+        "{}",
+        sim.message()
+    );
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.world.edit(&a, |live| live.policy = Policy::default());
+    sim.run();
+    assert!(sim.state.take_dirty().0.contains(&a));
+    assert_eq!(
+        (sim.state.objects[&a].said(), sim.message()),
+        ("", "Applied revision: main@sha1:1".to_owned())
+    );
+    sim.assert_quiet();
+}
+
+#[test]
+fn suspended_unit_says_what_it_has_applied_last() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.set_state(UnitState::Suspended);
+    let says = "suspended: kept as it is, not enforced; last applied revision: main@sha1:1";
+    assert_eq!(sim.message(), says);
+    // An entry that comes meanwhile is not applied.
+    sim.offer(&content(&[(&a, "2")]));
+    assert_eq!(sim.message(), says);
+    let mut fresh = Sim::new(&content(&[(&a, "1")]));
+    fresh.set_state(UnitState::Suspended);
+    assert_eq!(fresh.message(), "suspended: kept as it is, not enforced");
+}
+
+#[test]
+fn what_many_objects_wait_for_is_named_once_and_held_once() {
+    let crd = key("CustomResourceDefinition", "d");
+    let many: Vec<_> = (0..300).map(|n| config(&format!("c{n:03}"))).collect();
+    let objects: Vec<_> = many.iter().chain([&crd]).map(|key| (key, "1")).collect();
+    let mut sim = Sim::new(&content(&objects));
+    sim.world.faults.insert(crd.clone(), Fault::Refused);
+    sim.send(Event::Tick);
+    sim.run();
+    let message = sim.message();
+    assert!(message.ends_with("; and 101 more"), "{message}");
+    assert_eq!(message.matches("which failed").count(), 1, "{message}");
+    let texts = many.iter().map(|key| match sim.problem(key) {
+        Some(Problem::Waiting(text)) => text,
+        other => panic!("{other:?}"),
+    });
+    let texts: Vec<_> = texts.collect();
+    assert!(texts.iter().all(|text| std::sync::Arc::ptr_eq(text, &texts[0])));
+}
+
+#[test]
+fn progress_of_health_is_told_and_costs_no_write_of_the_record() {
+    let many: Vec<_> = (0..30).map(|n| key("Deployment", &format!("d{n:02}"))).collect();
+    let objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::new(&content(&objects));
+    sim.world.slow.extend(many.iter().cloned());
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    let saves = sim.saves;
+    for key in &many {
+        let before = sim.message();
+        sim.world.edit(key, |live| live.health = HealthState::Current);
+        sim.run();
+        assert_ne!(sim.message(), before, "it is told");
+    }
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert!(sim.saves - saves <= 2, "{} writes", sim.saves - saves);
+    sim.assert_quiet();
 }

@@ -104,7 +104,7 @@ impl Live {
             policy: self.policy,
             finished: self.finished,
             projection: Some(Digest::of("projection", self.value.as_bytes())),
-            folded: self.folded.clone(),
+            folded: self.folded.clone().into(),
             ..Observation::default()
         }
     }
@@ -117,8 +117,8 @@ impl World {
                 observation: Some(live.observation()),
                 health: Health {
                     state: live.health,
-                    reason: String::new(),
-                    message: String::new(),
+                    reason: "".into(),
+                    message: "".into(),
                 },
                 version: Some(live.version),
                 again: live.again,
@@ -233,7 +233,7 @@ impl World {
                 Retry::Interval,
             ),
             Fault::Terminating => (
-                Problem::Waiting(format!("{key}: its namespace is being deleted")),
+                Problem::Waiting(format!("{key}: its namespace is being deleted").into()),
                 Retry::Interval,
             ),
         })
@@ -244,7 +244,7 @@ impl World {
             key: key.clone(),
             record: None,
             observed: None,
-            adopted: false,
+            adopted: None,
             result: Applied::Left,
         };
         let Some((value, policy)) = content.get(key).cloned() else {
@@ -278,7 +278,7 @@ impl World {
                 key: key.clone(),
                 record: None,
                 observed: None,
-                adopted: false,
+                adopted: None,
                 result: Checked::InSync,
             },
             corrections: None,

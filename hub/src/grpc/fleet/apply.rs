@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use flotilla_api::{Mode, Options, Resource, Scope, kinds::config::ConfigMapData, parse, support};
 use flotilla_core::digest::{Digest, canonical_json};
 use flotilla_proto::fleet::v1 as wire;
-use flotilla_render::yaml::{Limits, ReadError, as_yaml_1_2};
 use serde_json::{Value, json};
 use tonic::Status;
 use zeroize::Zeroizing;
@@ -47,14 +46,7 @@ pub(super) async fn apply(
             scope: scope.clone(),
             namespace: None,
         };
-        let text = match as_yaml_1_2(&document.text, &Limits::default()) {
-            Ok(text) => text,
-            Err(error) => {
-                problems.push(unreadable(&document.file, &error));
-                continue;
-            }
-        };
-        for parsed in parse(text.as_bytes(), &options) {
+        for parsed in parse(document.text.as_bytes(), &options) {
             for warning in &parsed.warnings {
                 let object = parsed
                     .outcome
@@ -102,7 +94,7 @@ pub(super) async fn apply(
     let rows: Vec<NewResource> = resources.iter().map(|resource| row(fleet, resource)).collect();
     let actions = fleet
         .store
-        .apply(&rows, &fleet.seal, &format!("apply/{principal}"), request.dry_run)
+        .apply(&rows, &fleet.seal, principal, request.dry_run)
         .await
         .map_err(from_store)?;
     let applied = resources
@@ -254,21 +246,6 @@ fn problem(
         field: problem.path.to_string(),
         message: format!("{}{hint}", problem.message),
         resource,
-    }
-}
-
-/// A text that cannot be read as Kubernetes reads it.
-fn unreadable(file: &str, error: &ReadError) -> wire::Problem {
-    let line = match error {
-        ReadError::Syntax { line, .. } | ReadError::Meaning { line, .. } => *line,
-        ReadError::Limit { .. } => 1,
-    };
-    wire::Problem {
-        file: file.to_owned(),
-        document: 1,
-        line: u32::try_from(line).unwrap_or(u32::MAX),
-        message: error.to_string(),
-        ..wire::Problem::default()
     }
 }
 

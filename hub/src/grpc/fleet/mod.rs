@@ -1,22 +1,28 @@
 //! `flotilla.fleet.v1`: what CLI and page use. Every call shows a bearer token; every page is bounded.
 
 mod apply;
+mod reconcile;
 mod status;
-mod views;
+pub(super) mod views;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use flotilla_core::fleet::selector::Selector;
 use flotilla_proto::fleet::v1::{self as wire, fleet_service_server::FleetService};
 use futures::Stream;
-use time::OffsetDateTime;
 use tokio::sync::broadcast;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::status::from_store;
 use crate::{
-    auth::{ca::Authority, gate::Principal, seal::Seal, token},
+    auth::{
+        ca::Authority,
+        gate::{Principal, still_valid},
+        seal::Seal,
+        token,
+    },
     store::{
         Store, Topic,
         enrol::NewToken,
@@ -85,13 +91,14 @@ impl Fleet {
 #[tonic::async_trait]
 impl FleetService for Fleet {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
+    type ReconcileStream = ReceiverStream<Result<wire::ReconcileProgress, Status>>;
 
     async fn apply(
         &self,
         request: Request<wire::ApplyRequest>,
     ) -> Result<Response<wire::ApplyResponse>, Status> {
         let principal = principal(&request)?;
-        apply::apply(self, &principal.0, request.into_inner())
+        apply::apply(self, &principal.name, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -122,13 +129,11 @@ impl FleetService for Fleet {
             }
             _ => String::new(),
         };
-        let mut resources = Vec::with_capacity(rows.len());
-        for row in rows
+        let rows = rows
             .into_iter()
             .filter(|row| selector.matches(&views::labels(&row.labels)))
-        {
-            resources.push(status::resource(self, row).await.map_err(from_store)?);
-        }
+            .collect();
+        let resources = status::resources(self, rows).await.map_err(from_store)?;
         Ok(Response::new(wire::ListResourcesResponse {
             resources,
             next_page_token,
@@ -190,8 +195,7 @@ impl FleetService for Fleet {
             }
             _ => String::new(),
         };
-        let now = OffsetDateTime::now_utc();
-        let units = rows.into_iter().map(|row| views::unit(row, now)).collect();
+        let units = rows.into_iter().map(views::unit).collect();
         Ok(Response::new(wire::ListUnitsResponse {
             units,
             next_page_token,
@@ -258,20 +262,23 @@ impl FleetService for Fleet {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        principal(&request)?;
-        let topics = self.topics.subscribe();
+        let principal = principal(&request)?;
+        let state = (self.topics.subscribe(), self.store.clone(), principal, 0_i64);
         // A slow watcher that lost some is told once: it lists again either way.
-        let stream = futures::stream::unfold((topics, 0_i64), |(mut topics, seq)| async move {
+        let stream = futures::stream::try_unfold(state, |(mut topics, store, principal, seq)| async move {
             let topic = match topics.recv().await {
-                Ok(topic) => topic.as_str(),
-                Err(broadcast::error::RecvError::Lagged(_)) => "resource",
-                Err(broadcast::error::RecvError::Closed) => return None,
+                Ok(topic) => topic,
+                Err(broadcast::error::RecvError::Lagged(_)) => Topic::Resource,
+                Err(broadcast::error::RecvError::Closed) => return Ok(None),
             };
+            if topic == Topic::Credential {
+                still_valid(&store, &principal).await?;
+            }
             let event = wire::WatchEvent {
-                topic: topic.to_owned(),
+                topic: topic.as_str().to_owned(),
                 seq,
             };
-            Some((Ok(event), (topics, seq + 1)))
+            Ok(Some((event, (topics, store, principal, seq + 1))))
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -279,30 +286,12 @@ impl FleetService for Fleet {
     async fn reconcile(
         &self,
         request: Request<wire::ReconcileRequest>,
-    ) -> Result<Response<wire::ReconcileResponse>, Status> {
-        principal(&request)?;
+    ) -> Result<Response<Self::ReconcileStream>, Status> {
+        let principal = principal(&request)?;
         let request = request.into_inner();
         let row = self.find(request.resource.as_ref()).await?;
-        if row.is_suspended() {
-            return Err(Status::failed_precondition(format!(
-                "resource is suspended; `flotilla resume` it first: {}",
-                row.display()
-            )));
-        }
-        let mut uids = vec![row.uid];
-        if request.with_source {
-            uids.extend(
-                status::source_of(&self.store, &row)
-                    .await
-                    .map_err(from_store)?
-                    .map(|source| source.uid),
-            );
-        }
-        let request_id = OffsetDateTime::now_utc()
-            .format(&time::format_description::well_known::Rfc3339)
-            .map_err(|e| Status::internal(e.to_string()))?;
-        self.store.request(&uids, &request_id).await.map_err(from_store)?;
-        Ok(Response::new(wire::ReconcileResponse { request_id }))
+        let progress = reconcile::start(self.clone(), principal, row, request.with_source);
+        Ok(Response::new(progress))
     }
 
     async fn suspend(
@@ -314,7 +303,7 @@ impl FleetService for Fleet {
         let row = self.find(request.resource.as_ref()).await?;
         let changed = self
             .store
-            .set_suspended(row.uid, request.suspend, &principal.0)
+            .set_suspended(row.uid, request.suspend, &principal.name)
             .await
             .map_err(from_store)?;
         Ok(Response::new(wire::SuspendResponse { changed }))
@@ -344,13 +333,13 @@ impl FleetService for Fleet {
                 id: &made.id,
                 secret_hash: &made.secret_hash,
                 cluster: &name,
-                principal: &principal.0,
+                principal: &principal.name,
                 ttl_seconds: i64::from(ttl),
             })
             .await
             .map_err(from_store)?;
         if created && !request.labels.is_empty() {
-            apply::label_cluster(self, &principal.0, &name, request.labels).await?;
+            apply::label_cluster(self, &principal.name, &name, request.labels).await?;
         }
         Ok(Response::new(wire::CreateTokenResponse {
             token: made.text,

@@ -1,37 +1,65 @@
-//! The status of a resource as Flux's columns want it: a source's own conditions; an app's drawn from its units
-//! (design: READY is True only if every unit's is; MESSAGE counts; REVISION is the newest applied on all).
+//! The status of a resource as Flux's columns want it: a source's own conditions; an app's decided by
+//! [`flotilla_core::status`] from facts of all its units.
 
+use std::collections::HashMap;
+
+use flotilla_core::status::{self as decided, AppFacts, Readiness, Ready, Revision, SourceFacts};
 use flotilla_proto::fleet::v1 as wire;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Fleet, views};
 use crate::store::{
     Result, Store,
-    query::UnitFilter,
     resource::{Condition, ResourceRow},
 };
 
-/// Units looked at for an app's summary.
-const UNITS: i64 = 1000;
-
-/// A resource with its status.
-pub(super) async fn resource(fleet: &Fleet, row: ResourceRow) -> Result<wire::Resource> {
-    let store = &fleet.store;
-    let (conditions, revision) = match row.kind.as_str() {
-        "Receiver" if row.not_supported.is_empty() => (vec![receiver(fleet, &row)], String::new()),
-        "Kustomization" => app(store, &row).await?,
-        "GitRepository" => source(store, &row).await?,
-        _ => (vec![other(&row)], String::new()),
+/// Resources with their status; apps cost two statements together, however many there are.
+pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<Vec<wire::Resource>> {
+    let apps: Vec<Uuid> = rows.iter().filter(|row| is_app(row)).map(|row| row.uid).collect();
+    let facts = match apps.as_slice() {
+        [] => HashMap::new(),
+        apps => fleet.store.app_facts(apps).await?,
     };
-    Ok(wire::Resource {
-        r#ref: Some(wire::ResourceRef {
-            scope: row.scope.clone(),
-            group: row.api_group.clone(),
-            kind: row.kind.clone(),
-            namespace: row.namespace.clone(),
-            name: row.name.clone(),
-        }),
+    let mut shown = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (conditions, revision) = if is_app(&row) {
+            let unknown = AppFacts::default();
+            let facts = facts.get(&row.uid).unwrap_or(&unknown);
+            let revision = facts.revision().map(|revision| revision.name.clone());
+            (
+                vec![condition(&row, decided::app(facts))],
+                revision.unwrap_or_default(),
+            )
+        } else {
+            other(fleet, &row).await?
+        };
+        shown.push(resource(row, conditions, revision));
+    }
+    Ok(shown)
+}
+
+/// Kinds whose units say how they are.
+pub(super) fn is_app(row: &ResourceRow) -> bool {
+    row.kind == "Kustomization"
+}
+
+/// Kinds that the hub fetches.
+pub(super) fn is_source(row: &ResourceRow) -> bool {
+    row.kind == "GitRepository"
+}
+
+async fn other(fleet: &Fleet, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
+    Ok(match row.kind.as_str() {
+        "Receiver" if row.not_supported.is_empty() => (vec![receiver(fleet, row)], String::new()),
+        _ if is_source(row) => source(&fleet.store, row).await?,
+        _ => (vec![stored(row)], String::new()),
+    })
+}
+
+fn resource(row: ResourceRow, conditions: Vec<Condition>, revision: String) -> wire::Resource {
+    wire::Resource {
+        r#ref: Some(reference(&row)),
         uid: row.uid.to_string(),
         api_version: row.api_version.clone(),
         generation: row.generation,
@@ -50,23 +78,52 @@ pub(super) async fn resource(fleet: &Fleet, row: ResourceRow) -> Result<wire::Re
                 since_ms: one.since_ms,
             })
             .collect(),
-    })
+    }
 }
 
-/// The source of an app.
-pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<Option<ResourceRow>> {
-    let field = |name: &str| app.spec["sourceRef"][name].as_str();
-    let (Some(kind), Some(name)) = (field("kind"), field("name")) else {
-        return Ok(None);
+/// What names a resource.
+pub(super) fn reference(row: &ResourceRow) -> wire::ResourceRef {
+    wire::ResourceRef {
+        scope: row.scope.clone(),
+        group: row.api_group.clone(),
+        kind: row.kind.clone(),
+        namespace: row.namespace.clone(),
+        name: row.name.clone(),
+    }
+}
+
+/// The source that an app names, and its row when there is one.
+pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<(String, Option<ResourceRow>)> {
+    let field = |name: &str| app.spec["sourceRef"][name].as_str().unwrap_or_default();
+    let (kind, name) = (field("kind"), field("name"));
+    let namespace = match field("namespace") {
+        "" => &app.namespace,
+        named => named,
     };
-    store
-        .resource_by_name(
-            &app.scope,
-            kind,
-            field("namespace").unwrap_or(&app.namespace),
-            name,
-        )
-        .await
+    let row = store.resource_by_name(&app.scope, kind, namespace, name).await?;
+    Ok((format!("{kind}/{namespace}/{name}"), row))
+}
+
+/// What is known of a source.
+pub(super) async fn source_facts(store: &Store, row: &ResourceRow) -> Result<SourceFacts> {
+    let revision = store.current_revision(row.uid).await?;
+    let said = store.conditions(row.uid).await?;
+    let ready = said
+        .filter(|(generation, _)| *generation == row.generation)
+        .and_then(|(_, conditions)| conditions.into_iter().find(|one| one.type_ == "Ready"));
+    Ok(SourceFacts {
+        suspended: row.is_suspended(),
+        not_supported: row.not_supported.clone(),
+        ready: ready.map(|ready| Ready {
+            status: Readiness::parse(&ready.status),
+            reason: ready.reason,
+            message: ready.message,
+        }),
+        revision: revision.map(|one| Revision {
+            id: one.id,
+            name: one.revision,
+        }),
+    })
 }
 
 async fn source(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
@@ -85,81 +142,6 @@ async fn source(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, Str
         )],
     };
     Ok((conditions, revision))
-}
-
-async fn app(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
-    let filter = UnitFilter {
-        kind: row.kind.clone(),
-        namespace: row.namespace.clone(),
-        name: row.name.clone(),
-        limit: UNITS,
-        ..UnitFilter::default()
-    };
-    let now = OffsetDateTime::now_utc();
-    let units: Vec<wire::Unit> = store
-        .list_units(&filter)
-        .await?
-        .into_iter()
-        .filter(|unit| unit.app_uid == row.uid && unit.state != "Detached")
-        .map(|unit| views::unit(unit, now))
-        .collect();
-    let (waiting, observed) = store.app_waiting(row.uid).await?.unwrap_or_default();
-    let common = units
-        .first()
-        .map(|unit| unit.applied_revision.clone())
-        .unwrap_or_default();
-    let same = units.iter().all(|unit| unit.applied_revision == common);
-    let revision = if same { common } else { String::new() };
-    // Whether it was suspended before its last change was looked at does not matter: it is left alone.
-    if observed != row.generation && !row.is_suspended() {
-        return Ok((
-            vec![ready(
-                row,
-                "Unknown",
-                "Progressing",
-                "Reconciliation in progress".to_owned(),
-            )],
-            revision,
-        ));
-    }
-    Ok((vec![summary(row, &units, &waiting, &revision)], revision))
-}
-
-fn summary(row: &ResourceRow, units: &[wire::Unit], waiting: &[String], revision: &str) -> Condition {
-    if let Some(first) = waiting.first() {
-        let (reason, message) = first.split_once(": ").unwrap_or(("Waiting", first));
-        return ready(row, "False", reason, message.to_owned());
-    }
-    if units.is_empty() {
-        return ready(
-            row,
-            "Unknown",
-            "Progressing",
-            "nothing is deployed yet".to_owned(),
-        );
-    }
-    let behind: Vec<&wire::Unit> = units.iter().filter(|unit| unit.ready != "True").collect();
-    let Some(first) = behind.first() else {
-        let message = match units.len() {
-            1 => format!("Applied revision: {revision}"),
-            count => format!("Applied revision: {revision} on {count} clusters"),
-        };
-        return ready(row, "True", "ReconciliationSucceeded", message);
-    };
-    let done = units.len() - behind.len();
-    let failed = behind.iter().find(|unit| unit.ready == "False").unwrap_or(first);
-    let message = format!(
-        "{done}/{} applied; {}: {}",
-        units.len(),
-        failed.cluster,
-        failed.message
-    );
-    let status = if failed.ready == "False" {
-        "False"
-    } else {
-        "Unknown"
-    };
-    ready(row, status, &failed.reason, message)
 }
 
 /// A Receiver says where it is called.
@@ -185,7 +167,7 @@ fn receiver(fleet: &Fleet, row: &ResourceRow) -> Condition {
 }
 
 /// Kinds without a status of their own: stored is all there is to say, or that they are not reconciled.
-fn other(row: &ResourceRow) -> Condition {
+fn stored(row: &ResourceRow) -> Condition {
     match row.not_supported.as_slice() {
         [] => ready(row, "True", "Stored", "stored".to_owned()),
         what => {
@@ -193,6 +175,10 @@ fn other(row: &ResourceRow) -> Condition {
             ready(row, "False", "NotSupported", message)
         }
     }
+}
+
+fn condition(row: &ResourceRow, said: Ready) -> Condition {
+    ready(row, said.status.as_str(), &said.reason, said.message)
 }
 
 fn ready(row: &ResourceRow, status: &str, reason: &str, message: String) -> Condition {
@@ -224,7 +210,7 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
     let mut status = Map::new();
     status.insert("conditions".to_owned(), json!(conditions));
     if !revision.is_empty() {
-        let field = if row.kind == "Kustomization" {
+        let field = if is_app(row) {
             "lastAppliedRevision"
         } else {
             "artifactRevision"

@@ -1,21 +1,19 @@
 //! Rows to messages.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use flotilla_core::status::{self as decided, Readiness, Revision, UnitFacts};
 use flotilla_proto::fleet::v1 as wire;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::store::query::{ClusterView, EventView, ObjectView, RolloutView, UnitView};
 
-/// A status is shown as stale when its cluster was not heard of for this long.
-const STALE: Duration = Duration::from_secs(90);
-
 pub(super) fn labels(value: &Value) -> BTreeMap<String, String> {
     serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
-pub(super) fn ms(at: OffsetDateTime) -> i64 {
+pub(in crate::grpc) fn ms(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
@@ -39,12 +37,9 @@ pub(super) fn cluster(row: ClusterView) -> wire::Cluster {
     }
 }
 
-pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
+pub(super) fn unit(row: UnitView) -> wire::Unit {
     let count = |number: i32| u32::try_from(number).unwrap_or(0);
-    let silent = row
-        .last_seen
-        .is_none_or(|seen| (now - seen).unsigned_abs() > STALE);
-    let (reason, message) = shown(&row);
+    let ready = decided::unit(&facts(&row));
     wire::Unit {
         id: row.id.to_string(),
         app: Some(wire::ResourceRef {
@@ -59,13 +54,13 @@ pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
         version: row.version.unsigned_abs(),
         target_revision: row.target_revision,
         applied_revision: row.applied_revision,
-        ready: row.ready,
-        reason,
-        message,
+        ready: ready.status.as_str().to_owned(),
+        reason: ready.reason,
+        message: ready.message,
         waiting: row.waiting,
         cause: row.cause,
         observed_at_ms: row.observed_at.map_or(0, ms),
-        stale: !row.connected && silent,
+        stale: !row.connected && row.silent,
         objects: count(row.objects),
         objects_failed: count(row.objects_failed),
         objects_pending_removal: count(row.objects_pending_removal),
@@ -73,25 +68,22 @@ pub(super) fn unit(row: UnitView, now: OffsetDateTime) -> wire::Unit {
     }
 }
 
-/// What is said of a unit: the agent's words when they are about the present target, else what it waits for.
-fn shown(row: &UnitView) -> (String, String) {
-    if row.current && row.applied && row.ready == "True" {
-        // The newest revision with this content: the agent may know an older one that gave the same.
-        return (
-            row.reason.clone(),
-            format!("Applied revision: {}", row.applied_revision),
-        );
+fn facts(row: &UnitView) -> UnitFacts {
+    UnitFacts {
+        cluster: row.cluster.clone(),
+        connected: row.connected,
+        silent: row.silent,
+        current: row.current,
+        applied: row.applied,
+        ready: Readiness::parse(&row.ready),
+        reason: row.reason.clone(),
+        message: row.message.clone(),
+        waiting: row.waiting.clone(),
+        revision: row.applied_revision_id.map(|id| Revision {
+            id,
+            name: row.applied_revision.clone(),
+        }),
     }
-    if row.current {
-        return (row.reason.clone(), row.message.clone());
-    }
-    if !row.connected {
-        return (
-            "ClusterOffline".to_owned(),
-            format!("cluster {} is not connected", row.cluster),
-        );
-    }
-    ("Progressing".to_owned(), "waiting for the agent".to_owned())
 }
 
 pub(super) fn object(row: ObjectView) -> wire::UnitObject {

@@ -7,7 +7,7 @@ use std::path::Path;
 use git2::{ObjectType, Oid};
 
 use super::{CommitId, GitError, Remote};
-use crate::printable::printable;
+use flotilla_core::printable::printable;
 
 /// Bounds of a tree.
 #[derive(Debug, Clone, Copy)]

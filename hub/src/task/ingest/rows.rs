@@ -287,6 +287,7 @@ fn condition_row(
         Kind::Certificate => "Certificate",
         Kind::Reports => "Reports",
         Kind::Clock => "Clock",
+        Kind::Watches => "Watches",
         Kind::Unspecified => return Err("condition that this hub does not know"),
     };
     if HUBS_OWN.contains(&kind) {

@@ -1,7 +1,6 @@
 //! Compares what each function takes with what the reference's takes.
 
 use super::{Run, find};
-use crate::helm::oracle;
 
 /// Returns the letter of a Go type; an interface may be declared by any of several.
 fn letter(of: &str) -> char {
@@ -49,7 +48,9 @@ fn letters(function: &str) -> String {
 
 #[test]
 fn every_function_takes_what_the_reference_takes() {
-    let listed = oracle::Oracle::start().text("functions", "").expect("the list");
+    let listed = flotilla_render_tests::Oracle::start()
+        .text("functions", "")
+        .expect("the list");
     let mut compared = 0;
     let mut differences = Vec::new();
     // The functions of Go's templates themselves look at any value, and have no type to compare.

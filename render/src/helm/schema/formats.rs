@@ -1,5 +1,10 @@
 //! Formats that the reference checks in every dialect, and the checker in the newest ones or in none.
 
+/// Returns whether the text is a regular expression in Go's syntax.
+pub(super) fn regex(text: &str) -> bool {
+    flotilla_core::text::re2::translate(text).is_ok()
+}
+
 /// Returns whether the text is five groups of hexadecimal digits.
 pub(super) fn uuid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();

@@ -1,31 +1,110 @@
-//! Makes of a schema what its checker takes: addresses as a URI has them, which the reference does not ask for.
+//! Makes of a schema what its checker takes: addresses as a URI has them, which the reference does not ask for, and
+//! regular expressions in the checker's syntax instead of Go's.
 
-use serde_json::Value as Json;
+use std::collections::HashMap;
+
+use flotilla_core::text::re2;
+use serde_json::{Map, Value as Json};
 
 /// Keywords whose values are addresses.
 const ADDRESSES: [&str; 5] = ["$id", "id", "$ref", "$dynamicRef", "$recursiveRef"];
 /// Keywords whose values are data, whatever they look like.
 const DATA: [&str; 5] = ["enum", "const", "default", "examples", "example"];
+/// Keywords whose values are schemas by a name, whatever the names look like.
+const NAMED: [&str; 6] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "dependencies",
+];
 
-/// Escapes what no URI holds in the addresses of a schema.
-pub(super) fn escape_addresses(schema: &mut Json) {
+/// Calls a function on each schema within a schema, the inner ones first.
+fn each(schema: &mut Json, call: &mut impl FnMut(&mut Map<String, Json>)) {
     match schema {
         Json::Object(fields) => {
             for (name, value) in fields.iter_mut() {
                 match value {
-                    Json::String(address) if ADDRESSES.contains(&name.as_str()) => {
-                        if let Some(escaped) = escaped(address) {
-                            *address = escaped;
-                        }
+                    Json::Object(schemas) if NAMED.contains(&name.as_str()) => {
+                        schemas.values_mut().for_each(|schema| each(schema, call));
                     }
-                    value if !DATA.contains(&name.as_str()) => escape_addresses(value),
+                    value if !DATA.contains(&name.as_str()) => each(value, call),
                     _ => {}
                 }
             }
+            call(fields);
         }
-        Json::Array(items) => items.iter_mut().for_each(escape_addresses),
+        Json::Array(items) => items.iter_mut().for_each(|item| each(item, call)),
         _ => {}
     }
+}
+
+/// A schema as its checker takes it.
+pub(super) struct Prepared {
+    pub(super) schema: Json,
+    /// The patterns, each by the one that the checker has in its place.
+    pub(super) patterns: HashMap<String, String>,
+    /// The first address of the network that it refers to.
+    pub(super) remote: Option<String>,
+}
+
+/// Prepares a schema; a pattern that Go refuses is told in its words.
+pub(super) fn prepare(mut schema: Json) -> Result<Prepared, String> {
+    let (mut patterns, mut remote, mut refused) = (HashMap::new(), None, None);
+    let mut translated = |pattern: &str| match re2::translate(pattern) {
+        Ok(translated) => {
+            // What checks the patterns of the older dialects knows no flags.
+            let translated = translated.pattern.replace("(?-u:\\b)", "\\b");
+            patterns.insert(translated.clone(), pattern.to_owned());
+            translated
+        }
+        Err(error) => {
+            refused.get_or_insert_with(|| format!("has a pattern that is no expression: {error}"));
+            String::new()
+        }
+    };
+    each(&mut schema, &mut |fields| {
+        for name in ADDRESSES {
+            let Some(Json::String(address)) = fields.get_mut(name) else {
+                continue;
+            };
+            if name == "$ref" && is_remote(address) {
+                remote.get_or_insert_with(|| address.clone());
+            }
+            if let Some(escaped) = escaped(address) {
+                *address = escaped;
+            }
+        }
+        if let Some(Json::String(pattern)) = fields.get_mut("pattern") {
+            *pattern = translated(pattern);
+        }
+        if let Some(Json::Object(schemas)) = fields.get_mut("patternProperties") {
+            for (pattern, schema) in std::mem::take(schemas) {
+                match schemas.entry(translated(&pattern)) {
+                    serde_json::map::Entry::Vacant(entry) => _ = entry.insert(schema),
+                    // Two that say the same in two ways both hold.
+                    serde_json::map::Entry::Occupied(mut entry) => {
+                        let both = vec![entry.get_mut().take(), schema];
+                        entry.insert(serde_json::json!({ "allOf": both }));
+                    }
+                }
+            }
+        }
+    });
+    match refused {
+        Some(refused) => Err(refused),
+        None => Ok(Prepared {
+            schema,
+            patterns,
+            remote,
+        }),
+    }
+}
+
+fn is_remote(address: &str) -> bool {
+    let remote = ["http://", "https://", "file://"];
+    remote.iter().any(|scheme| address.starts_with(scheme))
 }
 
 /// Returns the address with its odd characters escaped; none when it has none.
@@ -52,45 +131,13 @@ fn escaped(address: &str) -> Option<String> {
     (out.len() != address.len()).then_some(out)
 }
 
-/// Returns the first address of the network that a schema refers to.
-pub(super) fn remote_reference(schema: &Json) -> Option<&str> {
-    match schema {
-        Json::Object(fields) => fields.iter().find_map(|(name, value)| match value {
-            Json::String(address) if name == "$ref" => {
-                let remote = ["http://", "https://", "file://"];
-                remote
-                    .iter()
-                    .any(|scheme| address.starts_with(scheme))
-                    .then_some(address.as_str())
-            }
-            value if !DATA.contains(&name.as_str()) => remote_reference(value),
-            _ => None,
-        }),
-        Json::Array(items) => items.iter().find_map(remote_reference),
-        _ => None,
-    }
-}
-
-/// Returns how many patterns of a schema are larger than a limit when they are compiled.
-pub(super) fn large_patterns(schema: &Json, limit: usize) -> usize {
-    let is_large = |pattern: &str| {
-        let built = regex::RegexBuilder::new(pattern).size_limit(limit).build();
-        usize::from(matches!(built, Err(regex::Error::CompiledTooBig(_))))
-    };
-    match schema {
-        Json::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| match (name.as_str(), value) {
-                ("pattern", Json::String(pattern)) => is_large(pattern),
-                ("patternProperties", Json::Object(patterns)) => patterns
-                    .iter()
-                    .map(|(pattern, below)| is_large(pattern) + large_patterns(below, limit))
-                    .sum(),
-                (name, value) if !DATA.contains(&name) => large_patterns(value, limit),
-                _ => 0,
-            })
-            .sum(),
-        Json::Array(items) => items.iter().map(|item| large_patterns(item, limit)).sum(),
-        _ => 0,
+impl Prepared {
+    /// Returns how many patterns are larger than a limit when they are compiled.
+    pub(super) fn large_patterns(&self, limit: usize) -> usize {
+        let is_large = |pattern: &&String| {
+            let built = regex::RegexBuilder::new(pattern).size_limit(limit).build();
+            matches!(built, Err(regex::Error::CompiledTooBig(_)))
+        };
+        self.patterns.keys().filter(is_large).count()
     }
 }

@@ -1,14 +1,23 @@
 //! What is told of a value that a schema refuses: the place, the rule and the limit, and numbers and sizes that are
 //! there; never a text of the values, which may be secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value as Json;
 
-/// Returns a line for each failure; properties that lack at one place share one.
-pub(super) fn lines<'e>(failures: impl Iterator<Item = ValidationError<'e>>) -> Vec<String> {
+use crate::helm::quote::quote;
+
+/// The most lines that are told of a chart.
+const MAX_LINES: usize = 100;
+
+/// Returns a line for each failure; properties that lack at one place share one. Patterns are told as the schema has
+/// them, given by the ones that the checker has.
+pub(super) fn lines<'e>(
+    failures: impl Iterator<Item = ValidationError<'e>>,
+    patterns: &HashMap<String, String>,
+) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut missing: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
     for failure in failures {
@@ -22,7 +31,8 @@ pub(super) fn lines<'e>(failures: impl Iterator<Item = ValidationError<'e>>) -> 
             names.push(shown(property));
             continue;
         }
-        lines.push(format!("- at '{place}': {}", words(&failure)));
+        lines.push(format!("- at '{place}': {}", words(&failure, patterns)));
+        below(&failure, patterns, 1, &mut lines);
     }
     for (place, (at, names)) in missing {
         let what = if names.len() == 1 {
@@ -35,7 +45,30 @@ pub(super) fn lines<'e>(failures: impl Iterator<Item = ValidationError<'e>>) -> 
     lines
 }
 
-fn words(failure: &ValidationError<'_>) -> String {
+/// Adds what the schemas of a choice say, each further in; of a name, why it is refused.
+fn below(
+    failure: &ValidationError<'_>,
+    patterns: &HashMap<String, String>,
+    depth: usize,
+    lines: &mut Vec<String>,
+) {
+    let inner: Vec<&ValidationError<'static>> = match failure.kind() {
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => context.iter().flatten().collect(),
+        Kind::PropertyNames { error } => vec![error],
+        _ => return,
+    };
+    for failure in inner {
+        if lines.len() == MAX_LINES {
+            return;
+        }
+        let place = failure.instance_path();
+        let words = words(failure, patterns);
+        lines.push(format!("{}- at '{place}': {words}", "  ".repeat(depth)));
+        below(failure, patterns, depth + 1, lines);
+    }
+}
+
+fn words(failure: &ValidationError<'_>, patterns: &HashMap<String, String>) -> String {
     let instance = failure.instance();
     let length = match &**instance {
         Json::String(text) => text.chars().count(),
@@ -82,14 +115,24 @@ fn words(failure: &ValidationError<'_>) -> String {
         Kind::MinItems { limit } => size("minItems", *limit),
         Kind::MaxProperties { limit } => size("maxProperties", *limit),
         Kind::MinProperties { limit } => size("minProperties", *limit),
-        Kind::Pattern { pattern } => format!("value does not match pattern '{pattern}'"),
+        Kind::Pattern { pattern } => {
+            let pattern = patterns.get(pattern).unwrap_or(pattern);
+            format!("value does not match pattern {}", single_quoted(pattern))
+        }
         Kind::Format { format } => format!("value is not valid {format}"),
         Kind::AnyOf { .. } => "'anyOf' failed".to_owned(),
         Kind::Not { .. } => "'not' failed".to_owned(),
         Kind::OneOfNotValid { .. } => "'oneOf' failed, none matched".to_owned(),
-        Kind::OneOfMultipleValid { .. } => "'oneOf' failed, several matched".to_owned(),
-        Kind::PropertyNames { .. } => "invalid propertyName".to_owned(),
-        Kind::UniqueItems => "items are equal".to_owned(),
+        Kind::OneOfMultipleValid { context } => {
+            let matched = (0..context.len()).filter(|at| context[*at].is_empty());
+            let matched: Vec<String> = matched.take(2).map(|at| at.to_string()).collect();
+            format!("'oneOf' failed, subschemas {} matched", matched.join(", "))
+        }
+        Kind::PropertyNames { error } => format!("invalid propertyName {}", shown(error.instance())),
+        Kind::UniqueItems => match equal_items(instance) {
+            Some((first, second)) => format!("items at {first} and {second} are equal"),
+            None => "items are equal".to_owned(),
+        },
         Kind::Contains => "no items match contains schema".to_owned(),
         Kind::FalseSchema => "false schema".to_owned(),
         _ => format!("fails {}", failure.schema_path()),
@@ -97,14 +140,32 @@ fn words(failure: &ValidationError<'_>) -> String {
 }
 
 fn quoted(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let quoted: Vec<String> = names.iter().map(|name| single_quoted(name)).collect();
     quoted.join(", ")
+}
+
+/// Writes a text in single quotes, with Go's escapes.
+fn single_quoted(text: &str) -> String {
+    let double = quote(text);
+    let inner = &double[1..double.len() - 1];
+    format!("'{}'", inner.replace("\\\"", "\"").replace('\'', "\\'"))
+}
+
+/// Returns where the first two items of a list stand that are equal.
+fn equal_items(list: &Json) -> Option<(usize, usize)> {
+    let mut seen = HashMap::new();
+    let items = list.as_array()?.iter().enumerate();
+    items.into_iter().find_map(|(at, item)| {
+        // Keys are sorted: equal values have one text.
+        let first = *seen.entry(item.to_string()).or_insert(at);
+        (first != at).then_some((first, at))
+    })
 }
 
 /// Writes a value of the schema.
 fn shown(value: &Json) -> String {
     match value {
-        Json::String(text) => format!("'{text}'"),
+        Json::String(text) => single_quoted(text),
         other => other.to_string(),
     }
 }

@@ -49,6 +49,7 @@ impl Time {
             "5" => civil.second.to_string(),
             "PM" => if civil.hour >= 12 { "PM" } else { "AM" }.to_owned(),
             "pm" => if civil.hour >= 12 { "pm" } else { "am" }.to_owned(),
+            "MST" if !self.zone.name().is_empty() => self.zone.name().to_owned(),
             "MST" if self.offset == 0 => "UTC".to_owned(),
             "MST" => offset(self.offset, "-0700"),
             token if token.starts_with('Z') && self.offset == 0 => "Z".to_owned(),

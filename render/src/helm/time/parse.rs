@@ -1,7 +1,7 @@
 //! Reads times in a layout.
 
 use super::layout::{DAYS, MONTHS, token};
-use super::{Time, days_of};
+use super::{Time, Zone, days_of};
 
 impl Time {
     /// Reads a time as JSON has it.
@@ -45,7 +45,10 @@ struct Fields {
     second: u32,
     nanos: u32,
     afternoon: Option<bool>,
-    offset: i32,
+    offset: Option<i32>,
+    zone: Zone,
+    /// The text says UTC, which counts more than an offset.
+    utc: bool,
 }
 
 impl Fields {
@@ -85,7 +88,15 @@ impl Fields {
                 });
                 return Some(&text[2..]);
             }
-            "MST" => return Some(&text[zone(text)?..]),
+            "MST" => {
+                if let Some(rest) = text.strip_prefix("UTC") {
+                    self.utc = true;
+                    return Some(rest);
+                }
+                let (name, rest) = text.split_at(zone(text)?);
+                self.zone = Zone::new(name);
+                return Some(rest);
+            }
             token if token.starts_with(['.', ',']) => return self.read_fraction(text),
             token => return self.read_offset(token, text),
         };
@@ -122,6 +133,7 @@ impl Fields {
         if token.starts_with('Z')
             && let Some(rest) = text.strip_prefix('Z')
         {
+            self.utc = true;
             return Some(rest);
         }
         let sign = match text.as_bytes().first()? {
@@ -142,7 +154,7 @@ impl Fields {
             .map(|pair| std::str::from_utf8(pair).ok()?.parse().ok())
             .collect::<Option<_>>()?;
         let part = |at: usize| parts.get(at).copied().unwrap_or(0);
-        self.offset = sign * (part(0) * 3600 + part(1) * 60 + part(2));
+        self.offset = Some(sign * (part(0) * 3600 + part(1) * 60 + part(2)));
         colons.then(|| &text[1 + shape.len()..])
     }
 
@@ -169,15 +181,36 @@ impl Fields {
             }
         };
         let within = i64::from(hour * 3600 + self.minute * 60 + self.second);
-        Some(Time {
-            seconds: days * 86_400 + within - i64::from(self.offset),
+        let read = Time {
+            seconds: days * 86_400 + within,
             nanos: self.nanos,
-            offset: self.offset,
+            offset: 0,
+            zone: Zone::default(),
+        };
+        Some(match self.offset {
+            _ if self.utc => read,
+            Some(offset) => Time {
+                seconds: read.seconds - i64::from(offset),
+                offset,
+                zone: self.zone,
+                ..read
+            },
+            // Nobody knows what the name means; Go shows it, and takes the hours that stand in it for shown already.
+            None => Time {
+                offset: self.zone.name().strip_prefix("GMT").map_or(0, hours),
+                zone: self.zone,
+                ..read
+            },
         })
     }
 }
 
-/// Returns the length of the name of a zone, which is taken for UTC: what it means is the machine's to say.
+/// Reads the hours behind `GMT` as seconds.
+fn hours(text: &str) -> i32 {
+    text.parse::<i32>().map_or(0, |hours| hours * 3600)
+}
+
+/// Returns the length of the name of a zone.
 fn zone(text: &str) -> Option<usize> {
     let signed = |text: &str| {
         let digits = text.get(1..)?.bytes().take_while(u8::is_ascii_digit).count();
@@ -186,9 +219,6 @@ fn zone(text: &str) -> Option<usize> {
     };
     if text.starts_with("ChST") || text.starts_with("MeST") {
         return Some(4);
-    }
-    if text.starts_with("UTC") {
-        return Some(3);
     }
     if let Some(hours) = text.strip_prefix("GMT") {
         return Some(3 + signed(hours).unwrap_or(0));

@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use super::super::error::{At, Done, invalid, remote, too_large};
 use super::super::files::{Files, PathError};
+use super::super::id;
 use super::super::kustomization::Kustomization;
 use super::super::origin::Origin;
 use super::super::resource::Resource;
 use super::super::schema::Schemas;
+use super::super::tables;
 use super::super::tree::Entry;
 use super::super::{KUSTOMIZATION_FILES, Restriction, load};
 use super::{Build, Target, TypesInUse};
@@ -39,12 +41,13 @@ impl<'a> Build<'a> {
         let (name, path, resolved) = match found.as_slice() {
             [one] => one,
             [] => {
-                let shown = if directory.is_empty() { "." } else { directory };
+                let shown = self.shown_directory(directory);
                 return Err(invalid(format!("no kustomization file in '{shown}'")));
             }
             _ => {
                 return Err(invalid(format!(
-                    "Found multiple kustomization files under: {directory}"
+                    "Found multiple kustomization files under: {}",
+                    self.shown_directory(directory)
                 )));
             }
         };
@@ -88,7 +91,7 @@ impl<'a> Build<'a> {
                     "builtin version and custom schema provided, cannot use both",
                 ));
             }
-            schemas = Rc::new(Schemas::custom(&self.json(&bytes)?)?);
+            schemas = Rc::new(self.schemas().custom(&self.json(&bytes)?)?);
         } else if k.openapi_version != "v1.21.2" {
             return Err(invalid(format!(
                 "OpenAPI version {} is not built in, only v1.21.2 is: leave `version` out, or name a document by `path`",
@@ -122,21 +125,32 @@ impl<'a> Build<'a> {
         }
         if self.restriction == Restriction::Directory && !is_below(&resolved, &target.directory) {
             return Err(invalid(format!(
-                "security; file '{resolved}' is not in or below '{}'",
-                if target.directory.is_empty() {
-                    "."
-                } else {
-                    &target.directory
-                }
+                "security; file '{}' is not in or below '{}'",
+                self.files.shown(&resolved),
+                self.shown_directory(&target.directory)
             )));
         }
         Ok(self.files.read(&resolved)?)
+    }
+
+    /// Returns a directory as errors show it; the tree itself, without a place of its own, is `.`.
+    fn shown_directory(&self, directory: &str) -> String {
+        match self.files.shown(directory) {
+            shown if shown.is_empty() => ".".to_owned(),
+            shown => shown,
+        }
     }
 
     /// Reads the objects of a file.
     pub(super) fn objects(&self, bytes: &[u8]) -> Done<Vec<Resource>> {
         let nodes = load::objects(bytes, self.budget)?;
         self.steps.spend(nodes.len())?;
+        let schemas = self.schemas();
+        for node in &nodes {
+            if !tables::is_builtin(id::api_version(node), id::kind(node)) {
+                schemas.note_use();
+            }
+        }
         Ok(nodes.into_iter().map(Resource::new).collect())
     }
 }

@@ -8,10 +8,10 @@ use super::super::error::{At, Done};
 use super::super::generators;
 use super::super::kustomization::GeneratorArgs;
 use super::super::origin::Maker;
-use super::super::plugins;
+use super::super::plugins::{self, Generator};
 use super::super::resource::Resource;
 use super::{Accumulator, Build, Target};
-use crate::yaml::node::Schema;
+use crate::yaml::node::{Node, Schema, parse_first};
 
 impl Build<'_> {
     pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Done<()> {
@@ -34,10 +34,12 @@ impl Build<'_> {
             }
         }
         for value in self.plugins(target, &k.generators).in_field("generators")? {
-            let (args, secret) = plugins::generator(&value).in_field("generators")?;
             let maker = Maker::of_plugin(&value);
-            let object = self.make(target, &args, secret, maker).in_field("generators")?;
-            made.push(("generators", object));
+            let object = match plugins::generator(&value).in_field("generators")? {
+                Generator::Data { args, secret } => self.make(target, &args, secret, maker),
+                Generator::Object(text) => self.parsed(&text, maker),
+            };
+            made.push(("generators", object.in_field("generators")?));
         }
         for (field, resource) in made {
             acc.map.absorb(resource).in_field(field)?;
@@ -57,6 +59,15 @@ impl Build<'_> {
         if let Some(maker) = maker {
             maker.note_generated(&mut resource);
             resource.restore_mark();
+        }
+        Ok(resource)
+    }
+
+    fn parsed(&self, text: &str, maker: Option<Maker>) -> Done<Resource> {
+        let node = parse_first(text.as_bytes(), self.budget.yaml)?.unwrap_or_else(Node::map);
+        let mut resource = Resource::new(node);
+        if let Some(maker) = maker {
+            maker.note_generated(&mut resource);
         }
         Ok(resource)
     }

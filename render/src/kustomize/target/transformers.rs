@@ -221,6 +221,9 @@ impl Build<'_> {
             }
             rest = &rest[1..];
             transformer.apply(map, &context)?;
+            if transformer.is_patch() && maker.is_none() {
+                continue;
+            }
             map.contents_mut().iter_mut().for_each(Resource::settle);
             if let Some(maker) = maker {
                 // What the transformer removed is still there, and empty.

@@ -43,12 +43,10 @@ pub(super) fn add_var(vars: &mut BTreeMap<String, Var>, name: String, var: Var) 
 fn var_targets(acc: &mut Accumulator, var: &Var) -> Vec<usize> {
     let gvk = var.gvk.as_gvk();
     if !var.namespace.is_empty() {
-        let namespace = if var.namespace.is_empty() {
-            "default"
-        } else {
-            &var.namespace
-        };
-        return acc.map.with_id(&Id::new(gvk, &var.object, namespace)).to_vec();
+        return acc
+            .map
+            .with_id(&Id::new(gvk, &var.object, &var.namespace))
+            .to_vec();
     }
     let fits = |r: &Resource| {
         let now = r.gvk();

@@ -24,6 +24,7 @@ pub(crate) struct MergePatches {
 impl MergePatches {
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
         for patch in &self.patches {
+            context.steps.spend(1)?;
             let position = map.one_with_id(&patch.id())?;
             apply_to(map, &[position], patch, context)?;
         }
@@ -96,23 +97,25 @@ impl PatchEntry {
                     )));
                 };
                 let selected = select(map, &Matcher::new(target)?, context.steps)?;
-                patch_json(map, &selected, operations, true)
+                patch_json(map, &selected, operations, true, context.steps)
             }
         }
     }
 
     fn merge(&self, map: &mut ResMap, patches: &[Resource], context: &Context<'_>) -> Done<()> {
         let Some(target) = &self.target else {
+            let mut emptied = false;
             for patch in patches {
+                context.steps.spend(1)?;
                 let id = patch.id();
                 let position = map.one_with_id(&id).map_err(|fault| {
                     let mut fault = fault;
                     fault.prefix(&format!("no resource matches strategic merge patch \"{id}\": "));
                     fault
                 })?;
-                merge_into(map, position, patch, context)?;
+                emptied |= merge_into(map, position, patch, context)?;
             }
-            return Ok(());
+            return drop_if(emptied, map, context.steps);
         };
         match patches {
             [] => Ok(()),
@@ -139,19 +142,24 @@ impl JsonPatch {
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
         let matcher = Matcher::new(&self.target)?;
         let selected = select(map, &matcher, context.steps)?;
-        patch_json(map, &selected, &self.operations, false)
+        patch_json(map, &selected, &self.operations, false, context.steps)
     }
 }
 
 /// Lists the positions of the objects that a target selects; one that names its object looks at no other.
 fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Done<Vec<usize>> {
-    let mut positions = match matcher.exact_name() {
+    let positions = match matcher.exact_name() {
         Some(name) => map.with_name(name).to_vec(),
         None => (0..map.list().len()).collect(),
     };
     steps.spend(positions.len())?;
-    positions.retain(|position| matcher.selects(&map.list()[*position]));
-    Ok(positions)
+    let mut selected = Vec::new();
+    for position in positions {
+        if matcher.selects(&map.list()[position])? {
+            selected.push(position);
+        }
+    }
+    Ok(selected)
 }
 
 /// Applies a patch to selected objects as kustomize does for targets: the patch becomes of the object's type first,
@@ -164,20 +172,30 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
     }
     template.set_name(patch.name());
     template.set_namespace(id::namespace(&patch.node));
+    let mut emptied = false;
     for position in selected {
         let api_version = id::api_version(&map.list()[*position].node).to_string();
         template.node.set("apiVersion", Node::plain(api_version));
-        merge_into(map, *position, &template, context)?;
+        emptied |= merge_into(map, *position, &template, context)?;
     }
-    map.drop_empty();
+    drop_if(emptied, map, context.steps)?;
     map.require_distinct()
 }
 
-/// Merges a patch into the object at a position.
-fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Done<()> {
+/// Drops what patches emptied; where they emptied nothing, no object is looked at.
+fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Done<()> {
+    if emptied {
+        steps.spend(map.list().len())?;
+        map.drop_empty();
+    }
+    Ok(())
+}
+
+/// Merges a patch into the object at a position; returns whether nothing is left of it.
+fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Done<bool> {
     let renames = patch.allow_name_change || patch.allow_kind_change;
     let Some(resource) = map.contents_mut().get_mut(position) else {
-        return Ok(());
+        return Ok(false);
     };
     let (name, namespace) = (
         resource.name().to_string(),
@@ -197,7 +215,7 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
             ..Node::map()
         };
         map.reindex();
-        return Ok(());
+        return Ok(true);
     };
     resource.node = merged;
     if !patch.allow_kind_change {
@@ -209,18 +227,26 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     resource.set_namespace(&namespace);
     resource.unsettled |= resource.ties > 0;
     let wiped = resource.forget_if_wiped();
+    resource.settle();
+    let emptied = resource.node.is_empty();
     if wiped || before.is_some_and(|before| before != resource.id()) {
         map.reindex();
     }
-    Ok(())
+    Ok(emptied)
 }
 
 /// Applies a JSON patch to selected objects; what kustomize keeps in annotations survives whatever the patch does.
-fn patch_json(map: &mut ResMap, selected: &[usize], operations: &[Operation], remember: bool) -> Done<()> {
+fn patch_json(
+    map: &mut ResMap,
+    selected: &[usize],
+    operations: &[Operation],
+    remember: bool,
+    steps: &Steps<'_>,
+) -> Done<()> {
     if selected.is_empty() {
         return Ok(());
     }
-    let mut changed = false;
+    let (mut changed, mut emptied) = (false, false);
     for position in selected {
         let Some(resource) = map.contents_mut().get_mut(*position) else {
             continue;
@@ -244,10 +270,12 @@ fn patch_json(map: &mut ResMap, selected: &[usize], operations: &[Operation], re
         let annotations = resource.texts("annotations");
         resource.set_texts("annotations", &annotations);
         resource.restore_mark();
+        resource.settle();
+        emptied |= resource.node.is_empty();
         changed |= resource.id() != before;
     }
     if changed {
         map.reindex();
     }
-    Ok(())
+    drop_if(emptied, map, steps)
 }

@@ -2,6 +2,7 @@
 
 use crate::kustomize::error::{Done, invalid};
 use crate::kustomize::selector::regex;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Limits, Node, parse_first, to_block};
 
 fn key_value(part: &str) -> Done<(&str, &str)> {
@@ -74,22 +75,24 @@ pub(super) fn visit(
     node: &mut Node,
     path: &[String],
     create: Option<Kind>,
+    steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
+    steps.spend(1)?;
     let Some((part, rest)) = path.split_first() else {
         call(node)?;
         return Ok(1);
     };
     if is_index(part) {
-        return visit_index(node, part, rest, create, call);
+        return visit_index(node, part, rest, create, steps, call);
     }
     if is_key_value(part) {
-        return visit_matching(node, part, rest, create, call);
+        return visit_matching(node, part, rest, create, steps, call);
     }
     if part == "*" {
         let mut found = 0;
         for item in items(node)? {
-            found += visit(item, rest, create, call)?;
+            found += visit(item, rest, create, steps, call)?;
         }
         return Ok(found);
     }
@@ -109,12 +112,13 @@ pub(super) fn visit(
     match field {
         None => Ok(0),
         Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() && !field.is_null() => {
+            steps.spend(field.text().len())?;
             let parsed = parse_first(field.text().as_bytes(), Limits::default())?;
             parsed.map_or(Ok(0), |mut inner| {
-                visit(&mut inner, rest, create, &mut |_| Ok(()))
+                visit(&mut inner, rest, create, steps, &mut |_| Ok(()))
             })
         }
-        Some(field) => visit(field, rest, create, call),
+        Some(field) => visit(field, rest, create, steps, call),
     }
 }
 
@@ -141,6 +145,7 @@ fn visit_index(
     part: &str,
     rest: &[String],
     create: Option<Kind>,
+    steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
     let list = items(node)?;
@@ -154,7 +159,7 @@ fn visit_index(
     }
     let length = list.len();
     match list.get_mut(index) {
-        Some(item) => visit(item, rest, create, call),
+        Some(item) => visit(item, rest, create, steps, call),
         None => Err(invalid(format!(
             "index {index} specified but only {length} elements found"
         ))),
@@ -166,6 +171,7 @@ fn visit_matching(
     part: &str,
     rest: &[String],
     create: Option<Kind>,
+    steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
     let (key, value) = key_value(part)?;
@@ -178,13 +184,14 @@ fn visit_matching(
             .is_some_and(|v| pattern.is_match(to_block(v).trim()))
     };
     let list = items(node)?;
+    steps.spend(list.len())?;
     let mut found = 0;
     for item in list.iter_mut().filter(|item| fits(item)) {
         found += if key.is_empty() {
             call(item)?;
             1
         } else {
-            visit(item, rest, create, call)?
+            visit(item, rest, create, steps, call)?
         };
     }
     if found > 0 || create.is_none() {
@@ -203,7 +210,7 @@ fn visit_matching(
     list.push(element);
     match list.last_mut() {
         Some(item) if key.is_empty() => call(item).map(|()| 1),
-        Some(item) => visit(item, rest, create, call),
+        Some(item) => visit(item, rest, create, steps, call),
         None => Ok(0),
     }
 }

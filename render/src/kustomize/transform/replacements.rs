@@ -10,6 +10,7 @@ use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Sourc
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first, to_block};
 
 /// Carries out replacements in order.
@@ -43,7 +44,7 @@ fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -
     targets.iter().try_for_each(|target| {
         let paths = target.field_paths.len().max(1);
         context.steps.spend(map.list().len().saturating_mul(paths))?;
-        write(map.list_mut(), &value, target)
+        write(map.list_mut(), &value, target, context.steps)
     })
 }
 
@@ -140,7 +141,7 @@ fn shown(source: &Source) -> String {
     )
 }
 
-fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
+fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>) -> Done<()> {
     let Some(select) = &target.select else {
         return Err(invalid("target must specify resources to select"));
     };
@@ -157,15 +158,15 @@ fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
         &target.field_paths
     };
     for resource in list {
-        if !select.fits_metadata(resource) {
+        if !select.fits_metadata(resource)? {
             continue;
         }
         let by_metadata = |r: &&(&Selector, Matcher)| !(r.0.annotations.is_empty() && r.0.labels.is_empty());
-        if rejects
-            .iter()
-            .filter(by_metadata)
-            .any(|(_, m)| m.fits_metadata(resource))
-        {
+        let mut rejected = false;
+        for (_, reject) in rejects.iter().filter(by_metadata) {
+            rejected = rejected || reject.fits_metadata(resource)?;
+        }
+        if rejected {
             continue;
         }
         let ids = identities(resource);
@@ -184,7 +185,7 @@ fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
         }
         let id = resource.id();
         for path in paths {
-            write_field(&mut resource.node, value, path, target.options.as_ref())
+            write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
                 .in_object(|| id.to_string())?;
         }
         resource.unsettled |= resource.ties > 0;
@@ -192,10 +193,16 @@ fn write(list: &mut [Resource], value: &Node, target: &Target) -> Done<()> {
     Ok(())
 }
 
-fn write_field(object: &mut Node, value: &Node, path: &str, options: Option<&FieldOptions>) -> Done<()> {
+fn write_field(
+    object: &mut Node,
+    value: &Node,
+    path: &str,
+    options: Option<&FieldOptions>,
+    steps: &Steps<'_>,
+) -> Done<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
     let parts = split_smart(path);
-    if write_structured(object, value, &parts, create).is_some() {
+    if write_structured(object, value, &parts, create, steps)?.is_some() {
         return Ok(());
     }
     let missing = || {
@@ -206,11 +213,14 @@ fn write_field(object: &mut Node, value: &Node, path: &str, options: Option<&Fie
         };
         format!("unable to {or_create} field \"{path}\" in replacement target")
     };
-    let found =
-        visit(object, &parts, create, &mut |node| set(node, value, options)).map_err(|mut fault| {
-            fault.prefix(&format!("{}: ", missing()));
-            fault
-        })?;
+    let mut write = |node: &mut Node| {
+        copied(value, steps)?;
+        set(node, value, options)
+    };
+    let found = visit(object, &parts, create, steps, &mut write).map_err(|mut fault| {
+        fault.prefix(&format!("{}: ", missing()));
+        fault
+    })?;
     if found == 0 {
         Err(invalid(missing()))
     } else {
@@ -241,24 +251,58 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Done<()
     Ok(())
 }
 
+/// Takes what a copy of a value costs.
+fn copied(value: &Node, steps: &Steps<'_>) -> Done<()> {
+    steps.spend(value.count())?;
+    steps.spend_bytes(value.text_bytes())
+}
+
 /// Writes into YAML or JSON that a field holds as text; `None` when the path leads into no such text.
-fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: Option<Kind>) -> Option<()> {
-    let (length, text) = (1..parts.len()).find_map(|length| {
+fn write_structured(
+    object: &mut Node,
+    value: &Node,
+    parts: &[String],
+    create: Option<Kind>,
+    steps: &Steps<'_>,
+) -> Done<Option<()>> {
+    let text = (1..parts.len()).find_map(|length| {
         let found = lookup(object, &parts[..length]).ok()??;
         let scalar = found.kind() == Kind::Scalar;
         scalar.then(|| (length, found.text().to_string()))
-    })?;
-    let mut document = parse_first(text.as_bytes(), Limits::default()).ok()??;
-    let found = visit(&mut document, &parts[length..], create, &mut |node| {
+    });
+    let Some((length, text)) = text else {
+        return Ok(None);
+    };
+    // It is read, and written anew.
+    steps.spend(text.len())?;
+    steps.spend_bytes(text.len())?;
+    let Ok(Some(mut document)) = parse_first(text.as_bytes(), Limits::default()) else {
+        return Ok(None);
+    };
+    let found = visit(&mut document, &parts[length..], create, steps, &mut |node| {
+        copied(value, steps)?;
         match &mut node.content {
             Content::Scalar(old) => *old = value.text().into(),
             _ => *node = value.clone(),
         }
         Ok(())
     });
-    if found.ok()? == 0 {
-        return None;
+    match found {
+        Ok(found) if found > 0 => {}
+        Err(fault) if fault.is_final() => return Err(fault),
+        _ => return Ok(None),
     }
+    Ok(written(object, &parts[..length], &text, &document, steps))
+}
+
+/// Writes a document in the place of the text that it was read from.
+fn written(
+    object: &mut Node,
+    parts: &[String],
+    text: &str,
+    document: &Node,
+    steps: &Steps<'_>,
+) -> Option<()> {
     let written = if text.trim_start().starts_with(['{', '[']) {
         let json = document.to_json(Schema::New).ok()?;
         let pretty = text.contains('\n') && text.contains("  ");
@@ -270,9 +314,9 @@ fn write_structured(object: &mut Node, value: &Node, parts: &[String], create: O
             compact(&json)
         }
     } else {
-        to_block(&document).trim().to_string()
+        to_block(document).trim().to_string()
     };
-    visit(object, &parts[..length], None, &mut |node| {
+    visit(object, parts, None, steps, &mut |node| {
         node.content = Content::Scalar(written.as_str().into());
         if node.style == Style::Plain && written.contains('\n') {
             node.style = Style::Literal;

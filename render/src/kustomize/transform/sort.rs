@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::kustomize::error::{Done, invalid};
-use crate::kustomize::id::{self, Gvk};
+use crate::kustomize::id;
 use crate::kustomize::kustomization::SortOptions;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
@@ -74,7 +74,7 @@ fn key(resource: &Resource, first: &[String], last: &[String]) -> Key {
         }
     };
     let namespace = or(id::namespace(&resource.node), "~X");
-    let rest = format!("{}|{namespace}|{}", Gvk { ..gvk }, or(resource.name(), "~N"));
+    let rest = format!("{gvk}|{namespace}|{}", or(resource.name(), "~N"));
     Key {
         rank,
         is_namespace: gvk.kind == "Namespace",

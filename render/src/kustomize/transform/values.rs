@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use crate::kustomize::error::{Done, Fault, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, split_smart};
@@ -13,6 +14,9 @@ use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Node, Schema, Style, Tag};
+
+/// How many fields of a map are looked through for all texts together before it is worth an index.
+const MAX_SEARCHED: usize = 1024;
 
 /// Labels or annotations and the fields they go into.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Texts {
             .sum();
         for field in fitting.of(resource.gvk()) {
             steps.spend_bytes(length)?;
+            steps.spend(self.texts.len())?;
             let set = &mut |node: &mut Node| self.set(node, first);
             resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
         }
@@ -63,8 +68,21 @@ impl Texts {
                 node.kind()
             )));
         }
-        for (tie, (key, value)) in (first..).zip(&self.texts) {
-            node.set(key, Node::string(value.as_str()).tied(tie));
+        let texts = (first..).zip(&self.texts);
+        let texts = texts.map(|(tie, (key, value))| (key, Node::string(value.as_str()).tied(tie)));
+        if node.fields().len().saturating_mul(self.texts.len()) <= MAX_SEARCHED {
+            texts.for_each(|(key, value)| _ = node.set(key, value));
+            return Ok(());
+        }
+        let mut places: HashMap<SmolStr, usize> = HashMap::with_capacity(node.fields().len());
+        for (at, (key, _)) in node.fields().iter().enumerate() {
+            places.entry(key.text().into()).or_insert(at);
+        }
+        for (key, value) in texts {
+            match (places.get(key.as_str()), &mut node.content) {
+                (Some(at), Content::Map(fields)) => fields[*at].1.overwrite(value),
+                _ => node.append(key.as_str(), value),
+            }
         }
         Ok(())
     }
@@ -165,8 +183,12 @@ impl ValueAdd {
     pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
         for (target, field) in &self.targets {
             let matcher = target.selector.as_ref().map(Matcher::new).transpose()?;
-            let selected = |r: &&mut Resource| matcher.as_ref().is_none_or(|matcher| matcher.selects(r));
-            for resource in map.list_mut().iter_mut().filter(selected) {
+            for resource in map.list_mut() {
+                if let Some(matcher) = &matcher
+                    && !matcher.selects(resource)?
+                {
+                    continue;
+                }
                 if target.path == "metadata/namespace" {
                     // Set by the rules of namespaces, which leave objects of the cluster alone.
                     super::namespace::set(resource, &self.value)?;

@@ -3,27 +3,19 @@
 //! compare within one run.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use e2e::{
-    AgentProcess, HubProcess, Objects,
-    cluster::{Which, holds},
-};
+use e2e::{AgentProcess, HubProcess, Objects, cluster::holds};
 use flotilla_bench_report::{Figure, Record};
 use flotilla_core::trace::Trace;
 use flotilla_testkit::{
-    AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, TraceCollector, TracedSpan, wait_until,
+    AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, TraceCollector, wait_until,
 };
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
 use serde_json::{Value, json};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -34,12 +26,8 @@ const IDLE: &str = "agent_pss_idle_mib";
 const COMMITS: &str = "commit_to_applied_3_real_p99_s";
 const DRIFTS: &str = "drift_to_corrected_p99_s";
 const ONE_CHANGE: &str = "bytes_hub_to_agent_one_of_131";
-/// Taken together: each needs what the one before it leaves.
-const THOUSAND: [&str; 3] = [
-    "first_apply_vs_bare_loop",
-    "agent_pss_1000_mib",
-    "idle_requests_1000_objects_10min",
-];
+/// Taken together: the second needs what the first leaves.
+const THOUSAND: [&str; 2] = ["agent_pss_1000_mib", "idle_requests_1000_objects_10min"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -70,9 +58,12 @@ async fn main() -> anyhow::Result<()> {
         record.add(fleet.bytes_of_one_change().await?.at_most(1500.0))?;
     }
     if THOUSAND.iter().any(|name| runs(name)) {
-        record.add(fleet.first_apply().await?.at_least(0.9))?;
+        fleet.thousand().await?;
         let loaded = fleet
-            .pss(THOUSAND[1], "the same agent with 1,000 ConfigMaps applied")
+            .pss(
+                THOUSAND[0],
+                "the same agent with 1,000 ConfigMaps and Deployments applied",
+            )
             .await?;
         record.add(loaded.at_most(12.0))?;
         record.add(fleet.idle_requests(idle_time()).await?)?;
@@ -176,7 +167,7 @@ impl Fleet {
     async fn commits(&self, samples: usize) -> anyhow::Result<Figure> {
         let mut watches = Vec::new();
         for cluster in &self.objects {
-            watches.push(cluster.watch(Which::Name("small-marker")).await?);
+            watches.push(cluster.watch("small-marker").await?);
         }
         let mut times = Vec::new();
         let mut commits = Vec::new();
@@ -249,7 +240,7 @@ impl Fleet {
             // A key of its own each time: one field reverted again and again would be contested.
             let name = format!("drift-{}", number % 50);
             let key = format!("k{}", number / 50);
-            let mut watch = cluster.watch(Which::Name(&name)).await?;
+            let mut watch = cluster.watch(&name).await?;
             watch.until(WITHIN, |object| holds(object, &key, "x")).await?;
             cluster.edit(&name, &key, "by hand").await?;
             let edited = Instant::now();
@@ -324,84 +315,21 @@ impl Fleet {
         Ok(counted.sum())
     }
 
-    /// 1,000 ConfigMaps by the agent, against a bare loop of server-side applies with as many in flight.
-    async fn first_apply(&self) -> anyhow::Result<Figure> {
-        let before = self.bare_loop().await?;
-        let cluster = &self.objects[0];
-        let mut watch = cluster.watch(Which::Labels("set=thousand")).await?;
-        let (began, since) = (Instant::now(), e2e::hub::now());
+    /// Lets the first cluster's agent apply 1,000 objects, and come to rest.
+    async fn thousand(&self) -> anyhow::Result<()> {
         self.hub.apply(&app_and_placement("thousand", "bench-0"))?;
-        let first = watch.until(WITHIN, |_| true).await?;
-        let mut names = BTreeSet::new();
-        // All but the one that was first.
-        let last = watch
-            .until(WITHIN, |object| {
-                names.extend(object.metadata.name.clone());
-                names.len() == 999
-            })
-            .await?;
-        let (lead, applying) = (first - began, last - first);
-        let parts = self
-            .parts_of_app("Kustomization/flux-system/thousand", since)
-            .await?;
-        let bare = (before + self.bare_loop().await?) / 2;
-        Ok(Figure::new(
-            THOUSAND[0],
-            bare.as_secs_f64() / applying.as_secs_f64(),
-            "ratio",
-            format!(
-                "rate of 1,000 ConfigMaps from the first to the last in {}, {:.2} s, over that of a bare loop of server-side applies of the same objects, 8 in flight, before and after: {:.2} s; the first was there {:.2} s after `flotilla apply` began ({parts})",
-                cluster.cluster(),
-                applying.as_secs_f64(),
-                bare.as_secs_f64(),
-                lead.as_secs_f64()
-            ),
-        )
-        .peer(bare.as_secs_f64()))
-    }
-
-    /// When an app's steps began and ended, in milliseconds since `since`.
-    async fn parts_of_app(&self, app: &str, since: SystemTime) -> anyhow::Result<String> {
-        let since = u64::try_from(since.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
-        let mut steps = wait_until("the app's trace is whole", WITHIN, async || {
-            let mut steps = self.traces.spans();
-            steps.retain(|span| span.attribute("app") == app && span.time.0 >= since);
-            let whole = steps.iter().any(|span| span.name == "apply");
-            anyhow::Ok(whole.then_some(steps))
+        wait_until("they are applied", WITHIN, async || {
+            let apps = self
+                .hub
+                .cli(&["get", "kustomizations", "thousand", "--no-header"])?;
+            anyhow::Ok(apps.contains("True").then_some(()))
         })
         .await?;
-        steps.sort_by_key(|span| span.time.0);
-        let after = |nanos: u64| nanos.saturating_sub(since) / 1_000_000;
-        let shown =
-            |span: &TracedSpan| format!("{} {}-{} ms", span.name, after(span.time.0), after(span.time.1));
-        Ok(steps.iter().map(shown).collect::<Vec<_>>().join(", "))
+        self.rest().await
     }
 
-    async fn bare_loop(&self) -> anyhow::Result<Duration> {
-        let namespace = self.planes[0].namespace().await?;
-        let api: Api<ConfigMap> = Api::namespaced(self.planes[0].client().await?, &namespace);
-        let began = Instant::now();
-        let mut running = tokio::task::JoinSet::new();
-        for number in 0..1000 {
-            if running.len() >= 8
-                && let Some(done) = running.join_next().await
-            {
-                done??;
-            }
-            let api = api.clone();
-            running.spawn(async move {
-                let name = format!("bare-{number}");
-                let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "value": "x" } });
-                api.patch(&name, &PatchParams::apply("bare").force(), &Patch::Apply(&object)).await.map(drop)
-            });
-        }
-        while let Some(done) = running.join_next().await {
-            done??;
-        }
-        Ok(began.elapsed())
-    }
-
-    async fn idle_requests(&self, time: Duration) -> anyhow::Result<Figure> {
+    /// Waits until the first cluster's agent asks for next to nothing.
+    async fn rest(&self) -> anyhow::Result<()> {
         let audit = self.planes[0].audit();
         wait_until("the agent has come to rest", WITHIN, async || {
             let mark = audit.mark();
@@ -410,6 +338,12 @@ impl Fleet {
             anyhow::Ok((count <= 2).then_some(()))
         })
         .await?;
+        Ok(())
+    }
+
+    async fn idle_requests(&self, time: Duration) -> anyhow::Result<Figure> {
+        self.rest().await?;
+        let audit = self.planes[0].audit();
         let mark = audit.mark();
         tokio::time::sleep(time).await;
         let seen = audit.requests(&AuditFilter::all().after(mark).user(AGENT))?;
@@ -419,7 +353,7 @@ impl Fleet {
         }
         let scale = 600.0 / time.as_secs_f64();
         Ok(Figure::new(
-            THOUSAND[2],
+            THOUSAND[1],
             seen.len() as f64 * scale,
             "requests",
             format!(
@@ -481,7 +415,17 @@ fn config_map(name: &str, set: &str, data: &[(&str, &str)]) -> String {
     object.to_string()
 }
 
-/// Four apps in one repository: one object; 50 for drift; 131; 1,000.
+fn deployment(name: &str) -> String {
+    let labels = json!({ "app": name });
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "web", "image": "registry.example.com/team/web:1" }] } } }
+    });
+    object.to_string()
+}
+
+/// Four apps in one repository: one object; 50 for drift; 131; 1,000, every other a Deployment.
 fn first_files() -> Vec<(String, String)> {
     let mut files = Vec::new();
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n";
@@ -495,6 +439,7 @@ fn first_files() -> Vec<(String, String)> {
                 match app {
                     "drift" => config_map(&name, app, &[("k0", "x"), ("k1", "x"), ("k2", "x"), ("k3", "x")]),
                     "wide" => config_map(&name, app, &[("value", &filler)]),
+                    "thousand" if number % 2 == 0 => deployment(&name),
                     _ => config_map(&name, app, &[("value", "x")]),
                 }
             })

@@ -4,3 +4,4 @@ mod crashes;
 mod frozen;
 mod main_job;
 mod renewal;
+mod sim;

@@ -1,0 +1,141 @@
+//! What enters the ledger: entries whose content is here, and the generation once all of them are held.
+
+use flotilla_core::id::UnitId;
+use flotilla_proto::agent::v1::UnitAcceptance;
+
+use super::{
+    Acceptance, accepted,
+    content::{Arrived, Content},
+    rejected,
+};
+use crate::ledger::{
+    Ledger, LedgerError,
+    record::{Held, Record},
+};
+
+impl Acceptance {
+    /// Holds every entry whose content is all here, or cannot be had; and the generation, when none is left.
+    pub(super) async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        let mut ready = Vec::new();
+        for (unit, pending) in &self.pending {
+            let content = self.arrived.how_far(ledger, &self.absent, &pending.entry);
+            if !self.untaken.contains_key(unit) && content != Content::Coming {
+                ready.push((*unit, content));
+            }
+        }
+        let mut units = self.hold(ledger, &ready).await?;
+        // Entries that are held already, and whose content has come.
+        let complete: Vec<UnitId> = self
+            .lacking
+            .iter()
+            .filter(|(_, entry)| self.arrived.how_far(ledger, &self.absent, entry) == Content::Here)
+            .map(|(unit, _)| *unit)
+            .collect();
+        for unit in complete {
+            let Some(entry) = self.lacking.get(&unit) else {
+                continue;
+            };
+            match ledger.append(self.arrived.records(ledger, entry)).await {
+                Ok(()) => {
+                    self.lacking.remove(&unit);
+                    units.push(accepted(unit));
+                }
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                Err(e) => units.push(self.not_taken(unit, &e)),
+            }
+        }
+        if self.pending.is_empty() && self.lacking.is_empty() {
+            self.arrived = Arrived::default();
+            self.unsaved = Vec::new();
+        }
+        Ok(units)
+    }
+
+    /// Holds entries together, in one write; when there is no room for all, each alone, as long as there is room.
+    async fn hold(
+        &mut self,
+        ledger: &Ledger,
+        ready: &[(UnitId, Content)],
+    ) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        let mut records = Vec::new();
+        for (unit, _) in ready {
+            records.extend(self.records(ledger, *unit));
+        }
+        if ready.len() == self.pending.len() {
+            records.extend(self.generation(ledger));
+        }
+        match ledger.append(records).await {
+            Ok(()) => {
+                if ready.len() == self.pending.len() {
+                    self.target = None;
+                }
+                return Ok(ready
+                    .iter()
+                    .map(|(unit, content)| self.held(*unit, content))
+                    .collect());
+            }
+            Err(LedgerError::Full { .. }) if !ready.is_empty() => {}
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(e) => return Ok(ready.iter().map(|(unit, _)| self.not_taken(*unit, &e)).collect()),
+        }
+        let mut units = Vec::new();
+        for (unit, content) in ready {
+            match ledger.append(self.records(ledger, *unit)).await {
+                Ok(()) => units.push(self.held(*unit, content)),
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                Err(e) => units.push(self.not_taken(*unit, &e)),
+            }
+        }
+        if self.pending.is_empty() {
+            let held = self.generation(ledger).into_iter().collect();
+            match ledger.append(held).await {
+                Ok(()) => self.target = None,
+                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                // The next try holds it.
+                Err(e) => tracing::warn!("accepted units are held, their generation is not: {e}"),
+            }
+        }
+        Ok(units)
+    }
+
+    fn records(&self, ledger: &Ledger, unit: UnitId) -> Vec<Record> {
+        let Some(pending) = self.pending.get(&unit) else {
+            return Vec::new();
+        };
+        let mut records = self.arrived.records(ledger, &pending.entry);
+        records.push(Record::Offered {
+            unit,
+            entry: pending.bytes.clone(),
+            at: pending.at,
+        });
+        records
+    }
+
+    fn generation(&self, ledger: &Ledger) -> Option<Record> {
+        let held = ledger.read(|state| state.held);
+        let next = Held {
+            epoch: held.epoch,
+            ..self.target?
+        };
+        (next != held).then_some(Record::Held(next))
+    }
+
+    fn held(&mut self, unit: UnitId, content: &Content) -> UnitAcceptance {
+        let pending = self.pending.remove(&unit);
+        self.lacking.remove(&unit);
+        match content {
+            Content::Missing(why) => {
+                if let Some(pending) = pending {
+                    self.lacking.insert(unit, pending.entry);
+                }
+                rejected(unit, "ContentMissing", why.clone())
+            }
+            Content::Unknown => rejected(
+                unit,
+                "NotSupported",
+                "this version of the agent does not know this type of content; upgrade the agent".to_owned(),
+            ),
+            Content::Here | Content::Coming => accepted(unit),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Desired state on a stream: taken in, its contents fetched, acknowledged unit by unit, tried again.
+
+use std::time::Duration;
+
+use flotilla_core::{digest::Digest, id::UnitId};
+use flotilla_proto::agent::v1::{Ack, Desired, Refused, RefusedReason, UnitEntry, agent_message};
+use futures::FutureExt as _;
+use tokio::time::Instant;
+
+use super::{Open, SessionError, send};
+use crate::{
+    causes::with_causes,
+    ledger::{
+        LedgerError,
+        accept::{Offer, OfferedEntry},
+    },
+    link::{
+        accept::{self, AcceptError, Lane},
+        fetch::{self, FetchError, Fetched, Item},
+    },
+};
+
+/// First and longest wait before what did not come, or was not taken, is tried again.
+pub(super) const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// One batch that was asked for, and what came of it.
+pub(super) struct Batch {
+    lane: Lane,
+    items: Vec<Item>,
+    fetched: Vec<Fetched>,
+    outcome: Result<(), FetchError>,
+}
+
+impl Open<'_> {
+    pub(super) async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
+        if desired.epoch < self.epoch {
+            return Ok(());
+        }
+        let (incarnation, generation) = (desired.incarnation, desired.generation);
+        let offer = match offer(desired) {
+            Ok(offer) => offer,
+            Err(why) => return Err(SessionError::Ended(why.to_owned())),
+        };
+        let session = &mut *self.session;
+        let offered = session
+            .acceptance
+            .offer(&session.ledger, offer, session.clock.now())
+            .await;
+        match offered {
+            Ok(ack) => {
+                tracing::info!(incarnation, generation, "took in desired state");
+                self.retry_wait = RETRY.0;
+                self.accepted(ack).await?;
+                self.fetch_more();
+                Ok(())
+            }
+            Err(AcceptError::Refused(refusal)) => {
+                tracing::warn!(incarnation, generation, "refused desired state: {refusal}");
+                let reason = accept::refused_reason(&refusal);
+                self.refuse((incarnation, generation), reason, refusal.to_string())
+                    .await
+            }
+            Err(AcceptError::Ledger(LedgerError::Lost)) => Err(LedgerError::Lost.into()),
+            Err(AcceptError::Ledger(e)) => {
+                let reason = match e {
+                    LedgerError::Full { .. } => RefusedReason::LedgerFull,
+                    _ => RefusedReason::LedgerUnwritable,
+                };
+                let why = with_causes(&e);
+                self.ledger_condition(Some(&why));
+                self.offer_refused = true;
+                self.retry_at = Some(Instant::now() + RETRY.1);
+                self.refuse((incarnation, generation), reason, why).await
+            }
+            Err(AcceptError::Fetch(e)) => Err(SessionError::Ended(e.to_string())),
+        }
+    }
+
+    async fn refuse(
+        &mut self,
+        (incarnation, generation): (u64, u64),
+        reason: RefusedReason,
+        message: String,
+    ) -> Result<(), SessionError> {
+        let refused = Refused {
+            incarnation,
+            generation,
+            reason: reason as i32,
+            message,
+        };
+        send(&self.tx, agent_message::Kind::Refused(refused)).await
+    }
+
+    /// Tells hub and reconciler what is held now.
+    async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
+        self.session.nudge.accepted();
+        self.ledger_condition(None);
+        send(&self.tx, agent_message::Kind::Ack(ack)).await
+    }
+
+    fn ledger_condition(&self, refused: Option<&str>) {
+        let session = &*self.session;
+        session
+            .ledger_watch
+            .refused(refused.or(session.acceptance.ledger_problem()));
+    }
+
+    /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.
+    fn fetch_more(&mut self) {
+        let session = &mut *self.session;
+        for lane in [Lane::Small, Lane::Large] {
+            if self.busy.contains(&lane) {
+                continue;
+            }
+            let items = session.acceptance.next(&session.ledger, lane);
+            if items.is_empty() {
+                continue;
+            }
+            self.busy.insert(lane);
+            let (mut client, epoch, ledger) = (self.client.clone(), self.epoch, session.ledger.clone());
+            self.fetching.push(
+                async move {
+                    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+                    let mut fetched = Vec::new();
+                    let outcome = fetch::fetch(&mut client, epoch, &items, &bases, &mut fetched).await;
+                    Batch {
+                        lane,
+                        items,
+                        fetched,
+                        outcome,
+                    }
+                }
+                .boxed(),
+            );
+        }
+        if !session.acceptance.is_incomplete() {
+            self.retry_wait = RETRY.0;
+            self.retry_at = None;
+        } else if self.busy.is_empty() {
+            self.retry_at = Some(Instant::now() + self.retry_wait);
+        }
+    }
+
+    pub(super) async fn fetched(&mut self, batch: Batch) -> Result<(), SessionError> {
+        self.busy.remove(&batch.lane);
+        let session = &mut *self.session;
+        let ack = session
+            .acceptance
+            .arrived(&session.ledger, &batch.items, batch.fetched)
+            .await?;
+        if let Some(ack) = ack {
+            self.accepted(ack).await?;
+        }
+        self.ledger_condition(None);
+        match batch.outcome {
+            Ok(()) => self.fetch_more(),
+            // What came is held, the rest is asked for again: the stream itself may be well.
+            Err(e) => {
+                tracing::warn!("{e}; asking again in {} s", self.retry_wait.as_secs());
+                self.retry_later();
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at = Some(Instant::now() + self.retry_wait);
+        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
+    }
+
+    pub(super) async fn retry(&mut self) -> Result<(), SessionError> {
+        if self.offer_refused {
+            return Err(SessionError::Ended(
+                "the ledger did not take the desired state; asking for it again".to_owned(),
+            ));
+        }
+        self.retry_at = None;
+        let session = &mut *self.session;
+        if let Some(ack) = session.acceptance.retry(&session.ledger).await? {
+            self.accepted(ack).await?;
+        }
+        self.ledger_condition(None);
+        self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
+        self.fetch_more();
+        Ok(())
+    }
+}
+
+/// Reads an offer from the wire.
+fn offer(desired: Desired) -> Result<Offer, &'static str> {
+    Ok(Offer {
+        incarnation: desired.incarnation,
+        generation: desired.generation,
+        root: Digest::try_from_slice(&desired.root).map_err(|_| "desired state without a root")?,
+        base: desired.base_generation,
+        entries: desired.units.into_iter().map(offered).collect::<Result<_, _>>()?,
+    })
+}
+
+fn offered(entry: UnitEntry) -> Result<OfferedEntry, &'static str> {
+    Ok(OfferedEntry {
+        unit: UnitId::try_from_slice(&entry.unit_id).ok_or("an entry without a unit id")?,
+        bytes: entry.canonical.to_vec(),
+        released: entry.released,
+    })
+}

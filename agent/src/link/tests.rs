@@ -1,0 +1,196 @@
+//! The link as a whole, against a hub that the test plays over TLS.
+
+use flotilla_core::clock::Timestamp;
+use flotilla_proto::agent::v1::{
+    AgentMessage, Chunk, FetchRequest, Hello, HubMessage, Welcome, agent_message,
+    agent_service_server::{AgentService, AgentServiceServer},
+    hub_message,
+};
+use futures::StreamExt as _;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{accept::Acceptance, channel::tests::hub_tls, identity::PrivateKey, *};
+use crate::{
+    ledger::{Ledger, cells::Cells, memory::Memory},
+    ledger_watch::LedgerWatch,
+    logs::Logs,
+    reconcile::Nudge,
+    report::Reports,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A hub that welcomes, tells what its clock reads, and has nothing more to say.
+struct Hub {
+    clock_ms: i64,
+    hellos: mpsc::Sender<Hello>,
+}
+
+#[tonic::async_trait]
+impl AgentService for Hub {
+    type ConnectStream = ReceiverStream<Result<HubMessage, Status>>;
+    type FetchStream = ReceiverStream<Result<Chunk, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut inbound = request.into_inner();
+        let (tx, rx) = mpsc::channel(1);
+        let (hellos, clock_ms) = (self.hellos.clone(), self.clock_ms);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                let Some(agent_message::Kind::Hello(hello)) = message.kind else {
+                    continue;
+                };
+                let welcome = Welcome {
+                    epoch: 1,
+                    clock_ms,
+                    ..Welcome::default()
+                };
+                let kind = Some(hub_message::Kind::Welcome(welcome));
+                let _ = tx.send(Ok(HubMessage { kind })).await;
+                let _ = hellos.send(hello).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("nothing to fetch"))
+    }
+}
+
+/// A hub whose certificate is valid in these years. Returns where it is, and the hellos that it gets.
+async fn hub(years: (i32, i32), clock_ms: i64) -> (HubAddress, mpsc::Receiver<Hello>) {
+    let (tls, pin) = hub_tls(years.0, years.1, "fleet.test");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
+    let connections = TcpListenerStream::new(listener).filter_map(move |stream| {
+        let tls = tls.clone();
+        // A handshake that the agent breaks off is no connection.
+        async move { Some(Ok::<_, std::io::Error>(tls.accept(stream.ok()?).await.ok()?)) }
+    });
+    let (hellos, received) = mpsc::channel(8);
+    let service = AgentServiceServer::new(Hub { clock_ms, hellos });
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(connections),
+    );
+    let address = HubAddress {
+        endpoints: vec![endpoint],
+        pins: vec![pin],
+        trust_domain: "fleet.test".to_owned(),
+    };
+    (address, received)
+}
+
+/// An identity that is good for some years.
+async fn identity(cells: Arc<dyn Cells>) -> IdentityCell {
+    let key = PrivateKey::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2900, 1, 1);
+    let pair = rcgen::KeyPair::from_pem(key.pem()).expect("a key");
+    let leaf = params.self_signed(&pair).expect("a certificate");
+    let chain = [leaf.der().to_vec().into()];
+    let certified = Certified::new(("id", "name", "fleet.test"), 1, key, &chain, &[]).expect("an identity");
+    let mut identity = IdentityCell::open(cells, "identity").await.expect("opens");
+    identity.certify(certified).await.expect("stored");
+    identity
+}
+
+async fn link(hub: HubAddress) -> Link {
+    let cells: Arc<dyn Cells> = Arc::new(Memory::default());
+    let ledger = Ledger::open(cells.clone(), "ledger").await.expect("opens");
+    let reports = Arc::new(Reports::default());
+    let session = Session {
+        ledger: Arc::new(ledger),
+        ledger_watch: Arc::new(LedgerWatch::new(reports.clone(), system_clock())),
+        reports,
+        nudge: Arc::new(Nudge::default()),
+        clock: system_clock(),
+        cluster_uid: "uid".to_owned(),
+        kube_version: "v1.36.3".to_owned(),
+        boot_id: "boot".to_owned(),
+        acceptance: Acceptance::default(),
+    };
+    Link {
+        hub,
+        token: None,
+        identity: identity(cells).await,
+        session,
+        state: link_state().0,
+    }
+}
+
+#[tokio::test]
+async fn a_clock_too_far_off_for_the_hubs_certificate_is_told_to_the_hub_and_logged_once_a_minute() {
+    let logs = Logs::collect();
+    let day = 24 * 3600 * 1000;
+    let Timestamp(now) = system_clock().now();
+    // To this hub it is three days later, and its certificate has only begun.
+    let (address, mut hellos) = hub((2900, 2901), now + 3 * day + day / 2).await;
+    let mut link = link(address).await;
+    let state = link.state.subscribe();
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let running = tokio::spawn(async move { link.run(&told).await });
+    let hello = tokio::time::timeout(PATIENCE, hellos.recv()).await;
+    let hello = hello.expect("it is told").expect("a hello");
+    assert!((hello.clock_ms - now).abs() < day, "what this clock reads");
+    let logged = async {
+        while logs.with("clock is").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, logged)
+        .await
+        .expect("it is logged");
+    let lines = logs.with("clock is");
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("ERROR") && lines[0].contains("3 days behind the hub's"),
+        "{lines:?}"
+    );
+    // Nothing is taken from such a hub, and the next try is a minute away.
+    assert!(hellos.try_recv().is_err());
+    assert_ne!(
+        *state.borrow(),
+        LinkState::Connected {
+            cluster: String::new()
+        }
+    );
+    stop.cancel();
+    running.await.expect("no panic").expect("it stops");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_though_the_certificate_is_valid_is_logged() {
+    let logs = Logs::collect();
+    let Timestamp(now) = system_clock().now();
+    let (address, mut hellos) = hub((2020, 2900), now - 3 * 3600 * 1000).await;
+    let mut link = link(address).await;
+    let mut state = link.state.subscribe();
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let running = tokio::spawn(async move { link.run(&told).await });
+    tokio::time::timeout(PATIENCE, hellos.recv())
+        .await
+        .expect("in time")
+        .expect("a hello");
+    let connected = state.wait_for(|state| matches!(state, LinkState::Connected { .. }));
+    tokio::time::timeout(PATIENCE, connected)
+        .await
+        .expect("in time")
+        .expect("connected");
+    let lines = logs.with("clock is");
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("WARN") && lines[0].contains("hours ahead of the hub's"),
+        "{lines:?}"
+    );
+    stop.cancel();
+    running.await.expect("no panic").expect("it stops");
+}

@@ -1,0 +1,128 @@
+//! Corrections that a check has decided: made possible, written, and what came of each.
+
+use std::sync::Arc;
+
+use flotilla_core::{
+    apply::{
+        drift::{Corrections, Drift, Suspicion, confirm},
+        inventory::Record,
+    },
+    object::ObjectKey,
+    unit::event::{CheckOutcome, Checked},
+};
+use serde_json::Value;
+
+use super::{
+    check::{Body, Check, counted, is_none, outcome},
+    observe::{observe, version},
+    preflight::write,
+    problem::problem,
+    records::{item, written},
+};
+use crate::{causes::with_causes, ledger::LedgerError};
+
+/// A correction that was decided.
+pub(super) struct Correction<'a> {
+    pub(super) key: Arc<ObjectKey>,
+    pub(super) body: Body<'a>,
+    pub(super) record: Arc<Record>,
+    pub(super) fold: Vec<Value>,
+    pub(super) suspicion: Suspicion,
+    pub(super) confirmed: Confirmed,
+    pub(super) corrections: Corrections,
+}
+
+/// What is known of a drift before it is corrected.
+pub(super) enum Confirmed {
+    /// A dry run has told, or what is gone needs none.
+    Before(Option<Drift>),
+    /// Nothing was corrected of the object lately, so that there is no contest to find out about: the write tells by
+    /// itself what it changes of this.
+    ByWrite(Value),
+}
+
+impl Check<'_> {
+    /// Prepares for corrections. A ledger that takes nothing keeps no object from being corrected that it knows; one
+    /// that is another agent's does.
+    pub(super) async fn may_write(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
+        if corrections.is_empty() {
+            return Ok(());
+        }
+        match self.expect_new_objects(corrections).await {
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(error) => tracing::warn!("ledger: {}", with_causes(&error)),
+            Ok(()) => {}
+        }
+        self.unit.context.check_sole_writer().await
+    }
+
+    /// Forgets, durably, the UIDs of objects that are about to be created again: after a crash the new object must not
+    /// look like one that somebody put in its place.
+    async fn expect_new_objects(&self, corrections: &mut [Correction<'_>]) -> Result<(), LedgerError> {
+        let mut records = Vec::new();
+        for correction in corrections {
+            if correction.suspicion == Suspicion::Gone && Arc::make_mut(&mut correction.record).recreate() {
+                records.push(item(self.unit, &correction.key, correction.record.clone()));
+            }
+        }
+        self.unit.context.persist(records).await
+    }
+
+    pub(super) async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
+        let _place = self.window.enter(&correction.key, self.cancel).await?;
+        let Correction {
+            key,
+            body: Body { object, value },
+            record,
+            fold,
+            suspicion,
+            confirmed,
+            mut corrections,
+        } = correction;
+        let is_folded = !fold.is_empty();
+        let context = &self.unit.context;
+        match self
+            .breaker
+            .call(&key, write(self.unit, object, value, fold))
+            .await
+        {
+            Ok(live) => {
+                let observed = observe(&live, context.ledger.key(), context.wall());
+                let record = written(self.unit, object, &observed);
+                let (drift, news) = match confirmed {
+                    Confirmed::Before(drift) => (drift, None),
+                    Confirmed::ByWrite(before) => {
+                        let is_news = version(&before) != observed.version;
+                        (confirm(&before, &live), Some(is_news))
+                    }
+                };
+                let is_drift = !is_none(&suspicion, drift.as_ref()) || is_folded;
+                // Also who changes no value, and only whose the fields are, may do so again and again.
+                if news.is_some_and(|is_news| is_news || is_drift) {
+                    let interval = self.unit.entry.settings.interval;
+                    corrections.decide(&counted(drift.as_ref()), context.wall(), interval);
+                }
+                // It was as desired: what was read looked otherwise for what is not ours.
+                if !is_drift {
+                    let mut done = outcome(key, record, Some(observed), Checked::InSync);
+                    done.corrections = news.filter(|is_news| *is_news).map(|_| corrections);
+                    return Some(done);
+                }
+                let result = Checked::Corrected { suspicion, drift };
+                let mut done = outcome(key, record, Some(observed), result);
+                done.corrections = Some(corrections);
+                Some(done)
+            }
+            Err(stopped) => {
+                let (problem, retry) = problem(object, &stopped);
+                // Nobody has undone a correction that was refused: it is no part of a contest.
+                Some(outcome(
+                    key,
+                    Some(record),
+                    None,
+                    Checked::Problem { problem, retry },
+                ))
+            }
+        }
+    }
+}

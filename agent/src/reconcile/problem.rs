@@ -1,0 +1,49 @@
+//! What an answer of the cluster means for an object that was to be written.
+
+use flotilla_core::unit::problem::{Problem, Retry};
+
+use super::{circuit_breaker::Stopped, evaluate::Object, message::shown};
+use crate::cluster::ClusterError;
+
+/// What an object's status says of why it was not written, and when trying again may help.
+pub(super) fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
+    let key = &object.desired.key;
+    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, error);
+    match stopped {
+        Stopped::Cluster(ClusterError::NotServed { .. }) if object.group_failed => (
+            Problem::Unanswered(format!(
+                "{key}: whether its kind is served is not known: the discovery of {} failed",
+                key.group
+            )),
+            Retry::Soon,
+        ),
+        Stopped::Cluster(ClusterError::NotServed { .. }) => (
+            Problem::Unserved(format!(
+                "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",
+                key.kind, object.api_version
+            )),
+            Retry::Interval,
+        ),
+        Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
+            (Problem::Unanswered(shown(error)), Retry::Soon)
+        }
+        Stopped::Cluster(error) => {
+            let retry = match (error.is_transient(), error.is_race()) {
+                (true, _) => Retry::Soon,
+                (false, true) => Retry::Race,
+                (false, false) => Retry::Interval,
+            };
+            (Problem::Failed(shown(error)), retry)
+        }
+        Stopped::Terminating(why) => {
+            let why = match why.is_empty() {
+                true => String::new(),
+                false => format!(": {why}"),
+            };
+            (
+                Problem::Waiting(format!("{key}: its namespace is being deleted{why}").into()),
+                Retry::Soon,
+            )
+        }
+    }
+}

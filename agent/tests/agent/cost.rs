@@ -1,0 +1,180 @@
+//! What things cost in requests, writes of the ledger and rows for the hub: what follows the change, and nothing else.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use flotilla_core::object::ObjectKey;
+use flotilla_proto::agent::v1::Readiness;
+use serde_json::{Value, json};
+
+use crate::{
+    scenes::{version, x},
+    world::{World, config_map, entry, settle},
+};
+
+fn many(count: usize) -> Vec<Value> {
+    (0..count).map(|n| config_map(&format!("c{n:03}"), "1")).collect()
+}
+
+fn requests(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    counts.iter().map(|(verb, n)| ((*verb).to_owned(), *n)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn correction_costs_a_read_and_a_write_and_a_dry_run_where_a_contest_may_begin() {
+    let mut world = World::new().await;
+    world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    world.cluster.delete(&x());
+    settle().await;
+    assert_eq!(world.value("x").as_deref(), Some("1"));
+    assert_eq!(
+        world.cluster.take_requests(),
+        requests(&[("apply", 1), ("get", 1)])
+    );
+    world.set_value("operator", "y", "theirs");
+    settle().await;
+    assert_eq!(world.value("y").as_deref(), Some("1"));
+    assert_eq!(
+        world.cluster.take_requests(),
+        requests(&[("apply", 1), ("get", 1)])
+    );
+    while world.take_report(Duration::from_secs(1)).await.is_some() {}
+    let told = world.events("DriftCorrected");
+    let text = told
+        .iter()
+        .map(|event| event.message.as_str())
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        text.contains("ConfigMap/default/x was deleted") && text.contains("changed by operator at /data/a"),
+        "{text}"
+    );
+    world.set_value("operator", "y", "theirs");
+    settle().await;
+    assert_eq!(world.value("y").as_deref(), Some("1"));
+    assert_eq!(
+        world.cluster.take_requests(),
+        requests(&[("apply", 1), ("dry-run", 1), ("get", 1)])
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_reports_each_object_once() {
+    let mut world = World::new().await;
+    let wanted = world.ready(1, &many(100)).await;
+    world.restart().await;
+    let mut rows = 0;
+    while let Some((some, _)) = world.take_report(Duration::from_secs(120)).await {
+        rows += some;
+    }
+    assert_eq!(rows, 101, "a row for each object and one for the unit");
+    assert!(world.is_ready(&wanted));
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_before_a_silent_server_reports_all_the_same() {
+    let mut world = World::new().await;
+    let wanted = world.ready(1, &many(10)).await;
+    world
+        .cluster
+        .set_latency(Some(Box::new(|_, _| Duration::from_secs(40))));
+    world.restart().await;
+    world.units.clear();
+    let begun = tokio::time::Instant::now();
+    world
+        .until("it is reported as it was", |world| world.is_ready(&wanted))
+        .await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    world.cluster.set_latency(None);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn commit_of_one_object_among_many_costs_one_look_one_write_and_its_rows() {
+    let mut world = World::new().await;
+    let mut objects = many(300);
+    world.ready(1, &objects).await;
+    let writes = world.cells.writes();
+    objects[7] = config_map("c007", "2");
+    let second = version(2, entry(1, world.contents.add(&objects)));
+    world.offer(std::slice::from_ref(&second)).await;
+    let mut rows = 0;
+    while let Some((some, _)) = world.take_report(Duration::from_secs(60)).await {
+        rows += some;
+    }
+    assert!(world.is_ready(&second));
+    // A watch has shown the object as it was left, so that nothing is looked at.
+    assert_eq!(world.cluster.take_requests(), requests(&[("apply", 1)]));
+    assert!(rows <= 5, "{rows} rows");
+    let writes = world.cells.writes() - writes;
+    assert!(writes <= 6, "{writes} writes of the ledger");
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespace_that_hangs_in_termination_costs_no_write_of_the_ledger_while_it_is_tried_again() {
+    let mut world = World::new().await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    let in_team = |name: &str| {
+        let mut object = config_map(name, "1");
+        object["metadata"]["namespace"] = "team".into();
+        object
+    };
+    world.cluster.write("somebody", namespace);
+    let wanted = world.ready(1, &[in_team("a"), in_team("b")]).await;
+    world.cluster.write("somebody", in_team("theirs"));
+    let theirs = ObjectKey::new("", "ConfigMap", "team", "theirs");
+    world.cluster.set_finalizers(&theirs, &["example.com/hold"]);
+    world.cluster.delete(&ObjectKey::new("", "Namespace", "", "team"));
+    world
+        .until("it is told", |world| {
+            world.unit(1).unwrap().ready() == Readiness::False
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let quiet = world.ten_minutes().await;
+    assert!(quiet.requests["apply"] >= 5, "it is tried again: {quiet:?}");
+    assert_eq!(
+        (quiet.ledger_writes, quiet.rows, quiet.events),
+        (0, 0, 0),
+        "{quiet:?}"
+    );
+    world.cluster.set_finalizers(&theirs, &[]);
+    world.cluster.write(
+        "somebody",
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}),
+    );
+    world.until_ready(&wanted).await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_many_kinds_before_a_first_apply_are_made_side_by_side() {
+    let mut world = World::new().await;
+    let mut objects = Vec::new();
+    for kind in ["A", "B", "C", "D"] {
+        world
+            .cluster
+            .serve("example.com/v1", kind, &format!("{}s", kind.to_lowercase()), true);
+        objects.extend((0..10).map(|n| {
+            json!({"apiVersion": "example.com/v1", "kind": kind,
+                "metadata": {"name": format!("n{n}"), "namespace": "default"}})
+        }));
+    }
+    world.cluster.set_latency(Some(Box::new(|verb, _| {
+        Duration::from_secs(if verb == "list" { 2 } else { 0 })
+    })));
+    let wanted = entry(1, world.contents.add(&objects));
+    let begun = tokio::time::Instant::now();
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    let took = begun.elapsed();
+    assert_eq!(world.cluster.take_requests().get("list"), Some(&4));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    world.rests().await;
+}

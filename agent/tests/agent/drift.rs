@@ -1,0 +1,124 @@
+//! Drift: what is corrected, at what cost, and what is none.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::world::{World, config_map, entry, key, settle};
+
+#[tokio::test(start_paused = true)]
+async fn drift_is_corrected_and_says_who_it_was() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    let begun = tokio::time::Instant::now();
+    world
+        .cluster
+        .edit("kubectl-edit", &key("ConfigMap", "x"), |live| {
+            live["data"]["a"] = "hacked".into()
+        });
+    world
+        .until("drift is corrected", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    world
+        .until("it is told", |world| !world.events("DriftCorrected").is_empty())
+        .await;
+    let told = &world.events("DriftCorrected")[0].message;
+    assert!(
+        told.contains("kubectl-edit") && told.contains("/data/a"),
+        "{told}"
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_object_is_created_again() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    world.cluster.delete(&key("ConfigMap", "x"));
+    world
+        .until("it is back", |world| world.value("x").is_some())
+        .await;
+    world
+        .until("it is told", |world| !world.events("DriftCorrected").is_empty())
+        .await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_others_own_are_no_drift() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    world.cluster.take_requests();
+    world.cluster.edit("operator", &key("ConfigMap", "x"), |live| {
+        live["data"]["theirs"] = "2".into()
+    });
+    settle().await;
+    assert_eq!(world.cluster.take_requests(), BTreeMap::new());
+    assert_eq!(
+        world.cluster.object(&key("ConfigMap", "x")).unwrap()["data"]["theirs"],
+        "2"
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    world.cluster.take_requests();
+    for _ in 0..20 {
+        world.cluster.edit("stubborn", &key("ConfigMap", "x"), |live| {
+            live["data"]["a"] = "theirs".into()
+        });
+        settle().await;
+    }
+    let writes = world.cluster.take_requests()["apply"];
+    assert!((3..=5).contains(&writes), "{writes} writes in ten minutes");
+    world
+        .until("it is told", |world| !world.events("DriftContested").is_empty())
+        .await;
+    assert_eq!(world.events("DriftContested").len(), 1);
+    // What the other manager wrote last is put back once more when the interval is over.
+    let once = world.ten_minutes().await;
+    assert_eq!(once.requests["apply"], 1, "{once:?}");
+    assert!(
+        once.wakes <= 6 && once.ledger_writes <= 2 && once.events <= 2,
+        "{once:?}"
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    world.cluster.take_requests();
+    world.agent().ask(wanted.unit);
+    settle().await;
+    assert_eq!(
+        world.cluster.take_requests(),
+        BTreeMap::from([("list".to_owned(), 1)])
+    );
+    tokio::time::sleep(Duration::from_secs(3700)).await;
+    assert_eq!(
+        world.cluster.take_requests(),
+        BTreeMap::from([("list".to_owned(), 1)])
+    );
+    world.rests().await;
+}

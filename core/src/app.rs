@@ -1,0 +1,132 @@
+//! What an app is given: its units, and why nothing, or not everything, moves.
+
+use crate::rollout::{
+    plan::{Admission, Input, Planned, check, plan, unplaced},
+    waiting::Waiting,
+};
+
+/// What is decided of an app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The units to write.
+    pub planned: Planned,
+    /// The app's own reasons to wait, in order.
+    pub waiting: Vec<Waiting>,
+}
+
+/// What an app may be given: what is rendered, or why not; `problems` (of support, of variables) hold it as well. A
+/// suspended app is held without a reason of its own.
+pub fn admission(rendered: Admission, problems: impl IntoIterator<Item = Waiting>) -> Admission {
+    let mut problems = problems.into_iter().peekable();
+    if problems.peek().is_none() {
+        return rendered;
+    }
+    let mut reasons = match rendered {
+        Admission::Admitted(_) => Vec::new(),
+        Admission::Held(reasons) => reasons,
+    };
+    reasons.extend(problems);
+    Admission::Held(reasons)
+}
+
+/// Decides an app; `is_named`: a placement names it. The error says what the planner did wrong: nothing is committed.
+pub fn decide(input: &Input, is_named: bool) -> Result<Decision, String> {
+    let mut waiting = match &input.admission {
+        Admission::Held(reasons) => reasons.clone(),
+        Admission::Admitted(_) => Vec::new(),
+    };
+    if input.chosen.is_empty() && input.unreadable.is_empty() {
+        waiting.push(if is_named {
+            Waiting::NoClusterMatches
+        } else {
+            Waiting::NoTarget
+        });
+    }
+    waiting.extend(unplaced(input));
+    let planned = plan(input);
+    check(input, &planned)?;
+    Ok(Decision { planned, waiting })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::{
+        digest::Digest,
+        fleet::placement::Chosen,
+        id::ClusterId,
+        rollout::plan::Admitted,
+        unit::{Settings, Substitution},
+    };
+
+    fn admitted() -> Admission {
+        Admission::Admitted(Admitted {
+            revision: 1,
+            content: Digest::of("content", b"x"),
+        })
+    }
+
+    fn input(admission: Admission, clusters: u128) -> Input {
+        let chosen = |number| Chosen {
+            id: ClusterId(uuid::Uuid::from_u128(number)),
+            name: format!("c{number}"),
+            variables: BTreeMap::new(),
+            overrides: Ok(BTreeMap::new()),
+        };
+        Input {
+            admission,
+            settings: Settings {
+                interval: Duration::from_secs(60),
+                retry_interval: Duration::from_secs(60),
+                timeout: Duration::from_secs(30),
+                wait: false,
+                prune: true,
+                common_labels: BTreeMap::new(),
+                common_annotations: BTreeMap::new(),
+                substitution: Substitution::Off,
+                default_namespace: String::new(),
+            },
+            layers: Vec::new(),
+            suspended: false,
+            requested: String::new(),
+            chosen: (0..clusters).map(chosen).collect(),
+            unreadable: BTreeMap::new(),
+            units: Vec::new(),
+            withheld: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn whatever_holds_an_app_is_named_with_all_else_that_does() {
+        let problem = || Waiting::NotSupported("x".into());
+        let broken = || Waiting::Rendering("y".into());
+        assert_eq!(admission(admitted(), []), admitted());
+        assert_eq!(
+            admission(admitted(), [problem()]),
+            Admission::Held(vec![problem()])
+        );
+        assert_eq!(
+            admission(Admission::Held(vec![broken()]), [problem()]),
+            Admission::Held(vec![broken(), problem()])
+        );
+    }
+
+    #[test]
+    fn an_app_without_clusters_says_whether_a_placement_names_it() {
+        let waiting = |is_named| decide(&input(admitted(), 0), is_named).expect("decided").waiting;
+        assert_eq!(waiting(true), [Waiting::NoClusterMatches]);
+        assert_eq!(waiting(false), [Waiting::NoTarget]);
+    }
+
+    #[test]
+    fn what_is_admitted_goes_to_every_cluster_and_what_is_held_to_none() {
+        let decided = decide(&input(admitted(), 2), true).expect("decided");
+        assert_eq!((decided.planned.units.len(), decided.waiting.len()), (2, 0));
+        let reason = Waiting::Source("gone".into());
+        let held = decide(&input(Admission::Held(vec![reason.clone()]), 2), true).expect("decided");
+        assert!(held.planned.units.is_empty());
+        assert_eq!(held.waiting, [reason]);
+    }
+}

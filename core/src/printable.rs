@@ -1,0 +1,64 @@
+//! Text of others, fit for a log, a table and a terminal: what would move a cursor, begin a line or hide what follows is
+//! shown as an escape.
+
+/// Returns `text` with its control characters escaped, those that reorder text among them. Line breaks and tabs stay
+/// where `lines` are wanted.
+fn escaped(text: &str, lines: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' if lines => out.push(c),
+            c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// One line of somebody else's text.
+pub fn printable(text: &str) -> String {
+    escaped(text, false)
+}
+
+/// Somebody else's text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    escaped(text, true)
+}
+
+/// JSON or YAML of somebody else's text: what is left of such characters in it, as escapes that both take within quotes.
+pub fn printable_document(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || is_bidi(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Characters that turn the direction of what follows, and line separators.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_line_breaks_are_shown_and_not_obeyed() {
+        assert_eq!(
+            printable("evil \u{1b}[2J\u{7}\r\n9 ERROR"),
+            r"evil \u{1b}[2J\u{7}\r\n9 ERROR"
+        );
+        assert_eq!(printable("\u{9b}2J \u{202e}txt.exe"), r"\u{9b}2J \u{202e}txt.exe");
+        assert_eq!(printable("Grüße, 世界 ✔"), "Grüße, 世界 ✔");
+        assert_eq!(
+            printable_document("{\n\"a\": \"\u{9b}2J\u{202e}\"}"),
+            "{\n\"a\": \"\\u009b2J\\u202e\"}"
+        );
+        assert_eq!(printable_lines("a\n\tb\u{1b}c\0"), "a\n\tb\\u{1b}c\\u{0}");
+    }
+}

@@ -1,0 +1,216 @@
+//! What is said of units and apps: READY, reason and message, for command, page and notifications alike. Gathered are
+//! facts; of many units that are alike, one stands for all, with their number.
+
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+pub use reconcile::{
+    Followed, Outcome, Phase, Progress, SETTLED, SourceFacts, app_progress, source_progress,
+};
+
+/// Condition reason of a unit whose cluster is away.
+pub const CLUSTER_OFFLINE: &str = "ClusterOffline";
+/// Condition reason of what is on its way.
+pub const PROGRESSING: &str = "Progressing";
+
+/// The status of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Readiness {
+    /// It is as it should be.
+    True,
+    /// Not known, or on its way.
+    Unknown,
+    /// It is not as it should be.
+    False,
+}
+
+impl Readiness {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::Unknown => "Unknown",
+            Self::False => "False",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] gives; anything else is not known.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "True" => Self::True,
+            "False" => Self::False,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A Ready condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Whether it is ready.
+    pub status: Readiness,
+    /// One word.
+    pub reason: String,
+    /// A sentence, without a running clock.
+    pub message: String,
+}
+
+impl Ready {
+    fn new(status: Readiness, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// A revision of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Rises with each revision of a source.
+    pub id: i64,
+    /// As Flux names it.
+    pub name: String,
+}
+
+/// What is known of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFacts {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// A stream to the cluster is open.
+    pub connected: bool,
+    /// Not heard of for so long that what was said last may be wrong by now.
+    pub silent: bool,
+    /// What was reported is about the present target.
+    pub current: bool,
+    /// The present target is applied.
+    pub applied: bool,
+    /// As reported.
+    pub ready: Readiness,
+    /// As reported.
+    pub reason: String,
+    /// As reported.
+    pub message: String,
+    /// Why it is held at an older target than its app asks for, `Reason: text` each; empty when it is not.
+    pub waiting: Vec<String>,
+    /// Newest revision of what is applied; `None` while nothing is, or it is not known.
+    pub revision: Option<Revision>,
+}
+
+/// What is said of a unit: that its cluster is away, why it is held, then the agent's words about the present target.
+pub fn unit(facts: &UnitFacts) -> Ready {
+    let offline = || format!("cluster {} is not connected", facts.cluster);
+    if !facts.connected && facts.silent {
+        let message = match facts.message.as_str() {
+            "" => offline(),
+            said => format!("{}; it said last: {said}", offline()),
+        };
+        return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, message);
+    }
+    if let Some(first) = facts.waiting.first() {
+        return Ready::new(Readiness::False, reason_of(first), facts.waiting.join("; "));
+    }
+    if facts.current && facts.applied && facts.ready == Readiness::True {
+        // The newest revision with this content: the agent may know an older one that gave the same.
+        let revision = facts.revision.as_ref().map_or("", |revision| &revision.name);
+        return Ready::new(
+            Readiness::True,
+            &facts.reason,
+            format!("Applied revision: {revision}"),
+        );
+    }
+    if facts.current {
+        return Ready::new(facts.ready, &facts.reason, facts.message.clone());
+    }
+    if !facts.connected {
+        return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, offline());
+    }
+    Ready::new(Readiness::Unknown, PROGRESSING, "waiting for the agent")
+}
+
+/// The one word before the text of a waiting reason.
+fn reason_of(waiting: &str) -> &str {
+    waiting.split_once(": ").map_or("Waiting", |(reason, _)| reason)
+}
+
+/// Units that are alike: the first by cluster stands for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// How many there are.
+    pub units: u64,
+    /// The first of them.
+    pub first: UnitFacts,
+}
+
+/// What is known of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AppFacts {
+    /// Its present spec was looked at.
+    pub observed: bool,
+    /// It is left alone.
+    pub suspended: bool,
+    /// Why nothing, or not everything, moves, `Reason: text` each.
+    pub waiting: Vec<String>,
+    /// Its units, but for those that were let go.
+    pub units: Vec<Alike>,
+}
+
+impl AppFacts {
+    /// How many units there are.
+    pub fn total(&self) -> u64 {
+        self.units.iter().map(|alike| alike.units).sum()
+    }
+
+    /// The newest revision that every unit has applied; `None` while one of them has applied nothing that is known.
+    pub fn revision(&self) -> Option<&Revision> {
+        let each = self.units.iter().map(|alike| alike.first.revision.as_ref());
+        let each: Option<Vec<&Revision>> = each.collect();
+        each?.into_iter().min_by_key(|revision| revision.id)
+    }
+}
+
+/// What is said of an app. It is ready only when it has units, and all of them are.
+pub fn app(facts: &AppFacts) -> Ready {
+    // Whether it was suspended before its last change was looked at does not matter: it is left alone.
+    if !facts.observed && !facts.suspended {
+        return Ready::new(Readiness::Unknown, PROGRESSING, "Reconciliation in progress");
+    }
+    if let Some(first) = facts.waiting.first() {
+        let text = first.split_once(": ").map_or(first.as_str(), |(_, text)| text);
+        return Ready::new(Readiness::False, reason_of(first), text);
+    }
+    let said: Vec<(&Alike, Ready)> = facts
+        .units
+        .iter()
+        .map(|alike| (alike, unit(&alike.first)))
+        .collect();
+    let Some((worst, ready)) = said
+        .iter()
+        // Of those that are equally bad the first by name: the same one each time.
+        .min_by_key(|(alike, ready)| (std::cmp::Reverse(ready.status), &alike.first.cluster))
+    else {
+        return Ready::new(Readiness::Unknown, PROGRESSING, "nothing is deployed yet");
+    };
+    let total = facts.total();
+    if ready.status == Readiness::True {
+        let revision = facts.revision().map_or("", |revision| &revision.name);
+        let message = match total {
+            1 => format!("Applied revision: {revision}"),
+            count => format!("Applied revision: {revision} on {count} clusters"),
+        };
+        return Ready::new(Readiness::True, "ReconciliationSucceeded", message);
+    }
+    let done: u64 = said
+        .iter()
+        .filter(|(_, ready)| ready.status == Readiness::True)
+        .map(|(alike, _)| alike.units)
+        .sum();
+    let message = format!(
+        "{done}/{total} applied; {}: {}",
+        worst.first.cluster, ready.message
+    );
+    Ready::new(ready.status, &ready.reason, message)
+}

@@ -1,0 +1,305 @@
+use std::time::Duration;
+
+use super::*;
+
+fn revision(id: i64) -> Option<Revision> {
+    Some(Revision {
+        id,
+        name: format!("main@sha1:{id}"),
+    })
+}
+
+/// A unit that is connected and has applied its target.
+fn ready(cluster: &str) -> UnitFacts {
+    UnitFacts {
+        cluster: cluster.to_owned(),
+        connected: true,
+        silent: false,
+        current: true,
+        applied: true,
+        ready: Readiness::True,
+        reason: "ReconciliationSucceeded".to_owned(),
+        message: "applied".to_owned(),
+        waiting: Vec::new(),
+        revision: revision(2),
+    }
+}
+
+fn failed(cluster: &str) -> UnitFacts {
+    UnitFacts {
+        applied: false,
+        ready: Readiness::False,
+        reason: "ReconciliationFailed".to_owned(),
+        message: "field is immutable".to_owned(),
+        revision: revision(1),
+        ..ready(cluster)
+    }
+}
+
+fn behind(cluster: &str) -> UnitFacts {
+    UnitFacts {
+        current: false,
+        applied: false,
+        revision: revision(1),
+        ..ready(cluster)
+    }
+}
+
+fn away(facts: UnitFacts) -> UnitFacts {
+    UnitFacts {
+        connected: false,
+        silent: true,
+        ..facts
+    }
+}
+
+fn facts(units: Vec<(u64, UnitFacts)>) -> AppFacts {
+    AppFacts {
+        observed: true,
+        units: units
+            .into_iter()
+            .map(|(units, first)| Alike { units, first })
+            .collect(),
+        ..AppFacts::default()
+    }
+}
+
+fn said(ready: &Ready) -> (Readiness, &str, &str) {
+    (ready.status, &ready.reason, &ready.message)
+}
+
+const ANSWERED: Followed = Followed {
+    handled: true,
+    unanswered: 0,
+    failing_for: None,
+};
+
+const FAILING: Followed = Followed {
+    failing_for: Some(SETTLED),
+    ..ANSWERED
+};
+
+#[test]
+fn an_app_is_ready_only_when_every_unit_is() {
+    let all = facts(vec![(2999, ready("c1"))]);
+    assert_eq!(
+        said(&app(&all)),
+        (
+            Readiness::True,
+            "ReconciliationSucceeded",
+            "Applied revision: main@sha1:2 on 2999 clusters"
+        )
+    );
+    // The one that failed may be the last of thousands.
+    let one = facts(vec![
+        (2998, ready("c1")),
+        (3, behind("c2000")),
+        (1, failed("c3000")),
+    ]);
+    assert_eq!(
+        said(&app(&one)),
+        (
+            Readiness::False,
+            "ReconciliationFailed",
+            "2998/3002 applied; c3000: field is immutable"
+        )
+    );
+    let slow = facts(vec![(1, ready("c1")), (1, behind("c2"))]);
+    assert_eq!(
+        said(&app(&slow)),
+        (
+            Readiness::Unknown,
+            PROGRESSING,
+            "1/2 applied; c2: waiting for the agent"
+        )
+    );
+}
+
+#[test]
+fn an_app_without_units_is_never_ready() {
+    let nothing = facts(Vec::new());
+    assert_ne!(app(&nothing).status, Readiness::True);
+    assert_eq!(nothing.revision(), None);
+    let nowhere = AppFacts {
+        waiting: vec!["NoClusterMatches: no cluster matches the placements".to_owned()],
+        ..nothing
+    };
+    assert_eq!(
+        said(&app(&nowhere)),
+        (
+            Readiness::False,
+            "NoClusterMatches",
+            "no cluster matches the placements"
+        )
+    );
+}
+
+#[test]
+fn the_revision_is_the_newest_that_all_have_and_stays_when_a_new_one_fails() {
+    assert_eq!(
+        facts(vec![(1, ready("c1")), (1, failed("c2"))]).revision(),
+        revision(1).as_ref()
+    );
+    assert_eq!(facts(vec![(1, failed("c1"))]).revision(), revision(1).as_ref());
+    let fresh = UnitFacts {
+        revision: None,
+        ..behind("c2")
+    };
+    assert_eq!(facts(vec![(1, ready("c1")), (1, fresh)]).revision(), None);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_not_said_to_be_ready() {
+    let gone = away(ready("c1"));
+    assert_eq!(
+        said(&unit(&gone)),
+        (
+            Readiness::Unknown,
+            CLUSTER_OFFLINE,
+            "cluster c1 is not connected; it said last: applied"
+        )
+    );
+    assert_eq!(app(&facts(vec![(1, gone)])).status, Readiness::Unknown);
+    // A stream that is opened anew in a moment changes nothing.
+    let moment = UnitFacts {
+        connected: false,
+        ..ready("c1")
+    };
+    assert_eq!(unit(&moment).status, Readiness::True);
+}
+
+#[test]
+fn a_held_unit_says_why() {
+    let held = UnitFacts {
+        waiting: vec!["Conflict: ConfigMap/a/b belongs to c".to_owned()],
+        ..ready("c1")
+    };
+    assert_eq!(
+        said(&unit(&held)),
+        (
+            Readiness::False,
+            "Conflict",
+            "Conflict: ConfigMap/a/b belongs to c"
+        )
+    );
+}
+
+#[test]
+fn a_request_goes_from_rendering_to_clusters_to_success() {
+    let done = facts(vec![(40, ready("c1"))]);
+    let unhandled = Followed {
+        handled: false,
+        ..ANSWERED
+    };
+    let progress = app_progress(&done, &[], unhandled);
+    assert_eq!((progress.phase, progress.outcome), (Phase::Rendering, None));
+    let some = facts(vec![(12, ready("c1")), (28, behind("c2"))]);
+    let progress = app_progress(&some, &[], ANSWERED);
+    assert_eq!((progress.phase, progress.outcome), (Phase::Clusters, None));
+    assert_eq!((progress.clusters_ready, progress.clusters), (12, 40));
+    // Ready, but of before: its agent was not asked yet.
+    let unanswered = Followed {
+        unanswered: 1,
+        ..ANSWERED
+    };
+    assert_eq!(app_progress(&done, &[], unanswered).outcome, None);
+    assert_eq!(
+        app_progress(&done, &[], ANSWERED).outcome,
+        Some(Outcome::Succeeded)
+    );
+}
+
+#[test]
+fn a_failure_counts_once_it_has_lasted() {
+    let bad = facts(vec![(1, ready("c1")), (1, failed("c2"))]);
+    let progress = app_progress(&bad, &[], ANSWERED);
+    assert_eq!((progress.failing, progress.outcome), (true, None));
+    let short = Followed {
+        failing_for: Some(Duration::from_secs(1)),
+        ..ANSWERED
+    };
+    assert_eq!(app_progress(&bad, &[], short).outcome, None);
+    assert_eq!(app_progress(&bad, &[], FAILING).outcome, Some(Outcome::Failed));
+    // Its agent does not hold the request: what it says is of before.
+    let unanswered = Followed {
+        unanswered: 1,
+        ..FAILING
+    };
+    assert_eq!(app_progress(&bad, &[], unanswered).outcome, None);
+}
+
+#[test]
+fn offline_clusters_and_nothing_applied_are_no_success() {
+    let offline = facts(vec![(1, ready("c1")), (1, away(behind("c3")))]);
+    assert_eq!(
+        app_progress(&offline, &[], ANSWERED).outcome,
+        Some(Outcome::ClustersOffline)
+    );
+    // Also when it was ready before it went: it was not asked.
+    let only = facts(vec![(1, away(ready("c1")))]);
+    assert_eq!(
+        app_progress(&only, &[], ANSWERED).outcome,
+        Some(Outcome::ClustersOffline)
+    );
+    let nothing = facts(Vec::new());
+    assert_eq!(
+        app_progress(&nothing, &[], FAILING).outcome,
+        Some(Outcome::NothingToApply)
+    );
+    // While others are on their way, nothing is over.
+    let some = facts(vec![(1, behind("c1")), (1, away(behind("c3")))]);
+    assert_eq!(app_progress(&some, &[], ANSWERED).outcome, None);
+}
+
+#[test]
+fn what_is_not_supported_or_suspended_ends_at_once() {
+    let unhandled = Followed {
+        handled: false,
+        ..ANSWERED
+    };
+    let chart = vec!["HelmRelease".to_owned()];
+    assert_eq!(
+        app_progress(&AppFacts::default(), &chart, unhandled).outcome,
+        Some(Outcome::NotSupported)
+    );
+    let engine = AppFacts {
+        waiting: vec!["NotSupported: this hub has no reference renderer".to_owned()],
+        ..facts(Vec::new())
+    };
+    assert_eq!(
+        app_progress(&engine, &[], ANSWERED).outcome,
+        Some(Outcome::NotSupported)
+    );
+    let suspended = AppFacts {
+        suspended: true,
+        ..AppFacts::default()
+    };
+    assert_eq!(
+        app_progress(&suspended, &[], unhandled).outcome,
+        Some(Outcome::Suspended)
+    );
+}
+
+#[test]
+fn a_source_ends_with_what_its_fetch_said() {
+    let source = |ready: Option<Readiness>| SourceFacts {
+        suspended: false,
+        not_supported: Vec::new(),
+        ready: ready.map(|status| Ready::new(status, "x", "y")),
+        revision: revision(4),
+    };
+    // What it said before it was asked does not count.
+    assert_eq!(
+        source_progress(&source(Some(Readiness::True)), false).outcome,
+        None
+    );
+    assert_eq!(
+        source_progress(&source(Some(Readiness::True)), true).outcome,
+        Some(Outcome::Succeeded)
+    );
+    assert_eq!(
+        source_progress(&source(Some(Readiness::False)), true).outcome,
+        Some(Outcome::Failed)
+    );
+    assert_eq!(source_progress(&source(None), true).outcome, None);
+}

@@ -1,0 +1,310 @@
+//! An open stream: the state goes out, reports and acknowledgements come in, until it ends or is replaced.
+
+use std::time::Duration;
+
+use flotilla_proto::agent::v1::{
+    Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitEntry,
+    agent_message, hub_message,
+};
+use flotilla_proto::limits::{MESSAGE_BYTES, WORD_BYTES};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use time::OffsetDateTime;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{Agents, message};
+use crate::{
+    grpc::status::from_store,
+    index::{State, Watched},
+    store::{
+        Store, StoreError,
+        publish::{EntryRow, Head},
+        report::ConditionRow,
+        session::Told,
+    },
+    task::ingest::{Outcome, rows, text},
+};
+
+/// A stream ends after this: what its agent may and where it goes is judged anew.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// Between attempts to mark a stream closed.
+const RETRY: Duration = Duration::from_secs(1);
+/// Reports of one stream that may wait for their commit.
+const REPORTS_IN_FLIGHT: usize = 4;
+
+/// How long a stream may last, some longer than others: streams spread over replicas again as they come back.
+pub(super) fn age(epoch: u64) -> Duration {
+    MAX_AGE + Duration::from_secs(epoch % 8 * 60)
+}
+
+/// What the agent holds, as far as we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    incarnation: u64,
+    generation: u64,
+}
+
+impl Held {
+    const NOTHING: Self = Self {
+        incarnation: 0,
+        generation: 0,
+    };
+
+    pub(super) fn of(hello: &Hello) -> Self {
+        Self {
+            incarnation: hello.incarnation,
+            generation: hello.generation,
+        }
+    }
+}
+
+pub(super) struct Session<'a> {
+    pub(super) service: &'a Agents,
+    pub(super) cluster: Uuid,
+    pub(super) epoch: u64,
+    /// What the agent held at Hello.
+    pub(super) at_hello: Held,
+    /// What was last sent, or held at Hello: the base of the next change.
+    pub(super) sent: Held,
+    /// That was all of it, and not changes.
+    pub(super) sent_whole: bool,
+    /// The agent was found ahead of the store.
+    pub(super) ahead: bool,
+    pub(super) ends_at: Instant,
+    pub(super) watched: watch::Receiver<Watched>,
+    pub(super) close: CancellationToken,
+}
+
+impl Session<'_> {
+    pub(super) async fn run(
+        mut self,
+        inbound: &mut Streaming<AgentMessage>,
+        outbound: &mpsc::Sender<Result<HubMessage, Status>>,
+    ) -> Result<(), Status> {
+        let mut committing: FuturesUnordered<BoxFuture<'static, Option<ReportAck>>> = FuturesUnordered::new();
+        self.watched.mark_changed();
+        let mut pending = false;
+        loop {
+            // Every arm is cancel-safe: `changed`, `reserve`, `next` and `message` lose nothing when dropped.
+            tokio::select! {
+                () = self.close.cancelled() => {
+                    return Err(Status::aborted(
+                        "another stream of this cluster was opened, or its right has ended",
+                    ));
+                }
+                () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
+                changed = self.watched.changed() => match changed {
+                    Ok(()) => pending = true,
+                    Err(_) => return Err(Status::unavailable("the hub is shutting down")),
+                },
+                permit = outbound.reserve(), if pending => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    pending = false;
+                    let state = self.watched.borrow_and_update().clone();
+                    let head = state.as_ref().map(|state| state.head);
+                    if self.is_ahead(head) {
+                        self.ahead(head);
+                    } else if let Some(state) = state
+                        && let Some(desired) = self.desired(&state).await?
+                    {
+                        permit.send(Ok(message(hub_message::Kind::Desired(desired))));
+                    }
+                }
+                Some(committed) = committing.next(), if !committing.is_empty() => {
+                    // A report that did not count is not acknowledged: the agent keeps its rows.
+                    if let Some(ack) = committed {
+                        let ack = message(hub_message::Kind::ReportAck(ack));
+                        if outbound.send(Ok(ack)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                inbound = inbound.message(), if committing.len() < REPORTS_IN_FLIGHT => {
+                    let Some(inbound) = inbound? else { return Ok(()) };
+                    self.service.streams.seen(self.cluster, self.epoch, OffsetDateTime::now_utc());
+                    match inbound.kind {
+                        Some(agent_message::Kind::Ack(ack)) => self.accepted(&ack),
+                        Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused),
+                        Some(agent_message::Kind::Report(report)) => {
+                            committing.push(self.commit(report));
+                        }
+                        Some(agent_message::Kind::Hello(_)) => {
+                            return Err(Status::failed_precondition("a second hello on one stream"));
+                        }
+                        // Replies to requests, and what newer agents may say.
+                        Some(agent_message::Kind::Reply(_)) | None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells whether the agent holds a later state of this history than the store: the store was restored from a
+    /// backup. It stays so while the stream lasts, also when new generations overtake the agent's: theirs are
+    /// others than the ones it has seen.
+    fn is_ahead(&mut self, state: Option<Head>) -> bool {
+        let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
+            (state.incarnation, state.generation)
+        });
+        self.ahead |= self.at_hello.incarnation == incarnation && self.at_hello.generation > generation;
+        self.ahead
+    }
+
+    /// Nothing is sent, and it is said where people look. Only an operator resolves it.
+    fn ahead(&self, state: Option<Head>) {
+        let (agent, hub) = (
+            self.at_hello.generation,
+            state.map_or(0, |state| state.generation),
+        );
+        warn!(
+            agent.generation = agent,
+            hub.generation = hub,
+            "the agent is ahead of this hub's store; nothing is sent"
+        );
+        let text = format!(
+            "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
+             nothing is sent"
+        );
+        self.tell(None, text);
+    }
+
+    /// The next message: changes since what the agent holds, or the whole state.
+    async fn desired(&mut self, state: &State) -> Result<Option<Desired>, Status> {
+        let same_history = self.sent.incarnation == state.head.incarnation;
+        // What is read from the store for a stream may be later than what the index has seen yet.
+        if same_history && self.sent.generation >= state.head.generation {
+            return Ok(None);
+        }
+        let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);
+        let read;
+        let (head, entries) = match (&state.changes, base) {
+            (Some((since, changes)), Some(base)) if *since <= base => (state.head, changes),
+            _ => {
+                let since = [(self.cluster, base.unwrap_or(0))];
+                let rows = self.service.store.desired_since(&since).await;
+                let Some((_, row)) = rows.map_err(from_store)?.into_iter().next() else {
+                    return Ok(None);
+                };
+                read = row.entries;
+                (row.head, &read)
+            }
+        };
+        let unit = |entry: &EntryRow| UnitEntry {
+            unit_id: entry.unit.as_bytes().to_vec().into(),
+            digest: entry.digest.as_bytes().to_vec().into(),
+            canonical: entry.bytes.clone().into(),
+            released: false,
+        };
+        let units = entries
+            .iter()
+            .filter(|entry| base.is_none_or(|base| entry.since > base))
+            .map(unit)
+            .collect();
+        self.sent = Held {
+            incarnation: head.incarnation,
+            generation: head.generation,
+        };
+        self.sent_whole = base.is_none();
+        Ok(Some(Desired {
+            incarnation: head.incarnation,
+            generation: head.generation,
+            epoch: self.epoch,
+            root: head.root.as_bytes().to_vec().into(),
+            base_generation: base,
+            units,
+        }))
+    }
+
+    /// Hands on what the agent accepted, and what of it not.
+    fn accepted(&self, ack: &Ack) {
+        let problems: Vec<String> = ack
+            .units
+            .iter()
+            .filter(|unit| !unit.accepted)
+            .map(|unit| format!("{}: {}", text(unit.reason.clone(), WORD_BYTES), unit.message))
+            .take(5)
+            .map(|problem| text(problem, MESSAGE_BYTES / 5))
+            .collect();
+        self.tell(Some((ack.incarnation, ack.generation)), problems.join("; "));
+    }
+
+    /// Hands on what is to be kept of what the agent says of its desired state. The stream does not wait for the store.
+    fn tell(&self, accepted: Option<(u64, u64)>, message: String) {
+        self.service.ingest.tell(Told {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            accepted,
+            message,
+        });
+    }
+
+    /// Records why; tells whether the whole state is to be sent.
+    fn refused(&mut self, refused: Refused) -> bool {
+        let reason = refused.reason();
+        let said = text(refused.message, MESSAGE_BYTES);
+        warn!(
+            reason = reason.as_str_name(),
+            message = said,
+            "the agent refused a generation"
+        );
+        // Once: what was sent whole and refused would be refused again.
+        let again = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch)
+            && self.sent != Held::NOTHING
+            && !(self.sent_whole && self.sent.generation == refused.generation);
+        if again {
+            self.sent = Held::NOTHING;
+            return true;
+        }
+        let text = format!("refused generation {}: {said}", refused.generation);
+        self.tell(None, text);
+        false
+    }
+
+    fn commit(&self, report: Report) -> BoxFuture<'static, Option<ReportAck>> {
+        let seq = report.seq;
+        let read = rows(self.cluster, self.epoch, report, OffsetDateTime::now_utc());
+        let left_out = read.left_out;
+        if !left_out.is_empty() {
+            warn!(report = seq, left_out, "some of an agent's report is left out");
+        }
+        let committed = self.service.ingest.submit(read.report);
+        let (store, cluster) = (self.service.store.clone(), self.cluster);
+        async move {
+            let left_out = match committed.await {
+                Outcome::Committed => left_out,
+                Outcome::Refused(why) => why,
+                Outcome::Replaced | Outcome::Unavailable => return None,
+            };
+            if !left_out.is_empty() {
+                let condition = ConditionRow {
+                    kind: "Reports",
+                    ok: false,
+                    message: format!("the hub left out some of what the agent reported: {left_out}"),
+                    since: OffsetDateTime::now_utc(),
+                };
+                if let Err(error) = store.judge_cluster(cluster, &[condition]).await {
+                    warn!(%error, "that some of a report is left out is not recorded");
+                }
+            }
+            Some(ReportAck { seq, left_out })
+        }
+        .boxed()
+    }
+}
+
+/// Marks a stream closed, for as long as the database takes to come back.
+pub(super) async fn close(store: Store, cluster: Uuid, epoch: u64) {
+    while let Err(error) = store.close_session(cluster, epoch).await {
+        if !matches!(error, StoreError::Unavailable(_)) {
+            warn!(%error, "closing the session failed; it shows as connected until the agent returns");
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

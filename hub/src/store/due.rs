@@ -1,0 +1,136 @@
+//! What is to be decided anew. A change writes it in its own transaction, the decision that has seen the change takes it
+//! away: what is left after a wake-up was lost is found by asking for it, and nothing else is looked at.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Result, Store, Topic};
+
+/// What a pass behind lost wake-ups found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// Apps to plan.
+    pub apps: Vec<Uuid>,
+    /// Sources to look at.
+    pub sources: Vec<Uuid>,
+    /// Clusters whose units are to be published.
+    pub unpublished: Vec<Uuid>,
+    /// Clusters that changed are to be judged by placements.
+    pub clusters: bool,
+}
+
+/// A cluster that changed, and the number of the change.
+pub type Changed = (Uuid, i64);
+
+impl Store {
+    /// What is to be decided and was not: one look at marks, whatever else there is. Forgets wake-ups that every reader
+    /// has long passed.
+    pub async fn stale(&self) -> Result<Stale> {
+        let rows = sqlx::query!(
+            r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes')
+               SELECT topic AS "topic!", key AS "key!" FROM due
+               UNION ALL
+               SELECT 'app', a.app_uid FROM rendering r JOIN input_at t ON t.rendering = r.digest AND t.newest
+                 JOIN app_input a ON a.input_key = t.input_key
+               WHERE r.state = 'Pending' AND r.not_before < now() - interval '10 seconds'
+               UNION ALL
+               SELECT DISTINCT 'unpublished', cluster_id FROM unit WHERE dirty
+               UNION ALL
+               SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
+               WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
+                 AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut stale = Stale::default();
+        for row in rows {
+            match row.topic.as_str() {
+                "app" => stale.apps.push(row.key),
+                "cluster" => stale.clusters = true,
+                "source" => stale.sources.push(row.key),
+                _ => stale.unpublished.push(row.key),
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Takes away that an app is to be planned, unless it changed since `change`.
+    pub async fn planned(&self, app: Uuid, change: i64) -> Result<()> {
+        sqlx::query!(
+            "DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $2",
+            app,
+            change
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// The clusters that are to be judged by placements.
+    pub async fn changed_clusters(&self) -> Result<Vec<Changed>> {
+        let rows =
+            sqlx::query!("SELECT key, change FROM due WHERE topic = 'cluster' ORDER BY key LIMIT 1000")
+                .fetch_all(self.pool())
+                .await?;
+        Ok(rows.into_iter().map(|row| (row.key, row.change)).collect())
+    }
+
+    /// Wakes apps after clusters were judged: these, and those that have units there.
+    pub async fn judged_clusters(&self, judged: &[Changed], apps: &[Uuid]) -> Result<()> {
+        let (clusters, changes): (Vec<Uuid>, Vec<i64>) = judged.iter().copied().unzip();
+        let mut tx = self.pool().begin().await?;
+        let mut placed = sqlx::query_scalar!(
+            "WITH seen AS (
+               DELETE FROM due d USING unnest($1::uuid[], $2::bigint[]) AS v(key, change)
+               WHERE d.topic = 'cluster' AND d.key = v.key AND d.change = v.change)
+             SELECT DISTINCT app_uid FROM unit WHERE cluster_id = ANY($1)",
+            &clusters,
+            &changes
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        placed.extend_from_slice(apps);
+        wake_apps(&mut tx, &placed).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Has apps planned, in the caller's transaction.
+pub(crate) async fn wake_apps(tx: &mut PgConnection, apps: &[Uuid]) -> Result<()> {
+    if apps.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"WITH apps AS (SELECT DISTINCT key FROM unnest($1::uuid[]) AS key ORDER BY key),
+           marked AS (
+             INSERT INTO due (topic, key) SELECT 'app', key FROM apps
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
+           added AS (INSERT INTO outbox (topic, key) SELECT $2, key FROM apps)
+           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
+        apps,
+        Topic::App.as_str()
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(())
+}
+
+/// Has clusters judged by placements, in the caller's transaction.
+pub(crate) async fn wake_clusters(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<()> {
+    if clusters.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"WITH marked AS (
+             INSERT INTO due (topic, key) SELECT DISTINCT 'cluster', key FROM unnest($1::uuid[]) AS key ORDER BY key
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
+           added AS (INSERT INTO outbox (topic, key) SELECT $2, key FROM unnest($1::uuid[]) AS key)
+           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
+        clusters,
+        Topic::Identity.as_str()
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Who uses what, by name, as specs say it.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Result;
+
+/// What an object names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// Kind.
+    pub kind: String,
+    /// '' for the fleet, else a cluster's name.
+    pub scope: String,
+    /// Namespace, '' when the kind has none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What an object of `kind` names in its spec, each once.
+pub fn references(kind: &str, scope: &str, namespace: &str, spec: &Value) -> Vec<Reference> {
+    let text = |value: &Value, field: &str| value[field].as_str().map(str::to_owned);
+    let named = |value: &Value, kind: Option<&str>, default: &str| {
+        Some(Reference {
+            kind: kind.map(str::to_owned).or_else(|| text(value, "kind"))?,
+            scope: scope.to_owned(),
+            namespace: text(value, "namespace").unwrap_or_else(|| default.to_owned()),
+            name: text(value, "name")?,
+        })
+    };
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut found: Vec<Reference> = match kind {
+        "Kustomization" => {
+            let variables = items(&spec["postBuild"]["substituteFrom"]);
+            let variables = variables.iter().map(|one| named(one, None, namespace));
+            variables
+                .chain([named(&spec["sourceRef"], None, namespace)])
+                .flatten()
+                .collect()
+        }
+        "GitRepository" | "Receiver" => named(&spec["secretRef"], Some("Secret"), namespace)
+            .into_iter()
+            .collect(),
+        "Placement" => {
+            let apps = items(&spec["apps"]);
+            let apps = apps
+                .iter()
+                .filter_map(|one| named(one, None, flotilla_api::kinds::placement::DEFAULT_NAMESPACE));
+            let groups = items(&spec["clusters"]["groups"]);
+            let groups = groups.iter().filter_map(Value::as_str).map(|name| Reference {
+                kind: "ClusterGroup".to_owned(),
+                scope: String::new(),
+                namespace: String::new(),
+                name: name.to_owned(),
+            });
+            apps.chain(groups).collect()
+        }
+        _ => Vec::new(),
+    };
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Replaces what these objects name, in the caller's transaction.
+pub(super) async fn put_references(
+    tx: &mut PgConnection,
+    referrers: &[Uuid],
+    references: &[(Uuid, Reference)],
+) -> Result<()> {
+    sqlx::query!("DELETE FROM reference WHERE referrer = ANY($1)", referrers)
+        .execute(&mut *tx)
+        .await?;
+    let column = |f: fn(&Reference) -> &String| {
+        references
+            .iter()
+            .map(|(_, one)| f(one).clone())
+            .collect::<Vec<_>>()
+    };
+    let uids: Vec<Uuid> = references.iter().map(|(uid, _)| *uid).collect();
+    sqlx::query!(
+        "INSERT INTO reference (referrer, kind, scope, namespace, name)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])",
+        &uids,
+        &column(|one| &one.kind),
+        &column(|one| &one.scope),
+        &column(|one| &one.namespace),
+        &column(|one| &one.name)
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The apps that a change of these objects concerns.
+pub(super) async fn apps_of(tx: &mut PgConnection, changed: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(
+        sqlx::query_scalar!(r#"SELECT app AS "app!" FROM apps_of($1) AS app"#, changed)
+            .fetch_all(tx)
+            .await?,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(kind: &str, spec: Value) -> Vec<String> {
+        let found = references(kind, "c1", "apps", &spec);
+        let shown = found.iter();
+        shown
+            .map(|one| format!("{}/{}/{}/{}", one.scope, one.kind, one.namespace, one.name))
+            .collect()
+    }
+
+    #[test]
+    fn an_app_names_its_source_and_variables() {
+        let spec = json!({
+            "sourceRef": { "kind": "GitRepository", "name": "repo", "namespace": "sources" },
+            "postBuild": { "substituteFrom": [
+                { "kind": "ConfigMap", "name": "a" }, { "kind": "Secret", "name": "b" }, { "kind": "ConfigMap", "name": "a" },
+            ] },
+        });
+        assert_eq!(
+            of("Kustomization", spec),
+            [
+                "c1/ConfigMap/apps/a",
+                "c1/GitRepository/sources/repo",
+                "c1/Secret/apps/b"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_placement_names_apps_and_groups() {
+        let spec = json!({
+            "apps": [{ "kind": "Kustomization", "name": "a" }, { "kind": "Kustomization", "name": "b", "namespace": "x" }],
+            "clusters": { "groups": ["eu"] },
+        });
+        assert_eq!(
+            of("Placement", spec),
+            [
+                "/ClusterGroup//eu",
+                "c1/Kustomization/flux-system/a",
+                "c1/Kustomization/x/b"
+            ]
+        );
+    }
+
+    #[test]
+    fn credentials_are_named_and_what_cannot_be_read_names_nothing() {
+        for kind in ["GitRepository", "Receiver"] {
+            assert_eq!(
+                of(kind, json!({ "secretRef": { "name": "s" } })),
+                ["c1/Secret/apps/s"]
+            );
+        }
+        for kind in ["Kustomization", "Placement", "GitRepository", "ConfigMap"] {
+            assert!(
+                of(kind, json!({ "sourceRef": 1, "apps": {}, "secretRef": [] })).is_empty(),
+                "{kind}"
+            );
+        }
+    }
+}

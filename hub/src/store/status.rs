@@ -1,0 +1,159 @@
+//! Facts of apps and units that [`flotilla_core::status`] decides by: counted here over all units, judged there.
+
+use std::collections::HashMap;
+
+use flotilla_core::status::{Alike, AppFacts, Readiness, Revision, UnitFacts};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store};
+
+/// A unit that is not ready, or whose cluster is not connected.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    /// What is known of it.
+    pub facts: UnitFacts,
+    /// When its cluster was last heard of.
+    pub last_seen: Option<OffsetDateTime>,
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handling {
+    /// It, or a later one, was acted on.
+    pub handled: bool,
+    /// Connected clusters whose agent does not hold what was planned then.
+    pub unanswered: u64,
+}
+
+impl Store {
+    /// What is known of these apps, by uid, in two statements however many units they have. One without a plan is not
+    /// among them.
+    pub async fn app_facts(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, AppFacts>> {
+        let plans = sqlx::query!(
+            r#"SELECT r.uid AS "uid!", coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
+                      coalesce(p.observed_generation = r.generation, false) AS "observed!",
+                      coalesce(p.waiting, '{}') AS "waiting!"
+               FROM resource r LEFT JOIN app_plan p ON p.app_uid = r.uid WHERE r.uid = ANY($1)"#,
+            apps
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut facts: HashMap<Uuid, AppFacts> = plans
+            .into_iter()
+            .map(|row| {
+                let facts = AppFacts {
+                    observed: row.observed,
+                    suspended: row.suspended,
+                    waiting: row.waiting,
+                    units: Vec::new(),
+                };
+                (row.uid, facts)
+            })
+            .collect();
+        let rows = sqlx::query!(
+            r#"WITH shown AS MATERIALIZED (
+                 SELECT app_uid, cluster, applied_content, current, applied, ready, connected, silent, reason, message,
+                        waiting
+                 FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
+               ), alike AS (
+                 SELECT app_uid, applied_content, current, applied, ready, connected, silent,
+                        cardinality(waiting) > 0 AS held, count(*) AS units, min(cluster) AS first
+                 FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+               )
+               SELECT a.app_uid AS "app!", a.units AS "units!", a.first AS "cluster!", a.current AS "current!",
+                      a.applied AS "applied!", a.ready AS "ready!", a.connected AS "connected!",
+                      a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.waiting AS "waiting!",
+                      v.id AS "revision_id?", v.revision AS "revision?"
+               FROM alike a JOIN shown s ON s.app_uid = a.app_uid AND s.cluster = a.first
+               LEFT JOIN LATERAL revision_of(a.app_uid, a.applied_content) v ON true
+               ORDER BY a.app_uid, a.first"#,
+            apps
+        )
+        .fetch_all(self.pool())
+        .await?;
+        for row in rows {
+            let revision = revision(row.revision_id, row.revision);
+            if let Some(facts) = facts.get_mut(&row.app) {
+                facts.units.push(Alike {
+                    units: row.units.unsigned_abs(),
+                    first: UnitFacts {
+                        cluster: row.cluster,
+                        connected: row.connected,
+                        silent: row.silent,
+                        current: row.current,
+                        applied: row.applied,
+                        ready: Readiness::parse(&row.ready),
+                        reason: row.reason,
+                        message: row.message,
+                        waiting: row.waiting,
+                        revision,
+                    },
+                });
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Units of an app that are not ready or not connected, by cluster, at most `limit`.
+    pub async fn units_behind(&self, app: Uuid, limit: i64) -> Result<Vec<Behind>> {
+        let rows = sqlx::query!(
+            r#"SELECT u.cluster AS "cluster!", u.connected AS "connected!", u.silent AS "silent!",
+                      u.current AS "current!", u.applied AS "applied!", u.ready AS "ready!", u.reason AS "reason!",
+                      u.message AS "message!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
+                      v.revision AS "revision?"
+               FROM unit_shown u LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) v ON true
+               WHERE u.app_uid = $1 AND u.state <> 'Detached'
+                 AND NOT (u.connected AND u.current AND u.applied AND u.ready = 'True' AND cardinality(u.waiting) = 0)
+               ORDER BY u.cluster LIMIT $2"#,
+            app,
+            limit
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let behind = rows.into_iter().map(|row| Behind {
+            last_seen: row.last_seen,
+            facts: UnitFacts {
+                cluster: row.cluster,
+                connected: row.connected,
+                silent: row.silent,
+                current: row.current,
+                applied: row.applied,
+                ready: Readiness::parse(&row.ready),
+                reason: row.reason,
+                message: row.message,
+                waiting: row.waiting,
+                revision: revision(row.revision_id, row.revision),
+            },
+        });
+        Ok(behind.collect())
+    }
+
+    /// Where a request to reconcile an object stands; `None` when the object is gone. An agent holds the request once
+    /// it has accepted the entry that carries it.
+    pub async fn handling(&self, uid: Uuid, request: &str) -> Result<Option<Handling>> {
+        let row = sqlx::query!(
+            // Of several requests the last one counts: what it was handled by has seen the earlier ones.
+            r#"SELECT r.handled_at = $2 OR (r.requested_at <> $2 AND r.handled_at = r.requested_at) AS "handled!",
+                      (SELECT count(*) FROM unit u JOIN presence p ON p.cluster_id = u.cluster_id AND p.connected
+                       JOIN session s ON s.cluster_id = u.cluster_id
+                       LEFT JOIN desired_entry e ON e.cluster_id = u.cluster_id AND e.unit_id = u.id
+                       WHERE u.app_uid = r.uid AND u.state = 'Active'
+                         AND (position(convert_to(u.requested, 'UTF8') IN e.bytes) > 0
+                              AND e.since_generation <= s.accepted_generation) IS NOT TRUE) AS "unanswered!"
+               FROM resource r WHERE r.uid = $1"#,
+            uid,
+            request
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| Handling {
+            handled: row.handled,
+            unanswered: row.unanswered.unsigned_abs(),
+        }))
+    }
+}
+
+fn revision(id: Option<i64>, name: Option<String>) -> Option<Revision> {
+    Some(Revision { id: id?, name: name? })
+}

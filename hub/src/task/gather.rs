@@ -1,0 +1,458 @@
+//! Gathers what the planner of an app's units needs: placements, clusters, variables, ownership of objects.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use flotilla_api::kinds::{
+    cluster::ClusterGroupSpec,
+    kustomization::{KustomizationSpec, SubstituteStrategy},
+    placement::PlacementSpec,
+};
+use flotilla_core::{
+    content::{Content, Form},
+    digest::{Digest, canonical_json},
+    fleet::{
+        placement::{Candidate, Chosen, Override, Placement, choose},
+        selector::{Expression, Selector},
+    },
+    id::ClusterId,
+    object::ObjectKey,
+    rollout::{plan::Current, waiting::Waiting},
+    substitute::{self, Variables},
+    unit::{Settings, Substitution, VariableLayer, Withheld},
+};
+use serde_json::Value;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::Context;
+use crate::store::{StoreError, content::Blob, resource::ResourceRow};
+
+/// The app's own variables, with the values that layers name by digest.
+#[derive(Default)]
+pub struct Layers {
+    /// In order: `substituteFrom`, then `substitute`.
+    pub layers: Vec<VariableLayer>,
+    /// Values to store.
+    pub configs: Vec<Blob>,
+    values: Vec<BTreeMap<String, String>>,
+}
+
+/// What placements say about an app.
+#[derive(Default)]
+pub struct Placed {
+    /// A placement names the app.
+    pub named: bool,
+    /// The clusters.
+    pub chosen: Vec<Chosen>,
+    /// Clusters of which that is not known, and why.
+    pub unreadable: BTreeMap<ClusterId, Waiting>,
+    /// Some placement gives variables of its own.
+    pub overrides_variables: bool,
+}
+
+/// Reads the placements that name `app`, and chooses. A placement that names it and cannot be read, or uses what this
+/// release does not do, leaves open where the app belongs.
+pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<Result<Placed, Waiting>> {
+    let rows = context.store.placements_of(app).await?;
+    if rows.is_empty() {
+        return Ok(Ok(Placed::default()));
+    }
+    let placements = match resolved(context, &rows)
+        .await?
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+    {
+        Ok(placements) => placements,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let (candidates, unreadable) = candidates(context, None).await?;
+    Ok(Ok(Placed {
+        named: true,
+        overrides_variables: placements
+            .iter()
+            .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
+        chosen: choose(&placements, &candidates),
+        unreadable,
+    }))
+}
+
+/// The apps whose placements choose one of these clusters, or might: one that cannot be read leaves it open.
+pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
+    let (candidates, unreadable) = candidates(context, Some(clusters)).await?;
+    let rows = context.store.resources_of_kind("Placement").await?;
+    let resolved = resolved(context, &rows).await?;
+    let choosing: BTreeSet<Uuid> = rows
+        .iter()
+        .zip(resolved)
+        .filter(|(_, placement)| match placement {
+            Ok(placement) => {
+                !unreadable.is_empty() || !choose(std::slice::from_ref(placement), &candidates).is_empty()
+            }
+            Err(_) => true,
+        })
+        .map(|(row, _)| row.uid)
+        .collect();
+    if choosing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let placed = context.store.placed_apps().await?;
+    let apps = placed
+        .into_iter()
+        .filter(|(placement, _)| choosing.contains(placement));
+    Ok(apps.map(|(_, app)| app).collect())
+}
+
+fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
+    Waiting::Failed(format!("{} cannot be read: {error}", row.display()))
+}
+
+async fn candidates(
+    context: &Context,
+    only: Option<&[Uuid]>,
+) -> anyhow::Result<(Vec<Candidate>, BTreeMap<ClusterId, Waiting>)> {
+    let mut candidates = Vec::new();
+    let mut unreadable = BTreeMap::new();
+    for row in context.store.cluster_candidates(only).await? {
+        let id = ClusterId(row.id);
+        let read = (
+            serde_json::from_value(row.labels),
+            serde_json::from_value(row.variables),
+        );
+        match read {
+            (Ok(labels), Ok(variables)) => candidates.push(Candidate {
+                id,
+                name: row.name,
+                labels,
+                variables,
+            }),
+            (Err(error), _) | (_, Err(error)) => {
+                let why = format!(
+                    "labels or variables of Cluster/{} cannot be read: {error}",
+                    row.name
+                );
+                unreadable.insert(id, Waiting::Failed(why));
+            }
+        }
+    }
+    Ok((candidates, unreadable))
+}
+
+/// Placements with their groups, each alone.
+async fn resolved(
+    context: &Context,
+    rows: &[ResourceRow],
+) -> anyhow::Result<Vec<Result<Placement, Waiting>>> {
+    let specs: Vec<Result<PlacementSpec, Waiting>> = rows.iter().map(placement_spec).collect();
+    let names: BTreeSet<&str> = specs
+        .iter()
+        .flatten()
+        .flat_map(|spec| spec.clusters.groups.iter().map(|name| name.as_str()))
+        .collect();
+    // A group that is not there chooses nothing; it may come later.
+    let groups = if names.is_empty() {
+        Vec::new()
+    } else {
+        let names: Vec<&str> = names.into_iter().collect();
+        context.store.cluster_groups(&names).await?
+    };
+    Ok(rows
+        .iter()
+        .zip(specs)
+        .map(|(row, spec)| placement(row, &spec?, &groups))
+        .collect())
+}
+
+fn placement_spec(row: &ResourceRow) -> Result<PlacementSpec, Waiting> {
+    if let Some(what) = row.not_supported.first() {
+        return Err(Waiting::NotSupported(format!("{} uses {what}", row.display())));
+    }
+    serde_json::from_value(row.spec.clone()).map_err(|error| unreadable(row, &error))
+}
+
+/// A placement with its groups resolved.
+fn placement(
+    row: &ResourceRow,
+    spec: &PlacementSpec,
+    all_groups: &[ResourceRow],
+) -> Result<Placement, Waiting> {
+    let mut groups = Vec::new();
+    for group in all_groups {
+        if spec
+            .clusters
+            .groups
+            .iter()
+            .any(|name| name.as_str() == group.name)
+        {
+            let read = serde_json::from_value::<ClusterGroupSpec>(group.spec.clone());
+            groups.push((group, read.map_err(|error| unreadable(group, &error))?));
+        }
+    }
+    let mut selectors = Vec::new();
+    let of_placement = spec.clusters.selector.iter().map(|one| (row, one));
+    let of_groups = groups
+        .iter()
+        .filter_map(|(group, spec)| Some((*group, spec.selector.as_ref()?)));
+    for (owner, one) in of_placement.chain(of_groups) {
+        selectors.push(selector(one).map_err(|error| unreadable(owner, &error))?);
+    }
+    let mut overrides = Vec::new();
+    for one in &spec.overrides {
+        let selector = one.selector.as_ref().map(selector).transpose();
+        overrides.push(Override {
+            selector: selector
+                .map_err(|error| unreadable(row, &error))?
+                .unwrap_or_default(),
+            variables: one.variables.clone(),
+        });
+    }
+    let named = groups
+        .iter()
+        .flat_map(|(_, group)| &group.names)
+        .chain(&spec.clusters.names);
+    let excluded = groups
+        .iter()
+        .flat_map(|(_, group)| &group.exclude)
+        .chain(&spec.clusters.exclude);
+    Ok(Placement {
+        name: row.display(),
+        selectors,
+        names: named.map(|name| name.as_str().to_owned()).collect(),
+        exclude: excluded.map(|name| name.as_str().to_owned()).collect(),
+        overrides,
+    })
+}
+
+fn selector(
+    spec: &flotilla_api::meta::LabelSelector,
+) -> Result<Selector, Box<dyn std::error::Error + Send + Sync>> {
+    let value = serde_json::to_value(spec)?;
+    let field = |name: &str, empty: Value| value.get(name).cloned().unwrap_or(empty);
+    let labels: BTreeMap<String, String> =
+        serde_json::from_value(field("matchLabels", Value::Object(Default::default())))?;
+    let expressions: Vec<Expression> =
+        serde_json::from_value(field("matchExpressions", Value::Array(vec![])))?;
+    Ok(Selector::from_parts(&labels, &expressions)?)
+}
+
+/// How an app is applied.
+pub fn settings(spec: &KustomizationSpec) -> Settings {
+    let interval = spec.interval.get();
+    // Flux: the timeout is the interval less 30 s, and at least 30 s.
+    let default_timeout = interval
+        .saturating_sub(std::time::Duration::from_secs(30))
+        .max(std::time::Duration::from_secs(30));
+    let common = spec.common_metadata.clone().unwrap_or_default();
+    Settings {
+        interval,
+        retry_interval: spec.retry_interval.as_ref().map_or(interval, |one| one.get()),
+        timeout: spec.timeout.as_ref().map_or(default_timeout, |one| one.get()),
+        wait: spec.wait,
+        prune: spec.prune,
+        common_labels: common.labels.unwrap_or_default(),
+        common_annotations: common.annotations.unwrap_or_default(),
+        substitution: match &spec.post_build {
+            None => Substitution::Off,
+            Some(post) => match post.substitute_strategy {
+                Some(SubstituteStrategy::Always) => Substitution::Always,
+                _ => Substitution::WithVariables,
+            },
+        },
+        default_namespace: String::new(),
+    }
+}
+
+/// Resolves the app's own variables. A reference to what the hub does not hold could only be resolved in the
+/// cluster: that is not supported, and nothing is guessed.
+pub async fn layers(
+    context: &Context,
+    app: &ResourceRow,
+    spec: &KustomizationSpec,
+) -> anyhow::Result<Result<Layers, Waiting>> {
+    let mut layers = Layers::default();
+    let Some(post) = &spec.post_build else {
+        return Ok(Ok(layers));
+    };
+    for (index, reference) in post.substitute_from.iter().enumerate() {
+        let kind = reference.kind.kind().name();
+        let found = context
+            .store
+            .resource_by_name(&app.scope, kind, &app.namespace, reference.name.as_str())
+            .await?;
+        let Some(found) = found else {
+            return Ok(Err(Waiting::NotSupported(format!(
+                "spec.postBuild.substituteFrom[{index}]: {kind} {}/{} is not on the hub; apply it with `flotilla apply`",
+                app.namespace,
+                reference.name.as_str()
+            ))));
+        };
+        let secret = kind == "Secret";
+        let values = values(context, &found).await?;
+        let bytes = Zeroizing::new(canonical_json(&values).into_bytes());
+        let digest = if secret {
+            Digest::keyed(&context.digest_key, "config", &bytes)
+        } else {
+            Digest::of("config", &bytes)
+        };
+        layers.layers.push(VariableLayer::Config { digest, secret });
+        layers.configs.push(Blob {
+            digest: *digest.as_bytes(),
+            bytes,
+            secret,
+        });
+        layers.values.push(values);
+    }
+    if !post.substitute.is_empty() {
+        layers.layers.push(VariableLayer::Literal {
+            values: post.substitute.clone(),
+        });
+        layers.values.push(post.substitute.clone());
+    }
+    Ok(Ok(layers))
+}
+
+/// The values of a ConfigMap or Secret, as text.
+pub async fn values(context: &Context, row: &ResourceRow) -> anyhow::Result<BTreeMap<String, String>> {
+    let Some(bytes) = context.store.payload(row.uid, &context.seal).await? else {
+        return Ok(BTreeMap::new());
+    };
+    let corrupt = |e: String| StoreError::corrupt(format!("values of {}", row.display()), e);
+    let text = std::str::from_utf8(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    if row.kind == "Secret" {
+        let data = flotilla_api::SecretData::from_json(text).map_err(|e| corrupt(e.to_string()))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        return Ok(data
+            .data
+            .iter()
+            .map(|(key, value)| (key.clone(), text(value.expose())))
+            .collect());
+    }
+    Ok(serde_json::from_str(text).map_err(|e| corrupt(e.to_string()))?)
+}
+
+/// Who owns the objects of a content, by cluster.
+#[derive(Default)]
+pub struct Ownership {
+    /// Objects this app's units are to claim, where they have not claimed them yet.
+    pub claims: BTreeMap<ClusterId, Arc<[ObjectKey]>>,
+    /// Objects that belong to another app's unit.
+    pub withheld: BTreeMap<ClusterId, Vec<Withheld>>,
+}
+
+/// What ownership of objects depends on.
+pub struct Owned<'a> {
+    /// The app.
+    pub app: &'a ResourceRow,
+    /// Its spec.
+    pub spec: &'a KustomizationSpec,
+    /// The content to own.
+    pub content: Digest,
+    /// The app's own variables.
+    pub layers: &'a Layers,
+    /// The clusters chosen.
+    pub chosen: &'a [Chosen],
+    /// The units there are.
+    pub units: &'a [Current],
+}
+
+/// Finds the keys of the content's objects in each cluster, and who else claims them. Where every unit has a content of
+/// the same keys already, and owns all of them, nothing is to be found.
+pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
+    let mut ownership = Ownership::default();
+    if is_settled(owned) {
+        let contents: BTreeSet<Digest> = owned
+            .units
+            .iter()
+            .filter_map(|unit| unit.content)
+            .chain([owned.content])
+            .collect();
+        let contents: Vec<Digest> = contents.into_iter().collect();
+        if context.store.same_keys(&contents).await? {
+            return Ok(ownership);
+        }
+    }
+    let Some(stored) = context.store.content(owned.content.as_bytes()).await? else {
+        return Ok(ownership);
+    };
+    let content = Content::from_bytes(&stored.into_plain()?)
+        .map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))?;
+    for (keys, clusters) in by_keys(&content, owned) {
+        for (cluster, withheld) in context
+            .store
+            .foreign_claims(owned.app.uid, &clusters, &keys)
+            .await?
+        {
+            ownership.withheld.entry(cluster).or_default().push(withheld);
+        }
+        for cluster in clusters {
+            ownership.claims.insert(cluster, keys.clone());
+        }
+    }
+    Ok(ownership)
+}
+
+/// Whether every chosen cluster has a unit that owns all objects of its content.
+fn is_settled(owned: &Owned<'_>) -> bool {
+    let units: BTreeMap<ClusterId, &Current> = owned.units.iter().map(|unit| (unit.cluster, unit)).collect();
+    owned.chosen.iter().all(|chosen| {
+        units
+            .get(&chosen.id)
+            .is_some_and(|unit| unit.content.is_some() && unit.withheld.is_empty())
+    })
+}
+
+/// The keys as they will be in the clusters: the same everywhere, unless a name holds a variable.
+fn by_keys(content: &Content, owned: &Owned<'_>) -> Vec<(Arc<[ObjectKey]>, Vec<ClusterId>)> {
+    if content.keys_digest().is_some() {
+        let clusters = owned.chosen.iter().map(|chosen| chosen.id).collect();
+        let mut keys: Vec<ObjectKey> = content.objects().iter().map(|entry| entry.key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        return vec![(keys.into(), clusters)];
+    }
+    let mut by_keys: BTreeMap<Vec<ObjectKey>, Vec<ClusterId>> = BTreeMap::new();
+    for chosen in owned.chosen {
+        let keys = keys(content, owned, chosen);
+        by_keys.entry(keys).or_default().push(chosen.id);
+    }
+    by_keys
+        .into_iter()
+        .map(|(keys, clusters)| (keys.into(), clusters))
+        .collect()
+}
+
+/// Keys as they will be in the cluster: names may hold variables. The same function the agent uses; a name that
+/// cannot be resolved here stays as written, and the agent's verdict counts.
+fn keys(content: &Content, owned: &Owned<'_>, chosen: &Chosen) -> Vec<ObjectKey> {
+    let mut values = owned.layers.values.clone();
+    values.push(chosen.variables.clone());
+    values.extend(chosen.overrides.clone());
+    let variables = Variables::from_layers(values).ok();
+    let always = owned
+        .spec
+        .post_build
+        .as_ref()
+        .is_some_and(|post| post.substitute_strategy == Some(SubstituteStrategy::Always));
+    let mut keys: Vec<ObjectKey> = content
+        .objects()
+        .iter()
+        .map(|entry| {
+            let mut key = entry.key.clone();
+            if let (Form::Yaml, Some(variables)) = (entry.form, &variables)
+                && substitute::runs(variables, always)
+            {
+                for field in [&mut key.namespace, &mut key.name] {
+                    if let Ok(text) = substitute::substitute(field, variables, true) {
+                        *field = text;
+                    }
+                }
+            }
+            key
+        })
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}

@@ -1,0 +1,16 @@
+//! Judges clusters that changed by the placements there are: which apps are to be planned for it.
+
+use super::{Context, gather::apps_choosing};
+
+/// Judges the clusters that are to be, all together. Nothing is asked where none is.
+pub async fn reconcile(context: &Context) -> anyhow::Result<()> {
+    loop {
+        let changed = context.store.changed_clusters().await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let clusters: Vec<_> = changed.iter().map(|(cluster, _)| *cluster).collect();
+        let apps = apps_choosing(context, &clusters).await?;
+        context.store.judged_clusters(&changed, &apps).await?;
+    }
+}

@@ -1,0 +1,27 @@
+//! Removes what is no longer used: rows, events that are old, and the artifacts of this replica that no row names.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::Context;
+
+/// What was written after this may not be named yet.
+const SETTLED: Duration = Duration::from_secs(24 * 3600);
+
+/// Looks once.
+pub async fn run(context: &Context) -> anyhow::Result<()> {
+    context.store.event_trim().await?;
+    let removed = context.store.remove_unused().await?;
+    if removed != Default::default() {
+        tracing::info!(?removed, "what is no longer used is removed");
+    }
+    let artifacts = &context.sources.artifacts;
+    let settled = artifacts.settled(SETTLED).await?;
+    let names: Vec<String> = settled.iter().map(ToString::to_string).collect();
+    let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
+    for (digest, name) in settled.iter().zip(&names) {
+        if !known.contains(name) {
+            artifacts.delete(*digest).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! What a commit costs the database, from the probe to the published states: the hub's own reconcilers over a Git server
+//! and a fleet of 1,000 clusters, 200 apps of 5 objects on 20 clusters each, and one app on all.
+
+use std::{sync::Arc, time::Duration};
+
+use flotilla_hub::{
+    artifact::ArtifactStore,
+    grpc::streams::Streams,
+    index::Index,
+    renderer::{NativeRenderer, Renderer},
+    source::{
+        git::{FetchLimits, Fetcher, GitProgram, ProbeShare, Prober},
+        transport::Clients,
+    },
+    store::apply::NewResource,
+    task::{Context, driver::Driver, poll::Sources, queue::Queue, receivers::Registered, render::Engine},
+};
+use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    statements::{OWN, Statement, Statements},
+    world::{INCARNATION, World, resource},
+};
+
+const CLUSTERS: usize = 1000;
+const APPS: usize = 200;
+const EACH: usize = 20;
+const KEY: [u8; 32] = [7; 32];
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The reconcilers at work, on this thread.
+struct Fleet {
+    world: World,
+    queues: [Queue; 3],
+    repository: GitRepo,
+    source: Uuid,
+    statements: Statements,
+    stop: CancellationToken,
+    _git: GitServer,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn app(name: &str) -> NewResource {
+    let spec = json!({
+        "interval": "10m", "prune": true, "path": name, "sourceRef": { "kind": "GitRepository", "name": "repo" },
+    });
+    resource("Kustomization", name, spec)
+}
+
+/// Places an app on clusters of these numbers.
+fn placement(name: &str, clusters: impl Iterator<Item = usize>) -> NewResource {
+    let names: Vec<String> = clusters.map(cluster).collect();
+    let spec = json!({
+        "apps": [{ "kind": "Kustomization", "name": name, "namespace": "apps" }], "clusters": { "names": names },
+    });
+    resource("Placement", name, spec)
+}
+
+fn cluster(number: usize) -> String {
+    format!("c{number:04}")
+}
+
+fn manifests(name: &str, value: &str) -> String {
+    let one = |n: usize| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}-{n}, namespace: apps}}\ndata: {{v: {value}}}\n"
+        )
+    };
+    (0..5).map(one).collect::<Vec<_>>().join("---\n")
+}
+
+fn name(number: usize) -> String {
+    format!("app{number:03}")
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let world = World::new().await;
+        let git = GitServer::start(GitAccess::Public).await.expect("a Git server");
+        let repository = git.create("repo.git").await.expect("made");
+        let apps: Vec<String> = (0..APPS).map(name).chain(["everywhere".to_owned()]).collect();
+        let files: Vec<(String, String)> = apps
+            .iter()
+            .map(|name| (format!("{name}/all.yaml"), manifests(name, "first")))
+            .collect();
+        repository
+            .commit("main", &files, "first")
+            .await
+            .expect("committed");
+        let mut resources: Vec<NewResource> = (0..CLUSTERS)
+            .map(|n| resource("Cluster", &cluster(n), json!({})))
+            .collect();
+        resources.extend(apps.iter().map(|name| app(name)));
+        resources
+            .extend((0..APPS).map(|n| placement(&name(n), (0..EACH).map(|c| (n * EACH + c) % CLUSTERS))));
+        resources.push(placement("everywhere", 0..CLUSTERS));
+        let spec: Value = json!({
+            "interval": "24h", "url": git.http_url("repo.git"), "ref": { "branch": "main" },
+        });
+        resources.push(resource("GitRepository", "repo", spec));
+        let statements = Statements::listen();
+        world.apply(&resources).await;
+        let source = world.uid("GitRepository", "repo").await;
+        let (queues, stop) = reconcilers(&world).await;
+        let this = Self {
+            world,
+            queues,
+            repository,
+            source,
+            statements,
+            stop,
+            _git: git,
+        };
+        let units = APPS * EACH + CLUSTERS;
+        this.settled(&format!("SELECT count(*) = {units} FROM unit WHERE NOT dirty"))
+            .await;
+        this
+    }
+
+    /// Waits until this holds and nothing is left to do.
+    async fn settled(&self, query: &str) {
+        let query = format!("{OWN} {query}");
+        let idle =
+            format!("{OWN} SELECT (SELECT count(*) FROM due) + (SELECT count(*) FROM unit WHERE dirty) = 0");
+        wait_until(&query, PATIENCE, async || {
+            let mut holds = self.queues.iter().all(|queue| queue.depth() == 0);
+            for query in [&query, &idle] {
+                let found: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                    .fetch_one(&self.world.pool)
+                    .await?;
+                holds &= found;
+            }
+            Ok::<_, sqlx::Error>(holds.then_some(()))
+        })
+        .await
+        .expect("settled");
+    }
+
+    /// Makes a commit and has the source looked at; returns the statements of it, until nothing is left to do.
+    async fn commit(&self, files: &[(String, String)]) -> Vec<Statement> {
+        let commit = self
+            .repository
+            .commit("main", files, "next")
+            .await
+            .expect("committed");
+        self.world
+            .execute(&format!("{OWN} UPDATE source_state SET next_probe = now()"))
+            .await;
+        self.statements.take();
+        self.queues[0].push(self.source);
+        self.settled(&format!(
+            "SELECT r.commit_id = '{commit}' FROM source_state s JOIN revision r ON r.id = s.revision_id"
+        ))
+        .await;
+        self.statements.take()
+    }
+}
+
+async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
+    let dir = world.dir.path();
+    let prober = Prober::new(Clients::new().expect("TLS"), KEY);
+    let program = GitProgram::find(None).await.expect("git is installed");
+    let context = Context {
+        store: world.store.clone(),
+        seal: world.seal.clone(),
+        digest_key: KEY,
+        incarnation: INCARNATION,
+        sources: Arc::new(Sources {
+            probes: ProbeShare::new(prober, KEY),
+            fetcher: Fetcher::new(program, dir.join("repositories"), KEY, FetchLimits::default()),
+            artifacts: ArtifactStore::open(dir.join("artifacts")).expect("a store"),
+        }),
+        renderer: Arc::new(Engine::new(
+            Renderer::Native(NativeRenderer::new(2)),
+            Err("not here".into()),
+        )),
+        replica: "replica".into(),
+    };
+    world.store.beat("replica").await.expect("it lives");
+    let (topics, _) = tokio::sync::broadcast::channel(1024);
+    let index = Arc::new(Index::new(world.store.clone()));
+    let receivers = Registered::new(context.clone());
+    let driver = Driver::start(context, index, Arc::new(Streams::default()), topics, receivers, 4);
+    let (queues, stop) = (driver.queues(), CancellationToken::new());
+    tokio::spawn(driver.run(stop.clone()));
+    (queues, stop)
+}
+
+#[tokio::test]
+async fn the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
+    let fleet = Fleet::start().await;
+    let readme = fleet
+        .commit(&[("README.md".to_owned(), "second".to_owned())])
+        .await;
+    assert!(readme.len() <= 12, "nothing changed: {readme:#?}");
+    let one = fleet
+        .commit(&[("app007/all.yaml".to_owned(), manifests("app007", "second"))])
+        .await;
+    assert!(one.len() <= 40 + 8, "one app on {EACH} clusters: {one:#?}");
+    let all = fleet
+        .commit(&[(
+            "everywhere/all.yaml".to_owned(),
+            manifests("everywhere", "second"),
+        )])
+        .await;
+    assert!(all.len() <= 40 + 16, "one app on {CLUSTERS} clusters: {all:#?}");
+    let published = fleet
+        .world
+        .count(&format!(
+            "{OWN} SELECT count(*) FROM desired WHERE generation > 1"
+        ))
+        .await;
+    assert_eq!(usize::try_from(published), Ok(CLUSTERS));
+    // A change of one placement is one app's.
+    fleet.statements.take();
+    fleet
+        .world
+        .apply(&[placement(
+            "app007",
+            (0..EACH - 1).map(|c| (7 * EACH + c) % CLUSTERS),
+        )])
+        .await;
+    fleet
+        .settled("SELECT count(*) = 1 FROM unit WHERE state = 'Detached'")
+        .await;
+    let placed = fleet.statements.take();
+    assert!(placed.len() <= 45, "one placement: {placed:#?}");
+    // And that of a cluster is that of the apps on it.
+    let labelled = resource("Cluster", &cluster(0), json!({ "variables": { "a": "b" } }));
+    fleet.world.apply(&[labelled]).await;
+    fleet.settled("SELECT count(*) = 0 FROM due").await;
+    let clusters = fleet.statements.take();
+    assert!(clusters.len() <= 120, "one cluster: {clusters:#?}");
+}

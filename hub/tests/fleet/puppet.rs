@@ -1,0 +1,103 @@
+//! An agent that does at once what it is told, or fails as a test says: its stream is real, its cluster is not.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use flotilla_core::unit::Entry;
+use flotilla_proto::agent::v1::{
+    Ack, AgentMessage, Attained, Readiness, UnitAcceptance, UnitStatus, agent_message, hub_message,
+};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::{
+    agent_stream::{Stream, accept, hello},
+    hub::{Agent, Hub},
+};
+
+/// What it says of what it is given; `None`: that it is applied.
+pub(crate) type Failing = Arc<Mutex<Option<&'static str>>>;
+
+/// A connected agent; its stream ends with its drop.
+pub(crate) struct Puppet {
+    pub(crate) failing: Failing,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Puppet {
+    /// Enrols a cluster of this name and connects its agent.
+    pub(crate) async fn join(hub: &Hub, name: &str) -> Self {
+        Self::connect(hub, &hub.enrol(name).await).await
+    }
+
+    pub(crate) async fn connect(hub: &Hub, agent: &Agent) -> Self {
+        let stream = Stream::open(hub, agent, hello(agent)).await.expect("open");
+        let failing = Failing::default();
+        let task = tokio::spawn(obey(stream, failing.clone()));
+        Self { failing, task }
+    }
+}
+
+async fn obey(mut stream: Stream, failing: Failing) {
+    let (mut held, mut applied, mut seq) = (BTreeMap::new(), BTreeMap::new(), 0);
+    while let Ok(message) = stream.next().await {
+        let hub_message::Kind::Desired(desired) = message else {
+            continue;
+        };
+        accept(&mut held, &desired);
+        let accepted = held.keys().map(|unit| UnitAcceptance {
+            unit_id: unit.as_bytes().to_vec().into(),
+            accepted: true,
+            ..UnitAcceptance::default()
+        });
+        let ack = Ack {
+            incarnation: desired.incarnation,
+            generation: desired.generation,
+            units: accepted.collect(),
+        };
+        let ack = AgentMessage {
+            kind: Some(agent_message::Kind::Ack(ack)),
+        };
+        if stream.to_hub.send(ack).await.is_err() {
+            return;
+        }
+        let fails = *failing.lock().expect("not poisoned");
+        seq += 1;
+        let units = held.values().map(|entry| status(entry, fails, &mut applied));
+        let units = units.collect();
+        stream.report(seq, units).await;
+    }
+}
+
+fn status(entry: &Entry, fails: Option<&str>, applied: &mut BTreeMap<Uuid, Attained>) -> UnitStatus {
+    let target = Attained {
+        version: entry.version,
+        target: entry.target.as_bytes().to_vec().into(),
+    };
+    if fails.is_none() {
+        applied.insert(entry.unit.0, target.clone());
+    }
+    let (ready, reason) = match fails {
+        None => (Readiness::True, "ReconciliationSucceeded"),
+        Some(_) => (Readiness::False, "ReconciliationFailed"),
+    };
+    UnitStatus {
+        unit_id: entry.unit.0.as_bytes().to_vec().into(),
+        held_version: entry.version,
+        attempted: Some(target),
+        applied: applied.get(&entry.unit.0).cloned(),
+        ready: ready.into(),
+        reason: reason.into(),
+        message: fails.unwrap_or("applied").into(),
+        observed_at_ms: 1,
+        ..UnitStatus::default()
+    }
+}

@@ -1,0 +1,182 @@
+//! A request to reconcile, followed as a pipeline does: it ends with what was asked for, or says what is missing.
+
+use std::time::{Duration, Instant};
+
+use flotilla_proto::fleet::v1::{
+    ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
+    reconcile_progress::{Outcome, Phase},
+};
+use flotilla_testkit::GitRepo;
+use tokio::time::timeout;
+
+use crate::{
+    deploys::{Fleet, PLACEMENT, app, config_map},
+    hub::PATIENCE,
+    puppet::Puppet,
+};
+
+const EVERYWHERE: &str = "apiVersion: fleet.flotilla.dev/v1alpha1
+kind: Placement
+metadata: {name: everywhere}
+spec:
+  apps: [{kind: Kustomization, name: app, namespace: apps}]
+  clusters: {names: [c1, c2]}
+";
+
+fn reference(kind: &str, name: &str) -> ResourceRef {
+    ResourceRef {
+        kind: kind.into(),
+        namespace: "apps".into(),
+        name: name.into(),
+        ..ResourceRef::default()
+    }
+}
+
+impl Fleet {
+    /// A source with one object, an app of it, and where it goes.
+    async fn deploy(&self, placement: &str) -> GitRepo {
+        let repository = self
+            .repository("a", &[("app/x.yaml", &config_map("x", "0"))])
+            .await;
+        self.apply(&[&self.source("a"), &app("a", "./app", ""), placement])
+            .await;
+        repository
+    }
+
+    /// All that is told until the end.
+    async fn reconcile(&self, kind: &str, name: &str, with_source: bool) -> Vec<ReconcileProgress> {
+        let request = ReconcileRequest {
+            resource: Some(reference(kind, name)),
+            with_source,
+        };
+        let answer = self
+            .hub
+            .fleet()
+            .await
+            .reconcile(self.hub.authorized(request))
+            .await;
+        let mut stream = answer.expect("answered").into_inner();
+        let mut told = Vec::new();
+        let all = async {
+            while let Some(progress) = stream.message().await.expect("told") {
+                told.push(progress);
+            }
+        };
+        let ended = timeout(PATIENCE, all).await;
+        assert!(ended.is_ok(), "it does not end: {told:?}");
+        told
+    }
+
+    async fn end(&self, kind: &str, name: &str, with_source: bool) -> ReconcileProgress {
+        self.reconcile(kind, name, with_source)
+            .await
+            .pop()
+            .expect("an end")
+    }
+
+    async fn app(&self) -> Resource {
+        self.resource("Kustomization").await.expect("an app")
+    }
+}
+
+#[tokio::test]
+async fn with_source_it_ends_at_the_commit_that_was_just_pushed_each_time() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let repository = fleet.deploy(PLACEMENT).await;
+    for number in 1..5 {
+        let object = config_map("x", &number.to_string());
+        let commit = repository
+            .commit("main", &[("app/x.yaml", &object)], "next")
+            .await;
+        let commit = commit.expect("committed");
+        let told = fleet.reconcile("Kustomization", "app", true).await;
+        let last = told.last().expect("an end");
+        assert_eq!(last.outcome(), Outcome::Succeeded, "{told:?}");
+        assert!(last.revision.ends_with(&commit), "{commit}: {told:?}");
+        assert_eq!((last.clusters_ready, last.clusters), (1, 1));
+        assert_eq!(told[0].phase(), Phase::Source, "{told:?}");
+        assert!(fleet.app().await.revision.ends_with(&commit));
+    }
+    // Without a change it ends as well, and an audit row is left of each.
+    assert_eq!(
+        fleet.end("Kustomization", "app", true).await.outcome(),
+        Outcome::Succeeded
+    );
+    let audited = fleet
+        .hub
+        .world
+        .count("SELECT count(*) FROM audit WHERE verb = 'reconcile'")
+        .await;
+    assert_eq!(audited, 10);
+}
+
+#[tokio::test]
+async fn clusters_that_are_offline_are_named_and_it_is_no_success() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    fleet.hub.enrol("c2").await;
+    let _repository = fleet.deploy(EVERYWHERE).await;
+    let last = fleet.end("Kustomization", "app", true).await;
+    assert_eq!(last.outcome(), Outcome::ClustersOffline, "{last:?}");
+    assert_eq!((last.clusters_ready, last.clusters), (1, 2));
+    let names: Vec<&str> = last.behind.iter().map(|one| one.cluster.as_str()).collect();
+    assert_eq!(names, ["c2"]);
+    assert!(!last.behind[0].connected && last.behind[0].last_seen.is_none());
+}
+
+#[tokio::test]
+async fn a_failure_is_told_with_its_cluster_and_the_revision_before_it_stays() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "c1").await;
+    let repository = fleet.deploy(PLACEMENT).await;
+    let good = fleet.end("Kustomization", "app", true).await;
+    assert_eq!(good.outcome(), Outcome::Succeeded, "{good:?}");
+    *agent.failing.lock().expect("not poisoned") = Some("spec.selector: field is immutable");
+    let commit = repository
+        .commit("main", &[("app/x.yaml", &config_map("x", "1"))], "bad")
+        .await;
+    commit.expect("committed");
+    let last = fleet.end("Kustomization", "app", true).await;
+    assert_eq!(last.outcome(), Outcome::Failed, "{last:?}");
+    assert!(
+        last.behind[0].cluster == "c1" && last.behind[0].message.contains("immutable"),
+        "{last:?}"
+    );
+    let app = fleet.app().await;
+    assert_eq!(app.revision, good.revision, "what runs there is still known");
+    assert_eq!(app.conditions[0].status, "False");
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_fetched_ends_it_with_its_words() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    fleet
+        .apply(&[&fleet.source("missing"), &app("missing", "./app", ""), PLACEMENT])
+        .await;
+    let last = fleet.end("Kustomization", "app", true).await;
+    assert_eq!(
+        (last.outcome(), last.phase()),
+        (Outcome::Failed, Phase::Source),
+        "{last:?}"
+    );
+    assert_eq!(last.resource.expect("named").kind, "GitRepository");
+    assert!(!last.message.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_applied_nowhere_or_not_supported_ends_soon_and_is_no_success() {
+    let fleet = Fleet::empty().await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    let last = fleet.end("Kustomization", "app", true).await;
+    assert_eq!(last.outcome(), Outcome::NothingToApply, "{last:?}");
+    assert_eq!(last.reason, "NoClusterMatches");
+    let chart = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: chart, namespace: apps}\n\
+                 spec: {interval: 10m, chart: {spec: {chart: podinfo, sourceRef: {kind: HelmRepository, name: a}}}}\n";
+    fleet.apply(&[chart]).await;
+    let began = Instant::now();
+    let last = fleet.end("HelmRelease", "chart", false).await;
+    assert_eq!(last.outcome(), Outcome::NotSupported, "{last:?}");
+    assert!(began.elapsed() < Duration::from_secs(3), "at once");
+}

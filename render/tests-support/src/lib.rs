@@ -1,0 +1,15 @@
+//! What tests of the rendering engines share: the reference programs, which are built from Go sources and asked line
+//! by line, one source of random inputs, and the tables of templates and charts.
+
+pub mod charts;
+mod described;
+mod oracle;
+mod program;
+mod random;
+pub mod rendered;
+pub mod templates;
+
+pub use described::describe;
+pub use oracle::{Answer, Oracle, Output, shown};
+pub use program::Program;
+pub use random::{Random, cases, seed};

@@ -1,0 +1,274 @@
+//! Inputs made to exhaust a renderer: each ends, in a result or in a refusal that names the bound, within the usual
+//! budgets and 512 MiB of address space. An allocation beyond that ends the process, and so fails the test.
+
+use std::process::Command;
+
+use flotilla_render::helm::archive::{File, Limits as ChartLimits};
+use flotilla_render::helm::capabilities::Capabilities;
+use flotilla_render::helm::chart::Chart;
+use flotilla_render::helm::context::{Context, Limits};
+use flotilla_render::helm::driver::{RenderInput as ChartInput, template};
+use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::values;
+use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
+
+/// In KiB, as the shell takes it.
+const MEMORY: usize = 512 << 10;
+/// Names the input that a process of its own is for.
+const NAMED: &str = "FLOTILLA_HOSTILE";
+
+const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
+
+/// An input and how it ends: `builds`, or words of the refusal.
+type Hostile = (&'static str, &'static str, fn() -> Result<(), String>);
+
+const INPUTS: &[Hostile] = &[
+    ("patch-of-a-large-list", "builds", patch_of_a_large_list),
+    ("rows-that-say-little", "builds", rows_that_say_little),
+    ("large-file-of-lines", "builds", large_file_of_lines),
+    ("merge-keys-over-and-over", "nodes", merge_keys_over_and_over),
+    ("aliases-of-a-long-text", "bytes of text", aliases_of_a_long_text),
+    ("aliases-of-aliases", "nodes", aliases_of_aliases),
+    (
+        "a-value-for-every-object",
+        "bytes of text",
+        a_value_for_every_object,
+    ),
+    ("items-without-a-name", "builds", items_without_a_name),
+    ("yaml-made-in-a-template", "builds", yaml_made_in_a_template),
+    ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
+    ("text-that-doubles", "steps", text_that_doubles),
+    ("list-that-doubles", "steps", list_that_doubles),
+];
+
+fn kustomize(files: &[(&str, String)]) -> Result<(), String> {
+    let tree: MemoryTree = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    let budget = Budget::default();
+    build(&RenderInput::new(&tree, "", &budget))
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+fn one(text: String) -> Result<(), String> {
+    kustomize(&[
+        ("kustomization.yaml", "resources: [a.yaml]\n".to_owned()),
+        ("a.yaml", text),
+    ])
+}
+
+fn patched(object: String, patch: String) -> Result<(), String> {
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches: [{path: p.yaml}]\n".to_owned(),
+        ),
+        ("a.yaml", object),
+        ("p.yaml", patch),
+    ])
+}
+
+fn pod(rows: impl Iterator<Item = String>) -> String {
+    let rows: String = rows.map(|row| format!("        - {{{row}}}\n")).collect();
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec:\n  template:\n    spec:\n      containers:\n      - name: c\n        ports:\n{rows}"
+    )
+}
+
+fn patch_of_a_large_list() -> Result<(), String> {
+    let rows = |step: usize| (1..=100_000).step_by(step);
+    let row = |at: usize| format!("containerPort: {at}, protocol: TCP");
+    patched(pod(rows(1).map(row)), pod(rows(10).map(row)))
+}
+
+/// Rows that have one of two keys, each of which may be any of many.
+fn rows_that_say_little() -> Result<(), String> {
+    let full = (1..=50_000).map(|at| format!("containerPort: {at}, protocol: P{at}"));
+    let half = (1..=25_000).flat_map(|at| {
+        [
+            format!("containerPort: {at}"),
+            format!("protocol: P{}", at + 25_000),
+        ]
+    });
+    patched(pod(full), pod(half))
+}
+
+fn items_without_a_name() -> Result<(), String> {
+    let rows = |from: usize| (from..from + 2000).map(|at| format!("name: n{at}, protocol: TCP"));
+    patched(pod(rows(0)), pod(rows(1000)))
+}
+
+fn large_file_of_lines() -> Result<(), String> {
+    let lines: String = (0..500_000).map(|at| format!("k{at}=v\n")).collect();
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            "configMapGenerator: [{name: a, envs: [a.env]}]\n".to_owned(),
+        ),
+        ("a.env", lines),
+    ])
+}
+
+fn merge_keys_over_and_over() -> Result<(), String> {
+    let keys: String = (0..50_000).map(|at| format!("k{at}: v, ")).collect();
+    let merged = "*a, ".repeat(50);
+    one(format!(
+        "{OBJECT}x: {{a: &a {{{keys}}}, b: {{<<: [{merged}]}}}}\n"
+    ))
+}
+
+fn aliases_of_a_long_text() -> Result<(), String> {
+    let long = "x".repeat(1 << 20);
+    let aliases: String = (0..20_000).map(|at| format!("  k{at}: *a\n")).collect();
+    one(format!("{OBJECT}data:\n  a: &a {long}\n{aliases}"))
+}
+
+fn aliases_of_aliases() -> Result<(), String> {
+    let mut text = format!("{OBJECT}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+    }
+    one(text)
+}
+
+fn a_value_for_every_object() -> Result<(), String> {
+    let objects: Vec<String> = (0..1000)
+        .map(|at| {
+            format!(
+                "{}data: {{a: b}}\n",
+                OBJECT.replace("name: a", &format!("name: a{at}"))
+            )
+        })
+        .collect();
+    let source = format!(
+        "apiVersion: example.com/v1\nkind: Source\nmetadata: {{name: s}}\ndata: {{a: {}}}\n",
+        "x".repeat(1 << 20)
+    );
+    let kustomization = "resources: [a.yaml, s.yaml]\nreplacements:\n- source: {kind: Source, fieldPath: data.a}\n  targets: [{select: {kind: ConfigMap}, fieldPaths: [data.a]}]\n";
+    kustomize(&[
+        ("kustomization.yaml", kustomization.to_owned()),
+        ("a.yaml", objects.join("---\n")),
+        ("s.yaml", source),
+    ])
+}
+
+fn chart(source: &str, given: &str) -> Result<(), String> {
+    let files = [
+        ("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
+        ("templates/a.yaml", source),
+    ];
+    let files = files
+        .iter()
+        .map(|(name, text)| File::new(*name, text.as_bytes()))
+        .collect();
+    let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
+    let input = ChartInput {
+        chart: &chart,
+        values: values::load(given.as_bytes()).map_err(|error| error.to_string())?,
+        release: Release {
+            name: "r".to_owned(),
+            namespace: "n".to_owned(),
+            revision: 1,
+            is_upgrade: false,
+        },
+        capabilities: Capabilities::default(),
+        skip_schema_validation: false,
+        subchart_notes: false,
+        context: Context {
+            limits: Limits {
+                steps: 300_000,
+                ..Limits::default()
+            },
+            ..Context::default()
+        },
+    };
+    template(&input).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn yaml_made_in_a_template() -> Result<(), String> {
+    chart(
+        "{{ $v := fromYaml (printf \"a: &a %s\\nb: [%s]\" (repeat 1000000 \"a\") (repeat 400000 \"*a,\")) }}a: {{ $v.Error | quote }}",
+        "",
+    )
+}
+
+fn texts_parsed_over_and_over() -> Result<(), String> {
+    let big = format!("{{{{if false}}}}{}{{{{end}}}}", "{{``}}".repeat(100_000));
+    let source =
+        "{{ range $i := until 100000 }}{{ tpl (printf `{{/*%d*/}}{{ tpl .Values.big . }}` $i) $ }}{{ end }}";
+    chart(source, &format!("big: \"{big}\"\n"))
+}
+
+fn text_that_doubles() -> Result<(), String> {
+    chart(
+        "{{ $s := `xxxxxxxxxx` }}{{ range until 100 }}{{ $s = print $s $s }}{{ end }}{{ $s }}",
+        "",
+    )
+}
+
+fn list_that_doubles() -> Result<(), String> {
+    chart(
+        "{{ $l := list 1 }}{{ range until 60 }}{{ $l = list $l $l }}{{ end }}{{ toJson $l }}",
+        "",
+    )
+}
+
+#[test]
+#[ignore = "run by the other test, in a process of its own"]
+fn one_hostile_input() {
+    let named = std::env::var(NAMED).expect("the other test names an input");
+    let (_, end, run) = INPUTS
+        .iter()
+        .find(|(name, ..)| *name == named)
+        .expect("an input of that name");
+    match run() {
+        Ok(()) => assert_eq!(*end, "builds"),
+        Err(error) => assert!(error.contains(end), "{error}"),
+    }
+    println!("peak {named}: {}", peak().unwrap_or_default());
+}
+
+/// Returns the most memory that this process held at once, as the kernel tells it.
+fn peak() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().to_owned())
+}
+
+#[test]
+fn hostile_inputs_end_within_512_mebibytes() {
+    let program = std::env::current_exe().expect("a test has a program");
+    let mut broken = Vec::new();
+    for (name, ..) in INPUTS {
+        let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
+        let ran = Command::new("sh")
+            .args(["-c", &limited])
+            .arg(&program)
+            .args([
+                "--ignored",
+                "--exact",
+                "one_hostile_input",
+                "--nocapture",
+                "--test-threads",
+                "1",
+            ])
+            .env(NAMED, name)
+            .output()
+            .expect("there is a shell");
+        if !ran.status.success() {
+            let said = [ran.stdout, ran.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let end: String = said
+                .chars()
+                .skip(said.chars().count().saturating_sub(600))
+                .collect();
+            broken.push(format!("{name}: {}\n{end}", ran.status));
+        } else {
+            let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+            said.lines()
+                .filter(|line| line.starts_with("peak"))
+                .for_each(|line| println!("{line}"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

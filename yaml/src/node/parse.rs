@@ -1,0 +1,379 @@
+//! Builds node trees from the events of a YAML parser, expanding aliases and merge keys under a budget.
+//!
+//! Most documents are of the plain part of YAML that `plain` reads, which is tried first.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use smol_str::SmolStr;
+
+use super::scalar::plain_tag;
+use super::{Content, Node, Style, Tag, plain};
+use crate::Version;
+use crate::meter::{self, Meter, Over, Size};
+use crate::parse::{self, Event, Parser, Properties, Scalar, ScanError, YAML_TAG};
+use crate::read::{CONTROL_CHARACTERS, ReadError, forbidden_line};
+
+/// Bounds on what one document may grow to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How deep maps and lists may nest.
+    pub depth: usize,
+    /// How many nodes a document may have, those that aliases repeat and that are kept for them included.
+    pub nodes: usize,
+    /// How many bytes its texts may have, likewise.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            depth: 100,
+            nodes: 2_000_000,
+            bytes: meter::MAX_BYTES,
+        }
+    }
+}
+
+/// Why a text is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// The text is not YAML; fix the text.
+    #[error("malformed YAML: line {line}: {reason}")]
+    Syntax {
+        /// The line within its document, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text is not UTF-8, or holds a control character that YAML forbids.
+    #[error("malformed YAML: {0}")]
+    Characters(&'static str),
+    /// A line that begins with `---` goes on with something else than a comment.
+    #[error("invalid document separator: {0}")]
+    Separator(String),
+    /// A document grew past a bound; nothing helps but a smaller document.
+    #[error("YAML document exceeds {limit} {what}")]
+    TooLarge {
+        /// What was counted.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// A merge key `<<` has no map to merge, or stands twice.
+    #[error("invalid merge key: {0}")]
+    Merge(&'static str),
+}
+
+/// Splits a text into documents as kustomize does: at every line that begins with `---`.
+pub fn split_documents(text: &str) -> Result<Vec<&str>, ParseError> {
+    let mut parts = Vec::new();
+    let (mut start, mut from) = (0, 0);
+    if text.is_empty() {
+        return Ok(parts);
+    }
+    while let Some(found) = text[from..].find("\n---") {
+        let begin = from + found;
+        let Some(length) = text[begin + 1..].find('\n') else {
+            break;
+        };
+        let end = begin + 1 + length;
+        let after = text[begin + 4..end].trim();
+        if !after.is_empty() && !after.starts_with('#') {
+            return Err(ParseError::Separator(text[begin + 1..end].trim().to_string()));
+        }
+        parts.push(&text[start..=begin]);
+        start = end + 1;
+        from = end + 1;
+    }
+    parts.push(&text[start..]);
+    Ok(parts)
+}
+
+/// Reads every document of a file and says how many parts it has; documents that are empty or null are left out.
+pub fn decode_documents(bytes: &[u8], limits: Limits) -> Result<(usize, Vec<Node>), ParseError> {
+    let text = decode(bytes)?;
+    let parts = split_documents(&text)?;
+    let mut documents = Vec::with_capacity(parts.len());
+    for part in &parts {
+        if let Some(node) = parse_text(part, limits)?
+            && !node.is_null()
+        {
+            documents.push(node);
+        }
+    }
+    Ok((parts.len(), documents))
+}
+
+/// Reads the first document of a text and leaves the rest unread; `None` when there is none.
+pub fn parse_first(bytes: &[u8], limits: Limits) -> Result<Option<Node>, ParseError> {
+    parse_text(&decode(bytes)?, limits)
+}
+
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
+    let text = crate::decode(bytes).map_err(|error| match error {
+        ReadError::Syntax { line, message } => ParseError::Syntax {
+            line,
+            reason: message,
+        },
+        _ => ParseError::Characters("invalid UTF-8"),
+    })?;
+    if forbidden_line(&text).is_some() {
+        return Err(ParseError::Characters(CONTROL_CHARACTERS));
+    }
+    Ok(if text.contains('\r') && text.contains("\r\n") {
+        Cow::Owned(text.replace("\r\n", "\n"))
+    } else {
+        text
+    })
+}
+
+fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    match plain::read(text, limits) {
+        Some(node) => Ok(Some(node)),
+        None => parse_whole(text, limits),
+    }
+}
+
+/// Reads the first document with the parser that knows all of YAML.
+pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    let mut builder = Builder {
+        parser: Parser::new(text, Version::V3),
+        anchors: HashMap::new(),
+        limits,
+        meter: Meter::new(limits.nodes, limits.bytes),
+        items: Vec::new(),
+        fields: Vec::new(),
+    };
+    if matches!(builder.next()?, Event::StreamEnd) {
+        return Ok(None);
+    }
+    let event = builder.next()?;
+    let root = builder.node(event, 0)?;
+    builder.next()?;
+    Ok(Some(root))
+}
+
+impl From<ScanError> for ParseError {
+    fn from(error: ScanError) -> ParseError {
+        ParseError::Syntax {
+            line: error.line,
+            reason: error.message.to_owned(),
+        }
+    }
+}
+
+struct Builder<'t> {
+    parser: Parser<'t>,
+    /// Anchors with what they stand for, once that has ended.
+    anchors: HashMap<&'t str, Option<(Node, Size)>>,
+    limits: Limits,
+    meter: Meter,
+    /// What the open lists hold so far, the innermost last: each is allocated once, in its size.
+    items: Vec<Node>,
+    /// What the open maps hold so far, likewise.
+    fields: Vec<(Node, Node)>,
+}
+
+impl<'t> Builder<'t> {
+    fn next(&mut self) -> Result<Event<'t>, ParseError> {
+        let (event, _) = self.parser.next()?;
+        Ok(event)
+    }
+
+    fn take(&mut self, size: Size) -> Result<(), ParseError> {
+        self.meter.take(size).map_err(over)
+    }
+
+    fn node(&mut self, event: Event<'t>, depth: usize) -> Result<Node, ParseError> {
+        if depth > self.limits.depth {
+            return Err(ParseError::TooLarge {
+                what: "levels",
+                limit: self.limits.depth,
+            });
+        }
+        let before = self.meter.taken();
+        self.take(Size { nodes: 1, bytes: 0 })?;
+        let (anchor, node) = match event {
+            Event::Scalar(read) => {
+                self.take(Size {
+                    nodes: 0,
+                    bytes: read.text.len(),
+                })?;
+                (read.properties.anchor, scalar(read))
+            }
+            Event::SequenceStart(properties) => {
+                self.open_anchor(&properties);
+                let content = Content::Seq(self.items(depth)?);
+                (properties.anchor, collection(content, &properties, Tag::Seq))
+            }
+            Event::MappingStart(properties) => {
+                self.open_anchor(&properties);
+                let content = Content::Map(self.fields(depth)?);
+                (properties.anchor, collection(content, &properties, Tag::Map))
+            }
+            Event::Alias(name) => return self.alias(name),
+            _ => return Err(syntax("a node was expected")),
+        };
+        if let Some(name) = anchor {
+            let size = self.meter.since(before);
+            self.meter.keep(size).map_err(over)?;
+            self.anchors.insert(name, Some((node.clone(), size)));
+        }
+        Ok(node)
+    }
+
+    fn open_anchor(&mut self, properties: &Properties<'t>) {
+        if let Some(name) = properties.anchor {
+            self.anchors.insert(name, None);
+        }
+    }
+
+    fn alias(&mut self, name: &str) -> Result<Node, ParseError> {
+        match self.anchors.get(name) {
+            Some(Some((node, size))) => {
+                self.meter.take(*size).map_err(over)?;
+                Ok(node.clone())
+            }
+            Some(None) => Err(syntax("an anchor contains itself")),
+            None => Err(syntax("unknown anchor referenced")),
+        }
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Node>, ParseError> {
+        let start = self.items.len();
+        loop {
+            match self.next()? {
+                Event::SequenceEnd => return Ok(self.items.drain(start..).collect()),
+                event => {
+                    let item = self.node(event, depth + 1)?;
+                    self.items.push(item);
+                }
+            }
+        }
+    }
+
+    fn fields(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, ParseError> {
+        let start = self.fields.len();
+        let mut merged = None;
+        loop {
+            let key = match self.next()? {
+                Event::MappingEnd => break,
+                event => self.node(event, depth + 1)?,
+            };
+            let event = self.next()?;
+            let value = self.node(event, depth + 1)?;
+            if key.tag != Tag::Merge {
+                self.fields.push((key, value));
+            } else if merged.replace(value).is_some() {
+                return Err(ParseError::Merge("it stands twice in one map"));
+            }
+        }
+        let fields = self.fields.drain(start..).collect();
+        match merged {
+            Some(value) => self.merge(fields, value),
+            None => Ok(fields),
+        }
+    }
+
+    /// Adds the fields of merged maps that the map does not set itself; of several, the first map wins.
+    fn merge(&mut self, mut fields: Vec<(Node, Node)>, value: Node) -> Result<Vec<(Node, Node)>, ParseError> {
+        let own = fields.len();
+        let maps = match value.content {
+            Content::Map(_) => vec![value],
+            Content::Seq(items) => items.into_iter().rev().collect(),
+            Content::Scalar(_) => return Err(ParseError::Merge("it needs a map or a list of maps")),
+        };
+        let mut places: HashMap<SmolStr, usize> = HashMap::new();
+        for (at, (key, _)) in fields.iter().enumerate() {
+            places.entry(key.text().into()).or_insert(at);
+        }
+        for map in maps {
+            let Content::Map(incoming) = map.content else {
+                return Err(ParseError::Merge("its list may hold only maps"));
+            };
+            for (key, value) in incoming {
+                let known = places.get(key.text()).copied();
+                match known {
+                    Some(index) if index < own => {}
+                    Some(index) => fields[index] = (key, value),
+                    None => {
+                        places.insert(key.text().into(), fields.len());
+                        fields.push((key, value));
+                    }
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn over(over: Over) -> ParseError {
+    let (what, limit) = match over {
+        Over::Nodes(limit) => ("nodes", limit),
+        Over::Bytes(limit) => ("bytes of text", limit),
+    };
+    ParseError::TooLarge { what, limit }
+}
+
+fn syntax(reason: &str) -> ParseError {
+    ParseError::Syntax {
+        line: 0,
+        reason: reason.to_owned(),
+    }
+}
+
+fn scalar(read: Scalar<'_>) -> Node {
+    let style = match read.style {
+        parse::Style::Plain => Style::Plain,
+        parse::Style::Single => Style::Single,
+        parse::Style::Double => Style::Double,
+        parse::Style::Literal => Style::Literal,
+        parse::Style::Folded => Style::Folded,
+    };
+    let (tag, tagged) = match read.properties.tag.as_deref().and_then(written_tag) {
+        Some(tag) => (tag, true),
+        None if style != Style::Plain => (Tag::Str, false),
+        None => (plain_tag(&read.text), false),
+    };
+    Node {
+        tag,
+        tagged,
+        style,
+        ..Node::of(Content::Scalar(read.text.into()))
+    }
+}
+
+fn collection(content: Content, properties: &Properties<'_>, default: Tag) -> Node {
+    let written = properties.tag.as_deref().and_then(written_tag);
+    Node {
+        tagged: written.is_some(),
+        tag: written.unwrap_or(default),
+        style: if properties.flow {
+            Style::Flow
+        } else {
+            Style::Plain
+        },
+        ..Node::of(content)
+    }
+}
+
+/// Names a written tag; the bare `!` counts as none.
+fn written_tag(tag: &str) -> Option<Tag> {
+    let short = tag.strip_prefix(YAML_TAG).or_else(|| tag.strip_prefix("!!"));
+    Some(match short {
+        Some("null") => Tag::Null,
+        Some("bool") => Tag::Bool,
+        Some("str") => Tag::Str,
+        Some("int") => Tag::Int,
+        Some("float") => Tag::Float,
+        Some("timestamp") => Tag::Timestamp,
+        Some("binary") => Tag::Binary,
+        Some("merge") => Tag::Merge,
+        Some("map") => Tag::Map,
+        Some("seq") => Tag::Seq,
+        Some(short) => Tag::Other(Box::new(format!("!!{short}").into())),
+        None if tag == "!" => return None,
+        None => Tag::Other(Box::new(tag.into())),
+    })
+}
