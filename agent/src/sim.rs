@@ -2,6 +2,8 @@
 //! in memory or real. What is left out is the network: whoever holds it plays the hub. Fleets of them run in one
 //! process.
 
+mod entry;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -37,6 +39,8 @@ use crate::{
     },
     report::{Counts, Reports},
 };
+
+pub use entry::{entry, settings};
 
 /// Wall time that follows the runtime's, so that paused time pauses it too.
 #[derive(Debug)]

@@ -7,7 +7,6 @@
 
 use std::{
     alloc::System,
-    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -23,13 +22,9 @@ use flotilla_agent::{
     ledger::{cells::Limits, memory::Memory},
     link::{link_state, watchdog::api_server_state},
     metrics::Metrics,
-    sim::{Contents, Options, SimAgent},
+    sim::{self, Contents, Options, SimAgent},
 };
-use flotilla_core::{
-    id::{ResourceUid, UnitId},
-    object::ObjectKey,
-    unit::{AppRef, Entry, Settings, Substitution, UnitState, target_digest},
-};
+use flotilla_core::{id::UnitId, object::ObjectKey, unit::Entry};
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::task::JoinHandle;
@@ -56,38 +51,9 @@ fn object(n: usize, value: &str) -> Value {
 }
 
 fn entry(version: u64, objects: &[Value], contents: &mut Contents) -> Entry {
-    let settings = Settings {
-        interval: Duration::from_secs(600),
-        retry_interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(120),
-        wait: false,
-        prune: true,
-        common_labels: BTreeMap::new(),
-        common_annotations: BTreeMap::new(),
-        substitution: Substitution::Off,
-        default_namespace: String::new(),
-    };
-    let content = Some(contents.add(objects));
-    Entry {
-        unit: UnitId(Uuid::from_u128(1)),
-        version,
-        app: AppRef {
-            uid: ResourceUid(Uuid::from_u128(2)),
-            kind: "Kustomization".into(),
-            namespace: "apps".into(),
-            name: "all".into(),
-        },
-        content,
-        target: target_digest(content, &settings, &[]),
-        revision: "main@sha1:abc".into(),
-        state: UnitState::Active,
-        prune_cleared: None,
-        settings,
-        variables: Vec::new(),
-        depends_on: Vec::new(),
-        withheld: Vec::new(),
-        requested: String::new(),
-    }
+    sim::entry(UnitId(Uuid::from_u128(1)), contents.add(objects), |entry| {
+        entry.version = version;
+    })
 }
 
 async fn start(cluster: &Fake, cells: &Memory) -> SimAgent {

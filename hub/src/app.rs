@@ -46,7 +46,10 @@ use crate::{
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
         transport::Clients,
     },
-    store::{Store, private::PrivatePostgres},
+    store::{
+        Store,
+        private::{self, PrivatePostgres},
+    },
     task::{Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine},
 };
 
@@ -61,14 +64,14 @@ pub struct Opened {
 
 /// Opens the store of a hub that will serve: the given Postgres, or the private one.
 async fn open_to_serve(database: &Database) -> anyhow::Result<Opened> {
-    prepare_data_dir(&database.data_dir)?;
+    prepare_data_dir(database)?;
     let lock = DataDirLock::to_serve(&database.data_dir).await?;
     open(database, Some(lock)).await
 }
 
 /// Opens the store for a command, beside the hub that serves if there is one.
 pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
-    prepare_data_dir(&database.data_dir)?;
+    prepare_data_dir(database)?;
     let lock = DataDirLock::for_command(&database.data_dir).await?;
     open(database, lock).await
 }
@@ -116,10 +119,14 @@ impl Opened {
 
 /// The data directory is ours alone. As root it may be passed through (not read) by the user that Postgres runs
 /// as.
-fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
+fn prepare_data_dir(database: &Database) -> anyhow::Result<()> {
+    let dir = &database.data_dir;
+    if database.database_url.is_none() {
+        private::check_way(dir)?;
+    }
     let failed = || format!("cannot use the data directory {}", dir.display());
     std::fs::create_dir_all(dir).with_context(failed)?;
-    if !crate::store::private::is_ours(dir) {
+    if !private::is_ours(dir) {
         anyhow::bail!("the data directory {} belongs to another user", dir.display());
     }
     let mode = if rustix::process::geteuid().is_root() {

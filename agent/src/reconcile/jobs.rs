@@ -46,6 +46,10 @@ impl<T> Done<T> {
             lost: matches!(error, LedgerError::Lost),
         }
     }
+
+    fn tell(self, job: u64, event: impl FnOnce(Vec<T>, Option<JobFailure>) -> Event) -> (u64, Event, bool) {
+        (job, event(self.outcomes, self.failure), self.lost)
+    }
 }
 
 /// The outcome of a job; `lost`: this agent is not the only one.
@@ -75,7 +79,7 @@ pub(super) fn job(
 ) -> BoxFuture<'static, Finished> {
     let context = context.clone();
     async move {
-        match action {
+        let (job, event, lost) = match action {
             Action::Evaluate { job, entry, enforced } => {
                 let work = async {
                     let (failure, evaluation, unavailable) =
@@ -96,60 +100,36 @@ pub(super) fn job(
                     job,
                     failure: JobFailure::Panicked(message),
                 });
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost: false,
-                }
+                (job, event, false)
             }
             Action::Apply { job, entry, keys } => {
                 let unit = UnitContext::new(&context, id, entry);
                 let done = caught(apply::apply(&unit, keys, &cancel)).await;
-                let Done {
-                    outcomes,
-                    failure,
-                    lost,
-                } = done.unwrap_or_else(panicked);
-                let event = Event::Applied {
-                    job,
-                    outcomes,
-                    failure,
-                };
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost,
-                }
+                done.unwrap_or_else(panicked)
+                    .tell(job, |outcomes, failure| Event::Applied {
+                        job,
+                        outcomes,
+                        failure,
+                    })
             }
             Action::Check { job, entry, objects } => {
                 let unit = UnitContext::new(&context, id, entry);
                 let done = caught(check::check(&unit, objects, &cancel)).await;
-                let Done {
-                    outcomes,
-                    failure,
-                    lost,
-                } = done.unwrap_or_else(panicked);
-                let event = Event::Checked {
-                    job,
-                    outcomes,
-                    failure,
-                };
-                Finished {
-                    unit: id,
-                    job,
-                    event,
-                    lost,
-                }
+                done.unwrap_or_else(panicked)
+                    .tell(job, |outcomes, failure| Event::Checked {
+                        job,
+                        outcomes,
+                        failure,
+                    })
             }
             // The others are done where they are asked for.
-            _ => Finished {
-                unit: id,
-                job: 0,
-                event: Event::Tick,
-                lost: false,
-            },
+            _ => (0, Event::Tick, false),
+        };
+        Finished {
+            unit: id,
+            job,
+            event,
+            lost,
         }
     }
     .boxed()

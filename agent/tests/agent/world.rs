@@ -9,31 +9,19 @@ use std::{
 use flotilla_agent::{
     cluster::fake::Fake,
     ledger::memory::Memory,
-    sim::{Contents, Options, SimAgent, SimClock},
+    sim::{self, Contents, Options, SimAgent, SimClock},
 };
 use flotilla_core::{
     digest::Digest,
-    id::{ResourceUid, UnitId},
+    id::UnitId,
     object::ObjectKey,
-    unit::{AppRef, Entry, Settings, Substitution, UnitState, VariableLayer, target_digest},
+    unit::{Entry, Settings, VariableLayer},
 };
 use flotilla_proto::agent::v1::{Event, ObjectStatus, Readiness, UnitStatus};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub(crate) fn settings() -> Settings {
-    Settings {
-        interval: Duration::from_secs(600),
-        retry_interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(120),
-        wait: false,
-        prune: true,
-        common_labels: BTreeMap::new(),
-        common_annotations: BTreeMap::new(),
-        substitution: Substitution::Off,
-        default_namespace: String::new(),
-    }
-}
+pub(crate) use flotilla_agent::sim::settings;
 
 pub(crate) fn entry_with(
     n: u128,
@@ -41,26 +29,10 @@ pub(crate) fn entry_with(
     settings: Settings,
     variables: Vec<VariableLayer>,
 ) -> Entry {
-    Entry {
-        unit: UnitId(Uuid::from_u128(n)),
-        version: 1,
-        app: AppRef {
-            uid: ResourceUid(Uuid::from_u128(1000 + n)),
-            kind: "Kustomization".into(),
-            namespace: "flux-system".into(),
-            name: format!("app{n}"),
-        },
-        content: Some(content),
-        target: target_digest(Some(content), &settings, &variables),
-        revision: "main@sha1:abc".into(),
-        state: UnitState::Active,
-        prune_cleared: None,
-        settings,
-        variables,
-        depends_on: Vec::new(),
-        withheld: Vec::new(),
-        requested: String::new(),
-    }
+    sim::entry(UnitId(Uuid::from_u128(n)), content, |entry| {
+        entry.settings = settings;
+        entry.variables = variables;
+    })
 }
 
 pub(crate) fn entry(n: u128, content: Digest) -> Entry {

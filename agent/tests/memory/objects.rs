@@ -1,12 +1,13 @@
 //! A unit of many objects of 40 kinds: ConfigMaps, Secrets, Deployments and custom objects, all of them templates.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use flotilla_agent::sim;
 use flotilla_core::{
     digest::Digest,
-    id::{ResourceUid, UnitId},
+    id::UnitId,
     object::ObjectKey,
-    unit::{AppRef, Entry, Settings, Substitution, UnitState, VariableLayer, target_digest},
+    unit::{Entry, Substitution, VariableLayer},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -38,38 +39,10 @@ pub(crate) fn object(n: usize) -> (ObjectKey, Value) {
 
 /// The unit's entry.
 pub(crate) fn entry(content: Digest) -> Entry {
-    let settings = Settings {
-        interval: Duration::from_secs(600),
-        retry_interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(120),
-        wait: false,
-        prune: true,
-        common_labels: BTreeMap::new(),
-        common_annotations: BTreeMap::new(),
-        substitution: Substitution::WithVariables,
-        default_namespace: String::new(),
-    };
-    let variables = vec![VariableLayer::Literal {
-        values: BTreeMap::from([("size".to_owned(), "large".to_owned())]),
-    }];
-    Entry {
-        unit: UnitId(Uuid::from_u128(1)),
-        version: 1,
-        app: AppRef {
-            uid: ResourceUid(Uuid::from_u128(2)),
-            kind: "Kustomization".into(),
-            namespace: "apps".into(),
-            name: "all".into(),
-        },
-        content: Some(content),
-        target: target_digest(Some(content), &settings, &variables),
-        revision: "main@sha1:abc".into(),
-        state: UnitState::Active,
-        prune_cleared: None,
-        settings,
-        variables,
-        depends_on: Vec::new(),
-        withheld: Vec::new(),
-        requested: String::new(),
-    }
+    sim::entry(UnitId(Uuid::from_u128(1)), content, |entry| {
+        entry.settings.substitution = Substitution::WithVariables;
+        entry.variables = vec![VariableLayer::Literal {
+            values: BTreeMap::from([("size".to_owned(), "large".to_owned())]),
+        }];
+    })
 }

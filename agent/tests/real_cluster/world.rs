@@ -7,13 +7,9 @@ use flotilla_agent::{
     causes::with_causes,
     cluster::kube::KubeCluster,
     ledger::secrets::Secrets,
-    sim::{Contents, SimAgent},
+    sim::{self, Contents, SimAgent},
 };
-use flotilla_core::{
-    digest::Digest,
-    id::{ResourceUid, UnitId},
-    unit::{AppRef, Entry, Settings, Substitution, UnitState, target_digest},
-};
+use flotilla_core::{digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{ObjectStatus, Readiness, UnitStatus};
 use flotilla_testkit::{AuditFilter, AuditMark, ControlPlane, shared_clusters};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -81,37 +77,12 @@ impl World {
     }
 
     pub(crate) fn entry(&self, content: Digest, wait: bool) -> Entry {
-        let settings = Settings {
-            interval: Duration::from_secs(600),
-            retry_interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(60),
-            wait,
-            prune: true,
-            common_labels: BTreeMap::new(),
-            common_annotations: BTreeMap::new(),
-            substitution: Substitution::Off,
-            default_namespace: self.namespace.clone(),
-        };
-        Entry {
-            unit: self.id,
-            version: 1,
-            app: AppRef {
-                uid: ResourceUid(Uuid::from_u128(2)),
-                kind: "Kustomization".into(),
-                namespace: "flux-system".into(),
-                name: "apps".into(),
-            },
-            content: Some(content),
-            target: target_digest(Some(content), &settings, &[]),
-            revision: "main@sha1:abc".into(),
-            state: UnitState::Active,
-            prune_cleared: None,
-            settings,
-            variables: Vec::new(),
-            depends_on: Vec::new(),
-            withheld: Vec::new(),
-            requested: String::new(),
-        }
+        sim::entry(self.id, content, |entry| {
+            entry.settings.retry_interval = Duration::from_secs(5);
+            entry.settings.timeout = Duration::from_secs(60);
+            entry.settings.wait = wait;
+            entry.settings.default_namespace = self.namespace.clone();
+        })
     }
 
     /// Makes an entry of these objects that the agent has not been offered yet.

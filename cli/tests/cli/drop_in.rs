@@ -351,14 +351,16 @@ async fn every_flag_of_kustomize_build_is_taken_or_refused_with_its_reason() {
         .collect();
     assert!(flags.len() > 12 && flags.contains(&"load-restrictor"), "{help}");
     let taken = ["help", "load-restrictor", "output", "reorder"];
+    // No folder to build; after `--output`, which takes it for its value, where to write.
+    let none = folder.path().join("none").display().to_string();
     for flag in flags {
         let ran = command(
-            &["kustomize", &format!("--{flag}=x"), "none"],
+            &["kustomize", &format!("--{flag}=x"), &none],
             &BTreeMap::new(),
             "",
         )
         .await;
-        let switch = command(&["kustomize", &format!("--{flag}"), "none"], &BTreeMap::new(), "").await;
+        let switch = command(&["kustomize", &format!("--{flag}"), &none], &BTreeMap::new(), "").await;
         let refusal = format!("--{flag} is a flag of kustomize build that is not taken here: ");
         let refused = ran.err.contains(&refusal) || switch.err.contains(&refusal);
         assert_eq!(

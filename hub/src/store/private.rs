@@ -66,6 +66,17 @@ pub enum PrivateError {
         "PostgreSQL does not run as root, and none of the users `flotilla-pg`, `postgres` and `nobody` exists"
     )]
     NoUser,
+    /// The user that the server would run as cannot come to the directory.
+    #[error(
+        "PostgreSQL does not run as root but as `{user}`, who may not pass through {dir}: choose another directory, for \
+         example `--data-dir /var/lib/flotilla-hub`, or let others pass with `chmod o+x {dir}`"
+    )]
+    Closed {
+        /// The user.
+        user: String,
+        /// The first directory on the way that is closed.
+        dir: PathBuf,
+    },
     /// A hub serves from this data directory, and its server is not there.
     #[error(
         "the hub's Postgres does not run; the hub that serves from this data directory starts it again, or stop that hub first"
@@ -469,6 +480,41 @@ fn passwd() -> Vec<(String, u32, u32)> {
         .collect()
 }
 
+/// Refuses a data directory that the server could not come to, before anything is made of it.
+pub fn check_way(dir: &Path) -> Result<(), PrivateError> {
+    let Some(user) = unprivileged_user()? else {
+        return Ok(());
+    };
+    let ids = user_ids(&user).ok_or(PrivateError::NoUser)?;
+    match closed_to(dir, ids) {
+        Some(dir) => Err(PrivateError::Closed { user, dir }),
+        None => Ok(()),
+    }
+}
+
+/// The first directory above `dir`, from the root on, that a user may not pass through. What is not there yet is made by
+/// us, and open to be passed.
+fn closed_to(dir: &Path, (uid, gid): (u32, u32)) -> Option<PathBuf> {
+    let dir = std::path::absolute(dir).ok()?;
+    let there = dir
+        .ancestors()
+        .skip(1)
+        .find_map(|above| above.canonicalize().ok())?;
+    let mut way: Vec<&Path> = there.ancestors().collect();
+    way.reverse();
+    let is_closed = |above: &&&Path| {
+        std::fs::metadata(above).is_ok_and(|found| {
+            let passes = match (found.uid() == uid, found.gid() == gid) {
+                (true, _) => 0o100,
+                (false, true) => 0o010,
+                (false, false) => 0o001,
+            };
+            found.mode() & passes == 0
+        })
+    };
+    way.iter().find(is_closed).map(|above| above.to_path_buf())
+}
+
 /// Tells whether `path` is owned by the user we run as; a data directory of somebody else is not ours to use.
 pub fn is_ours(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
@@ -477,6 +523,23 @@ pub fn is_ours(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_on_the_way_that_lets_nobody_pass_is_named() {
+        let place = tempfile::tempdir().expect("a directory");
+        let dir = place.path().join("not/there/yet");
+        let mode = |mode| {
+            std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(mode)).expect("its mode");
+        };
+        let own = std::fs::metadata(place.path()).expect("it is there").uid();
+        let stranger = (own + 12_345, own + 12_345);
+        let closed = place.path().canonicalize().expect("it is there");
+        mode(0o700);
+        assert_eq!(closed_to(&dir, stranger), Some(closed));
+        assert_eq!(closed_to(&dir, (own, stranger.1)), None);
+        mode(0o711);
+        assert_eq!(closed_to(&dir, stranger), None);
+    }
 
     #[test]
     fn a_link_or_a_file_in_place_of_a_directory_is_not_used() {
