@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A BLAKE3-256 digest. Printed and serialised as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +85,11 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[hexadecimal(byte >> 4) as u8, hexadecimal(byte & 15) as u8]);
+        }
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -139,44 +143,68 @@ pub fn write_canonical(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(map) => {
-            // Sorted here and not left to the map type: whether serde_json keeps insertion order depends on a
-            // feature that any crate of a build can switch on, and a digest must not.
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_unstable();
             out.push('{');
-            for (index, key) in keys.into_iter().enumerate() {
+            for (index, (key, value)) in in_order(map).enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
                 write_string(key, out);
                 out.push(':');
-                write_canonical(&map[key], out);
+                write_canonical(value, out);
             }
             out.push('}');
         }
     }
 }
 
-fn write_string(text: &str, out: &mut String) {
-    use fmt::Write as _;
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
+/// The entries of a map by the bytes of their keys. Not left to the map type: whether serde_json keeps insertion order
+/// depends on a feature that any crate of a build can switch on, and a digest must not.
+pub(crate) fn in_order(map: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let (sorted, unsorted) = match map.keys().is_sorted() {
+        true => (Some(map.iter()), None),
+        false => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            (None, Some(entries))
         }
-    }
+    };
+    sorted
+        .into_iter()
+        .flatten()
+        .chain(unsorted.into_iter().flatten())
+}
+
+/// Appends a text in quotes, as canonical JSON has it.
+pub(crate) fn write_string(text: &str, out: &mut String) {
     out.push('"');
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            8 => "\\b",
+            12 => "\\f",
+            ..0x20 => "\\u00",
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        out.push_str(escaped);
+        if escaped.len() > 2 {
+            out.push(hexadecimal(byte >> 4));
+            out.push(hexadecimal(byte & 15));
+        }
+        written = at + 1;
+    }
+    out.push_str(&text[written..]);
+    out.push('"');
+}
+
+/// A digit of a number below 16.
+fn hexadecimal(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).unwrap_or_default()
 }
 
 fn write_number(number: &serde_json::Number, out: &mut String) {
@@ -223,6 +251,14 @@ mod tests {
             canonical_json(&value),
             "{\"a\":{\"Z\":\"\\\"\\\\\",\"ü\":\"x\\n\\u0001\"},\"b\":[1,-2,1.5,true,null]}"
         );
+    }
+
+    #[test]
+    fn control_characters_are_escaped_wherever_they_stand() {
+        let text: String = ('\0'..=' ').chain(['é', '\u{7f}', '\u{1F600}', '"', 'x', '\\']).collect();
+        let ours = canonical_json(&text);
+        assert_eq!(ours, serde_json::to_string(&text).expect("a text is JSON"));
+        assert_eq!(serde_json::from_str::<String>(&ours).expect("it reads back"), text);
     }
 
     #[test]

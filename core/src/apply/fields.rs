@@ -7,7 +7,12 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::digest::{Digest, canonical_json, write_canonical};
+use crate::digest::{Digest, canonical_json, in_order, write_canonical, write_string};
+
+/// Bytes that most projections fit into.
+const PROJECTED: usize = 2048;
+/// Items of a list that are looked through; longer ones are indexed.
+const FEW: usize = 8;
 
 /// The entry of `manager` for `operation` (`Apply` or `Update`) on the object itself, not on a subresource.
 pub fn entry<'a>(metadata: &'a Value, manager: &str, operation: &str) -> Option<&'a Value> {
@@ -141,7 +146,7 @@ fn item_of(live: &Value, name: &str) -> Option<usize> {
 /// each path counts, and what stands there. A field gained, lost or changed gives another digest; what others
 /// own does not enter.
 pub fn projection(set: &Value, live: &Value, key: &[u8; 32]) -> Digest {
-    let mut bytes = String::new();
+    let mut bytes = String::with_capacity(PROJECTED);
     project(set, Some(live), &mut bytes);
     Digest::keyed(key, "projection", bytes.as_bytes())
 }
@@ -154,11 +159,9 @@ fn project(set: &Value, live: Option<&Value>, out: &mut String) {
         _ => return project_whole(live, out),
     };
     let mut items = Items::of(live);
-    let mut names: Vec<&String> = children.keys().collect();
-    names.sort_unstable();
     out.push('{');
-    for name in names {
-        out.push_str(&canonical_json(name));
+    for (name, below) in in_order(children) {
+        write_string(name, out);
         if name == "." {
             // The node itself: that it is there, and of which type, not what others put into it.
             out.push_str(kind_of(live));
@@ -167,7 +170,7 @@ fn project(set: &Value, live: Option<&Value>, out: &mut String) {
                 Some(field) => live.and_then(|live| live.get(field)),
                 None => items.find(name),
             };
-            project(&children[name.as_str()], child, out);
+            project(below, child, out);
         }
     }
     out.push('}');
@@ -226,6 +229,9 @@ impl<'a> Items<'a> {
             "i" => text.parse().ok(),
             "v" => {
                 let value: Value = serde_json::from_str(text).ok()?;
+                if self.list.len() <= FEW {
+                    return self.list.iter().position(|item| is_same(item, &value));
+                }
                 let list = self.list.iter().enumerate();
                 let index = self
                     .by_value
@@ -234,6 +240,13 @@ impl<'a> Items<'a> {
             }
             "k" => {
                 let keys: Map<String, Value> = serde_json::from_str(text).ok()?;
+                if self.list.len() <= FEW {
+                    let is_meant = |item: &Value| {
+                        let mut keys = keys.iter();
+                        keys.all(|(key, value)| item.get(key).is_some_and(|found| is_same(found, value)))
+                    };
+                    return self.list.iter().position(is_meant);
+                }
                 let names: Vec<String> = keys.keys().cloned().collect();
                 let list = self.list;
                 let index = self
@@ -244,6 +257,14 @@ impl<'a> Items<'a> {
             }
             _ => None,
         }
+    }
+}
+
+/// Tells whether two values are the same in canonical JSON: 1 and 1.0 are.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::String(one), Value::String(other)) => one == other,
+        _ => one == other || canonical_json(one) == canonical_json(other),
     }
 }
 
@@ -320,6 +341,47 @@ mod tests {
             .and_then(Value::as_array_mut);
         containers.expect("containers").reverse();
         assert_eq!(projection(&set(), &swapped, KEY), base);
+    }
+
+    #[test]
+    fn items_of_short_and_of_long_lists_are_found_alike() {
+        let item = |n: usize| json!({"port": n % 7, "protocol": "TCP", "n": n});
+        for length in [0, 1, FEW, FEW + 1, 40] {
+            let long: Vec<Value> = (0..40).map(|n| json!(n % 7)).collect();
+            let lists = [
+                Value::Array((0..length).map(item).collect()),
+                Value::Array(long[..length].to_vec()),
+            ];
+            for name in [
+                "k:{\"port\":3,\"protocol\":\"TCP\"}",
+                "k:{\"port\":3.0}",
+                "k:{\"other\":null}",
+                "v:6",
+                "v:6.0",
+                "v:\"6\"",
+                "i:2",
+            ] {
+                for list in &lists {
+                    let found = Items::of(Some(list)).find(name);
+                    let mut indexed = Items::of(Some(list));
+                    let expected = match name.split_once(':') {
+                        Some(("k", keys)) => {
+                            let keys: Map<String, Value> = serde_json::from_str(keys).expect("keys");
+                            let names: Vec<String> = keys.keys().cloned().collect();
+                            let index = index_by(indexed.list, &names);
+                            index.get(&canonical_json(&keys)).map(|at| &indexed.list[*at])
+                        }
+                        Some(("v", value)) => {
+                            let value: Value = serde_json::from_str(value).expect("a value");
+                            let text = canonical_json(&value);
+                            indexed.list.iter().find(|item| canonical_json(item) == text)
+                        }
+                        _ => indexed.find(name),
+                    };
+                    assert_eq!(found, expected, "{name} of {length}");
+                }
+            }
+        }
     }
 
     #[test]
