@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -151,16 +154,12 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let ended = tokio::select! {
         ended = &mut reconciling => {
             stop.cancel();
-            let _ = linking.await;
-            match ended {
-                Ok(ended) => ended.map_err(AgentError::from),
-                Err(_) => Err(AgentError::Ended("reconciler")),
-            }
+            reconciled(ended).and(linked(linking.await))
         }
         ended = &mut linking => {
             stop.cancel();
-            let _ = reconciling.await;
-            ended.unwrap_or(Err(AgentError::Ended("link")))
+            // Whatever ended the link, that another agent is at work is said first.
+            reconciled(reconciling.await).and(linked(ended))
         }
         // Found by a write that nobody waits for.
         () = &mut lost => {
@@ -169,17 +168,31 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
             Err(AgentError::Duel)
         }
     };
-    flush(&last).await;
-    ended
+    let flushed = flush(&last).await;
+    ended.and(flushed)
 }
 
-/// Makes durable what was found out last, so that the next start need not find it out again.
-async fn flush(ledger: &Ledger) {
+fn reconciled(ended: Result<Result<(), LedgerError>, JoinError>) -> Result<(), AgentError> {
+    match ended {
+        Ok(ended) => ended.map_err(AgentError::from),
+        Err(_) => Err(AgentError::Ended("reconciler")),
+    }
+}
+
+fn linked(ended: Result<Result<(), AgentError>, JoinError>) -> Result<(), AgentError> {
+    ended.unwrap_or(Err(AgentError::Ended("link")))
+}
+
+/// Makes durable what was found out last, so that the next start need not find it out again. Fails when that finds
+/// another agent at work: all else is found out again.
+async fn flush(ledger: &Ledger) -> Result<(), AgentError> {
     match tokio::time::timeout(LAST_WRITE, ledger.flush()).await {
         Ok(Ok(())) => {}
+        Ok(Err(LedgerError::Lost)) => return Err(AgentError::Duel),
         Ok(Err(e)) => tracing::warn!("ledger: {}", with_causes(&e)),
         Err(_) => tracing::warn!("ledger: storage does not answer; the last outcomes are found out again"),
     }
+    Ok(())
 }
 
 async fn idle(stop: CancellationToken) -> Result<(), AgentError> {
@@ -476,6 +489,22 @@ mod tests {
                 .map(|known| known.is(uid.as_str().unwrap_or_default())),
             Some(true)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn told_to_stop_and_finding_another_at_work_it_says_so() {
+        let cells: Arc<dyn Cells> = Arc::new(Memory::default());
+        let (_, _, stop, running) = writing(cells.clone()).await;
+        let other = Ledger::open(cells, LEDGER).await.expect("opens");
+        let held = other.read(|state| state.held);
+        other
+            .append(vec![crate::ledger::record::Record::Held(held)])
+            .await
+            .expect("stored");
+        // The last answer comes after that, and with it the write that finds out.
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(2), running).await;
+        assert!(matches!(ended, Ok(Ok(Err(AgentError::Duel)))), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,6 +48,17 @@ enum Full {
     After(Option<RowKey>),
 }
 
+/// What is held back after a start: the hub has rows as they were told before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// All rows.
+    Rows,
+    /// A full report: the hub forgets what that does not name, and not all is known. Rows that are go alone.
+    Full,
+    /// Nothing.
+    Nothing,
+}
+
 #[derive(Debug)]
 struct InFlight {
     seq: u64,
@@ -59,6 +70,8 @@ struct InFlight {
     /// Events of its own that had to leave meanwhile: lost only if it is.
     evicted: u64,
     full: Full,
+    /// Its rows went before a full report, which is to name them again.
+    before_full: bool,
     root: Option<Digest>,
 }
 
@@ -82,8 +95,7 @@ struct Inner {
     seq: u64,
     full: Full,
     in_flight: Option<InFlight>,
-    /// No row is sent for now.
-    held: bool,
+    hold: Hold,
     /// Over the rows as the hub has them.
     acked: Sum,
     acked_root: Option<Digest>,
@@ -111,7 +123,7 @@ impl Default for Reports {
                 seq: 0,
                 full: Full::No,
                 in_flight: None,
-                held: false,
+                hold: Hold::Nothing,
                 acked: Sum::default(),
                 acked_root: None,
                 counts: Counts::default(),
@@ -204,10 +216,15 @@ impl Reports {
         }
     }
 
-    /// Holds rows back, or no more. After a start the hub has them as they were told before: they are sent once it is known
-    /// what they are now, and not twice. Events and conditions go at once.
-    pub fn hold(&self, held: bool) {
-        self.lock().held = held;
+    /// Holds back this much. Rows are sent once it is known what they are now, and where that comes soon, not twice.
+    /// Events and conditions go at once.
+    pub fn hold(&self, hold: Hold) {
+        let inner = &mut *self.lock();
+        inner.hold = hold;
+        if let (Hold::Nothing, Full::After(after)) = (hold, &inner.full) {
+            let named = inner.rows.keys().filter(|key| Some(key) > after.as_ref());
+            inner.pending.extend(named);
+        }
         self.changed.notify_one();
     }
 
@@ -293,7 +310,7 @@ impl Reports {
             };
             inner.acked.replace(entry.acked(&key), digest);
             entry.acknowledge(change, digest);
-            if entry.change == change {
+            if entry.change == change && !(flight.before_full && inner.hold == Hold::Nothing) {
                 inner.pending.remove(&key);
                 if digest.is_none() {
                     inner.rows.remove(&key);

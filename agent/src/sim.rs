@@ -17,6 +17,7 @@ use flotilla_core::{
 };
 use flotilla_proto::agent::v1::{Ack, Report};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -168,6 +169,7 @@ pub struct SimAgent {
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    running: JoinHandle<Result<(), LedgerError>>,
 }
 
 impl Drop for SimAgent {
@@ -213,7 +215,7 @@ impl SimAgent {
             reconciler = reconciler.verifying_every(period);
         }
         let stop = CancellationToken::new();
-        tokio::spawn(reconciler.run(stop.clone()));
+        let running = tokio::spawn(reconciler.run(stop.clone()));
         Ok(Self {
             ledger,
             reports,
@@ -222,7 +224,16 @@ impl SimAgent {
             nudge,
             clock,
             stop,
+            running,
         })
+    }
+
+    /// Tells it to stop, and returns once it has and what it found out is durable. Fails when another agent is at work.
+    pub async fn stop(mut self) -> Result<(), LedgerError> {
+        self.stop.cancel();
+        // A panic has said so itself.
+        (&mut self.running).await.unwrap_or(Ok(()))?;
+        self.ledger.flush().await
     }
 
     /// Offers a whole desired state, as the next generation. Units that it does not name are let go of.

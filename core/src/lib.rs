@@ -17,6 +17,7 @@ pub mod rollout;
 pub mod source;
 pub mod status;
 pub mod substitute;
+pub mod takeover;
 pub mod text;
 pub mod trace;
 pub mod unit;

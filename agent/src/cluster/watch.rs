@@ -18,7 +18,7 @@ use crate::random::random;
 
 use super::{
     ClusterError, Resource, Selector, WatchEvent,
-    kube::{KubeCluster, Lines, METADATA_PAGE, PAGE, RawEvent, What, encode, path, set_type},
+    kube::{KubeCluster, Lines, RawEvent, What, encode, path, set_type},
 };
 
 /// How long the server is asked to keep a watch. Differs by kind, so that renewals spread.
@@ -50,7 +50,6 @@ struct Watch {
     /// The server streams lists.
     streams_lists: bool,
     /// Objects asked for in a page.
-    page_size: u32,
     failures: u32,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
@@ -84,11 +83,6 @@ pub(super) fn stream(
     let watch = Watch {
         cluster,
         resource,
-        page_size: if selector.metadata_only {
-            METADATA_PAGE
-        } else {
-            PAGE
-        },
         selector,
         timeout: LONGEST - spread,
         streams_lists: true,
@@ -152,10 +146,7 @@ impl Watch {
     }
 
     async fn page(&mut self, token: String) -> State {
-        let page = self
-            .cluster
-            .page(&self.resource, &self.selector, &token, &mut self.page_size)
-            .await;
+        let page = self.cluster.page(&self.resource, &self.selector, &token).await;
         match page {
             Ok(page) => {
                 let objects = page.items.into_iter();

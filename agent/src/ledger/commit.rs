@@ -28,6 +28,8 @@ const COMPACT_MIN: usize = 256 << 10;
 const QUEUE_MAX: usize = 1 << 20;
 /// Room that the queue keeps when nothing waits.
 const BURST: usize = 16 << 10;
+/// How long damage that was repaired at once is told.
+const REPAIRED: Duration = Duration::from_secs(60);
 /// Waits after a batch that could not be written.
 const RETRY: Backoff = Backoff {
     base: Duration::from_secs(1),
@@ -61,6 +63,8 @@ pub(super) struct Queue {
     pub(super) lost: bool,
     /// What was damaged when the ledger was opened, until a desired state is held again.
     damaged: Option<String>,
+    /// What was damaged and is written anew, for as long as that is told.
+    repaired: Option<String>,
 }
 
 /// What was stored.
@@ -208,7 +212,7 @@ impl Shared {
         self.settle(records, outcome)
     }
 
-    async fn store(&self, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
+    async fn store(self: &Arc<Self>, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
         if writer.damage().is_some() {
             let found_so = self.queue().damaged.is_some();
             let again = if found_so {
@@ -223,12 +227,40 @@ impl Shared {
             }
         }
         match self.store_sound(writer, records).await {
+            // The head is sound, and keeps another writer out: what it names is in memory and is written anew.
+            Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
+                self.note_repair(why);
+                self.store_sound(writer, records).await
+            }
             Err(LedgerError::Damaged(_)) if self.cells.is_exclusive() => {
                 self.begin_anew(writer).await?;
                 self.store_sound(writer, records).await
             }
             outcome => outcome,
         }
+    }
+
+    /// Lets all be written from memory, and what was damaged be told for a while.
+    fn note_repair(self: &Arc<Self>, why: String) {
+        let why = format!("{why}; all is written anew from memory");
+        tracing::error!("ledger is damaged: {why}");
+        let mut queue = self.queue();
+        (queue.rewrite, queue.repaired) = (true, Some(why));
+        drop(queue);
+        let ledger = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(REPAIRED).await;
+            let Some(ledger) = Weak::upgrade(&ledger) else {
+                return;
+            };
+            let Some(repaired) = ledger.queue().repaired.take() else {
+                return;
+            };
+            // What was told since by another write stands.
+            if ledger.health.borrow().state == HealthState::Damaged(repaired) {
+                ledger.tell(None, Ok(()));
+            }
+        });
     }
 
     async fn begin_anew(&self, writer: &mut Writer) -> Result<(), LedgerError> {
@@ -341,7 +373,7 @@ impl Shared {
                 Err(error)
             }
         };
-        let damaged = queue.damaged.clone();
+        let damaged = queue.damaged.clone().or_else(|| queue.repaired.clone());
         drop(queue);
         self.tell(
             damaged,

@@ -108,7 +108,7 @@ impl Writer {
             if self.stored.is_none() {
                 self.put_head(self.head.clone(), Vec::new()).await?;
             }
-            let (stay, bytes) = self.merge(tail).await;
+            let (stay, bytes) = self.merge(tail).await?;
             head.segments.truncate(stay);
             head.segments.extend(self.put_segments(&bytes).await?);
             tail = Vec::new();
@@ -118,22 +118,25 @@ impl Writer {
 
     /// Puts the last segments in front of these bytes as long as they are no larger, and returns how many stay: so
     /// segments are few although tails are small, and a byte is written again only as often as its segment doubles.
-    /// One that cannot be read now stays.
-    async fn merge(&self, mut bytes: Vec<u8>) -> (usize, Vec<u8>) {
+    /// One that cannot be read now stays. One that is not what was written is damage, of the segment and not of the head:
+    /// all can be written anew.
+    async fn merge(&self, mut bytes: Vec<u8>) -> Result<(usize, Vec<u8>), LedgerError> {
         let mut stay = self.head.segments.len();
         while let Some(last) = self.head.segments[..stay].last()
             && last.bytes <= bytes.len()
             && last.bytes + bytes.len() <= self.cells.limits().segment
         {
-            match self.cells.get(&self.slot_name(last.slot)).await {
+            let name = self.slot_name(last.slot);
+            match self.cells.get(&name).await {
                 Ok(Some(cell)) if digest(&cell.bytes) == last.digest => {
                     bytes = [cell.bytes, bytes].concat();
                     stay -= 1;
                 }
-                _ => break,
+                Ok(_) => return Err(LedgerError::Damaged(not_as_named(&name))),
+                Err(_) => break,
             }
         }
-        (stay, bytes)
+        Ok((stay, bytes))
     }
 
     /// Stores these records instead of all that is stored. The old segments stay until the new ones are complete.
@@ -336,6 +339,11 @@ impl Writer {
             series => format!("{}-{series}-{slot}", self.name),
         }
     }
+}
+
+/// What is wrong with a segment that is not what was written.
+fn not_as_named(name: &str) -> String {
+    format!("segment {name} is not what the head names")
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -71,7 +71,7 @@ pub async fn fetch(
     bases: &Bases<'_>,
     fetched: &mut Vec<Fetched>,
 ) -> Result<(), FetchError> {
-    let wanted: HashMap<Digest, &Item> = items.iter().map(|item| (item.digest, item)).collect();
+    let mut wanted: HashMap<Digest, &Item> = items.iter().map(|item| (item.digest, item)).collect();
     let mut request = Request::new(FetchRequest {
         want: items.iter().map(want).collect(),
         epoch,
@@ -83,8 +83,9 @@ pub async fn fetch(
         let digest = Digest::try_from_slice(&chunk.digest).map_err(|_| FetchError::Protocol("no digest"))?;
         let item = *wanted
             .get(&digest)
-            .ok_or(FetchError::Protocol("an item nobody asked for"))?;
+            .ok_or(FetchError::Protocol("an item nobody asked for, or twice"))?;
         if chunk.missing {
+            wanted.remove(&digest);
             fetched.push(Fetched::Missing(digest, "the hub does not hold it".to_owned()));
             continue;
         }
@@ -95,12 +96,18 @@ pub async fn fetch(
         let partial_item = partial.get_or_insert_with(|| Partial::new(digest, &chunk));
         partial_item.add(&chunk);
         if last && let Some(whole) = partial.take() {
+            wanted.remove(&digest);
             fetched.push(match whole.finish(item, bases) {
                 Ok(blob) => Fetched::Blob(digest, blob),
                 Err(why) => Fetched::Missing(digest, why),
             });
         }
     }
+    // Else it would be asked for again at once, and again.
+    let left_out = wanted.into_keys();
+    fetched.extend(
+        left_out.map(|digest| Fetched::Missing(digest, "the hub's answer ended without it".to_owned())),
+    );
     Ok(())
 }
 

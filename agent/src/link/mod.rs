@@ -34,6 +34,8 @@ const BACKOFF: Backoff = Backoff {
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// A hub that refuses us is asked again no sooner.
 const REFUSED: Duration = Duration::from_secs(600);
+/// Longest wait of an agent that another with its identity displaces again and again.
+const DISPLACED: Duration = Duration::from_secs(600);
 /// A stream that lasted this long was a good one: the next attempt begins afresh.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -89,6 +91,24 @@ enum Step {
 struct Running<'a> {
     link: &'a mut Link,
     renewals: Renewals,
+    displaced: Displaced,
+}
+
+/// How often in a row another agent took the stream.
+#[derive(Debug, Default)]
+struct Displaced(u32);
+
+impl Displaced {
+    /// How long the stream is left to the one that took it: two that take it from each other do so more and more seldom.
+    /// `held`: a stream that was held for long was not taken in a row with those before.
+    fn wait(&mut self, held: Duration) -> Duration {
+        if held > DISPLACED {
+            self.0 = 0;
+        }
+        let wait = MINUTE * 2_u32.saturating_pow(self.0.min(8));
+        self.0 += 1;
+        wait.min(DISPLACED)
+    }
 }
 
 impl Link {
@@ -97,6 +117,7 @@ impl Link {
         let mut running = Running {
             link: self,
             renewals: Renewals::default(),
+            displaced: Displaced::default(),
         };
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -158,6 +179,7 @@ impl Running<'_> {
         let state = link.state.clone();
         let (clock, reports) = (link.session.clock.clone(), link.session.reports.clone());
         let wall = clock.clone();
+        let (begun, instance) = (Instant::now(), link.session.boot_id.clone());
         let renewed = self
             .renewals
             .run(channel.clone(), &mut link.identity, clock.as_ref(), &reports);
@@ -168,6 +190,7 @@ impl Running<'_> {
                     cluster = welcome.cluster_name,
                     epoch = welcome.epoch,
                     hub = welcome.hub_version,
+                    instance,
                     "connected"
                 );
                 if let Some(apart) = session::clock_apart(wall.now(), welcome) {
@@ -185,6 +208,12 @@ impl Running<'_> {
             }
             Ok(Err(e)) => Err(LinkError::Identity(e)),
             Err(SessionError::Ledger(e @ LedgerError::Lost)) => Err(LinkError::Ledger(e)),
+            Err(e @ SessionError::Displaced { .. }) => {
+                let wait = self.displaced.wait(begun.elapsed());
+                let seconds = wait.as_secs();
+                tracing::error!("{e}; workloads are kept as they are, back in {seconds} s");
+                Ok(Step::Wait(wait))
+            }
             Err(e @ SessionError::Refused(_)) => {
                 tracing::error!("{e}; workloads are kept as they are");
                 Ok(Step::Wait(REFUSED))

@@ -20,7 +20,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Streaming, transport::Channel};
 
-use self::desired::{Batch, RETRY};
+use self::desired::{Batch, RETRY, Refusal};
 use super::{
     accept::{Acceptance, Lane},
     channel::about_tls,
@@ -60,6 +60,17 @@ pub enum SessionError {
          this identity holds"
     )]
     NotAdmitted(String),
+    /// Another agent took the stream.
+    #[error(
+        "{said}; this agent is instance {instance}: if that is not the old or new pod of an update, two agents have one \
+         identity: uninstall one, or remove its identity and let it join under a name of its own"
+    )]
+    Displaced {
+        /// The hub's words, which name the other.
+        said: String,
+        /// This one.
+        instance: String,
+    },
     /// A hub with a lower epoch than one seen before: not the one that holds us now.
     #[error("hub is at epoch {offered}, epoch {seen} was seen already")]
     StaleHub {
@@ -71,6 +82,19 @@ pub enum SessionError {
     /// The ledger cannot be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl SessionError {
+    /// Names this agent where two are told apart.
+    fn of_instance(self, this: &str) -> Self {
+        match self {
+            Self::Displaced { said, .. } => Self::Displaced {
+                said,
+                instance: this.to_owned(),
+            },
+            other => other,
+        }
+    }
 }
 
 impl From<tonic::Status> for SessionError {
@@ -87,6 +111,10 @@ impl From<tonic::Status> for SessionError {
         };
         match status.code() {
             tonic::Code::PermissionDenied => Self::Refused(said.to_owned()),
+            tonic::Code::AlreadyExists => Self::Displaced {
+                said: said.to_owned(),
+                instance: String::new(),
+            },
             tonic::Code::Unauthenticated => Self::NotAdmitted(said.to_owned()),
             _ => Self::Ended(said.to_owned()),
         }
@@ -128,14 +156,25 @@ struct Open<'a> {
     /// When what did not come, or was not taken, is tried again.
     retry_at: Option<Instant>,
     retry_wait: Duration,
-    /// The ledger did not take an offer itself: the hub is to make it again.
-    offer_refused: bool,
+    /// The last offer, which the ledger did not take.
+    refusal: Option<Refusal>,
 }
 
 impl Session {
     /// Runs one stream on `channel` until it breaks or `renewed` returns. `connected` is told when the hub has
     /// welcomed us.
     pub async fn run<R>(
+        &mut self,
+        channel: Channel,
+        renewed: impl Future<Output = R>,
+        connected: impl FnOnce(&Welcome),
+    ) -> Result<R, SessionError> {
+        let instance = self.boot_id.clone();
+        let ended = self.stream(channel, renewed, connected).await;
+        ended.map_err(|error| error.of_instance(&instance))
+    }
+
+    async fn stream<R>(
         &mut self,
         channel: Channel,
         renewed: impl Future<Output = R>,
@@ -160,7 +199,7 @@ impl Session {
             busy: BTreeSet::new(),
             retry_at: Some(Instant::now()),
             retry_wait: RETRY.0,
-            offer_refused: false,
+            refusal: None,
             session: self,
         };
         open.serve(&mut inbound, renewed).await
@@ -228,6 +267,7 @@ impl Open<'_> {
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
             self.send_report().await?;
+            let ask_again = self.ask_again_at().unwrap_or(far);
             let ack_late = self.sent_at.map_or(far, |at| at + REPORT_ACK);
             // Cancel-safe: `message` keeps a half-read frame in the stream, notifications stay set, timers are
             // computed anew. What came is read before anything is concluded from its absence.
@@ -241,6 +281,12 @@ impl Open<'_> {
                 () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
                 renewed = &mut renewed => return Ok(renewed),
                 () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
+                // What is being fetched is of an earlier offer, and comes first.
+                () = tokio::time::sleep_until(ask_again), if self.busy.is_empty() => {
+                    return Err(SessionError::Ended(
+                        "the ledger did not take the desired state; asking for it again".to_owned(),
+                    ));
+                }
                 () = tokio::time::sleep_until(ack_late) => {
                     return Err(SessionError::Ended("a report was not acknowledged".to_owned()));
                 }

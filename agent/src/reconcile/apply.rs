@@ -108,8 +108,16 @@ async fn apply_all(
             None => job.missing(key),
         }
     }
-    if let Err(error) = job.resolve_kinds().await {
-        return Done::failed(&error);
+    // Discovery may be slow, and nothing is begun before it has ended.
+    tokio::select! {
+        resolved = job.resolve_kinds() => if let Err(error) = resolved {
+            return Done::failed(&error);
+        },
+        () = cancel.cancelled() => return Done {
+            outcomes: job.outcomes,
+            failure: None,
+            lost: false,
+        },
     }
     let breaker = CircuitBreaker::new(unit);
     let is_fresh = |key: &ObjectKey| fresh.get(key).copied().unwrap_or_default();
@@ -127,12 +135,13 @@ async fn apply_all(
                 };
                 job.end(index, None, None, None, Applied::Problem { problem, retry });
             }
-            Err(stopped) => job.fail(index, None, &stopped),
+            Err(stopped) => job.fail(index, None, None, &stopped),
         }
     }
-    // What is in the inventory already was this unit's, whatever its marks said meanwhile.
+    // What was written once was this unit's, whatever its marks said meanwhile. An intent alone has written nothing.
     for write in &mut writes {
-        if job.record(&job.objects[write.index].desired.key).is_some() {
+        let record = job.record(&job.objects[write.index].desired.key);
+        if record.is_some_and(|record| record.sent.is_some()) {
             write.adopted = None;
         }
     }
@@ -212,9 +221,15 @@ impl Job<'_> {
         });
     }
 
-    fn fail(&mut self, index: usize, record: Option<Arc<Record>>, stopped: &Stopped) {
+    fn fail(
+        &mut self,
+        index: usize,
+        record: Option<Arc<Record>>,
+        adopted: Option<Adoption>,
+        stopped: &Stopped,
+    ) {
         let (problem, retry) = problem(&self.objects[index], stopped);
-        self.end(index, record, None, None, Applied::Problem { problem, retry });
+        self.end(index, record, None, adopted, Applied::Problem { problem, retry });
     }
 
     /// Discovers again when a kind is not served as far as is known. Where the unit's own definition of it was
@@ -378,7 +393,7 @@ impl Job<'_> {
             let known = record.or_else(|| self.record(&self.objects[index].desired.key));
             match answer {
                 Some(Ok(observed)) => self.end(index, known, Some(observed), adopted, Applied::Written),
-                Some(Err(stopped)) => self.fail(index, known, &stopped),
+                Some(Err(stopped)) => self.fail(index, known, adopted, &stopped),
                 None => self.end(index, known, None, None, Applied::NotBegun),
             }
         }

@@ -53,6 +53,8 @@ pub struct Counters {
     pub wakes: AtomicU64,
     /// Jobs begun.
     pub jobs: AtomicU64,
+    /// Steps of units' state machines.
+    pub steps: AtomicU64,
 }
 
 #[derive(Default)]

@@ -52,6 +52,28 @@ impl<T> Done<T> {
     }
 }
 
+/// The outcome of a job that was taken back before it began; `None`: the action is no job.
+pub(super) fn not_begun(action: &Action) -> Option<Event> {
+    Some(match action {
+        Action::Evaluate { job, .. } => Event::Evaluated {
+            job: *job,
+            failure: None,
+            evaluation: None,
+        },
+        Action::Apply { job, .. } => Event::Applied {
+            job: *job,
+            outcomes: Vec::new(),
+            failure: None,
+        },
+        Action::Check { job, .. } => Event::Checked {
+            job: *job,
+            outcomes: Vec::new(),
+            failure: None,
+        },
+        _ => return None,
+    })
+}
+
 /// The outcome of a job; `lost`: this agent is not the only one.
 pub(super) struct Finished {
     pub(super) unit: UnitId,

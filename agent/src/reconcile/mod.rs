@@ -55,14 +55,14 @@ use tokio_util::sync::CancellationToken;
 use verify::{Listed, Verification};
 use watches::Watches;
 
-use crate::ledger::LedgerError;
+use crate::{ledger::LedgerError, report::Hold};
 
 /// Told to stop, the loop waits so long for requests that are under way.
 const LAST_ANSWERS: Duration = Duration::from_millis(900);
 /// Watch events taken in before due work is started again.
 const EVENTS: usize = 256;
-/// After a start, rows are told the hub once all objects were seen, and at the latest after this: what a row says before
-/// is what the hub has.
+/// After a start, rows are told the hub once all objects were seen, or those that were, after this: what a row says
+/// before is what the hub has.
 const RESTORED: Duration = Duration::from_secs(10);
 
 /// A unit, and what of its work is under way.
@@ -110,8 +110,10 @@ pub struct Reconciler {
     gauges: Gauges,
     /// Units of which not all is seen since the start.
     restoring: BTreeSet<UnitId>,
-    /// Until when rows are held back; `None`: they are not.
+    /// Until when all rows are held back; `None`: they are not.
     held_until: Option<Instant>,
+    /// The first lists have shown what there is.
+    is_shown: bool,
     /// Another agent writes the ledger: this one must exit.
     lost: bool,
 }
@@ -119,7 +121,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Makes a reconciler.
     pub fn new(context: Arc<Context>, nudge: Arc<Nudge>) -> Self {
-        context.reports.hold(true);
+        context.reports.hold(Hold::Rows);
         Self {
             context,
             nudge,
@@ -137,6 +139,7 @@ impl Reconciler {
             gauges: Gauges::default(),
             restoring: BTreeSet::new(),
             held_until: Some(Instant::now() + RESTORED),
+            is_shown: false,
             lost: false,
         }
     }
@@ -160,6 +163,7 @@ impl Reconciler {
             self.start();
             self.flush().await;
             self.watch_kinds();
+            self.release_rows().await;
             self.verify();
             let wake = self.wakes();
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs
@@ -188,10 +192,8 @@ impl Reconciler {
     /// have shown: the next start need not find it out again.
     async fn end(mut self) -> Result<(), LedgerError> {
         self.lists.clear();
-        for unit in self.units.values() {
-            if let Some((_, cancel)) = &unit.job {
-                cancel.cancel();
-            }
+        for id in self.units.keys().copied().collect::<Vec<_>>() {
+            self.feed(id, Event::Stopping);
         }
         let deadline = Instant::now() + LAST_ANSWERS;
         while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.jobs.next()).await {
@@ -200,7 +202,10 @@ impl Reconciler {
         while let Some(news) = self.watches.ready() {
             self.observed(news).await;
         }
-        Ok(())
+        match self.lost {
+            true => Err(LedgerError::Lost),
+            false => Ok(()),
+        }
     }
 
     /// When something is to be done by time alone.
@@ -245,21 +250,39 @@ impl Reconciler {
 
     /// Gives a unit's state machine an event, and does what it asks for.
     pub(super) fn feed(&mut self, id: UnitId, event: Event) {
-        let now = self.context.now();
-        let Some(unit) = self.units.get_mut(&id) else {
-            return;
-        };
-        let actions = unit.state.step(event, now);
-        let wake = unit.state.wake_at(now.mono);
-        let standing = unit.state.standing();
-        if std::mem::replace(&mut unit.standing, standing) != standing {
-            self.unjudged.extend(self.edges.changed(id));
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = self.context.now();
+            let Some(unit) = self.units.get_mut(&id) else {
+                return;
+            };
+            self.context.counters.steps.fetch_add(1, Ordering::Relaxed);
+            let actions = unit.state.step(event, now);
+            let wake = unit.state.wake_at(now.mono);
+            let standing = unit.state.standing();
+            if std::mem::replace(&mut unit.standing, standing) != standing {
+                self.unjudged.extend(self.edges.changed(id));
+            }
+            self.changed.insert(id);
+            self.set_deadline(id, wake);
+            for action in actions {
+                match action {
+                    Action::Cancel(job) => next = self.cancel(id, job),
+                    action => self.act(id, action),
+                }
+            }
         }
-        self.changed.insert(id);
-        self.set_deadline(id, wake);
-        for action in actions {
-            self.act(id, action);
-        }
+    }
+
+    /// Cancels a job. One that waits for a slot is over at once, and what came of it is given: what pre-empts it does not
+    /// wait for that slot.
+    fn cancel(&mut self, id: UnitId, job: u64) -> Option<Event> {
+        let unit = self.units.get_mut(&id)?;
+        let (_, cancel) = unit.job.as_ref().filter(|(running, _)| *running == job)?;
+        cancel.cancel();
+        let (action, _) = self.queue.withdraw(id, job)?;
+        unit.job = None;
+        jobs::not_begun(&action)
     }
 
     fn act(&mut self, id: UnitId, action: Action) {
@@ -272,14 +295,8 @@ impl Reconciler {
             return;
         }
         match action {
-            // Jobs, which are queued.
-            Action::Evaluate { .. } | Action::Apply { .. } | Action::Check { .. } => {}
-            Action::Cancel(job) => {
-                let running = self.units.get(&id).and_then(|unit| unit.job.as_ref());
-                if let Some((_, cancel)) = running.filter(|(running, _)| *running == job) {
-                    cancel.cancel();
-                }
-            }
+            // Jobs, which are queued, and their end.
+            Action::Evaluate { .. } | Action::Apply { .. } | Action::Check { .. } | Action::Cancel(_) => {}
             Action::Verify => self.verify_unit(id),
             Action::Enforce(bytes) => self.note(save::enforce(&self.context, id, &bytes)),
             Action::SaveObjects(records) => self.note(save::objects(&self.context, id, records)),
@@ -338,18 +355,34 @@ impl Reconciler {
                     true => self.watches.waiting.insert(id),
                     false => self.watches.waiting.remove(&id),
                 };
-                match unit.state.is_restoring() {
+                match unit.state.is_restoring() || unit.state.awaits_lists() {
                     true => self.restoring.insert(id),
                     false => self.restoring.remove(&id),
                 };
             }
         }
-        if self
-            .held_until
-            .is_some_and(|until| self.restoring.is_empty() || until <= Instant::now())
-        {
-            self.held_until = None;
-            self.context.reports.hold(false);
+    }
+
+    /// Lets rows be told after a start: all of them once each was seen, however long the lists take that show them; those
+    /// that were seen, once that takes long.
+    async fn release_rows(&mut self) {
+        if self.is_shown {
+            return;
+        }
+        let is_late = self.held_until.is_none_or(|until| until <= Instant::now());
+        // While nothing was asked of the cluster, as where no unit is enforced, no list is to come.
+        let is_listed = self.watches.has_lists() || !self.context.has_discovered();
+        let is_restored = self.restoring.is_empty();
+        if is_restored && is_listed || is_late && self.watches.has_lists() {
+            (self.held_until, self.is_shown) = (None, true);
+            for id in self.units.keys().copied().collect::<Vec<_>>() {
+                self.feed(id, Event::Shown);
+            }
+            self.start();
+            self.flush().await;
+            self.context.reports.hold(Hold::Nothing);
+        } else if is_late && self.held_until.take().is_some() {
+            self.context.reports.hold(Hold::Full);
         }
     }
 }

@@ -275,7 +275,11 @@ impl<'a> Looks<'a> {
             .collect();
         let mut token = String::new();
         for left in (0..=members.len() / READS_PER_PAGE).rev() {
-            let page = match self.unit.cluster.list(resource, namespace, &token).await {
+            let listed = tokio::select! {
+                () = self.cancel.cancelled() => return look,
+                listed = self.unit.cluster.list(resource, namespace, &token) => listed,
+            };
+            let page = match listed {
                 Ok(page) => page,
                 // No right to list, or the continuation is too old: each read says for itself what is the matter.
                 Err(ClusterError::Rejected { .. }) => break,

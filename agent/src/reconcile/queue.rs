@@ -60,6 +60,16 @@ impl<T> Queue<T> {
         self.waiting[kind as usize].push_back(Waiting { unit, job, work });
     }
 
+    /// Takes a job back that waits to be begun; `None`: it runs, or is over.
+    pub(super) fn withdraw(&mut self, unit: UnitId, job: Job) -> Option<T> {
+        self.waiting.iter_mut().find_map(|waiting| {
+            let at = waiting
+                .iter()
+                .position(|waits| (waits.unit, waits.job) == (unit, job))?;
+            waiting.remove(at).map(|waits| waits.work)
+        })
+    }
+
     /// Drops what waits of a unit that is let go of.
     pub(super) fn release(&mut self, unit: UnitId) {
         for waiting in &mut self.waiting {
@@ -153,6 +163,18 @@ mod tests {
         assert_eq!(taken(&mut queue, last), [Kind::Apply; MOST - MOST_OF_ONE]);
         queue.ended(id(0), 1);
         assert_eq!(taken(&mut queue, last), [Kind::Check]);
+    }
+
+    #[test]
+    fn job_that_waits_is_taken_back_and_one_that_runs_is_not() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.push(Kind::Check, id(1), 1, Kind::Check);
+        queue.push(Kind::Check, id(2), 1, Kind::Check);
+        assert_eq!(queue.take(now).map(|(unit, _)| unit), Some(id(1)));
+        assert_eq!(queue.withdraw(id(1), 1), None, "it runs");
+        assert_eq!(queue.withdraw(id(2), 2), None, "it was never there");
+        assert_eq!(queue.withdraw(id(2), 1), Some(Kind::Check));
+        assert_eq!(taken(&mut queue, now), [], "it is gone");
     }
 
     #[test]

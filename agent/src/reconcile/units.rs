@@ -138,6 +138,9 @@ impl Reconciler {
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
         self.feed(id, Event::Edge(waits));
+        if self.is_shown {
+            self.feed(id, Event::Shown);
+        }
         rows
     }
 

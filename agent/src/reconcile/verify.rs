@@ -179,6 +179,7 @@ impl Reconciler {
         }
         while let Some(scope) = self.verification.take_due(now) {
             let Some(resource) = self.served_as(&scope) else {
+                self.verification.asked.remove(&scope);
                 continue;
             };
             let is_active = |id: &UnitId| self.units.get(id).is_some_and(|unit| unit.state.is_active());
@@ -188,6 +189,7 @@ impl Reconciler {
                 .map(|(id, key, _)| (id, key.clone()))
                 .collect();
             if objects.is_empty() {
+                self.verification.asked.remove(&scope);
                 continue;
             }
             self.verification.running.insert(scope.clone(), false);

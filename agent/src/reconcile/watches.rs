@@ -98,6 +98,8 @@ pub(super) struct Watches {
     revision: Option<u64>,
     /// Watches that fail, and what was logged of each.
     failing: BTreeMap<Stream, String>,
+    /// Watches whose first list has no answer yet, be it that it is refused.
+    silent: BTreeSet<Stream>,
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
@@ -117,6 +119,7 @@ impl Default for Watches {
             narrowed: BTreeSet::new(),
             revision: None,
             failing: BTreeMap::new(),
+            silent: BTreeSet::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
             waiting: BTreeSet::new(),
@@ -151,6 +154,11 @@ impl Watches {
                 Watched::Open { .. } => None,
             })
             .min()
+    }
+
+    /// Tells whether the first list of each kind of the inventories has come, or will not.
+    pub(super) fn has_lists(&self) -> bool {
+        self.revision.is_some() && self.silent.is_empty()
     }
 
     fn is_open(&self, stream: &Stream) -> bool {
@@ -277,6 +285,7 @@ impl Reconciler {
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.failing.retain(|stream, _| wanted.contains(stream));
+        self.watches.silent.retain(|stream| wanted.contains(stream));
         let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
@@ -295,6 +304,7 @@ impl Reconciler {
                     namespaced: resource.namespaced,
                     _guard: stop.drop_guard(),
                 };
+                self.watches.silent.insert(stream.clone());
                 self.watches.open.insert(stream, watched);
             } else {
                 // One that was tried before keeps its time of the next try.

@@ -10,7 +10,7 @@ use flotilla_proto::{
 use prost::Message as _;
 
 use super::{
-    Full, InFlight, Inner,
+    Full, Hold, InFlight, Inner,
     row::{Row, RowKey, Sent},
     rows::Entry,
 };
@@ -34,9 +34,9 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     let conditions = conditions(inner, &mut report);
     let (last_event, events_bytes) = events(inner, &mut report);
     let filled = rows(inner, &mut report, REPORT_BYTES - OWN_BYTES - events_bytes);
-    let full = match inner.held {
-        true => inner.full.clone(),
-        false => full_part(inner, &filled, &mut report),
+    let full = match inner.hold {
+        Hold::Nothing => full_part(inner, &filled, &mut report),
+        Hold::Rows | Hold::Full => inner.full.clone(),
     };
     let nothing = filled.rows.is_empty() && report.events.is_empty() && conditions.is_empty();
     if nothing && report.full.is_none() {
@@ -66,6 +66,7 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
         last_event,
         dropped: inner.events_dropped,
         evicted: 0,
+        before_full: inner.hold == Hold::Full && inner.full != Full::No,
         full,
         root,
     });
@@ -74,7 +75,7 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
 
 fn conditions(inner: &Inner, report: &mut Report) -> Vec<(i32, u64)> {
     // What the first part of a full report does not name is forgotten by the hub, also when it was told a moment before.
-    let begins = !inner.held && matches!(inner.full, Full::After(None));
+    let begins = inner.hold == Hold::Nothing && matches!(inner.full, Full::After(None));
     let changed = inner
         .conditions
         .iter()
@@ -133,9 +134,9 @@ fn rows(inner: &Inner, report: &mut Report, room: usize) -> Filled {
     let mut left = room;
     let mut filled = Filled {
         rows: Vec::new(),
-        all: !inner.held,
+        all: inner.hold == Hold::Nothing,
     };
-    if inner.held {
+    if inner.hold == Hold::Rows {
         return filled;
     }
     for (key, entry) in pending(inner.pending.iter(), inner) {

@@ -277,16 +277,52 @@ fn a_full_report_that_begins_late_names_conditions_that_were_told_before_it() {
         "too many".to_owned(),
         Timestamp(1),
     );
-    reports.hold(true);
+    reports.hold(Hold::Rows);
     reports.begin(true);
     assert_eq!(
         take(&reports).len(),
         1,
         "the condition is told while rows are held"
     );
-    reports.hold(false);
+    reports.hold(Hold::Nothing);
     let begun = take(&reports);
     assert!(begun[0].full.as_ref().is_some_and(|part| part.begin));
     assert_eq!(begun[0].conditions.len(), 1, "what it does not name is forgotten");
     assert!(begun[1..].iter().all(|report| report.conditions.is_empty()));
+}
+
+/// After a start some rows are known long before the others.
+#[test]
+fn rows_that_went_before_a_late_full_report_are_named_by_it_again() {
+    for is_in_flight in [false, true] {
+        let reports = Reports::default();
+        reports.hold(Hold::Rows);
+        reports.begin(true);
+        reports.object(unit(), named("seen"), object(ObjectState::Applied));
+        assert_eq!(reports.next(1), None);
+        reports.hold(Hold::Full);
+        let first = reports.next(1).expect("what is known goes");
+        assert_eq!((first.objects.len(), &first.full), (1, &None));
+        if !is_in_flight {
+            reports.ack(first.seq);
+            assert_eq!(reports.next(1), None, "the full report waits");
+        }
+        reports.object(unit(), named("late"), object(ObjectState::Applied));
+        reports.hold(Hold::Nothing);
+        reports.ack(first.seq);
+        let full = take(&reports);
+        let names: Vec<&str> = full
+            .iter()
+            .flat_map(|report| &report.objects)
+            .filter_map(|row| row.key.as_ref().map(|key| key.name.as_str()))
+            .collect();
+        assert_eq!(names, ["late", "seen"], "in flight: {is_in_flight}");
+        let parts: Vec<(bool, bool)> = full
+            .iter()
+            .filter_map(|report| report.full.as_ref().map(|part| (part.begin, part.end)))
+            .collect();
+        assert_eq!(parts, [(true, true)]);
+        reports.object(unit(), named("seen"), object(ObjectState::Failed));
+        assert_eq!(take(&reports).len(), 1, "then changes go alone");
+    }
 }

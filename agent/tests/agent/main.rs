@@ -11,6 +11,7 @@ mod departure;
 mod drift;
 mod faults;
 mod fights;
+mod fleet;
 mod limits;
 mod logs;
 mod order;

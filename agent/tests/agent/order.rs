@@ -7,7 +7,7 @@ use flotilla_proto::agent::v1::{ObjectState, ObjectStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    scenes::version,
+    scenes::{version, with_switch},
     world::{World, config_map, entry, key, settle},
 };
 
@@ -307,4 +307,91 @@ async fn checks_of_many_units_at_a_slow_server_delay_neither_a_commit_nor_a_corr
         world.until_ready(unit).await;
     }
     world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_entry_goes_before_the_check_of_its_unit_that_waits_for_a_slot() {
+    let mut world = World::new().await;
+    let mut units = Vec::new();
+    for n in 0..40 {
+        let content = world.contents.add(&[config_map(&format!("slow{n:02}"), "1")]);
+        units.push(entry(n + 1, content));
+    }
+    world.offer(&units).await;
+    for unit in &units {
+        world.until_ready(unit).await;
+    }
+    world.quiet().await;
+    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+        "get" => Duration::from_secs(30),
+        _ => Duration::ZERO,
+    })));
+    for n in 0..40 {
+        world.set_value("somebody", &format!("slow{n:02}"), "theirs");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Nothing is to be read for this one.
+    let switched = world
+        .contents
+        .add(&[with_switch(config_map("slow39", "1"), "reconcile", "disabled")]);
+    units[39] = version(2, entry(40, switched));
+    let begun = tokio::time::Instant::now();
+    world.offer(&units).await;
+    let wanted = units[39].clone();
+    world
+        .until("it is applied", |world| world.is_ready(&wanted))
+        .await;
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    world.cluster.set_latency(None);
+    for unit in &units {
+        world.until_ready(unit).await;
+    }
+    world.quiet().await;
+    assert_eq!(world.value("slow38").as_deref(), Some("1"));
+    assert_eq!(
+        world.value("slow39").as_deref(),
+        Some("theirs"),
+        "it is left alone now"
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_entry_waits_neither_for_a_slow_list_nor_for_a_slow_discovery() {
+    for slow in ["list", "discover"] {
+        let mut world = World::new().await;
+        let mut objects = hundred("1");
+        if slow == "discover" {
+            // A kind that is not served yet is looked for.
+            objects = vec![json!({"apiVersion": "example.com/v1", "kind": "Widget",
+                "metadata": {"name": "w", "namespace": "default"}})];
+        }
+        world.ready(2, &[config_map("other", "1")]).await;
+        // What is served is asked anew once a while has passed.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world
+            .cluster
+            .set_latency(Some(Box::new(move |verb, _| match verb == slow {
+                true => Duration::from_secs(300),
+                false => Duration::ZERO,
+            })));
+        let first = entry(1, world.contents.add(&objects));
+        let other = entry(2, world.contents.add(&[config_map("other", "1")]));
+        world.offer(&[first, other.clone()]).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let second = version(2, entry(1, world.contents.add(&[config_map("x", "2")])));
+        let begun = tokio::time::Instant::now();
+        world.offer(&[second.clone(), other]).await;
+        world
+            .until("it is applied", |world| world.value("x").as_deref() == Some("2"))
+            .await;
+        let took = begun.elapsed();
+        assert!(took <= Duration::from_secs(2), "{slow}: {took:?}");
+        world.cluster.set_latency(None);
+        world.until_ready(&second).await;
+        settle().await;
+        world.quiet().await;
+        world.rests().await;
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use flotilla_agent::cluster::ClusterError;
 use flotilla_core::{
     apply::inventory::State as RecordState,
     object::ObjectKey,
@@ -354,6 +355,21 @@ async fn what_a_job_wrote_before_it_panicked_is_known_without_a_restart() {
 /// The mark of a unit that this agent does not have is that of another installation, or nobody's.
 #[tokio::test(start_paused = true)]
 async fn object_with_a_mark_of_another_installation_is_adopted_with_one_warning() {
+    for fails in [Fails::Never, Fails::Unstored, Fails::Stored] {
+        adopts_with_one_warning(fails).await;
+    }
+}
+
+/// How the first write of the object fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fails {
+    Never,
+    Unstored,
+    /// It is there all the same.
+    Stored,
+}
+
+async fn adopts_with_one_warning(fails: Fails) {
     let mut world = World::new().await;
     let stray = "11111111-2222-3333-4444-555555555555";
     let mut theirs = config_map("x", "theirs");
@@ -362,6 +378,25 @@ async fn object_with_a_mark_of_another_installation_is_adopted_with_one_warning(
     world.cluster.write("somebody", config_map("y", "theirs"));
     let objects = [config_map("x", "1"), config_map("y", "1")];
     let wanted = entry(1, world.contents.add(&objects));
+    if fails != Fails::Never {
+        world.cluster.set_fault(Some(Box::new(|verb, key| {
+            let error = ClusterError::Unavailable("no answer".into());
+            (verb == "apply" && key.name == "x").then_some(error)
+        })));
+        world.offer(std::slice::from_ref(&wanted)).await;
+        world
+            .until("it is told", |world| {
+                world.unit(1).is_some_and(|unit| unit.reason == "Unanswered")
+            })
+            .await;
+        if fails == Fails::Stored {
+            let mark = wanted.unit.to_string();
+            world.cluster.edit("flotilla-agent", &x(), |live| {
+                live["metadata"]["labels"] = json!({ MARK: mark });
+            });
+        }
+        world.cluster.set_fault(None);
+    }
     world.offer(std::slice::from_ref(&wanted)).await;
     world.until_ready(&wanted).await;
     settle().await;
@@ -377,7 +412,7 @@ async fn object_with_a_mark_of_another_installation_is_adopted_with_one_warning(
         .filter(|(_, message)| message.contains(stray))
         .collect::<Vec<_>>()[..]
     else {
-        panic!("once: {told:?}");
+        panic!("once, {fails:?}: {told:?}");
     };
     assert!(
         *is_warning && message.contains("another installation"),

@@ -150,3 +150,139 @@ async fn restart_keeps_the_status_of_a_suspended_and_of_a_contested_unit() {
     assert_eq!(world.value("x").as_deref(), Some("1"));
     world.rests().await;
 }
+
+/// What is given up because the agent stops has not failed.
+#[tokio::test(start_paused = true)]
+async fn unit_of_an_agent_that_stopped_during_its_pass_or_check_says_nothing_of_that() {
+    let silent = |verb: &'static str| -> flotilla_agent::cluster::fake::faults::Latency {
+        Box::new(move |asked, _| Duration::from_secs(if asked == verb { 3600 } else { 0 }))
+    };
+    for during_check in [false, true] {
+        let mut world = World::new().await;
+        let objects = ["x", "y", "z"].map(|name| config_map(name, "1"));
+        let mut wanted = entry(1, world.contents.add(&objects));
+        if during_check {
+            world.ready_as(wanted.clone()).await;
+            world.cluster.set_latency(Some(silent("get")));
+            world.set_value("somebody", "x", "theirs");
+        } else {
+            world.cluster.set_latency(Some(silent("get")));
+            world.offer(std::slice::from_ref(&wanted)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.stop_and_start().await;
+        // As it stands until all is seen again.
+        for _ in 0..30 {
+            world.take_report(Duration::from_secs(1)).await;
+        }
+        let said = world
+            .history
+            .iter()
+            .map(|unit| (unit.reason.as_str(), unit.message.as_str()));
+        let failures: Vec<_> = said
+            .filter(|(reason, _)| !["Progressing", "ReconciliationSucceeded"].contains(reason))
+            .collect();
+        assert_eq!(failures, [], "during a check: {during_check}");
+        world.cluster.set_latency(None);
+        wanted.version = 2;
+        world.offer(std::slice::from_ref(&wanted)).await;
+        world.until_ready(&wanted).await;
+        world.quiet().await;
+        assert_eq!(world.value("x").as_deref(), Some("1"));
+        world.rests().await;
+    }
+}
+
+/// A large cluster may take minutes to list a kind.
+#[tokio::test(start_paused = true)]
+async fn rows_wait_for_the_first_list_of_their_kind_and_say_nothing_that_is_not_known() {
+    for wait in [false, true] {
+        let mut world = World::new().await;
+        let settings = Settings { wait, ..settings() };
+        let objects = ["x", "y", "z"].map(|name| config_map(name, "1"));
+        let wanted = entry_with(1, world.contents.add(&objects), settings, Vec::new());
+        let other = entry(2, world.contents.add(&[deployment("web")]));
+        world.cluster.run_deployments();
+        world.offer(&[wanted.clone(), other.clone()]).await;
+        world.until_ready(&wanted).await;
+        world.until_ready(&other).await;
+        world.quiet().await;
+        world
+            .cluster
+            .set_latency(Some(Box::new(|verb, key| match (verb, key.kind.as_str()) {
+                ("watch", "ConfigMap") => Duration::from_secs(300),
+                _ => Duration::ZERO,
+            })));
+        world.restart().await;
+        let begun = tokio::time::Instant::now();
+        world
+            .until("the other kind is told", |world| {
+                world.told.iter().any(|row| row.health == "Current")
+            })
+            .await;
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        while begun.elapsed() < Duration::from_secs(290) {
+            world.take_report(Duration::from_secs(1)).await;
+        }
+        let names = |world: &World| -> std::collections::BTreeSet<String> {
+            let keys = world.told.iter().filter_map(|row| row.key.as_ref());
+            keys.map(|key| key.name.clone()).collect()
+        };
+        assert_eq!(
+            names(&world),
+            ["web".to_owned()].into(),
+            "the others are not known"
+        );
+        for unit in &world.history {
+            let is_as_before = unit.ready() == Readiness::True && unit.health == "Current";
+            let is_unanswered = unit.reason == "Unanswered" && unit.message.contains("has not shown");
+            assert!(
+                is_as_before || wait && is_unanswered && unit.health == "Current",
+                "{unit:?}"
+            );
+        }
+        let last = world.unit(1).unwrap();
+        assert_eq!(last.reason == "Unanswered", wait, "{last:?}");
+        world.until_ready(&wanted).await;
+        world.quiet().await;
+        assert!(
+            world.objects.values().all(|row| row.health == "Current"),
+            "{:?}",
+            world.objects
+        );
+        assert_eq!(
+            world.events("ReconciliationSucceeded").len(),
+            0,
+            "nothing has happened"
+        );
+        world.cluster.set_latency(None);
+        world.rests().await;
+    }
+}
+
+/// A list that is refused is an answer: what it would have shown is not known.
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_kind_whose_list_is_refused_are_told_as_not_known() {
+    let mut world = World::new().await;
+    let wanted = world.ready(1, &[config_map("x", "1"), deployment("web")]).await;
+    world.cluster.set_fault(Some(Box::new(|verb, key| {
+        (verb == "watch" && key.kind == "ConfigMap").then(|| ClusterError::Rejected {
+            code: 403,
+            reason: "Forbidden".into(),
+            message: "no".into(),
+        })
+    })));
+    world.restart().await;
+    world
+        .until("it is told", |world| {
+            let told = |name: &str, health: &str| {
+                let named = |row: &&flotilla_proto::agent::v1::ObjectStatus| {
+                    row.key.as_ref().is_some_and(|key| key.name == name)
+                };
+                world.told.iter().filter(named).any(|row| row.health == health)
+            };
+            told("x", "Unknown") && (told("web", "Current") || told("web", "InProgress"))
+        })
+        .await;
+    assert!(world.is_ready(&wanted), "{:?}", world.units);
+}

@@ -64,6 +64,7 @@ impl World {
         while self.take_report(Duration::from_secs(1)).await.is_some() {}
         self.cluster.take_requests();
         self.history.clear();
+        self.told.clear();
         self.events.clear();
     }
 

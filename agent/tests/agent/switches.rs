@@ -262,3 +262,40 @@ async fn paused_object_that_has_lost_our_label_is_read_before_it_is_put_back() {
     assert_eq!(world.value("x").as_deref(), Some("theirs"));
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn object_that_its_manifest_keeps_from_being_written_has_a_row_that_says_so() {
+    for (name, value) in [("reconcile", "disabled"), ("ssa", "Ignore")] {
+        for is_there in [false, true] {
+            let mut world = World::new().await;
+            if is_there {
+                world.cluster.write("somebody", config_map("x", "theirs"));
+            }
+            let objects = [
+                with_switch(config_map("x", "1"), name, value),
+                config_map("y", "1"),
+            ];
+            let wanted = entry(1, world.contents.add(&objects));
+            world.offer(std::slice::from_ref(&wanted)).await;
+            world
+                .until("both are told", |world| {
+                    world.is_ready(&wanted) && world.objects.len() == 2
+                })
+                .await;
+            let row = world.objects["x"].clone();
+            assert_eq!(row.state(), ObjectState::Applied, "{row:?}");
+            assert!(row.message.contains("its manifest"), "{row:?}");
+            assert_eq!(world.value("x").as_deref(), is_there.then_some("theirs"));
+            // What goes with the manifest is told as well, and nothing is done to the object.
+            let without = version(2, entry(1, world.contents.add(&objects[1..])));
+            world.offer(std::slice::from_ref(&without)).await;
+            world
+                .until("it is told as gone", |world| {
+                    world.objects["x"].state() == ObjectState::Gone
+                })
+                .await;
+            assert_eq!(world.value("x").as_deref(), is_there.then_some("theirs"));
+            world.rests().await;
+        }
+    }
+}

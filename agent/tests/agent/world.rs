@@ -76,6 +76,8 @@ pub(crate) struct World {
     /// All rows of units, in the order in which they were told.
     pub(crate) history: Vec<UnitStatus>,
     pub(crate) objects: BTreeMap<String, ObjectStatus>,
+    /// All rows of objects, in the order in which they were told.
+    pub(crate) told: Vec<ObjectStatus>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -90,6 +92,7 @@ impl World {
             units: BTreeMap::new(),
             history: Vec::new(),
             objects: BTreeMap::new(),
+            told: Vec::new(),
             events: Vec::new(),
         };
         world.restart().await;
@@ -106,6 +109,13 @@ impl World {
         };
         let (cluster, cells) = (Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()));
         self.agent = Some(SimAgent::start_as(cluster, cells, options).await.unwrap());
+    }
+
+    /// Tells the agent to stop, waits until it has, and starts one over what is left.
+    pub(crate) async fn stop_and_start(&mut self) {
+        let agent = self.agent.take().unwrap();
+        agent.stop().await.unwrap();
+        self.restart().await;
     }
 
     pub(crate) fn agent(&self) -> &SimAgent {
@@ -144,6 +154,7 @@ impl World {
             self.units.insert(unit.unit_id.to_vec(), unit);
         }
         for object in report.objects {
+            self.told.push(object.clone());
             self.objects
                 .insert(object.key.as_ref().unwrap().name.clone(), object);
         }

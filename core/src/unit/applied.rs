@@ -26,11 +26,15 @@ impl State {
             result,
         } in outcomes
         {
-            if let Some(adoption) = adopted {
-                actions.push(Action::Tell(adoption_notice(&key, &adoption)));
-            }
             let again = observed.as_ref().and_then(|observed| observed.again);
             let written = matches!(result, Applied::Written);
+            // A write that failed may have been stored all the same, and then no later look finds what was there before.
+            if let Some(adoption) = adopted {
+                self.adoptions.insert(key.clone(), adoption);
+            }
+            if written && let Some(adoption) = self.adoptions.remove(&key) {
+                actions.push(Action::Tell(adoption_notice(&key, &adoption)));
+            }
             let left = matches!(result, Applied::Left);
             let (problem, wanted) = match result {
                 Applied::Written | Applied::Left => (None, None),

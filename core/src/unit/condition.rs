@@ -96,7 +96,7 @@ impl State {
 
     /// Tells whether what was told before a restart stands: too little is known yet.
     fn earlier_word_stands(&self) -> bool {
-        !self.knows_desired || self.restoring.is_some()
+        !self.knows_desired || self.restoring.is_some() || self.awaits_lists()
     }
 
     /// The health of all objects in one word: the worst there is. After a restart the last word stands until all
@@ -147,7 +147,7 @@ impl State {
         let timeout = self.entry.settings.timeout;
         let unhealthy = self
             .health_deadline
-            .filter(|_| self.entry.settings.wait && self.is_applied());
+            .filter(|_| self.entry.settings.wait && self.is_applied() && !self.awaits_lists());
         let silent = self
             .silent_since
             .filter(|_| !self.index.problems.is_empty() || self.job_failure.is_some())
@@ -196,7 +196,7 @@ impl State {
     }
 
     fn settle_health(&mut self, now: Now) {
-        if !self.is_active() || !self.is_applied() || !self.knows_desired {
+        if !self.is_active() || !self.is_applied() || self.earlier_word_stands() {
             return;
         }
         if self.index.unhealthy.is_empty() {
@@ -302,6 +302,9 @@ impl State {
                 None => progressing(),
             };
         }
+        if self.entry.settings.wait && self.awaits_lists() {
+            return self.unshown_condition();
+        }
         if self.entry.settings.wait && !self.index.unhealthy.is_empty() {
             return self.health_condition(now);
         }
@@ -336,6 +339,17 @@ impl State {
             notes.push_str(&of(&index.leaving));
         }
         notes
+    }
+
+    /// What can be said while lists take longer than the word from before a restart may stand alone.
+    fn unshown_condition(&self) -> Condition {
+        let unseen = &self.index.unseen;
+        let objects = first(unseen.iter().map(ToString::to_string), unseen.len(), ", ", NOTED);
+        Condition::new(
+            Ready::Unknown,
+            "Unanswered",
+            format!("since the agent's start the API server has not shown yet: {objects}"),
+        )
     }
 
     fn health_condition(&self, now: Mono) -> Condition {

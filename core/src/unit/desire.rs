@@ -127,6 +127,10 @@ impl State {
                 .record
                 .as_ref()
                 .is_some_and(|record| record.state == RecordState::PendingRemoval && record.sent.is_none());
+        // No pass comes to what its own manifest keeps from being written, so nothing else tells of it.
+        if object.is_left_alone() {
+            self.dirty.insert(key.clone());
+        }
         self.reindex(key);
         match is_unwritten {
             true => self.set_check(key, Check::Due),

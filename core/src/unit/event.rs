@@ -177,6 +177,8 @@ pub enum Event {
         /// Its resourceVersion.
         version: Option<u64>,
     },
+    /// Whatever the first lists after the start have to show was shown: of an object that was not seen nothing is known.
+    Shown,
     /// A kind that was not served may be now.
     KindServed,
     /// What the unit waits for outside itself; `None`: nothing.
@@ -217,6 +219,8 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
+    /// The process is about to end: what is under way is cancelled, nothing is begun, and neither is a failure.
+    Stopping,
 }
 
 /// An object to check.

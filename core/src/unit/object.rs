@@ -209,13 +209,13 @@ impl Object {
             return false;
         };
         let live = self.observed.as_ref().and_then(|seen| seen.observation.as_ref());
-        let holds = |live: Option<Policy>| {
-            matches!(
-                desired.policy.decide(live),
-                Decision::Skip(Skip::Paused | Skip::Ignored)
-            )
-        };
-        !holds(None) && holds(live.map(|live| live.policy))
+        !holds_off(desired, None) && holds_off(desired, live.map(|live| live.policy))
+    }
+
+    /// Tells whether its manifest says to leave it alone.
+    fn is_left_by_manifest(&self) -> bool {
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|desired| desired.withheld.is_none() && holds_off(desired, None))
     }
 
     /// Tells whether other content was written than is desired.
@@ -257,6 +257,13 @@ impl Object {
         desired.is_some_and(plan::is_ours) && Stage::of(key).waits()
     }
 
+    /// Tells whether nothing new is known of what was written before a restart.
+    pub(super) fn awaits_first_sight(&self) -> bool {
+        let record = self.record.as_ref();
+        let is_written = record.is_some_and(|record| record.state != RecordState::Intent);
+        is_written && self.observed.is_none() && self.problem().is_none()
+    }
+
     /// Tells whether it was there when it was seen last.
     pub(super) fn is_there(&self) -> bool {
         self.observed
@@ -269,6 +276,9 @@ impl Object {
     pub fn said(&self) -> &str {
         if self.is_paused_in_place() {
             return "left alone: an annotation of the live object says that it is not to be reconciled";
+        }
+        if self.is_left_by_manifest() {
+            return "left alone: an annotation of its manifest says that it is not to be reconciled";
         }
         let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
         let health = self.observed.as_ref().map(|observed| &observed.health);
@@ -322,6 +332,14 @@ impl Object {
     pub(super) fn seen(&self) -> Option<Digest> {
         self.observed.as_ref().and_then(Observed::digest)
     }
+}
+
+/// Tells whether the switches of manifest and live object together say to leave it alone.
+fn holds_off(desired: &Desired, live: Option<Policy>) -> bool {
+    matches!(
+        desired.policy.decide(live),
+        Decision::Skip(Skip::Paused | Skip::Ignored)
+    )
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Entry, UnitState,
-    event::{Accepted, Action, EvaluationFailure, Job, JobFailure},
+    event::{Accepted, Action, Adoption, EvaluationFailure, Job, JobFailure},
     now::{Mono, Now},
     object::{Check, Object},
     pass::Pass,
@@ -102,6 +102,8 @@ pub struct State {
     saved: UnitRecord,
     /// Recent corrections of objects. Those that matter after a restart go into the durable part when that is saved.
     pub(super) corrections: BTreeMap<Arc<ObjectKey>, Corrections>,
+    /// What objects bore whose first write has not succeeded yet: it is told once one has.
+    pub(super) adoptions: BTreeMap<Arc<ObjectKey>, Adoption>,
     /// Those that are durable are not what they should be.
     pub(super) has_new_corrections: bool,
     /// From when on some of them may not count any more. Nothing wakes for that.
@@ -132,11 +134,15 @@ pub struct State {
     pub(super) failures: u32,
     pub(super) job_failure: Option<JobFailure>,
     pub(super) running: Option<Running>,
+    /// The process is about to end.
+    pub(super) stopping: bool,
     next_job: Job,
     /// What the unit waits for outside itself.
     pub(super) edge: Option<Wait>,
     /// Until when the status from before a restart stands.
     pub(super) restoring: Option<Mono>,
+    /// The first lists after a restart are still to come: what they will show is not told before they do.
+    pub(super) is_unshown: bool,
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
     /// process and its clock.
     pub(super) health_deadline: Option<Mono>,
@@ -169,6 +175,7 @@ impl State {
             saved: record.clone(),
             prune_at: (!corrections.is_empty()).then_some(now.mono),
             corrections,
+            adoptions: BTreeMap::new(),
             has_new_corrections: false,
             health_deadline: record.unhealthy_since.map(|since| {
                 let timeout = accepted.entry.settings.timeout;
@@ -195,10 +202,12 @@ impl State {
             failures: 0,
             job_failure: None,
             running: None,
+            stopping: false,
             // A unit that is released and comes again does not take the outcome of an old job for its own.
             next_job: u64::try_from(now.mono.0.as_nanos()).unwrap_or(1).max(1),
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
+            is_unshown: restored,
             silent_since: None,
             told: None,
             dirty: BTreeSet::new(),
@@ -265,10 +274,34 @@ impl State {
 
     /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.
     pub fn take_dirty(&mut self) -> (BTreeSet<Arc<ObjectKey>>, bool) {
-        (
-            std::mem::take(&mut self.dirty),
-            std::mem::take(&mut self.dirty_unit),
-        )
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if self.is_unshown {
+            // These become dirty once more when they are seen.
+            dirty.retain(|key| {
+                !self
+                    .objects
+                    .get(key)
+                    .is_some_and(|object| object.awaits_first_sight())
+            });
+        }
+        (dirty, std::mem::take(&mut self.dirty_unit))
+    }
+
+    /// The first lists after a restart have shown what there is.
+    pub(super) fn shown(&mut self) {
+        if std::mem::take(&mut self.is_unshown) {
+            self.dirty_unit = true;
+            let unseen = self
+                .objects
+                .iter()
+                .filter(|(_, object)| object.awaits_first_sight());
+            self.dirty.extend(unseen.map(|(key, _)| key.clone()));
+        }
+    }
+
+    /// Tells whether lists are still to show objects that are desired.
+    pub fn awaits_lists(&self) -> bool {
+        self.is_unshown && !self.index.unseen.is_empty()
     }
 
     /// Tells whether what was told before a restart stands, since not all objects were seen yet.
@@ -424,6 +457,7 @@ impl State {
     /// Removes a row.
     pub(super) fn forget(&mut self, key: &Arc<ObjectKey>) {
         self.set_check(key, Check::Settled);
+        self.adoptions.remove(key);
         self.objects.remove(key);
         self.reindex(key);
         self.dirty.insert(key.clone());

@@ -22,6 +22,7 @@ impl State {
             Event::Requested => self.request(now, &mut actions),
             Event::Observed { key, observed } => self.observe(&key, observed, now, &mut actions),
             Event::Listed { key, version } => self.listed(&key, version),
+            Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
             Event::Edge(edge) => {
                 self.dirty_unit |= self.edge != edge;
@@ -71,6 +72,10 @@ impl State {
                 }
             }
             Event::Tick => {}
+            Event::Stopping => {
+                self.stopping = true;
+                self.cancel(&mut actions);
+            }
         }
         self.keep_finished(now, &mut actions);
         self.advance(now, &mut actions);
@@ -333,7 +338,7 @@ impl State {
             self.restoring = None;
             self.dirty_unit = true;
         }
-        if !self.is_active() || self.running.is_some() {
+        if self.stopping || !self.is_active() || self.running.is_some() {
             return;
         }
         if self.hold.is_some_and(|hold| now.mono < hold) {

@@ -1,5 +1,10 @@
 //! Who owns an object that several units of a cluster want.
 //!
+//! Not asked by the agent yet: today the hub says with each entry what is withheld from a unit
+//! ([`Entry::withheld`](crate::unit::Entry)), and marks on live objects settle the rest. It is carried for the agent to
+//! decide by the keys of its own evaluation, which may differ from those that the hub has guessed, and each of its
+//! functions is held by the tests of this folder.
+//!
 //! Whoever desires it goes before one that merely still has it: an object that moves from one unit to another is
 //! handed over. Of several that desire it, the one that has it keeps it; else the unit with the lowest id gets it, so
 //! that the answer does not depend on who came first.

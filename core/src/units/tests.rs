@@ -228,9 +228,17 @@ fn holder_keeps_an_object_and_a_move_hands_it_over() {
     assert_eq!(owners.set(id(2), claim(false, true)), BTreeSet::from([id(1)]));
     assert_eq!(owners.owner(&key), Some(id(1)));
     assert_eq!(owners.withheld(id(2)), BTreeMap::new(), "it does not desire it");
-    owners.remove(id(1));
+    assert_eq!(owners.remove(id(1)), BTreeSet::new(), "nobody else desires it");
     assert_eq!(owners.owner(&key), Some(id(2)));
-    owners.remove(id(2));
+    // The holder goes while another waits for the object.
+    owners.set(id(2), claim(true, true));
+    owners.set(id(3), claim(true, false));
+    assert_eq!(owners.remove(id(2)), BTreeSet::from([id(3)]));
+    assert_eq!(
+        (owners.owner(&key), owners.withheld(id(3)).len()),
+        (Some(id(3)), 0)
+    );
+    owners.remove(id(3));
     assert_eq!(owners, Owners::default());
 }
 

@@ -166,15 +166,15 @@ impl Agents {
             recorded.map_err(from_store)?;
             return Err(Status::permission_denied("not admitted"));
         }
-        let judged = judged(&hello, OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
+        let judged = judged(&hello, now);
         let opened = self
             .store
-            .open_session(&opening(admitted, &hello, &self.replica, &judged))
+            .open_session(&opening(admitted, &hello, &self.replica, &judged, now))
             .await
             .map_err(from_store)?;
-        let now = OffsetDateTime::now_utc();
         let close = self.streams.open(admitted.cluster, opened.epoch, now);
-        info!(epoch = opened.epoch, agent.version = %hello.agent_version, "agent connected");
+        info!(epoch = opened.epoch, agent.version = %hello.agent_version, agent.instance = %hello.boot_id, "agent connected");
         let welcome = Welcome {
             epoch: opened.epoch,
             incarnation: self.incarnation,
@@ -191,6 +191,8 @@ impl Agents {
                 let session = Session {
                     service: self,
                     cluster: admitted.cluster,
+                    cluster_name: &admitted.name,
+                    boot_id: &hello.boot_id,
                     epoch: opened.epoch,
                     at_hello: Held::of(&hello),
                     sent: Held::of(&hello),
@@ -211,9 +213,8 @@ impl Agents {
     }
 }
 
-/// What the hub judges of an agent that has come: its clock, and that nothing is left out by now, and that it is the one
-/// that joined.
-fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 3] {
+/// What the hub judges of an agent that has come: its clock, and that nothing is left out by now.
+fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 2] {
     let condition = |kind, message: String| ConditionRow {
         kind,
         ok: message.is_empty(),
@@ -226,7 +227,6 @@ fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 3] {
             clock_message(hello.clock_ms, ms(now)).unwrap_or_default(),
         ),
         condition("Reports", String::new()),
-        condition("Identity", String::new()),
     ]
 }
 
@@ -267,13 +267,15 @@ fn bounded(hello: Hello) -> Hello {
 }
 
 fn opening<'a>(
-    admitted: &Admitted,
+    admitted: &'a Admitted,
     hello: &'a Hello,
     replica: &'a str,
     judged: &'a [ConditionRow],
+    now: OffsetDateTime,
 ) -> Opening<'a> {
     Opening {
         cluster_id: admitted.cluster,
+        cluster_name: &admitted.name,
         boot_id: &hello.boot_id,
         replica,
         agent_version: &hello.agent_version,
@@ -283,6 +285,7 @@ fn opening<'a>(
         observed_root: &hello.observed_root,
         epoch_seen: hello.epoch_seen,
         judged,
+        now,
     }
 }
 

@@ -1,6 +1,10 @@
 //! The hub's hold on a cluster's stream. Opening a stream raises the epoch; every later write on its behalf
 //! names it, so that a stream that was replaced, here or on another replica, can write nothing any more.
 
+use flotilla_core::{
+    clock::Timestamp,
+    takeover::{Duel, Openings},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -14,6 +18,8 @@ use super::{
 pub struct Opening<'a> {
     /// The cluster.
     pub cluster_id: Uuid,
+    /// Its name.
+    pub cluster_name: &'a str,
     /// Random per start of the agent.
     pub boot_id: &'a str,
     /// This replica's name.
@@ -32,6 +38,8 @@ pub struct Opening<'a> {
     pub epoch_seen: u64,
     /// What the hub itself judges of the agent that has come.
     pub judged: &'a [ConditionRow],
+    /// When.
+    pub now: OffsetDateTime,
 }
 
 /// What an agent tells of the desired states that it is offered.
@@ -65,26 +73,64 @@ pub struct Opened {
     pub report_everything: bool,
 }
 
+/// Who holds a cluster's stream.
+pub struct Holder {
+    /// Epoch of the stream.
+    pub epoch: u64,
+    /// The instance of the agent.
+    pub boot_id: String,
+}
+
+/// Whether the identity of a cluster is shown by one agent alone. One that opens a stream is in the right cluster.
+fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> ConditionRow {
+    let message = duel.map_or_else(String::new, |duel| {
+        format!(
+            "two agents with the identity of cluster {cluster} take its stream from each other, {} times within an \
+             hour: instance {} has it now, instance {} had it before; both write into what may be two clusters: \
+             uninstall one, or remove its identity and let it join under a name of its own",
+            duel.takeovers, duel.holder, duel.other
+        )
+    });
+    ConditionRow {
+        kind: "Identity",
+        ok: message.is_empty(),
+        message,
+        since: now,
+    }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    let ms = at.unix_timestamp_nanos() / 1_000_000;
+    Timestamp(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
 impl Store {
     /// Opens a session: a new epoch, above any the agent has seen.
     pub async fn open_session(&self, hello: &Opening<'_>) -> Result<Opened> {
         let mut tx = self.pool().begin().await?;
         let known = sqlx::query!(
-            "SELECT observed_root, told_connected, connected AND replica <> $2 AS \"elsewhere!\"
+            "SELECT observed_root, openings, told_connected, connected AND replica <> $2 AS \"elsewhere!\"
              FROM session WHERE cluster_id = $1 FOR UPDATE",
             hello.cluster_id,
             hello.replica
         )
         .fetch_optional(&mut *tx)
         .await?;
+        // What another version wrote counts as nothing.
+        let mut openings: Openings = known
+            .as_ref()
+            .and_then(|known| serde_json::from_value(known.openings.clone()).ok())
+            .unwrap_or_default();
+        let duel = openings.opened(hello.boot_id, timestamp(hello.now));
+        let openings = serde_json::to_value(openings).unwrap_or_default();
         let epoch = sqlx::query_scalar!(
             "INSERT INTO session (cluster_id, epoch, boot_id, replica, connected, last_seen, agent_version,
-                                  kube_version, accepted_incarnation, accepted_generation, told_connected)
-             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8, true)
+                                  kube_version, accepted_incarnation, accepted_generation, told_connected, openings)
+             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8, true, $9)
              ON CONFLICT (cluster_id) DO UPDATE SET
                epoch = greatest(session.epoch, $2::bigint) + 1, boot_id = $3, replica = $4, connected = true,
                last_seen = now(), agent_version = $5, kube_version = $6, accepted_incarnation = $7,
-               accepted_generation = $8, message = '', told_connected = true
+               accepted_generation = $8, message = '', told_connected = true, openings = $9
              RETURNING epoch",
             hello.cluster_id,
             signed(hello.epoch_seen),
@@ -93,11 +139,18 @@ impl Store {
             hello.agent_version,
             hello.kube_version,
             signed(hello.incarnation),
-            signed(hello.generation)
+            signed(hello.generation),
+            openings
         )
         .fetch_one(&mut *tx)
         .await?;
-        write_conditions(&mut tx, &of_cluster(hello.cluster_id, hello.judged)).await?;
+        let identity = identity(hello.cluster_name, duel.as_ref(), hello.now);
+        if !identity.ok {
+            tracing::warn!("{}", identity.message);
+        }
+        let mut judged = of_cluster(hello.cluster_id, hello.judged);
+        judged.push((hello.cluster_id, &identity));
+        write_conditions(&mut tx, &judged).await?;
         if !known.as_ref().is_some_and(|known| known.told_connected) {
             tell_connected(&mut tx, hello.cluster_id, hello.agent_version).await?;
         }
@@ -151,6 +204,20 @@ impl Store {
         nudge(&mut tx, Topic::Session, &changed).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Which instance of an agent holds a cluster's stream, and under which epoch; `None`: none was ever opened.
+    pub async fn holder(&self, cluster_id: Uuid) -> Result<Option<Holder>> {
+        let row = sqlx::query!(
+            "SELECT epoch, boot_id FROM session WHERE cluster_id = $1",
+            cluster_id
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| Holder {
+            epoch: row.epoch.unsigned_abs(),
+            boot_id: row.boot_id,
+        }))
     }
 
     /// Marks a session closed, unless another has replaced it.

@@ -235,6 +235,58 @@ async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
 }
 
 #[tokio::test]
+async fn two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_once_it_changes_hands_again_and_again()
+ {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let as_instance = |boot: &str| Hello {
+        boot_id: boot.into(),
+        ..hello(&agent)
+    };
+    let message = async || {
+        let clusters = hub.world.store.list_clusters("c1", "", 1).await;
+        clusters.expect("read").remove(0).message
+    };
+    let mut former: Option<Stream> = None;
+    for boot in ["one", "two", "one", "two"] {
+        let stream = Stream::open(&hub, &agent, as_instance(boot)).await.expect("open");
+        if let Some(mut former) = former.replace(stream) {
+            let closed = former.next().await.expect_err("it was taken");
+            assert_eq!(closed.code(), Code::AlreadyExists, "{closed}");
+            assert!(
+                closed
+                    .message()
+                    .contains(&format!("cluster c1, instance {boot},")),
+                "{closed}"
+            );
+        }
+        assert_eq!(message().await, "", "an update does as much");
+    }
+    let last = Stream::open(&hub, &agent, as_instance("one"))
+        .await
+        .expect("open");
+    let said = message().await;
+    assert!(
+        said.contains("two agents with the identity of cluster c1")
+            && said.contains("instance one has it now, instance two had it before"),
+        "{said}"
+    );
+    let events = "SELECT count(*) FROM event WHERE warning AND reason = 'Identity'";
+    assert_eq!(hub.world.count(events).await, 1);
+    // It comes again and is told no second time; once what was is over, it is well.
+    drop(last);
+    let _again = Stream::open(&hub, &agent, as_instance("one"))
+        .await
+        .expect("open");
+    assert_eq!(hub.world.count(events).await, 1);
+    hub.world.execute("UPDATE session SET openings = '[]'").await;
+    let _later = Stream::open(&hub, &agent, as_instance("one"))
+        .await
+        .expect("open");
+    assert_eq!(message().await, "");
+}
+
+#[tokio::test]
 async fn an_identity_copied_to_another_cluster_opens_no_stream() {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;

@@ -21,6 +21,7 @@ pub(crate) async fn open(world: &World, cluster: Uuid) -> u64 {
 pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> u64 {
     let opening = Opening {
         cluster_id: cluster,
+        cluster_name: "c",
         boot_id: "boot",
         replica: "replica",
         agent_version: "0",
@@ -30,6 +31,7 @@ pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[Conditio
         observed_root: b"",
         epoch_seen: 0,
         judged,
+        now: OffsetDateTime::now_utc(),
     };
     world.store.open_session(&opening).await.expect("opened").epoch
 }

@@ -7,6 +7,7 @@ mod discover;
 mod lines;
 mod page;
 mod request;
+mod sizes;
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,6 +31,7 @@ use self::{
     connect::Watches,
     discover::Known,
     request::{bad_request, get, with_body},
+    sizes::{Form, List, Sizes},
 };
 pub(super) use self::{
     lines::{Lines, RawEvent, What},
@@ -47,19 +49,8 @@ pub const MANAGER: &str = flotilla_core::apply::MANAGER;
 const CALL: Duration = Duration::from_secs(40);
 /// Bytes of an answer with one object.
 const ANSWER_MAX: usize = 16 << 20;
-/// Bytes of an answer with a page of objects: parsed it takes several times as much, and several kinds are listed
-/// at once.
-const PAGE_MAX: usize = 1 << 20;
 /// Bytes of an answer that says why there is no other.
 const STATUS_MAX: usize = 1 << 20;
-/// Whole objects in a page.
-pub(super) const PAGE: u32 = 100;
-/// Objects in a page of metadata; each is a kilobyte or two, most of it managed fields.
-pub(super) const METADATA_PAGE: u32 = 250;
-/// The same where managed fields are not kept, and bytes of such a page: it is held as it came, and little of it is
-/// taken out.
-const LEAN_PAGE: u32 = 500;
-const LEAN_PAGE_MAX: usize = 2 << 20;
 /// Lists are asked for with this, and watches with the other.
 const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
@@ -75,6 +66,7 @@ pub struct KubeCluster {
     /// Watches live long: they are kept off the connection that calls use.
     watches: Watches,
     known: Arc<Mutex<Known>>,
+    sizes: Sizes,
 }
 
 impl KubeCluster {
@@ -85,6 +77,7 @@ impl KubeCluster {
             account: Account::Agent,
             watches: Watches::default(),
             known: Arc::default(),
+            sizes: Sizes::default(),
         }
     }
 
@@ -168,22 +161,33 @@ impl KubeCluster {
     }
 
     /// Reads one page of a list. A page of objects so large that the answer passes the limit is asked for again
-    /// with half as many: `size` says how many the next page should have.
+    /// with half as many, and so are later pages and later lists of the same.
     pub(super) async fn page(
         &self,
         resource: &Resource,
         selector: &Selector,
         token: &str,
-        size: &mut u32,
     ) -> Result<Page, ClusterError> {
+        let form = match selector {
+            Selector {
+                without_managed_fields: true,
+                ..
+            } => Form::Lean,
+            Selector {
+                metadata_only: true, ..
+            } => Form::Metadata,
+            _ => Form::Whole,
+        };
+        let list = (path(resource, &selector.namespace, None), form);
         loop {
-            let max = match *size {
+            let size = self.sizes.of(&list);
+            // What is not less than one object is taken as it is.
+            let max = match size {
                 ..2 => ANSWER_MAX,
-                _ if selector.without_managed_fields => LEAN_PAGE_MAX,
-                _ => PAGE_MAX,
+                _ => form.bytes(),
             };
-            match self.page_of(resource, selector, token, *size, max).await {
-                Err(ClusterError::TooLarge { .. }) if *size > 1 => *size /= 2,
+            match self.page_of(resource, &list, selector, token, size, max).await {
+                Err(ClusterError::TooLarge { .. }) if self.sizes.too_large(&list, size) => {}
                 page => return page,
             }
         }
@@ -192,6 +196,7 @@ impl KubeCluster {
     async fn page_of(
         &self,
         resource: &Resource,
+        list: &List,
         selector: &Selector,
         token: &str,
         size: u32,
@@ -204,13 +209,24 @@ impl KubeCluster {
         if !token.is_empty() {
             query.push(("continue", token.to_owned()));
         }
-        let path = format!("{}?{}", path(resource, &selector.namespace, None), encode(&query));
+        let (path, form) = list;
+        let path = format!("{path}?{}", encode(&query));
         let request = get(&path, selector.metadata_only.then_some(METADATA_LIST))?;
         let body = self.exchange(request, Some(resource), max).await?.body;
-        let mut page = match selector.without_managed_fields {
-            true => page::read_lean(body.aggregate().reader())?,
-            false => page::read(&body.to_bytes())?,
+        let (mut page, bytes) = match form {
+            Form::Lean => {
+                let body = body.aggregate();
+                let bytes = body.remaining();
+                (page::read_lean(body.reader())?, bytes)
+            }
+            Form::Whole | Form::Metadata => {
+                let body = body.to_bytes();
+                (page::read(&body)?, body.len())
+            }
         };
+        if u32::try_from(page.items.len()) == Ok(size) {
+            self.sizes.took(list, size, bytes);
+        }
         for item in &mut page.items {
             // Items of a list come without their type, and metadata alone with a type of its own.
             set_type(item, resource);
@@ -281,17 +297,7 @@ impl Cluster for KubeCluster {
         selector: &Selector,
         token: &str,
     ) -> Result<Page, ClusterError> {
-        let mut size = match selector {
-            Selector {
-                without_managed_fields: true,
-                ..
-            } => LEAN_PAGE,
-            Selector {
-                metadata_only: true, ..
-            } => METADATA_PAGE,
-            _ => PAGE,
-        };
-        self.page(resource, selector, token, &mut size).await
+        self.page(resource, selector, token).await
     }
 
     async fn create(&self, resource: &Resource, object: &Value) -> Result<Value, ClusterError> {

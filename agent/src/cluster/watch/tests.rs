@@ -10,6 +10,7 @@ use kube::{Client, client::Body};
 use serde_json::json;
 
 use super::*;
+use crate::cluster::Cluster as _;
 
 /// Answers in order, and the queries they were given for. After the last answer the server is silent.
 struct Server {
@@ -42,14 +43,7 @@ impl Server {
     }
 
     fn stream(&self, selector: Selector) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
-        let resource = Resource {
-            group: String::new(),
-            version: "v1".into(),
-            kind: "ConfigMap".into(),
-            plural: "configmaps".into(),
-            namespaced: true,
-        };
-        stream(self.cluster.clone(), resource, selector)
+        stream(self.cluster.clone(), config_maps(), selector)
     }
 
     /// Watches until `count` events have come, and returns them in a word each.
@@ -75,6 +69,16 @@ impl Server {
 
     fn asked(&self, position: usize) -> String {
         self.asked.lock().expect("no panic")[position].clone()
+    }
+}
+
+fn config_maps() -> Resource {
+    Resource {
+        group: String::new(),
+        version: "v1".into(),
+        kind: "ConfigMap".into(),
+        plural: "configmaps".into(),
+        namespaced: true,
     }
 }
 
@@ -218,6 +222,44 @@ async fn a_page_of_objects_that_is_too_large_is_asked_for_in_halves() {
             server.asked(position)
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_pages_and_lists_are_as_small_as_the_first_had_to_be() {
+    let page = |count: usize, bytes: usize, token: &str| {
+        let items: Vec<Value> = (0..count)
+            .map(|number| {
+                let mut object = object(&format!("o{number}"), "5");
+                object["metadata"]["annotations"] = json!({"x": "x".repeat(bytes)});
+                object
+            })
+            .collect();
+        let list = json!({"kind": "ConfigMapList", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "5", "continue": token}, "items": items});
+        (200, list.to_string())
+    };
+    let server = Server::new(vec![
+        page(500, 5 << 10, ""),
+        page(250, 5 << 10, "next"),
+        page(100, 5 << 10, ""),
+        page(250, 5 << 10, ""),
+    ]);
+    let selector = Selector {
+        metadata_only: true,
+        without_managed_fields: true,
+        ..Selector::default()
+    };
+    for token in ["", "next", ""] {
+        let page = server
+            .cluster
+            .list_selected(&config_maps(), &selector, token)
+            .await;
+        assert!(page.is_ok(), "{page:?}");
+    }
+    let limits: Vec<String> = (0..4)
+        .map(|n| server.asked(n).split('&').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(limits, ["limit=500", "limit=250", "limit=250", "limit=250"]);
 }
 
 #[tokio::test(start_paused = true)]

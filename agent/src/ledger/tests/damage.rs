@@ -222,3 +222,43 @@ async fn the_head_of_another_version_is_no_damage() {
     assert!(matches!(opened, Err(LedgerError::Version(99))));
     assert_eq!(cells.bytes("ledger"), Some(head));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_found_damaged_while_the_ledger_merges_is_told_and_all_is_written_anew() {
+    for damage in [None, Some(b"?".to_vec())] {
+        let cells = Memory::default();
+        let ledger = begun(&cells).await;
+        let mut batch = content(1, 2, 10_000).1;
+        batch.push(item("x"));
+        ledger.append(batch).await.expect("appends");
+        cells.set("ledger-0", damage);
+        // As large as the segment, which is therefore read.
+        let mut batch = content(2, 3, 10_000).1;
+        batch.push(item("y"));
+        ledger.append(batch).await.expect("appends");
+        let state = ledger.health().state;
+        assert!(
+            matches!(&state, HealthState::Damaged(why) if why.contains("ledger-0")),
+            "{state:?}"
+        );
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(ledger.health().state, HealthState::Ok, "it is repaired");
+        let again = open(&cells).await;
+        assert_eq!(*again.opened(), Opened::Read);
+        assert_eq!(names(&again), ["x", "y"]);
+        again.append(vec![item("z")]).await.expect("it is sound");
+    }
+}
+
+/// Whoever has taken the ledger over meanwhile has written segments of its own.
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_another_writer_replaced_ends_this_one() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    ledger.append(content(1, 2, 10_000).1).await.expect("appends");
+    let other = open(&cells).await;
+    other.append(vec![item("theirs")]).await.expect("appends");
+    cells.set("ledger-0", Some(b"?".to_vec()));
+    let outcome = ledger.append(content(2, 3, 10_000).1).await;
+    assert!(matches!(outcome, Err(LedgerError::Lost)), "{outcome:?}");
+}

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ATTEMPTS, RETRY, Stored, Writer, digest};
+use super::{ATTEMPTS, RETRY, Stored, Writer, digest, not_as_named};
 use crate::{
     ledger::{
         cells::Cells,
@@ -89,7 +89,7 @@ impl Writer {
                     self.slots.insert(segment.slot, part.version);
                 }
                 None => {
-                    self.damage = Some(format!("segment {name} is not what the head names"));
+                    self.damage = Some(not_as_named(&name));
                     return Ok(Vec::new());
                 }
             }

@@ -31,6 +31,13 @@ pub(super) struct Batch {
     outcome: Result<(), FetchError>,
 }
 
+/// An offer that the ledger did not take.
+pub(super) struct Refusal {
+    /// When the hub is to make it again.
+    again_at: Instant,
+    why: String,
+}
+
 impl Open<'_> {
     pub(super) async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
         if desired.epoch < self.epoch {
@@ -50,6 +57,7 @@ impl Open<'_> {
             Ok(ack) => {
                 tracing::info!(incarnation, generation, "took in desired state");
                 self.retry_wait = RETRY.0;
+                self.refusal = None;
                 self.accepted(ack).await?;
                 self.fetch_more();
                 Ok(())
@@ -67,9 +75,11 @@ impl Open<'_> {
                     _ => RefusedReason::LedgerUnwritable,
                 };
                 let why = with_causes(&e);
-                self.ledger_condition(Some(&why));
-                self.offer_refused = true;
-                self.retry_at = Some(Instant::now() + RETRY.1);
+                self.refusal = Some(Refusal {
+                    again_at: Instant::now() + RETRY.1,
+                    why: why.clone(),
+                });
+                self.ledger_condition();
                 self.refuse((incarnation, generation), reason, why).await
             }
             Err(AcceptError::Fetch(e)) => Err(SessionError::Ended(e.to_string())),
@@ -94,19 +104,30 @@ impl Open<'_> {
     /// Tells hub and reconciler what is held now.
     async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
         self.session.nudge.accepted();
-        self.ledger_condition(None);
+        self.ledger_condition();
         send(&self.tx, agent_message::Kind::Ack(ack)).await
     }
 
-    fn ledger_condition(&self, refused: Option<&str>) {
+    /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
+    fn ledger_condition(&self) {
         let session = &*self.session;
+        let refused = self.refusal.as_ref().map(|refusal| refusal.why.as_str());
         session
             .ledger_watch
             .refused(refused.or(session.acceptance.ledger_problem()));
     }
 
+    /// When the hub is to make an offer again that the ledger did not take.
+    pub(super) fn ask_again_at(&self) -> Option<Instant> {
+        self.refusal.as_ref().map(|refusal| refusal.again_at)
+    }
+
     /// Asks for what is lacking, in each lane that is free; with nothing to ask for and something lacking, later.
     fn fetch_more(&mut self) {
+        // A new stream begins with what the ledger has by then.
+        if self.ask_again_at().is_some_and(|at| at <= Instant::now()) {
+            return;
+        }
         let session = &mut *self.session;
         for lane in [Lane::Small, Lane::Large] {
             if self.busy.contains(&lane) {
@@ -151,7 +172,7 @@ impl Open<'_> {
         if let Some(ack) = ack {
             self.accepted(ack).await?;
         }
-        self.ledger_condition(None);
+        self.ledger_condition();
         match batch.outcome {
             Ok(()) => self.fetch_more(),
             // What came is held, the rest is asked for again: the stream itself may be well.
@@ -169,17 +190,12 @@ impl Open<'_> {
     }
 
     pub(super) async fn retry(&mut self) -> Result<(), SessionError> {
-        if self.offer_refused {
-            return Err(SessionError::Ended(
-                "the ledger did not take the desired state; asking for it again".to_owned(),
-            ));
-        }
         self.retry_at = None;
         let session = &mut *self.session;
         if let Some(ack) = session.acceptance.retry(&session.ledger).await? {
             self.accepted(ack).await?;
         }
-        self.ledger_condition(None);
+        self.ledger_condition();
         self.retry_wait = (self.retry_wait * 2).min(RETRY.1);
         self.fetch_more();
         Ok(())

@@ -1,6 +1,9 @@
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use flotilla_core::unit::{Entry, root};
@@ -38,6 +41,10 @@ struct FakeHub {
     contents: Arc<tokio::sync::Mutex<Contents>>,
     /// Items that are never sent: their fetch hangs.
     withheld: Arc<Mutex<HashSet<Digest>>>,
+    /// What is not here is left out, and not said to be missing.
+    leaves_out: Arc<AtomicBool>,
+    /// Fetches so far.
+    fetches: Arc<AtomicUsize>,
 }
 
 #[tonic::async_trait]
@@ -69,6 +76,7 @@ impl AgentService for FakeHub {
         request: tonic::Request<FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let (chunks_tx, chunks) = mpsc::channel(4);
+        self.fetches.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
         tokio::spawn(async move {
             for want in request.into_inner().want {
@@ -81,7 +89,10 @@ impl AgentService for FakeHub {
                 if withheld {
                     std::future::pending::<()>().await;
                 }
-                let _ = chunks_tx.send(Ok(this.chunk(digest, want.kind()).await)).await;
+                let chunk = this.chunk(digest, want.kind()).await;
+                if !(chunk.missing && this.leaves_out.load(Ordering::Relaxed)) {
+                    let _ = chunks_tx.send(Ok(chunk)).await;
+                }
             }
         });
         Ok(Response::new(ReceiverStream::new(chunks)))
@@ -104,7 +115,11 @@ impl FakeHub {
             .await
             .expect("looked up");
         let Some(Fetched::Blob(_, blob)) = found.pop() else {
-            panic!("the content of {digest:?} is not here")
+            return Chunk {
+                digest: digest.as_bytes().to_vec().into(),
+                missing: true,
+                ..Chunk::default()
+            };
         };
         Chunk {
             digest: digest.as_bytes().to_vec().into(),
@@ -125,6 +140,8 @@ struct World {
     reports: Arc<Reports>,
     cells: Arc<Memory>,
     ended: tokio::task::JoinHandle<Result<(), SessionError>>,
+    /// What the last condition said.
+    last_condition_ok: bool,
 }
 
 impl World {
@@ -137,6 +154,8 @@ impl World {
             from_agent: from_agent_tx,
             contents: Arc::default(),
             withheld: Arc::default(),
+            leaves_out: Arc::default(),
+            fetches: Arc::default(),
         };
         let (client, server) = tokio::io::duplex(1 << 20);
         tokio::spawn(
@@ -177,6 +196,7 @@ impl World {
             reports,
             cells,
             ended,
+            last_condition_ok: true,
         };
         let hello = this.next().await;
         assert!(matches!(hello, agent_message::Kind::Hello(hello) if hello.clock_ms > 0));
@@ -196,9 +216,22 @@ impl World {
     }
 
     async fn desire(&self, generation: u64, base: Option<u64>, all: &[Entry], sent: &[Entry]) {
-        let digests = all
-            .iter()
-            .map(|entry| (entry.unit, Entry::digest_of(&entry.to_bytes())));
+        let bytes = |entries: &[Entry]| -> Vec<(UnitId, Vec<u8>)> {
+            let entries = entries.iter();
+            entries.map(|entry| (entry.unit, entry.to_bytes())).collect()
+        };
+        self.desire_bytes(generation, base, &bytes(all), &bytes(sent))
+            .await;
+    }
+
+    async fn desire_bytes(
+        &self,
+        generation: u64,
+        base: Option<u64>,
+        all: &[(UnitId, Vec<u8>)],
+        sent: &[(UnitId, Vec<u8>)],
+    ) {
+        let digests = all.iter().map(|(unit, bytes)| (*unit, Entry::digest_of(bytes)));
         let desired = Desired {
             incarnation: 1,
             generation,
@@ -207,9 +240,9 @@ impl World {
             base_generation: base,
             units: sent
                 .iter()
-                .map(|entry| UnitEntry {
-                    unit_id: entry.unit.to_vec().into(),
-                    canonical: entry.to_bytes().into(),
+                .map(|(unit, bytes)| UnitEntry {
+                    unit_id: unit.to_vec().into(),
+                    canonical: bytes.clone().into(),
                     ..UnitEntry::default()
                 })
                 .collect(),
@@ -217,28 +250,61 @@ impl World {
         self.send(hub_message::Kind::Desired(desired)).await;
     }
 
+    /// The next message; a report is acknowledged.
     async fn next(&mut self) -> agent_message::Kind {
         let message = timeout(PATIENCE, self.from_agent.recv())
             .await
             .expect("in time")
             .expect("a message");
-        message.kind.expect("a kind")
+        let kind = message.kind.expect("a kind");
+        self.acknowledge(&kind).await;
+        kind
+    }
+
+    async fn acknowledge(&mut self, kind: &agent_message::Kind) {
+        if let agent_message::Kind::Report(report) = kind {
+            if let Some(condition) = report.conditions.last() {
+                self.last_condition_ok = condition.ok;
+            }
+            let ack = ReportAck {
+                seq: report.seq,
+                ..ReportAck::default()
+            };
+            self.send(hub_message::Kind::ReportAck(ack)).await;
+        }
+    }
+
+    /// Why the stream has ended; `None`: it has not within this.
+    async fn ends_within(&mut self, wait: Duration) -> Option<String> {
+        let end = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                ended = &mut self.ended => {
+                    let error = ended.expect("no panic").expect_err("nothing was renewed");
+                    return Some(error.to_string());
+                }
+                Some(message) = self.from_agent.recv() => {
+                    self.acknowledge(&message.kind.expect("a kind")).await;
+                }
+                () = tokio::time::sleep_until(end) => return None,
+            }
+        }
     }
 
     /// Waits until a condition is told, and takes its report.
     async fn condition(&mut self) -> ClusterCondition {
         loop {
-            if let agent_message::Kind::Report(report) = self.next().await {
-                let ack = ReportAck {
-                    seq: report.seq,
-                    ..ReportAck::default()
-                };
-                self.send(hub_message::Kind::ReportAck(ack)).await;
-                if let Some(condition) = report.conditions.into_iter().next() {
-                    return condition;
-                }
+            if let agent_message::Kind::Report(report) = self.next().await
+                && let Some(condition) = report.conditions.into_iter().next()
+            {
+                return condition;
             }
         }
+    }
+
+    /// Waits until something is acknowledged.
+    async fn next_ack(&mut self) {
+        while !matches!(self.next().await, agent_message::Kind::Ack(_)) {}
     }
 
     /// Waits until a unit is accepted, and returns the generation held by then.
@@ -299,12 +365,6 @@ async fn while_a_large_unit_hangs_the_stream_is_read_and_other_units_are_accepte
     loop {
         if let agent_message::Kind::Report(report) = world.next().await {
             assert!(report.sent_at_ms > 0);
-            world
-                .send(hub_message::Kind::ReportAck(ReportAck {
-                    seq: report.seq,
-                    ..ReportAck::default()
-                }))
-                .await;
             break;
         }
     }
@@ -349,6 +409,79 @@ async fn a_ledger_that_cannot_be_written_is_told_and_when_it_can_again() {
     assert!(!world.ended.is_finished());
 }
 
+/// Another offer lacks content, so that something is tried again and again meanwhile.
+#[tokio::test(start_paused = true)]
+async fn offer_that_the_ledger_did_not_take_is_asked_for_again_after_minutes_unless_another_is_taken() {
+    for another_is_taken in [false, true] {
+        let mut world = World::new().await;
+        let mut lacking = world.entry(1, 1, &[config("x", "1")]).await;
+        lacking.content = Some(Digest::of("object/json", b"nowhere"));
+        world
+            .desire(
+                1,
+                None,
+                std::slice::from_ref(&lacking),
+                std::slice::from_ref(&lacking),
+            )
+            .await;
+        world.next_ack().await;
+        // One that this version cannot read is written at once.
+        let unit = UnitId(Uuid::from_u128(2));
+        let both = |second: &str| {
+            [
+                (lacking.unit, lacking.to_bytes()),
+                (unit, second.as_bytes().to_vec()),
+            ]
+        };
+        world.cells.fail_after(0);
+        world.desire_bytes(2, None, &both("?"), &both("?")).await;
+        let reason = loop {
+            if let agent_message::Kind::Refused(refused) = world.next().await {
+                break refused.reason();
+            }
+        };
+        assert_eq!(reason, RefusedReason::LedgerUnwritable);
+        world.cells.heal();
+        if another_is_taken {
+            world.desire_bytes(3, None, &both("??"), &both("??")).await;
+            world.next_ack().await;
+        }
+        let early = world.ends_within(RETRY.1 - Duration::from_secs(10)).await;
+        // What was fetched, or not, meanwhile says nothing of the offer.
+        assert_eq!(world.last_condition_ok, another_is_taken);
+        assert_eq!(early, None, "another is taken: {another_is_taken}");
+        let ended = world.ends_within(Duration::from_secs(60)).await;
+        let is_asked = ended
+            .as_ref()
+            .is_some_and(|why| why.contains("asking for it again"));
+        assert_eq!(
+            (ended.is_some(), is_asked),
+            (!another_is_taken, !another_is_taken),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn item_that_an_answer_leaves_out_is_asked_for_again_with_growing_waits() {
+    let mut world = World::new().await;
+    world.hub.leaves_out.store(true, Ordering::Relaxed);
+    let mut lacking = world.entry(1, 1, &[config("x", "1")]).await;
+    lacking.content = Some(Digest::of("object/json", b"nowhere"));
+    world
+        .desire(
+            1,
+            None,
+            std::slice::from_ref(&lacking),
+            std::slice::from_ref(&lacking),
+        )
+        .await;
+    world.next_ack().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let fetches = world.hub.fetches.load(Ordering::Relaxed);
+    assert!((5..=12).contains(&fetches), "{fetches} fetches in ten minutes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn agent_that_found_its_ledger_damaged_asks_for_the_whole_state() {
     let cells = Memory::default();
@@ -378,6 +511,10 @@ fn what_ends_a_stream_is_told_by_its_cause_and_without_words_of_the_transport() 
         (Status::permission_denied("not admitted"), "copied"),
         (Status::unauthenticated("not admitted"), "revoked, or replaced"),
         (
+            Status::already_exists("another agent, instance b, has opened a stream"),
+            "instance b, has opened a stream; this agent is instance a:",
+        ),
+        (
             Status::aborted("another stream of this cluster was opened"),
             "stream ended: another stream of this cluster was opened",
         ),
@@ -387,7 +524,7 @@ fn what_ends_a_stream_is_told_by_its_cause_and_without_words_of_the_transport() 
         ),
     ];
     for (status, words) in cases {
-        let text = SessionError::from(status).to_string();
+        let text = SessionError::from(status).of_instance("a").to_string();
         assert!(text.contains(words) && !text.contains("h2"), "{text}");
     }
 }

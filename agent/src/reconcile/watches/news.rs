@@ -87,6 +87,17 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
     }))
 }
 
+/// Tells whether a list has come, or the server has said why not.
+fn is_answer(event: &Result<Reduced, ClusterError>) -> bool {
+    match event {
+        Ok(reduced) => matches!(reduced, Reduced::Listed(_)),
+        Err(error) => !matches!(
+            error,
+            ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }
+        ),
+    }
+}
+
 /// One odd object must not end the watch of all others.
 fn unless_it_panics(read: impl FnOnce() -> Observed) -> Option<Observed> {
     let observed = catch_unwind(AssertUnwindSafe(read));
@@ -112,6 +123,9 @@ impl Reconciler {
         }
         if event.is_ok() && !self.watches.failing.is_empty() {
             self.watches.failing.remove(&*stream);
+        }
+        if !definitions && !self.watches.silent.is_empty() && is_answer(&event) {
+            self.watches.silent.remove(&*stream);
         }
         match event {
             Ok(Reduced::Seen(seen)) => {

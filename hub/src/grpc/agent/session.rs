@@ -67,6 +67,9 @@ impl Held {
 pub(super) struct Session<'a> {
     pub(super) service: &'a Agents,
     pub(super) cluster: Uuid,
+    pub(super) cluster_name: &'a str,
+    /// The instance of the agent.
+    pub(super) boot_id: &'a str,
     pub(super) epoch: u64,
     /// What the agent held at Hello.
     pub(super) at_hello: Held,
@@ -93,11 +96,7 @@ impl Session<'_> {
         loop {
             // Every arm is cancel-safe: `changed`, `reserve`, `next` and `message` lose nothing when dropped.
             tokio::select! {
-                () = self.close.cancelled() => {
-                    return Err(Status::aborted(
-                        "another stream of this cluster was opened, or its right has ended",
-                    ));
-                }
+                () = self.close.cancelled() => return Err(self.closed().await),
                 () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
                 changed = self.watched.changed() => match changed {
                     Ok(()) => pending = true,
@@ -142,6 +141,26 @@ impl Session<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Why the stream is closed: another agent's took its place, or another of the same one, or its right has ended.
+    async fn closed(&self) -> Status {
+        let holder = self.service.store.holder(self.cluster).await;
+        match holder {
+            Ok(Some(holder)) if holder.epoch > self.epoch && holder.boot_id != self.boot_id => {
+                warn!(
+                    agent.instance = self.boot_id,
+                    by = holder.boot_id,
+                    "another agent with the identity of this cluster took its stream"
+                );
+                // The agent tells this code from all others: it leaves the stream alone for a while.
+                Status::already_exists(format!(
+                    "another agent with the identity of cluster {}, instance {}, has opened a stream",
+                    self.cluster_name, holder.boot_id
+                ))
+            }
+            _ => Status::aborted("another stream of this cluster was opened, or its right has ended"),
         }
     }
 
