@@ -157,7 +157,8 @@ pub fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-fn write_string(text: &str, out: &mut String) {
+/// Appends a text as canonical JSON has it.
+pub(crate) fn write_string(text: &str, out: &mut String) {
     use fmt::Write as _;
     out.push('"');
     for c in text.chars() {
