@@ -78,7 +78,7 @@ fn blobs_that_go_give_their_room_to_others_and_leave_the_rest_readable() {
 fn blobs_that_come_and_go_in_any_order_read_as_they_came() {
     let mut blobs = Blobs::default();
     let mut here = std::collections::BTreeSet::new();
-    for step in 0..20_000 {
+    for step in 0..20_000_u32 {
         let noise = Digest::of("noise", &step.to_le_bytes());
         let n = usize::from(noise.as_bytes()[0]) * 4 + usize::from(noise.as_bytes()[1] % 4);
         if here.remove(&n) {
