@@ -18,8 +18,14 @@ use flotilla_agent::{
     link::channel::HubAddress,
 };
 use flotilla_proto::tls::Pin;
+use tikv_jemallocator::Jemalloc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// Rows of a large unit are small and many, and come and go among those that stay: this allocator has no header on each,
+/// and gives back what a first apply needed. The C library's keeps a third more of 20,000 objects.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Keeps this cluster as the Flotilla hub says, with or without the hub.
 #[derive(Debug, Parser)]

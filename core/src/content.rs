@@ -1,11 +1,12 @@
 //! What a unit should be, content-addressed. A sum type from the first day: `Objects` (rendered templates of
 //! objects) or, with the Helm controller, `Recipe` (inputs by digest for an evaluation in the cluster).
 
-mod select;
+mod read;
+mod table;
 
-pub use select::KeyText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+pub use table::Table;
 
 use crate::{
     digest::{Digest, canonical_json},
@@ -43,13 +44,23 @@ pub struct ObjectEntry {
 }
 
 /// How the bytes of an object are to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Canonical JSON, final.
     Json,
     /// YAML text in which variables are substituted before it is parsed: types come from parsing afterwards.
     Yaml,
+}
+
+impl Form {
+    /// As it stands in a content.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+        }
+    }
 }
 
 /// Why a content cannot be used.
@@ -89,19 +100,31 @@ impl Content {
 
     /// Reads a content and checks what it asserts about itself.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidContent> {
-        let objects = select::select(bytes, |_| true)?;
+        let mut entries = Vec::new();
+        let read::Asserted { count, complete } = read::read(bytes, |entry| {
+            let key = entry.key;
+            entries.push(ObjectEntry {
+                key: ObjectKey {
+                    group: key.group.into_owned(),
+                    kind: key.kind.into_owned(),
+                    namespace: key.namespace.into_owned(),
+                    name: key.name.into_owned(),
+                },
+                form: entry.form,
+                digest: entry.digest,
+            });
+        })?;
+        let objects = Objects {
+            entries,
+            count,
+            complete,
+        };
         let mut keys: Vec<&ObjectKey> = objects.entries.iter().map(|entry| &entry.key).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(InvalidContent::Duplicate(pair[0].clone())),
             None => Ok(Self::Objects(objects)),
         }
-    }
-
-    /// Reads of a content the objects that `keep` holds for. That none stands twice is not checked: it was when the
-    /// whole was read.
-    pub fn select(bytes: &[u8], keep: impl FnMut(&KeyText<'_>) -> bool) -> Result<Objects, InvalidContent> {
-        select::select(bytes, keep)
     }
 
     /// Digest of the objects' keys, in any order: contents with the same one claim the same. `None` where a name holds a
@@ -199,44 +222,6 @@ mod tests {
             "it is the name as it stands"
         );
         assert_eq!(of(vec![entry("x"), variable(Form::Yaml)]), None);
-    }
-
-    #[test]
-    fn only_what_is_asked_for_is_taken_and_the_whole_is_counted() {
-        let mut objects = Objects {
-            entries: ["x", "y", "\"quoted\"", "z"].map(entry).into(),
-            count: 4,
-            complete: true,
-        };
-        let bytes = Content::Objects(objects.clone()).to_bytes();
-        let taken =
-            Content::select(&bytes, |key| key.name == "y" || key.name.contains('"')).expect("readable");
-        assert_eq!(taken.entries, [entry("y"), entry("\"quoted\"")]);
-        assert!(taken.complete);
-        objects.count = 5;
-        let cut = Content::Objects(objects).to_bytes();
-        let refused = Content::select(&cut, |_| false);
-        assert_eq!(
-            refused,
-            Err(InvalidContent::Count {
-                asserted: 5,
-                listed: 4
-            })
-        );
-        for unknown in [
-            "{\"type\":\"recipe\"}",
-            "{}",
-            "[]",
-            "{\"entries\":[],\"count\":0,\"complete\":true}",
-        ] {
-            assert!(
-                matches!(
-                    Content::from_bytes(unknown.as_bytes()),
-                    Err(InvalidContent::Unreadable(_))
-                ),
-                "{unknown}"
-            );
-        }
     }
 
     #[test]

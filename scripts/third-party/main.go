@@ -33,6 +33,7 @@ var modules = []struct{ title, dir string }{
 
 // C libraries that crates compile from their own copy. Cargo's metadata names only the licence of the binding.
 var native = []entry{
+	{"jemalloc", "in tikv-jemalloc-sys", "BSD-2-Clause"},
 	{"libgit2", "in libgit2-sys", "GPL-2.0-only WITH linking exception (its COPYING)"},
 	{"zlib", "in libz-sys", "Zlib"},
 	{"zstd", "in zstd-sys", "BSD-3-Clause OR GPL-2.0-only, used under BSD-3-Clause"},

@@ -17,6 +17,11 @@ mod units;
 
 use anyhow::bail;
 use flotilla_bench_report::Record;
+use tikv_jemallocator::Jemalloc;
+
+/// As the agent's own program has it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {

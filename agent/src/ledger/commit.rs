@@ -2,8 +2,8 @@
 //! compacted first; memory follows storage, or runs ahead of it by the queue.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak},
     time::Duration,
 };
 
@@ -17,10 +17,14 @@ use super::{
     head::Standing,
     health::{HealthState, LedgerHealth},
     record::{self, Record},
-    state::State,
+    state::{Parsed, State},
     writer::Writer,
 };
 use crate::random::random;
+
+mod rewrite;
+
+use rewrite::{Snapshot, Stored};
 
 /// Below this nothing is worth compacting.
 const COMPACT_MIN: usize = 256 << 10;
@@ -65,20 +69,6 @@ pub(super) struct Queue {
     damaged: Option<String>,
     /// What was damaged and is written anew, for as long as that is told.
     repaired: Option<String>,
-}
-
-/// What was stored.
-struct Stored {
-    /// Bytes of the queue.
-    queued: usize,
-    /// Blobs that storage does not have any more.
-    dropped: HashSet<Digest>,
-}
-
-/// All records in bytes, as they are to be after a write.
-struct Snapshot {
-    bytes: Vec<u8>,
-    stored: Stored,
 }
 
 /// How records are to be stored.
@@ -128,8 +118,12 @@ impl Shared {
     }
 
     pub(super) fn take_in(&self, records: impl IntoIterator<Item = Record>) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state_mut();
         records.into_iter().for_each(|record| state.apply(record));
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the queue be written after `wait`, unless somebody does it before or is going to.
@@ -208,8 +202,21 @@ impl Shared {
                 return Ok(());
             }
         }
+        let parsed = self.parse(&records).await;
+        self.state_mut().prepare(parsed);
         let outcome = self.store(&mut writer, &records).await;
-        self.settle(records, outcome)
+        let outcome = self.settle(records, outcome);
+        self.state_mut().prepare(HashMap::new());
+        outcome
+    }
+
+    /// Parses the contents that records bring or name, before anything is locked.
+    async fn parse(&self, records: &[Record]) -> HashMap<Digest, Parsed> {
+        let mut contents = HashMap::new();
+        for (digest, blob) in self.read(|state| state.unparsed(records)) {
+            contents.extend(blob.parsed().await.map(|parsed| (digest, parsed)));
+        }
+        contents
     }
 
     async fn store(self: &Arc<Self>, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
@@ -291,41 +298,11 @@ impl Shared {
             });
         }
         drop(bytes);
-        let Snapshot { bytes, stored } = self.snapshot(records, limit)?;
+        let alone = self.alone().await;
+        let Snapshot { bytes, stored } = self.snapshot(records, &alone, limit)?;
+        drop(alone);
         writer.replace(&bytes, held, Standing::Here).await?;
         Ok(stored)
-    }
-
-    /// Writes all that is needed once `records` are taken in: what they make garbage makes room for them.
-    fn snapshot(&self, records: &[Record], limit: usize) -> Result<Snapshot, LedgerError> {
-        // Nobody takes in and queues in between.
-        let queue = self.queue();
-        let queued = queue.bytes.len();
-        let (mut bytes, mut dropped) = self.read(|state| {
-            let garbage = state.garbage_after(records);
-            (state.encode(&garbage), garbage)
-        });
-        record::encode(records, &mut bytes);
-        if bytes.len() > limit {
-            // At the edge of the limit what they replace counts, and what no entry names yet.
-            drop(bytes);
-            let mut after = self.read(State::clone);
-            records.iter().cloned().for_each(|record| after.apply(record));
-            after.disown(records);
-            dropped = after.garbage();
-            bytes = after.encode(&dropped);
-        }
-        drop(queue);
-        if bytes.len() > limit {
-            return Err(LedgerError::Full {
-                size: bytes.len(),
-                limit,
-            });
-        }
-        Ok(Snapshot {
-            bytes,
-            stored: Stored { queued, dropped },
-        })
     }
 
     /// Takes in the outcome of a write.
@@ -347,10 +324,7 @@ impl Shared {
                 // memory is what a restart will read.
                 let later = record::decode(&queue.bytes).unwrap_or_default();
                 self.take_in(later);
-                let needed = {
-                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                    state.forget(&stored.dropped)
-                };
+                let needed = self.state_mut().forget(&stored.dropped);
                 record::encode(&needed, &mut queue.bytes);
                 if !queue.bytes.is_empty() {
                     self.schedule(&mut queue, BATCH);

@@ -9,6 +9,8 @@
 //! then there is nothing to enforce.
 
 pub mod accept;
+mod blob;
+mod blobs;
 pub mod cells;
 mod commit;
 pub mod directory;
@@ -65,12 +67,13 @@ impl Ledger {
         let (mut writer, bytes) = Writer::load(cells.clone(), name).await?;
         writer.head().check_standing()?;
         let mut state = State::default();
-        if writer.damage().is_none() {
-            match record::decode(&bytes) {
-                Ok(records) => records.into_iter().for_each(|record| state.apply(record)),
-                Err(e) => writer.note_damage(e.to_string()),
-            }
+        if writer.damage().is_none()
+            && let Err(e) = record::decode_each(&bytes, |record| state.apply(record))
+        {
+            state = State::default();
+            writer.note_damage(e.to_string());
         }
+        drop(bytes);
         let opened = match writer.damage() {
             Some(why) => Opened::Damaged(why.to_owned()),
             None if writer.is_new() => Opened::New,

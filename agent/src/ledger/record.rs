@@ -240,7 +240,7 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(digest.as_bytes());
             out.push(blob.kind as u8);
             out.extend_from_slice(&blob.size.to_le_bytes());
-            out.extend_from_slice(&blob.zstd);
+            out.extend_from_slice(&blob.zstd());
             BLOB
         }
         Record::Item { .. } | Record::Dropped { .. } => unreachable!("rows are encoded together"),
@@ -260,8 +260,14 @@ fn checksum(bytes: &[u8]) -> [u8; 8] {
 }
 
 /// Reads all records; unknown tags are passed over.
-pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
     let mut records = Vec::new();
+    decode_each(bytes, |record| records.push(record))?;
+    Ok(records)
+}
+
+/// Gives each record to `take`. After an error what was given is to be dropped.
+pub(super) fn decode_each(mut bytes: &[u8], mut take: impl FnMut(Record)) -> Result<(), InvalidRecord> {
     while !bytes.is_empty() {
         if bytes.len() < HEADER {
             return Err(InvalidRecord::Cut);
@@ -271,19 +277,19 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, InvalidRecord> {
         if checksum(body) != bytes[4..12] {
             return Err(InvalidRecord::Checksum);
         }
-        decode_payload(body[0], &body[1..], &mut records)?;
+        decode_payload(body[0], &body[1..], &mut take)?;
         bytes = &bytes[HEADER + length..];
     }
-    Ok(records)
+    Ok(())
 }
 
-fn decode_payload(tag: u8, payload: &[u8], records: &mut Vec<Record>) -> Result<(), InvalidRecord> {
+fn decode_payload(tag: u8, payload: &[u8], take: &mut impl FnMut(Record)) -> Result<(), InvalidRecord> {
     let cut = || InvalidRecord::Unreadable {
         tag,
         why: "too short".to_owned(),
     };
     let unit = || payload.get(..16).and_then(UnitId::try_from_slice).ok_or_else(cut);
-    records.push(match tag {
+    take(match tag {
         HELD => Record::Held(from_json(tag, payload)?),
         OFFERED => Record::Offered {
             unit: unit()?,
@@ -338,17 +344,19 @@ fn decode_payload(tag: u8, payload: &[u8], records: &mut Vec<Record>) -> Result<
                 tag,
                 why: why.to_owned(),
             })?;
-            records.extend(rows.into_iter().map(|(key, record)| match record {
-                Some(record) => Record::Item {
-                    unit,
-                    key: Arc::new(key),
-                    record: Arc::new(record),
-                },
-                None => Record::Dropped {
-                    unit,
-                    key: Arc::new(key),
-                },
-            }));
+            rows.into_iter().for_each(|(key, record)| {
+                take(match record {
+                    Some(record) => Record::Item {
+                        unit,
+                        key: Arc::new(key),
+                        record: Arc::new(record),
+                    },
+                    None => Record::Dropped {
+                        unit,
+                        key: Arc::new(key),
+                    },
+                })
+            });
             return Ok(());
         }
         _ => return Ok(()),

@@ -1,18 +1,14 @@
 //! What a ledger says when all its records are read: held desired state, units with their inventories, contents.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord,
     clock::Timestamp,
-    content::{Content, Form},
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{Entry, UnitState, VariableLayer},
+    unit::{Entry, UnitState},
 };
 
 use super::{
@@ -20,72 +16,21 @@ use super::{
     record::{Held, Record, UNIT_OVERHEAD},
 };
 
+mod encode;
 mod live;
 mod usage;
 
 use live::{Change, References};
 pub use usage::{Place, Usage};
 
-/// What a blob is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum BlobKind {
-    /// A content manifest.
-    Content = 1,
-    /// One object.
-    Object = 2,
-    /// Values for a variable layer.
-    Config = 3,
-}
-
-impl BlobKind {
-    /// Reads the byte that the ledger keeps.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Content, Self::Object, Self::Config]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
-    }
-}
-
-/// Bytes under a digest, compressed each by itself: secrets share no compression context with anything.
-#[derive(Debug, Clone)]
-pub struct Blob {
-    /// What it is.
-    pub kind: BlobKind,
-    /// Bytes when decompressed.
-    pub size: u32,
-    /// The compressed bytes.
-    pub zstd: Arc<[u8]>,
-    /// How often it is referred to: kept with the blob because a map beside would cost more than the counts.
-    refs: u32,
-}
-
-impl Blob {
-    /// Compresses bytes.
-    pub fn new(kind: BlobKind, bytes: &[u8]) -> std::io::Result<Self> {
-        let size = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
-        Ok(Self::stored(kind, size, zstd::bulk::compress(bytes, 3)?.into()))
-    }
-
-    /// Takes bytes that are compressed already.
-    pub(super) fn stored(kind: BlobKind, size: u32, zstd: Arc<[u8]>) -> Self {
-        Self {
-            kind,
-            size,
-            zstd,
-            refs: 0,
-        }
-    }
-
-    /// Returns the bytes. The size bounds what is read, whatever the compressed bytes claim.
-    pub fn bytes(&self) -> std::io::Result<Vec<u8>> {
-        zstd::bulk::decompress(&self.zstd, self.size as usize)
-    }
-}
+pub use super::{
+    blob::{Blob, BlobKind, Parsed, Reader},
+    blobs::Blobs,
+};
 
 /// An entry in its own bytes.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredEntry {
     /// The bytes that came.
     pub bytes: Arc<[u8]>,
     /// Digest of the bytes.
@@ -96,7 +41,7 @@ pub struct Kept {
     pub at: Timestamp,
 }
 
-impl Kept {
+impl StoredEntry {
     /// Keeps the bytes of an entry.
     pub fn new(bytes: Vec<u8>, at: Timestamp) -> Self {
         Self {
@@ -112,9 +57,9 @@ impl Kept {
 #[derive(Debug, Clone, Default)]
 pub struct Unit {
     /// What the hub wants.
-    pub offered: Option<Kept>,
+    pub offered: Option<StoredEntry>,
     /// The entry last evaluated with success: enforced while a newer one cannot be.
-    pub enforced: Option<Kept>,
+    pub enforced: Option<StoredEntry>,
     /// Its objects.
     pub items: BTreeMap<Arc<ObjectKey>, Arc<ObjectRecord>>,
     /// What its loop remembers, in its own bytes.
@@ -125,7 +70,7 @@ impl Unit {
     /// Returns the entry that was offered last and can be read, else the one that is enforced.
     pub fn entry(&self) -> Option<&Arc<Entry>> {
         let mut entries = [&self.offered, &self.enforced].into_iter().flatten();
-        entries.find_map(|kept| kept.entry.as_ref())
+        entries.find_map(|stored| stored.entry.as_ref())
     }
 
     /// Returns one object of each kind and namespace: as many steps as there are of these, however many objects.
@@ -141,7 +86,7 @@ impl Unit {
     /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
     /// entry that this version cannot read says neither.
     fn is_releasable(&self) -> bool {
-        let entry = self.offered.as_ref().and_then(|kept| kept.entry.as_ref());
+        let entry = self.offered.as_ref().and_then(|stored| stored.entry.as_ref());
         match entry.map(|entry| &entry.state) {
             Some(UnitState::Detached) => true,
             Some(UnitState::Removing { .. }) => self.items.is_empty(),
@@ -158,7 +103,7 @@ pub struct State {
     /// Its units.
     pub units: BTreeMap<UnitId, Unit>,
     /// Contents, objects and configurations.
-    pub blobs: HashMap<Digest, Blob>,
+    pub blobs: Blobs,
     /// Whether objects of a kind (group, kind) live in namespaces, as discovery last said.
     pub kinds: BTreeMap<(String, String), bool>,
     /// What is needed and what is garbage.
@@ -188,20 +133,20 @@ impl State {
         match record {
             Record::Held(held) => self.hold(held),
             Record::Offered { unit, entry, at } => {
-                let kept = Kept::new(entry, at);
-                self.refer_entry(&kept, Change::More);
-                self.grow_entry(&kept);
-                if let Some(before) = self.units.entry(unit).or_default().offered.replace(kept) {
+                let stored = StoredEntry::new(entry, at);
+                self.refer_entry(&stored, Change::More);
+                self.grow_entry(&stored);
+                if let Some(before) = self.units.entry(unit).or_default().offered.replace(stored) {
                     self.shrink_entry(&before);
                     self.refer_entry(&before, Change::Less);
                 }
             }
             Record::Enforced { unit, entry } => {
                 if self.units.contains_key(&unit) {
-                    let kept = Kept::new(entry, Timestamp::default());
-                    self.refer_entry(&kept, Change::More);
-                    self.grow_entry(&kept);
-                    if let Some(before) = self.units.entry(unit).or_default().enforced.replace(kept) {
+                    let stored = StoredEntry::new(entry, Timestamp::default());
+                    self.refer_entry(&stored, Change::More);
+                    self.grow_entry(&stored);
+                    if let Some(before) = self.units.entry(unit).or_default().enforced.replace(stored) {
                         self.shrink_entry(&before);
                         self.refer_entry(&before, Change::Less);
                     }
@@ -212,7 +157,7 @@ impl State {
                     self.release(unit);
                 }
             }
-            Record::Blob(digest, blob) => self.insert_blob(digest, blob),
+            Record::Blob(digest, blob) => self.insert_blob(digest, &blob),
             Record::Item { unit, key, record } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
@@ -274,59 +219,5 @@ impl State {
     /// Returns the decompressed bytes of a blob.
     pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.blobs.get(digest)?.bytes().ok()
-    }
-
-    /// Returns a held content.
-    pub fn content(&self, digest: &Digest) -> Option<Content> {
-        Content::from_bytes(&self.blob(digest)?).ok()
-    }
-
-    /// Returns what an entry needs and the ledger lacks. Objects of a content that is lacking itself are not
-    /// known yet.
-    pub fn lacking(&self, entry: &Entry) -> Lacking {
-        let mut lacking = Lacking::default();
-        for layer in &entry.variables {
-            if let VariableLayer::Config { digest, secret } = layer
-                && !self.blobs.contains_key(digest)
-            {
-                lacking.configs.push((*digest, *secret));
-            }
-        }
-        let Some(digest) = entry.content else {
-            return lacking;
-        };
-        match self.content(&digest) {
-            // What is there and not readable is of a newer hub: fetching it again would change nothing.
-            None if self.blobs.contains_key(&digest) => {}
-            None => lacking.content = Some(digest),
-            Some(content) => {
-                let missing = content
-                    .objects()
-                    .iter()
-                    .filter(|o| !self.blobs.contains_key(&o.digest));
-                lacking
-                    .objects
-                    .extend(missing.map(|o| (o.digest, o.form, o.key.clone())));
-            }
-        }
-        lacking
-    }
-}
-
-/// What an entry needs and the ledger lacks.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Lacking {
-    /// The content manifest.
-    pub content: Option<Digest>,
-    /// Objects of a content that is there.
-    pub objects: Vec<(Digest, Form, ObjectKey)>,
-    /// Configurations, and whether each is a Secret.
-    pub configs: Vec<(Digest, bool)>,
-}
-
-impl Lacking {
-    /// Tells whether nothing is lacking.
-    pub fn is_empty(&self) -> bool {
-        self.content.is_none() && self.objects.is_empty() && self.configs.is_empty()
     }
 }

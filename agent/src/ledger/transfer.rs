@@ -4,7 +4,7 @@
 //!
 //! The old form keeps what it had. An agent that is started on it says where its ledger went.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     cells::{CellError, Cells},
@@ -125,9 +125,8 @@ async fn finish(target: &mut Writer, to: &Place) -> Result<Moved, TransferError>
 /// Returns the records without garbage.
 fn needed(bytes: &[u8]) -> Result<Vec<u8>, LedgerError> {
     let mut state = State::default();
-    let records = record::decode(bytes)?;
-    records.into_iter().for_each(|record| state.apply(record));
-    Ok(state.encode(&state.garbage()))
+    record::decode_each(bytes, |record| state.apply(record))?;
+    Ok(state.encode(&state.garbage(), &HashMap::new()))
 }
 
 async fn copy_identity(from: &Place, to: &Place, identity: &str) -> Result<(), TransferError> {

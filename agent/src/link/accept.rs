@@ -225,7 +225,7 @@ impl Acceptance {
                 Fetched::Blob(digest, blob) => {
                     let owner = owners.get(&digest).copied();
                     self.unsaved.push((digest, owner));
-                    self.arrived.blobs.insert(digest, blob);
+                    self.arrived.take(digest, blob).await;
                 }
                 Fetched::Missing(digest, why) => drop(self.absent.insert(digest, why)),
             }
@@ -243,7 +243,7 @@ impl Acceptance {
             .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
         let blobs = |(digest, _): &(Digest, _)| Some((*digest, self.arrived.blobs.get(digest)?.clone()));
         let parts: Vec<(Digest, Blob)> = self.unsaved.iter().filter_map(blobs).collect();
-        if parts.iter().map(|(_, blob)| blob.zstd.len()).sum::<usize>() < WORTH_A_WRITE {
+        if parts.iter().map(|(_, blob)| blob.room()).sum::<usize>() < WORTH_A_WRITE {
             return Ok(Vec::new());
         }
         let records = parts.into_iter().map(|(digest, blob)| Record::Blob(digest, blob));

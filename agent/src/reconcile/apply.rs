@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bodies::{BodiesError, bodies},
+    bodies::{BodiesError, Body, bodies},
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
     evaluate::Object,
@@ -93,7 +93,7 @@ async fn apply_all(
             .collect(),
         outcomes: Vec::new(),
     };
-    let mut by_key: BTreeMap<ObjectKey, (Object, Value)> = evaluated
+    let mut by_key: BTreeMap<ObjectKey, (Object, Body)> = evaluated
         .objects
         .into_iter()
         .zip(evaluated.values)
@@ -175,7 +175,7 @@ struct Job<'a> {
     unit: &'a UnitContext,
     objects: Vec<Object>,
     /// Their bodies.
-    values: Vec<Value>,
+    values: Vec<Body>,
     shared: BTreeMap<ObjectKey, Arc<ObjectKey>>,
     outcomes: Vec<Outcome<Applied>>,
 }
@@ -363,8 +363,9 @@ impl Job<'_> {
                     return (index, adopted, None);
                 };
                 let object = &objects[index];
+                let value = values[index].value();
                 let live = breaker
-                    .call(&object.desired.key, write(unit, object, &values[index], fold))
+                    .call(&object.desired.key, write(unit, object, &value, fold))
                     .await;
                 // The body ends here: what is known of it is of fixed size.
                 let answer = live.map(|live| observe(&live, key, context.wall()));

@@ -3,18 +3,44 @@
 use std::sync::Arc;
 
 use flotilla_core::object::ObjectKey;
+use serde_json::Value;
 
 use super::{
     context::UnitContext,
-    evaluate::{EvaluateError, Evaluated, Evaluation},
+    evaluate::{EvaluateError, Evaluation, Object, Step},
 };
 use crate::cluster::ClusterError;
+
+/// Objects and their bodies.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    /// The objects, in the renderer's order.
+    pub(super) objects: Vec<Object>,
+    /// Their bodies.
+    pub(super) values: Vec<Body>,
+}
+
+/// The body of an object as JSON text: parsed it takes many times as much, and a job has hundreds that wait for their
+/// turn.
+#[derive(Debug)]
+pub(super) struct Body(Box<[u8]>);
+
+impl Body {
+    fn new(value: &Value) -> Self {
+        Self(value.to_string().into_bytes().into())
+    }
+
+    /// Parses the body.
+    pub(super) fn value(&self) -> Value {
+        serde_json::from_slice(&self.0).expect("JSON reads back")
+    }
+}
 
 /// Evaluates the bodies of some objects of the entry.
 pub(super) async fn bodies(
     unit: &UnitContext,
     keys: impl Iterator<Item = &Arc<ObjectKey>>,
-) -> Result<Evaluated, BodiesError> {
+) -> Result<Bodies, BodiesError> {
     let discovery = unit.context.discovered().await.map_err(BodiesError::Discovery)?;
     let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
     let environment = unit.context.environment(discovery);
@@ -24,7 +50,14 @@ pub(super) async fn bodies(
         .ledger
         .read(|state| Evaluation::begin(state, &unit.entry, environment, Some(&keys)))
         .map_err(failed)?;
-    evaluation.finish().await.map_err(failed)
+    let mut bodies = Bodies::default();
+    while let Some(step) = evaluation.next().await {
+        if let Step::Object(object, value) = step.map_err(failed)? {
+            bodies.objects.push(*object);
+            bodies.values.push(Body::new(&value));
+        }
+    }
+    Ok(bodies)
 }
 
 /// Why the bodies of objects cannot be had.

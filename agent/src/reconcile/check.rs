@@ -17,12 +17,11 @@ use flotilla_core::{
     },
 };
 use futures::{StreamExt as _, stream};
-use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bodies::bodies,
+    bodies::{self, bodies},
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
     correct::{Confirmed, Correction},
@@ -109,7 +108,7 @@ pub(super) async fn check(
 #[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) object: &'a Object,
-    pub(super) value: &'a Value,
+    pub(super) value: &'a bodies::Body,
 }
 
 /// What a look at an object gave.
@@ -229,7 +228,7 @@ impl<'a> Check<'a> {
             Some(live) => {
                 let dry_run = self
                     .breaker
-                    .call(key, cluster.apply(&resource, value, true))
+                    .call(key, cluster.apply(&resource, &value.value(), true))
                     .await?;
                 confirm(&live, &dry_run)
             }

@@ -83,7 +83,7 @@ impl Check<'_> {
         let context = &self.unit.context;
         match self
             .breaker
-            .call(&key, write(self.unit, object, value, fold))
+            .call(&key, write(self.unit, object, &value.value(), fold))
             .await
         {
             Ok(live) => {

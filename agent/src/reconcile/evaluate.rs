@@ -12,13 +12,13 @@ mod native;
 mod normal;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
-    content::{KeyText, ObjectEntry},
+    content::Table,
     digest::{Digest, write_canonical},
     object::ObjectKey,
     unit::Entry,
@@ -52,17 +52,6 @@ pub struct Object {
     pub withheld: Option<String>,
     /// Where it stands in the evaluation: see [`Evaluation::object`].
     pub index: usize,
-}
-
-/// A unit's objects.
-#[derive(Debug, Default)]
-pub struct Evaluated {
-    /// The objects, in the renderer's order.
-    pub objects: Vec<Object>,
-    /// Their bodies.
-    pub values: Vec<Value>,
-    /// Whoever rendered asserts that nothing is missing.
-    pub complete: bool,
 }
 
 /// Why there are no objects. Each says which reason the unit's status gives.
@@ -146,35 +135,28 @@ impl Evaluation {
         environment: Environment,
         only: Option<&[ObjectKey]>,
     ) -> Result<Self, EvaluateError> {
-        let wanted = only.map(Wanted::new);
-        // Definitions are read besides, for the scope of their kinds.
-        let keep = wanted.as_ref().map(|wanted| {
-            |key: &KeyText<'_>| {
-                wanted.may_be((&key.group, &key.kind, &key.name))
-                    || kinds::is_definition(&key.group, &key.kind)
-            }
-        });
-        let inputs = Inputs::of(state, entry, keep)?;
-        let taken = |entry: &ObjectEntry| {
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.may_be(name(&entry.key)))
-        };
-        let rest: Vec<usize> = (0..inputs.len())
-            .rev()
-            .filter(|&index| taken(inputs.entry(index)))
-            .collect();
-        let items = state.units.get(&entry.unit).map(|unit| &unit.items);
+        let table = inputs::content(state, entry)?;
         let kinds = Kinds::new(
             environment.discovery,
             environment.known,
-            items.into_iter().flat_map(BTreeMap::keys).map(AsRef::as_ref),
+            state.units.get(&entry.unit),
         );
-        let unserved = rest.iter().map(|&index| &inputs.entry(index).key);
-        let unserved = kinds.unserved_groups(unserved);
-        let definitions = (0..inputs.len())
-            .filter(|&index| kinds::may_define(&inputs.entry(index).key, &unserved))
-            .collect();
+        let (wanted, unserved) = match only {
+            None => (table.rows().collect(), kinds.unserved_groups(table.kinds())),
+            Some(keys) => {
+                let wanted = wanted(&table, keys);
+                let of = wanted.iter().map(|row| table.name(*row));
+                let unserved = kinds.unserved_groups(of.map(|(group, kind, _)| (group, kind)));
+                (wanted, unserved)
+            }
+        };
+        // Definitions are read besides, for the scope of their kinds.
+        let definitions = kinds::definitions(&table, &unserved);
+        let rows: BTreeSet<u32> = wanted.iter().chain(&definitions).copied().collect();
+        let inputs = Inputs::of(state, entry, table, rows.into_iter())?;
+        let mut rest = inputs.positions(&wanted);
+        rest.reverse();
+        let definitions = inputs.positions(&definitions);
         let withheld = entry
             .withheld
             .iter()
@@ -231,19 +213,6 @@ impl Evaluation {
     /// Evaluates one object again, whose body was dropped, or whose kind is served since.
     pub async fn object(&self, index: usize) -> Result<(Object, Value), EvaluateError> {
         self.make(index, self.parse(index).await?)
-    }
-
-    /// Evaluates what is left.
-    pub async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
-        let mut evaluated = Evaluated::default();
-        while let Some(step) = self.next().await {
-            if let Step::Object(object, value) = step? {
-                evaluated.objects.push(*object);
-                evaluated.values.push(value);
-            }
-        }
-        evaluated.complete = self.is_complete();
-        Ok(evaluated)
     }
 
     /// Parses an object, and lets other tasks run: before, and meanwhile where it takes long.
@@ -308,7 +277,7 @@ impl Evaluation {
     /// missing: only then is what is not among them desired no more.
     pub fn is_complete(&self) -> bool {
         let ended = self.rest.is_empty() && self.definitions.is_empty() && !self.failed;
-        self.inputs.complete && !self.partial && !self.unresolved && ended
+        self.inputs.is_complete() && !self.partial && !self.unresolved && ended
     }
 
     fn withheld(&self, key: &ObjectKey) -> Option<String> {
@@ -320,29 +289,20 @@ impl Evaluation {
     }
 }
 
-/// Which objects of a content may give some keys.
-struct Wanted<'a>(HashSet<(&'a str, &'a str, &'a str)>);
-
-impl<'a> Wanted<'a> {
-    fn new(keys: &'a [ObjectKey]) -> Self {
-        // Namespaces are settled by evaluation.
-        Self(keys.iter().map(name).collect())
-    }
-
-    fn may_be(&self, (group, kind, name): (&str, &str, &str)) -> bool {
-        // Substitution may make any name of one with a variable in it.
-        [group, kind, name].iter().any(|part| part.contains('$')) || self.0.contains(&(group, kind, name))
-    }
+/// Which objects of a content may give some keys, in the renderer's order. Namespaces are settled by evaluation, and
+/// substitution may make any name of one with a variable in it.
+fn wanted(table: &Table, keys: &[ObjectKey]) -> Vec<u32> {
+    let named = keys
+        .iter()
+        .flat_map(|key| table.named(&key.group, &key.kind, &key.name));
+    let rows: BTreeSet<u32> = named.chain(table.open()).copied().collect();
+    rows.into_iter().collect()
 }
 
 /// No part of a key has a zero byte.
 fn digest(key: &ObjectKey) -> Digest {
     let parts = [&*key.group, &key.kind, &key.namespace, &key.name];
     Digest::of("key", parts.join("\0").as_bytes())
-}
-
-fn name(key: &ObjectKey) -> (&str, &str, &str) {
-    (&key.group, &key.kind, &key.name)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::ledger::record::Record as LedgerRecord;
 /// The record of an object that was written.
 pub(super) fn written(unit: &UnitContext, object: &Object, observed: &Observed) -> Option<Arc<Record>> {
     let written = Written {
-        api_version: object.api_version.clone(),
+        api_version: object.api_version.as_str().into(),
         sent: object.desired.digest,
         policy: object.desired.policy,
         response: observed.observation.clone()?,

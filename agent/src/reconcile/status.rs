@@ -106,7 +106,7 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
             unit_id: unit.to_vec().into(),
             key: Some(wire_key(key)),
             api_version: record
-                .map(|record| record.api_version.clone())
+                .map(|record| record.api_version.to_string())
                 .unwrap_or_default(),
             state: word as i32,
             uid: record

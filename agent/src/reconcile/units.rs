@@ -7,6 +7,7 @@ use std::{
 
 use flotilla_core::{
     id::UnitId,
+    object::ObjectKey,
     unit::{
         Entry,
         event::{Accepted, Evaluation, EvaluationFailure, Event},
@@ -207,13 +208,23 @@ async fn evaluate(
                 secret: object.secret,
                 withheld: object.withheld,
             };
-            objects.insert(Arc::new(object.desired.key), desired);
+            objects.insert(shared_key(context, entry.unit, object.desired.key), desired);
         }
     }
     Ok(Evaluation {
         objects,
         complete: steps.is_complete(),
     })
+}
+
+/// The key as the inventory has it, if it does: a copy for each object of a large unit would be held until the rows are
+/// compared.
+fn shared_key(context: &Context, unit: UnitId, key: ObjectKey) -> Arc<ObjectKey> {
+    let known = context.ledger.read(|state| {
+        let (known, _) = state.units.get(&unit)?.items.get_key_value(&key)?;
+        Some(known.clone())
+    });
+    known.unwrap_or_else(|| Arc::new(key))
 }
 
 fn failure(error: &EvaluateError) -> EvaluationFailure {

@@ -32,6 +32,8 @@ struct Cost {
     held: isize,
     /// Calls of the allocator while it corrects one object.
     correction: usize,
+    /// Bytes that it asks for meanwhile.
+    correction_bytes: usize,
 }
 
 async fn cost(objects: usize) -> Cost {
@@ -41,9 +43,10 @@ async fn cost(objects: usize) -> Cost {
     fleet.drift(7).await;
     fleet.settle().await;
     fleet.cluster.take_requests();
-    let before = calls();
+    let before = (calls(), ALLOCATOR.stats().bytes_allocated);
     fleet.drift(87).await;
-    let correction = calls() - before;
+    let correction = calls() - before.0;
+    let correction_bytes = ALLOCATOR.stats().bytes_allocated - before.1;
     let requests = fleet.cluster.take_requests();
     assert_eq!(requests.values().sum::<u64>(), 2, "read, correct: {requests:?}");
     fleet.settle().await;
@@ -64,6 +67,7 @@ async fn cost(objects: usize) -> Cost {
     Cost {
         held: with - held(),
         correction,
+        correction_bytes,
     }
 }
 
@@ -73,7 +77,7 @@ const SMALL: usize = 1000;
 const LARGE: usize = 4000;
 
 /// Bytes for each object more, what it is evaluated from included.
-const PER_OBJECT: isize = 1350;
+const PER_OBJECT: isize = 1100;
 
 /// One test: the counts are the whole program's.
 #[tokio::test(start_paused = true)]
@@ -87,6 +91,10 @@ async fn an_object_more_costs_little_memory_and_corrections_cost_no_more_for_it(
     );
     assert!(
         large.correction <= small.correction + small.correction / 4,
+        "{small:?}, {large:?}"
+    );
+    assert!(
+        large.correction_bytes <= small.correction_bytes + small.correction_bytes / 4,
         "{small:?}, {large:?}"
     );
 }

@@ -2,6 +2,7 @@
 //! object is created, so that nothing the agent made can be forgotten; the UID follows after.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{drift::Observation, policy::Policy};
 use crate::{digest::Digest, id::Uid};
@@ -10,7 +11,7 @@ use crate::{digest::Digest, id::Uid};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
     /// API version it was last written with. An attribute, not identity.
-    pub api_version: String,
+    pub api_version: SmolStr,
     /// How far it has come.
     pub state: State,
     /// It stood in the cluster without our mark when the unit first met it.
@@ -69,7 +70,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// API version it was written with.
-    pub api_version: String,
+    pub api_version: SmolStr,
     /// Digest of the evaluated object sent.
     pub sent: Digest,
     /// The switches of the object sent.
@@ -82,7 +83,7 @@ impl Record {
     /// Begins with an object that is about to be created or adopted; must be durable before the write.
     pub fn intent(api_version: &str, adopted: bool, policy: Policy) -> Self {
         Self {
-            api_version: api_version.to_owned(),
+            api_version: api_version.into(),
             adopted,
             policy,
             ..Self::default()

@@ -1,14 +1,22 @@
-//! What of the ledger is needed and what is garbage, counted as records come: content manifests are parsed when an
-//! entry begins or ends to name them, never to find out how large the ledger is.
+//! What of the ledger is needed and what is garbage, counted as records come. A content is parsed once, when the first
+//! entry names it, and stays parsed as long as one does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
-use flotilla_core::{digest::Digest, id::UnitId, unit::VariableLayer};
+use flotilla_core::{
+    content::Table,
+    digest::Digest,
+    unit::{Entry, VariableLayer},
+};
 
-use super::{Blob, Held, Kept, Record, State, Unit, Usage};
+use super::{Blob, BlobKind, Held, Parsed, Record, State, StoredEntry, Unit, Usage};
 use crate::ledger::{
+    blobs::Referred,
     items,
-    record::{self, BLOB_OVERHEAD, UNIT_OVERHEAD},
+    record::{BLOB_OVERHEAD, UNIT_OVERHEAD},
 };
 
 /// Bytes of the record of what is held, and more.
@@ -19,13 +27,22 @@ const HELD_SIZE: usize = 256;
 pub(super) struct References {
     /// The most that a compacted ledger has, without what it always has.
     pub(super) live: usize,
-    /// How many entries name a content.
-    contents: BTreeMap<Digest, u32>,
-    /// How often each digest is referred to that is not here.
-    absent: HashMap<Digest, u32>,
+    /// Contents that entries name.
+    contents: BTreeMap<Digest, Named>,
     /// Blobs that came since the last desired state was complete and that no entry names yet. They are kept: an
     /// acceptance stores contents before the entries that need them, and may be broken off in between.
     unclaimed: HashSet<Digest>,
+    /// Contents that the records which are about to be taken in bring or name.
+    parsed: HashMap<Digest, Parsed>,
+}
+
+/// A content that entries name.
+#[derive(Debug, Default, Clone)]
+struct Named {
+    /// How many do.
+    entries: u32,
+    /// Its objects; `None` when it is not here, or not readable.
+    table: Option<Arc<Table>>,
 }
 
 /// A reference comes or goes.
@@ -44,12 +61,12 @@ impl Change {
     }
 }
 
-fn blob_size(blob: &Blob) -> usize {
-    blob.zstd.len() + BLOB_OVERHEAD
+fn blob_size(stored: usize) -> usize {
+    stored + BLOB_OVERHEAD
 }
 
-fn entry_size(kept: &Kept) -> usize {
-    kept.bytes.len() + UNIT_OVERHEAD
+fn entry_size(stored: &StoredEntry) -> usize {
+    stored.bytes.len() + UNIT_OVERHEAD
 }
 
 impl State {
@@ -63,36 +80,40 @@ impl State {
         self.held = held;
         if !same {
             for digest in std::mem::take(&mut self.references.unclaimed) {
-                self.references.live -= self.blobs.get(&digest).map_or(0, blob_size);
+                self.references.live -= self.blob_size(&digest);
             }
         }
     }
 
-    pub(super) fn insert_blob(&mut self, digest: Digest, mut blob: Blob) {
+    fn blob_size(&self, digest: &Digest) -> usize {
+        self.blobs
+            .stored(digest)
+            .map_or(0, |(_, stored)| blob_size(stored))
+    }
+
+    pub(super) fn insert_blob(&mut self, digest: Digest, blob: &Blob) {
         // The same digest means the same bytes.
-        if let Some(here) = self.blobs.get(&digest) {
-            if here.refs == 0 && self.references.unclaimed.insert(digest) {
-                self.references.live += blob_size(here);
+        if let Some((refs, stored)) = self.blobs.stored(&digest) {
+            if refs == 0 && self.references.unclaimed.insert(digest) {
+                self.references.live += blob_size(stored);
             }
             return;
         }
-        blob.refs = self.references.absent.remove(&digest).unwrap_or(0);
-        if blob.refs == 0 {
+        if self.blobs.insert(digest, blob) == 0 {
             self.references.unclaimed.insert(digest);
         }
-        self.references.live += blob_size(&blob);
-        self.blobs.insert(digest, blob);
+        self.references.live += self.blob_size(&digest);
         if self.references.contents.contains_key(&digest) {
-            self.refer_objects(&digest, Change::More);
+            self.open_content(&digest);
         }
     }
 
-    pub(super) fn grow_entry(&mut self, kept: &Kept) {
-        self.references.live += entry_size(kept);
+    pub(super) fn grow_entry(&mut self, stored: &StoredEntry) {
+        self.references.live += entry_size(stored);
     }
 
-    pub(super) fn shrink_entry(&mut self, kept: &Kept) {
-        self.references.live -= entry_size(kept);
+    pub(super) fn shrink_entry(&mut self, stored: &StoredEntry) {
+        self.references.live -= entry_size(stored);
     }
 
     /// Takes out what a unit held that is no longer here.
@@ -106,15 +127,15 @@ impl State {
         for (key, before) in &unit.items {
             self.usage.replace(key, Some(before), None);
         }
-        for kept in [unit.offered, unit.enforced].into_iter().flatten() {
-            self.shrink_entry(&kept);
-            self.refer_entry(&kept, Change::Less);
+        for stored in [unit.offered, unit.enforced].into_iter().flatten() {
+            self.shrink_entry(&stored);
+            self.refer_entry(&stored, Change::Less);
         }
     }
 
     /// Counts what an entry names.
-    pub(super) fn refer_entry(&mut self, kept: &Kept, change: Change) {
-        let Some(entry) = &kept.entry else {
+    pub(super) fn refer_entry(&mut self, stored: &StoredEntry, change: Change) {
+        let Some(entry) = &stored.entry else {
             return;
         };
         for layer in &entry.variables {
@@ -126,54 +147,100 @@ impl State {
             return;
         };
         self.refer(digest, change);
-        let before = self.references.contents.get(&digest).copied().unwrap_or(0);
-        match change.of(before) {
-            0 => self.references.contents.remove(&digest),
-            count => self.references.contents.insert(digest, count),
-        };
-        if before == 0 || change.of(before) == 0 {
-            self.refer_objects(&digest, change);
+        let named = self.references.contents.entry(digest).or_default();
+        let before = named.entries;
+        named.entries = change.of(before);
+        match (before, named.entries) {
+            (_, 0) => {
+                if let Some(Named {
+                    table: Some(table), ..
+                }) = self.references.contents.remove(&digest)
+                {
+                    self.refer_objects(&table, Change::Less);
+                }
+            }
+            (0, _) => self.open_content(&digest),
+            _ => {}
         }
     }
 
-    fn refer_objects(&mut self, content: &Digest, change: Change) {
-        if let Some(content) = self.content(content) {
-            for object in content.objects() {
-                self.refer(object.digest, change);
+    /// Parses a content that is named by now, and counts what it names.
+    fn open_content(&mut self, digest: &Digest) {
+        // An entry may name it before it comes, also of the same records.
+        let Some(blob) = self.blobs.get(digest) else { return };
+        let ready = self.references.parsed.remove(digest);
+        let parsed = ready.or_else(|| blob.parse());
+        let Some(Parsed { table, is_exact }) = parsed else {
+            return;
+        };
+        if is_exact {
+            self.blobs.keep_parsed(digest, table.clone());
+        }
+        self.refer_objects(&table, Change::More);
+        if let Some(named) = self.references.contents.get_mut(digest) {
+            named.table = Some(table);
+        }
+    }
+
+    /// Returns the contents that these records bring or name and that are not parsed yet.
+    pub(in crate::ledger) fn unparsed(&self, records: &[Record]) -> Vec<(Digest, Blob)> {
+        let mut brought = HashMap::new();
+        let mut named = Vec::new();
+        for record in records {
+            match record {
+                Record::Blob(digest, blob) if blob.kind == BlobKind::Content => {
+                    brought.insert(*digest, blob);
+                    named.push(*digest);
+                }
+                Record::Offered { entry, .. } | Record::Enforced { entry, .. } => {
+                    named.extend(Entry::from_bytes(entry).ok().and_then(|entry| entry.content));
+                }
+                _ => {}
             }
+        }
+        named.retain(|digest| self.table(digest).is_none());
+        let blob = |digest: &Digest| brought.get(digest).map(|blob| (*blob).clone());
+        named
+            .into_iter()
+            .filter_map(|digest| Some((digest, blob(&digest).or_else(|| self.blobs.get(&digest))?)))
+            .collect()
+    }
+
+    /// Has contents ready for the records that are taken in next; afterwards it is given none.
+    pub(in crate::ledger) fn prepare(&mut self, parsed: HashMap<Digest, Parsed>) {
+        self.references.parsed = parsed;
+    }
+
+    /// Returns the objects of a content that is here, readable, and named by an entry.
+    pub fn table(&self, content: &Digest) -> Option<&Arc<Table>> {
+        self.references.contents.get(content)?.table.as_ref()
+    }
+
+    fn refer_objects(&mut self, table: &Table, change: Change) {
+        for digest in table.digests() {
+            self.refer(*digest, change);
         }
     }
 
     fn refer(&mut self, digest: Digest, change: Change) {
-        let Some(blob) = self.blobs.get_mut(&digest) else {
-            let count = self.references.absent.entry(digest).or_default();
-            *count = change.of(*count);
-            if *count == 0 {
-                self.references.absent.remove(&digest);
-            }
-            return;
-        };
-        let before = blob.refs;
-        blob.refs = change.of(before);
-        let (now, size) = (blob.refs, blob_size(blob));
+        let Referred { before, now, stored } = self.blobs.refer(digest, |count| change.of(count));
+        let Some(stored) = stored else { return };
         if before == 0 && now > 0 && !self.references.unclaimed.remove(&digest) {
-            self.references.live += size;
+            self.references.live += blob_size(stored);
         }
         if before > 0 && now == 0 {
-            self.references.live -= size;
+            self.references.live -= blob_size(stored);
         }
     }
 
-    fn is_garbage(&self, digest: &Digest, blob: &Blob) -> bool {
-        blob.refs == 0 && !self.references.unclaimed.contains(digest)
+    fn is_garbage(&self, digest: &Digest, refs: u32) -> bool {
+        refs == 0 && !self.references.unclaimed.contains(digest)
     }
 
     /// Returns the blobs that nothing needs.
     pub(in crate::ledger) fn garbage(&self) -> HashSet<Digest> {
-        let garbage = self
-            .blobs
-            .iter()
-            .filter(|(digest, blob)| self.is_garbage(digest, blob));
+        let references = self.blobs.references();
+        let garbage = references.filter(|(digest, refs)| self.is_garbage(digest, *refs));
         garbage.map(|(digest, _)| *digest).collect()
     }
 
@@ -215,7 +282,8 @@ impl State {
         let named: HashSet<Digest> = named.collect();
         let unclaimed = &mut self.references.unclaimed;
         for digest in unclaimed.extract_if(|digest| !named.contains(digest)) {
-            self.references.live -= self.blobs.get(&digest).map_or(0, blob_size);
+            let stored = self.blobs.stored(&digest);
+            self.references.live -= stored.map_or(0, |(_, stored)| blob_size(stored));
         }
     }
 
@@ -223,68 +291,15 @@ impl State {
     pub(in crate::ledger) fn forget(&mut self, dropped: &HashSet<Digest>) -> Vec<Record> {
         let mut needed = Vec::new();
         for digest in dropped {
-            let Some(blob) = self.blobs.get(digest) else {
+            let Some((refs, _)) = self.blobs.stored(digest) else {
                 continue;
             };
-            if self.is_garbage(digest, blob) {
+            if self.is_garbage(digest, refs) {
                 self.blobs.remove(digest);
             } else {
-                needed.push(Record::Blob(*digest, blob.clone()));
+                needed.extend(self.blobs.get(digest).map(|blob| Record::Blob(*digest, blob)));
             }
         }
         needed
-    }
-
-    /// Writes the records that say all, without these blobs.
-    pub(in crate::ledger) fn encode(&self, garbage: &HashSet<Digest>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.live_size());
-        let blobs = |claimed: bool| {
-            self.blobs
-                .iter()
-                .filter(move |(digest, blob)| (blob.refs > 0) == claimed && !garbage.contains(*digest))
-                .map(|(digest, blob)| Record::Blob(*digest, blob.clone()))
-        };
-        for blob in blobs(true) {
-            record::encode(&[blob], &mut out);
-        }
-        for ((group, kind), namespaced) in &self.kinds {
-            let kind = Record::Kind {
-                group: group.clone(),
-                kind: kind.clone(),
-                namespaced: *namespaced,
-            };
-            record::encode(&[kind], &mut out);
-        }
-        for (id, unit) in &self.units {
-            record::encode(&unit.facts(*id), &mut out);
-            let rows = unit.items.iter().map(|(key, record)| (&**key, Some(&**record)));
-            record::encode_rows(*id, rows, &mut out);
-        }
-        record::encode(&[Record::Held(self.held)], &mut out);
-        // After what is held, as they came.
-        for blob in blobs(false) {
-            record::encode(&[blob], &mut out);
-        }
-        out
-    }
-}
-
-impl Unit {
-    /// Returns the records of a unit without its objects.
-    fn facts(&self, id: UnitId) -> Vec<Record> {
-        let offered = self.offered.iter().map(|kept| Record::Offered {
-            unit: id,
-            entry: kept.bytes.to_vec(),
-            at: kept.at,
-        });
-        let enforced = self.enforced.iter().map(|kept| Record::Enforced {
-            unit: id,
-            entry: kept.bytes.to_vec(),
-        });
-        let record = self.record.iter().map(|state| Record::Unit {
-            unit: id,
-            state: state.to_vec(),
-        });
-        offered.chain(enforced).chain(record).collect()
     }
 }

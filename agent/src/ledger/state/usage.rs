@@ -87,7 +87,7 @@ mod tests {
 
     fn record(version: &str) -> ObjectRecord {
         ObjectRecord {
-            api_version: version.to_owned(),
+            api_version: version.into(),
             ..ObjectRecord::default()
         }
     }

@@ -60,7 +60,7 @@ impl Choices {
             }),
             _ => {
                 let mut record = record(["intent", "applied", "pendingRemoval"][self.below(3) as usize]);
-                record.api_version = ["v1", "v2"][self.below(2) as usize].to_owned();
+                record.api_version = ["v1", "v2"][self.below(2) as usize].into();
                 record.sent = (self.below(2) == 0).then(|| Digest::of("test", &step.to_le_bytes()));
                 Record::Item {
                     unit,
@@ -94,11 +94,11 @@ fn facts(state: &State) -> String {
         .units
         .iter()
         .map(|(id, unit)| {
-            let kept = |kept: &Option<state::Kept>| kept.as_ref().map(|kept| kept.digest);
-            let offered = unit.offered.as_ref().map(|kept| (kept.digest, kept.at));
+            let stored = |stored: &Option<state::StoredEntry>| stored.as_ref().map(|stored| stored.digest);
+            let offered = unit.offered.as_ref().map(|stored| (stored.digest, stored.at));
             format!(
                 "{id} {offered:?} {:?} {:?} {:?}",
-                kept(&unit.enforced),
+                stored(&unit.enforced),
                 unit.items,
                 unit.record
             )
@@ -110,25 +110,23 @@ fn facts(state: &State) -> String {
 /// What the counts say must be what a look at everything says.
 fn check_counts(state: &State) {
     let mut reached = BTreeSet::new();
-    for kept in state
+    for stored in state
         .units
         .values()
         .flat_map(|unit| [&unit.offered, &unit.enforced])
         .flatten()
     {
-        let Some(digest) = kept.entry.as_ref().and_then(|entry| entry.content) else {
+        let Some(digest) = stored.entry.as_ref().and_then(|entry| entry.content) else {
             continue;
         };
         reached.insert(digest);
-        if let Some(content) = state.content(&digest) {
-            reached.extend(content.objects().iter().map(|object| object.digest));
-        }
+        reached.extend(state.table(&digest).iter().flat_map(|table| table.digests()));
     }
     let mut places: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
     for (key, record) in state.units.values().flat_map(|unit| &unit.items) {
         let place = format!("{}/{}/{}", key.group, key.kind, key.namespace);
         let versions = places.entry(place).or_default();
-        *versions.entry(record.api_version.clone()).or_default() += 1;
+        *versions.entry(record.api_version.to_string()).or_default() += 1;
     }
     let counted = state.usage().places().map(|(place, versions)| {
         let place = format!("{}/{}/{}", place.group, place.kind, place.namespace);
@@ -137,7 +135,7 @@ fn check_counts(state: &State) {
     assert_eq!(counted.collect::<BTreeMap<_, _>>(), places);
     let garbage = state.garbage();
     assert!(garbage.iter().all(|digest| !reached.contains(digest)));
-    let bytes = state.encode(&garbage);
+    let bytes = state.encode(&garbage, &std::collections::HashMap::new());
     assert!(
         bytes.len() <= state.live_size(),
         "{} > {}",

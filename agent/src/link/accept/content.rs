@@ -6,7 +6,7 @@ use std::{
 };
 
 use flotilla_core::{
-    content::{Content as Manifest, Form},
+    content::{Form, Table},
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
@@ -39,7 +39,7 @@ pub(super) enum Content {
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
     pub(super) blobs: HashMap<Digest, Blob>,
-    manifests: Mutex<HashMap<Digest, Option<Arc<Manifest>>>>,
+    manifests: Mutex<HashMap<Digest, Option<Arc<Table>>>>,
 }
 
 /// A part of an entry's content that is not here.
@@ -55,22 +55,34 @@ pub(super) struct Lack {
 enum Held {
     Not,
     Unreadable,
-    Manifest(Arc<Manifest>),
+    Manifest(Arc<Table>),
 }
 
 impl Arrived {
+    /// Takes in what came. A content is parsed now: a large one on another thread.
+    pub(super) async fn take(&mut self, digest: Digest, blob: Blob) {
+        if blob.kind == BlobKind::Content {
+            let table = blob.parsed().await.map(|parsed| parsed.table);
+            let manifests = self.manifests.get_mut().unwrap_or_else(PoisonError::into_inner);
+            manifests.insert(digest, table);
+        }
+        self.blobs.insert(digest, blob);
+    }
+
     fn manifest(&self, ledger: &Ledger, digest: &Digest) -> Held {
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = manifests.get(digest).cloned();
         let read = known.or_else(|| {
+            // What an entry of the ledger names is parsed already.
+            if let Some(table) = ledger.read(|state| state.table(digest).cloned()) {
+                return Some(Some(table));
+            }
             let blob = match self.blobs.get(digest) {
                 Some(blob) => blob.clone(),
-                None => ledger.read(|state| state.blobs.get(digest).cloned())?,
+                None => ledger.read(|state| state.blobs.get(digest))?,
             };
-            let manifest = blob
-                .bytes()
-                .ok()
-                .and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+            let bytes = blob.bytes().ok();
+            let manifest = bytes.and_then(|bytes| Table::from_bytes(&bytes).ok());
             let manifest = manifest.map(Arc::new);
             manifests.insert(*digest, manifest.clone());
             Some(manifest)
@@ -116,13 +128,16 @@ impl Arrived {
                     key: None,
                 }),
                 Some((_, Held::Manifest(manifest))) => {
-                    let objects = manifest.objects().iter();
-                    lacking.extend(objects.filter(|object| lacks(&object.digest)).map(|object| Lack {
-                        digest: object.digest,
-                        kind: BlobKind::Object,
-                        form: object.form,
-                        secret: object.key.is_secret(),
-                        key: Some(object.key.clone()),
+                    let rows = manifest.rows().filter(|row| lacks(&manifest.digest(*row)));
+                    lacking.extend(rows.map(|row| {
+                        let key = manifest.key(row);
+                        Lack {
+                            digest: manifest.digest(row),
+                            kind: BlobKind::Object,
+                            form: manifest.form(row),
+                            secret: key.is_secret(),
+                            key: Some(key),
+                        }
                     }));
                 }
             }
@@ -159,7 +174,7 @@ impl Arrived {
         });
         let mut digests: Vec<Digest> = configs.chain(entry.content).collect();
         if let Some(Held::Manifest(manifest)) = entry.content.map(|digest| self.manifest(ledger, &digest)) {
-            digests.extend(manifest.objects().iter().map(|object| object.digest));
+            digests.extend(manifest.digests());
         }
         let mut seen = HashSet::new();
         ledger.read(|state| {
@@ -186,7 +201,7 @@ impl Lack {
 /// What the unit has now: a new content is likely a small change of it.
 pub(super) struct Base {
     content: Option<Digest>,
-    objects: HashMap<ObjectKey, Digest>,
+    table: Option<Arc<Table>>,
 }
 
 impl Base {
@@ -197,14 +212,8 @@ impl Base {
             let content = kept
                 .filter_map(|kept| kept.entry.as_ref()?.content)
                 .find(|digest| state.blobs.contains_key(digest));
-            let manifest = content.and_then(|digest| state.content(&digest));
-            let objects = manifest.iter().flat_map(|manifest| manifest.objects());
-            Self {
-                content,
-                objects: objects
-                    .map(|object| (object.key.clone(), object.digest))
-                    .collect(),
-            }
+            let table = content.and_then(|digest| state.table(&digest).cloned());
+            Self { content, table }
         })
     }
 
@@ -216,10 +225,15 @@ impl Base {
             form: lack.form,
             secret: lack.secret,
             base: match (&lack.key, lack.kind) {
-                (Some(key), _) => self.objects.get(key).copied(),
+                (Some(key), _) => self.object(key),
                 (None, BlobKind::Content) => self.content,
                 (None, _) => None,
             },
         }
+    }
+
+    fn object(&self, key: &ObjectKey) -> Option<Digest> {
+        let table = self.table.as_ref()?;
+        Some(table.digest(table.find(key)?))
     }
 }

@@ -126,7 +126,7 @@ impl FakeHub {
             kind: kind.into(),
             encoding: Encoding::Zstd.into(),
             decoded_size: blob.size.into(),
-            data: blob.zstd.to_vec().into(),
+            data: blob.zstd().to_vec().into(),
             last: true,
             ..Chunk::default()
         }

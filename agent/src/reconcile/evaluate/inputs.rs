@@ -1,9 +1,12 @@
 //! What an entry is evaluated from: its content, variables and objects, as the ledger holds them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use flotilla_core::{
-    content::{Content, Form, KeyText, ObjectEntry, Objects},
+    content::{Form, Table},
     substitute::{self, Variables},
     unit::{Entry, Substitution, VariableLayer},
 };
@@ -12,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::EvaluateError;
-use crate::ledger::state::{Blob, State};
+use crate::ledger::state::{Blob, Reader, State};
 
 /// Bytes of one object after substitution; an API server takes less.
 const OBJECT_MAX: usize = 8 << 20;
@@ -24,12 +27,13 @@ const HEAVY: u32 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Inputs {
     unit: Arc<Entry>,
-    objects: Vec<(ObjectEntry, Option<Blob>)>,
-    /// Whoever rendered asserts that nothing is missing.
-    pub(super) complete: bool,
+    table: Arc<Table>,
+    /// Rows of the table that may be read, in the renderer's order, and their bytes.
+    objects: Vec<(u32, Option<Blob>)>,
     variables: Variables,
     /// A variable came from a Secret.
     secret: bool,
+    reader: Mutex<Reader>,
 }
 
 /// An object as read.
@@ -41,37 +45,35 @@ pub(super) struct Parsed {
 }
 
 impl Inputs {
-    /// Takes the inputs of an entry, of the objects that `keep` holds for.
+    /// Takes the inputs of an entry whose content this is. `rows` are in the renderer's order.
     pub(super) fn of(
         state: &State,
         entry: &Arc<Entry>,
-        keep: Option<impl Fn(&KeyText<'_>) -> bool>,
+        table: Arc<Table>,
+        rows: impl Iterator<Item = u32>,
     ) -> Result<Self, EvaluateError> {
         let (variables, secret) = variables(state, entry)?;
-        let Objects {
-            entries, complete, ..
-        } = content(state, entry, keep)?;
-        let blob = |entry: ObjectEntry| {
-            let blob = state.blobs.get(&entry.digest).cloned();
-            (entry, blob)
-        };
+        let blob = |row| (row, state.blobs.get(&table.digest(row)));
+        let objects = rows.map(blob).collect();
         Ok(Self {
             unit: entry.clone(),
-            objects: entries.into_iter().map(blob).collect(),
-            complete,
+            table,
+            objects,
             variables,
             secret,
+            reader: Mutex::default(),
         })
     }
 
-    /// How many objects there are.
-    pub(super) fn len(&self) -> usize {
-        self.objects.len()
+    /// Tells whether whoever rendered asserts that nothing is missing.
+    pub(super) fn is_complete(&self) -> bool {
+        self.table.is_complete()
     }
 
-    /// An object as the content names it.
-    pub(super) fn entry(&self, index: usize) -> &ObjectEntry {
-        &self.objects[index].0
+    /// Where rows stand among the objects, as far as they do.
+    pub(super) fn positions(&self, rows: &[u32]) -> Vec<usize> {
+        let position = |row| self.objects.binary_search_by_key(row, |(row, _)| *row).ok();
+        rows.iter().filter_map(position).collect()
     }
 
     /// What is evaluated.
@@ -81,24 +83,25 @@ impl Inputs {
 
     /// Tells whether reading an object takes long: YAML is read twice, before and after substitution.
     pub(super) fn is_heavy(&self, index: usize) -> bool {
-        let (object, blob) = &self.objects[index];
-        object.form == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
+        let (row, blob) = &self.objects[index];
+        self.table.form(*row) == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
     }
 
     /// Reads an object: substitutes, then parses.
     pub(super) fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
-        let (object, blob) = &self.objects[index];
-        let bytes = blob.as_ref().and_then(|blob| blob.bytes().ok());
-        let bytes = bytes.ok_or_else(|| EvaluateError::Missing(format!("{} is not here", object.key)))?;
+        let (row, blob) = &self.objects[index];
+        let bytes = blob.as_ref().and_then(|blob| {
+            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.bytes(blob).ok().map(<[u8]>::to_vec)
+        });
+        let missing = || EvaluateError::Missing(format!("{} is not here", self.table.key(*row)));
+        let bytes = bytes.ok_or_else(missing)?;
         let failed = |why: &str| {
-            let key = &object.key;
-            EvaluateError::Build(format!(
-                "post build failed for '{}/{}/{}': {why}",
-                key.group, key.kind, key.name
-            ))
+            let (group, kind, name) = self.table.name(*row);
+            EvaluateError::Build(format!("post build failed for '{group}/{kind}/{name}': {why}"))
         };
         let plain = |value| Parsed { value, secret: false };
-        match object.form {
+        match self.table.form(*row) {
             Form::Json => serde_json::from_slice(&bytes)
                 .map(plain)
                 .map_err(|_| failed("it is not readable")),
@@ -112,7 +115,7 @@ impl Inputs {
                     .map_err(|e| failed(&e.to_string()))?;
                 let value = read(&substituted).map_err(|why| {
                     // The reader quotes what it stumbles over, and that may be a secret's value by now.
-                    let quotes = self.secret || object.key.is_secret();
+                    let quotes = self.secret || self.table.key(*row).is_secret();
                     failed(if quotes {
                         "the substituted text is not valid YAML"
                     } else {
@@ -133,27 +136,23 @@ impl Inputs {
     }
 }
 
-/// The content of an entry.
-fn content(
-    state: &State,
-    entry: &Entry,
-    keep: Option<impl Fn(&KeyText<'_>) -> bool>,
-) -> Result<Objects, EvaluateError> {
+/// The objects of an entry's content.
+pub(super) fn content(state: &State, entry: &Entry) -> Result<Arc<Table>, EvaluateError> {
     #[derive(Deserialize)]
     struct Kind {
         r#type: String,
     }
     let digest = entry.content.ok_or(EvaluateError::NotRendered)?;
+    if let Some(table) = state.table(&digest) {
+        return Ok(table.clone());
+    }
     let short = digest.short();
     let bytes = state
         .blob(&digest)
         .ok_or_else(|| EvaluateError::Missing(format!("content {short} is not here")))?;
-    let read = match keep {
-        Some(keep) => Content::select(&bytes, keep),
-        None => Content::from_bytes(&bytes).map(|Content::Objects(objects)| objects),
-    };
-    match read {
-        Ok(objects) => Ok(objects),
+    match Table::from_bytes(&bytes) {
+        // No entry of the ledger names it any more, and it is there still.
+        Ok(table) => Ok(Arc::new(table)),
         Err(error) => match serde_json::from_slice::<Kind>(&bytes) {
             // What a newer hub sends is not missing: fetching it again changes nothing.
             Ok(Kind { r#type }) if r#type != "objects" => Err(EvaluateError::NotSupported(format!(

@@ -7,10 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use flotilla_core::object::{ObjectKey, group_of};
+use flotilla_core::{
+    content::Table,
+    object::{ObjectKey, group_of},
+};
 use serde_json::Value;
 
-use crate::cluster::Discovery;
+use crate::{cluster::Discovery, ledger::state::Unit};
 
 const DEFINITION: (&str, &str) = ("apiextensions.k8s.io", "CustomResourceDefinition");
 
@@ -25,10 +28,11 @@ pub(super) struct Kinds {
 }
 
 impl Kinds {
-    pub(super) fn new<'a>(
+    /// `inventory` is the unit's; of it only objects are looked at whose kinds are neither served nor known.
+    pub(super) fn new(
         discovery: Arc<Discovery>,
         known: Arc<BTreeMap<(String, String), bool>>,
-        inventory: impl Iterator<Item = &'a ObjectKey>,
+        inventory: Option<&Unit>,
     ) -> Self {
         let mut kinds = Self {
             discovery,
@@ -36,10 +40,24 @@ impl Kinds {
             known,
             recorded: BTreeSet::new(),
         };
-        kinds.recorded = inventory
-            .filter(|key| kinds.namespaced(&key.group, &key.kind).is_none())
-            .cloned()
-            .collect();
+        if let Some(unit) = inventory {
+            let unknown = unit
+                .scopes()
+                .filter(|(key, _)| kinds.namespaced(&key.group, &key.kind).is_none());
+            kinds.recorded = unknown
+                .flat_map(|(first, _)| {
+                    let of_scope = |key: &ObjectKey| {
+                        (&key.group, &key.kind, &key.namespace)
+                            == (&first.group, &first.kind, &first.namespace)
+                    };
+                    unit.items
+                        .range::<ObjectKey, _>(&**first..)
+                        .map(|(key, _)| &**key)
+                        .take_while(move |key| of_scope(key))
+                })
+                .cloned()
+                .collect();
+        }
         kinds
     }
 
@@ -60,9 +78,13 @@ impl Kinds {
     }
 
     /// The groups of which a kind is not served.
-    pub(super) fn unserved_groups<'a>(&self, keys: impl Iterator<Item = &'a ObjectKey>) -> BTreeSet<String> {
-        keys.filter(|key| self.discovery.preferred(&key.group, &key.kind).is_none())
-            .map(|key| key.group.clone())
+    pub(super) fn unserved_groups<'a>(
+        &self,
+        kinds: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> BTreeSet<String> {
+        kinds
+            .filter(|(group, kind)| self.discovery.preferred(group, kind).is_none())
+            .map(|(group, _)| group.to_owned())
             .collect()
     }
 
@@ -129,16 +151,23 @@ impl Kinds {
     }
 }
 
-/// Tells whether this is the kind of definitions.
-pub(super) fn is_definition(group: &str, kind: &str) -> bool {
-    (group, kind) == DEFINITION
-}
-
-/// Tells whether an object may define a kind of one of these groups. A definition is called by its kind's plural
+/// The objects of a content that may define a kind of one of these groups. A definition is called by its kind's plural
 /// name and its group.
-pub(super) fn may_define(key: &ObjectKey, groups: &BTreeSet<String>) -> bool {
-    let group = key.name.split_once('.').map_or("", |(_, group)| group);
-    is_definition(&key.group, &key.kind)
-        && !groups.is_empty()
-        && (groups.contains(group) || key.name.contains('$'))
+pub(super) fn definitions(table: &Table, groups: &BTreeSet<String>) -> Vec<u32> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let may_define = |row: &&u32| {
+        let (.., name) = table.name(**row);
+        let group = name.split_once('.').map_or("", |(_, group)| group);
+        groups.contains(group) || name.contains('$')
+    };
+    let mut rows: Vec<u32> = table
+        .of_kind(DEFINITION.0, DEFINITION.1)
+        .iter()
+        .filter(may_define)
+        .copied()
+        .collect();
+    rows.sort_unstable();
+    rows
 }

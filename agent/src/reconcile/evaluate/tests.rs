@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use flotilla_core::{
     apply::UNIT_LABEL,
     clock::Timestamp,
-    content::{Content, Form, Objects, object_digest},
+    content::{Content, Form, ObjectEntry, Objects, object_digest},
     id::{ResourceUid, UnitId},
     unit::{AppRef, Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
 };
@@ -15,6 +15,32 @@ use crate::ledger::{
     record::Record,
     state::{Blob, BlobKind},
 };
+
+/// A unit's objects.
+#[derive(Debug, Default)]
+struct Evaluated {
+    /// The objects, in the renderer's order.
+    objects: Vec<Object>,
+    /// Their bodies.
+    values: Vec<Value>,
+    /// Whoever rendered asserts that nothing is missing.
+    complete: bool,
+}
+
+impl Evaluation {
+    /// Evaluates what is left.
+    async fn finish(&mut self) -> Result<Evaluated, EvaluateError> {
+        let mut evaluated = Evaluated::default();
+        while let Some(step) = self.next().await {
+            if let Step::Object(object, value) = step? {
+                evaluated.objects.push(*object);
+                evaluated.values.push(value);
+            }
+        }
+        evaluated.complete = self.is_complete();
+        Ok(evaluated)
+    }
+}
 
 /// A ledger with one unit, made object by object.
 struct World {
