@@ -77,7 +77,7 @@ fn digits(start: i64, from: usize, len: usize, text: &impl Fn(usize) -> char) ->
 }
 
 fn is_digit(c: char) -> bool {
-    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
+    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{Nd}&&\p{age=15.0}]").ok());
     if c.is_ascii() {
         c.is_ascii_digit()
     } else {
@@ -86,8 +86,8 @@ fn is_digit(c: char) -> bool {
 }
 
 fn is_letter(c: char) -> bool {
-    // Rust's `is_alphabetic` also takes marks and numbers that look like letters.
-    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{L}").ok());
+    // Rust's `is_alphabetic` also takes marks and numbers that look like letters, and a later Unicode's than Go's.
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{L}&&\p{age=15.0}]").ok());
     if c.is_ascii() {
         c.is_ascii_alphabetic()
     } else {

@@ -1,5 +1,6 @@
 //! The position in a `name=value` line: runs up to a stop, escapes, blanks and JSON values.
 
+use flotilla_core::text::runes::is_space;
 use serde::Deserialize;
 
 use crate::helm::values::from_json;
@@ -61,7 +62,7 @@ impl<'a> Scan<'a> {
 
     /// Takes blanks and one comma behind them; returns whether that, or the end, is all there was.
     pub(super) fn blank_value(&mut self) -> bool {
-        self.text = self.text.trim_start_matches(is_go_space);
+        self.text = self.text.trim_start_matches(is_space);
         self.at_end() || self.eat(',')
     }
 
@@ -73,9 +74,4 @@ impl<'a> Scan<'a> {
         self.text = &self.text[end..];
         Ok(from_json(value))
     }
-}
-
-/// Returns whether Go's `unicode.IsSpace` holds.
-fn is_go_space(c: char) -> bool {
-    c.is_whitespace()
 }
