@@ -86,10 +86,10 @@ fn upper_of_expanding(c: char) -> char {
     char::from_u32(shifted).unwrap_or(c)
 }
 
-/// The other case of a character, or itself where Go's Unicode does not have the other.
+/// The other case of a character, or itself where Go's Unicode does not have both.
 fn known(c: char, other: char) -> char {
     static ASSIGNED: Class = LazyLock::new(|| class(r"\p{L}\p{M}\p{N}\p{S}"));
-    if other == c || has(&ASSIGNED, other) {
+    if other == c || (has(&ASSIGNED, c) && has(&ASSIGNED, other)) {
         other
     } else {
         c

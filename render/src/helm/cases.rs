@@ -178,7 +178,13 @@ fn write(out: &mut Vec<u8>, kind: Word, mut word: &[u8], connector: char) {
     while !word.is_empty() {
         let (c, width) = decode(word);
         word = &word[width..];
-        push(out, if is_connector(c) { connector } else { lower(c) });
+        let c = match c {
+            _ if is_connector(c) => connector,
+            // Titles are no capitals.
+            _ if is_upper(c) => lower(c),
+            c => c,
+        };
+        push(out, c);
     }
 }
 
