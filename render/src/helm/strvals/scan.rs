@@ -68,10 +68,20 @@ impl<'a> Scan<'a> {
 
     /// Takes one JSON value; an error is the column where it stops being one.
     pub(super) fn json(&mut self) -> Result<Value, usize> {
-        let mut reader = serde_json::Deserializer::from_str(self.text);
+        let mut reader = serde_json::Deserializer::from_str(&self.text[..self.first_json()]);
         let value = serde_json::Value::deserialize(&mut reader).map_err(|error| error.column())?;
         let end = reader.into_iter::<serde_json::Value>().byte_offset();
         self.text = &self.text[end..];
         Ok(from_json(value))
+    }
+
+    /// Returns where a zero ends that a digit follows: to Go it is a number, and the digit begins what comes next.
+    fn first_json(&self) -> usize {
+        let number = self.text.trim_start_matches([' ', '\t', '\r', '\n']);
+        let number = number.strip_prefix('-').unwrap_or(number);
+        match number.strip_prefix('0') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => self.text.len() - rest.len(),
+            _ => self.text.len(),
+        }
     }
 }
