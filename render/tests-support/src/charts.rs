@@ -41,9 +41,24 @@ pub fn renderings() -> Vec<(String, Vec<String>, Expected)> {
         .collect()
 }
 
-/// Reads a chart of the folder.
+/// Reads a chart of the folder. A name outside ASCII stands there with `%` and two digits for each byte, since not every
+/// file system keeps such names.
 pub fn read_chart(name: &str) -> Files {
     read_folder(&folder().join(name))
+        .into_iter()
+        .map(|(name, data)| (unescaped(&name), data))
+        .collect()
+}
+
+fn unescaped(name: &str) -> String {
+    let mut parts = name.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).expect("two digits");
+        bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).expect("a name is text")
 }
 
 /// Reads all files below a folder.
