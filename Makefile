@@ -29,6 +29,7 @@ check: prereqs ## Formatting, lints, dependencies, generated code: all that need
 	@scripts/step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@scripts/step "fuzz programs" cargo check --locked --manifest-path fuzz/libfuzzer/Cargo.toml
 	@scripts/step "dependencies" scripts/deny check bans licenses sources
+	@scripts/step "dependencies of the fuzz programs" scripts/deny --manifest-path fuzz/libfuzzer/Cargo.toml --config deny.toml check bans sources
 	@scripts/step "third-party list" go run scripts/third-party/main.go --check
 	@scripts/step "generated files" cargo test --workspace --locked --test generated
 	@scripts/step "query data" scripts/sqlx check
@@ -42,7 +43,7 @@ gen: prereqs ## Writes all generated files: protocol bindings, plain manifests, 
 	@scripts/step "query data" scripts/sqlx write
 	@scripts/step "third-party list" go run scripts/third-party/main.go
 
-test: prereqs ## Runs all tests, the fast ones first
+test: prereqs ## Runs all tests
 	@scripts/prune-target
 	@scripts/test
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::edit::closest;
 use crate::problem::{Check, FieldPath, Problem};
-use crate::text;
+use crate::text::Form;
 
 /// The most problems reported for one document: the rest say the same.
 const MAX_PROBLEMS: usize = 50;
@@ -31,8 +31,8 @@ pub(crate) enum Shape {
     List(Box<Shape>),
     /// One of these words.
     Word(Vec<String>),
-    /// A text, perhaps of a form named in [`text`].
-    Text(Option<String>),
+    /// A text, perhaps of a form.
+    Text(Option<Form>),
     /// A whole number, at least the minimum.
     Integer(Option<i64>),
     /// A number.
@@ -76,7 +76,7 @@ impl Shape {
         match primary_type(schema) {
             Some("object") => Self::read_object(schema),
             Some("array") => Shape::List(Box::new(Self::read(&schema["items"]))),
-            Some("string") => Shape::Text(format.map(str::to_owned)),
+            Some("string") => Shape::Text(format.and_then(Form::of_format)),
             Some("integer") => Shape::Integer(schema["minimum"].as_i64()),
             Some("number") => Shape::Number,
             Some("boolean") => Shape::Boolean,
@@ -209,7 +209,7 @@ impl Walk<'_> {
                 }
             }
             (Shape::Word(words), Value::String(word)) => self.admit_word(words, word, path),
-            (Shape::Text(format), Value::String(text)) => self.admit_text(format.as_deref(), text, path),
+            (Shape::Text(form), Value::String(text)) => self.admit_text(*form, text, path),
             (Shape::Integer(minimum), Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 if let (Some(minimum), Some(number)) = (minimum, number.as_i64())
                     && number < *minimum
@@ -286,8 +286,8 @@ impl Walk<'_> {
         }
     }
 
-    fn admit_text(&mut self, format: Option<&str>, text: &str, path: &FieldPath) {
-        let Some(Err(malformed)) = format.map(|format| text::check(format, text)) else {
+    fn admit_text(&mut self, form: Option<Form>, text: &str, path: &FieldPath) {
+        let Some(Err(malformed)) = form.map(|form| form.check(text)) else {
             return;
         };
         Check::new(path.clone(), &mut self.problems).malformed(malformed);

@@ -34,37 +34,60 @@ impl Malformed {
     }
 }
 
-type Form = fn(&str) -> Result<(), Malformed>;
+macro_rules! forms {
+    ($($form:ident $format:literal $check:ident,)*) => {
+        /// What a text may have to be.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Form {
+            $($form,)*
+        }
 
-/// The forms by the name that stands in the schema's `format`.
-const FORMS: &[(&str, Form)] = &[
-    ("dns1123-label", label),
-    ("dns1123-subdomain", subdomain),
-    ("go-duration", duration),
-    ("go-duration-below-hours", duration_below_hours),
-    ("git-url", git_url),
-    ("helm-url", helm_url),
-    ("oci-url", oci_url),
-    ("git-ref", git_ref),
-    ("git-full-ref", git_full_ref),
-    ("git-commit", git_commit),
-    ("re2", regex_pattern),
-    ("json-pointer", json_pointer),
-    ("inner-path", inner_path),
-    ("namespaced-ref", namespaced_ref),
-    ("base64", base64_text),
-];
+        impl Form {
+            /// The name that stands in the `format` of a schema.
+            pub(crate) const fn format(self) -> &'static str {
+                match self {
+                    $(Form::$form => $format,)*
+                }
+            }
 
-/// Checks a text against the form of that name; a form not known passes.
-pub(crate) fn check(format: &str, text: &str) -> Result<(), Malformed> {
-    match FORMS.iter().find(|(name, _)| *name == format) {
-        Some((_, form)) => form(text),
-        None => Ok(()),
-    }
+            /// The form of that name.
+            pub(crate) fn of_format(format: &str) -> Option<Form> {
+                match format {
+                    $($format => Some(Form::$form),)*
+                    _ => None,
+                }
+            }
+
+            /// Checks whether a text has this form.
+            pub(crate) fn check(self, text: &str) -> Result<(), Malformed> {
+                match self {
+                    $(Form::$form => $check(text),)*
+                }
+            }
+        }
+    };
+}
+
+forms! {
+    Label "dns1123-label" label,
+    Subdomain "dns1123-subdomain" subdomain,
+    GoDuration "go-duration" duration,
+    GoDurationBelowHours "go-duration-below-hours" duration_below_hours,
+    GitUrl "git-url" git_url,
+    HelmUrl "helm-url" helm_url,
+    OciUrl "oci-url" oci_url,
+    GitRef "git-ref" git_ref,
+    GitFullRef "git-full-ref" git_full_ref,
+    GitCommit "git-commit" git_commit,
+    Re2 "re2" regex_pattern,
+    JsonPointer "json-pointer" json_pointer,
+    InnerPath "inner-path" inner_path,
+    NamespacedRef "namespaced-ref" namespaced_ref,
+    Base64 "base64" base64_text,
 }
 
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $format:literal) => {
+    ($(#[$doc:meta])* $name:ident, $form:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
@@ -74,7 +97,7 @@ macro_rules! text {
             /// Takes a text that has this form.
             pub fn new(text: impl Into<String>) -> Result<Self, Malformed> {
                 let text = text.into();
-                check($format, &text)?;
+                Form::$form.check(&text)?;
                 Ok(Self(text))
             }
 
@@ -108,7 +131,7 @@ macro_rules! text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $format })
+                json_schema!({ "type": "string", "format": Form::$form.format() })
             }
 
             fn inline_schema() -> bool {
@@ -121,77 +144,77 @@ macro_rules! text {
 text!(
     /// The name of an object: a DNS-1123 subdomain of at most 253 characters.
     Name,
-    "dns1123-subdomain"
+    Subdomain
 );
 text!(
     /// The name of a namespace, cluster or wave: a DNS-1123 label of at most 63 characters.
     Label,
-    "dns1123-label"
+    Label
 );
 text!(
     /// A length of time as Go writes it: `1h30m`, `500ms`, `1.5m`.
     GoDuration,
-    "go-duration"
+    GoDuration
 );
 text!(
     /// A length of time without hours, as Flux takes for timeouts of sources: `60s`, `2m`.
     ShortDuration,
-    "go-duration-below-hours"
+    GoDurationBelowHours
 );
 text!(
     /// The URL of a Git repository: http, https or ssh, without credentials.
     GitUrl,
-    "git-url"
+    GitUrl
 );
 text!(
     /// The URL of a Helm repository: http, https or oci, without credentials.
     HelmUrl,
-    "helm-url"
+    HelmUrl
 );
 text!(
     /// The URL of an OCI repository: oci, without credentials.
     OciUrl,
-    "oci-url"
+    OciUrl
 );
 text!(
     /// A branch or tag of Git.
     GitRef,
-    "git-ref"
+    GitRef
 );
 text!(
     /// A full name of Git, `refs/…`.
     GitFullRef,
-    "git-full-ref"
+    GitFullRef
 );
 text!(
     /// A full commit hash of Git.
     GitCommit,
-    "git-commit"
+    GitCommit
 );
 text!(
     /// A regular expression in the syntax of Go's `regexp`, which is RE2's.
     Pattern,
-    "re2"
+    Re2
 );
 text!(
     /// A JSON pointer, RFC 6901.
     JsonPointer,
-    "json-pointer"
+    JsonPointer
 );
 text!(
     /// A path inside an artifact that does not climb out of it.
     InnerPath,
-    "inner-path"
+    InnerPath
 );
 text!(
     /// A reference to an object of a scope: `[scope:]namespace/name`.
     NamespacedRef,
-    "namespaced-ref"
+    NamespacedRef
 );
 text!(
     /// Bytes in base64.
     Base64,
-    "base64"
+    Base64
 );
 
 impl GoDuration {

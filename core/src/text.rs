@@ -2,4 +2,4 @@
 
 pub(crate) mod glob;
 pub mod re2;
-pub(crate) mod runes;
+pub mod runes;

@@ -2,9 +2,11 @@
 //!
 //! One scanner and one parser give the events of a text; one resolver says what a scalar without quotes means. Two
 //! builders make something of the events: [`read`] and [`read_all`] plain values, the [`node`] module trees that keep
-//! how each scalar was written. [`places`] tells where fields stand. One emitter writes.
+//! how each scalar was written. [`places`] tells where fields stand. One emitter writes
+//! YAML, and [`json`] the JSON of Go's encoder.
 
 mod encoding;
+pub mod json;
 mod meter;
 mod natural;
 pub mod node;

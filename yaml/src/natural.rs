@@ -1,20 +1,24 @@
-//! The order of keys in YAML that is written: numbers within them by value, letters after everything else.
+//! The order of keys in YAML that is written: numbers within them by value, letters after everything else, but before
+//! it where the third version finds them behind a digit.
 
 use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::Version;
+
 /// Sorts by [`natural`], which is no total order (`a001`, `a2`, `a10`): the standard sort may panic on one.
-pub(super) fn sorted<V>(mut entries: Vec<(&String, V)>) -> Vec<(&String, V)> {
+pub(super) fn sorted<V>(mut entries: Vec<(&String, V)>, version: Version) -> Vec<(&String, V)> {
     if entries.len() < 2 {
         return entries;
     }
-    let right = sorted(entries.split_off(entries.len() / 2));
-    let mut left = sorted(entries).into_iter().peekable();
+    let right = sorted(entries.split_off(entries.len() / 2), version);
+    let mut left = sorted(entries, version).into_iter().peekable();
     let mut merged = Vec::with_capacity(left.len() + right.len());
     for entry in right {
-        while let Some(before) = left.next_if(|(key, _)| natural(key, entry.0) != Ordering::Greater) {
+        while let Some(before) = left.next_if(|(key, _)| natural(key, entry.0, version) != Ordering::Greater)
+        {
             merged.push(before);
         }
         merged.push(entry);
@@ -23,30 +27,40 @@ pub(super) fn sorted<V>(mut entries: Vec<(&String, V)>) -> Vec<(&String, V)> {
     merged
 }
 
-/// Orders keys as the reference does: numbers within them by value, letters after everything else.
-fn natural(a: &str, b: &str) -> Ordering {
+/// Orders keys as the reference does.
+fn natural(a: &str, b: &str, version: Version) -> Ordering {
     if a.is_ascii() && b.is_ascii() {
         natural_by(
             a.len(),
             b.len(),
             |at| char::from(a.as_bytes()[at]),
             |at| char::from(b.as_bytes()[at]),
+            version,
         )
     } else {
         let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-        natural_by(a.len(), b.len(), |at| a[at], |at| b[at])
+        natural_by(a.len(), b.len(), |at| a[at], |at| b[at], version)
     }
 }
 
-fn natural_by(a_len: usize, b_len: usize, a: impl Fn(usize) -> char, b: impl Fn(usize) -> char) -> Ordering {
+fn natural_by(
+    a_len: usize,
+    b_len: usize,
+    a: impl Fn(usize) -> char,
+    b: impl Fn(usize) -> char,
+    version: Version,
+) -> Ordering {
     for at in 0..a_len.min(b_len) {
         let (x, y) = (a(at), b(at));
         if x == y {
             continue;
         }
+        let letters_first = || version == Version::V3 && at > 0 && is_digit(a(at - 1));
         match (is_letter(x), is_letter(y)) {
             (true, true) => return x.cmp(&y),
+            (true, false) if letters_first() => return Ordering::Less,
             (true, false) => return Ordering::Greater,
+            (false, true) if letters_first() => return Ordering::Greater,
             (false, true) => return Ordering::Less,
             (false, false) => {}
         }
@@ -77,7 +91,7 @@ fn digits(start: i64, from: usize, len: usize, text: &impl Fn(usize) -> char) ->
 }
 
 fn is_digit(c: char) -> bool {
-    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
+    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{Nd}&&\p{age=15.0}]").ok());
     if c.is_ascii() {
         c.is_ascii_digit()
     } else {
@@ -86,8 +100,8 @@ fn is_digit(c: char) -> bool {
 }
 
 fn is_letter(c: char) -> bool {
-    // Rust's `is_alphabetic` also takes marks and numbers that look like letters.
-    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{L}").ok());
+    // Rust's `is_alphabetic` also takes marks and numbers that look like letters, and a later Unicode's than Go's.
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{L}&&\p{age=15.0}]").ok());
     if c.is_ascii() {
         c.is_ascii_alphabetic()
     } else {

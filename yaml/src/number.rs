@@ -8,50 +8,70 @@ const JSON_EXPONENT_FROM: i32 = 21;
 /// Returns the shortest text of `number` that reads back the same, as Go's `%v` has it: with an exponent of
 /// two digits at least below 1e-4 and from 1e6 on.
 pub fn shortest(number: f64) -> String {
-    general(&format!("{number:e}"), EXPONENT_FROM)
+    general(&scientific(number), EXPONENT_FROM)
 }
 
 /// As [`shortest`], for a number of 32 bits.
 pub(crate) fn shortest32(number: f32) -> String {
-    general(&scientific32(number), EXPONENT_FROM)
+    let reads_back = |text: &str| text.parse() == Ok(number);
+    general(
+        &to_even(format!("{number:e}"), f64::from(number), reads_back),
+        EXPONENT_FROM,
+    )
+}
+
+/// Returns the shortest digits that read back the same, and their power of ten.
+fn scientific(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    // Two texts of fewer digits are never within one number.
+    if shortest.len() < 16 {
+        return shortest;
+    }
+    to_even(shortest, number, |text| text.parse() == Ok(number))
 }
 
 /// Of two texts that are as short and as near, Go takes the one with the even digit.
-fn scientific32(number: f32) -> String {
-    let shortest = format!("{number:e}");
+fn to_even(shortest: String, number: f64, reads_back: impl Fn(&str) -> bool) -> String {
+    /// So many digits show whether a number ends in a five.
+    const EXACT: usize = 40;
     let digits = shortest
         .bytes()
         .take_while(|byte| *byte != b'e')
         .filter(u8::is_ascii_digit)
         .count();
-    let exact = f64::from(number);
-    let longer = format!("{exact:.digits$e}");
-    let is_tie = longer.contains("5e") && longer.parse() == Ok(exact);
-    let even = format!("{exact:.0$e}", digits.saturating_sub(1));
-    if is_tie && even.parse() == Ok(number) {
-        even
-    } else {
-        shortest
+    let exact = format!("{number:.EXACT$e}");
+    let mut behind = exact
+        .bytes()
+        .take_while(|byte| *byte != b'e')
+        .filter(u8::is_ascii_digit)
+        .skip(digits);
+    let is_tie = behind.next() == Some(b'5') && behind.all(|digit| digit == b'0');
+    if !is_tie {
+        return shortest;
     }
+    let even = format!("{number:.0$e}", digits.saturating_sub(1));
+    if reads_back(&even) { even } else { shortest }
 }
 
 /// Returns the text of a number that JSON held: as [`shortest`], but with an exponent from 1e21 on only.
 pub(crate) fn shortest_of_json(number: f64) -> String {
-    general(&format!("{number:e}"), JSON_EXPONENT_FROM)
+    general(&scientific(number), JSON_EXPONENT_FROM)
 }
 
 /// Returns the number as Go's JSON encoder writes it: an exponent below 1e-6 and from 1e21 on.
 pub fn json(number: f64) -> String {
     let magnitude = number.abs();
-    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-        let text = format!("{number:e}");
-        return if text.contains("e-") {
-            text
-        } else {
-            text.replacen('e', "e+", 1)
-        };
+    let text = scientific(number);
+    if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) {
+        return text
+            .split_once('e')
+            .map_or_else(String::new, |(mantissa, exponent)| positional(mantissa, exponent));
     }
-    format!("{number}")
+    if text.contains("e-") {
+        text
+    } else {
+        text.replacen('e', "e+", 1)
+    }
 }
 
 /// Turns Rust's shortest scientific notation into Go's `g` form.
@@ -63,15 +83,21 @@ fn general(scientific: &str, exponent_from: i32) -> String {
             _ => "NaN".into(),
         };
     };
+    let power: i32 = exponent.parse().unwrap_or(0);
+    if (-4..exponent_from).contains(&power) {
+        return positional(mantissa, exponent);
+    }
+    let direction = if power < 0 { '-' } else { '+' };
+    format!("{mantissa}e{direction}{:02}", power.unsigned_abs())
+}
+
+/// Writes digits and their power of ten without an exponent.
+fn positional(mantissa: &str, exponent: &str) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", mantissa),
     };
-    if !(-4..exponent_from).contains(&exponent) {
-        let direction = if exponent < 0 { '-' } else { '+' };
-        return format!("{sign}{mantissa}e{direction}{:02}", exponent.unsigned_abs());
-    }
     let digits = mantissa.replace('.', "");
     if exponent < 0 {
         return format!(
@@ -125,6 +151,21 @@ mod tests {
                 "2233720.75",
                 "2233720.75",
             ),
+            (
+                900_719_925_474_099.25,
+                "9.007199254740992e+14",
+                "9.0071994e+14",
+                "900719925474099.2",
+                "900719925474099.2",
+            ),
+            (
+                -900_719_925_474_099.75,
+                "-9.007199254740998e+14",
+                "-9.0071994e+14",
+                "-900719925474099.8",
+                "-900719925474099.8",
+            ),
+            (1.5e-6, "1.5e-06", "1.5e-06", "1.5e-06", "0.0000015"),
         ];
         for (number, long, short, of_json, in_json) in cases {
             assert_eq!(shortest(number), long);

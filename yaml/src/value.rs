@@ -179,7 +179,7 @@ pub fn from_float(number: f64) -> Value {
     if number.abs() < EXACT {
         return Value::Int(number as i64);
     }
-    let text = number.to_string();
+    let text = crate::number::json(number);
     text.parse()
         .map(Value::Int)
         .or_else(|_| text.parse().map(Value::UInt))

@@ -132,11 +132,42 @@ pub(crate) fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Form;
 
     #[test]
     fn every_kind_has_an_entry_whose_form_is_an_object() {
         for kind in Kind::all() {
             assert!(matches!(shape_of(kind), Shape::Object(_)), "{kind}");
         }
+    }
+
+    fn formats_of_texts(schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(fields) => {
+                let is_text = match &schema["type"] {
+                    Value::String(of) => of == "string",
+                    Value::Array(of) => of.contains(&"string".into()) && !of.contains(&"integer".into()),
+                    _ => false,
+                };
+                if is_text && let Some(format) = schema["format"].as_str() {
+                    found.push(format.to_owned());
+                }
+                fields.values().for_each(|field| formats_of_texts(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| formats_of_texts(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn each_format_of_a_text_is_a_form_that_is_checked() {
+        let mut found = Vec::new();
+        Kind::all().for_each(|kind| formats_of_texts(schema(kind).as_value(), &mut found));
+        let unknown: Vec<&String> = found
+            .iter()
+            .filter(|format| Form::of_format(format).is_none())
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(found.iter().any(|format| format == Form::Re2.format()));
     }
 }

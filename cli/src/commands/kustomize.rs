@@ -1,11 +1,12 @@
 //! `flotilla kustomize`: builds a directory without a hub, with the engine the hub uses.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
-    Budget, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput, Restriction,
-    build_each, file_names, generate,
+    Budget, Deprecation, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput,
+    Restriction, build_each, file_names, generate,
 };
 
 use crate::Host;
@@ -87,17 +88,38 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         },
         ..RenderInput::new(&tree, directory, &budget)
     };
+    // A base that many overlays share is read for each of them, and told of once.
+    let deprecations = RefCell::new(Vec::new());
+    let note = |deprecation: Deprecation| {
+        let mut noted = deprecations.borrow_mut();
+        if !noted.contains(&deprecation) {
+            noted.push(deprecation);
+        }
+    };
+    let input = RenderInput {
+        warn: Some(&note),
+        ..input
+    };
+    let written = render_to(args.output.as_deref(), &input, host);
+    for deprecation in deprecations.take() {
+        host.ui.warning(&deprecation.to_string());
+    }
+    written
+}
+
+/// Renders into a file, into files of a folder, or to standard output.
+fn render_to(output: Option<&Path>, input: &RenderInput<'_>, host: &mut Host) -> Result<(), CommandError> {
     let failed = |error: String| CommandError::failed(format!("kustomize build failed: {error}"));
-    match &args.output {
+    match output {
         Some(folder) if folder.is_dir() => {
             let mut objects = Vec::new();
-            render(&input, host, &mut |object| objects.push(object)).map_err(failed)?;
+            render(input, host, &mut |object| objects.push(object)).map_err(failed)?;
             write_each(&objects, folder)
         }
         output => {
             // Each object becomes text as soon as it is done, so that text and objects never stand side by side.
             let mut text = String::new();
-            render(&input, host, &mut |object| object.append_to(&mut text)).map_err(failed)?;
+            render(input, host, &mut |object| object.append_to(&mut text)).map_err(failed)?;
             match output {
                 Some(file) => write(file, &text),
                 None => {

@@ -180,6 +180,9 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
     let capabilities = capabilities(args)?;
     let values = values(args, host)?;
     let chart = load(&path)?;
+    if chart.metadata.deprecated {
+        host.ui.warning("this chart is deprecated");
+    }
     let input = RenderInput {
         chart: &chart,
         values,

@@ -1,6 +1,7 @@
 //! Whole commands, in-process, against a hub that answers what a test says: output, errors and exit codes.
 
 mod apply;
+mod charts;
 mod connect;
 mod drop_in;
 mod fleet;

@@ -48,10 +48,42 @@ async fn completion_scripts_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let ran = command(&["completion", shell], &BTreeMap::new(), "").await;
         assert_eq!(ran.code, 0, "{shell}");
-        assert!(
-            ran.out.contains("kustomize") && ran.out.contains("flotilla"),
-            "{shell}"
+        for name in [
+            "apply",
+            "get",
+            "kustomize",
+            "template",
+            "envsubst",
+            "load-restrictor",
+        ] {
+            assert!(ran.out.contains(name), "{shell}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_completion_of_bash_completes_commands_and_flags() {
+    let script = command(&["completion", "bash"], &BTreeMap::new(), "").await.out;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("flotilla.bash");
+    fs::write(&path, script).expect("a file");
+    for (words, expected) in [
+        (vec!["flotilla", "kust"], "kustomize\n"),
+        (vec!["flotilla", "template", "--set-j"], "--set-json\n"),
+    ] {
+        let ask = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _flotilla flotilla {} {}; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            path.display(),
+            words.join(" "),
+            words.len() - 1,
+            words[words.len() - 1],
+            words[words.len() - 2],
         );
+        let output = std::process::Command::new("bash")
+            .args(["--norc", "-c", &ask])
+            .output()
+            .expect("bash is a prerequisite");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{words:?}");
     }
 }
 
@@ -164,5 +196,66 @@ async fn a_chart_renders_as_helm_template_prints_it() {
         ran.code == 1 && ran.err.contains("is no folder or file"),
         "{}",
         ran.err
+    );
+}
+
+#[tokio::test]
+async fn a_deprecated_chart_and_deprecated_fields_are_warned_of_beside_the_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    let none = BTreeMap::new();
+    let object = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  labels:\n    a: b\n  name: x\n";
+    write("base/map.yaml", object);
+    write(
+        "base/kustomization.yaml",
+        "resources: [map.yaml]\ncommonLabels: {a: b}\n",
+    );
+    for name in ["one", "two"] {
+        write(
+            &format!("{name}/kustomization.yaml"),
+            &format!("nameSuffix: -{name}\nresources: [../base]\nvars: []\nbases: null\n"),
+        );
+    }
+    write(
+        "all/kustomization.yaml",
+        "bases: [../one, ../two]\npatchesStrategicMerge: []\npatchesJson6902: []\nimageTags: []\n",
+    );
+    let root = folder.path().display().to_string();
+    let ran = command(&["kustomize", &format!("{root}/all")], &none, "").await;
+    let told: Vec<String> = ran
+        .err
+        .lines()
+        .map(|line| line.replace(&format!("{root}/"), ""))
+        .collect();
+    let expected = [
+        "all/kustomization.yaml: 'bases' is deprecated, use 'resources' instead",
+        "all/kustomization.yaml: 'imageTags' is deprecated, use 'images' instead",
+        "all/kustomization.yaml: 'patchesJson6902' is deprecated, use 'patches' instead",
+        "all/kustomization.yaml: 'patchesStrategicMerge' is deprecated, use 'patches' instead",
+        "one/kustomization.yaml: 'vars' is deprecated, use 'replacements' instead",
+        "base/kustomization.yaml: 'commonLabels' is deprecated, use 'labels' instead",
+        "two/kustomization.yaml: 'vars' is deprecated, use 'replacements' instead",
+    ];
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(told.len(), expected.len(), "{}", ran.err);
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.contains(expected), "{told}: {expected}");
+    }
+    assert!(!ran.out.contains("deprecated"), "{}", ran.out);
+
+    write(
+        "c/Chart.yaml",
+        "apiVersion: v2\nname: c\nversion: 1.0.0\ndeprecated: true\n",
+    );
+    write("c/templates/a.yaml", "kind: A\n");
+    let ran = command(&["template", &format!("{root}/c")], &none, "").await;
+    assert!(ran.err.contains("this chart is deprecated"), "{}", ran.err);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "---\n# Source: c/templates/a.yaml\nkind: A\n")
     );
 }

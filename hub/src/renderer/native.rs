@@ -116,7 +116,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::artifact::{File, Tree};
+    use crate::{
+        artifact::{File, Tree},
+        renderer::output::MAX_OBJECT,
+    };
 
     fn tree(files: &[(&str, &'static str)]) -> Tree {
         let mut tree = Tree::default();
@@ -206,6 +209,54 @@ mod tests {
     async fn a_directory_without_kustomization_gets_the_one_flux_would_write() {
         let rendered = rendered(&[("a.yaml", MAP)], "").await.expect("built");
         assert_eq!(rendered.objects[0].key.to_string(), "ConfigMap/a");
+    }
+
+    #[tokio::test]
+    async fn the_deadline_holds_while_the_kustomization_is_written() {
+        // What is read first is no manifest: whoever looked at it before the clock would say so.
+        let input = KustomizeInput {
+            tree: Arc::new(tree(&[("a.yaml", "a: [\n"), ("b.yaml", MAP)])),
+            path: String::new(),
+            options: Default::default(),
+            timeout: Duration::ZERO,
+        };
+        let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("late");
+        assert!(matches!(failure, RenderFailure::Timeout(_)), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_behind_an_object_over_the_limit() {
+        let large = "x".repeat(MAX_OBJECT);
+        let kustomization = "resources: [large.yaml, then.yaml]\nsortOptions: {order: fifo}\n";
+        let large = format!("{MAP}  large: {large}\n");
+        let then = format!(
+            "{}---\n{}",
+            MAP.replace("{name: a}", "{name: b}"),
+            MAP.replace("{name: a}", "{name: c}")
+        );
+        let mut files = Tree::default();
+        for (path, text) in [
+            ("kustomization.yaml", kustomization),
+            ("large.yaml", &large),
+            ("then.yaml", &then),
+        ] {
+            let file = File {
+                executable: false,
+                bytes: Bytes::copy_from_slice(text.as_bytes()),
+            };
+            files.insert_file(path, file).expect("new");
+        }
+        let input = KustomizeInput {
+            tree: Arc::new(files),
+            path: String::new(),
+            options: Default::default(),
+            timeout: Duration::from_secs(60),
+        };
+        let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("large");
+        assert_eq!(
+            failure.to_string(),
+            "kustomize build failed: the size of ConfigMap/a exceeds the limit of 1.5 MiB"
+        );
     }
 
     #[tokio::test]

@@ -242,6 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_an_object_is_that_of_its_json_to_the_byte() {
+        let of_size = |size: usize| {
+            let object = |text: String| {
+                serde_json::json!({
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": { "k": text }
+                })
+            };
+            let rest = object(String::new()).to_string().len();
+            let value = object("x".repeat(size - rest));
+            assert_eq!(value.to_string().len(), size);
+            Taken::default().add(value, String::new())
+        };
+        of_size(MAX_OBJECT).expect("at the limit");
+        let error = of_size(MAX_OBJECT + 1).expect_err("over it");
+        assert_eq!(
+            error.to_string(),
+            "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
+        );
+    }
+
+    #[test]
     fn all_objects_together_are_bounded() {
         let text = "x".repeat(1 << 20);
         let mut taken = Taken::default();

@@ -1,8 +1,15 @@
 //! Words within identifiers, for `snakecase`, `kebabcase` and `camelcase`: split where the kind of character
 //! changes, with numbers kept to the word they belong to.
+//!
+//! The texts are bytes: what is no UTF-8 belongs to the word before it.
+
+use flotilla_core::text::runes::{
+    decode, is_letter, is_number, is_punct, is_space, is_upper, lower, push, upper,
+};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Word {
+    /// Nothing, or no character at all.
     None,
     Number,
     Upper,
@@ -13,105 +20,100 @@ enum Word {
 }
 
 fn is_connector(c: char) -> bool {
-    c == '-' || c == '_' || c.is_whitespace()
+    c == '-' || c == '_' || is_space(c)
 }
 
-fn is_letter(c: char) -> bool {
-    c.is_alphabetic()
+/// Returns whether a character is of an alphabet, which the characters of Chinese are not.
+fn is_alphabet(c: char) -> bool {
+    is_letter(c)
+        && !matches!(c, '\u{4e00}'..='\u{9fcc}' | '\u{3400}'..='\u{4d85}' | '\u{20000}'..='\u{2b81d}')
 }
 
-fn is_punctuation(c: char) -> bool {
-    c.is_ascii_punctuation() && !matches!(c, '$' | '+' | '<' | '=' | '>' | '^' | '`' | '|' | '~')
+/// Returns the next character and how many bytes it takes with what is no UTF-8 before it; without one, `last` and
+/// the bytes that are left.
+fn next_valid(text: &[u8], last: char) -> (char, usize) {
+    let mut at = 0;
+    while at < text.len() {
+        let (c, width) = decode(&text[at..]);
+        at += width;
+        if c != char::REPLACEMENT_CHARACTER {
+            return (c, at);
+        }
+    }
+    (last, at)
 }
 
 /// Splits the first word off.
-fn next(text: &str) -> (Word, &str, &str) {
-    let Some(first) = text.chars().next() else {
-        return (Word::None, "", "");
+fn next(text: &[u8]) -> (Word, &[u8], &[u8]) {
+    let (first, after) = next_valid(text, char::REPLACEMENT_CHARACTER);
+    // What follows the characters of a kind, of which the one before `from` is the last.
+    let run = |mut from: usize, mut last: char, within: &dyn Fn(char) -> bool| {
+        while from < text.len() {
+            let (c, width) = next_valid(&text[from..], last);
+            if !within(c) {
+                break;
+            }
+            from += width;
+            last = c;
+        }
+        from
     };
-    let run = |from: usize, within: &dyn Fn(char) -> bool| {
-        text[from..]
-            .find(|c| !within(c))
-            .map_or(text.len(), |at| from + at)
-    };
-    let after = first.len_utf8();
-    let small = |c: char| is_letter(c) && !c.is_uppercase();
-    let (word, end) = if is_connector(first) {
-        (Word::Connector, run(after, &is_connector))
-    } else if is_punctuation(first) {
-        (Word::Punctuation, run(after, &is_punctuation))
-    } else if first.is_uppercase() {
-        let uppers = run(after, &|c: char| c.is_uppercase());
-        let end = if uppers == after {
-            run(after, &small)
-        } else if text[uppers..].starts_with(is_letter) {
-            // The last capital of "HTTPStatus" starts the next word.
-            text[..uppers]
-                .char_indices()
-                .next_back()
-                .map_or(uppers, |(at, _)| at)
-        } else {
-            uppers
-        };
-        (Word::Upper, end)
-    } else if is_letter(first) {
-        (Word::Letters, run(after, &small))
-    } else if first.is_numeric() {
-        (Word::Number, run(after, &|c: char| c.is_numeric()))
+    let small = |c: char| is_alphabet(c) && !is_upper(c);
+    let (word, end) = if first == char::REPLACEMENT_CHARACTER {
+        (Word::None, after)
+    } else if is_connector(first) {
+        (Word::Connector, run(after, first, &is_connector))
+    } else if is_punct(first) {
+        (Word::Punctuation, run(after, first, &is_punct))
+    } else if is_upper(first) {
+        (Word::Upper, end_of_capitals(text, first, after))
+    } else if is_alphabet(first) {
+        (Word::Letters, run(after, first, &small))
+    } else if is_number(first) {
+        (Word::Number, run(after, first, &is_number))
     } else {
-        let other = |c: char| !(is_connector(c) || is_letter(c) || c.is_numeric() || is_punctuation(c));
-        (Word::Other, run(after, &other))
+        let other = |c: char| !(is_connector(c) || is_alphabet(c) || is_number(c) || is_punct(c));
+        (Word::Other, run(after, first, &other))
     };
     (word, &text[..end], &text[end..])
 }
 
-/// Returns the capital of a character as Go has it: one character for one, which stays where it has none.
-pub(super) fn upper(c: char) -> char {
-    single(c, c.to_uppercase())
-}
-
-/// Returns the small letter of a character, as [`upper`] returns the capital.
-pub(super) fn lower(c: char) -> char {
-    match c {
-        // Unicode's full mapping adds a dot above.
-        'İ' => 'i',
-        c => single(c, c.to_lowercase()),
+/// Returns where a word ends that begins with a capital, `first`, which ends at `after`.
+fn end_of_capitals(text: &[u8], first: char, after: usize) -> usize {
+    let (mut end, mut width, mut last) = (after, 0, first);
+    let mut is_run = false;
+    while end < text.len() {
+        let (c, next) = next_valid(&text[end..], last);
+        last = c;
+        if !is_upper(c) {
+            break;
+        }
+        is_run = true;
+        end += next;
+        width = next;
     }
-}
-
-/// Returns the form of a character at the start of a word.
-pub(super) fn title(c: char) -> char {
-    match c {
-        'Ǆ'..='ǆ' => 'ǅ',
-        'Ǉ'..='ǉ' => 'ǈ',
-        'Ǌ'..='ǌ' => 'ǋ',
-        'Ǳ'..='ǳ' => 'ǲ',
-        // Georgian has capitals for whole words only.
-        'ა'..='ჺ' | 'ჽ'..='ჿ' => c,
-        c => upper(c),
+    if is_run {
+        // The last capital of "HTTPStatus" starts the next word.
+        return if end < text.len() && is_alphabet(last) {
+            end - width
+        } else {
+            end
+        };
     }
-}
-
-fn single(c: char, mut mapped: impl Iterator<Item = char>) -> char {
-    match (mapped.next(), mapped.next()) {
-        (Some(one), None) => one,
-        _ => full_mapping_only(c),
+    while end < text.len() {
+        let (c, next) = next_valid(&text[end..], last);
+        if !is_alphabet(c) || is_upper(c) {
+            break;
+        }
+        end += next;
+        last = c;
     }
-}
-
-/// Returns what Unicode maps a character to when it has a simple mapping beside a full one to several: the
-/// Greek letters with a mark below have one of each.
-fn full_mapping_only(c: char) -> char {
-    match u32::from(c) {
-        code @ (0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7) => char::from_u32(code + 8).unwrap_or(c),
-        0x1fb3 | 0x1fc3 | 0x1ff3 => char::from_u32(u32::from(c) + 9).unwrap_or(c),
-        _ => c,
-    }
+    end
 }
 
 /// Returns the words in lower case with `connector` between them.
-pub(super) fn separated(text: &str, connector: char) -> String {
-    let mut out = String::with_capacity(text.len() + 4);
+pub(super) fn separated(text: &[u8], connector: char) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 4);
     let (mut kind, mut word, mut rest) = next(text);
     while !rest.is_empty() {
         if kind != Word::Connector {
@@ -128,7 +130,7 @@ pub(super) fn separated(text: &str, connector: char) -> String {
             Word::Punctuation => {}
             _ if kind != Word::Number => {
                 if !matches!(kind, Word::Connector | Word::Punctuation) {
-                    out.push(connector);
+                    push(&mut out, connector);
                 }
             }
             _ if rest.is_empty() => {}
@@ -136,14 +138,14 @@ pub(super) fn separated(text: &str, connector: char) -> String {
                 let number = word;
                 (kind, word, rest) = next(rest);
                 if kind == Word::Letters {
-                    out.push(connector);
+                    push(&mut out, connector);
                     write(&mut out, Word::Number, number, connector);
                     (kind, word, rest) = run_of_words(&mut out, (kind, word, rest), connector);
                     separate(&mut out, kind, connector);
                 } else {
                     write(&mut out, Word::Number, number, connector);
                     if !matches!(kind, Word::Connector | Word::Punctuation) {
-                        out.push(connector);
+                        push(&mut out, connector);
                     }
                 }
             }
@@ -153,9 +155,9 @@ pub(super) fn separated(text: &str, connector: char) -> String {
     out
 }
 
-type Split<'t> = (Word, &'t str, &'t str);
+type Split<'t> = (Word, &'t [u8], &'t [u8]);
 
-fn run_of_words<'t>(out: &mut String, mut split: Split<'t>, connector: char) -> Split<'t> {
+fn run_of_words<'t>(out: &mut Vec<u8>, mut split: Split<'t>, connector: char) -> Split<'t> {
     while matches!(split.0, Word::Letters | Word::Number) {
         write(out, split.0, split.1, connector);
         split = next(split.2);
@@ -163,17 +165,26 @@ fn run_of_words<'t>(out: &mut String, mut split: Split<'t>, connector: char) -> 
     split
 }
 
-fn separate(out: &mut String, kind: Word, connector: char) {
+fn separate(out: &mut Vec<u8>, kind: Word, connector: char) {
     if !matches!(kind, Word::None | Word::Punctuation | Word::Connector) {
-        out.push(connector);
+        push(out, connector);
     }
 }
 
-fn write(out: &mut String, kind: Word, word: &str, connector: char) {
-    match kind {
-        Word::Upper => out.extend(word.chars().map(lower)),
-        Word::Connector => out.extend(word.chars().map(|c| if is_connector(c) { connector } else { c })),
-        _ => out.push_str(word),
+fn write(out: &mut Vec<u8>, kind: Word, mut word: &[u8], connector: char) {
+    if !matches!(kind, Word::Upper | Word::Connector) {
+        return out.extend_from_slice(word);
+    }
+    while !word.is_empty() {
+        let (c, width) = decode(word);
+        word = &word[width..];
+        let c = match c {
+            _ if is_connector(c) => connector,
+            // Titles are no capitals.
+            _ if is_upper(c) => lower(c),
+            c => c,
+        };
+        push(out, c);
     }
 }
 
@@ -189,7 +200,7 @@ pub(super) fn pascal(text: &str) -> String {
         out.push(upper(chars[first]));
         return out;
     }
-    let mut capitals = chars[first].is_uppercase();
+    let mut capitals = is_upper(chars[first]);
     let mut current = upper(chars[first]);
     for c in &chars[first + 1..] {
         let before = current;
@@ -199,12 +210,12 @@ pub(super) fn pascal(text: &str) -> String {
             continue;
         }
         if is_connector(before) {
-            capitals = current.is_uppercase();
+            capitals = is_upper(current);
             current = upper(current);
             continue;
         }
         if capitals {
-            if current.is_uppercase() {
+            if is_upper(current) {
                 current = lower(current);
             } else {
                 capitals = false;

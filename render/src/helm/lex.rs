@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use flotilla_core::text::runes::{is_name, is_print};
+
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -262,7 +264,7 @@ impl<'a> Lexer<'a> {
                 self.field(start, Kind::Field)
             }
             '.' | '+' | '-' | '0'..='9' => self.number(start),
-            _ if is_alphanumeric(c) => self.identifier(start),
+            _ if is_name(c) => self.identifier(start),
             '(' => {
                 self.parens += 1;
                 self.take(1, Kind::LeftParen)
@@ -401,7 +403,7 @@ fn scan_number(text: &str) -> (usize, bool) {
     }
     at += usize::from(bytes.get(at) == Some(&b'i'));
     match text[at..].chars().next() {
-        Some(c) if is_alphanumeric(c) => (at + c.len_utf8(), false),
+        Some(c) if is_name(c) => (at + c.len_utf8(), false),
         _ => (at, true),
     }
 }
@@ -427,7 +429,7 @@ fn word(text: &str) -> usize {
     let plain = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
     let length = text.bytes().take_while(plain).count();
     match text.as_bytes().get(length) {
-        Some(byte) if !byte.is_ascii() => text.find(|c| !is_alphanumeric(c)).unwrap_or(text.len()),
+        Some(byte) if !byte.is_ascii() => text.find(|c| !is_name(c)).unwrap_or(text.len()),
         _ => length,
     }
 }
@@ -453,19 +455,15 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-fn is_alphanumeric(c: char) -> bool {
-    c == '_' || c.is_ascii_alphanumeric() || (!c.is_ascii() && c.is_alphanumeric())
-}
-
 fn lines(text: &str) -> usize {
     memchr::memchr_iter(b'\n', text.as_bytes()).count()
 }
 
 fn unicode(c: char) -> String {
     let code = format!("U+{:04X}", u32::from(c));
-    if c.is_control() {
-        code
-    } else {
+    if is_print(c) {
         format!("{code} '{c}'")
+    } else {
+        code
     }
 }

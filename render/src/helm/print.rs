@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::bytes;
 use super::funcs::MAX_TEXT;
 use super::object::Object;
-use super::quote::{quote, quote_char};
+use super::quote::{can_backquote, quote, quote_char};
 use super::value::Val;
 use crate::yaml::number::shortest;
 use floats::{binary, exponent, fixed, general, hexadecimal, scientific};
@@ -556,7 +556,7 @@ fn string(value: &Val, text: &str, verb: char, spec: &Spec, out: &mut String) {
     match verb {
         'v' if spec.syntax => pad(&quote(text), spec, out),
         'v' | 's' => pad(&cut(), spec, out),
-        'q' if spec.sharp && !text.contains(['`', '\n', '\r']) => pad(&format!("`{}`", cut()), spec, out),
+        'q' if spec.sharp && can_backquote(&cut()) => pad(&format!("`{}`", cut()), spec, out),
         'q' if spec.plus => pad(&ascii(&quote(&cut())), spec, out),
         'q' => pad(&quote(&cut()), spec, out),
         'x' | 'X' => {

@@ -1,5 +1,7 @@
 //! Quotes and unquotes text as Go's strconv does.
 
+use flotilla_core::text::runes::is_print;
+
 use super::bytes;
 
 /// Returns `text` in double quotes, escaped as Go's `%q`.
@@ -44,21 +46,11 @@ fn escape(c: char, quote: char, out: &mut String) {
     }
 }
 
-/// Returns whether Go takes the character for printable: letters, marks, numbers, punctuation and symbols.
-pub(super) fn is_print(c: char) -> bool {
-    if c.is_ascii() {
-        return matches!(c, ' '..='~');
-    }
-    // Rust's escapes stop where Unicode says that a character is not printable; marks it escapes at a start.
-    let escaped = c.escape_debug();
-    escaped.len() == 1 || (c.is_alphanumeric() && !c.is_whitespace()) || is_mark(c)
-}
-
-fn is_mark(c: char) -> bool {
-    static MARK: std::sync::LazyLock<Option<regex::Regex>> =
-        std::sync::LazyLock::new(|| regex::Regex::new(r"\p{M}").ok());
-    MARK.as_ref()
-        .is_some_and(|mark| mark.is_match(c.encode_utf8(&mut [0; 4])))
+/// Returns whether the text can stand between backquotes as it is.
+pub(super) fn can_backquote(text: &str) -> bool {
+    !text.contains(|c: char| {
+        c == '`' || (c.is_ascii_control() && c != '\t') || c == '\u{feff}' || bytes::byte(c).is_some()
+    })
 }
 
 /// Returns the text of a Go string literal, quotes of any kind included; none when it is not one.

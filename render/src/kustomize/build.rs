@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::yaml::node::{MeaningError, Node, Schema, duplicate_line};
 use crate::yaml::push_json;
 
+use super::deprecation::Deprecation;
 use super::error::{At, BuildError, Done, Fault, invalid};
 use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
@@ -48,6 +49,8 @@ pub struct RenderInput<'a> {
     pub stop: Option<&'a dyn Fn() -> bool>,
     /// How errors show paths of the tree.
     pub paths: Paths<'a>,
+    /// Told of each deprecated field, as often as its file is read.
+    pub warn: Option<&'a dyn Fn(Deprecation)>,
     /// Whether objects keep the order they came in where no kustomization says how they are sorted.
     pub unsorted: bool,
 }
@@ -62,6 +65,7 @@ impl<'a> RenderInput<'a> {
             budget,
             stop: None,
             paths: Paths::default(),
+            warn: None,
             unsorted: false,
         }
     }
@@ -133,7 +137,8 @@ pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Resu
 fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(ReadSet, u64), BuildError> {
     let files = Files::new(input.tree, input.budget, input.paths);
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
-    let build = Build::new(files, input.budget, input.restriction, steps);
+    let mut build = Build::new(files, input.budget, input.restriction, steps);
+    build.warn = input.warn;
     run(&build, input, each).map_err(|fault| BuildError::from(fault).shown(input.paths))?;
     let steps = build.steps.taken();
     Ok((build.files.into_reads(), steps))

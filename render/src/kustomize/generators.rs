@@ -6,6 +6,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::yaml::json;
 use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
 
 use super::error::{Done, invalid};
@@ -233,8 +234,7 @@ pub(crate) fn hash(resource: &Resource) -> Done<String> {
     if secret {
         object.insert("type".into(), part(node, "type")?);
     }
-    let mut text = String::new();
-    go_json(&Value::Object(object), &mut text);
+    let text = json::write(&Value::Object(object), json::Layout::COMPACT);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 
@@ -243,8 +243,7 @@ pub(crate) fn hash(resource: &Resource) -> Done<String> {
 fn hash_of_all(resource: &Resource) -> Done<String> {
     let mut finished = resource.clone();
     finished.finish(false, false);
-    let mut text = String::new();
-    go_json(&finished.node.to_json(Schema::New)?, &mut text);
+    let text = json::write(&finished.node.to_json(Schema::New)?, json::Layout::COMPACT);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 
@@ -269,94 +268,4 @@ fn encoded(digest: &[u8]) -> String {
             c => c,
         })
         .collect()
-}
-
-/// Prints JSON as Go's encoder does: keys sorted, `<`, `>` and `&` escaped.
-pub(crate) fn go_json(value: &Value, out: &mut String) {
-    match value {
-        Value::String(text) => go_string(text, out),
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                go_json(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort_unstable();
-            out.push('{');
-            for (i, key) in keys.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                go_string(key, out);
-                out.push(':');
-                go_json(&fields[key], out);
-            }
-            out.push('}');
-        }
-        Value::Number(number) if number.is_f64() => {
-            out.push_str(&crate::yaml::number::json(number.as_f64().unwrap_or_default()));
-        }
-        other => out.push_str(&other.to_string()),
-    }
-}
-
-/// Prints JSON as [`go_json`] does, each item on a line of its own, two blanks further in.
-pub(crate) fn go_json_indented(value: &Value, indent: usize, out: &mut String) {
-    let line = |indent: usize, out: &mut String| {
-        out.push('\n');
-        out.extend(std::iter::repeat_n("  ", indent));
-    };
-    match value {
-        Value::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                line(indent + 1, out);
-                go_json_indented(item, indent + 1, out);
-            }
-            line(indent, out);
-            out.push(']');
-        }
-        Value::Object(fields) if !fields.is_empty() => {
-            let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort_unstable();
-            out.push('{');
-            for (i, key) in keys.into_iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                line(indent + 1, out);
-                go_string(key, out);
-                out.push_str(": ");
-                go_json_indented(&fields[key], indent + 1, out);
-            }
-            line(indent, out);
-            out.push('}');
-        }
-        other => go_json(other, out),
-    }
-}
-
-fn go_string(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04x}", c as u32));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }

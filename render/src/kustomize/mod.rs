@@ -6,6 +6,7 @@ mod build;
 mod config;
 mod crds;
 mod decode;
+mod deprecation;
 mod error;
 mod fieldspec;
 mod file_names;
@@ -34,6 +35,7 @@ mod tree;
 use crate::yaml::node::Limits;
 
 pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build, build_each};
+pub use deprecation::Deprecation;
 pub use error::{BuildError, Place};
 pub use file_names::file_names;
 pub use files::PathError;

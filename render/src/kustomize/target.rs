@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::config::{Config, Shared};
+use super::deprecation::Deprecation;
 use super::error::{At, Done};
 use super::files::Files;
 use super::kustomization::{Kustomization, Var};
@@ -26,6 +27,7 @@ pub(crate) struct Build<'a> {
     pub(crate) budget: &'a Budget,
     pub(crate) restriction: Restriction,
     pub(crate) steps: Steps<'a>,
+    pub(crate) warn: Option<&'a dyn Fn(Deprecation)>,
     configs: Shared,
     schemas: RefCell<TypesInUse>,
 }
@@ -66,6 +68,7 @@ impl<'a> Build<'a> {
             budget,
             restriction,
             steps,
+            warn: None,
             configs: Shared::new(),
             schemas: RefCell::default(),
         }

@@ -41,11 +41,30 @@ pub fn renderings() -> Vec<(String, Vec<String>, Expected)> {
         .collect()
 }
 
-/// Reads a chart of the folder.
+/// Reads a chart of the folder. A name outside ASCII stands there with `%` and two digits for each byte, since not every
+/// file system keeps such names.
 pub fn read_chart(name: &str) -> Files {
-    let root = folder().join(name);
+    read_folder(&folder().join(name))
+        .into_iter()
+        .map(|(name, data)| (unescaped(&name), data))
+        .collect()
+}
+
+fn unescaped(name: &str) -> String {
+    let mut parts = name.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).expect("two digits");
+        bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).expect("a name is text")
+}
+
+/// Reads all files below a folder.
+pub fn read_folder(root: &Path) -> Files {
     let mut files = Files::new();
-    let mut waiting = vec![root.clone()];
+    let mut waiting = vec![root.to_owned()];
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(&folder).expect("a chart's folder can be read") {
             let path = entry.expect("an entry").path();
@@ -53,8 +72,12 @@ pub fn read_chart(name: &str) -> Files {
                 waiting.push(path);
                 continue;
             }
+            // A link may lead to nothing.
+            if !path.is_file() {
+                continue;
+            }
             let name = path
-                .strip_prefix(&root)
+                .strip_prefix(root)
                 .expect("below the root")
                 .to_string_lossy()
                 .into_owned();
@@ -84,4 +107,31 @@ pub fn theirs(oracle: &mut Oracle, files: &Files, flags: &[String]) -> Result<St
     oracle
         .ask(&json!({ "op": "chart_template", "files": sent, "args": args }))
         .map(|output| output.text)
+}
+
+/// Shows the first lines in which two outputs differ.
+pub fn difference(ours: &Result<String, String>, theirs: &Result<String, String>) -> String {
+    let (Ok(ours), Ok(theirs)) = (ours, theirs) else {
+        let brief = |side: &Result<String, String>| match side {
+            Ok(text) => format!("{} bytes", text.len()),
+            Err(error) => format!("error: {error}"),
+        };
+        return format!("ours   {}\ntheirs {}", brief(ours), brief(theirs));
+    };
+    let (mut left, mut right) = (ours.lines(), theirs.lines());
+    let mut shown = String::new();
+    let mut number = 0;
+    loop {
+        number += 1;
+        match (left.next(), right.next()) {
+            (None, None) => return shown,
+            (left, right) if left == right => {}
+            (left, right) => {
+                shown += &format!("line {number}\n  ours   {left:?}\n  theirs {right:?}\n");
+                if shown.lines().count() > 12 {
+                    return shown;
+                }
+            }
+        }
+    }
 }

@@ -306,6 +306,7 @@ pub const FUNCTIONS: &[&str] = &[
     "{{ .Values.multi | toYaml }}|{{ .Values.quoted | toYaml }}|{{ toYaml nil }}|{{ toYaml 1 }}|{{ toYaml 1.5 }}|{{ toYaml \"yes\" }}",
     "{{ toYaml .Values.list | nindent 4 }}",
     "{{ toYaml (dict \"a\" (list) \"b\" (dict)) }}",
+    "{{ toYamlPretty (dict \"k1b\" 1 \"k10\" 2 \"k\" 3 \"k_\" 4 \"ka\" 5 \"01a\" 6 \"01-\" 7) }}|{{ toYaml (dict \"k1b\" 1 \"k10\" 2 \"k\" 3 \"k_\" 4 \"ka\" 5 \"01a\" 6 \"01-\" 7) }}",
     "{{ toYamlPretty .Values.map }}|{{ toYamlPretty (dict \"a\" (list 1 (list 2 3) (dict \"b\" (list 4)))) }}",
     "{{ mustToYaml .Values.map }}",
     "{{ fromYaml .Values.yaml }}{{ (fromYaml .Values.yaml).x }}",

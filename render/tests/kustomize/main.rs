@@ -12,7 +12,8 @@ mod texts;
 #[path = "../yaml_cases/mod.rs"]
 mod yaml_cases;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
 use flotilla_render_tests::{cases, seed};
@@ -155,4 +156,110 @@ fn the_engine_agrees_with_kustomize_on_generated_sources() {
         })
         .collect();
     require_agreement("generated sources", &outcomes, 40);
+}
+
+/// Reads the texts below a folder, by their path in it; what is no text, or large, is left out.
+fn texts_below(root: &Path) -> BTreeMap<String, String> {
+    const LARGEST: u64 = 1 << 20;
+    let mut texts = BTreeMap::new();
+    let mut waiting: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder can be read") {
+            let path = entry.expect("an entry").path();
+            let about = std::fs::symlink_metadata(&path).expect("an entry is there");
+            if about.is_dir() {
+                waiting.push(path);
+            } else if about.is_file()
+                && about.len() <= LARGEST
+                && let Ok(text) = std::fs::read_to_string(&path)
+                && let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str)
+            {
+                texts.insert(name.to_owned(), text);
+            }
+        }
+    }
+    texts
+}
+
+/// Returns the files that a kustomization of a directory may reach: those of the folders that it and what it names
+/// climb to.
+fn reached(texts: &BTreeMap<String, String>, directory: &str) -> BTreeMap<String, String> {
+    let mut roots = vec![directory.to_owned()];
+    let mut at = 0;
+    let mut files = BTreeMap::new();
+    while let Some(root) = roots.get(at).cloned() {
+        at += 1;
+        let prefix = if root.is_empty() {
+            String::new()
+        } else {
+            format!("{root}/")
+        };
+        for (path, text) in texts
+            .range(prefix.clone()..)
+            .take_while(|(path, _)| path.starts_with(&prefix))
+        {
+            if files.insert(path.clone(), text.clone()).is_some() {
+                continue;
+            }
+            let own = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let names = text
+                .lines()
+                .filter(|line| line.contains("../"))
+                .filter_map(|line| {
+                    line.split(|c: char| c.is_whitespace() || "\"'=,[]".contains(c))
+                        .find(|word| word.starts_with("../"))
+                });
+            let is_kustomization = path
+                .rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with("kustomization") || name == "Kustomization");
+            for name in names.filter(|_| is_kustomization) {
+                let mut parts: Vec<&str> = own.split('/').filter(|part| !part.is_empty()).collect();
+                for part in name.split('/') {
+                    match part {
+                        ".." => _ = parts.pop(),
+                        "" | "." => {}
+                        part => parts.push(part),
+                    }
+                }
+                let root = parts.join("/");
+                if !roots.contains(&root) {
+                    roots.push(root);
+                }
+            }
+        }
+        // It may be a file.
+        if let Some(text) = texts.get(&root) {
+            files.insert(root, text.clone());
+        }
+    }
+    files
+}
+
+#[test]
+#[ignore = "wants a folder of kustomizations in FLOTILLA_KUSTOMIZATIONS"]
+fn kustomizations_of_a_folder_build_to_what_kustomize_prints() {
+    let folder = std::env::var_os("FLOTILLA_KUSTOMIZATIONS")
+        .expect("FLOTILLA_KUSTOMIZATIONS names a folder of kustomizations");
+    let texts = texts_below(Path::new(&folder));
+    let mut oracle = Oracle::start();
+    let outcomes: Vec<Outcome> = texts
+        .keys()
+        .filter_map(|path| {
+            let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+            flotilla_render::kustomize::KUSTOMIZATION_FILES
+                .contains(&name)
+                .then_some(directory)
+        })
+        .map(|directory| {
+            let case = Case {
+                name: directory.to_owned(),
+                directory: directory.to_owned(),
+                files: reached(&texts, directory),
+                expected: Expected::Alike,
+            };
+            compare(&mut oracle, &case)
+        })
+        .collect();
+    require_agreement("kustomizations of a folder", &outcomes, 30);
 }

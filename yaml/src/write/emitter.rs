@@ -2,6 +2,7 @@
 
 use super::reread::{is_readable_key, readable};
 use super::{MAX_WRITE_DEPTH, Options, Shown, Texts, Tree, WriteError};
+use crate::Version;
 use crate::natural::sorted;
 use crate::shape::{Shape, Style, is_break};
 
@@ -130,7 +131,11 @@ impl Emitter {
         depth: usize,
     ) -> Result<(), WriteError> {
         let indent = deeper(indent);
-        for (key, value) in sorted(entries) {
+        let version = match self.options.texts {
+            Texts::Indented => Version::V3,
+            Texts::AsRead | Texts::Kept => Version::V2,
+        };
+        for (key, value) in sorted(entries, version) {
             if self.options.texts != Texts::Kept && !is_readable_key(key) {
                 return Err(WriteError::Key);
             }

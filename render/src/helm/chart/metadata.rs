@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_core::text::runes::{is_print, is_space};
 use flotilla_core::version::Version;
 
 use crate::helm::typed;
@@ -254,17 +255,9 @@ fn dependencies(value: &Value) -> Result<Option<Vec<Dependency>>, String> {
 /// Turns every kind of space into a plain one and drops what cannot be printed.
 fn sanitize(text: &mut String) {
     let clean = |c: char| match c {
-        c if c.is_whitespace() => Some(' '),
-        c if is_printable(c) => Some(c),
+        c if is_space(c) => Some(' '),
+        c if is_print(c) => Some(c),
         _ => None,
     };
     *text = text.chars().filter_map(clean).collect();
-}
-
-/// Returns whether a character shows: controls, invisible formatting and private use do not.
-fn is_printable(c: char) -> bool {
-    let invisible = matches!(c,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        | '\u{e000}'..='\u{f8ff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{10ffff}');
-    !c.is_control() && !invisible
 }

@@ -23,26 +23,22 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(as_list(from_yaml(text(args, 0)), FROM_YAML))
     }),
     pure("toJson", "a", |args| {
-        Ok(json::write(&args[0], json::Style::COMPACT)
-            .unwrap_or_default()
-            .into())
+        Ok(json::write(&args[0], json::COMPACT).unwrap_or_default().into())
     }),
     pure("mustToJson", "a", |args| {
-        json::write(&args[0], json::Style::COMPACT).map(Val::from)
+        json::write(&args[0], json::COMPACT).map(Val::from)
     }),
     pure("toPrettyJson", "a", |args| {
-        Ok(json::write(&args[0], json::Style::PRETTY)
-            .unwrap_or_default()
-            .into())
+        Ok(json::write(&args[0], json::PRETTY).unwrap_or_default().into())
     }),
     pure("mustToPrettyJson", "a", |args| {
-        json::write(&args[0], json::Style::PRETTY).map(Val::from)
+        json::write(&args[0], json::PRETTY).map(Val::from)
     }),
     pure("toRawJson", "a", |args| {
-        json::write(&args[0], json::Style::RAW).map(Val::from)
+        json::write(&args[0], json::RAW).map(Val::from)
     }),
     pure("mustToRawJson", "a", |args| {
-        json::write(&args[0], json::Style::RAW).map(Val::from)
+        json::write(&args[0], json::RAW).map(Val::from)
     }),
     pure("fromJson", "s", |args| Ok(as_map(from_json(text(args, 0)), ""))),
     pure("fromJsonArray", "s", |args| {

@@ -1,10 +1,12 @@
 //! Regular expressions in RE2's syntax, which `core` reads.
 
 use flotilla_core::text::re2::{self, Compiled};
+use flotilla_core::text::runes::is_name;
 use regex::Regex;
 
 use super::{Function, MAX_ITEMS, int, pure, room, text};
 use crate::helm::bytes;
+use crate::helm::quote::{can_backquote, quote};
 use crate::helm::value::{Items, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -61,11 +63,11 @@ fn find(args: &[Val], compile: Compile) -> Result<Val, String> {
 /// Compiles for a function without an error of its own, which panics in the reference and words it so.
 fn certain(pattern: &str) -> Result<Compiled, String> {
     compiled(pattern).map_err(|cause| {
-        let backquoted = !pattern.contains(|c: char| c == '`' || (c.is_control() && c != '\t'));
+        let backquoted = can_backquote(pattern);
         let shown = if backquoted {
             format!("`{pattern}`")
         } else {
-            crate::helm::quote::quote(pattern)
+            quote(pattern)
         };
         format!("regexp: Compile({shown}): {cause}")
     })
@@ -145,9 +147,7 @@ fn expand(replacement: &str, found: &regex::Captures<'_>, names: &[Option<String
         }
         let braced = rest.starts_with('{');
         let inner = if braced { &rest[1..] } else { rest };
-        let length = inner
-            .find(|c: char| !(c == '_' || c.is_alphanumeric()))
-            .unwrap_or(inner.len());
+        let length = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
         let (name, after) = inner.split_at(length);
         let after = match (braced, after.strip_prefix('}')) {
             (true, Some(after)) => after,

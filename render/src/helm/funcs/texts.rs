@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
+use flotilla_core::text::runes::{is_lower, is_space, is_title, is_upper, lower, title, upper};
+
 use super::reflection::items;
 use super::{Function, counted, int, pure, raw, room, text};
-use crate::helm::bytes;
-use crate::helm::cases::{lower, title, upper};
 use crate::helm::object::to_text;
 use crate::helm::print;
 use crate::helm::quote::quote as go_quote;
 use crate::helm::value::{Entries, MapKind, MapVal, Val};
+use crate::helm::{bytes, cases};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("print", "a*", |args| Ok(print::sprint(args).into())),
@@ -29,26 +30,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("quote", "a*", quote),
     pure("squote", "a*", squote),
     pure("cat", "a*", cat),
-    pure("upper", "s", |args| Ok(mapped(text(args, 0), upper).into())),
-    pure("lower", "s", |args| Ok(mapped(text(args, 0), lower).into())),
-    pure("title", "s", |args| {
-        Ok(words(&bytes::lossy(text(args, 0)), title).into())
-    }),
-    pure("untitle", "s", |args| {
-        Ok(untitle(&bytes::lossy(text(args, 0))).into())
-    }),
-    pure("swapcase", "s", |args| {
-        Ok(swap_case(&bytes::lossy(text(args, 0))).into())
-    }),
+    pure("upper", "s", |args| Ok(changed(args, |text| mapped(text, upper)))),
+    pure("lower", "s", |args| Ok(changed(args, |text| mapped(text, lower)))),
+    pure("title", "s", |args| Ok(changed(args, |text| words(text, title)))),
+    pure("untitle", "s", |args| Ok(changed(args, untitle))),
+    pure("swapcase", "s", |args| Ok(changed(args, swap_case))),
     pure("snakecase", "s", |args| {
-        Ok(super::super::cases::separated(&bytes::lossy(text(args, 0)), '_').into())
+        Ok(Val::of_bytes(&cases::separated(&raw(args, 0), '_')))
     }),
     pure("kebabcase", "s", |args| {
-        Ok(super::super::cases::separated(&bytes::lossy(text(args, 0)), '-').into())
+        Ok(Val::of_bytes(&cases::separated(&raw(args, 0), '-')))
     }),
-    pure("camelcase", "s", |args| {
-        Ok(super::super::cases::pascal(&bytes::lossy(text(args, 0))).into())
-    }),
+    pure("camelcase", "s", |args| Ok(changed(args, cases::pascal))),
     pure("trim", "s", |args| {
         Ok(text(args, 0).trim_matches(is_space).into())
     }),
@@ -119,13 +112,6 @@ pub(super) fn texts(value: &Val) -> Vec<Rc<str>> {
     }
 }
 
-fn is_space(c: char) -> bool {
-    matches!(
-        c,
-        '\t' | '\n' | '\x0b' | '\x0c' | '\r' | ' ' | '\u{85}' | '\u{a0}'
-    ) || (!c.is_ascii() && c.is_whitespace())
-}
-
 fn quote(args: &[Val]) -> Result<Val, String> {
     let quoted: Vec<String> = args
         .iter()
@@ -153,9 +139,13 @@ fn cat(args: &[Val]) -> Result<Val, String> {
     Ok(shown.join(" ").into())
 }
 
-/// Maps each character to one; what is no UTF-8 becomes U+FFFD, as Go's `strings.Map` has it.
+/// Returns what becomes of a text whose characters are changed: U+FFFD stands for each byte that is none.
+fn changed(args: &[Val], change: impl FnOnce(&str) -> String) -> Val {
+    Val::of_bytes(change(&bytes::lossy(text(args, 0))).as_bytes())
+}
+
 fn mapped(text: &str, to: impl Fn(char) -> char) -> String {
-    bytes::lossy(text).chars().map(to).collect()
+    text.chars().map(to).collect()
 }
 
 fn words(text: &str, first: impl Fn(char) -> char) -> String {
@@ -167,7 +157,6 @@ fn words(text: &str, first: impl Fn(char) -> char) -> String {
         let separator = match before {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => false,
             _ if before.is_ascii() => true,
-            _ if before.is_alphanumeric() => false,
             _ => is_space(before),
         };
         if separator {
@@ -196,16 +185,21 @@ fn untitle(text: &str) -> String {
     out
 }
 
+/// Swaps the cases of letters; the first of a word becomes a title, and a text begins with a word.
 fn swap_case(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_uppercase() {
-            out.push(lower(c));
-        } else {
-            out.push(upper(c));
-        }
-    }
-    out
+    let mut at_start = true;
+    text.chars()
+        .map(|c| {
+            let swapped = match c {
+                _ if is_upper(c) || is_title(c) => lower(c),
+                _ if is_lower(c) && at_start => title(c),
+                _ if is_lower(c) => upper(c),
+                _ => c,
+            };
+            at_start = is_space(c);
+            swapped
+        })
+        .collect()
 }
 
 fn trim_all(args: &[Val]) -> Result<Val, String> {
@@ -434,7 +428,7 @@ fn js(text: &str) -> String {
             '\\' | '\'' | '"' => out.extend(['\\', c]),
             '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
             ' '..='~' => out.push(c),
-            c if !c.is_ascii() && (crate::helm::quote::is_print(c) || bytes::byte(c).is_some()) => {
+            c if !c.is_ascii() && (flotilla_core::text::runes::is_print(c) || bytes::byte(c).is_some()) => {
                 out.push(c)
             }
             c => out.push_str(&format!("\\u{:04X}", u32::from(c))),

@@ -1,5 +1,6 @@
 //! The position in a `name=value` line: runs up to a stop, escapes, blanks and JSON values.
 
+use flotilla_core::text::runes::is_space;
 use serde::Deserialize;
 
 use crate::helm::values::from_json;
@@ -61,21 +62,26 @@ impl<'a> Scan<'a> {
 
     /// Takes blanks and one comma behind them; returns whether that, or the end, is all there was.
     pub(super) fn blank_value(&mut self) -> bool {
-        self.text = self.text.trim_start_matches(is_go_space);
+        self.text = self.text.trim_start_matches(is_space);
         self.at_end() || self.eat(',')
     }
 
     /// Takes one JSON value; an error is the column where it stops being one.
     pub(super) fn json(&mut self) -> Result<Value, usize> {
-        let mut reader = serde_json::Deserializer::from_str(self.text);
+        let mut reader = serde_json::Deserializer::from_str(&self.text[..self.first_json()]);
         let value = serde_json::Value::deserialize(&mut reader).map_err(|error| error.column())?;
         let end = reader.into_iter::<serde_json::Value>().byte_offset();
         self.text = &self.text[end..];
         Ok(from_json(value))
     }
-}
 
-/// Returns whether Go's `unicode.IsSpace` holds.
-fn is_go_space(c: char) -> bool {
-    c.is_whitespace()
+    /// Returns where a zero ends that a digit follows: to Go it is a number, and the digit begins what comes next.
+    fn first_json(&self) -> usize {
+        let number = self.text.trim_start_matches([' ', '\t', '\r', '\n']);
+        let number = number.strip_prefix('-').unwrap_or(number);
+        match number.strip_prefix('0') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => self.text.len() - rest.len(),
+            _ => self.text.len(),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::super::deprecation::deprecations;
 use super::super::error::{At, Done, invalid, remote, too_large};
 use super::super::files::{Files, PathError};
 use super::super::id;
@@ -52,7 +53,11 @@ impl<'a> Build<'a> {
             }
         };
         let bytes = self.files.read(resolved)?;
-        let kustomization = self.decode(&bytes).in_file(path)?;
+        let json = self.json(&bytes).in_file(path)?;
+        let kustomization = Kustomization::decode(&json).in_file(path)?;
+        if let Some(warn) = self.warn {
+            deprecations(&json, &self.files.shown(path)).for_each(warn);
+        }
         let mut above = above.to_vec();
         above.push(directory.to_string());
         let target = Target {
@@ -64,10 +69,6 @@ impl<'a> Build<'a> {
         };
         self.set_schema(&target).in_field("openapi").in_file(path)?;
         Ok(target)
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Done<Kustomization> {
-        Kustomization::decode(&self.json(bytes)?)
     }
 
     /// Reads one of kustomize's own files.

@@ -4,13 +4,13 @@ use super::Context;
 use super::paths::{lookup, visit};
 use crate::kustomize::error::{At, Done, invalid};
 use crate::kustomize::fieldspec::split_smart;
-use crate::kustomize::generators::{go_json, go_json_indented};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::steps::Steps;
+use crate::yaml::json::{self, Layout};
 use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first, to_block};
 
 /// Carries out replacements in order.
@@ -304,15 +304,14 @@ fn written(
     steps: &Steps<'_>,
 ) -> Option<()> {
     let written = if text.trim_start().starts_with(['{', '[']) {
-        let json = document.to_json(Schema::New).ok()?;
-        let pretty = text.contains('\n') && text.contains("  ");
-        if pretty {
-            let mut text = String::new();
-            go_json_indented(&json, 0, &mut text);
-            text
+        let value = document.to_json(Schema::New).ok()?;
+        let is_indented = text.contains('\n') && text.contains("  ");
+        let layout = if is_indented {
+            Layout::INDENTED
         } else {
-            compact(&json)
-        }
+            Layout::COMPACT
+        };
+        json::write(&value, layout)
     } else {
         to_block(document).trim().to_string()
     };
@@ -325,10 +324,4 @@ fn written(
     })
     .ok()
     .map(|_| ())
-}
-
-fn compact(json: &serde_json::Value) -> String {
-    let mut text = String::new();
-    go_json(json, &mut text);
-    text
 }
