@@ -168,10 +168,7 @@ pub(crate) fn in_order(map: &Map<String, Value>) -> impl Iterator<Item = (&Strin
             (None, Some(entries))
         }
     };
-    sorted
-        .into_iter()
-        .flatten()
-        .chain(unsorted.into_iter().flatten())
+    sorted.into_iter().flatten().chain(unsorted.into_iter().flatten())
 }
 
 /// Appends a text in quotes, as canonical JSON has it.
@@ -255,10 +252,15 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped_wherever_they_stand() {
-        let text: String = ('\0'..=' ').chain(['é', '\u{7f}', '\u{1F600}', '"', 'x', '\\']).collect();
+        let text: String = ('\0'..=' ')
+            .chain(['é', '\u{7f}', '\u{1F600}', '"', 'x', '\\'])
+            .collect();
         let ours = canonical_json(&text);
         assert_eq!(ours, serde_json::to_string(&text).expect("a text is JSON"));
-        assert_eq!(serde_json::from_str::<String>(&ours).expect("it reads back"), text);
+        assert_eq!(
+            serde_json::from_str::<String>(&ours).expect("it reads back"),
+            text
+        );
     }
 
     #[test]

@@ -27,11 +27,11 @@ fn objects(count: usize, value: &str) -> Vec<Value> {
     (0..count).map(|n| config_map(&format!("c{n}"), value)).collect()
 }
 
-fn told(world: &World, text: &str) -> bool {
+pub(crate) fn told(world: &World, text: &str) -> bool {
     world.units.values().any(|unit| unit.message.contains(text))
 }
 
-async fn apply(world: &World, object: &Value) {
+pub(crate) async fn apply(world: &World, object: &Value) {
     let types = (
         object["apiVersion"].as_str().unwrap(),
         object["kind"].as_str().unwrap(),
@@ -45,7 +45,7 @@ async fn apply(world: &World, object: &Value) {
 }
 
 /// A webhook that nobody serves, for some kinds of two namespaces.
-fn dead_webhook(world: &World, resources: &[&str]) -> Value {
+pub(crate) fn dead_webhook(world: &World, resources: &[&str]) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": format!("dead-{}", world.own)},
@@ -61,7 +61,7 @@ fn dead_webhook(world: &World, resources: &[&str]) -> Value {
     })
 }
 
-async fn remove_webhook(world: &World) {
+pub(crate) async fn remove_webhook(world: &World) {
     let kind = GroupVersionKind::gvk(
         "admissionregistration.k8s.io",
         "v1",
@@ -119,7 +119,7 @@ async fn a_store_that_is_full_is_told_in_its_words_and_recovered_from() {
 }
 
 /// Waits until a webhook is in force for a kind, or is no more: the API server takes its configuration up later.
-async fn until_in_force(world: &World, namespace: &str, kind: &str, wanted: bool) {
+pub(crate) async fn until_in_force(world: &World, namespace: &str, kind: &str, wanted: bool) {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
     let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &resource);
     let probe = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "probe"}});

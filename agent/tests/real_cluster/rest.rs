@@ -1,9 +1,21 @@
 //! Rest after each of the things that once kept an agent busy: the audit log of a real API server has no request of
 //! the agent in the quiet window that follows. The stories share one control plane and one window.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use flotilla_core::unit::{Entry, UnitState};
+use async_trait::async_trait;
+use flotilla_agent::{
+    cluster::kube::KubeCluster,
+    ledger::{
+        cells::{Cell, CellError, Cells, Limits, Version},
+        secrets::Secrets,
+    },
+    sim::SimAgent,
+};
+use flotilla_core::{
+    digest::Digest,
+    unit::{Entry, UnitState},
+};
 use flotilla_proto::agent::v1::Readiness;
 use flotilla_testkit::{AuditFilter, AuditMark, wait_until};
 use k8s_openapi::api::{
@@ -16,7 +28,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, config_map};
+use crate::{
+    faults::{apply, dead_webhook, remove_webhook, told, until_in_force},
+    world::{World, config_map},
+};
 
 const SLOW: Duration = Duration::from_secs(60);
 /// A loop without a pause asks hundreds of times in it, one with a pause of the shortest kind some dozens.
@@ -242,9 +257,114 @@ async fn deleted_definition(restores: bool) -> World {
     world
 }
 
+/// An object for each switch that an object may bear, edited by somebody else; two of them are left as they were found.
+async fn switches() -> World {
+    let mut world = World::new().await;
+    world.create("left", "theirs").await;
+    let switched = |name: &str, switch: &str, value: &str| {
+        let mut object = config_map(name, "1");
+        object["metadata"]["annotations"] = json!({format!("kustomize.toolkit.fluxcd.io/{switch}"): value});
+        object
+    };
+    let objects = [
+        switched("merge", "ssa", "Merge"),
+        switched("override", "ssa", "Override"),
+        switched("forced", "force", "enabled"),
+        switched("unpruned", "prune", "disabled"),
+        switched("left", "ssa", "IfNotPresent"),
+        switched("ignored", "ssa", "Ignore"),
+        switched("paused", "reconcile", "disabled"),
+    ];
+    let entry = world.offer(&objects, false).await;
+    world.until_ready(&entry).await;
+    let corrected = ["merge", "override", "forced", "unpruned"];
+    for name in corrected.iter().chain(&["left"]) {
+        world.edit(name, "edited").await;
+    }
+    for name in corrected {
+        world.until_value(name, "1").await;
+    }
+    world
+}
+
+/// A ledger that takes little: what does not fit is refused, and what was held goes on.
+async fn full_ledger() -> World {
+    let mut world = World::new().await;
+    let own = world.plane.namespace().await.unwrap();
+    let cluster = KubeCluster::new(world.agents.clone());
+    let ledger = Small(Secrets::new(world.agents.clone(), &own));
+    world.agent = SimAgent::start(Arc::new(cluster), Arc::new(ledger))
+        .await
+        .unwrap();
+    let entry = world.offer(&[config_map("x", "1")], false).await;
+    world.until_ready(&entry).await;
+    let values = (0..2000_u32).map(|n| Digest::of("noise", &n.to_le_bytes()).to_string());
+    let large: Vec<Value> = values
+        .enumerate()
+        .map(|(n, value)| config_map(&format!("n{n}"), &value))
+        .collect();
+    let large = world.prepare(&large, false);
+    let refused = world.try_offer(&large).await.unwrap_err();
+    assert!(refused.contains("ledger"), "{refused}");
+    world.edit("x", "theirs").await;
+    world.until_value("x", "1").await;
+    world
+}
+
+struct Small(Secrets);
+
+#[async_trait]
+impl Cells for Small {
+    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        self.0.put(name, bytes, expected).await
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            segment: 32 << 10,
+            total: 64 << 10,
+        }
+    }
+}
+
+/// An object that the API server refuses, and a retry every five seconds.
+async fn failed_apply() -> World {
+    let mut world = World::new().await;
+    let mut bad = config_map("bad", "1");
+    bad["data"]["a"] = json!({"no": "text"});
+    world.offer(&[config_map("x", "1"), bad], false).await;
+    world
+        .until("the failure is told", |world| {
+            world
+                .units
+                .values()
+                .any(|unit| unit.objects_failed == 1 && unit.message.contains("bad"))
+        })
+        .await;
+    world
+}
+
+/// A webhook that was down and is not any more.
+async fn mended_webhook() -> World {
+    let (mut world, _) = ready(&[config_map("x", "1")]).await;
+    apply(&world, &dead_webhook(&world, &["configmaps"])).await;
+    until_in_force(&world, &world.namespace, "ConfigMap", true).await;
+    let second = world.offer(&[config_map("x", "2")], false).await;
+    world
+        .until("the webhook is named", |world| told(world, "dead.example.com"))
+        .await;
+    remove_webhook(&world).await;
+    world.until_ready(&second).await;
+    world
+}
+
 #[tokio::test]
 async fn agent_asks_nothing_after_what_is_over() {
-    let (a, b, c, d, e, f, g) = tokio::join!(
+    let (a, b, c, d, e, f, g, h, i, j, failing) = tokio::join!(
         suspended(),
         paused_by_annotation(),
         contested(),
@@ -252,6 +372,10 @@ async fn agent_asks_nothing_after_what_is_over() {
         deleted_namespace(),
         deleted_definition(false),
         deleted_definition(true),
+        switches(),
+        full_ledger(),
+        mended_webhook(),
+        failed_apply(),
     );
     let stories = [
         ("a suspended unit", a),
@@ -261,6 +385,9 @@ async fn agent_asks_nothing_after_what_is_over() {
         ("a deleted namespace", e),
         ("a definition that the unit restored", f),
         ("a definition that somebody restored", g),
+        ("edits of objects with switches", h),
+        ("an offer that the ledger had no place for", i),
+        ("a webhook that was down", j),
     ];
     for (_, world) in &stories {
         settled(world).await;
@@ -275,4 +402,17 @@ async fn agent_asks_nothing_after_what_is_over() {
     for (_, world) in &stories[..3] {
         assert_eq!(world.value("x").await.as_deref(), Some("theirs"));
     }
+    let switched = &stories[7].1;
+    assert_eq!(switched.value("left").await.as_deref(), Some("edited"));
+    assert_eq!(switched.value("ignored").await, None);
+    assert_eq!(switched.value("paused").await, None);
+    // A failure is tried again every five seconds, and costs nothing between.
+    let tries = failing.asked(mark);
+    let patches = tries.get(&("patch".to_owned(), "configmaps".to_owned()));
+    let count: usize = tries.values().sum();
+    assert!(
+        patches.is_some_and(|patches| (2..=6).contains(patches)),
+        "{tries:?}"
+    );
+    assert!(count <= 18, "{tries:?}");
 }

@@ -15,7 +15,7 @@ use flotilla_testkit::{AuditFilter, AuditMark, ControlPlane, shared_clusters};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -180,6 +180,15 @@ impl World {
                 .or_default() += 1;
         }
         asked
+    }
+
+    /// Somebody else creates an object before the agent does.
+    pub(crate) async fn create(&self, name: &str, value: &str) {
+        let object = serde_json::from_value(config_map(name, value)).unwrap();
+        self.config_maps()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn edit(&self, name: &str, value: &str) {
