@@ -116,10 +116,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        artifact::{File, Tree},
-        renderer::output::MAX_OBJECT,
-    };
+    use crate::artifact::{File, Tree};
 
     fn tree(files: &[(&str, &'static str)]) -> Tree {
         let mut tree = Tree::default();
@@ -222,41 +219,6 @@ mod tests {
         };
         let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("late");
         assert!(matches!(failure, RenderFailure::Timeout(_)), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn nothing_is_kept_behind_an_object_over_the_limit() {
-        let large = "x".repeat(MAX_OBJECT);
-        let kustomization = "resources: [large.yaml, then.yaml]\nsortOptions: {order: fifo}\n";
-        let large = format!("{MAP}  large: {large}\n");
-        let then = format!(
-            "{}---\n{}",
-            MAP.replace("{name: a}", "{name: b}"),
-            MAP.replace("{name: a}", "{name: c}")
-        );
-        let mut files = Tree::default();
-        for (path, text) in [
-            ("kustomization.yaml", kustomization),
-            ("large.yaml", &large),
-            ("then.yaml", &then),
-        ] {
-            let file = File {
-                executable: false,
-                bytes: Bytes::copy_from_slice(text.as_bytes()),
-            };
-            files.insert_file(path, file).expect("new");
-        }
-        let input = KustomizeInput {
-            tree: Arc::new(files),
-            path: String::new(),
-            options: Default::default(),
-            timeout: Duration::from_secs(60),
-        };
-        let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("large");
-        assert_eq!(
-            failure.to_string(),
-            "kustomize build failed: the size of ConfigMap/a exceeds the limit of 1.5 MiB"
-        );
     }
 
     #[tokio::test]
