@@ -252,6 +252,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         sources: Arc::new(sources(data_dir, digest_key).await?),
         renderer: renderer.clone(),
         replica: replica.clone(),
+        history: serve.history(),
     };
     let index = Arc::new(Index::new(store.clone()));
     let streams = Arc::new(Streams::default());

@@ -11,6 +11,7 @@ pub mod due;
 pub mod enrol;
 pub mod event;
 pub mod figures;
+pub mod history;
 pub mod outbox;
 pub mod plan;
 pub mod presence;

@@ -246,9 +246,9 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
     let rows = sqlx::query!(
         r#"WITH changed AS (
              SELECT id FROM unit WHERE dirty AND cluster_id = ANY($1) ORDER BY cluster_id, id FOR NO KEY UPDATE)
-           UPDATE unit u SET dirty = false FROM changed, resource r
-           WHERE u.id = changed.id AND r.uid = u.app_uid
-           RETURNING u.id, u.cluster_id, u.version, u.content, u.target, u.state, u.settings, u.variables, u.withheld,
+           UPDATE unit u SET dirty = false FROM changed, resource r, target t
+           WHERE u.id = changed.id AND r.uid = u.app_uid AND t.digest = u.target
+           RETURNING u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
                      u.requested, u.app_uid, r.kind, r.namespace, r.name,
                      coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!""#,
         clusters
@@ -288,18 +288,11 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
             digest: Entry::digest_of(&bytes),
             bytes,
             content: entry.content,
-            configs: entry.variables.iter().filter_map(config).collect(),
+            configs: entry.variables.iter().filter_map(VariableLayer::config).collect(),
         });
     }
     changed.sort_unstable_by_key(|one| (one.cluster, one.unit));
     Ok(changed)
-}
-
-fn config(layer: &VariableLayer) -> Option<Digest> {
-    match layer {
-        VariableLayer::Config { digest, .. } => Some(*digest),
-        _ => None,
-    }
 }
 
 /// The digests of all entries of the clusters that have changed units.

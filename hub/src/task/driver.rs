@@ -216,9 +216,6 @@ impl Driver {
         if let Err(error) = self.index.poll().await {
             warn!(%error, "reading desired states failed; they are read again");
         }
-        if let Err(error) = self.context.store.tell_gone().await {
-            warn!(%error, "looking for clusters that have gone failed; it is done again");
-        }
     }
 
     /// Looks at what no mark tells: at the start, and behind all else.

@@ -1,4 +1,4 @@
-//! Removes what is no longer used: rows, events that are old, and the artifacts of this replica that no row names.
+//! Removes what is no longer used: rows, events and history that are old, and the artifacts of this replica that no row names.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -10,6 +10,9 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 /// Looks once.
 pub async fn run(context: &Context) -> anyhow::Result<()> {
     context.store.event_trim().await?;
+    if let Some(keep) = context.history {
+        context.store.history_trim(keep).await?;
+    }
     let removed = context.store.remove_unused().await?;
     if removed != Default::default() {
         tracing::info!(?removed, "what is no longer used is removed");

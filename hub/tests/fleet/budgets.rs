@@ -183,6 +183,7 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
             Err("not here".into()),
         )),
         replica: "replica".into(),
+        history: None,
     };
     world.store.beat("replica").await.expect("it lives");
     let (topics, _) = tokio::sync::broadcast::channel(1024);

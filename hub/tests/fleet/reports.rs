@@ -1,10 +1,10 @@
 //! Reports of agents count only where and when they may.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_hub::store::{
-    report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
+    report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::{Opening, Told},
 };
 use flotilla_hub::task::ingest::{Ingest, Outcome};
@@ -45,6 +45,10 @@ pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report
         conditions: vec![],
         observed_root: vec![1],
     }
+}
+
+pub(crate) fn attained(version: u64, target: Digest) -> Attained {
+    Attained { version, target }
 }
 
 pub(crate) fn object(unit: Uuid, name: &str) -> ObjectRow {
@@ -98,6 +102,7 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
         cluster,
         epoch,
         accepted: Some((INCARNATION, epoch)),
+        units: BTreeMap::new(),
         message: String::new(),
     };
     let accepted = async || world.count("SELECT accepted_generation FROM session").await;

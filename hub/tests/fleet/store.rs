@@ -637,17 +637,28 @@ async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
              UPDATE artifact SET referenced_at = now() - interval '2 days';
              UPDATE rollout SET finished_at = now() - interval '2 days' WHERE finished_at IS NOT NULL;
              UPDATE rendering SET finished_at = now() - interval '2 days';
+             UPDATE target SET referenced_at = now() - interval '2 days';
              UPDATE revision SET created_at = now() - interval '2 days'",
         )
         .await;
     let first = removed().await;
     // Of renderings one more stays: the present one beside the last that were.
     assert_eq!((first.rollouts, first.renderings), (3, 2), "{first:?}");
+    assert_eq!((first.revisions, first.artifacts), (2, 2), "{first:?}");
     assert_eq!(
-        (first.revisions, first.contents, first.objects, first.artifacts),
-        (2, 2, 2, 2),
-        "{first:?}"
+        (first.targets, first.contents, first.objects),
+        (0, 0, 0),
+        "the history names them"
     );
+    world
+        .execute("UPDATE history SET at = at - interval '91 days'")
+        .await;
+    let keep = Duration::from_secs(90 * 24 * 3600);
+    let forgotten = world.store.history_trim(keep).await.expect("trimmed");
+    assert_eq!(i64::try_from(forgotten), Ok(made - 1));
+    let second = removed().await;
+    assert_eq!(i64::try_from(second.targets), Ok(made - 1), "{second:?}");
+    assert_eq!((second.contents, second.objects), (2, 2), "{second:?}");
     assert_eq!(removed().await, Removed::default(), "what is left is used");
     assert_eq!(
         units(&world, "c1").await[0].target_revision,
