@@ -6,7 +6,8 @@ CREATE TABLE app_plan (
     version  bigint NOT NULL DEFAULT 0,
     -- Why nothing, or not everything, moves: the app's own waiting reasons, as text in order.
     waiting  text[] NOT NULL DEFAULT '{}',
-    observed_generation bigint NOT NULL DEFAULT 0
+    observed_generation bigint NOT NULL DEFAULT 0,
+    changed_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE rollout (

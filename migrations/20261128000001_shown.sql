@@ -15,6 +15,7 @@ CREATE VIEW unit_shown AS
            coalesce(s.reason, '') AS reason, coalesce(s.message, '') AS message, coalesce(s.health, '') AS health,
            coalesce(s.objects, 0) AS objects, coalesce(s.objects_failed, 0) AS objects_failed,
            coalesce(s.objects_pending_removal, 0) AS objects_pending_removal, s.observed_at,
+           greatest(u.updated_at, s.received_at) AS changed_at,
            coalesce(p.connected, false) AS connected, p.last_seen, is_alive(p.last_seen) IS NOT TRUE AS silent
     FROM unit u
     JOIN cluster c ON c.id = u.cluster_id

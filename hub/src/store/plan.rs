@@ -220,11 +220,11 @@ impl Store {
             .filter(|(_, unit)| is_published(unit))
             .map(|(_, unit)| unit.cluster.0)
             .collect();
-        let mut shown: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
-        if shown.is_empty() && commit.is_shown() {
-            shown.push(commit.app_uid);
-        }
-        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, &shown)]).await?;
+        let shown: &[Uuid] = match units.is_empty() && !commit.is_shown() {
+            true => &[],
+            false => &[commit.app_uid],
+        };
+        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, shown)]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -281,7 +281,8 @@ async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, writer: i64) -> Result
         r#"WITH bumped AS (
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
              SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
-             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4
+             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4,
+               changed_at = now()
              WHERE p.version = $2 AND p.observed_generation <= $4
              RETURNING app_uid),
            seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6)

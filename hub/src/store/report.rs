@@ -247,7 +247,7 @@ fn rounds<'a>(reports: &[&'a Report]) -> Vec<Vec<&'a Report>> {
 /// Rows in one statement.
 const BATCH: usize = 1000;
 
-/// Writes the units' rows; clusters of which any changed go to `changed`, units with another applied target to
+/// Writes the units' rows; apps of which any changed go to `changed`, units with another applied target to
 /// `applied_now`.
 async fn write_status(
     tx: &mut sqlx::PgConnection,
@@ -316,7 +316,7 @@ async fn write_status(
                FROM wrote JOIN unit u ON u.id = wrote.unit_id AND u.version = wrote.version
                WHERE wrote.ready IS DISTINCT FROM (SELECT h.ready FROM history h
                  WHERE h.unit_id = u.id AND h.version = u.version ORDER BY h.at DESC LIMIT 1))
-               SELECT wrote.unit_id, u.cluster_id, wrote.applied IS NOT NULL
+               SELECT wrote.unit_id, u.app_uid, wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"
                FROM wrote JOIN unit u ON u.id = wrote.unit_id LEFT JOIN old USING (unit_id)"#,
@@ -342,7 +342,7 @@ async fn write_status(
         )
         .fetch_all(&mut *tx)
         .await?;
-        changed.extend(wrote.iter().map(|row| row.cluster_id));
+        changed.extend(wrote.iter().map(|row| row.app_uid));
         applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
     }
     Ok(())
@@ -397,7 +397,7 @@ async fn write_objects(
                IS DISTINCT FROM (excluded.api_version, excluded.uid, excluded.state, excluded.health,
                     excluded.message, excluded.adopted, excluded.sent)
              RETURNING unit_id)
-             SELECT DISTINCT u.cluster_id FROM wrote JOIN unit u ON u.id = wrote.unit_id",
+             SELECT DISTINCT u.app_uid FROM wrote JOIN unit u ON u.id = wrote.unit_id",
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -426,7 +426,7 @@ async fn write_objects(
                    AS v(cluster, unit_id, g, k, ns, n)
              WHERE u.id = o.unit_id AND u.cluster_id = v.cluster AND o.unit_id = v.unit_id AND o.api_group = v.g
                AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
-             RETURNING u.cluster_id",
+             RETURNING u.app_uid",
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -467,7 +467,7 @@ async fn write_events(
                -- One that was told before, and whose acknowledgement was lost.
                AND NOT EXISTS (SELECT 1 FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
                                  AND e.reason = v.reason AND e.message = v.message AND e.object = v.object)
-             RETURNING cluster_id",
+             RETURNING coalesce(resource_uid, cluster_id)",
             &clusters,
             &units as &[Option<Uuid>],
             &times,

@@ -73,6 +73,9 @@ pub struct Opened {
     pub report_everything: bool,
 }
 
+/// The highest epoch that an agent is believed to have seen: no hub comes near it by itself.
+const HIGHEST_EPOCH: i64 = 1 << 62;
+
 impl Store {
     /// Opens a session: a new epoch, above any the agent has seen.
     pub async fn open_session(&self, hello: &Opening<'_>) -> Result<Opened> {
@@ -95,7 +98,8 @@ impl Store {
                accepted_generation = $8, message = '', told_connected = true
              RETURNING epoch",
             hello.cluster_id,
-            signed(hello.epoch_seen),
+            // However high an agent says it has seen: what comes after it has room for ever.
+            signed(hello.epoch_seen).min(HIGHEST_EPOCH),
             hello.boot_id,
             hello.replica,
             hello.agent_version,

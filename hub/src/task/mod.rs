@@ -13,6 +13,7 @@ pub mod receivers;
 pub mod render;
 pub mod retention;
 mod wakeup;
+pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
