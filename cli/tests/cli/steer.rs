@@ -255,7 +255,11 @@ async fn a_doubted_cluster_is_admitted_or_revoked_and_the_answer_says_what_chang
     ✔ cluster doubted revoked: it joins again with a new token
     ");
     let unknown = hub.run(&["cluster", "revoke", "nobody"]).await;
-    assert!(unknown.contains("cluster is not registered"), "{unknown}");
+    assert!(
+        unknown.err.contains("cluster is not registered"),
+        "{}",
+        unknown.err
+    );
 }
 
 #[tokio::test]
