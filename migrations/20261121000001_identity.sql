@@ -17,7 +17,8 @@ CREATE TABLE authority (
     retired_at  timestamptz
 );
 
--- Permanent keys of the hub, sealed: `digest` keys the digests of Secret objects, `canary` detects a wrong KEK.
+-- Permanent keys of the hub, sealed: `digest` keys the digests of Secret objects. One that does not open tells a wrong
+-- key-encryption key.
 CREATE TABLE sealed_key (
     name       text PRIMARY KEY,
     sealed     bytea NOT NULL,
@@ -34,13 +35,14 @@ CREATE TABLE admin_credential (
 CREATE TABLE cluster (
     id           uuid PRIMARY KEY,
     name         text NOT NULL UNIQUE,
-    state        text NOT NULL CHECK (state IN ('Pending', 'Active', 'Revoked')),
+    -- Suspended: there is reason to doubt its agent, and a person is to decide.
+    state        text NOT NULL CHECK (state IN ('Pending', 'Active', 'Suspended')),
     -- UID of the cluster's kube-system namespace: no two active clusters share one.
     cluster_uid  text,
     created_at   timestamptz NOT NULL DEFAULT now(),
     joined_at    timestamptz
 );
-CREATE UNIQUE INDEX cluster_uid_active ON cluster (cluster_uid) WHERE state = 'Active';
+CREATE UNIQUE INDEX cluster_uid_active ON cluster (cluster_uid) WHERE state IN ('Active', 'Suspended');
 
 CREATE TABLE identity (
     cluster_id          uuid PRIMARY KEY REFERENCES cluster (id),
@@ -50,7 +52,6 @@ CREATE TABLE identity (
     serial_next         bytea,
     public_key          bytea NOT NULL,
     recovery_public_key bytea NOT NULL,
-    recovery_counter    bigint NOT NULL DEFAULT 0,
     issued_at           timestamptz NOT NULL DEFAULT now(),
     expires_at          timestamptz NOT NULL
 );
@@ -118,6 +119,5 @@ CREATE TABLE audit (
     at        timestamptz NOT NULL DEFAULT now(),
     principal text NOT NULL,
     verb      text NOT NULL,
-    object    text NOT NULL,
-    detail    jsonb NOT NULL DEFAULT '{}'
+    object    text NOT NULL
 );

@@ -17,7 +17,6 @@ CREATE TABLE revision (
     -- Digest of the source's own settings that shape the artifact (ignore rules …).
     config_digest   bytea NOT NULL,
     artifact_digest text NOT NULL REFERENCES artifact (digest),
-    verification    jsonb NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL DEFAULT now(),
     UNIQUE (source_uid, revision, config_digest, artifact_digest)
 );
@@ -30,7 +29,6 @@ CREATE TABLE source_state (
     version        bigint NOT NULL DEFAULT 0,
     revision_id    bigint REFERENCES revision (id),
     observed_generation bigint NOT NULL DEFAULT 0,
-    config_digest  bytea NOT NULL DEFAULT '',
     last_probe     timestamptz,
     next_probe     timestamptz NOT NULL DEFAULT now(),
     failures       int NOT NULL DEFAULT 0

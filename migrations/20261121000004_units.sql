@@ -6,7 +6,8 @@ CREATE TABLE app_plan (
     version  bigint NOT NULL DEFAULT 0,
     -- Why nothing, or not everything, moves: the app's own waiting reasons, as text in order.
     waiting  text[] NOT NULL DEFAULT '{}',
-    observed_generation bigint NOT NULL DEFAULT 0
+    observed_generation bigint NOT NULL DEFAULT 0,
+    changed_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE rollout (
@@ -46,20 +47,30 @@ BEGIN ATOMIC
     ORDER BY found.place, v.id DESC LIMIT 1;
 END;
 
+-- What a unit is to be: content, settings and variables, which move together or not at all. Shared by all units that
+-- have it, and kept for as long as a unit, an agent or the history names it.
+CREATE TABLE target (
+    digest        bytea PRIMARY KEY,
+    content       bytea REFERENCES content (digest),
+    settings      jsonb NOT NULL,
+    variables     jsonb NOT NULL,
+    -- Values that the variables name.
+    configs       bytea[] NOT NULL DEFAULT '{}',
+    referenced_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX target_content ON target (content);
+
 CREATE TABLE unit (
     id          uuid PRIMARY KEY,
     app_uid     uuid NOT NULL REFERENCES resource (uid),
     cluster_id  uuid NOT NULL REFERENCES cluster (id),
     version     bigint NOT NULL DEFAULT 1,
-    content     bytea REFERENCES content (digest),
-    target      bytea NOT NULL,
+    target      bytea NOT NULL REFERENCES target (digest),
     revision_id bigint REFERENCES revision (id),
     rollout_id  bigint REFERENCES rollout (id),
     -- Active, Suspended, Detached, Removing
     state       text NOT NULL,
     cause       text NOT NULL,
-    settings    jsonb NOT NULL,
-    variables   jsonb NOT NULL DEFAULT '[]',
     withheld    jsonb NOT NULL DEFAULT '[]',
     waiting     text[] NOT NULL DEFAULT '{}',
     requested   text NOT NULL DEFAULT '',
@@ -72,7 +83,7 @@ CREATE TABLE unit (
 CREATE INDEX unit_cluster ON unit (cluster_id);
 CREATE INDEX unit_dirty ON unit (cluster_id) WHERE dirty;
 CREATE INDEX unit_rollout ON unit (rollout_id);
-CREATE INDEX unit_content ON unit (content);
+CREATE INDEX unit_target ON unit (target);
 CREATE INDEX unit_revision ON unit (revision_id);
 
 -- Which unit may write an object in a cluster. First come, first served; the other is a Conflict.
@@ -149,3 +160,30 @@ CREATE TABLE unit_object (
     sent        bytea,
     PRIMARY KEY (unit_id, api_group, kind, namespace, name)
 );
+
+-- What an agent has said that it holds durably, whatever it was offered since and has applied: with the hub gone it
+-- enforces this.
+CREATE TABLE unit_accepted (
+    cluster_id uuid NOT NULL REFERENCES cluster (id),
+    unit_id    uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
+    version    bigint NOT NULL,
+    target     bytea NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (cluster_id, unit_id)
+);
+CREATE INDEX unit_accepted_target ON unit_accepted (target);
+
+-- What units were to be, and whether they were ready: a row each time that turned, until the next one of the unit.
+-- Ordered by version and then time: a report about a former version that is committed late ends nothing. It outlives
+-- its unit.
+CREATE TABLE history (
+    cluster_id uuid NOT NULL,
+    unit_id    uuid NOT NULL,
+    version    bigint NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    target     bytea NOT NULL,
+    ready      text NOT NULL,
+    PRIMARY KEY (unit_id, version, at)
+);
+CREATE INDEX history_at ON history (at);
+CREATE INDEX history_target ON history (target);

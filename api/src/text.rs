@@ -409,6 +409,15 @@ fn without_credentials(text: &str, schemes: &[&str]) -> Result<(), Malformed> {
             Malformed::new("the URL holds credentials").hint("put them in a Secret and name it in secretRef")
         );
     }
+    without_query(text)
+}
+
+/// A query is shown with the object, and may be all that is needed to get in.
+fn without_query(text: &str) -> Result<(), Malformed> {
+    if text.contains('?') {
+        return Err(Malformed::new("the URL holds a query, which may be a credential")
+            .hint("put credentials in a Secret and name it in secretRef"));
+    }
     Ok(())
 }
 
@@ -428,7 +437,7 @@ fn git_url(text: &str) -> Result<(), Malformed> {
     if url.path.len() < 2 {
         return Err(Malformed::new("the URL names no repository"));
     }
-    Ok(())
+    without_query(text)
 }
 
 /// Returns the ssh URL that `user@host:path` means.

@@ -5,6 +5,8 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::Timestamp;
+
 pub use reconcile::{
     Followed, Outcome, Phase, Progress, SETTLED, SourceFacts, app_progress, source_progress,
 };
@@ -148,6 +150,8 @@ pub struct Alike {
 /// What is known of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AppFacts {
+    /// When any of what follows changed last; `None`: it is not known.
+    pub changed: Option<Timestamp>,
     /// Its present spec was looked at.
     pub observed: bool,
     /// It is left alone.

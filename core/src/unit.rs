@@ -207,6 +207,16 @@ pub enum VariableLayer {
     },
 }
 
+impl VariableLayer {
+    /// The digest of the values that the hub holds for it.
+    pub fn config(&self) -> Option<Digest> {
+        match self {
+            Self::Config { digest, .. } => Some(*digest),
+            Self::Literal { .. } | Self::ClusterRef { .. } => None,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Target<'a> {
     content: Option<Digest>,

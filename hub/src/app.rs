@@ -50,7 +50,10 @@ use crate::{
         Store,
         private::{self, PrivatePostgres},
     },
-    task::{Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine},
+    task::{
+        Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine,
+        watchers::Watchers,
+    },
 };
 
 /// An opened store, and the private Postgres under it.
@@ -113,6 +116,8 @@ async fn stop(private: Option<PrivatePostgres>, lock: Option<DataDirLock>) {
 impl Opened {
     /// Closes the store, stopping the private Postgres if this process is the one that runs it.
     pub async fn close(self) {
+        // A connection that hangs is closed by its server.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.store.close()).await;
         stop(self.private, self.lock).await;
     }
 }
@@ -220,7 +225,7 @@ struct Started {
 
 async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let data_dir = &serve.database.data_dir;
-    let seal = Arc::new(open_seal(serve)?);
+    let seal = Arc::new(open_seal(serve, store).await?);
     let (authority, incarnation) = open_authority(serve, store, &seal).await?;
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
     let grpc = listen(serve.listen).await?;
@@ -252,10 +257,12 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         sources: Arc::new(sources(data_dir, digest_key).await?),
         renderer: renderer.clone(),
         replica: replica.clone(),
+        history: serve.history(),
     };
     let index = Arc::new(Index::new(store.clone()));
     let streams = Arc::new(Streams::default());
     let (topics, _) = tokio::sync::broadcast::channel(1024);
+    let watchers = Watchers::default();
     let stop = CancellationToken::new();
     let receivers = Registered::new(context.clone());
     let driver = Driver::start(
@@ -263,6 +270,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         index.clone(),
         streams.clone(),
         topics.clone(),
+        watchers.clone(),
         receivers.clone(),
         workers,
     );
@@ -308,6 +316,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         authority: authority.clone(),
         endpoint,
         topics,
+        watchers,
         receivers,
         engine: renderer.native.version(),
     };
@@ -348,11 +357,19 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.with_context(|| format!("cannot listen on {address}"))
 }
 
-fn open_seal(serve: &Serve) -> anyhow::Result<Seal> {
+async fn open_seal(serve: &Serve, store: &Store) -> anyhow::Result<Seal> {
     let path = serve
         .kek_file
         .clone()
         .unwrap_or_else(|| serve.database.data_dir.join("kek"));
+    // A new key would open nothing of it, and would be taken for the right one from then on.
+    if !path.exists() && store.is_sealed().await? {
+        anyhow::bail!(
+            "this database was sealed with a key-encryption key that is not at {}: put that file there, or name it \
+             with --kek-file",
+            path.display()
+        );
+    }
     // A key made on one machine's disk would leave a shared database unreadable everywhere else.
     if serve.database.database_url.is_some() && serve.kek_file.is_none() && !path.exists() {
         tracing::warn!(
@@ -431,7 +448,7 @@ async fn write_admin_file(
 pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
     let opened = open_store(&serve.database).await?;
     let result = async {
-        let seal = open_seal(serve)?;
+        let seal = open_seal(serve, &opened.store).await?;
         let (authority, _) = open_authority(serve, &opened.store, &seal).await?;
         // The hub may listen elsewhere than where these flags say: what it wrote is kept, unless told otherwise.
         let endpoint = serve.endpoint.clone().or_else(|| written_endpoint(serve));

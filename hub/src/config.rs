@@ -92,6 +92,9 @@ pub struct Serve {
     /// Those that succeed do not count.
     #[arg(long, env = "FLOTILLA_ENROLMENT_ATTEMPTS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub enrolment_attempts: u32,
+    /// Days for which it is kept what units were and whether they were ready; 0 for no limit.
+    #[arg(long, env = "FLOTILLA_HISTORY_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub history_days: u32,
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
@@ -138,6 +141,12 @@ impl Serve {
         })
     }
 
+    /// For how long history is kept; `None`: without limit.
+    pub fn history(&self) -> Option<Duration> {
+        let days = u64::from(self.history_days);
+        (days > 0).then(|| Duration::from_secs(days * 24 * 3600))
+    }
+
     /// Names for the server certificate.
     pub fn names(&self) -> Vec<String> {
         let endpoint = self.endpoint();
@@ -181,6 +190,14 @@ mod tests {
         for text in ["59s", "721h", "a day", ""] {
             assert!(lifetime(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn history_is_kept_for_ninety_days_unless_told_otherwise_and_without_limit_when_asked() {
+        assert_eq!(serve(&[]).history(), Some(Duration::from_secs(90 * 86_400)));
+        let year = serve(&["--history-days", "365"]).history();
+        assert_eq!(year, Some(Duration::from_secs(365 * 86_400)));
+        assert_eq!(serve(&["--history-days", "0"]).history(), None);
     }
 
     #[test]

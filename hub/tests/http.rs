@@ -88,7 +88,7 @@ impl Drop for Port {
 }
 
 fn path(name: &str) -> String {
-    hook_path(TOKEN, name, "flux-system")
+    hook_path(TOKEN.as_bytes(), name, "flux-system")
 }
 
 fn sign(algorithm: hmac::Algorithm, token: &str, body: &[u8]) -> String {
@@ -219,11 +219,11 @@ async fn only_a_call_signed_with_the_token_wakes_a_receiver() {
 fn the_path_is_the_one_flux_shows() {
     let digest = "8e8ebfe4a5ba9e0c8e6cf7ff07a0d2b7c9f2e1c8d4a2fd5dbd46aa7e3e8e6b1f";
     assert_eq!(
-        hook_path("token", "name", "namespace").len(),
+        hook_path(b"token", "name", "namespace").len(),
         "/hook/".len() + digest.len()
     );
     assert_eq!(
-        hook_path("a", "b", "c"),
+        hook_path(b"a", "b", "c"),
         "/hook/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     );
 }

@@ -12,7 +12,7 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
-use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
+use flotilla_proto::agent::v1::{Ack, Attained, RefusedReason, UnitAcceptance};
 
 use self::content::{Arrived, Base, Content, Lack};
 pub use self::whole::{Source, accept, complete};
@@ -363,10 +363,14 @@ impl Acceptance {
     }
 }
 
-fn accepted(unit: UnitId) -> UnitAcceptance {
+fn accepted(unit: UnitId, entry: Option<&Entry>) -> UnitAcceptance {
     UnitAcceptance {
         unit_id: unit.to_vec().into(),
         accepted: true,
+        held: entry.map(|entry| Attained {
+            version: entry.version,
+            target: entry.target.as_bytes().to_vec().into(),
+        }),
         ..UnitAcceptance::default()
     }
 }
@@ -377,5 +381,6 @@ fn rejected(unit: UnitId, reason: &str, message: String) -> UnitAcceptance {
         accepted: false,
         reason: reason.to_owned(),
         message,
+        held: None,
     }
 }

@@ -301,6 +301,7 @@ fn bad_sources() {
             "url: https://user:hunter2@x/y",
             "url: https://token@x/y",
             "url: ssh://git:hunter2@x/y",
+            "url: https://x/y?sig=hunter2",
             "url: ftp://x/y",
             "url: /srv/git",
             "url: 'https://x/y z'",
@@ -368,6 +369,8 @@ fn bad_sources() {
       spec.url: the URL holds credentials (put them in a Secret and name it in secretRef)
     url: ssh://git:hunter2@x/y
       spec.url: the URL holds a password (put it in a Secret and name it in secretRef)
+    url: https://x/y?sig=hunter2
+      spec.url: the URL holds a query, which may be a credential (put credentials in a Secret and name it in secretRef)
     url: ftp://x/y
       spec.url: the URL's scheme is not one of http://, https://, ssh://
     url: /srv/git

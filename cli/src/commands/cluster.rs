@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
-use flotilla_proto::fleet::v1::{CreateTokenRequest, CreateTokenResponse, ListUnitsRequest};
+use flotilla_proto::fleet::v1::{
+    ClusterDecision, CreateTokenRequest, CreateTokenResponse, DecideClusterRequest, ListUnitsRequest,
+};
 use serde_json::json;
 
 use crate::client::{Fleet, connect};
@@ -55,6 +57,20 @@ enum ClusterCommand {
         /// The agent's chart: a folder or a reference
         #[arg(long, default_value = "deploy/agent", value_name = "CHART")]
         chart: String,
+    },
+    /// Let a suspended cluster go on: its agent is the one that was meant to join
+    ///
+    /// The hub suspends a cluster whose join token was used by two keys: one of the two was not meant to have it.
+    Admit {
+        /// The cluster
+        name: String,
+    },
+    /// End the identity of a cluster's agent: it joins again with a new token, and gets nothing until then
+    ///
+    /// What the agent enforces stays enforced.
+    Revoke {
+        /// The cluster
+        name: String,
     },
     /// List the clusters of the fleet
     List,
@@ -165,9 +181,33 @@ pub(crate) async fn cmd_cluster(
                 .line(&install_command(&made, &rights, agent_namespace, chart));
             Ok(())
         }
+        ClusterCommand::Admit { name } => decide(name, ClusterDecision::Admit, global, host).await,
+        ClusterCommand::Revoke { name } => decide(name, ClusterDecision::Revoke, global, host).await,
         ClusterCommand::List => print_list(&mut connect(global, host).await?, host).await,
         ClusterCommand::Show { name } => show(&mut connect(global, host).await?, name, host).await,
     }
+}
+
+async fn decide(
+    name: &str,
+    decision: ClusterDecision,
+    global: &Global,
+    host: &mut Host,
+) -> Result<(), CommandError> {
+    let request = DecideClusterRequest {
+        cluster: name.to_owned(),
+        decision: decision.into(),
+    };
+    let mut fleet = connect(global, host).await?;
+    let changed = fleet.decide_cluster(request).await?.into_inner().changed;
+    let done = match (decision, changed) {
+        (ClusterDecision::Revoke, true) => "revoked: it joins again with a new token",
+        (ClusterDecision::Revoke, false) => "has no identity to revoke",
+        (_, true) => "admitted",
+        (_, false) => "is not suspended",
+    };
+    host.ui.success(&format!("cluster {name} {done}"));
+    Ok(())
 }
 
 async fn make_token(

@@ -352,6 +352,20 @@ impl FleetService for Fake {
         Ok(Response::new(self.admit(&request)?.token))
     }
 
+    async fn decide_cluster(
+        &self,
+        request: Request<DecideClusterRequest>,
+    ) -> Result<Response<DecideClusterResponse>, Status> {
+        self.admit(&request)?;
+        match request.get_ref().cluster.as_str() {
+            "doubted" => Ok(Response::new(DecideClusterResponse { changed: true })),
+            "well" => Ok(Response::new(DecideClusterResponse { changed: false })),
+            _ => Err(Status::not_found(
+                "cluster is not registered; see `flotilla cluster list`",
+            )),
+        }
+    }
+
     async fn get_version(
         &self,
         request: Request<GetVersionRequest>,

@@ -234,6 +234,35 @@ async fn suspend_and_resume_say_what_changed() {
 }
 
 #[tokio::test]
+async fn a_doubted_cluster_is_admitted_or_revoked_and_the_answer_says_what_changed() {
+    let hub = Hub::start(answers(vec![])).await;
+    assert_snapshot!(hub.run(&["cluster", "admit", "doubted"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ✔ cluster doubted admitted
+    ");
+    assert_snapshot!(hub.run(&["cluster", "admit", "well"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ✔ cluster well is not suspended
+    ");
+    assert_snapshot!(hub.run(&["cluster", "revoke", "doubted"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ✔ cluster doubted revoked: it joins again with a new token
+    ");
+    let unknown = hub.run(&["cluster", "revoke", "nobody"]).await;
+    assert!(
+        unknown.err.contains("cluster is not registered"),
+        "{}",
+        unknown.err
+    );
+}
+
+#[tokio::test]
 async fn a_token_is_the_only_line_of_output() {
     let token = CreateTokenResponse {
         token: "flt_join_abc".to_owned(),

@@ -25,6 +25,7 @@ const BACKDATE: Duration = Duration::minutes(10);
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    pin: String,
     trust_domain: String,
 }
 
@@ -82,9 +83,13 @@ impl Authority {
         let key = KeyPair::from_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let root = CertificateDer::from(certificate);
         let issuer = Issuer::from_ca_cert_der(&root, key)?;
+        let (_, read) =
+            x509_parser::parse_x509_certificate(&root).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let pin = format!("sha256:{}", hex::encode(Sha256::digest(read.public_key().raw)));
         Ok(Self {
             issuer,
             root,
+            pin,
             trust_domain: trust_domain.to_owned(),
         })
     }
@@ -100,11 +105,8 @@ impl Authority {
     }
 
     /// What agents check the hub against: `sha256:<hex>` of the root's SubjectPublicKeyInfo.
-    pub fn pin(&self) -> String {
-        let spki = x509_parser::parse_x509_certificate(&self.root)
-            .map(|(_, certificate)| certificate.public_key().raw.to_vec())
-            .unwrap_or_default();
-        format!("sha256:{}", hex::encode(Sha256::digest(spki)))
+    pub fn pin(&self) -> &str {
+        &self.pin
     }
 
     /// Issues a server certificate for the hub's URI and the given DNS names and addresses.
@@ -234,6 +236,19 @@ mod tests {
             ))
             .is_ok()
         );
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_read_is_refused_and_one_that_can_is_pinned_by_its_key() {
+        let (certificate, key) = Authority::make("fleet.test", now()).expect("made");
+        let key = Zeroizing::new(key);
+        for broken in [Vec::new(), certificate[..certificate.len() / 2].to_vec()] {
+            assert!(Authority::open("fleet.test", broken, &key).is_err());
+        }
+        let authority = Authority::open("fleet.test", certificate.clone(), &key).expect("opened");
+        let (_, root) = X509Certificate::from_der(&certificate).expect("a certificate");
+        let expected = format!("sha256:{}", hex::encode(Sha256::digest(root.public_key().raw)));
+        assert_eq!(authority.pin(), expected);
     }
 
     #[test]

@@ -105,7 +105,7 @@ mod tests {
             Err(NotAdmitted::Replaced)
         );
         assert_eq!(
-            judge(&peer(1), Some(&identity("Revoked"))),
+            judge(&peer(1), Some(&identity("Suspended"))),
             Err(NotAdmitted::NotActive)
         );
         assert_eq!(judge(&peer(1), None), Err(NotAdmitted::NotActive));

@@ -1,10 +1,11 @@
 //! Sealing of secrets at rest: one key-encryption key, a fresh record key for each value, and associated data
 //! that ties a ciphertext to its place, so that a row cannot be moved onto another.
 //!
-//! Form: version 1 (one byte), salt (32), nonce (12), AES-256-GCM ciphertext with its tag. The record key is
-//! HKDF-SHA256(key-encryption key, salt, "flotilla/seal/v1").
+//! Form: version 2 (one byte), id of the key-encryption key (4), salt (32), nonce (12), AES-256-GCM ciphertext with its
+//! tag. The record key is HKDF-SHA256(key-encryption key, salt, "flotilla/seal/v1"). The id tells which key opens a
+//! value, so that values of two keys may stand side by side while one is replaced.
 
-use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -13,13 +14,15 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const ID_LEN: usize = 4;
 const SALT_LEN: usize = 32;
 const INFO: &[&[u8]] = &[b"flotilla/seal/v1"];
 
 /// The key-encryption key of this hub. Never printed.
 pub struct Seal {
     kek: Zeroizing<[u8; 32]>,
+    id: [u8; ID_LEN],
 }
 
 impl fmt::Debug for Seal {
@@ -49,7 +52,17 @@ pub enum SealError {
     /// The system's random source failed.
     #[error("no randomness to be had from the system")]
     Random,
-    /// Wrong key, another row's ciphertext, or damage.
+    /// Sealed with another key-encryption key than this hub has.
+    #[error("{place} was sealed with the key-encryption key {sealed_with}, this hub has {key}")]
+    OtherKey {
+        /// The place named by the associated data.
+        place: String,
+        /// Id of the key that opens it.
+        sealed_with: String,
+        /// Id of this hub's key.
+        key: String,
+    },
+    /// Another row's ciphertext, or damage.
     #[error("{place} cannot be opened: sealed with another key, or altered")]
     Unsealable {
         /// The place named by the associated data.
@@ -60,9 +73,17 @@ pub enum SealError {
 impl Seal {
     /// Wraps a key that the caller holds.
     pub fn new(kek: [u8; 32]) -> Self {
-        Self {
-            kek: Zeroizing::new(kek),
-        }
+        Self::of(Zeroizing::new(kek))
+    }
+
+    fn of(kek: Zeroizing<[u8; 32]>) -> Self {
+        let digest = ring::hmac::sign(
+            &ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &kek[..]),
+            b"flotilla/kek-id/v1",
+        );
+        let mut id = [0; ID_LEN];
+        id.copy_from_slice(&digest.as_ref()[..ID_LEN]);
+        Self { kek, id }
     }
 
     /// Reads the key file, or makes one (mode 0600) when there is none.
@@ -79,15 +100,8 @@ impl Seal {
                     .fill(&mut kek[..])
                     .map_err(|_| SealError::Random)?;
                 let text = Zeroizing::new(hex::encode(&kek[..]));
-                let mut file = fs::OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path)
-                    .map_err(key_file)?;
-                io::Write::write_all(&mut file, text.as_bytes()).map_err(key_file)?;
-                file.sync_all().map_err(key_file)?;
-                Ok(Self { kek })
+                write_whole(path, text.as_bytes()).map_err(key_file)?;
+                Ok(Self::of(kek))
             }
             Err(e) => Err(key_file(e)),
         }
@@ -98,7 +112,7 @@ impl Seal {
         hex::decode_to_slice(text.trim(), &mut kek[..]).map_err(|_| SealError::KeyForm {
             path: path.display().to_string(),
         })?;
-        Ok(Self { kek })
+        Ok(Self::of(kek))
     }
 
     /// Seals `plain` for `place` (table, column and row).
@@ -110,7 +124,8 @@ impl Seal {
             .fill(&mut salt)
             .and_then(|()| random.fill(&mut nonce))
             .map_err(|_| SealError::Random)?;
-        let mut out = Vec::with_capacity(1 + SALT_LEN + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
+        let mut out =
+            Vec::with_capacity(1 + ID_LEN + SALT_LEN + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         let mut body = plain.to_vec();
         self.record_key(&salt, place)?
             .seal_in_place_append_tag(
@@ -120,6 +135,7 @@ impl Seal {
             )
             .map_err(|_| SealError::Random)?;
         out.push(VERSION);
+        out.extend_from_slice(&self.id);
         out.extend_from_slice(&salt);
         out.extend_from_slice(&nonce);
         out.append(&mut body);
@@ -132,8 +148,16 @@ impl Seal {
             place: place.to_owned(),
         };
         let (version, rest) = sealed.split_first().ok_or_else(unsealable)?;
-        if *version != VERSION || rest.len() < SALT_LEN + NONCE_LEN {
+        if *version != VERSION || rest.len() < ID_LEN + SALT_LEN + NONCE_LEN {
             return Err(unsealable());
+        }
+        let (id, rest) = rest.split_at(ID_LEN);
+        if id != self.id {
+            return Err(SealError::OtherKey {
+                place: place.to_owned(),
+                sealed_with: hex::encode(id),
+                key: hex::encode(self.id),
+            });
         }
         let (salt, rest) = rest.split_at(SALT_LEN);
         let (nonce, body) = rest.split_at(NONCE_LEN);
@@ -169,6 +193,19 @@ impl Seal {
     }
 }
 
+/// Writes a file (mode 0600) that is there whole or not at all, whatever happens meanwhile, and takes no other's place.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    fs::File::open(dir)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +218,26 @@ mod tests {
         assert!(seal.open("resource/2", &sealed).is_err());
         assert!(Seal::new([2; 32]).open("resource/1", &sealed).is_err());
         assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+    }
+
+    #[test]
+    fn a_value_of_another_key_names_both_keys_and_neither_key() {
+        let sealed = Seal::new([1; 32]).seal("p", b"value").expect("sealed");
+        let error = Seal::new([2; 32]).open("p", &sealed).expect_err("another key");
+        assert!(matches!(error, SealError::OtherKey { .. }), "{error}");
+        let text = error.to_string();
+        assert!(!text.contains("0101") && !text.contains("0202"), "{text}");
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("kek");
+        Seal::open_or_create(&path).expect("made");
+        let written = fs::read(&path).expect("there");
+        assert!(write_whole(&path, b"other").is_err(), "it takes no other's place");
+        assert_eq!(fs::read(&path).expect("there"), written);
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
     }
 
     #[test]

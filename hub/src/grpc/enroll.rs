@@ -55,6 +55,11 @@ impl EnrollService for Enrolments {
                 "cluster_uid is the UID of the kube-system namespace",
             ));
         }
+        if !is_public_key(&request.recovery_public_key) {
+            return Err(Status::invalid_argument(
+                "recovery_public_key is no SubjectPublicKeyInfo of an ECDSA P-256 key",
+            ));
+        }
         let Some((token_id, secret_hash)) = token::parse_join_token(&request.token) else {
             return Err(self.unknown());
         };
@@ -124,26 +129,25 @@ impl EnrollService for Enrolments {
                 .await
                 .map_err(from_store)?;
         }
-        let serial = random_serial();
         let renewed = self
             .store
             .renew(
                 peer.cluster,
                 request.identity_generation,
-                &serial,
+                &random_serial(),
                 &checked.public_key,
                 self.lifetime.whole_seconds(),
             )
             .await
             .map_err(from_store)?;
-        if !renewed {
+        let Some(serial) = renewed else {
             warn!(
                 cluster.id = %peer.cluster,
                 generation = request.identity_generation,
                 "renewal refused: the identity was renewed by another holder"
             );
             return Err(Status::failed_precondition("the identity was renewed meanwhile"));
-        }
+        };
         let leaf = self.issue(checked, peer.cluster, &serial)?;
         Ok(Response::new(RenewResponse {
             certificate_chain: vec![leaf.into()],
@@ -151,6 +155,23 @@ impl EnrollService for Enrolments {
             identity_generation: request.identity_generation + 1,
         }))
     }
+}
+
+/// A public key of the kind that certificates are issued for, and nothing behind it: it is kept to be checked against
+/// years later.
+fn is_public_key(der: &[u8]) -> bool {
+    use x509_parser::prelude::FromDer as _;
+    let Ok((rest, key)) = x509_parser::x509::SubjectPublicKeyInfo::from_der(der) else {
+        return false;
+    };
+    let is_p256 = key.algorithm.algorithm == x509_parser::oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY
+        && key
+            .algorithm
+            .parameters
+            .as_ref()
+            .and_then(|named| named.as_oid().ok())
+            .is_some_and(|curve| curve == x509_parser::oid_registry::OID_EC_P256);
+    rest.is_empty() && is_p256 && key.subject_public_key.data.len() == 65
 }
 
 /// A UID as Kubernetes writes one, and nothing that a log or a terminal could take for something else.

@@ -4,13 +4,13 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io::{Read as _, Write as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tonic::Status;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ use crate::{
     store::{
         Store, StoreError,
         content::{Found, Stored},
+        publish::{Named, Reachable},
     },
 };
 
@@ -32,8 +33,10 @@ const MAX_WANTS: usize = 10_000;
 const MAX_DELTA_BASE: u64 = 16 << 20;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
-/// Deltas kept.
-const CACHED: usize = 512;
+/// Bytes of deltas kept.
+const CACHED: usize = 64 << 20;
+/// What a delta that is kept costs besides its bytes; so one that is no smaller is bounded too.
+const ENTRY: usize = 256;
 
 /// Serves content.
 #[derive(Clone)]
@@ -41,7 +44,7 @@ pub struct Fetcher {
     store: Store,
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
-    deltas: Arc<Cache<(Digest, Digest), Option<Bytes>>>,
+    deltas: Arc<Deltas>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
@@ -77,8 +80,11 @@ impl Fetcher {
             }
         }
         let reachable = self.reachable(cluster, &wants).await.map_err(from_store)?;
+        for want in &mut wants {
+            want.base = want.base.filter(|base| reachable.bases.contains(base));
+        }
         for some in wants.chunks(TOGETHER) {
-            let mut found = self.found(some, &reachable).await.map_err(from_store)?;
+            let mut found = self.found(some, &reachable.wanted).await.map_err(from_store)?;
             for want in some {
                 let stored = found.remove(&(want.kind as i32, want.digest));
                 let item = match stored {
@@ -155,32 +161,30 @@ impl Fetcher {
         want: Digest,
         (frame, decoded_size): (&Bytes, u64),
     ) -> Result<Option<Bytes>, StoreError> {
-        if let Some(cached) = self.deltas.get(&(base, want)) {
-            return Ok(cached);
-        }
-        let stored = self.stored(kind, &[base.as_bytes()]).await?;
-        let Some(Stored::Zstd {
-            frame: base_frame,
-            decoded_size: base_size,
-        }) = stored.into_values().next()
-        else {
-            return Ok(None);
-        };
-        let patch = if base_size > MAX_DELTA_BASE {
-            None
-        } else {
-            let (old, new) = (
-                Stored::plain(&base_frame, base_size)?,
-                Stored::plain(frame, decoded_size)?,
-            );
-            let made = tokio::task::spawn_blocking(move || patch(&old, &new)).await;
-            made.ok()
-                .and_then(Result::ok)
-                .filter(|patch| patch.len() < frame.len())
-                .map(Bytes::from)
-        };
-        self.deltas.put((base, want), patch.clone());
-        Ok(patch)
+        let way = (base, want);
+        self.deltas
+            .get(way, async || {
+                let stored = self.stored(kind, &[base.as_bytes()]).await?;
+                let Some(Stored::Zstd {
+                    frame: base_frame,
+                    decoded_size: base_size,
+                }) = stored.into_values().next()
+                else {
+                    return Ok(None);
+                };
+                if base_size > MAX_DELTA_BASE {
+                    return Ok(None);
+                }
+                let new_frame = frame.clone();
+                let made = tokio::task::spawn_blocking(move || {
+                    let old = Stored::plain(&base_frame, base_size)?;
+                    let new = Stored::plain(&new_frame, decoded_size)?;
+                    Ok::<_, StoreError>(patch(&old, &new).ok())
+                });
+                let made = made.await.ok().transpose()?.flatten();
+                Ok(made.filter(|patch| patch.len() < frame.len()).map(Bytes::from))
+            })
+            .await
     }
 
     async fn stored(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Found, StoreError> {
@@ -192,27 +196,23 @@ impl Fetcher {
         }
     }
 
-    /// Those of the wanted items that the cluster may have. Digests of different kinds never meet.
-    async fn reachable(&self, cluster: Uuid, wants: &[Wanted]) -> Result<HashSet<Digest>, StoreError> {
-        let of = |kind| {
-            let wanted = wants.iter().filter(|want| want.kind == kind);
-            wanted
-                .map(|want| want.digest.as_bytes().to_vec())
-                .collect::<Vec<_>>()
+    /// Those of the wanted items that the cluster may have, and of the bases those that it was given.
+    async fn reachable(&self, cluster: Uuid, wants: &[Wanted]) -> Result<Reachable, StoreError> {
+        let of = |kind| wants.iter().filter(move |want| want.kind == kind);
+        let wanted = |kind| of(kind).map(|want| want.digest.as_bytes().to_vec()).collect();
+        let bases = |kind| {
+            let bases = of(kind).filter_map(|want| want.base);
+            bases.map(|base| base.as_bytes().to_vec()).collect()
         };
-        let (contents, objects, configs) = (
-            of(ContentKind::Content),
-            of(ContentKind::Object),
-            of(ContentKind::Config),
-        );
-        let found = self
-            .store
-            .reachable(cluster, &contents, &objects, &configs)
-            .await?;
-        Ok(found
-            .iter()
-            .filter_map(|digest| Digest::try_from_slice(digest).ok())
-            .collect())
+        let named = Named {
+            contents: wanted(ContentKind::Content),
+            objects: wanted(ContentKind::Object),
+            configs: wanted(ContentKind::Config),
+            base_contents: bases(ContentKind::Content),
+            base_objects: bases(ContentKind::Object),
+            base_configs: bases(ContentKind::Config),
+        };
+        self.store.reachable(cluster, &named).await
     }
 }
 
@@ -304,45 +304,75 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// A bounded cache that forgets its oldest entries.
-struct Cache<K, V> {
-    inner: Mutex<(HashMap<K, V>, VecDeque<K>)>,
+type Way = (Digest, Digest);
+
+/// Deltas by the way they lead, bounded in bytes: the oldest is forgotten first. Whoever asks for one while it is made
+/// waits for it: ten thousand agents that go the same way at once cost one.
+#[derive(Default)]
+struct Deltas {
+    held: Mutex<HeldDeltas>,
 }
 
-impl<K, V> Default for Cache<K, V> {
-    fn default() -> Self {
-        Self {
-            inner: Mutex::new((HashMap::new(), VecDeque::new())),
+#[derive(Default)]
+struct HeldDeltas {
+    cells: HashMap<Way, Arc<OnceCell<Option<Bytes>>>>,
+    /// Those that are made, oldest first, with what they cost.
+    made: VecDeque<(Way, usize)>,
+    bytes: usize,
+}
+
+impl Deltas {
+    /// The delta, by `make` where it is not held. What fails is not held: the next one makes it again.
+    async fn get<E>(
+        &self,
+        way: Way,
+        make: impl AsyncFnOnce() -> Result<Option<Bytes>, E>,
+    ) -> Result<Option<Bytes>, E> {
+        let cell = self.lock().cells.entry(way).or_default().clone();
+        let mut is_new = false;
+        let delta = cell
+            .get_or_try_init(async || {
+                is_new = true;
+                make().await
+            })
+            .await
+            .cloned();
+        let mut held = self.lock();
+        match &delta {
+            Ok(delta) if is_new => held.keep(way, ENTRY + delta.as_ref().map_or(0, Bytes::len)),
+            Ok(_) => {}
+            // Unless somebody is at it again.
+            Err(_) if Arc::strong_count(&cell) <= 2 => drop(held.cells.remove(&way)),
+            Err(_) => {}
         }
+        delta
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HeldDeltas> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Clone + Eq + std::hash::Hash, V: Clone> Cache<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .get(key)
-            .cloned()
-    }
-
-    fn put(&self, key: K, value: V) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (map, order) = &mut *inner;
-        if map.insert(key.clone(), value).is_none() {
-            order.push_back(key);
-        }
-        while order.len() > CACHED {
-            if let Some(oldest) = order.pop_front() {
-                map.remove(&oldest);
-            }
+impl HeldDeltas {
+    fn keep(&mut self, way: Way, cost: usize) {
+        self.made.push_back((way, cost));
+        self.bytes += cost;
+        while self.bytes > CACHED
+            && let Some((oldest, cost)) = self.made.pop_front()
+        {
+            self.cells.remove(&oldest);
+            self.bytes -= cost;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
     use super::*;
 
     #[test]
@@ -366,13 +396,46 @@ mod tests {
         assert_eq!(crc32c(b""), 0);
     }
 
-    #[test]
-    fn the_cache_forgets_its_oldest() {
-        let cache = Cache::default();
-        for number in 0..=CACHED {
-            cache.put(number, number);
+    #[tokio::test]
+    async fn a_delta_that_a_thousand_ask_for_at_once_is_made_once() {
+        let deltas = Deltas::default();
+        let made = AtomicUsize::new(0);
+        let way = (Digest::of("content", b"old"), Digest::of("content", b"new"));
+        let ask = async || {
+            deltas
+                .get(way, async || {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    Ok::<_, Infallible>(Some(Bytes::from_static(b"delta")))
+                })
+                .await
+        };
+        let answers = futures::future::join_all((0..1000).map(|_| ask())).await;
+        assert!(
+            answers
+                .iter()
+                .all(|one| matches!(one, Ok(Some(bytes)) if bytes == "delta"))
+        );
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        // What fails is made again by the next.
+        let other = (way.1, way.0);
+        let failed = deltas.get(other, async || Err("away")).await;
+        assert_eq!(failed, Err("away"));
+        let again = deltas.get(other, async || Ok::<_, Infallible>(None)).await;
+        assert_eq!(again, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn deltas_are_bounded_in_bytes_and_the_oldest_is_forgotten() {
+        let deltas = Deltas::default();
+        let large = Bytes::from(vec![0; CACHED / 4]);
+        let way = |number: u8| (Digest::of("a", &[number]), Digest::of("b", &[number]));
+        for number in 0..5 {
+            let made = deltas.get(way(number), async || Ok::<_, Infallible>(Some(large.clone())));
+            made.await.expect("made");
         }
-        assert_eq!(cache.get(&0), None);
-        assert_eq!(cache.get(&CACHED), Some(CACHED));
+        let held = deltas.lock();
+        assert!(held.bytes <= CACHED && held.made.len() == 3, "{}", held.bytes);
+        assert!(!held.cells.contains_key(&way(0)) && held.cells.contains_key(&way(4)));
     }
 }

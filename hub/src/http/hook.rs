@@ -30,11 +30,13 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 const SIGNATURE: &str = "x-signature";
 
 /// The path at which a receiver is called, as Flux shows it in `status.webhookPath`.
-pub fn hook_path(token: &str, name: &str, namespace: &str) -> String {
-    format!(
-        "/hook/{}",
-        hex::encode(Sha256::digest(format!("{token}{name}{namespace}")))
-    )
+pub fn hook_path(token: &[u8], name: &str, namespace: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(token)
+        .chain_update(name)
+        .chain_update(namespace)
+        .finalize();
+    format!("/hook/{}", hex::encode(digest))
 }
 
 /// A receiver that can be called.

@@ -1,5 +1,45 @@
-//! Sources: where desired state comes from. Each kind offers a cheap probe ("what is the newest revision?") and a
-//! fetch into something that can be packaged. None of this knows the store or the tasks that call it.
+//! Sources: where desired state comes from. Each kind is a [`Source`]: a cheap probe ("what is the newest revision?")
+//! and a fetch into an artifact. None of this knows the store or the tasks that call it; what follows from an answer is
+//! decided in [`flotilla_core::source`].
 
 pub mod git;
 pub mod transport;
+
+use std::future::Future;
+
+use flotilla_core::{
+    digest::Digest,
+    source::{Failure, Found},
+};
+
+use crate::artifact::ArtifactStore;
+
+/// One configured source.
+pub trait Source: Sync {
+    /// What a probe found: what a fetch begins with.
+    type Probed: Send;
+
+    /// Digest of the settings that shape an artifact besides the revision.
+    fn config(&self) -> Digest;
+
+    /// Asks the remote for its newest revision, named as Flux names it.
+    fn probe(&self) -> impl Future<Output = Result<(String, Self::Probed), Failure>> + Send;
+
+    /// Fetches what was probed, or what is newer by then, and stores its artifact.
+    fn fetch(
+        &self,
+        probed: Self::Probed,
+        artifacts: &ArtifactStore,
+    ) -> impl Future<Output = Result<Fetched, Failure>> + Send;
+}
+
+/// A revision that was fetched and stored.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// What it is.
+    pub found: Found,
+    /// Id of the commit, or digest of what was fetched.
+    pub commit: String,
+    /// Bytes of the artifact.
+    pub size: u64,
+}

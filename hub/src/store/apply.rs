@@ -87,26 +87,8 @@ impl Store {
         principal: &str,
         dry_run: bool,
     ) -> Result<Vec<Action>> {
-        let origin = format!("apply/{principal}");
         let mut tx = self.pool().begin().await?;
-        // One order for all writers: two requests that name the same objects wait for each other and never deadlock.
-        let mut order: Vec<usize> = (0..resources.len()).collect();
-        order.sort_by_key(|index| resources[*index].identity());
-        let mut actions = vec![Action::Unchanged; resources.len()];
-        let mut changed: Vec<(Uuid, &NewResource)> = Vec::new();
-        for index in order {
-            let (action, uid) = put(&mut tx, &resources[index], seal, &origin).await?;
-            if action != Action::Unchanged {
-                changed.push((uid, &resources[index]));
-            }
-            actions[index] = action;
-        }
-        if !changed.is_empty() {
-            wake_users(&mut tx, &changed).await?;
-            let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
-            event::tell(&mut tx, &uids, "Applied", &format!("applied by {principal}")).await?;
-            audit(&mut tx, principal, "apply", &summary(resources, &actions)).await?;
-        }
+        let actions = put_all(&mut tx, resources, seal, principal).await?;
         if dry_run {
             tx.rollback().await?;
         } else {
@@ -114,6 +96,35 @@ impl Store {
         }
         Ok(actions)
     }
+}
+
+/// Stores objects in the caller's transaction, wakes who uses them, and tells what was done.
+pub(super) async fn put_all(
+    tx: &mut PgConnection,
+    resources: &[NewResource],
+    seal: &Seal,
+    principal: &str,
+) -> Result<Vec<Action>> {
+    let origin = format!("apply/{principal}");
+    // One order for all writers: two requests that name the same objects wait for each other and never deadlock.
+    let mut order: Vec<usize> = (0..resources.len()).collect();
+    order.sort_by_key(|index| resources[*index].identity());
+    let mut actions = vec![Action::Unchanged; resources.len()];
+    let mut changed: Vec<(Uuid, &NewResource)> = Vec::new();
+    for index in order {
+        let (action, uid) = put(&mut *tx, &resources[index], seal, &origin).await?;
+        if action != Action::Unchanged {
+            changed.push((uid, &resources[index]));
+        }
+        actions[index] = action;
+    }
+    if !changed.is_empty() {
+        wake_users(&mut *tx, &changed).await?;
+        let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
+        event::tell(&mut *tx, &uids, "Applied", &format!("applied by {principal}")).await?;
+        audit(tx, principal, "apply", &summary(resources, &actions)).await?;
+    }
+    Ok(actions)
 }
 
 impl NewResource {
@@ -186,11 +197,21 @@ fn summary(resources: &[NewResource], actions: &[Action]) -> String {
     }
 }
 
-async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
-    if new.kind == "Cluster" {
-        cluster::ensure(tx, &new.name).await?;
-    }
-    let old = sqlx::query!(
+/// What is stored of an object.
+struct Stored {
+    uid: Uuid,
+    spec: Value,
+    labels: Value,
+    annotations: Value,
+    api_version: String,
+    payload_digest: Option<Vec<u8>>,
+    not_supported: Vec<String>,
+    suspended: Option<bool>,
+}
+
+async fn stored(tx: &mut PgConnection, new: &NewResource) -> Result<Option<Stored>> {
+    Ok(sqlx::query_as!(
+        Stored,
         "SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended
          FROM resource WHERE scope = $1 AND api_group = $2 AND kind = $3 AND namespace = $4 AND name = $5
          FOR UPDATE",
@@ -200,16 +221,24 @@ async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str
         new.namespace,
         new.name
     )
-    .fetch_optional(&mut *tx)
-    .await?;
+    .fetch_optional(tx)
+    .await?)
+}
+
+async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
+    if new.kind == "Cluster" {
+        cluster::ensure(tx, &new.name).await?;
+    }
     let digest = new.payload.as_ref().map(|payload| payload.digest.to_vec());
-    let Some(old) = old else {
+    let mut old = stored(&mut *tx, new).await?;
+    if old.is_none() {
         let uid = new_uuid();
         let sealed = sealed_payload(new, uid, seal)?;
-        sqlx::query!(
+        let added = sqlx::query!(
             "INSERT INTO resource (uid, scope, api_group, kind, namespace, name, api_version, labels, annotations,
                                    spec, sealed_payload, payload_digest, not_supported, origin)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ON CONFLICT DO NOTHING",
             uid,
             new.scope,
             new.group,
@@ -227,8 +256,13 @@ async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str
         )
         .execute(&mut *tx)
         .await?;
-        return Ok((Action::Created, uid));
-    };
+        if added.rows_affected() > 0 {
+            return Ok((Action::Created, uid));
+        }
+        // Another request has made it meanwhile, and has ended.
+        old = stored(&mut *tx, new).await?;
+    }
+    let old = old.ok_or(StoreError::Conflict("what is applied"))?;
     let spec_changed = old.spec != new.spec || old.payload_digest != digest;
     let meta_changed = old.labels != new.labels || old.annotations != new.annotations;
     let other_changed = old.api_version != new.api_version || old.not_supported != new.not_supported;

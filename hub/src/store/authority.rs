@@ -113,6 +113,15 @@ impl Store {
             .map_err(|_| StoreError::corrupt(&place, "not 32 bytes"))
     }
 
+    /// Tells whether anything of this hub is sealed already: with a key that was made before.
+    pub async fn is_sealed(&self) -> Result<bool> {
+        Ok(
+            sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM sealed_key) AS "sealed!""#)
+                .fetch_one(self.pool())
+                .await?,
+        )
+    }
+
     /// Tells whether a token of this hash is a live admin credential.
     pub async fn admin_token_valid(&self, token_hash: &[u8]) -> Result<bool> {
         Ok(sqlx::query_scalar!(

@@ -1,9 +1,16 @@
 //! Clusters: rows with an identity of their own. Names are for people; the id is given once and never reused.
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, authority::new_uuid, due::wake_clusters};
+use super::{
+    Result, Store, Topic,
+    authority::{audit, new_uuid},
+    due::wake_clusters,
+    nudge_all,
+    report::{ConditionRow, write_conditions},
+};
 
 /// A registered cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +19,17 @@ pub struct ClusterRow {
     pub id: Uuid,
     /// Unique name.
     pub name: String,
-    /// `Pending` until its agent joined, `Active`, `Revoked`.
+    /// `Pending` until its agent joined, `Active`; `Suspended` while there is reason to doubt its agent.
     pub state: String,
+}
+
+/// What a person says of a cluster's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is the one that was meant to join.
+    Admit,
+    /// Its identity ends.
+    Revoke,
 }
 
 impl Store {
@@ -26,6 +42,75 @@ impl Store {
         )
         .fetch_optional(self.pool())
         .await?)
+    }
+
+    /// Records what a person says of a cluster's agent; its streams are judged anew. `None`: there is no such cluster;
+    /// `false`: it was so before.
+    pub async fn decide_cluster(
+        &self,
+        name: &str,
+        decision: Decision,
+        principal: &str,
+    ) -> Result<Option<bool>> {
+        let mut tx = self.pool().begin().await?;
+        let found = sqlx::query!("SELECT id, state FROM cluster WHERE name = $1 FOR UPDATE", name)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(cluster) = found else {
+            return Ok(None);
+        };
+        let (verb, reason, message, warning) = match (decision, cluster.state.as_str()) {
+            (Decision::Admit, "Suspended") => {
+                sqlx::query!("UPDATE cluster SET state = 'Active' WHERE id = $1", cluster.id)
+                    .execute(&mut *tx)
+                    .await?;
+                (
+                    "cluster.admit",
+                    "ClusterAdmitted",
+                    "the cluster's agent was admitted",
+                    false,
+                )
+            }
+            (Decision::Revoke, "Active" | "Suspended") => {
+                sqlx::query!(
+                    "WITH identity AS (DELETE FROM identity WHERE cluster_id = $1),
+                       burnt AS (
+                         UPDATE join_token SET burnt_at = now() WHERE cluster_id = $1 AND burnt_at IS NULL)
+                     UPDATE cluster SET state = 'Pending', cluster_uid = NULL, joined_at = NULL WHERE id = $1",
+                    cluster.id
+                )
+                .execute(&mut *tx)
+                .await?;
+                let message =
+                    "the identity of the cluster's agent was ended; it joins again with a new token";
+                ("cluster.revoke", "ClusterRevoked", message, true)
+            }
+            _ => return Ok(Some(false)),
+        };
+        let well = ConditionRow {
+            kind: "JoinToken",
+            ok: true,
+            message: String::new(),
+            since: OffsetDateTime::now_utc(),
+        };
+        write_conditions(&mut tx, &[(cluster.id, &well)]).await?;
+        sqlx::query!(
+            "INSERT INTO event (warning, reason, message, cluster_id) VALUES ($1, $2, $3, $4)",
+            warning,
+            reason,
+            message,
+            cluster.id
+        )
+        .execute(&mut *tx)
+        .await?;
+        audit(&mut tx, principal, verb, &format!("cluster/{name}")).await?;
+        nudge_all(
+            &mut tx,
+            &[(Topic::Identity, &[cluster.id]), (Topic::Session, &[cluster.id])],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(Some(true))
     }
 
     /// All clusters, ordered by name.

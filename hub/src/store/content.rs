@@ -1,7 +1,7 @@
 //! Content by digest: objects, contents, values of variables. Writing what is there already only touches it, so
 //! that retention counts from the last use. Secret bytes are sealed and never compressed.
 
-use std::{collections::HashMap, io::Read as _};
+use std::{collections::HashMap, io::Read as _, sync::Arc};
 
 use flotilla_core::content::Content;
 use sqlx::PgConnection;
@@ -153,7 +153,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Of objects.
-    pub(crate) fn objects(blobs: &[Blob], seal: &Seal) -> Result<Self> {
+    fn objects(blobs: &[Blob], seal: &Seal) -> Result<Self> {
         Self::of("object", blobs, seal)
     }
 
@@ -180,7 +180,7 @@ impl Prepared {
 }
 
 /// Stores objects, in the caller's transaction.
-pub(crate) async fn put_objects(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
+async fn put_objects(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
     for rows in &prepared.batches {
         sqlx::query!(
             "INSERT INTO object (digest, bytes, decoded_size, secret)
@@ -217,38 +217,70 @@ pub(crate) async fn put_config_values(tx: &mut PgConnection, prepared: &Prepared
     Ok(())
 }
 
-/// Stores a content manifest and what it holds, in the caller's transaction. Its objects are stored already.
-pub(crate) async fn put_content(
-    tx: &mut PgConnection,
-    digest: &[u8],
-    bytes: &[u8],
-    objects: &[Blob],
-) -> Result<()> {
-    let frame = zstd(bytes)?;
-    let keys = Content::from_bytes(bytes)
-        .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
-        .keys_digest();
-    let held: Vec<Vec<u8>> = in_order(objects)
-        .iter()
-        .map(|blob| blob.digest.to_vec())
-        .collect();
+/// A content ready to be written, with its objects: compressed and sealed outside of any transaction, and beside the
+/// runtime's own threads, which have streams to serve.
+pub(crate) struct PreparedContent {
+    digest: [u8; 32],
+    frame: Vec<u8>,
+    size: i32,
+    keys: Option<Vec<u8>>,
+    count: i32,
+    held: Vec<Vec<u8>>,
+    objects: Prepared,
+}
+
+impl PreparedContent {
+    /// Of a manifest and what it holds.
+    pub(crate) async fn of(
+        digest: [u8; 32],
+        manifest: &Arc<[u8]>,
+        objects: &Arc<[Blob]>,
+        seal: &Arc<Seal>,
+    ) -> Result<Self> {
+        let (manifest, objects, seal) = (manifest.clone(), objects.clone(), seal.clone());
+        let made = move || {
+            Ok(Self {
+                digest,
+                frame: zstd(&manifest)?,
+                size: size(&manifest)?,
+                keys: Content::from_bytes(&manifest)
+                    .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
+                    .keys_digest()
+                    .map(|digest| digest.as_bytes().to_vec()),
+                count: i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
+                held: in_order(&objects)
+                    .iter()
+                    .map(|blob| blob.digest.to_vec())
+                    .collect(),
+                objects: Prepared::objects(&objects, &seal)?,
+            })
+        };
+        tokio::task::spawn_blocking(made)
+            .await
+            .map_err(|e| StoreError::corrupt("content to be stored", e))?
+    }
+}
+
+/// Stores a content manifest and what it holds, in the caller's transaction.
+pub(crate) async fn put_content(tx: &mut PgConnection, content: &PreparedContent) -> Result<()> {
+    put_objects(tx, &content.objects).await?;
     let added = sqlx::query_scalar!(
         r#"INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
          RETURNING (xmax = 0) AS "added!""#,
-        digest,
-        frame,
-        size(bytes)?,
-        i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
-        keys.map(|digest| digest.as_bytes().to_vec())
+        &content.digest[..],
+        content.frame,
+        content.size,
+        content.count,
+        content.keys
     )
     .fetch_one(&mut *tx)
     .await?;
     if added {
         sqlx::query!(
             "INSERT INTO content_object (content, object) SELECT $1, o FROM unnest($2::bytea[]) AS o",
-            digest,
-            &held
+            &content.digest[..],
+            &content.held
         )
         .execute(tx)
         .await?;
@@ -338,4 +370,36 @@ fn unzstd(frame: &[u8], decoded_size: u64) -> Result<Vec<u8>> {
         ));
     }
     Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::content::Objects;
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_compressed_and_sealed_holds_up_no_other_task() {
+        let content = Content::Objects(Objects {
+            entries: Vec::new(),
+            count: 0,
+            complete: true,
+        });
+        let digest = *content.digest().as_bytes();
+        let manifest: Arc<[u8]> = content.to_bytes().into();
+        let blob = Blob {
+            digest: [1; 32],
+            bytes: Zeroizing::new(vec![7; 1 << 20]),
+            secret: true,
+        };
+        let (objects, seal): (Arc<[Blob]>, _) = (vec![blob].into(), Arc::new(Seal::new([1; 32])));
+        let mut preparing = Box::pin(PreparedContent::of(digest, &manifest, &objects, &seal));
+        assert!(
+            (&mut preparing).now_or_never().is_none(),
+            "nothing of it is done on this thread"
+        );
+        let prepared = preparing.await.expect("prepared");
+        assert_eq!((prepared.count, prepared.held.len()), (1, 1));
+    }
 }

@@ -17,6 +17,9 @@ pub struct Stale {
     pub unpublished: Vec<Uuid>,
     /// Clusters that changed are to be judged by placements.
     pub clusters: bool,
+    /// Clusters that have gone since the last look: in order, by a broken connection, or with the hub that held their
+    /// streams. They are told of.
+    pub gone: Vec<Uuid>,
 }
 
 /// A cluster that changed, and the number of the change.
@@ -24,15 +27,30 @@ pub type Changed = (Uuid, i64);
 
 impl Store {
     /// What is to be decided and was not: one look at marks, whatever else there is. Forgets wake-ups that every reader
-    /// has long passed.
+    /// has long passed, and tells of clusters that have been away for so long that what is known of them may be wrong.
     pub async fn stale(&self) -> Result<Stale> {
         let rows = sqlx::query!(
-            r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes')
+            r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes'),
+               gone AS (
+                 SELECT p.cluster_id FROM presence p JOIN session s ON s.cluster_id = p.cluster_id
+                 WHERE s.told_connected AND NOT p.connected AND is_alive(p.last_seen) IS NOT TRUE
+                 ORDER BY p.cluster_id FOR UPDATE OF s SKIP LOCKED
+               ), told AS (
+                 UPDATE session s SET told_connected = false FROM gone WHERE s.cluster_id = gone.cluster_id
+               ), event AS (
+                 INSERT INTO event (warning, reason, message, cluster_id)
+                 SELECT true, 'ClusterDisconnected', 'the cluster''s agent is not connected any more', cluster_id FROM gone
+               ), audited AS (
+                 INSERT INTO audit (principal, verb, object)
+                 SELECT 'cluster/' || cluster_id, 'disconnect', 'cluster/' || cluster_id FROM gone
+               )
                SELECT topic AS "topic!", key AS "key!" FROM due
                UNION ALL
                SELECT 'app', a.app_uid FROM rendering r JOIN input_at t ON t.rendering = r.digest AND t.newest
                  JOIN app_input a ON a.input_key = t.input_key
                WHERE r.state = 'Pending' AND r.not_before < now() - interval '10 seconds'
+               UNION ALL
+               SELECT 'gone', cluster_id FROM gone
                UNION ALL
                SELECT DISTINCT 'unpublished', cluster_id FROM unit WHERE dirty
                UNION ALL
@@ -48,8 +66,12 @@ impl Store {
                 "app" => stale.apps.push(row.key),
                 "cluster" => stale.clusters = true,
                 "source" => stale.sources.push(row.key),
+                "gone" => stale.gone.push(row.key),
                 _ => stale.unpublished.push(row.key),
             }
+        }
+        if !stale.gone.is_empty() {
+            self.wake(Topic::Session, &stale.gone).await?;
         }
         Ok(stale)
     }

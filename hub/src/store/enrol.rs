@@ -8,10 +8,12 @@ use uuid::Uuid;
 
 use super::{
     Result, Store, Topic,
+    apply::{NewResource, put_all},
     authority::audit,
-    cluster, nudge,
+    cluster, nudge, nudge_all,
     report::{ConditionRow, write_conditions},
 };
+use crate::auth::seal::Seal;
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -25,6 +27,8 @@ pub struct NewToken<'a> {
     pub principal: &'a str,
     /// Lifetime in seconds, counted by the database's clock.
     pub ttl_seconds: i64,
+    /// What a cluster that is made for it is like.
+    pub labelled: Option<(&'a NewResource, &'a Seal)>,
 }
 
 /// What an enrolling agent brings.
@@ -74,7 +78,7 @@ pub enum Refusal {
     Expired,
     /// Used by another key: the token is burnt.
     UsedByAnotherKey,
-    /// The cluster of this token has an identity already, or is revoked.
+    /// The cluster of this token has an identity already.
     AlreadyBound,
     /// Another active cluster has this kube-system UID.
     ClusterUidTaken,
@@ -98,7 +102,7 @@ impl Refusal {
 pub struct IdentityRow {
     /// The cluster's name.
     pub name: String,
-    /// `Active`, `Revoked` …
+    /// `Active`, `Suspended` …
     pub state: String,
     /// UID it enrolled with.
     pub cluster_uid: Option<String>,
@@ -117,6 +121,9 @@ impl Store {
     pub async fn create_token(&self, token: &NewToken<'_>) -> Result<(OffsetDateTime, bool)> {
         let mut tx = self.pool().begin().await?;
         let (row, created) = cluster::ensure(&mut tx, token.cluster).await?;
+        if let Some((labelled, seal)) = token.labelled.filter(|_| created) {
+            put_all(&mut tx, std::slice::from_ref(labelled), seal, token.principal).await?;
+        }
         let expires_at = sqlx::query_scalar!(
             "INSERT INTO join_token (id, secret_hash, cluster_id, created_by, expires_at)
              VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) RETURNING expires_at",
@@ -194,8 +201,9 @@ impl Store {
         Ok(())
     }
 
-    /// Records a renewal: the next serial, one generation up. `false` when the caller's generation is not the
-    /// stored one any more. A renewal whose reply was lost may be repeated with the generation it had.
+    /// Records a renewal: the next serial, one generation up, and returns the serial to use. `None` when the caller's
+    /// generation is not the stored one any more. A renewal whose reply was lost may be repeated with the generation it
+    /// had: for the same key it gives the serial that was recorded first, however many repeat it at once.
     pub async fn renew(
         &self,
         cluster_id: Uuid,
@@ -203,24 +211,29 @@ impl Store {
         serial: &[u8],
         public_key: &[u8],
         lifetime_seconds: i64,
-    ) -> Result<bool> {
+    ) -> Result<Option<Vec<u8>>> {
         let mut tx = self.pool().begin().await?;
-        let done = sqlx::query!(
-            "UPDATE identity SET generation = $2 + 1, serial_next = $3, public_key = $4,
+        let renewed = sqlx::query_scalar!(
+            r#"UPDATE identity SET generation = $2 + 1, public_key = $4,
+                    serial_next = CASE WHEN generation = $2 + 1 AND public_key = $4 THEN serial_next ELSE $3 END,
                     issued_at = now(), expires_at = now() + make_interval(secs => $5)
              WHERE cluster_id = $1
                AND (generation = $2 OR (generation = $2 + 1 AND serial_next IS NOT NULL))
-               AND EXISTS (SELECT 1 FROM cluster WHERE id = $1 AND state = 'Active')",
+               AND EXISTS (SELECT 1 FROM cluster WHERE id = $1 AND state = 'Active')
+             RETURNING serial_next AS "serial!""#,
             cluster_id,
             i64::try_from(generation).unwrap_or(i64::MAX - 1),
             serial,
             public_key,
             lifetime_seconds as f64
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        let renewed = done.rows_affected() == 1;
-        let verb = if renewed { "renew" } else { "renew.refused" };
+        let verb = if renewed.is_some() {
+            "renew"
+        } else {
+            "renew.refused"
+        };
         audit(&mut tx, "agent", verb, &format!("cluster/{cluster_id}")).await?;
         tx.commit().await?;
         Ok(renewed)
@@ -250,13 +263,14 @@ async fn decide(tx: &mut PgConnection, request: &Enrolment<'_>) -> Result<Enroll
         return refused(Refusal::Expired);
     }
     if let Some(used_by) = token.used_by_key {
-        return retry(tx, request, &used_by, token.id, token.name).await;
+        let cluster = (token.id, token.name, token.state);
+        return retry(tx, request, &used_by, cluster).await;
     }
     if token.state != "Pending" {
         return refused(Refusal::AlreadyBound);
     }
     let taken = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state = 'Active') AS "taken!""#,
+        r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state <> 'Pending') AS "taken!""#,
         request.cluster_uid
     )
     .fetch_one(&mut *tx)
@@ -277,8 +291,7 @@ async fn retry(
     tx: &mut PgConnection,
     request: &Enrolment<'_>,
     used_by: &[u8],
-    cluster_id: Uuid,
-    name: String,
+    (cluster_id, name, state): (Uuid, String, String),
 ) -> Result<Enrolled> {
     if used_by != request.key_hash {
         sqlx::query!(
@@ -287,27 +300,41 @@ async fn retry(
         )
         .execute(&mut *tx)
         .await?;
-        tell_two_keys(tx, cluster_id).await?;
+        suspend_for_two_keys(tx, cluster_id).await?;
         return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
     }
     let identity = sqlx::query!(
-        "SELECT generation, serial_current FROM identity WHERE cluster_id = $1",
+        r#"SELECT i.serial_current, i.generation = 1 AND i.serial_next IS NULL AS "first!", c.cluster_uid
+           FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1"#,
         cluster_id
     )
     .fetch_one(&mut *tx)
     .await?;
+    // What is repeated is the enrolment whose reply was lost, and nothing later: an identity that was renewed since, or
+    // whose cluster was let go, is not given out again for its token.
+    let same_cluster = identity.cluster_uid.as_deref() == Some(request.cluster_uid);
+    if state != "Active" || !same_cluster || !identity.first {
+        return Ok(Enrolled::Refused(Refusal::AlreadyBound));
+    }
     Ok(Enrolled::Accepted {
         cluster_id,
         name,
-        generation: identity.generation.unsigned_abs(),
+        generation: 1,
         serial: identity.serial_current,
     })
 }
 
-/// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide.
-async fn tell_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
+/// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide, and
+/// until they have the agent that joined gets nothing.
+async fn suspend_for_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
     const MESSAGE: &str = "the cluster's join token was used by two keys: the agent that joined may not be the one that was \
-                           meant to";
+                           meant to; decide with `flotilla cluster admit` or `flotilla cluster revoke`";
+    sqlx::query!(
+        "UPDATE cluster SET state = 'Suspended' WHERE id = $1 AND state = 'Active'",
+        cluster_id
+    )
+    .execute(&mut *tx)
+    .await?;
     let condition = ConditionRow {
         kind: "JoinToken",
         ok: false,
@@ -315,7 +342,11 @@ async fn tell_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
         since: OffsetDateTime::now_utc(),
     };
     write_conditions(tx, &[(cluster_id, &condition)]).await?;
-    nudge(tx, Topic::Session, &[cluster_id]).await
+    nudge_all(
+        tx,
+        &[(Topic::Identity, &[cluster_id]), (Topic::Session, &[cluster_id])],
+    )
+    .await
 }
 
 async fn bind(tx: &mut PgConnection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {

@@ -11,6 +11,7 @@ pub mod due;
 pub mod enrol;
 pub mod event;
 pub mod figures;
+pub mod history;
 pub mod outbox;
 pub mod plan;
 pub mod presence;
@@ -97,8 +98,9 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
-        // Data exceptions, integrity violations, program limits.
+        // Transactions that two writers cannot both have; data exceptions, integrity violations, program limits.
         match code.as_deref().and_then(|code| code.get(..2)) {
+            Some("40") => Self::Conflict("what another writer holds"),
             Some("22" | "23" | "54") => Self::Rejected(error),
             _ => Self::Unavailable(error),
         }
@@ -167,8 +169,25 @@ impl Store {
             .await?)
     }
 
+    /// Closes all connections, once whoever holds one gives it back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+}
+
+/// What is asked of a database that has gone silent, its machine off or the way to it cut, is not waited for: above the
+/// bounds that a server keeps.
+const SILENT: Duration = Duration::from_secs(45);
+
+/// Gives up what is asked after a while in which the server itself would have ended it.
+pub async fn answered<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(SILENT, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
     }
 }
 
@@ -198,7 +217,7 @@ pub enum Topic {
     Cluster,
     /// A cluster's desired state was published: the key is its id.
     Desired,
-    /// Units of a cluster reported: the key is the cluster's id.
+    /// What is shown of an app's units changed: the key is the app's uid; of a whole cluster: its id.
     Report,
     /// A cluster's agent came, went or answered: the key is the cluster's id. It is for who watches; nothing is decided
     /// by it.
@@ -340,6 +359,48 @@ mod tests {
         .await
         .expect("recorded");
         store(&db).await.ping().await.expect("it answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_says_nothing_is_unavailable_after_a_while() {
+        let began = tokio::time::Instant::now();
+        let silent = answered(std::future::pending::<Result<()>>()).await;
+        assert!(matches!(silent, Err(StoreError::Unavailable(_))), "{silent:?}");
+        assert_eq!(began.elapsed(), SILENT);
+        assert!(answered(async { Ok(7) }).await.is_ok_and(|answer| answer == 7));
+    }
+
+    #[tokio::test]
+    async fn of_two_writers_that_wait_for_each_other_one_is_told_to_begin_anew() {
+        let db = TestDb::create().await.expect("a database");
+        let store = store(&db).await;
+        sqlx::raw_sql(
+            "CREATE TABLE held (id int PRIMARY KEY, n int); INSERT INTO held VALUES (1, 0), (2, 0)",
+        )
+        .execute(store.pool())
+        .await
+        .expect("made");
+        let hold = async |tx: &mut PgConnection, id: i32| {
+            sqlx::query("UPDATE held SET n = n + 1 WHERE id = $1")
+                .bind(id)
+                .execute(tx)
+                .await
+                .map(drop)
+        };
+        let mut one = store.pool().begin().await.expect("begun");
+        let mut two = store.pool().begin().await.expect("begun");
+        hold(&mut one, 1).await.expect("held");
+        hold(&mut two, 2).await.expect("held");
+        // Whoever is ended lets the other go on.
+        let crossed = async |mut tx: sqlx::Transaction<'static, sqlx::Postgres>, id: i32| {
+            let outcome = hold(&mut tx, id).await;
+            tx.rollback().await.map_err(StoreError::from)?;
+            outcome.map_err(StoreError::from)
+        };
+        let (one, two) = tokio::join!(crossed(one, 2), crossed(two, 1));
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        let ended = one.err().or(two.err()).expect("one of them");
+        assert!(matches!(ended, StoreError::Conflict(_)), "{ended:?}");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use flotilla_core::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
     },
-    unit::{UnitState, Withheld},
+    unit::{UnitState, VariableLayer, Withheld},
 };
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -97,9 +97,9 @@ impl Store {
             return Err(StoreError::Superseded);
         }
         let rows = sqlx::query!(
-            "SELECT id, cluster_id, content, revision_id, target, settings, variables, withheld, state, requested,
-                    waiting
-             FROM unit WHERE app_uid = $1 ORDER BY cluster_id",
+            "SELECT u.id, u.cluster_id, t.content, u.revision_id, u.target, t.settings, t.variables, u.withheld, u.state,
+                    u.requested, u.waiting
+             FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1 ORDER BY u.cluster_id",
             app_uid
         )
         .fetch_all(self.pool())
@@ -220,11 +220,11 @@ impl Store {
             .filter(|(_, unit)| is_published(unit))
             .map(|(_, unit)| unit.cluster.0)
             .collect();
-        let mut shown: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
-        if shown.is_empty() && commit.is_shown() {
-            shown.push(commit.app_uid);
-        }
-        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, &shown)]).await?;
+        let shown: &[Uuid] = match units.is_empty() && !commit.is_shown() {
+            true => &[],
+            false => &[commit.app_uid],
+        };
+        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, shown)]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -281,7 +281,8 @@ async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, writer: i64) -> Result
         r#"WITH bumped AS (
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
              SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
-             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4
+             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4,
+               changed_at = now()
              WHERE p.version = $2 AND p.observed_generation <= $4
              RETURNING app_uid),
            seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6)
@@ -333,8 +334,6 @@ async fn write_units(
         let column: serde_json::Result<Vec<Value>> = units.iter().map(|(_, unit)| of(unit)).collect();
         column.map_err(|e| StoreError::corrupt("unit", e))
     };
-    let settings = json(&|unit| serde_json::to_value(&unit.settings))?;
-    let variables = json(&|unit| serde_json::to_value(&unit.variables))?;
     let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
     let waiting = json(&|unit| {
         let texts: Vec<String> = unit.waiting.iter().map(ToString::to_string).collect();
@@ -348,10 +347,6 @@ async fn write_units(
     };
     let ids: Vec<Uuid> = units.iter().map(|(id, _)| *id).collect();
     let clusters: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
-    let contents: Vec<Option<Vec<u8>>> = units
-        .iter()
-        .map(|(_, unit)| unit.content.map(|digest| digest.as_bytes().to_vec()))
-        .collect();
     let targets: Vec<Vec<u8>> = units
         .iter()
         .map(|(_, unit)| unit.target.as_bytes().to_vec())
@@ -359,43 +354,89 @@ async fn write_units(
     let revisions: Vec<Option<i64>> = units.iter().map(|(_, unit)| unit.revision).collect();
     let retargeted: Vec<bool> = units.iter().map(|(_, unit)| unit.retargeted).collect();
     let dirty: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
+    let shared = Targets::of(units)?;
     sqlx::query!(
-        "INSERT INTO unit (id, app_uid, cluster_id, content, target, revision_id, rollout_id, state, cause, settings,
-                           variables, withheld, waiting, requested, dirty)
-         SELECT v.id, $1, v.cluster, v.content, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
-                v.state, v.cause, v.settings, v.variables, v.withheld,
-                ARRAY(SELECT jsonb_array_elements_text(v.waiting)), v.requested, v.dirty
-         FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bytea[], $7::bigint[], $8::text[], $9::text[],
-                     $10::jsonb[], $11::jsonb[], $12::jsonb[], $13::jsonb[], $14::text[], $15::boolean[], $16::boolean[])
-           AS v(id, cluster, content, target, revision, state, cause, settings, variables, withheld, waiting,
-                requested, retargeted, dirty)
+        // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
+        "WITH named AS (
+           INSERT INTO target AS t (digest, content, settings, variables, configs)
+           SELECT d, c, s, v, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one)
+           FROM unnest($14::bytea[], $15::bytea[], $16::jsonb[], $17::jsonb[], $18::text[]) AS v(d, c, s, v, f)
+           ORDER BY d
+           ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+         ), written AS (
+         INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
+                           requested, dirty)
+         SELECT v.id, $1, v.cluster, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
+                v.state, v.cause, v.withheld, ARRAY(SELECT jsonb_array_elements_text(v.waiting)), v.requested, v.dirty
+         FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::jsonb[],
+                     $10::jsonb[], $11::text[], $12::boolean[], $13::boolean[])
+           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, dirty)
          ON CONFLICT (id) DO UPDATE SET
-           version = unit.version + (excluded.rollout_id IS NOT NULL)::int, content = excluded.content,
-           target = excluded.target, revision_id = excluded.revision_id,
-           rollout_id = coalesce(excluded.rollout_id, unit.rollout_id), state = excluded.state,
-           cause = excluded.cause, settings = excluded.settings, variables = excluded.variables,
-           withheld = excluded.withheld, waiting = excluded.waiting, requested = excluded.requested,
-           dirty = unit.dirty OR excluded.dirty, updated_at = now()",
+           version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
+           revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
+           state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
+           requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now()
+         RETURNING id, cluster_id, version, target)
+         INSERT INTO history (cluster_id, unit_id, version, target, ready)
+         SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown' FROM written w
+         WHERE NOT EXISTS (SELECT 1 FROM history h WHERE h.unit_id = w.id AND h.version = w.version)",
         app_uid,
         rollout,
         &ids,
         &clusters,
-        &contents as &[Option<Vec<u8>>],
         &targets,
         &revisions as &[Option<i64>],
         &column(|unit| state_name(&unit.state)),
         &column(|unit| unit.cause.as_str()),
-        &settings,
-        &variables,
         &withheld,
         &waiting,
         &column(|unit| &unit.requested),
         &retargeted,
-        &dirty
+        &dirty,
+        &shared.digests,
+        &shared.contents as &[Option<Vec<u8>>],
+        &shared.settings,
+        &shared.variables,
+        &shared.configs
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// The targets of units, each once.
+#[derive(Default)]
+struct Targets {
+    digests: Vec<Vec<u8>>,
+    contents: Vec<Option<Vec<u8>>>,
+    settings: Vec<Value>,
+    variables: Vec<Value>,
+    /// Hexadecimal, with commas between: an array of arrays has one length.
+    configs: Vec<String>,
+}
+
+impl Targets {
+    fn of(units: &[(Uuid, &Next)]) -> Result<Self> {
+        let distinct: BTreeMap<Digest, &Next> = units.iter().map(|(_, unit)| (unit.target, *unit)).collect();
+        let mut columns = Self::default();
+        for (digest, unit) in distinct {
+            let corrupt = |e| StoreError::corrupt("target", e);
+            columns.digests.push(digest.as_bytes().to_vec());
+            columns
+                .contents
+                .push(unit.content.map(|digest| digest.as_bytes().to_vec()));
+            columns
+                .settings
+                .push(serde_json::to_value(&unit.settings).map_err(corrupt)?);
+            columns
+                .variables
+                .push(serde_json::to_value(&unit.variables).map_err(corrupt)?);
+            let named = unit.variables.iter().filter_map(VariableLayer::config);
+            let named: Vec<String> = named.map(|digest| hex::encode(digest.as_bytes())).collect();
+            columns.configs.push(named.join(","));
+        }
+        Ok(columns)
+    }
 }
 
 /// A claim to write: cluster, unit, key.

@@ -1,7 +1,7 @@
 //! The publisher: one transaction for many clusters takes the units that changed, and raises a cluster's generation only
 //! if its root differs. Index and streams read nothing but what is committed here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use flotilla_core::{
     digest::Digest,
@@ -49,6 +49,32 @@ pub struct EntryRow {
     pub bytes: Vec<u8>,
     /// Generation in which it last changed.
     pub since: u64,
+}
+
+/// What an agent asks for, and what it says that it has, by kind. Digests of different kinds never meet.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Contents asked for.
+    pub contents: Vec<Vec<u8>>,
+    /// Objects asked for.
+    pub objects: Vec<Vec<u8>>,
+    /// Values asked for.
+    pub configs: Vec<Vec<u8>>,
+    /// Contents it has.
+    pub base_contents: Vec<Vec<u8>>,
+    /// Objects it has.
+    pub base_objects: Vec<Vec<u8>>,
+    /// Values it has.
+    pub base_configs: Vec<Vec<u8>>,
+}
+
+/// What of that it may have, and what may be a base.
+#[derive(Debug, Clone, Default)]
+pub struct Reachable {
+    /// It may have these.
+    pub wanted: HashSet<Digest>,
+    /// These it was given before.
+    pub bases: HashSet<Digest>,
 }
 
 /// A publication that changed something.
@@ -167,29 +193,49 @@ impl Store {
         Ok(all)
     }
 
-    /// Which of these contents, objects and values are reachable from a cluster's published entries.
-    pub async fn reachable(
-        &self,
-        cluster_id: Uuid,
-        contents: &[Vec<u8>],
-        objects: &[Vec<u8>],
-        configs: &[Vec<u8>],
-    ) -> Result<Vec<Vec<u8>>> {
-        Ok(sqlx::query_scalar!(
-            r#"SELECT content AS "digest!" FROM desired_entry WHERE cluster_id = $1 AND content = ANY($2)
+    /// Which of what a cluster's agent names is reachable from the cluster's published entries, and which of its bases
+    /// units of the cluster have, or had: of a content that was never the cluster's, a patch would tell.
+    pub async fn reachable(&self, cluster_id: Uuid, named: &Named) -> Result<Reachable> {
+        let rows = sqlx::query!(
+            r#"SELECT content AS "digest!", false AS "base!" FROM desired_entry
+               WHERE cluster_id = $1 AND content = ANY($2)
                UNION
-               SELECT o.object FROM content_object o JOIN desired_entry e ON e.content = o.content
+               SELECT o.object, false FROM content_object o JOIN desired_entry e ON e.content = o.content
                WHERE e.cluster_id = $1 AND o.object = ANY($3)
                UNION
-               SELECT c FROM desired_entry e, unnest(e.configs) AS c
-               WHERE e.cluster_id = $1 AND cardinality($4::bytea[]) > 0 AND c = ANY($4)"#,
+               SELECT c, false FROM desired_entry e, unnest(e.configs) AS c
+               WHERE e.cluster_id = $1 AND cardinality($4::bytea[]) > 0 AND c = ANY($4)
+               UNION
+               SELECT t.content, true FROM target t JOIN history h ON h.target = t.digest
+               WHERE h.cluster_id = $1 AND t.content = ANY($5)
+               UNION
+               SELECT o.object, true FROM content_object o JOIN target t ON t.content = o.content
+                 JOIN history h ON h.target = t.digest
+               WHERE h.cluster_id = $1 AND o.object = ANY($6)
+               UNION
+               SELECT c, true FROM history h JOIN target t ON t.digest = h.target, unnest(t.configs) AS c
+               WHERE h.cluster_id = $1 AND cardinality($7::bytea[]) > 0 AND c = ANY($7)"#,
             cluster_id,
-            contents,
-            objects,
-            configs
+            &named.contents,
+            &named.objects,
+            &named.configs,
+            &named.base_contents,
+            &named.base_objects,
+            &named.base_configs
         )
         .fetch_all(self.pool())
-        .await?)
+        .await?;
+        let mut reachable = Reachable::default();
+        for row in rows {
+            let Ok(digest) = Digest::try_from_slice(&row.digest) else {
+                continue;
+            };
+            match row.base {
+                true => reachable.bases.insert(digest),
+                false => reachable.wanted.insert(digest),
+            };
+        }
+        Ok(reachable)
     }
 }
 
@@ -246,9 +292,9 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
     let rows = sqlx::query!(
         r#"WITH changed AS (
              SELECT id FROM unit WHERE dirty AND cluster_id = ANY($1) ORDER BY cluster_id, id FOR NO KEY UPDATE)
-           UPDATE unit u SET dirty = false FROM changed, resource r
-           WHERE u.id = changed.id AND r.uid = u.app_uid
-           RETURNING u.id, u.cluster_id, u.version, u.content, u.target, u.state, u.settings, u.variables, u.withheld,
+           UPDATE unit u SET dirty = false FROM changed, resource r, target t
+           WHERE u.id = changed.id AND r.uid = u.app_uid AND t.digest = u.target
+           RETURNING u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
                      u.requested, u.app_uid, r.kind, r.namespace, r.name,
                      coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!""#,
         clusters
@@ -288,18 +334,11 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
             digest: Entry::digest_of(&bytes),
             bytes,
             content: entry.content,
-            configs: entry.variables.iter().filter_map(config).collect(),
+            configs: entry.variables.iter().filter_map(VariableLayer::config).collect(),
         });
     }
     changed.sort_unstable_by_key(|one| (one.cluster, one.unit));
     Ok(changed)
-}
-
-fn config(layer: &VariableLayer) -> Option<Digest> {
-    match layer {
-        VariableLayer::Config { digest, .. } => Some(*digest),
-        _ => None,
-    }
 }
 
 /// The digests of all entries of the clusters that have changed units.

@@ -13,7 +13,7 @@ pub struct ClusterView {
     pub id: Uuid,
     /// Name.
     pub name: String,
-    /// `Pending`, `Active`, `Revoked`.
+    /// `Pending`, `Active`, `Suspended`.
     pub state: String,
     /// Labels of the Cluster resource.
     pub labels: Value,
@@ -413,7 +413,7 @@ impl Store {
             r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
-               WHERE c.state <> 'Revoked' AND ($1::uuid[] IS NULL OR c.id = ANY($1)) ORDER BY c.name"#,
+               WHERE $1::uuid[] IS NULL OR c.id = ANY($1) ORDER BY c.name"#,
             only
         )
         .fetch_all(self.pool())

@@ -2,7 +2,7 @@
 //! that an input which ends the hub fails after a few attempts and does not end it for ever. One that did not work
 //! waits until its time in the row; nothing here wakes the app that renders.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flotilla_core::digest::Digest;
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Result, Store, StoreError,
-    content::{Blob, Prepared, put_content, put_objects},
+    content::{Blob, PreparedContent, put_content},
 };
 use crate::auth::seal::Seal;
 
@@ -119,9 +119,9 @@ pub enum Outcome {
         /// Digest of the content manifest.
         content: [u8; 32],
         /// The manifest's bytes.
-        manifest: Vec<u8>,
+        manifest: Arc<[u8]>,
         /// The objects.
-        objects: Vec<Blob>,
+        objects: Arc<[Blob]>,
         /// The paths that were looked at, if the engine records them.
         paths: Option<BTreeSet<String>>,
     },
@@ -290,25 +290,24 @@ impl Store {
         digest: &Digest,
         outcome: &Outcome,
         duration_ms: i32,
-        seal: &Seal,
+        seal: &Arc<Seal>,
     ) -> Result<()> {
-        // Compressed and sealed before the transaction begins.
+        // Before the transaction begins.
         let prepared = match outcome {
-            Outcome::Done { objects, .. } => Prepared::objects(objects, seal)?,
-            _ => Prepared::default(),
-        };
-        let mut tx = self.pool().begin().await?;
-        let (state, content, reason, message) = match outcome {
             Outcome::Done {
                 content,
                 manifest,
                 objects,
                 ..
-            } => {
-                put_objects(&mut tx, &prepared).await?;
-                put_content(&mut tx, content, manifest, objects).await?;
-                ("Done", Some(content.to_vec()), "", "")
-            }
+            } => Some(PreparedContent::of(*content, manifest, objects, seal).await?),
+            _ => None,
+        };
+        let mut tx = self.pool().begin().await?;
+        if let Some(prepared) = &prepared {
+            put_content(&mut tx, prepared).await?;
+        }
+        let (state, content, reason, message) = match outcome {
+            Outcome::Done { content, .. } => ("Done", Some(content.to_vec()), "", ""),
             Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
             Outcome::Again { reason, message, .. } => ("Pending", None, reason.as_str(), message.as_str()),
             Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),

@@ -247,7 +247,7 @@ fn rounds<'a>(reports: &[&'a Report]) -> Vec<Vec<&'a Report>> {
 /// Rows in one statement.
 const BATCH: usize = 1000;
 
-/// Writes the units' rows; clusters of which any changed go to `changed`, units with another applied target to
+/// Writes the units' rows; apps of which any changed go to `changed`, units with another applied target to
 /// `applied_now`.
 async fn write_status(
     tx: &mut sqlx::PgConnection,
@@ -274,16 +274,14 @@ async fn write_status(
         let apply_ms: Vec<i64> = batch.iter().map(|(_, row)| row.apply_ms).collect();
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
-            // The content of what is applied is known while that is the unit's target, and kept when that moves on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
             r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
                wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
-                   objects_failed, objects_pending_removal, apply_ms, observed_at, applied_content)
+                   objects_failed, objects_pending_removal, apply_ms, observed_at)
                SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
                    v.healthy_version, v.healthy, v.healthy_since, v.ready, v.reason, v.message, v.health, v.objects,
-                   v.failed, v.pending, v.apply_ms, v.observed_at,
-                   CASE WHEN (v.applied_version, v.applied) = (u.version, u.target) THEN u.content END
+                   v.failed, v.pending, v.apply_ms, v.observed_at
                FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
                    $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
                    $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[])
@@ -299,10 +297,7 @@ async fn write_status(
                  reason = excluded.reason, message = excluded.message, health = excluded.health,
                  objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,
-                 observed_at = excluded.observed_at, received_at = now(),
-                 applied_content = CASE
-                   WHEN excluded.applied_content IS NOT NULL THEN excluded.applied_content
-                   WHEN excluded.applied = unit_status.applied THEN unit_status.applied_content END
+                 observed_at = excluded.observed_at, received_at = now()
                WHERE (unit_status.version, unit_status.attempted_version, unit_status.attempted,
                       unit_status.applied_version, unit_status.applied, unit_status.healthy_version,
                       unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message,
@@ -314,8 +309,14 @@ async fn write_status(
                       excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
                  OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
                  OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
-               RETURNING unit_id, applied_version, applied)
-               SELECT wrote.unit_id, u.cluster_id, wrote.applied IS NOT NULL
+               RETURNING unit_id, version, ready, applied_version, applied
+               ), turned AS (
+               INSERT INTO history (cluster_id, unit_id, version, target, ready)
+               SELECT u.cluster_id, u.id, u.version, u.target, wrote.ready
+               FROM wrote JOIN unit u ON u.id = wrote.unit_id AND u.version = wrote.version
+               WHERE wrote.ready IS DISTINCT FROM (SELECT h.ready FROM history h
+                 WHERE h.unit_id = u.id AND h.version = u.version ORDER BY h.at DESC LIMIT 1))
+               SELECT wrote.unit_id, u.app_uid, wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"
                FROM wrote JOIN unit u ON u.id = wrote.unit_id LEFT JOIN old USING (unit_id)"#,
@@ -341,7 +342,7 @@ async fn write_status(
         )
         .fetch_all(&mut *tx)
         .await?;
-        changed.extend(wrote.iter().map(|row| row.cluster_id));
+        changed.extend(wrote.iter().map(|row| row.app_uid));
         applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
     }
     Ok(())
@@ -396,7 +397,7 @@ async fn write_objects(
                IS DISTINCT FROM (excluded.api_version, excluded.uid, excluded.state, excluded.health,
                     excluded.message, excluded.adopted, excluded.sent)
              RETURNING unit_id)
-             SELECT DISTINCT u.cluster_id FROM wrote JOIN unit u ON u.id = wrote.unit_id",
+             SELECT DISTINCT u.app_uid FROM wrote JOIN unit u ON u.id = wrote.unit_id",
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -425,7 +426,7 @@ async fn write_objects(
                    AS v(cluster, unit_id, g, k, ns, n)
              WHERE u.id = o.unit_id AND u.cluster_id = v.cluster AND o.unit_id = v.unit_id AND o.api_group = v.g
                AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
-             RETURNING u.cluster_id",
+             RETURNING u.app_uid",
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -466,7 +467,7 @@ async fn write_events(
                -- One that was told before, and whose acknowledgement was lost.
                AND NOT EXISTS (SELECT 1 FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
                                  AND e.reason = v.reason AND e.message = v.message AND e.object = v.object)
-             RETURNING cluster_id",
+             RETURNING coalesce(resource_uid, cluster_id)",
             &clusters,
             &units as &[Option<Uuid>],
             &times,

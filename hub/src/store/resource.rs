@@ -226,6 +226,28 @@ impl Store {
         Ok(())
     }
 
+    /// The objects of this name, or with these labels where the name is `*`.
+    pub async fn uids_named(
+        &self,
+        scope: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        labels: &Value,
+    ) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar!(
+            "SELECT uid FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3
+               AND (name = $4 OR ($4 = '*' AND labels @> $5)) ORDER BY uid",
+            scope,
+            kind,
+            namespace,
+            name,
+            labels
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
     /// Records that a request was handled.
     pub async fn handled(&self, uid: Uuid, value: &str) -> Result<()> {
         sqlx::query!(

@@ -1,6 +1,7 @@
-//! What is kept, and what goes: by roots. Roots are the present state of sources and units, what is published, and of
-//! each app the last [`KEPT`] rollouts and renderings. What no root reaches goes when it was not touched for a day:
-//! whoever begins to use a row touches it first, and a foreign key holds what is used all the same.
+//! What is kept, and what goes: by roots. Roots are the present state of sources and units, what is published, what
+//! agents hold, have applied and had healthy, the history, and of each app the last [`KEPT`] rollouts and renderings.
+//! What no root reaches goes when it was not touched for a day: whoever begins to use a row touches it first, and a
+//! foreign key holds what is used all the same.
 
 use super::{Result, Store};
 
@@ -16,6 +17,8 @@ pub struct Removed {
     pub renderings: u64,
     /// Revisions.
     pub revisions: u64,
+    /// Targets.
+    pub targets: u64,
     /// Contents.
     pub contents: u64,
     /// Objects.
@@ -65,10 +68,22 @@ impl Store {
         .execute(self.pool())
         .await?
         .rows_affected();
+        let targets = sqlx::query!(
+            "DELETE FROM target t WHERE t.referenced_at < now() - interval '1 day'
+               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.target = t.digest)
+               AND NOT EXISTS (SELECT 1 FROM unit_accepted a WHERE a.target = t.digest)
+               AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.attempted = t.digest)
+               AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.applied = t.digest)
+               AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.healthy = t.digest)
+               AND NOT EXISTS (SELECT 1 FROM history h WHERE h.target = t.digest)"
+        )
+        .execute(self.pool())
+        .await?
+        .rows_affected();
         let contents = sqlx::query!(
             "DELETE FROM content c WHERE c.referenced_at < now() - interval '1 day'
                AND NOT EXISTS (SELECT 1 FROM rendering r WHERE r.content = c.digest)
-               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.content = c.digest)
+               AND NOT EXISTS (SELECT 1 FROM target t WHERE t.content = c.digest)
                AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.content = c.digest)
                AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE e.content = c.digest)"
         )
@@ -84,7 +99,7 @@ impl Store {
         .rows_affected();
         let configs = sqlx::query!(
             "DELETE FROM config_value v WHERE v.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM unit WHERE dirty)
+               AND NOT EXISTS (SELECT 1 FROM target t WHERE v.digest = ANY (t.configs))
                AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE v.digest = ANY (e.configs))"
         )
         .execute(self.pool())
@@ -101,6 +116,7 @@ impl Store {
             rollouts,
             renderings,
             revisions,
+            targets,
             contents,
             objects,
             configs,

@@ -1,17 +1,20 @@
 //! The hub's hold on a cluster's stream. Opening a stream raises the epoch; every later write on its behalf
 //! names it, so that a stream that was replaced, here or on another replica, can write nothing any more.
 
+use std::collections::BTreeMap;
+
 use flotilla_core::{
     clock::Timestamp,
+    digest::Digest,
     takeover::{Duel, Openings},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic, nudge,
+    Result, Store, StoreError, Topic, nudge,
     presence::tell_connected,
-    report::{ConditionRow, write_conditions},
+    report::{Attained, ConditionRow, write_conditions},
 };
 
 /// What a Hello tells.
@@ -52,6 +55,8 @@ pub struct Told {
     /// Incarnation and generation of the state that it has made its own; `None`: it did not take the one offered, and
     /// keeps what it had.
     pub accepted: Option<(u64, u64)>,
+    /// Of these units what it has made its own since it last told.
+    pub units: BTreeMap<Uuid, Attained>,
     /// What could not be accepted; '' for nothing.
     pub message: String,
 }
@@ -61,6 +66,9 @@ impl Told {
     pub fn follow(&mut self, former: &Self) {
         if self.epoch == former.epoch {
             self.accepted = self.accepted.or(former.accepted);
+            for (unit, held) in &former.units {
+                self.units.entry(*unit).or_insert_with(|| held.clone());
+            }
         }
     }
 }
@@ -72,6 +80,9 @@ pub struct Opened {
     /// The store does not hold what the agent believes was acknowledged.
     pub report_everything: bool,
 }
+
+/// The highest epoch that an agent is believed to have seen: no hub comes near it by itself.
+const HIGHEST_EPOCH: i64 = 1 << 62;
 
 /// Who holds a cluster's stream.
 pub struct Holder {
@@ -133,7 +144,8 @@ impl Store {
                accepted_generation = $8, message = '', told_connected = true, openings = $9
              RETURNING epoch",
             hello.cluster_id,
-            signed(hello.epoch_seen),
+            // However high an agent says it has seen: what comes after it has room for ever.
+            signed(hello.epoch_seen).min(HIGHEST_EPOCH),
             hello.boot_id,
             hello.replica,
             hello.agent_version,
@@ -180,6 +192,17 @@ impl Store {
         };
         let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
         let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
+        let held: Vec<(Uuid, Uuid, &Attained)> = told
+            .iter()
+            .flat_map(|one| one.units.iter().map(|(unit, held)| (one.cluster, *unit, held)))
+            .collect();
+        let (of, units): (Vec<Uuid>, Vec<Uuid>) =
+            held.iter().map(|(cluster, unit, _)| (*cluster, *unit)).unzip();
+        let versions: Vec<i64> = held.iter().map(|(.., held)| signed(held.version)).collect();
+        let targets: Vec<Vec<u8>> = held
+            .iter()
+            .map(|(.., held)| held.target.as_bytes().to_vec())
+            .collect();
         let mut tx = self.pool().begin().await?;
         let changed = sqlx::query_scalar!(
             // Locked in one order, as reports lock them.
@@ -188,7 +211,17 @@ impl Store {
                FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
                  AS v(id, epoch, incarnation, generation, message)
                JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
-               ORDER BY s.cluster_id FOR UPDATE OF s)
+               ORDER BY s.cluster_id FOR UPDATE OF s),
+             accepted AS (
+               INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target)
+               SELECT v.cluster, v.unit, v.version, v.target
+               FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[]) AS v(cluster, unit, version, target)
+               JOIN held ON held.cluster_id = v.cluster
+               -- A unit of another cluster is not for this agent to tell of.
+               JOIN unit u ON u.id = v.unit AND u.cluster_id = v.cluster
+               ON CONFLICT (cluster_id, unit_id)
+                 DO UPDATE SET version = excluded.version, target = excluded.target, at = now()
+               WHERE (a.version, a.target) IS DISTINCT FROM (excluded.version, excluded.target))
              UPDATE session s SET
                accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
                accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message, last_seen = now()
@@ -197,7 +230,11 @@ impl Store {
             &epochs,
             &incarnations as &[Option<i64>],
             &generations as &[Option<i64>],
-            &messages as &[&str]
+            &messages as &[&str],
+            &of,
+            &units,
+            &versions,
+            &targets
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -218,6 +255,24 @@ impl Store {
             epoch: row.epoch.unsigned_abs(),
             boot_id: row.boot_id,
         }))
+    }
+
+    /// What a cluster's agent has said that it holds durably, by unit.
+    pub async fn accepted(&self, cluster: Uuid) -> Result<BTreeMap<Uuid, Attained>> {
+        let rows = sqlx::query!(
+            "SELECT unit_id, version, target FROM unit_accepted WHERE cluster_id = $1",
+            cluster
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let target = Digest::try_from_slice(&row.target)
+                    .map_err(|e| StoreError::corrupt(format!("acceptance of {}", row.unit_id), e))?;
+                let version = row.version.unsigned_abs();
+                Ok((row.unit_id, Attained { version, target }))
+            })
+            .collect()
     }
 
     /// Marks a session closed, unless another has replaced it.

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use flotilla_core::status::{Alike, AppFacts, Readiness, Revision, UnitFacts};
+use flotilla_core::{
+    clock::Timestamp,
+    status::{Alike, AppFacts, Readiness, Revision, UnitFacts},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,12 +21,12 @@ pub struct Behind {
 }
 
 /// Where a request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handling {
     /// It, or a later one, was acted on.
     pub handled: bool,
     /// Connected clusters whose agent does not hold what was planned then.
-    pub unanswered: u64,
+    pub unanswered: Vec<Uuid>,
 }
 
 impl Store {
@@ -33,7 +36,7 @@ impl Store {
         let plans = sqlx::query!(
             r#"SELECT r.uid AS "uid!", coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
                       coalesce(p.observed_generation = r.generation, false) AS "observed!",
-                      coalesce(p.waiting, '{}') AS "waiting!"
+                      coalesce(p.waiting, '{}') AS "waiting!", p.changed_at AS "changed_at?"
                FROM resource r LEFT JOIN app_plan p ON p.app_uid = r.uid WHERE r.uid = ANY($1)"#,
             apps
         )
@@ -43,6 +46,7 @@ impl Store {
             .into_iter()
             .map(|row| {
                 let facts = AppFacts {
+                    changed: row.changed_at.map(timestamp),
                     observed: row.observed,
                     suspended: row.suspended,
                     waiting: row.waiting,
@@ -54,14 +58,15 @@ impl Store {
         let rows = sqlx::query!(
             r#"WITH shown AS MATERIALIZED (
                  SELECT app_uid, cluster, applied_content, current, applied, ready, connected, silent, reason, message,
-                        waiting
+                        waiting, changed_at
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, ready, connected, silent,
-                        cardinality(waiting) > 0 AS held, count(*) AS units, min(cluster) AS first
+                        cardinality(waiting) > 0 AS held, count(*) AS units, min(cluster) AS first,
+                        max(changed_at) AS changed_at
                  FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
                )
-               SELECT a.app_uid AS "app!", a.units AS "units!", a.first AS "cluster!", a.current AS "current!",
+               SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
                       a.applied AS "applied!", a.ready AS "ready!", a.connected AS "connected!",
                       a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.waiting AS "waiting!",
                       v.id AS "revision_id?", v.revision AS "revision?"
@@ -75,6 +80,7 @@ impl Store {
         for row in rows {
             let revision = revision(row.revision_id, row.revision);
             if let Some(facts) = facts.get_mut(&row.app) {
+                facts.changed = facts.changed.max(Some(timestamp(row.changed_at)));
                 facts.units.push(Alike {
                     units: row.units.unsigned_abs(),
                     first: UnitFacts {
@@ -135,7 +141,7 @@ impl Store {
         let row = sqlx::query!(
             // Of several requests the last one counts: what it was handled by has seen the earlier ones.
             r#"SELECT r.handled_at = $2 OR (r.requested_at <> $2 AND r.handled_at = r.requested_at) AS "handled!",
-                      (SELECT count(*) FROM unit u JOIN presence p ON p.cluster_id = u.cluster_id AND p.connected
+                      ARRAY(SELECT u.cluster_id FROM unit u JOIN presence p ON p.cluster_id = u.cluster_id AND p.connected
                        JOIN session s ON s.cluster_id = u.cluster_id
                        LEFT JOIN desired_entry e ON e.cluster_id = u.cluster_id AND e.unit_id = u.id
                        WHERE u.app_uid = r.uid AND u.state = 'Active'
@@ -149,9 +155,13 @@ impl Store {
         .await?;
         Ok(row.map(|row| Handling {
             handled: row.handled,
-            unanswered: row.unanswered.unsigned_abs(),
+            unanswered: row.unanswered,
         }))
     }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
 fn revision(id: Option<i64>, name: Option<String>) -> Option<Revision> {

@@ -73,7 +73,7 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
     let unsupported = app
         .not_supported
         .iter()
-        .map(|what| Waiting::NotSupported(what.clone()));
+        .map(|what| Waiting::NotSupported(format!("{what} is not supported by this release")));
     let mut problems: Vec<Waiting> = unsupported.collect();
     let rendered = if problems.is_empty() {
         let substitutes = spec.post_build.is_some() || placed.overrides_variables;

@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::{
     Context, app, is_passing, judge, poll, publish, queue::Queue, receivers::Registered, retention,
-    rollouts_ended, wakeup::Wakeups,
+    rollouts_ended, wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
     grpc::streams::Streams,
     index::Index,
     store::{
-        Store, StoreError, Topic,
+        Store, StoreError, Topic, answered,
         outbox::{Nudge, OutboxListener, Reader},
         publish::CLUSTERS,
     },
@@ -34,6 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const SOURCE_DEADLINE: Duration = Duration::from_secs(3600);
 /// Before what failed is done again.
 const RETRY: Duration = Duration::from_secs(1);
+/// What runs when the hub is told to stop may take so long to end.
+const GRACE: Duration = Duration::from_secs(5);
 /// Transactions that publish at once.
 const PUBLISHERS: usize = 2;
 
@@ -43,6 +45,7 @@ pub struct Driver {
     index: Arc<Index>,
     streams: Arc<Streams>,
     topics: tokio::sync::broadcast::Sender<Topic>,
+    watchers: Watchers,
     receivers: Registered,
     sources: Queue,
     apps: Queue,
@@ -56,6 +59,7 @@ impl Driver {
         index: Arc<Index>,
         streams: Arc<Streams>,
         topics: tokio::sync::broadcast::Sender<Topic>,
+        watchers: Watchers,
         receivers: Registered,
         workers: usize,
     ) -> Self {
@@ -79,6 +83,7 @@ impl Driver {
             index,
             streams,
             topics,
+            watchers,
             receivers,
             sources,
             apps,
@@ -100,6 +105,8 @@ impl Driver {
             () = stop.cancelled() => {}
             () = this.follow() => {}
         }
+        let [sources, apps, clusters] = this.queues();
+        tokio::join!(sources.stop(GRACE), apps.stop(GRACE), clusters.stop(GRACE));
         heartbeats.abort();
     }
 
@@ -118,6 +125,7 @@ impl Driver {
             match outbox.read(&self.context.store, wait).await {
                 Ok(nudges) => {
                     self.judge_streams(&nudges).await;
+                    self.watchers.wake(nudges.iter().map(|nudge| nudge.key));
                     let topics: HashSet<Topic> = nudges.iter().map(|nudge| nudge.topic).collect();
                     for topic in topics {
                         // No receiver is no error: nobody watches.
@@ -152,7 +160,7 @@ impl Driver {
         if streams.is_empty() {
             return;
         }
-        match self.context.store.held(&streams).await {
+        match answered(self.context.store.held(&streams)).await {
             Ok(held) => self.streams.close_unless(&streams, &held),
             Err(error) => warn!(%error, "judging streams failed; they are judged in the next round"),
         }
@@ -163,7 +171,7 @@ impl Driver {
         let mut again = Wakeups::default();
         let resources = due.take(Topic::Resource);
         if !resources.is_empty() {
-            match self.context.store.kinds_of(&resources).await {
+            match answered(self.context.store.kinds_of(&resources)).await {
                 Ok(kinds) => kinds.iter().for_each(|(uid, kind)| due.resource(*uid, kind)),
                 Err(error) => failed(&mut again, Topic::Resource, resources, &error.into()),
             }
@@ -179,7 +187,7 @@ impl Driver {
         }
         let published = due.take(Topic::Desired);
         if !published.is_empty()
-            && let Err(error) = self.index.refresh(&published).await
+            && let Err(error) = answered(self.index.refresh(&published)).await
         {
             failed(&mut again, Topic::Desired, published, &error.into());
         }
@@ -197,7 +205,7 @@ impl Driver {
 
     /// Asks for what is to be done and was not.
     async fn pass(&self) {
-        match self.context.store.stale().await {
+        match answered(self.context.store.stale()).await {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
@@ -213,11 +221,8 @@ impl Driver {
             }
             Err(error) => warn!(%error, "asking for what is to be done failed; it is asked again"),
         }
-        if let Err(error) = self.index.poll().await {
+        if let Err(error) = answered(self.index.poll()).await {
             warn!(%error, "reading desired states failed; they are read again");
-        }
-        if let Err(error) = self.context.store.tell_gone().await {
-            warn!(%error, "looking for clusters that have gone failed; it is done again");
         }
     }
 
@@ -229,7 +234,7 @@ impl Driver {
                 "reading the receivers failed; they are read again"
             );
         }
-        match self.context.store.uids_of_kind("GitRepository").await {
+        match answered(self.context.store.uids_of_kind("GitRepository")).await {
             // Each is to know when it is due.
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),
@@ -257,10 +262,10 @@ impl Driver {
         loop {
             tokio::time::sleep(HEARTBEAT_FLUSH).await;
             let seen: Vec<(Uuid, u64, OffsetDateTime)> = self.streams.last_seen();
-            if let Err(error) = self.context.store.beat(&self.context.replica).await {
+            if let Err(error) = answered(self.context.store.beat(&self.context.replica)).await {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
             }
-            match self.context.store.flush_last_seen(&seen).await {
+            match answered(self.context.store.flush_last_seen(&seen)).await {
                 Ok(held) => {
                     let seen: Vec<(Uuid, u64)> = seen.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
                     self.streams.close_unless(&seen, &held);
@@ -310,6 +315,6 @@ impl Outbox {
         if !self.reader.has_more() && !self.listener.wait(wait).await {
             return Ok(Vec::new());
         }
-        store.outbox_after(&mut self.reader).await
+        answered(store.outbox_after(&mut self.reader)).await
     }
 }

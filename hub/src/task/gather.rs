@@ -167,7 +167,10 @@ async fn resolved(
 
 fn placement_spec(row: &ResourceRow) -> Result<PlacementSpec, Waiting> {
     if let Some(what) = row.not_supported.first() {
-        return Err(Waiting::NotSupported(format!("{} uses {what}", row.display())));
+        return Err(Waiting::NotSupported(format!(
+            "{} uses {what}, which is not supported by this release",
+            row.display()
+        )));
     }
     serde_json::from_value(row.spec.clone()).map_err(|error| unreadable(row, &error))
 }
@@ -313,8 +316,26 @@ pub async fn layers(
     Ok(Ok(layers))
 }
 
-/// The values of a ConfigMap or Secret, as text.
+/// The values of a ConfigMap or Secret that are text. Others have no meaning where text is asked for: they are as if they
+/// were not there, and never changed into what nobody wrote.
 pub async fn values(context: &Context, row: &ResourceRow) -> anyhow::Result<BTreeMap<String, String>> {
+    let payload = payload(context, row).await?;
+    Ok(texts(&payload))
+}
+
+fn texts(payload: &BTreeMap<String, Zeroizing<Vec<u8>>>) -> BTreeMap<String, String> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    payload
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+        .collect()
+}
+
+/// The values of a ConfigMap or Secret, byte for byte.
+pub async fn payload(
+    context: &Context,
+    row: &ResourceRow,
+) -> anyhow::Result<BTreeMap<String, Zeroizing<Vec<u8>>>> {
     let Some(bytes) = context.store.payload(row.uid, &context.seal).await? else {
         return Ok(BTreeMap::new());
     };
@@ -322,14 +343,15 @@ pub async fn values(context: &Context, row: &ResourceRow) -> anyhow::Result<BTre
     let text = std::str::from_utf8(&bytes).map_err(|e| corrupt(e.to_string()))?;
     if row.kind == "Secret" {
         let data = flotilla_api::SecretData::from_json(text).map_err(|e| corrupt(e.to_string()))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         return Ok(data
             .data
             .iter()
-            .map(|(key, value)| (key.clone(), text(value.expose())))
+            .map(|(key, value)| (key.clone(), Zeroizing::new(value.expose().to_vec())))
             .collect());
     }
-    Ok(serde_json::from_str(text).map_err(|e| corrupt(e.to_string()))?)
+    let data: BTreeMap<String, String> = serde_json::from_str(text).map_err(|e| corrupt(e.to_string()))?;
+    let bytes = |(key, value): (String, String)| (key, Zeroizing::new(value.into_bytes()));
+    Ok(data.into_iter().map(bytes).collect())
 }
 
 /// Who owns the objects of a content, by cluster.
@@ -424,12 +446,25 @@ fn by_keys(content: &Content, owned: &Owned<'_>) -> Vec<(Arc<[ObjectKey]>, Vec<C
 }
 
 /// Keys as they will be in the cluster: names may hold variables. The same function the agent uses; a name that
-/// cannot be resolved here stays as written, and the agent's verdict counts.
+/// cannot be resolved here, or would tell a Secret's value, stays as written, and the agent's verdict counts.
 fn keys(content: &Content, owned: &Owned<'_>, chosen: &Chosen) -> Vec<ObjectKey> {
-    let mut values = owned.layers.values.clone();
-    values.push(chosen.variables.clone());
-    values.extend(chosen.overrides.clone());
-    let variables = Variables::from_layers(values).ok();
+    // With one value in place of each that is a Secret's, and with another: what differs between the two holds one.
+    let variables = |stand_in: &str| {
+        let own = owned.layers.values.iter().zip(&owned.layers.layers);
+        let mut values: Vec<BTreeMap<String, String>> = own
+            .map(|(values, layer)| match layer {
+                VariableLayer::Config { secret: true, .. } => {
+                    let names = values.keys();
+                    names.map(|name| (name.clone(), stand_in.to_owned())).collect()
+                }
+                _ => values.clone(),
+            })
+            .collect();
+        values.push(chosen.variables.clone());
+        values.extend(chosen.overrides.clone());
+        Variables::from_layers(values).ok()
+    };
+    let variables = variables("a").zip(variables("b"));
     let always = owned
         .spec
         .post_build
@@ -440,11 +475,14 @@ fn keys(content: &Content, owned: &Owned<'_>, chosen: &Chosen) -> Vec<ObjectKey>
         .iter()
         .map(|entry| {
             let mut key = entry.key.clone();
-            if let (Form::Yaml, Some(variables)) = (entry.form, &variables)
-                && substitute::runs(variables, always)
+            if let (Form::Yaml, Some((one, other))) = (entry.form, &variables)
+                && substitute::runs(one, always)
             {
                 for field in [&mut key.namespace, &mut key.name] {
-                    if let Ok(text) = substitute::substitute(field, variables, true) {
+                    let text = substitute::substitute(field, one, true);
+                    if let Ok(text) = text
+                        && substitute::substitute(field, other, true).is_ok_and(|same| same == text)
+                    {
                         *field = text;
                     }
                 }
@@ -455,4 +493,119 @@ fn keys(content: &Content, owned: &Owned<'_>, chosen: &Chosen) -> Vec<ObjectKey>
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::content::{ObjectEntry, Objects};
+    use serde_json::json;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn app() -> ResourceRow {
+        ResourceRow {
+            uid: Uuid::from_u128(1),
+            scope: String::new(),
+            api_group: "kustomize.toolkit.fluxcd.io".into(),
+            kind: "Kustomization".into(),
+            namespace: "apps".into(),
+            name: "app".into(),
+            api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
+            generation: 1,
+            labels: json!({}),
+            annotations: json!({}),
+            spec: json!({}),
+            suspended: None,
+            requested_at: String::new(),
+            handled_at: String::new(),
+            payload_digest: None,
+            not_supported: Vec::new(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn layer(secret: bool, name: &str, value: &str) -> (VariableLayer, BTreeMap<String, String>) {
+        let digest = Digest::of("config", value.as_bytes());
+        let values = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        (VariableLayer::Config { digest, secret }, values)
+    }
+
+    fn names(written: &[&str], layers: Vec<(VariableLayer, BTreeMap<String, String>)>) -> Vec<String> {
+        let entries = written
+            .iter()
+            .map(|name| ObjectEntry {
+                key: ObjectKey::new("", "ConfigMap", "apps", name),
+                form: Form::Yaml,
+                digest: Digest::of("object", name.as_bytes()),
+            })
+            .collect();
+        let content = Content::Objects(Objects {
+            entries,
+            count: 0,
+            complete: true,
+        });
+        let spec = json!({
+            "interval": "1m", "prune": true, "sourceRef": { "kind": "GitRepository", "name": "s" }, "postBuild": {}
+        });
+        let spec: KustomizationSpec = serde_json::from_value(spec).expect("a spec");
+        let (layers, values) = layers.into_iter().unzip();
+        let owned = Owned {
+            app: &app(),
+            spec: &spec,
+            content: Digest::of("content", b""),
+            layers: &Layers {
+                layers,
+                configs: Vec::new(),
+                values,
+            },
+            chosen: &[],
+            units: &[],
+        };
+        let chosen = Chosen {
+            id: ClusterId(Uuid::from_u128(2)),
+            name: "c1".into(),
+            variables: BTreeMap::from([("region".into(), "eu".into())]),
+            overrides: Ok(BTreeMap::new()),
+        };
+        let found = keys(&content, &owned, &chosen);
+        found.into_iter().map(|key| key.name).collect()
+    }
+
+    #[test]
+    fn a_name_that_holds_a_secrets_value_stays_as_written() {
+        let layers = || vec![layer(false, "tier", "gold"), layer(true, "password", "hunter2")];
+        let found = names(
+            &[
+                "a-${tier}-${region}",
+                "b-${password}",
+                "c-${password:=x}",
+                "d-${password:0:1}",
+            ],
+            layers(),
+        );
+        assert_eq!(
+            found,
+            [
+                "a-gold-eu",
+                "b-${password}",
+                "c-${password:=x}",
+                "d-${password:0:1}"
+            ]
+        );
+        // What wins over the Secret is nobody's secret.
+        let mut over = layers();
+        over.push(layer(false, "password", "open"));
+        assert_eq!(names(&["b-${password}"], over), ["b-open"]);
+    }
+
+    #[test]
+    fn values_that_are_no_text_are_left_out_and_never_changed() {
+        let payload = BTreeMap::from([
+            ("text".to_owned(), Zeroizing::new("wörter".as_bytes().to_vec())),
+            ("binary".to_owned(), Zeroizing::new(vec![0xff, 0xfe])),
+        ]);
+        let texts = texts(&payload);
+        assert_eq!(texts, BTreeMap::from([("text".into(), "wörter".into())]));
+    }
 }

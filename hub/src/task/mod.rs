@@ -13,8 +13,9 @@ pub mod receivers;
 pub mod render;
 pub mod retention;
 mod wakeup;
+pub mod watchers;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ pub struct Context {
     pub renderer: Arc<render::Engine>,
     /// Name of this replica.
     pub replica: Arc<str>,
+    /// For how long history is kept; `None`: without limit.
+    pub history: Option<Duration>,
 }
 
 /// Says which rollouts have ended.

@@ -20,6 +20,7 @@ use tokio::{
     task::JoinError,
     time::{Instant, error::Elapsed, timeout},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 use uuid::Uuid;
 
@@ -104,6 +105,11 @@ struct Shared {
     times: Times,
     state: Mutex<State>,
     wake: Notify,
+    /// Nothing more is begun.
+    stop: CancellationToken,
+    /// What runs is dropped.
+    dropped: CancellationToken,
+    workers: TaskTracker,
 }
 
 #[derive(Default)]
@@ -162,12 +168,18 @@ impl Queue {
             times: Times::default(),
             state: Mutex::default(),
             wake: Notify::new(),
+            stop: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            workers: TaskTracker::new(),
         });
         let reconcile = Arc::new(reconcile);
         for _ in 0..workers {
-            let (shared, reconcile) = (shared.clone(), reconcile.clone());
-            tokio::spawn(async move { work(&shared, &*reconcile).await });
+            let (held, reconcile) = (shared.clone(), reconcile.clone());
+            shared
+                .workers
+                .spawn(async move { work(&held, &*reconcile).await });
         }
+        shared.workers.close();
         Self { shared }
     }
 
@@ -185,6 +197,23 @@ impl Queue {
         drop(state);
         self.shared.wake.notify_waiters();
         self.shared.wake.notify_one();
+    }
+
+    /// Stops the workers: what runs may end within `grace`, and is dropped then. What waits is left to whoever comes
+    /// after this hub.
+    pub async fn stop(&self, grace: Duration) {
+        let stopped = async {
+            self.shared.stop.cancel();
+            self.shared.workers.wait().await;
+        };
+        if timeout(grace, stopped).await.is_err() {
+            warn!(
+                task = self.shared.name,
+                "what runs took too long to end; it is dropped"
+            );
+            self.shared.dropped.cancel();
+            self.shared.workers.wait().await;
+        }
     }
 
     /// Keys waiting or running now.
@@ -312,7 +341,7 @@ where
     F: Fn(Vec<Uuid>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
 {
-    loop {
+    while !shared.stop.is_cancelled() {
         let woken = shared.wake.notified();
         match shared.take() {
             Ok(keys) => {
@@ -321,7 +350,13 @@ where
                 // In a task of its own: a panic is these keys' failure and not the worker's end.
                 let mut task = tokio::spawn(reconcile(keys.clone()).instrument(span.clone()));
                 let began = Instant::now();
-                let ended = timeout(shared.deadline, &mut task).await;
+                let ended = tokio::select! {
+                    ended = timeout(shared.deadline, &mut task) => ended,
+                    () = shared.dropped.cancelled() => {
+                        task.abort();
+                        return;
+                    }
+                };
                 if ended.is_err() {
                     task.abort();
                 }
@@ -334,9 +369,13 @@ where
                 tokio::select! {
                     () = woken => {}
                     () = tokio::time::sleep_until(at) => {}
+                    () = shared.stop.cancelled() => {}
                 }
             }
-            Err(None) => woken.await,
+            Err(None) => tokio::select! {
+                () = woken => {}
+                () = shared.stop.cancelled() => {}
+            },
         }
     }
 }
@@ -492,6 +531,34 @@ mod tests {
         let due = ran_rx.recv().await.expect("due");
         assert_eq!((due - before).as_secs(), 10);
         assert!(ran_rx.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_is_stopped_begins_nothing_more_and_drops_what_does_not_end() {
+        struct Ends(mpsc::UnboundedSender<&'static str>);
+        impl Drop for Ends {
+            fn drop(&mut self) {
+                let _ = self.0.send("dropped");
+            }
+        }
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::start("test", 1, DEADLINE, move |_| {
+            let ran_tx = ran_tx.clone();
+            async move {
+                let _ends = Ends(ran_tx.clone());
+                let _ = ran_tx.send("began");
+                std::future::pending().await
+            }
+        });
+        queue.push_all([key(1), key(2)]);
+        assert_eq!(ran_rx.recv().await, Some("began"));
+        let before = Instant::now();
+        queue.stop(Duration::from_secs(5)).await;
+        assert_eq!(before.elapsed(), Duration::from_secs(5));
+        assert_eq!(ran_rx.recv().await, Some("dropped"));
+        queue.push(key(3));
+        tokio::time::sleep(DEADLINE).await;
+        assert!(ran_rx.try_recv().is_err(), "nothing more is begun");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,7 @@
 //! The Receivers there are, in memory: anybody may ask for any path, so none of it may cost a query. Refreshed
 //! when a Receiver or Secret changes, and with every full pass.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use flotilla_api::kinds::receiver::ReceiverSpec;
@@ -13,7 +10,7 @@ use tracing::warn;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, gather::values, is_passing};
+use super::{Context, gather::payload, is_passing};
 use crate::{
     http::{Lookup, Receiver, Receivers, hook::NudgeFailed, hook_path},
     store::{StoreError, resource::ResourceRow},
@@ -77,7 +74,7 @@ impl Registered {
         };
         let path = hook_path(&token, &row.name, &row.namespace);
         let closed = row.is_suspended() || !row.not_supported.is_empty();
-        let token = (!closed).then(|| Zeroizing::new(token.as_bytes().to_vec()));
+        let token = (!closed).then_some(token);
         Ok(Some((path, Entry { uid: row.uid, token })))
     }
 
@@ -100,31 +97,25 @@ impl Registered {
             .map_err(|e| StoreError::corrupt(format!("spec of {}", row.display()), e))?;
         let mut uids = Vec::new();
         for named in &spec.resources {
-            for candidate in self.context.store.resources_of_kind(&named.kind).await? {
-                let labels: BTreeMap<String, String> =
-                    serde_json::from_value(candidate.labels.clone()).unwrap_or_default();
-                let namespace = named
-                    .namespace
-                    .as_ref()
-                    .map_or(row.namespace.as_str(), |one| one.as_str());
-                let by_name = named.name == candidate.name
-                    || named.name == "*"
-                        && named
-                            .match_labels
-                            .iter()
-                            .all(|(key, value)| labels.get(key) == Some(value));
-                if by_name && candidate.scope == row.scope && candidate.namespace == namespace {
-                    uids.push(candidate.uid);
-                }
-            }
+            let namespace = named
+                .namespace
+                .as_ref()
+                .map_or(row.namespace.as_str(), |one| one.as_str());
+            let labels = serde_json::to_value(&named.match_labels)?;
+            let found = self
+                .context
+                .store
+                .uids_named(&row.scope, &named.kind, namespace, &named.name, &labels)
+                .await?;
+            uids.extend(found);
         }
         let request = OffsetDateTime::now_utc().format(&Rfc3339)?;
         Ok(self.context.store.request(&uids, &request, None).await?)
     }
 }
 
-/// The token of a Receiver, from its Secret.
-async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Zeroizing<String>>> {
+/// The token of a Receiver, from its Secret; `None`: there is none, or it is empty.
+async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Zeroizing<Vec<u8>>>> {
     let Some(name) = row.spec["secretRef"]["name"].as_str() else {
         return Ok(None);
     };
@@ -133,7 +124,11 @@ async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Ze
         .resource_by_name(&row.scope, "Secret", &row.namespace, name)
         .await?;
     let Some(found) = found else { return Ok(None) };
-    Ok(values(context, &found).await?.remove("token").map(Zeroizing::new))
+    // An empty one would let everybody in.
+    Ok(payload(context, &found)
+        .await?
+        .remove("token")
+        .filter(|token| !token.is_empty()))
 }
 
 impl Receivers for Registered {

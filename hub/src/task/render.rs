@@ -332,7 +332,11 @@ impl Work<'_> {
             timeout: TIMEOUT,
         };
         Ok(match self.renderer.kustomize(input).await {
-            Ok(rendered) => ended(self.context, rendered, self.substitutes),
+            Ok(rendered) => {
+                let (key, substitutes) = (self.context.digest_key, self.substitutes);
+                // All objects are written and hashed once: not on a thread that has streams to serve.
+                tokio::task::spawn_blocking(move || ended(&key, rendered, substitutes)).await?
+            }
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
             Err(failure) => Ended::Failed {
                 reason: failure.reason().to_owned(),
@@ -467,7 +471,7 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
 }
 
 /// Turns rendered objects into a content; refuses what this release does not do.
-fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
+fn ended(digest_key: &[u8; 32], rendered: Rendered, substitutes: bool) -> Ended {
     let paths: Option<BTreeSet<String>> = rendered.reads.map(|reads| reads.seen.into_keys().collect());
     let rendered = rendered.objects;
     if let Some(message) = rendered.iter().find_map(unsupported) {
@@ -485,7 +489,7 @@ fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
             (Form::Json, object_bytes(&one.value))
         };
         let bytes = Zeroizing::new(bytes);
-        let digest = object_digest(form, &bytes, secret.then_some(&context.digest_key));
+        let digest = object_digest(form, &bytes, secret.then_some(digest_key));
         objects.push(Blob {
             digest: *digest.as_bytes(),
             bytes,
@@ -506,8 +510,8 @@ fn ended(context: &Context, rendered: Rendered, substitutes: bool) -> Ended {
     let manifest = content.to_bytes();
     Ended::Done {
         content: *Content::digest_of(&manifest).as_bytes(),
-        manifest,
-        objects,
+        manifest: manifest.into(),
+        objects: objects.into(),
         paths,
     }
 }

@@ -1,4 +1,5 @@
-//! Removes what is no longer used: rows, events that are old, and the artifacts of this replica that no row names.
+//! Removes what is no longer used: rows, events and history that are old; of this replica the artifacts that no row
+//! names, and the repositories that nothing is fetched into.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -10,9 +11,19 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 /// Looks once.
 pub async fn run(context: &Context) -> anyhow::Result<()> {
     context.store.event_trim().await?;
+    if let Some(keep) = context.history {
+        context.store.history_trim(keep).await?;
+    }
     let removed = context.store.remove_unused().await?;
     if removed != Default::default() {
         tracing::info!(?removed, "what is no longer used is removed");
+    }
+    let repositories = context.sources.fetcher.remove_unused(SETTLED).await?;
+    if repositories > 0 {
+        tracing::info!(
+            repositories,
+            "repositories that nothing is fetched into are removed"
+        );
     }
     let artifacts = &context.sources.artifacts;
     let settled = artifacts.settled(SETTLED).await?;

@@ -632,7 +632,7 @@ async fn a_stream_ends_soon_after_its_cluster_is_revoked_or_taken_over_elsewhere
     let mut of_taken = Stream::open(&hub, &taken, hello(&taken)).await.expect("open");
     hub.world
         .execute(&format!(
-            "UPDATE cluster SET state = 'Revoked' WHERE id = '{}'",
+            "UPDATE cluster SET state = 'Suspended' WHERE id = '{}'",
             revoked.cluster
         ))
         .await;

@@ -13,7 +13,10 @@ use flotilla_hub::{
         transport::Clients,
     },
     store::apply::NewResource,
-    task::{Context, driver::Driver, poll::Sources, queue::Queue, receivers::Registered, render::Engine},
+    task::{
+        Context, driver::Driver, poll::Sources, queue::Queue, receivers::Registered, render::Engine,
+        watchers::Watchers,
+    },
 };
 use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
 use serde_json::{Value, json};
@@ -183,12 +186,21 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
             Err("not here".into()),
         )),
         replica: "replica".into(),
+        history: None,
     };
     world.store.beat("replica").await.expect("it lives");
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let index = Arc::new(Index::new(world.store.clone()));
     let receivers = Registered::new(context.clone());
-    let driver = Driver::start(context, index, Arc::new(Streams::default()), topics, receivers, 4);
+    let driver = Driver::start(
+        context,
+        index,
+        Arc::new(Streams::default()),
+        topics,
+        Watchers::default(),
+        receivers,
+        4,
+    );
     let (queues, stop) = (driver.queues(), CancellationToken::new());
     tokio::spawn(driver.run(stop.clone()));
     (queues, stop)

@@ -93,8 +93,8 @@ impl Fleet {
 
     async fn unit(&self) -> Option<Unit> {
         let row = sqlx::query(
-            "SELECT u.version, u.target, u.content, u.settings, u.waiting, u.state
-             FROM unit u JOIN resource r ON r.uid = u.app_uid WHERE r.name = 'app'",
+            "SELECT u.version, u.target, t.content, t.settings, u.waiting, u.state
+             FROM unit u JOIN target t ON t.digest = u.target JOIN resource r ON r.uid = u.app_uid WHERE r.name = 'app'",
         )
         .fetch_optional(&self.hub.world.pool)
         .await

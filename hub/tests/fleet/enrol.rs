@@ -3,19 +3,29 @@
 
 use flotilla_hub::{
     auth::{ca::Authority, token},
-    store::enrol::NewToken,
+    store::enrol::{Enrolled, Enrolment, NewToken},
 };
-use flotilla_proto::agent::v1::{FetchRequest, agent_service_client::AgentServiceClient};
+use flotilla_proto::{
+    agent::v1::{FetchRequest, agent_service_client::AgentServiceClient},
+    enroll::v1::{EnrollRequest, enroll_service_client::EnrollServiceClient},
+    fleet::v1::{ClusterDecision, CreateTokenRequest, DecideClusterRequest},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, PKCS_ECDSA_P384_SHA384,
     PKCS_ED25519, SanType,
 };
 use rustls::pki_types::PrivateKeyDer;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use tonic::{Code, Status, transport::Identity};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::hub::{Agent, Hub, TRUST_DOMAIN, csr, identity, pin};
+use crate::{
+    agent_stream::{Stream, hello},
+    hub::{Agent, Hub, PATIENCE, TRUST_DOMAIN, csr, identity, pin, public_key},
+    statements::Statements,
+    world::World,
+};
 
 /// Opens the agent's port as `identity`; admitted when a call is answered, if only by what the agent is to do first.
 async fn admitted(hub: &Hub, identity: Option<Identity>) -> Result<(), Status> {
@@ -30,6 +40,15 @@ async fn admitted(hub: &Hub, identity: Option<Identity>) -> Result<(), Status> {
         Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
         answer => answer.map(drop),
     }
+}
+
+async fn decide(hub: &Hub, cluster: &str, decision: ClusterDecision) -> Result<bool, Status> {
+    let request = DecideClusterRequest {
+        cluster: cluster.into(),
+        decision: decision.into(),
+    };
+    let decided = hub.fleet().await.decide_cluster(hub.authorized(request)).await?;
+    Ok(decided.into_inner().changed)
 }
 
 fn key() -> KeyPair {
@@ -84,11 +103,20 @@ async fn a_token_gives_one_key_one_identity_and_another_key_burns_it() {
         "{}",
         shown[0].message
     );
-    // The identity that stands keeps working.
+    assert_eq!(shown[0].state, "Suspended");
+    // The agent that joined gets nothing until a person has said that it is the right one.
     let chain = vec![first.certificate_chain[0].to_vec()];
-    admitted(&hub, Some(identity(&chain, &key_one.serialize_pem())))
-        .await
-        .expect("admitted");
+    let agent = || Some(identity(&chain, &key_one.serialize_pem()));
+    let refused = admitted(&hub, agent()).await.expect_err("suspended");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(decide(&hub, "c1", ClusterDecision::Admit).await.expect("decided"));
+    assert!(!decide(&hub, "c1", ClusterDecision::Admit).await.expect("decided"));
+    admitted(&hub, agent()).await.expect("admitted");
+    let shown = hub.world.store.list_clusters("c1", "", 1).await.expect("read");
+    assert_eq!(
+        (shown[0].state.as_str(), shown[0].message.as_str()),
+        ("Active", "")
+    );
     assert_eq!(
         hub.world
             .count("SELECT count(*) FROM audit WHERE verb = 'enrol.refused.UsedByAnotherKey'")
@@ -107,6 +135,7 @@ async fn refusals_look_alike_and_bind_nothing() {
         cluster: "late",
         principal: "admin",
         ttl_seconds: -1,
+        labelled: None,
     };
     hub.world.store.create_token(&new).await.expect("recorded");
     let bound = hub.enrol("c1").await;
@@ -293,4 +322,189 @@ async fn a_renewal_whose_reply_was_lost_locks_nobody_out() {
         .await
         .expect("what the agent holds stays valid");
     second.renew(&hub).await.expect("renewed again");
+}
+
+#[tokio::test]
+async fn renewals_of_one_key_that_cross_give_one_certificate_whichever_is_stored_last() {
+    let hub = Hub::start().await;
+    let first = hub.enrol("c1").await;
+    let key = key();
+    let again = || KeyPair::from_pem(&key.serialize_pem()).expect("the key");
+    let renewals = (0..4).map(|_| first.renew_with(&hub, again()));
+    let renewed = futures::future::join_all(renewals).await;
+    let serials: std::collections::BTreeSet<Vec<u8>> = renewed
+        .into_iter()
+        .map(|one| {
+            let one = one.expect("renewed");
+            let (_, leaf) = X509Certificate::from_der(&one.chain[0]).expect("a certificate");
+            leaf.raw_serial().to_vec()
+        })
+        .collect();
+    assert_eq!(serials.len(), 1, "{serials:?}");
+    let last = first.renew_with(&hub, again()).await.expect("renewed");
+    admitted(&hub, Some(last.identity())).await.expect("admitted");
+}
+
+#[tokio::test]
+async fn a_used_token_gives_its_identity_again_only_while_nothing_has_changed_since() {
+    let hub = Hub::start().await;
+    let token = hub.join_token("c1").await;
+    let own = key();
+    let first = hub.enrol_with(&token, csr(&own), "uid").await.expect("enrolled");
+    let elsewhere = hub.enrol_with(&token, csr(&own), "other").await;
+    assert_eq!(
+        elsewhere.expect_err("another cluster").code(),
+        Code::PermissionDenied
+    );
+    hub.enrol_with(&token, csr(&own), "uid")
+        .await
+        .expect("a lost reply");
+    let state = |state: &str| format!("UPDATE cluster SET state = '{state}' WHERE name = 'c1'");
+    hub.world.execute(&state("Suspended")).await;
+    let suspended = hub.enrol_with(&token, csr(&own), "uid").await;
+    assert_eq!(suspended.expect_err("suspended").code(), Code::PermissionDenied);
+    hub.world.execute(&state("Active")).await;
+    let agent = Agent {
+        cluster: first.cluster_id.parse().expect("a UUID"),
+        uid: "uid".into(),
+        chain: first.certificate_chain.iter().map(|der| der.to_vec()).collect(),
+        generation: first.identity_generation,
+        key: KeyPair::from_pem(&own.serialize_pem()).expect("the key"),
+    };
+    let renewed = agent.renew(&hub).await.expect("renewed");
+    let late = hub.enrol_with(&token, csr(&own), "uid").await;
+    assert_eq!(late.expect_err("renewed since").code(), Code::PermissionDenied);
+    admitted(&hub, Some(renewed.identity()))
+        .await
+        .expect("it keeps working");
+}
+
+#[tokio::test]
+async fn a_recovery_key_that_is_none_is_refused_before_anything_is_bound() {
+    let hub = Hub::start().await;
+    let token = hub.join_token("c1").await;
+    let good = public_key(&key());
+    let ed25519 = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+    let trailing = [&good[..], b"x"].concat();
+    for bad in [
+        vec![],
+        vec![1],
+        good[..good.len() - 1].to_vec(),
+        trailing,
+        public_key(&ed25519),
+    ] {
+        let request = EnrollRequest {
+            token: token.clone(),
+            csr: csr(&key()).into(),
+            recovery_public_key: bad.into(),
+            cluster_uid: "uid".into(),
+            agent_version: "0".into(),
+        };
+        let refused = EnrollServiceClient::new(hub.channel().await)
+            .enroll(request)
+            .await;
+        assert_eq!(refused.expect_err("no key").code(), Code::InvalidArgument);
+    }
+    assert_eq!(hub.world.count("SELECT count(*) FROM identity").await, 0);
+    hub.enrol_with(&token, csr(&key()), "uid")
+        .await
+        .expect("the token is good");
+}
+
+#[tokio::test]
+async fn labels_of_a_join_token_are_stored_with_the_cluster_or_nothing_is() {
+    let hub = Hub::start().await;
+    let create = async |value: &str| {
+        let request = CreateTokenRequest {
+            cluster: "c1".into(),
+            labels: [("tier".to_owned(), value.to_owned())].into(),
+            ..CreateTokenRequest::default()
+        };
+        hub.fleet().await.create_token(hub.authorized(request)).await
+    };
+    let refused = create("not a label").await.expect_err("no label");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("tier"), "{}", refused.message());
+    let stored = "SELECT (SELECT count(*) FROM cluster) + (SELECT count(*) FROM join_token)";
+    assert_eq!(
+        hub.world.count(stored).await,
+        0,
+        "the next try makes it, with its labels"
+    );
+    // The labels fail to be stored: so does the cluster.
+    hub.world
+        .execute("ALTER TABLE resource ADD CONSTRAINT closed CHECK (kind <> 'Cluster') NOT VALID")
+        .await;
+    create("gold").await.expect_err("the database refuses it");
+    assert_eq!(hub.world.count(stored).await, 0);
+    hub.world
+        .execute("ALTER TABLE resource DROP CONSTRAINT closed")
+        .await;
+    create("gold").await.expect("made");
+    let shown = hub.world.store.list_clusters("c1", "", 1).await.expect("read");
+    assert_eq!(shown[0].labels, serde_json::json!({ "tier": "gold" }));
+}
+
+#[tokio::test]
+async fn an_enrolment_is_ten_statements_at_most() {
+    let world = World::new().await;
+    let token = token::make_join_token().expect("a token");
+    let new = NewToken {
+        id: &token.id,
+        secret_hash: &token.secret_hash,
+        cluster: "c1",
+        principal: "admin",
+        ttl_seconds: 60,
+        labelled: None,
+    };
+    world.store.create_token(&new).await.expect("recorded");
+    let statements = Statements::listen();
+    let enrolment = Enrolment {
+        token_id: &token.id,
+        secret_hash: &token.secret_hash,
+        key_hash: b"key",
+        public_key: b"key",
+        recovery_public_key: b"recovery",
+        cluster_uid: "uid",
+        serial: b"serial",
+        lifetime_seconds: 60,
+    };
+    let enrolled = world.store.enrol(&enrolment).await.expect("answered");
+    assert!(matches!(enrolled, Enrolled::Accepted { .. }), "{enrolled:?}");
+    let asked = statements.take();
+    // The token with its cluster, whether the UID is taken, identity, cluster, token, wake-up, audit, commit.
+    assert_eq!(asked.len(), 8, "{asked:#?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_revoked_gets_nothing_and_joins_again_with_a_new_token() {
+    let hub = Hub::start().await;
+    let thief = hub.enrol("c1").await;
+    let spare = hub.join_token("c1").await;
+    let mut stream = Stream::open(&hub, &thief, hello(&thief)).await.expect("open");
+    assert!(
+        decide(&hub, "c1", ClusterDecision::Revoke)
+            .await
+            .expect("decided")
+    );
+    assert!(
+        !decide(&hub, "c1", ClusterDecision::Revoke)
+            .await
+            .expect("decided")
+    );
+    let ended = timeout(PATIENCE, stream.next()).await.expect("soon");
+    assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
+    let refused = admitted(&hub, Some(thief.identity())).await.expect_err("revoked");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let burnt = hub.enrol_with(&spare, csr(&key()), "uid").await;
+    assert_eq!(burnt.expect_err("an older token").code(), Code::PermissionDenied);
+    // The rightful one has the same cluster, and the other's certificate stays what it is.
+    let rightful = hub.enrol("c1").await;
+    assert_eq!(rightful.cluster, thief.cluster);
+    admitted(&hub, Some(rightful.identity())).await.expect("admitted");
+    admitted(&hub, Some(thief.identity())).await.expect_err("revoked");
+    let unknown = decide(&hub, "c9", ClusterDecision::Admit).await;
+    assert_eq!(unknown.expect_err("no cluster").code(), Code::NotFound);
+    let audited = "SELECT count(*) FROM audit WHERE verb = 'cluster.revoke' AND object = 'cluster/c1'";
+    assert_eq!(hub.world.count(audited).await, 1);
 }

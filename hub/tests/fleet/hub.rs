@@ -189,7 +189,7 @@ impl Hub {
         let request = EnrollRequest {
             token: token.into(),
             csr: csr.into(),
-            recovery_public_key: vec![1].into(),
+            recovery_public_key: public_key(&KeyPair::generate().expect("a key")).into(),
             cluster_uid: uid.into(),
             agent_version: "0".into(),
         };
@@ -306,7 +306,10 @@ impl Agent {
 
     /// Renews under a new key; the agent returned is the one with the new certificate.
     pub(crate) async fn renew(&self, hub: &Hub) -> Result<Self, Status> {
-        let key = KeyPair::generate().expect("a key");
+        self.renew_with(hub, KeyPair::generate().expect("a key")).await
+    }
+
+    pub(crate) async fn renew_with(&self, hub: &Hub, key: KeyPair) -> Result<Self, Status> {
         let request = RenewRequest {
             cluster_id: self.cluster.to_string(),
             csr: csr(&key).into(),
@@ -347,6 +350,11 @@ pub(crate) fn identity(chain: &[Vec<u8>], key_pem: &str) -> Identity {
         )
     });
     Identity::from_pem(pem.collect::<String>(), key_pem)
+}
+
+/// SubjectPublicKeyInfo, DER.
+pub(crate) fn public_key(key: &KeyPair) -> Vec<u8> {
+    rcgen::PublicKeyData::subject_public_key_info(key)
 }
 
 pub(crate) fn csr(key: &KeyPair) -> Vec<u8> {

@@ -5,6 +5,7 @@ mod budgets;
 mod deploys;
 mod enrol;
 mod fleet_api;
+mod history;
 mod hub;
 mod hubs;
 mod monitoring;

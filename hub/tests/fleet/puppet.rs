@@ -53,9 +53,10 @@ async fn obey(mut stream: Stream, failing: Failing) {
             continue;
         };
         accept(&mut held, &desired);
-        let accepted = held.keys().map(|unit| UnitAcceptance {
+        let accepted = held.iter().map(|(unit, entry)| UnitAcceptance {
             unit_id: unit.as_bytes().to_vec().into(),
             accepted: true,
+            held: Some(attained(entry)),
             ..UnitAcceptance::default()
         });
         let ack = Ack {
@@ -77,11 +78,15 @@ async fn obey(mut stream: Stream, failing: Failing) {
     }
 }
 
-fn status(entry: &Entry, fails: Option<&str>, applied: &mut BTreeMap<Uuid, Attained>) -> UnitStatus {
-    let target = Attained {
+fn attained(entry: &Entry) -> Attained {
+    Attained {
         version: entry.version,
         target: entry.target.as_bytes().to_vec().into(),
-    };
+    }
+}
+
+fn status(entry: &Entry, fails: Option<&str>, applied: &mut BTreeMap<Uuid, Attained>) -> UnitStatus {
+    let target = attained(entry);
     if fails.is_none() {
         applied.insert(entry.unit.0, target.clone());
     }

@@ -1,17 +1,18 @@
 //! Reports of agents count only where and when they may.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_hub::store::{
-    report::{ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
+    report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::{Opening, Told},
 };
 use flotilla_hub::task::ingest::{Ingest, Outcome};
+use flotilla_testkit::wait_until;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::store::{config, one_unit, units};
+use crate::store::{break_table, config, mend_table, one_unit, units};
 use crate::world::{INCARNATION, World, applied};
 
 pub(crate) async fn open(world: &World, cluster: Uuid) -> u64 {
@@ -47,6 +48,10 @@ pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report
         conditions: vec![],
         observed_root: vec![1],
     }
+}
+
+pub(crate) fn attained(version: u64, target: Digest) -> Attained {
+    Attained { version, target }
 }
 
 pub(crate) fn object(unit: Uuid, name: &str) -> ObjectRow {
@@ -100,6 +105,7 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
         cluster,
         epoch,
         accepted: Some((INCARNATION, epoch)),
+        units: BTreeMap::new(),
         message: String::new(),
     };
     let accepted = async || world.count("SELECT accepted_generation FROM session").await;
@@ -478,6 +484,38 @@ async fn a_report_that_the_database_does_not_take_is_refused_alone() {
         }
     }
     assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 8);
+}
+
+#[tokio::test]
+async fn what_agents_accept_while_the_database_takes_nothing_is_kept_and_committed_once_it_does() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    break_table(&world, "session").await;
+    let ingest = Ingest::start(world.store.clone());
+    let told = |generation, units| Told {
+        cluster,
+        epoch,
+        accepted: Some((INCARNATION, generation)),
+        units,
+        message: String::new(),
+    };
+    ingest.tell(told(1, BTreeMap::from([(unit, attained(1, target))])));
+    // It is tried, and what comes later does not make what came before forgotten.
+    let refused = ingest.submit(report(cluster, epoch, vec![])).await;
+    assert_eq!(refused, Outcome::Unavailable);
+    ingest.tell(told(2, BTreeMap::new()));
+    assert!(world.store.accepted(cluster).await.expect("read").is_empty());
+    mend_table(&world, "session").await;
+    let accepted = "SELECT count(*) FROM session WHERE accepted_generation = 2";
+    wait_until("both", Duration::from_secs(20), async || {
+        Ok::<_, std::convert::Infallible>((world.count(accepted).await == 1).then_some(()))
+    })
+    .await
+    .expect("committed");
+    let held = world.store.accepted(cluster).await.expect("read");
+    assert_eq!(held, BTreeMap::from([(unit, attained(1, target))]));
 }
 
 #[tokio::test]

@@ -9,15 +9,19 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::{
     digest::Digest,
+    id::ClusterId,
+    rollout::{plan::Planned, waiting::Waiting},
     unit::{Entry, UnitState},
 };
 use flotilla_hub::store::{
     StoreError, Topic,
-    apply::Action,
+    apply::{Action, NewResource},
     content::Blob,
     outbox::Nudge,
+    plan::Commit,
     query::{UnitFilter, UnitView},
     retention::{KEPT, Removed},
+    session::Opening,
 };
 use flotilla_testkit::wait_until;
 use serde_json::json;
@@ -34,7 +38,7 @@ pub(crate) fn config(name: &str, text: &str) -> Object {
 }
 
 /// Makes the next insert or update of `table` fail.
-async fn break_table(world: &World, table: &str) {
+pub(crate) async fn break_table(world: &World, table: &str) {
     world
         .execute(&format!(
             "CREATE OR REPLACE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'crash'; END $$;
@@ -43,7 +47,7 @@ async fn break_table(world: &World, table: &str) {
         .await;
 }
 
-async fn mend_table(world: &World, table: &str) {
+pub(crate) async fn mend_table(world: &World, table: &str) {
     world.execute(&format!("DROP TRIGGER crash ON {table}")).await;
 }
 
@@ -637,17 +641,28 @@ async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
              UPDATE artifact SET referenced_at = now() - interval '2 days';
              UPDATE rollout SET finished_at = now() - interval '2 days' WHERE finished_at IS NOT NULL;
              UPDATE rendering SET finished_at = now() - interval '2 days';
+             UPDATE target SET referenced_at = now() - interval '2 days';
              UPDATE revision SET created_at = now() - interval '2 days'",
         )
         .await;
     let first = removed().await;
     // Of renderings one more stays: the present one beside the last that were.
     assert_eq!((first.rollouts, first.renderings), (3, 2), "{first:?}");
+    assert_eq!((first.revisions, first.artifacts), (2, 2), "{first:?}");
     assert_eq!(
-        (first.revisions, first.contents, first.objects, first.artifacts),
-        (2, 2, 2, 2),
-        "{first:?}"
+        (first.targets, first.contents, first.objects),
+        (0, 0, 0),
+        "the history names them"
     );
+    world
+        .execute("UPDATE history SET at = at - interval '91 days'")
+        .await;
+    let keep = Duration::from_secs(90 * 24 * 3600);
+    let forgotten = world.store.history_trim(keep).await.expect("trimmed");
+    assert_eq!(i64::try_from(forgotten), Ok(made - 1));
+    let second = removed().await;
+    assert_eq!(i64::try_from(second.targets), Ok(made - 1), "{second:?}");
+    assert_eq!((second.contents, second.objects), (2, 2), "{second:?}");
     assert_eq!(removed().await, Removed::default(), "what is left is used");
     assert_eq!(
         units(&world, "c1").await[0].target_revision,
@@ -675,6 +690,151 @@ async fn pages_of_units_lose_none_of_apps_that_share_a_name() {
         kinds.insert(row.kind);
     }
     assert_eq!(kinds, ["HelmRelease", "Kustomization"].map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn a_hub_whose_epoch_an_agent_calls_highest_opens_streams_all_the_same() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let open = async |epoch_seen: u64| {
+        let opening = Opening {
+            cluster_id: cluster,
+            boot_id: "boot",
+            replica: "replica",
+            agent_version: "0",
+            kube_version: "v1.34.0",
+            incarnation: 0,
+            generation: 0,
+            observed_root: b"",
+            epoch_seen,
+            judged: &[],
+        };
+        world.store.open_session(&opening).await.expect("opened").epoch
+    };
+    let mut last = 0;
+    for seen in [7, (1 << 63) - 3, u64::MAX, 0, u64::MAX] {
+        let epoch = open(seen).await;
+        assert!(epoch > last, "{epoch} after {last}");
+        last = epoch;
+    }
+}
+
+#[tokio::test]
+async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let recorded = world.store.app_plan(app).await.expect("read");
+    world.execute("DELETE FROM outbox").await;
+    let waiting = [Waiting::NoClusterMatches];
+    let commit = Commit {
+        app_uid: app,
+        recorded: &recorded,
+        generation: 1,
+        planned: &Planned::default(),
+        claims: &BTreeMap::new(),
+        configs: &[],
+        revision_id: None,
+        content: None,
+        waiting: &waiting,
+    };
+    world
+        .store
+        .commit_plan(&commit, &world.seal)
+        .await
+        .expect("committed");
+    let told = format!("SELECT count(*) FROM outbox WHERE topic = 'report' AND key = '{app}'");
+    assert_eq!(world.count(&told).await, 1);
+}
+
+#[tokio::test]
+async fn a_rollout_that_was_superseded_keeps_the_clusters_that_it_had() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (one, two) = (world.cluster("c1").await, world.cluster("c2").await);
+    for (revision, text) in [("r1", "a: 1"), ("r2", "a: 2")] {
+        let content = world.render(app, revision, &[config("x", text)]).await;
+        world.roll_out(app, &[one, two], &content).await;
+    }
+    let rollouts = world.store.list_rollouts("HelmRelease", "", "a", 10).await;
+    let counts: Vec<(String, i64)> = rollouts
+        .expect("listed")
+        .into_iter()
+        .map(|one| (one.state, one.clusters))
+        .collect();
+    assert_eq!(
+        counts,
+        [("Progressing".to_owned(), 2), ("Superseded".to_owned(), 2)]
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_namespace_is_named_without_one() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (owner, other) = (world.app("a").await, world.app("b").await);
+    world
+        .execute("UPDATE resource SET namespace = '' WHERE name = 'a'")
+        .await;
+    let content = world.render(owner, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(owner, &[cluster], &content).await;
+    let claims = world
+        .store
+        .foreign_claims(other, &[ClusterId(cluster)], &content.keys)
+        .await
+        .expect("read");
+    let owners: Vec<&str> = claims.iter().map(|(_, one)| one.owner.as_str()).collect();
+    assert_eq!(owners, ["HelmRelease/a"]);
+}
+
+#[tokio::test]
+async fn applies_of_the_same_objects_in_any_order_wait_for_each_other_and_never_fail() {
+    let world = World::new().await;
+    let documents = |round: usize| -> Vec<NewResource> {
+        (0..20)
+            .map(|n| resource("HelmRelease", &format!("a{n}"), json!({ "round": round })))
+            .collect()
+    };
+    for round in 0..10 {
+        let forth = documents(2 * round);
+        let mut back = documents(2 * round + 1);
+        back.reverse();
+        let (forth, back) = tokio::join!(
+            world.store.apply(&forth, &world.seal, "one", false),
+            world.store.apply(&back, &world.seal, "two", false)
+        );
+        forth.expect("applied");
+        back.expect("applied");
+    }
+    assert_eq!(
+        world
+            .count("SELECT count(DISTINCT spec) FROM resource WHERE kind = 'HelmRelease'")
+            .await,
+        1,
+        "one of them whole"
+    );
+}
+
+#[tokio::test]
+async fn a_webhook_finds_what_it_names_and_nothing_else() {
+    let world = World::new().await;
+    let mut labelled = resource("GitRepository", "b", json!({}));
+    labelled.labels = json!({ "team": "web" });
+    world
+        .apply(&[resource("GitRepository", "a", json!({})), labelled])
+        .await;
+    let namespace = resource("GitRepository", "a", json!({})).namespace;
+    let named = async |name: &str, labels| {
+        let found = world
+            .store
+            .uids_named("", "GitRepository", &namespace, name, &labels)
+            .await;
+        found.expect("read").len()
+    };
+    assert_eq!(named("a", json!({})).await, 1);
+    assert_eq!(named("c", json!({})).await, 0);
+    assert_eq!(named("*", json!({})).await, 2);
+    assert_eq!(named("*", json!({ "team": "web" })).await, 1);
+    assert_eq!(named("*", json!({ "team": "other" })).await, 0);
 }
 
 pub(crate) async fn units(world: &World, cluster: &str) -> Vec<UnitView> {

@@ -72,7 +72,7 @@ impl Object {
 pub(crate) struct Rendered {
     pub(crate) admitted: Admitted,
     pub(crate) manifest: Vec<u8>,
-    keys: Vec<ObjectKey>,
+    pub(crate) keys: Vec<ObjectKey>,
 }
 
 /// What a planner gathered and decided, not yet committed.
@@ -247,7 +247,7 @@ impl World {
         });
         let outcome = Outcome::Done {
             content: *content.digest().as_bytes(),
-            manifest: manifest.clone(),
+            manifest: manifest.clone().into(),
             objects: blobs.collect(),
             paths: None,
         };

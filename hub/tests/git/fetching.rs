@@ -236,3 +236,43 @@ async fn a_git_that_hangs_is_killed_with_all_it_started() {
     .await
     .expect("killed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_nothing_is_fetched_into_goes_and_one_in_use_stays() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let hub = Hub::new().await;
+    for name in ["old.git", "new.git"] {
+        let repo = server.create(name).await.expect("a repository");
+        repo.commit("main", &[("a", "1")], "first")
+            .await
+            .expect("committed");
+        hub.fetch(&public(&server.http_url(name)), &branch("main"))
+            .await
+            .expect("fetched");
+    }
+    let directories = || {
+        let entries = std::fs::read_dir(hub.place.path().join("git")).expect("a directory");
+        entries
+            .map(|entry| entry.expect("read").path())
+            .collect::<Vec<_>>()
+    };
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(hub.fetcher.remove_unused(day).await.expect("looked"), 0);
+    let all = directories();
+    assert_eq!(all.len(), 2);
+    let used = std::fs::File::options()
+        .write(true)
+        .open(all[0].join("flotilla-used"))
+        .expect("it is written");
+    used.set_modified(std::time::SystemTime::now() - 2 * day)
+        .expect("aged");
+    assert_eq!(hub.fetcher.remove_unused(day).await.expect("looked"), 1);
+    assert_eq!(directories(), [all[1].clone()]);
+    // What is needed again is fetched anew.
+    for name in ["old.git", "new.git"] {
+        hub.fetch(&public(&server.http_url(name)), &branch("main"))
+            .await
+            .expect("fetched");
+    }
+    assert_eq!(directories().len(), 2);
+}

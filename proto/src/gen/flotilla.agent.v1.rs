@@ -145,6 +145,9 @@ pub struct UnitAcceptance {
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
+    /// The entry that is held durably from now on, where it was accepted.
+    #[prost(message, optional, tag = "5")]
+    pub held: ::core::option::Option<Attained>,
 }
 /// The agent will not take this generation at all: fencing, a unit of its ledger is missing, or the ledger takes
 /// nothing. What is held stays enforced.

@@ -159,7 +159,7 @@ pub struct Cluster {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
-    /// Pending (never joined), Active, Revoked
+    /// Pending (its agent has not joined), Active, Suspended (there is reason to doubt its agent)
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "4")]
@@ -552,6 +552,19 @@ pub struct SuspendResponse {
     #[prost(bool, tag = "1")]
     pub changed: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DecideClusterRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(enumeration = "ClusterDecision", tag = "2")]
+    pub decision: i32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DecideClusterResponse {
+    /// False: it was so before.
+    #[prost(bool, tag = "1")]
+    pub changed: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateTokenRequest {
     #[prost(string, tag = "1")]
@@ -592,6 +605,38 @@ pub struct GetVersionResponse {
     pub engine: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub postgres: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClusterDecision {
+    Unspecified = 0,
+    /// Its agent is the one that was meant to join: a suspended cluster goes on.
+    Admit = 1,
+    /// Its agent's identity ends, and so do its join tokens: the cluster joins again with a new token. What the agent
+    /// enforces stays enforced.
+    Revoke = 2,
+}
+impl ClusterDecision {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLUSTER_DECISION_UNSPECIFIED",
+            Self::Admit => "CLUSTER_DECISION_ADMIT",
+            Self::Revoke => "CLUSTER_DECISION_REVOKE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLUSTER_DECISION_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLUSTER_DECISION_ADMIT" => Some(Self::Admit),
+            "CLUSTER_DECISION_REVOKE" => Some(Self::Revoke),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod fleet_service_client {
@@ -950,6 +995,33 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Says of a cluster's agent whether it may stay: a hub that has reason to doubt it suspends the cluster until then.
+        pub async fn decide_cluster(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DecideClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DecideClusterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/DecideCluster",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flotilla.fleet.v1.FleetService", "DecideCluster"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_version(
             &mut self,
             request: impl tonic::IntoRequest<super::GetVersionRequest>,
@@ -1070,6 +1142,14 @@ pub mod fleet_service_server {
             request: tonic::Request<super::CreateTokenRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        >;
+        /// Says of a cluster's agent whether it may stay: a hub that has reason to doubt it suspends the cluster until then.
+        async fn decide_cluster(
+            &self,
+            request: tonic::Request<super::DecideClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DecideClusterResponse>,
             tonic::Status,
         >;
         async fn get_version(
@@ -1638,6 +1718,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/DecideCluster" => {
+                    #[allow(non_camel_case_types)]
+                    struct DecideClusterSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::DecideClusterRequest>
+                    for DecideClusterSvc<T> {
+                        type Response = super::DecideClusterResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DecideClusterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::decide_cluster(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DecideClusterSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -37,8 +37,8 @@ impl Acceptance {
             };
             match ledger.append(self.arrived.records(ledger, entry)).await {
                 Ok(()) => {
+                    units.push(accepted(unit, Some(entry)));
                     self.lacking.remove(&unit);
-                    units.push(accepted(unit));
                 }
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
                 Err(e) => units.push(self.not_taken(unit, &e)),
@@ -135,7 +135,7 @@ impl Acceptance {
                 "NotSupported",
                 "this version of the agent does not know this type of content; upgrade the agent".to_owned(),
             ),
-            Content::Here | Content::Coming => accepted(unit),
+            Content::Here | Content::Coming => accepted(unit, pending.as_ref().map(|pending| &pending.entry)),
         }
     }
 }

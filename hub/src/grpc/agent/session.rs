@@ -1,10 +1,11 @@
 //! An open stream: the state goes out, reports and acknowledgements come in, until it ends or is replaced.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{
-    Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitEntry,
-    agent_message, hub_message,
+    Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitAcceptance,
+    UnitEntry, agent_message, hub_message,
 };
 use flotilla_proto::limits::{MESSAGE_BYTES, WORD_BYTES};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -25,7 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         publish::{EntryRow, Head},
-        report::ConditionRow,
+        report::{Attained, ConditionRow},
         session::Told,
     },
     task::ingest::{Outcome, rows, text},
@@ -190,7 +191,7 @@ impl Session<'_> {
             "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
              nothing is sent"
         );
-        self.tell(None, text);
+        self.tell(None, BTreeMap::new(), text);
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
@@ -250,15 +251,21 @@ impl Session<'_> {
             .take(5)
             .map(|problem| text(problem, MESSAGE_BYTES / 5))
             .collect();
-        self.tell(Some((ack.incarnation, ack.generation)), problems.join("; "));
+        let held = ack.units.iter().filter(|unit| unit.accepted).filter_map(attained);
+        self.tell(
+            Some((ack.incarnation, ack.generation)),
+            held.collect(),
+            problems.join("; "),
+        );
     }
 
     /// Hands on what is to be kept of what the agent says of its desired state. The stream does not wait for the store.
-    fn tell(&self, accepted: Option<(u64, u64)>, message: String) {
+    fn tell(&self, accepted: Option<(u64, u64)>, units: BTreeMap<Uuid, Attained>, message: String) {
         self.service.ingest.tell(Told {
             cluster: self.cluster,
             epoch: self.epoch,
             accepted,
+            units,
             message,
         });
     }
@@ -281,7 +288,7 @@ impl Session<'_> {
             return true;
         }
         let text = format!("refused generation {}: {said}", refused.generation);
-        self.tell(None, text);
+        self.tell(None, BTreeMap::new(), text);
         false
     }
 
@@ -315,6 +322,16 @@ impl Session<'_> {
         }
         .boxed()
     }
+}
+
+/// What an agent says that it holds of a unit; one of an older release does not say which.
+fn attained(unit: &UnitAcceptance) -> Option<(Uuid, Attained)> {
+    let held = unit.held.as_ref()?;
+    let attained = Attained {
+        version: held.version,
+        target: Digest::try_from_slice(&held.target).ok()?,
+    };
+    Some((Uuid::from_slice(&unit.unit_id).ok()?, attained))
 }
 
 /// Marks a stream closed, for as long as the database takes to come back.

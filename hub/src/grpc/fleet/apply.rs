@@ -110,32 +110,33 @@ pub(super) async fn apply(
     Ok(wire::ApplyResponse { applied, problems })
 }
 
-/// Gives a freshly made cluster its labels.
-pub(super) async fn label_cluster(
+/// The Cluster of this name with these labels, once they are found to be good.
+pub(super) fn labelled_cluster(
     fleet: &Fleet,
-    principal: &str,
     name: &str,
     labels: BTreeMap<String, String>,
-) -> Result<(), Status> {
+) -> Result<NewResource, Status> {
     let object = json!({
         "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster",
         "metadata": { "name": name, "labels": labels }, "spec": {}
     });
-    let request = wire::ApplyRequest {
-        documents: vec![wire::Document {
-            file: "cluster".to_owned(),
-            text: object.to_string(),
-        }],
-        dry_run: false,
-        scope: String::new(),
+    let options = Options {
+        file: "cluster",
+        mode: Mode::Strict,
+        scope: Scope::Fleet,
+        namespace: None,
     };
-    let response = apply(fleet, principal, request).await?;
-    match response.problems.iter().find(|problem| !problem.warning) {
-        Some(problem) => Err(Status::invalid_argument(format!(
-            "{}: {}",
-            problem.field, problem.message
-        ))),
-        None => Ok(()),
+    let parsed = parse(object.to_string().as_bytes(), &options).into_iter().next();
+    match parsed.map(|parsed| parsed.outcome) {
+        Some(Ok(resource)) => Ok(row(fleet, &resource)),
+        Some(Err(invalid)) => {
+            let problems = invalid.problems.iter();
+            let problems: Vec<String> = problems
+                .map(|problem| format!("{}: {}", problem.path, problem.message))
+                .collect();
+            Err(Status::invalid_argument(problems.join("; ")))
+        }
+        None => Err(Status::internal("a cluster is no document")),
     }
 }
 

@@ -25,11 +25,12 @@ use crate::{
     },
     store::{
         Store, Topic,
+        cluster::Decision,
         enrol::NewToken,
         query::{EventFilter, ResourceFilter, UnitFilter},
         resource::ResourceRow,
     },
-    task::receivers::Registered,
+    task::{receivers::Registered, watchers::Watchers},
 };
 
 const DEFAULT_PAGE: u32 = 500;
@@ -52,6 +53,8 @@ pub struct Fleet {
     pub endpoint: String,
     /// Wake-ups, for Watch.
     pub topics: broadcast::Sender<Topic>,
+    /// For whoever waits for one thing.
+    pub watchers: Watchers,
     /// Where receivers are called.
     pub receivers: Registered,
     /// The rendering engine, for `version`.
@@ -326,6 +329,11 @@ impl FleetService for Fleet {
             ));
         }
         let name = apply::cluster_name(&request.cluster)?;
+        // Before anything is stored.
+        let labelled = match request.labels.is_empty() {
+            true => None,
+            false => Some(apply::labelled_cluster(self, &name, request.labels)?),
+        };
         let made = token::make_join_token().map_err(|e| Status::internal(e.to_string()))?;
         let (expires_at, created) = self
             .store
@@ -335,20 +343,45 @@ impl FleetService for Fleet {
                 cluster: &name,
                 principal: &principal.name,
                 ttl_seconds: i64::from(ttl),
+                labelled: labelled.as_ref().map(|cluster| (cluster, &*self.seal)),
             })
             .await
             .map_err(from_store)?;
-        if created && !request.labels.is_empty() {
-            apply::label_cluster(self, &principal.name, &name, request.labels).await?;
-        }
         Ok(Response::new(wire::CreateTokenResponse {
             token: made.text,
             expires_at_ms: views::ms(expires_at),
-            pins: vec![self.authority.pin()],
+            pins: vec![self.authority.pin().to_owned()],
             endpoint: self.endpoint.clone(),
             trust_domain: self.authority.trust_domain().to_owned(),
             cluster_created: created,
         }))
+    }
+
+    async fn decide_cluster(
+        &self,
+        request: Request<wire::DecideClusterRequest>,
+    ) -> Result<Response<wire::DecideClusterResponse>, Status> {
+        let principal = principal(&request)?;
+        let request = request.into_inner();
+        let decision = match request.decision() {
+            wire::ClusterDecision::Admit => Decision::Admit,
+            wire::ClusterDecision::Revoke => Decision::Revoke,
+            wire::ClusterDecision::Unspecified => {
+                return Err(Status::invalid_argument("decision: ADMIT or REVOKE is needed"));
+            }
+        };
+        let decided = self
+            .store
+            .decide_cluster(&request.cluster, decision, &principal.name)
+            .await
+            .map_err(from_store)?;
+        match decided {
+            Some(changed) => Ok(Response::new(wire::DecideClusterResponse { changed })),
+            None => Err(Status::not_found(format!(
+                "cluster {} is not registered; see `flotilla cluster list`",
+                request.cluster
+            ))),
+        }
     }
 
     async fn get_version(

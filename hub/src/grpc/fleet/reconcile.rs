@@ -9,17 +9,19 @@ use flotilla_core::status::{
 use flotilla_proto::fleet::v1 as wire;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use uuid::Uuid;
 
 use super::{Fleet, status};
 use crate::{
     auth::gate::{Principal, still_valid},
     grpc::status::from_store,
-    store::{Topic, resource::ResourceRow},
+    store::resource::ResourceRow,
+    task::watchers::Watch,
 };
 
 /// Changes that come close together are looked at together.
@@ -28,6 +30,8 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(2);
 /// Nobody waits for longer; what was asked for goes on.
 const FOLLOWED: Duration = Duration::from_secs(6 * 3600);
+/// The key under which replaced credentials are told.
+const CREDENTIALS: Uuid = Uuid::nil();
 /// Clusters named with an outcome.
 const NAMED: i64 = 20;
 
@@ -107,7 +111,10 @@ fn ended(phase: Phase, outcome: Outcome, ready: Ready) -> Progress {
 struct Following<'a> {
     fleet: &'a Fleet,
     principal: Principal,
-    topics: broadcast::Receiver<Topic>,
+    /// The object, and the clusters that have not answered.
+    watch: Watch,
+    /// Credentials that are replaced.
+    credentials: Watch,
     row: ResourceRow,
     request: String,
     /// What fails, and since when it does without a change.
@@ -117,7 +124,9 @@ struct Following<'a> {
 impl<'a> Following<'a> {
     async fn begin(fleet: &'a Fleet, principal: &Principal, row: &ResourceRow) -> Result<Self, Status> {
         // Before the first look, so that no change falls between the two.
-        let topics = fleet.topics.subscribe();
+        let (mut watch, mut credentials) = (fleet.watchers.watch(), fleet.watchers.watch());
+        watch.set([row.uid]);
+        credentials.set([CREDENTIALS]);
         let request = OffsetDateTime::now_utc()
             .format(&Rfc3339)
             .map_err(|error| Status::internal(error.to_string()))?;
@@ -131,7 +140,8 @@ impl<'a> Following<'a> {
         Ok(Self {
             fleet,
             principal: principal.clone(),
-            topics,
+            watch,
+            credentials,
             row: row.clone(),
             request,
             failing: None,
@@ -171,21 +181,15 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// Waits for a change of anything, or for time to pass.
-    async fn changed(&mut self) -> Result<(), Status> {
+    /// Waits for a change of what is followed, or for time to pass.
+    async fn changed(&self) -> Result<(), Status> {
         let until = Instant::now() + LOOK;
         tokio::select! {
             () = sleep_until(until) => return Ok(()),
-            topic = self.topics.recv() => match topic {
-                Ok(Topic::Credential) => still_valid(&self.fleet.store, &self.principal).await?,
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(Status::unavailable("the hub is shutting down"));
-                }
-            }
+            () = self.credentials.changed() => still_valid(&self.fleet.store, &self.principal).await?,
+            () = self.watch.changed() => {}
         }
         sleep(TOGETHER).await;
-        self.topics = self.topics.resubscribe();
         Ok(())
     }
 
@@ -199,6 +203,9 @@ impl<'a> Following<'a> {
             .ok_or_else(gone)?;
         let handling = store.handling(row.uid, &self.request).await.map_err(from_store)?;
         let handling = handling.ok_or_else(gone)?;
+        self.watch
+            .set(handling.unanswered.iter().copied().chain([row.uid]));
+        let unanswered = u64::try_from(handling.unanswered.len()).unwrap_or(u64::MAX);
         let seen = if status::is_source(&row) {
             let facts = status::source_facts(store, &row).await.map_err(from_store)?;
             source_progress(&facts, handling.handled)
@@ -207,7 +214,7 @@ impl<'a> Following<'a> {
             let facts: AppFacts = facts.remove(&row.uid).ok_or_else(gone)?;
             let followed = Followed {
                 handled: handling.handled,
-                unanswered: handling.unanswered,
+                unanswered,
                 failing_for: None,
             };
             let seen = app_progress(&facts, &row.not_supported, followed);

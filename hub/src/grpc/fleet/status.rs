@@ -27,10 +27,10 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
             let unknown = AppFacts::default();
             let facts = facts.get(&row.uid).unwrap_or(&unknown);
             let revision = facts.revision().map(|revision| revision.name.clone());
-            (
-                vec![condition(&row, decided::app(facts))],
-                revision.unwrap_or_default(),
-            )
+            let mut said = condition(&row, decided::app(facts));
+            // What it was before is not kept: it is so since the last change at the latest.
+            said.since_ms = facts.changed.map_or(said.since_ms, |at| at.0);
+            (vec![said], revision.unwrap_or_default())
         } else {
             other(fleet, &row).await?
         };

@@ -144,7 +144,7 @@ fn restrict_files(policy: &Policy) -> Result<(), ConfineError> {
 
 /// What a program needs that reads files, computes and prints: memory, threads, clocks. Not among them: sockets,
 /// new processes, tracing, signals to others, and every way to change a file.
-const ALLOWED: [i64; 71] = [
+const ALLOWED: [i64; 70] = [
     libc::SYS_brk,
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
@@ -194,7 +194,6 @@ const ALLOWED: [i64; 71] = [
     libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_pread64,
-    libc::SYS_prlimit64,
     libc::SYS_read,
     libc::SYS_readlinkat,
     libc::SYS_readv,
@@ -257,6 +256,8 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_tgkill,
         vec![rule(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?],
     );
+    // Its own limits, which are fixed by now; those of others would end them.
+    rules.insert(libc::SYS_prlimit64, vec![rule(0, SeccompCmpOp::Eq, 0)?]);
     // Absent rather than forbidden: programs then take the older way, where there is an honest one.
     let denied = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let filter = SeccompFilter::new(
@@ -293,6 +294,20 @@ fn check() -> Result<(), ConfineError> {
         (
             "starting a process",
             Command::new("/proc/self/exe").arg("sandbox-exec").spawn().is_ok(),
+        ),
+        (
+            "reading or setting limits of another process",
+            rustix::process::getppid().is_some_and(|parent| {
+                let same = rustix::process::prlimit(
+                    Some(parent),
+                    Resource::Core,
+                    Rlimit {
+                        current: Some(0),
+                        maximum: Some(0),
+                    },
+                );
+                same.is_ok()
+            }),
         ),
         (
             "writing a file",

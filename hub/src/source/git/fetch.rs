@@ -16,7 +16,7 @@ use super::{
     CommitId, GitError, Reference, Remote, RemoteKey, Resolved,
     discovery::redact,
     program::{Failure, GitProgram, Run},
-    repository::Repository,
+    repository::{self, Repository},
     tree::{CommitTree, TreeError, TreeLimits},
 };
 
@@ -134,10 +134,39 @@ impl Fetcher {
         }
     }
 
+    /// Removes the repositories that nothing was fetched into for so long; whoever needs one again fetches it anew. A
+    /// credential that changes each hour leaves one behind each hour. Returns how many.
+    pub async fn remove_unused(&self, age: Duration) -> std::io::Result<usize> {
+        let directory = self.directory.clone();
+        let old = tokio::task::spawn_blocking(move || repository::unused(&directory, age)).await;
+        let mut removed = 0;
+        for (name, path) in old.map_err(std::io::Error::other)?? {
+            let Ok(key) = name.parse::<RemoteKey>() else {
+                continue;
+            };
+            // One that is in use is not unused.
+            let Ok(held) = self.lock_of(key).try_lock_owned() else {
+                continue;
+            };
+            let gone = tokio::task::spawn_blocking(move || {
+                let gone = std::fs::remove_dir_all(path);
+                drop(held);
+                gone
+            });
+            gone.await.map_err(std::io::Error::other)??;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
     fn lock(&self, remote: &Remote) -> Lock {
+        self.lock_of(remote.key(&self.key))
+    }
+
+    fn lock_of(&self, key: RemoteKey) -> Lock {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(locks.entry(remote.key(&self.key)).or_default())
+        Arc::clone(locks.entry(key).or_default())
     }
 }
 

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod remote;
 mod repository;
 pub mod share;
+mod source;
 pub mod tree;
 
 pub use error::{GitError, Remedy};
@@ -25,4 +26,5 @@ pub use program::{GitProgram, ProgramError};
 pub use reference::{CommitId, Reference};
 pub use remote::{Credential, Remote, RemoteKey};
 pub use share::ProbeShare;
+pub use source::{GitSource, SourceSecret};
 pub use tree::{CommitTree, TreeError, TreeLimits};

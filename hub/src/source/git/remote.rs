@@ -1,10 +1,10 @@
 //! A remote as a source names it: URL, credential, CA. The URL is printed without userinfo and query, since both
 //! carry secrets; a credential is never printed at all.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use flotilla_core::digest::Digest;
+use flotilla_core::digest::{Digest, InvalidDigest};
 use reqwest::{Url, header::HeaderValue};
 use zeroize::Zeroizing;
 
@@ -208,6 +208,14 @@ impl fmt::Debug for Remote {
 impl fmt::Display for RemoteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+impl FromStr for RemoteKey {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Digest::parse(text).map(Self)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{CommitId, program::size_of};
@@ -12,6 +13,8 @@ use super::{CommitId, program::size_of};
 const MAX_PACKS: usize = 64;
 /// Namespace of the refs that fetches write.
 const OWN: &str = "refs/flotilla";
+/// Written each time that it is opened: when it was used last.
+const USED: &str = "flotilla-used";
 
 /// A bare repository. Whoever holds it has locked it against others of this process.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ impl Repository {
         let repository = Self { directory };
         if repository.usable(max_bytes) {
             remove_leftovers(&repository.directory);
+            fs::write(repository.directory.join(USED), "")?;
             return Ok(repository);
         }
         repository.discard()?;
@@ -35,6 +39,7 @@ impl Repository {
         // No template: what the machine's administrator put there is not ours.
         options.bare(true).external_template(false);
         git2::Repository::init_opts(&repository.directory, &options).map_err(io::Error::other)?;
+        fs::write(repository.directory.join(USED), "")?;
         Ok(repository)
     }
 
@@ -83,6 +88,29 @@ impl Repository {
         };
         has().is_ok()
     }
+}
+
+/// Repositories that were not opened for so long: name without its ending, and place.
+pub(super) fn unused(directory: &Path, age: Duration) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".git"));
+        let Some(name) = name.map(str::to_owned) else {
+            continue;
+        };
+        let used = fs::metadata(path.join(USED)).or_else(|_| fs::metadata(&path))?;
+        if used.modified()?.elapsed().is_ok_and(|since| since >= age) {
+            found.push((name, path));
+        }
+    }
+    Ok(found)
 }
 
 fn remove_leftovers(directory: &Path) {

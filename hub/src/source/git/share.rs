@@ -1,28 +1,69 @@
-//! One probe for all who ask at the same time: sources with the same URL, credential, CA and reference share the
-//! answer of the request that is under way. Nothing is kept after it has come, so no answer is ever stale.
+//! One probe for all who ask at the same time: sources with the same URL, credential, CA and reference share an answer.
+//! Whoever asks while a request is under way gets the answer of the next one: the one under way may have been answered
+//! before the push that made them ask. Nothing is kept after an answer has come, so none is ever stale. Of requests of one
+//! kind a burst goes out at once, and then one a second, whoever asks.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::future::{BoxFuture, FutureExt as _, Shared};
+use tokio::time::Instant;
 
 use super::{GitError, Prober, Reference, Remote, RemoteKey, Resolved, discovery::within};
 
-/// Bound of a shared request; each asker's own timeout is shorter or ends here.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Bound of a shared request. Each asker has a timeout of its own; one that nobody waits for ends by this.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Requests that may go out at once after a while of none.
+const BURST: u32 = 10;
+/// Between requests beyond that.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 type Answer = Shared<BoxFuture<'static, Result<Resolved, GitError>>>;
-type Flights = Arc<Mutex<HashMap<(RemoteKey, Reference), Answer>>>;
+type Key = (RemoteKey, Reference);
+type All = Arc<Mutex<HashMap<Key, Requests>>>;
+
+/// Kinds of requests remembered before those that are at rest are forgotten.
+const REMEMBERED: usize = 1024;
 
 /// Probes under way. Cheap to clone.
 #[derive(Clone)]
 pub struct ProbeShare {
     prober: Prober,
     key: [u8; 32],
-    flights: Flights,
+    all: All,
+}
+
+/// The requests of one kind.
+#[derive(Default)]
+struct Requests {
+    /// Under way.
+    now: Option<Answer>,
+    /// Not begun: whoever asks joins it.
+    next: Option<Answer>,
+    pace: Pace,
+}
+
+/// When requests of one kind may go out.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pace {
+    /// When all that went out is worked off, at one each [`BETWEEN`].
+    free_at: Option<Instant>,
+}
+
+impl Pace {
+    /// Takes a request's turn, and tells how long to wait for it.
+    fn take(&mut self, now: Instant) -> Duration {
+        let free_at = self.free_at.filter(|at| *at > now).unwrap_or(now);
+        self.free_at = Some(free_at + BETWEEN);
+        (free_at - now).saturating_sub(BETWEEN * (BURST - 1))
+    }
+
+    fn is_at_rest(&self, now: Instant) -> bool {
+        self.free_at.is_none_or(|at| at <= now)
+    }
 }
 
 impl ProbeShare {
@@ -31,11 +72,11 @@ impl ProbeShare {
         Self {
             prober,
             key,
-            flights: Arc::default(),
+            all: Arc::default(),
         }
     }
 
-    /// Resolves `reference`, joining a request that is under way for the same remote and reference.
+    /// Resolves `reference`, with those who ask the same before the request begins.
     pub async fn probe(
         &self,
         remote: &Remote,
@@ -47,27 +88,36 @@ impl ProbeShare {
 
     fn join(&self, remote: &Remote, reference: &Reference) -> Answer {
         let key = (remote.key(&self.key), reference.clone());
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = flights.get(&key) {
-            return answer.clone();
+        let now = Instant::now();
+        let mut all = lock(&self.all);
+        if all.len() >= REMEMBERED {
+            all.retain(|_, one| one.now.is_some() || one.next.is_some() || !one.pace.is_at_rest(now));
         }
-        let answer = self.start(key.clone(), remote.clone());
-        flights.insert(key, answer.clone());
+        let requests = all.entry(key.clone()).or_default();
+        if let Some(next) = &requests.next {
+            return next.clone();
+        }
+        let wait = requests.pace.take(now);
+        let answer = self.start(key, remote.clone(), requests.now.clone(), wait);
+        requests.next = Some(answer.clone());
         answer
     }
 
-    /// Runs the request as a task of its own, so that it goes on when the asker that began it gives up.
-    fn start(&self, key: (RemoteKey, Reference), remote: Remote) -> Answer {
-        let landing = Landing {
+    /// Makes the request, after the one before it, as a task of its own: it goes on when the asker that began it gives up.
+    fn start(&self, key: Key, remote: Remote, before: Option<Answer>, wait: Duration) -> Answer {
+        let mut turn = Turn {
             key,
-            flights: Arc::clone(&self.flights),
+            all: Arc::clone(&self.all),
+            has_begun: false,
         };
         let (prober, url) = (self.prober.clone(), remote.shown());
         let task = tokio::spawn(async move {
-            let reference = &landing.key.1;
-            let answer = prober.probe(&remote, reference, TIMEOUT).await;
-            drop(landing);
-            answer
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            tokio::time::sleep(wait).await;
+            turn.begin();
+            prober.probe(&remote, &turn.key.1, TIMEOUT).await
         });
         let joined = async move {
             let lost = |_| GitError::Local {
@@ -80,17 +130,55 @@ impl ProbeShare {
     }
 }
 
-/// Ends the sharing when the request ends, however it does.
-struct Landing {
-    key: (RemoteKey, Reference),
-    flights: Flights,
+fn lock(all: &All) -> MutexGuard<'_, HashMap<Key, Requests>> {
+    all.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Landing {
+/// A request's turn; it ends with the request, however that does.
+struct Turn {
+    key: Key,
+    all: All,
+    has_begun: bool,
+}
+
+impl Turn {
+    /// From here on nobody joins it.
+    fn begin(&mut self) {
+        if let Some(requests) = lock(&self.all).get_mut(&self.key) {
+            requests.now = requests.next.take();
+        }
+        self.has_begun = true;
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        if let Some(requests) = lock(&self.all).get_mut(&self.key) {
+            match self.has_begun {
+                true => requests.now = None,
+                false => requests.next = None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_out_at_once_and_then_one_a_second() {
+        let mut pace = Pace::default();
+        let now = Instant::now();
+        let waits: Vec<Duration> = (0..BURST + 3).map(|_| pace.take(now)).collect();
+        let (burst, rest) = waits.split_at(BURST as usize);
+        assert!(burst.iter().all(Duration::is_zero), "{waits:?}");
+        assert_eq!(rest, [1, 2, 3].map(Duration::from_secs));
+        // Whoever asks for as long as they like gets one a second.
+        let asked =
+            (0..600_u32).filter(|tenth| pace.take(now + Duration::from_millis(100) * *tenth).is_zero());
+        assert_eq!(asked.count(), 0, "the backlog is worked off first");
+        let later = now + Duration::from_secs(3600);
+        assert!(pace.is_at_rest(later) && pace.take(later).is_zero());
     }
 }

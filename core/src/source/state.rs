@@ -1,0 +1,287 @@
+//! The state of a source between looks, and the next one: from what is recorded, what a look ended with, and the time.
+//! The last good artifact stays whatever fails.
+
+use std::time::Duration;
+
+use crate::{
+    backoff::{Backoff, jittered},
+    clock::Timestamp,
+    digest::Digest,
+    printable::printable_lines,
+    status::{Readiness, Ready},
+};
+
+/// A spec for which nothing can be done is judged again this late, as a newer hub may read it; a change of it is at
+/// once.
+const STALLED: Duration = Duration::from_secs(3600);
+/// A failure that may pass is tried again no earlier.
+const SOONEST: Duration = Duration::from_millis(200);
+
+/// What the configured object asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Rises with each change of it.
+    pub generation: i64,
+    /// How often to look.
+    pub interval: Duration,
+    /// Not to be looked at.
+    pub suspended: bool,
+    /// A person or a webhook asked for a look that was not made yet.
+    pub requested: bool,
+    /// Why nothing can be done for it.
+    pub unusable: Option<Failure>,
+}
+
+/// The revision that a source has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// As Flux names it: `main@sha1:…`.
+    pub revision: String,
+    /// Digest of the settings that shaped its artifact.
+    pub config: Digest,
+    /// The artifact.
+    pub artifact: String,
+    /// Whether the artifact is at hand here.
+    pub at_hand: bool,
+}
+
+/// What is recorded of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// Generation of the spec that it is about; 0 before the first look.
+    pub generation: i64,
+    /// When it is due.
+    pub due_at: Timestamp,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Its present revision.
+    pub present: Option<Present>,
+    /// What is shown of it, and since when its status is that.
+    pub shown: Option<(Ready, Timestamp)>,
+}
+
+/// Whether to look now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// Look.
+    Now,
+    /// Look after this long.
+    After(Duration),
+    /// Nothing until the object changes.
+    Never,
+    /// Do not look: this is what is to be said.
+    Unusable(Failure),
+}
+
+/// What helps against a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Time: tried again with backoff.
+    Retry,
+    /// The user: looked at once an interval, since the change may be on the remote.
+    Ask,
+    /// A change of the object's own spec.
+    Respecify,
+}
+
+/// Why there is nothing new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One word.
+    pub reason: String,
+    /// A sentence; never a secret.
+    pub message: String,
+    /// What helps.
+    pub remedy: Remedy,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(reason: &str, message: impl Into<String>, remedy: Remedy) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+            remedy,
+        }
+    }
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// As Flux names it.
+    pub revision: String,
+    /// What a person knows it by: the first line of a commit's message.
+    pub subject: String,
+    /// Digest of the settings that shaped the artifact.
+    pub config: Digest,
+    /// The artifact.
+    pub artifact: String,
+}
+
+/// What a look ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// The present revision is the remote's, and its artifact is at hand.
+    Same,
+    /// Something was fetched.
+    Fetched(Found),
+    /// Nothing was learnt.
+    Failed(Failure),
+}
+
+/// Something to tell once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Something a person should look at.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What is to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The state; its `present` is the former one where nothing new was fetched.
+    pub state: State,
+    /// When to look again: at the state's `due_at`.
+    pub wait: Duration,
+    /// The source has another revision, or another artifact of it.
+    pub is_new: bool,
+    /// The artifact of the present revision was lost, and is at hand again.
+    pub is_restored: bool,
+    /// What is told.
+    pub event: Option<Event>,
+}
+
+/// Whether a source is to be looked at.
+pub fn due(spec: &Spec, state: &State, now: Timestamp) -> Due {
+    let is_observed = state.generation == spec.generation;
+    if let Some(failure) = &spec.unusable {
+        let is_shown = state
+            .shown
+            .as_ref()
+            .is_some_and(|(shown, _)| *shown == said(failure));
+        let is_recorded = is_observed && is_shown && !spec.requested && state.due_at > now;
+        return if is_recorded {
+            Due::After(state.due_at.since(now))
+        } else {
+            Due::Unusable(failure.clone())
+        };
+    }
+    if spec.suspended {
+        return Due::Never;
+    }
+    // One whose artifact was lost is fetched at once, and with backoff where that fails.
+    let is_lost = state.failures == 0 && state.present.as_ref().is_some_and(|present| !present.at_hand);
+    if is_observed && !spec.requested && !is_lost && state.due_at > now {
+        return Due::After(state.due_at.since(now));
+    }
+    Due::Now
+}
+
+/// Whether what the remote has now is the present revision, made with the same settings, and at hand.
+pub fn is_present(state: &State, revision: &str, config: Digest) -> bool {
+    let same = |present: &Present| present.revision == revision && present.config == config;
+    state
+        .present
+        .as_ref()
+        .is_some_and(|present| same(present) && present.at_hand)
+}
+
+/// The state after a look, and what it means for others.
+pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64) -> Next {
+    let (present, is_restored, outcome) = match look {
+        Look::Same => (None, false, Ok(None)),
+        Look::Fetched(found) => {
+            let present = Present {
+                revision: found.revision,
+                config: found.config,
+                artifact: found.artifact,
+                at_hand: true,
+            };
+            let again = state.present.as_ref().is_some_and(|former| {
+                (&former.revision, former.config, &former.artifact)
+                    == (&present.revision, present.config, &present.artifact)
+            });
+            (Some(present), again, Ok((!again).then_some(found.subject)))
+        }
+        Look::Failed(failure) => (None, false, Err(failure)),
+    };
+    let is_new = present.is_some() && !is_restored;
+    let present = present.or_else(|| state.present.clone());
+    let (shown, failures, wait) = match &outcome {
+        Ok(_) => {
+            let revision = present.as_ref().map_or("", |present| present.revision.as_str());
+            let message = format!("stored artifact for revision '{revision}'");
+            let shown = ready(Readiness::True, "Succeeded", &message);
+            (shown, 0, jittered(spec.interval, random))
+        }
+        Err(failure) => {
+            let failures = state.failures.saturating_add(1);
+            let wait = match failure.remedy {
+                Remedy::Retry => Backoff::RECONCILE
+                    .delay(failures, random)
+                    .max(SOONEST)
+                    .min(spec.interval),
+                Remedy::Ask => jittered(spec.interval, random),
+                Remedy::Respecify => STALLED,
+            };
+            (said(failure), failures, wait)
+        }
+    };
+    let was = state.shown.as_ref();
+    let event = match outcome {
+        Err(failure) => told(&failure, was.map(|(shown, _)| shown), &shown),
+        Ok(Some(subject)) => Some(Event {
+            warning: false,
+            reason: "NewArtifact".into(),
+            message: printable_lines(&format!("stored artifact for commit '{subject}'")),
+        }),
+        Ok(None) => (state.failures > 0).then(|| Event {
+            warning: false,
+            reason: "Succeeded".into(),
+            message: "the source is reachable again".into(),
+        }),
+    };
+    let since = was
+        .filter(|(was, _)| was.status == shown.status)
+        .map_or(now, |(_, since)| *since);
+    Next {
+        state: State {
+            generation: spec.generation,
+            due_at: now + wait,
+            failures,
+            present,
+            shown: Some((shown, since)),
+        },
+        wait,
+        is_new,
+        is_restored,
+        event,
+    }
+}
+
+/// A failure that is shown already was told.
+fn told(failure: &Failure, was: Option<&Ready>, shown: &Ready) -> Option<Event> {
+    (was != Some(shown)).then(|| Event {
+        warning: true,
+        reason: failure.reason.clone(),
+        message: shown.message.clone(),
+    })
+}
+
+fn said(failure: &Failure) -> Ready {
+    ready(Readiness::False, &failure.reason, &failure.message)
+}
+
+/// Texts may quote the remote, or names in the tree.
+fn ready(status: Readiness, reason: &str, message: &str) -> Ready {
+    Ready {
+        status,
+        reason: reason.to_owned(),
+        message: printable_lines(message),
+    }
+}
