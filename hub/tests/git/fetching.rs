@@ -264,7 +264,7 @@ async fn a_repository_that_nothing_is_fetched_into_goes_and_one_in_use_stays() {
         .write(true)
         .open(all[0].join("flotilla-used"))
         .expect("it is written");
-    used.set_modified(std::time::SystemTime::now() - 2 * day)
+    used.set_modified((time::OffsetDateTime::now_utc() - 2 * day).into())
         .expect("aged");
     assert_eq!(hub.fetcher.remove_unused(day).await.expect("looked"), 1);
     assert_eq!(directories(), [all[1].clone()]);

@@ -167,7 +167,9 @@ impl State {
     /// Parses a content that is named by now, and counts what it names.
     fn open_content(&mut self, digest: &Digest) {
         // An entry may name it before it comes, also of the same records.
-        let Some(blob) = self.blobs.get(digest) else { return };
+        let Some(blob) = self.blobs.get(digest) else {
+            return;
+        };
         let ready = self.references.parsed.remove(digest);
         let parsed = ready.or_else(|| blob.parse());
         let Some(Parsed { table, is_exact }) = parsed else {
