@@ -700,7 +700,7 @@ async fn a_hub_whose_epoch_an_agent_calls_highest_opens_streams_all_the_same() {
         let opening = Opening {
             cluster_id: cluster,
             cluster_name: "c1",
-            now: OffsetDateTime::now_utc(),
+            now: time::OffsetDateTime::now_utc(),
             boot_id: "boot",
             replica: "replica",
             agent_version: "0",
