@@ -147,7 +147,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                     kube_version: kube_version.clone(),
                     boot_id: boot_id.clone(),
                 };
-                keep_link(&hub, token.as_ref(), &cells, session, &state_tx, &stop).await
+                Box::pin(keep_link(&hub, token.as_ref(), &cells, session, &state_tx, &stop)).await
             })
         }
     };
