@@ -433,12 +433,7 @@ impl State {
 
     /// Names objects that others keep changing back; nothing when there are none.
     fn contests(&self) -> String {
-        let contested: Vec<_> = self
-            .corrections
-            .iter()
-            .filter(|(_, of)| of.has_contests())
-            .map(|(key, _)| key)
-            .collect();
+        let contested = &self.index.contested;
         if contested.is_empty() {
             return String::new();
         }

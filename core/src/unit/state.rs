@@ -87,6 +87,8 @@ pub(super) struct Index {
     pub(super) withheld: BTreeSet<Arc<ObjectKey>>,
     /// Never written as far as is known.
     pub(super) unwritten: BTreeSet<Arc<ObjectKey>>,
+    /// With paths that others change back each time.
+    pub(super) contested: BTreeSet<Arc<ObjectKey>>,
 }
 
 /// What is kept of a unit between events.
@@ -100,12 +102,12 @@ pub struct State {
     pub(super) record: UnitRecord,
     /// What of it is durable already, or on its way to be.
     saved: UnitRecord,
-    /// Recent corrections of objects. Those that matter after a restart go into the durable part when that is saved.
+    /// Recent corrections of objects.
     pub(super) corrections: BTreeMap<Arc<ObjectKey>, Corrections>,
     /// What objects bore whose first write has not succeeded yet: it is told once one has.
     pub(super) adoptions: BTreeMap<Arc<ObjectKey>, Adoption>,
-    /// Those that are durable are not what they should be.
-    pub(super) has_new_corrections: bool,
+    /// Objects whose records may not say what is contested of them.
+    contest_news: BTreeSet<Arc<ObjectKey>>,
     /// From when on some of them may not count any more. Nothing wakes for that.
     prune_at: Option<Mono>,
     /// Each row boxed: a tree leaves up to half of its places empty.
@@ -165,18 +167,13 @@ impl State {
         now: Now,
     ) -> Self {
         let restored = record.is_some();
-        let mut record = record.unwrap_or_default();
-        let corrections = std::mem::take(&mut record.corrections);
-        let corrections: BTreeMap<_, _> = corrections
-            .into_iter()
-            .map(|(key, corrections)| (Arc::new(key), corrections))
-            .collect();
+        let record = record.unwrap_or_default();
         let mut state = Self {
             saved: record.clone(),
-            prune_at: (!corrections.is_empty()).then_some(now.mono),
-            corrections,
+            prune_at: None,
+            corrections: BTreeMap::new(),
             adoptions: BTreeMap::new(),
-            has_new_corrections: false,
+            contest_news: BTreeSet::new(),
             health_deadline: record.unhealthy_since.map(|since| {
                 let timeout = accepted.entry.settings.timeout;
                 now.mono + timeout.saturating_sub(now.wall.since(since))
@@ -214,6 +211,11 @@ impl State {
             dirty_unit: true,
         };
         for (key, record) in inventory {
+            if let Some(contests) = record.contested.as_deref() {
+                state.corrections.insert(key.clone(), contests.into());
+                state.index.contested.insert(key.clone());
+                state.prune_at = Some(now.mono);
+            }
             let object = Object {
                 record: Some(record),
                 ..Object::default()
@@ -457,6 +459,7 @@ impl State {
     /// Removes a row.
     pub(super) fn forget(&mut self, key: &Arc<ObjectKey>) {
         self.set_check(key, Check::Settled);
+        self.set_corrections(key, None);
         self.adoptions.remove(key);
         self.objects.remove(key);
         self.reindex(key);
@@ -483,19 +486,11 @@ impl State {
 
     /// Saves the durable part when it changed.
     pub(super) fn save(&mut self, actions: &mut Vec<Action>) {
-        if self.record == self.saved && !self.has_new_corrections {
+        if self.record == self.saved {
             return;
         }
         self.saved = self.record.clone();
-        self.has_new_corrections = false;
-        let mut record = self.record.clone();
-        record.corrections = self
-            .corrections
-            .iter()
-            .filter(|(_, corrections)| corrections.is_near_contest())
-            .map(|(key, corrections)| (key.as_ref().clone(), corrections.clone()))
-            .collect();
-        actions.push(Action::SaveUnit(Box::new(record)));
+        actions.push(Action::SaveUnit(Box::new(self.record.clone())));
     }
 
     /// Takes a condition as saved: it differs from that which is by its message alone.
@@ -508,19 +503,61 @@ impl State {
         if self.prune_at.is_none_or(|at| now.mono < at) {
             return;
         }
-        self.corrections
-            .retain(|_, corrections| !corrections.is_empty(now.wall));
+        let over = self.corrections.iter().filter(|(_, of)| of.is_empty(now.wall));
+        let over: Vec<_> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.set_corrections(&key, None);
+        }
         self.prune_at = (!self.corrections.is_empty()).then(|| now.mono + CONTESTED_WITHIN);
     }
 
     /// Remembers the corrections of an object.
     pub(super) fn remember(&mut self, key: &Arc<ObjectKey>, corrections: Corrections, now: Now) {
-        let mut is_durable = corrections.is_near_contest();
-        if let Some(before) = self.corrections.insert(key.clone(), corrections) {
-            is_durable |= before.is_near_contest();
-        }
-        self.has_new_corrections |= is_durable;
+        self.set_corrections(key, Some(corrections));
         self.prune_at.get_or_insert(now.mono + CONTESTED_WITHIN);
+    }
+
+    /// Forgets all corrections.
+    pub(super) fn forget_corrections(&mut self) {
+        self.corrections.clear();
+        self.contest_news.append(&mut self.index.contested);
+    }
+
+    fn set_corrections(&mut self, key: &Arc<ObjectKey>, corrections: Option<Corrections>) {
+        let was_contested = self.index.contested.remove(key);
+        let is_contested = corrections.as_ref().is_some_and(Corrections::has_contests);
+        if is_contested {
+            self.index.contested.insert(key.clone());
+        }
+        if was_contested || is_contested {
+            self.contest_news.insert(key.clone());
+        }
+        match corrections {
+            Some(corrections) => self.corrections.insert(key.clone(), corrections),
+            None => self.corrections.remove(key),
+        };
+    }
+
+    /// Notes in the records of objects what is contested of them, unless a job is to bring newer ones.
+    pub(super) fn keep_contests(&mut self, actions: &mut Vec<Action>) {
+        if self.contest_news.is_empty() || self.has_newer_records() {
+            return;
+        }
+        let mut records = Vec::new();
+        for key in std::mem::take(&mut self.contest_news) {
+            let contests = self.corrections.get(&key).and_then(Corrections::contests);
+            let object = self.objects.get_mut(&key);
+            let Some(record) = object.and_then(|object| object.record.as_mut()) else {
+                continue;
+            };
+            if record.contested.as_deref() != contests.as_ref() {
+                Arc::make_mut(record).contested = contests.map(Box::new);
+                records.push((key, Some(record.clone())));
+            }
+        }
+        if !records.is_empty() {
+            actions.push(Action::SaveObjects(records));
+        }
     }
 
     /// When the machine wants a tick; `None`: not before something happens.

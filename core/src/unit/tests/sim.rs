@@ -89,6 +89,8 @@ pub(super) struct Sim {
     accepted: Accepted,
     pub(super) unit: UnitRecord,
     pub(super) saves: usize,
+    /// Rows of objects that were saved, but for those that jobs wrote.
+    pub(super) rows_saved: usize,
     enforced: Option<Arc<Entry>>,
     random: u64,
 }
@@ -174,6 +176,7 @@ impl Sim {
             accepted,
             unit: UnitRecord::default(),
             saves: 0,
+            rows_saved: 0,
             enforced: None,
             random: 0,
         }
@@ -399,6 +402,9 @@ impl Sim {
         assert_eq!(state.index.leaving, scan(&leaving), "leaving");
         assert_eq!(state.index.paused, scan(&|o| o.is_paused_in_place()), "paused");
         assert_eq!(state.index.to_write, scan(&|o| o.is_to_write()), "to write");
+        let contested = state.corrections.iter().filter(|(_, of)| of.has_contests());
+        let contested: BTreeSet<Key> = contested.map(|(key, _)| key.clone()).collect();
+        assert_eq!(state.index.contested, contested, "contested");
         assert_eq!(state.index.withheld, scan(&|o| o.is_withheld()), "withheld");
         let awaited: BTreeSet<Key> = state
             .objects
@@ -463,6 +469,7 @@ impl Sim {
                 }
                 Action::SaveObjects(rows) => {
                     for (key, record) in rows {
+                        self.rows_saved += 1;
                         match record {
                             Some(record) => self.world.records.insert(key, Arc::unwrap_or_clone(record)),
                             None => self.world.records.remove(&key),
