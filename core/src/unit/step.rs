@@ -243,13 +243,9 @@ impl State {
     }
 
     fn namespace_is_back(&mut self, namespace: &str, now: Now) {
-        let waiting: Vec<_> = self
-            .index
-            .problems
-            .iter()
-            .filter(|key| {
-                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
-            })
+        let waiting = self.index.by_rank.of(Problem::WAITING);
+        let waiting: Vec<_> = waiting
+            .filter(|key| key.namespace == namespace)
             .cloned()
             .collect();
         self.try_again(&waiting, now);
@@ -295,13 +291,7 @@ impl State {
 
     fn kind_served(&mut self, now: Now) {
         self.again |= self.is_busy();
-        let waiting: Vec<_> = self
-            .index
-            .problems
-            .iter()
-            .filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
-            .cloned()
-            .collect();
+        let waiting: Vec<_> = self.unserved().cloned().collect();
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
         self.try_again(&waiting, now);

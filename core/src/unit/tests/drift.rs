@@ -538,7 +538,11 @@ fn contest_is_durable_from_its_start_to_its_end_and_corrections_before_it_are_no
     }
     assert_eq!((sim.saves, sim.rows_saved), (saves, 0), "no contest so far");
     edit_again(&mut sim, &[a.clone()]);
-    assert_eq!((sim.saves, sim.rows_saved), (saves, 1), "a contest");
+    assert_eq!(
+        (sim.saves, sim.rows_saved),
+        (saves + 1, 1),
+        "the contest, and that the unit names it"
+    );
     sim.restart();
     sim.run();
     edit_again(&mut sim, &[a.clone()]);
