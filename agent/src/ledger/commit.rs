@@ -8,7 +8,7 @@ use std::{
 };
 
 use flotilla_core::{backoff::Backoff, digest::Digest};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     BATCH,
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     writer: tokio::sync::Mutex<Writer>,
     pub(super) health: watch::Sender<LedgerHealth>,
+    /// When the head was last known to be this agent's.
+    confirmed: Mutex<Instant>,
 }
 
 /// What is in memory and not yet durable.
@@ -116,6 +118,7 @@ impl Shared {
             }),
             writer: tokio::sync::Mutex::new(writer),
             health: watch::Sender::new(health),
+            confirmed: Mutex::new(Instant::now()),
         }
     }
 
@@ -172,7 +175,17 @@ impl Shared {
     }
 
     pub(super) async fn check_writer(&self) -> Result<(), LedgerError> {
-        self.writer.lock().await.check().await
+        self.writer.lock().await.check().await?;
+        self.confirm();
+        Ok(())
+    }
+
+    fn confirm(&self) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(super) fn confirmed(&self) -> Instant {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compacts a ledger that was just read, where that is worth while.
@@ -337,6 +350,7 @@ impl Shared {
         let mut queue = self.queue();
         let outcome = match outcome {
             Ok(stored) => {
+                self.confirm();
                 queue.bytes.drain(..stored.queued);
                 // A burst is over; its room is not kept.
                 queue.bytes.shrink_to(BURST);
