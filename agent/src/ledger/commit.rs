@@ -22,6 +22,10 @@ use super::{
 };
 use crate::random::random;
 
+mod group;
+
+use group::Waiting;
+
 /// Below this nothing is worth compacting.
 const COMPACT_MIN: usize = 256 << 10;
 /// Bytes that wait while storage takes nothing; beyond, all is written anew from memory once it does.
@@ -42,6 +46,8 @@ pub(super) struct Shared {
     state: RwLock<State>,
     queue: Mutex<Queue>,
     writer: tokio::sync::Mutex<Writer>,
+    /// What is to be written with whatever is written next.
+    waiting: Mutex<Vec<Waiting>>,
     pub(super) health: watch::Sender<LedgerHealth>,
     /// When the head was last known to be this agent's.
     confirmed: Mutex<Instant>,
@@ -117,6 +123,7 @@ impl Shared {
                 ..Queue::default()
             }),
             writer: tokio::sync::Mutex::new(writer),
+            waiting: Mutex::default(),
             health: watch::Sender::new(health),
             confirmed: Mutex::new(Instant::now()),
         }
@@ -209,9 +216,7 @@ impl Shared {
         }
     }
 
-    /// Makes the queue and then `records` durable, and takes `records` in.
-    pub(super) async fn commit(self: Arc<Self>, records: Vec<Record>) -> Result<(), LedgerError> {
-        let mut writer = self.writer.lock().await;
+    async fn write(self: &Arc<Self>, writer: &mut Writer, records: Vec<Record>) -> Result<(), LedgerError> {
         {
             let queue = self.queue();
             if queue.lost {
@@ -221,7 +226,7 @@ impl Shared {
                 return Ok(());
             }
         }
-        let outcome = self.store(&mut writer, &records).await;
+        let outcome = self.store(writer, &records).await;
         self.settle(records, outcome)
     }
 
