@@ -173,7 +173,7 @@ impl State {
         self.dirty_unit |= is_news;
         let was_held = self.has_held_extent;
         let is_same_word = self.is_as_told_but_for_the_message(&condition);
-        if is_same_word {
+        if is_same_word && condition.ready != Ready::True {
             let is_extent = is_news || failed != self.record.failed;
             if (is_extent || was_held) && self.holds_extent(now.mono) {
                 self.skip_saving_extent(&condition);
