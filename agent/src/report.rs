@@ -231,13 +231,16 @@ impl Reports {
     /// Forgets a unit that the hub has let go of.
     pub fn forget(&self, unit: UnitId) {
         let inner = &mut *self.lock();
-        let of_unit = |key: &RowKey| match key {
-            RowKey::Unit(id) | RowKey::Object(id, _) => *id == unit,
-        };
         for acked in inner.rows.forget(unit) {
             inner.acked.replace(Some(acked), None);
         }
-        inner.pending.retain(|key| !of_unit(key));
+        inner.pending.remove(&RowKey::Unit(unit));
+        let first = RowKey::Object(unit, Arc::new(ObjectKey::new("", "", "", "")));
+        let objects = inner.pending.range(first..);
+        let objects = objects.take_while(|key| matches!(key, RowKey::Object(id, _) if *id == unit));
+        for key in objects.cloned().collect::<Vec<_>>() {
+            inner.pending.remove(&key);
+        }
     }
 
     fn put(&self, key: RowKey, row: Row) {

@@ -10,6 +10,7 @@ mod check;
 pub mod condition;
 mod desire;
 pub mod event;
+mod index;
 pub mod now;
 pub mod object;
 mod pass;

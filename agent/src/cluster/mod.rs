@@ -26,7 +26,8 @@ pub use self::{
 /// but their type and metadata.
 #[derive(Debug, Clone)]
 pub enum WatchEvent {
-    /// A complete list begins: what is not in it by `Listed` is gone.
+    /// A complete list is about to begin: what is not in it by `Listed` is gone. It is asked for once the next event is
+    /// awaited. One that is tried again begins again.
     Listing,
     /// The object exists so.
     Present(Value),

@@ -2,11 +2,12 @@
 //! and no page is ever held; else pages of a hundred. Objects pass through and are not kept.
 //!
 //! A step takes a state and gives the next state with its events, so that the order is plain: `Listing`, objects,
-//! `Listed`, then changes; a version that expired begins again with `Listing`.
+//! `Listed`, then changes; a version that expired begins again with `Listing`. Nothing is asked of a list before the event
+//! after `Listing` is awaited.
 
 use std::{collections::VecDeque, time::Duration};
 
-use flotilla_core::{backoff::Backoff, digest::Digest};
+use flotilla_core::backoff::Backoff;
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -21,8 +22,10 @@ use super::{
     kube::{KubeCluster, Lines, RawEvent, What, encode, path, set_type},
 };
 
-/// How long the server is asked to keep a watch. Differs by kind, so that renewals spread.
-const LONGEST: u64 = 290;
+/// How long the server is asked to keep a watch, at most, in seconds; pings tell a dead connection long before. Differs by
+/// kind and renewal, so that renewals spread: by up to this.
+const LONGEST: u64 = 1800;
+const SPREAD: u64 = 600;
 /// Silence beyond the server's own end means a dead connection.
 const GRACE: Duration = Duration::from_secs(10);
 /// A list is not silent: its objects are there.
@@ -56,8 +59,12 @@ struct Watch {
 }
 
 enum State {
-    /// A list is to be made.
+    /// A list is to be made, and is announced: whoever listens decides when by asking for the next event.
     Empty,
+    /// A list was announced.
+    Announced,
+    /// Waiting after a failure.
+    Waiting { until: Instant, next: Box<State> },
     /// Pages are being read.
     Paging { token: String },
     /// A streamed list is being read.
@@ -79,12 +86,11 @@ pub(super) fn stream(
     resource: Resource,
     selector: Selector,
 ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
-    let spread = u64::from(Digest::of("watch", resource.plural.as_bytes()).as_bytes()[0]) % 50;
     let watch = Watch {
         cluster,
         resource,
         selector,
-        timeout: LONGEST - spread,
+        timeout: LONGEST,
         streams_lists: true,
         failures: 0,
         ready: VecDeque::new(),
@@ -108,10 +114,15 @@ impl Watch {
     async fn step(mut self) -> Self {
         let state = std::mem::replace(&mut self.state, State::Empty);
         self.state = match state {
-            State::Empty if self.streams_lists => self.open_list().await,
             State::Empty => {
                 self.ready.push_back(Ok(WatchEvent::Listing));
-                self.page(String::new()).await
+                State::Announced
+            }
+            State::Announced if self.streams_lists => self.open_list().await,
+            State::Announced => self.page(String::new()).await,
+            State::Waiting { until, next } => {
+                tokio::time::sleep_until(until).await;
+                *next
             }
             State::Paging { token } => self.page(token).await,
             State::Streaming { events } => self.read_list(events).await,
@@ -132,16 +143,13 @@ impl Watch {
             ("resourceVersionMatch", "NotOlderThan".to_owned()),
         ];
         match self.events(&query).await {
-            Ok(events) => {
-                self.ready.push_back(Ok(WatchEvent::Listing));
-                State::Streaming { events }
-            }
+            Ok(events) => State::Streaming { events },
             // Servers that do not stream lists call the parameters invalid.
             Err(ClusterError::Rejected { code: 400 | 422, .. }) => {
                 self.streams_lists = false;
-                State::Empty
+                State::Announced
             }
-            Err(e) => self.failed(e, State::Empty).await,
+            Err(e) => self.failed(e, State::Empty),
         }
     }
 
@@ -164,7 +172,7 @@ impl Watch {
                 }
             }
             // 410: the continuation expired. The list begins again.
-            Err(e) => self.failed(e, State::Empty).await,
+            Err(e) => self.failed(e, State::Empty),
         }
     }
 
@@ -173,9 +181,9 @@ impl Watch {
             Ok(Some(event)) => event,
             Ok(None) => {
                 let cut = ClusterError::Unavailable("list was cut".to_owned());
-                return self.failed(cut, State::Empty).await;
+                return self.failed(cut, State::Empty);
             }
-            Err(e) => return self.failed(e, State::Empty).await,
+            Err(e) => return self.failed(e, State::Empty),
         };
         match event.what {
             What::Bookmark => {
@@ -204,7 +212,7 @@ impl Watch {
                 since: Instant::now(),
             },
             Err(ClusterError::Rejected { code: 410, .. }) => State::Empty,
-            Err(e) => self.failed(e, State::Listed { version }).await,
+            Err(e) => self.failed(e, State::Listed { version }),
         }
     }
 
@@ -217,7 +225,7 @@ impl Watch {
             Err(ClusterError::Rejected { code: 410, .. }) => return self.pause(since, State::Empty).await,
             // The server ended it as asked.
             Ok(None) => return self.pause(since, State::Listed { version }).await,
-            Err(e) => return self.failed(e, State::Listed { version }).await,
+            Err(e) => return self.failed(e, State::Listed { version }),
         };
         if since.elapsed() >= BRIEF {
             self.failures = 0;
@@ -246,6 +254,7 @@ impl Watch {
     }
 
     async fn events(&mut self, query: &[(&str, String)]) -> Result<Box<Lines>, ClusterError> {
+        self.timeout = LONGEST - random() % SPREAD;
         let mut all = vec![
             ("watch", "true".to_owned()),
             ("allowWatchBookmarks", "true".to_owned()),
@@ -278,7 +287,7 @@ impl Watch {
     }
 
     /// Tells the failure, waits, and goes on from `next`.
-    async fn failed(&mut self, error: ClusterError, next: State) -> State {
+    fn failed(&mut self, error: ClusterError, next: State) -> State {
         self.failures = self.failures.saturating_add(1);
         let (backoff, asked_to_wait) = match &error {
             ClusterError::NotServed { .. } => {
@@ -291,13 +300,15 @@ impl Watch {
             ClusterError::Overloaded { retry_after } => (BROKEN, retry_after.unwrap_or_default()),
             _ => (BROKEN, Duration::ZERO),
         };
-        // The first failure is told nobody: connections break.
-        if self.failures > 1 {
+        // The first failure is told nobody: connections break. A server that has too much to do says so to all.
+        if self.failures > 1 || matches!(error, ClusterError::Overloaded { .. }) {
             self.ready.push_back(Err(error));
         }
         let wait = PAUSE + backoff.delay(self.failures, random());
-        tokio::time::sleep(wait.max(asked_to_wait.min(REFUSED.cap))).await;
-        next
+        State::Waiting {
+            until: Instant::now() + wait.max(asked_to_wait.min(REFUSED.cap)),
+            next: Box::new(next),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flotilla_core::{backoff::Backoff, digest::Digest};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     BATCH,
@@ -22,8 +22,10 @@ use super::{
 };
 use crate::random::random;
 
+mod group;
 mod rewrite;
 
+use group::Waiting;
 use rewrite::{Snapshot, Stored};
 
 /// Below this nothing is worth compacting.
@@ -46,7 +48,11 @@ pub(super) struct Shared {
     state: RwLock<State>,
     queue: Mutex<Queue>,
     writer: tokio::sync::Mutex<Writer>,
+    /// What is to be written with whatever is written next.
+    waiting: Mutex<Vec<Waiting>>,
     pub(super) health: watch::Sender<LedgerHealth>,
+    /// When the head was last known to be this agent's.
+    confirmed: Mutex<Instant>,
 }
 
 /// What is in memory and not yet durable.
@@ -105,7 +111,9 @@ impl Shared {
                 ..Queue::default()
             }),
             writer: tokio::sync::Mutex::new(writer),
+            waiting: Mutex::default(),
             health: watch::Sender::new(health),
+            confirmed: Mutex::new(Instant::now()),
         }
     }
 
@@ -166,7 +174,17 @@ impl Shared {
     }
 
     pub(super) async fn check_writer(&self) -> Result<(), LedgerError> {
-        self.writer.lock().await.check().await
+        self.writer.lock().await.check().await?;
+        self.confirm();
+        Ok(())
+    }
+
+    fn confirm(&self) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(super) fn confirmed(&self) -> Instant {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compacts a ledger that was just read, where that is worth while.
@@ -190,9 +208,7 @@ impl Shared {
         }
     }
 
-    /// Makes the queue and then `records` durable, and takes `records` in.
-    pub(super) async fn commit(self: Arc<Self>, records: Vec<Record>) -> Result<(), LedgerError> {
-        let mut writer = self.writer.lock().await;
+    async fn write(self: &Arc<Self>, writer: &mut Writer, records: Vec<Record>) -> Result<(), LedgerError> {
         {
             let queue = self.queue();
             if queue.lost {
@@ -204,7 +220,7 @@ impl Shared {
         }
         let parsed = self.parse(&records).await;
         self.state_mut().prepare(parsed);
-        let outcome = self.store(&mut writer, &records).await;
+        let outcome = self.store(writer, &records).await;
         let outcome = self.settle(records, outcome);
         self.state_mut().prepare(HashMap::new());
         outcome
@@ -314,6 +330,7 @@ impl Shared {
         let mut queue = self.queue();
         let outcome = match outcome {
             Ok(stored) => {
+                self.confirm();
                 queue.bytes.drain(..stored.queued);
                 // A burst is over; its room is not kept.
                 queue.bytes.shrink_to(BURST);

@@ -34,7 +34,7 @@ pub use error::LedgerError;
 use health::LedgerHealth;
 use record::Record;
 use state::State;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use writer::Writer;
 
 /// How long records of [`Ledger::append_later`] wait for others before they are written.
@@ -99,6 +99,11 @@ impl Ledger {
     /// since. For before an act in the cluster that no record precedes.
     pub async fn check_writer(&self) -> Result<(), LedgerError> {
         self.shared.check_writer().await
+    }
+
+    /// When storage last said that this is the only writer: each write asks as well, whoever made it.
+    pub fn confirmed(&self) -> Instant {
+        self.shared.confirmed()
     }
 
     /// Reads from memory.

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod identity;
 mod opening;
 pub mod renew;
+mod said;
 pub mod session;
 pub mod watchdog;
 
@@ -17,6 +18,7 @@ use channel::HubAddress;
 use enrol::EnrolError;
 use identity::{Certified, IdentityCell, IdentityError};
 use renew::Renewals;
+use said::Said;
 use session::{Session, SessionError};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +94,7 @@ struct Running<'a> {
     link: &'a mut Link,
     renewals: Renewals,
     displaced: Displaced,
+    said: Said,
 }
 
 /// How often in a row another agent took the stream.
@@ -118,6 +121,7 @@ impl Link {
             link: self,
             renewals: Renewals::default(),
             displaced: Displaced::default(),
+            said: Said::default(),
         };
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -169,7 +173,7 @@ impl Running<'_> {
                 return Ok(Step::Wait(MINUTE));
             }
             Err(e) => {
-                tracing::warn!("{e}");
+                self.said.tell(&e);
                 return Ok(Step::Wait(Duration::ZERO));
             }
         };
@@ -183,6 +187,7 @@ impl Running<'_> {
         let renewed = self
             .renewals
             .run(channel.clone(), &mut link.identity, clock.as_ref(), &reports);
+        let said = &mut self.said;
         let ended = link
             .session
             .run(channel, renewed, |welcome| {
@@ -196,6 +201,7 @@ impl Running<'_> {
                 if let Some(apart) = session::clock_apart(wall.now(), welcome) {
                     tracing::warn!("{apart}");
                 }
+                said.clear();
                 state.send_replace(LinkState::Connected {
                     cluster: welcome.cluster_name.clone(),
                 });
@@ -223,7 +229,7 @@ impl Running<'_> {
                 Ok(Step::Wait(MINUTE))
             }
             Err(e) => {
-                tracing::warn!("{e}");
+                self.said.tell(&e);
                 Ok(Step::Wait(Duration::ZERO))
             }
         }
@@ -251,7 +257,7 @@ impl Running<'_> {
                 Ok(Step::Wait(BACKOFF.cap))
             }
             Err(e) => {
-                tracing::warn!("{e}");
+                self.said.tell(&e);
                 Ok(Step::Wait(Duration::ZERO))
             }
         }

@@ -41,8 +41,9 @@ pub(super) async fn bodies(
     unit: &UnitContext,
     keys: impl Iterator<Item = &Arc<ObjectKey>>,
 ) -> Result<Bodies, BodiesError> {
-    let discovery = unit.context.discovered().await.map_err(BodiesError::Discovery)?;
     let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
+    let discovery = unit.context.discovered_for(keys.iter()).await;
+    let discovery = discovery.map_err(BodiesError::Discovery)?;
     let environment = unit.context.environment(discovery);
     let failed = |error: EvaluateError| BodiesError::Evaluation(error.to_string());
     let mut evaluation = unit

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -60,7 +60,10 @@ pub struct Counters {
 #[derive(Default)]
 struct Discovered {
     found: Arc<Discovery>,
+    /// When that was asked.
     at: Option<Instant>,
+    /// How often answers have become old at once.
+    expiries: u64,
 }
 
 /// What jobs share.
@@ -85,8 +88,9 @@ pub struct Context {
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
-    /// When the ledger was last known to be this agent's alone.
-    confirmed: Mutex<Instant>,
+    /// Held by whoever asks what is served: those who want to know meanwhile wait for the same answer. The last try that
+    /// failed, when it began and why.
+    discovering: tokio::sync::Mutex<Option<(Instant, ClusterError)>>,
 }
 
 impl Context {
@@ -107,7 +111,7 @@ impl Context {
             intended: Notify::new(),
             counters: Arc::default(),
             metrics: Arc::default(),
-            confirmed: Mutex::new(Instant::now()),
+            discovering: tokio::sync::Mutex::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }
@@ -193,24 +197,61 @@ impl Context {
         self.discovered_within(DISCOVERY_PAUSE).await
     }
 
-    /// Forgets the age of the last answer: definitions have changed. The next job asks again.
-    pub fn expire_discovery(&self) {
-        self.discovery.write().unwrap_or_else(PoisonError::into_inner).at = None;
+    /// What the cluster serves, for work on objects of these kinds: asked again only when the last answer lacks one of
+    /// them, or definitions have changed since.
+    pub async fn discovered_for<'a>(
+        &self,
+        mut keys: impl Iterator<Item = &'a ObjectKey>,
+    ) -> Result<Arc<Discovery>, ClusterError> {
+        let (found, at) = self.read();
+        let is_served = |key: &ObjectKey| found.preferred(&key.group, &key.kind).is_some();
+        if at.is_some() && keys.all(is_served) {
+            return Ok(found);
+        }
+        self.discovered().await
     }
 
-    /// Asks what the cluster serves unless the last answer is at most this old.
+    /// Forgets the age of the last answer: definitions have changed. The next job asks again.
+    pub fn expire_discovery(&self) {
+        let mut discovered = self.discovery.write().unwrap_or_else(PoisonError::into_inner);
+        discovered.at = None;
+        discovered.expiries += 1;
+    }
+
+    fn expiries(&self) -> u64 {
+        let discovered = self.discovery.read().unwrap_or_else(PoisonError::into_inner);
+        discovered.expiries
+    }
+
+    /// Asks what the cluster serves unless the last answer is at most this old. Those who ask at the same time get one
+    /// answer, and one failure.
     pub async fn discovered_within(&self, age: Duration) -> Result<Arc<Discovery>, ClusterError> {
+        let wanted = Instant::now();
         let (found, at) = self.read();
         if at.is_some_and(|at| at.elapsed() <= age) {
             return Ok(found);
         }
-        let found = self.cluster.discover().await?.after(&found);
-        self.remember_kinds(&found);
-        let found = Arc::new(found);
-        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = Discovered {
-            found: found.clone(),
-            at: Some(Instant::now()),
+        let mut failed = self.discovering.lock().await;
+        let (found, at) = self.read();
+        if at.is_some_and(|at| at >= wanted || at.elapsed() <= age) {
+            return Ok(found);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= wanted) {
+            return Err(error.clone());
+        }
+        let (begun, expiries) = (Instant::now(), self.expiries());
+        let found = match self.cluster.discover().await {
+            Ok(answer) => Arc::new(answer.after(&found)),
+            Err(error) => {
+                *failed = Some((begun, error.clone()));
+                return Err(error);
+            }
         };
+        self.remember_kinds(&found);
+        let mut discovered = self.discovery.write().unwrap_or_else(PoisonError::into_inner);
+        discovered.found = found.clone();
+        // Definitions that have changed meanwhile may be lacking.
+        discovered.at = (discovered.expiries == expiries).then_some(begun);
         Ok(found)
     }
 
@@ -246,9 +287,7 @@ impl Context {
         if records.is_empty() {
             return Ok(());
         }
-        self.ledger.append(records).await?;
-        self.note_sole_writer();
-        Ok(())
+        self.ledger.append(records).await
     }
 
     /// Makes outcomes durable in a while. They are known from now on in any case; fails only when another agent writes
@@ -268,20 +307,15 @@ impl Context {
     /// storage only when nothing was durable for a while. A storage that does not answer says nothing of others, and
     /// what is known goes on being enforced.
     pub async fn check_sole_writer(&self) -> Result<(), LedgerError> {
-        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        if confirmed.elapsed() < SOLE_WRITER_AGE {
+        if self.ledger.confirmed().elapsed() < SOLE_WRITER_AGE {
             return Ok(());
         }
         match self.ledger.check_writer().await {
-            Ok(()) => self.note_sole_writer(),
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
             Err(error) => tracing::warn!("ledger: {}", with_causes(&error)),
+            Ok(()) => {}
         }
         Ok(())
-    }
-
-    fn note_sole_writer(&self) {
-        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Tells the hub of something that happened.
@@ -353,5 +387,97 @@ impl UnitContext {
                 .and_then(|unit| unit.items.get(key))
                 .is_some_and(|record| record.state != State::PendingRemoval)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::{cluster::fake::Fake, ledger::memory::Memory, link::system_clock};
+
+    async fn context(cluster: &Fake) -> Context {
+        let ledger = Ledger::open(Arc::new(Memory::default()), "ledger").await;
+        let ledger = Arc::new(ledger.expect("opens"));
+        Context::new(ledger, Arc::new(cluster.clone()), Arc::default(), system_clock())
+    }
+
+    /// Ten seconds a call.
+    fn slow() -> Fake {
+        let fake = Fake::new();
+        fake.set_latency(Some(Box::new(|_, _: &ObjectKey| Duration::from_secs(10))));
+        fake
+    }
+
+    fn discoveries(cluster: &Fake) -> u64 {
+        cluster
+            .take_requests()
+            .get("discover")
+            .copied()
+            .unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_want_to_know_at_once_what_is_served_get_one_answer() {
+        let cluster = slow();
+        let context = context(&cluster).await;
+        let begun = Instant::now();
+        let answers = join_all((0..40).map(|_| context.discovered())).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!((discoveries(&cluster), begun.elapsed().as_secs()), (1, 10));
+        tokio::time::sleep(DISCOVERY_PAUSE * 2).await;
+        join_all((0..40).map(|_| context.rediscovered())).await;
+        assert_eq!(discoveries(&cluster), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_want_to_know_at_once_what_is_served_get_one_failure() {
+        let cluster = slow();
+        let context = context(&cluster).await;
+        cluster.set_fault(Some(Box::new(|_, _| {
+            Some(ClusterError::Unavailable("away".to_owned()))
+        })));
+        let begun = Instant::now();
+        let answers = join_all((0..40).map(|_| context.discovered())).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert!(begun.elapsed().as_secs() <= 10, "{:?}", begun.elapsed());
+        cluster.set_fault(None);
+        assert!(context.discovered().await.is_ok(), "the next one asks again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_to_a_question_from_before_definitions_changed_is_old_at_once() {
+        let cluster = slow();
+        let context = context(&cluster).await;
+        let asked = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            context.expire_discovery();
+        };
+        let (answer, ()) = futures::join!(context.discovered(), asked);
+        assert!(answer.is_ok());
+        assert!(context.discovered().await.is_ok());
+        assert_eq!(discoveries(&cluster), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_that_are_known_need_no_discovery_however_old_the_last_one_is() {
+        let cluster = Fake::new();
+        let context = context(&cluster).await;
+        let known = ObjectKey::new("", "ConfigMap", "default", "x");
+        let unknown = ObjectKey::new("example.com", "Widget", "default", "x");
+        for _ in 0..2 {
+            assert!(context.discovered_for([&known].into_iter()).await.is_ok());
+            tokio::time::sleep(DISCOVERY_AGE * 2).await;
+        }
+        assert_eq!(discoveries(&cluster), 1);
+        for keys in [[&unknown, &known], [&known, &unknown]] {
+            assert!(context.discovered_for(keys.into_iter()).await.is_ok());
+            tokio::time::sleep(DISCOVERY_AGE * 2).await;
+        }
+        assert_eq!(discoveries(&cluster), 2);
+        context.expire_discovery();
+        assert!(context.discovered_for([&known].into_iter()).await.is_ok());
+        assert_eq!(discoveries(&cluster), 1, "definitions have changed");
     }
 }

@@ -11,6 +11,7 @@ mod correct;
 mod definitions;
 pub mod evaluate;
 mod gauges;
+mod holders;
 mod jobs;
 pub mod message;
 mod nudge;
@@ -46,6 +47,7 @@ use flotilla_core::{
 };
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gauges::{Gauged, Gauges};
+use holders::Holders;
 use jobs::Finished;
 pub use nudge::Nudge;
 use pace::Pace;
@@ -108,6 +110,8 @@ pub struct Reconciler {
     /// Units that may wait for others no more, or wait now.
     unjudged: BTreeSet<UnitId>,
     gauges: Gauges,
+    /// Who may have an object whose mark does not say it.
+    holders: Holders,
     /// Units of which not all is seen since the start.
     restoring: BTreeSet<UnitId>,
     /// Until when all rows are held back; `None`: they are not.
@@ -137,6 +141,7 @@ impl Reconciler {
             edges: Edges::default(),
             unjudged: BTreeSet::new(),
             gauges: Gauges::default(),
+            holders: Holders::default(),
             restoring: BTreeSet::new(),
             held_until: Some(Instant::now() + RESTORED),
             is_shown: false,
@@ -348,7 +353,8 @@ impl Reconciler {
         let mut pace = Pace::default();
         for id in std::mem::take(&mut self.changed) {
             if let Some(unit) = self.units.get_mut(&id) {
-                status::report(&self.context, &mut unit.state, &mut pace).await;
+                let reported = status::report(&self.context, &mut unit.state, &mut pace).await;
+                self.holders.note(id, &reported);
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
                 match unit.state.waits_for_definition() {

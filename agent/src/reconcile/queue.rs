@@ -3,7 +3,7 @@
 //! what many units find slow keeps no other unit from being applied or corrected.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -70,10 +70,10 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Drops what waits of a unit that is let go of.
-    pub(super) fn release(&mut self, unit: UnitId) {
+    /// Drops what waits of units that are let go of.
+    pub(super) fn release(&mut self, units: &BTreeSet<UnitId>) {
         for waiting in &mut self.waiting {
-            waiting.retain(|job| job.unit != unit);
+            waiting.retain(|job| !units.contains(&job.unit));
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
         for (n, kind) in [(1, Kind::Check), (2, Kind::Check), (3, Kind::Check)] {
             queue.push(kind, id(n), 1, kind);
         }
-        queue.release(id(2));
+        queue.release(&BTreeSet::from([id(2)]));
         let units = std::iter::from_fn(|| queue.take(now)).map(|(unit, _)| unit);
         assert_eq!(units.collect::<Vec<_>>(), [id(1), id(3)]);
         assert_eq!(queue.wakes(now), None, "nothing waits");

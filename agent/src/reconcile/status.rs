@@ -1,6 +1,6 @@
 //! Writes a unit's state, and the rows of its objects, as the hub gets them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use flotilla_core::{
     apply::inventory::State as RecordState,
@@ -23,16 +23,21 @@ use super::{
 /// Longest message of a unit.
 const UNIT_MESSAGE_MAX: usize = 4096;
 
-/// Writes the rows that may have changed.
-pub(super) async fn report(context: &Context, state: &mut State, pace: &mut Pace) {
+/// Writes the rows that may have changed. Returns of which objects.
+pub(super) async fn report(
+    context: &Context,
+    state: &mut State,
+    pace: &mut Pace,
+) -> BTreeSet<Arc<ObjectKey>> {
     let (objects, unit) = state.take_dirty();
-    for key in objects {
-        report_object(context, state, &key);
+    for key in &objects {
+        report_object(context, state, key);
         pace.handled(1).await;
     }
     if unit {
         report_unit(context, state);
     }
+    objects
 }
 
 fn report_unit(context: &Context, state: &State) {

@@ -62,9 +62,7 @@ impl Reconciler {
             .filter(|id| !offered.contains_key(id))
             .copied()
             .collect();
-        for id in gone {
-            self.release(id);
-        }
+        self.release(&gone, &mut pace).await;
         let concerned = self.arrange(&offered);
         self.unjudged.extend(concerned);
         // Units come after those that they need: whether one of those is news as well is known by then.
@@ -135,6 +133,7 @@ impl Reconciler {
             return 0;
         }
         let rows = items.len();
+        self.holders.note(id, items.iter().map(|(key, _)| key));
         let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
@@ -145,22 +144,33 @@ impl Reconciler {
         rows
     }
 
-    /// Forgets a unit that the hub has let go of. What its job still answers is not heard, and what it writes into the
+    /// Forgets units that the hub has let go of. What their jobs still answer is not heard, and what these write into the
     /// ledger is not kept there.
-    fn release(&mut self, id: UnitId) {
-        if let Some(unit) = self.units.remove(&id) {
+    async fn release(&mut self, gone: &[UnitId], pace: &mut Pace) {
+        if gone.is_empty() {
+            return;
+        }
+        let concerned = self.edges.remove(gone);
+        self.unjudged.extend(concerned);
+        let all: BTreeSet<UnitId> = gone.iter().copied().collect();
+        self.queue.release(&all);
+        self.holders.forget(&all);
+        for &id in gone {
+            self.restoring.remove(&id);
+            self.set_deadline(id, None);
+            self.watches.waiting.remove(&id);
+            self.context.reports.forget(id);
+            let Some(unit) = self.units.remove(&id) else {
+                continue;
+            };
             self.gauges.remove(&self.context.metrics, unit.gauged);
-            if let Some((_, cancel)) = unit.job {
+            if let Some((_, cancel)) = &unit.job {
                 cancel.cancel();
             }
+            let rows = unit.state.objects().len();
+            drop(unit);
+            pace.handled(rows + 1).await;
         }
-        let concerned = self.edges.remove(id);
-        self.unjudged.extend(concerned);
-        self.queue.release(id);
-        self.restoring.remove(&id);
-        self.set_deadline(id, None);
-        self.watches.waiting.remove(&id);
-        self.context.reports.forget(id);
     }
 }
 

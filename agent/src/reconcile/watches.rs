@@ -96,8 +96,6 @@ pub(super) struct Watches {
     narrowed: BTreeSet<(String, String)>,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
     revision: Option<u64>,
-    /// Watches that fail, and what was logged of each.
-    failing: BTreeMap<Stream, String>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
     /// What a running list has not shown yet.
@@ -118,7 +116,6 @@ impl Default for Watches {
             open: BTreeMap::new(),
             narrowed: BTreeSet::new(),
             revision: None,
-            failing: BTreeMap::new(),
             silent: BTreeSet::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
@@ -284,7 +281,6 @@ impl Reconciler {
             .retain(|(group, kind)| kinds.contains(&(group.as_str(), kind.as_str())));
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
-        self.watches.failing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
         let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
@@ -387,12 +383,19 @@ impl Reconciler {
         let version = resource.api_version();
         let (context, stream) = (self.context.clone(), Arc::new(Stream { scope, version }));
         tokio::spawn(async move {
+            let mut told = None;
             loop {
                 let event = tokio::select! {
                     () = stop.cancelled() => return,
                     event = events.next() => event,
                 };
                 let Some(event) = event else { return };
+                // A server that is away fails each watch again and again, which is no news and wakes nobody.
+                let failure = event.as_ref().err().map(ToString::to_string);
+                if failure.is_some() && failure == told {
+                    continue;
+                }
+                told = failure;
                 let last = narrows && event.as_ref().is_err_and(is_forbidden);
                 let news = WatchNews {
                     stream: stream.clone(),

@@ -318,9 +318,7 @@ async fn a_secrets_values_are_never_in_a_message() {
         "{told}"
     );
     // It is tried again once per retry interval.
-    world
-        .rests_but_for(&[("apply", 10), ("discover", 1), ("get", 10)])
-        .await;
+    world.rests_but_for(&[("apply", 10), ("get", 10)]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -304,3 +304,31 @@ async fn nudge_evaluates_no_unit_again_that_cannot_be_built() {
     assert!(jobs(&world) - before <= 1, "{}", jobs(&world) - before);
     world.rests().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_fail_again_and_again_as_before_wake_nobody() {
+    let mut world = World::new().await;
+    world
+        .ready(1, &[config_map("x", "1"), crate::world::deployment("d")])
+        .await;
+    world.quiet().await;
+    world.cluster.set_fault(Some(Box::new(|verb, _| {
+        (verb == "watch").then(|| ClusterError::Unavailable("away".to_owned()))
+    })));
+    world.cluster.break_watches();
+    settle().await;
+    world.cluster.take_requests();
+    let quiet = world.ten_minutes().await;
+    assert!(quiet.requests["watch"] > 20, "{quiet:?}");
+    assert_eq!((quiet.wakes, quiet.reports), (0, 0), "{quiet:?}");
+    world.cluster.set_fault(None);
+    world.cluster.delete(&key("ConfigMap", "x"));
+    settle().await;
+    settle().await;
+    assert_eq!(
+        world.value("x").as_deref(),
+        Some("1"),
+        "what was missed is listed"
+    );
+    world.rests().await;
+}

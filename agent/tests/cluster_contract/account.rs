@@ -42,7 +42,8 @@ pub(crate) async fn an_account_without_rights_is_refused_and_never_served_as_the
         cluster.uid().await.err(),
         tokio::time::timeout(
             Duration::from_secs(30),
-            cluster.watch(&resource, &selector).next(),
+            // After the list is announced.
+            cluster.watch(&resource, &selector).skip(1).next(),
         )
         .await
         .unwrap()

@@ -18,7 +18,7 @@ mod confirm;
 mod corrections;
 
 pub use confirm::{Drift, MAX_PATHS, confirm};
-pub use corrections::{CONTESTED_AFTER, CONTESTED_WITHIN, Corrections, Verdict};
+pub use corrections::{CONTESTED_AFTER, CONTESTED_WITHIN, Contests, Corrections, Verdict};
 
 /// What is kept of a live object to judge it: fixed in size but for a few manager names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use super::{drift::Observation, policy::Policy};
+use super::{
+    drift::{Contests, Observation},
+    policy::Policy,
+};
 use crate::{digest::Digest, id::Uid};
 
 /// What is known of one object.
@@ -40,6 +43,9 @@ pub struct Record {
     /// When it left the desired state; only of an object pending removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Box<Left>>,
+    /// Paths that others change back each time: a restart must not begin to fight for them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Box<Contests>>,
 }
 
 /// The unit's state in which an object was desired no more. A permission to remove names a version, so that it
@@ -111,6 +117,7 @@ impl Record {
             policy: written.policy,
             finished: written.response.finished,
             left: None,
+            contested: known.and_then(|record| record.contested.clone()),
         }
     }
 

@@ -21,6 +21,8 @@ const NAMED: usize = 10;
 const LOOKED_THROUGH: usize = 200;
 /// Objects named of those that are merely worth a note.
 const NOTED: usize = 3;
+/// How often it is told and saved at most that more or fewer objects are concerned by what was told before.
+const EXTENT: Duration = Duration::from_secs(60);
 
 /// How a unit's objects count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,24 +51,20 @@ pub struct Tally {
 }
 
 impl State {
-    /// Counts the unit's objects by how they stand. Walks over those with a problem, and no others.
+    /// Counts the unit's objects by how they stand. Walks over none of them.
     pub fn tally(&self) -> Tally {
         let index = &self.index;
+        let problems = |rank| index.by_rank.count(rank);
+        let waiting = [Problem::UNANSWERED, Problem::UNSERVED, Problem::WAITING];
+        // A problem says more than the inventory.
         let mut tally = Tally {
-            waiting: index.unwritten.len(),
-            pending_removal: index.leaving.len(),
-            ..Tally::default()
+            applied: 0,
+            failed: problems(Problem::FAILED),
+            waiting: index.unwritten.len() - index.problems_unwritten
+                + waiting.into_iter().map(problems).sum::<usize>(),
+            conflict: problems(Problem::WITHHELD),
+            pending_removal: index.leaving.len() - index.problems_leaving,
         };
-        for key in &index.problems {
-            // A problem says more than the inventory.
-            tally.waiting -= usize::from(index.unwritten.contains(key));
-            tally.pending_removal -= usize::from(index.leaving.contains(key));
-            match self.problem(key) {
-                Some(Problem::Failed(_)) => tally.failed += 1,
-                Some(Problem::Withheld { .. }) => tally.conflict += 1,
-                _ => tally.waiting += 1,
-            }
-        }
         let others = tally.failed + tally.waiting + tally.conflict + tally.pending_removal;
         tally.applied = self.objects.len().saturating_sub(others);
         tally
@@ -114,18 +112,8 @@ impl State {
         ];
         from_worst
             .into_iter()
-            .find(|state| self.unhealthy_as(*state).next().is_some())
+            .find(|state| self.index.by_health.count(*state) > 0)
             .unwrap_or(HealthState::Current)
-    }
-
-    /// The objects that are not as healthy as they can be and are in this state.
-    fn unhealthy_as(&self, state: HealthState) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        let first = Arc::new(ObjectKey::new("", "", "", ""));
-        self.index
-            .by_health
-            .range((state, first)..)
-            .take_while(move |(of, _)| *of == state)
-            .map(|(_, key)| key)
     }
 
     /// The unit's condition, as it was settled last.
@@ -152,7 +140,8 @@ impl State {
             .silent_since
             .filter(|_| !self.index.problems.is_empty() || self.job_failure.is_some())
             .map(|since| since + timeout);
-        [unhealthy, silent]
+        let extent = self.extent_from.filter(|_| self.has_held_extent);
+        [unhealthy, silent, extent]
             .into_iter()
             .flatten()
             .filter(|deadline| *deadline > now)
@@ -175,19 +164,45 @@ impl State {
             return;
         }
         self.settle_health(now);
+        let failed = self.record.failed;
         if !self.earlier_word_stands() {
             (self.record.health, self.record.failed) = (Some(self.health()), self.index.problems.len());
         }
         let condition = self.judge_condition(now.mono);
-        if self.record.condition.as_ref() != Some(&condition) {
-            self.dirty_unit = true;
+        let is_news = self.record.condition.as_ref() != Some(&condition);
+        self.dirty_unit |= is_news;
+        let was_held = self.has_held_extent;
+        let is_same_word = self.is_as_told_but_for_the_message(&condition);
+        if is_same_word && condition.ready != Ready::True {
+            let is_extent = is_news || failed != self.record.failed;
+            if (is_extent || was_held) && self.holds_extent(now.mono) {
+                self.skip_saving_extent(&condition);
+                self.record.condition = Some(condition);
+                return;
+            }
+        } else {
+            (self.extent_from, self.has_held_extent) = (None, false);
+        }
+        if is_news || was_held {
             self.tell(&condition, actions);
             // How far something has come that is under way is told, and is not worth a write: a restart finds out anew.
-            if condition.ready == Ready::Unknown && self.is_as_told_but_for_the_message(&condition) {
+            if condition.ready == Ready::Unknown && is_same_word {
                 self.skip_saving_condition(&condition);
             }
             self.record.condition = Some(condition);
         }
+    }
+
+    /// Tells whether a change of how many objects are concerned waits: each of many that recover or fail one after the
+    /// other is neither told nor saved by itself.
+    fn holds_extent(&mut self, now: Mono) -> bool {
+        let is_early = self.extent_from.is_some_and(|from| now < from);
+        if !is_early {
+            self.extent_from = Some(now + EXTENT);
+            self.is_unsaved |= self.has_held_extent;
+        }
+        self.has_held_extent = is_early;
+        is_early
     }
 
     fn is_as_told_but_for_the_message(&self, condition: &Condition) -> bool {
@@ -214,33 +229,33 @@ impl State {
         }
     }
 
-    /// A change of (ready, reason, objects concerned) is told once; what is under way is not, nor each further object
-    /// that a pass under way meets.
+    /// A change of (ready, reason) is told once, and that more objects are concerned; what is under way is not, nor
+    /// each further object that a pass under way meets, nor that fewer are.
     fn tell(&mut self, condition: &Condition, actions: &mut Vec<Action>) {
         if condition.ready == Ready::Unknown || !self.is_active() {
             return;
         }
         let version = self.record.attempted.map(|attempted| attempted.version);
         let word = Digest::of_json("word", &(condition.ready, &condition.reason, version));
-        if self.pass.is_some() && self.told == Some(word) {
+        let is_told = self.told == Some(word);
+        if self.pass.is_some() && is_told {
             return;
         }
-        let concerned: Vec<&ObjectKey> = match condition.ready {
-            Ready::True => Vec::new(),
-            _ if condition.reason == "HealthCheckFailed" => {
-                self.index.unhealthy.iter().map(Arc::as_ref).collect()
-            }
-            _ => self.index.problems.iter().map(Arc::as_ref).collect(),
+        let mut concerned = match condition.ready {
+            Ready::True => None,
+            _ if condition.reason == "HealthCheckFailed" => Some(&mut self.index.unhealthy_extent),
+            _ => Some(&mut self.index.problem_extent),
         };
-        let news = Digest::of_json(
-            "condition",
-            &(condition.ready, &condition.reason, concerned, version),
-        );
-        if self.record.reported == Some(news) {
+        let name = concerned.as_ref().map(|extent| extent.name());
+        let news = Digest::of_json("condition", &(condition.ready, &condition.reason, name, version));
+        let has_grown = concerned
+            .as_mut()
+            .is_some_and(|extent| std::mem::take(&mut extent.has_grown));
+        if self.record.reported.replace(news) == Some(news) || (is_told && !has_grown) {
+            self.told = Some(word);
             return;
         }
         self.told = Some(word);
-        self.record.reported = Some(news);
         actions.push(Action::Tell(Notice {
             key: None,
             warning: condition.ready == Ready::False,
@@ -354,7 +369,7 @@ impl State {
 
     fn health_condition(&self, now: Mono) -> Condition {
         let timeout = self.entry.settings.timeout;
-        let stalled = self.unhealthy_as(HealthState::Failed).count();
+        let stalled = self.index.by_health.count(HealthState::Failed);
         let is_over = self.health_deadline.is_some_and(|deadline| now >= deadline);
         let failed = |why: &str, keys: &mut dyn Iterator<Item = &Arc<ObjectKey>>, all: usize| {
             let objects = keys.map(|key| self.describe(key));
@@ -367,7 +382,7 @@ impl State {
         if stalled > 0 {
             return failed(
                 ": failed early due to stalled resources",
-                &mut self.unhealthy_as(HealthState::Failed),
+                &mut self.index.by_health.of(HealthState::Failed),
                 stalled,
             );
         }
@@ -433,12 +448,7 @@ impl State {
 
     /// Names objects that others keep changing back; nothing when there are none.
     fn contests(&self) -> String {
-        let contested: Vec<_> = self
-            .corrections
-            .iter()
-            .filter(|(_, of)| of.has_contests())
-            .map(|(key, _)| key)
-            .collect();
+        let contested = &self.index.contested;
         if contested.is_empty() {
             return String::new();
         }

@@ -39,6 +39,17 @@ impl Problem {
     /// All ranks there are.
     pub const RANKS: std::ops::RangeInclusive<u8> = 0..=4;
 
+    /// The rank of what the server refuses.
+    pub const FAILED: u8 = 0;
+    /// The rank of what the server does not answer about.
+    pub const UNANSWERED: u8 = 1;
+    /// The rank of what is somebody else's.
+    pub const WITHHELD: u8 = 2;
+    /// The rank of what waits for a definition.
+    pub const UNSERVED: u8 = 3;
+    /// The rank of what waits for something else to happen first.
+    pub const WAITING: u8 = 4;
+
     /// The words for people.
     pub fn message(&self) -> &str {
         match self {
@@ -53,11 +64,11 @@ impl Problem {
     /// Order in which problems are named: failures first, what merely waits for them last.
     pub fn rank(&self) -> u8 {
         match self {
-            Self::Failed(_) => 0,
-            Self::Unanswered(_) => 1,
-            Self::Withheld { .. } => 2,
-            Self::Unserved(_) => 3,
-            Self::Waiting(_) => 4,
+            Self::Failed(_) => Self::FAILED,
+            Self::Unanswered(_) => Self::UNANSWERED,
+            Self::Withheld { .. } => Self::WITHHELD,
+            Self::Unserved(_) => Self::UNSERVED,
+            Self::Waiting(_) => Self::WAITING,
         }
     }
 }

@@ -1,14 +1,9 @@
 //! What of a unit outlives a restart of the agent, besides its entry and its objects' records.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
-use crate::{
-    apply::drift::Corrections, clock::Timestamp, digest::Digest, health::State as HealthState,
-    object::ObjectKey,
-};
+use crate::{clock::Timestamp, digest::Digest, health::State as HealthState};
 
 /// A version of a unit and the target that it asked for. A status counts only for the version it names, so that
 /// A → B → A never shows what the first A had reached.
@@ -91,9 +86,6 @@ pub struct UnitRecord {
     /// Digest of (ready, reason, objects) of the event sent last, so that a state is told once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Digest>,
-    /// Recent corrections of objects of which one more begins a contest, or that are contested.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
-    pub corrections: BTreeMap<ObjectKey, Corrections>,
     /// A long action under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
@@ -101,28 +93,4 @@ pub struct UnitRecord {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// As a list of pairs: JSON maps take only text as keys.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{Corrections, ObjectKey};
-
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<ObjectKey, Corrections>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<ObjectKey, Corrections>, D::Error> {
-        Ok(Vec::<(ObjectKey, Corrections)>::deserialize(deserializer)?
-            .into_iter()
-            .collect())
-    }
 }

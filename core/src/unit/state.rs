@@ -13,6 +13,7 @@ use std::{
 use super::{
     Entry, UnitState,
     event::{Accepted, Action, Adoption, EvaluationFailure, Job, JobFailure},
+    index::Index,
     now::{Mono, Now},
     object::{Check, Object},
     pass::Pass,
@@ -22,12 +23,11 @@ use super::{
 use crate::{
     apply::{
         drift::{CONTESTED_WITHIN, Corrections},
-        inventory::{Record, State as RecordState},
+        inventory::Record,
     },
     backoff::Backoff,
     clock::Timestamp,
     digest::Digest,
-    health::State as HealthState,
     object::ObjectKey,
     units::Wait,
 };
@@ -49,46 +49,6 @@ pub(super) struct Running {
     pub(super) holds: bool,
 }
 
-/// Which rows are in a state that something waits for, so that no event costs a walk over all of them.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    /// How often a row was put into its sets: what an event costs.
-    #[cfg(test)]
-    pub(super) touched: usize,
-    /// To be checked.
-    pub(super) due: BTreeSet<Arc<ObjectKey>>,
-    /// Being checked.
-    pub(super) running: BTreeSet<Arc<ObjectKey>>,
-    /// To be checked at a time.
-    pub(super) later: BTreeSet<(Mono, Arc<ObjectKey>)>,
-    /// Desired and not current.
-    pub(super) unhealthy: BTreeSet<Arc<ObjectKey>>,
-    /// The same, by their health.
-    pub(super) by_health: BTreeSet<(HealthState, Arc<ObjectKey>)>,
-    /// With a problem.
-    pub(super) problems: BTreeSet<Arc<ObjectKey>>,
-    /// The same, by the rank of the problem.
-    pub(super) by_rank: BTreeSet<(u8, Arc<ObjectKey>)>,
-    /// Desired and never seen.
-    pub(super) unseen: BTreeSet<Arc<ObjectKey>>,
-    /// Desired, and left alone since the live object says so.
-    pub(super) paused: BTreeSet<Arc<ObjectKey>>,
-    /// No longer desired, and still in the inventory.
-    pub(super) leaving: BTreeSet<Arc<ObjectKey>>,
-    /// Seen finished, which their records do not say.
-    pub(super) finished: BTreeSet<Arc<ObjectKey>>,
-    /// Nothing is known to be desired of them.
-    pub(super) undesired: BTreeSet<Arc<ObjectKey>>,
-    /// To be written by the next pass.
-    pub(super) to_write: BTreeSet<Arc<ObjectKey>>,
-    /// To be ready before later stages begin.
-    pub(super) awaited: BTreeSet<Arc<ObjectKey>>,
-    /// Desired, and another unit's or the agent's.
-    pub(super) withheld: BTreeSet<Arc<ObjectKey>>,
-    /// Never written as far as is known.
-    pub(super) unwritten: BTreeSet<Arc<ObjectKey>>,
-}
-
 /// What is kept of a unit between events.
 #[derive(Debug)]
 pub struct State {
@@ -100,12 +60,14 @@ pub struct State {
     pub(super) record: UnitRecord,
     /// What of it is durable already, or on its way to be.
     saved: UnitRecord,
-    /// Recent corrections of objects. Those that matter after a restart go into the durable part when that is saved.
+    /// Something is not, though `saved` says so.
+    pub(super) is_unsaved: bool,
+    /// Recent corrections of objects.
     pub(super) corrections: BTreeMap<Arc<ObjectKey>, Corrections>,
     /// What objects bore whose first write has not succeeded yet: it is told once one has.
     pub(super) adoptions: BTreeMap<Arc<ObjectKey>, Adoption>,
-    /// Those that are durable are not what they should be.
-    pub(super) has_new_corrections: bool,
+    /// Objects whose records may not say what is contested of them.
+    contest_news: BTreeSet<Arc<ObjectKey>>,
     /// From when on some of them may not count any more. Nothing wakes for that.
     prune_at: Option<Mono>,
     /// Each row boxed: a tree leaves up to half of its places empty.
@@ -150,6 +112,10 @@ pub struct State {
     pub(super) silent_since: Option<Mono>,
     /// What was told last, but for the objects concerned.
     pub(super) told: Option<Digest>,
+    /// From when on it is told and saved again that more or fewer objects are concerned.
+    pub(super) extent_from: Option<Mono>,
+    /// More or fewer are, and that waits.
+    pub(super) has_held_extent: bool,
     pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
     pub(super) dirty_unit: bool,
 }
@@ -165,18 +131,14 @@ impl State {
         now: Now,
     ) -> Self {
         let restored = record.is_some();
-        let mut record = record.unwrap_or_default();
-        let corrections = std::mem::take(&mut record.corrections);
-        let corrections: BTreeMap<_, _> = corrections
-            .into_iter()
-            .map(|(key, corrections)| (Arc::new(key), corrections))
-            .collect();
+        let record = record.unwrap_or_default();
         let mut state = Self {
             saved: record.clone(),
-            prune_at: (!corrections.is_empty()).then_some(now.mono),
-            corrections,
+            is_unsaved: false,
+            prune_at: None,
+            corrections: BTreeMap::new(),
             adoptions: BTreeMap::new(),
-            has_new_corrections: false,
+            contest_news: BTreeSet::new(),
             health_deadline: record.unhealthy_since.map(|since| {
                 let timeout = accepted.entry.settings.timeout;
                 now.mono + timeout.saturating_sub(now.wall.since(since))
@@ -210,10 +172,17 @@ impl State {
             is_unshown: restored,
             silent_since: None,
             told: None,
+            extent_from: None,
+            has_held_extent: false,
             dirty: BTreeSet::new(),
             dirty_unit: true,
         };
         for (key, record) in inventory {
+            if let Some(contests) = record.contested.as_deref() {
+                state.corrections.insert(key.clone(), contests.into());
+                state.index.contested.insert(key.clone());
+                state.prune_at = Some(now.mono);
+            }
             let object = Object {
                 record: Some(record),
                 ..Object::default()
@@ -268,8 +237,7 @@ impl State {
 
     /// Returns the objects whose kinds are not served.
     pub fn unserved(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        let keys = self.index.problems.iter();
-        keys.filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
+        self.index.by_rank.of(Problem::UNSERVED)
     }
 
     /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.
@@ -360,71 +328,11 @@ impl State {
 
     /// Puts a row into the sets that it belongs to.
     pub(super) fn reindex(&mut self, key: &Arc<ObjectKey>) {
-        let index = &mut self.index;
-        #[cfg(test)]
-        {
-            index.touched += 1;
-        }
-        let object = self.objects.get(key);
-        // Few rows stand in these, and only for those it matters where.
-        if index.unhealthy.contains(key) {
-            for state in HealthState::ALL {
-                index.by_health.remove(&(state, key.clone()));
-            }
-        }
-        if index.problems.contains(key) {
-            for rank in Problem::RANKS {
-                index.by_rank.remove(&(rank, key.clone()));
-            }
-        }
-        if let Some(object) = object.filter(|object| !object.is_current()) {
-            index.by_health.insert((object.health_state(), key.clone()));
-        }
-        if let Some(problem) = object.and_then(|object| object.problem()) {
-            index.by_rank.insert((problem.rank(), key.clone()));
-        }
-        let put = |set: &mut BTreeSet<Arc<ObjectKey>>, holds: bool| match holds {
-            true => set.insert(key.clone()),
-            false => set.remove(key),
-        };
-        put(&mut index.due, object.is_some_and(|o| o.check == Check::Due));
-        put(
-            &mut index.running,
-            object.is_some_and(|o| o.check == Check::Running),
-        );
-        put(&mut index.unhealthy, object.is_some_and(|o| !o.is_current()));
-        put(&mut index.problems, object.is_some_and(|o| o.problem().is_some()));
-        put(
-            &mut index.unseen,
-            object.is_some_and(|o| o.desired.is_some() && o.observed.is_none() && o.record.is_some()),
-        );
+        let object = self.objects.get(key).map(AsRef::as_ref);
         // The row says so, whatever else of it is as before.
-        if put(&mut index.paused, object.is_some_and(|o| o.is_paused_in_place())) {
+        if self.index.put(key, object) {
             self.dirty.insert(key.clone());
         }
-        put(&mut index.to_write, object.is_some_and(|o| o.is_to_write()));
-        put(&mut index.awaited, object.is_some_and(|o| o.is_awaited(key)));
-        put(&mut index.withheld, object.is_some_and(|o| o.is_withheld()));
-        put(
-            &mut index.finished,
-            object.is_some_and(|o| o.has_news_of_finish()),
-        );
-        put(&mut index.undesired, object.is_some_and(|o| o.desired.is_none()));
-        put(
-            &mut index.unwritten,
-            object.is_some_and(|o| {
-                let record = o.record.as_ref();
-                !o.is_left_alone() && record.is_none_or(|record| record.state == RecordState::Intent)
-            }),
-        );
-        put(
-            &mut index.leaving,
-            object.is_some_and(|o| {
-                o.record
-                    .as_ref()
-                    .is_some_and(|record| record.state == RecordState::PendingRemoval)
-            }),
-        );
         self.dirty_unit = true;
     }
 
@@ -457,6 +365,7 @@ impl State {
     /// Removes a row.
     pub(super) fn forget(&mut self, key: &Arc<ObjectKey>) {
         self.set_check(key, Check::Settled);
+        self.set_corrections(key, None);
         self.adoptions.remove(key);
         self.objects.remove(key);
         self.reindex(key);
@@ -483,19 +392,12 @@ impl State {
 
     /// Saves the durable part when it changed.
     pub(super) fn save(&mut self, actions: &mut Vec<Action>) {
-        if self.record == self.saved && !self.has_new_corrections {
+        if self.record == self.saved && !self.is_unsaved {
             return;
         }
+        self.is_unsaved = false;
         self.saved = self.record.clone();
-        self.has_new_corrections = false;
-        let mut record = self.record.clone();
-        record.corrections = self
-            .corrections
-            .iter()
-            .filter(|(_, corrections)| corrections.is_near_contest())
-            .map(|(key, corrections)| (key.as_ref().clone(), corrections.clone()))
-            .collect();
-        actions.push(Action::SaveUnit(Box::new(record)));
+        actions.push(Action::SaveUnit(Box::new(self.record.clone())));
     }
 
     /// Takes a condition as saved: it differs from that which is by its message alone.
@@ -503,24 +405,73 @@ impl State {
         self.saved.condition = Some(condition.clone());
     }
 
+    /// Takes a condition as saved, and how many objects it is of.
+    pub(super) fn skip_saving_extent(&mut self, condition: &Condition) {
+        self.skip_saving_condition(condition);
+        self.saved.failed = self.record.failed;
+        self.saved.health = self.record.health;
+    }
+
     /// Forgets corrections that do not count any more, when it is time to look.
     pub(super) fn prune_corrections(&mut self, now: Now) {
         if self.prune_at.is_none_or(|at| now.mono < at) {
             return;
         }
-        self.corrections
-            .retain(|_, corrections| !corrections.is_empty(now.wall));
+        let over = self.corrections.iter().filter(|(_, of)| of.is_empty(now.wall));
+        let over: Vec<_> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.set_corrections(&key, None);
+        }
         self.prune_at = (!self.corrections.is_empty()).then(|| now.mono + CONTESTED_WITHIN);
     }
 
     /// Remembers the corrections of an object.
     pub(super) fn remember(&mut self, key: &Arc<ObjectKey>, corrections: Corrections, now: Now) {
-        let mut is_durable = corrections.is_near_contest();
-        if let Some(before) = self.corrections.insert(key.clone(), corrections) {
-            is_durable |= before.is_near_contest();
-        }
-        self.has_new_corrections |= is_durable;
+        self.set_corrections(key, Some(corrections));
         self.prune_at.get_or_insert(now.mono + CONTESTED_WITHIN);
+    }
+
+    /// Forgets all corrections.
+    pub(super) fn forget_corrections(&mut self) {
+        self.corrections.clear();
+        self.contest_news.append(&mut self.index.contested);
+    }
+
+    fn set_corrections(&mut self, key: &Arc<ObjectKey>, corrections: Option<Corrections>) {
+        let was_contested = self.index.contested.remove(key);
+        let is_contested = corrections.as_ref().is_some_and(Corrections::has_contests);
+        if is_contested {
+            self.index.contested.insert(key.clone());
+        }
+        if was_contested || is_contested {
+            self.contest_news.insert(key.clone());
+        }
+        match corrections {
+            Some(corrections) => self.corrections.insert(key.clone(), corrections),
+            None => self.corrections.remove(key),
+        };
+    }
+
+    /// Notes in the records of objects what is contested of them, unless a job is to bring newer ones.
+    pub(super) fn keep_contests(&mut self, actions: &mut Vec<Action>) {
+        if self.contest_news.is_empty() || self.has_newer_records() {
+            return;
+        }
+        let mut records = Vec::new();
+        for key in std::mem::take(&mut self.contest_news) {
+            let contests = self.corrections.get(&key).and_then(Corrections::contests);
+            let object = self.objects.get_mut(&key);
+            let Some(record) = object.and_then(|object| object.record.as_mut()) else {
+                continue;
+            };
+            if record.contested.as_deref() != contests.as_ref() {
+                Arc::make_mut(record).contested = contests.map(Box::new);
+                records.push((key, Some(record.clone())));
+            }
+        }
+        if !records.is_empty() {
+            actions.push(Action::SaveObjects(records));
+        }
     }
 
     /// When the machine wants a tick; `None`: not before something happens.

@@ -78,6 +78,7 @@ impl State {
             }
         }
         self.keep_finished(now, &mut actions);
+        self.keep_contests(&mut actions);
         self.advance(now, &mut actions);
         self.settle_status(now, &mut actions);
         self.save(&mut actions);
@@ -137,8 +138,7 @@ impl State {
         self.hold = None;
         self.again |= self.is_busy();
         // Who asks wants it as desired now, whoever else changes it back.
-        self.has_new_corrections |= !self.corrections.is_empty();
-        self.corrections.clear();
+        self.forget_corrections();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -194,7 +194,7 @@ impl State {
     }
 
     /// Tells whether a job under way may have records that are newer than those of the rows.
-    fn has_newer_records(&self) -> bool {
+    pub(super) fn has_newer_records(&self) -> bool {
         self.running.is_some_and(|running| !running.evaluates)
     }
 
@@ -243,13 +243,9 @@ impl State {
     }
 
     fn namespace_is_back(&mut self, namespace: &str, now: Now) {
-        let waiting: Vec<_> = self
-            .index
-            .problems
-            .iter()
-            .filter(|key| {
-                key.namespace == namespace && matches!(self.problem(key), Some(Problem::Waiting(_)))
-            })
+        let waiting = self.index.by_rank.of(Problem::WAITING);
+        let waiting: Vec<_> = waiting
+            .filter(|key| key.namespace == namespace)
             .cloned()
             .collect();
         self.try_again(&waiting, now);
@@ -295,13 +291,7 @@ impl State {
 
     fn kind_served(&mut self, now: Now) {
         self.again |= self.is_busy();
-        let waiting: Vec<_> = self
-            .index
-            .problems
-            .iter()
-            .filter(|key| matches!(self.problem(key), Some(Problem::Unserved(_))))
-            .cloned()
-            .collect();
+        let waiting: Vec<_> = self.unserved().cloned().collect();
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
         self.try_again(&waiting, now);

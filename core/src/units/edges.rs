@@ -82,18 +82,22 @@ impl Edges {
         if known.as_ref() == self.nodes.get(&entry.unit) {
             return self.changed(entry.unit);
         }
-        self.rearranged(entry.unit)
+        self.rearranged(&[entry.unit])
     }
 
-    /// Forgets a unit that is gone. Returns the units whose edges are to be judged anew.
-    pub fn remove(&mut self, unit: UnitId) -> BTreeSet<UnitId> {
-        self.unlink(unit);
-        if self.nodes.remove(&unit).is_none() {
-            return BTreeSet::new();
+    /// Forgets units that are gone, with one arrangement for all. Returns the units whose edges are to be judged anew.
+    pub fn remove(&mut self, units: &[UnitId]) -> BTreeSet<UnitId> {
+        let mut known = Vec::with_capacity(units.len());
+        for unit in units {
+            self.unlink(*unit);
+            if self.nodes.remove(unit).is_some() {
+                known.push(*unit);
+            }
         }
-        let mut concerned = self.rearranged(unit);
-        concerned.remove(&unit);
-        concerned
+        match known.is_empty() {
+            true => BTreeSet::new(),
+            false => self.rearranged(&known),
+        }
     }
 
     /// The units that wait for this one: to be judged anew when it has changed.
@@ -177,13 +181,14 @@ impl Edges {
         }
     }
 
-    /// Arranges all anew after a unit's edges have changed: that unit, its dependents, and all whose cycle has
-    /// changed are concerned.
-    fn rearranged(&mut self, unit: UnitId) -> BTreeSet<UnitId> {
+    /// Arranges all anew after the edges of units have changed: those that are there, their dependents, and all whose
+    /// cycle has changed are concerned.
+    fn rearranged(&mut self, units: &[UnitId]) -> BTreeSet<UnitId> {
         let before = std::mem::take(&mut self.cycles);
         self.arrange();
-        let mut concerned = self.changed(unit);
-        concerned.insert(unit);
+        let there = units.iter().filter(|unit| self.nodes.contains_key(unit));
+        let mut concerned: BTreeSet<UnitId> = there.copied().collect();
+        concerned.extend(units.iter().flat_map(|unit| self.changed(*unit)));
         for member in before.keys().chain(self.cycles.keys()) {
             if before.get(member) != self.cycles.get(member) && self.nodes.contains_key(member) {
                 concerned.insert(*member);

@@ -99,7 +99,7 @@ fn unit_waits_for_what_it_needs_by_name() {
     assert!(waits.message.contains(&id(9).to_string()), "{waits:?}");
     assert_eq!(edges.set(&entry(9, &[])), BTreeSet::from([id(3), id(9)]));
     assert_eq!(edges.waits_for(id(3), ready), None);
-    assert_eq!(edges.remove(id(9)), BTreeSet::from([id(3)]));
+    assert_eq!(edges.remove(&[id(9)]), BTreeSet::from([id(3)]));
     assert!(edges.waits_for(id(3), ready).is_some());
 }
 
@@ -166,7 +166,7 @@ fn edges_of_random_units_hold_whatever_the_order_of_arrival() {
             grown.set(&super::tests::entry(99, &[0]));
             grown.set(entry);
         }
-        grown.remove(id(99));
+        grown.remove(&[id(99)]);
         assert_eq!(grown, all, "seed {seed}");
         let place: BTreeMap<UnitId, usize> = all
             .apply_order()
@@ -298,4 +298,28 @@ fn owner_is_one_and_the_same_whatever_the_order_of_arrival() {
             }
         }
     }
+}
+
+#[test]
+fn units_that_go_together_leave_the_edges_of_those_that_stay() {
+    let all: Vec<Entry> = vec![
+        entry(1, &[]),
+        entry(2, &[1]),
+        entry(3, &[2]),
+        entry(4, &[5]),
+        entry(5, &[4]),
+        entry(6, &[]),
+    ];
+    let mut edges = Edges::new(&all);
+    let concerned = edges.remove(&[id(1), id(2), id(5), id(77)]);
+    assert_eq!(
+        concerned,
+        BTreeSet::from([id(3), id(4)]),
+        "3 lacks 2, and 4 is in no cycle"
+    );
+    assert_eq!(
+        edges,
+        Edges::new(&[entry(3, &[2]), entry(4, &[5]), entry(6, &[])])
+    );
+    assert_eq!(edges.remove(&[id(77)]), BTreeSet::new());
 }

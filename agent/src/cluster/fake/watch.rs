@@ -20,6 +20,8 @@ struct Watch {
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     changes: Option<Receiver<Arc<Change>>>,
     failures: u32,
+    /// A list was announced.
+    is_listing: bool,
     ended: bool,
 }
 
@@ -35,6 +37,7 @@ pub(super) fn stream(
         ready: VecDeque::new(),
         changes: None,
         failures: 0,
+        is_listing: false,
         ended: false,
     };
     stream::unfold(watch, |mut watch| async move {
@@ -54,7 +57,10 @@ pub(super) fn stream(
 impl Watch {
     async fn step(&mut self) {
         let Some(changes) = &mut self.changes else {
-            return self.open().await;
+            return match std::mem::take(&mut self.is_listing) {
+                true => self.open().await,
+                false => self.announce().await,
+            };
         };
         match changes.recv().await {
             Ok(change) => self.changed(&change),
@@ -62,10 +68,15 @@ impl Watch {
         }
     }
 
-    async fn open(&mut self) {
+    async fn announce(&mut self) {
         if self.failures > 0 {
             tokio::time::sleep(Duration::from_secs(1 << self.failures.min(5))).await;
         }
+        self.is_listing = true;
+        self.ready.push_back(Ok(WatchEvent::Listing));
+    }
+
+    async fn open(&mut self) {
         let key = ObjectKey::new(
             &self.resource.group,
             &self.resource.kind,
@@ -83,7 +94,6 @@ impl Watch {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        self.ready.push_back(Ok(WatchEvent::Listing));
         let present = listed.into_iter().map(|object| Ok(WatchEvent::Present(object)));
         self.ready.extend(present);
         self.ready.push_back(Ok(WatchEvent::Listed(Some(version))));

@@ -17,7 +17,7 @@ use flotilla_core::backoff::Backoff;
 use futures::stream::BoxStream;
 use serde_json::Value;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -156,13 +156,28 @@ impl Limited {
         }
     }
 
-    async fn permit(&self) -> Permit<'_> {
+    /// Waits for as long as the server has asked to be left alone.
+    async fn unheld(&self) {
         loop {
             let held = self.gate().held_until.filter(|until| *until > Instant::now());
-            if let Some(until) = held {
-                tokio::time::sleep_until(until).await;
-                continue;
+            match held {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
             }
+        }
+    }
+
+    /// Waits until a watch may list.
+    async fn list(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        let permit = self.lists.clone().acquire_owned().await.ok();
+        self.unheld().await;
+        permit
+    }
+
+    async fn permit(&self) -> Permit<'_> {
+        loop {
+            self.unheld().await;
             {
                 let mut gate = self.gate();
                 if gate.open() {
@@ -308,12 +323,7 @@ impl Cluster for Limited {
         resource: &Resource,
         selector: &Selector,
     ) -> BoxStream<'static, Result<WatchEvent, ClusterError>> {
-        opening::watch(
-            self.inner.clone(),
-            resource.clone(),
-            selector.clone(),
-            self.lists.clone(),
-        )
+        opening::watch(self.clone(), resource.clone(), selector.clone())
     }
 }
 

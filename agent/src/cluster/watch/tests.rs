@@ -292,10 +292,29 @@ async fn an_overloaded_server_is_left_alone_for_as_long_as_it_asks() {
         json!({"kind": "Status", "code": 429, "message": "busy", "details": {"retryAfterSeconds": 50}});
     let server = Server::new(vec![(429, busy.to_string()), (200, streamed("a", "5"))]);
     let begun = Instant::now();
-    assert_eq!(server.watch(3).await, ["listing", "a", "listed"]);
+    let seen = server.watch(5).await;
+    assert_eq!(seen[0], "listing");
+    assert_eq!(seen[2..], ["listing", "a", "listed"]);
     assert!(
         begun.elapsed() >= Duration::from_secs(50),
         "{:?}",
         begun.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_announced_before_it_is_asked_for_each_time() {
+    let server = Server::new(vec![
+        (200, streamed("a", "5") + &event("ERROR", &gone())),
+        (200, streamed("b", "9")),
+    ]);
+    let mut events = server.stream(Selector::default());
+    for asked in 0..2 {
+        let first = events.next().await;
+        assert!(matches!(first, Some(Ok(WatchEvent::Listing))), "{first:?}");
+        assert_eq!(server.count(), asked, "nothing is asked yet");
+        for _ in 0..2 {
+            events.next().await.expect("an event").expect("no failure");
+        }
+    }
 }

@@ -121,9 +121,6 @@ impl Reconciler {
         if !definitions && !self.watches.is_open(&stream) {
             return;
         }
-        if event.is_ok() && !self.watches.failing.is_empty() {
-            self.watches.failing.remove(&*stream);
-        }
         if !definitions && !self.watches.silent.is_empty() && is_answer(&event) {
             self.watches.silent.remove(&*stream);
         }
@@ -171,12 +168,6 @@ impl Reconciler {
                 self.watches.revision = None;
             }
             Err(error) => {
-                let text = error.to_string();
-                // A server that is away fails each watch again and again.
-                if self.watches.failing.get(&*stream) == Some(&text) {
-                    return;
-                }
-                self.watches.failing.insert(stream.as_ref().clone(), text);
                 tracing::warn!(
                     group = stream.scope.group,
                     kind = stream.scope.kind,
@@ -237,7 +228,7 @@ impl Reconciler {
         seen.mark
             .as_ref()
             .and_then(holds)
-            .or_else(|| self.units.keys().find_map(holds))
+            .or_else(|| self.holders.of(key).find_map(|id| holds(&id)))
     }
 }
 

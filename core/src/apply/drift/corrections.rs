@@ -26,12 +26,16 @@ pub enum Verdict {
 }
 
 /// The recent corrections of one object, and where it is contested. Bounded: old ones are dropped.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Corrections {
     recent: VecDeque<Correction>,
     /// Paths that a manager keeps putting back, and when each is corrected next.
     contested: Vec<Contest>,
 }
+
+/// The contested paths of one object: all of its corrections that a restart must not forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contests(Vec<Contest>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Contest {
@@ -40,7 +44,7 @@ struct Contest {
     until: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Correction {
     at: Timestamp,
     path: String,
@@ -98,17 +102,9 @@ impl Corrections {
             .min()
     }
 
-    /// Tells whether a contest goes on, or one more correction begins one: only then a restart must not forget it.
-    pub fn is_near_contest(&self) -> bool {
-        let times = |first: &Correction| {
-            let is_same = |c: &&Correction| c.path == first.path && c.manager == first.manager;
-            self.recent.iter().filter(is_same).count()
-        };
-        self.has_contests()
-            || self
-                .recent
-                .iter()
-                .any(|first| times(first) + 1 >= CONTESTED_AFTER)
+    /// Returns what a restart must not forget; `None` when no path is contested.
+    pub fn contests(&self) -> Option<Contests> {
+        self.has_contests().then(|| Contests(self.contested.clone()))
     }
 
     /// Tells whether nothing is remembered that could still count.
@@ -149,6 +145,15 @@ impl Corrections {
             manager: manager.clone(),
             until: now + interval,
         });
+    }
+}
+
+impl From<&Contests> for Corrections {
+    fn from(Contests(contested): &Contests) -> Self {
+        Self {
+            recent: VecDeque::new(),
+            contested: contested.clone(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     sim::{Sim, content},
-    world::{Fault, config, key, merged, paused},
+    world::{Fault, Key, config, key, merged, paused},
 };
 use crate::{
     apply::policy::{Policy, Write},
@@ -520,31 +520,84 @@ fn what_is_seen_finished_while_a_job_runs_writes_no_older_record_over_that_of_th
     sim.assert_quiet();
 }
 
-#[test]
-fn corrections_are_durable_only_where_one_more_begins_a_contest() {
-    let (a, b) = (config("a"), config("b"));
-    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
-    let correct = |sim: &mut Sim, key| {
+/// Lets somebody change objects once more, and the agent correct them.
+fn edit_again(sim: &mut Sim, keys: &[Key]) {
+    for key in keys {
         sim.world.edit(key, |live| "theirs".clone_into(&mut live.value));
-        sim.run();
-        assert_eq!(sim.world.live[key].value, "1", "{}", sim.message());
-    };
-    let saved = sim.saves;
-    correct(&mut sim, &a);
-    correct(&mut sim, &b);
-    assert_eq!(sim.saves, saved, "one correction is none of a contest");
-    correct(&mut sim, &a);
-    assert_eq!(sim.unit.corrections.keys().collect::<Vec<_>>(), [a.as_ref()]);
+    }
+    sim.run();
+}
+
+#[test]
+fn contest_is_durable_from_its_start_to_its_end_and_corrections_before_it_are_not() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    let saves = sim.saves;
+    for _ in 0..2 {
+        edit_again(&mut sim, &[a.clone()]);
+    }
+    assert_eq!((sim.saves, sim.rows_saved), (saves, 0), "no contest so far");
+    edit_again(&mut sim, &[a.clone()]);
+    assert_eq!(
+        (sim.saves, sim.rows_saved),
+        (saves + 1, 1),
+        "the contest, and that the unit names it"
+    );
     sim.restart();
     sim.run();
-    for _ in 0..2 {
-        sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
-        sim.run();
-    }
+    edit_again(&mut sim, &[a.clone()]);
     assert_eq!(
         sim.world.live[&a].value, "theirs",
         "the restart forgot the contest"
     );
+    sim.sleep(11 * MINUTE);
+    assert_eq!(sim.world.live[&a].value, "1");
+    sim.sleep(40 * MINUTE);
+    sim.send(Event::Tick);
+    assert!(sim.world.records[&a].contested.is_none(), "the contest is over");
+    assert!(sim.state.index.contested.is_empty());
+}
+
+#[test]
+fn contest_of_one_object_writes_its_row_and_no_other_however_many_are_contested() {
+    let keys: Vec<Key> = (0..300).map(|n| config(&format!("c{n:03}"))).collect();
+    let a = config("a");
+    let mut all: Vec<(&Key, &str)> = keys.iter().map(|key| (key, "1")).collect();
+    all.push((&a, "1"));
+    let mut sim = Sim::ready(&content(&all));
+    for _ in 0..3 {
+        edit_again(&mut sim, &keys);
+    }
+    assert_eq!(sim.state.index.contested.len(), 300);
+    let saved = sim.rows_saved;
+    for _ in 0..3 {
+        edit_again(&mut sim, &[a.clone()]);
+    }
+    assert_eq!(sim.state.index.contested.len(), 301);
+    assert_eq!(sim.rows_saved - saved, 1);
+    let bytes = serde_json::to_vec(&sim.unit).expect("JSON").len();
+    assert!(bytes < 2048, "the unit's record takes {bytes} bytes");
+}
+
+#[test]
+fn request_forgets_contests_durably_though_a_job_runs() {
+    let (a, b) = (config("a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    for _ in 0..3 {
+        edit_again(&mut sim, &[a.clone()]);
+    }
+    assert!(sim.world.records[&a].contested.is_some());
+    sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
+    sim.deliver();
+    assert!(sim.work.is_some());
+    sim.send(Event::Requested);
+    assert!(
+        sim.world.records[&a].contested.is_some(),
+        "a job may have newer ones"
+    );
+    sim.run();
+    assert!(sim.world.records[&a].contested.is_none());
+    sim.assert_quiet();
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
     id::{ResourceUid, UnitId},
     unit::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
+        condition::Tally,
         event::{
             Accepted, Action, Applied, Evaluation, EvaluationFailure, Event, JobFailure, Notice, Outcome,
         },
@@ -89,6 +90,8 @@ pub(super) struct Sim {
     accepted: Accepted,
     pub(super) unit: UnitRecord,
     pub(super) saves: usize,
+    /// Rows of objects that were saved, but for those that jobs wrote.
+    pub(super) rows_saved: usize,
     enforced: Option<Arc<Entry>>,
     random: u64,
 }
@@ -174,6 +177,7 @@ impl Sim {
             accepted,
             unit: UnitRecord::default(),
             saves: 0,
+            rows_saved: 0,
             enforced: None,
             random: 0,
         }
@@ -374,13 +378,13 @@ impl Sim {
         let by_health: BTreeSet<_> = state.index.by_health.iter().map(|(_, key)| key.clone()).collect();
         assert_eq!(by_health, state.index.unhealthy, "by health");
         assert_eq!(state.index.by_health.len(), by_health.len(), "by health, once");
-        for (health, key) in &state.index.by_health {
+        for (health, key) in state.index.by_health.iter() {
             assert_eq!(state.objects[key].health_state(), *health, "{key}");
         }
         let by_rank: BTreeSet<_> = state.index.by_rank.iter().map(|(_, key)| key.clone()).collect();
         assert_eq!(by_rank, state.index.problems, "by rank");
         assert_eq!(state.index.by_rank.len(), by_rank.len(), "by rank, once");
-        for (rank, key) in &state.index.by_rank {
+        for (rank, key) in state.index.by_rank.iter() {
             assert_eq!(
                 state.objects[key]
                     .problem()
@@ -390,6 +394,7 @@ impl Sim {
             );
         }
         assert_eq!(state.index.problems, scan(&|o| o.problem().is_some()), "problems");
+        self.assert_counts();
         let unseen = |o: &Object| o.desired.is_some() && o.observed.is_none() && o.record.is_some();
         assert_eq!(state.index.unseen, scan(&unseen), "unseen");
         let leaving = |o: &Object| {
@@ -399,6 +404,9 @@ impl Sim {
         assert_eq!(state.index.leaving, scan(&leaving), "leaving");
         assert_eq!(state.index.paused, scan(&|o| o.is_paused_in_place()), "paused");
         assert_eq!(state.index.to_write, scan(&|o| o.is_to_write()), "to write");
+        let contested = state.corrections.iter().filter(|(_, of)| of.has_contests());
+        let contested: BTreeSet<Key> = contested.map(|(key, _)| key.clone()).collect();
+        assert_eq!(state.index.contested, contested, "contested");
         assert_eq!(state.index.withheld, scan(&|o| o.is_withheld()), "withheld");
         let awaited: BTreeSet<Key> = state
             .objects
@@ -416,6 +424,25 @@ impl Sim {
             })
             .collect();
         assert_eq!(state.index.later, later, "later");
+    }
+
+    /// What is counted as rows change is what a walk over all of them counts.
+    fn assert_counts(&self) {
+        let state = &self.state;
+        let mut tally = Tally::default();
+        for object in state.objects.values() {
+            let record = object.record.as_ref().map(|record| record.state);
+            let count = match (object.problem(), record) {
+                (Some(Problem::Failed(_)), _) => &mut tally.failed,
+                (Some(Problem::Withheld { .. }), _) => &mut tally.conflict,
+                (Some(_), _) => &mut tally.waiting,
+                (None, Some(RecordState::PendingRemoval)) => &mut tally.pending_removal,
+                (None, None | Some(RecordState::Intent)) if !object.is_left_alone() => &mut tally.waiting,
+                (None, _) => &mut tally.applied,
+            };
+            *count += 1;
+        }
+        assert_eq!(state.tally(), tally);
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -463,6 +490,7 @@ impl Sim {
                 }
                 Action::SaveObjects(rows) => {
                     for (key, record) in rows {
+                        self.rows_saved += 1;
                         match record {
                             Some(record) => self.world.records.insert(key, Arc::unwrap_or_clone(record)),
                             None => self.world.records.remove(&key),

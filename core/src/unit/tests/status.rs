@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     sim::{Log, Sim, content, not_ready},
-    world::{Fault, config, desired, key, paused},
+    world::{Fault, Key, config, desired, key, paused},
 };
 use crate::{
     apply::policy::Policy,
@@ -401,4 +401,66 @@ fn progress_of_health_is_told_and_costs_no_write_of_the_record() {
     assert_eq!(sim.ready_word(), Ready::True);
     assert!(sim.saves - saves <= 2, "{} writes", sim.saves - saves);
     sim.assert_quiet();
+}
+
+/// A ready unit of many Deployments, each of which fails its health check then.
+fn unhealthy(many: &[Key]) -> Sim {
+    let objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::ready(&content(&objects));
+    for key in many {
+        sim.world.edit(key, |live| live.health = HealthState::InProgress);
+    }
+    sim.run();
+    sim.sleep(TIMEOUT + MINUTE);
+    assert_eq!(sim.log.unit_events(), ["HealthCheckFailed"]);
+    sim
+}
+
+#[test]
+fn recovery_of_many_objects_is_one_event_and_few_writes() {
+    let many: Vec<_> = (0..100).map(|n| key("Deployment", &format!("d{n:03}"))).collect();
+    let mut sim = unhealthy(&many);
+    let saves = sim.saves;
+    for key in &many {
+        let before = sim.message();
+        sim.world.edit(key, |live| live.health = HealthState::Current);
+        sim.run();
+        assert_ne!(sim.message(), before, "the status says it");
+    }
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert_eq!(
+        sim.log.unit_events(),
+        ["HealthCheckFailed", "ReconciliationSucceeded"]
+    );
+    assert!(sim.saves - saves <= 4, "{} writes", sim.saves - saves);
+    sim.assert_quiet();
+}
+
+#[test]
+fn what_more_objects_fail_is_told_once_a_minute_and_saved_in_the_end() {
+    let (a, many): (_, Vec<_>) = (
+        key("Deployment", "a"),
+        (0..50).map(|n| key("Deployment", &format!("d{n:03}"))).collect(),
+    );
+    let mut objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    objects.push((&a, "1"));
+    let mut sim = Sim::ready(&content(&objects));
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    sim.sleep(TIMEOUT + MINUTE);
+    let saves = sim.saves;
+    for key in &many {
+        sim.world.edit(key, |live| live.health = HealthState::InProgress);
+        sim.run();
+        sim.sleep(Duration::from_secs(2));
+    }
+    sim.sleep(2 * MINUTE);
+    let events = sim.log.unit_events().len();
+    assert!((2..=4).contains(&events), "{events} events");
+    assert!(sim.saves - saves <= 4, "{} writes", sim.saves - saves);
+    let said = sim.unit.condition.as_ref().map(|condition| &condition.message);
+    assert_eq!(said, Some(&sim.message()), "what is durable is what is told");
+    let told = sim.log.told.last().map(|notice| &notice.message);
+    assert_eq!(told, Some(&sim.message()));
+    assert_eq!(sim.wake(), None, "nothing turns");
 }
