@@ -3,6 +3,7 @@
 //! API server.
 
 pub mod agent;
+mod blocking;
 pub mod causes;
 pub mod cluster;
 pub mod health_port;

@@ -61,6 +61,14 @@ impl Uid {
     pub fn is(&self, text: &str) -> bool {
         *self == Self::from(text)
     }
+
+    /// Returns the UUID that it is written as in full, in lower case; `None`: it is another text.
+    pub fn as_uuid(&self) -> Option<Uuid> {
+        match &self.0 {
+            UidForm::Uuid(uuid) => Some(*uuid),
+            UidForm::Text(_) => None,
+        }
+    }
 }
 
 impl From<&str> for Uid {

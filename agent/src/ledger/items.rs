@@ -5,7 +5,12 @@
 //! the rest are preceded by their length as a LEB128 number. What the layout has no place for is JSON in `rest`,
 //! so that a record may gain a field without a new layout.
 
-use flotilla_core::{apply::inventory::Record, digest::Digest, object::ObjectKey};
+use flotilla_core::{
+    apply::inventory::{Record, State},
+    digest::Digest,
+    id::Uid,
+    object::ObjectKey,
+};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -18,8 +23,11 @@ const ADOPTED: u8 = 1 << 4;
 
 const UID_BYTES: u8 = 1;
 const UID_TEXT: u8 = 1 << 1;
+const SENT: u8 = 1 << 2;
+const PROJECTION: u8 = 1 << 3;
+const ACCEPTED: u8 = 1 << 4;
 /// The digests, in the order in which they are written.
-const DIGESTS: [(u8, &str); 3] = [(1 << 2, "sent"), (1 << 3, "projection"), (1 << 4, "accepted")];
+const DIGESTS: [(u8, &str); 3] = [(SENT, "sent"), (PROJECTION, "projection"), (ACCEPTED, "accepted")];
 const REST: u8 = 1 << 5;
 /// The two highest bits: the state, or that it stands in the rest.
 const STATE: u8 = 6;
@@ -30,127 +38,168 @@ pub(super) fn encode<'a>(
     rows: impl IntoIterator<Item = (&'a ObjectKey, Option<&'a Record>)>,
     out: &mut Vec<u8>,
 ) {
-    let mut last: Option<(&ObjectKey, String)> = None;
+    let mut last: Option<&ObjectKey> = None;
+    // That of the last row that has one.
+    let mut version = "";
     for (key, record) in rows {
-        let mut flags = 0;
-        if let Some((before, _)) = &last {
-            let kind = (&before.group, &before.kind) == (&key.group, &key.kind);
-            flags |= if kind { SAME_KIND } else { 0 };
-            flags |= if before.namespace == key.namespace {
-                SAME_NAMESPACE
-            } else {
-                0
-            };
-        }
-        let start = out.len();
-        out.extend_from_slice(&[0, 0]);
-        if flags & SAME_KIND == 0 {
-            text(&key.group, out);
-            text(&key.kind, out);
-        }
-        if flags & SAME_NAMESPACE == 0 {
-            text(&key.namespace, out);
-        }
-        text(&key.name, out);
-        let before = last.take().map(|(_, version)| version).unwrap_or_default();
-        let version = match record {
-            None => {
-                flags |= DROPPED;
-                before
-            }
-            Some(record) => {
-                let (more, fields, version) = encode_record(record, &before, out);
-                flags |= more;
-                out[start + 1] = fields;
-                version
-            }
+        let row = Row {
+            key,
+            record,
+            same_kind: last.is_some_and(|last| (&last.group, &last.kind) == (&key.group, &key.kind)),
+            same_namespace: last.is_some_and(|last| last.namespace == key.namespace),
+            same_version: record.is_some_and(|record| record.api_version == version),
         };
-        out[start] = flags;
-        last = Some((key, version));
+        row.write(out);
+        last = Some(key);
+        version = record.map_or(version, |record| &record.api_version);
     }
-}
-
-fn encode_record(record: &Record, before: &str, out: &mut Vec<u8>) -> (u8, u8, String) {
-    // A record is a struct of plain fields: it is always an object.
-    let Ok(Value::Object(mut rest)) = serde_json::to_value(record) else {
-        unreachable!("a record is a JSON object");
-    };
-    let (mut flags, mut fields) = (0, 0);
-    let version = take_text(&mut rest, "api_version").unwrap_or_default();
-    if version == before {
-        flags |= SAME_VERSION;
-    } else {
-        text(&version, out);
-    }
-    if rest.get("adopted") == Some(&Value::Bool(true)) {
-        rest.remove("adopted");
-        flags |= ADOPTED;
-    }
-    let state = rest.get("state").and_then(Value::as_str);
-    let state = STATES.iter().position(|known| Some(*known) == state);
-    match state.and_then(|state| u8::try_from(state).ok()) {
-        Some(state) => {
-            rest.remove("state");
-            fields |= state << STATE;
-        }
-        None => fields |= 3 << STATE,
-    }
-    if let Some(uid) = take_text(&mut rest, "uid") {
-        match Uuid::try_parse(&uid)
-            .ok()
-            .filter(|id| id.hyphenated().to_string() == uid)
-        {
-            Some(id) => {
-                fields |= UID_BYTES;
-                out.extend_from_slice(id.as_bytes());
-            }
-            None => {
-                fields |= UID_TEXT;
-                text(&uid, out);
-            }
-        }
-    }
-    for (bit, name) in DIGESTS {
-        let digest = rest.get(name).and_then(Value::as_str).map(Digest::parse);
-        if let Some(Ok(digest)) = digest {
-            rest.remove(name);
-            fields |= bit;
-            out.extend_from_slice(digest.as_bytes());
-        }
-    }
-    if !rest.is_empty() {
-        fields |= REST;
-        text(&Value::Object(rest).to_string(), out);
-    }
-    (flags, fields, version)
-}
-
-fn take_text(rest: &mut Map<String, Value>, name: &str) -> Option<String> {
-    match rest.remove(name) {
-        Some(Value::String(text)) => Some(text),
-        Some(other) => {
-            rest.insert(name.to_owned(), other);
-            None
-        }
-        None => None,
-    }
-}
-
-fn text(text: &str, out: &mut Vec<u8>) {
-    let mut length = text.len();
-    while length >= 0x80 {
-        out.push(0x80 | (length & 0x7f) as u8);
-        length >>= 7;
-    }
-    out.push(length as u8);
-    out.extend_from_slice(text.as_bytes());
 }
 
 /// Returns the most bytes that a row takes, its share of the record around it included.
 pub(super) fn size(key: &ObjectKey, record: &Record) -> usize {
-    let mut out = Vec::with_capacity(256);
-    encode([(key, Some(record))], &mut out);
-    out.len() + 1
+    let row = Row {
+        key,
+        record: Some(record),
+        same_kind: false,
+        same_namespace: false,
+        same_version: record.api_version.is_empty(),
+    };
+    let mut counted = Counted(0);
+    row.write(&mut counted);
+    counted.0 + 1
+}
+
+/// Where a row goes.
+trait Out {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Out for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Bytes that are not kept.
+struct Counted(usize);
+
+impl Out for Counted {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+}
+
+/// One row, and what of it the row before says.
+struct Row<'a> {
+    key: &'a ObjectKey,
+    record: Option<&'a Record>,
+    same_kind: bool,
+    same_namespace: bool,
+    same_version: bool,
+}
+
+impl Row<'_> {
+    fn write(&self, out: &mut impl Out) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(self.same_kind, SAME_KIND)
+            | flag(self.same_namespace, SAME_NAMESPACE)
+            | flag(self.same_version, SAME_VERSION)
+            | flag(self.record.is_none(), DROPPED)
+            | flag(self.record.is_some_and(|record| record.adopted), ADOPTED);
+        let rest = self.record.and_then(rest);
+        let fields = self.record.map_or(0, fields) | flag(rest.is_some(), REST);
+        out.put(&[flags, fields]);
+        if !self.same_kind {
+            text(&self.key.group, out);
+            text(&self.key.kind, out);
+        }
+        if !self.same_namespace {
+            text(&self.key.namespace, out);
+        }
+        text(&self.key.name, out);
+        let Some(record) = self.record else { return };
+        if !self.same_version {
+            text(&record.api_version, out);
+        }
+        match record.uid.as_ref().map(|uid| uid.as_uuid().ok_or(uid)) {
+            None => {}
+            Some(Ok(uuid)) => out.put(uuid.as_bytes()),
+            Some(Err(uid)) => text(&uid.to_string(), out),
+        }
+        let digests = [
+            record.sent.as_ref(),
+            record.projection.as_ref(),
+            record.accepted.as_deref(),
+        ];
+        for digest in digests.into_iter().flatten() {
+            out.put(digest.as_bytes());
+        }
+        if let Some(rest) = rest {
+            text(&rest, out);
+        }
+    }
+}
+
+/// Which fields a row has, but for the rest.
+fn fields(record: &Record) -> u8 {
+    let state = match record.state {
+        State::Intent => 0,
+        State::Applied => 1,
+        State::PendingRemoval => 2,
+    };
+    let uid = match record.uid.as_ref().map(Uid::as_uuid) {
+        None => 0,
+        Some(Some(_)) => UID_BYTES,
+        Some(None) => UID_TEXT,
+    };
+    let bit = |is_there: bool, bit: u8| if is_there { bit } else { 0 };
+    state << STATE
+        | uid
+        | bit(record.sent.is_some(), SENT)
+        | bit(record.projection.is_some(), PROJECTION)
+        | bit(record.accepted.is_some(), ACCEPTED)
+}
+
+/// What the layout has no place for; few records have any of it.
+fn rest(record: &Record) -> Option<String> {
+    // A field that is not named here would be lost.
+    let Record {
+        api_version: _,
+        state: _,
+        adopted: _,
+        uid: _,
+        sent: _,
+        projection: _,
+        accepted: _,
+        policy,
+        finished,
+        left,
+    } = record;
+    if policy.is_default() && !finished && left.is_none() {
+        return None;
+    }
+    let bare = Record {
+        policy: *policy,
+        finished: *finished,
+        left: left.clone(),
+        ..Record::default()
+    };
+    // A record is a struct of plain fields: it is always an object.
+    let Ok(Value::Object(mut rest)) = serde_json::to_value(bare) else {
+        unreachable!("a record is a JSON object");
+    };
+    rest.retain(|name, _| name != "api_version" && name != "state");
+    Some(Value::Object(rest).to_string())
+}
+
+fn text(text: &str, out: &mut impl Out) {
+    let mut length = text.len();
+    while length >= 0x80 {
+        out.put(&[0x80 | (length & 0x7f) as u8]);
+        length >>= 7;
+    }
+    out.put(&[length as u8]);
+    out.put(text.as_bytes());
 }
 
 /// Reads rows.

@@ -1,20 +1,21 @@
 //! The bodies of some objects of an entry, made again for a job that writes them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{apply::inventory::State, object::ObjectKey};
 use serde_json::Value;
 
 use super::{
     context::UnitContext,
-    evaluate::{EvaluateError, Evaluation, Object, Step},
+    evaluate::{Environment, EvaluateError, Evaluation, Object, Only, Step},
+    records::stored_record,
 };
 use crate::cluster::ClusterError;
 
 /// Objects and their bodies.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    /// The objects, in the renderer's order.
+    /// The objects.
     pub(super) objects: Vec<Object>,
     /// Their bodies.
     pub(super) values: Vec<Body>,
@@ -41,24 +42,63 @@ pub(super) async fn bodies(
     unit: &UnitContext,
     keys: impl Iterator<Item = &Arc<ObjectKey>>,
 ) -> Result<Bodies, BodiesError> {
-    let keys: Vec<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
-    let discovery = unit.context.discovered_for(keys.iter()).await;
+    let mut lacking: HashSet<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
+    let discovery = unit.context.discovered_for(lacking.iter()).await;
     let discovery = discovery.map_err(BodiesError::Discovery)?;
     let environment = unit.context.environment(discovery);
+    let mut bodies = Bodies::default();
+    let keys: Vec<ObjectKey> = lacking.iter().cloned().collect();
+    take(
+        unit,
+        environment.clone(),
+        Only::Likely(&keys),
+        &mut lacking,
+        &mut bodies,
+    )
+    .await?;
+    // What is not wanted any more is not expected to be among them.
+    let is_expected = |key: &ObjectKey| {
+        let record = stored_record(unit, key);
+        record.is_none_or(|record| record.state != State::PendingRemoval)
+    };
+    lacking.retain(is_expected);
+    if !lacking.is_empty() {
+        let keys: Vec<ObjectKey> = lacking.iter().cloned().collect();
+        take(
+            unit,
+            environment,
+            Only::Possible(&keys),
+            &mut lacking,
+            &mut bodies,
+        )
+        .await?;
+    }
+    Ok(bodies)
+}
+
+/// Evaluates some objects, and keeps those that are lacking.
+async fn take(
+    unit: &UnitContext,
+    environment: Environment,
+    only: Only<'_>,
+    lacking: &mut HashSet<ObjectKey>,
+    bodies: &mut Bodies,
+) -> Result<(), BodiesError> {
     let failed = |error: EvaluateError| BodiesError::Evaluation(error.to_string());
     let mut evaluation = unit
         .context
         .ledger
-        .read(|state| Evaluation::begin(state, &unit.entry, environment, Some(&keys)))
+        .read(|state| Evaluation::begin(state, &unit.entry, environment, Some(only)))
         .map_err(failed)?;
-    let mut bodies = Bodies::default();
     while let Some(step) = evaluation.next().await {
-        if let Step::Object(object, value) = step.map_err(failed)? {
+        if let Step::Object(object, value) = step.map_err(failed)?
+            && lacking.remove(&object.desired.key)
+        {
             bodies.objects.push(*object);
             bodies.values.push(Body::new(&value));
         }
     }
-    Ok(bodies)
+    Ok(())
 }
 
 /// Why the bodies of objects cannot be had.

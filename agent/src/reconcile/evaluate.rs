@@ -10,6 +10,7 @@ mod inputs;
 mod kinds;
 mod native;
 mod normal;
+mod wanted;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,16 +19,17 @@ use std::{
 
 use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
-    content::Table,
     digest::{Digest, write_canonical},
     object::ObjectKey,
     unit::Entry,
 };
-use inputs::{Inputs, Parsed};
+use inputs::{Inputs, Parsed, Values};
 use kinds::Kinds;
 use serde_json::Value;
+pub use wanted::Only;
 
 use crate::{
+    blocking,
     cluster::{Discovery, Resource, Served},
     ledger::state::State,
 };
@@ -127,15 +129,16 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Begins to evaluate an entry. With `only`, objects that cannot be among these are passed over, and the set
-    /// is not complete. Copies no body: the ledger's bytes are shared.
+    /// Begins to evaluate an entry. With `only`, other objects are passed over, and the set is not complete. Copies
+    /// no body: the ledger's bytes are shared.
     pub fn begin(
         state: &State,
         entry: &Arc<Entry>,
         environment: Environment,
-        only: Option<&[ObjectKey]>,
+        only: Option<Only<'_>>,
     ) -> Result<Self, EvaluateError> {
         let table = inputs::content(state, entry)?;
+        let values = Values::of(state, entry)?;
         let kinds = Kinds::new(
             environment.discovery,
             environment.known,
@@ -143,8 +146,8 @@ impl Evaluation {
         );
         let (wanted, unserved) = match only {
             None => (table.rows().collect(), kinds.unserved_groups(table.kinds())),
-            Some(keys) => {
-                let wanted = wanted(&table, keys);
+            Some(only) => {
+                let wanted = only.rows(&table, |name| values.of_name(name));
                 let of = wanted.iter().map(|row| table.name(*row));
                 let unserved = kinds.unserved_groups(of.map(|(group, kind, _)| (group, kind)));
                 (wanted, unserved)
@@ -153,7 +156,7 @@ impl Evaluation {
         // Definitions are read besides, for the scope of their kinds.
         let definitions = kinds::definitions(&table, &unserved);
         let rows: BTreeSet<u32> = wanted.iter().chain(&definitions).copied().collect();
-        let inputs = Inputs::of(state, entry, table, rows.into_iter())?;
+        let inputs = Inputs::of(state, entry, table, values, rows.into_iter());
         let mut rest = inputs.positions(&wanted);
         rest.reverse();
         let definitions = inputs.positions(&definitions);
@@ -222,14 +225,7 @@ impl Evaluation {
             return self.inputs.parse(index);
         }
         let inputs = self.inputs.clone();
-        match tokio::task::spawn_blocking(move || inputs.parse(index)).await {
-            Ok(parsed) => parsed,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends, and this task with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        blocking::run(move || inputs.parse(index)).await
     }
 
     fn make(&self, index: usize, parsed: Parsed) -> Result<(Object, Value), EvaluateError> {
@@ -287,16 +283,6 @@ impl Evaluation {
         let owner = self.withheld.get(key)?;
         Some(format!("{key} is owned by {owner}"))
     }
-}
-
-/// Which objects of a content may give some keys, in the renderer's order. Namespaces are settled by evaluation, and
-/// substitution may make any name of one with a variable in it.
-fn wanted(table: &Table, keys: &[ObjectKey]) -> Vec<u32> {
-    let named = keys
-        .iter()
-        .flat_map(|key| table.named(&key.group, &key.kind, &key.name));
-    let rows: BTreeSet<u32> = named.chain(table.open()).copied().collect();
-    rows.into_iter().collect()
 }
 
 /// No part of a key has a zero byte.

@@ -209,6 +209,11 @@ impl Table {
         (&place.group, &place.kind, name)
     }
 
+    /// Returns the namespace of an object as rendered.
+    pub fn namespace(&self, row: u32) -> &str {
+        &self.place(row).namespace
+    }
+
     /// Returns the key of an object as rendered.
     pub fn key(&self, row: u32) -> ObjectKey {
         let (group, kind, name) = self.name(row);
@@ -254,7 +259,7 @@ impl Table {
         named
             .iter()
             .copied()
-            .find(|row| *self.place(*row).namespace == *key.namespace)
+            .find(|row| self.namespace(*row) == key.namespace)
     }
 
     /// Returns the objects whose group, kind or name holds a variable: substitution may make any name of those.

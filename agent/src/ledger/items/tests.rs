@@ -73,6 +73,49 @@ fn the_layout_is_golden() {
     assert_eq!(hex, expected.concat());
 }
 
+/// As rows were written before: what a record has no other place for stands in the rest.
+#[test]
+fn every_field_reads_back_and_the_size_is_that_of_the_row() {
+    let mut records = vec![applied(1), Record::default()];
+    for uid in ["u-1", "6F9A2D3E-0000-4000-8000-0123456789AB", ""] {
+        records.push(record(
+            json!({"api_version": "v1", "state": "pendingRemoval", "uid": uid}),
+        ));
+    }
+    for (field, value) in [
+        ("accepted", json!(Digest::from_bytes([9; 32]))),
+        ("policy", json!({"keep": true, "paused": true})),
+        ("finished", json!(true)),
+        ("left", json!({"version": 7})),
+        ("adopted", json!(true)),
+    ] {
+        let mut one = serde_json::to_value(applied(3)).expect("JSON");
+        one[field] = value;
+        records.push(record(one));
+    }
+    let rows: Vec<_> = records
+        .into_iter()
+        .enumerate()
+        .map(|(n, record)| {
+            (
+                ObjectKey::new("apps", "Deployment", "shop", &"n".repeat(n * 40)),
+                Some(record),
+            )
+        })
+        .collect();
+    round_trip(&rows);
+    for row in &rows {
+        let alone = round_trip(std::slice::from_ref(row));
+        assert_eq!(size(&row.0, row.1.as_ref().expect("a record")), alone.len() + 1);
+    }
+    let finished = round_trip(&[rows
+        .iter()
+        .find(|row| row.1.as_ref().is_some_and(|one| one.finished))
+        .expect("one")
+        .clone()]);
+    assert!(finished.ends_with(b"\x11{\"finished\":true}"));
+}
+
 #[test]
 fn an_object_among_others_takes_at_most_150_bytes() {
     let rows: Vec<_> = (0..100)

@@ -30,10 +30,17 @@ pub(super) struct Inputs {
     table: Arc<Table>,
     /// Rows of the table that may be read, in the renderer's order, and their bytes.
     objects: Vec<(u32, Option<Blob>)>,
-    variables: Variables,
-    /// A variable came from a Secret.
-    secret: bool,
+    values: Values,
     reader: Mutex<Reader>,
+}
+
+/// The variables of an entry.
+#[derive(Debug)]
+pub(super) struct Values {
+    variables: Variables,
+    /// One of them came from a Secret.
+    secret: bool,
+    substitution: Substitution,
 }
 
 /// An object as read.
@@ -50,19 +57,18 @@ impl Inputs {
         state: &State,
         entry: &Arc<Entry>,
         table: Arc<Table>,
+        values: Values,
         rows: impl Iterator<Item = u32>,
-    ) -> Result<Self, EvaluateError> {
-        let (variables, secret) = variables(state, entry)?;
+    ) -> Self {
         let blob = |row| (row, state.blobs.get(&table.digest(row)));
         let objects = rows.map(blob).collect();
-        Ok(Self {
+        Self {
             unit: entry.clone(),
             table,
             objects,
-            variables,
-            secret,
+            values,
             reader: Mutex::default(),
-        })
+        }
     }
 
     /// Tells whether whoever rendered asserts that nothing is missing.
@@ -108,31 +114,24 @@ impl Inputs {
             Form::Yaml => {
                 let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))?;
                 let template = read(&text).map_err(|why| failed(&why))?;
-                if !self.substitutes(&template) {
+                if !self.values.runs() || substitute::is_disabled(&template["metadata"]) {
                     return Ok(plain(template));
                 }
-                let substituted = substitute::substitute(&text, &self.variables, true)
+                let substituted = substitute::substitute(&text, &self.values.variables, true)
                     .map_err(|e| failed(&e.to_string()))?;
                 let value = read(&substituted).map_err(|why| {
                     // The reader quotes what it stumbles over, and that may be a secret's value by now.
-                    let quotes = self.secret || self.table.key(*row).is_secret();
+                    let quotes = self.values.secret || self.table.key(*row).is_secret();
                     failed(if quotes {
                         "the substituted text is not valid YAML"
                     } else {
                         &why
                     })
                 })?;
-                let secret = self.secret && substituted != text;
+                let secret = self.values.secret && substituted != text;
                 Ok(Parsed { value, secret })
             }
         }
-    }
-
-    fn substitutes(&self, template: &Value) -> bool {
-        let substitution = self.unit.settings.substitution;
-        substitution != Substitution::Off
-            && substitute::runs(&self.variables, substitution == Substitution::Always)
-            && !substitute::is_disabled(&template["metadata"])
     }
 }
 
@@ -163,30 +162,51 @@ pub(super) fn content(state: &State, entry: &Entry) -> Result<Arc<Table>, Evalua
     }
 }
 
-/// The variables of an entry, and whether any of them came from a Secret.
-fn variables(state: &State, entry: &Entry) -> Result<(Variables, bool), EvaluateError> {
-    let mut layers: Vec<BTreeMap<String, String>> = Vec::new();
-    let mut any_secret = false;
-    for layer in &entry.variables {
-        match layer {
-            VariableLayer::Literal { values } => layers.push(values.clone()),
-            VariableLayer::Config { digest, secret } => {
-                any_secret |= secret;
-                let missing = || EvaluateError::Missing(format!("variables {} are not here", digest.short()));
-                let bytes = state.blob(digest).ok_or_else(missing)?;
-                layers.push(serde_json::from_slice(&bytes).map_err(|_| {
-                    EvaluateError::Build(format!("variables {} are not readable", digest.short()))
-                })?);
-            }
-            VariableLayer::ClusterRef { kind, name, .. } => {
-                return Err(EvaluateError::NotSupported(format!(
-                    "variables from {kind} {name} of the cluster are not supported by this agent"
-                )));
+impl Values {
+    /// Takes the variables of an entry.
+    pub(super) fn of(state: &State, entry: &Entry) -> Result<Self, EvaluateError> {
+        let mut layers: Vec<BTreeMap<String, String>> = Vec::new();
+        let mut any_secret = false;
+        for layer in &entry.variables {
+            match layer {
+                VariableLayer::Literal { values } => layers.push(values.clone()),
+                VariableLayer::Config { digest, secret } => {
+                    any_secret |= secret;
+                    let missing =
+                        || EvaluateError::Missing(format!("variables {} are not here", digest.short()));
+                    let bytes = state.blob(digest).ok_or_else(missing)?;
+                    layers.push(serde_json::from_slice(&bytes).map_err(|_| {
+                        EvaluateError::Build(format!("variables {} are not readable", digest.short()))
+                    })?);
+                }
+                VariableLayer::ClusterRef { kind, name, .. } => {
+                    return Err(EvaluateError::NotSupported(format!(
+                        "variables from {kind} {name} of the cluster are not supported by this agent"
+                    )));
+                }
             }
         }
+        let variables = Variables::from_layers(layers).map_err(|e| EvaluateError::Build(e.to_string()))?;
+        Ok(Self {
+            variables,
+            secret: any_secret,
+            substitution: entry.settings.substitution,
+        })
     }
-    let variables = Variables::from_layers(layers).map_err(|e| EvaluateError::Build(e.to_string()))?;
-    Ok((variables, any_secret))
+
+    /// Tells whether objects are substituted that do not opt out.
+    fn runs(&self) -> bool {
+        self.substitution != Substitution::Off
+            && substitute::runs(&self.variables, self.substitution == Substitution::Always)
+    }
+
+    /// What substitution makes of a name; `None`: nothing.
+    pub(super) fn of_name(&self, name: &str) -> Option<String> {
+        match self.runs() {
+            true => substitute::substitute(name, &self.variables, true).ok(),
+            false => Some(name.to_owned()),
+        }
+    }
 }
 
 fn read(text: &str) -> Result<Value, String> {

@@ -162,7 +162,7 @@ impl World {
         self
     }
 
-    fn begin(mut self, only: Option<&[ObjectKey]>) -> Result<Evaluation, EvaluateError> {
+    fn begin(mut self, only: Option<Only<'_>>) -> Result<Evaluation, EvaluateError> {
         if self.entry.content.is_none() {
             let content = Content::Objects(Objects {
                 count: u32::try_from(self.entries.len()).expect("few"),
@@ -176,7 +176,7 @@ impl World {
         Evaluation::begin(&self.state, &Arc::new(self.entry), self.environment, only)
     }
 
-    fn steps(self, only: Option<&[ObjectKey]>) -> Result<Vec<(Object, Value)>, EvaluateError> {
+    fn steps(self, only: Option<Only<'_>>) -> Result<Vec<(Object, Value)>, EvaluateError> {
         let mut evaluation = self.begin(only)?;
         let evaluated = run(evaluation.finish())?;
         Ok(evaluated.objects.into_iter().zip(evaluated.values).collect())
@@ -422,7 +422,9 @@ fn only_what_may_match_is_read() {
         .template("", "ConfigMap", "other", "not: [valid")
         .template("", "Secret", "wanted", "not: [valid")
         .template("", "ConfigMap", "${name}", template);
-    let found = world.steps(Some(std::slice::from_ref(&key))).expect("evaluates");
+    let found = world
+        .steps(Some(Only::Possible(std::slice::from_ref(&key))))
+        .expect("evaluates");
     let names: Vec<_> = found
         .iter()
         .map(|(object, _)| object.desired.key.name.as_str())
@@ -430,9 +432,76 @@ fn only_what_may_match_is_read() {
     assert_eq!(names, ["wanted", "made"]);
     let mut partial = self::world()
         .object(widget(None))
-        .begin(Some(&[key]))
+        .begin(Some(Only::Likely(&[key])))
         .expect("begins");
     assert!(!run(partial.finish()).expect("evaluates").complete);
+}
+
+/// A set whose names all hold a variable.
+fn templates(count: usize) -> World {
+    (0..count).fold(world().variables(json!({"cluster": "c1"}), false), |world, n| {
+        let name = format!("${{cluster}}-{n}");
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: \"{name}\"}}\n");
+        world.template("", "ConfigMap", &name, &text)
+    })
+}
+
+#[test]
+fn a_batch_of_objects_with_variables_in_their_names_evaluates_no_others() {
+    let keys: Vec<ObjectKey> = (0..200)
+        .map(|n| ObjectKey::new("", "ConfigMap", "default", &format!("c1-{n}")))
+        .collect();
+    let mut evaluated = 0;
+    for batch in keys.chunks(50) {
+        let found = templates(200)
+            .steps(Some(Only::Likely(batch)))
+            .expect("evaluates");
+        let found: Vec<_> = found.into_iter().map(|(object, _)| object.desired.key).collect();
+        assert_eq!(found, batch);
+        evaluated += found.len();
+    }
+    assert_eq!(evaluated, 200);
+    let one = templates(200)
+        .steps(Some(Only::Likely(&keys[7..8])))
+        .expect("evaluates");
+    assert_eq!(one.len(), 1);
+}
+
+#[test]
+fn a_name_that_yaml_makes_another_is_possible_though_not_likely() {
+    let world = || {
+        let text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: ${name}\n";
+        let world = world().template("", "ConfigMap", "${name}", text);
+        world.variables(json!({"name": "short # and a comment"}), false)
+    };
+    let keys = [ObjectKey::new("", "ConfigMap", "default", "short")];
+    assert!(
+        world()
+            .steps(Some(Only::Likely(&keys)))
+            .expect("evaluates")
+            .is_empty()
+    );
+    let possible = world().steps(Some(Only::Possible(&keys))).expect("evaluates");
+    assert_eq!(possible[0].0.desired.key, keys[0]);
+}
+
+#[test]
+fn objects_of_one_name_in_other_namespaces_are_not_evaluated() {
+    let namespaces = ["a", "b", "c", "d"];
+    let world = || {
+        namespaces.iter().fold(world(), |world, namespace| {
+            world.object(json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "deny", "namespace": namespace}}))
+        })
+    };
+    let key = ObjectKey::new("", "ConfigMap", "b", "deny");
+    for only in [Only::Likely, Only::Possible] {
+        let found = world()
+            .steps(Some(only(std::slice::from_ref(&key))))
+            .expect("evaluates");
+        let found: Vec<_> = found.iter().map(|(object, _)| &object.desired.key).collect();
+        assert_eq!(found, [&key]);
+    }
 }
 
 #[test]
