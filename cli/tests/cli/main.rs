@@ -8,5 +8,6 @@ mod fleet;
 mod get;
 mod hub;
 mod offline;
+mod result;
 mod steer;
 mod terminal;
