@@ -7,6 +7,7 @@ mod drop_in;
 mod fleet;
 mod get;
 mod hub;
+mod kustomize;
 mod offline;
 mod result;
 mod steer;
