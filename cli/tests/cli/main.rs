@@ -11,4 +11,5 @@ mod kustomize;
 mod offline;
 mod result;
 mod steer;
+mod template;
 mod terminal;
