@@ -6,23 +6,26 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
-use flotilla_render::helm::capabilities::{Capabilities, KubeVersion, KubeVersionError};
-use flotilla_render::helm::chart::{Chart, ChartError};
+use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
+use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::driver::{self, NoTemplate, Output, RenderError, RenderInput};
+use flotilla_render::helm::driver::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::value::{Entries, MapVal};
-use flotilla_render::helm::values::{Sources, ValuesError};
+use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;
 use crate::error::{CommandError, chain};
 
+mod error;
 pub(super) mod flags;
 mod folder;
 mod kubeconfig;
 mod written;
+
+use error::TemplateError;
 
 /// The most bytes of a values file, or of one that `--set-file` names.
 const MAX_FILE_BYTES: u64 = 5 << 20;
@@ -123,101 +126,16 @@ struct Naming {
     release_name: bool,
 }
 
-/// Why nothing was printed.
-#[derive(Debug, thiserror::Error)]
-enum TemplateError {
-    /// A file or folder cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The path as it was given.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file is larger than is allowed.
-    #[error("{path} is over the limit of {limit} bytes")]
-    TooLarge {
-        /// The path as it was given.
-        path: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// The chart is named in a way that would have to be fetched.
-    #[error(
-        "{0} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"
-    )]
-    NotLocal(String),
-    /// The files are no chart.
-    #[error("cannot load chart {chart}")]
-    Chart {
-        /// The chart as it was given.
-        chart: String,
-        /// Why.
-        #[source]
-        source: ChartError,
-    },
-    /// The values cannot be read.
-    #[error(transparent)]
-    Values(#[from] ValuesError),
-    /// The Kubernetes version cannot be read.
-    #[error(transparent)]
-    KubeVersion(#[from] KubeVersionError),
-    /// The chart does not render with these values.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// `--show-only` names a template that renders to nothing.
-    #[error(transparent)]
-    ShowOnly(#[from] NoTemplate),
-    /// A flag that Helm has and that cannot be had here.
-    #[error(transparent)]
-    Refused(#[from] flags::RefusedFlag),
-    /// Charts that the chart needs are not inside it, and were to be fetched.
-    #[error("--dependency-update fetches nothing here")]
-    DependencyUpdate(#[source] RenderError),
-    /// What is printed is chosen, and nothing is printed.
-    #[error("--show-only cannot be had with --output-dir, which leaves no output to choose from")]
-    ShowOnlyFiles,
-    /// The release is named twice, or by a template that is none.
-    #[error("{0}")]
-    Name(String),
-    /// A file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// There is no randomness to be had.
-    #[error("the system gives no random bytes")]
-    Random,
-}
-
 pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), CommandError> {
     let text = printed(args, host).map_err(|error| {
         let failed = CommandError::failed(chain(&error));
-        match hint(&error, debug(args, host)) {
+        match error.hint(debug(args, host)) {
             Some(hint) => failed.hint(hint),
             None => failed,
         }
     })?;
     host.ui.text(&text);
     Ok(())
-}
-
-/// What to do about an error, where that is known.
-fn hint(error: &TemplateError, debug: bool) -> Option<&'static str> {
-    match error {
-        TemplateError::Render(RenderError::MissingDependencies(_)) | TemplateError::DependencyUpdate(_) => {
-            Some("put them into its charts folder, as with helm dependency build")
-        }
-        TemplateError::Render(RenderError::Manifest(_)) if !debug => {
-            Some("--debug prints what was rendered, though it is no YAML")
-        }
-        _ => None,
-    }
 }
 
 /// The flag, or else the variable, as Helm reads it.

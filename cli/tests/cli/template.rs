@@ -1,7 +1,9 @@
 //! What `flotilla template` takes, warns of and says, beside what it prints.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -264,6 +266,24 @@ async fn missing_dependencies_are_named_with_the_remedy() {
             "{ran}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_file_whose_name_is_not_utf8_is_named_unless_it_is_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart");
+    let odd = chart.join(OsStr::from_bytes(b"caf\xe9.txt"));
+    fs::write(odd, "x").expect("a file");
+    let args = ["template", &chart.display().to_string()];
+    let ran = command(&args, &BTreeMap::new(), "").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("its name is not UTF-8"),
+        "{ran}"
+    );
+    fs::write(chart.join(".helmignore"), "caf*\n").expect("a file");
+    let ran = command(&args, &BTreeMap::new(), "").await;
+    assert_eq!(ran.code, 0, "{ran}");
 }
 
 #[tokio::test]
