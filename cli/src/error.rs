@@ -33,8 +33,10 @@ impl Kind {
 pub struct CommandError {
     /// Decides the exit code.
     pub kind: Kind,
-    /// What failed; several lines when several things did.
+    /// What failed.
     pub message: String,
+    /// What failed besides.
+    pub others: Vec<String>,
     /// What to do next.
     pub hints: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl CommandError {
         Self {
             kind: Kind::Failed,
             message: message.into(),
+            others: Vec::new(),
             hints: Vec::new(),
         }
     }
@@ -54,6 +57,7 @@ impl CommandError {
         Self {
             kind: Kind::Usage,
             message: message.into(),
+            others: Vec::new(),
             hints: Vec::new(),
         }
     }
@@ -63,8 +67,15 @@ impl CommandError {
         Self {
             kind: Kind::Unreachable,
             message: message.into(),
+            others: Vec::new(),
             hints: Vec::new(),
         }
+    }
+
+    /// Adds what failed besides.
+    pub fn and(mut self, others: impl IntoIterator<Item = String>) -> Self {
+        self.others.extend(others);
+        self
     }
 
     /// Adds what to do next.
@@ -85,6 +96,7 @@ impl From<Status> for CommandError {
             Code::Unauthenticated | Code::PermissionDenied => Self {
                 kind: Kind::Denied,
                 message,
+                others: Vec::new(),
                 hints: Vec::new(),
             },
             Code::Unimplemented => {

@@ -97,11 +97,9 @@ fn failure(outcome: Outcome, progress: &ReconcileProgress, host: &Host) -> Comma
         }
         // Also what a newer hub tells that this command does not know.
         _ => {
-            let mut text = format!("{kind} reconciliation failed: '{}'", progress.message);
-            for one in progress.behind.iter().filter(|one| one.connected) {
-                text.push_str(&format!("\ncluster {}: {}", one.cluster, one.message));
-            }
-            CommandError::failed(text)
+            let connected = progress.behind.iter().filter(|one| one.connected);
+            CommandError::failed(format!("{kind} reconciliation failed: '{}'", progress.message))
+                .and(connected.map(|one| format!("cluster {}: {}", one.cluster, one.message)))
         }
     }
 }

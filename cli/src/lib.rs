@@ -19,7 +19,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser};
 
 use commands::Command;
 pub use error::{CommandError, Kind};
@@ -80,25 +82,83 @@ struct Global {
     timeout: std::time::Duration,
 }
 
+/// Commands that ask no hub, and the options of one that mean nothing to them.
+const OFFLINE: [(&str, &[&str]); 4] = [
+    ("kustomize", &["config", "context", "namespace", "timeout"]),
+    // Those of Helm with the names of the other two are its own.
+    ("template", &["config", "context"]),
+    ("envsubst", &["config", "context", "namespace", "timeout"]),
+    ("completion", &["config", "context", "namespace", "timeout"]),
+];
+
+/// Returns the whole command line. A command that asks no hub does not show the options of one.
+pub(crate) fn command_line() -> clap::Command {
+    OFFLINE
+        .into_iter()
+        .fold(Cli::command(), |whole, (name, options)| {
+            whole.mut_subcommand(name, |command| {
+                command.args(options.iter().map(|name| Arg::new(*name).long(*name).hide(true)))
+            })
+        })
+}
+
+/// Refuses an option of the hub that was given to a command which asks none.
+fn check_offline(matches: &ArgMatches) -> Result<(), CommandError> {
+    let given = |option: &str| matches.value_source(option) == Some(ValueSource::CommandLine);
+    let found = OFFLINE
+        .into_iter()
+        .filter(|(name, _)| matches.subcommand_name() == Some(*name))
+        .find_map(|(name, options)| Some((name, options.iter().find(|option| given(option))?)));
+    match found {
+        Some((name, option)) => Err(CommandError::usage(format!(
+            "--{option} means nothing to flotilla {name}, which asks no hub"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Runs one command and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, host: &mut Host) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let text = error.render();
-            // Help and version come as errors too, but belong on standard output and succeed.
-            match error.exit_code() {
-                0 => host.ui.line(text.to_string().trim_end()),
-                _ => host.ui.error_line(text.to_string().trim_end()),
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let code = match command_line().try_get_matches_from(&arguments) {
+        Ok(matches) => match run_matched(&matches, host).await {
+            Ok(()) => 0,
+            Err(error) => {
+                host.ui.failure(&error);
+                error.kind.exit_code()
             }
-            return u8::try_from(error.exit_code()).unwrap_or(2);
-        }
+        },
+        Err(error) => explain(&error, &arguments, host),
     };
-    match commands::run(cli.command, &cli.global, host).await {
-        Ok(()) => 0,
+    // What was not printed is no result, whatever the command made of it.
+    match host.ui.finish() {
         Err(error) => {
             host.ui.failure(&error);
-            error.kind.exit_code()
+            if code == 0 { error.kind.exit_code() } else { code }
         }
+        Ok(()) => code,
     }
+}
+
+async fn run_matched(matches: &ArgMatches, host: &mut Host) -> Result<(), CommandError> {
+    check_offline(matches)?;
+    let cli = Cli::from_arg_matches(matches).map_err(|error| CommandError::usage(error.to_string()))?;
+    commands::run(cli.command, &cli.global, host).await
+}
+
+/// Says why no command is run.
+fn explain(error: &clap::Error, arguments: &[OsString], host: &mut Host) -> u8 {
+    let unreadable = arguments.iter().find(|argument| argument.to_str().is_none());
+    let text = match (error.kind(), unreadable) {
+        (ErrorKind::InvalidUtf8, Some(argument)) => {
+            format!("error: the argument {argument:?} is not UTF-8")
+        }
+        _ => error.render().to_string().trim_end().to_owned(),
+    };
+    // Help and version come as errors too, but belong on standard output and succeed.
+    match error.exit_code() {
+        0 => host.ui.line(&text),
+        _ => host.ui.error_line(&text),
+    }
+    u8::try_from(error.exit_code()).unwrap_or(2)
 }

@@ -1,7 +1,8 @@
-//! Lines for people: Flux's symbols, colours only on a terminal. A closed pipe ends output quietly. What a line holds
-//! may be somebody else's, of a commit or a cluster: it never reaches the terminal as a command to it.
+//! Lines for people: Flux's symbols, colours only on a terminal. A closed pipe ends output quietly; any other result
+//! that cannot be written fails the command. What a line holds may be somebody else's, of a commit or a cluster: it never
+//! reaches the terminal as a command to it.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 
 use flotilla_core::printable::{printable_document, printable_lines};
 
@@ -12,17 +13,24 @@ pub struct Ui {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     color: bool,
+    /// Why the result could not be written; nothing more is after that.
+    failed: Option<io::Error>,
 }
 
 impl Ui {
     /// Makes a pair of streams; `color` when the first is a terminal.
     pub fn new(out: Box<dyn Write>, err: Box<dyn Write>, color: bool) -> Self {
-        Self { out, err, color }
+        Self {
+            out,
+            err,
+            color,
+            failed: None,
+        }
     }
 
     /// Writes a line of the result.
     pub fn line(&mut self, text: &str) {
-        write(&mut *self.out, text);
+        self.text(&format!("{}\n", printable_lines(text)));
     }
 
     /// Writes a result as JSON or YAML, which ends its own lines.
@@ -32,11 +40,27 @@ impl Ui {
 
     /// Writes what was made from the user's own files, as it is. It ends its own lines.
     pub fn text(&mut self, text: &str) {
-        // Whoever reads may have seen enough, as in `flotilla get … | head`.
-        let _ = self
-            .out
-            .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush());
+        if self.failed.is_some() {
+            return;
+        }
+        let written = self.out.write_all(text.as_bytes());
+        self.failed = written.and_then(|()| self.out.flush()).err();
+    }
+
+    /// Tells whether nothing that is printed arrives any more, so that a command without an end can end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Fails when a part of the result was not written. Whoever reads may have seen enough, as in
+    /// `flotilla get … | head`: a closed pipe is no failure.
+    pub(crate) fn finish(&mut self) -> Result<(), CommandError> {
+        match self.failed.take() {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(CommandError::failed(format!(
+                "cannot write to standard output: {error}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Says what is being done: `►`.
@@ -59,19 +83,21 @@ impl Ui {
         self.progress("\u{26a0}\u{fe0f}", "33", text);
     }
 
-    /// Says what failed, a line each with `✗`, and what to do next.
+    /// Says what failed and what to do next: `✗` before each error, blanks before the other lines of one.
     pub(crate) fn failure(&mut self, error: &CommandError) {
-        for line in error.message.lines() {
-            self.progress("\u{2717}", "31", line);
+        for message in std::iter::once(&error.message).chain(&error.others) {
+            let mut lines = message.lines().filter(|line| !line.is_empty());
+            self.progress("\u{2717}", "31", lines.next().unwrap_or_default());
+            lines.for_each(|line| self.error_line(&format!("  {line}")));
         }
         for hint in &error.hints {
-            write(&mut *self.err, &format!("  hint: {hint}"));
+            self.error_line(&format!("  hint: {hint}"));
         }
     }
 
     /// Writes a line beside the result.
     pub fn error_line(&mut self, text: &str) {
-        write(&mut *self.err, text);
+        let _ = writeln!(self.err, "{}", printable_lines(text)).and_then(|()| self.err.flush());
     }
 
     /// Progress goes beside the result, so that the result can be piped on.
@@ -83,8 +109,4 @@ impl Ui {
         let line = printable_lines(text);
         let _ = writeln!(self.err, "{begin}{symbol}{end} {line}").and_then(|()| self.err.flush());
     }
-}
-
-fn write(stream: &mut dyn Write, line: &str) {
-    let _ = writeln!(stream, "{}", printable_lines(line)).and_then(|()| stream.flush());
 }

@@ -58,9 +58,11 @@ fn report(response: &ApplyResponse, args: &ApplyArgs, host: &mut Host) -> Result
     for warning in warnings {
         host.ui.warning(&problem_line(warning));
     }
-    if !errors.is_empty() {
-        let lines: Vec<_> = errors.into_iter().map(problem_line).collect();
-        return Err(CommandError::failed(lines.join("\n")).hint("nothing was stored"));
+    let mut failures = errors.into_iter().map(problem_line);
+    if let Some(first) = failures.next() {
+        return Err(CommandError::failed(first)
+            .and(failures)
+            .hint("nothing was stored"));
     }
     if matches!(args.output, Format::Json | Format::Yaml) {
         return structured(&mut host.ui, args.output, &as_json(response));

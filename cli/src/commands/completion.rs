@@ -1,9 +1,8 @@
 //! `flotilla completion`: scripts that complete commands in a shell.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{Cli, Host};
+use crate::{Host, command_line};
 
 /// Print a script that completes commands in a shell
 #[derive(Debug, clap::Args)]
@@ -14,6 +13,6 @@ pub(crate) struct CompletionArgs {
 
 pub(crate) fn cmd_completion(args: &CompletionArgs, host: &mut Host) {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "flotilla", &mut script);
+    clap_complete::generate(args.shell, &mut command_line(), "flotilla", &mut script);
     host.ui.text(&String::from_utf8_lossy(&script));
 }

@@ -74,6 +74,9 @@ pub(crate) async fn cmd_events(
         let Some(changes) = &mut changes else {
             return Ok(());
         };
+        if host.ui.is_closed() {
+            return Ok(());
+        }
         changes.next().await?;
     }
 }

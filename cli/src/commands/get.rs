@@ -108,6 +108,9 @@ pub(crate) async fn cmd_get(args: &GetArgs, global: &Global, host: &mut Host) ->
             host.ui.line(line);
         }
         before = lines.iter().map(|line| unpadded(line)).collect();
+        if host.ui.is_closed() {
+            return Ok(());
+        }
         changes.next().await?;
     }
 }

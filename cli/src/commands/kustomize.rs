@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
-    Budget, Deprecation, Entry, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput,
+    Budget, Deprecation, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput,
     Restriction, build_each, file_names, generate,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct KustomizeArgs {
     #[arg(long, value_enum, default_value_t = Reorder::Legacy)]
     reorder: Reorder,
     #[command(flatten)]
+    passed_over: flags::PassedOver,
+    #[command(flatten)]
     refused: flags::Refused,
 }
 
@@ -65,7 +67,10 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         .map_err(|refused| CommandError::failed(refused.to_string()))?;
     let shown = args.directory.display().to_string();
     let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
-    let directory = fs::canonicalize(&args.directory).map_err(unreadable)?;
+    let directory = fs::canonicalize(&args.directory).map_err(|error| match is_remote(&shown) {
+        true => not_fetched(&shown),
+        false => unreadable(error),
+    })?;
     if !directory.is_dir() {
         return Err(CommandError::failed(format!("{shown} is not a directory")));
     }
@@ -74,7 +79,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         .ok_or_else(|| CommandError::failed(format!("{shown} has a path that is not UTF-8")))?;
     let (directory, shown) = (directory.trim_start_matches('/'), shown.trim_end_matches('/'));
     let budget = Budget::default();
-    let tree = Disk { limit: budget.bytes };
+    let tree = Disk::new(budget.bytes);
     let input = RenderInput {
         restriction: match args.load_restrictor {
             LoadRestrictor::LoadRestrictionsRootOnly => Restriction::Directory,
@@ -100,7 +105,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         warn: Some(&note),
         ..input
     };
-    let written = render_to(args.output.as_deref(), &input, host);
+    let written = render_to(args.output.as_deref(), &input, &tree, host);
     for deprecation in deprecations.take() {
         host.ui.warning(&deprecation.to_string());
     }
@@ -108,18 +113,22 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
 }
 
 /// Renders into a file, into files of a folder, or to standard output.
-fn render_to(output: Option<&Path>, input: &RenderInput<'_>, host: &mut Host) -> Result<(), CommandError> {
-    let failed = |error: String| CommandError::failed(format!("kustomize build failed: {error}"));
+fn render_to(
+    output: Option<&Path>,
+    input: &RenderInput<'_>,
+    disk: &Disk,
+    host: &mut Host,
+) -> Result<(), CommandError> {
     match output {
         Some(folder) if folder.is_dir() => {
             let mut objects = Vec::new();
-            render(input, host, &mut |object| objects.push(object)).map_err(failed)?;
+            render(input, disk, host, &mut |object| objects.push(object))?;
             write_each(&objects, folder)
         }
         output => {
             // Each object becomes text as soon as it is done, so that text and objects never stand side by side.
             let mut text = String::new();
-            render(input, host, &mut |object| object.append_to(&mut text)).map_err(failed)?;
+            render(input, disk, host, &mut |object| object.append_to(&mut text))?;
             match output {
                 Some(file) => write(file, &text),
                 None => {
@@ -131,13 +140,29 @@ fn render_to(output: Option<&Path>, input: &RenderInput<'_>, host: &mut Host) ->
     }
 }
 
-fn render(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)) -> Result<(), String> {
+fn render(
+    input: &RenderInput<'_>,
+    disk: &Disk,
+    host: &mut Host,
+    each: &mut dyn FnMut(Object),
+) -> Result<(), CommandError> {
+    let built = build(input, host, each);
+    // What cannot be read comes before what follows from its absence.
+    let built = match disk.fault() {
+        Some(fault) => Err(fault.to_string()),
+        None => built,
+    };
+    built.map_err(|error| CommandError::failed(format!("kustomize build failed: {error}")))
+}
+
+fn build(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)) -> Result<(), String> {
     let build = |input: &RenderInput<'_>, each: &mut dyn FnMut(Object)| {
         build_each(input, each)
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
-    let has_own = |name: &str| input.tree.entry(&format!("{}/{name}", input.directory)) == Some(Entry::File);
+    // Also one that cannot be read, or a link that leads nowhere: what stands there says what is to be built.
+    let has_own = |name: &str| input.tree.entry(&format!("{}/{name}", input.directory)).is_some();
     if KUSTOMIZATION_FILES.iter().any(|name| has_own(name)) {
         return build(input, each);
     }
@@ -151,13 +176,31 @@ fn render(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)
         path: &generated.path,
         bytes: generated.text.as_bytes(),
     };
-    build(
-        &RenderInput {
-            tree: &tree,
-            ..*input
-        },
-        each,
-    )
+    let mut is_empty = true;
+    let input = RenderInput {
+        tree: &tree,
+        ..*input
+    };
+    build(&input, &mut |object| {
+        is_empty = false;
+        each(object);
+    })?;
+    match is_empty {
+        true => Err(format!(
+            "{shown} has no kustomization.yaml and no manifests below it"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Tells whether an argument that is no directory names something that kustomize would fetch.
+fn is_remote(argument: &str) -> bool {
+    argument.contains("://") || argument.starts_with("git@") || argument.starts_with("github.com")
+}
+
+fn not_fetched(argument: &str) -> CommandError {
+    CommandError::failed(format!("{argument} is not fetched"))
+        .hint("download it first, as with git clone, and name the directory")
 }
 
 fn write_each(objects: &[Object], folder: &Path) -> Result<(), CommandError> {

@@ -6,22 +6,26 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
-use flotilla_render::helm::capabilities::{Capabilities, KubeVersion, KubeVersionError};
-use flotilla_render::helm::chart::{Chart, ChartError};
+use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
+use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::driver::{self, NoTemplate, Output, RenderError, RenderInput};
+use flotilla_render::helm::driver::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::scope::Release;
 use flotilla_render::helm::value::{Entries, MapVal};
-use flotilla_render::helm::values::{Sources, ValuesError};
+use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;
 use crate::error::{CommandError, chain};
 
+mod error;
 pub(super) mod flags;
 mod folder;
+mod kubeconfig;
 mod written;
+
+use error::TemplateError;
 
 /// The most bytes of a values file, or of one that `--set-file` names.
 const MAX_FILE_BYTES: u64 = 5 << 20;
@@ -34,9 +38,27 @@ pub(crate) struct TemplateArgs {
     /// The release's name, then the chart: a folder or a .tgz file; the name may be left out
     #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "CHART"])]
     name_and_chart: Vec<String>,
-    /// Namespace of the release
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    /// Namespace of the release [default: HELM_NAMESPACE, that of the kubeconfig's context, default]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     namespace: String,
+    /// Files that say the namespace where no other is given: KUBECONFIG, else ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+    /// Context of the kubeconfig whose namespace is taken
+    #[arg(long, value_name = "NAME")]
+    kube_context: Option<String>,
+    /// Print what is rendered also when it is no YAML
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
+    debug: bool,
+    /// Refused where dependencies are missing
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL", hide = true)]
+    dependency_update: bool,
     /// A file of values, or - for standard input; later files win
     #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
     values: Vec<String>,
@@ -93,89 +115,80 @@ pub(crate) struct TemplateArgs {
 /// How the release is named when its name is not given, and where that stands.
 #[derive(Debug, clap::Args)]
 struct Naming {
-    /// Make a name for the release, of the chart's name and the time
-    #[arg(short, long)]
+    /// Give no name: the release is called release-name, as Helm calls one that is not installed
+    #[arg(short, long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     generate_name: bool,
     /// A template that makes the name of the release
     #[arg(long, value_name = "TEMPLATE")]
     name_template: Option<String>,
     /// Put the release's name into the paths below --output-dir
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     release_name: bool,
 }
 
-/// Why nothing was printed.
-#[derive(Debug, thiserror::Error)]
-enum TemplateError {
-    /// A file or folder cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The path as it was given.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file is larger than is allowed.
-    #[error("{path} is over the limit of {limit} bytes")]
-    TooLarge {
-        /// The path as it was given.
-        path: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// The chart is named in a way that would have to be fetched.
-    #[error("{0} is no folder or file: fetch the chart first")]
-    NotLocal(String),
-    /// The files are no chart.
-    #[error("cannot load chart {chart}")]
-    Chart {
-        /// The chart as it was given.
-        chart: String,
-        /// Why.
-        #[source]
-        source: ChartError,
-    },
-    /// The values cannot be read.
-    #[error(transparent)]
-    Values(#[from] ValuesError),
-    /// The Kubernetes version cannot be read.
-    #[error(transparent)]
-    KubeVersion(#[from] KubeVersionError),
-    /// The chart does not render with these values.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// `--show-only` names a template that renders to nothing.
-    #[error(transparent)]
-    ShowOnly(#[from] NoTemplate),
-    /// A flag that Helm has and that cannot be had here.
-    #[error(transparent)]
-    Refused(#[from] flags::RefusedFlag),
-    /// The release is named twice, or by a template that is none.
-    #[error("{0}")]
-    Name(String),
-    /// A file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// There is no randomness to be had.
-    #[error("the system gives no random bytes")]
-    Random,
-}
-
 pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), CommandError> {
-    let text = printed(args, host).map_err(|error| CommandError::failed(chain(&error)))?;
+    let text = printed(args, host).map_err(|error| {
+        let failed = CommandError::failed(chain(&error));
+        match error.hint(debug(args, host)) {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    })?;
     host.ui.text(&text);
     Ok(())
 }
 
+/// The flag, or else the variable, as Helm reads it.
+fn debug(args: &TemplateArgs, host: &Host) -> bool {
+    let variable = || {
+        host.variable("HELM_DEBUG")
+            .is_some_and(|text| flags::go_bool(&text) == Ok(true))
+    };
+    args.debug || variable()
+}
+
+/// Returns the namespace of the release: the flag's, the environment's, or that of the kubeconfig's context.
+fn namespace(args: &TemplateArgs, host: &Host) -> String {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let given = some(args.namespace.clone()).or_else(|| some(host.variable("HELM_NAMESPACE")?));
+    let of_context = || {
+        let files: Vec<Vec<u8>> = kubeconfigs(args, host)
+            .iter()
+            .filter_map(|path| read_bounded(std::fs::File::open(path).ok()?, path, MAX_FILE_BYTES).ok())
+            .collect();
+        let context = args
+            .kube_context
+            .clone()
+            .or_else(|| host.variable("HELM_KUBECONTEXT"));
+        kubeconfig::namespace(&files, context.and_then(some).as_deref())
+    };
+    given.or_else(of_context).unwrap_or_else(|| "default".to_owned())
+}
+
+/// Where the kubeconfig is looked for. A file that is missing says nothing.
+fn kubeconfigs(args: &TemplateArgs, host: &Host) -> Vec<String> {
+    if let Some(path) = args.kubeconfig.clone().filter(|path| !path.is_empty()) {
+        return vec![path];
+    }
+    match host.variable("KUBECONFIG").filter(|paths| !paths.is_empty()) {
+        Some(paths) => paths
+            .split(':')
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        None => host
+            .variable("HOME")
+            .map(|home| format!("{home}/.kube/config"))
+            .into_iter()
+            .collect(),
+    }
+}
+
 fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
-    args.refused.check(args.passed_over.dry_run.as_deref())?;
+    args.refused.check(args.passed_over.dry_run)?;
+    if args.output_dir.is_some() && !args.show_only.is_empty() {
+        return Err(TemplateError::ShowOnlyFiles);
+    }
     let (name, path) = name(args, host)?;
     let capabilities = capabilities(args)?;
     let values = values(args, host)?;
@@ -188,11 +201,7 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         values,
         release: Release {
             name: name.clone(),
-            // An empty one is that of a variable that is not set.
-            namespace: match args.namespace.as_str() {
-                "" => "default".to_owned(),
-                namespace => namespace.to_owned(),
-            },
+            namespace: namespace(args, host),
             revision: 1,
             is_upgrade: args.is_upgrade,
         },
@@ -211,7 +220,27 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         skip_tests: args.skip_tests,
         show_only: args.show_only.clone(),
     };
-    let rendered = driver::template(&input)?;
+    let mut warnings = Vec::new();
+    let rendered = driver::template_warned(&input, &mut |warning| {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    });
+    for warning in warnings {
+        host.ui.warning(&warning.to_string());
+    }
+    let rendered = match rendered {
+        Ok(rendered) => rendered,
+        Err(error @ RenderError::MissingDependencies(_)) if args.dependency_update => {
+            return Err(TemplateError::DependencyUpdate(error));
+        }
+        Err(error @ RenderError::Manifest(_)) if debug(args, host) => {
+            // The same input renders to the same text.
+            host.ui.text(&driver::unread(&input)?);
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     match &args.output_dir {
         None => Ok(rendered.text(&output)?),
         Some(folder) => {
@@ -224,7 +253,12 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
 /// Returns the release's name and the chart, as Helm has them.
 fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, String), TemplateError> {
     let naming = &args.naming;
-    match (args.name_and_chart.as_slice(), &naming.name_template) {
+    // An empty template is that of a variable that is not set.
+    let name_template = naming
+        .name_template
+        .as_ref()
+        .filter(|template| !template.is_empty());
+    match (args.name_and_chart.as_slice(), name_template) {
         ([_, _], _) if naming.generate_name => Err(TemplateError::Name(
             "cannot set --generate-name and also specify a name".to_owned(),
         )),
@@ -233,12 +267,6 @@ fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, String), Templa
         )),
         ([name, chart], None) => Ok((name.clone(), chart.clone())),
         ([chart], Some(template)) => Ok((named_by(template, host)?, chart.clone())),
-        ([chart], None) if naming.generate_name => {
-            let base = Path::new(chart).file_name().and_then(|name| name.to_str());
-            let base = base.filter(|base| *base != ".").unwrap_or("chart");
-            let base = base.strip_suffix(".tgz").unwrap_or(base);
-            Ok((format!("{base}-{}", (host.now_ms)() / 1000), chart.clone()))
-        }
         ([chart], None) => Ok(("release-name".to_owned(), chart.clone())),
         (other, _) => Err(TemplateError::NotLocal(other.join(" "))),
     }

@@ -259,3 +259,69 @@ async fn a_deprecated_chart_and_deprecated_fields_are_warned_of_beside_the_outpu
         (0, "---\n# Source: c/templates/a.yaml\nkind: A\n")
     );
 }
+
+#[tokio::test]
+async fn options_of_a_hub_are_neither_taken_nor_shown_by_commands_that_ask_none() {
+    for (name, options) in [
+        ("kustomize", &["config", "context", "namespace", "timeout"][..]),
+        ("template", &["config", "context"]),
+        ("envsubst", &["config", "context", "namespace", "timeout"]),
+        ("completion", &["config", "context", "namespace", "timeout"]),
+    ] {
+        let none = BTreeMap::new();
+        let help = command(&[name, "--help"], &none, "").await.out;
+        let value = |option: &str| if option == "timeout" { "1m" } else { "x" };
+        for option in options {
+            assert!(!help.contains(&format!("--{option} ")), "{name}: {help}");
+            let flag = format!("--{option}={}", value(option));
+            let argument = if name == "completion" { "bash" } else { "." };
+            for args in [vec![name, argument, &flag], vec![&flag, name, argument]] {
+                let args: Vec<&str> = args
+                    .into_iter()
+                    .filter(|arg| name != "envsubst" || *arg != ".")
+                    .collect();
+                let ran = command(&args, &none, "").await;
+                assert!(
+                    ran.code == 2
+                        && ran
+                            .err
+                            .contains(&format!("--{option} means nothing to flotilla {name}")),
+                    "{args:?}: {ran}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_argument_that_is_not_utf8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&odd).expect("a folder");
+    for command in ["template", "kustomize"] {
+        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_flotilla"))
+            .arg(command)
+            .arg(&odd)
+            .output()
+            .expect("it runs");
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert!(
+            !ran.status.success() && err.contains("caf") && err.contains("not UTF-8"),
+            "{command}: {err}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_several_lines_is_one_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chart = folder.path().join("c");
+    fs::create_dir_all(chart.join("templates")).expect("a folder");
+    let write = |name: &str, text: &str| fs::write(chart.join(name), text).expect("a file");
+    write("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n");
+    write("templates/a.yaml", "{{ fail \"one\\ntwo\" }}");
+    let ran = command(&["template", &chart.display().to_string()], &BTreeMap::new(), "").await;
+    assert_eq!(ran.err.matches('\u{2717}').count(), 1, "{ran}");
+    assert!(ran.err.contains("\n  two"), "{ran}");
+}

@@ -46,9 +46,9 @@ impl Default for KubeVersion {
     }
 }
 
-/// The text is not a Kubernetes version: two or more numbers, then anything.
+/// The text is not a Kubernetes version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid kube version {0:?}")]
+#[error("invalid kube version {0:?}: it must begin with two or more numbers, as in 1.31")]
 pub struct KubeVersionError(String);
 
 impl KubeVersion {

@@ -163,7 +163,7 @@ impl Chart {
             "requirements.yaml" => {
                 let document = parse(&file, "requirements.yaml")?;
                 self.metadata
-                    .read(&document)
+                    .read(&document, "requirements.yaml")
                     .map_err(|reason| fault("requirements.yaml", reason))?;
                 self.keep_in_v1(file);
             }
@@ -240,7 +240,7 @@ fn read_metadata(files: &[File]) -> Result<Metadata, ChartError> {
     let mut metadata = Metadata::default();
     let document = parse(file, "Chart.yaml")?;
     metadata
-        .read(&document)
+        .read(&document, "Chart.yaml")
         .map_err(|reason| fault("Chart.yaml", reason))?;
     if metadata.api_version.is_empty() {
         // Helm 2 took charts that say nothing.
@@ -252,7 +252,9 @@ fn read_metadata(files: &[File]) -> Result<Metadata, ChartError> {
 fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
     let document = parse(file, name)?;
     let mut metadata = Metadata::default();
-    metadata.read(&document).map_err(|reason| fault(name, reason))?;
+    metadata
+        .read(&document, name)
+        .map_err(|reason| fault(name, reason))?;
     let digest = document
         .get("digest")
         .and_then(Value::as_str)

@@ -14,7 +14,7 @@ use super::render::{self, TemplateError};
 use super::requirements::Resolved;
 use super::schema::{self, SchemaError};
 use super::scope::{self, Release, Shared};
-use super::values::coalesce::{CoalesceError, Nulls, coalesce};
+use super::values::coalesce::{CoalesceError, Nulls, ValueWarning, coalesce_warned};
 use super::values::table::Table;
 use crate::yaml::Map;
 
@@ -74,7 +74,9 @@ pub struct Output {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The release cannot have this name.
-    #[error("release name {0:?}: invalid release name")]
+    #[error(
+        "release name {0:?}: invalid release name, must match regex ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$ and the length must not be longer than {MAX_RELEASE_NAME}"
+    )]
     ReleaseName(String),
     /// The chart is a library.
     #[error("{0} charts are not installable")]
@@ -111,21 +113,21 @@ pub struct NoTemplate(pub String);
 
 /// Renders a chart.
 pub fn template(input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
-    check_installable(input.chart)?;
-    check_release_name(&input.release.name)?;
-    let given = Table::from_map(&input.values);
-    let chart = Resolved::new(input.chart, &given)?;
-    let values = coalesce(&chart, &given, Nulls::Remove)?;
-    if !input.skip_schema_validation {
-        schema::check(&chart, &values)?;
-    }
-    check_kube_version(input)?;
-    let shared = Shared::new(&input.release, &input.capabilities);
-    let rendered = render::render(scope::renderables(&chart, &values, &shared), &input.context)?;
-    let mut files = rendered.files;
+    template_warned(input, &mut |_| {})
+}
+
+/// Renders a chart, and tells of values that do not fit what they meet, also where the chart then does not render.
+pub fn template_warned(
+    input: &RenderInput<'_>,
+    warn: &mut dyn FnMut(ValueWarning),
+) -> Result<Rendered, RenderError> {
+    let TextOfTemplates {
+        chart,
+        mut files,
+        mut reads,
+    } = texts(input, warn)?;
     let notes = take_notes(&mut files, chart.name(), input.subchart_notes);
     let (hooks, manifests) = manifest::sort(&files)?;
-    let mut reads = rendered.reads;
     reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
     Ok(Rendered {
         crds: chart.crds(),
@@ -133,6 +135,51 @@ pub fn template(input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
         hooks,
         notes,
         reads,
+    })
+}
+
+/// Returns what the templates render to, as it is: for people who look for what is no YAML in it.
+pub fn unread(input: &RenderInput<'_>) -> Result<String, RenderError> {
+    let TextOfTemplates { chart, mut files, .. } = texts(input, &mut |_| {})?;
+    take_notes(&mut files, chart.name(), input.subchart_notes);
+    let mut text = String::new();
+    for (source, content) in &files {
+        let content = String::from_utf8_lossy(content);
+        if !content.trim().is_empty() {
+            append(&mut text, source, &content);
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    Ok(text)
+}
+
+/// A chart, and what its templates render to.
+struct TextOfTemplates<'a> {
+    chart: Resolved<'a>,
+    files: BTreeMap<String, Vec<u8>>,
+    reads: Reads,
+}
+
+fn texts<'a>(
+    input: &RenderInput<'a>,
+    warn: &mut dyn FnMut(ValueWarning),
+) -> Result<TextOfTemplates<'a>, RenderError> {
+    check_installable(input.chart)?;
+    check_release_name(&input.release.name)?;
+    let given = Table::from_map(&input.values);
+    let chart = Resolved::new(input.chart, &given)?;
+    let values = coalesce_warned(&chart, &given, Nulls::Remove, warn)?;
+    if !input.skip_schema_validation {
+        schema::check(&chart, &values)?;
+    }
+    check_kube_version(input)?;
+    let shared = Shared::new(&input.release, &input.capabilities);
+    let rendered = render::render(scope::renderables(&chart, &values, &shared), &input.context)?;
+    Ok(TextOfTemplates {
+        chart,
+        files: rendered.files,
+        reads: rendered.reads,
     })
 }
 

@@ -36,13 +36,15 @@ pub enum ValuesError {
         source: Box<ValuesError>,
     },
     /// A flag that is given JSON is not.
-    #[error("failed parsing --set-json data")]
-    Json,
+    #[error("failed parsing --set-json data: the map given is no JSON, at its column {0}")]
+    Json(usize),
     /// A flag of the `--set` family cannot be read.
-    #[error("failed parsing --{flag} data")]
+    #[error("failed parsing --{flag} data of {key:?}")]
     Set {
         /// The flag.
         flag: &'static str,
+        /// The first key that it is given, which tells it from others.
+        key: String,
         /// Why.
         #[source]
         source: StrvalsError,
@@ -82,10 +84,9 @@ impl Sources {
         }
         let mut apply =
             |flag, lines: &[String], syntax: &mut dyn FnMut(&str, &mut Map) -> Result<(), StrvalsError>| {
-                let set = |source| ValuesError::Set { flag, source };
-                lines
-                    .iter()
-                    .try_for_each(|line| syntax(line, &mut values).map_err(set))
+                lines.iter().try_for_each(|line| {
+                    syntax(line, &mut values).map_err(|source| not_set(flag, line, source))
+                })
             };
         apply("set", &self.set, &mut |line, values| {
             strvals::parse_into(line, values, Syntax::Typed)
@@ -103,16 +104,18 @@ impl Sources {
     }
 }
 
+fn not_set(flag: &'static str, line: &str, source: StrvalsError) -> ValuesError {
+    let key = line.split('=').next().unwrap_or_default().to_owned();
+    ValuesError::Set { flag, key, source }
+}
+
 fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
     let trimmed = text.trim();
     if !trimmed.starts_with('{') {
-        let set = |source| ValuesError::Set {
-            flag: "set-json",
-            source,
-        };
-        return strvals::parse_into(text, values, Syntax::Json).map_err(set);
+        return strvals::parse_into(text, values, Syntax::Json)
+            .map_err(|source| not_set("set-json", text, source));
     }
-    let document = super::json::read(trimmed).map_err(|_| ValuesError::Json)?;
+    let document = super::json::read(trimmed).map_err(|error| ValuesError::Json(error.column()))?;
     if let Value::Map(layer) = from_json(document) {
         merge(values, layer);
     }

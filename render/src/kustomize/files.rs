@@ -111,6 +111,11 @@ impl<'a> Files<'a> {
         entry
     }
 
+    /// Tells whether a link stands at a path.
+    pub(crate) fn is_link(&self, path: &str) -> bool {
+        matches!(self.look(path), Some(Entry::Link(_)))
+    }
+
     /// Follows links until a path names a file or a directory.
     pub(crate) fn resolve(&self, path: &str) -> Result<(String, Entry), PathError> {
         let mut done = String::new();

@@ -13,7 +13,7 @@ pub enum LoadError {
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// A document has no kind.
-    #[error("missing kind in object {0}")]
+    #[error("{}", format!("missing kind in object {}", .0).trim_end())]
     Kind(String),
     /// A document has no name.
     #[error("missing metadata.name in object {0}")]

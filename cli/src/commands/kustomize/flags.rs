@@ -3,6 +3,11 @@
 
 use crate::commands::template::flags::switches;
 
+switches! {
+    /// Switches that change nothing of what is printed: an error names file, field and object, and has no stack of Go's.
+    PassedOver { stack_trace }
+}
+
 /// Flags that are refused.
 #[derive(Debug, clap::Args)]
 pub(super) struct Refused {
@@ -24,7 +29,7 @@ pub(super) struct Refused {
 
 switches! {
     /// Switches that are refused.
-    RefusedSwitches { as_current_user, enable_alpha_plugins, enable_exec, enable_helm, enable_star, helm_debug, network, stack_trace }
+    RefusedSwitches { as_current_user, enable_alpha_plugins, enable_exec, enable_helm, enable_managedby_label, enable_star, helm_debug, network }
 }
 
 /// A flag that kustomize has and that cannot be had here.
@@ -41,7 +46,8 @@ impl Refused {
         const CHARTS: &str = "kustomize renders no charts here; declare the chart as a HelmRelease";
         const FUNCTIONS: &str = "functions in containers are not run";
         const PROGRAMS: &str = "no program is run; built-in plugins work without it";
-        const TRACE: &str = "an error names file, field and object; there is no stack of Go's to print";
+        const LABEL: &str =
+            "write buildMetadata: [managedByLabel] into the kustomization, as kustomize advises";
         let on = &self.switches;
         let given = [
             ("as-current-user", on.as_current_user, FUNCTIONS),
@@ -52,12 +58,12 @@ impl Refused {
             ("enable-alpha-plugins", on.enable_alpha_plugins, PROGRAMS),
             ("enable-exec", on.enable_exec, PROGRAMS),
             ("enable-star", on.enable_star, PROGRAMS),
+            ("enable-managedby-label", on.enable_managedby_label, LABEL),
             ("enable-helm", on.enable_helm, CHARTS),
             ("helm-command", self.helm_command.is_some(), CHARTS),
             ("helm-api-versions", !self.helm_api_versions.is_empty(), CHARTS),
             ("helm-kube-version", self.helm_kube_version.is_some(), CHARTS),
             ("helm-debug", on.helm_debug, CHARTS),
-            ("stack-trace", on.stack_trace, TRACE),
         ];
         match given.into_iter().find(|(_, is_given, _)| *is_given) {
             Some((flag, _, reason)) => Err(RefusedFlag { flag, reason }),

@@ -1,5 +1,7 @@
-//! Flags of `helm template` that mean nothing where no cluster and no network is asked: taken and passed over, or
-//! refused with the reason.
+//! Flags of `helm template` that mean nothing where no cluster and no network is asked: taken, checked as Helm checks
+//! them and passed over, or refused with the reason.
+
+use std::time::Duration;
 
 /// Reads a switch's value as Go does.
 pub(in crate::commands) fn go_bool(text: &str) -> Result<bool, String> {
@@ -10,40 +12,87 @@ pub(in crate::commands) fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Flags of installing and of clusters, which change nothing of what is printed.
+/// How Helm would ask a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DryRun {
+    Client,
+    Server,
+}
+
+fn dry_run(text: &str) -> Result<DryRun, String> {
+    match text {
+        "client" | "unset" => Ok(DryRun::Client),
+        "server" => Ok(DryRun::Server),
+        _ if go_bool(text) == Ok(true) => Ok(DryRun::Client),
+        _ => Err("it must be client or server".to_owned()),
+    }
+}
+
+fn wait(text: &str) -> Result<(), String> {
+    let is_known = matches!(text, "watcher" | "hookOnly" | "legacy" | "true" | "false");
+    let wrong = "it must be watcher, hookOnly or legacy";
+    is_known.then_some(()).ok_or_else(|| wrong.to_owned())
+}
+
+fn color(text: &str) -> Result<(), String> {
+    let is_known = matches!(text, "never" | "auto" | "always");
+    let wrong = "it must be never, auto or always";
+    is_known.then_some(()).ok_or_else(|| wrong.to_owned())
+}
+
+fn labels(text: &str) -> Result<(), String> {
+    let wrong = "it must be of the form key=value";
+    // With one equals sign, commas belong to the value.
+    let is_pairs = match text.matches('=').count() {
+        1 => true,
+        _ => text.split(',').all(|pair| pair.contains('=')),
+    };
+    is_pairs.then_some(()).ok_or_else(|| wrong.to_owned())
+}
+
+/// Reads a whole number as Go does, in any of its bases.
+fn whole(text: &str) -> Result<(), String> {
+    let digits = text.trim_start_matches(['-', '+']);
+    let prefix = digits.get(..2).map(str::to_ascii_lowercase);
+    let (digits, base) = match prefix.as_deref() {
+        Some("0x") => (&digits[2..], 16),
+        Some("0o") => (&digits[2..], 8),
+        Some("0b") => (&digits[2..], 2),
+        _ => (digits, 10),
+    };
+    let is_number = i64::from_str_radix(digits, base).is_ok();
+    is_number
+        .then_some(())
+        .ok_or_else(|| "it is no whole number".to_owned())
+}
+
+/// Flags of installing, of fetching charts and of clusters, which change nothing of what is printed.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Flags of Helm that change nothing here")]
 pub(super) struct PassedOver {
-    /// Switches of an installation
     #[command(flatten)]
     switches: Switches,
-    /// How Helm would ask a cluster: client, none and false are what is done here
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "client", hide = true)]
-    pub(super) dry_run: Option<String>,
-    #[arg(long, value_name = "STRATEGY", num_args = 0..=1, require_equals = true, default_missing_value = "watcher", hide = true)]
-    wait: Option<String>,
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "unset", value_parser = dry_run, hide = true)]
+    pub(super) dry_run: Option<DryRun>,
+    #[arg(long, value_name = "STRATEGY", num_args = 0..=1, require_equals = true, default_missing_value = "watcher", value_parser = wait, hide = true)]
+    wait: Option<()>,
+    #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration, hide = true)]
+    timeout: Option<Duration>,
     #[arg(long, value_name = "TEXT", hide = true)]
     description: Option<String>,
-    #[arg(short, long, value_name = "LABELS", hide = true)]
-    labels: Vec<String>,
-    #[arg(long, visible_alias = "colour", value_name = "WHEN", hide = true)]
-    color: Option<String>,
-    #[arg(long, value_name = "COUNT", hide = true)]
-    burst_limit: Option<String>,
-    #[arg(long, value_name = "COUNT", hide = true)]
-    qps: Option<String>,
-    #[arg(long, value_name = "PATH", hide = true)]
-    kubeconfig: Option<String>,
-    #[arg(long, value_name = "NAME", hide = true)]
-    kube_context: Option<String>,
-    #[arg(long, value_name = "PATH", hide = true)]
-    registry_config: Option<String>,
-    #[arg(long, value_name = "PATH", hide = true)]
-    repository_config: Option<String>,
-    #[arg(long, value_name = "PATH", hide = true)]
-    repository_cache: Option<String>,
-    #[arg(long, value_name = "PATH", hide = true)]
-    content_cache: Option<String>,
+    #[arg(short, long, value_name = "LABELS", value_parser = labels, hide = true)]
+    labels: Vec<()>,
+    #[arg(long, alias = "colour", value_name = "WHEN", value_parser = color, hide = true)]
+    color: Option<()>,
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = whole, hide = true)]
+    burst_limit: Option<()>,
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, hide = true)]
+    qps: Option<f32>,
+    /// Chooses among charts that are fetched; Helm passes it over where the chart is on the disk
+    #[arg(long, value_name = "RANGE", hide = true)]
+    version: Option<String>,
+    #[command(flatten)]
+    texts: Texts,
 }
 
 /// Declares switches that take a value behind an equals sign, as those of Go do.
@@ -63,11 +112,33 @@ macro_rules! switches {
 pub(in crate::commands) use switches;
 
 switches! {
-    /// Switches of installing.
+    /// Switches of installing, fetching and clusters.
     Switches {
-        create_namespace, debug, dependency_update, devel, disable_openapi_validation, force_conflicts,
-        force_replace, hide_notes, render_subchart_notes, replace,
-        rollback_on_failure, server_side, skip_crds, take_ownership, wait_for_jobs,
+        atomic, create_namespace, devel, disable_openapi_validation, force, force_conflicts, force_replace, hide_notes,
+        insecure_skip_tls_verify, kube_insecure_skip_tls_verify, pass_credentials, plain_http, render_subchart_notes,
+        replace, rollback_on_failure, server_side, skip_crds, take_ownership, wait_for_jobs,
+    }
+}
+
+/// Declares flags that take any text, once or more often.
+macro_rules! texts {
+    ($(#[$doc:meta])* $name:ident { $($field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, clap::Args)]
+        pub(super) struct $name {
+            $(
+                #[arg(long, value_name = "TEXT", allow_hyphen_values = true, hide = true)]
+                $field: Vec<String>,
+            )*
+        }
+    };
+}
+
+texts! {
+    /// Places of certificates and caches, and who to be towards clusters and the places of charts.
+    Texts {
+        ca_file, cert_file, content_cache, key_file, keyring, kube_apiserver, kube_as_group, kube_as_user, kube_ca_file,
+        kube_tls_server_name, kube_token, password, registry_config, repository_cache, repository_config, username,
     }
 }
 
@@ -82,12 +153,6 @@ pub(super) struct Refused {
     post_renderer_args: Vec<String>,
     #[arg(long, value_name = "URL", hide = true)]
     repo: Option<String>,
-    #[arg(long, value_name = "RANGE", hide = true)]
-    version: Option<String>,
-    #[arg(long, value_name = "NAME", hide = true)]
-    username: Option<String>,
-    #[arg(long, value_name = "SECRET", hide = true)]
-    password: Option<String>,
 }
 
 switches! {
@@ -105,32 +170,21 @@ pub(super) struct RefusedFlag {
 
 impl Refused {
     /// Refuses the first flag that was given.
-    pub(super) fn check(&self, dry_run: Option<&str>) -> Result<(), RefusedFlag> {
+    pub(super) fn check(&self, dry_run: Option<DryRun>) -> Result<(), RefusedFlag> {
         const FETCHED: &str = "charts are not fetched; name a folder or a .tgz file";
         const CLUSTER: &str = "no cluster is asked";
+        const PROGRAM: &str = "no program is run";
+        const NETWORK: &str = "rendering asks no network";
+        const SIGNED: &str = "signatures of charts are checked where they are fetched";
+        let on = &self.switches;
         let given = [
-            ("post-renderer", self.post_renderer.is_some(), "no program is run"),
-            (
-                "post-renderer-args",
-                !self.post_renderer_args.is_empty(),
-                "no program is run",
-            ),
+            ("post-renderer", self.post_renderer.is_some(), PROGRAM),
+            ("post-renderer-args", !self.post_renderer_args.is_empty(), PROGRAM),
             ("repo", self.repo.is_some(), FETCHED),
-            ("version", self.version.is_some(), FETCHED),
-            ("username", self.username.is_some(), FETCHED),
-            ("password", self.password.is_some(), FETCHED),
-            (
-                "enable-dns",
-                self.switches.enable_dns,
-                "rendering asks no network",
-            ),
-            ("validate", self.switches.validate, CLUSTER),
-            (
-                "verify",
-                self.switches.verify,
-                "signatures of charts are checked where they are fetched",
-            ),
-            ("dry-run=server", dry_run == Some("server"), CLUSTER),
+            ("enable-dns", on.enable_dns, NETWORK),
+            ("validate", on.validate, CLUSTER),
+            ("verify", on.verify, SIGNED),
+            ("dry-run=server", dry_run == Some(DryRun::Server), CLUSTER),
         ];
         match given.into_iter().find(|(_, is_given, _)| *is_given) {
             Some((flag, _, reason)) => Err(RefusedFlag { flag, reason }),

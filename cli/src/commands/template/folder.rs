@@ -68,21 +68,30 @@ impl Walk<'_> {
             let entry = entry.map_err(|source| unreadable(&shown, source))?;
             // What the folder says of a link is not what it leads to.
             let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
-            names.push((entry.file_name().to_string_lossy().into_owned(), kind));
+            names.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.path(),
+                kind,
+            ));
         }
-        names.sort_by(|(left, _), (right, _)| left.cmp(right));
-        for (name, kind) in names {
+        names.sort_by(|(left, ..), (right, ..)| left.cmp(right));
+        for (name, path, kind) in names {
             let name = match below {
                 "" => name,
                 _ => format!("{below}/{name}"),
             };
-            self.entry(name, kind, depth)?;
+            self.entry(name, &path, kind, depth)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, name: String, kind: Option<FileType>, depth: usize) -> Result<(), TemplateError> {
-        let path = self.root.join(&name);
+    fn entry(
+        &mut self,
+        name: String,
+        path: &Path,
+        kind: Option<FileType>,
+        depth: usize,
+    ) -> Result<(), TemplateError> {
         let shown = path.display().to_string();
         self.entries += 1;
         if self.entries > self.limits.entries {
@@ -93,12 +102,15 @@ impl Walk<'_> {
         }
         let kind = match kind {
             Some(kind) => kind,
-            None => fs::metadata(&path)
+            None => fs::metadata(path)
                 .map_err(|source| unreadable(&shown, source))?
                 .file_type(),
         };
         if self.rules.ignores(&name, kind.is_dir()) {
             return Ok(());
+        }
+        if path.to_str().is_none() {
+            return Err(unreadable(&shown, std::io::Error::other("its name is not UTF-8")));
         }
         if kind.is_dir() {
             return self.folder(&name, depth + 1);
@@ -109,7 +121,7 @@ impl Walk<'_> {
                 std::io::Error::other("it is neither a file nor a folder"),
             ));
         }
-        let file = fs::File::open(&path).map_err(|source| unreadable(&shown, source))?;
+        let file = fs::File::open(path).map_err(|source| unreadable(&shown, source))?;
         let limit = self.left.min(self.limits.file_bytes);
         read_into(&mut self.buffer, file, &shown, limit)?;
         self.left -= self.buffer.len() as u64;

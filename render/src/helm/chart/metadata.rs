@@ -68,8 +68,8 @@ pub struct Dependency {
 
 impl Metadata {
     /// Takes over the fields that a document has.
-    pub(in crate::helm) fn read(&mut self, document: &Value) -> Result<(), String> {
-        for (name, field) in typed::fields(document, "Chart.yaml")? {
+    pub(in crate::helm) fn read(&mut self, document: &Value, file: &str) -> Result<(), String> {
+        for (name, field) in typed::fields(document, file)? {
             match name.as_str() {
                 "name" => self.name = typed::text(field, "name")?,
                 "home" => self.home = typed::text(field, "home")?,

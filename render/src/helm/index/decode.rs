@@ -157,7 +157,7 @@ impl Decoder {
         if let Some(reason) = null_item(document)? {
             return Ok(Err(reason));
         }
-        version.metadata.read(document)?;
+        version.metadata.read(document, "an entry")?;
         Ok(validated(&mut version.metadata).map(|()| version))
     }
 

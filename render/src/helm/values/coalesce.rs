@@ -4,6 +4,8 @@
 //! takes a default away. `global` is handed down. The steps and their quirks are the reference's: which nulls
 //! stay, and which nested maps a chart shares with its parent.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::table::{MAX_DEPTH, Table, TooDeep, as_table};
 use crate::helm::requirements::Resolved;
 use crate::helm::value::Val;
@@ -22,6 +24,41 @@ pub enum CoalesceError {
     TooDeep(#[from] TooDeep),
 }
 
+/// A value that does not count, since it is of another kind than what it meets. Holds no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueWarning {
+    /// A chart's default for a table is none, and is left out.
+    Skipped(String),
+    /// A table of defaults meets something else that was given, which stays.
+    NotOverwritten(String),
+    /// A default that is no table meets a table that was given, which stays.
+    Ignored(String),
+    /// Globals of the chart named are no table: none are handed down.
+    Globals(&'static str),
+    /// A global that is a table meets one that is none.
+    GlobalConflict(String),
+    /// A global that is none meets a table.
+    GlobalTable(String),
+}
+
+impl Display for ValueWarning {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped(path) => write!(f, "skipped value for {path}: Not a table"),
+            Self::NotOverwritten(path) => write!(f, "cannot overwrite table with non table for {path}"),
+            Self::Ignored(path) => write!(f, "destination for {path} is a table. Ignoring non-table value"),
+            Self::Globals(which) => write!(f, "skipping globals because {which} {GLOBAL} is not a table"),
+            Self::GlobalConflict(key) => {
+                write!(f, "cannot merge map onto non-map for {key:?}. Skipping")
+            }
+            Self::GlobalTable(key) => write!(f, "key {key} is table. Skipping"),
+        }
+    }
+}
+
+/// Who hears of values that do not count.
+type Warn<'w> = &'w mut dyn FnMut(ValueWarning);
+
 /// What happens to null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nulls {
@@ -33,13 +70,30 @@ pub(crate) enum Nulls {
 
 /// Returns the values that a chart is rendered with.
 pub(crate) fn coalesce(chart: &Resolved<'_>, given: &Table, nulls: Nulls) -> Result<Table, CoalesceError> {
+    coalesce_warned(chart, given, nulls, &mut |_| {})
+}
+
+/// Returns the values that a chart is rendered with, and tells of those that do not count.
+pub(crate) fn coalesce_warned(
+    chart: &Resolved<'_>,
+    given: &Table,
+    nulls: Nulls,
+    warn: Warn<'_>,
+) -> Result<Table, CoalesceError> {
     let values = given.deep_copy()?;
-    coalesce_into(chart, &values, nulls)?;
+    coalesce_into(chart, &values, nulls, chart.name(), warn)?;
     Ok(values)
 }
 
-fn coalesce_into(chart: &Resolved<'_>, values: &Table, nulls: Nulls) -> Result<(), CoalesceError> {
-    add_defaults(chart, values, nulls)?;
+/// `path` leads to the chart, through the charts that it is inside of.
+fn coalesce_into(
+    chart: &Resolved<'_>,
+    values: &Table,
+    nulls: Nulls,
+    path: &str,
+    warn: Warn<'_>,
+) -> Result<(), CoalesceError> {
+    add_defaults(chart, values, nulls, path, warn)?;
     for inside in &chart.dependencies {
         let name = inside.name();
         let below = match values.get(name) {
@@ -51,26 +105,38 @@ fn coalesce_into(chart: &Resolved<'_>, values: &Table, nulls: Nulls) -> Result<(
                 below
             }
         };
-        hand_down_globals(&below, values)?;
-        coalesce_into(inside, &below, nulls)?;
+        hand_down_globals(&below, values, path, warn)?;
+        coalesce_into(inside, &below, nulls, &format!("{path}.{name}"), warn)?;
     }
     Ok(())
 }
 
 /// Adds the defaults of one chart, without those of the charts inside it.
-fn add_defaults(chart: &Resolved<'_>, values: &Table, nulls: Nulls) -> Result<(), CoalesceError> {
+fn add_defaults(
+    chart: &Resolved<'_>,
+    values: &Table,
+    nulls: Nulls,
+    path: &str,
+    warn: Warn<'_>,
+) -> Result<(), CoalesceError> {
     for (key, default) in chart.default_values()?.entries() {
         match values.get(&key) {
             Some(Val::Nil) if nulls == Nulls::Remove => values.remove(&key),
             Some(given) => {
-                if let (Some(given), Some(default)) = (as_table(&given), as_table(&default)) {
+                let Some(given) = as_table(&given) else {
+                    continue;
+                };
+                let path = format!("{path}.{key}");
+                if let Some(default) = as_table(&default) {
                     let is_chart = chart.dependencies.iter().any(|inside| inside.name() == &*key);
                     // Nulls for a chart inside are still needed when its own defaults come.
                     let nulls = if is_chart { Nulls::Keep } else { nulls };
                     if nulls == Nulls::Remove {
                         remove_nulls(&default);
                     }
-                    merge_tables(&given, &default, nulls)?;
+                    merge_below(&given, &default, nulls, (MAX_DEPTH, &path), warn)?;
+                } else if !default.is_nil() {
+                    warn(ValueWarning::Skipped(path));
                 }
             }
             None if nulls == Nulls::Keep => values.insert(&key, default),
@@ -88,10 +154,16 @@ fn add_defaults(chart: &Resolved<'_>, values: &Table, nulls: Nulls) -> Result<()
 
 /// Merges `source` into `dest`, which wins. The source is changed too, and shares its maps with `dest` after.
 pub(crate) fn merge_tables(dest: &Table, source: &Table, nulls: Nulls) -> Result<(), TooDeep> {
-    merge_below(dest, source, nulls, MAX_DEPTH)
+    merge_below(dest, source, nulls, (MAX_DEPTH, ""), &mut |_| {})
 }
 
-fn merge_below(dest: &Table, source: &Table, nulls: Nulls, depth: usize) -> Result<(), TooDeep> {
+fn merge_below(
+    dest: &Table,
+    source: &Table,
+    nulls: Nulls,
+    (depth, path): (usize, &str),
+    warn: Warn<'_>,
+) -> Result<(), TooDeep> {
     let depth = depth.checked_sub(1).ok_or(TooDeep)?;
     for (key, value) in dest.entries() {
         if !value.is_nil() {
@@ -109,8 +181,12 @@ fn merge_below(dest: &Table, source: &Table, nulls: Nulls, depth: usize) -> Resu
         match (dest.get(&key), value) {
             (None, value) => dest.insert(&key, value),
             (Some(own), value) => {
-                if let (Some(own), Some(value)) = (as_table(&own), as_table(&value)) {
-                    merge_below(&own, &value, nulls, depth)?;
+                let below = || format!("{path}.{key}");
+                match (as_table(&own), as_table(&value)) {
+                    (Some(own), Some(value)) => merge_below(&own, &value, nulls, (depth, &below()), warn)?,
+                    (None, Some(_)) => warn(ValueWarning::NotOverwritten(below())),
+                    (Some(_), None) if !value.is_nil() => warn(ValueWarning::Ignored(below())),
+                    _ => {}
                 }
             }
         }
@@ -119,23 +195,34 @@ fn merge_below(dest: &Table, source: &Table, nulls: Nulls, depth: usize) -> Resu
 }
 
 /// Gives a chart inside the globals of its parent, whose values win over its own.
-fn hand_down_globals(below: &Table, above: &Table) -> Result<(), TooDeep> {
+fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -> Result<(), TooDeep> {
     let is_other = |values: &Table| values.get(GLOBAL).is_some() && values.table(GLOBAL).is_none();
-    if is_other(below) || is_other(above) {
-        return Ok(());
+    for (which, values) in [("destination", below), ("source", above)] {
+        if is_other(values) {
+            warn(ValueWarning::Globals(which));
+            return Ok(());
+        }
     }
     let own = below.table(GLOBAL).unwrap_or_default();
     for (key, value) in above.table(GLOBAL).unwrap_or_default().entries() {
         match (own.get(&key), as_table(&value)) {
             (None, Some(value)) => own.insert_table(&key, value.shallow_copy()),
-            (Some(Val::Map(_)), None) => {}
+            (Some(Val::Map(_)), None) => warn(ValueWarning::GlobalTable(key.to_string())),
             (_, None) => own.insert(&key, value),
             (Some(mine), Some(value)) => {
-                if let Some(mine) = as_table(&mine) {
-                    let merged = value.shallow_copy();
-                    merge_tables(&merged, &mine, Nulls::Keep)?;
-                    own.insert_table(&key, merged);
-                }
+                let Some(mine) = as_table(&mine) else {
+                    warn(ValueWarning::GlobalConflict(key.to_string()));
+                    continue;
+                };
+                let merged = value.shallow_copy();
+                merge_below(
+                    &merged,
+                    &mine,
+                    Nulls::Keep,
+                    (MAX_DEPTH, &format!("{path}.{key}")),
+                    warn,
+                )?;
+                own.insert_table(&key, merged);
             }
         }
     }

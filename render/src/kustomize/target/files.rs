@@ -29,21 +29,25 @@ impl<'a> Build<'a> {
             )));
         }
         let mut found = Vec::new();
+        let mut broken = None;
         for name in KUSTOMIZATION_FILES {
             let path = if directory.is_empty() {
                 name.to_string()
             } else {
                 format!("{directory}/{name}")
             };
-            if let Ok((resolved, Entry::File)) = self.files.resolve(&path) {
-                found.push((name, path, resolved));
+            match self.files.resolve(&path) {
+                Ok((resolved, Entry::File)) => found.push((name, path, resolved)),
+                Err(why) if self.files.is_link(&path) => broken = broken.or(Some(why)),
+                Ok(_) | Err(_) => {}
             }
         }
         let (name, path, resolved) = match found.as_slice() {
             [one] => one,
             [] => {
                 let shown = self.shown_directory(directory);
-                return Err(invalid(format!("no kustomization file in '{shown}'")));
+                let link = broken.map_or_else(String::new, |why| format!("; a link leads nowhere: {why}"));
+                return Err(invalid(format!("no kustomization file in '{shown}'{link}")));
             }
             _ => {
                 return Err(invalid(format!(
@@ -52,6 +56,7 @@ impl<'a> Build<'a> {
                 )));
             }
         };
+        self.check_place(resolved, directory)?;
         let bytes = self.files.read(resolved)?;
         let json = self.json(&bytes).in_file(path)?;
         let kustomization = Kustomization::decode(&json).in_file(path)?;
@@ -124,14 +129,20 @@ impl<'a> Build<'a> {
             }
             .into());
         }
-        if self.restriction == Restriction::Directory && !is_below(&resolved, &target.directory) {
-            return Err(invalid(format!(
-                "security; file '{}' is not in or below '{}'",
-                self.files.shown(&resolved),
-                self.shown_directory(&target.directory)
-            )));
-        }
+        self.check_place(&resolved, &target.directory)?;
         Ok(self.files.read(&resolved)?)
+    }
+
+    /// Refuses a file that is outside of a kustomization's directory, where the restriction says so.
+    fn check_place(&self, resolved: &str, directory: &str) -> Done<()> {
+        if self.restriction != Restriction::Directory || is_below(resolved, directory) {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "security; file '{}' is not in or below '{}'",
+            self.files.shown(resolved),
+            self.shown_directory(directory)
+        )))
     }
 
     /// Returns a directory as errors show it; the tree itself, without a place of its own, is `.`.

@@ -87,7 +87,11 @@ fn identities(resource: &Resource) -> Vec<(GvkPattern, String, String)> {
 fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
     let mut matches = list.iter().filter(|r| is_source(r, &source.selector));
     let Some(object) = matches.next() else {
-        return Err(invalid(format!("nothing selected by {}", shown(source))));
+        let path = match source.field_path.as_str() {
+            "" => String::new(),
+            path => format!(":{path}"),
+        };
+        return Err(invalid(format!("nothing selected by {}{path}", shown(source))));
     };
     if matches.next().is_some() {
         return Err(invalid(format!(
@@ -133,12 +137,17 @@ fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
 }
 
 fn shown(source: &Source) -> String {
-    format!(
-        "{}/{}.{}",
-        source.selector.gvk.as_gvk(),
-        source.selector.name,
-        source.selector.namespace
-    )
+    let selector = &source.selector;
+    let or = |text: &str, none: &'static str| {
+        if text.is_empty() {
+            none.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let name = or(&selector.name, "[noName]");
+    let namespace = or(&selector.namespace, "[noNs]");
+    format!("{}/{name}.{namespace}", selector.gvk.as_gvk())
 }
 
 fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>) -> Done<()> {

@@ -1,0 +1,95 @@
+//! Why `flotilla template` prints nothing, and what to do then.
+
+use flotilla_render::helm::capabilities::KubeVersionError;
+use flotilla_render::helm::chart::ChartError;
+use flotilla_render::helm::driver::{NoTemplate, RenderError};
+use flotilla_render::helm::values::ValuesError;
+
+use super::flags::RefusedFlag;
+
+/// Why nothing was printed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TemplateError {
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The path as it was given.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is larger than is allowed.
+    #[error("{path} is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The path as it was given.
+        path: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The chart is named in a way that would have to be fetched.
+    #[error(
+        "{0} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"
+    )]
+    NotLocal(String),
+    /// The files are no chart.
+    #[error("cannot load chart {chart}")]
+    Chart {
+        /// The chart as it was given.
+        chart: String,
+        /// Why.
+        #[source]
+        source: ChartError,
+    },
+    /// The values cannot be read.
+    #[error(transparent)]
+    Values(#[from] ValuesError),
+    /// The Kubernetes version cannot be read.
+    #[error(transparent)]
+    KubeVersion(#[from] KubeVersionError),
+    /// The chart does not render with these values.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// `--show-only` names a template that renders to nothing.
+    #[error(transparent)]
+    ShowOnly(#[from] NoTemplate),
+    /// A flag that Helm has and that cannot be had here.
+    #[error(transparent)]
+    Refused(#[from] RefusedFlag),
+    /// Charts that the chart needs are not inside it, and were to be fetched.
+    #[error("--dependency-update fetches nothing here")]
+    DependencyUpdate(#[source] RenderError),
+    /// What is printed is chosen, and nothing is printed.
+    #[error("--show-only cannot be had with --output-dir, which leaves no output to choose from")]
+    ShowOnlyFiles,
+    /// The release is named twice, or by a template that is none.
+    #[error("{0}")]
+    Name(String),
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no randomness to be had.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+impl TemplateError {
+    /// What to do about it, where that is known.
+    pub(super) fn hint(&self, debug: bool) -> Option<&'static str> {
+        match self {
+            Self::Render(RenderError::MissingDependencies(_)) | Self::DependencyUpdate(_) => {
+                Some("put them into its charts folder, as with helm dependency build")
+            }
+            Self::Render(RenderError::Manifest(_)) if !debug => {
+                Some("--debug prints what was rendered, though it is no YAML")
+            }
+            _ => None,
+        }
+    }
+}

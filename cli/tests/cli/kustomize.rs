@@ -1,0 +1,217 @@
+//! What `flotilla kustomize` makes of what stands on a disk: links, folders, names and files that cannot be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use flotilla_testkit::{Tool, tool};
+
+use crate::drop_in::{reference, write};
+use crate::hub::{Ran, command};
+
+const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
+const LISTS: &str = "resources: [a.yaml]\n";
+
+async fn build(path: &Path, more: &[&str]) -> Ran {
+    let path = path.display().to_string();
+    command(&[&["kustomize", &path], more].concat(), &BTreeMap::new(), "").await
+}
+
+/// Runs the program as somebody who may not read everything.
+fn as_anybody(args: &[&str]) -> (Option<i32>, String, String) {
+    let program = env!("CARGO_BIN_EXE_flotilla");
+    let root = fs::metadata("/proc/self").expect("a process").uid() == 0;
+    let mut process = match root {
+        true => {
+            let mut process = Command::new("setpriv");
+            process.args(["--bounding-set=-dac_override,-dac_read_search", program]);
+            process
+        }
+        false => Command::new(program),
+    };
+    let ran = process.args(args).output().expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (ran.status.code(), text(ran.stdout), text(ran.stderr))
+}
+
+#[test]
+fn what_stands_there_and_cannot_be_read_is_named_with_the_reason_and_fails_the_build() {
+    for closed in [
+        "app/sub",
+        "app/sub/b.yaml",
+        "listed/a.yaml",
+        "listed/kustomization.yaml",
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(
+            folder.path(),
+            &[
+                ("app/a.yaml", OBJECT),
+                ("app/sub/b.yaml", &OBJECT.replace("name: a", "name: b")),
+                ("listed/kustomization.yaml", LISTS),
+                ("listed/a.yaml", OBJECT),
+            ],
+        );
+        let path = folder.path().join(closed);
+        fs::set_permissions(&path, Permissions::from_mode(0)).expect("it is ours");
+        let built = folder.path().join(closed.split('/').next().expect("a part"));
+        let (code, out, err) = as_anybody(&["kustomize", &built.display().to_string()]);
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("it is ours");
+        let words = format!("cannot read {}", path.display());
+        assert!(
+            code == Some(1) && out.is_empty() && err.contains(&words) && err.contains("Permission denied"),
+            "{closed}: {code:?} {out} {err}"
+        );
+        assert!(!err.contains("does not exist"), "{closed}: {err}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_or_folder_whose_name_is_not_utf8_is_named_and_fails_the_build() {
+    for (name, is_folder, matters) in [
+        (&b"caf\xe9.yaml"[..], false, true),
+        (b"caf\xe9.yml", false, true),
+        (b"caf\xe9", true, true),
+        (b"caf\xe9.png", false, false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), &[("a.yaml", OBJECT)]);
+        let path = folder.path().join(OsStr::from_bytes(name));
+        match is_folder {
+            true => fs::create_dir(&path).expect("a folder"),
+            false => fs::write(&path, OBJECT).expect("a file"),
+        }
+        let ran = build(folder.path(), &[]).await;
+        assert_eq!(
+            (ran.code != 0, ran.out.is_empty()),
+            (matters, matters),
+            "{path:?}: {ran}"
+        );
+        assert_eq!(
+            ran.err.contains("its name is not UTF-8"),
+            matters,
+            "{path:?}: {ran}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_anything_to_build_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("sub")).expect("a folder");
+    fs::write(folder.path().join("sub/README.md"), "no manifest").expect("a file");
+    let ran = build(folder.path(), &[]).await;
+    assert!(ran.code == 1 && ran.out.is_empty(), "{ran}");
+    assert!(
+        ran.err
+            .contains("has no kustomization.yaml and no manifests below it"),
+        "{ran}"
+    );
+}
+
+#[tokio::test]
+async fn links_and_folders_in_the_place_of_a_kustomization_are_taken_as_kustomize_takes_them() {
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path);
+    write(
+        folder.path(),
+        &[
+            ("app/kustomization.yaml", LISTS),
+            ("app/a.yaml", OBJECT),
+            ("within/real.yaml", LISTS),
+            ("within/a.yaml", OBJECT),
+            ("absolute/real.yaml", LISTS),
+            ("absolute/a.yaml", OBJECT),
+            ("outside/a.yaml", OBJECT),
+            ("over/kustomization.yaml", "resources: [../outside]\n"),
+            ("file/kustomization.yaml", LISTS),
+            ("dangling/a.yaml", OBJECT),
+            ("folder/kustomization.yaml/a.yaml", OBJECT),
+            ("both/kustomization.yaml/b.yaml", OBJECT),
+            ("both/kustomization.yml", LISTS),
+            ("both/a.yaml", OBJECT),
+        ],
+    );
+    for (target, link) in [
+        ("real.yaml", "within/kustomization.yaml"),
+        ("../app/kustomization.yaml", "outside/kustomization.yaml"),
+        ("../app/a.yaml", "file/a.yaml"),
+        ("none.yaml", "dangling/kustomization.yaml"),
+    ] {
+        symlink(target, at(link)).expect("a link");
+    }
+    symlink(at("absolute/real.yaml"), at("absolute/kustomization.yaml")).expect("a link");
+    const ANY: &[&str] = &["--load-restrictor", "LoadRestrictionsNone"];
+    for (name, more, words) in [
+        ("within", &[][..], None),
+        ("absolute", &[], None),
+        ("both", &[], None),
+        ("outside", &[], Some("is not in or below")),
+        ("outside", ANY, None),
+        ("over", &[], Some("is not in or below")),
+        ("over", ANY, None),
+        ("file", &[], Some("is not in or below")),
+        ("file", ANY, None),
+        (
+            "dangling",
+            &[],
+            Some("dangling/kustomization.yaml' does not exist"),
+        ),
+        ("folder", &[], Some("no kustomization file in")),
+    ] {
+        let ran = build(&at(name), more).await;
+        let path = at(name).display().to_string();
+        let theirs = reference(&kustomize, folder.path(), &[&["build", &path], more].concat(), "");
+        assert_eq!(
+            (ran.code == 0).then_some(ran.out.clone()),
+            theirs,
+            "{name} {more:?}: {ran}"
+        );
+        match words {
+            Some(words) => assert!(ran.err.contains(words), "{name} {more:?}: {ran}"),
+            None => assert_eq!(ran.err, "", "{name} {more:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_remote_argument_is_not_fetched_and_the_error_says_what_to_do() {
+    for argument in [
+        "https://example.org/x?ref=v1",
+        "git@example.org:x.git",
+        "github.com/a/b",
+    ] {
+        let ran = command(&["kustomize", argument], &BTreeMap::new(), "").await;
+        assert!(
+            ran.code == 1 && ran.err.contains("is not fetched") && ran.err.contains("download it first"),
+            "{ran}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn errors_keep_the_words_of_kustomize() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = "resources: [a.yaml]\nreplacements:\n- source: {kind: Secret, name: x, fieldPath: a.b}\n  targets: [{select: {kind: ConfigMap}, fieldPaths: [data.x]}]\n";
+    write(folder.path(), &[("kustomization.yaml", list), ("a.yaml", OBJECT)]);
+    let ran = build(folder.path(), &[]).await;
+    assert!(
+        ran.err
+            .contains("nothing selected by Secret.[noVer].[noGrp]/x.[noNs]:a.b"),
+        "{ran}"
+    );
+    write(
+        folder.path(),
+        &[
+            ("a.yaml", "apiVersion: v1\nmetadata: {labels: {a: b}}\n"),
+            ("kustomization.yaml", LISTS),
+        ],
+    );
+    let ran = build(folder.path(), &[]).await;
+    assert!(ran.err.contains("missing kind in object\n"), "{ran}");
+}

@@ -1,0 +1,332 @@
+//! What `flotilla template` takes, warns of and says, beside what it prints.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use flotilla_testkit::{Tool, tool};
+
+use crate::drop_in::{CHART, ours, reference, write};
+use crate::hub::command;
+
+/// Flags that cannot be had here.
+const REFUSED: [&str; 5] = [
+    "enable-dns",
+    "post-renderer",
+    "post-renderer-args",
+    "repo",
+    "verify",
+];
+
+#[tokio::test]
+async fn every_flag_of_helm_template_is_taken_as_helm_takes_it_or_refused_with_its_reason() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    let help = reference(&helm, folder.path(), &["template", "--help"], "").expect("it has help");
+    // The deprecated ones are not shown.
+    let hidden = ["atomic", "force"].map(|name| (name, ""));
+    let shown = help.lines().filter_map(|line| {
+        let (before, rest) = line.split_once("--")?;
+        let is_flag = before.trim().is_empty() || before.trim().ends_with(',');
+        let (name, rest) = rest.split_once(' ')?;
+        is_flag.then(|| (name, rest.split("   ").next().unwrap_or_default()))
+    });
+    let flags: Vec<(&str, &str)> = shown.chain(hidden).collect();
+    assert!(
+        flags.len() > 60 && flags.contains(&("qps", "float32")),
+        "{flags:?}"
+    );
+    for (name, kind) in flags {
+        // Helm reads the first of them, and writes into the other.
+        if matches!(name, "help" | "ca-file" | "output-dir") {
+            continue;
+        }
+        let value = match (name, kind) {
+            ("dry-run", _) => "client",
+            ("wait", _) => "legacy",
+            ("color" | "colour", _) => "never",
+            (_, "int" | "float32") => "7",
+            (_, "duration") => "5s",
+            (_, "stringToString") => "a=b",
+            (_, "") => "true",
+            _ => "x",
+        };
+        let flag = format!("--{name}={value}");
+        let args = ["template", &chart, &flag];
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(!ran.err.contains("unexpected argument"), "{flag}: {ran}");
+        let refusal = format!("--{name} is a flag of helm template that is not taken here: ");
+        assert_eq!(
+            ran.err.contains(&refusal),
+            REFUSED.contains(&name),
+            "{flag}: {ran}"
+        );
+        if !REFUSED.contains(&name) {
+            let printed = (ran.code == 0).then_some(ran.out);
+            assert_eq!(printed, reference(&helm, folder.path(), &args, ""), "{flag}");
+        }
+    }
+    let ca = ours(&["template", &chart, "--ca-file", "x"], "").await;
+    assert_eq!(ca, ours(&["template", &chart], "").await);
+}
+
+/// Runs a program with these variables and no others.
+fn with(program: &Path, home: &Path, variables: &[(&str, String)], args: &[&str]) -> Output {
+    let mut process = Command::new(program);
+    process.args(args).current_dir(home).env_clear().env("HOME", home);
+    process.envs(variables.iter().map(|(name, value)| (*name, value)));
+    process.output().expect("it runs")
+}
+
+#[tokio::test]
+async fn the_namespace_is_that_which_helm_takes() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let program = Path::new(env!("CARGO_BIN_EXE_flotilla"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path();
+    let config = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- {{name: a, context: {{namespace: {namespace}-a}}}}\n- {{name: b, context: {{namespace: {namespace}-b}}}}\n"
+        )
+    };
+    write(
+        home,
+        &[
+            ("c/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
+            ("c/templates/a.yaml", "at: {{ .Release.Namespace }}\n"),
+            (".kube/config", &config("home")),
+            ("other", &config("other")),
+            ("current", "current-context: b\n"),
+            ("wrong", "a: ["),
+        ],
+    );
+    let variable = |name, value: &str| (name, value.to_owned());
+    let paths = |names: &[&str]| {
+        let paths: Vec<String> = names
+            .iter()
+            .map(|name| home.join(name).display().to_string())
+            .collect();
+        ("KUBECONFIG", paths.join(":"))
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (variables, flags) in [
+        (vec![], &[][..]),
+        (vec![], &["--kube-context", "b"]),
+        (vec![], &["--kube-context", "unknown"]),
+        (vec![], &["--kubeconfig", "other"]),
+        (vec![], &["--kubeconfig", "none"]),
+        (vec![variable("HELM_KUBECONTEXT", "b")], &[]),
+        (vec![variable("HELM_NAMESPACE", "of-variable")], &[]),
+        (
+            vec![variable("HELM_NAMESPACE", "of-variable")],
+            &["-n", "of-flag"],
+        ),
+        (vec![paths(&["other"])], &[]),
+        (vec![paths(&["other"])], &["--kubeconfig", ".kube/config"]),
+        (vec![paths(&["none", "other"])], &[]),
+        (vec![paths(&["current", "other"])], &[]),
+        (vec![paths(&["wrong", "other"])], &[]),
+    ] {
+        let args = [&["template", "c"], flags].concat();
+        let ours = with(program, home, &variables, &args);
+        let theirs = with(&helm, home, &variables, &args);
+        let text = String::from_utf8_lossy(&ours.stdout).into_owned();
+        assert_eq!(
+            text,
+            String::from_utf8_lossy(&theirs.stdout),
+            "{variables:?} {flags:?}"
+        );
+        seen.insert(text);
+    }
+    assert!(seen.len() > 6, "they differ: {seen:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_yaml_is_printed_for_those_who_debug_and_they_are_told_how() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let program = Path::new(env!("CARGO_BIN_EXE_flotilla"));
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            ("c/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
+            ("c/templates/a.yaml", "kind: [ {{ .Release.Name }}\n"),
+            ("c/templates/empty.yaml", "\n"),
+            ("c/templates/NOTES.txt", "notes\n"),
+        ],
+    );
+    let debug = [("HELM_DEBUG", "1".to_owned())];
+    for (variables, flags) in [(&[][..], &["--debug"][..]), (&debug, &[]), (&[], &[])] {
+        let args = [&["template", "c"], flags].concat();
+        let ours = with(program, folder.path(), variables, &args);
+        let theirs = with(&helm, folder.path(), variables, &args);
+        let both = (ours.status.code(), String::from_utf8_lossy(&ours.stdout));
+        let expected = (theirs.status.code(), String::from_utf8_lossy(&theirs.stdout));
+        assert_eq!(both, expected, "{flags:?}");
+        let err = String::from_utf8_lossy(&ours.stderr);
+        assert_eq!(
+            err.contains("hint: --debug"),
+            both.1.is_empty(),
+            "{flags:?}: {err}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn values_that_do_not_count_are_warned_of_where_helm_warns_and_are_not_shown() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            ("c/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
+            (
+                "c/values.yaml",
+                "a: secret\ntable: {x: {z: secret}}\nsub: {table: {x: {z: 2}}}\nglobal: {g: secret, h: {x: 1}}\n",
+            ),
+            ("c/templates/a.yaml", "kind: A\n"),
+            (
+                "c/charts/sub/Chart.yaml",
+                "apiVersion: v2\nname: sub\nversion: 1.0.0\n",
+            ),
+            (
+                "c/charts/sub/values.yaml",
+                "a: 1\ntable: {x: secret}\nglobal: {g: {a: secret}, h: 1}\n",
+            ),
+        ],
+    );
+    for (flags, count) in [
+        (&["--set", "a.b=1", "--set", "table.x=5"][..], 5),
+        (&["--set", "sub.global=5"], 2),
+        (&["--set", "global=5"], 2),
+        (
+            &["--set", "a=2", "--set", "global=null", "--set", "sub.table=null"],
+            0,
+        ),
+    ] {
+        let args = [&["template", "c"], flags].concat();
+        let theirs = String::from_utf8(with(&helm, folder.path(), &[], &args).stderr).expect("text");
+        let ran = with(
+            Path::new(env!("CARGO_BIN_EXE_flotilla")),
+            folder.path(),
+            &[],
+            &args,
+        );
+        let ours = String::from_utf8(ran.stderr).expect("text");
+        assert_eq!(ran.status.code(), Some(0), "{ours}");
+        // Theirs ends with the value: `(…)`, and a dot or none.
+        let meant = |line: &str| {
+            let line = line.split_once("warning: ").map_or(line, |(_, line)| line);
+            line.split(" (")
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(['"', '.'])
+                .to_owned()
+        };
+        let mut expected: Vec<String> = theirs.lines().map(meant).collect();
+        let mut told: Vec<String> = ours
+            .lines()
+            .map(|line| line.trim_start_matches("\u{26a0}\u{fe0f} ").to_owned())
+            .collect();
+        expected.sort();
+        told.sort();
+        assert_eq!(told, expected, "{flags:?}");
+        assert_eq!(told.len(), count, "{told:?}");
+        assert!(!ours.contains("secret"), "{ours}");
+    }
+}
+
+#[tokio::test]
+async fn missing_dependencies_are_named_with_the_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chart = folder.path().join("c").display().to_string();
+    write(
+        folder.path(),
+        &[(
+            "c/Chart.yaml",
+            "apiVersion: v2\nname: c\nversion: 1.0.0\ndependencies: [{name: x, version: 1.0.0, repository: \"\"}]\n",
+        )],
+    );
+    for (flags, words) in [
+        (&[][..], ""),
+        (&["--dependency-update"], "--dependency-update fetches nothing"),
+    ] {
+        let args = [&["template", &chart], flags].concat();
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(
+            ran.code == 1
+                && ran.err.contains(words)
+                && ran.err.contains("missing in charts/ directory: x")
+                && ran.err.contains("hint: put them into its charts folder"),
+            "{ran}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_name_is_not_utf8_is_named_unless_it_is_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart");
+    let odd = chart.join(OsStr::from_bytes(b"caf\xe9.txt"));
+    fs::write(odd, "x").expect("a file");
+    let args = ["template", &chart.display().to_string()];
+    let ran = command(&args, &BTreeMap::new(), "").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("its name is not UTF-8"),
+        "{ran}"
+    );
+    fs::write(chart.join(".helmignore"), "caf*\n").expect("a file");
+    let ran = command(&args, &BTreeMap::new(), "").await;
+    assert_eq!(ran.code, 0, "{ran}");
+}
+
+#[tokio::test]
+async fn refusals_say_the_rule() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    for (args, words) in [
+        (
+            vec!["UPPER", &chart],
+            r"must match regex ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$ and the length must not be longer than 53",
+        ),
+        (
+            vec![&chart, "--kube-version", "1"],
+            "it must begin with two or more numbers",
+        ),
+        (
+            vec![&chart, "--set-json", "{\"a\": [}"],
+            "no JSON, at its column 8",
+        ),
+        (
+            vec![&chart, "--set-json", "a=1", "--set-json", "some.key=[secret"],
+            "failed parsing --set-json data of \"some.key\"",
+        ),
+        (
+            vec!["oci://example.org/chart"],
+            "is not fetched: download it first",
+        ),
+        (vec!["stable/nginx"], "is not fetched: download it first"),
+        (
+            vec!["https://example.org/c.tgz"],
+            "is not fetched: download it first",
+        ),
+    ] {
+        let args = [vec!["template"], args].concat();
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(ran.code == 1 && ran.err.contains(words), "{args:?}: {ran}");
+    }
+    fs::write(folder.path().join("chart/Chart.lock"), "5").expect("a file");
+    let ran = command(&["template", &chart], &BTreeMap::new(), "").await;
+    assert!(
+        ran.err
+            .contains("cannot load Chart.lock: Chart.lock is a number, not a map"),
+        "{ran}"
+    );
+}
