@@ -68,6 +68,9 @@ impl Ready {
     }
 }
 
+/// What precedes the revision that is applied, as Flux says it.
+const APPLIED: &str = "Applied revision: ";
+
 /// A revision of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
@@ -118,11 +121,8 @@ pub fn unit(facts: &UnitFacts) -> Ready {
     if facts.current && facts.applied && facts.ready == Readiness::True {
         // The newest revision with this content: the agent may know an older one that gave the same.
         let revision = facts.revision.as_ref().map_or("", |revision| &revision.name);
-        return Ready::new(
-            Readiness::True,
-            &facts.reason,
-            format!("Applied revision: {revision}"),
-        );
+        let message = format!("{APPLIED}{revision}{}", notes(&facts.message));
+        return Ready::new(Readiness::True, &facts.reason, message);
     }
     if facts.current {
         return Ready::new(facts.ready, &facts.reason, facts.message.clone());
@@ -131,6 +131,13 @@ pub fn unit(facts: &UnitFacts) -> Ready {
         return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, offline());
     }
     Ready::new(Readiness::Unknown, PROGRESSING, "waiting for the agent")
+}
+
+/// What an agent adds to the revision that it has applied: what people should know of a ready unit all the same.
+fn notes(message: &str) -> &str {
+    let applied = message.strip_prefix(APPLIED).unwrap_or_default();
+    // No revision has a space in it.
+    applied.find("; ").map_or("", |begin| &applied[begin..])
 }
 
 /// The one word before the text of a waiting reason.
@@ -201,10 +208,24 @@ pub fn app(facts: &AppFacts) -> Ready {
     let total = facts.total();
     if ready.status == Readiness::True {
         let revision = facts.revision().map_or("", |revision| &revision.name);
-        let message = match total {
-            1 => format!("Applied revision: {revision}"),
-            count => format!("Applied revision: {revision} on {count} clusters"),
+        let mut message = match total {
+            1 => format!("{APPLIED}{revision}"),
+            count => format!("{APPLIED}{revision} on {count} clusters"),
         };
+        let mut noted = facts.units.iter().filter_map(|alike| {
+            let notes = notes(&alike.first.message);
+            (!notes.is_empty()).then_some((alike, notes))
+        });
+        if let Some((alike, notes)) = noted.next() {
+            if total > 1 {
+                message.push_str(&format!("; on {}", alike.first.cluster));
+            }
+            let more = alike.units - 1 + noted.map(|(alike, _)| alike.units).sum::<u64>();
+            if more > 0 {
+                message.push_str(&format!(" and {more} more"));
+            }
+            message.push_str(notes);
+        }
         return Ready::new(Readiness::True, "ReconciliationSucceeded", message);
     }
     let done: u64 = said
@@ -212,9 +233,6 @@ pub fn app(facts: &AppFacts) -> Ready {
         .filter(|(_, ready)| ready.status == Readiness::True)
         .map(|(alike, _)| alike.units)
         .sum();
-    let message = format!(
-        "{done}/{total} applied; {}: {}",
-        worst.first.cluster, ready.message
-    );
+    let message = format!("{done}/{total} ready; {}: {}", worst.first.cluster, ready.message);
     Ready::new(ready.status, &ready.reason, message)
 }

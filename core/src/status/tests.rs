@@ -101,7 +101,7 @@ fn an_app_is_ready_only_when_every_unit_is() {
         (
             Readiness::False,
             "ReconciliationFailed",
-            "2998/3002 applied; c3000: field is immutable"
+            "2998/3002 ready; c3000: field is immutable"
         )
     );
     let slow = facts(vec![(1, ready("c1")), (1, behind("c2"))]);
@@ -110,8 +110,47 @@ fn an_app_is_ready_only_when_every_unit_is() {
         (
             Readiness::Unknown,
             PROGRESSING,
-            "1/2 applied; c2: waiting for the agent"
+            "1/2 ready; c2: waiting for the agent"
         )
+    );
+}
+
+#[test]
+fn what_an_agent_notes_of_a_ready_unit_stands_beside_the_newest_revision() {
+    let noted = |cluster: &str| {
+        UnitFacts {
+        // It knows an older revision that gave the same.
+        message: "Applied revision: main@sha1:1; no longer desired and not removed: ConfigMap/a/b; others change it"
+            .to_owned(),
+        ..ready(cluster)
+    }
+    };
+    let notes = "; no longer desired and not removed: ConfigMap/a/b; others change it";
+    let one = format!("Applied revision: main@sha1:2{notes}");
+    assert_eq!(unit(&noted("c1")).message, one);
+    assert_eq!(app(&facts(vec![(1, noted("c1"))])).message, one);
+    let many = facts(vec![(5, ready("c0")), (3, noted("c1"))]);
+    assert_eq!(
+        said(&app(&many)),
+        (
+            Readiness::True,
+            "ReconciliationSucceeded",
+            format!("Applied revision: main@sha1:2 on 8 clusters; on c1 and 2 more{notes}").as_str()
+        )
+    );
+}
+
+#[test]
+fn a_suspended_unit_that_is_applied_is_not_said_to_be_unapplied() {
+    let suspended = UnitFacts {
+        ready: Readiness::Unknown,
+        reason: "Suspended".to_owned(),
+        message: "suspended: kept as it is".to_owned(),
+        ..ready("c1")
+    };
+    assert_eq!(
+        app(&facts(vec![(1, suspended)])).message,
+        "0/1 ready; c1: suspended: kept as it is"
     );
 }
 

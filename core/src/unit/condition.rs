@@ -1,7 +1,7 @@
 //! What a unit's status says: from what was tried and observed to a condition, to what was attained, and to the
 //! events that tell of a change.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     UnitState,
@@ -141,7 +141,8 @@ impl State {
             .filter(|_| !self.index.problems.is_empty() || self.job_failure.is_some())
             .map(|since| since + timeout);
         let extent = self.extent_from.filter(|_| self.has_held_extent);
-        [unhealthy, silent, extent]
+        let unserved = self.unserved_since.map(|since| since + timeout);
+        [unhealthy, silent, extent, unserved]
             .into_iter()
             .flatten()
             .filter(|deadline| *deadline > now)
@@ -165,6 +166,7 @@ impl State {
         }
         self.settle_health(now);
         let failed = self.record.failed;
+        self.settle_unserved(now.mono);
         if !self.earlier_word_stands() {
             (self.record.health, self.record.failed) = (Some(self.health()), self.index.problems.len());
         }
@@ -226,6 +228,16 @@ impl State {
             self.record.healthy_since = None;
             self.health_deadline = Some(now.mono + self.entry.settings.timeout);
             self.record.unhealthy_since = Some(now.wall);
+        }
+    }
+
+    /// A kind is waited for as long as its objects have no other problem, and no longer than a unit may take.
+    fn settle_unserved(&mut self, now: Mono) {
+        let worst = self.index.by_rank.first().and_then(|(_, key)| self.problem(key));
+        match self.is_active() && matches!(worst, Some(Problem::Unserved(_))) {
+            true => drop(self.unserved_since.get_or_insert(now)),
+            // A pass under way may have forgotten what it is going to find again.
+            false => self.unserved_since = self.unserved_since.filter(|_| self.pass.is_some()),
         }
     }
 
@@ -396,8 +408,8 @@ impl State {
             Ready::Unknown,
             "Progressing",
             format!(
-                "Running health checks for revision {} with a timeout of {}: waiting for {}",
-                self.record.revision,
+                // A newer revision with the same content is never told to the agent: it names none.
+                "Running health checks with a timeout of {}: waiting for {}",
                 go_duration(timeout),
                 named(waiting, unhealthy.len(), "; ")
             ),
@@ -424,7 +436,10 @@ impl State {
         let (ready, reason) = match problems.peek() {
             Some(Problem::Unanswered(_)) => self.silence(now),
             Some(Problem::Withheld { reason, .. }) => (Ready::False, *reason),
-            Some(Problem::Unserved(_)) => (Ready::Unknown, "Progressing"),
+            Some(Problem::Unserved(_)) => match self.outlasts(self.unserved_since, now) {
+                false => (Ready::Unknown, "Progressing"),
+                true => (Ready::False, "ReconciliationFailed"),
+            },
             _ => (Ready::False, "ReconciliationFailed"),
         };
         // Many objects may wait for one thing: it is named once.
@@ -459,11 +474,15 @@ impl State {
     /// What a silence means: nothing is known while it is young, and it is a failure once it has outlasted the
     /// unit's timeout.
     fn silence(&self, now: Mono) -> (Ready, &'static str) {
-        let lasted = self.silent_since.map_or(Duration::ZERO, |since| now.since(since));
-        match lasted < self.entry.settings.timeout {
-            true => (Ready::Unknown, "Unanswered"),
-            false => (Ready::False, "ReconciliationFailed"),
+        match self.outlasts(self.silent_since, now) {
+            false => (Ready::Unknown, "Unanswered"),
+            true => (Ready::False, "ReconciliationFailed"),
         }
+    }
+
+    /// Tells whether what began then has lasted longer than the unit may take.
+    fn outlasts(&self, since: Option<Mono>, now: Mono) -> bool {
+        since.is_some_and(|since| now.since(since) >= self.entry.settings.timeout)
     }
 }
 

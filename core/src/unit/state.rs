@@ -110,6 +110,8 @@ pub struct State {
     pub(super) health_deadline: Option<Mono>,
     /// Since when the server has not answered.
     pub(super) silent_since: Option<Mono>,
+    /// Since when a kind that is not served is all that is in the way.
+    pub(super) unserved_since: Option<Mono>,
     /// What was told last, but for the objects concerned.
     pub(super) told: Option<Digest>,
     /// From when on it is told and saved again that more or fewer objects are concerned.
@@ -171,6 +173,7 @@ impl State {
             restoring: restored.then(|| now.mono + RESTORING),
             is_unshown: restored,
             silent_since: None,
+            unserved_since: None,
             told: None,
             extent_from: None,
             has_held_extent: false,

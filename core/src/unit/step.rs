@@ -111,6 +111,7 @@ impl State {
         }
         if retargeted {
             self.failures = 0;
+            self.unserved_since = None;
             self.health_deadline = None;
             self.record.unhealthy_since = None;
             self.restoring = None;

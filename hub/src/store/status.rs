@@ -62,9 +62,11 @@ impl Store {
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, ready, connected, silent,
-                        cardinality(waiting) > 0 AS held, count(*) AS units, min(cluster) AS first,
-                        max(changed_at) AS changed_at
-                 FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+                        cardinality(waiting) > 0 AS held,
+                        -- A ready unit of which its agent has something to say all the same.
+                        ready = 'True' AND position('; ' IN message) > 0 AS noted,
+                        count(*) AS units, min(cluster) AS first, max(changed_at) AS changed_at
+                 FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
                )
                SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
                       a.applied AS "applied!", a.ready AS "ready!", a.connected AS "connected!",

@@ -461,8 +461,32 @@ async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_t
     let said = flotilla_core::status::app(&facts);
     assert_eq!(
         (said.status.as_str(), said.message.as_str()),
-        ("False", "1199/1200 applied; z1199: image not found")
+        ("False", "1199/1200 ready; z1199: image not found")
     );
     let behind = world.store.units_behind(app, 20).await.expect("read");
     assert_eq!(behind.len(), 1);
+    // Of thousands that are ready, the one of which its agent has something to say is not lost.
+    world
+        .execute(
+            "UPDATE unit_status SET ready = 'True', reason = 'ReconciliationSucceeded',
+                    message = 'Applied revision: c1; no longer desired and not removed: ConfigMap/a/b'
+               WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
+        )
+        .await;
+    let mut facts = world
+        .store
+        .app_facts(&[app])
+        .await
+        .expect("read")
+        .remove(&app)
+        .expect("known");
+    facts.observed = true;
+    let said = flotilla_core::status::app(&facts);
+    assert_eq!(
+        (said.status.as_str(), said.message.as_str()),
+        (
+            "True",
+            "Applied revision: c1 on 1200 clusters; on z1199; no longer desired and not removed: ConfigMap/a/b"
+        )
+    );
 }

@@ -310,6 +310,37 @@ fn objects_of_a_definition_that_is_restored_come_back_at_once() {
     sim.assert_quiet();
 }
 
+#[test]
+fn a_kind_that_is_not_served_is_waited_for_as_long_as_the_unit_may_take_and_then_a_failure_told_once() {
+    let a = key("Widget", "a");
+    let mut sim = Sim::new(&content(&[(&a, "1")]));
+    sim.world.faults.insert(a.clone(), Fault::Unserved);
+    sim.send(Event::Tick);
+    sim.sleep(4 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    assert_eq!(sim.log.unit_events(), [""; 0]);
+    // Tries in between begin no new wait.
+    sim.sleep(2 * MINUTE);
+    let condition = sim.state.condition();
+    assert_eq!(
+        (condition.ready, condition.reason.as_str()),
+        (Ready::False, "ReconciliationFailed")
+    );
+    assert!(condition.message.contains("not served"), "{}", condition.message);
+    sim.sleep(60 * MINUTE);
+    assert_eq!(sim.ready_word(), Ready::False);
+    assert_eq!(sim.log.unit_events(), ["ReconciliationFailed"]);
+    // Another commit is given its own time.
+    sim.offer(&content(&[(&a, "2")]));
+    sim.sleep(MINUTE);
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.world.faults.clear();
+    sim.send(Event::KindServed);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
+    sim.assert_quiet();
+}
+
 /// AG-B9.
 #[test]
 fn definition_that_comes_while_its_object_is_tried_is_not_missed() {
