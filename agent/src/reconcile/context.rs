@@ -23,7 +23,7 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{evaluate::Environment, message::wire_key};
+use super::{evaluate::Environment, message::wire_key, presence::Presence};
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
@@ -82,6 +82,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// The agent's figures.
     pub metrics: Arc<Metrics>,
+    /// What lists have shown to units whose passes go on.
+    pub(super) presence: Presence,
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
@@ -107,6 +109,7 @@ impl Context {
             intended: Notify::new(),
             counters: Arc::default(),
             metrics: Arc::default(),
+            presence: Presence::default(),
             confirmed: Mutex::new(Instant::now()),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
