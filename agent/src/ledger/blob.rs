@@ -96,11 +96,6 @@ impl Blob {
         Reader::default().bytes(self).map(<[u8]>::to_vec)
     }
 
-    /// Returns the same, compressed by itself.
-    pub(super) fn alone(&self) -> Self {
-        Self::stored(self.kind, self.size, self.zstd())
-    }
-
     /// Returns the bytes compressed by themselves, as storage has them.
     pub fn zstd(&self) -> Arc<[u8]> {
         match &self.data {
@@ -111,6 +106,28 @@ impl Blob {
                 zstd.expect("a packed blob reads and compresses").into()
             }
         }
+    }
+}
+
+/// Compresses blobs one after another as storage has them: each by itself, without a new context for each.
+#[derive(Default)]
+pub(super) struct Storing {
+    reader: Reader,
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Storing {
+    pub(super) fn stored(&mut self, blob: &Blob) -> Blob {
+        let zstd = self.reader.bytes(blob).and_then(|bytes| {
+            let compressor = match &mut self.compressor {
+                Some(compressor) => compressor,
+                none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
+            };
+            compressor.compress(bytes)
+        });
+        // It was compressed in this memory, from bytes that were compressed so.
+        let zstd = zstd.expect("a packed blob reads and compresses");
+        Blob::stored(blob.kind, blob.size, zstd.into())
     }
 }
 

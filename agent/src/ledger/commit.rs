@@ -314,9 +314,7 @@ impl Shared {
             });
         }
         drop(bytes);
-        let alone = self.alone().await;
-        let Snapshot { bytes, stored } = self.snapshot(records, &alone, limit)?;
-        drop(alone);
+        let Snapshot { bytes, stored } = self.snapshot(records, limit).await?;
         writer.replace(&bytes, held, Standing::Here).await?;
         Ok(stored)
     }

@@ -388,3 +388,35 @@ async fn a_units_record_and_the_scopes_of_kinds_survive_compaction() {
         );
     });
 }
+
+#[tokio::test]
+async fn other_tasks_run_while_all_is_written_anew() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    let items = (0..5_000).map(|n| Record::Item {
+        unit: unit(),
+        key: Arc::new(ObjectKey::new("apps", "Deployment", "a", &format!("x-{n}"))),
+        record: record("applied").into(),
+    });
+    ledger.append(items.collect()).await.expect("appends");
+    let ended = std::cell::Cell::new(false);
+    let writing = async {
+        // What each replaces is garbage, and is soon half of all.
+        for n in 0..8_u8 {
+            let state = vec![n; 300 << 10];
+            let records = vec![Record::Unit { unit: unit(), state }];
+            ledger.append(records).await.expect("appends");
+        }
+        ended.set(true);
+    };
+    let others = async {
+        let mut turns = 0_u64;
+        while !ended.get() {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        turns
+    };
+    let ((), turns) = tokio::join!(writing, others);
+    assert!(turns > 200, "{turns} turns of others");
+}

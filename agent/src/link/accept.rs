@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, Attained, RefusedReason, UnitAcceptance};
 
-use self::content::{Arrived, Base, Content, Lack};
+use self::content::{Arrived, Base, Content};
 pub use self::whole::{Source, accept, complete};
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::{
@@ -177,34 +177,39 @@ impl Acceptance {
 
     /// Returns what to fetch next in a lane, the smallest units first; empty when there is nothing to ask for now.
     pub fn next(&mut self, ledger: &Ledger, lane: Lane) -> Vec<Item> {
-        let mut lacks: Vec<(UnitId, Vec<Lack>)> = self
+        let mut lacking: Vec<(usize, UnitId, &Entry)> = self
             .entries()
-            .map(|(unit, entry)| (unit, self.can_be_had(ledger, entry)))
-            .filter(|(_, lacks)| match lane {
-                Lane::Small => (1..=BATCH).contains(&lacks.len()),
-                Lane::Large => lacks.len() > BATCH,
+            .map(|(unit, entry)| (self.arrived.count(ledger, &self.absent, entry), unit, entry))
+            .filter(|(count, ..)| match lane {
+                Lane::Small => (1..=BATCH).contains(count),
+                Lane::Large => *count > BATCH,
             })
             .collect();
-        lacks.sort_by_key(|(_, lacks)| lacks.len());
+        lacking.sort_by_key(|(count, ..)| *count);
         let mut items = Vec::new();
-        for (unit, lacks) in lacks {
-            let fresh: Vec<&Lack> = lacks
-                .iter()
-                .filter(|lack| !self.in_flight.contains_key(&lack.digest))
-                .take(BATCH - items.len())
-                .collect();
-            if fresh.is_empty() {
+        let mut asked = HashMap::new();
+        for (_, unit, entry) in lacking {
+            let is_wanted = |digest: &Digest| {
+                !self.absent.contains_key(digest)
+                    && !self.in_flight.contains_key(digest)
+                    && !asked.contains_key(digest)
+            };
+            let lacks = self
+                .arrived
+                .lacking(ledger, entry, is_wanted, BATCH - items.len());
+            if lacks.is_empty() {
                 continue;
             }
             let base = Base::of(ledger, unit);
-            for lack in fresh {
-                self.in_flight.insert(lack.digest, unit);
-                items.push(base.item(lack));
+            for lack in lacks {
+                asked.insert(lack.digest, unit);
+                items.push(base.item(&lack));
             }
             if items.len() == BATCH {
                 break;
             }
         }
+        self.in_flight.extend(asked);
         items
     }
 
@@ -301,12 +306,6 @@ impl Acceptance {
             .filter(|(unit, _)| !self.untaken.contains_key(unit))
     }
 
-    fn can_be_had(&self, ledger: &Ledger, entry: &Entry) -> Vec<Lack> {
-        let mut lacks = self.arrived.lacking(ledger, entry);
-        lacks.retain(|lack| !self.absent.contains_key(&lack.digest));
-        lacks
-    }
-
     /// Tells whether an entry of the unit is not held, or not with all its content.
     fn waits(&self, unit: &UnitId) -> bool {
         self.pending.contains_key(unit) || self.lacking.contains_key(unit)
@@ -333,7 +332,7 @@ impl Acceptance {
         let nothing = Arrived::default();
         self.lacking = kept
             .into_iter()
-            .filter(|(_, entry)| !nothing.lacking(ledger, entry).is_empty())
+            .filter(|(_, entry)| !nothing.is_whole(ledger, entry))
             .map(|(unit, entry)| (unit, entry.as_ref().clone()))
             .collect();
     }

@@ -13,7 +13,10 @@ use flotilla_proto::agent::v1::{
 };
 use tonic::{Request, transport::Channel};
 
-use crate::ledger::state::{Blob, BlobKind};
+use crate::{
+    blocking,
+    ledger::state::{Blob, BlobKind},
+};
 
 /// Bytes of one item after decoding. An API server takes no object near this.
 pub const ITEM_MAX: u64 = 8 << 20;
@@ -59,11 +62,14 @@ pub enum Fetched {
     Missing(Digest, String),
 }
 
-/// Gives the bytes of what is held under a digest.
-pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Vec<u8>> + Send + Sync + 'a;
+/// Gives what is held under a digest.
+pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Blob> + Send + Sync + 'a;
+
+/// Bytes of an item from which on reading it takes long enough to be noticed.
+const HEAVY: u64 = 64 << 10;
 
 /// Fetches at most [`BATCH`] items into `fetched`, where they are also when the call fails later. `bases` gives the
-/// bytes of the bases named.
+/// bases named.
 pub async fn fetch(
     client: &mut AgentServiceClient<Channel>,
     epoch: u64,
@@ -97,7 +103,7 @@ pub async fn fetch(
         partial_item.add(&chunk);
         if last && let Some(whole) = partial.take() {
             wanted.remove(&digest);
-            fetched.push(match whole.finish(item, bases) {
+            fetched.push(match whole.finished(item, bases).await {
                 Ok(blob) => Fetched::Blob(digest, blob),
                 Err(why) => Fetched::Missing(digest, why),
             });
@@ -158,7 +164,17 @@ impl Partial {
         self.data.extend_from_slice(&chunk.data);
     }
 
-    fn finish(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+    /// Decodes and verifies; on another thread where that takes long.
+    async fn finished(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+        let base = item.base.as_ref().and_then(bases);
+        if self.size <= HEAVY && base.as_ref().is_none_or(|base| u64::from(base.size) <= HEAVY) {
+            return self.finish(item, base.as_ref());
+        }
+        let item = item.clone();
+        blocking::run(move || self.finish(&item, base.as_ref())).await
+    }
+
+    fn finish(self, item: &Item, base: Option<&Blob>) -> Result<Blob, String> {
         if self.size > ITEM_MAX {
             return Err(format!("it is larger than {ITEM_MAX} bytes"));
         }
@@ -166,11 +182,8 @@ impl Partial {
             Ok(Encoding::Identity) => self.data,
             Ok(Encoding::Zstd) => inflate(&self.data, None, self.size)?,
             Ok(Encoding::ZstdDelta) => {
-                let base = item
-                    .base
-                    .as_ref()
-                    .and_then(bases)
-                    .ok_or("the delta's base is not held here")?;
+                let base = base.and_then(|base| base.bytes().ok());
+                let base = base.ok_or("the delta's base is not held here")?;
                 inflate(&self.data, Some(&base), self.size)?
             }
             _ => return Err("unknown encoding".to_owned()),
@@ -255,29 +268,55 @@ mod tests {
         };
         assert!(delta.len() < 60, "{} bytes", delta.len());
         let digest = object_digest(Form::Json, &base, None);
-        let held = |asked: &Digest| (*asked == digest).then(|| base.clone());
+        let held = Blob::new(BlobKind::Object, &base).expect("compresses");
         let blob = partial(Encoding::ZstdDelta, delta.clone(), new.len())
-            .finish(&item(&new, Some(digest)), &held)
+            .finish(&item(&new, Some(digest)), Some(&held))
             .expect("verifies");
         assert_eq!(blob.bytes().expect("reads"), new);
         assert!(
             partial(Encoding::ZstdDelta, delta, new.len())
-                .finish(&item(&new, None), &held)
+                .finish(&item(&new, Some(digest)), None)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn other_tasks_run_while_a_large_item_is_verified() {
+        let large = text(200_000);
+        let wanted = item(&large, None);
+        let whole = partial(Encoding::Identity, large.clone(), large.len());
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let turns = runtime.expect("a runtime").block_on(async {
+            let ended = std::cell::Cell::new(false);
+            let mut turns = 0_u64;
+            let verifying = async {
+                let blob = whole.finished(&wanted, &|_| None).await.expect("verifies");
+                assert_eq!(blob.size as usize, large.len());
+                ended.set(true);
+            };
+            let other = async {
+                while !ended.get() {
+                    turns += 1;
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::join!(verifying, other);
+            turns
+        });
+        assert!(turns > 10, "{turns} turns of others");
     }
 
     #[test]
     fn more_bytes_than_announced_are_not_held() {
         let bomb = zstd::bulk::compress(&vec![0; 4 << 20], 3).expect("compresses");
         assert!(bomb.len() < 1000);
-        let result = partial(Encoding::Zstd, bomb, 100).finish(&item(&[0; 100], None), &|_| None);
+        let result = partial(Encoding::Zstd, bomb, 100).finish(&item(&[0; 100], None), None);
         assert_eq!(result.err().as_deref(), Some("its size is not the one announced"));
     }
 
     #[test]
     fn other_bytes_than_the_digest_names_are_refused() {
-        let result = partial(Encoding::Identity, b"{}".to_vec(), 2).finish(&item(b"[]", None), &|_| None);
+        let result = partial(Encoding::Identity, b"{}".to_vec(), 2).finish(&item(b"[]", None), None);
         assert_eq!(result.err().as_deref(), Some("its bytes do not give its digest"));
     }
 
@@ -289,10 +328,10 @@ mod tests {
         };
         let mut whole = partial(Encoding::Identity, b"{}".to_vec(), 2);
         whole.checksum = CRC32C.checksum(b"{}");
-        assert!(whole.finish(&secret, &|_| None).is_ok());
+        assert!(whole.finish(&secret, None).is_ok());
         assert!(
             partial(Encoding::Identity, b"{}".to_vec(), 2)
-                .finish(&secret, &|_| None)
+                .finish(&secret, None)
                 .is_err()
         );
     }

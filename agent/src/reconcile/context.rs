@@ -23,7 +23,7 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{evaluate::Environment, message::wire_key};
+use super::{evaluate::Environment, message::wire_key, presence::Presence};
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
@@ -85,6 +85,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// The agent's figures.
     pub metrics: Arc<Metrics>,
+    /// What lists have shown to units whose passes go on.
+    pub(super) presence: Presence,
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
@@ -112,6 +114,7 @@ impl Context {
             counters: Arc::default(),
             metrics: Arc::default(),
             discovering: tokio::sync::Mutex::default(),
+            presence: Presence::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }

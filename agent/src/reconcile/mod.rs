@@ -18,6 +18,7 @@ mod nudge;
 pub mod observe;
 mod pace;
 pub mod preflight;
+mod presence;
 mod problem;
 mod queue;
 mod records;
@@ -342,9 +343,16 @@ impl Reconciler {
         match self.units.get_mut(&id) {
             Some(unit) if unit.job.as_ref().is_some_and(|(running, _)| *running == job) => unit.job = None,
             // The unit was released, or is another one by now.
-            _ => return Ok(()),
+            _ => {
+                self.context.presence.forget(id);
+                return Ok(());
+            }
         }
         self.feed(id, event);
+        // No batch follows at once: by the next one much may have come.
+        if self.units.get(&id).is_none_or(|unit| unit.job.is_none()) {
+            self.context.presence.forget(id);
+        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! What is there before an object is written: whose it is, whether it may be written, which managers are folded.
-//! Many objects of one kind in one namespace are looked at by a list of their metadata, few by a read each.
+//! Many objects of one kind are looked at by a list of their metadata, few by a read each. What a list shows to be
+//! absent is not looked at again in the same pass.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use flotilla_core::{
     apply::{
@@ -205,6 +206,13 @@ pub struct Looks<'a> {
     flux: FluxOwners,
 }
 
+/// How wide a list is.
+#[derive(Clone, Copy)]
+enum Scope {
+    Cluster,
+    Namespace,
+}
+
 /// What a list told: of these objects all, and of those nothing yet.
 #[derive(Default)]
 struct ListLook {
@@ -229,7 +237,7 @@ impl<'a> Looks<'a> {
             flux: FluxOwners::default(),
         };
         let mut found = BTreeMap::new();
-        let (mut groups, mut single) = (BTreeMap::<_, Vec<usize>>::new(), Vec::new());
+        let mut unknown = Vec::new();
         for (index, object) in objects.iter().enumerate() {
             let key = &object.desired.key;
             match served(object) {
@@ -238,23 +246,89 @@ impl<'a> Looks<'a> {
                     let fold = Vec::new();
                     found.insert(index, Ok(Preflight::Write { adopted: None, fold }));
                 }
-                Ok(resource) => groups.entry((resource, &key.namespace)).or_default().push(index),
+                Ok(resource) => match looks.shown(resource, key) {
+                    Some(false) => found.extend([looks.judge(index, None).await]),
+                    Some(true) | None => unknown.push(index),
+                },
             }
         }
-        let mut lists = Vec::new();
-        for ((resource, namespace), members) in groups {
-            match members.len() < MANY {
-                true => single.extend(members),
-                false => lists.push(looks.list(resource, namespace, members)),
+        for scope in [Scope::Cluster, Scope::Namespace] {
+            let mut rest = Vec::new();
+            let mut lists = Vec::new();
+            for ((resource, namespace), members) in looks.groups(scope, &unknown) {
+                match looks.is_worth_a_list(scope, resource, namespace, &members) {
+                    true => lists.push(looks.list(resource, namespace, members)),
+                    false => rest.extend(members),
+                }
             }
+            let listed: Vec<ListLook> = stream::iter(lists).buffer_unordered(LISTS).collect().await;
+            for look in listed {
+                found.extend(look.found);
+                rest.extend(look.unsettled);
+            }
+            unknown = rest;
         }
-        let listed: Vec<ListLook> = stream::iter(lists).buffer_unordered(LISTS).collect().await;
-        for look in listed {
-            found.extend(look.found);
-            single.extend(look.unsettled);
-        }
-        found.extend(looks.read(single).await);
+        found.extend(looks.read(unknown).await);
         found
+    }
+
+    fn shown(&self, resource: &Resource, key: &ObjectKey) -> Option<bool> {
+        let presence = &self.unit.context.presence;
+        presence.of(self.unit.unit, resource, &key.namespace, &key.name)
+    }
+
+    /// Objects that one list may show.
+    fn groups(&self, scope: Scope, indices: &[usize]) -> BTreeMap<(&'a Resource, &'a str), Vec<usize>> {
+        let mut groups = BTreeMap::<_, Vec<usize>>::new();
+        for index in indices {
+            let object = &self.objects[*index];
+            let Ok(resource) = served(object) else { continue };
+            let namespace = match scope {
+                Scope::Cluster => "",
+                Scope::Namespace => object.desired.key.namespace.as_str(),
+            };
+            groups.entry((resource, namespace)).or_default().push(*index);
+        }
+        groups
+    }
+
+    fn is_worth_a_list(&self, scope: Scope, resource: &Resource, namespace: &str, members: &[usize]) -> bool {
+        let context = &self.unit.context;
+        let of = |index: &usize| &self.objects[*index].desired.key.namespace;
+        let several = members.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]));
+        let is_wide_enough = match scope {
+            Scope::Cluster => several && context.namespaces.is_empty(),
+            Scope::Namespace => true,
+        };
+        is_wide_enough
+            && members.len() >= MANY
+            && context.presence.may_list(self.unit.unit, resource, namespace)
+    }
+
+    /// How many objects a list is for: those of this batch, and of a first list also those of later batches, which were
+    /// never written either.
+    fn expected(&self, resource: &Resource, namespace: &str, members: &[usize]) -> usize {
+        let is_known = |index: &usize| self.shown(resource, &self.objects[*index].desired.key).is_some();
+        if members.iter().any(is_known) {
+            return members.len();
+        }
+        let (group, kind) = (&*resource.group, &*resource.kind);
+        let unwritten = self.unit.context.ledger.read(|state| {
+            let table = state.table(&self.unit.entry.content?)?;
+            let is_listed = |of: &str| namespace.is_empty() || of == namespace;
+            let rows = table.of_kind(group, kind).iter();
+            let wanted = rows.filter(|row| is_listed(table.namespace(**row))).count();
+            let items = &state.units.get(&self.unit.unit)?.items;
+            let written = items
+                .range::<ObjectKey, _>(&ObjectKey::new(group, kind, namespace, "")..)
+                .take_while(|(key, _)| {
+                    (&*key.group, &*key.kind) == (group, kind) && is_listed(&key.namespace)
+                })
+                .filter(|(_, record)| record.sent.is_some())
+                .count();
+            Some(wanted.saturating_sub(written))
+        });
+        unwritten.unwrap_or_default().max(members.len())
     }
 
     async fn judge(&self, index: usize, live: Option<&Value>) -> (usize, Looked) {
@@ -262,19 +336,23 @@ impl<'a> Looks<'a> {
         (index, look.map_err(Stopped::from))
     }
 
-    /// Lists a kind's metadata in a namespace. What this did not settle is to be read: the list is not allowed, or
-    /// longer than reading one by one is worth.
+    /// Lists a kind's metadata in a namespace, or in all. What this did not settle is to be looked at otherwise: the
+    /// list is not allowed, or longer than reading one by one is worth.
     async fn list(&self, resource: &Resource, namespace: &str, members: Vec<usize>) -> ListLook {
         let mut look = ListLook::default();
         if self.cancel.is_cancelled() {
             return look;
         }
-        let mut wanted: HashMap<&str, usize> = members
-            .iter()
-            .map(|index| (self.objects[*index].desired.key.name.as_str(), *index))
-            .collect();
+        let presence = &self.unit.context.presence;
+        let pages = self.expected(resource, namespace, &members) / READS_PER_PAGE;
+        let mut wanted: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
+        for index in members {
+            let ObjectKey { namespace, name, .. } = &self.objects[index].desired.key;
+            wanted.entry(namespace).or_default().insert(name, index);
+        }
+        let mut there = HashSet::new();
         let mut token = String::new();
-        for left in (0..=members.len() / READS_PER_PAGE).rev() {
+        for left in (0..=pages).rev() {
             let listed = tokio::select! {
                 () = self.cancel.cancelled() => return look,
                 listed = self.unit.cluster.list(resource, namespace, &token) => listed,
@@ -284,19 +362,23 @@ impl<'a> Looks<'a> {
                 // No right to list, or the continuation is too old: each read says for itself what is the matter.
                 Err(ClusterError::Rejected { .. }) => break,
                 Err(e) => {
-                    let failed = wanted.into_values().map(|index| (index, Err(e.clone().into())));
-                    look.found.extend(failed);
+                    let failed = wanted.into_values().flat_map(HashMap::into_values);
+                    look.found
+                        .extend(failed.map(|index| (index, Err(e.clone().into()))));
                     return look;
                 }
             };
             for item in &page.items {
-                let name = item["metadata"]["name"].as_str().unwrap_or_default();
-                if let Some(index) = wanted.remove(name) {
+                let text = |field: &str| item["metadata"][field].as_str().unwrap_or_default();
+                let (namespace, name) = (text("namespace"), text("name"));
+                there.insert(presence.name(namespace, name));
+                if let Some(index) = wanted.get_mut(namespace).and_then(|names| names.remove(name)) {
                     look.found.push(self.judge(index, Some(item)).await);
                 }
             }
             if page.next.is_empty() {
-                for index in wanted.into_values() {
+                presence.note(self.unit.unit, resource, namespace, Some(there));
+                for index in wanted.into_values().flat_map(HashMap::into_values) {
                     look.found.push(self.judge(index, None).await);
                 }
                 return look;
@@ -306,7 +388,9 @@ impl<'a> Looks<'a> {
             }
             token = page.next;
         }
-        look.unsettled.extend(wanted.into_values());
+        presence.note(self.unit.unit, resource, namespace, None);
+        look.unsettled
+            .extend(wanted.into_values().flat_map(HashMap::into_values));
         look
     }
 

@@ -154,6 +154,47 @@ async fn namespace_that_hangs_in_termination_costs_no_write_of_the_ledger_while_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_apply_of_many_batches_looks_at_each_kind_once() {
+    let mut world = World::new().await;
+    let objects: Vec<Value> = (0..1200).map(|n| config_map(&format!("c{n:04}"), "1")).collect();
+    let wanted = entry(1, world.contents.add(&objects));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    assert_eq!(
+        world.cluster.take_requests(),
+        requests(&[("apply", 1200), ("discover", 1), ("list", 1), ("watch", 1)])
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_objects_in_each_of_many_namespaces_are_looked_at_by_a_list_of_their_kind() {
+    let mut world = World::new().await;
+    let mut objects = Vec::new();
+    for team in 0..40 {
+        let namespace = format!("team{team:02}");
+        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+        for name in ["a", "b"] {
+            let mut object = config_map(name, "1");
+            object["metadata"]["namespace"] = namespace.as_str().into();
+            objects.push(object);
+        }
+    }
+    let wanted = entry(1, world.contents.add(&objects));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    settle().await;
+    let looks = world.cluster.take_requests();
+    assert_eq!(
+        (looks.get("list"), looks.get("get")),
+        (Some(&2), None),
+        "{looks:?}"
+    );
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn lists_of_many_kinds_before_a_first_apply_are_made_side_by_side() {
     let mut world = World::new().await;
     let mut objects = Vec::new();

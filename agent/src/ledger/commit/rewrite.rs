@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use flotilla_core::digest::Digest;
 
 use super::Shared;
-use crate::ledger::{
-    error::LedgerError,
-    record::{self, Record},
-    state::{Blob, State},
+use crate::{
+    blocking,
+    ledger::{
+        blob::Storing,
+        error::LedgerError,
+        record::{self, Record},
+        state::{Blob, State},
+    },
 };
-
-/// Blobs that are compressed between two turns of other tasks.
-const PIECE: usize = 256;
 
 /// What was stored.
 pub(super) struct Stored {
@@ -29,43 +30,16 @@ pub(super) struct Snapshot {
 }
 
 impl Shared {
-    /// Compresses what memory has in packs as storage has it: each blob by itself. Other tasks run in between.
-    pub(super) async fn alone(&self) -> HashMap<Digest, Blob> {
-        let mut alone = self.read(|state| state.blobs.packed());
-        for piece in alone.chunks_mut(PIECE) {
-            for (_, blob) in piece {
-                *blob = blob.alone();
-            }
-            tokio::task::yield_now().await;
-        }
-        alone.into_iter().collect()
-    }
-
-    /// Writes all that is needed once `records` are taken in: what they make garbage makes room for them.
-    pub(super) fn snapshot(
-        &self,
-        records: &[Record],
-        alone: &HashMap<Digest, Blob>,
-        limit: usize,
-    ) -> Result<Snapshot, LedgerError> {
-        // Nobody takes in and queues in between.
-        let queue = self.queue();
-        let queued = queue.bytes.len();
-        let (mut bytes, mut dropped) = self.read(|state| {
-            let garbage = state.garbage_after(records);
-            (state.encode(&garbage, alone), garbage)
-        });
-        record::encode(records, &mut bytes);
-        if bytes.len() > limit {
-            // At the edge of the limit what they replace counts, and what no entry names yet.
-            drop(bytes);
-            let mut after = self.read(State::clone);
-            records.iter().cloned().for_each(|record| after.apply(record));
-            after.disown(records);
-            dropped = after.garbage();
-            bytes = after.encode(&dropped, alone);
-        }
-        drop(queue);
+    /// Writes all that is needed once `records` are taken in: what they make garbage makes room for them. The bytes are
+    /// made on another thread, of what memory had at one moment: it takes in more meanwhile.
+    pub(super) async fn snapshot(&self, records: &[Record], limit: usize) -> Result<Snapshot, LedgerError> {
+        let (state, queued) = {
+            // Nobody takes in and queues in between.
+            let queue = self.queue();
+            (self.read(State::clone), queue.bytes.len())
+        };
+        let records = records.to_vec();
+        let (bytes, dropped) = blocking::run(move || encode(state, &records, limit)).await;
         if bytes.len() > limit {
             return Err(LedgerError::Full {
                 size: bytes.len(),
@@ -77,4 +51,31 @@ impl Shared {
             stored: Stored { queued, dropped },
         })
     }
+}
+
+/// Returns the bytes and the blobs that are not among them.
+fn encode(mut state: State, records: &[Record], limit: usize) -> (Vec<u8>, HashSet<Digest>) {
+    let alone = alone(&state);
+    let mut dropped = state.garbage_after(records);
+    let mut bytes = state.encode(&dropped, &alone);
+    record::encode(records, &mut bytes);
+    if bytes.len() > limit {
+        // At the edge of the limit what they replace counts, and what no entry names yet.
+        drop(bytes);
+        records.iter().cloned().for_each(|record| state.apply(record));
+        state.disown(records);
+        dropped = state.garbage();
+        bytes = state.encode(&dropped, &alone);
+    }
+    (bytes, dropped)
+}
+
+/// Compresses what memory has in packs as storage has it: each blob by itself. One after another in one context, and those
+/// of a pack are decompressed together.
+fn alone(state: &State) -> HashMap<Digest, Blob> {
+    let mut storing = Storing::default();
+    let packed = state.blobs.packed().into_iter();
+    packed
+        .map(|(digest, blob)| (digest, storing.stored(&blob)))
+        .collect()
 }

@@ -1,8 +1,11 @@
 //! What the content of an entry needs: manifest and configurations first, then the objects that the manifest names.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use flotilla_core::{
@@ -40,6 +43,74 @@ pub(super) enum Content {
 pub(super) struct Arrived {
     pub(super) blobs: HashMap<Digest, Blob>,
     manifests: Mutex<HashMap<Digest, Option<Arc<Table>>>>,
+    /// What is outstanding of what entries need, for as long as there is any: it becomes less with what comes, and is
+    /// not looked up anew for each batch.
+    outstanding: Mutex<HashMap<Needs, Outstanding>>,
+    /// How many objects were looked up.
+    pub(super) looked_up: AtomicUsize,
+}
+
+/// What an entry needs: its content, and its configurations with whether they are Secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Needs {
+    content: Option<Digest>,
+    configs: Vec<(Digest, bool)>,
+}
+
+impl Needs {
+    fn of(entry: &Entry) -> Self {
+        let configs = entry.variables.iter().filter_map(|layer| match layer {
+            VariableLayer::Config { digest, secret } => Some((*digest, *secret)),
+            _ => None,
+        });
+        Self {
+            content: entry.content,
+            configs: configs.collect(),
+        }
+    }
+}
+
+/// What is not here of what an entry needs, and can be asked for by now: objects are known once the manifest is here.
+#[derive(Debug, Default)]
+struct Outstanding {
+    /// Configurations, and the manifest.
+    first: Vec<Lack>,
+    manifest: Option<Arc<Table>>,
+    /// Rows of the manifest.
+    rows: BTreeSet<u32>,
+    by_digest: HashMap<Digest, u32>,
+}
+
+impl Outstanding {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.rows.is_empty()
+    }
+
+    fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.first
+            .iter()
+            .map(|lack| &lack.digest)
+            .chain(self.by_digest.keys())
+    }
+
+    /// Returns what is outstanding and wanted, in the order in which it is asked for, at most so much of it.
+    fn lacks(&self, is_wanted: impl Fn(&Digest) -> bool, most: usize) -> Vec<Lack> {
+        let is_wanted = &is_wanted;
+        let of_rows = self.manifest.iter().flat_map(|table| {
+            let rows = self.rows.iter().copied();
+            rows.filter(move |row| is_wanted(&table.digest(*row)))
+                .map(move |row| Lack::object(table, row))
+        });
+        let first = self.first.iter().filter(|lack| is_wanted(&lack.digest));
+        first.cloned().chain(of_rows).take(most).collect()
+    }
+
+    fn came(&mut self, digest: &Digest) {
+        self.first.retain(|lack| lack.digest != *digest);
+        if let Some(row) = self.by_digest.remove(digest) {
+            self.rows.remove(&row);
+        }
+    }
 }
 
 /// A part of an entry's content that is not here.
@@ -66,6 +137,12 @@ impl Arrived {
             let manifests = self.manifests.get_mut().unwrap_or_else(PoisonError::into_inner);
             manifests.insert(digest, table);
         }
+        let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
+        outstanding.retain(|needs, of| {
+            of.came(&digest);
+            // What its objects lack is known from now on.
+            needs.content != Some(digest) && !of.is_empty()
+        });
         self.blobs.insert(digest, blob);
     }
 
@@ -94,22 +171,61 @@ impl Arrived {
         }
     }
 
-    /// Returns what is not here and can be asked for by now: objects are known once the manifest is here.
-    pub(super) fn lacking(&self, ledger: &Ledger, entry: &Entry) -> Vec<Lack> {
-        let content = entry
+    /// Returns how much of an entry is not here and can be had: all that is not absent.
+    pub(super) fn count(&self, ledger: &Ledger, absent: &HashMap<Digest, String>, entry: &Entry) -> usize {
+        self.with_outstanding(ledger, entry, |of| match absent.is_empty() {
+            true => of.first.len() + of.rows.len(),
+            false => of.digests().filter(|digest| !absent.contains_key(digest)).count(),
+        })
+    }
+
+    /// Returns what to ask for of an entry, at most so much of it.
+    pub(super) fn lacking(
+        &self,
+        ledger: &Ledger,
+        entry: &Entry,
+        is_wanted: impl Fn(&Digest) -> bool,
+        most: usize,
+    ) -> Vec<Lack> {
+        self.with_outstanding(ledger, entry, |of| of.lacks(is_wanted, most))
+    }
+
+    /// Tells whether all that an entry needs is here.
+    pub(super) fn is_whole(&self, ledger: &Ledger, entry: &Entry) -> bool {
+        self.with_outstanding(ledger, entry, Outstanding::is_empty)
+    }
+
+    /// That nothing is outstanding is looked up each time: the ledger may drop what no entry of its own refers to.
+    fn with_outstanding<T>(&self, ledger: &Ledger, entry: &Entry, read: impl FnOnce(&Outstanding) -> T) -> T {
+        let needs = Needs::of(entry);
+        if let Some(known) = self.lock_outstanding().get(&needs) {
+            return read(known);
+        }
+        let found = self.look_up(ledger, &needs);
+        let value = read(&found);
+        if !found.is_empty() {
+            self.lock_outstanding().insert(needs, found);
+        }
+        value
+    }
+
+    fn lock_outstanding(&self) -> MutexGuard<'_, HashMap<Needs, Outstanding>> {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_up(&self, ledger: &Ledger, needs: &Needs) -> Outstanding {
+        let content = needs
             .content
             .map(|digest| (digest, self.manifest(ledger, &digest)));
-        let mut lacking = Vec::new();
+        let mut found = Outstanding::default();
         let mut seen = HashSet::new();
         ledger.read(|state| {
             let mut lacks = |digest: &Digest| {
                 !self.blobs.contains_key(digest) && !state.blobs.contains_key(digest) && seen.insert(*digest)
             };
-            for layer in &entry.variables {
-                if let VariableLayer::Config { digest, secret } = layer
-                    && lacks(digest)
-                {
-                    lacking.push(Lack {
+            for (digest, secret) in &needs.configs {
+                if lacks(digest) {
+                    found.first.push(Lack {
                         digest: *digest,
                         kind: BlobKind::Config,
                         form: Form::Json,
@@ -118,31 +234,29 @@ impl Arrived {
                     });
                 }
             }
-            match &content {
+            match content {
                 None | Some((_, Held::Unreadable)) => {}
-                Some((digest, Held::Not)) => lacking.push(Lack {
-                    digest: *digest,
+                Some((digest, Held::Not)) => found.first.push(Lack {
+                    digest,
                     kind: BlobKind::Content,
                     form: Form::Json,
                     secret: false,
                     key: None,
                 }),
                 Some((_, Held::Manifest(manifest))) => {
-                    let rows = manifest.rows().filter(|row| lacks(&manifest.digest(*row)));
-                    lacking.extend(rows.map(|row| {
-                        let key = manifest.key(row);
-                        Lack {
-                            digest: manifest.digest(row),
-                            kind: BlobKind::Object,
-                            form: manifest.form(row),
-                            secret: key.is_secret(),
-                            key: Some(key),
+                    self.looked_up.fetch_add(manifest.len(), Ordering::Relaxed);
+                    for row in manifest.rows() {
+                        let digest = manifest.digest(row);
+                        if lacks(&digest) {
+                            found.rows.insert(row);
+                            found.by_digest.insert(digest, row);
                         }
-                    }));
+                    }
+                    found.manifest = Some(manifest);
                 }
             }
         });
-        lacking
+        found
     }
 
     /// Tells how far the content of an entry is here.
@@ -152,18 +266,20 @@ impl Arrived {
         absent: &HashMap<Digest, String>,
         entry: &Entry,
     ) -> Content {
-        let lacking = self.lacking(ledger, entry);
-        if lacking.iter().any(|lack| !absent.contains_key(&lack.digest)) {
-            return Content::Coming;
-        }
-        if let Some(lack) = lacking.first() {
+        let outstanding = self.with_outstanding(ledger, entry, |of| {
+            if of.digests().any(|digest| !absent.contains_key(digest)) {
+                return Some(Content::Coming);
+            }
+            let lack = of.lacks(|_| true, 1).pop()?;
             let why = absent.get(&lack.digest).map_or("", String::as_str);
-            return Content::Missing(format!("{}: {why}", lack.name()));
-        }
-        match entry.content.map(|digest| self.manifest(ledger, &digest)) {
-            Some(Held::Unreadable) => Content::Unknown,
-            _ => Content::Here,
-        }
+            Some(Content::Missing(format!("{}: {why}", lack.name())))
+        });
+        outstanding.unwrap_or_else(
+            || match entry.content.map(|digest| self.manifest(ledger, &digest)) {
+                Some(Held::Unreadable) => Content::Unknown,
+                _ => Content::Here,
+            },
+        )
     }
 
     /// Returns the records of what has come for an entry and is not in the ledger.
@@ -188,6 +304,17 @@ impl Arrived {
 }
 
 impl Lack {
+    fn object(table: &Table, row: u32) -> Self {
+        let key = table.key(row);
+        Self {
+            digest: table.digest(row),
+            kind: BlobKind::Object,
+            form: table.form(row),
+            secret: key.is_secret(),
+            key: Some(key),
+        }
+    }
+
     fn name(&self) -> String {
         let short = self.digest.short();
         match (&self.key, self.kind) {

@@ -107,7 +107,7 @@ fn reasons(ack: &Ack) -> Vec<(u128, &str)> {
 
 /// Gives a batch as a hub does.
 async fn give(contents: &mut Contents, ledger: &Ledger, items: &[Item]) -> Vec<Fetched> {
-    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+    let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
     let mut fetched = Vec::new();
     contents.fetch(items, &bases, &mut fetched).await.expect("given");
     fetched
@@ -303,6 +303,32 @@ async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetc
     }
     assert_eq!(contents.fetched, fetched, "no download for what has no room");
     assert!(acceptance.is_incomplete());
+}
+
+#[tokio::test]
+async fn what_is_outstanding_of_a_large_unit_is_not_looked_up_for_each_batch() {
+    const OBJECTS: usize = 3 * BATCH;
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&many(1, OBJECTS)));
+    let whole = offer(1, None, std::slice::from_ref(&large), std::slice::from_ref(&large));
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&ledger, whole, Timestamp(1))
+        .await
+        .expect("taken");
+    let mut looked_up = 0;
+    for lane in [Lane::Small, Lane::Large, Lane::Large, Lane::Small] {
+        let items = acceptance.next(&ledger, lane);
+        let fetched = give(&mut contents, &ledger, &items).await;
+        acceptance.arrived(&ledger, &items, fetched).await.expect("taken");
+        let now = *acceptance.arrived.looked_up.get_mut();
+        looked_up = looked_up.max(now);
+    }
+    assert_eq!(held(&ledger), (1, vec![1]));
+    // Once when the manifest has come, and once when nothing is outstanding.
+    assert!(looked_up <= 2 * OBJECTS, "{looked_up} objects looked up");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn drain(
     ledger: &Ledger,
     source: &mut dyn Source,
 ) -> Result<Vec<Ack>, AcceptError> {
-    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+    let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
     let mut acks = Vec::new();
     loop {
         let mut items = acceptance.next(ledger, Lane::Small);

@@ -141,7 +141,7 @@ impl Open<'_> {
             let (mut client, epoch, ledger) = (self.client.clone(), self.epoch, session.ledger.clone());
             self.fetching.push(
                 async move {
-                    let bases = |digest: &Digest| ledger.read(|state| state.blob(digest));
+                    let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
                     let mut fetched = Vec::new();
                     let outcome = fetch::fetch(&mut client, epoch, &items, &bases, &mut fetched).await;
                     Batch {
