@@ -97,7 +97,13 @@ pub(crate) fn command_line() -> clap::Command {
         .into_iter()
         .fold(Cli::command(), |whole, (name, options)| {
             whole.mut_subcommand(name, |command| {
-                command.args(options.iter().map(|name| Arg::new(*name).long(*name).hide(true)))
+                command.args(options.iter().map(|name| {
+                    let option = Arg::new(*name).long(*name).hide(true);
+                    match *name {
+                        "namespace" => option.short('n'),
+                        _ => option,
+                    }
+                }))
             })
         })
 }

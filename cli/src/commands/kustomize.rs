@@ -156,41 +156,48 @@ fn render(
 }
 
 fn build(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object)) -> Result<(), String> {
-    let build = |input: &RenderInput<'_>, each: &mut dyn FnMut(Object)| {
-        build_each(input, each)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    };
     // Also one that cannot be read, or a link that leads nowhere: what stands there says what is to be built.
     let has_own = |name: &str| input.tree.entry(&format!("{}/{name}", input.directory)).is_some();
     if KUSTOMIZATION_FILES.iter().any(|name| has_own(name)) {
-        return build(input, each);
+        return build_own(input, each);
     }
+    let mut is_empty = true;
+    let built = build_generated(input, &mut |object| {
+        is_empty = false;
+        each(object);
+    });
     let (_, shown) = input.paths.written.unwrap_or_default();
+    if built.is_ok() && is_empty {
+        return Err(format!(
+            "{shown} has no kustomization.yaml and no manifests below it"
+        ));
+    }
     host.ui.warning(&format!(
         "{shown} has no kustomization.yaml: all manifests below it are built"
     ));
+    built
+}
+
+/// Builds by the kustomization that stands in the directory.
+fn build_own(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(), String> {
+    build_each(input, each)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+/// Builds by a kustomization that lists the manifests below the directory.
+fn build_generated(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(), String> {
     let generated = generate(input, &GenerateOptions::default()).map_err(|error| chain(&error))?;
     let tree = Overlay {
         tree: input.tree,
         path: &generated.path,
         bytes: generated.text.as_bytes(),
     };
-    let mut is_empty = true;
     let input = RenderInput {
         tree: &tree,
         ..*input
     };
-    build(&input, &mut |object| {
-        is_empty = false;
-        each(object);
-    })?;
-    match is_empty {
-        true => Err(format!(
-            "{shown} has no kustomization.yaml and no manifests below it"
-        )),
-        false => Ok(()),
-    }
+    build_own(&input, each)
 }
 
 /// Tells whether an argument that is no directory names something that kustomize would fetch.

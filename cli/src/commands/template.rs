@@ -47,7 +47,7 @@ pub(crate) struct TemplateArgs {
         hide_default_value = true
     )]
     namespace: String,
-    /// Files that say the namespace where no other is given: KUBECONFIG, else ~/.kube/config
+    /// File that says the namespace where no other is given [default: KUBECONFIG, ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<String>,
     /// Context of the kubeconfig whose namespace is taken

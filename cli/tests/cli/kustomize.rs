@@ -105,7 +105,10 @@ async fn a_folder_without_anything_to_build_fails() {
     fs::create_dir(folder.path().join("sub")).expect("a folder");
     fs::write(folder.path().join("sub/README.md"), "no manifest").expect("a file");
     let ran = build(folder.path(), &[]).await;
-    assert!(ran.code == 1 && ran.out.is_empty(), "{ran}");
+    assert!(
+        ran.code == 1 && ran.out.is_empty() && ran.err.lines().count() == 1,
+        "{ran}"
+    );
     assert!(
         ran.err
             .contains("has no kustomization.yaml and no manifests below it"),

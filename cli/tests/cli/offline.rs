@@ -275,7 +275,11 @@ async fn options_of_a_hub_are_neither_taken_nor_shown_by_commands_that_ask_none(
             assert!(!help.contains(&format!("--{option} ")), "{name}: {help}");
             let flag = format!("--{option}={}", value(option));
             let argument = if name == "completion" { "bash" } else { "." };
-            for args in [vec![name, argument, &flag], vec![&flag, name, argument]] {
+            let short: Vec<&str> = match *option {
+                "namespace" => vec![name, argument, "-nx"],
+                _ => vec![name, argument, &flag],
+            };
+            for args in [short, vec![name, argument, &flag], vec![&flag, name, argument]] {
                 let args: Vec<&str> = args
                     .into_iter()
                     .filter(|arg| name != "envsubst" || *arg != ".")
