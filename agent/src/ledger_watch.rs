@@ -7,7 +7,10 @@ use flotilla_proto::agent::v1::ClusterConditionKind;
 use tokio::sync::watch;
 
 use crate::{
-    ledger::health::{HealthState, LedgerHealth},
+    ledger::{
+        VOLUME,
+        health::{HealthState, LedgerHealth},
+    },
     metrics::Metrics,
     report::Reports,
 };
@@ -74,22 +77,21 @@ impl LedgerWatch {
     }
 }
 
-/// What helps against a ledger that is too small.
-const VOLUME: &str = "give it a volume (state.volume.enabled of the agent's chart) and move it there with `flotilla-agent ledger move`";
-
 /// What is wrong with the ledger, for people.
 fn problem(health: &LedgerHealth) -> Option<String> {
     let enforced = "what is held stays enforced";
-    let (held, limit) = (health.bytes >> 10, health.limit >> 10);
+    // Not to the byte: the words change when there is something new to say.
+    let used = health.bytes.saturating_mul(100) / health.limit.max(1);
+    let used = format!("{used} % of {} KiB", health.limit >> 10);
     Some(match &health.state {
         HealthState::Ok => return None,
-        HealthState::Warn => format!(
-            "the agent's ledger holds {held} of {limit} KiB; when it is full nothing new is accepted: {VOLUME}"
-        ),
-        HealthState::Full => {
-            format!("the agent's ledger is full, {enforced}: {held} of {limit} KiB; {VOLUME}")
+        HealthState::Warn => {
+            format!("the agent's ledger takes {used}; when it is full nothing new is accepted: {VOLUME}")
         }
-        HealthState::Damaged(why) => format!("the agent's ledger is damaged, {enforced}: {why}"),
+        HealthState::Full => {
+            format!("the agent's ledger is full, {enforced}: {used}; {VOLUME}")
+        }
+        HealthState::Damaged(why) => format!("the agent's ledger is damaged: {why}"),
         HealthState::Unwritable(why) => format!("the agent's ledger cannot be written, {enforced}: {why}"),
         HealthState::Lost => "another agent writes this agent's ledger".to_owned(),
     })
@@ -97,6 +99,9 @@ fn problem(health: &LedgerHealth) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::{clock::Timestamp, id::UnitId};
+    use uuid::Uuid;
+
     use super::*;
     use crate::{
         ledger::{Ledger, memory::Memory, record::Record},
@@ -116,6 +121,33 @@ mod tests {
             kind: name.to_owned(),
             namespaced: true,
         }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_ledger_takes_is_told_to_monitoring_as_it_grows() {
+        let ledger = Ledger::open(Arc::new(Memory::default()), "x")
+            .await
+            .expect("opens");
+        let reports = Arc::new(Reports::default());
+        let watch = Arc::new(LedgerWatch::new(reports.clone(), Arc::new(SimClock::default())));
+        let metrics = Arc::new(Metrics::new());
+        let health = ledger.subscribe();
+        let followed = metrics.clone();
+        tokio::spawn(async move { watch.follow(health, &followed).await });
+        for unit in 1..=3 {
+            let offered = Record::Offered {
+                unit: UnitId(Uuid::from_u128(unit)),
+                entry: vec![b'x'; 4 << 10],
+                at: Timestamp(0),
+            };
+            ledger.append(vec![offered]).await.expect("stored");
+            tokio::task::yield_now().await;
+            let held = format!("flotilla_agent_ledger_bytes {}", ledger.health().bytes);
+            let text = metrics.text();
+            assert!(text.lines().any(|line| line == held), "{held}");
+            assert!(ledger.health().bytes > 4 << 10, "{held}");
+        }
+        assert_eq!(told(&reports), None, "there is nothing to say");
     }
 
     #[tokio::test(start_paused = true)]

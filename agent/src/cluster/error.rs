@@ -44,7 +44,7 @@ pub enum ClusterError {
 
 /// Refusals by admission that end when another object of the same moment is there, or has been seen by the
 /// admission plugin's cache: status code and a part of the message, which a test holds against a real API server.
-const RACES: [(u16, &str); 4] = [
+const RACES: [(u16, &str); 5] = [
     // A Pod before its ServiceAccount.
     (403, "error looking up service account"),
     // A Pod before the LimitRange whose defaults the quota asks for.
@@ -53,7 +53,12 @@ const RACES: [(u16, &str); 4] = [
     (403, "status unknown for quota"),
     // An object before its namespace.
     (404, "namespaces \""),
+    // A field that the schema does not have, be it that a definition which was just written brings it.
+    (500, UNTYPED),
 ];
+
+/// What the server says of an object that does not fit the schema of its kind.
+const UNTYPED: &str = "failed to create typed patch object";
 
 impl ClusterError {
     /// Tells whether the request may succeed after a backoff without anybody changing what is asked for: the
@@ -63,8 +68,11 @@ impl ClusterError {
             Self::Overloaded { .. } | Self::Unavailable(_) => true,
             Self::NotServed { .. } | Self::TooLarge { .. } => false,
             // 401: credentials that rotate are read again. 409: a race that the next try sees the end of. 500: a
-            // webhook or a store behind the server, which may come back.
-            Self::Rejected { code, .. } => matches!(code, 401 | 409 | 500),
+            // webhook or a store behind the server, which may come back; but for what is wrong in the object itself.
+            Self::Rejected {
+                code: 500, message, ..
+            } => !message.contains(UNTYPED),
+            Self::Rejected { code, .. } => matches!(code, 401 | 409),
         }
     }
 
@@ -153,6 +161,15 @@ mod tests {
                 rejected(500, "failed calling webhook: connection refused"),
                 true,
                 false,
+            ),
+            (
+                "field that the schema does not have",
+                rejected(
+                    500,
+                    "failed to create typed patch object (a/web; apps/v1, Kind=Deployment): .spec.replica: field not declared in schema",
+                ),
+                false,
+                true,
             ),
             ("token expired", rejected(401, "Unauthorized"), true, false),
             ("too large", ClusterError::TooLarge { max: 1 }, false, false),

@@ -97,7 +97,11 @@ fn plan(fits_tail: bool, used: usize, more: usize, live: usize, limit: usize) ->
 
 impl Shared {
     pub(super) fn new(cells: Arc<dyn Cells>, name: &str, state: State, writer: Writer) -> Self {
-        let damaged = writer.damage().map(str::to_owned);
+        let damaged = writer.damage().map(|why| {
+            format!(
+                "{why}; nothing is enforced before the hub has given the whole state, which needs no help"
+            )
+        });
         let mut health = LedgerHealth::after(state.live_size(), cells.limits().total, Ok(()));
         if let Some(why) = &damaged {
             health.state = HealthState::Damaged(why.clone());
@@ -381,7 +385,7 @@ impl Shared {
             now.state = HealthState::Damaged(why);
         }
         self.health.send_if_modified(|health| {
-            let changed = health.state != now.state;
+            let changed = *health != now;
             *health = now;
             changed
         });

@@ -2,6 +2,9 @@
 
 use super::{cells::CellError, record::InvalidRecord};
 
+/// What helps against a ledger that is too small.
+pub const VOLUME: &str = "give it a volume (state.volume.enabled of the agent's chart) and move it there with `flotilla-agent ledger move`";
+
 /// Why the ledger could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
@@ -31,7 +34,7 @@ pub enum LedgerError {
     #[error("ledger has layout {0}, which this version of the agent does not know")]
     Version(u32),
     /// Larger than this form of storage takes.
-    #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; use a volume")]
+    #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; {VOLUME}")]
     Full {
         /// Bytes needed.
         size: usize,

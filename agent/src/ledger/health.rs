@@ -37,7 +37,11 @@ impl LedgerHealth {
             Ok(()) if bytes / 3 >= limit / 4 => HealthState::Warn,
             Ok(()) => HealthState::Ok,
             Err(LedgerError::Full { .. }) => HealthState::Full,
-            Err(LedgerError::Damaged(why)) => HealthState::Damaged(why.clone()),
+            Err(LedgerError::Damaged(why)) => HealthState::Damaged(format!(
+                "{why}; what the agent has in memory stays enforced, and nothing new is accepted; put back what was \
+                 there, or restart the agent: it then keeps what is damaged under other names and begins anew with \
+                 the whole state from the hub"
+            )),
             Err(LedgerError::Lost) => HealthState::Lost,
             Err(LedgerError::Storage(error)) => HealthState::Unwritable(error.to_string()),
             Err(e @ (LedgerError::Moved { .. } | LedgerError::Arriving { .. } | LedgerError::Version(_))) => {

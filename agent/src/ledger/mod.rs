@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use cells::Cells;
 use commit::Shared;
-pub use error::LedgerError;
+pub use error::{LedgerError, VOLUME};
 use health::LedgerHealth;
 use record::Record;
 use state::State;

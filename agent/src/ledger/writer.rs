@@ -316,7 +316,7 @@ impl Writer {
     /// Reads the head cell, to settle what became of a write of `bytes`, or whether it is as it was.
     async fn find(&self, bytes: Option<&[u8]>) -> Result<Found, CellError> {
         let Some(Cell { bytes: held, version }) = self.cells.get(&self.name).await? else {
-            return Ok(Found::Damaged("its head is gone".to_owned()));
+            return Ok(Found::Damaged(self.head_is("gone")));
         };
         if Some(&held[..]) == bytes {
             return Ok(Found::Written(version));
@@ -329,8 +329,12 @@ impl Writer {
             Reading::Head(head, _) if head.writer == self.id => Found::Ours(version),
             // Another version is that of another program, which is at work here.
             Reading::Head(..) | Reading::Version(_) => Found::Foreign,
-            Reading::Unreadable => Found::Damaged("its head is not readable".to_owned()),
+            Reading::Unreadable => Found::Damaged(self.head_is("not readable")),
         })
+    }
+
+    fn head_is(&self, what: &str) -> String {
+        format!("its head, {}, is {what}", self.name)
     }
 
     fn slot_name(&self, slot: u32) -> String {

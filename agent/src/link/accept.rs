@@ -9,7 +9,7 @@ mod hold;
 mod tests;
 mod whole;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, Attained, RefusedReason, UnitAcceptance};
@@ -23,12 +23,15 @@ use crate::{
         Ledger, LedgerError,
         accept::{Judged, Offer, Refusal, judge},
         record::{Held, Record},
-        state::{Blob, Known, State},
+        state::{Known, State},
     },
 };
 
 /// Bytes that are kept before they complete anything.
 const WORTH_A_WRITE: usize = 64 << 10;
+
+/// Apps that are named where all have the same problem.
+const NAMED: usize = 5;
 
 /// Why an offer led to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -243,28 +246,57 @@ impl Acceptance {
     }
 
     /// Keeps what has come and completes nothing yet, once it is worth a write: another life of the agent finds it.
+    /// When there is no room for all, each unit's for itself, the smallest first: one that is too large refuses no
+    /// other, and what came of it waits in memory for the next try.
     async fn save(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
-        self.unsaved
-            .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
-        let blobs = |(digest, _): &(Digest, _)| Some((*digest, self.arrived.blobs.get(digest)?.clone()));
-        let parts: Vec<(Digest, Blob)> = self.unsaved.iter().filter_map(blobs).collect();
-        if parts.iter().map(|(_, blob)| blob.room()).sum::<usize>() < WORTH_A_WRITE {
+        self.forget_saved(ledger);
+        let mut of: BTreeMap<Option<UnitId>, Vec<Record>> = BTreeMap::new();
+        for (digest, owner) in &self.unsaved {
+            if owner.is_some_and(|unit| self.untaken.contains_key(&unit)) {
+                continue;
+            }
+            if let Some(blob) = self.arrived.blobs.get(digest) {
+                of.entry(*owner)
+                    .or_default()
+                    .push(Record::Blob(*digest, blob.clone()));
+            }
+        }
+        if of.values().map(|records| room(records)).sum::<usize>() < WORTH_A_WRITE {
             return Ok(Vec::new());
         }
-        let records = parts.into_iter().map(|(digest, blob)| Record::Blob(digest, blob));
-        match ledger.append(records.collect()).await {
-            Ok(()) => {
-                self.unsaved.clear();
-                Ok(Vec::new())
+        let mut refused: BTreeMap<Option<UnitId>, LedgerError> = BTreeMap::new();
+        match ledger.append(of.values().flatten().cloned().collect()).await {
+            Ok(()) => {}
+            Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+            Err(LedgerError::Full { .. }) if of.len() > 1 => {
+                let mut of: Vec<_> = of.into_iter().collect();
+                of.sort_by_key(|(_, records)| room(records));
+                for (owner, records) in of {
+                    match ledger.append(records).await {
+                        Ok(()) => {}
+                        Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+                        Err(e) => drop(refused.insert(owner, e)),
+                    }
+                }
             }
-            Err(LedgerError::Lost) => Err(LedgerError::Lost),
-            // There is less room yet for all of it: nothing more is asked for.
-            Err(e) => {
-                let of: BTreeSet<UnitId> = self.unsaved.iter().filter_map(|(_, owner)| *owner).collect();
-                let waiting = of.into_iter().filter(|unit| self.waits(unit)).collect::<Vec<_>>();
-                Ok(waiting.into_iter().map(|unit| self.not_taken(unit, &e)).collect())
+            Err(e) => refused.extend(of.into_keys().map(|owner| (owner, e.clone()))),
+        }
+        self.forget_saved(ledger);
+        let mut units = Vec::new();
+        for (owner, error) in refused {
+            match owner.filter(|unit| self.waits(unit)) {
+                // Nothing more is asked for.
+                Some(unit) => units.push(self.not_taken(unit, &error)),
+                // Nobody waits for it: whoever needs it later brings it with its entry.
+                None => self.unsaved.retain(|(_, of)| *of != owner),
             }
         }
+        Ok(units)
+    }
+
+    fn forget_saved(&mut self, ledger: &Ledger) {
+        self.unsaved
+            .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
     }
 
     /// Asks again for what the hub did not have, and offers again to the ledger what it did not take.
@@ -294,9 +326,22 @@ impl Acceptance {
         self.target = None;
     }
 
-    /// Why the ledger took some of the last offer not; `None`: it took all.
-    pub fn ledger_problem(&self) -> Option<&str> {
-        self.untaken.values().next().map(|(_, message)| message.as_str())
+    /// Of which apps the ledger did not take what was offered, and why; `None`: it took all.
+    pub fn ledger_problem(&self) -> Option<String> {
+        let (_, why) = self.untaken.values().next()?;
+        let entry = |unit: &UnitId| {
+            let pending = self.pending.get(unit).map(|pending| &pending.entry);
+            pending.or_else(|| self.lacking.get(unit))
+        };
+        let names = self.untaken.keys().filter_map(entry);
+        let names: Vec<String> = names
+            .map(|entry| format!("{}/{}", entry.app.namespace, entry.app.name))
+            .collect();
+        let mut apps = names[..names.len().min(NAMED)].join(", ");
+        if names.len() > NAMED {
+            apps.push_str(&format!(" and {} more", names.len() - NAMED));
+        }
+        Some(format!("{apps}: {why}"))
     }
 
     fn entries(&self) -> impl Iterator<Item = (UnitId, &Entry)> {
@@ -360,6 +405,15 @@ impl Acceptance {
             units: named.into_values().collect(),
         }
     }
+}
+
+/// Bytes that contents take, at most.
+fn room(records: &[Record]) -> usize {
+    let blobs = records.iter().map(|record| match record {
+        Record::Blob(_, blob) => blob.room(),
+        _ => 0,
+    });
+    blobs.sum()
 }
 
 fn accepted(unit: UnitId, entry: Option<&Entry>) -> UnitAcceptance {

@@ -17,6 +17,14 @@ pub(super) fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
             )),
             Retry::Soon,
         ),
+        // Definitions bring groups that are called as domains are.
+        Stopped::Cluster(ClusterError::NotServed { .. }) if !key.group.contains('.') => (
+            Problem::Failed(format!(
+                "{key}: no matches for kind {:?} in version {:?}",
+                key.kind, object.api_version
+            )),
+            Retry::Interval,
+        ),
         Stopped::Cluster(ClusterError::NotServed { .. }) => (
             Problem::Unserved(format!(
                 "{key}: no matches for kind {:?} in version {:?}: waiting for its definition",

@@ -7,6 +7,7 @@ use flotilla_core::{
     object::ObjectKey,
     unit::{Entry, Settings, Substitution, UnitState, VariableLayer},
 };
+use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};
 
 use crate::{
@@ -167,6 +168,27 @@ async fn list_of_what_nobody_has_any_more_is_not_repeated() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.cluster.take_requests().get("list"), None);
     world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_no_definition_can_bring_is_a_failure_at_once() {
+    let mut world = World::new().await;
+    let mut misspelt = config_map("x", "1");
+    misspelt["kind"] = "ConfigMapp".into();
+    let content = world.contents.add(&[misspelt, config_map("y", "1")]);
+    world.offer(&[entry(1, content)]).await;
+    world
+        .until("it fails", |world| {
+            world.unit(1).is_some_and(|unit| {
+                unit.ready() == Readiness::False
+                    && unit
+                        .message
+                        .contains("no matches for kind \"ConfigMapp\" in version \"v1\"")
+            })
+        })
+        .await;
+    assert_eq!(world.value("y").as_deref(), Some("1"));
+    assert_eq!(world.events("ReconciliationFailed").len(), 1);
 }
 
 /// A definition of a kind that no unit has.

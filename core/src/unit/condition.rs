@@ -1,7 +1,7 @@
 //! What a unit's status says: from what was tried and observed to a condition, to what was attained, and to the
 //! events that tell of a change.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     UnitState,

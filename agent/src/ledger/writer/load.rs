@@ -56,7 +56,7 @@ impl Writer {
             // Segments are written after the first head, and neither they nor kept heads are ever deleted.
             for name in [writer.slot_name(0), writer.damaged_name(0)] {
                 if cells.get(&name).await.map_err(LedgerError::Storage)?.is_some() {
-                    writer.damage = Some("its head is gone".to_owned());
+                    writer.damage = Some(writer.head_is("gone"));
                 }
             }
             return Ok((writer, Vec::new()));
@@ -69,7 +69,7 @@ impl Writer {
             Reading::Head(head, tail) => (writer.head, writer.tail) = (*head, tail),
             Reading::Version(version) => return Err(LedgerError::Version(version)),
             Reading::Unreadable => {
-                writer.damage = Some("its head is not readable".to_owned());
+                writer.damage = Some(writer.head_is("not readable"));
                 return Ok((writer, Vec::new()));
             }
         }

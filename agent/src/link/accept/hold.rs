@@ -6,7 +6,7 @@ use flotilla_proto::agent::v1::UnitAcceptance;
 use super::{
     Acceptance, accepted,
     content::{Arrived, Content},
-    rejected,
+    rejected, room,
 };
 use crate::ledger::{
     Ledger, LedgerError,
@@ -78,12 +78,18 @@ impl Acceptance {
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
             Err(e) => return Ok(ready.iter().map(|(unit, _)| self.not_taken(*unit, &e)).collect()),
         }
+        let mut each: Vec<_> = ready
+            .iter()
+            .map(|(unit, content)| (*unit, content, self.records(ledger, *unit)))
+            .collect();
+        // A large one takes no room that small ones need.
+        each.sort_by_key(|(.., records)| room(records));
         let mut units = Vec::new();
-        for (unit, content) in ready {
-            match ledger.append(self.records(ledger, *unit)).await {
-                Ok(()) => units.push(self.held(*unit, content)),
+        for (unit, content, records) in each {
+            match ledger.append(records).await {
+                Ok(()) => units.push(self.held(unit, content)),
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(*unit, &e)),
+                Err(e) => units.push(self.not_taken(unit, &e)),
             }
         }
         if self.pending.is_empty() {

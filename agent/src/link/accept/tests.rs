@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use flotilla_core::unit::root;
@@ -21,8 +24,14 @@ async fn ledger(cells: &Arc<Memory>) -> Ledger {
     Ledger::open(cells.clone(), NAME).await.expect("a ledger")
 }
 
-/// Cells with little room.
-struct Little(Memory);
+/// Cells with little room, until there is more.
+struct Little(Memory, AtomicUsize);
+
+impl Default for Little {
+    fn default() -> Self {
+        Self(Memory::default(), AtomicUsize::new(400 << 10))
+    }
+}
 
 #[async_trait]
 impl Cells for Little {
@@ -37,7 +46,7 @@ impl Cells for Little {
     fn limits(&self) -> Limits {
         Limits {
             segment: 64 << 10,
-            total: 400 << 10,
+            total: self.1.load(Ordering::SeqCst),
         }
     }
 }
@@ -54,6 +63,16 @@ fn many(unit: u128, count: usize) -> Vec<Value> {
             &[unit.to_be_bytes().as_slice(), &n.to_be_bytes()].concat(),
         );
         config(&format!("{unit}-{n}"), &noise.to_string())
+    };
+    (0..count).map(object).collect()
+}
+
+/// Objects that do not compress, of which one batch is more than there is room for.
+fn bulky(count: usize) -> Vec<Value> {
+    let object = |n: usize| {
+        let noise = (0..32u8).map(|part| Digest::of("noise", &[&n.to_be_bytes()[..], &[part]].concat()));
+        let noise: Vec<String> = noise.map(|digest| digest.to_string()).collect();
+        config(&format!("bulky-{n}"), &noise.concat())
     };
     (0..count).map(object).collect()
 }
@@ -267,7 +286,7 @@ async fn a_break_in_the_last_batch_loses_nothing() {
 
 #[tokio::test]
 async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetched_again() {
-    let cells = Arc::new(Little(Memory::default()));
+    let cells = Arc::new(Little::default());
     let ledger = Ledger::open(cells, NAME).await.expect("a ledger");
     let mut contents = Contents::default();
     let large = entry(1, 1, contents.add(&many(1, 6 * BATCH)));
@@ -293,7 +312,10 @@ async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetc
         "{told:?}"
     );
     assert_eq!(held(&ledger), (0, vec![2]));
-    assert!(acceptance.ledger_problem().expect("told").contains("exceeds"));
+    let problem = acceptance.ledger_problem().expect("told");
+    for part in ["apps/app-1: ", "exceeds", "`flotilla-agent ledger move`"] {
+        assert!(problem.contains(part), "{problem}");
+    }
     let fetched = contents.fetched;
     for _ in 0..20 {
         acceptance.retry(&ledger).await.expect("nothing");
@@ -329,6 +351,68 @@ async fn what_is_outstanding_of_a_large_unit_is_not_looked_up_for_each_batch() {
     assert_eq!(held(&ledger), (1, vec![1]));
     // Once when the manifest has come, and once when nothing is outstanding.
     assert!(looked_up <= 2 * OBJECTS, "{looked_up} objects looked up");
+}
+
+#[tokio::test]
+async fn a_unit_that_is_too_large_refuses_no_other_and_is_taken_when_there_is_room() {
+    let cells = Arc::new(Little::default());
+    let ledger = Ledger::open(cells.clone(), NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&bulky(2 * BATCH)));
+    let first = offer(
+        1,
+        None,
+        std::slice::from_ref(&large),
+        std::slice::from_ref(&large),
+    );
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&ledger, first, Timestamp(1))
+        .await
+        .expect("taken");
+    let mut told = Vec::new();
+    for lane in [Lane::Small, Lane::Large] {
+        told.extend(fetch_all(&mut acceptance, &ledger, &mut contents, lane).await);
+    }
+    assert_eq!(
+        told.iter().flat_map(reasons).collect::<Vec<_>>(),
+        [(1, "LedgerFull")]
+    );
+    // A commit of another app is not held up, be it before a try to take the large one or after.
+    for (generation, retries) in [(2, 0), (3, 3)] {
+        let small = entry(2, generation, contents.add(&many(u128::from(generation), 3)));
+        let next = offer(
+            generation,
+            None,
+            &[large.clone(), small.clone()],
+            &[large.clone(), small.clone()],
+        );
+        acceptance
+            .offer(&ledger, next, Timestamp(2))
+            .await
+            .expect("taken");
+        for _ in 0..retries {
+            acceptance.retry(&ledger).await.expect("nothing");
+        }
+        let acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+        let told: Vec<_> = acks.iter().flat_map(reasons).collect();
+        assert!(told.contains(&(2, "accepted")), "{told:?}");
+        assert!(!told.contains(&(2, "LedgerFull")), "{told:?}");
+        fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Large).await;
+    }
+    assert_eq!(held(&ledger), (0, vec![2]));
+    let before = contents.fetched;
+    cells.1.store(16 << 20, Ordering::SeqCst);
+    acceptance.retry(&ledger).await.expect("nothing");
+    for lane in [Lane::Small, Lane::Large, Lane::Small] {
+        fetch_all(&mut acceptance, &ledger, &mut contents, lane).await;
+    }
+    assert_eq!(held(&ledger), (3, vec![1, 2]));
+    assert!(
+        contents.fetched - before <= BATCH,
+        "what came of it before is not fetched again"
+    );
+    assert_eq!(acceptance.ledger_problem(), None);
 }
 
 #[tokio::test]

@@ -111,10 +111,9 @@ impl Open<'_> {
     /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
     fn ledger_condition(&self) {
         let session = &*self.session;
-        let refused = self.refusal.as_ref().map(|refusal| refusal.why.as_str());
-        session
-            .ledger_watch
-            .refused(refused.or(session.acceptance.ledger_problem()));
+        let refused = self.refusal.as_ref().map(|refusal| refusal.why.clone());
+        let refused = refused.or_else(|| session.acceptance.ledger_problem());
+        session.ledger_watch.refused(refused.as_deref());
     }
 
     /// When the hub is to make an offer again that the ledger did not take.
