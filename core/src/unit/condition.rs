@@ -233,7 +233,12 @@ impl State {
 
     /// A kind is waited for as long as its objects have no other problem, and no longer than a unit may take.
     fn settle_unserved(&mut self, now: Mono) {
-        let worst = self.index.by_rank.iter().next().and_then(|(_, key)| self.problem(key));
+        let worst = self
+            .index
+            .by_rank
+            .iter()
+            .next()
+            .and_then(|(_, key)| self.problem(key));
         match self.is_active() && matches!(worst, Some(Problem::Unserved(_))) {
             true => drop(self.unserved_since.get_or_insert(now)),
             // A pass under way may have forgotten what it is going to find again.
