@@ -174,14 +174,16 @@ fn rest(record: &Record) -> Option<String> {
         policy,
         finished,
         left,
+        contested,
     } = record;
-    if policy.is_default() && !finished && left.is_none() {
+    if policy.is_default() && !finished && left.is_none() && contested.is_none() {
         return None;
     }
     let bare = Record {
         policy: *policy,
         finished: *finished,
         left: left.clone(),
+        contested: contested.clone(),
         ..Record::default()
     };
     // A record is a struct of plain fields: it is always an object.

@@ -565,10 +565,10 @@ fn contest_is_durable_from_its_start_to_its_end_and_corrections_before_it_are_no
     let mut sim = Sim::ready(&content(&[(&a, "1")]));
     let saves = sim.saves;
     for _ in 0..2 {
-        edit_again(&mut sim, &[a.clone()]);
+        edit_again(&mut sim, std::slice::from_ref(&a));
     }
     assert_eq!((sim.saves, sim.rows_saved), (saves, 0), "no contest so far");
-    edit_again(&mut sim, &[a.clone()]);
+    edit_again(&mut sim, std::slice::from_ref(&a));
     assert_eq!(
         (sim.saves, sim.rows_saved),
         (saves + 1, 1),
@@ -576,7 +576,7 @@ fn contest_is_durable_from_its_start_to_its_end_and_corrections_before_it_are_no
     );
     sim.restart();
     sim.run();
-    edit_again(&mut sim, &[a.clone()]);
+    edit_again(&mut sim, std::slice::from_ref(&a));
     assert_eq!(
         sim.world.live[&a].value, "theirs",
         "the restart forgot the contest"
@@ -602,7 +602,7 @@ fn contest_of_one_object_writes_its_row_and_no_other_however_many_are_contested(
     assert_eq!(sim.state.index.contested.len(), 300);
     let saved = sim.rows_saved;
     for _ in 0..3 {
-        edit_again(&mut sim, &[a.clone()]);
+        edit_again(&mut sim, std::slice::from_ref(&a));
     }
     assert_eq!(sim.state.index.contested.len(), 301);
     assert_eq!(sim.rows_saved - saved, 1);
@@ -615,7 +615,7 @@ fn request_forgets_contests_durably_though_a_job_runs() {
     let (a, b) = (config("a"), config("b"));
     let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
     for _ in 0..3 {
-        edit_again(&mut sim, &[a.clone()]);
+        edit_again(&mut sim, std::slice::from_ref(&a));
     }
     assert!(sim.world.records[&a].contested.is_some());
     sim.world.edit(&b, |live| "theirs".clone_into(&mut live.value));
