@@ -75,7 +75,7 @@ pub struct Context {
     clock: Arc<dyn Clock>,
     begun: Instant,
     /// The namespaces that this agent may read; empty: the whole cluster.
-    pub namespaces: BTreeSet<String>,
+    pub namespaces: Arc<BTreeSet<String>>,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
     /// What happened how often.
@@ -103,7 +103,7 @@ impl Context {
             reports,
             clock,
             begun: Instant::now(),
-            namespaces: BTreeSet::new(),
+            namespaces: Arc::default(),
             intended: Notify::new(),
             counters: Arc::default(),
             metrics: Arc::default(),
@@ -116,7 +116,7 @@ impl Context {
     /// Keeps to these namespaces; none: the whole cluster.
     #[must_use]
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
-        self.namespaces = namespaces.into_iter().collect();
+        self.namespaces = Arc::new(namespaces.into_iter().collect());
         self
     }
 
@@ -140,6 +140,7 @@ impl Context {
             discovery,
             known: self.ledger.read(|state| Arc::new(state.kinds.clone())),
             protected: self.protected.clone(),
+            namespaces: self.namespaces.clone(),
             key: *self.ledger.key(),
         }
     }
