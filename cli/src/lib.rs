@@ -18,8 +18,10 @@ mod ui;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
+use std::time::Duration;
 
 use clap::Parser;
+use tokio::time::Instant;
 
 use commands::Command;
 pub use error::{CommandError, Kind};
@@ -77,7 +79,17 @@ struct Global {
     namespace: String,
     /// Longest time to wait for the hub or for an object to become ready
     #[arg(long, global = true, value_name = "DURATION", default_value = "5m", value_parser = commands::duration)]
-    timeout: std::time::Duration,
+    timeout: Duration,
+    /// When the command began.
+    #[arg(skip = Instant::now())]
+    begun: Instant,
+}
+
+impl Global {
+    /// When everything of the command is over.
+    pub(crate) fn end(&self) -> Instant {
+        self.begun + self.timeout
+    }
 }
 
 /// Runs one command and returns the exit code.
@@ -94,7 +106,14 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, host: &mut Host)
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match commands::run(cli.command, &cli.global, host).await {
+    let end = cli.global.end();
+    let ran = tokio::select! {
+        // A command that ends by its own watch of the time says more.
+        biased;
+        ran = commands::run(cli.command, &cli.global, host) => ran,
+        () = tokio::time::sleep_until(end) => Err(CommandError::late()),
+    };
+    match ran {
         Ok(()) => 0,
         Err(error) => {
             host.ui.failure(&error);
