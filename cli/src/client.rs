@@ -22,6 +22,9 @@ pub(crate) type Fleet = FleetServiceClient<InterceptedService<Channel, Bearer>>;
 /// The longest answer taken from a hub: a page of objects, each as large as Kubernetes allows.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// The longest that connection and handshake take.
+const CONNECT: Duration = Duration::from_secs(15);
+
 /// Puts the credential on every call.
 #[derive(Clone)]
 pub(crate) struct Bearer(MetadataValue<Ascii>);
@@ -106,16 +109,18 @@ async fn dial(context: &Context, timeout: Duration) -> Result<Fleet, DialError> 
     let verifier = Arc::new(HubVerifier::new(pins, &context.trust_domain));
     let unusable =
         |error: tonic::transport::Error| DialError::Unusable(format!("endpoint: {}", causes(&error)));
-    let channel = Endpoint::from_shared(context.endpoint.clone())
+    let endpoint = Endpoint::from_shared(context.endpoint.clone())
         .map_err(unusable)?
         .tls_config_with_verifier(ClientTlsConfig::new(), verifier)
         .map_err(unusable)?
-        .connect_timeout(timeout.min(Duration::from_secs(15)))
         .timeout(timeout)
         .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .connect()
+        .keep_alive_timeout(Duration::from_secs(10));
+    // The transport's own bound is one of the connection alone, without the handshake on it.
+    let bound = timeout.min(CONNECT);
+    let channel = tokio::time::timeout(bound, endpoint.connect())
         .await
+        .map_err(|_| DialError::Unreachable(format!("no TLS connection within {bound:?}")))?
         .map_err(|error| DialError::Unreachable(causes(&error)))?;
     Ok(FleetServiceClient::with_interceptor(channel, Bearer(bearer))
         .max_decoding_message_size(MAX_ANSWER_BYTES))

@@ -78,6 +78,11 @@ impl CommandError {
         self
     }
 
+    /// Makes an error for a hub that has not answered within the command's time.
+    pub(crate) fn late() -> Self {
+        Self::unreachable("the hub did not answer in time").hint("give it longer with --timeout")
+    }
+
     /// Adds what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -90,9 +95,7 @@ impl From<Status> for CommandError {
         let message = status.message().to_owned();
         match status.code() {
             Code::Unavailable => Self::unreachable(format!("the hub cannot be reached: {message}")),
-            Code::DeadlineExceeded | Code::Cancelled => {
-                Self::unreachable("the hub did not answer in time").hint("give it longer with --timeout")
-            }
+            Code::DeadlineExceeded | Code::Cancelled => Self::late(),
             Code::Unauthenticated | Code::PermissionDenied => Self {
                 kind: Kind::Denied,
                 message,
@@ -101,6 +104,11 @@ impl From<Status> for CommandError {
             },
             Code::Unimplemented => {
                 Self::failed("the hub is too old for this command").hint("compare flotilla version")
+            }
+            // The transport's own words are about frames and streams.
+            _ if std::error::Error::source(&status).is_some() => {
+                Self::unreachable("the connection to the hub broke before the answer was whole")
+                    .hint("try again once the hub runs: flotilla version says whether it does")
             }
             _ => Self::failed(message),
         }
@@ -111,4 +119,25 @@ impl From<Status> for CommandError {
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_told_without_the_transports_own_words() {
+        let raw = "h2 protocol error: not a result of an error";
+        let status = Status::from_error(Box::new(std::io::Error::other(raw)));
+        assert!(status.message().contains(raw));
+        let error = CommandError::from(status);
+        assert_eq!(error.kind, Kind::Unreachable);
+        assert!(!error.message.contains("h2"), "{error}");
+        // What the hub itself says stays as it is.
+        let said = CommandError::from(Status::internal("the store is full"));
+        assert_eq!(
+            (said.kind, said.message.as_str()),
+            (Kind::Failed, "the store is full")
+        );
+    }
 }

@@ -1,18 +1,16 @@
 //! Follows a request to reconcile to its end, as the hub tells it.
 
-use std::time::Duration;
-
 use flotilla_api::Kind;
 use flotilla_proto::fleet::v1::{
     ClusterBehind, ReconcileProgress, ReconcileRequest, ResourceRef,
     reconcile_progress::{Outcome, Phase},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use crate::Host;
 use crate::client::Fleet;
 use crate::error::CommandError;
 use crate::output::ago;
+use crate::{Global, Host};
 
 /// Asks for a reconciliation and waits until it has ended, saying meanwhile how far it is. Returns the revision that was
 /// fetched, or that every cluster has applied. Anything less is an error that names what is missing.
@@ -20,10 +18,9 @@ pub(crate) async fn reconcile(
     fleet: &mut Fleet,
     reference: &ResourceRef,
     with_source: bool,
-    timeout: Duration,
+    global: &Global,
     host: &mut Host,
 ) -> Result<String, CommandError> {
-    let end = Instant::now() + timeout;
     let request = ReconcileRequest {
         resource: Some(reference.clone()),
         with_source,
@@ -32,9 +29,9 @@ pub(crate) async fn reconcile(
     let mut last = ReconcileProgress::default();
     let mut said = String::new();
     loop {
-        let Ok(next) = timeout_at(end, stream.message()).await else {
+        let Ok(next) = timeout_at(global.end(), stream.message()).await else {
             let kind = &reference.kind;
-            let seconds = timeout.as_secs();
+            let seconds = global.timeout.as_secs();
             let error = CommandError::failed(format!(
                 "{kind} is not ready after {seconds}s: '{}'",
                 last.message

@@ -18,10 +18,12 @@ mod ui;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser};
+use tokio::time::Instant;
 
 use commands::Command;
 pub use error::{CommandError, Kind};
@@ -79,7 +81,17 @@ struct Global {
     namespace: String,
     /// Longest time to wait for the hub or for an object to become ready
     #[arg(long, global = true, value_name = "DURATION", default_value = "5m", value_parser = commands::duration)]
-    timeout: std::time::Duration,
+    timeout: Duration,
+    /// When the command began.
+    #[arg(skip = Instant::now())]
+    begun: Instant,
+}
+
+impl Global {
+    /// When everything of the command is over.
+    pub(crate) fn end(&self) -> Instant {
+        self.begun + self.timeout
+    }
 }
 
 /// Commands that ask no hub, and the options of one that mean nothing to them.
@@ -149,7 +161,13 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, host: &mut Host)
 async fn run_matched(matches: &ArgMatches, host: &mut Host) -> Result<(), CommandError> {
     check_offline(matches)?;
     let cli = Cli::from_arg_matches(matches).map_err(|error| CommandError::usage(error.to_string()))?;
-    commands::run(cli.command, &cli.global, host).await
+    let end = cli.global.end();
+    tokio::select! {
+        // A command that ends by its own watch of the time says more.
+        biased;
+        ran = commands::run(cli.command, &cli.global, host) => ran,
+        () = tokio::time::sleep_until(end) => Err(CommandError::late()),
+    }
 }
 
 /// Says why no command is run.

@@ -222,10 +222,10 @@ pub(crate) fn unit_message(unit: &Unit, now_ms: i64) -> String {
         parts.push(unit.message.clone());
     }
     if unit.objects_pending_removal > 0 {
-        parts.push(format!(
-            "{} objects pending removal",
-            unit.objects_pending_removal
-        ));
+        parts.push(match unit.objects_pending_removal {
+            1 => "1 object pending removal".to_owned(),
+            more => format!("{more} objects pending removal"),
+        });
     }
     parts.join("; ")
 }

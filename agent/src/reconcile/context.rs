@@ -78,7 +78,7 @@ pub struct Context {
     clock: Arc<dyn Clock>,
     begun: Instant,
     /// The namespaces that this agent may read; empty: the whole cluster.
-    pub namespaces: BTreeSet<String>,
+    pub namespaces: Arc<BTreeSet<String>>,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
     /// What happened how often.
@@ -109,7 +109,7 @@ impl Context {
             reports,
             clock,
             begun: Instant::now(),
-            namespaces: BTreeSet::new(),
+            namespaces: Arc::default(),
             intended: Notify::new(),
             counters: Arc::default(),
             metrics: Arc::default(),
@@ -123,7 +123,7 @@ impl Context {
     /// Keeps to these namespaces; none: the whole cluster.
     #[must_use]
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
-        self.namespaces = namespaces.into_iter().collect();
+        self.namespaces = Arc::new(namespaces.into_iter().collect());
         self
     }
 
@@ -147,6 +147,7 @@ impl Context {
             discovery,
             known: self.ledger.read(|state| Arc::new(state.kinds.clone())),
             protected: self.protected.clone(),
+            namespaces: self.namespaces.clone(),
             key: *self.ledger.key(),
         }
     }

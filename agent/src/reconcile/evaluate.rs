@@ -21,7 +21,7 @@ use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
     digest::{Digest, write_canonical},
     object::ObjectKey,
-    unit::Entry,
+    unit::{Entry, object::Withholding},
 };
 use inputs::{Inputs, Parsed, Values};
 use kinds::Kinds;
@@ -50,8 +50,8 @@ pub struct Object {
     pub group_failed: bool,
     /// It is a Secret, or a value of a Secret stands in it: what the API server says of it may quote values.
     pub secret: bool,
-    /// Why it is not to be written although it is desired: another unit owns it, or the agent itself.
-    pub withheld: Option<String>,
+    /// Why it is not to be written although it is desired.
+    pub withheld: Option<Withholding>,
     /// Where it stands in the evaluation: see [`Evaluation::object`].
     pub index: usize,
 }
@@ -94,6 +94,8 @@ pub struct Environment {
     pub known: Arc<BTreeMap<(String, String), bool>>,
     /// What no unit may write.
     pub protected: Protected,
+    /// The namespaces that the agent works in; empty: all.
+    pub namespaces: Arc<BTreeSet<String>>,
     /// The ledger's own key, for digests of what is sent.
     pub key: [u8; 32],
 }
@@ -113,6 +115,7 @@ pub struct Evaluation {
     inputs: Arc<Inputs>,
     kinds: Kinds,
     protected: Protected,
+    namespaces: Arc<BTreeSet<String>>,
     key: [u8; 32],
     withheld: HashMap<ObjectKey, String>,
     /// Indices of definitions still to be read for their scope.
@@ -167,6 +170,7 @@ impl Evaluation {
         Ok(Self {
             kinds,
             protected: environment.protected,
+            namespaces: environment.namespaces,
             key: environment.key,
             withheld: withheld.collect(),
             definitions,
@@ -276,12 +280,24 @@ impl Evaluation {
         self.inputs.is_complete() && !self.partial && !self.unresolved && ended
     }
 
-    fn withheld(&self, key: &ObjectKey) -> Option<String> {
+    fn withheld(&self, key: &ObjectKey) -> Option<Withholding> {
         if self.protected.covers_write(key) {
-            return Some(format!("{key} is the agent's own: no unit may write it"));
+            let message = format!("{key} is the agent's own: no unit may write it");
+            return Some(Withholding::conflict(message));
         }
-        let owner = self.withheld.get(key)?;
-        Some(format!("{key} is owned by {owner}"))
+        if let Some(owner) = self.withheld.get(key) {
+            return Some(Withholding::conflict(format!("{key} is owned by {owner}")));
+        }
+        let namespace = &key.namespace;
+        let is_elsewhere =
+            !self.namespaces.is_empty() && !namespace.is_empty() && !self.namespaces.contains(namespace);
+        is_elsewhere.then(|| Withholding {
+            reason: "NamespaceNotWatched",
+            message: format!(
+                "{key} is not written: this agent does not watch namespace {namespace} and would see no drift there; \
+                 add it to the agent's namespaces (rbac.tenant.namespaces of its chart, or FLOTILLA_NAMESPACES)"
+            ),
+        })
     }
 }
 

@@ -98,6 +98,10 @@ pub(super) struct Watches {
     revision: Option<u64>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
+    /// Watches that the server refuses, and its words.
+    refused: BTreeMap<Stream, String>,
+    /// What the bound leaves out, in words.
+    left_out: String,
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
@@ -117,6 +121,8 @@ impl Default for Watches {
             narrowed: BTreeSet::new(),
             revision: None,
             silent: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            left_out: String::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
             waiting: BTreeSet::new(),
@@ -282,6 +288,7 @@ impl Reconciler {
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
+        self.watches.refused.retain(|stream, _| wanted.contains(stream));
         let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
@@ -310,15 +317,31 @@ impl Reconciler {
                     .or_insert_with(|| Watched::unserved(now, UNSERVED));
             }
         }
-        self.report_unwatched(&left_out);
+        self.watches.left_out = unwatched(&left_out);
+        self.report_unwatched();
     }
 
-    /// Reports what the bound leaves out, to those who can narrow what there is to watch.
-    fn report_unwatched(&self, left_out: &[Stream]) {
+    /// Reports what is not watched, to those who can narrow what there is to watch, or give rights.
+    fn report_unwatched(&self) {
+        let said = [self.watches.left_out.clone(), refused(&self.watches.refused)];
+        let said: Vec<String> = said.into_iter().filter(|text| !text.is_empty()).collect();
         let (kind, now) = (ClusterConditionKind::Watches, self.context.wall());
         self.context
             .reports
-            .condition(kind, left_out.is_empty(), unwatched(left_out), now);
+            .condition(kind, said.is_empty(), said.join("; "), now);
+    }
+
+    /// Takes in whether the server refuses a watch. One that narrower ones take the place of is not told of.
+    fn note_refusal(&mut self, stream: &Stream, refusal: Option<String>) {
+        let told = self.watches.refused.get(stream);
+        if told == refusal.as_ref() {
+            return;
+        }
+        match refusal {
+            Some(words) => drop(self.watches.refused.insert(stream.clone(), words)),
+            None => drop(self.watches.refused.remove(stream)),
+        }
+        self.report_unwatched();
     }
 
     /// What there is to watch: each kind of the inventories in each version that objects were last written in.
@@ -340,13 +363,14 @@ impl Reconciler {
     }
 
     /// What is watched for objects of a kind in a namespace: the kind as a whole, or, for an agent of some namespaces
-    /// and where the whole may not be watched, the kind in that namespace.
+    /// and where the whole may not be watched, the kind in that namespace. Objects without a namespace are watched by
+    /// whoever may.
     pub(super) fn scope(&self, group: &str, kind: &str, namespace: &str) -> Option<Scope> {
         let namespaces = &self.context.namespaces;
         let namespace = match namespaces.is_empty() {
             true if self.is_narrowed(group, kind) => namespace,
             true => "",
-            false if namespaces.contains(namespace) => namespace,
+            false if namespace.is_empty() || namespaces.contains(namespace) => namespace,
             false => return None,
         };
         Some(Scope {
@@ -426,6 +450,27 @@ fn unwatched(left_out: &[Stream]) -> String {
          found by the hourly verification alone; give the agent fewer namespaces, or the profile platform, which \
          watches a kind in all namespaces at once",
         left_out.len(),
+        scope.kind
+    )
+}
+
+/// Says what may not be watched, what follows from it and what helps; empty when all may be.
+fn refused(watches: &BTreeMap<Stream, String>) -> String {
+    let Some((Stream { scope, .. }, words)) = watches.first_key_value() else {
+        return String::new();
+    };
+    let place = match scope.namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(" in namespace {namespace}"),
+    };
+    let more = match watches.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more kinds or namespaces"),
+    };
+    format!(
+        "drift of {}{place}{more} is not seen, since the API server refuses to list and watch it: {words}; give the \
+         agent get, list and watch there: a wider rbac.profile of its chart, rbac.platform.secretNamespaces, or \
+         rbac.extraRules",
         scope.kind
     )
 }

@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use flotilla_agent::{
-    cluster::fake::Fake,
+    cluster::{
+        ClusterError,
+        fake::{Fake, faults::Fault},
+    },
     ledger::memory::Memory,
     sim::{Contents, Options, SimAgent},
 };
 use flotilla_core::unit::{Entry, UnitState};
-use flotilla_proto::agent::v1::{ClusterCondition, ClusterConditionKind};
-use serde_json::Value;
+use flotilla_proto::agent::v1::{ClusterCondition, ClusterConditionKind, Readiness, UnitStatus};
+use serde_json::{Value, json};
 
 use crate::world::{config_map, entry, settle};
 
@@ -78,6 +81,95 @@ async fn more_kinds_and_namespaces_than_can_be_watched_are_a_condition_of_the_cl
     for wanted in [&[few.clone(), let_go][..], std::slice::from_ref(&few)] {
         agent.offer(wanted, &mut contents).await.unwrap();
     }
+    let condition = watches_condition(&agent).await.expect("it is told");
+    assert!(condition.ok, "{}", condition.message);
+}
+
+fn in_namespace(namespace: &str) -> Value {
+    let mut object = config_map("x", "1");
+    object["metadata"]["namespace"] = namespace.into();
+    object
+}
+
+/// Takes in reports until nothing is left to say, and returns what was said last of the unit.
+async fn unit_said(agent: &SimAgent) -> Option<UnitStatus> {
+    settle().await;
+    let mut last = None;
+    while let Some(report) = agent.report(Duration::from_secs(1)).await {
+        last = report.units.into_iter().next_back().or(last);
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_outside_of_the_agents_namespaces_is_not_written_and_its_unit_says_so_until_they_have_it() {
+    let mut contents = Contents::default();
+    let one = entry(1, contents.add(&[in_namespace("a"), in_namespace("b")]));
+    let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+    for namespace in ["a", "b"] {
+        cluster.write(
+            "somebody",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        );
+    }
+    let within = |namespaces: &[&str]| Options {
+        namespaces: namespaces.iter().map(ToString::to_string).collect(),
+        ..Options::default()
+    };
+    let there = |namespace: &str| {
+        let keys = cluster.keys("ConfigMap");
+        keys.iter().any(|key| key.namespace == namespace)
+    };
+    for (namespaces, is_ready) in [(&["a"][..], false), (&["a", "b"], true)] {
+        let agent = SimAgent::start_as(cluster.clone(), cells.clone(), within(namespaces))
+            .await
+            .unwrap();
+        agent
+            .offer(std::slice::from_ref(&one), &mut contents)
+            .await
+            .unwrap();
+        let unit = unit_said(&agent).await.expect("it is told");
+        assert_eq!(unit.ready() == Readiness::True, is_ready, "{}", unit.message);
+        assert_eq!((there("a"), there("b")), (true, is_ready), "{}", unit.message);
+        if !is_ready {
+            assert_eq!(unit.reason, "NamespaceNotWatched");
+            assert!(unit.message.contains("FLOTILLA_NAMESPACES"), "{}", unit.message);
+        }
+        agent.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_may() {
+    let mut contents = Contents::default();
+    let one = entry(1, contents.add(&[config_map("x", "1")]));
+    let cluster = Arc::new(Fake::new());
+    let refuse: Fault = Box::new(|verb, key| {
+        (key.kind == "ConfigMap" && matches!(verb, "list" | "watch")).then(|| ClusterError::Rejected {
+            code: 403,
+            reason: "Forbidden".to_owned(),
+            message: "configmaps is forbidden".to_owned(),
+        })
+    });
+    cluster.set_fault(Some(refuse));
+    let agent = SimAgent::start_as(cluster.clone(), Arc::new(Memory::default()), Options::default())
+        .await
+        .unwrap();
+    agent
+        .offer(std::slice::from_ref(&one), &mut contents)
+        .await
+        .unwrap();
+    let condition = watches_condition(&agent).await.expect("it is told");
+    assert!(!condition.ok);
+    for part in [
+        "drift of ConfigMap in namespace ",
+        "configmaps is forbidden",
+        "rbac.extraRules",
+    ] {
+        assert!(condition.message.contains(part), "{}", condition.message);
+    }
+    cluster.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(600)).await;
     let condition = watches_condition(&agent).await.expect("it is told");
     assert!(condition.ok, "{}", condition.message);
 }

@@ -36,7 +36,7 @@ pub(crate) async fn cmd_reconcile(
         "reconciling {kind} {} in {} namespace",
         reference.name, reference.namespace
     ));
-    let revision = follow::reconcile(&mut fleet, &reference, args.with_source, global.timeout, host).await?;
+    let revision = follow::reconcile(&mut fleet, &reference, args.with_source, global, host).await?;
     host.ui.success(&format!("{} {revision}", follow::verb(kind)));
     Ok(())
 }

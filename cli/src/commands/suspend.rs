@@ -76,7 +76,7 @@ pub(crate) async fn cmd_resume(
         "{kind} {}",
         if changed { "resumed" } else { "was not suspended" }
     ));
-    let revision = follow::reconcile(&mut fleet, &reference, false, global.timeout, host).await?;
+    let revision = follow::reconcile(&mut fleet, &reference, false, global, host).await?;
     host.ui
         .success(&format!("{kind} {} reconciliation completed", reference.name));
     host.ui.success(&format!("{} {revision}", follow::verb(kind)));

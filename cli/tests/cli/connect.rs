@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use flotilla_api::access::Context;
 use insta::assert_snapshot;
@@ -71,6 +72,24 @@ async fn a_hub_that_is_not_there_has_its_own_exit_code() {
         "{}",
         ran.err
     );
+}
+
+#[tokio::test]
+async fn a_hub_that_takes_a_connection_and_says_nothing_ends_a_command_at_its_time() {
+    let hub = Hub::start(Answers::default()).await;
+    // The kernel takes connections for it; nobody shakes hands.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    hub.configure(Context {
+        endpoint: format!("https://{address}"),
+        ..hub.context.clone()
+    });
+    let command = hub.run(&["version", "--timeout", "1s"]);
+    let ran = tokio::time::timeout(Duration::from_secs(20), command)
+        .await
+        .expect("it ends");
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.contains("no TLS connection within 1s"), "{}", ran.err);
 }
 
 #[tokio::test]

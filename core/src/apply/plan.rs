@@ -75,7 +75,7 @@ pub fn is_written(desired: &DesiredRow, record: Option<&Record>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::stage::Stage;
+    use crate::{apply::stage::Stage, unit::object::Withholding};
 
     fn key(kind: &str, name: &str) -> Arc<ObjectKey> {
         let group = if kind == "CustomResourceDefinition" {
@@ -159,7 +159,7 @@ mod tests {
         for name in ["withheld", "paused", "ignored", "once"] {
             rows.push((key("ConfigMap", name), desired("2"), Some(sent("1"))));
         }
-        rows[0].1.withheld = Some("other".into());
+        rows[0].1.withheld = Some(Withholding::conflict("other".to_owned()));
         rows[1].1.policy.paused = true;
         rows[2].1.policy.write = Write::Ignore;
         rows[3].1.policy.write = Write::IfNotPresent;

@@ -27,8 +27,27 @@ pub struct Desired {
     pub policy: Policy,
     /// It is a Secret, or a value of a Secret stands in it: what is said of it may quote values.
     pub secret: bool,
-    /// Why the object is not to be written although it is desired: another unit owns it, or the agent itself.
-    pub withheld: Option<String>,
+    /// Why the object is not to be written although it is desired.
+    pub withheld: Option<Withholding>,
+}
+
+/// Why an object is not to be written although it is desired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withholding {
+    /// The unit's reason: `Conflict`, `NamespaceNotWatched`.
+    pub reason: &'static str,
+    /// Who owns it, or what to do.
+    pub message: String,
+}
+
+impl Withholding {
+    /// Another unit owns it, or the agent itself.
+    pub fn conflict(message: String) -> Self {
+        Self {
+            reason: "Conflict",
+            message,
+        }
+    }
 }
 
 impl Desired {

@@ -8,7 +8,7 @@ use std::{
 use super::{
     event::{Action, Applied, JobFailure, Outcome},
     now::{Mono, Now},
-    object::Object,
+    object::{Object, Withholding},
     problem::{Problem, Retry},
     record::Attained,
     state::State,
@@ -103,16 +103,12 @@ impl State {
         }
         for key in self.index.withheld.clone() {
             self.change(&key, |object| {
-                let owner = object
+                let why = object
                     .desired
                     .as_ref()
                     .and_then(|desired| desired.withheld.clone());
-                object.pass_problem = owner.map(|message| {
-                    Box::new(Problem::Withheld {
-                        reason: "Conflict",
-                        message,
-                    })
-                });
+                object.pass_problem = why
+                    .map(|Withholding { reason, message }| Box::new(Problem::Withheld { reason, message }));
             });
         }
         self.pass = Some(Pass {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 pub enum Problem {
     /// The server refuses it.
     Failed(String),
-    /// Another unit owns it, or a live Flux object does.
+    /// Another unit owns it, or a live Flux object does; or it lives where the agent does not work.
     Withheld {
-        /// `Conflict` or `StillManagedByFlux`.
+        /// `Conflict`, `NamespaceNotWatched` or `StillManagedByFlux`.
         reason: &'static str,
         /// Who, and what to do.
         message: String,

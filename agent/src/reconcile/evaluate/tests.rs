@@ -109,6 +109,7 @@ fn world() -> World {
             discovery: Arc::new(Discovery::new(served, vec!["failed.example.com".into()])),
             known: Arc::default(),
             protected: Protected::new("flotilla-system", "flotilla-agent"),
+            namespaces: Arc::default(),
             key: [7; 32],
         },
     }
@@ -281,7 +282,7 @@ fn withheld_and_protected_objects_stay_in_the_set() {
     let withheld: Vec<_> = world
         .all()
         .into_iter()
-        .map(|(object, _)| object.withheld)
+        .map(|(object, _)| object.withheld.map(|why| why.message))
         .collect();
     assert_eq!(
         withheld,

@@ -124,6 +124,17 @@ impl Reconciler {
         if !definitions && !self.watches.silent.is_empty() && is_answer(&event) {
             self.watches.silent.remove(&*stream);
         }
+        if !definitions && is_answer(&event) {
+            let refusal = match &event {
+                Err(error @ ClusterError::Rejected { .. })
+                    if !(is_forbidden(error) && self.narrows(&stream)) =>
+                {
+                    Some(error.to_string())
+                }
+                _ => None,
+            };
+            self.note_refusal(&stream, refusal);
+        }
         match event {
             Ok(Reduced::Seen(seen)) => {
                 if let (Some(key), Some(state)) = (&seen.key, seen.definition) {

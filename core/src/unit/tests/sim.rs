@@ -23,7 +23,7 @@ use crate::{
             Accepted, Action, Applied, Evaluation, EvaluationFailure, Event, JobFailure, Notice, Outcome,
         },
         now::{Mono, Now},
-        object::{Check, Object},
+        object::{Check, Object, Withholding},
         problem::Problem,
         record::{Ready, UnitRecord},
         state::State,
@@ -570,7 +570,7 @@ impl Sim {
         let digest = entry.content.filter(|digest| !self.lacking.contains(digest))?;
         let withheld = |key: &Key| {
             let withheld = entry.withheld.iter().find(|withheld| withheld.key == **key);
-            withheld.map(|withheld| withheld.owner.clone())
+            withheld.map(|withheld| Withholding::conflict(withheld.owner.clone()))
         };
         let objects = self.contents[&digest].iter().map(|(key, (value, policy))| {
             let mut row = desired(value, *policy);
