@@ -312,7 +312,12 @@ async fn what_is_outstanding_of_a_large_unit_is_not_looked_up_for_each_batch() {
     let ledger = ledger(&cells).await;
     let mut contents = Contents::default();
     let large = entry(1, 1, contents.add(&many(1, OBJECTS)));
-    let whole = offer(1, None, std::slice::from_ref(&large), std::slice::from_ref(&large));
+    let whole = offer(
+        1,
+        None,
+        std::slice::from_ref(&large),
+        std::slice::from_ref(&large),
+    );
     let mut acceptance = Acceptance::default();
     acceptance
         .offer(&ledger, whole, Timestamp(1))
