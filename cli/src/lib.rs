@@ -162,6 +162,9 @@ async fn run_matched(matches: &ArgMatches, host: &mut Host) -> Result<(), Comman
     check_offline(matches)?;
     let cli = Cli::from_arg_matches(matches).map_err(|error| CommandError::usage(error.to_string()))?;
     let end = cli.global.end();
+    if cli.command.is_watch() {
+        return commands::run(cli.command, &cli.global, host).await;
+    }
     tokio::select! {
         // A command that ends by its own watch of the time says more.
         biased;

@@ -53,6 +53,13 @@ enum EventType {
     Warning,
 }
 
+impl EventsArgs {
+    /// Tells whether it shows changes until it is interrupted.
+    pub(super) fn is_watch(&self) -> bool {
+        self.watch
+    }
+}
+
 pub(crate) async fn cmd_events(
     args: &EventsArgs,
     global: &Global,

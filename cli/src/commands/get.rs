@@ -85,6 +85,13 @@ struct How {
     watch: bool,
 }
 
+impl GetArgs {
+    /// Tells whether it shows changes until it is interrupted.
+    pub(super) fn is_watch(&self) -> bool {
+        self.how.watch
+    }
+}
+
 pub(crate) async fn cmd_get(args: &GetArgs, global: &Global, host: &mut Host) -> Result<(), CommandError> {
     let mut fleet = connect(global, host).await?;
     let list = Listing {

@@ -38,6 +38,17 @@ pub(crate) enum Command {
     Completion(completion::CompletionArgs),
 }
 
+impl Command {
+    /// Tells whether it shows changes until it is interrupted.
+    pub(crate) fn is_watch(&self) -> bool {
+        match self {
+            Self::Get(args) => args.is_watch(),
+            Self::Events(args) => args.is_watch(),
+            _ => false,
+        }
+    }
+}
+
 /// Runs a command.
 pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> Result<(), CommandError> {
     match command {
