@@ -153,6 +153,28 @@ fn output_bytes_are_bounded() {
 }
 
 #[test]
+fn maps_and_lists_that_functions_make_are_counted_as_bytes() {
+    let limits = Limits {
+        steps: 1_000_000,
+        bytes: 1 << 20,
+    };
+    for made in [
+        "{{ $d = dict `a` $d }}",
+        "{{ $d = dict `a` $d `b` $l }}",
+        "{{ $l = list $l }}",
+        "{{ $l = tuple $l $d }}",
+        "{{ $_ := set $d (print $i) $l }}",
+    ] {
+        let source = format!(
+            "{{{{ $d := dict }}}}{{{{ $l := list }}}}{{{{ range $i := until 10000 }}}}{made}{{{{ end }}}}"
+        );
+        let source = format!("{source}{source}");
+        let error = render(&[("templates/a.yaml", &source)], "", limits).expect_err(made);
+        assert!(error.contains("bytes of output"), "{made}: {error}");
+    }
+}
+
+#[test]
 fn functions_refuse_results_that_no_memory_holds() {
     for source in [
         "{{ repeat 1000000000 `x` }}",
