@@ -50,6 +50,12 @@ const INPUTS: &[Hostile] = &[
         "bytes of text",
         a_json_value_for_every_object,
     ),
+    (
+        "replacements-that-double",
+        "bytes of text",
+        replacements_that_double,
+    ),
+    ("replacements-that-nest", "bytes of text", replacements_that_nest),
     ("items-without-a-name", "builds", items_without_a_name),
     ("yaml-made-in-a-template", "builds", yaml_made_in_a_template),
     ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
@@ -213,6 +219,37 @@ fn a_json_value_for_every_object() -> Result<(), String> {
         objects.join("---\n"),
         &[format!("op: add, path: /data, value: {{a: {value}}}")],
     )
+}
+
+/// Two objects that are put into each other in turn, each time into the field of that number.
+fn put_into_each_other(turns: usize, field: impl Fn(usize) -> String) -> Result<(), String> {
+    let object = |name: &str| {
+        format!("apiVersion: example.com/v1\nkind: Part\nmetadata: {{name: {name}}}\nspec: {{a: b}}\n")
+    };
+    let put = |from: &str, into: &str, field: &str| {
+        format!(
+            "- source: {{name: {from}, fieldPath: spec}}\n  targets: [{{select: {{name: {into}}}, fieldPaths: [spec.{field}], options: {{create: true}}}}]\n"
+        )
+    };
+    let replacements: String = (0..turns)
+        .map(&field)
+        .map(|field| put("a", "b", &field) + &put("b", "a", &field))
+        .collect();
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            format!("resources: [a.yaml]\nreplacements:\n{replacements}"),
+        ),
+        ("a.yaml", [object("a"), object("b")].join("---\n")),
+    ])
+}
+
+fn replacements_that_double() -> Result<(), String> {
+    put_into_each_other(30, |turn| format!("k{turn}"))
+}
+
+fn replacements_that_nest() -> Result<(), String> {
+    put_into_each_other(5000, |_| "k".to_owned())
 }
 
 fn chart(source: &str, given: &str) -> Result<(), String> {
