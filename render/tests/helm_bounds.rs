@@ -488,6 +488,33 @@ fn parsing_a_text_within_a_template_takes_steps() {
 }
 
 #[test]
+fn numbers_at_the_ends_of_their_range_wrap_around() {
+    let (least, most) = (i64::MIN, i64::MAX);
+    for number in [least, least + 1, -1, 1, most - 1, most] {
+        for (first, second, third) in [
+            (number, 0, 0),
+            (0, number, 0),
+            (0, 0, number),
+            (number, number, number),
+        ] {
+            let source = format!(
+                "{{{{ $t := toDate `2006-01-02` `2020-02-03` }}}}{{{{ $u := $t.AddDate {first} {second} {third} }}}}# {{{{ $u.Unix }}}} {{{{ $u.UnixMilli }}}} {{{{ $u.Year }}}} {{{{ ($u.AddDate 1 1 {number}).YearDay }}}} {{{{ $u.Sub $t }}}}"
+            );
+            assert!(one(&source).is_ok(), "{source}");
+        }
+        for width in [least, 4, 7, most] {
+            let text = one(&format!(
+                "# {{{{ abbrevboth {number} {width} `a text of some length` }}}}"
+            ));
+            assert!(text.is_ok(), "{number} {width}");
+        }
+    }
+    let text =
+        one("a: {{ abbrevboth -9223372036854775808 10 `a text of some length` }}").expect("it renders");
+    assert!(text.contains("a: ... length"), "{text}");
+}
+
+#[test]
 fn a_caller_stops_a_rendering() {
     let files = [
         File::new("Chart.yaml", CHART.as_bytes()),
