@@ -515,6 +515,19 @@ fn numbers_at_the_ends_of_their_range_wrap_around() {
 }
 
 #[test]
+fn a_variable_that_is_not_declared_is_not_assigned_to() {
+    for (source, name) in [
+        ("{{ $x = 1 }}", "$x"),
+        ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x = 2 }}", "$x"),
+        ("{{ range $i = until 3 }}{{ end }}", "$i"),
+        ("{{ $i := 0 }}{{ range $i, $v = until 3 }}{{ end }}", "$v"),
+        ("{{ with $w = 1 }}{{ end }}", "$w"),
+    ] {
+        refused(source, &[&format!("undefined variable: {name}")]);
+    }
+}
+
+#[test]
 fn a_caller_stops_a_rendering() {
     let files = [
         File::new("Chart.yaml", CHART.as_bytes()),

@@ -102,11 +102,14 @@ struct Frame<'t> {
 }
 
 impl Frame<'_> {
-    /// Assigns to the innermost variable of that name.
-    fn set(&mut self, name: &Rc<str>, value: Dot) {
-        if let Some((_, slot)) = self.variables.iter_mut().rev().find(|(other, _)| other == name) {
-            *slot = value;
+    /// Assigns to the innermost variable of that name; returns why it cannot.
+    fn set(&mut self, name: &Rc<str>, value: Dot) -> Result<(), String> {
+        let mut variables = self.variables.iter_mut().rev();
+        match variables.find(|(other, _)| other == name) {
+            Some((_, slot)) => *slot = value,
+            None => return Err(format!("undefined variable: {name}")),
         }
+        Ok(())
     }
 }
 
