@@ -1,6 +1,8 @@
 //! What Helm's engine refuses: each bound on a chart, its templates, its values and its schema, by its name.
 
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -528,13 +530,44 @@ fn a_variable_that_is_not_declared_is_not_assigned_to() {
 }
 
 #[test]
+fn slow_functions_ask_the_caller_whether_to_stop() {
+    // Each line takes but a few steps beside what the function is charged for.
+    for source in [
+        "{{ bcrypt `a` }}",
+        "{{ htpasswd `a` `b` }}",
+        "{{ derivePassword 1 `long` `a` `b` `c` }}",
+        "{{ genCA `a` 1 }}",
+    ] {
+        let asked = Rc::new(Cell::new(0));
+        let error = stopped(source.as_bytes(), {
+            let asked = asked.clone();
+            move || {
+                asked.set(asked.get() + 1);
+                true
+            }
+        });
+        let error = error.expect_err(source);
+        assert!(error.contains("the rendering was stopped"), "{source}: {error}");
+        assert_eq!(asked.get(), 1, "{source}");
+    }
+}
+
+#[test]
 fn a_caller_stops_a_rendering() {
+    let source = b"{{ range until 100000 }}{{ end }}";
+    assert!(stopped(source, || false).is_ok());
+    let error = stopped(source, || true).expect_err("it is stopped");
+    assert!(error.contains("the rendering was stopped"), "{error}");
+}
+
+/// Renders a template that its caller may stop.
+fn stopped(source: &[u8], stop: impl Fn() -> bool + 'static) -> Result<(), String> {
     let files = [
         File::new("Chart.yaml", CHART.as_bytes()),
-        File::new("templates/a.yaml", b"{{ range until 100000 }}{{ end }}"),
+        File::new("templates/a.yaml", source),
     ];
     let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
-    let input = |stop| RenderInput {
+    let input = RenderInput {
         chart: &chart,
         values: Default::default(),
         release: Release {
@@ -547,11 +580,9 @@ fn a_caller_stops_a_rendering() {
         skip_schema_validation: false,
         subchart_notes: false,
         context: Context {
-            stop: Some(Stop::new(move || stop)),
+            stop: Some(Stop::new(stop)),
             ..Context::default()
         },
     };
-    assert!(template(&input(false)).is_ok());
-    let error = template(&input(true)).expect_err("it is stopped").to_string();
-    assert!(error.contains("the rendering was stopped"), "{error}");
+    template(&input).map(|_| ()).map_err(|error| error.to_string())
 }
