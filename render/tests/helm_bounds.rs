@@ -1,6 +1,8 @@
 //! What Helm's engine refuses: each bound on a chart, its templates, its values and its schema, by its name.
 
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -149,6 +151,28 @@ fn output_bytes_are_bounded() {
         "{{ range until 100 }}{{ $x := until 100000 }}{{ $x }}{{ end }}",
     ] {
         refused(source, BYTES);
+    }
+}
+
+#[test]
+fn maps_and_lists_that_functions_make_are_counted_as_bytes() {
+    let limits = Limits {
+        steps: 1_000_000,
+        bytes: 1 << 20,
+    };
+    for made in [
+        "{{ $d = dict `a` $d }}",
+        "{{ $d = dict `a` $d `b` $l }}",
+        "{{ $l = list $l }}",
+        "{{ $l = tuple $l $d }}",
+        "{{ $_ := set $d (print $i) $l }}",
+    ] {
+        let source = format!(
+            "{{{{ $d := dict }}}}{{{{ $l := list }}}}{{{{ range $i := until 10000 }}}}{made}{{{{ end }}}}"
+        );
+        let source = format!("{source}{source}");
+        let error = render(&[("templates/a.yaml", &source)], "", limits).expect_err(made);
+        assert!(error.contains("bytes of output"), "{made}: {error}");
     }
 }
 
@@ -466,13 +490,84 @@ fn parsing_a_text_within_a_template_takes_steps() {
 }
 
 #[test]
+fn numbers_at_the_ends_of_their_range_wrap_around() {
+    let (least, most) = (i64::MIN, i64::MAX);
+    for number in [least, least + 1, -1, 1, most - 1, most] {
+        for (first, second, third) in [
+            (number, 0, 0),
+            (0, number, 0),
+            (0, 0, number),
+            (number, number, number),
+        ] {
+            let source = format!(
+                "{{{{ $t := toDate `2006-01-02` `2020-02-03` }}}}{{{{ $u := $t.AddDate {first} {second} {third} }}}}# {{{{ $u.Unix }}}} {{{{ $u.UnixMilli }}}} {{{{ $u.Year }}}} {{{{ ($u.AddDate 1 1 {number}).YearDay }}}} {{{{ $u.Sub $t }}}}"
+            );
+            assert!(one(&source).is_ok(), "{source}");
+        }
+        for width in [least, 4, 7, most] {
+            let text = one(&format!(
+                "# {{{{ abbrevboth {number} {width} `a text of some length` }}}}"
+            ));
+            assert!(text.is_ok(), "{number} {width}");
+        }
+    }
+    let text =
+        one("a: {{ abbrevboth -9223372036854775808 10 `a text of some length` }}").expect("it renders");
+    assert!(text.contains("a: ... length"), "{text}");
+}
+
+#[test]
+fn a_variable_that_is_not_declared_is_not_assigned_to() {
+    for (source, name) in [
+        ("{{ $x = 1 }}", "$x"),
+        ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x = 2 }}", "$x"),
+        ("{{ range $i = until 3 }}{{ end }}", "$i"),
+        ("{{ $i := 0 }}{{ range $i, $v = until 3 }}{{ end }}", "$v"),
+        ("{{ with $w = 1 }}{{ end }}", "$w"),
+    ] {
+        refused(source, &[&format!("undefined variable: {name}")]);
+    }
+}
+
+#[test]
+fn slow_functions_ask_the_caller_whether_to_stop() {
+    // Each line takes but a few steps beside what the function is charged for.
+    for source in [
+        "{{ bcrypt `a` }}",
+        "{{ htpasswd `a` `b` }}",
+        "{{ derivePassword 1 `long` `a` `b` `c` }}",
+        "{{ genCA `a` 1 }}",
+    ] {
+        let asked = Rc::new(Cell::new(0));
+        let error = stopped(source.as_bytes(), {
+            let asked = asked.clone();
+            move || {
+                asked.set(asked.get() + 1);
+                true
+            }
+        });
+        let error = error.expect_err(source);
+        assert!(error.contains("the rendering was stopped"), "{source}: {error}");
+        assert_eq!(asked.get(), 1, "{source}");
+    }
+}
+
+#[test]
 fn a_caller_stops_a_rendering() {
+    let source = b"{{ range until 100000 }}{{ end }}";
+    assert!(stopped(source, || false).is_ok());
+    let error = stopped(source, || true).expect_err("it is stopped");
+    assert!(error.contains("the rendering was stopped"), "{error}");
+}
+
+/// Renders a template that its caller may stop.
+fn stopped(source: &[u8], stop: impl Fn() -> bool + 'static) -> Result<(), String> {
     let files = [
         File::new("Chart.yaml", CHART.as_bytes()),
-        File::new("templates/a.yaml", b"{{ range until 100000 }}{{ end }}"),
+        File::new("templates/a.yaml", source),
     ];
     let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
-    let input = |stop| RenderInput {
+    let input = RenderInput {
         chart: &chart,
         values: Default::default(),
         release: Release {
@@ -485,11 +580,9 @@ fn a_caller_stops_a_rendering() {
         skip_schema_validation: false,
         subchart_notes: false,
         context: Context {
-            stop: Some(Stop::new(move || stop)),
+            stop: Some(Stop::new(stop)),
             ..Context::default()
         },
     };
-    assert!(template(&input(false)).is_ok());
-    let error = template(&input(true)).expect_err("it is stopped").to_string();
-    assert!(error.contains("the rendering was stopped"), "{error}");
+    template(&input).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -34,6 +34,28 @@ const INPUTS: &[Hostile] = &[
         "bytes of text",
         a_value_for_every_object,
     ),
+    (
+        "json-copies-that-double",
+        "bytes of text",
+        json_copies_that_double,
+    ),
+    ("json-copies-that-nest", "nest deeper", json_copies_that_nest),
+    (
+        "json-copies-of-a-long-text",
+        "bytes of text",
+        json_copies_of_a_long_text,
+    ),
+    (
+        "a-json-value-for-every-object",
+        "bytes of text",
+        a_json_value_for_every_object,
+    ),
+    (
+        "replacements-that-double",
+        "bytes of text",
+        replacements_that_double,
+    ),
+    ("replacements-that-nest", "bytes of text", replacements_that_nest),
     ("items-without-a-name", "builds", items_without_a_name),
     ("yaml-made-in-a-template", "builds", yaml_made_in_a_template),
     ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
@@ -150,6 +172,84 @@ fn a_value_for_every_object() -> Result<(), String> {
         ("a.yaml", objects.join("---\n")),
         ("s.yaml", source),
     ])
+}
+
+/// Builds an object with a JSON patch for every ConfigMap.
+fn json_patched(object: String, operations: &[String]) -> Result<(), String> {
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches: [{path: p.yaml, target: {kind: ConfigMap}}]\n".to_owned(),
+        ),
+        ("a.yaml", object),
+        (
+            "p.yaml",
+            operations.iter().map(|one| format!("- {{{one}}}\n")).collect(),
+        ),
+    ])
+}
+
+fn json_copies_that_double() -> Result<(), String> {
+    let copies = (0..30).map(|at| format!("op: copy, from: /data, path: /data/a/k{at}"));
+    let operations: Vec<String> = std::iter::once("op: add, path: /data/a, value: {}".to_owned())
+        .chain(copies)
+        .collect();
+    json_patched(format!("{OBJECT}data: {{a: b}}\n"), &operations)
+}
+
+fn json_copies_that_nest() -> Result<(), String> {
+    let operations = vec!["op: copy, from: /data, path: /data/a".to_owned(); 2000];
+    json_patched(format!("{OBJECT}data: {{}}\n"), &operations)
+}
+
+fn json_copies_of_a_long_text() -> Result<(), String> {
+    let operations: Vec<String> = (0..3000)
+        .map(|at| format!("op: copy, from: /data/a, path: /data/k{at}"))
+        .collect();
+    let long = "x".repeat(1 << 20);
+    json_patched(format!("{OBJECT}data: {{a: {long}}}\n"), &operations)
+}
+
+fn a_json_value_for_every_object() -> Result<(), String> {
+    let objects: Vec<String> = (0..1000)
+        .map(|at| OBJECT.replace("name: a", &format!("name: a{at}")))
+        .collect();
+    let value = "x".repeat(1 << 20);
+    json_patched(
+        objects.join("---\n"),
+        &[format!("op: add, path: /data, value: {{a: {value}}}")],
+    )
+}
+
+/// Two objects that are put into each other in turn, each time into the field of that number.
+fn put_into_each_other(turns: usize, field: impl Fn(usize) -> String) -> Result<(), String> {
+    let object = |name: &str| {
+        format!("apiVersion: example.com/v1\nkind: Part\nmetadata: {{name: {name}}}\nspec: {{a: b}}\n")
+    };
+    let put = |from: &str, into: &str, field: &str| {
+        format!(
+            "- source: {{name: {from}, fieldPath: spec}}\n  targets: [{{select: {{name: {into}}}, fieldPaths: [spec.{field}], options: {{create: true}}}}]\n"
+        )
+    };
+    let replacements: String = (0..turns)
+        .map(&field)
+        .map(|field| put("a", "b", &field) + &put("b", "a", &field))
+        .collect();
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            format!("resources: [a.yaml]\nreplacements:\n{replacements}"),
+        ),
+        ("a.yaml", [object("a"), object("b")].join("---\n")),
+    ])
+}
+
+fn replacements_that_double() -> Result<(), String> {
+    put_into_each_other(30, |turn| format!("k{turn}"))
+}
+
+fn replacements_that_nest() -> Result<(), String> {
+    put_into_each_other(5000, |_| "k".to_owned())
 }
 
 fn chart(source: &str, given: &str) -> Result<(), String> {

@@ -102,11 +102,14 @@ struct Frame<'t> {
 }
 
 impl Frame<'_> {
-    /// Assigns to the innermost variable of that name.
-    fn set(&mut self, name: &Rc<str>, value: Dot) {
-        if let Some((_, slot)) = self.variables.iter_mut().rev().find(|(other, _)| other == name) {
-            *slot = value;
+    /// Assigns to the innermost variable of that name; returns why it cannot.
+    fn set(&mut self, name: &Rc<str>, value: Dot) -> Result<(), String> {
+        let mut variables = self.variables.iter_mut().rev();
+        match variables.find(|(other, _)| other == name) {
+            Some((_, slot)) => *slot = value,
+            None => return Err(format!("undefined variable: {name}")),
         }
+        Ok(())
     }
 }
 
@@ -211,16 +214,29 @@ impl<'c> Interp<'c> {
 
     /// Takes the steps of work that lasts far longer than a node's.
     pub(super) fn charge(&mut self, steps: u64) -> Outcome<()> {
-        match self.fuel.checked_sub(steps) {
+        self.take(steps).map_err(Fault::plain)
+    }
+
+    /// Takes steps, and asks the caller in time whether to stop; returns why it is not to go on.
+    fn take(&mut self, count: u64) -> Result<(), String> {
+        match self.fuel.checked_sub(count) {
             Some(left) => self.fuel = left,
+            None => return Err(self.no_more_steps()),
+        }
+        match self.until_asked.checked_sub(count) {
+            Some(left) => self.until_asked = left,
             None => {
-                return Err(Fault::plain(format!(
-                    "more than {} steps",
-                    self.context.limits.steps
-                )));
+                self.until_asked = ASK_EVERY;
+                if self.context.stop.as_ref().is_some_and(Stop::now) {
+                    return Err("the rendering was stopped".to_owned());
+                }
             }
         }
         Ok(())
+    }
+
+    fn no_more_steps(&self) -> String {
+        format!("more than {} steps", self.context.limits.steps)
     }
 
     fn step(&mut self, frame: &Frame<'_>) -> Outcome<()> {
@@ -228,22 +244,12 @@ impl<'c> Interp<'c> {
     }
 
     fn out_of_steps<T>(&self, frame: &Frame<'_>) -> Outcome<T> {
-        self.fail(frame, format!("more than {} steps", self.context.limits.steps))
+        self.fail(frame, self.no_more_steps())
     }
 
     fn steps(&mut self, frame: &Frame<'_>, count: u64) -> Outcome<()> {
-        match self.fuel.checked_sub(count) {
-            Some(left) => self.fuel = left,
-            None => return self.out_of_steps(frame),
-        }
-        match self.until_asked.checked_sub(count) {
-            Some(left) => self.until_asked = left,
-            None => {
-                self.until_asked = ASK_EVERY;
-                if self.context.stop.as_ref().is_some_and(Stop::now) {
-                    return self.fail(frame, "the rendering was stopped");
-                }
-            }
+        if let Err(why) = self.take(count) {
+            return self.fail(frame, why);
         }
         if self.out.len() + self.made > self.context.limits.bytes {
             return self.fail(

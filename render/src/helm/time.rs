@@ -146,13 +146,15 @@ impl Display for Time {
     }
 }
 
-/// Returns the days from 1970 to a date of the proleptic Gregorian calendar.
+/// Returns the days from 1970 to a date of the proleptic Gregorian calendar; those of years that no time has wrap
+/// around.
 fn days_of(year: i64, month: u32, day: u32) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
+    let year = if month <= 2 { year.wrapping_sub(1) } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
     let of_year = (153 * ((i64::from(month) + 9) % 12) + 2) / 5 + i64::from(day) - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    era.wrapping_mul(146_097)
+        .wrapping_add(of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
 fn date(days: i64) -> (i64, u32, u32) {

@@ -5,7 +5,11 @@ use serde_json::Value;
 use crate::yaml::node::{Schema, parse_first};
 
 use super::Budget;
-use super::error::{Done, invalid};
+use super::error::{Done, invalid, too_large};
+use super::steps::Steps;
+
+/// How deep what an operation leaves may nest, as trees are walked by functions that call themselves.
+const MAX_DEPTH: usize = 1000;
 
 /// One operation of a patch.
 #[derive(Debug, Clone)]
@@ -52,8 +56,9 @@ fn operation(value: Value) -> Done<Operation> {
 }
 
 /// Applies the operations in order.
-pub(crate) fn apply(document: &mut Value, operations: &[Operation]) -> Done<()> {
+pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Done<()> {
     for operation in operations {
+        charge(document, operation, steps)?;
         step(document, operation).map_err(|reason| {
             invalid(format!(
                 "{} operation at '{}': {reason}",
@@ -62,6 +67,64 @@ pub(crate) fn apply(document: &mut Value, operations: &[Operation]) -> Done<()> 
         })?;
     }
     Ok(())
+}
+
+/// Takes what an operation costs before it is carried out: a copy may be of all that earlier ones made.
+fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Done<()> {
+    steps.spend(1)?;
+    let (value, copies) = match operation.op.as_str() {
+        "add" | "replace" => (operation.value.as_ref(), true),
+        "copy" => (
+            operation.from.as_deref().and_then(|from| look(document, from)),
+            true,
+        ),
+        "move" => (
+            operation.from.as_deref().and_then(|from| look(document, from)),
+            false,
+        ),
+        "test" => (operation.value.as_ref(), false),
+        _ => (None, false),
+    };
+    let Some(value) = value else { return Ok(()) };
+    let mut size = Size::default();
+    size.add(value, 1 + operation.path.matches('/').count());
+    if size.depth > MAX_DEPTH {
+        return Err(too_large(format!(
+            "{} operation at '{}': the object would nest deeper than {MAX_DEPTH}",
+            operation.op, operation.path
+        )));
+    }
+    match copies {
+        true => steps.spend_copy(size.nodes, size.text),
+        false => steps.spend(size.nodes),
+    }
+}
+
+/// What a value takes.
+#[derive(Default)]
+struct Size {
+    nodes: usize,
+    text: usize,
+    depth: usize,
+}
+
+impl Size {
+    /// Adds a value that stands so deep.
+    fn add(&mut self, value: &Value, depth: usize) {
+        self.nodes += 1;
+        self.depth = self.depth.max(depth);
+        match value {
+            Value::String(text) => self.text += text.len(),
+            Value::Array(items) => items.iter().for_each(|item| self.add(item, depth + 1)),
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    self.text += name.len();
+                    self.add(field, depth + 1);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {

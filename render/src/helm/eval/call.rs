@@ -53,7 +53,7 @@ impl Interp<'_> {
             Run::Logic { .. } => Ok(Val::Invalid),
         };
         if let Ok(value) = &called {
-            self.charge_result(frame, reach, value)?;
+            self.charge_result(frame, function.name, reach, value)?;
         }
         self.returned(frame, function.name, node, called)
     }

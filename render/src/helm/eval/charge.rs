@@ -11,6 +11,8 @@ const MAX_NESTING: usize = 1000;
 const BYTES_PER_STEP: usize = 16;
 /// What a list or a map takes in memory for each thing that it holds.
 const BYTES_PER_ITEM: usize = 64;
+/// What a list or a map takes in memory by itself.
+const BYTES_PER_HOLDER: usize = 128;
 
 /// How far a function looks into its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,15 +137,23 @@ impl Interp<'_> {
     }
 
     /// Takes the steps, and counts the memory, that a call's result costs.
-    pub(super) fn charge_result(&mut self, frame: &Frame<'_>, reach: Reach, value: &Val) -> Outcome<()> {
+    pub(super) fn charge_result(
+        &mut self,
+        frame: &Frame<'_>,
+        name: &str,
+        reach: Reach,
+        value: &Val,
+    ) -> Outcome<()> {
         match value {
             Val::Str(text) => self.made += text.len(),
+            // It makes room for one more, whatever the map held before.
+            Val::Map(_) if name == "set" => self.made += BYTES_PER_ITEM,
             // What is passed on was made before.
-            Val::Map(_) if reach == Reach::None => {}
+            Val::Map(_) if reach == Reach::None && name != "dict" => {}
             value if value.holds_others() => {
                 let mut size = Size::default();
                 self.measure(frame, reach.max(Reach::Items), value, &mut size)?;
-                self.made += size.bytes + size.nodes * BYTES_PER_ITEM;
+                self.made += size.bytes + size.nodes * BYTES_PER_ITEM + BYTES_PER_HOLDER;
                 return self.steps(frame, size.steps());
             }
             _ => {}

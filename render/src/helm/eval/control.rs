@@ -177,19 +177,25 @@ impl Interp<'_> {
     ) -> Outcome<Flow> {
         let mark = frame.variables.len();
         let index = Dot::plain(index);
-        match (&branch.pipe.declares[..], branch.pipe.assigns) {
-            ([], _) => {}
+        let assigned = match (&branch.pipe.declares[..], branch.pipe.assigns) {
+            ([], _) => Ok(()),
             ([one], true) => frame.set(one, item.clone()),
-            ([first, second], true) => {
-                frame.set(first, index);
-                frame.set(second, item.clone());
+            ([first, second], true) => frame
+                .set(first, index)
+                .and_then(|()| frame.set(second, item.clone())),
+            ([_], false) => {
+                frame.variables[mark - 1].1 = item.clone();
+                Ok(())
             }
-            ([_], false) => frame.variables[mark - 1].1 = item.clone(),
             (_, false) => {
                 frame.variables[mark - 1].1 = item.clone();
                 frame.variables[mark - 2].1 = index;
+                Ok(())
             }
-            (_, true) => {}
+            (_, true) => Ok(()),
+        };
+        if let Err(why) = assigned {
+            return self.fail(frame, why);
         }
         self.step(frame)?;
         let flow = self.list(frame, &item, &branch.list);

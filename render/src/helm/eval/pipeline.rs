@@ -17,7 +17,9 @@ impl Interp<'_> {
         let value = value?;
         for name in &pipe.declares {
             if pipe.assigns {
-                frame.set(name, value.clone());
+                if let Err(why) = frame.set(name, value.clone()) {
+                    return self.fail(frame, why);
+                }
             } else {
                 frame.variables.push((name.clone(), value.clone()));
             }

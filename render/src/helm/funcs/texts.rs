@@ -318,7 +318,8 @@ fn abbreviated(text: &[u8], offset: i64, width: i64) -> Val {
     let part = |from: i64, to: i64| &text[from.max(0) as usize..to.clamp(0, length) as usize];
     let dots = &b"..."[..];
     offset = offset.min(length);
-    if length - offset < width - 3 {
+    // It overflows as Go's numbers do.
+    if length.wrapping_sub(offset) < width - 3 {
         offset = length - (width - 3);
     }
     if offset <= 4 {

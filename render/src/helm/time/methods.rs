@@ -27,7 +27,11 @@ impl Time {
                     .wrapping_mul(NANOS)
                     .wrapping_add(i64::from(self.nanos)),
             ),
-            "UnixMilli" => Val::Int64(self.seconds.wrapping_mul(1000) + i64::from(self.nanos / 1_000_000)),
+            "UnixMilli" => Val::Int64(
+                self.seconds
+                    .wrapping_mul(1000)
+                    .wrapping_add(i64::from(self.nanos / 1_000_000)),
+            ),
             "Year" => Val::Int(civil.year),
             "Day" => Val::Int(civil.day.into()),
             "Hour" => Val::Int(civil.hour.into()),
@@ -42,13 +46,22 @@ impl Time {
             "IsZero" => (self.seconds == ZERO && self.nanos == 0).into(),
             "Add" => value(self.plus(number(0))),
             "AddDate" => {
-                let month = i64::from(civil.month) - 1 + number(1);
-                let year = civil.year + number(0) + month.div_euclid(12);
-                let days =
-                    days_of(year, month.rem_euclid(12) as u32 + 1, 1) + i64::from(civil.day) - 1 + number(2);
-                let within = (self.seconds + i64::from(self.offset)).rem_euclid(86_400);
+                // A template may give any numbers, and Go's wrap around.
+                let month = (i64::from(civil.month) - 1).wrapping_add(number(1));
+                let year = civil
+                    .year
+                    .wrapping_add(number(0))
+                    .wrapping_add(month.div_euclid(12));
+                let days = days_of(year, month.rem_euclid(12) as u32 + 1, 1)
+                    .wrapping_add(i64::from(civil.day) - 1)
+                    .wrapping_add(number(2));
+                let offset = i64::from(self.offset);
+                let within = self.seconds.wrapping_add(offset).rem_euclid(86_400);
                 value(Time {
-                    seconds: days * 86_400 + within - i64::from(self.offset),
+                    seconds: days
+                        .wrapping_mul(86_400)
+                        .wrapping_add(within)
+                        .wrapping_sub(offset),
                     ..self
                 })
             }

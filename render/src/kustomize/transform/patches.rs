@@ -251,12 +251,14 @@ fn patch_json(
         let Some(resource) = map.contents_mut().get_mut(*position) else {
             continue;
         };
+        // The whole object is read, and written anew.
+        steps.spend(resource.node.count())?;
         let before = resource.id();
         if remember {
             resource.store_previous();
         }
         let mut document = resource.node.to_json(Schema::New)?;
-        jsonpatch::apply(&mut document, operations).in_object(|| before.to_string())?;
+        jsonpatch::apply(&mut document, operations, steps).in_object(|| before.to_string())?;
         let Value::Object(_) = &document else {
             return Err(invalid("the patch leaves no object")).in_object(|| before.to_string());
         };

@@ -39,7 +39,7 @@ fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -
             ));
         }
         (None, Some(text)) => Node::plain(text.as_str()),
-        (Some(source), None) => source_value(map.list(), source)?,
+        (Some(source), None) => source_value(map.list(), source, context.steps)?,
     };
     targets.iter().try_for_each(|target| {
         let paths = target.field_paths.len().max(1);
@@ -84,7 +84,7 @@ fn identities(resource: &Resource) -> Vec<(GvkPattern, String, String)> {
     std::iter::once(current).chain(previous).collect()
 }
 
-fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
+fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Done<Node> {
     let mut matches = list.iter().filter(|r| is_source(r, &source.selector));
     let Some(object) = matches.next() else {
         let path = match source.field_path.as_str() {
@@ -111,6 +111,7 @@ fn source_value(list: &[Resource], source: &Source) -> Done<Node> {
             shown(source)
         )));
     };
+    copied(found, steps)?;
     let Some(options) = source.options.as_ref().filter(|o| !o.delimiter.is_empty()) else {
         let mut value = found.clone();
         value.untie();
@@ -224,6 +225,10 @@ fn write_field(
     };
     let mut write = |node: &mut Node| {
         copied(value, steps)?;
+        if options.is_some() {
+            // What stands there may be kept in part, and written anew.
+            steps.spend_bytes(node.text().len())?;
+        }
         set(node, value, options)
     };
     let found = visit(object, &parts, create, steps, &mut write).map_err(|mut fault| {
@@ -260,10 +265,9 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Done<()
     Ok(())
 }
 
-/// Takes what a copy of a value costs.
+/// Takes what a copy of a value costs, before it is made: it may hold all that earlier ones put into it.
 fn copied(value: &Node, steps: &Steps<'_>) -> Done<()> {
-    steps.spend(value.count())?;
-    steps.spend_bytes(value.text_bytes())
+    steps.spend_copy(value.count(), value.text_bytes())
 }
 
 /// Writes into YAML or JSON that a field holds as text; `None` when the path leads into no such text.
@@ -288,6 +292,9 @@ fn write_structured(
     let Ok(Some(mut document)) = parse_first(text.as_bytes(), Limits::default()) else {
         return Ok(None);
     };
+    // Aliases may say far more than the text is long.
+    steps.spend(document.count())?;
+    steps.spend_bytes(document.text_bytes())?;
     let found = visit(&mut document, &parts[length..], create, steps, &mut |node| {
         copied(value, steps)?;
         match &mut node.content {
