@@ -57,7 +57,7 @@ fn what_stands_there_and_cannot_be_read_is_named_with_the_reason_and_fails_the_b
             ],
         );
         let path = folder.path().join(closed);
-        fs::set_permissions(&path, Permissions::from_mode(0)).expect("it is ours");
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("it is ours");
         let built = folder.path().join(closed.split('/').next().expect("a part"));
         let (code, out, err) = as_anybody(&["kustomize", &built.display().to_string()]);
         fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("it is ours");
