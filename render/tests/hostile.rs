@@ -51,6 +51,11 @@ const INPUTS: &[Hostile] = &[
         a_json_value_for_every_object,
     ),
     (
+        "a-merge-patch-for-every-object",
+        "bytes of text",
+        a_merge_patch_for_every_object,
+    ),
+    (
         "replacements-that-double",
         "bytes of text",
         replacements_that_double,
@@ -210,15 +215,31 @@ fn json_copies_of_a_long_text() -> Result<(), String> {
     json_patched(format!("{OBJECT}data: {{a: {long}}}\n"), &operations)
 }
 
-fn a_json_value_for_every_object() -> Result<(), String> {
+fn thousand_objects() -> String {
     let objects: Vec<String> = (0..1000)
         .map(|at| OBJECT.replace("name: a", &format!("name: a{at}")))
         .collect();
+    objects.join("---\n")
+}
+
+fn a_json_value_for_every_object() -> Result<(), String> {
     let value = "x".repeat(1 << 20);
     json_patched(
-        objects.join("---\n"),
+        thousand_objects(),
         &[format!("op: add, path: /data, value: {{a: {value}}}")],
     )
+}
+
+fn a_merge_patch_for_every_object() -> Result<(), String> {
+    let value = "x".repeat(1 << 20);
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches: [{path: p.yaml, target: {kind: ConfigMap}}]\n".to_owned(),
+        ),
+        ("a.yaml", thousand_objects()),
+        ("p.yaml", format!("{OBJECT}data: {{a: {value}}}\n")),
+    ])
 }
 
 /// Two objects that are put into each other in turn, each time into the field of that number.

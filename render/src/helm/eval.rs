@@ -34,7 +34,13 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn get(&self, name: &str) -> Option<&Rc<Tree>> {
-        self.trees.get(name).or_else(|| self.outer.as_ref()?.get(name))
+        let mut set = self;
+        loop {
+            match set.trees.get(name) {
+                Some(tree) => return Some(tree),
+                None => set = set.outer.as_ref()?,
+            }
+        }
     }
 
     /// Adds a template; one that holds nothing replaces none.
@@ -258,5 +264,26 @@ impl<'c> Interp<'c> {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_looked_for_in_many_sets_without_a_stack() {
+        let mut set = Rc::new(Set::default());
+        for _ in 0..200_000 {
+            set = Rc::new(Set {
+                outer: Some(set),
+                ..Set::default()
+            });
+        }
+        assert!(set.get("absent").is_none());
+        // Freed one by one, as templates never nest so deep that freeing them takes much of a stack.
+        while let Some(outer) = Rc::into_inner(set).and_then(|set| set.outer) {
+            set = outer;
+        }
     }
 }

@@ -111,6 +111,12 @@ pub const SYNTAX: &[&str] = &[
 
 /// What Helm refuses, and how it says so.
 pub const ERRORS: &[&str] = &[
+    "{{ $x = 1 }}",
+    "{{ $x = 1 }}{{ $x }}",
+    "{{ if true }}{{ $x := 1 }}{{ end }}{{ $x = upper \"a\" }}",
+    "{{ range $i = list 1 2 }}{{ end }}",
+    "{{ $i := 0 }}{{ range $i, $v = list 1 2 }}{{ end }}",
+    "{{ with $w = 1 }}{{ end }}",
     "{{ .Values.nope.x }}",
     "{{ .Values.b.x }}",
     "{{ .Values.a.x }}",
