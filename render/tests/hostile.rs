@@ -56,6 +56,11 @@ const INPUTS: &[Hostile] = &[
         a_merge_patch_for_every_object,
     ),
     (
+        "a-merge-patch-of-many-items",
+        "bytes of text",
+        a_merge_patch_of_many_items,
+    ),
+    (
         "replacements-that-double",
         "bytes of text",
         replacements_that_double,
@@ -231,7 +236,15 @@ fn a_json_value_for_every_object() -> Result<(), String> {
 }
 
 fn a_merge_patch_for_every_object() -> Result<(), String> {
-    let value = "x".repeat(1 << 20);
+    merged(&"x".repeat(1 << 20))
+}
+
+fn a_merge_patch_of_many_items() -> Result<(), String> {
+    merged(&format!("[{}]", "0, ".repeat(100_000)))
+}
+
+/// Lays a field of that value over each of many objects.
+fn merged(value: &str) -> Result<(), String> {
     kustomize(&[
         (
             "kustomization.yaml",

@@ -6,8 +6,10 @@ use super::error::{Done, cancelled, too_large};
 
 /// How many bytes of text are made in one step.
 const BYTES_PER_STEP: usize = 64;
-/// What a node takes in memory beside its text, as the tree that a patch works on and as the one that is kept.
-const BYTES_PER_NODE: usize = 256;
+/// What a node takes in memory beside its text.
+const BYTES_PER_NODE: usize = 64;
+/// The same for one that JSON is made of first.
+const BYTES_PER_VALUE: usize = 256;
 
 /// Counts the steps of one build.
 pub(crate) struct Steps<'a> {
@@ -50,7 +52,13 @@ impl<'a> Steps<'a> {
     /// Takes what a copy costs that is going to be made of so many nodes with so many bytes of text.
     pub(crate) fn spend_copy(&self, nodes: usize, text: usize) -> Done<()> {
         self.spend(nodes)?;
-        self.spend_bytes(nodes.saturating_mul(BYTES_PER_NODE).saturating_add(text))
+        self.spend_bytes(nodes.saturating_mul(BYTES_PER_VALUE).saturating_add(text))
+    }
+
+    /// Takes what a copy costs that is going to be made of so many nodes and shares their texts.
+    pub(crate) fn spend_nodes(&self, nodes: usize) -> Done<()> {
+        self.spend(nodes)?;
+        self.spend_bytes(nodes.saturating_mul(BYTES_PER_NODE))
     }
 
     /// Takes steps, or fails when there are none left or the caller wants the build to stop.

@@ -208,6 +208,8 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     }
     let object = std::mem::replace(&mut resource.node, Node::map());
     let label = || format!("{kind} {name}");
+    // Each object gets a copy of its own.
+    context.steps.spend_nodes(patch.node.count())?;
     let merged = merge(object, patch.node.clone(), context.schemas, context.steps);
     let Some(merged) = merged.in_object(label)? else {
         resource.node = Node {
