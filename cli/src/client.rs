@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla_api::access::{self, Access, Context};
 use flotilla_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use flotilla_proto::tls::{HubVerifier, Pin};
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -44,7 +45,7 @@ pub(crate) async fn connect(global: &Global, host: &Host) -> Result<Fleet, Comma
     let context = access
         .context(global.context.as_deref())
         .map_err(|error| unusable(error.to_string()))?;
-    dial(context, global.timeout).await.map_err(|error| match error {
+    dial(context, global).await.map_err(|error| match error {
         DialError::Unusable(why) => unusable(why),
         DialError::Unreachable(why) => CommandError::unreachable(format!(
             "the hub at {} cannot be reached: {why}",
@@ -94,7 +95,7 @@ enum DialError {
     Unreachable(String),
 }
 
-async fn dial(context: &Context, timeout: Duration) -> Result<Fleet, DialError> {
+async fn dial(context: &Context, global: &Global) -> Result<Fleet, DialError> {
     let pins: Vec<Pin> = context
         .pins
         .iter()
@@ -113,12 +114,14 @@ async fn dial(context: &Context, timeout: Duration) -> Result<Fleet, DialError> 
         .map_err(unusable)?
         .tls_config_with_verifier(ClientTlsConfig::new(), verifier)
         .map_err(unusable)?
-        .timeout(timeout)
+        .timeout(global.timeout)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
-    // The transport's own bound is one of the connection alone, without the handshake on it.
-    let bound = timeout.min(CONNECT);
-    let channel = tokio::time::timeout(bound, endpoint.connect())
+    // The transport's own bound is one of the connection alone, without the handshake on it. Where the command ends
+    // first, both say so at once, and this one says more.
+    let bound = global.timeout.min(CONNECT);
+    let end = global.end().min(Instant::now() + CONNECT);
+    let channel = tokio::time::timeout_at(end, endpoint.connect())
         .await
         .map_err(|_| DialError::Unreachable(format!("no TLS connection within {bound:?}")))?
         .map_err(|error| DialError::Unreachable(causes(&error)))?;
