@@ -342,8 +342,13 @@ impl Shared {
                 // What was queued meanwhile is in memory already and comes after `records`: once more, so that
                 // memory is what a restart will read.
                 let later = record::decode(&queue.bytes).unwrap_or_default();
+                let again = later.iter().filter_map(|record| match record {
+                    Record::Blob(digest, _) => Some(*digest),
+                    _ => None,
+                });
+                let again: HashSet<Digest> = again.collect();
                 self.take_in(later);
-                let needed = self.state_mut().forget(&stored.dropped);
+                let needed = self.state_mut().forget(&stored.dropped, &again);
                 record::encode(&needed, &mut queue.bytes);
                 if !queue.bytes.is_empty() {
                     self.schedule(&mut queue, BATCH);

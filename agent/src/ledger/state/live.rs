@@ -289,17 +289,25 @@ impl State {
         }
     }
 
-    /// Drops blobs that storage no longer has, and returns those that are needed after all.
-    pub(in crate::ledger) fn forget(&mut self, dropped: &HashSet<Digest>) -> Vec<Record> {
+    /// Drops blobs that storage no longer has, and returns those that are needed after all: an entry has come meanwhile
+    /// that names them, or they have come once more (`again`). What was given up to make room is not stored again.
+    pub(in crate::ledger) fn forget(
+        &mut self,
+        dropped: &HashSet<Digest>,
+        again: &HashSet<Digest>,
+    ) -> Vec<Record> {
         let mut needed = Vec::new();
         for digest in dropped {
-            let Some((refs, _)) = self.blobs.stored(digest) else {
+            let Some((refs, stored)) = self.blobs.stored(digest) else {
                 continue;
             };
-            if self.is_garbage(digest, refs) {
-                self.blobs.remove(digest);
-            } else {
+            if refs > 0 {
                 needed.extend(self.blobs.get(digest).map(|blob| Record::Blob(*digest, blob)));
+            } else if !again.contains(digest) {
+                if self.references.unclaimed.remove(digest) {
+                    self.references.live -= blob_size(stored);
+                }
+                self.blobs.remove(digest);
             }
         }
         needed

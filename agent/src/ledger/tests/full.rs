@@ -186,3 +186,29 @@ fn is_whole(state: &State, unit: &state::Unit) -> bool {
             .iter()
             .all(|digest| state.blobs.contains_key(digest))
 }
+
+#[tokio::test(start_paused = true)]
+async fn contents_that_nobody_names_make_room_once_and_are_not_stored_again() {
+    let cells = Memory::default().with_limits(cells::Limits {
+        segment: 8 << 10,
+        total: 64 << 10,
+    });
+    let ledger = open(&cells).await;
+    let (_, waiting) = content(1, 5, 8_000);
+    ledger.append(waiting).await.expect("there is room");
+    let mut small = accepted(nth(1), 1, content(2, 5, 8_000));
+    // The state is not held whole: another unit still waits for what was given up.
+    small.pop();
+    ledger
+        .append(small)
+        .await
+        .expect("takes the room of what no entry names");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let writes = cells.writes();
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert_eq!(cells.writes(), writes, "nothing turns");
+    let again = open(&cells).await;
+    let blobs = |ledger: &Ledger| ledger.read(|state| (state.blobs.len(), state.live_size()));
+    assert_eq!(blobs(&ledger).0, 6, "those of the unit, and its list");
+    assert_eq!(blobs(&again), blobs(&ledger), "memory is what a restart reads");
+}
