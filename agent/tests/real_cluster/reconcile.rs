@@ -40,6 +40,8 @@ async fn a_commit_is_applied_drift_corrected_and_a_restart_applies_nothing_again
         })
         .await;
 
+    // A crash before the outcome is durable would let the object be looked at once more.
+    world.agent.ledger.flush().await.unwrap();
     let mark = world.plane.audit().mark();
     world.agent = start(&world.agents, &world.own).await;
     world.units.clear();
