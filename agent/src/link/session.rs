@@ -2,6 +2,7 @@
 //! renewed. Nothing that happens here deletes or stops anything in the cluster.
 
 mod desired;
+pub(super) mod outbound;
 #[cfg(test)]
 mod tests;
 
@@ -13,14 +14,17 @@ use flotilla_core::{
     id::UnitId,
 };
 use flotilla_proto::agent::v1::{
-    AgentMessage, Hello, HubMessage, Reply, Request, Welcome, agent_message,
-    agent_service_client::AgentServiceClient, hub_message, request,
+    Hello, HubMessage, Reply, Request, Welcome, agent_message, agent_service_client::AgentServiceClient,
+    hub_message, request,
 };
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tonic::{Streaming, transport::Channel};
 
-use self::desired::{Batch, RETRY, Refusal};
+use self::{
+    desired::{Batch, RETRY, Refusal},
+    outbound::{Outbound, changed},
+};
 use super::{
     accept::{Acceptance, Lane},
     channel::about_tls,
@@ -37,8 +41,6 @@ use crate::{
     report::Reports,
 };
 
-/// Rows that change within this go in one report.
-const COALESCE: Duration = Duration::from_millis(20);
 /// An acknowledgement that does not come within this means a dead stream.
 const REPORT_ACK: Duration = Duration::from_secs(60);
 
@@ -145,11 +147,8 @@ pub struct Session {
 
 struct Open<'a> {
     session: &'a mut Session,
-    tx: mpsc::Sender<AgentMessage>,
+    outbound: Outbound,
     client: AgentServiceClient<Channel>,
-    epoch: u64,
-    /// When the report in flight was sent.
-    sent_at: Option<Instant>,
     /// One batch a lane.
     fetching: FuturesUnordered<BoxFuture<'static, Batch>>,
     busy: BTreeSet<Lane>,
@@ -186,15 +185,19 @@ impl Session {
             mut inbound,
             welcome,
         } = Opening::of(channel, self.hello()).await?;
-        self.note_epoch(welcome.epoch).await?;
+        let epoch = self.newer(welcome.epoch)?;
         connected(&welcome);
         self.reports.begin(welcome.report_everything);
         self.acceptance.broke_off();
         let mut open = Open {
-            tx,
+            outbound: Outbound {
+                tx,
+                epoch: welcome.epoch,
+                reports: self.reports.clone(),
+                clock: self.clock.clone(),
+                sent_at: None,
+            },
             client,
-            epoch: welcome.epoch,
-            sent_at: None,
             fetching: FuturesUnordered::new(),
             busy: BTreeSet::new(),
             retry_at: Some(Instant::now()),
@@ -202,6 +205,10 @@ impl Session {
             refusal: None,
             session: self,
         };
+        // Before anything that the hub says is heeded.
+        if let Some(epoch) = epoch {
+            open.note_epoch(epoch).await?;
+        }
         open.serve(&mut inbound, renewed).await
     }
 
@@ -233,7 +240,8 @@ impl Session {
         }
     }
 
-    async fn note_epoch(&self, epoch: u64) -> Result<(), SessionError> {
+    /// The epoch to hold from now on; `None`: it is held.
+    fn newer(&self, epoch: u64) -> Result<Option<Held>, SessionError> {
         let held = self.ledger.read(|state| state.held);
         if epoch < held.epoch {
             return Err(SessionError::StaleHub {
@@ -241,23 +249,24 @@ impl Session {
                 seen: held.epoch,
             });
         }
-        if epoch > held.epoch {
-            match self
-                .ledger
-                .append(vec![Record::Held(Held { epoch, ..held })])
-                .await
-            {
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost.into()),
-                // The hub is to hear of it, which it cannot without a stream.
-                Err(e) => tracing::error!("the hub's epoch cannot be held: {}", with_causes(&e)),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
+        Ok((epoch > held.epoch).then_some(Held { epoch, ..held }))
     }
 }
 
 impl Open<'_> {
+    async fn note_epoch(&mut self, held: Held) -> Result<(), SessionError> {
+        let write = self.session.ledger.append(vec![Record::Held(held)]);
+        match self.outbound.beside(write).await {
+            Err(LedgerError::Lost) => Err(LedgerError::Lost.into()),
+            // The hub is to hear of it, which it cannot without a stream.
+            Err(e) => {
+                tracing::error!("the hub's epoch cannot be held: {}", with_causes(&e));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     async fn serve<R>(
         &mut self,
         inbound: &mut Streaming<HubMessage>,
@@ -266,9 +275,9 @@ impl Open<'_> {
         let mut renewed = pin!(renewed);
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
-            self.send_report().await?;
+            self.outbound.report().await?;
             let ask_again = self.ask_again_at().unwrap_or(far);
-            let ack_late = self.sent_at.map_or(far, |at| at + REPORT_ACK);
+            let ack_late = self.outbound.sent_at.map_or(far, |at| at + REPORT_ACK);
             // Cancel-safe: `message` keeps a half-read frame in the stream, notifications stay set, timers are
             // computed anew. What came is read before anything is concluded from its absence.
             tokio::select! {
@@ -278,7 +287,7 @@ impl Open<'_> {
                     None => return Err(SessionError::Ended("the hub closed it".to_owned())),
                 },
                 Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
-                () = self.session.reports.changed() => tokio::time::sleep(COALESCE).await,
+                () = changed(&self.session.reports) => {}
                 renewed = &mut renewed => return Ok(renewed),
                 () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
                 // What is being fetched is of an earlier offer, and comes first.
@@ -294,15 +303,6 @@ impl Open<'_> {
         }
     }
 
-    async fn send_report(&mut self) -> Result<(), SessionError> {
-        let Some(mut report) = self.session.reports.next(self.epoch) else {
-            return Ok(());
-        };
-        report.sent_at_ms = self.session.clock.now().0;
-        self.sent_at = Some(Instant::now());
-        send(&self.tx, agent_message::Kind::Report(report)).await
-    }
-
     async fn receive(&mut self, message: HubMessage) -> Result<(), SessionError> {
         match message.kind {
             Some(hub_message::Kind::Desired(desired)) => self.desired(desired).await,
@@ -315,7 +315,7 @@ impl Open<'_> {
                     );
                 }
                 self.session.reports.ack(ack.seq);
-                self.sent_at = None;
+                self.outbound.sent_at = None;
                 Ok(())
             }
             Some(hub_message::Kind::Request(request)) => self.request(request).await,
@@ -347,7 +347,7 @@ impl Open<'_> {
                 reply.message = "this agent does not know the request".to_owned();
             }
         }
-        send(&self.tx, agent_message::Kind::Reply(reply)).await
+        self.outbound.send(agent_message::Kind::Reply(reply)).await
     }
 }
 
@@ -356,13 +356,4 @@ pub(super) fn clock_apart(now: Timestamp, welcome: &Welcome) -> Option<String> {
     (welcome.clock_ms != 0)
         .then(|| clock::apart(now, Timestamp(welcome.clock_ms)))
         .flatten()
-}
-
-pub(super) async fn send(
-    tx: &mpsc::Sender<AgentMessage>,
-    kind: agent_message::Kind,
-) -> Result<(), SessionError> {
-    tx.send(AgentMessage { kind: Some(kind) })
-        .await
-        .map_err(|_| SessionError::Ended("the connection is gone".to_owned()))
 }

@@ -7,7 +7,7 @@ use flotilla_proto::agent::v1::{Ack, Desired, Refused, RefusedReason, UnitEntry,
 use futures::FutureExt as _;
 use tokio::time::Instant;
 
-use super::{Open, SessionError, send};
+use super::{Open, SessionError};
 use crate::{
     causes::with_causes,
     ledger::{
@@ -40,7 +40,7 @@ pub(super) struct Refusal {
 
 impl Open<'_> {
     pub(super) async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
-        if desired.epoch < self.epoch {
+        if desired.epoch < self.outbound.epoch {
             return Ok(());
         }
         let (incarnation, generation) = (desired.incarnation, desired.generation);
@@ -49,11 +49,10 @@ impl Open<'_> {
             Err(why) => return Err(SessionError::Ended(why.to_owned())),
         };
         let session = &mut *self.session;
-        let offered = session
+        let taken = session
             .acceptance
-            .offer(&session.ledger, offer, session.clock.now())
-            .await;
-        match offered {
+            .offer(&session.ledger, offer, session.clock.now());
+        match self.outbound.beside(taken).await {
             Ok(ack) => {
                 tracing::info!(incarnation, generation, "took in desired state");
                 self.retry_wait = RETRY.0;
@@ -98,14 +97,14 @@ impl Open<'_> {
             reason: reason as i32,
             message,
         };
-        send(&self.tx, agent_message::Kind::Refused(refused)).await
+        self.outbound.send(agent_message::Kind::Refused(refused)).await
     }
 
     /// Tells hub and reconciler what is held now.
     async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
         self.session.nudge.accepted();
         self.ledger_condition();
-        send(&self.tx, agent_message::Kind::Ack(ack)).await
+        self.outbound.send(agent_message::Kind::Ack(ack)).await
     }
 
     /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
@@ -137,7 +136,8 @@ impl Open<'_> {
                 continue;
             }
             self.busy.insert(lane);
-            let (mut client, epoch, ledger) = (self.client.clone(), self.epoch, session.ledger.clone());
+            let (mut client, epoch, ledger) =
+                (self.client.clone(), self.outbound.epoch, session.ledger.clone());
             self.fetching.push(
                 async move {
                     let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
@@ -164,11 +164,10 @@ impl Open<'_> {
     pub(super) async fn fetched(&mut self, batch: Batch) -> Result<(), SessionError> {
         self.busy.remove(&batch.lane);
         let session = &mut *self.session;
-        let ack = session
+        let taken = session
             .acceptance
-            .arrived(&session.ledger, &batch.items, batch.fetched)
-            .await?;
-        if let Some(ack) = ack {
+            .arrived(&session.ledger, &batch.items, batch.fetched);
+        if let Some(ack) = self.outbound.beside(taken).await? {
             self.accepted(ack).await?;
         }
         self.ledger_condition();
@@ -191,7 +190,8 @@ impl Open<'_> {
     pub(super) async fn retry(&mut self) -> Result<(), SessionError> {
         self.retry_at = None;
         let session = &mut *self.session;
-        if let Some(ack) = session.acceptance.retry(&session.ledger).await? {
+        let taken = session.acceptance.retry(&session.ledger);
+        if let Some(ack) = self.outbound.beside(taken).await? {
             self.accepted(ack).await?;
         }
         self.ledger_condition();

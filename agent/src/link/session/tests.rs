@@ -8,19 +8,23 @@ use std::{
 
 use flotilla_core::unit::{Entry, root};
 use flotilla_proto::agent::v1::{
-    Chunk, ClusterCondition, ContentKind, Desired, Encoding, FetchRequest, RefusedReason, ReportAck,
-    UnitEntry,
+    AgentMessage, Chunk, ClusterCondition, ContentKind, Desired, Encoding, FetchRequest, RefusedReason,
+    ReportAck, UnitEntry,
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, transport::Endpoint};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
-    ledger::{memory::Memory, state::BlobKind},
+    ledger::{
+        cells::{Cell, CellError, Cells, Limits, Version},
+        memory::Memory,
+        state::BlobKind,
+    },
     link::{
         accept::Source as _,
         fetch::{Fetched, Item},
@@ -133,12 +137,34 @@ impl FakeHub {
     }
 }
 
+/// Storage that may stand still: nothing fails, nothing is answered.
+#[derive(Clone)]
+struct Still(Memory, tokio::sync::watch::Sender<bool>);
+
+#[tonic::async_trait]
+impl Cells for Still {
+    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+        let moves = self.1.subscribe().wait_for(|is_still| !is_still).await.is_ok();
+        assert!(moves, "the test holds the sender");
+        self.0.put(name, bytes, expected).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+}
+
 struct World {
     hub: FakeHub,
     to_agent: mpsc::Sender<Result<HubMessage, Status>>,
     from_agent: mpsc::Receiver<AgentMessage>,
     reports: Arc<Reports>,
-    cells: Arc<Memory>,
+    cells: Memory,
+    is_still: tokio::sync::watch::Sender<bool>,
     ended: tokio::task::JoinHandle<Result<(), SessionError>>,
     /// What the last condition said.
     last_condition_ok: bool,
@@ -147,6 +173,11 @@ struct World {
 impl World {
     /// A session that the hub has welcomed.
     async fn new() -> Self {
+        Self::over(false).await
+    }
+
+    /// The same; the storage stands still from the welcome on.
+    async fn over(is_still: bool) -> Self {
         let (to_agent, receiver) = mpsc::channel(8);
         let (from_agent_tx, from_agent) = mpsc::channel(64);
         let hub = FakeHub {
@@ -173,8 +204,9 @@ impl World {
             .connect_with_connector(connector)
             .await
             .expect("connected");
-        let cells = Arc::new(Memory::default());
-        let ledger = Ledger::open(cells.clone(), "ledger").await.expect("a ledger");
+        let (cells, is_still) = (Memory::default(), tokio::sync::watch::Sender::new(is_still));
+        let still = Still(cells.clone(), is_still.clone());
+        let ledger = Ledger::open(Arc::new(still), "ledger").await.expect("a ledger");
         let reports = Arc::new(Reports::default());
         let mut session = Session {
             ledger: Arc::new(ledger),
@@ -195,6 +227,7 @@ impl World {
             from_agent,
             reports,
             cells,
+            is_still,
             ended,
             last_condition_ok: true,
         };
@@ -300,6 +333,17 @@ impl World {
                 return condition;
             }
         }
+    }
+
+    /// Waits until the agent has fetched something.
+    async fn hub_was_asked(&self) {
+        let before = self.hub.fetches.load(Ordering::Relaxed);
+        let asked = async {
+            while self.hub.fetches.load(Ordering::Relaxed) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, asked).await.expect("in time");
     }
 
     /// Waits until something is acknowledged.
@@ -527,4 +571,44 @@ fn what_ends_a_stream_is_told_by_its_cause_and_without_words_of_the_transport() 
         let text = SessionError::from(status).of_instance("a").to_string();
         assert!(text.contains(words) && !text.contains("h2"), "{text}");
     }
+}
+
+/// What the watch over a silent API server says.
+fn silence(world: &World) {
+    let kind = flotilla_proto::agent::v1::ClusterConditionKind::ApiServer;
+    world.reports.condition(
+        kind,
+        false,
+        "the API server does not answer".to_owned(),
+        Timestamp(1),
+    );
+}
+
+#[tokio::test]
+async fn storage_that_stands_still_as_a_stream_begins_holds_back_no_report() {
+    let mut world = World::over(true).await;
+    silence(&world);
+    assert!(!world.condition().await.ok);
+    world.is_still.send_replace(false);
+    let entry = world.entry(1, 1, &[]).await;
+    let all = [entry];
+    world.desire(1, None, &all, &all).await;
+    assert_eq!(world.accepted(1).await, 1);
+}
+
+#[tokio::test]
+async fn storage_that_stands_still_under_an_offer_holds_back_no_report() {
+    let mut world = World::new().await;
+    let all = [world.entry(1, 1, &[]).await];
+    world.desire(1, None, &all, &all).await;
+    assert_eq!(world.accepted(1).await, 1);
+    world.is_still.send_replace(true);
+    let more = [all[0].clone(), world.entry(2, 1, &[json!({"kind": "x"})]).await];
+    world.desire(2, Some(1), &more, &more[1..]).await;
+    // A moment for the offer to be on its way into the ledger.
+    world.hub_was_asked().await;
+    silence(&world);
+    assert!(!world.condition().await.ok);
+    world.is_still.send_replace(false);
+    assert_eq!(world.accepted(2).await, 2);
 }
