@@ -12,7 +12,8 @@ use crate::Oracle;
 /// A chart's files by path below it.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-fn folder() -> PathBuf {
+/// Where our own charts are.
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/charts")
 }
 

@@ -116,11 +116,7 @@ fn require_agreement(what: &str, outcomes: &[Outcome], least: usize) {
 fn keep(case: &Case) {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kustomize-disagreements");
     let folder = kept.join(&case.name);
-    for (path, text) in &case.files {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().unwrap_or(&folder)).expect("the target directory is writable");
-        std::fs::write(path, text).expect("the target directory is writable");
-    }
+    write(case, &folder);
     let text = kept.join(format!("{}.txt", case.name));
     std::fs::write(&text, corpus::to_text(case)).expect("the target directory is writable");
     println!(
@@ -129,6 +125,15 @@ fn keep(case: &Case) {
         folder.join(&case.directory).display(),
         text.display()
     );
+}
+
+/// Writes the files of a case below a folder of the target directory.
+fn write(case: &Case, folder: &Path) {
+    for (path, text) in &case.files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder)).expect("the target directory is writable");
+        std::fs::write(path, text).expect("the target directory is writable");
+    }
 }
 
 #[test]
@@ -236,12 +241,20 @@ fn reached(texts: &BTreeMap<String, String>, directory: &str) -> BTreeMap<String
     files
 }
 
+/// A folder of the first fixtures.
+fn fixtures() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kustomizations");
+    for (number, case) in corpus::cases().iter().take(30).enumerate() {
+        write(case, &folder.join(number.to_string()));
+    }
+    folder
+}
+
+/// The kustomizations of the folder that FLOTILLA_KUSTOMIZATIONS names, or some of our own.
 #[test]
-#[ignore = "wants a folder of kustomizations in FLOTILLA_KUSTOMIZATIONS"]
 fn kustomizations_of_a_folder_build_to_what_kustomize_prints() {
-    let folder = std::env::var_os("FLOTILLA_KUSTOMIZATIONS")
-        .expect("FLOTILLA_KUSTOMIZATIONS names a folder of kustomizations");
-    let texts = texts_below(Path::new(&folder));
+    let folder = std::env::var_os("FLOTILLA_KUSTOMIZATIONS").map_or_else(fixtures, PathBuf::from);
+    let texts = texts_below(&folder);
     let mut oracle = Oracle::start();
     let outcomes: Vec<Outcome> = texts
         .keys()
