@@ -1,41 +1,39 @@
 //! Text of others, fit for a log, a table and a terminal: what would move a cursor, begin a line or hide what follows is
 //! shown as an escape.
 
-/// Returns `text` with its control characters escaped, those that reorder text among them. Line breaks and tabs stay
-/// where `lines` are wanted.
-fn escaped(text: &str, lines: bool) -> String {
+/// Returns `text` with its control characters as `escape` writes them, those that reorder text among them. Line breaks
+/// and tabs stay where `lines` are wanted.
+fn escaped(text: &str, lines: bool, escape: impl Fn(char, &mut String)) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' | '\t' if lines => out.push(c),
-            c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),
+            c if c.is_control() || is_bidi(c) => escape(c, &mut out),
             c => out.push(c),
         }
     }
     out
+}
+
+fn in_braces(c: char, out: &mut String) {
+    out.extend(c.escape_default());
 }
 
 /// One line of somebody else's text.
 pub fn printable(text: &str) -> String {
-    escaped(text, false)
+    escaped(text, false, in_braces)
 }
 
 /// Somebody else's text of several lines.
 pub fn printable_lines(text: &str) -> String {
-    escaped(text, true)
+    escaped(text, true, in_braces)
 }
 
 /// JSON or YAML of somebody else's text: what is left of such characters in it, as escapes that both take within quotes.
 pub fn printable_document(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || is_bidi(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
+    escaped(text, true, |c, out| {
+        out.push_str(&format!("\\u{:04x}", u32::from(c)))
+    })
 }
 
 /// Characters that turn the direction of what follows, and line separators.

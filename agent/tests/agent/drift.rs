@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::world::{World, config_map, entry, key, settle};
+use crate::world::{World, config_map, key, settle};
 
 #[tokio::test(start_paused = true)]
 async fn drift_is_corrected_and_says_who_it_was() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    world.ready(1, &[config_map("x", "1")]).await;
     settle().await;
     let begun = tokio::time::Instant::now();
     world
@@ -37,9 +35,7 @@ async fn drift_is_corrected_and_says_who_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_object_is_created_again() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    world.ready(1, &[config_map("x", "1")]).await;
     settle().await;
     world.cluster.delete(&key("ConfigMap", "x"));
     world
@@ -54,11 +50,7 @@ async fn a_deleted_object_is_created_again() {
 #[tokio::test(start_paused = true)]
 async fn fields_that_others_own_are_no_drift() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
-    settle().await;
-    world.cluster.take_requests();
+    world.ready(1, &[config_map("x", "1")]).await;
     world.cluster.edit("operator", &key("ConfigMap", "x"), |live| {
         live["data"]["theirs"] = "2".into()
     });
@@ -74,11 +66,7 @@ async fn fields_that_others_own_are_no_drift() {
 #[tokio::test(start_paused = true)]
 async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
-    settle().await;
-    world.cluster.take_requests();
+    world.ready(1, &[config_map("x", "1")]).await;
     for _ in 0..20 {
         world.cluster.edit("stubborn", &key("ConfigMap", "x"), |live| {
             live["data"]["a"] = "theirs".into()
@@ -104,11 +92,7 @@ async fn a_field_fought_over_is_contested_and_not_a_hot_loop() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_no_watch_showed_is_found_within_the_hour_or_when_asked() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
-    settle().await;
-    world.cluster.take_requests();
+    let wanted = world.ready(1, &[config_map("x", "1")]).await;
     world.agent().ask(wanted.unit);
     settle().await;
     assert_eq!(

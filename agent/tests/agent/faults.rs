@@ -29,11 +29,7 @@ fn hundred(value: &str) -> Vec<Value> {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_is_unknown_and_then_a_failure_and_is_not_stormed() {
     let mut world = World::new().await;
-    let first = entry(1, world.contents.add(&hundred("1")));
-    world.offer(std::slice::from_ref(&first)).await;
-    world.until_ready(&first).await;
-    settle().await;
-    world.cluster.take_requests();
+    world.ready(1, &hundred("1")).await;
     world.cluster.set_fault(Some(Box::new(|_, _| Some(silence()))));
     let second = entry(1, world.contents.add(&hundred("2")));
     world.offer(std::slice::from_ref(&second)).await;
@@ -207,9 +203,7 @@ async fn nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_
 #[tokio::test(start_paused = true)]
 async fn a_contested_field_stays_no_hot_loop_when_the_agent_begins_again() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    world.ready(1, &[config_map("x", "1")]).await;
     for _ in 0..2 {
         settle().await;
         world.cluster.take_requests();
@@ -261,9 +255,7 @@ async fn messages_write_durations_as_flux_does() {
 #[tokio::test(start_paused = true)]
 async fn webhook_that_nobody_serves_is_tried_a_few_times_a_minute_and_recovered_from() {
     let mut world = World::new().await;
-    let first = entry(1, world.contents.add(&hundred("1")));
-    world.offer(std::slice::from_ref(&first)).await;
-    world.until_ready(&first).await;
+    world.ready(1, &hundred("1")).await;
     world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
         "apply" | "dry-run" => Duration::from_secs(10),
         _ => Duration::ZERO,

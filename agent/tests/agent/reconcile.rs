@@ -70,11 +70,7 @@ async fn only_changed_objects_are_written() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_agent_asks_nothing_of_the_cluster() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
-    settle().await;
-    world.cluster.take_requests();
+    world.ready(1, &[config_map("x", "1")]).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(world.cluster.take_requests(), BTreeMap::new());
     world.rests().await;
@@ -347,9 +343,7 @@ async fn a_panic_is_one_units_status() {
 #[tokio::test(start_paused = true)]
 async fn a_suspended_unit_is_kept_and_not_enforced() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    let wanted = world.ready(1, &[config_map("x", "1")]).await;
     for state in [UnitState::Suspended, UnitState::Detached] {
         let kept = Entry {
             state: state.clone(),

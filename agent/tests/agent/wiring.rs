@@ -224,9 +224,7 @@ async fn storage_that_is_damaged_keeps_nothing_known_from_being_corrected() {
 #[tokio::test(start_paused = true)]
 async fn storage_that_is_full_keeps_new_objects_back_and_no_others() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    world.ready(1, &[config_map("x", "1")]).await;
     world.rests().await;
     let objects = [config_map("x", "2"), config_map("y", "2")];
     let mut next = entry(1, world.contents.add(&objects));
@@ -337,9 +335,7 @@ async fn figures_follow_a_unit() {
 #[tokio::test(start_paused = true)]
 async fn agent_that_was_replaced_corrects_nothing_any_more() {
     let mut world = World::new().await;
-    let wanted = entry(1, world.contents.add(&[config_map("x", "1")]));
-    world.offer(std::slice::from_ref(&wanted)).await;
-    world.until_ready(&wanted).await;
+    let wanted = world.ready(1, &[config_map("x", "1")]).await;
     world.rests().await;
     let (elsewhere, cells) = (Arc::new(Fake::new()), Arc::new(world.cells.clone()));
     let other = SimAgent::start(elsewhere, cells).await.unwrap();

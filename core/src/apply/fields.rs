@@ -96,10 +96,12 @@ pub fn owns(set: &Value, live: &Value, path: &[Segment]) -> bool {
         Segment::Field(name) => children
             .get(&format!("f:{name}"))
             .is_some_and(|child| owns(child, &live[name.as_str()], rest)),
-        Segment::Index(index) => children
-            .iter()
-            .filter(|(name, _)| item_of(live, name).is_some_and(|at| at == *index))
-            .any(|(_, child)| owns(child, &live[*index], rest)),
+        Segment::Index(index) => {
+            let mut items = Items::of(Some(live));
+            children
+                .iter()
+                .any(|(name, child)| items.position(name) == Some(*index) && owns(child, &live[*index], rest))
+        }
     }
 }
 
@@ -120,26 +122,6 @@ pub fn pointer(path: &[Segment]) -> String {
             Segment::Index(index) => format!("/{index}"),
         })
         .collect()
-}
-
-/// The position in the list `live` of the item that a `k:`, `v:` or `i:` name means.
-fn item_of(live: &Value, name: &str) -> Option<usize> {
-    let items = live.as_array()?;
-    let (sort, text) = name.split_once(':')?;
-    match sort {
-        "i" => text.parse().ok(),
-        "v" => {
-            let value: Value = serde_json::from_str(text).ok()?;
-            items.iter().position(|item| *item == value)
-        }
-        "k" => {
-            let keys: Map<String, Value> = serde_json::from_str(text).ok()?;
-            items
-                .iter()
-                .position(|item| keys.iter().all(|(key, value)| item[key.as_str()] == *value))
-        }
-        _ => None,
-    }
 }
 
 /// The digest, under a key local to the agent, of the values that `live` has at exactly the paths of `set`:
