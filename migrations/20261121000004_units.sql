@@ -136,6 +136,8 @@ CREATE TABLE unit_status (
     ready       text NOT NULL,
     reason      text NOT NULL DEFAULT '',
     message     text NOT NULL DEFAULT '',
+    -- What is to be known of a ready unit all the same.
+    notes       text NOT NULL DEFAULT '',
     health      text NOT NULL DEFAULT '',
     objects     int NOT NULL DEFAULT 0,
     objects_failed int NOT NULL DEFAULT 0,

@@ -99,6 +99,8 @@ pub struct UnitFacts {
     pub reason: String,
     /// As reported.
     pub message: String,
+    /// What its agent notes of it although it is ready; empty when nothing.
+    pub notes: String,
     /// Why it is held at an older target than its app asks for, `Reason: text` each; empty when it is not.
     pub waiting: Vec<String>,
     /// Newest revision of what is applied; `None` while nothing is, or it is not known.
@@ -121,7 +123,10 @@ pub fn unit(facts: &UnitFacts) -> Ready {
     if facts.current && facts.applied && facts.ready == Readiness::True {
         // The newest revision with this content: the agent may know an older one that gave the same.
         let revision = facts.revision.as_ref().map_or("", |revision| &revision.name);
-        let message = format!("{APPLIED}{revision}{}", notes(&facts.message));
+        let mut message = format!("{APPLIED}{revision}");
+        if !facts.notes.is_empty() {
+            message.push_str(&format!("; {}", facts.notes));
+        }
         return Ready::new(Readiness::True, &facts.reason, message);
     }
     if facts.current {
@@ -131,13 +136,6 @@ pub fn unit(facts: &UnitFacts) -> Ready {
         return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, offline());
     }
     Ready::new(Readiness::Unknown, PROGRESSING, "waiting for the agent")
-}
-
-/// What an agent adds to the revision that it has applied: what people should know of a ready unit all the same.
-fn notes(message: &str) -> &str {
-    let applied = message.strip_prefix(APPLIED).unwrap_or_default();
-    // No revision has a space in it.
-    applied.find("; ").map_or("", |begin| &applied[begin..])
 }
 
 /// The one word before the text of a waiting reason.
@@ -212,19 +210,16 @@ pub fn app(facts: &AppFacts) -> Ready {
             1 => format!("{APPLIED}{revision}"),
             count => format!("{APPLIED}{revision} on {count} clusters"),
         };
-        let mut noted = facts.units.iter().filter_map(|alike| {
-            let notes = notes(&alike.first.message);
-            (!notes.is_empty()).then_some((alike, notes))
-        });
-        if let Some((alike, notes)) = noted.next() {
+        let mut noted = facts.units.iter().filter(|alike| !alike.first.notes.is_empty());
+        if let Some(alike) = noted.next() {
             if total > 1 {
                 message.push_str(&format!("; on {}", alike.first.cluster));
             }
-            let more = alike.units - 1 + noted.map(|(alike, _)| alike.units).sum::<u64>();
+            let more = alike.units - 1 + noted.map(|alike| alike.units).sum::<u64>();
             if more > 0 {
                 message.push_str(&format!(" and {more} more"));
             }
-            message.push_str(notes);
+            message.push_str(&format!("; {}", alike.first.notes));
         }
         return Ready::new(Readiness::True, "ReconciliationSucceeded", message);
     }

@@ -42,8 +42,9 @@ pub(super) async fn report(
 
 fn report_unit(context: &Context, state: &State) {
     let (record, condition, counts) = (state.record(), state.condition(), state.counts());
-    let mut message = condition.message;
+    let (mut message, mut notes) = (condition.message, condition.notes);
     truncate(&mut message, UNIT_MESSAGE_MAX);
+    truncate(&mut notes, UNIT_MESSAGE_MAX);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let attained = |attained: Option<Attained>| {
         attained.map(|attained| wire::Attained {
@@ -74,6 +75,7 @@ fn report_unit(context: &Context, state: &State) {
             objects_pending_removal: count(counts.pending_removal),
             apply_ms: record.apply_ms,
             health: state.health().as_str().to_owned(),
+            notes,
         },
     );
 }

@@ -20,6 +20,7 @@ fn ready(cluster: &str) -> UnitFacts {
         ready: Readiness::True,
         reason: "ReconciliationSucceeded".to_owned(),
         message: "applied".to_owned(),
+        notes: String::new(),
         waiting: Vec::new(),
         revision: revision(2),
     }
@@ -119,11 +120,11 @@ fn an_app_is_ready_only_when_every_unit_is() {
 fn what_an_agent_notes_of_a_ready_unit_stands_beside_the_newest_revision() {
     let noted = |cluster: &str| {
         UnitFacts {
-        // It knows an older revision that gave the same.
-        message: "Applied revision: main@sha1:1; no longer desired and not removed: ConfigMap/a/b; others change it"
-            .to_owned(),
-        ..ready(cluster)
-    }
+            // It knows an older revision that gave the same.
+            message: "Applied revision: main@sha1:1".to_owned(),
+            notes: "no longer desired and not removed: ConfigMap/a/b; others change it".to_owned(),
+            ..ready(cluster)
+        }
     };
     let notes = "; no longer desired and not removed: ConfigMap/a/b; others change it";
     let one = format!("Applied revision: main@sha1:2{notes}");

@@ -340,11 +340,11 @@ impl State {
         if self.entry.settings.wait && !self.index.unhealthy.is_empty() {
             return self.health_condition(now);
         }
-        Condition::new(
-            Ready::True,
-            "ReconciliationSucceeded",
-            format!("Applied revision: {}{}", self.record.revision, self.notes()),
-        )
+        let message = format!("Applied revision: {}", self.record.revision);
+        Condition {
+            notes: self.notes(),
+            ..Condition::new(Ready::True, "ReconciliationSucceeded", message)
+        }
     }
 
     /// What was applied before the unit stopped to be enforced; nothing when nothing was.
@@ -361,16 +361,21 @@ impl State {
         let of = |keys: &BTreeSet<Arc<ObjectKey>>| {
             first(keys.iter().map(ToString::to_string), keys.len(), ", ", NOTED)
         };
-        let mut notes = self.contests();
+        let mut notes = Vec::new();
+        notes.extend(self.contests());
         if !index.paused.is_empty() {
-            notes.push_str("; left alone as the live object asks: ");
-            notes.push_str(&of(&index.paused));
+            notes.push(format!(
+                "left alone as the live object asks: {}",
+                of(&index.paused)
+            ));
         }
         if !index.leaving.is_empty() {
-            notes.push_str("; no longer desired and not removed: ");
-            notes.push_str(&of(&index.leaving));
+            notes.push(format!(
+                "no longer desired and not removed: {}",
+                of(&index.leaving)
+            ));
         }
-        notes
+        notes.join("; ")
     }
 
     /// What can be said while lists take longer than the word from before a restart may stand alone.
@@ -466,14 +471,16 @@ impl State {
         Condition::new(ready, reason, message)
     }
 
-    /// Names objects that others keep changing back; nothing when there are none.
-    fn contests(&self) -> String {
+    /// Names objects that others keep changing back; `None` when there are none.
+    fn contests(&self) -> Option<String> {
         let contested = &self.index.contested;
         if contested.is_empty() {
-            return String::new();
+            return None;
         }
         let names = named(contested.iter().map(ToString::to_string), contested.len(), ", ");
-        format!("; others change it back each time, so it is corrected once per interval: {names}")
+        Some(format!(
+            "others change it back each time, so it is corrected once per interval: {names}"
+        ))
     }
 
     /// What a silence means: nothing is known while it is young, and it is a failure once it has outlasted the

@@ -36,6 +36,9 @@ pub struct Condition {
     pub reason: String,
     /// A sentence for people, without a running clock.
     pub message: String,
+    /// What people should know of a ready unit all the same; empty when there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notes: String,
 }
 
 impl Condition {
@@ -45,6 +48,7 @@ impl Condition {
             ready,
             reason: reason.to_owned(),
             message: message.into(),
+            notes: String::new(),
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct UnitView {
     pub reason: String,
     /// Message.
     pub message: String,
+    /// What is noted of it although it is ready.
+    pub notes: String,
     /// Health.
     pub health: String,
     /// Objects.
@@ -302,7 +304,7 @@ impl Store {
                       u.waiting AS "waiting!", coalesce(tr.revision, '') AS "target_revision!",
                       u.current AS "current!", u.applied AS "applied!", ar.id AS "applied_revision_id?",
                       coalesce(ar.revision, '') AS "applied_revision!", u.ready AS "ready!", u.reason AS "reason!",
-                      u.message AS "message!", u.health AS "health!", u.objects AS "objects!",
+                      u.message AS "message!", u.notes AS "notes!", u.health AS "health!", u.objects AS "objects!",
                       u.objects_failed AS "objects_failed!", u.objects_pending_removal AS "objects_pending_removal!",
                       u.observed_at AS "observed_at?", u.connected AS "connected!", u.silent AS "silent!"
                FROM unit_shown u

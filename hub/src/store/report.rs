@@ -39,6 +39,8 @@ pub struct StatusRow {
     pub reason: String,
     /// Message.
     pub message: String,
+    /// What is noted of it although it is ready.
+    pub notes: String,
     /// Health of all objects together.
     pub health: String,
     /// Objects of the unit.
@@ -278,34 +280,34 @@ async fn write_status(
             r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
                wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
-                   objects_failed, objects_pending_removal, apply_ms, observed_at)
+                   objects_failed, objects_pending_removal, apply_ms, observed_at, notes)
                SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
                    v.healthy_version, v.healthy, v.healthy_since, v.ready, v.reason, v.message, v.health, v.objects,
-                   v.failed, v.pending, v.apply_ms, v.observed_at
+                   v.failed, v.pending, v.apply_ms, v.observed_at, v.notes
                FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
                    $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
-                   $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[])
+                   $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[], $20::text[])
                    AS v(cluster, unit_id, version, attempted_version, attempted, applied_version, applied,
                    healthy_version, healthy, healthy_since, ready, reason, message, health, objects, failed, pending,
-                   apply_ms, observed_at)
+                   apply_ms, observed_at, notes)
                JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version,
                  attempted_version = excluded.attempted_version, attempted = excluded.attempted,
                  applied_version = excluded.applied_version, applied = excluded.applied,
                  healthy_version = excluded.healthy_version, healthy = excluded.healthy,
                  healthy_since = excluded.healthy_since, ready = excluded.ready,
-                 reason = excluded.reason, message = excluded.message, health = excluded.health,
-                 objects = excluded.objects, objects_failed = excluded.objects_failed,
+                 reason = excluded.reason, message = excluded.message, notes = excluded.notes,
+                 health = excluded.health, objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,
                  observed_at = excluded.observed_at, received_at = now()
                WHERE (unit_status.version, unit_status.attempted_version, unit_status.attempted,
                       unit_status.applied_version, unit_status.applied, unit_status.healthy_version,
-                      unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message,
+                      unit_status.healthy, unit_status.ready, unit_status.reason, unit_status.message, unit_status.notes,
                       unit_status.health, unit_status.objects, unit_status.objects_failed,
                       unit_status.objects_pending_removal, unit_status.apply_ms)
                  IS DISTINCT FROM (excluded.version, excluded.attempted_version, excluded.attempted,
                       excluded.applied_version, excluded.applied, excluded.healthy_version, excluded.healthy,
-                      excluded.ready, excluded.reason, excluded.message, excluded.health, excluded.objects,
+                      excluded.ready, excluded.reason, excluded.message, excluded.notes, excluded.health, excluded.objects,
                       excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
                  OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
                  OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
@@ -338,7 +340,8 @@ async fn write_status(
             &number(|row| row.objects_failed),
             &number(|row| row.objects_pending_removal),
             &apply_ms,
-            &observed
+            &observed,
+            &column(|row| row.notes.clone())
         )
         .fetch_all(&mut *tx)
         .await?;

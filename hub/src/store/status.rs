@@ -58,19 +58,18 @@ impl Store {
         let rows = sqlx::query!(
             r#"WITH shown AS MATERIALIZED (
                  SELECT app_uid, cluster, applied_content, current, applied, ready, connected, silent, reason, message,
-                        waiting, changed_at
+                        notes, waiting, changed_at
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, ready, connected, silent,
                         cardinality(waiting) > 0 AS held,
-                        -- A ready unit of which its agent has something to say all the same.
-                        ready = 'True' AND position('; ' IN message) > 0 AS noted,
+                        notes <> '' AS noted,
                         count(*) AS units, min(cluster) AS first, max(changed_at) AS changed_at
                  FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
                )
                SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
                       a.applied AS "applied!", a.ready AS "ready!", a.connected AS "connected!",
-                      a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.waiting AS "waiting!",
+                      a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.notes AS "notes!", s.waiting AS "waiting!",
                       v.id AS "revision_id?", v.revision AS "revision?"
                FROM alike a JOIN shown s ON s.app_uid = a.app_uid AND s.cluster = a.first
                LEFT JOIN LATERAL revision_of(a.app_uid, a.applied_content) v ON true
@@ -94,6 +93,7 @@ impl Store {
                         ready: Readiness::parse(&row.ready),
                         reason: row.reason,
                         message: row.message,
+                        notes: row.notes,
                         waiting: row.waiting,
                         revision,
                     },
@@ -108,7 +108,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT u.cluster AS "cluster!", u.connected AS "connected!", u.silent AS "silent!",
                       u.current AS "current!", u.applied AS "applied!", u.ready AS "ready!", u.reason AS "reason!",
-                      u.message AS "message!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
+                      u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
                       v.revision AS "revision?"
                FROM unit_shown u LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) v ON true
                WHERE u.app_uid = $1 AND u.state <> 'Detached'
@@ -130,6 +130,7 @@ impl Store {
                 ready: Readiness::parse(&row.ready),
                 reason: row.reason,
                 message: row.message,
+                notes: row.notes,
                 waiting: row.waiting,
                 revision: revision(row.revision_id, row.revision),
             },

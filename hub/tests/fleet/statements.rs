@@ -469,7 +469,7 @@ async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_t
     world
         .execute(
             "UPDATE unit_status SET ready = 'True', reason = 'ReconciliationSucceeded',
-                    message = 'Applied revision: c1; no longer desired and not removed: ConfigMap/a/b'
+                    notes = 'no longer desired and not removed: ConfigMap/a/b'
                WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
         )
         .await;

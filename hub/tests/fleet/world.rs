@@ -417,6 +417,7 @@ pub(crate) fn applied(unit: Uuid, version: u64, target: Digest) -> StatusRow {
         ready: "True",
         reason: "ReconciliationSucceeded".into(),
         message: "applied".into(),
+        notes: String::new(),
         health: "Current".into(),
         objects: 1,
         objects_failed: 0,

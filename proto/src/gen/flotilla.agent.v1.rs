@@ -289,6 +289,9 @@ pub struct UnitStatus {
     /// All objects taken together: current, in progress, failed.
     #[prost(string, tag = "15")]
     pub health: ::prost::alloc::string::String,
+    /// What people should know of a ready unit all the same: objects left alone, contested, or no longer desired.
+    #[prost(string, tag = "16")]
+    pub notes: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ObjectKey {

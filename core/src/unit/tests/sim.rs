@@ -743,8 +743,13 @@ impl Sim {
     }
 
     /// The message that people see.
+    /// The message, and what is noted besides.
     pub(super) fn message(&self) -> String {
-        self.state.condition().message
+        let condition = self.state.condition();
+        match condition.notes.as_str() {
+            "" => condition.message,
+            notes => format!("{}; {notes}", condition.message),
+        }
     }
 
     pub(super) fn ready_word(&self) -> Ready {

@@ -78,6 +78,7 @@ fn facts(row: &UnitView) -> UnitFacts {
         ready: Readiness::parse(&row.ready),
         reason: row.reason.clone(),
         message: row.message.clone(),
+        notes: row.notes.clone(),
         waiting: row.waiting.clone(),
         revision: row.applied_revision_id.map(|id| Revision {
             id,
