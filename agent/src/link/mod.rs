@@ -188,25 +188,24 @@ impl Running<'_> {
             .renewals
             .run(channel.clone(), &mut link.identity, clock.as_ref(), &reports);
         let said = &mut self.said;
-        let ended = link
-            .session
-            .run(channel, renewed, |welcome| {
-                tracing::info!(
-                    cluster = welcome.cluster_name,
-                    epoch = welcome.epoch,
-                    hub = welcome.hub_version,
-                    instance,
-                    "connected"
-                );
-                if let Some(apart) = session::clock_apart(wall.now(), welcome) {
-                    tracing::warn!("{apart}");
-                }
-                said.clear();
-                state.send_replace(LinkState::Connected {
-                    cluster: welcome.cluster_name.clone(),
-                });
-            })
-            .await;
+        // The future of a stream is large, and not to be part of all futures above.
+        let ended = Box::pin(link.session.run(channel, renewed, |welcome| {
+            tracing::info!(
+                cluster = welcome.cluster_name,
+                epoch = welcome.epoch,
+                hub = welcome.hub_version,
+                instance,
+                "connected"
+            );
+            if let Some(apart) = session::clock_apart(wall.now(), welcome) {
+                tracing::warn!("{apart}");
+            }
+            said.clear();
+            state.send_replace(LinkState::Connected {
+                cluster: welcome.cluster_name.clone(),
+            });
+        }))
+        .await;
         match ended {
             Ok(Ok(())) => {
                 tracing::info!("certificate renewed");

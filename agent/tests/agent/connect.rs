@@ -12,7 +12,7 @@ use flotilla_proto::agent::v1::Report;
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::world::{config_map, entry, settle};
+use crate::world::{Quiet, config_map, entry, settle, ten_minutes_of};
 
 const OBJECTS: usize = 2000;
 
@@ -86,4 +86,5 @@ async fn restart_reports_each_row_twice_at_most_and_reads_no_object_alone() {
         !requests.contains_key("apply") && !requests.contains_key("get"),
         "{requests:?}"
     );
+    assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
 }

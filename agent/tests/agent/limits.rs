@@ -14,7 +14,7 @@ use flotilla_core::unit::{Entry, UnitState};
 use flotilla_proto::agent::v1::{ClusterCondition, ClusterConditionKind, Readiness, UnitStatus};
 use serde_json::{Value, json};
 
-use crate::world::{config_map, entry, settle};
+use crate::world::{Quiet, config_map, entry, settle, ten_minutes_of};
 
 fn in_namespaces(numbers: std::ops::Range<usize>) -> Vec<Value> {
     numbers
@@ -24,6 +24,16 @@ fn in_namespaces(numbers: std::ops::Range<usize>) -> Vec<Value> {
             object
         })
         .collect()
+}
+
+/// Creates namespaces as somebody else would.
+fn exist<'a>(cluster: &Fake, namespaces: impl IntoIterator<Item = &'a str>) {
+    for namespace in namespaces {
+        cluster.write(
+            "somebody",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        );
+    }
 }
 
 /// Takes in reports until nothing is left to say, and returns what was said last of the watches.
@@ -47,11 +57,12 @@ async fn more_kinds_and_namespaces_than_can_be_watched_are_a_condition_of_the_cl
     let [few, more] = [0..2048, 2048..2100].map(|numbers| contents.add(&in_namespaces(numbers)));
     let (few, more) = (entry(1, few), entry(2, more));
     let options = Options {
-        namespaces,
+        namespaces: namespaces.clone(),
         ..Options::default()
     };
     let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
-    let agent = SimAgent::start_as(cluster, cells, options).await.unwrap();
+    exist(&cluster, namespaces.iter().map(String::as_str));
+    let agent = SimAgent::start_as(cluster.clone(), cells, options).await.unwrap();
 
     agent
         .offer(std::slice::from_ref(&few), &mut contents)
@@ -83,6 +94,7 @@ async fn more_kinds_and_namespaces_than_can_be_watched_are_a_condition_of_the_cl
     }
     let condition = watches_condition(&agent).await.expect("it is told");
     assert!(condition.ok, "{}", condition.message);
+    assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
 }
 
 fn in_namespace(namespace: &str) -> Value {
@@ -106,12 +118,7 @@ async fn an_object_outside_of_the_agents_namespaces_is_not_written_and_its_unit_
     let mut contents = Contents::default();
     let one = entry(1, contents.add(&[in_namespace("a"), in_namespace("b")]));
     let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
-    for namespace in ["a", "b"] {
-        cluster.write(
-            "somebody",
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
-        );
-    }
+    exist(&cluster, ["a", "b"]);
     let within = |namespaces: &[&str]| Options {
         namespaces: namespaces.iter().map(ToString::to_string).collect(),
         ..Options::default()
@@ -135,6 +142,7 @@ async fn an_object_outside_of_the_agents_namespaces_is_not_written_and_its_unit_
             assert_eq!(unit.reason, "NamespaceNotWatched");
             assert!(unit.message.contains("FLOTILLA_NAMESPACES"), "{}", unit.message);
         }
+        assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
         agent.stop().await.unwrap();
     }
 }
@@ -172,4 +180,5 @@ async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_m
     tokio::time::sleep(Duration::from_secs(600)).await;
     let condition = watches_condition(&agent).await.expect("it is told");
     assert!(condition.ok, "{}", condition.message);
+    assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
 }

@@ -7,7 +7,7 @@ use flotilla_core::unit::{Entry, Settings, UnitState};
 use flotilla_proto::agent::v1::{Readiness, UnitStatus};
 use serde_json::Value;
 
-use crate::world::{World, config_map, deployment, entry, entry_with, key, settings, settle};
+use crate::world::{Quiet, World, config_map, deployment, entry, entry_with, key, settings, settle};
 
 /// A row without the time at which it was made.
 fn row(unit: &UnitStatus) -> UnitStatus {
@@ -283,4 +283,10 @@ async fn rows_of_a_kind_whose_list_is_refused_are_told_as_not_known() {
         })
         .await;
     assert!(world.is_ready(&wanted), "{:?}", world.units);
+    // The watch is tried every 30 s and a moment: somebody may have granted the right.
+    let mut quiet = world.ten_minutes().await;
+    let watches = quiet.requests.remove("watch").unwrap_or_default();
+    assert!((15..=20).contains(&watches), "{watches}");
+    quiet.wakes = 0;
+    assert_eq!(quiet, Quiet::default());
 }

@@ -189,6 +189,8 @@ async fn a_kind_that_no_definition_can_bring_is_a_failure_at_once() {
         .await;
     assert_eq!(world.value("y").as_deref(), Some("1"));
     assert_eq!(world.events("ReconciliationFailed").len(), 1);
+    // The unit is tried once a minute, and a server that serves the kind meanwhile is looked for by then.
+    world.rests_but_for(&[("discover", 10)]).await;
 }
 
 /// A definition of a kind that no unit has.

@@ -81,6 +81,26 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
 }
 
+/// What an agent asks for and tells, and how often it wakes, in ten minutes after it has told all.
+pub(crate) async fn ten_minutes_of(agent: &SimAgent, cluster: &Fake) -> Quiet {
+    settle().await;
+    while agent.report(Duration::from_secs(1)).await.is_some() {}
+    cluster.take_requests();
+    let wakes = || agent.counters.wakes.load(Ordering::Relaxed);
+    let (woken, before) = (wakes(), agent.counts());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    while agent.report(Duration::ZERO).await.is_some() {}
+    let told = agent.counts();
+    Quiet {
+        requests: cluster.take_requests(),
+        wakes: wakes() - woken,
+        reports: usize::try_from(told.reports - before.reports).unwrap(),
+        rows: usize::try_from(told.rows - before.rows).unwrap(),
+        events: usize::try_from(told.events - before.events).unwrap(),
+        ..Quiet::default()
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let mut world = Self {
