@@ -1,12 +1,12 @@
-//! Checks objects that look drifted: reads each and corrects it at once. Of one that was corrected lately a dry run
-//! tells first what a write would change, since it may be contested; of all others the write tells, and where nothing
-//! drifted it changes nothing. What an answer means is decided in `core`; the outcome goes back to the state machine.
+//! Checks objects that look drifted: reads each, unless its watch has just shown it whole, and corrects it at once. Of
+//! one that was corrected lately a dry run tells first what a write would change, since it may be contested; of all
+//! others the write tells, and where nothing drifted it changes nothing. What an answer means is decided in `core`; the outcome goes back to the state machine.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::{
-        drift::{Drift, Judgement, Suspicion, Verdict, confirm, judge},
+        drift::{Corrections, Drift, Judgement, Suspicion, Verdict, confirm, judge, observe as observation},
         inventory::{Record, State},
     },
     object::ObjectKey,
@@ -17,6 +17,7 @@ use flotilla_core::{
     },
 };
 use futures::{StreamExt as _, stream};
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ use super::{
     bodies::{self, bodies},
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
-    correct::{Confirmed, Correction},
+    correct::{Confirmed, Correction, Expected},
     evaluate::Object,
     jobs::Done,
     message::shown,
@@ -182,6 +183,11 @@ impl<'a> Check<'a> {
         };
         let context = &self.unit.context;
         let resource = self.resource(object).await?;
+        if let Some(live) = context.sightings.take(self.unit.unit, key)
+            && let Some(correction) = self.at_sight(key, &corrections, body, &record, live).await?
+        {
+            return Ok(Look::Correct(Box::new(correction)));
+        }
         let cluster = &self.unit.cluster;
         // Also what a watch has told to be gone: it may only have lost our label, or be there again, and be somebody else's.
         let read = cluster.get(&resource, &key.namespace, &key.name);
@@ -222,6 +228,7 @@ impl<'a> Check<'a> {
                     fold,
                     suspicion,
                     confirmed: Confirmed::ByWrite(live),
+                    expected: None,
                     corrections,
                 })));
             }
@@ -255,8 +262,44 @@ impl<'a> Check<'a> {
             fold,
             suspicion,
             confirmed: Confirmed::Before(drift),
+            expected: None,
             corrections,
         })))
+    }
+
+    /// The correction of an object by what its watch has shown: where that is drift, which a write alone answers, and no
+    /// contest. `None`: it is to be read.
+    async fn at_sight(
+        &self,
+        key: &Arc<ObjectKey>,
+        corrections: &Corrections,
+        body: Body<'a>,
+        record: &Arc<Record>,
+        live: Value,
+    ) -> Result<Option<Correction<'a>>, Stopped> {
+        let context = &self.unit.context;
+        let seen = observation(&live, context.ledger.key());
+        let (Judgement::Suspicious(suspicion), Some(expected)) =
+            (judge(record, Some(&seen)), Expected::of(&live))
+        else {
+            return Ok(None);
+        };
+        if !corrections.is_empty(context.wall()) {
+            return Ok(None);
+        }
+        match preflight(self.unit, body.object, Some(&live), &self.flux).await? {
+            Preflight::Write { fold, .. } if fold.is_empty() => Ok(Some(Correction {
+                key: key.clone(),
+                body,
+                record: record.clone(),
+                fold,
+                suspicion,
+                confirmed: Confirmed::ByWrite(live),
+                expected: Some(expected),
+                corrections: corrections.clone(),
+            })),
+            _ => Ok(None),
+        }
     }
 
     /// An object that is not wanted any more: it stays. When somebody else has removed it, it is forgotten.

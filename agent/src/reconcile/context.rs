@@ -23,7 +23,7 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{evaluate::Environment, message::wire_key, presence::Presence};
+use super::{evaluate::Environment, message::wire_key, presence::Presence, sightings::Sightings};
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
@@ -87,6 +87,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What lists have shown to units whose passes go on.
     pub(super) presence: Presence,
+    /// What watches have shown of drifted objects, until they are checked.
+    pub(super) sightings: Sightings,
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
@@ -115,6 +117,7 @@ impl Context {
             metrics: Arc::default(),
             discovering: tokio::sync::Mutex::default(),
             presence: Presence::default(),
+            sightings: Sightings::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }

@@ -14,12 +14,13 @@ use serde_json::Value;
 
 use super::{
     check::{Body, Check, counted, is_none, outcome},
+    circuit_breaker::Stopped,
     observe::{observe, version},
     preflight::write,
     problem::problem,
     records::{item, written},
 };
-use crate::{causes::with_causes, ledger::LedgerError};
+use crate::{causes::with_causes, cluster::ClusterError, ledger::LedgerError};
 
 /// A correction that was decided.
 pub(super) struct Correction<'a> {
@@ -29,7 +30,35 @@ pub(super) struct Correction<'a> {
     pub(super) fold: Vec<Value>,
     pub(super) suspicion: Suspicion,
     pub(super) confirmed: Confirmed,
+    /// What the write rests on, where no request has read it: another object, or another version, is not to be written.
+    pub(super) expected: Option<Expected>,
     pub(super) corrections: Corrections,
+}
+
+/// An object in a version.
+pub(super) struct Expected {
+    uid: Value,
+    version: Value,
+}
+
+impl Expected {
+    pub(super) fn of(live: &Value) -> Option<Self> {
+        let text = |field: &str| {
+            Some(&live["metadata"][field])
+                .filter(|text| text.is_string())
+                .cloned()
+        };
+        Some(Self {
+            uid: text("uid")?,
+            version: text("resourceVersion")?,
+        })
+    }
+
+    /// Makes a write one that the server takes for this object in this version alone.
+    fn ask(&self, value: &mut Value) {
+        value["metadata"]["uid"] = self.uid.clone();
+        value["metadata"]["resourceVersion"] = self.version.clone();
+    }
 }
 
 /// What is known of a drift before it is corrected.
@@ -77,15 +106,22 @@ impl Check<'_> {
             fold,
             suspicion,
             confirmed,
+            expected,
             mut corrections,
         } = correction;
         let is_folded = !fold.is_empty();
         let context = &self.unit.context;
+        let mut value = value.value();
+        if let Some(expected) = &expected {
+            expected.ask(&mut value);
+        }
         match self
             .breaker
-            .call(&key, write(self.unit, object, &value.value(), fold))
+            .call(&key, write(self.unit, object, &value, fold))
             .await
         {
+            // It is another by now: due again, and read first.
+            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) if expected.is_some() => None,
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);

@@ -23,6 +23,7 @@ mod problem;
 mod queue;
 mod records;
 mod save;
+mod sightings;
 mod status;
 mod units;
 mod verify;

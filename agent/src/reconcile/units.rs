@@ -160,6 +160,7 @@ impl Reconciler {
             self.set_deadline(id, None);
             self.watches.waiting.remove(&id);
             self.context.reports.forget(id);
+            self.context.sightings.forget(id);
             let Some(unit) = self.units.remove(&id) else {
                 continue;
             };

@@ -32,6 +32,50 @@ async fn drift_is_corrected_and_says_who_it_was() {
     world.rests().await;
 }
 
+/// Between what a watch has shown and the write, somebody else may have said something about the object.
+#[tokio::test(start_paused = true)]
+async fn what_changed_after_it_was_shown_is_read_before_it_is_written() {
+    for pause in [true, false] {
+        let mut world = World::new().await;
+        world.ready(1, &[config_map("x", "1")]).await;
+        settle().await;
+        let x = key("ConfigMap", "x");
+        world.cluster.take_requests();
+        world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+            "apply" => Duration::from_secs(5),
+            _ => Duration::ZERO,
+        })));
+        world.set_value("operator", "x", "hacked");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        match pause {
+            true => {
+                let reconcile = "kustomize.toolkit.fluxcd.io/reconcile";
+                world
+                    .cluster
+                    .annotate("kubectl-annotate", &x, reconcile, "disabled");
+            }
+            false => world.set_value("operator", "x", "hacked again"),
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let value = world.value("x");
+        let requests = world.cluster.take_requests();
+        match pause {
+            true => assert_eq!(value.as_deref(), Some("hacked"), "it is left alone"),
+            false => assert_eq!(value.as_deref(), Some("1")),
+        }
+        let expected = match pause {
+            true => [("apply", 1), ("get", 1)].as_slice(),
+            // Its watch has shown the second edit, too.
+            false => [("apply", 2)].as_slice(),
+        };
+        let requests: Vec<_> = requests.iter().map(|(verb, n)| (verb.as_str(), *n)).collect();
+        assert_eq!(requests, expected);
+        world.cluster.set_latency(None);
+        world.quiet().await;
+        world.rests().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deleted_object_is_created_again() {
     let mut world = World::new().await;

@@ -26,7 +26,8 @@ async fn newer_entry_goes_before_a_check_of_a_slow_server() {
             _ => Duration::ZERO,
         })));
     for n in 0..100 {
-        world.set_value("somebody", &format!("c{n:03}"), "hacked");
+        // An object of which a manager is to be folded is read first.
+        world.set_value("kubectl-edit", &format!("c{n:03}"), "hacked");
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(world.cluster.take_requests()["get"] > 0, "the check is under way");
@@ -275,7 +276,7 @@ async fn checks_of_many_units_at_a_slow_server_delay_neither_a_commit_nor_a_corr
             _ => Duration::ZERO,
         })));
     for n in 0..40 {
-        world.set_value("somebody", &format!("slow{n:02}"), "theirs");
+        world.set_value("kubectl-edit", &format!("slow{n:02}"), "theirs");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begun = tokio::time::Instant::now();
@@ -327,7 +328,7 @@ async fn newer_entry_goes_before_the_check_of_its_unit_that_waits_for_a_slot() {
         _ => Duration::ZERO,
     })));
     for n in 0..40 {
-        world.set_value("somebody", &format!("slow{n:02}"), "theirs");
+        world.set_value("kubectl-edit", &format!("slow{n:02}"), "theirs");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Nothing is to be read for this one.

@@ -78,6 +78,42 @@ pub(crate) async fn a_field_no_longer_applied_is_removed(world: World) {
     assert_eq!(after["data"], json!({"a": "1"}));
 }
 
+pub(crate) async fn an_apply_that_names_a_version_is_for_that_one_alone(world: World) {
+    let resource = world.config_maps().await;
+    let wanted = world.object("x", json!({"a": "1"}));
+    let first = world.cluster.apply(&resource, &wanted, false).await.unwrap();
+    (world.edit)("editor", "x", "2").await;
+    let seen = world.get(&resource, "x").await.unwrap();
+    let naming = |of: &Value| {
+        let mut wanted = wanted.clone();
+        for field in ["uid", "resourceVersion"] {
+            wanted["metadata"][field] = of["metadata"][field].clone();
+        }
+        wanted
+    };
+    let conflicts = async |object: Value, what: &str| {
+        let answer = world.cluster.apply(&resource, &object, false).await;
+        let is_conflict = matches!(answer, Err(ClusterError::Rejected { code: 409, .. }));
+        assert!(is_conflict, "{what}: {answer:?}");
+    };
+    conflicts(naming(&first), "an older version").await;
+    let back = world
+        .cluster
+        .apply(&resource, &naming(&seen), false)
+        .await
+        .unwrap();
+    assert_eq!(back["data"]["a"], "1");
+    assert_eq!(observe(&back, KEY).digest(), observe(&first, KEY).digest());
+    world.delete(&resource, &back).await.unwrap();
+    conflicts(naming(&back), "an object that is gone").await;
+    assert!(
+        world.get(&resource, "x").await.is_none(),
+        "it is not created again"
+    );
+    world.cluster.apply(&resource, &wanted, false).await.unwrap();
+    conflicts(naming(&back), "another object of that name").await;
+}
+
 pub(crate) async fn anothers_change_of_our_field_takes_it_and_applying_takes_it_back(world: World) {
     let resource = world.config_maps().await;
     let object = world.object("x", json!({"a": "1", "b": "1"}));

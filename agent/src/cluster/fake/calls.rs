@@ -98,6 +98,22 @@ impl Inner {
     }
 }
 
+/// A write may name the object and the version that it is for.
+fn expected(live: Option<&Value>, object: &Value, key: &ObjectKey) -> Result<(), ClusterError> {
+    let named = |field: &str| Some(&object["metadata"][field]).filter(|named| !named.is_null());
+    let is_it = |field: &str| {
+        named(field).is_none_or(|named| live.is_some_and(|live| live["metadata"][field] == *named))
+    };
+    match is_it("uid") && is_it("resourceVersion") {
+        true => Ok(()),
+        false => Err(rejected(
+            409,
+            "Conflict",
+            format!("{key}: the object has been modified"),
+        )),
+    }
+}
+
 #[async_trait]
 impl Cluster for Fake {
     fn acting_as(&self, account: &Account) -> Arc<dyn Cluster> {
@@ -230,6 +246,7 @@ impl Cluster for Fake {
         let mut inner = self.lock();
         inner.serves(resource)?;
         inner.admits(resource, &key)?;
+        expected(inner.objects.get(&key), object, &key)?;
         let mut after = applied(inner.objects.get(&key), object, inner.version);
         if dry_run {
             return Ok(after);

@@ -9,12 +9,16 @@ use std::{
 use flotilla_core::{
     apply::{
         UNIT_LABEL,
+        drift::{Judgement, judge},
         inventory::{Record, State as RecordState},
     },
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{event::Event, object::Observed},
+    unit::{
+        event::Event,
+        object::{Check, Observed},
+    },
 };
 use tokio::time::Instant;
 
@@ -27,6 +31,7 @@ use crate::{
         definitions,
         observe::{gone, observe},
         pace::Pace,
+        sightings::Sighting,
     },
 };
 
@@ -58,6 +63,8 @@ pub(super) struct Seen {
     observed: Option<Observed>,
     /// Of a definition: what of it decides which kinds are served.
     definition: Option<Digest>,
+    /// The whole of it, where it looks drifted.
+    sighting: Option<Sighting>,
 }
 
 /// Reduces an event to what is kept of it.
@@ -69,22 +76,47 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
         WatchEvent::Gone(object) => (object, false),
     };
     let key = ObjectKey::of(&object);
+    let mark = object["metadata"]["labels"][UNIT_LABEL]
+        .as_str()
+        .and_then(|mark| mark.parse().ok())
+        .map(UnitId);
+    let observed = unless_it_panics(|| match is_present {
+        true => observe(&object, context.ledger.key(), context.wall()),
+        false => gone(Some(&object)),
+    });
     Reduced::Seen(Box::new(Seen {
         definition: key
             .as_ref()
             .filter(|key| definitions::is_definition(key))
             .map(|_| definitions::state(&object)),
+        sighting: match looks_drifted(context, mark, key.as_ref(), observed.as_ref()) {
+            true => context.sightings.of(object),
+            false => None,
+        },
         key,
-        mark: object["metadata"]["labels"][UNIT_LABEL]
-            .as_str()
-            .and_then(|mark| mark.parse().ok())
-            .map(UnitId),
+        mark,
         is_present,
-        observed: unless_it_panics(|| match is_present {
-            true => observe(&object, context.ledger.key(), context.wall()),
-            false => gone(Some(&object)),
-        }),
+        observed,
     }))
+}
+
+/// Tells whether an object is there and not as the ledger says that it was left. It is the state machine that decides.
+fn looks_drifted(
+    context: &Context,
+    mark: Option<UnitId>,
+    key: Option<&ObjectKey>,
+    observed: Option<&Observed>,
+) -> bool {
+    let (Some(unit), Some(key)) = (mark, key) else {
+        return false;
+    };
+    let Some(live) = observed.and_then(|observed| observed.observation.as_ref()) else {
+        return false;
+    };
+    let record = context
+        .ledger
+        .read(|state| state.units.get(&unit)?.items.get(key).cloned());
+    record.is_some_and(|record| matches!(judge(&record, Some(live)), Judgement::Suspicious(_)))
 }
 
 /// Tells whether a list has come, or the server has said why not.
@@ -202,8 +234,21 @@ impl Reconciler {
         if let Some(observed) = seen.observed
             && self.watches.believes(stream, record)
         {
-            self.observe(unit, key, observed);
+            // What was seen before is older.
+            self.context.sightings.take(unit, &key);
+            self.observe(unit, key.clone(), observed);
+            if let Some(sighting) = seen.sighting
+                && self.is_to_check(unit, &key)
+            {
+                self.context.sightings.keep(unit, key, sighting);
+            }
         }
+    }
+
+    fn is_to_check(&self, unit: UnitId, key: &ObjectKey) -> bool {
+        let unit = self.units.get(&unit);
+        unit.and_then(|unit| unit.state.objects().get(key))
+            .is_some_and(|object| object.check != Check::Settled)
     }
 
     fn observe(&mut self, unit: UnitId, key: Arc<ObjectKey>, observed: Observed) {
