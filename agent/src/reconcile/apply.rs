@@ -30,7 +30,6 @@ use super::{
     preflight::{Looks, Preflight, write},
     problem::problem,
     records::{item, stored_record, written},
-    window::Window,
 };
 use crate::{
     causes::with_causes,
@@ -355,7 +354,7 @@ impl Job<'_> {
         let keys: Vec<Arc<ObjectKey>> = (0..objects.len()).map(|index| self.key(index)).collect();
         let context = &unit.context;
         let key = context.ledger.key();
-        let window = &Window::default();
+        let window = &context.windows.next(unit.unit);
         let writing = writes
             .into_iter()
             .map(|Write { index, adopted, fold }| async move {

@@ -59,7 +59,7 @@ pub(super) async fn check(
         flux: FluxOwners::default(),
         breaker: CircuitBreaker::new(unit),
         cancel,
-        window: Window::default(),
+        window: unit.context.windows.next(unit.unit),
     };
     let looks = objects.into_iter().map(|object| {
         let body = by_key.get(&*object.key).copied();

@@ -23,7 +23,9 @@ use flotilla_core::{
 use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{evaluate::Environment, message::wire_key, presence::Presence, sightings::Sightings};
+use super::{
+    evaluate::Environment, message::wire_key, presence::Presence, sightings::Sightings, window::Windows,
+};
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
@@ -89,6 +91,8 @@ pub struct Context {
     pub(super) presence: Presence,
     /// What watches have shown of drifted objects, until they are checked.
     pub(super) sightings: Sightings,
+    /// How many writes units whose passes go on have at once.
+    pub(super) windows: Windows,
     /// What no unit may write.
     protected: Protected,
     discovery: RwLock<Discovered>,
@@ -118,6 +122,7 @@ impl Context {
             discovering: tokio::sync::Mutex::default(),
             presence: Presence::default(),
             sightings: Sightings::default(),
+            windows: Windows::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
         }

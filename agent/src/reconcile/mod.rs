@@ -345,16 +345,22 @@ impl Reconciler {
             Some(unit) if unit.job.as_ref().is_some_and(|(running, _)| *running == job) => unit.job = None,
             // The unit was released, or is another one by now.
             _ => {
-                self.context.presence.forget(id);
+                self.pass_ended(id);
                 return Ok(());
             }
         }
         self.feed(id, event);
         // No batch follows at once: by the next one much may have come.
         if self.units.get(&id).is_none_or(|unit| unit.job.is_none()) {
-            self.context.presence.forget(id);
+            self.pass_ended(id);
         }
         Ok(())
+    }
+
+    /// Forgets what the jobs of a unit have found out for those that follow.
+    fn pass_ended(&self, id: UnitId) {
+        self.context.presence.forget(id);
+        self.context.windows.forget(id);
     }
 
     /// Writes the rows that may have changed, and remembers which units wait for a definition.

@@ -1,14 +1,14 @@
-//! How many writes of a job are handed to the cluster at once, and until when. What was handed over is awaited, also
+//! How many writes of a job are handed to the cluster at once, and until when; the jobs of a pass learn from each other. What was handed over is awaited, also
 //! when a newer entry has come, so a kind whose answers take long gets few places: the newer entry, and the unit's own
 //! drift, wait for those alone.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{id::UnitId, object::ObjectKey};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -24,10 +24,17 @@ const SLOW: Duration = Duration::from_secs(1);
 /// A job begins no write later than this after its first.
 pub(super) const OPEN: Duration = Duration::from_secs(10);
 
+/// The places of each kind, by group and name.
+type Kinds = Arc<Mutex<BTreeMap<(String, String), Arc<Places>>>>;
+
+/// What the jobs of units have found out of how fast kinds answer, for as long as jobs follow each other.
+#[derive(Default)]
+pub(super) struct Windows(Mutex<BTreeMap<UnitId, Kinds>>);
+
 /// The places of a job's writes.
 #[derive(Default)]
 pub(super) struct Window {
-    kinds: Mutex<BTreeMap<(String, String), Arc<Places>>>,
+    kinds: Kinds,
     until: OnceLock<Instant>,
 }
 
@@ -50,6 +57,26 @@ impl Default for Places {
             free: Arc::new(Semaphore::new(FIRST)),
             size: Mutex::new(FIRST),
         }
+    }
+}
+
+impl Windows {
+    /// The window of a unit's next job.
+    pub(super) fn next(&self, unit: UnitId) -> Window {
+        let kinds = self.lock().entry(unit).or_default().clone();
+        Window {
+            kinds,
+            until: OnceLock::new(),
+        }
+    }
+
+    /// Forgets what the jobs of a unit have found out: none follows at once.
+    pub(super) fn forget(&self, unit: UnitId) {
+        self.lock().remove(&unit);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<UnitId, Kinds>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,6 +162,31 @@ mod tests {
             write(&window, "ConfigMap", Duration::ZERO).await;
         }
         assert_eq!(free(&window, "ConfigMap"), CONCURRENCY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_job_of_a_pass_begins_with_the_places_of_the_last() {
+        let (windows, unit) = (Windows::default(), UnitId(uuid::Uuid::from_u128(1)));
+        let first = windows.next(unit);
+        for _ in 0..100 {
+            write(&first, "Secret", Duration::ZERO).await;
+        }
+        write(&first, "ConfigMap", OPEN).await;
+        let cancel = CancellationToken::new();
+        assert!(
+            first.enter(&key("Secret"), &cancel).await.is_none(),
+            "its time is over"
+        );
+        let second = windows.next(unit);
+        assert_eq!(
+            (free(&second, "Secret"), free(&second, "ConfigMap")),
+            (CONCURRENCY, 1)
+        );
+        write(&second, "Secret", Duration::ZERO).await;
+        let another = windows.next(UnitId(uuid::Uuid::from_u128(2)));
+        assert_eq!(free(&another, "Secret"), FIRST);
+        windows.forget(unit);
+        assert_eq!(free(&windows.next(unit), "Secret"), FIRST);
     }
 
     #[tokio::test(start_paused = true)]
