@@ -166,6 +166,7 @@ pub struct SimAgent {
     pub counters: Arc<Counters>,
     /// Its figures.
     pub metrics: Arc<Metrics>,
+    context: Arc<Context>,
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -210,7 +211,8 @@ impl SimAgent {
         let context =
             Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(options.namespaces);
         let (counters, metrics) = (context.counters.clone(), context.metrics.clone());
-        let mut reconciler = Reconciler::new(Arc::new(context), nudge.clone());
+        let context = Arc::new(context);
+        let mut reconciler = Reconciler::new(context.clone(), nudge.clone());
         if let Some(period) = options.verify_every {
             reconciler = reconciler.verifying_every(period);
         }
@@ -221,6 +223,7 @@ impl SimAgent {
             reports,
             counters,
             metrics,
+            context,
             nudge,
             clock,
             stop,
@@ -264,6 +267,11 @@ impl SimAgent {
     /// What was sent to the hub so far: after the happy end none of it rises.
     pub fn counts(&self) -> Counts {
         self.reports.counts()
+    }
+
+    /// Bytes of objects that watches have shown and no check has taken: at rest there are none.
+    pub fn bytes_sighted(&self) -> usize {
+        self.context.bytes_sighted()
     }
 
     /// Asks for a unit to be looked at now.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::{
-        drift::{Corrections, Drift, Judgement, Suspicion, Verdict, confirm, judge, observe as observation},
+        drift::{Drift, Judgement, Suspicion, Verdict, confirm, judge, observe as observation},
         inventory::{Record, State},
     },
     object::ObjectKey,
@@ -17,7 +17,6 @@ use flotilla_core::{
     },
 };
 use futures::{StreamExt as _, stream};
-use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,7 @@ use super::{
     bodies::{self, bodies},
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
-    correct::{Confirmed, Correction, Expected},
+    correct::{Confirmed, Correction},
     evaluate::Object,
     jobs::Done,
     message::shown,
@@ -33,6 +32,7 @@ use super::{
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served},
     problem::problem,
     records::{item, stored_record},
+    sightings::Sighting,
     window::{OPEN, Window},
 };
 use crate::cluster::{ClusterError, Resource, Served};
@@ -113,7 +113,7 @@ pub(super) struct Body<'a> {
 }
 
 /// What a look at an object gave.
-enum Look<'a> {
+pub(super) enum Look<'a> {
     Over(Box<CheckOutcome>),
     Correct(Box<Correction<'a>>),
 }
@@ -167,28 +167,35 @@ impl<'a> Check<'a> {
         }
     }
 
-    async fn desired(
-        &self,
-        ToCheck { key, mut corrections }: ToCheck,
-        body: Body<'a>,
-    ) -> Result<Look<'a>, Stopped> {
-        let key = &key;
-        let Body { object, value } = body;
+    async fn desired(&self, object: ToCheck, body: Body<'a>) -> Result<Look<'a>, Stopped> {
+        let key = &object.key;
         // The last pass has said so, and the next one says when it is over.
-        if object.withheld.is_some() {
+        if body.object.withheld.is_some() {
             return Ok(over(key.clone(), None, None, Checked::InSync));
         }
         let Some(record) = stored_record(self.unit, key) else {
             return Ok(over(key.clone(), None, None, Checked::InSync));
         };
-        let context = &self.unit.context;
-        let resource = self.resource(object).await?;
-        if let Some(live) = context.sightings.take(self.unit.unit, key)
-            && let Some(correction) = self.at_sight(key, &corrections, body, &record, live).await?
+        let sighting = self.unit.context.sightings.take(self.unit.unit, key);
+        if let Some(sighting) = sighting
+            && let Some(correction) = self.at_sight(&object, body, &record, sighting).await?
         {
             return Ok(Look::Correct(Box::new(correction)));
         }
-        let cluster = &self.unit.cluster;
+        self.read(object, body, record).await
+    }
+
+    /// Reads an object and decides.
+    pub(super) async fn read<'b>(
+        &self,
+        ToCheck { key, mut corrections }: ToCheck,
+        body: Body<'b>,
+        record: Arc<Record>,
+    ) -> Result<Look<'b>, Stopped> {
+        let key = &key;
+        let Body { object, value } = body;
+        let (context, cluster) = (&self.unit.context, &self.unit.cluster);
+        let resource = self.resource(object).await?;
         // Also what a watch has told to be gone: it may only have lost our label, or be there again, and be somebody else's.
         let read = cluster.get(&resource, &key.namespace, &key.name);
         let live = self.breaker.call(key, read).await?;
@@ -228,7 +235,6 @@ impl<'a> Check<'a> {
                     fold,
                     suspicion,
                     confirmed: Confirmed::ByWrite(live),
-                    expected: None,
                     corrections,
                 })));
             }
@@ -262,7 +268,6 @@ impl<'a> Check<'a> {
             fold,
             suspicion,
             confirmed: Confirmed::Before(drift),
-            expected: None,
             corrections,
         })))
     }
@@ -271,31 +276,28 @@ impl<'a> Check<'a> {
     /// contest. `None`: it is to be read.
     async fn at_sight(
         &self,
-        key: &Arc<ObjectKey>,
-        corrections: &Corrections,
+        ToCheck { key, corrections }: &ToCheck,
         body: Body<'a>,
         record: &Arc<Record>,
-        live: Value,
+        sighting: Sighting,
     ) -> Result<Option<Correction<'a>>, Stopped> {
-        let context = &self.unit.context;
-        let seen = observation(&live, context.ledger.key());
-        let (Judgement::Suspicious(suspicion), Some(expected)) =
-            (judge(record, Some(&seen)), Expected::of(&live))
-        else {
+        let (context, live) = (&self.unit.context, &sighting.live);
+        let seen = observation(live, context.ledger.key());
+        let Judgement::Suspicious(suspicion) = judge(record, Some(&seen)) else {
             return Ok(None);
         };
-        if !corrections.is_empty(context.wall()) {
+        // Fields of two versions of a kind cannot be compared.
+        if live["apiVersion"] != body.object.api_version.as_str() || !corrections.is_empty(context.wall()) {
             return Ok(None);
         }
-        match preflight(self.unit, body.object, Some(&live), &self.flux).await? {
+        match preflight(self.unit, body.object, Some(live), &self.flux).await? {
             Preflight::Write { fold, .. } if fold.is_empty() => Ok(Some(Correction {
                 key: key.clone(),
                 body,
                 record: record.clone(),
                 fold,
                 suspicion,
-                confirmed: Confirmed::ByWrite(live),
-                expected: Some(expected),
+                confirmed: Confirmed::AtSight(sighting),
                 corrections: corrections.clone(),
             })),
             _ => Ok(None),

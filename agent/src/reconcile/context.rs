@@ -128,6 +128,12 @@ impl Context {
         }
     }
 
+    /// Bytes of objects that watches have shown and no check has taken.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn bytes_sighted(&self) -> usize {
+        self.sightings.bytes()
+    }
+
     /// Keeps to these namespaces; none: the whole cluster.
     #[must_use]
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {

@@ -8,17 +8,19 @@ use flotilla_core::{
         inventory::Record,
     },
     object::ObjectKey,
-    unit::event::{CheckOutcome, Checked},
+    unit::event::{CheckOutcome, Checked, ToCheck},
 };
 use serde_json::Value;
 
 use super::{
-    check::{Body, Check, counted, is_none, outcome},
+    check::{Body, Check, Look, counted, is_none, outcome},
     circuit_breaker::Stopped,
+    evaluate::Object,
     observe::{observe, version},
     preflight::write,
     problem::problem,
     records::{item, written},
+    sightings::Sighting,
 };
 use crate::{causes::with_causes, cluster::ClusterError, ledger::LedgerError};
 
@@ -30,35 +32,7 @@ pub(super) struct Correction<'a> {
     pub(super) fold: Vec<Value>,
     pub(super) suspicion: Suspicion,
     pub(super) confirmed: Confirmed,
-    /// What the write rests on, where no request has read it: another object, or another version, is not to be written.
-    pub(super) expected: Option<Expected>,
     pub(super) corrections: Corrections,
-}
-
-/// An object in a version.
-pub(super) struct Expected {
-    uid: Value,
-    version: Value,
-}
-
-impl Expected {
-    pub(super) fn of(live: &Value) -> Option<Self> {
-        let text = |field: &str| {
-            Some(&live["metadata"][field])
-                .filter(|text| text.is_string())
-                .cloned()
-        };
-        Some(Self {
-            uid: text("uid")?,
-            version: text("resourceVersion")?,
-        })
-    }
-
-    /// Makes a write one that the server takes for this object in this version alone.
-    fn ask(&self, value: &mut Value) {
-        value["metadata"]["uid"] = self.uid.clone();
-        value["metadata"]["resourceVersion"] = self.version.clone();
-    }
 }
 
 /// What is known of a drift before it is corrected.
@@ -68,6 +42,16 @@ pub(super) enum Confirmed {
     /// Nothing was corrected of the object lately, so that there is no contest to find out about: the write tells by
     /// itself what it changes of this.
     ByWrite(Value),
+    /// The same of what a watch has shown and no request has read: the write names it, so that the server refuses it for
+    /// another object, and for another version.
+    AtSight(Sighting),
+}
+
+/// What came of a try.
+enum Tried {
+    Over(CheckOutcome),
+    /// It is another by now than the watch has shown.
+    Overtaken(Corrections),
 }
 
 impl Check<'_> {
@@ -99,6 +83,29 @@ impl Check<'_> {
 
     pub(super) async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
         let _place = self.window.enter(&correction.key, self.cancel).await?;
+        let (key, body, record) = (correction.key.clone(), correction.body, correction.record.clone());
+        let corrections = match self.try_to(correction).await {
+            Tried::Over(outcome) => return Some(outcome),
+            Tried::Overtaken(corrections) => corrections,
+        };
+        // Who writes it again and again is not waited for: what is read is corrected, whatever it is by then.
+        let object = ToCheck {
+            key: key.clone(),
+            corrections,
+        };
+        match self.read(object, body, record.clone()).await {
+            Ok(Look::Over(outcome)) => Some(*outcome),
+            // Another check creates it again, once the ledger knows.
+            Ok(Look::Correct(correction)) if correction.suspicion == Suspicion::Gone => None,
+            Ok(Look::Correct(correction)) => match self.try_to(*correction).await {
+                Tried::Over(outcome) => Some(outcome),
+                Tried::Overtaken(_) => None,
+            },
+            Err(stopped) => Some(stopped_at(key, record, body.object, &stopped)),
+        }
+    }
+
+    async fn try_to(&self, correction: Correction<'_>) -> Tried {
         let Correction {
             key,
             body: Body { object, value },
@@ -106,31 +113,37 @@ impl Check<'_> {
             fold,
             suspicion,
             confirmed,
-            expected,
             mut corrections,
         } = correction;
         let is_folded = !fold.is_empty();
         let context = &self.unit.context;
         let mut value = value.value();
-        if let Some(expected) = &expected {
-            expected.ask(&mut value);
+        if let Confirmed::AtSight(Sighting { live, .. }) = &confirmed {
+            for field in ["uid", "resourceVersion"] {
+                value["metadata"][field] = live["metadata"][field].clone();
+            }
         }
         match self
             .breaker
             .call(&key, write(self.unit, object, &value, fold))
             .await
         {
-            // It is another by now: due again, and read first.
-            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) if expected.is_some() => None,
+            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. }))
+                if matches!(confirmed, Confirmed::AtSight(_)) =>
+            {
+                Tried::Overtaken(corrections)
+            }
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
+                let changed = |before: &Value| {
+                    let is_news = version(before) != observed.version;
+                    (confirm(before, &live), Some(is_news))
+                };
                 let (drift, news) = match confirmed {
                     Confirmed::Before(drift) => (drift, None),
-                    Confirmed::ByWrite(before) => {
-                        let is_news = version(&before) != observed.version;
-                        (confirm(&before, &live), Some(is_news))
-                    }
+                    Confirmed::ByWrite(before) => changed(&before),
+                    Confirmed::AtSight(sighting) => changed(&sighting.live),
                 };
                 let is_drift = !is_none(&suspicion, drift.as_ref()) || is_folded;
                 // Also who changes no value, and only whose the fields are, may do so again and again.
@@ -142,23 +155,20 @@ impl Check<'_> {
                 if !is_drift {
                     let mut done = outcome(key, record, Some(observed), Checked::InSync);
                     done.corrections = news.filter(|is_news| *is_news).map(|_| corrections);
-                    return Some(done);
+                    return Tried::Over(done);
                 }
                 let result = Checked::Corrected { suspicion, drift };
                 let mut done = outcome(key, record, Some(observed), result);
                 done.corrections = Some(corrections);
-                Some(done)
+                Tried::Over(done)
             }
-            Err(stopped) => {
-                let (problem, retry) = problem(object, &stopped);
-                // Nobody has undone a correction that was refused: it is no part of a contest.
-                Some(outcome(
-                    key,
-                    Some(record),
-                    None,
-                    Checked::Problem { problem, retry },
-                ))
-            }
+            Err(stopped) => Tried::Over(stopped_at(key, record, object, &stopped)),
         }
     }
+}
+
+/// Nobody has undone a correction that was refused: it is no part of a contest.
+fn stopped_at(key: Arc<ObjectKey>, record: Arc<Record>, object: &Object, stopped: &Stopped) -> CheckOutcome {
+    let (problem, retry) = problem(object, stopped);
+    outcome(key, Some(record), None, Checked::Problem { problem, retry })
 }

@@ -289,6 +289,7 @@ impl Reconciler {
         cancel.cancel();
         let (action, _) = self.queue.withdraw(id, job)?;
         unit.job = None;
+        self.pass_ended(id);
         jobs::not_begun(&action)
     }
 
@@ -350,6 +351,8 @@ impl Reconciler {
             }
         }
         self.feed(id, event);
+        // What a job has written looked drifted until the job said so.
+        self.drop_sightings(id);
         // No batch follows at once: by the next one much may have come.
         if self.units.get(&id).is_none_or(|unit| unit.job.is_none()) {
             self.pass_ended(id);
@@ -357,8 +360,16 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Drops what watches have shown of a unit's objects that no check waits for.
+    fn drop_sightings(&self, id: UnitId) {
+        let unit = self.units.get(&id);
+        let is_to_check = |key: &_| unit.is_some_and(|unit| watches::news::is_to_check(unit, key));
+        self.context.sightings.retain(id, is_to_check);
+    }
+
     /// Forgets what the jobs of a unit have found out for those that follow.
     fn pass_ended(&self, id: UnitId) {
+        self.drop_sightings(id);
         self.context.presence.forget(id);
         self.context.windows.forget(id);
     }

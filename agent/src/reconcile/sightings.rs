@@ -20,7 +20,7 @@ const NODE: usize = 96;
 
 /// An object as its watch has shown it.
 pub(super) struct Sighting {
-    live: Value,
+    pub(super) live: Value,
     /// Its bytes.
     _room: OwnedSemaphorePermit,
 }
@@ -48,25 +48,37 @@ impl Sightings {
         Some(Sighting { live, _room: room })
     }
 
+    /// Bytes that sightings take.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn bytes(&self) -> usize {
+        ROOM - self.room.available_permits()
+    }
+
     /// Keeps a sighting for the check of its object.
     pub(super) fn keep(&self, unit: UnitId, key: Arc<ObjectKey>, sighting: Sighting) {
         self.lock().entry(unit).or_default().insert(key, sighting);
     }
 
     /// Takes the sighting of an object out.
-    pub(super) fn take(&self, unit: UnitId, key: &ObjectKey) -> Option<Value> {
+    pub(super) fn take(&self, unit: UnitId, key: &ObjectKey) -> Option<Sighting> {
         let mut kept = self.lock();
         let of_unit = kept.get_mut(&unit)?;
         let sighting = of_unit.remove(key);
         if of_unit.is_empty() {
             kept.remove(&unit);
         }
-        Some(sighting?.live)
+        sighting
     }
 
-    /// Forgets what was seen of a unit's objects.
-    pub(super) fn forget(&self, unit: UnitId) {
-        self.lock().remove(&unit);
+    /// Drops what was seen of those of a unit's objects that are not to be checked any more.
+    pub(super) fn retain(&self, unit: UnitId, mut is_to_check: impl FnMut(&ObjectKey) -> bool) {
+        let mut kept = self.lock();
+        if let Some(of_unit) = kept.get_mut(&unit) {
+            of_unit.retain(|key, _| is_to_check(key));
+            if of_unit.is_empty() {
+                kept.remove(&unit);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<UnitId, HashMap<Arc<ObjectKey>, Sighting>>> {
@@ -110,14 +122,20 @@ mod tests {
             kept += 1;
         }
         assert!((100..=2 * ROOM / LARGEST).contains(&kept), "{kept}");
-        assert_eq!(sightings.take(unit, &key(0)), Some(object(LARGEST / 2)));
-        assert_eq!(sightings.take(unit, &key(0)), None);
+        let first = sightings.take(unit, &key(0)).expect("it is kept");
+        assert_eq!(first.live, object(LARGEST / 2));
+        assert!(sightings.take(unit, &key(0)).is_none());
+        assert!(
+            sightings.of(object(LARGEST / 2)).is_none(),
+            "it is still in memory"
+        );
+        drop(first);
         assert!(
             sightings.of(object(LARGEST / 2)).is_some(),
             "what was taken makes room"
         );
-        sightings.forget(unit);
-        assert_eq!(sightings.room.available_permits(), ROOM);
+        sightings.retain(unit, |_| false);
+        assert_eq!(sightings.bytes(), 0);
         assert!(sightings.lock().is_empty());
     }
 }

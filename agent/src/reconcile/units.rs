@@ -160,7 +160,6 @@ impl Reconciler {
             self.set_deadline(id, None);
             self.watches.waiting.remove(&id);
             self.context.reports.forget(id);
-            self.context.sightings.forget(id);
             let Some(unit) = self.units.remove(&id) else {
                 continue;
             };
@@ -170,6 +169,7 @@ impl Reconciler {
             }
             let rows = unit.state.objects().len();
             drop(unit);
+            self.pass_ended(id);
             pace.handled(rows + 1).await;
         }
     }

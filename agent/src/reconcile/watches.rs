@@ -24,7 +24,7 @@ use self::news::{WatchNews, reduce};
 use super::{Reconciler, Unit, definitions::Definitions};
 use crate::cluster::{ClusterError, Resource, Selector, Served};
 
-mod news;
+pub(super) mod news;
 
 /// Kinds watched at once: each is a stream of the API server. More is reported, and the rest verified by lists alone.
 const WATCHES: usize = 2048;

@@ -60,10 +60,22 @@ impl Default for Places {
     }
 }
 
+impl Places {
+    fn at_least(&self, least: usize) {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        self.free.add_permits(least.saturating_sub(*size));
+        *size = least.max(*size);
+    }
+}
+
 impl Windows {
     /// The window of a unit's next job.
     pub(super) fn next(&self, unit: UnitId) -> Window {
         let kinds = self.lock().entry(unit).or_default().clone();
+        // A kind that was slow may not be any more: each job tries as many as the first.
+        for places in kinds.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            places.at_least(FIRST);
+        }
         Window {
             kinds,
             until: OnceLock::new(),
@@ -180,7 +192,7 @@ mod tests {
         let second = windows.next(unit);
         assert_eq!(
             (free(&second, "Secret"), free(&second, "ConfigMap")),
-            (CONCURRENCY, 1)
+            (CONCURRENCY, FIRST)
         );
         write(&second, "Secret", Duration::ZERO).await;
         let another = windows.next(UnitId(uuid::Uuid::from_u128(2)));

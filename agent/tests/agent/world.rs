@@ -208,6 +208,7 @@ impl World {
     /// Nothing happens any more.
     pub(crate) async fn rests(&mut self) {
         assert_eq!(self.ten_minutes().await, Quiet::default());
+        assert_eq!(self.agent().bytes_sighted(), 0);
     }
 
     /// Nothing happens but these requests, for each of which the agent wakes twice; nothing is written or reported.
@@ -222,6 +223,7 @@ impl World {
         assert!(quiet.wakes <= 2 * most, "{quiet:?}");
         assert_eq!((quiet.reports, quiet.events), (0, 0), "{quiet:?}");
         assert!(quiet.ledger_writes <= 1, "{quiet:?}");
+        assert_eq!(self.agent().bytes_sighted(), 0);
     }
 
     pub(crate) fn unit(&self, n: u128) -> Option<&UnitStatus> {

@@ -26,7 +26,7 @@ use super::{Scope, Stream, UNSERVED, Watched, is_forbidden};
 use crate::{
     cluster::{ClusterError, WatchEvent},
     reconcile::{
-        Reconciler,
+        Reconciler, Unit,
         context::Context,
         definitions,
         observe::{gone, observe},
@@ -117,6 +117,12 @@ fn looks_drifted(
         .ledger
         .read(|state| state.units.get(&unit)?.items.get(key).cloned());
     record.is_some_and(|record| matches!(judge(&record, Some(live)), Judgement::Suspicious(_)))
+}
+
+/// Tells whether an object waits for a check, or is in one.
+pub(in crate::reconcile) fn is_to_check(unit: &Unit, key: &ObjectKey) -> bool {
+    let object = unit.state.objects().get(key);
+    object.is_some_and(|object| matches!(object.check, Check::Due | Check::Running))
 }
 
 /// Tells whether a list has come, or the server has said why not.
@@ -238,17 +244,17 @@ impl Reconciler {
             self.context.sightings.take(unit, &key);
             self.observe(unit, key.clone(), observed);
             if let Some(sighting) = seen.sighting
-                && self.is_to_check(unit, &key)
+                && self.is_checked_soon(unit, &key)
             {
                 self.context.sightings.keep(unit, key, sighting);
             }
         }
     }
 
-    fn is_to_check(&self, unit: UnitId, key: &ObjectKey) -> bool {
-        let unit = self.units.get(&unit);
-        unit.and_then(|unit| unit.state.objects().get(key))
-            .is_some_and(|object| object.check != Check::Settled)
+    fn is_checked_soon(&self, unit: UnitId, key: &ObjectKey) -> bool {
+        self.units
+            .get(&unit)
+            .is_some_and(|unit| unit.state.is_active() && is_to_check(unit, key))
     }
 
     fn observe(&mut self, unit: UnitId, key: Arc<ObjectKey>, observed: Observed) {
