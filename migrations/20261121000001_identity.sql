@@ -82,6 +82,8 @@ CREATE TABLE session (
     accepted_incarnation bigint NOT NULL DEFAULT 0,
     accepted_generation bigint NOT NULL DEFAULT 0,
     observed_root       bytea NOT NULL DEFAULT '',
+    -- Of the rows that observed_root covers some were left out, since a full report began.
+    rows_left_out       boolean NOT NULL DEFAULT false,
     message             text NOT NULL DEFAULT ''
 );
 

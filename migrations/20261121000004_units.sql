@@ -170,10 +170,23 @@ CREATE TABLE unit_accepted (
     unit_id    uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
     version    bigint NOT NULL,
     target     bytea NOT NULL,
+    -- Digest of the entry; NULL: the agent is too old to say it.
+    entry      bytea,
     at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (cluster_id, unit_id)
 );
 CREATE INDEX unit_accepted_target ON unit_accepted (target);
+
+-- Entries that an agent did not take, and why; until it takes one of that unit.
+CREATE TABLE unit_refused (
+    cluster_id uuid NOT NULL REFERENCES cluster (id),
+    unit_id    uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
+    entry      bytea NOT NULL,
+    reason     text NOT NULL,
+    message    text NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (cluster_id, unit_id)
+);
 
 -- What units were to be, and whether they were ready: a row each time that turned, until the next one of the unit.
 -- Ordered by version and then time: a report about a former version that is committed late ends nothing. It outlives

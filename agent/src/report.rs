@@ -4,6 +4,7 @@
 //! meanwhile. A report is filled up to the wire's bound; what is left goes in the next.
 
 mod fill;
+mod known;
 mod row;
 mod rows;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use flotilla_proto::{
     agent::v1::{ClusterCondition, ClusterConditionKind, Event, ObjectStatus, Report, UnitStatus},
     limits::{MESSAGE_BYTES, OBJECT_MESSAGE_BYTES, WORD_BYTES, cut},
 };
+pub use known::HubRows;
 use prost::Message as _;
 use row::{Row, RowKey, Sum};
 use rows::{Entry, Rows};
@@ -46,6 +48,8 @@ enum Full {
     No,
     /// Rows after this one are still to come; `None`: all are.
     After(Option<RowKey>),
+    /// The hub has the rows; the conditions alone are to be told, since it may have some of before.
+    Conditions,
 }
 
 /// What is held back after a start: the hub has rows as they were told before.
@@ -96,6 +100,8 @@ struct Inner {
     full: Full,
     in_flight: Option<InFlight>,
     hold: Hold,
+    /// Root of the rows that the hub has, before a full report that tells them only if they are others.
+    expected: Option<Digest>,
     /// Over the rows as the hub has them.
     acked: Sum,
     acked_root: Option<Digest>,
@@ -124,6 +130,7 @@ impl Default for Reports {
                 full: Full::No,
                 in_flight: None,
                 hold: Hold::Nothing,
+                expected: None,
                 acked: Sum::default(),
                 acked_root: None,
                 counts: Counts::default(),
@@ -261,24 +268,10 @@ impl Reports {
         self.changed.notified().await;
     }
 
-    /// Begins a stream: what was in flight on the last one is to be sent again, and with `everything` all is.
-    pub fn begin(&self, everything: bool) {
-        let inner = &mut *self.lock();
-        if let Some(lost) = inner.in_flight.take() {
-            inner.events_dropped += lost.evicted;
-        }
-        if everything {
-            inner.full = Full::After(None);
-            inner.acked = Sum::default();
-            inner.acked_root = None;
-            for entry in inner.rows.values_mut() {
-                entry.disown();
-            }
-            inner.pending = inner.rows.keys().collect();
-            for condition in inner.conditions.values_mut() {
-                condition.acked = 0;
-            }
-        }
+    /// Begins a stream: what was in flight on the last one is sent again unless the hub has it, and all is where the hub
+    /// has other rows than these.
+    pub fn begin(&self, hub: HubRows) {
+        known::begin(&mut self.lock(), hub);
         self.changed.notify_one();
     }
 
@@ -304,40 +297,9 @@ impl Reports {
         if inner.in_flight.as_ref().is_none_or(|flight| flight.seq != seq) {
             return;
         }
-        let Some(flight) = inner.in_flight.take() else {
-            return;
-        };
-        for (key, change, digest) in flight.rows {
-            let Some(entry) = inner.rows.get_mut(&key) else {
-                continue;
-            };
-            inner.acked.replace(entry.acked(&key), digest);
-            entry.acknowledge(change, digest);
-            if entry.change == change && !(flight.before_full && inner.hold == Hold::Nothing) {
-                inner.pending.remove(&key);
-                if digest.is_none() {
-                    inner.rows.remove(&key);
-                }
-            }
+        if let Some(flight) = inner.in_flight.take() {
+            known::acknowledge(inner, flight);
         }
-        for (kind, change) in flight.conditions {
-            if let Some(condition) = inner.conditions.get_mut(&kind) {
-                condition.acked = change;
-            }
-        }
-        while inner
-            .events
-            .front()
-            .is_some_and(|(change, _)| *change <= flight.last_event)
-        {
-            let Some((_, sent)) = inner.events.pop_front() else {
-                break;
-            };
-            inner.events_bytes -= sent.encoded_len();
-        }
-        inner.events_dropped -= flight.dropped;
-        inner.full = flight.full;
-        inner.acked_root = flight.root;
         self.changed.notify_one();
     }
 }

@@ -93,6 +93,8 @@ pub struct UnitFacts {
     pub current: bool,
     /// The present target is applied.
     pub applied: bool,
+    /// Its agent does not take the present entry: `ready`, `reason` and `message` say why.
+    pub refused: bool,
     /// As reported.
     pub ready: Readiness,
     /// As reported.
@@ -119,6 +121,9 @@ pub fn unit(facts: &UnitFacts) -> Ready {
     }
     if let Some(first) = facts.waiting.first() {
         return Ready::new(Readiness::False, reason_of(first), facts.waiting.join("; "));
+    }
+    if facts.refused {
+        return Ready::new(Readiness::False, &facts.reason, facts.message.clone());
     }
     if facts.current && facts.applied && facts.ready == Readiness::True {
         // The newest revision with this content: the agent may know an older one that gave the same.

@@ -71,6 +71,7 @@ pub enum Lane {
 #[derive(Debug)]
 struct Pending {
     bytes: Vec<u8>,
+    digest: Digest,
     entry: Entry,
     at: Timestamp,
 }
@@ -91,8 +92,8 @@ pub struct Acceptance {
     in_flight: HashMap<Digest, UnitId>,
     /// What came and is not in the ledger, and the unit that it was asked for.
     unsaved: Vec<(Digest, Option<UnitId>)>,
-    /// Units whose entry the ledger did not take at the last try.
-    untaken: BTreeMap<UnitId, (&'static str, String)>,
+    /// Units whose entry, or its content, the ledger did not take at the last try, as it is said to the hub.
+    untaken: BTreeMap<UnitId, UnitAcceptance>,
 }
 
 impl Acceptance {
@@ -123,9 +124,9 @@ impl Acceptance {
         let mut entries: Vec<(UnitId, Option<Pending>)> = Vec::new();
         for position in changed {
             let offered = &offer.entries[position];
-            let unit = offered.unit;
+            let (unit, digest) = (offered.unit, Entry::digest_of(&offered.bytes));
             // Back to what is held already.
-            if durable.get(&unit).map(|known| known.digest) == Some(Entry::digest_of(&offered.bytes)) {
+            if durable.get(&unit).map(|known| known.digest) == Some(digest) {
                 entries.push((unit, None));
                 continue;
             }
@@ -136,14 +137,14 @@ impl Acceptance {
                         unit,
                         Some(Pending {
                             bytes,
+                            digest,
                             entry,
                             at: now,
                         }),
                     ));
                 }
                 Err(e) => {
-                    let at = format!("at {}:{}", e.line(), e.column());
-                    units.push(rejected(unit, "EntryUnreadable", at));
+                    units.push(unreadable(unit, Some(digest), &e));
                     records.push(Record::Offered {
                         unit,
                         entry: offered.bytes.clone(),
@@ -175,7 +176,41 @@ impl Acceptance {
             epoch: 0,
         });
         units.extend(self.settle(ledger).await?);
+        units.extend(self.stored_before(ledger, &durable, &offer));
         Ok(self.ack(ledger, units))
+    }
+
+    /// Says again of entries that the ledger had before the offer that it has them: the hub may not have heard it.
+    fn stored_before(
+        &self,
+        ledger: &Ledger,
+        durable: &BTreeMap<UnitId, Known>,
+        offer: &Offer,
+    ) -> Vec<UnitAcceptance> {
+        let mut units = Vec::new();
+        for offered in &offer.entries {
+            let unit = offered.unit;
+            let Some(known) = durable.get(&unit).filter(|_| !self.pending.contains_key(&unit)) else {
+                continue;
+            };
+            let stored = ledger.read(|state| state.units.get(&unit)?.offered.clone());
+            let Some(stored) = stored.filter(|stored| stored.digest == known.digest) else {
+                continue;
+            };
+            let digest = Some(stored.digest);
+            let Some(entry) = &stored.entry else {
+                let error = Entry::from_bytes(&stored.bytes).err();
+                units.extend(error.map(|e| unreadable(unit, digest, &e)));
+                continue;
+            };
+            match self.arrived.how_far(ledger, &self.absent, entry) {
+                Content::Here => units.push(accepted(unit, digest, Some(entry))),
+                Content::Unknown => units.push(unknown_content(unit, digest)),
+                // Told once it has come, or is known to be missing.
+                Content::Coming | Content::Missing(_) => {}
+            }
+        }
+        units
     }
 
     /// Returns what to fetch next in a lane, the smallest units first; empty when there is nothing to ask for now.
@@ -286,7 +321,7 @@ impl Acceptance {
         for (owner, error) in refused {
             match owner.filter(|unit| self.waits(unit)) {
                 // Nothing more is asked for.
-                Some(unit) => units.push(self.not_taken(unit, &error)),
+                Some(unit) => units.push(self.not_taken(ledger, unit, &error)),
                 // Nobody waits for it: whoever needs it later brings it with its entry.
                 None => self.unsaved.retain(|(_, of)| *of != owner),
             }
@@ -328,7 +363,7 @@ impl Acceptance {
 
     /// Of which apps the ledger did not take what was offered, and why; `None`: it took all.
     pub fn ledger_problem(&self) -> Option<String> {
-        let (_, why) = self.untaken.values().next()?;
+        let why = &self.untaken.values().next()?.message;
         let entry = |unit: &UnitId| {
             let pending = self.pending.get(unit).map(|pending| &pending.entry);
             pending.or_else(|| self.lacking.get(unit))
@@ -356,14 +391,16 @@ impl Acceptance {
         self.pending.contains_key(unit) || self.lacking.contains_key(unit)
     }
 
-    fn not_taken(&mut self, unit: UnitId, error: &LedgerError) -> UnitAcceptance {
+    fn not_taken(&mut self, ledger: &Ledger, unit: UnitId, error: &LedgerError) -> UnitAcceptance {
         let reason = match error {
             LedgerError::Full { .. } => "LedgerFull",
             _ => "LedgerUnwritable",
         };
-        let message = with_causes(error);
-        self.untaken.insert(unit, (reason, message.clone()));
-        rejected(unit, reason, message)
+        let pending = self.pending.get(&unit).map(|pending| pending.digest);
+        let digest = pending.or_else(|| stored_digest(ledger, unit));
+        let told = rejected(unit, digest, reason, with_causes(error));
+        self.untaken.insert(unit, told.clone());
+        told
     }
 
     fn note_lacking(&mut self, ledger: &Ledger) {
@@ -386,12 +423,13 @@ impl Acceptance {
     fn ack(&self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
         let held = ledger.read(|state| state.held);
         let mut named: BTreeMap<UnitId, UnitAcceptance> = BTreeMap::new();
-        for (unit, (reason, message)) in &self.untaken {
-            named.insert(*unit, rejected(*unit, reason, message.clone()));
+        for (unit, told) in &self.untaken {
+            named.insert(*unit, told.clone());
         }
         for (unit, entry) in &self.lacking {
             if let Content::Missing(why) = self.arrived.how_far(ledger, &self.absent, entry) {
-                named.insert(*unit, rejected(*unit, "ContentMissing", why));
+                let digest = stored_digest(ledger, *unit);
+                named.insert(*unit, rejected(*unit, digest, "ContentMissing", why));
             }
         }
         for unit in units {
@@ -416,9 +454,19 @@ fn room(records: &[Record]) -> usize {
     blobs.sum()
 }
 
-fn accepted(unit: UnitId, entry: Option<&Entry>) -> UnitAcceptance {
+/// Digest of the entry that the ledger has of a unit.
+fn stored_digest(ledger: &Ledger, unit: UnitId) -> Option<Digest> {
+    ledger.read(|state| Some(state.units.get(&unit)?.offered.as_ref()?.digest))
+}
+
+fn digest_bytes(digest: Option<Digest>) -> bytes::Bytes {
+    digest.map_or_else(Default::default, |digest| digest.as_bytes().to_vec().into())
+}
+
+fn accepted(unit: UnitId, digest: Option<Digest>, entry: Option<&Entry>) -> UnitAcceptance {
     UnitAcceptance {
         unit_id: unit.to_vec().into(),
+        entry: digest_bytes(digest),
         accepted: true,
         held: entry.map(|entry| Attained {
             version: entry.version,
@@ -428,9 +476,20 @@ fn accepted(unit: UnitId, entry: Option<&Entry>) -> UnitAcceptance {
     }
 }
 
-fn rejected(unit: UnitId, reason: &str, message: String) -> UnitAcceptance {
+fn unreadable(unit: UnitId, digest: Option<Digest>, error: &serde_json::Error) -> UnitAcceptance {
+    let at = format!("at {}:{}", error.line(), error.column());
+    rejected(unit, digest, "EntryUnreadable", at)
+}
+
+fn unknown_content(unit: UnitId, digest: Option<Digest>) -> UnitAcceptance {
+    let message = "this version of the agent does not know this type of content; upgrade the agent";
+    rejected(unit, digest, "NotSupported", message.to_owned())
+}
+
+fn rejected(unit: UnitId, digest: Option<Digest>, reason: &str, message: String) -> UnitAcceptance {
     UnitAcceptance {
         unit_id: unit.to_vec().into(),
+        entry: digest_bytes(digest),
         accepted: false,
         reason: reason.to_owned(),
         message,

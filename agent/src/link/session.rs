@@ -38,7 +38,7 @@ use crate::{
     },
     ledger_watch::LedgerWatch,
     reconcile::Nudge,
-    report::Reports,
+    report::{HubRows, Reports},
 };
 
 /// An acknowledgement that does not come within this means a dead stream.
@@ -187,7 +187,7 @@ impl Session {
         } = Opening::of(channel, self.hello()).await?;
         let epoch = self.newer(welcome.epoch)?;
         connected(&welcome);
-        self.reports.begin(welcome.report_everything);
+        self.reports.begin(hub_rows(&welcome));
         self.acceptance.broke_off();
         let mut open = Open {
             outbound: Outbound {
@@ -348,6 +348,15 @@ impl Open<'_> {
             }
         }
         self.outbound.send(agent_message::Kind::Reply(reply)).await
+    }
+}
+
+/// What the hub says that it has of the rows; one of an older release only whether all are to be reported.
+fn hub_rows(welcome: &Welcome) -> HubRows {
+    match Digest::try_from_slice(&welcome.observed_root) {
+        Ok(root) => HubRows::Root(root),
+        Err(_) if welcome.report_everything => HubRows::Unknown,
+        Err(_) => HubRows::Acknowledged,
     }
 }
 

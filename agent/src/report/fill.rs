@@ -10,7 +10,7 @@ use flotilla_proto::{
 use prost::Message as _;
 
 use super::{
-    Full, Hold, InFlight, Inner,
+    Full, Hold, InFlight, Inner, known,
     row::{Row, RowKey, Sent},
     rows::Entry,
 };
@@ -27,6 +27,7 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     if inner.in_flight.is_some() {
         return None;
     }
+    known::compare(inner);
     let mut report = Report {
         epoch,
         ..Report::default()
@@ -45,14 +46,15 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     inner.seq += 1;
     report.seq = inner.seq;
     // While a full report has not ended, nobody knows what else the hub has.
-    let root = (full == Full::No).then(|| {
-        let mut sum = inner.acked;
-        for (key, _, digest) in &filled.rows {
-            let acked = inner.rows.get(key).and_then(|entry| entry.acked(key));
-            sum.replace(acked, *digest);
+    let root = match full {
+        Full::No => Some(root_with(inner, &filled)),
+        // Its rows are still as they were.
+        _ if filled.rows.is_empty() => inner.expected,
+        _ => {
+            inner.expected = None;
+            None
         }
-        sum.root()
-    });
+    };
     if let Some(root) = &root {
         report.observed_root = bytes::Bytes::copy_from_slice(root.as_bytes());
     }
@@ -73,9 +75,19 @@ pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {
     Some(report)
 }
 
+/// Root of the rows that the hub has once it has these.
+fn root_with(inner: &Inner, filled: &Filled) -> Digest {
+    let mut sum = inner.acked;
+    for (key, _, digest) in &filled.rows {
+        let acked = inner.rows.get(key).and_then(|entry| entry.acked(key));
+        sum.replace(acked, *digest);
+    }
+    sum.root()
+}
+
 fn conditions(inner: &Inner, report: &mut Report) -> Vec<(i32, u64)> {
     // What the first part of a full report does not name is forgotten by the hub, also when it was told a moment before.
-    let begins = inner.hold == Hold::Nothing && matches!(inner.full, Full::After(None));
+    let begins = inner.hold == Hold::Nothing && matches!(inner.full, Full::After(None) | Full::Conditions);
     let changed = inner
         .conditions
         .iter()
@@ -168,8 +180,17 @@ fn pending<'a>(
 /// Marks what part of a full report this is, if one is to be sent; returns where it is once this is acknowledged.
 /// Rows that changed before the place it has come to go along; they are outside of the part and mean themselves only.
 fn full_part(inner: &Inner, filled: &Filled, report: &mut Report) -> Full {
-    let Full::After(after) = &inner.full else {
-        return Full::No;
+    let after = match &inner.full {
+        Full::No => return Full::No,
+        Full::Conditions => {
+            report.full = Some(FullPart {
+                begin: true,
+                until: Some(known::before_all().to_wire()),
+                ..FullPart::default()
+            });
+            return Full::No;
+        }
+        Full::After(after) => after,
     };
     let until = match filled.all {
         true => None,

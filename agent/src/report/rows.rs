@@ -53,6 +53,11 @@ impl Entry {
         };
     }
 
+    /// The hub has it as it is.
+    pub(super) fn adopt(&mut self) {
+        self.acked = Acked::This;
+    }
+
     /// The hub has nothing of it.
     pub(super) fn disown(&mut self) {
         self.acked = Acked::Nothing;

@@ -5,14 +5,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use flotilla_agent::{
     cluster::fake::Fake,
     ledger::memory::Memory,
+    report::HubRows,
     sim::{Contents, Options, SimAgent, SimClock},
 };
-use flotilla_core::unit::Entry;
+use flotilla_core::{digest::Digest, unit::Entry};
 use flotilla_proto::agent::v1::Report;
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::world::{Quiet, config_map, entry, settle, ten_minutes_of};
+use crate::world::{Quiet, config_map, entry, key, settle, ten_minutes_of};
 
 const OBJECTS: usize = 2000;
 
@@ -38,42 +39,77 @@ fn rows(reports: &[Report]) -> HashMap<Vec<u8>, usize> {
     rows
 }
 
+/// A cluster with these many objects that an agent has applied and reported, and that agent's storage.
+struct Applied {
+    cluster: Arc<Fake>,
+    cells: Arc<Memory>,
+    clock: Arc<SimClock>,
+    /// Root of what the hub has.
+    root: Digest,
+}
+
+impl Applied {
+    async fn new() -> Self {
+        let (cluster, cells, clock) = (
+            Arc::new(Fake::new()),
+            Arc::new(Memory::default()),
+            Arc::new(SimClock::default()),
+        );
+        let mut contents = Contents::default();
+        let wanted: Vec<Entry> = (0..20)
+            .map(|n| {
+                let objects: Vec<Value> = (0..OBJECTS / 20)
+                    .map(|m| config_map(&format!("c{n}-{m}"), "1"))
+                    .collect();
+                entry(n + 1, contents.add(&objects))
+            })
+            .collect();
+        let options = Options {
+            clock: Some(clock.clone()),
+            ..Options::default()
+        };
+        let agent = SimAgent::start_as(cluster.clone(), cells.clone(), options)
+            .await
+            .unwrap();
+        agent.offer(&wanted, &mut contents).await.unwrap();
+        settle().await;
+        let before = rows(&reports(&agent).await);
+        assert_eq!(before.len(), OBJECTS + 20);
+        let root = agent.reports.acked_root().expect("reported");
+        drop(agent);
+        cluster.take_requests();
+        Self {
+            cluster,
+            cells,
+            clock,
+            root,
+        }
+    }
+
+    /// Starts another agent, whose hub says that it has these rows; returns what it reports.
+    async fn restart(&self, hub: HubRows) -> (SimAgent, Vec<Report>) {
+        let options = Options {
+            clock: Some(self.clock.clone()),
+            ..Options::default()
+        };
+        let agent = SimAgent::start_as(self.cluster.clone(), self.cells.clone(), options)
+            .await
+            .unwrap();
+        agent.reports.begin(hub);
+        let told = reports(&agent).await;
+        let requests = self.cluster.take_requests();
+        assert!(
+            !requests.contains_key("apply") && !requests.contains_key("get"),
+            "{requests:?}"
+        );
+        (agent, told)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn restart_reports_each_row_twice_at_most_and_reads_no_object_alone() {
-    let (cluster, cells, clock) = (
-        Arc::new(Fake::new()),
-        Arc::new(Memory::default()),
-        Arc::new(SimClock::default()),
-    );
-    let mut contents = Contents::default();
-    let wanted: Vec<Entry> = (0..20)
-        .map(|n| {
-            let objects: Vec<Value> = (0..OBJECTS / 20)
-                .map(|m| config_map(&format!("c{n}-{m}"), "1"))
-                .collect();
-            entry(n + 1, contents.add(&objects))
-        })
-        .collect();
-    let options = || Options {
-        clock: Some(clock.clone()),
-        ..Options::default()
-    };
-    let agent = SimAgent::start_as(cluster.clone(), cells.clone(), options())
-        .await
-        .unwrap();
-    agent.offer(&wanted, &mut contents).await.unwrap();
-    settle().await;
-    let before = rows(&reports(&agent).await);
-    assert_eq!(before.len(), OBJECTS + 20);
-    drop(agent);
-    cluster.take_requests();
-
-    let agent = SimAgent::start_as(cluster.clone(), cells, options())
-        .await
-        .unwrap();
-    // The hub does not know what this process has seen: it asks for all of it.
-    agent.reports.begin(true);
-    let told = reports(&agent).await;
+    let applied = Applied::new().await;
+    let (agent, told) = applied.restart(HubRows::Unknown).await;
     let bytes: usize = told.iter().map(Report::encoded_len).sum();
     let after = rows(&told);
     assert_eq!(after.len(), OBJECTS + 20);
@@ -81,10 +117,37 @@ async fn restart_reports_each_row_twice_at_most_and_reads_no_object_alone() {
     let most = after.values().copied().max();
     assert!(most <= Some(2), "{most:?} times in {} reports", told.len());
     assert!(bytes < OBJECTS * 300, "{bytes} bytes in {} reports", told.len());
-    let requests = cluster.take_requests();
+    assert_eq!(ten_minutes_of(&agent, &applied.cluster).await, Quiet::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_reports_no_row_where_the_hub_has_the_same_root() {
+    let applied = Applied::new().await;
+    let (agent, told) = applied.restart(HubRows::Root(applied.root)).await;
+    let bytes: usize = told.iter().map(Report::encoded_len).sum();
     assert!(
-        !requests.contains_key("apply") && !requests.contains_key("get"),
-        "{requests:?}"
+        rows(&told).is_empty() && told.len() == 1 && bytes < 200,
+        "{} reports with {bytes} bytes and {} rows",
+        told.len(),
+        rows(&told).len()
     );
-    assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
+    assert_eq!(agent.reports.acked_root(), Some(applied.root));
+    assert_eq!(ten_minutes_of(&agent, &applied.cluster).await, Quiet::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_reports_everything_where_an_object_has_gone_meanwhile() {
+    let applied = Applied::new().await;
+    applied.cluster.delete(&key("ConfigMap", "c3-7"));
+    let options = Options {
+        clock: Some(applied.clock.clone()),
+        ..Options::default()
+    };
+    let agent = SimAgent::start_as(applied.cluster.clone(), applied.cells.clone(), options)
+        .await
+        .unwrap();
+    agent.reports.begin(HubRows::Root(applied.root));
+    let told = reports(&agent).await;
+    assert_eq!(rows(&told).len(), OBJECTS + 20);
+    assert_eq!(ten_minutes_of(&agent, &applied.cluster).await, Quiet::default());
 }

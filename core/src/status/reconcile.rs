@@ -125,7 +125,9 @@ fn not_reconciled(suspended: bool, not_supported: &[String]) -> Option<(Option<O
 pub fn app_progress(facts: &AppFacts, not_supported: &[String], followed: Followed) -> Progress {
     let mut clusters_ready = 0;
     let (mut offline, mut failed, mut behind) = (0, 0, 0);
+    let mut refused = false;
     for alike in &facts.units {
+        refused |= alike.first.refused && alike.first.connected;
         match unit(&alike.first).status {
             // Who is away was not asked, whatever is known of it.
             _ if !alike.first.connected => offline += alike.units,
@@ -169,6 +171,8 @@ pub fn app_progress(facts: &AppFacts, not_supported: &[String], followed: Follow
     }
     progress.phase = Phase::Clusters;
     (progress.failing, progress.outcome) = match (failed, behind + followed.unanswered, offline) {
+        // What an agent says of the very entry that asks is its answer.
+        (1.., ..) if followed.unanswered == 0 && refused => (true, Some(Outcome::Failed)),
         (1.., ..) if followed.unanswered == 0 => fails(Outcome::Failed),
         (0, 0, 0) => (false, Some(Outcome::Succeeded)),
         (0, 0, _) => (false, Some(Outcome::ClustersOffline)),

@@ -17,6 +17,7 @@ fn ready(cluster: &str) -> UnitFacts {
         silent: false,
         current: true,
         applied: true,
+        refused: false,
         ready: Readiness::True,
         reason: "ReconciliationSucceeded".to_owned(),
         message: "applied".to_owned(),
@@ -342,4 +343,37 @@ fn a_source_ends_with_what_its_fetch_said() {
         Some(Outcome::Failed)
     );
     assert_eq!(source_progress(&source(None), true).outcome, None);
+}
+
+#[test]
+fn what_an_agent_does_not_take_is_not_ready_says_why_and_ends_a_request_at_once() {
+    let refused = UnitFacts {
+        refused: true,
+        ready: Readiness::False,
+        reason: "LedgerFull".to_owned(),
+        message: "ledger of 9 bytes exceeds the 8 that its storage takes".to_owned(),
+        ..ready("c2")
+    };
+    let some = facts(vec![(1, ready("c1")), (1, refused.clone())]);
+    assert_eq!(
+        said(&app(&some)),
+        (
+            Readiness::False,
+            "LedgerFull",
+            "1/2 ready; c2: ledger of 9 bytes exceeds the 8 that its storage takes"
+        )
+    );
+    // Also with nothing reported of it so far, and while others are on their way.
+    let new = UnitFacts {
+        current: false,
+        applied: false,
+        ..refused.clone()
+    };
+    let some = facts(vec![(1, behind("c1")), (1, new)]);
+    assert_eq!(app_progress(&some, &[], ANSWERED).outcome, Some(Outcome::Failed));
+    let gone = facts(vec![(1, ready("c1")), (1, away(refused))]);
+    assert_eq!(
+        app_progress(&gone, &[], ANSWERED).outcome,
+        Some(Outcome::ClustersOffline)
+    );
 }

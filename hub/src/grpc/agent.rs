@@ -182,6 +182,7 @@ impl Agents {
             hub_version: env!("CARGO_PKG_VERSION").into(),
             cluster_name: admitted.name.clone(),
             clock_ms: ms(now),
+            observed_root: opened.observed_root.into(),
         };
         let result = match self.index.subscribe(admitted.cluster).await {
             Ok(watched) => {

@@ -72,6 +72,8 @@ pub struct UnitView {
     pub current: bool,
     /// Whether the target is applied.
     pub applied: bool,
+    /// Its agent does not take the present entry: `ready`, `reason` and `message` say why.
+    pub refused: bool,
     /// The newest revision of what is applied, '' when not known.
     pub applied_revision: String,
     /// Its place among the source's revisions.
@@ -302,7 +304,7 @@ impl Store {
             r#"SELECT u.id AS "id!", u.app_uid AS "app_uid!", r.scope, r.api_group, r.kind, r.namespace, r.name,
                       u.cluster AS "cluster!", u.state AS "state!", u.version AS "version!", u.cause AS "cause!",
                       u.waiting AS "waiting!", coalesce(tr.revision, '') AS "target_revision!",
-                      u.current AS "current!", u.applied AS "applied!", ar.id AS "applied_revision_id?",
+                      u.current AS "current!", u.applied AS "applied!", u.refused AS "refused!", ar.id AS "applied_revision_id?",
                       coalesce(ar.revision, '') AS "applied_revision!", u.ready AS "ready!", u.reason AS "reason!",
                       u.message AS "message!", u.notes AS "notes!", u.health AS "health!", u.objects AS "objects!",
                       u.objects_failed AS "objects_failed!", u.objects_pending_removal AS "objects_pending_removal!",

@@ -151,6 +151,25 @@ pub struct Report {
     pub conditions: Vec<ConditionRow>,
     /// Digest over the agent's status rows after this report.
     pub observed_root: Vec<u8>,
+    /// Some of what the agent reported is not here.
+    pub left_out: bool,
+}
+
+impl Report {
+    /// What is recorded of a report that nothing is taken of.
+    pub fn left_out(cluster: Uuid, epoch: u64) -> Self {
+        Self {
+            cluster,
+            epoch,
+            full: None,
+            units: Vec::new(),
+            objects: Vec::new(),
+            events: Vec::new(),
+            conditions: Vec::new(),
+            observed_root: Vec::new(),
+            left_out: true,
+        }
+    }
 }
 
 /// What ingesting reports did.
@@ -213,11 +232,27 @@ impl Store {
             .map(|report| (report.cluster, report.observed_root.clone()))
             .collect();
         let (ids, roots): (Vec<Uuid>, Vec<Vec<u8>>) = roots.into_iter().unzip();
+        let of = |is: fn(&Report) -> bool| -> Vec<Uuid> {
+            let reports = counted.iter().filter(|report| is(report));
+            reports.map(|report| report.cluster).collect()
+        };
+        let begun = of(|report| report.full.as_ref().is_some_and(|part| part.after.is_none()));
+        let left_out = of(|report| report.left_out);
+        let (of, units) = named_units(&counted);
         sqlx::query!(
-            "UPDATE session s SET observed_root = v.root, last_seen = now()
+            // Rows of a unit that is not this cluster's, or not there, were passed over.
+            "UPDATE session s SET observed_root = v.root, last_seen = now(),
+                 rows_left_out = (s.rows_left_out AND NOT s.cluster_id = ANY($3)) OR s.cluster_id = ANY($4)
+                   OR EXISTS (SELECT 1 FROM unnest($5::uuid[], $6::uuid[]) AS n(cluster, unit)
+                              WHERE n.cluster = s.cluster_id
+                                AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.id = n.unit AND u.cluster_id = n.cluster))
              FROM unnest($1::uuid[], $2::bytea[]) AS v(id, root) WHERE s.cluster_id = v.id",
             &ids,
-            &roots
+            &roots,
+            &begun,
+            &left_out,
+            &of,
+            &units
         )
         .execute(&mut *tx)
         .await?;
@@ -229,6 +264,19 @@ impl Store {
             applied,
         })
     }
+}
+
+/// Units that reports name, by cluster.
+fn named_units(reports: &[&Report]) -> (Vec<Uuid>, Vec<Uuid>) {
+    let named: BTreeSet<(Uuid, Uuid)> = reports
+        .iter()
+        .flat_map(|report| {
+            let units = report.units.iter().map(|row| row.unit);
+            let units = units.chain(report.objects.iter().map(|row| row.unit));
+            units.map(|unit| (report.cluster, unit))
+        })
+        .collect();
+    named.into_iter().unzip()
 }
 
 /// The reports in rounds: each has one of a cluster, the earlier ones first.

@@ -25,7 +25,7 @@ pub struct Behind {
 pub struct Handling {
     /// It, or a later one, was acted on.
     pub handled: bool,
-    /// Connected clusters whose agent does not hold what was planned then.
+    /// Connected clusters whose agent neither holds what was planned then nor says why it does not take it.
     pub unanswered: Vec<Uuid>,
 }
 
@@ -57,18 +57,18 @@ impl Store {
             .collect();
         let rows = sqlx::query!(
             r#"WITH shown AS MATERIALIZED (
-                 SELECT app_uid, cluster, applied_content, current, applied, ready, connected, silent, reason, message,
+                 SELECT app_uid, cluster, applied_content, current, applied, refused, ready, connected, silent, reason, message,
                         notes, waiting, changed_at
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
-                 SELECT app_uid, applied_content, current, applied, ready, connected, silent,
+                 SELECT app_uid, applied_content, current, applied, refused, ready, connected, silent,
                         cardinality(waiting) > 0 AS held,
                         notes <> '' AS noted,
                         count(*) AS units, min(cluster) AS first, max(changed_at) AS changed_at
-                 FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+                 FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
                )
                SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
-                      a.applied AS "applied!", a.ready AS "ready!", a.connected AS "connected!",
+                      a.applied AS "applied!", a.refused AS "refused!", a.ready AS "ready!", a.connected AS "connected!",
                       a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.notes AS "notes!", s.waiting AS "waiting!",
                       v.id AS "revision_id?", v.revision AS "revision?"
                FROM alike a JOIN shown s ON s.app_uid = a.app_uid AND s.cluster = a.first
@@ -90,6 +90,7 @@ impl Store {
                         silent: row.silent,
                         current: row.current,
                         applied: row.applied,
+                        refused: row.refused,
                         ready: Readiness::parse(&row.ready),
                         reason: row.reason,
                         message: row.message,
@@ -107,8 +108,8 @@ impl Store {
     pub async fn units_behind(&self, app: Uuid, limit: i64) -> Result<Vec<Behind>> {
         let rows = sqlx::query!(
             r#"SELECT u.cluster AS "cluster!", u.connected AS "connected!", u.silent AS "silent!",
-                      u.current AS "current!", u.applied AS "applied!", u.ready AS "ready!", u.reason AS "reason!",
-                      u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
+                      u.current AS "current!", u.applied AS "applied!", u.refused AS "refused!", u.ready AS "ready!",
+                      u.reason AS "reason!", u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
                       v.revision AS "revision?"
                FROM unit_shown u LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) v ON true
                WHERE u.app_uid = $1 AND u.state <> 'Detached'
@@ -127,6 +128,7 @@ impl Store {
                 silent: row.silent,
                 current: row.current,
                 applied: row.applied,
+                refused: row.refused,
                 ready: Readiness::parse(&row.ready),
                 reason: row.reason,
                 message: row.message,
@@ -138,18 +140,18 @@ impl Store {
         Ok(behind.collect())
     }
 
-    /// Where a request to reconcile an object stands; `None` when the object is gone. An agent holds the request once
-    /// it has accepted the entry that carries it.
+    /// Where a request to reconcile an object stands; `None` when the object is gone. An agent has answered the request
+    /// once it has accepted or refused the entry that carries it, whatever else it was offered.
     pub async fn handling(&self, uid: Uuid, request: &str) -> Result<Option<Handling>> {
         let row = sqlx::query!(
             // Of several requests the last one counts: what it was handled by has seen the earlier ones.
             r#"SELECT r.handled_at = $2 OR (r.requested_at <> $2 AND r.handled_at = r.requested_at) AS "handled!",
                       ARRAY(SELECT u.cluster_id FROM unit u JOIN presence p ON p.cluster_id = u.cluster_id AND p.connected
-                       JOIN session s ON s.cluster_id = u.cluster_id
                        LEFT JOIN desired_entry e ON e.cluster_id = u.cluster_id AND e.unit_id = u.id
+                       LEFT JOIN entry_answer a ON a.cluster_id = u.cluster_id AND a.unit_id = u.id
                        WHERE u.app_uid = r.uid AND u.state = 'Active'
                          AND (position(convert_to(u.requested, 'UTF8') IN e.bytes) > 0
-                              AND e.since_generation <= s.accepted_generation) IS NOT TRUE) AS "unanswered!"
+                              AND (a.accepted OR a.refused)) IS NOT TRUE) AS "unanswered!"
                FROM resource r WHERE r.uid = $1"#,
             uid,
             request

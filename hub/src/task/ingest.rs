@@ -171,9 +171,12 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
                 for (report, done) in batch {
                     error!(cluster.id = %report.cluster, error = &error as &dyn std::error::Error,
                         "a report is refused: the database does not take its rows");
-                    let _ = done.send(Outcome::Refused(
-                        "the hub's database does not take its rows".to_owned(),
-                    ));
+                    // Its agent will take it for acknowledged.
+                    let nothing = Report::left_out(report.cluster, report.epoch);
+                    let _ = done.send(match store.ingest(&[nothing]).await {
+                        Ok(_) => Outcome::Refused("the hub's database does not take its rows".to_owned()),
+                        Err(_) => Outcome::Unavailable,
+                    });
                 }
             }
             failed => {

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    reports::{attained, open, report},
+    reports::{attained, open, report, took},
     store::{config, one_unit},
     world::{INCARNATION, World, applied},
 };
@@ -171,7 +171,7 @@ async fn a_target_is_one_row_for_all_units_that_have_it_and_stays_while_anything
         cluster: unit.cluster.0,
         epoch,
         accepted: Some((INCARNATION, 1)),
-        units: BTreeMap::from([(unit.id.0, attained(1, unit.target))]),
+        units: BTreeMap::from([(unit.id.0, took(1, unit.target))]),
         message: String::new(),
     };
     world.store.told(&[told]).await.expect("told");
@@ -193,7 +193,7 @@ async fn what_an_agent_holds_durably_is_known_apart_from_what_it_is_offered_and_
         cluster,
         epoch,
         accepted: Some((INCARNATION, 1)),
-        units: BTreeMap::from([(unit, attained(version, target))]),
+        units: BTreeMap::from([(unit, took(version, target))]),
         message: String::new(),
     };
     let held = async || world.store.accepted(cluster).await.expect("read");

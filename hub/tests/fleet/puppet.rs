@@ -23,6 +23,8 @@ pub(crate) type Failing = Arc<Mutex<Option<&'static str>>>;
 /// A connected agent; its stream ends with its drop.
 pub(crate) struct Puppet {
     pub(crate) failing: Failing,
+    /// Name of the app whose entries it has no room for.
+    pub(crate) refusing: Failing,
     task: JoinHandle<()>,
 }
 
@@ -40,29 +42,43 @@ impl Puppet {
 
     pub(crate) async fn connect(hub: &Hub, agent: &Agent) -> Self {
         let stream = Stream::open(hub, agent, hello(agent)).await.expect("open");
-        let failing = Failing::default();
-        let task = tokio::spawn(obey(stream, failing.clone()));
-        Self { failing, task }
+        let (failing, refusing) = (Failing::default(), Failing::default());
+        let task = tokio::spawn(obey(stream, failing.clone(), refusing.clone()));
+        Self {
+            failing,
+            refusing,
+            task,
+        }
     }
 }
 
-async fn obey(mut stream: Stream, failing: Failing) {
-    let (mut held, mut applied, mut seq) = (BTreeMap::new(), BTreeMap::new(), 0);
+async fn obey(mut stream: Stream, failing: Failing, refusing: Failing) {
+    let (mut held, mut applied, mut seq, mut whole) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
     while let Ok(message) = stream.next().await {
         let hub_message::Kind::Desired(desired) = message else {
             continue;
         };
         accept(&mut held, &desired);
-        let accepted = held.iter().map(|(unit, entry)| UnitAcceptance {
-            unit_id: unit.as_bytes().to_vec().into(),
-            accepted: true,
-            held: Some(attained(entry)),
-            ..UnitAcceptance::default()
-        });
+        let refused = *refusing.lock().expect("not poisoned");
+        let is_refused = |entry: &Entry| refused == Some(entry.app.name.as_str());
+        if !held.values().any(is_refused) {
+            whole = desired.generation;
+        }
+        let answer = |entry: &Entry| match is_refused(entry) {
+            true => UnitAcceptance {
+                accepted: false,
+                reason: "LedgerFull".into(),
+                message: "ledger of 900 bytes exceeds the 800 that its storage takes; give it a volume"
+                    .into(),
+                held: None,
+                ..accepted(entry)
+            },
+            false => accepted(entry),
+        };
         let ack = Ack {
             incarnation: desired.incarnation,
-            generation: desired.generation,
-            units: accepted.collect(),
+            generation: whole,
+            units: held.values().map(answer).collect(),
         };
         let ack = AgentMessage {
             kind: Some(agent_message::Kind::Ack(ack)),
@@ -72,9 +88,20 @@ async fn obey(mut stream: Stream, failing: Failing) {
         }
         let fails = *failing.lock().expect("not poisoned");
         seq += 1;
-        let units = held.values().map(|entry| status(entry, fails, &mut applied));
+        let taken = held.values().filter(|entry| !is_refused(entry));
+        let units = taken.map(|entry| status(entry, fails, &mut applied));
         let units = units.collect();
         stream.report(seq, units).await;
+    }
+}
+
+fn accepted(entry: &Entry) -> UnitAcceptance {
+    UnitAcceptance {
+        unit_id: entry.unit.0.as_bytes().to_vec().into(),
+        entry: Entry::digest_of(&entry.to_bytes()).as_bytes().to_vec().into(),
+        accepted: true,
+        held: Some(attained(entry)),
+        ..UnitAcceptance::default()
     }
 }
 

@@ -1,9 +1,12 @@
 //! A request to reconcile, followed as a pipeline does: it ends with what was asked for, or says what is missing.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use flotilla_proto::fleet::v1::{
-    ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
+    ListUnitsRequest, ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
     reconcile_progress::{Outcome, Phase},
 };
 use flotilla_testkit::GitRepo;
@@ -179,4 +182,54 @@ async fn what_is_applied_nowhere_or_not_supported_ends_soon_and_is_no_success() 
     let last = fleet.end("HelmRelease", "chart", false).await;
     assert_eq!(last.outcome(), Outcome::NotSupported, "{last:?}");
     assert!(began.elapsed() < Duration::from_secs(3), "at once");
+}
+
+/// The agent's generation stays behind for as long as it does not take all of it.
+#[tokio::test]
+async fn an_app_that_an_agent_does_not_take_says_ledger_full_and_holds_up_no_other() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "c1").await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    let first = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(first.outcome(), Outcome::Succeeded, "{first:?}");
+    *agent.refusing.lock().expect("not poisoned") = Some("big");
+    let big = app("a", "./app", "  namePrefix: big-\n").replace("name: app,", "name: big,");
+    let placed = PLACEMENT
+        .replace("name: everywhere", "name: of-big")
+        .replace("name: app,", "name: big,");
+    fleet.apply(&[&big, &placed]).await;
+    let last = fleet.end("Kustomization", "big", false).await;
+    assert_eq!(last.outcome(), Outcome::Failed, "{last:?}");
+    assert_eq!(last.reason, "LedgerFull");
+    assert!(
+        last.behind[0].reason == "LedgerFull" && last.behind[0].message.contains("give it a volume"),
+        "{last:?}"
+    );
+    // What another app is asked is answered by its own entry.
+    let other = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(other.outcome(), Outcome::Succeeded, "{other:?}");
+    let request = fleet.hub.authorized(ListUnitsRequest::default());
+    let listed = fleet.hub.fleet().await.list_units(request).await.expect("listed");
+    let said: BTreeMap<String, (String, String)> = listed
+        .into_inner()
+        .units
+        .into_iter()
+        .map(|unit| (unit.app.expect("named").name, (unit.ready, unit.reason)))
+        .collect();
+    let is = |ready: &str, reason: &str| (ready.to_owned(), reason.to_owned());
+    assert_eq!(
+        said,
+        BTreeMap::from([
+            ("app".to_owned(), is("True", "ReconciliationSucceeded")),
+            ("big".to_owned(), is("False", "LedgerFull"))
+        ])
+    );
+    // It is taken once there is room.
+    *agent.refusing.lock().expect("not poisoned") = None;
+    let last = fleet.end("Kustomization", "big", false).await;
+    assert_eq!(last.outcome(), Outcome::Succeeded, "{last:?}");
+    assert_eq!(
+        fleet.hub.world.count("SELECT count(*) FROM unit_refused").await,
+        0
+    );
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_hub::store::{
     report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
-    session::{Opening, Told},
+    session::{Answer, Opened, Opening, Told},
 };
 use flotilla_hub::task::ingest::{Ingest, Outcome};
 use flotilla_testkit::wait_until;
@@ -20,6 +20,10 @@ pub(crate) async fn open(world: &World, cluster: Uuid) -> u64 {
 }
 
 pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> u64 {
+    opened(world, cluster, judged).await.epoch
+}
+
+async fn opened(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> Opened {
     let opening = Opening {
         cluster_id: cluster,
         cluster_name: "c",
@@ -34,7 +38,7 @@ pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[Conditio
         judged,
         now: OffsetDateTime::now_utc(),
     };
-    world.store.open_session(&opening).await.expect("opened").epoch
+    world.store.open_session(&opening).await.expect("opened")
 }
 
 pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
@@ -47,11 +51,20 @@ pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report
         events: vec![],
         conditions: vec![],
         observed_root: vec![1],
+        left_out: false,
     }
 }
 
 pub(crate) fn attained(version: u64, target: Digest) -> Attained {
     Attained { version, target }
+}
+
+/// What an agent says of an entry that it has made its own.
+pub(crate) fn took(version: u64, target: Digest) -> Answer {
+    Answer::Accepted {
+        entry: None,
+        held: attained(version, target),
+    }
 }
 
 pub(crate) fn object(unit: Uuid, name: &str) -> ObjectRow {
@@ -484,6 +497,94 @@ async fn a_report_that_the_database_does_not_take_is_refused_alone() {
         }
     }
     assert_eq!(world.count("SELECT count(*) FROM unit_status").await, 8);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM session WHERE rows_left_out")
+            .await,
+        1,
+        "its agent takes it for acknowledged"
+    );
+}
+
+/// An agent that finds its own root there tells nothing.
+#[tokio::test]
+async fn a_stream_is_told_the_root_only_while_all_rows_of_it_are_here() {
+    let world = World::new().await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let (_, foreign, foreign_target) = one_unit(&world, "c1", a).await;
+    let (cluster, unit, target) = one_unit(&world, "c2", b).await;
+    let own = || vec![applied(unit, 1, target)];
+    let full = |after: Option<RowKey>| Some(FullPart { after, until: None });
+    let part = |until: Option<RowKey>| Some(FullPart { after: None, until });
+    let ingest = async |change: &dyn Fn(&mut Report)| {
+        let epoch = open(&world, cluster).await;
+        let mut one = report(cluster, epoch, own());
+        change(&mut one);
+        world.store.ingest(&[one]).await.expect("ingested");
+        opened(&world, cluster, &[]).await.observed_root
+    };
+    assert!(opened(&world, cluster, &[]).await.observed_root.is_empty());
+    assert_eq!(ingest(&|_| {}).await, [1]);
+    // Rows of a unit that is another cluster's are passed over.
+    let foreign = |one: &mut Report| one.units.push(applied(foreign, 1, foreign_target));
+    assert!(ingest(&foreign).await.is_empty());
+    assert!(ingest(&|_| {}).await.is_empty(), "it stays so");
+    assert!(
+        ingest(&|one| one.full = full(Some(RowKey::Unit(unit))))
+            .await
+            .is_empty(),
+        "until a full report begins"
+    );
+    assert_eq!(
+        ingest(&|one| one.full = part(Some(RowKey::Unit(unit)))).await,
+        [1]
+    );
+    assert!(ingest(&|one| one.left_out = true).await.is_empty());
+    assert_eq!(ingest(&|one| one.full = full(None)).await, [1]);
+    let both = |one: &mut Report| (one.full, one.left_out) = (full(None), true);
+    assert!(ingest(&both).await.is_empty());
+    assert!(
+        ingest(&|one| (one.full, one.observed_root) = (full(None), vec![]))
+            .await
+            .is_empty(),
+        "a full report that has not ended"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_finds_its_root_here_replaces_conditions_and_no_row() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let mut first = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    first.objects = (0..50).map(|n| object(unit, &format!("x{n}"))).collect();
+    first.conditions = vec![ConditionRow {
+        kind: "Watches",
+        ok: false,
+        message: "refused".into(),
+        since: OffsetDateTime::UNIX_EPOCH,
+    }];
+    world.store.ingest(&[first]).await.expect("ingested");
+    let epoch = open(&world, cluster).await;
+    let alone = Report {
+        full: Some(FullPart {
+            after: None,
+            until: Some(RowKey::Unit(Uuid::nil())),
+        }),
+        ..report(cluster, epoch, vec![])
+    };
+    world.store.ingest(&[alone]).await.expect("ingested");
+    let rows = async |table: &str| world.count(&format!("SELECT count(*) FROM {table}")).await;
+    assert_eq!(
+        (
+            rows("unit_status").await,
+            rows("unit_object").await,
+            rows("cluster_condition").await
+        ),
+        (1, 50, 0)
+    );
+    assert_eq!(opened(&world, cluster, &[]).await.observed_root, [1]);
 }
 
 #[tokio::test]
@@ -501,7 +602,7 @@ async fn what_agents_accept_while_the_database_takes_nothing_is_kept_and_committ
         units,
         message: String::new(),
     };
-    ingest.tell(told(1, BTreeMap::from([(unit, attained(1, target))])));
+    ingest.tell(told(1, BTreeMap::from([(unit, took(1, target))])));
     // It is tried, and what comes later does not make what came before forgotten.
     let refused = ingest.submit(report(cluster, epoch, vec![])).await;
     assert_eq!(refused, Outcome::Unavailable);

@@ -30,7 +30,7 @@ use tracing_subscriber::{
 use uuid::Uuid;
 
 use crate::{
-    reports::{attained, object, open, open_judged, report},
+    reports::{object, open, open_judged, report, took},
     store::{config, one_unit},
     world::{INCARNATION, World, applied},
 };
@@ -269,7 +269,7 @@ async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknow
             cluster,
             epoch,
             accepted: Some((1, 1)),
-            units: BTreeMap::from([(unit.id.0, attained(1, unit.target))]),
+            units: BTreeMap::from([(unit.id.0, took(1, unit.target))]),
             message: String::new(),
         });
     }

@@ -88,6 +88,10 @@ pub struct Welcome {
     /// The hub's clock, Unix milliseconds: the agent tells when its own is far from it. Zero: not told.
     #[prost(int64, tag = "6")]
     pub clock_ms: i64,
+    /// Root that the last report which the hub has committed came with, where its rows are those which that covers. The
+    /// agent then judges by itself what the hub lacks, and does not heed report_everything. Empty: it does.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub observed_root: ::prost::bytes::Bytes,
 }
 /// The whole desired state of the cluster, or what changed since `base_generation`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -140,7 +144,8 @@ pub struct UnitAcceptance {
     pub unit_id: ::prost::bytes::Bytes,
     #[prost(bool, tag = "2")]
     pub accepted: bool,
-    /// Why the unit keeps its previous content: ContentMissing, LedgerFull, NotSupported, EntryUnreadable.
+    /// Why the unit keeps its previous content: ContentMissing, LedgerFull, LedgerUnwritable, NotSupported,
+    /// EntryUnreadable.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -148,6 +153,9 @@ pub struct UnitAcceptance {
     /// The entry that is held durably from now on, where it was accepted.
     #[prost(message, optional, tag = "5")]
     pub held: ::core::option::Option<Attained>,
+    /// Digest of the entry that this is about, as UnitEntry.digest: what is said of another one answers nothing.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub entry: ::prost::bytes::Bytes,
 }
 /// The agent will not take this generation at all: fencing, a unit of its ledger is missing, or the ledger takes
 /// nothing. What is held stays enforced.
@@ -190,7 +198,8 @@ pub struct Report {
 }
 /// One message of a full report, which has all rows in order over as many messages as it takes. Rows of the hub
 /// after `after` up to and with `until` that this message does not name are dropped; no other row is. So a report
-/// that breaks off has dropped nothing that it did not come to.
+/// that breaks off has dropped nothing that it did not come to. The first one replaces the conditions as well; where
+/// the hub has all rows already it stands alone, reaches to the nil unit, and names no row.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FullPart {
     /// The first message; `after` is unset.

@@ -6,7 +6,7 @@ use flotilla_proto::agent::v1::UnitAcceptance;
 use super::{
     Acceptance, accepted,
     content::{Arrived, Content},
-    rejected, room,
+    rejected, room, stored_digest, unknown_content,
 };
 use crate::ledger::{
     Ledger, LedgerError,
@@ -37,11 +37,11 @@ impl Acceptance {
             };
             match ledger.append(self.arrived.records(ledger, entry)).await {
                 Ok(()) => {
-                    units.push(accepted(unit, Some(entry)));
+                    units.push(accepted(unit, stored_digest(ledger, unit), Some(entry)));
                     self.lacking.remove(&unit);
                 }
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(unit, &e)),
+                Err(e) => units.push(self.not_taken(ledger, unit, &e)),
             }
         }
         if self.pending.is_empty() && self.lacking.is_empty() {
@@ -71,12 +71,15 @@ impl Acceptance {
                 }
                 return Ok(ready
                     .iter()
-                    .map(|(unit, content)| self.held(*unit, content))
+                    .map(|(unit, content)| self.held(ledger, *unit, content))
                     .collect());
             }
             Err(LedgerError::Full { .. }) if !ready.is_empty() => {}
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-            Err(e) => return Ok(ready.iter().map(|(unit, _)| self.not_taken(*unit, &e)).collect()),
+            Err(e) => {
+                let told = ready.iter().map(|(unit, _)| self.not_taken(ledger, *unit, &e));
+                return Ok(told.collect());
+            }
         }
         let mut each: Vec<_> = ready
             .iter()
@@ -87,9 +90,9 @@ impl Acceptance {
         let mut units = Vec::new();
         for (unit, content, records) in each {
             match ledger.append(records).await {
-                Ok(()) => units.push(self.held(unit, content)),
+                Ok(()) => units.push(self.held(ledger, unit, content)),
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(unit, &e)),
+                Err(e) => units.push(self.not_taken(ledger, unit, &e)),
             }
         }
         if self.pending.is_empty() {
@@ -126,7 +129,8 @@ impl Acceptance {
         (next != held).then_some(Record::Held(next))
     }
 
-    fn held(&mut self, unit: UnitId, content: &Content) -> UnitAcceptance {
+    fn held(&mut self, ledger: &Ledger, unit: UnitId, content: &Content) -> UnitAcceptance {
+        let digest = stored_digest(ledger, unit);
         let pending = self.pending.remove(&unit);
         self.lacking.remove(&unit);
         match content {
@@ -134,14 +138,12 @@ impl Acceptance {
                 if let Some(pending) = pending {
                     self.lacking.insert(unit, pending.entry);
                 }
-                rejected(unit, "ContentMissing", why.clone())
+                rejected(unit, digest, "ContentMissing", why.clone())
             }
-            Content::Unknown => rejected(
-                unit,
-                "NotSupported",
-                "this version of the agent does not know this type of content; upgrade the agent".to_owned(),
-            ),
-            Content::Here | Content::Coming => accepted(unit, pending.as_ref().map(|pending| &pending.entry)),
+            Content::Unknown => unknown_content(unit, digest),
+            Content::Here | Content::Coming => {
+                accepted(unit, digest, pending.as_ref().map(|pending| &pending.entry))
+            }
         }
     }
 }

@@ -420,6 +420,44 @@ async fn a_unit_that_is_too_large_refuses_no_other_and_is_taken_when_there_is_ro
     assert_eq!(acceptance.ledger_problem(), None);
 }
 
+/// While a unit is refused the generation is not held, and a stream that breaks may take acknowledgements with it.
+#[tokio::test]
+async fn entries_that_are_offered_again_after_a_break_are_answered_again_by_their_digests() {
+    let cells = Arc::new(Little::default());
+    let ledger = Ledger::open(cells, NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let large = entry(1, 1, contents.add(&bulky(2 * BATCH)));
+    let small = entry(2, 1, contents.add(&many(2, 3)));
+    let both = [large.clone(), small.clone()];
+    let mut acceptance = Acceptance::default();
+    for stream in 0..2 {
+        let first = acceptance
+            .offer(&ledger, offer(1, None, &both, &both), Timestamp(1))
+            .await
+            .expect("taken");
+        let mut acks = vec![first];
+        for lane in [Lane::Small, Lane::Large] {
+            acks.extend(fetch_all(&mut acceptance, &ledger, &mut contents, lane).await);
+        }
+        let told: BTreeMap<_, _> = acks
+            .iter()
+            .flat_map(|ack| reasons(ack).into_iter().zip(&ack.units))
+            .map(|((unit, reason), told)| ((unit, reason), told.entry.to_vec()))
+            .collect();
+        let digest = |entry: &Entry| Entry::digest_of(&entry.to_bytes()).as_bytes().to_vec();
+        assert_eq!(
+            told,
+            BTreeMap::from([
+                ((1, "LedgerFull"), digest(&large)),
+                ((2, "accepted"), digest(&small))
+            ]),
+            "stream {stream}"
+        );
+        acceptance.broke_off();
+    }
+    assert_eq!(held(&ledger), (0, vec![2]));
+}
+
 #[tokio::test]
 async fn a_storage_that_is_away_is_told_and_all_is_held_when_it_is_back() {
     let cells = Arc::new(Memory::default());

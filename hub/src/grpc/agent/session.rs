@@ -27,7 +27,7 @@ use crate::{
         Store, StoreError,
         publish::{EntryRow, Head},
         report::{Attained, ConditionRow},
-        session::Told,
+        session::{Answer, Told},
     },
     task::ingest::{Outcome, rows, text},
 };
@@ -251,16 +251,15 @@ impl Session<'_> {
             .take(5)
             .map(|problem| text(problem, MESSAGE_BYTES / 5))
             .collect();
-        let held = ack.units.iter().filter(|unit| unit.accepted).filter_map(attained);
         self.tell(
             Some((ack.incarnation, ack.generation)),
-            held.collect(),
+            ack.units.iter().filter_map(answer).collect(),
             problems.join("; "),
         );
     }
 
     /// Hands on what is to be kept of what the agent says of its desired state. The stream does not wait for the store.
-    fn tell(&self, accepted: Option<(u64, u64)>, units: BTreeMap<Uuid, Attained>, message: String) {
+    fn tell(&self, accepted: Option<(u64, u64)>, units: BTreeMap<Uuid, Answer>, message: String) {
         self.service.ingest.tell(Told {
             cluster: self.cluster,
             epoch: self.epoch,
@@ -324,14 +323,25 @@ impl Session<'_> {
     }
 }
 
-/// What an agent says that it holds of a unit; one of an older release does not say which.
-fn attained(unit: &UnitAcceptance) -> Option<(Uuid, Attained)> {
-    let held = unit.held.as_ref()?;
-    let attained = Attained {
-        version: held.version,
-        target: Digest::try_from_slice(&held.target).ok()?,
+/// What an agent says of a unit's entry. One of an older release does not say of which: what it refuses stands in its
+/// session alone.
+fn answer(unit: &UnitAcceptance) -> Option<(Uuid, Answer)> {
+    let entry = Digest::try_from_slice(&unit.entry).ok();
+    let answer = if unit.accepted {
+        let held = unit.held.as_ref()?;
+        let held = Attained {
+            version: held.version,
+            target: Digest::try_from_slice(&held.target).ok()?,
+        };
+        Answer::Accepted { entry, held }
+    } else {
+        Answer::Refused {
+            entry: entry?,
+            reason: text(unit.reason.clone(), WORD_BYTES),
+            message: text(unit.message.clone(), MESSAGE_BYTES),
+        }
     };
-    Some((Uuid::from_slice(&unit.unit_id).ok()?, attained))
+    Some((Uuid::from_slice(&unit.unit_id).ok()?, answer))
 }
 
 /// Marks a stream closed, for as long as the database takes to come back.

@@ -75,6 +75,7 @@ fn facts(row: &UnitView) -> UnitFacts {
         silent: row.silent,
         current: row.current,
         applied: row.applied,
+        refused: row.refused,
         ready: Readiness::parse(&row.ready),
         reason: row.reason.clone(),
         message: row.message.clone(),

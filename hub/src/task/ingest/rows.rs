@@ -95,18 +95,8 @@ pub fn rows(cluster: Uuid, epoch: u64, report: wire::Report, now: OffsetDateTime
         (Err(why), false) => left_out.keep(Err(why)),
     };
     let Some(full) = whole else {
-        let nothing = Report {
-            cluster,
-            epoch,
-            full: None,
-            units: vec![],
-            objects: vec![],
-            events: vec![],
-            conditions: vec![],
-            observed_root: vec![],
-        };
         return Rows {
-            report: nothing,
+            report: Report::left_out(cluster, epoch),
             left_out: left_out.text(),
         };
     };
@@ -132,6 +122,7 @@ pub fn rows(cluster: Uuid, epoch: u64, report: wire::Report, now: OffsetDateTime
         .filter(|row| kinds.insert(row.kind))
         .collect();
     let observed_root = left_out.keep(root(&report.observed_root)).unwrap_or_default();
+    let left_out = left_out.text();
     Rows {
         report: Report {
             cluster,
@@ -142,8 +133,9 @@ pub fn rows(cluster: Uuid, epoch: u64, report: wire::Report, now: OffsetDateTime
             events,
             conditions,
             observed_root,
+            left_out: !left_out.is_empty(),
         },
-        left_out: left_out.text(),
+        left_out,
     }
 }
 
