@@ -3,6 +3,7 @@
 //! entry whose content cannot be had enters it as well, and its unit keeps what it has. So a break loses nothing,
 //! one large unit delays no other, and nothing is acknowledged that is not durable.
 
+mod answers;
 mod content;
 mod hold;
 #[cfg(test)]
@@ -12,26 +13,23 @@ mod whole;
 use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
-use flotilla_proto::agent::v1::{Ack, Attained, RefusedReason, UnitAcceptance};
+use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
-use self::content::{Arrived, Base, Content};
 pub use self::whole::{Source, accept, complete};
+use self::{
+    answers::unreadable,
+    content::{Arrived, Base},
+};
 use super::fetch::{BATCH, FetchError, Fetched, Item};
-use crate::{
-    causes::with_causes,
-    ledger::{
-        Ledger, LedgerError,
-        accept::{Judged, Offer, Refusal, judge},
-        record::{Held, Record},
-        state::{Known, State},
-    },
+use crate::ledger::{
+    Ledger, LedgerError,
+    accept::{Judged, Offer, Refusal, judge},
+    record::{Held, Record},
+    state::{Known, State},
 };
 
 /// Bytes that are kept before they complete anything.
 const WORTH_A_WRITE: usize = 64 << 10;
-
-/// Apps that are named where all have the same problem.
-const NAMED: usize = 5;
 
 /// Why an offer led to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -178,39 +176,6 @@ impl Acceptance {
         units.extend(self.settle(ledger).await?);
         units.extend(self.stored_before(ledger, &durable, &offer));
         Ok(self.ack(ledger, units))
-    }
-
-    /// Says again of entries that the ledger had before the offer that it has them: the hub may not have heard it.
-    fn stored_before(
-        &self,
-        ledger: &Ledger,
-        durable: &BTreeMap<UnitId, Known>,
-        offer: &Offer,
-    ) -> Vec<UnitAcceptance> {
-        let mut units = Vec::new();
-        for offered in &offer.entries {
-            let unit = offered.unit;
-            let Some(known) = durable.get(&unit).filter(|_| !self.pending.contains_key(&unit)) else {
-                continue;
-            };
-            let stored = ledger.read(|state| state.units.get(&unit)?.offered.clone());
-            let Some(stored) = stored.filter(|stored| stored.digest == known.digest) else {
-                continue;
-            };
-            let digest = Some(stored.digest);
-            let Some(entry) = &stored.entry else {
-                let error = Entry::from_bytes(&stored.bytes).err();
-                units.extend(error.map(|e| unreadable(unit, digest, &e)));
-                continue;
-            };
-            match self.arrived.how_far(ledger, &self.absent, entry) {
-                Content::Here => units.push(accepted(unit, digest, Some(entry))),
-                Content::Unknown => units.push(unknown_content(unit, digest)),
-                // Told once it has come, or is known to be missing.
-                Content::Coming | Content::Missing(_) => {}
-            }
-        }
-        units
     }
 
     /// Returns what to fetch next in a lane, the smallest units first; empty when there is nothing to ask for now.
@@ -361,24 +326,6 @@ impl Acceptance {
         self.target = None;
     }
 
-    /// Of which apps the ledger did not take what was offered, and why; `None`: it took all.
-    pub fn ledger_problem(&self) -> Option<String> {
-        let why = &self.untaken.values().next()?.message;
-        let entry = |unit: &UnitId| {
-            let pending = self.pending.get(unit).map(|pending| &pending.entry);
-            pending.or_else(|| self.lacking.get(unit))
-        };
-        let names = self.untaken.keys().filter_map(entry);
-        let names: Vec<String> = names
-            .map(|entry| format!("{}/{}", entry.app.namespace, entry.app.name))
-            .collect();
-        let mut apps = names[..names.len().min(NAMED)].join(", ");
-        if names.len() > NAMED {
-            apps.push_str(&format!(" and {} more", names.len() - NAMED));
-        }
-        Some(format!("{apps}: {why}"))
-    }
-
     fn entries(&self) -> impl Iterator<Item = (UnitId, &Entry)> {
         let pending = self.pending.iter().map(|(unit, pending)| (*unit, &pending.entry));
         pending
@@ -389,18 +336,6 @@ impl Acceptance {
     /// Tells whether an entry of the unit is not held, or not with all its content.
     fn waits(&self, unit: &UnitId) -> bool {
         self.pending.contains_key(unit) || self.lacking.contains_key(unit)
-    }
-
-    fn not_taken(&mut self, ledger: &Ledger, unit: UnitId, error: &LedgerError) -> UnitAcceptance {
-        let reason = match error {
-            LedgerError::Full { .. } => "LedgerFull",
-            _ => "LedgerUnwritable",
-        };
-        let pending = self.pending.get(&unit).map(|pending| pending.digest);
-        let digest = pending.or_else(|| stored_digest(ledger, unit));
-        let told = rejected(unit, digest, reason, with_causes(error));
-        self.untaken.insert(unit, told.clone());
-        told
     }
 
     fn note_lacking(&mut self, ledger: &Ledger) {
@@ -418,31 +353,6 @@ impl Acceptance {
             .map(|(unit, entry)| (unit, entry.as_ref().clone()))
             .collect();
     }
-
-    /// An acknowledgement of what is held, with every unit of which something is wrong, and `units`.
-    fn ack(&self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
-        let held = ledger.read(|state| state.held);
-        let mut named: BTreeMap<UnitId, UnitAcceptance> = BTreeMap::new();
-        for (unit, told) in &self.untaken {
-            named.insert(*unit, told.clone());
-        }
-        for (unit, entry) in &self.lacking {
-            if let Content::Missing(why) = self.arrived.how_far(ledger, &self.absent, entry) {
-                let digest = stored_digest(ledger, *unit);
-                named.insert(*unit, rejected(*unit, digest, "ContentMissing", why));
-            }
-        }
-        for unit in units {
-            if let Some(id) = UnitId::try_from_slice(&unit.unit_id) {
-                named.insert(id, unit);
-            }
-        }
-        Ack {
-            incarnation: held.incarnation,
-            generation: held.generation,
-            units: named.into_values().collect(),
-        }
-    }
 }
 
 /// Bytes that contents take, at most.
@@ -452,47 +362,4 @@ fn room(records: &[Record]) -> usize {
         _ => 0,
     });
     blobs.sum()
-}
-
-/// Digest of the entry that the ledger has of a unit.
-fn stored_digest(ledger: &Ledger, unit: UnitId) -> Option<Digest> {
-    ledger.read(|state| Some(state.units.get(&unit)?.offered.as_ref()?.digest))
-}
-
-fn digest_bytes(digest: Option<Digest>) -> bytes::Bytes {
-    digest.map_or_else(Default::default, |digest| digest.as_bytes().to_vec().into())
-}
-
-fn accepted(unit: UnitId, digest: Option<Digest>, entry: Option<&Entry>) -> UnitAcceptance {
-    UnitAcceptance {
-        unit_id: unit.to_vec().into(),
-        entry: digest_bytes(digest),
-        accepted: true,
-        held: entry.map(|entry| Attained {
-            version: entry.version,
-            target: entry.target.as_bytes().to_vec().into(),
-        }),
-        ..UnitAcceptance::default()
-    }
-}
-
-fn unreadable(unit: UnitId, digest: Option<Digest>, error: &serde_json::Error) -> UnitAcceptance {
-    let at = format!("at {}:{}", error.line(), error.column());
-    rejected(unit, digest, "EntryUnreadable", at)
-}
-
-fn unknown_content(unit: UnitId, digest: Option<Digest>) -> UnitAcceptance {
-    let message = "this version of the agent does not know this type of content; upgrade the agent";
-    rejected(unit, digest, "NotSupported", message.to_owned())
-}
-
-fn rejected(unit: UnitId, digest: Option<Digest>, reason: &str, message: String) -> UnitAcceptance {
-    UnitAcceptance {
-        unit_id: unit.to_vec().into(),
-        entry: digest_bytes(digest),
-        accepted: false,
-        reason: reason.to_owned(),
-        message,
-        held: None,
-    }
 }

@@ -4,9 +4,10 @@ use flotilla_core::id::UnitId;
 use flotilla_proto::agent::v1::UnitAcceptance;
 
 use super::{
-    Acceptance, accepted,
+    Acceptance,
+    answers::{accepted, rejected, stored_digest, unknown_content},
     content::{Arrived, Content},
-    rejected, room, stored_digest, unknown_content,
+    room,
 };
 use crate::ledger::{
     Ledger, LedgerError,
