@@ -137,7 +137,7 @@ impl Source for Contents {
     ) -> Result<(), FetchError> {
         self.fetched += items.len();
         let found = items.iter().map(|item| match self.blobs.get(&item.digest) {
-            Some(blob) => Fetched::Blob(item.digest, blob.clone()),
+            Some(blob) => Fetched::Blob(item.digest, blob.clone().against(item.base)),
             None => Fetched::Missing(item.digest, "the hub does not hold it".to_owned()),
         });
         into.extend(found);

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use flotilla_core::content::Table;
+use flotilla_core::{content::Table, digest::Digest};
 
 /// As the hub compresses.
 pub(super) const LEVEL: i32 = 3;
@@ -37,6 +37,8 @@ pub struct Blob {
     pub kind: BlobKind,
     /// Bytes when decompressed.
     pub size: u32,
+    /// A content that it likely differs little from: it may be stored as what differs.
+    pub base: Option<Digest>,
     pub(super) data: Data,
 }
 
@@ -79,7 +81,16 @@ impl Blob {
         Self {
             kind,
             size,
+            base: None,
             data: Data::Alone(zstd),
+        }
+    }
+
+    /// The same with a base, which only a content has.
+    pub fn against(self, base: Option<Digest>) -> Self {
+        Self {
+            base: base.filter(|_| self.kind == BlobKind::Content),
+            ..self
         }
     }
 

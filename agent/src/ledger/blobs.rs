@@ -161,6 +161,7 @@ impl Blobs {
         Some(Blob {
             kind,
             size: slot.size,
+            base: None,
             data,
         })
     }
@@ -323,6 +324,7 @@ impl Blobs {
             let blob = Blob {
                 kind: BlobKind::Object,
                 size: slot.size,
+                base: None,
                 data: Data::Packed(members.pack.clone(), start),
             };
             let zstd = blob.zstd();

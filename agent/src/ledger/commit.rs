@@ -22,6 +22,7 @@ use super::{
 };
 use crate::random::random;
 
+mod deltas;
 mod group;
 mod rewrite;
 
@@ -47,7 +48,7 @@ pub(super) struct Shared {
     pub(super) name: String,
     state: RwLock<State>,
     queue: Mutex<Queue>,
-    writer: tokio::sync::Mutex<Writer>,
+    pub(super) writer: tokio::sync::Mutex<Writer>,
     /// What is to be written with whatever is written next.
     waiting: Mutex<Vec<Waiting>>,
     pub(super) health: watch::Sender<LedgerHealth>,
@@ -268,7 +269,7 @@ impl Shared {
     }
 
     /// Lets all be written from memory, and what was damaged be told for a while.
-    fn note_repair(self: &Arc<Self>, why: String) {
+    pub(super) fn note_repair(self: &Arc<Self>, why: String) {
         let why = format!("{why}; all is written anew from memory");
         tracing::error!("ledger is damaged: {why}");
         let mut queue = self.queue();
@@ -303,7 +304,9 @@ impl Shared {
             (queue.bytes.clone(), queue.rewrite)
         };
         let queued = bytes.len();
-        record::encode(records, &mut bytes);
+        let (records_stored, chains) = self.with_deltas(records).await;
+        record::encode(&records_stored, &mut bytes);
+        drop(records_stored);
         let held = records.iter().rev().find_map(|record| match record {
             Record::Held(held) => Some(*held),
             _ => None,
@@ -315,6 +318,7 @@ impl Shared {
             return Ok(Stored {
                 queued,
                 dropped: HashSet::new(),
+                chains: Some(chains),
             });
         }
         drop(bytes);
@@ -339,6 +343,9 @@ impl Shared {
                 (queue.failures, queue.failed, queue.rewrite) = (0, None, false);
                 queue.scheduled = None;
                 self.take_in(records);
+                let is_whole = stored.chains.is_none();
+                self.state_mut()
+                    .note_chains(stored.chains.unwrap_or_default(), is_whole);
                 // What was queued meanwhile is in memory already and comes after `records`: once more, so that
                 // memory is what a restart will read.
                 let later = record::decode(&queue.bytes).unwrap_or_default();

@@ -13,6 +13,7 @@ mod blob;
 mod blobs;
 pub mod cells;
 mod commit;
+pub(crate) mod delta;
 pub mod directory;
 mod error;
 mod head;
@@ -85,7 +86,14 @@ impl Ledger {
             );
         }
         let key = *blake3::hash(writer.head().key.as_bytes()).as_bytes();
+        let unreadable = state.unreadable();
         let shared = Arc::new(Shared::new(cells, name, state, writer));
+        if unreadable > 0 {
+            shared.note_repair(format!(
+                "{unreadable} contents are not readable, since what they were stored against is not; they are fetched \
+                 again"
+            ));
+        }
         shared.compact_if_worth().await?;
         Ok(Self { shared, key, opened })
     }

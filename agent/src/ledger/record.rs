@@ -9,6 +9,7 @@ use flotilla_core::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
+    delta::Delta,
     items,
     state::{Blob, BlobKind},
 };
@@ -57,6 +58,8 @@ pub enum Record {
     },
     /// A content, object or configuration.
     Blob(Digest, Blob),
+    /// A content, as what differs from one that came before.
+    Delta(Delta),
     /// An object of a unit: an intent, or what was found after applying.
     Item {
         /// The unit.
@@ -85,7 +88,11 @@ impl Record {
             | Self::Kind { .. }
             | Self::Item { .. }
             | Self::Dropped { .. } => true,
-            Self::Held(_) | Self::Offered { .. } | Self::Released { .. } | Self::Blob(..) => false,
+            Self::Held(_)
+            | Self::Offered { .. }
+            | Self::Released { .. }
+            | Self::Blob(..)
+            | Self::Delta(_) => false,
         }
     }
 }
@@ -131,6 +138,7 @@ const UNIT: u8 = 7;
 const KIND: u8 = 8;
 /// Rows of [`items`], of one unit. Another layout of rows takes another tag.
 const ITEMS: u8 = 9;
+const DELTA: u8 = 10;
 const HEADER: usize = 4 + 8 + 1;
 /// Objects that stand in one record.
 const ROWS_MAX: usize = 256;
@@ -243,6 +251,14 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
             out.extend_from_slice(&blob.zstd());
             BLOB
         }
+        Record::Delta(delta) => {
+            out.extend_from_slice(delta.digest.as_bytes());
+            out.extend_from_slice(delta.base.as_bytes());
+            out.push(delta.depth);
+            out.extend_from_slice(&delta.size.to_le_bytes());
+            out.extend_from_slice(&delta.zstd);
+            DELTA
+        }
         Record::Item { .. } | Record::Dropped { .. } => unreachable!("rows are encoded together"),
     }
 }
@@ -337,6 +353,19 @@ fn decode_payload(tag: u8, payload: &[u8], take: &mut impl FnMut(Record)) -> Res
                     zstd.into(),
                 ),
             )
+        }
+        DELTA => {
+            let (digest, rest) = payload.split_at_checked(32).ok_or_else(cut)?;
+            let (base, rest) = rest.split_at_checked(32).ok_or_else(cut)?;
+            let (head, zstd) = rest.split_at_checked(5).ok_or_else(cut)?;
+            let digest_of = |bytes| Digest::try_from_slice(bytes).map_err(|_| cut());
+            Record::Delta(Delta {
+                digest: digest_of(digest)?,
+                base: digest_of(base)?,
+                depth: head[0],
+                size: u32::from_le_bytes([head[1], head[2], head[3], head[4]]),
+                zstd: zstd.into(),
+            })
         }
         ITEMS => {
             let unit = unit()?;

@@ -1,6 +1,9 @@
 //! What a ledger says when all its records are read: held desired state, units with their inventories, contents.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use flotilla_core::{
     apply::inventory::Record as ObjectRecord,
@@ -110,6 +113,10 @@ pub struct State {
     references: References,
     /// Which kinds the inventories have.
     usage: Usage,
+    /// Contents that are stored as deltas, and how many stand behind one another up to each.
+    chains: HashMap<Digest, u8>,
+    /// Deltas that could not be read.
+    unreadable: usize,
 }
 
 /// A unit of the ledger, as an offer is judged against it.
@@ -158,6 +165,14 @@ impl State {
                 }
             }
             Record::Blob(digest, blob) => self.insert_blob(digest, &blob),
+            Record::Delta(delta) => match delta.resolve(&self.blobs) {
+                Some(blob) => {
+                    self.chains.insert(delta.digest, delta.depth);
+                    self.insert_blob(delta.digest, &blob);
+                }
+                // It is not here, and is fetched as whatever an entry names and is not here.
+                None => self.unreadable += 1,
+            },
             Record::Item { unit, key, record } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
@@ -200,6 +215,24 @@ impl State {
     /// Returns which kinds the inventories have.
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// Returns how many deltas could not be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// Returns how many deltas stand behind one another up to a content; none where it is stored whole.
+    pub(super) fn depth(&self, content: &Digest) -> u8 {
+        self.chains.get(content).copied().unwrap_or(0)
+    }
+
+    /// Takes in which contents are stored as deltas by now: these as well, or these alone.
+    pub(super) fn note_chains(&mut self, chains: HashMap<Digest, u8>, alone: bool) {
+        if alone {
+            self.chains.clear();
+        }
+        self.chains.extend(chains);
     }
 
     /// Returns all units with the digests of their offered entries, as the root covers them.

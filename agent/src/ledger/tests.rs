@@ -1,4 +1,5 @@
 mod damage;
+mod deltas;
 mod full;
 mod outcome;
 mod random;

@@ -1,7 +1,7 @@
 //! Gets contents from the hub by digest, and believes nothing else: sizes are bounded before bytes are held,
 //! digests are computed over what was decoded. Secrets come as they are, whole, in frames of their own.
 
-use std::{collections::HashMap, io::Read as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use flotilla_core::{
@@ -15,7 +15,10 @@ use tonic::{Request, transport::Channel};
 
 use crate::{
     blocking,
-    ledger::state::{Blob, BlobKind},
+    ledger::{
+        delta,
+        state::{Blob, BlobKind},
+    },
 };
 
 /// Bytes of one item after decoding. An API server takes no object near this.
@@ -23,8 +26,6 @@ pub const ITEM_MAX: u64 = 8 << 20;
 /// Items asked for at once.
 pub const BATCH: usize = 500;
 const CALL: Duration = Duration::from_secs(120);
-/// zstd windows above 8 MiB are not for items of at most 8 MiB.
-const WINDOW_LOG_MAX: u32 = 24;
 const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
 /// One item to get.
@@ -192,21 +193,13 @@ impl Partial {
             return Err("its size is not the one announced".to_owned());
         }
         verify(item, &bytes, self.checksum)?;
-        Blob::new(item.kind, &bytes).map_err(|e| e.to_string())
+        let blob = Blob::new(item.kind, &bytes).map_err(|e| e.to_string())?;
+        Ok(blob.against(item.base))
     }
 }
 
 fn inflate(data: &[u8], base: Option<&[u8]>, size: u64) -> Result<Vec<u8>, String> {
-    let unreadable = |_| "it cannot be decompressed".to_owned();
-    let mut out = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    let mut decoder = match base {
-        Some(base) => zstd::stream::read::Decoder::with_ref_prefix(data, base),
-        None => zstd::stream::read::Decoder::with_buffer(data),
-    }
-    .map_err(unreadable)?;
-    decoder.window_log_max(WINDOW_LOG_MAX).map_err(unreadable)?;
-    decoder.take(size + 1).read_to_end(&mut out).map_err(unreadable)?;
-    Ok(out)
+    delta::inflate(data, base, size).map_err(|_| "it cannot be decompressed".to_owned())
 }
 
 fn verify(item: &Item, bytes: &[u8], checksum: u32) -> Result<(), String> {

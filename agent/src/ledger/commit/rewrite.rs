@@ -21,6 +21,8 @@ pub(super) struct Stored {
     pub(super) queued: usize,
     /// Blobs that storage does not have any more.
     pub(super) dropped: HashSet<Digest>,
+    /// Contents that were stored as deltas; `None`: everything was stored, and whole.
+    pub(super) chains: Option<HashMap<Digest, u8>>,
 }
 
 /// All records in bytes, as they are to be after a write.
@@ -48,7 +50,11 @@ impl Shared {
         }
         Ok(Snapshot {
             bytes,
-            stored: Stored { queued, dropped },
+            stored: Stored {
+                queued,
+                dropped,
+                chains: None,
+            },
         })
     }
 }

@@ -270,6 +270,8 @@ impl State {
             kinds: BTreeMap::new(),
             references: self.references.clone(),
             usage: Usage::default(),
+            chains: HashMap::new(),
+            unreadable: 0,
         };
         records.iter().cloned().for_each(|record| after.apply(record));
         after.garbage()
