@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_agent::cluster::ClusterError;
+use flotilla_agent::{agent::LEDGER, cluster::ClusterError};
 use flotilla_core::{
     object::ObjectKey,
     unit::{Entry, Settings},
@@ -28,6 +28,40 @@ fn namespace() -> Value {
 
 fn namespace_key() -> ObjectKey {
     ObjectKey::new("", "Namespace", "", "team")
+}
+
+/// That they were the unit's own stood in the ledger alone.
+#[tokio::test(start_paused = true)]
+async fn objects_that_had_left_their_app_stay_when_the_head_of_the_ledger_is_lost_and_all_settles() {
+    for head in [None, Some(b"?".to_vec())] {
+        let mut world = World::new().await;
+        let both = world.contents.add(&[config_map("x", "1"), config_map("y", "1")]);
+        let one = world.contents.add(&[config_map("x", "1")]);
+        world.offer(&[entry(1, both)]).await;
+        world.until_ready(&entry(1, both)).await;
+        world.offer(&[entry(1, one)]).await;
+        world
+            .until("it is counted", |world| {
+                world.unit(1).unwrap().objects_pending_removal == 1
+            })
+            .await;
+        let before = world.cluster.object(&key("ConfigMap", "y"));
+        world.agent = None;
+        tokio::task::yield_now().await;
+        world.cells.set(LEDGER, head);
+        world.cluster.take_requests();
+        world.restart().await;
+        assert!(world.agent().ledger.read(|state| state.units.is_empty()));
+        world.offer(&[entry(1, one)]).await;
+        world
+            .until("it is counted no more", |world| {
+                world.is_ready(&entry(1, one)) && world.unit(1).unwrap().objects_pending_removal == 0
+            })
+            .await;
+        world.rests().await;
+        assert_eq!(world.cluster.object(&key("ConfigMap", "y")), before);
+        assert!(!world.cluster.take_requests().contains_key("delete"));
+    }
 }
 
 fn in_team(name: &str) -> Value {

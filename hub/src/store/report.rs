@@ -616,7 +616,7 @@ async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &Ful
 }
 
 /// Conditions that the hub judges itself: an agent neither writes nor drops them.
-pub const HUBS_OWN: [&str; 4] = ["Reports", "Clock", "Identity", "JoinToken"];
+pub const HUBS_OWN: [&str; 5] = ["Reports", "Clock", "Identity", "JoinToken", "Removals"];
 
 /// Writes states of clusters, and tells whose changed. Their time is that of the last turn, which is an event. What was
 /// never wrong needs no row to say so.

@@ -24,7 +24,12 @@ pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[Conditio
 }
 
 async fn opened(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> Opened {
-    let opening = Opening {
+    let opening = opening(cluster, judged);
+    world.store.open_session(&opening).await.expect("opened")
+}
+
+fn opening(cluster: Uuid, judged: &[ConditionRow]) -> Opening<'_> {
+    Opening {
         cluster_id: cluster,
         cluster_name: "c",
         boot_id: "boot",
@@ -37,8 +42,7 @@ async fn opened(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> Opened
         epoch_seen: 0,
         judged,
         now: OffsetDateTime::now_utc(),
-    };
-    world.store.open_session(&opening).await.expect("opened")
+    }
 }
 
 pub(crate) fn report(cluster: Uuid, epoch: u64, units: Vec<StatusRow>) -> Report {
@@ -549,6 +553,64 @@ async fn a_stream_is_told_the_root_only_while_all_rows_of_it_are_here() {
             .is_empty(),
         "a full report that has not ended"
     );
+}
+
+#[tokio::test]
+async fn removals_that_an_agent_can_no_longer_prove_are_named_for_a_day_and_their_event_stays() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let now = OffsetDateTime::now_utc();
+    let open_at = async |generation, now| {
+        let opening = Opening {
+            incarnation: INCARNATION,
+            generation,
+            now,
+            ..opening(cluster, &[])
+        };
+        world.store.open_session(&opening).await.expect("opened").epoch
+    };
+    let message = async || {
+        world.store.list_clusters("c1", "", 1).await.expect("listed")[0]
+            .message
+            .clone()
+    };
+    let epoch = open_at(7, now).await;
+    let mut first = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    first.objects = (0..9)
+        .map(|n| ObjectRow {
+            state: Some(if n < 7 { "PendingRemoval" } else { "Applied" }),
+            ..object(unit, &format!("x{n}"))
+        })
+        .collect();
+    world.store.ingest(&[first]).await.expect("ingested");
+    open_at(7, now).await;
+    assert_eq!(message().await, "", "it is the agent's to know");
+    let epoch = open_at(0, now).await;
+    let said = message().await;
+    for part in [
+        "/x0 of apps/a",
+        "/x4 of apps/a, 2 more;",
+        "nothing is deleted",
+        "by hand",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("/x5") && !said.contains("/x7"), "{said}");
+    // The agent does not know them, and what it does not name is dropped.
+    let whole = Report {
+        full: Some(FullPart::default()),
+        ..report(cluster, epoch, vec![applied(unit, 1, target)])
+    };
+    world.store.ingest(&[whole]).await.expect("ingested");
+    for (generation, hours) in [(0, 1), (8, 23)] {
+        open_at(generation, now + time::Duration::hours(hours)).await;
+        assert_eq!(message().await, said, "after {hours} h");
+    }
+    open_at(8, now + time::Duration::hours(25)).await;
+    assert_eq!(message().await, "");
+    let events = "SELECT count(*) FROM event WHERE reason = 'Removals' AND message LIKE '%/x0 of apps/a%'";
+    assert_eq!(world.count(events).await, 1);
 }
 
 #[tokio::test]

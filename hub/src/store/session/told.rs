@@ -1,0 +1,229 @@
+//! What agents tell of the desired states that they are offered.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::digest::Digest;
+use uuid::Uuid;
+
+use super::signed;
+use crate::store::{Result, Store, StoreError, Topic, nudge, report::Attained};
+
+/// What an agent tells of the desired states that it is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// Epoch of its stream.
+    pub epoch: u64,
+    /// Incarnation and generation of the state that it has made its own; `None`: it did not take the one offered, and
+    /// keeps what it had.
+    pub accepted: Option<(u64, u64)>,
+    /// Of these units what it has said of the entries that it was offered since it last told.
+    pub units: BTreeMap<Uuid, Answer>,
+    /// What could not be accepted; '' for nothing.
+    pub message: String,
+}
+
+/// What an agent says of one unit's entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It has made it its own.
+    Accepted {
+        /// Digest of the entry; `None`: an older agent does not say it.
+        entry: Option<Digest>,
+        /// Its version and target.
+        held: Attained,
+    },
+    /// It keeps what it had, and tries again by itself.
+    Refused {
+        /// Digest of the entry.
+        entry: Digest,
+        /// Condition reason.
+        reason: String,
+        /// A sentence.
+        message: String,
+    },
+}
+
+impl Told {
+    /// What the same stream accepted before stays so where nothing was accepted after it.
+    pub fn follow(&mut self, former: &Self) {
+        if self.epoch == former.epoch {
+            self.accepted = self.accepted.or(former.accepted);
+            for (unit, answer) in &former.units {
+                self.units.entry(*unit).or_insert_with(|| answer.clone());
+            }
+        }
+    }
+}
+
+/// Columns of accepted entries.
+#[derive(Default)]
+struct Accepted {
+    clusters: Vec<Uuid>,
+    units: Vec<Uuid>,
+    versions: Vec<i64>,
+    targets: Vec<Vec<u8>>,
+    entries: Vec<Option<Vec<u8>>>,
+}
+
+impl Accepted {
+    fn of(told: &[Told]) -> Self {
+        let mut this = Self::default();
+        for (one, unit, answer) in answers(told) {
+            if let Answer::Accepted { entry, held } = answer {
+                this.clusters.push(one);
+                this.units.push(unit);
+                this.versions.push(signed(held.version));
+                this.targets.push(held.target.as_bytes().to_vec());
+                this.entries.push(entry.map(|entry| entry.as_bytes().to_vec()));
+            }
+        }
+        this
+    }
+}
+
+/// Columns of refused entries.
+#[derive(Default)]
+struct Refused<'a> {
+    clusters: Vec<Uuid>,
+    units: Vec<Uuid>,
+    entries: Vec<Vec<u8>>,
+    reasons: Vec<&'a str>,
+    messages: Vec<&'a str>,
+}
+
+impl<'a> Refused<'a> {
+    fn of(told: &'a [Told]) -> Self {
+        let mut this = Self::default();
+        for (one, unit, answer) in answers(told) {
+            if let Answer::Refused {
+                entry,
+                reason,
+                message,
+            } = answer
+            {
+                this.clusters.push(one);
+                this.units.push(unit);
+                this.entries.push(entry.as_bytes().to_vec());
+                this.reasons.push(reason);
+                this.messages.push(message);
+            }
+        }
+        this
+    }
+}
+
+fn answers(told: &[Told]) -> impl Iterator<Item = (Uuid, Uuid, &Answer)> {
+    told.iter().flat_map(|one| {
+        let units = one.units.iter();
+        units.map(|(unit, answer)| (one.cluster, *unit, answer))
+    })
+}
+
+impl Store {
+    /// Records what agents told, of streams that hold their clusters.
+    pub async fn told(&self, told: &[Told]) -> Result<()> {
+        let clusters: Vec<Uuid> = told.iter().map(|one| one.cluster).collect();
+        let epochs: Vec<i64> = told.iter().map(|one| signed(one.epoch)).collect();
+        let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
+            told.iter()
+                .map(|one| one.accepted.map(|state| signed(number(state))))
+                .collect()
+        };
+        let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
+        let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
+        let accepted = Accepted::of(told);
+        let refused = Refused::of(told);
+        let mut tx = self.pool().begin().await?;
+        let changed = sqlx::query!(
+            // Locked in one order, as reports lock them. A unit of another cluster is not for this agent to tell of.
+            r#"WITH held AS (
+               SELECT s.cluster_id, v.incarnation, v.generation, v.message
+               FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+                 AS v(id, epoch, incarnation, generation, message)
+               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+               ORDER BY s.cluster_id FOR UPDATE OF s),
+             taken AS (
+               SELECT v.cluster, v.unit, v.version, v.target, v.entry, u.app_uid
+               FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[], $10::bytea[])
+                 AS v(cluster, unit, version, target, entry)
+               JOIN held ON held.cluster_id = v.cluster
+               JOIN unit u ON u.id = v.unit AND u.cluster_id = v.cluster),
+             accepted AS (
+               INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target, entry)
+               SELECT cluster, unit, version, target, entry FROM taken
+               ON CONFLICT (cluster_id, unit_id)
+                 DO UPDATE SET version = excluded.version, target = excluded.target, entry = excluded.entry, at = now()
+               WHERE (a.version, a.target, a.entry) IS DISTINCT FROM (excluded.version, excluded.target, excluded.entry)),
+             refused AS (
+               INSERT INTO unit_refused AS r (cluster_id, unit_id, entry, reason, message)
+               SELECT v.cluster, v.unit, v.entry, v.reason, v.message
+               FROM unnest($11::uuid[], $12::uuid[], $13::bytea[], $14::text[], $15::text[])
+                 AS v(cluster, unit, entry, reason, message)
+               JOIN held ON held.cluster_id = v.cluster
+               JOIN unit u ON u.id = v.unit AND u.cluster_id = v.cluster
+               ON CONFLICT (cluster_id, unit_id)
+                 DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
+               WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
+               RETURNING r.unit_id),
+             ended AS (
+               DELETE FROM unit_refused r USING taken WHERE r.cluster_id = taken.cluster AND r.unit_id = taken.unit
+               RETURNING r.unit_id),
+             told AS (
+               UPDATE session s SET
+                 accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
+                 accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
+                 last_seen = now()
+               FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id)
+             SELECT cluster_id AS "id!", false AS "is_app!" FROM told
+             UNION ALL
+             SELECT app_uid, true FROM unit
+             WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)"#,
+            &clusters,
+            &epochs,
+            &incarnations as &[Option<i64>],
+            &generations as &[Option<i64>],
+            &messages as &[&str],
+            &accepted.clusters,
+            &accepted.units,
+            &accepted.versions,
+            &accepted.targets,
+            &accepted.entries as &[Option<Vec<u8>>],
+            &refused.clusters,
+            &refused.units,
+            &refused.entries,
+            &refused.reasons as &[&str],
+            &refused.messages as &[&str]
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let ids = |is_app: bool| -> Vec<Uuid> {
+            let rows = changed.iter().filter(|row| row.is_app == is_app);
+            rows.map(|row| row.id).collect()
+        };
+        nudge(&mut tx, Topic::Session, &ids(false)).await?;
+        // What is shown of them has changed.
+        nudge(&mut tx, Topic::Report, &ids(true)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What a cluster's agent has said that it holds durably, by unit.
+    pub async fn accepted(&self, cluster: Uuid) -> Result<BTreeMap<Uuid, Attained>> {
+        let rows = sqlx::query!(
+            "SELECT unit_id, version, target FROM unit_accepted WHERE cluster_id = $1",
+            cluster
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let target = Digest::try_from_slice(&row.target)
+                    .map_err(|e| StoreError::corrupt(format!("acceptance of {}", row.unit_id), e))?;
+                let version = row.version.unsigned_abs();
+                Ok((row.unit_id, Attained { version, target }))
+            })
+            .collect()
+    }
+}
