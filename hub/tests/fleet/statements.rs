@@ -12,7 +12,7 @@ use flotilla_hub::{
     grpc::fetch::Fetcher,
     index::Index,
     store::{
-        report::{ConditionRow, Report},
+        report::{ConditionRow, FullPart, Report, RowKey},
         session::Told,
     },
 };
@@ -234,6 +234,34 @@ async fn a_report_of_one_unit_and_object_is_six_statements() {
         "{asked:#?}"
     );
     assert!(asked.iter().any(|one| one.rows == 1), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn what_an_agent_tells_after_a_restart_with_nothing_changed_is_five_statements_that_drop_no_row() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let before = Report {
+        objects: (0..100).map(|n| object(unit, &format!("x{n}"))).collect(),
+        ..report(cluster, open(&world, cluster).await, vec![applied(unit, 1, target)])
+    };
+    world.store.ingest(&[before]).await.expect("ingested");
+    let alone = Report {
+        full: Some(FullPart {
+            after: None,
+            until: Some(RowKey::Unit(Uuid::nil())),
+        }),
+        ..report(cluster, open(&world, cluster).await, vec![])
+    };
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    world.store.ingest(&[alone]).await.expect("ingested");
+    let asked = statements.take();
+    // The lock, units that it names, conditions that it names, session, commit.
+    assert_eq!(asked.len(), 5, "{asked:#?}");
+    let dropped = asked.iter().filter(|one| one.words.starts_with("DELETE"));
+    assert_eq!(dropped.map(|one| one.rows).sum::<u64>(), 0, "{asked:#?}");
+    assert_eq!(world.count("SELECT count(*) FROM unit_object").await, 100);
 }
 
 #[tokio::test]
