@@ -12,7 +12,7 @@ use crate::{
     causes::with_causes,
     cluster::{Cluster, ClusterError, limit::Limited},
     health_port,
-    ledger::{Ledger, LedgerError, cells::Cells},
+    ledger::{Ledger, LedgerError, key_value::KeyValue},
     ledger_watch::LedgerWatch,
     link::{
         Link, LinkError, LinkState, MINUTE, accept::Acceptance, boot_id, channel::HubAddress,
@@ -23,9 +23,9 @@ use crate::{
     report::Reports,
 };
 
-/// The cell of the ledger's head; segments are numbered after it.
+/// Key of the ledger's head; segments are numbered after it.
 pub const LEDGER: &str = "flotilla-agent-ledger";
-/// The cell of the identity.
+/// Key of the identity.
 pub const IDENTITY: &str = "flotilla-agent-identity";
 
 /// Longest wait for the last write. With the reconciler's last answers an agent stops within two seconds, whatever does
@@ -35,7 +35,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// What an agent runs on.
 pub struct Parts {
     /// Durable storage.
-    pub cells: Arc<dyn Cells>,
+    pub key_value: Arc<dyn KeyValue>,
     /// The cluster.
     pub cluster: Arc<dyn Cluster>,
     /// The namespace where the agent is installed.
@@ -101,7 +101,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let opened = tokio::select! {
         // Storage may be silent for as long as an API server is.
         () = stop.cancelled() => return Ok(()),
-        opened = Ledger::open(parts.cells.clone(), LEDGER) => opened,
+        opened = Ledger::open(parts.key_value.clone(), LEDGER) => opened,
     };
     let ledger = Arc::new(opened?);
     // Past the limits: what waits in a queue of ours says nothing about the server.
@@ -130,7 +130,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let mut linking: JoinHandle<Result<(), AgentError>> = match parts.hub {
         None => tokio::spawn(idle(stop.clone())),
         Some(hub) => {
-            let (cells, token, stop) = (parts.cells, parts.token, stop.clone());
+            let (key_value, token, stop) = (parts.key_value, parts.token, stop.clone());
             let ledger_watch = watch.clone();
             tokio::spawn(async move {
                 let Some((cluster_uid, kube_version)) = who(cluster.as_ref(), &stop).await else {
@@ -147,7 +147,15 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                     kube_version: kube_version.clone(),
                     boot_id: boot_id.clone(),
                 };
-                Box::pin(keep_link(&hub, token.as_ref(), &cells, session, &state_tx, &stop)).await
+                Box::pin(keep_link(
+                    &hub,
+                    token.as_ref(),
+                    &key_value,
+                    session,
+                    &state_tx,
+                    &stop,
+                ))
+                .await
             })
         }
     };
@@ -205,7 +213,7 @@ async fn idle(stop: CancellationToken) -> Result<(), AgentError> {
 async fn keep_link(
     hub: &HubAddress,
     token: Option<&String>,
-    cells: &Arc<dyn Cells>,
+    key_value: &Arc<dyn KeyValue>,
     session: impl Fn() -> Session,
     state: &watch::Sender<LinkState>,
     stop: &CancellationToken,
@@ -213,7 +221,7 @@ async fn keep_link(
     loop {
         let opened = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            opened = IdentityCell::open(cells.clone(), IDENTITY) => opened,
+            opened = IdentityCell::open(key_value.clone(), IDENTITY) => opened,
         };
         let ended = match opened {
             Ok(identity) => {
@@ -291,7 +299,7 @@ mod tests {
     use crate::{
         cluster::fake::{Fake, faults::slow},
         ledger::{
-            cells::{Cell, CellError, Limits, Version},
+            key_value::{KeyValueError, Limits, Version, Versioned},
             memory::Memory,
         },
         sim::{Contents, SimAgent},
@@ -317,9 +325,9 @@ mod tests {
         serde_json::from_value(entry).expect("an entry")
     }
 
-    fn parts(cells: Arc<dyn Cells>, cluster: Arc<Fake>) -> Parts {
+    fn parts(key_value: Arc<dyn KeyValue>, cluster: Arc<Fake>) -> Parts {
         Parts {
-            cells,
+            key_value,
             cluster,
             namespace: "flotilla-system".to_owned(),
             namespaces: Vec::new(),
@@ -342,9 +350,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_identity_that_is_not_readable_ends_the_link_and_not_the_enforcement() {
-        let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+        let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
         let mut contents = Contents::default();
-        let agent = SimAgent::start(cluster.clone(), cells.clone())
+        let agent = SimAgent::start(cluster.clone(), key_value.clone())
             .await
             .expect("starts");
         let wanted = entry(&mut contents);
@@ -352,11 +360,14 @@ mod tests {
         let key = ObjectKey::new("", "ConfigMap", "default", "x");
         until("it is applied", || cluster.object(&key).is_some()).await;
         drop(agent);
-        cells.put(IDENTITY, b"no identity", None).await.expect("stored");
+        key_value
+            .put(IDENTITY, b"no identity", None)
+            .await
+            .expect("stored");
         let stop = CancellationToken::new();
         let parts = Parts {
             hub: Some(hub("https://127.0.0.1:1")),
-            ..parts(cells.clone(), cluster.clone())
+            ..parts(key_value.clone(), cluster.clone())
         };
         let running = tokio::spawn(run(parts, stop.clone()));
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -370,9 +381,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn agent_whose_ledger_another_writes_exits_and_writes_nothing_more() {
-        let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+        let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
         let mut contents = Contents::default();
-        let agent = SimAgent::start(cluster.clone(), cells.clone())
+        let agent = SimAgent::start(cluster.clone(), key_value.clone())
             .await
             .expect("starts");
         let wanted = entry(&mut contents);
@@ -380,13 +391,13 @@ mod tests {
         let key = ObjectKey::new("", "ConfigMap", "default", "x");
         until("it is applied", || cluster.object(&key).is_some()).await;
         drop(agent);
-        let parts = parts(cells.clone(), cluster.clone());
+        let parts = parts(key_value.clone(), cluster.clone());
         let running = tokio::spawn(run(parts, CancellationToken::new()));
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let other = Ledger::open(cells, LEDGER).await.expect("opens");
-        let held = other.read(|state| state.held);
+        let other = Ledger::open(key_value, LEDGER).await.expect("opens");
+        let held = other.read(|state| state.accepted);
         other
-            .append(vec![crate::ledger::record::Record::Held(held)])
+            .append(vec![crate::ledger::record::Record::Accepted(held)])
             .await
             .expect("stored");
         cluster.delete(&key);
@@ -399,7 +410,7 @@ mod tests {
     /// Storage that stops answering.
     #[derive(Clone)]
     struct Freezing {
-        cells: Memory,
+        key_value: Memory,
         frozen: Arc<AtomicBool>,
     }
 
@@ -412,10 +423,10 @@ mod tests {
     }
 
     #[async_trait]
-    impl Cells for Freezing {
-        async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+    impl KeyValue for Freezing {
+        async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
             self.answers().await;
-            self.cells.get(name).await
+            self.key_value.get(name).await
         }
 
         async fn put(
@@ -423,23 +434,23 @@ mod tests {
             name: &str,
             bytes: &[u8],
             expected: Option<&Version>,
-        ) -> Result<Version, CellError> {
+        ) -> Result<Version, KeyValueError> {
             self.answers().await;
-            self.cells.put(name, bytes, expected).await
+            self.key_value.put(name, bytes, expected).await
         }
 
         fn limits(&self) -> Limits {
-            self.cells.limits()
+            self.key_value.limits()
         }
     }
 
     /// An agent that waits for the API server's answer to its first write, and its key.
-    async fn writing(cells: Arc<dyn Cells>) -> (Arc<Fake>, ObjectKey, CancellationToken, Running) {
+    async fn writing(key_value: Arc<dyn KeyValue>) -> (Arc<Fake>, ObjectKey, CancellationToken, Running) {
         let cluster = Arc::new(Fake::new());
         let mut contents = Contents::default();
         let wait = Duration::from_millis(500);
         cluster.set_latency(Some(slow("ConfigMap", wait)));
-        let agent = SimAgent::start(cluster.clone(), cells.clone())
+        let agent = SimAgent::start(cluster.clone(), key_value.clone())
             .await
             .expect("starts");
         let wanted = entry(&mut contents);
@@ -447,7 +458,7 @@ mod tests {
         drop(agent);
         cluster.take_requests();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(run(parts(cells, cluster.clone()), stop.clone()));
+        let running = tokio::spawn(run(parts(key_value, cluster.clone()), stop.clone()));
         while !cluster.take_requests().contains_key("apply") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -468,12 +479,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn told_to_stop_what_is_under_way_ends_and_is_durable() {
-        let cells: Arc<dyn Cells> = Arc::new(Memory::default());
-        let (cluster, key, stop, running) = writing(cells.clone()).await;
+        let key_value: Arc<dyn KeyValue> = Arc::new(Memory::default());
+        let (cluster, key, stop, running) = writing(key_value.clone()).await;
         stop.cancel();
         ends_within_two_seconds(running).await;
         let uid = cluster.object(&key).expect("it was written")["metadata"]["uid"].clone();
-        let ledger = Ledger::open(cells, LEDGER).await.expect("opens");
+        let ledger = Ledger::open(key_value, LEDGER).await.expect("opens");
         let record = ledger.read(|state| {
             state
                 .units
@@ -493,12 +504,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn told_to_stop_and_finding_another_at_work_it_says_so() {
-        let cells: Arc<dyn Cells> = Arc::new(Memory::default());
-        let (_, _, stop, running) = writing(cells.clone()).await;
-        let other = Ledger::open(cells, LEDGER).await.expect("opens");
-        let held = other.read(|state| state.held);
+        let key_value: Arc<dyn KeyValue> = Arc::new(Memory::default());
+        let (_, _, stop, running) = writing(key_value.clone()).await;
+        let other = Ledger::open(key_value, LEDGER).await.expect("opens");
+        let held = other.read(|state| state.accepted);
         other
-            .append(vec![crate::ledger::record::Record::Held(held)])
+            .append(vec![crate::ledger::record::Record::Accepted(held)])
             .await
             .expect("stored");
         // The last answer comes after that, and with it the write that finds out.
@@ -509,18 +520,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn told_to_stop_before_a_silent_api_server_the_agent_ends_all_the_same() {
-        let cells = Freezing {
-            cells: Memory::default(),
+        let key_value = Freezing {
+            key_value: Memory::default(),
             frozen: Arc::default(),
         };
-        let (cluster, _, stop, running) = writing(Arc::new(cells.clone())).await;
+        let (cluster, _, stop, running) = writing(Arc::new(key_value.clone())).await;
         cluster.set_latency(Some(slow("ConfigMap", Duration::from_secs(3600))));
-        cells.frozen.store(true, Ordering::Relaxed);
+        key_value.frozen.store(true, Ordering::Relaxed);
         stop.cancel();
         ends_within_two_seconds(running).await;
         // Also while it starts.
         let stop = CancellationToken::new();
-        let running = tokio::spawn(run(parts(Arc::new(cells), cluster), stop.clone()));
+        let running = tokio::spawn(run(parts(Arc::new(key_value), cluster), stop.clone()));
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(!running.is_finished());
         stop.cancel();

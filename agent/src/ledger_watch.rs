@@ -152,8 +152,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn storage_that_takes_nothing_is_told_and_cleared_and_another_writer_ends_the_watch() {
-        let cells = Memory::default();
-        let ledger = Ledger::open(Arc::new(cells.clone()), "x").await.expect("opens");
+        let key_value = Memory::default();
+        let ledger = Ledger::open(Arc::new(key_value.clone()), "x")
+            .await
+            .expect("opens");
         let reports = Arc::new(Reports::default());
         let watch = Arc::new(LedgerWatch::new(reports.clone(), Arc::new(SimClock::default())));
         let following = {
@@ -163,7 +165,7 @@ mod tests {
         ledger.append(kind("A")).await.expect("stored");
         tokio::task::yield_now().await;
         assert_eq!(told(&reports), None);
-        cells.fail_after(0);
+        key_value.fail_after(0);
         ledger.append(kind("B")).await.expect_err("refused");
         tokio::task::yield_now().await;
         let (ok, message) = told(&reports).expect("it is told");
@@ -171,13 +173,13 @@ mod tests {
         watch.refused(Some("full"));
         let (ok, message) = told(&reports).expect("it is told");
         assert!(!ok && message.contains("new state cannot be held"), "{message}");
-        cells.heal();
+        key_value.heal();
         ledger.append(kind("B")).await.expect("stored");
         tokio::task::yield_now().await;
         assert_eq!(told(&reports), None, "what is refused still is");
         watch.refused(None);
         assert_eq!(told(&reports), Some((true, String::new())));
-        let other = Ledger::open(Arc::new(cells), "x").await.expect("opens");
+        let other = Ledger::open(Arc::new(key_value), "x").await.expect("opens");
         other.append(kind("C")).await.expect("stored");
         ledger.append(kind("D")).await.expect_err("another writes");
         following.await.expect("it ends");

@@ -171,7 +171,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     agent::run(
         Parts {
-            cells: state.cells,
+            key_value: state.key_value,
             cluster: Arc::new(KubeCluster::connect(arguments.kubeconfig.as_deref()).await?),
             namespace: arguments.namespace,
             // An empty variable is no namespace.
@@ -202,12 +202,12 @@ fn state(
 ) -> anyhow::Result<Place> {
     Ok(match directory {
         Some(path) => Place {
-            cells: Arc::new(Directory::open(path)?),
+            key_value: Arc::new(Directory::open(path)?),
             // An agent that is started in another directory is to understand it.
             name: format!("directory {}", std::path::absolute(path)?.display()),
         },
         None => Place {
-            cells: Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
+            key_value: Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
             name: format!("Secrets of namespace {}", arguments.namespace),
         },
     })

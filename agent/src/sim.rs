@@ -26,7 +26,7 @@ use crate::{
     ledger::{
         Ledger, LedgerError,
         accept::{Offer, OfferedEntry},
-        cells::Cells,
+        key_value::KeyValue,
         state::{Blob, BlobKind},
     },
     link::{
@@ -181,30 +181,30 @@ impl Drop for SimAgent {
 
 impl SimAgent {
     /// Starts an agent over a cluster and storage.
-    pub async fn start(cluster: Arc<dyn Cluster>, cells: Arc<dyn Cells>) -> Result<Self, LedgerError> {
-        Self::start_as(cluster, cells, Options::default()).await
+    pub async fn start(cluster: Arc<dyn Cluster>, key_value: Arc<dyn KeyValue>) -> Result<Self, LedgerError> {
+        Self::start_as(cluster, key_value, Options::default()).await
     }
 
     /// Starts an agent that may read these namespaces only.
     pub async fn start_within(
         cluster: Arc<dyn Cluster>,
-        cells: Arc<dyn Cells>,
+        key_value: Arc<dyn KeyValue>,
         namespaces: Vec<String>,
     ) -> Result<Self, LedgerError> {
         let options = Options {
             namespaces,
             ..Options::default()
         };
-        Self::start_as(cluster, cells, options).await
+        Self::start_as(cluster, key_value, options).await
     }
 
     /// Starts an agent with what it would be configured with.
     pub async fn start_as(
         cluster: Arc<dyn Cluster>,
-        cells: Arc<dyn Cells>,
+        key_value: Arc<dyn KeyValue>,
         options: Options,
     ) -> Result<Self, LedgerError> {
-        let ledger = Arc::new(Ledger::open(cells, LEDGER).await?);
+        let ledger = Arc::new(Ledger::open(key_value, LEDGER).await?);
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
         let clock = options.clock.unwrap_or_else(|| Arc::new(SimClock::default()));
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
@@ -241,7 +241,7 @@ impl SimAgent {
 
     /// Offers a whole desired state, as the next generation. Units that it does not name are let go of.
     pub async fn offer(&self, entries: &[Entry], contents: &mut Contents) -> Result<Ack, AcceptError> {
-        let generation = self.ledger.read(|state| state.held.generation) + 1;
+        let generation = self.ledger.read(|state| state.accepted.generation) + 1;
         self.offer_as(generation, entries, contents).await
     }
 

@@ -19,7 +19,7 @@ use std::{
 use flotilla_agent::{
     cluster::fake::Fake,
     health_port::{self, Told},
-    ledger::{cells::Limits, memory::Memory},
+    ledger::{key_value::Limits, memory::Memory},
     link::{link_state, watchdog::api_server_state},
     metrics::Metrics,
     sim::{self, Contents, Options, SimAgent},

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use flotilla_agent::ledger::{
     Ledger, LedgerError, Opened,
-    cells::{CellError, Cells as _},
     directory::Directory,
     health::HealthState,
-    record::{Held, Record},
+    key_value::{KeyValue as _, KeyValueError},
+    record::{Accepted, Record},
     secrets::Secrets,
     state::{Blob, BlobKind},
     transfer::{Moved, Place, transfer},
@@ -69,10 +69,10 @@ fn offered(n: u128) -> Record {
 }
 
 fn held(generation: u64) -> Record {
-    Record::Held(Held {
+    Record::Accepted(Accepted {
         incarnation: 1,
         generation,
-        ..Held::default()
+        ..Accepted::default()
     })
 }
 
@@ -148,7 +148,7 @@ async fn a_cell_that_is_gone_is_a_conflict_and_one_that_exists_is_not_created_ag
     let first = world.cells.put("cell", b"1", None).await.unwrap();
     let conflict = world.cells.put("cell", b"2", None).await;
     assert!(
-        matches!(conflict, Err(CellError::Conflict { .. })),
+        matches!(conflict, Err(KeyValueError::Conflict { .. })),
         "{conflict:?}"
     );
     world
@@ -158,7 +158,7 @@ async fn a_cell_that_is_gone_is_a_conflict_and_one_that_exists_is_not_created_ag
         .unwrap();
     let conflict = world.cells.put("cell", b"2", Some(&first)).await;
     assert!(
-        matches!(conflict, Err(CellError::Conflict { .. })),
+        matches!(conflict, Err(KeyValueError::Conflict { .. })),
         "{conflict:?}"
     );
 }
@@ -171,17 +171,17 @@ async fn a_ledger_goes_to_a_directory_and_back() {
     world.cells.put("identity", b"keys", None).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let secrets = Place {
-        cells: world.cells.clone(),
+        key_value: world.cells.clone(),
         name: "Secrets".to_owned(),
     };
     let directory = Place {
-        cells: Arc::new(Directory::open(dir.path()).unwrap()),
+        key_value: Arc::new(Directory::open(dir.path()).unwrap()),
         name: "directory".to_owned(),
     };
     let there = transfer(&secrets, &directory, LEDGER, "identity").await.unwrap();
     assert_eq!(there, Moved::Now);
     assert!(matches!(world.open().await, Err(LedgerError::Moved { .. })));
-    let moved = Ledger::open(directory.cells.clone(), LEDGER).await.unwrap();
+    let moved = Ledger::open(directory.key_value.clone(), LEDGER).await.unwrap();
     moved.append(vec![offered(2)]).await.unwrap();
     let back = transfer(&directory, &secrets, LEDGER, "identity").await.unwrap();
     assert_eq!(back, Moved::Now);

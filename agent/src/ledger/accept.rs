@@ -9,7 +9,7 @@ use flotilla_core::{
     unit::{Entry, root},
 };
 
-use super::{record::Held, state::Known};
+use super::{record::Accepted, state::Known};
 
 /// A desired state as it came.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct OfferedEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
     /// It is what is held; acknowledge again.
-    Held,
+    Accepted,
     /// New entries, by position in the offer, and units let go.
     New {
         /// Positions of entries that differ from what is held.
@@ -55,14 +55,14 @@ pub enum Judged {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Behind what is held.
-    #[error("generation {offered} of incarnation {incarnation} is behind generation {held}")]
+    #[error("generation {offered} of incarnation {incarnation} is behind generation {accepted}")]
     Stale {
         /// Offered incarnation.
         incarnation: u64,
         /// Offered generation.
         offered: u64,
         /// Held generation.
-        held: u64,
+        accepted: u64,
     },
     /// The same number with other entries.
     #[error("generation {0} was accepted with another root")]
@@ -77,21 +77,21 @@ pub enum Refusal {
     #[error("the entries give another root than the offer claims")]
     RootMismatch,
     /// The changes are against something that is not held.
-    #[error("the changes are against generation {offered}; {held} is held")]
+    #[error("the changes are against generation {offered}; {accepted} is held")]
     BaseUnknown {
         /// The base of the offer.
         offered: u64,
         /// What is held.
-        held: u64,
+        accepted: u64,
     },
 }
 
 /// Judges `offer` against what is held.
-pub fn judge(held: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Result<Judged, Refusal> {
-    fence(held, offer)?;
-    if same(held, offer) {
-        return match held.root == Some(offer.root) {
-            true => Ok(Judged::Held),
+pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Result<Judged, Refusal> {
+    fence(accepted, offer)?;
+    if same(accepted, offer) {
+        return match accepted.root == Some(offer.root) {
+            true => Ok(Judged::Accepted),
             false => Err(Refusal::Conflict(offer.generation)),
         };
     }
@@ -134,25 +134,26 @@ pub fn judge(held: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Res
     Ok(Judged::New { changed, released })
 }
 
-fn same(held: &Held, offer: &Offer) -> bool {
-    (held.incarnation, held.generation) == (offer.incarnation, offer.generation)
+fn same(accepted: &Accepted, offer: &Offer) -> bool {
+    (accepted.incarnation, accepted.generation) == (offer.incarnation, offer.generation)
 }
 
-fn fence(held: &Held, offer: &Offer) -> Result<(), Refusal> {
-    if (offer.incarnation, offer.generation) < (held.incarnation, held.generation) {
+fn fence(accepted: &Accepted, offer: &Offer) -> Result<(), Refusal> {
+    if (offer.incarnation, offer.generation) < (accepted.incarnation, accepted.generation) {
         return Err(Refusal::Stale {
             incarnation: offer.incarnation,
             offered: offer.generation,
-            held: held.generation,
+            accepted: accepted.generation,
         });
     }
     match offer.base {
         Some(base)
-            if !same(held, offer) && (offer.incarnation, base) != (held.incarnation, held.generation) =>
+            if !same(accepted, offer)
+                && (offer.incarnation, base) != (accepted.incarnation, accepted.generation) =>
         {
             Err(Refusal::BaseUnknown {
                 offered: base,
-                held: held.generation,
+                accepted: accepted.generation,
             })
         }
         _ => Ok(()),
@@ -183,8 +184,8 @@ mod tests {
             .collect()
     }
 
-    fn held(generation: u64, units: &[(u128, &str)]) -> Held {
-        Held {
+    fn accepted(generation: u64, units: &[(u128, &str)]) -> Accepted {
+        Accepted {
             incarnation: 1,
             generation,
             root: Some(root(digests(units))),
@@ -212,7 +213,7 @@ mod tests {
     const AB: &[(u128, &str)] = &[(1, "a"), (2, "b")];
 
     fn judged(offer: &Offer) -> Result<Judged, Refusal> {
-        judge(&held(5, AB), &known(AB, true), offer)
+        judge(&accepted(5, AB), &known(AB, true), offer)
     }
 
     #[test]
@@ -233,7 +234,10 @@ mod tests {
         assert!(judged(&offer(6, Some(5), &[(2, "c")], whole)).is_ok());
         assert_eq!(
             judged(&offer(6, Some(4), &[(2, "c")], whole)),
-            Err(Refusal::BaseUnknown { offered: 4, held: 5 })
+            Err(Refusal::BaseUnknown {
+                offered: 4,
+                accepted: 5
+            })
         );
     }
 
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_same_generation_is_acknowledged_again_or_a_conflict() {
-        assert_eq!(judged(&offer(5, None, AB, AB)), Ok(Judged::Held));
+        assert_eq!(judged(&offer(5, None, AB, AB)), Ok(Judged::Accepted));
         let other = &[(1, "a"), (2, "other")];
         assert_eq!(judged(&offer(5, None, other, other)), Err(Refusal::Conflict(5)));
     }
@@ -290,7 +294,7 @@ mod tests {
     fn a_unit_that_is_enforced_here_is_not_let_go() {
         let offer = offer(6, Some(5), &[(2, "")], &[(1, "a")]);
         assert_eq!(
-            judge(&held(5, AB), &known(AB, false), &offer),
+            judge(&accepted(5, AB), &known(AB, false), &offer),
             Err(Refusal::NotReleasable(unit(2)))
         );
     }

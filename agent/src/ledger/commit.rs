@@ -12,10 +12,10 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     BATCH,
-    cells::{CellError, Cells},
     error::LedgerError,
     head::Standing,
     health::{HealthState, LedgerHealth},
+    key_value::{KeyValue, KeyValueError},
     record::{self, Record},
     state::{Parsed, State},
     writer::Writer,
@@ -44,7 +44,7 @@ const RETRY: Backoff = Backoff {
 };
 
 pub(super) struct Shared {
-    pub(super) cells: Arc<dyn Cells>,
+    pub(super) key_value: Arc<dyn KeyValue>,
     pub(super) name: String,
     state: RwLock<State>,
     queue: Mutex<Queue>,
@@ -97,18 +97,18 @@ fn plan(fits_tail: bool, used: usize, more: usize, live: usize, limit: usize) ->
 }
 
 impl Shared {
-    pub(super) fn new(cells: Arc<dyn Cells>, name: &str, state: State, writer: Writer) -> Self {
+    pub(super) fn new(key_value: Arc<dyn KeyValue>, name: &str, state: State, writer: Writer) -> Self {
         let damaged = writer.damage().map(|why| {
             format!(
                 "{why}; nothing is enforced before the hub has given the whole state, which needs no help"
             )
         });
-        let mut health = LedgerHealth::after(state.live_size(), cells.limits().total, Ok(()));
+        let mut health = LedgerHealth::after(state.live_size(), key_value.limits().total, Ok(()));
         if let Some(why) = &damaged {
             health.state = HealthState::Damaged(why.clone());
         }
         Self {
-            cells,
+            key_value,
             name: name.to_owned(),
             state: RwLock::new(state),
             queue: Mutex::new(Queue {
@@ -167,7 +167,7 @@ impl Shared {
             queue.failures += 1;
             self.schedule_retry(&mut queue);
         }
-        LedgerError::Storage(CellError::Unavailable {
+        LedgerError::Storage(KeyValueError::Unavailable {
             name: self.name.clone(),
             why: "the write was broken off".to_owned(),
         })
@@ -199,7 +199,7 @@ impl Shared {
             (writer.used(), writer.damage().is_none())
         };
         let live = self.read(State::live_size);
-        if !sound || plan(false, used, 0, live, self.cells.limits().total) == Plan::Append {
+        if !sound || plan(false, used, 0, live, self.key_value.limits().total) == Plan::Append {
             return Ok(());
         }
         self.queue().rewrite = true;
@@ -249,7 +249,9 @@ impl Shared {
                 writer.look_again().await
             };
             match again {
-                Err(LedgerError::Damaged(_)) if self.cells.is_exclusive() => self.begin_anew(writer).await?,
+                Err(LedgerError::Damaged(_)) if self.key_value.is_exclusive() => {
+                    self.begin_anew(writer).await?
+                }
                 Ok(()) if found_so => self.begin_anew(writer).await?,
                 again => again?,
             }
@@ -260,7 +262,7 @@ impl Shared {
                 self.note_repair(why);
                 self.store_sound(writer, records).await
             }
-            Err(LedgerError::Damaged(_)) if self.cells.is_exclusive() => {
+            Err(LedgerError::Damaged(_)) if self.key_value.is_exclusive() => {
                 self.begin_anew(writer).await?;
                 self.store_sound(writer, records).await
             }
@@ -298,7 +300,7 @@ impl Shared {
     }
 
     async fn store_sound(&self, writer: &mut Writer, records: &[Record]) -> Result<Stored, LedgerError> {
-        let limit = self.cells.limits().total;
+        let limit = self.key_value.limits().total;
         let (mut bytes, rewrite) = {
             let queue = self.queue();
             (queue.bytes.clone(), queue.rewrite)
@@ -307,14 +309,14 @@ impl Shared {
         let (records_stored, chains) = self.with_deltas(records).await;
         record::encode(&records_stored, &mut bytes);
         drop(records_stored);
-        let held = records.iter().rev().find_map(|record| match record {
-            Record::Held(held) => Some(*held),
+        let accepted = records.iter().rev().find_map(|record| match record {
+            Record::Accepted(accepted) => Some(*accepted),
             _ => None,
         });
-        let (held, live) = self.read(|state| (held.unwrap_or(state.held), state.live_size()));
+        let (accepted, live) = self.read(|state| (accepted.unwrap_or(state.accepted), state.live_size()));
         let fits = writer.fits_tail(bytes.len());
         if !rewrite && plan(fits, writer.used(), bytes.len(), live, limit) == Plan::Append {
-            writer.append(&bytes, held).await?;
+            writer.append(&bytes, accepted).await?;
             return Ok(Stored {
                 queued,
                 dropped: HashSet::new(),
@@ -323,7 +325,7 @@ impl Shared {
         }
         drop(bytes);
         let Snapshot { bytes, stored } = self.snapshot(records, limit).await?;
-        writer.replace(&bytes, held, Standing::Here).await?;
+        writer.replace(&bytes, accepted, Standing::Here).await?;
         Ok(stored)
     }
 
@@ -360,7 +362,7 @@ impl Shared {
                 if !queue.bytes.is_empty() {
                     self.schedule(&mut queue, BATCH);
                 }
-                if self.read(|state| state.held.generation) > 0 {
+                if self.read(|state| state.accepted.generation) > 0 {
                     queue.damaged = None;
                 }
                 Ok(())
@@ -392,7 +394,7 @@ impl Shared {
 
     fn tell(&self, damaged: Option<String>, outcome: Result<(), &LedgerError>) {
         let bytes = self.read(State::live_size);
-        let mut now = LedgerHealth::after(bytes, self.cells.limits().total, outcome);
+        let mut now = LedgerHealth::after(bytes, self.key_value.limits().total, outcome);
         if let (Some(why), true) = (damaged, outcome.is_ok()) {
             now.state = HealthState::Damaged(why);
         }

@@ -1,4 +1,4 @@
-//! Cells as files of a directory: for agents outside a cluster, and for ledgers too large for Secrets. A write
+//! Values as files of a directory: for agents outside a cluster, and for ledgers too large for Secrets. A write
 //! is a new file, synced, renamed over the old one, and the directory synced. A lock keeps a second agent out.
 
 use std::{
@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::cells::{Cell, CellError, Cells, Limits, Version};
+use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
 
-/// A directory of cells, locked as long as this value lives.
+/// A directory of values, locked as long as this value lives.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -65,9 +65,9 @@ impl Directory {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Option<Cell>, CellError> {
+    fn read(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         match fs::read(self.path.join(name)) {
-            Ok(bytes) => Ok(Some(Cell {
+            Ok(bytes) => Ok(Some(Versioned {
                 version: version(&bytes),
                 bytes,
             })),
@@ -96,24 +96,29 @@ fn version(bytes: &[u8]) -> Version {
     Version(blake3::hash(bytes).to_hex().to_string())
 }
 
-fn refused(name: &str, error: &io::Error) -> CellError {
-    CellError::Refused {
+fn refused(name: &str, error: &io::Error) -> KeyValueError {
+    KeyValueError::Refused {
         name: name.to_owned(),
         why: error.to_string(),
     }
 }
 
 #[async_trait]
-impl Cells for Directory {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Directory {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         self.read(name)
     }
 
     // Files of at most a few hundred KiB: written in place, a thread for each would cost more than it saves.
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
-        let held = self.read(name)?.map(|cell| cell.version);
-        if held.as_ref() != expected {
-            return Err(CellError::Conflict {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
+        let stored = self.read(name)?.map(|value| value.version);
+        if stored.as_ref() != expected {
+            return Err(KeyValueError::Conflict {
                 name: name.to_owned(),
             });
         }
@@ -140,19 +145,19 @@ mod tests {
     #[tokio::test]
     async fn a_cell_is_written_only_over_the_version_named() {
         let dir = tempfile::tempdir().expect("a directory");
-        let cells = Directory::open(&dir.path().join("state")).expect("opens");
-        assert!(cells.get("head").await.expect("reads").is_none());
-        let first = cells.put("head", b"1", None).await.expect("writes");
+        let key_value = Directory::open(&dir.path().join("state")).expect("opens");
+        assert!(key_value.get("head").await.expect("reads").is_none());
+        let first = key_value.put("head", b"1", None).await.expect("writes");
         assert!(matches!(
-            cells.put("head", b"2", None).await,
-            Err(CellError::Conflict { .. })
+            key_value.put("head", b"2", None).await,
+            Err(KeyValueError::Conflict { .. })
         ));
-        let second = cells.put("head", b"2", Some(&first)).await.expect("writes");
+        let second = key_value.put("head", b"2", Some(&first)).await.expect("writes");
         assert!(matches!(
-            cells.put("head", b"3", Some(&first)).await,
-            Err(CellError::Conflict { .. })
+            key_value.put("head", b"3", Some(&first)).await,
+            Err(KeyValueError::Conflict { .. })
         ));
-        let read = cells.get("head").await.expect("reads").expect("exists");
+        let read = key_value.get("head").await.expect("reads").expect("exists");
         assert_eq!((read.bytes.as_slice(), read.version), (&b"2"[..], second));
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with a ledger, by what the caller does next.
 
-use super::{cells::CellError, record::InvalidRecord};
+use super::{key_value::KeyValueError, record::InvalidRecord};
 
 /// What helps against a ledger that is too small.
 pub const VOLUME: &str = "give it a volume (state.volume.enabled of the agent's chart) and move it there with `flotilla-agent ledger move`";
@@ -14,7 +14,7 @@ pub enum LedgerError {
     /// The storage does not take it now. Nothing was changed in memory; a write of unknown outcome is settled
     /// before the next one.
     #[error("ledger cannot be stored")]
-    Storage(#[source] CellError),
+    Storage(#[source] KeyValueError),
     /// What is stored is not what was written. What is held in memory goes on.
     #[error("ledger is damaged: {0}")]
     Damaged(String),

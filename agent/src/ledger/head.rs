@@ -1,8 +1,8 @@
-//! The head cell: what names the segments. What is not in the head has not happened.
+//! The head value: what names the segments. What is not in the head has not happened.
 
 use serde::{Deserialize, Serialize};
 
-use super::{error::LedgerError, record::Held};
+use super::{error::LedgerError, record::Accepted};
 
 /// Version of this layout and of the records.
 const VERSION: u32 = 2;
@@ -17,8 +17,8 @@ pub(super) struct Head {
     pub writer: String,
     /// Rises with each write, so that no two heads are equal.
     pub sequence: u64,
-    /// Names the cells of the segments. A ledger that begins anew over a damaged one takes the next series, and
-    /// leaves all cells of the damaged one as they are.
+    /// Names the values of the segments. A ledger that begins anew over a damaged one takes the next series, and
+    /// leaves all values of the damaged one as they are.
     pub series: u32,
     /// Where the ledger is.
     #[serde(default, skip_serializing_if = "Standing::is_here")]
@@ -27,11 +27,12 @@ pub(super) struct Head {
     pub segments: Vec<Segment>,
     /// Key of the digests that only this agent computes, hexadecimal.
     pub key: String,
-    /// The desired state that is held, for people who look at the cell; the records say it too.
-    pub held: Held,
+    /// The desired state that is accepted, for people who look at the value; the records say it too.
+    #[serde(rename = "held")]
+    pub accepted: Accepted,
 }
 
-/// Part of the records in a cell of its own.
+/// Part of the records in a value of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Segment {
     pub slot: u32,
@@ -59,7 +60,7 @@ impl Standing {
     }
 }
 
-/// What the bytes of a head cell are.
+/// What the bytes of a head value are.
 pub(super) enum Reading {
     /// A head and its tail.
     Head(Box<Head>, Vec<u8>),
@@ -80,7 +81,7 @@ impl Head {
             standing: Standing::Here,
             segments: Vec::new(),
             key: format!("{}{}", uuid::Uuid::new_v4(), uuid::Uuid::new_v4()),
-            held: Held::default(),
+            accepted: Accepted::default(),
         }
     }
 
@@ -106,7 +107,7 @@ impl Head {
         [&length.to_le_bytes()[..], &json, tail].concat()
     }
 
-    /// Reads the bytes of a head cell.
+    /// Reads the bytes of a head value.
     pub(super) fn read(bytes: &[u8]) -> Reading {
         #[derive(Deserialize)]
         struct Versioned {

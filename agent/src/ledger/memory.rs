@@ -1,4 +1,4 @@
-//! Cells in memory, with crashes on demand: for tests and simulated agents. The cells outlive the ledger that
+//! Values in memory, with crashes on demand: for tests and simulated agents. The values outlive the ledger that
 //! writes them, as Secrets outlive a pod.
 
 use std::{
@@ -8,15 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::cells::{Cell, CellError, Cells, Limits, Version};
+use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
 
-/// Cells shared by all clones.
+/// Values shared by all clones.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    cells: BTreeMap<String, (Vec<u8>, u64)>,
+    key_value: BTreeMap<String, (Vec<u8>, u64)>,
     writes: u64,
     /// Bytes of all writes that succeeded.
     written: usize,
@@ -34,7 +34,7 @@ struct Inner {
 impl Default for Inner {
     fn default() -> Self {
         Self {
-            cells: BTreeMap::new(),
+            key_value: BTreeMap::new(),
             writes: 0,
             written: 0,
             left: None,
@@ -83,25 +83,25 @@ impl Memory {
         self
     }
 
-    /// Writes a cell as somebody does who asks for no version; `None`: deletes it.
+    /// Writes a value as somebody does who asks for no version; `None`: deletes it.
     pub fn set(&self, name: &str, bytes: Option<Vec<u8>>) {
         let mut inner = self.lock();
         inner.writes += 1;
         let version = inner.writes;
         match bytes {
-            Some(bytes) => inner.cells.insert(name.to_owned(), (bytes, version)),
-            None => inner.cells.remove(name),
+            Some(bytes) => inner.key_value.insert(name.to_owned(), (bytes, version)),
+            None => inner.key_value.remove(name),
         };
     }
 
-    /// Returns the bytes of a cell.
+    /// Returns the bytes of a value.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
-        self.lock().cells.get(name).map(|(bytes, _)| bytes.clone())
+        self.lock().key_value.get(name).map(|(bytes, _)| bytes.clone())
     }
 
-    /// Returns the names of all cells.
+    /// Returns the names of all values.
     pub fn names(&self) -> Vec<String> {
-        self.lock().cells.keys().cloned().collect()
+        self.lock().key_value.keys().cloned().collect()
     }
 
     /// Ends a failure.
@@ -122,7 +122,7 @@ impl Memory {
 
     /// Returns how many bytes are held.
     pub fn size(&self) -> usize {
-        self.lock().cells.values().map(|(bytes, _)| bytes.len()).sum()
+        self.lock().key_value.values().map(|(bytes, _)| bytes.len()).sum()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -131,20 +131,25 @@ impl Memory {
 }
 
 #[async_trait]
-impl Cells for Memory {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Memory {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         let mut inner = self.lock();
         if inner.unanswered == 0 && inner.lost > 0 {
             inner.lost -= 1;
             return Err(unanswered(name));
         }
-        Ok(inner.cells.get(name).map(|(bytes, version)| Cell {
+        Ok(inner.key_value.get(name).map(|(bytes, version)| Versioned {
             bytes: bytes.clone(),
             version: Version(version.to_string()),
         }))
     }
 
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
         if self.lock().yields {
             tokio::task::yield_now().await;
         }
@@ -155,7 +160,7 @@ impl Cells for Memory {
         }
         match inner.left {
             Some(0) => {
-                return Err(CellError::Refused {
+                return Err(KeyValueError::Refused {
                     name: name.to_owned(),
                     why: "storage is away".to_owned(),
                 });
@@ -163,19 +168,19 @@ impl Cells for Memory {
             Some(left) => inner.left = Some(left - 1),
             None => {}
         }
-        let held = inner
-            .cells
+        let stored = inner
+            .key_value
             .get(name)
             .map(|(_, version)| Version(version.to_string()));
-        if held.as_ref() != expected {
-            return Err(CellError::Conflict {
+        if stored.as_ref() != expected {
+            return Err(KeyValueError::Conflict {
                 name: name.to_owned(),
             });
         }
         inner.writes += 1;
         let version = inner.writes;
         inner.written += bytes.len();
-        inner.cells.insert(name.to_owned(), (bytes.to_vec(), version));
+        inner.key_value.insert(name.to_owned(), (bytes.to_vec(), version));
         if inner.unanswered > 0 {
             inner.unanswered -= 1;
             return Err(unanswered(name));
@@ -192,8 +197,8 @@ impl Cells for Memory {
     }
 }
 
-fn unanswered(name: &str) -> CellError {
-    CellError::Unavailable {
+fn unanswered(name: &str) -> KeyValueError {
+    KeyValueError::Unavailable {
         name: name.to_owned(),
         why: "no answer".to_owned(),
     }

@@ -1,17 +1,16 @@
 //! The agent's memory across restarts: accepted entries, contents by digest, inventories. An append-only log of
-//! records in segments and a tail, named by one head cell that is written by compare-and-set. What is not in the
+//! records in segments and a tail, named by one head value that is written by compare-and-set. What is not in the
 //! head has not happened; a writer that loses the race for the head is not the only agent and must exit.
 //!
 //! A head that is damaged while the agent runs does not end it: what is in memory goes on being enforced, nothing new
 //! is accepted, and the health says so. The ledger repairs itself, from memory, only where the storage keeps every
 //! other writer out (a locked directory); two agents over the same Secrets would else overwrite each other's memory.
-//! A ledger that is found damaged at the start is begun anew beside the damaged cells, with the first record; until
+//! A ledger that is found damaged at the start is begun anew beside the damaged values, with the first record; until
 //! then there is nothing to enforce.
 
 pub mod accept;
 mod blob;
 mod blobs;
-pub mod cells;
 mod commit;
 pub(crate) mod delta;
 pub mod directory;
@@ -19,6 +18,7 @@ mod error;
 mod head;
 pub mod health;
 mod items;
+pub mod key_value;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod record;
@@ -29,10 +29,10 @@ mod writer;
 
 use std::{sync::Arc, time::Duration};
 
-use cells::Cells;
 use commit::Shared;
 pub use error::{LedgerError, VOLUME};
 use health::LedgerHealth;
+use key_value::KeyValue;
 use record::Record;
 use state::State;
 use tokio::{sync::watch, time::Instant};
@@ -57,15 +57,15 @@ pub enum Opened {
     Read,
     /// Nothing: the agent was never here before.
     New,
-    /// Something else than was written. Nothing is held; the hub is to give the whole state. The damaged cells
+    /// Something else than was written. Nothing is held; the hub is to give the whole state. The damaged values
     /// are kept under other names.
     Damaged(String),
 }
 
 impl Ledger {
     /// Reads the ledger called `name`, or begins one.
-    pub async fn open(cells: Arc<dyn Cells>, name: &str) -> Result<Self, LedgerError> {
-        let (mut writer, bytes) = Writer::load(cells.clone(), name).await?;
+    pub async fn open(key_value: Arc<dyn KeyValue>, name: &str) -> Result<Self, LedgerError> {
+        let (mut writer, bytes) = Writer::load(key_value.clone(), name).await?;
         writer.head().check_standing()?;
         let mut state = State::default();
         if writer.damage().is_none()
@@ -87,7 +87,7 @@ impl Ledger {
         }
         let key = *blake3::hash(writer.head().key.as_bytes()).as_bytes();
         let unreadable = state.unreadable();
-        let shared = Arc::new(Shared::new(cells, name, state, writer));
+        let shared = Arc::new(Shared::new(key_value, name, state, writer));
         if unreadable > 0 {
             shared.note_repair(format!(
                 "{unreadable} contents are not readable, since what they were stored against is not; they are fetched \

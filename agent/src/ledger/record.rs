@@ -17,8 +17,8 @@ use super::{
 /// One durable fact. Later records replace earlier ones about the same thing.
 #[derive(Debug, Clone)]
 pub enum Record {
-    /// Which desired state is held.
-    Held(Held),
+    /// Which desired state is accepted.
+    Accepted(Accepted),
     /// A unit's entry as it came, in the bytes that its digest covers.
     Offered {
         /// The unit.
@@ -88,7 +88,7 @@ impl Record {
             | Self::Kind { .. }
             | Self::Item { .. }
             | Self::Dropped { .. } => true,
-            Self::Held(_)
+            Self::Accepted(_)
             | Self::Offered { .. }
             | Self::Released { .. }
             | Self::Blob(..)
@@ -97,9 +97,9 @@ impl Record {
     }
 }
 
-/// The desired state that is held, and the hub's hold on the stream.
+/// The desired state that is accepted, and the hub's hold on the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Held {
+pub struct Accepted {
     /// The hub's history; 0 is none.
     pub incarnation: u64,
     /// Number of the desired state; 0 is none.
@@ -129,7 +129,7 @@ pub enum InvalidRecord {
     },
 }
 
-const HELD: u8 = 1;
+const ACCEPTED: u8 = 1;
 const OFFERED: u8 = 2;
 const ENFORCED: u8 = 3;
 const RELEASED: u8 = 4;
@@ -210,7 +210,7 @@ fn encode_one(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>) -> u8) {
 
 fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
     match record {
-        Record::Held(held) => json(out, held, HELD),
+        Record::Accepted(accepted) => json(out, accepted, ACCEPTED),
         Record::Offered { unit, entry, at } => {
             out.extend_from_slice(unit.0.as_bytes());
             out.extend_from_slice(&at.0.to_le_bytes());
@@ -306,7 +306,7 @@ fn decode_payload(tag: u8, payload: &[u8], take: &mut impl FnMut(Record)) -> Res
     };
     let unit = || payload.get(..16).and_then(UnitId::try_from_slice).ok_or_else(cut);
     take(match tag {
-        HELD => Record::Held(from_json(tag, payload)?),
+        ACCEPTED => Record::Accepted(from_json(tag, payload)?),
         OFFERED => Record::Offered {
             unit: unit()?,
             at: Timestamp(i64::from_le_bytes(

@@ -1,4 +1,4 @@
-//! Cells as Secrets of the agent's namespace: the default form, which needs no volume and survives the pod.
+//! Values as Secrets of the agent's namespace: the default form, which needs no volume and survives the pod.
 //! A write names the resourceVersion it replaces; the server decides races.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 
-use super::cells::{Cell, CellError, Cells, Limits, Version};
+use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
 
 /// Longest wait for one call.
 const CALL: Duration = Duration::from_secs(15);
@@ -21,25 +21,25 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Keeps cells in `namespace`.
+    /// Keeps values in `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
         }
     }
 
-    async fn is_gone(&self, name: &str) -> Result<bool, CellError> {
+    async fn is_gone(&self, name: &str) -> Result<bool, KeyValueError> {
         Ok(Self::within(name, self.api.get_opt(name)).await?.is_none())
     }
 
     async fn within<T>(
         name: &str,
         call: impl Future<Output = Result<T, kube::Error>> + Send,
-    ) -> Result<T, CellError> {
+    ) -> Result<T, KeyValueError> {
         match tokio::time::timeout(CALL, call).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(cell_error(name, &e)),
-            Err(_) => Err(CellError::Unavailable {
+            Ok(Err(e)) => Err(key_value_error(name, &e)),
+            Err(_) => Err(KeyValueError::Unavailable {
                 name: name.to_owned(),
                 why: format!("nothing within {} s", CALL.as_secs()),
             }),
@@ -47,23 +47,23 @@ impl Secrets {
     }
 }
 
-fn cell_error(name: &str, error: &kube::Error) -> CellError {
+fn key_value_error(name: &str, error: &kube::Error) -> KeyValueError {
     let name = name.to_owned();
     match error {
-        kube::Error::Api(status) if status.code == 409 => CellError::Conflict { name },
+        kube::Error::Api(status) if status.code == 409 => KeyValueError::Conflict { name },
         // Other refusals carry the server's reason; 429 and 5xx pass.
         kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-            CellError::Refused {
+            KeyValueError::Refused {
                 name,
                 why: format!("{} {}", status.code, status.reason),
             }
         }
         // A store that is full, a webhook that does not answer: the server's words are about them.
-        kube::Error::Api(status) => CellError::Unavailable {
+        kube::Error::Api(status) => KeyValueError::Unavailable {
             name,
             why: format!("{} {}", status.code, status.message),
         },
-        other => CellError::Unavailable {
+        other => KeyValueError::Unavailable {
             name,
             why: crate::cluster::kube::transport_text(other),
         },
@@ -71,8 +71,8 @@ fn cell_error(name: &str, error: &kube::Error) -> CellError {
 }
 
 #[async_trait]
-impl Cells for Secrets {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Secrets {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         let Some(secret) = Self::within(name, self.api.get_opt(name)).await? else {
             return Ok(None);
         };
@@ -82,13 +82,18 @@ impl Cells for Secrets {
             .remove(DATA)
             .map(|data| data.0)
             .unwrap_or_default();
-        Ok(Some(Cell {
+        Ok(Some(Versioned {
             bytes,
             version: Version(secret.metadata.resource_version.unwrap_or_default()),
         }))
     }
 
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -108,8 +113,8 @@ impl Cells for Secrets {
             None => Self::within(name, self.api.create(&params, &secret)).await?,
             Some(_) => match Self::within(name, self.api.replace(name, &params, &secret)).await {
                 // It is gone, and so not what is to be replaced.
-                Err(CellError::Refused { .. }) if self.is_gone(name).await? => {
-                    return Err(CellError::Conflict {
+                Err(KeyValueError::Refused { .. }) if self.is_gone(name).await? => {
+                    return Err(KeyValueError::Conflict {
                         name: name.to_owned(),
                     });
                 }

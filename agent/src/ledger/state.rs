@@ -16,7 +16,7 @@ use flotilla_core::{
 
 use super::{
     items,
-    record::{Held, Record, UNIT_OVERHEAD},
+    record::{Accepted, Record, UNIT_OVERHEAD},
 };
 
 mod encode;
@@ -102,7 +102,7 @@ impl Unit {
 #[derive(Debug, Default, Clone)]
 pub struct State {
     /// Which desired state.
-    pub held: Held,
+    pub accepted: Accepted,
     /// Its units.
     pub units: BTreeMap<UnitId, Unit>,
     /// Contents, objects and configurations.
@@ -138,7 +138,7 @@ impl State {
     /// job that ends late must not bring a unit back.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::Held(held) => self.hold(held),
+            Record::Accepted(accepted) => self.accept(accepted),
             Record::Offered { unit, entry, at } => {
                 let stored = StoredEntry::new(entry, at);
                 self.refer_entry(&stored, Change::More);

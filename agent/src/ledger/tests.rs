@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     health::HealthState,
     memory::Memory,
-    record::{Held, Record},
+    record::{Accepted, Record},
     state::{Blob, BlobKind},
     *,
 };
@@ -101,10 +101,10 @@ fn accepted(unit: UnitId, generation: u64, content: (Digest, Vec<Record>)) -> Ve
         entry: entry(unit, digest),
         at: Timestamp(1),
     });
-    records.push(Record::Held(Held {
+    records.push(Record::Accepted(Accepted {
         incarnation: 1,
         generation,
-        ..Held::default()
+        ..Accepted::default()
     }));
     records
 }
@@ -161,7 +161,7 @@ fn blob(n: u32) -> Record {
 async fn what_was_appended_is_there_after_a_restart() {
     let cells = Memory::default();
     let ledger = begun(&cells).await;
-    let held = Held {
+    let held = Accepted {
         incarnation: 1,
         generation: 7,
         root: Some(Digest::of("root", b"")),
@@ -169,12 +169,12 @@ async fn what_was_appended_is_there_after_a_restart() {
     };
     let bytes = noise(1, 10_000);
     ledger
-        .append(vec![Record::Held(held), item("x"), blob(1)])
+        .append(vec![Record::Accepted(held), item("x"), blob(1)])
         .await
         .expect("appends");
     ledger.append(vec![dropped("x")]).await.expect("appends");
     let again = open(&cells).await;
-    assert_eq!(again.read(|state| state.held), held);
+    assert_eq!(again.read(|state| state.accepted), held);
     assert_eq!(
         again.read(|state| state.blob(&Digest::of("object/json", &bytes))),
         Some(bytes)

@@ -7,9 +7,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    cells::{CellError, Cells},
     error::LedgerError,
     head::Standing,
+    key_value::{KeyValue, KeyValueError},
     record,
     state::State,
     writer::Writer,
@@ -17,8 +17,8 @@ use super::{
 
 /// A form of storage, as people call it.
 pub struct Place {
-    /// Where the cells are.
-    pub cells: Arc<dyn Cells>,
+    /// Where the values are.
+    pub key_value: Arc<dyn KeyValue>,
     /// What an agent that is started on the old form says, e.g. `directory /state`.
     pub name: String,
 }
@@ -54,10 +54,10 @@ pub enum TransferError {
     Occupied(String),
     /// The identity cannot be copied.
     #[error("identity: {0}")]
-    Identity(#[source] CellError),
+    Identity(#[source] KeyValueError),
 }
 
-/// Moves the ledger called `ledger`, and the cell of the identity. No agent may run on either form.
+/// Moves the ledger called `ledger`, and the value of the identity. No agent may run on either form.
 pub async fn transfer(
     from: &Place,
     to: &Place,
@@ -82,7 +82,7 @@ pub async fn transfer(
         return Err(TransferError::Occupied(to.name.clone()));
     }
     let whole = needed(&bytes).map_err(|e| at(from, e))?;
-    let limit = to.cells.limits().total;
+    let limit = to.key_value.limits().total;
     if whole.len() > limit {
         let size = whole.len();
         return Err(at(to, LedgerError::Full { size, limit }));
@@ -90,9 +90,9 @@ pub async fn transfer(
     copy_identity(from, to, identity).await?;
     let arriving = Standing::ArrivingFrom(from.name.clone());
     target.take_key(&source.head().key);
-    let held = source.head().held;
+    let accepted = source.head().accepted;
     target
-        .replace(&whole, held, arriving)
+        .replace(&whole, accepted, arriving)
         .await
         .map_err(|e| at(to, e))?;
     match source.set_standing(Standing::MovedTo(to.name.clone())).await {
@@ -103,7 +103,7 @@ pub async fn transfer(
 }
 
 async fn load(place: &Place, ledger: &str) -> Result<(Writer, Vec<u8>), TransferError> {
-    let loaded = Writer::load(place.cells.clone(), ledger).await;
+    let loaded = Writer::load(place.key_value.clone(), ledger).await;
     let (writer, bytes) = loaded.map_err(|e| at(place, e))?;
     match writer.damage() {
         Some(why) => Err(at(place, LedgerError::Damaged(why.to_owned()))),
@@ -130,12 +130,20 @@ fn needed(bytes: &[u8]) -> Result<Vec<u8>, LedgerError> {
 }
 
 async fn copy_identity(from: &Place, to: &Place, identity: &str) -> Result<(), TransferError> {
-    let cell = from.cells.get(identity).await.map_err(TransferError::Identity)?;
-    let there = to.cells.get(identity).await.map_err(TransferError::Identity)?;
-    match cell {
-        Some(cell) if there.as_ref().is_none_or(|there| there.bytes != cell.bytes) => {
+    let value = from
+        .key_value
+        .get(identity)
+        .await
+        .map_err(TransferError::Identity)?;
+    let there = to
+        .key_value
+        .get(identity)
+        .await
+        .map_err(TransferError::Identity)?;
+    match value {
+        Some(value) if there.as_ref().is_none_or(|there| there.bytes != value.bytes) => {
             let version = there.map(|there| there.version);
-            let put = to.cells.put(identity, &cell.bytes, version.as_ref()).await;
+            let put = to.key_value.put(identity, &value.bytes, version.as_ref()).await;
             put.map(drop).map_err(TransferError::Identity)
         }
         _ => Ok(()),
@@ -155,18 +163,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::{Ledger, cells::Limits, directory::Directory, memory::Memory, record::Record};
+    use crate::ledger::{Ledger, directory::Directory, key_value::Limits, memory::Memory, record::Record};
 
     const LEDGER: &str = "ledger";
     const IDENTITY: &str = "identity";
 
-    fn place(name: &str, cells: Arc<dyn Cells>) -> Place {
+    fn place(name: &str, key_value: Arc<dyn KeyValue>) -> Place {
         let name = name.to_owned();
-        Place { cells, name }
+        Place { key_value, name }
     }
 
-    fn secrets(cells: &Memory) -> Place {
-        place("Secrets", Arc::new(cells.clone()))
+    fn secrets(key_value: &Memory) -> Place {
+        place("Secrets", Arc::new(key_value.clone()))
     }
 
     fn offered(n: u128, bytes: usize) -> Record {
@@ -178,7 +186,7 @@ mod tests {
     }
 
     async fn open(place: &Place) -> Result<Ledger, LedgerError> {
-        Ledger::open(place.cells.clone(), LEDGER).await
+        Ledger::open(place.key_value.clone(), LEDGER).await
     }
 
     async fn units(place: &Place) -> usize {
@@ -188,11 +196,11 @@ mod tests {
 
     /// A ledger with one unit and an identity.
     async fn filled() -> Memory {
-        let cells = Memory::default();
-        let ledger = open(&secrets(&cells)).await.expect("opens");
+        let key_value = Memory::default();
+        let ledger = open(&secrets(&key_value)).await.expect("opens");
         ledger.append(vec![offered(1, 100_000)]).await.expect("appends");
-        cells.set(IDENTITY, Some(b"keys".to_vec()));
-        cells
+        key_value.set(IDENTITY, Some(b"keys".to_vec()));
+        key_value
     }
 
     async fn run(from: &Place, to: &Place) -> Result<Moved, TransferError> {
@@ -202,8 +210,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ledger_goes_to_a_directory_and_back_with_its_identity() {
         let dir = tempfile::tempdir().expect("a directory");
-        let cells = filled().await;
-        let old = secrets(&cells);
+        let key_value = filled().await;
+        let old = secrets(&key_value);
         let key = *open(&old).await.expect("opens").key();
         let new = place(
             "directory /state",
@@ -216,7 +224,7 @@ mod tests {
         assert_eq!(ledger.key(), &key);
         ledger.append(vec![offered(2, 10)]).await.expect("appends");
         drop(ledger);
-        let identity = new.cells.get(IDENTITY).await.expect("reads").expect("exists");
+        let identity = new.key_value.get(IDENTITY).await.expect("reads").expect("exists");
         assert_eq!(identity.bytes, b"keys");
         assert_eq!(run(&new, &old).await.expect("moves back"), Moved::Now);
         assert!(matches!(open(&new).await, Err(LedgerError::Moved { .. })));
@@ -227,9 +235,9 @@ mod tests {
     async fn a_move_broken_off_at_any_write_leaves_one_form_in_use_and_is_ended_by_another() {
         for writes in 0..12 {
             for target_fails in [false, true] {
-                let (cells, other) = (filled().await, Memory::default());
-                let (old, new) = (secrets(&cells), place("elsewhere", Arc::new(other.clone())));
-                let failing = if target_fails { &other } else { &cells };
+                let (key_value, other) = (filled().await, Memory::default());
+                let (old, new) = (secrets(&key_value), place("elsewhere", Arc::new(other.clone())));
+                let failing = if target_fails { &other } else { &key_value };
                 failing.fail_after(writes);
                 let _ = run(&old, &new).await;
                 failing.heal();
@@ -247,8 +255,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_running_agent_another_ledger_and_a_small_place_are_refused() {
-        let cells = filled().await;
-        let old = secrets(&cells);
+        let key_value = filled().await;
+        let old = secrets(&key_value);
         let small = Memory::default().with_limits(Limits {
             segment: 1_000,
             total: 10_000,

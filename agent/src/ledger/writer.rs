@@ -14,10 +14,10 @@ use std::{
 use flotilla_core::backoff::Backoff;
 
 use super::{
-    cells::{Cell, CellError, Cells, Version},
     error::LedgerError,
     head::{Head, Reading, Segment, Standing},
-    record::Held,
+    key_value::{KeyValue, KeyValueError, Version, Versioned},
+    record::Accepted,
 };
 use crate::random::random;
 
@@ -37,7 +37,7 @@ const RETRY: Backoff = Backoff {
 };
 
 pub(super) struct Writer {
-    cells: Arc<dyn Cells>,
+    key_value: Arc<dyn KeyValue>,
     name: String,
     /// This process.
     id: String,
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     head: Head,
     tail: Vec<u8>,
     stored: Option<Stored>,
-    /// Versions of the segments' cells, those of no segment in use too.
+    /// Versions of the segments' values, those of no segment in use too.
     slots: BTreeMap<u32, Version>,
     /// Slots that a head of unknown outcome names, or that somebody else wrote: not to be written before a head
     /// of ours is stored again.
@@ -54,13 +54,13 @@ pub(super) struct Writer {
     damage: Option<String>,
 }
 
-/// The head cell as it was last written or read.
+/// The head value as it was last written or read.
 struct Stored {
     version: Version,
     digest: blake3::Hash,
 }
 
-/// What a head cell holds that was expected to hold our last head.
+/// What a head value holds that was expected to hold our last head.
 enum Found {
     /// The bytes that were to be written: the write did happen.
     Written(Version),
@@ -98,10 +98,10 @@ impl Writer {
     }
 
     /// Adds records to what is stored.
-    pub(super) async fn append(&mut self, bytes: &[u8], held: Held) -> Result<(), LedgerError> {
+    pub(super) async fn append(&mut self, bytes: &[u8], accepted: Accepted) -> Result<(), LedgerError> {
         let mut tail = [&self.tail, bytes].concat();
         let mut head = Head {
-            held,
+            accepted,
             ..self.head.clone()
         };
         if tail.len() > TAIL_MAX {
@@ -124,12 +124,12 @@ impl Writer {
         let mut stay = self.head.segments.len();
         while let Some(last) = self.head.segments[..stay].last()
             && last.bytes <= bytes.len()
-            && last.bytes + bytes.len() <= self.cells.limits().segment
+            && last.bytes + bytes.len() <= self.key_value.limits().segment
         {
             let name = self.slot_name(last.slot);
-            match self.cells.get(&name).await {
-                Ok(Some(cell)) if digest(&cell.bytes) == last.digest => {
-                    bytes = [cell.bytes, bytes].concat();
+            match self.key_value.get(&name).await {
+                Ok(Some(value)) if digest(&value.bytes) == last.digest => {
+                    bytes = [value.bytes, bytes].concat();
                     stay -= 1;
                 }
                 Ok(_) => return Err(LedgerError::Damaged(not_as_named(&name))),
@@ -143,11 +143,11 @@ impl Writer {
     pub(super) async fn replace(
         &mut self,
         bytes: &[u8],
-        held: Held,
+        accepted: Accepted,
         standing: Standing,
     ) -> Result<(), LedgerError> {
         let mut head = Head {
-            held,
+            accepted,
             standing,
             segments: Vec::new(),
             ..self.head.clone()
@@ -191,7 +191,7 @@ impl Writer {
             self.put_head(self.head.clone(), self.tail.clone()).await?;
         }
         let mut segments: Vec<Segment> = Vec::new();
-        for part in bytes.chunks(self.cells.limits().segment) {
+        for part in bytes.chunks(self.key_value.limits().segment) {
             let slot = self.put_segment(part, &segments).await?;
             segments.push(Segment {
                 slot,
@@ -211,7 +211,7 @@ impl Writer {
             };
             let slot = (0..).find(|slot| !used(slot)).unwrap_or(u32::MAX);
             let name = self.slot_name(slot);
-            let error = match self.cells.put(&name, part, self.slots.get(&slot)).await {
+            let error = match self.key_value.put(&name, part, self.slots.get(&slot)).await {
                 Ok(version) => {
                     self.slots.insert(slot, version);
                     return Ok(slot);
@@ -220,14 +220,14 @@ impl Writer {
             };
             failures += 1;
             match error {
-                CellError::Conflict { .. } if failures < ATTEMPTS => {
-                    let cell = self.cells.get(&name).await.map_err(LedgerError::Storage)?;
-                    let Some(cell) = cell else {
+                KeyValueError::Conflict { .. } if failures < ATTEMPTS => {
+                    let value = self.key_value.get(&name).await.map_err(LedgerError::Storage)?;
+                    let Some(value) = value else {
                         self.slots.remove(&slot);
                         continue;
                     };
-                    let written = cell.bytes == part;
-                    self.slots.insert(slot, cell.version);
+                    let written = value.bytes == part;
+                    self.slots.insert(slot, value.version);
                     if written {
                         return Ok(slot);
                     }
@@ -235,12 +235,12 @@ impl Writer {
                     // tell who is alone.
                     self.avoided.insert(slot);
                 }
-                CellError::Unavailable { .. } if failures < ATTEMPTS => {
+                KeyValueError::Unavailable { .. } if failures < ATTEMPTS => {
                     tokio::time::sleep(RETRY.delay(failures, random())).await;
                 }
-                error => match self.cells.get(&name).await {
-                    Ok(Some(cell)) if cell.bytes == part => {
-                        self.slots.insert(slot, cell.version);
+                error => match self.key_value.get(&name).await {
+                    Ok(Some(value)) if value.bytes == part => {
+                        self.slots.insert(slot, value.version);
                         return Ok(slot);
                     }
                     _ => return Err(LedgerError::Storage(error)),
@@ -282,13 +282,13 @@ impl Writer {
         let mut failures = 0;
         loop {
             let expected = self.stored.as_ref().map(|stored| &stored.version);
-            let error = match self.cells.put(&self.name, bytes, expected).await {
+            let error = match self.key_value.put(&self.name, bytes, expected).await {
                 Ok(version) => return Ok(version),
                 Err(error) => error,
             };
             failures += 1;
             match error {
-                CellError::Conflict { .. } => {
+                KeyValueError::Conflict { .. } => {
                     match self.find(Some(bytes)).await.map_err(LedgerError::Storage)? {
                         Found::Written(version) => return Ok(version),
                         Found::Ours(version) => self.note_version(version),
@@ -296,16 +296,16 @@ impl Writer {
                         Found::Damaged(why) => return Err(self.damaged(why)),
                     }
                 }
-                CellError::Unavailable { .. } if failures < ATTEMPTS => {
+                KeyValueError::Unavailable { .. } if failures < ATTEMPTS => {
                     tokio::time::sleep(RETRY.delay(failures, random())).await;
                 }
-                CellError::Unavailable { .. } => {
+                KeyValueError::Unavailable { .. } => {
                     return match self.find(Some(bytes)).await {
                         Ok(Found::Written(version)) => Ok(version),
                         _ => Err(LedgerError::Storage(error)),
                     };
                 }
-                CellError::Refused { .. } => return Err(LedgerError::Storage(error)),
+                KeyValueError::Refused { .. } => return Err(LedgerError::Storage(error)),
             }
             if failures == ATTEMPTS {
                 return Err(LedgerError::Storage(error));
@@ -313,19 +313,23 @@ impl Writer {
         }
     }
 
-    /// Reads the head cell, to settle what became of a write of `bytes`, or whether it is as it was.
-    async fn find(&self, bytes: Option<&[u8]>) -> Result<Found, CellError> {
-        let Some(Cell { bytes: held, version }) = self.cells.get(&self.name).await? else {
+    /// Reads the head value, to settle what became of a write of `bytes`, or whether it is as it was.
+    async fn find(&self, bytes: Option<&[u8]>) -> Result<Found, KeyValueError> {
+        let Some(Versioned {
+            bytes: found,
+            version,
+        }) = self.key_value.get(&self.name).await?
+        else {
             return Ok(Found::Damaged(self.head_is("gone")));
         };
-        if Some(&held[..]) == bytes {
+        if Some(&found[..]) == bytes {
             return Ok(Found::Written(version));
         }
-        let digest = blake3::hash(&held);
+        let digest = blake3::hash(&found);
         if self.stored.as_ref().is_some_and(|stored| stored.digest == digest) {
             return Ok(Found::Ours(version));
         }
-        Ok(match Head::read(&held) {
+        Ok(match Head::read(&found) {
             Reading::Head(head, _) if head.writer == self.id => Found::Ours(version),
             // Another version is that of another program, which is at work here.
             Reading::Head(..) | Reading::Version(_) => Found::Foreign,

@@ -24,7 +24,7 @@ use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
     Ledger, LedgerError,
     accept::{Judged, Offer, Refusal, judge},
-    record::{Held, Record},
+    record::{Accepted, Record},
     state::{Known, State},
 };
 
@@ -78,7 +78,7 @@ struct Pending {
 #[derive(Debug, Default)]
 pub struct Acceptance {
     /// What is held once nothing is pending.
-    target: Option<Held>,
+    target: Option<Accepted>,
     pending: BTreeMap<UnitId, Pending>,
     /// Units whose entry is held and whose content is not all here.
     lacking: BTreeMap<UnitId, Entry>,
@@ -104,7 +104,7 @@ impl Acceptance {
 
     /// Takes in an offer; what needs no content is held when this returns. Returns what to acknowledge.
     pub async fn offer(&mut self, ledger: &Ledger, offer: Offer, now: Timestamp) -> Result<Ack, AcceptError> {
-        let held = self.target.unwrap_or_else(|| ledger.read(|state| state.held));
+        let held = self.target.unwrap_or_else(|| ledger.read(|state| state.accepted));
         let durable = ledger.read(State::known_units);
         let mut known = durable.clone();
         known.extend(self.pending.iter().map(|(unit, pending)| {
@@ -114,7 +114,7 @@ impl Acceptance {
             (*unit, Known { digest, releasable })
         }));
         let (changed, released) = match judge(&held, &known, &offer)? {
-            Judged::Held => (Vec::new(), Vec::new()),
+            Judged::Accepted => (Vec::new(), Vec::new()),
             Judged::New { changed, released } => (changed, released),
         };
         let mut units = Vec::new();
@@ -167,7 +167,7 @@ impl Acceptance {
         }
         // A new offer is a reason to ask again for what was absent.
         self.absent.clear();
-        self.target = Some(Held {
+        self.target = Some(Accepted {
             incarnation: offer.incarnation,
             generation: offer.generation,
             root: Some(offer.root),
@@ -238,10 +238,10 @@ impl Acceptance {
                 Fetched::Missing(digest, why) => drop(self.absent.insert(digest, why)),
             }
         }
-        let before = ledger.read(|state| state.held.generation);
+        let before = ledger.read(|state| state.accepted.generation);
         let mut units = self.settle(ledger).await?;
         units.extend(self.save(ledger).await?);
-        let new = !units.is_empty() || ledger.read(|state| state.held.generation) != before;
+        let new = !units.is_empty() || ledger.read(|state| state.accepted.generation) != before;
         Ok(new.then(|| self.ack(ledger, units)))
     }
 

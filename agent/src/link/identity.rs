@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroize as _;
 
-use crate::ledger::cells::{CellError, Cells, Version};
+use crate::ledger::key_value::{KeyValue, KeyValueError, Version};
 
 /// A private key in PEM. Neither printed nor logged.
 #[derive(Clone, Serialize, Deserialize)]
@@ -185,7 +185,7 @@ pub struct Identity {
 pub enum IdentityError {
     /// The storage failed.
     #[error("identity cannot be stored")]
-    Storage(#[from] CellError),
+    Storage(#[from] KeyValueError),
     /// What is stored is no identity.
     #[error("stored identity is not readable; remove it to enrol again")]
     Unreadable,
@@ -194,27 +194,27 @@ pub enum IdentityError {
     Key(#[from] rcgen::Error),
 }
 
-/// The identity and its cell.
+/// The identity and its value.
 pub struct IdentityCell {
-    cells: Arc<dyn Cells>,
+    key_value: Arc<dyn KeyValue>,
     name: String,
     version: Option<Version>,
     identity: Identity,
 }
 
 impl IdentityCell {
-    /// Reads the identity from the cell called `name`, empty when there is none.
-    pub async fn open(cells: Arc<dyn Cells>, name: &str) -> Result<Self, IdentityError> {
-        let cell = cells.get(name).await?;
-        let (identity, version) = match cell {
+    /// Reads the identity from the value called `name`, empty when there is none.
+    pub async fn open(key_value: Arc<dyn KeyValue>, name: &str) -> Result<Self, IdentityError> {
+        let value = key_value.get(name).await?;
+        let (identity, version) = match value {
             None => (Identity::default(), None),
-            Some(cell) => (
-                serde_json::from_slice(&cell.bytes).map_err(|_| IdentityError::Unreadable)?,
-                Some(cell.version),
+            Some(value) => (
+                serde_json::from_slice(&value.bytes).map_err(|_| IdentityError::Unreadable)?,
+                Some(value.version),
             ),
         };
         Ok(Self {
-            cells,
+            key_value,
             name: name.to_owned(),
             version,
             identity,
@@ -258,7 +258,10 @@ impl IdentityCell {
 
     async fn store(&mut self, next: Identity) -> Result<(), IdentityError> {
         let mut bytes = serde_json::to_vec(&next).map_err(|_| IdentityError::Unreadable)?;
-        let put = self.cells.put(&self.name, &bytes, self.version.as_ref()).await;
+        let put = self
+            .key_value
+            .put(&self.name, &bytes, self.version.as_ref())
+            .await;
         bytes.zeroize();
         self.version = Some(put?);
         self.identity = next;
@@ -286,12 +289,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_stored_before_it_is_used_and_stays_until_certified() {
-        let cells: Arc<dyn Cells> = Arc::new(Memory::default());
-        let mut identity = IdentityCell::open(cells.clone(), "identity")
+        let key_value: Arc<dyn KeyValue> = Arc::new(Memory::default());
+        let mut identity = IdentityCell::open(key_value.clone(), "identity")
             .await
             .expect("opens");
         let (key, recovery) = identity.pending().await.expect("keys");
-        let mut again = IdentityCell::open(cells.clone(), "identity")
+        let mut again = IdentityCell::open(key_value.clone(), "identity")
             .await
             .expect("opens");
         let (same, same_recovery) = again.pending().await.expect("keys");

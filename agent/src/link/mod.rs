@@ -235,7 +235,7 @@ impl Running<'_> {
     }
 
     async fn enrol(&mut self, channel: tonic::transport::Channel) -> Result<Step, LinkError> {
-        use crate::ledger::cells::CellError;
+        use crate::ledger::key_value::KeyValueError;
         let link = &mut *self.link;
         let Some(token) = &link.token else {
             tracing::error!("no identity and no join token: nothing can be received from the hub");
@@ -249,7 +249,7 @@ impl Running<'_> {
                 Ok(Step::Again)
             }
             Err(EnrolError::Identity(
-                e @ (IdentityError::Storage(CellError::Conflict { .. }) | IdentityError::Unreadable),
+                e @ (IdentityError::Storage(KeyValueError::Conflict { .. }) | IdentityError::Unreadable),
             )) => Err(LinkError::Identity(e)),
             Err(e @ EnrolError::Refused(_)) => {
                 tracing::error!("{e}");

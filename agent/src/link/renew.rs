@@ -15,7 +15,7 @@ use super::{
     enrol::{self, EnrolError},
     identity::{Certified, IdentityCell, IdentityError},
 };
-use crate::{ledger::cells::CellError, random::random, report::Reports};
+use crate::{ledger::key_value::KeyValueError, random::random, report::Reports};
 
 /// Waits after a renewal that failed.
 const BACKOFF: Backoff = Backoff {
@@ -101,7 +101,7 @@ impl Renewals {
                     return Ok(());
                 }
                 Err(EnrolError::Identity(
-                    e @ (IdentityError::Unreadable | IdentityError::Storage(CellError::Conflict { .. })),
+                    e @ (IdentityError::Unreadable | IdentityError::Storage(KeyValueError::Conflict { .. })),
                 )) => return Err(e),
                 Err(e) => {
                     self.failures = self.failures.saturating_add(1);

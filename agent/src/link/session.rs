@@ -34,7 +34,7 @@ use crate::{
     causes::{connection, with_causes},
     ledger::{
         Ledger, LedgerError,
-        record::{Held, Record},
+        record::{Accepted, Record},
     },
     ledger_watch::LedgerWatch,
     reconcile::Nudge,
@@ -220,7 +220,7 @@ impl Session {
     }
 
     fn hello(&self) -> Hello {
-        let held = self.ledger.read(|state| state.held);
+        let held = self.ledger.read(|state| state.accepted);
         let bytes = |digest: Option<Digest>| {
             digest
                 .map(|digest| bytes::Bytes::copy_from_slice(digest.as_bytes()))
@@ -241,21 +241,21 @@ impl Session {
     }
 
     /// The epoch to hold from now on; `None`: it is held.
-    fn newer(&self, epoch: u64) -> Result<Option<Held>, SessionError> {
-        let held = self.ledger.read(|state| state.held);
+    fn newer(&self, epoch: u64) -> Result<Option<Accepted>, SessionError> {
+        let held = self.ledger.read(|state| state.accepted);
         if epoch < held.epoch {
             return Err(SessionError::StaleHub {
                 offered: epoch,
                 seen: held.epoch,
             });
         }
-        Ok((epoch > held.epoch).then_some(Held { epoch, ..held }))
+        Ok((epoch > held.epoch).then_some(Accepted { epoch, ..held }))
     }
 }
 
 impl Open<'_> {
-    async fn note_epoch(&mut self, held: Held) -> Result<(), SessionError> {
-        let write = self.session.ledger.append(vec![Record::Held(held)]);
+    async fn note_epoch(&mut self, held: Accepted) -> Result<(), SessionError> {
+        let write = self.session.ledger.append(vec![Record::Accepted(held)]);
         match self.outbound.beside(write).await {
             Err(LedgerError::Lost) => Err(LedgerError::Lost.into()),
             // The hub is to hear of it, which it cannot without a stream.

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{accept::Acceptance, channel::tests::hub_tls, identity::PrivateKey, *};
 use crate::{
-    ledger::{Ledger, cells::Cells, memory::Memory},
+    ledger::{Ledger, key_value::KeyValue, memory::Memory},
     ledger_watch::LedgerWatch,
     logs::Logs,
     reconcile::Nudge,
@@ -89,7 +89,7 @@ async fn hub(years: (i32, i32), clock_ms: i64) -> (HubAddress, mpsc::Receiver<He
 }
 
 /// An identity that is good for some years.
-async fn identity(cells: Arc<dyn Cells>) -> IdentityCell {
+async fn identity(cells: Arc<dyn KeyValue>) -> IdentityCell {
     let key = PrivateKey::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -104,7 +104,7 @@ async fn identity(cells: Arc<dyn Cells>) -> IdentityCell {
 }
 
 async fn link(hub: HubAddress) -> Link {
-    let cells: Arc<dyn Cells> = Arc::new(Memory::default());
+    let cells: Arc<dyn KeyValue> = Arc::new(Memory::default());
     let ledger = Ledger::open(cells.clone(), "ledger").await.expect("opens");
     let reports = Arc::new(Reports::default());
     let session = Session {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_agent::{cluster::ClusterError, ledger::cells::Limits};
+use flotilla_agent::{cluster::ClusterError, ledger::key_value::Limits};
 use flotilla_core::unit::{Entry, Settings, UnitState};
 use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};

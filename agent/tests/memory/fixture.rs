@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use flotilla_agent::{
     cluster::fake::Fake,
-    ledger::{cells::Limits, memory::Memory},
+    ledger::{key_value::Limits, memory::Memory},
     sim::{Contents, Options, SimAgent},
 };
 use flotilla_core::object::ObjectKey;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use flotilla_agent::{
     cluster::kube::KubeCluster,
     ledger::{
-        cells::{Cell, CellError, Cells, Limits, Version},
+        key_value::{KeyValue, KeyValueError, Limits, Version, Versioned},
         secrets::Secrets,
     },
     sim::SimAgent,
@@ -314,12 +314,17 @@ async fn full_ledger() -> World {
 struct Small(Secrets);
 
 #[async_trait]
-impl Cells for Small {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Small {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         self.0.get(name).await
     }
 
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
         self.0.put(name, bytes, expected).await
     }
 

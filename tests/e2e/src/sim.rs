@@ -61,7 +61,7 @@ impl Sim {
         let mut agents = JoinSet::new();
         for token in tokens {
             let parts = Parts {
-                cells: Arc::new(Memory::default()),
+                key_value: Arc::new(Memory::default()),
                 cluster: Arc::new(Fake::new()),
                 namespace: "flotilla-system".to_owned(),
                 namespaces: Vec::new(),

@@ -37,7 +37,7 @@ impl State {
             let rows = unit.items.iter().map(|(key, record)| (&**key, Some(&**record)));
             record::encode_rows(*id, rows, &mut out);
         }
-        record::encode(&[Record::Held(self.held)], &mut out);
+        record::encode(&[Record::Accepted(self.accepted)], &mut out);
         // After what is held, as they came.
         for blob in blobs(false) {
             record::encode(&[blob], &mut out);

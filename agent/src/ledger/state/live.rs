@@ -12,7 +12,7 @@ use flotilla_core::{
     unit::{Entry, VariableLayer},
 };
 
-use super::{Blob, BlobKind, Held, Parsed, Record, State, StoredEntry, Unit, Usage};
+use super::{Accepted, Blob, BlobKind, Parsed, Record, State, StoredEntry, Unit, Usage};
 use crate::ledger::{
     blobs::Referred,
     items,
@@ -20,7 +20,7 @@ use crate::ledger::{
 };
 
 /// Bytes of the record of what is held, and more.
-const HELD_SIZE: usize = 256;
+const ACCEPTED_SIZE: usize = 256;
 
 /// Counts of references, and the bytes that they keep.
 #[derive(Debug, Default, Clone)]
@@ -72,12 +72,13 @@ fn entry_size(stored: &StoredEntry) -> usize {
 impl State {
     /// Returns the most bytes that a compacted ledger has.
     pub fn live_size(&self) -> usize {
-        self.references.live + self.units.len() * UNIT_OVERHEAD + HELD_SIZE
+        self.references.live + self.units.len() * UNIT_OVERHEAD + ACCEPTED_SIZE
     }
 
-    pub(super) fn hold(&mut self, held: Held) {
-        let same = (held.incarnation, held.generation) == (self.held.incarnation, self.held.generation);
-        self.held = held;
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let same = (accepted.incarnation, accepted.generation)
+            == (self.accepted.incarnation, self.accepted.generation);
+        self.accepted = accepted;
         if !same {
             for digest in std::mem::take(&mut self.references.unclaimed) {
                 self.references.live -= self.blob_size(&digest);
@@ -264,7 +265,7 @@ impl State {
             (*id, bare)
         });
         let mut after = State {
-            held: self.held,
+            accepted: self.accepted,
             units: units.collect(),
             blobs: self.blobs.clone(),
             kinds: BTreeMap::new(),

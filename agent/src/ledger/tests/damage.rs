@@ -99,7 +99,7 @@ async fn a_ledger_found_damaged_begins_anew_beside_what_is_there() {
         assert!(matches!(ledger.opened(), Opened::Damaged(_)), "{what}");
         assert!(matches!(ledger.health().state, HealthState::Damaged(_)), "{what}");
         assert!(
-            ledger.read(|state| state.units.is_empty() && state.held == Held::default()),
+            ledger.read(|state| state.units.is_empty() && state.accepted == Accepted::default()),
             "{what}"
         );
         for (name, bytes) in &before {
@@ -110,9 +110,9 @@ async fn a_ledger_found_damaged_begins_anew_beside_what_is_there() {
             );
         }
         ledger
-            .append(vec![Record::Held(Held {
+            .append(vec![Record::Accepted(Accepted {
                 epoch: 7,
-                ..Held::default()
+                ..Accepted::default()
             })])
             .await
             .expect("appends");
@@ -135,7 +135,7 @@ async fn a_ledger_found_damaged_begins_anew_beside_what_is_there() {
         }
         let again = open(&cells).await;
         assert_eq!(*again.opened(), Opened::Read, "{what}");
-        assert_eq!(again.read(|state| state.held.generation), 4);
+        assert_eq!(again.read(|state| state.accepted.generation), 4);
     }
 }
 
@@ -153,7 +153,7 @@ async fn of_two_agents_that_find_damage_one_goes_on() {
         second.append(accepted(unit(), 3, content(2, 2, 100))).await,
         Err(LedgerError::Lost)
     ));
-    assert_eq!(open(&cells).await.read(|state| state.held.generation), 4);
+    assert_eq!(open(&cells).await.read(|state| state.accepted.generation), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,13 +168,13 @@ async fn a_crash_while_beginning_anew_is_begun_again() {
             let done = open(&cells).await.append(state()).await.is_ok();
             cells.heal();
             let again = open(&cells).await;
-            let generation = again.read(|state| state.held.generation);
+            let generation = again.read(|state| state.accepted.generation);
             assert_eq!(generation, if done { 4 } else { 0 }, "after {writes} writes");
             assert_ne!(*again.opened(), Opened::New, "after {writes} writes");
             again.append(state()).await.expect("appends");
             let last = open(&cells).await;
             assert_eq!(
-                (last.opened(), last.read(|state| state.held.generation)),
+                (last.opened(), last.read(|state| state.accepted.generation)),
                 (&Opened::Read, 4)
             );
             let kept = cells

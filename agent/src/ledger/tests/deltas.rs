@@ -150,7 +150,11 @@ async fn content_whose_base_is_not_what_it_was_is_told_missing_and_written_whole
         ledger.append(records).await.expect("appends");
         let again = open(&cells).await;
         assert_eq!(read(&again, &commits), None, "base is here: {is_here}");
-        assert_eq!(again.read(|state| state.held.generation), 2, "all else is read");
+        assert_eq!(
+            again.read(|state| state.accepted.generation),
+            2,
+            "all else is read"
+        );
         again
             .append(vec![Record::Blob(digest, blob)])
             .await

@@ -4,7 +4,7 @@ use super::*;
 
 /// As Secrets have it.
 fn secrets() -> Memory {
-    Memory::default().with_limits(cells::Limits {
+    Memory::default().with_limits(key_value::Limits {
         segment: 512 << 10,
         total: 16 << 20,
     })
@@ -103,7 +103,7 @@ async fn one_append_replaces_what_alone_would_not_fit_beside_it() {
         .expect("takes the place of the old content");
     let again = open(&cells).await;
     again.read(|state| {
-        assert_eq!(state.held.generation, 2);
+        assert_eq!(state.accepted.generation, 2);
         assert_eq!(state.blobs.len(), 101, "the old content is gone");
     });
 }
@@ -189,7 +189,7 @@ fn is_whole(state: &State, unit: &state::Unit) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn contents_that_nobody_names_make_room_once_and_are_not_stored_again() {
-    let cells = Memory::default().with_limits(cells::Limits {
+    let cells = Memory::default().with_limits(key_value::Limits {
         segment: 8 << 10,
         total: 64 << 10,
     });

@@ -1,4 +1,4 @@
-//! Writes of unknown outcome, and cells that somebody else stored again.
+//! Writes of unknown outcome, and values that somebody else stored again.
 
 use super::*;
 

@@ -52,7 +52,7 @@ impl Choices {
                 state: step.to_le_bytes().to_vec(),
             },
             5 => Record::Dropped { unit, key },
-            6 => Record::Held(Held {
+            6 => Record::Accepted(Accepted {
                 incarnation: 1,
                 generation: step / 20,
                 root: None,
@@ -104,7 +104,7 @@ fn facts(state: &State) -> String {
             )
         })
         .collect();
-    format!("{:?} {units:?} {needed:?}", state.held)
+    format!("{:?} {units:?} {needed:?}", state.accepted)
 }
 
 /// What the counts say must be what a look at everything says.

@@ -65,7 +65,7 @@ async fn appends_that_come_at_once_are_written_together() {
 
 #[tokio::test]
 async fn append_that_does_not_fit_keeps_none_from_being_written_that_came_with_it() {
-    let limits = cells::Limits {
+    let limits = key_value::Limits {
         segment: 64 << 10,
         total: 1 << 20,
     };

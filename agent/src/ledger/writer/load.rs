@@ -1,4 +1,4 @@
-//! Reads a ledger from its cells.
+//! Reads a ledger from its values.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +8,9 @@ use std::{
 use super::{ATTEMPTS, RETRY, Stored, Writer, digest, not_as_named};
 use crate::{
     ledger::{
-        cells::Cells,
         error::LedgerError,
         head::{Head, Reading},
+        key_value::KeyValue,
     },
     random::random,
 };
@@ -19,12 +19,12 @@ impl Writer {
     /// Reads a ledger: its writer and the bytes of its records. Damage is kept in the writer, and then no records
     /// are given.
     pub(in crate::ledger) async fn load(
-        cells: Arc<dyn Cells>,
+        key_value: Arc<dyn KeyValue>,
         name: &str,
     ) -> Result<(Self, Vec<u8>), LedgerError> {
         let mut failures = 0;
         loop {
-            let (error, loaded) = match Self::load_once(&cells, name).await {
+            let (error, loaded) = match Self::load_once(&key_value, name).await {
                 Ok((writer, bytes)) if writer.damage.is_none() => return Ok((writer, bytes)),
                 Ok(damaged) => (None, Some(damaged)),
                 Err(e @ LedgerError::Storage(_)) => (Some(e), None),
@@ -39,9 +39,9 @@ impl Writer {
         }
     }
 
-    async fn load_once(cells: &Arc<dyn Cells>, name: &str) -> Result<(Self, Vec<u8>), LedgerError> {
+    async fn load_once(key_value: &Arc<dyn KeyValue>, name: &str) -> Result<(Self, Vec<u8>), LedgerError> {
         let mut writer = Self {
-            cells: cells.clone(),
+            key_value: key_value.clone(),
             name: name.to_owned(),
             id: uuid::Uuid::new_v4().to_string(),
             sequence: 0,
@@ -52,20 +52,25 @@ impl Writer {
             avoided: BTreeSet::new(),
             damage: None,
         };
-        let Some(cell) = cells.get(name).await.map_err(LedgerError::Storage)? else {
+        let Some(value) = key_value.get(name).await.map_err(LedgerError::Storage)? else {
             // Segments are written after the first head, and neither they nor kept heads are ever deleted.
             for name in [writer.slot_name(0), writer.damaged_name(0)] {
-                if cells.get(&name).await.map_err(LedgerError::Storage)?.is_some() {
+                if key_value
+                    .get(&name)
+                    .await
+                    .map_err(LedgerError::Storage)?
+                    .is_some()
+                {
                     writer.damage = Some(writer.head_is("gone"));
                 }
             }
             return Ok((writer, Vec::new()));
         };
         writer.stored = Some(Stored {
-            version: cell.version,
-            digest: blake3::hash(&cell.bytes),
+            version: value.version,
+            digest: blake3::hash(&value.bytes),
         });
-        match Head::read(&cell.bytes) {
+        match Head::read(&value.bytes) {
             Reading::Head(head, tail) => (writer.head, writer.tail) = (*head, tail),
             Reading::Version(version) => return Err(LedgerError::Version(version)),
             Reading::Unreadable => {
@@ -82,7 +87,7 @@ impl Writer {
         let mut bytes = Vec::new();
         for segment in self.head.segments.clone() {
             let name = self.slot_name(segment.slot);
-            let part = self.cells.get(&name).await.map_err(LedgerError::Storage)?;
+            let part = self.key_value.get(&name).await.map_err(LedgerError::Storage)?;
             match part.filter(|part| digest(&part.bytes) == segment.digest) {
                 Some(part) => {
                     bytes.extend_from_slice(&part.bytes);
@@ -98,7 +103,7 @@ impl Writer {
         // Slots are filled from the lowest and never deleted, so the first gap ends what a crash left behind.
         for slot in (0..).filter(|slot| !self.head.segments.iter().any(|segment| segment.slot == *slot)) {
             let name = self.slot_name(slot);
-            match self.cells.get(&name).await.map_err(LedgerError::Storage)? {
+            match self.key_value.get(&name).await.map_err(LedgerError::Storage)? {
                 Some(left) => self.slots.insert(slot, left.version),
                 None => break,
             };

@@ -1,4 +1,4 @@
-//! What a writer does about cells that are not as it left them.
+//! What a writer does about values that are not as it left them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,25 +24,25 @@ impl Writer {
         }
     }
 
-    /// Ends damage by beginning anew beside the damaged cells: the head is kept under another name, its segments
+    /// Ends damage by beginning anew beside the damaged values: the head is kept under another name, its segments
     /// are left alone. The caller then stores the whole state. Somebody who writes meanwhile makes that a conflict.
     pub(in crate::ledger) async fn begin_anew(&mut self) -> Result<(), LedgerError> {
         let storage = LedgerError::Storage;
         if let Found::Foreign = self.find(None).await.map_err(storage)? {
             return Err(LedgerError::Lost);
         }
-        let damaged = self.cells.get(&self.name).await.map_err(storage)?;
-        let bytes = damaged.as_ref().map_or(&[][..], |cell| &cell.bytes);
+        let damaged = self.key_value.get(&self.name).await.map_err(storage)?;
+        let bytes = damaged.as_ref().map_or(&[][..], |value| &value.bytes);
         let mut number = 0;
         loop {
             self.head.series = number + 1;
             let kept = self
-                .cells
+                .key_value
                 .get(&self.damaged_name(number))
                 .await
                 .map_err(storage)?;
             let begun = self
-                .cells
+                .key_value
                 .get(&self.slot_name(0))
                 .await
                 .map_err(storage)?
@@ -59,18 +59,18 @@ impl Writer {
             }
         }
         let name = self.damaged_name(number);
-        if self.cells.get(&name).await.map_err(storage)?.is_none() {
-            self.cells.put(&name, bytes, None).await.map_err(storage)?;
+        if self.key_value.get(&name).await.map_err(storage)?.is_none() {
+            self.key_value.put(&name, bytes, None).await.map_err(storage)?;
             tracing::warn!("the damaged head of the ledger is kept as {name}");
         }
-        self.stored = damaged.map(|cell| Stored {
-            version: cell.version,
-            digest: blake3::hash(&cell.bytes),
+        self.stored = damaged.map(|value| Stored {
+            version: value.version,
+            digest: blake3::hash(&value.bytes),
         });
         (self.head.segments, self.tail) = (Vec::new(), Vec::new());
         (self.slots, self.avoided) = (BTreeMap::new(), BTreeSet::new());
         for slot in 0.. {
-            match self.cells.get(&self.slot_name(slot)).await.map_err(storage)? {
+            match self.key_value.get(&self.slot_name(slot)).await.map_err(storage)? {
                 Some(left) => self.slots.insert(slot, left.version),
                 None => break,
             };

@@ -17,7 +17,7 @@ const NAMED: usize = 5;
 impl Acceptance {
     /// An acknowledgement of what is held, with every unit of which something is wrong, and `units`.
     pub(super) fn ack(&self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
-        let held = ledger.read(|state| state.held);
+        let held = ledger.read(|state| state.accepted);
         let mut named: BTreeMap<UnitId, UnitAcceptance> = BTreeMap::new();
         for (unit, told) in &self.untaken {
             named.insert(*unit, told.clone());

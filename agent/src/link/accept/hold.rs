@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ledger::{
     Ledger, LedgerError,
-    record::{Held, Record},
+    record::{Accepted, Record},
 };
 
 impl Acceptance {
@@ -122,12 +122,12 @@ impl Acceptance {
     }
 
     fn generation(&self, ledger: &Ledger) -> Option<Record> {
-        let held = ledger.read(|state| state.held);
-        let next = Held {
+        let held = ledger.read(|state| state.accepted);
+        let next = Accepted {
             epoch: held.epoch,
             ..self.target?
         };
-        (next != held).then_some(Record::Held(next))
+        (next != held).then_some(Record::Accepted(next))
     }
 
     fn held(&mut self, ledger: &Ledger, unit: UnitId, content: &Content) -> UnitAcceptance {

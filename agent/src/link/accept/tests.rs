@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     ledger::{
         accept::OfferedEntry,
-        cells::{Cell, CellError, Cells, Limits, Version},
+        key_value::{KeyValue, KeyValueError, Limits, Version, Versioned},
         memory::Memory,
     },
     sim::Contents,
@@ -24,7 +24,7 @@ async fn ledger(cells: &Arc<Memory>) -> Ledger {
     Ledger::open(cells.clone(), NAME).await.expect("a ledger")
 }
 
-/// Cells with little room, until there is more.
+/// Values with little room, until there is more.
 struct Little(Memory, AtomicUsize);
 
 impl Default for Little {
@@ -34,12 +34,17 @@ impl Default for Little {
 }
 
 #[async_trait]
-impl Cells for Little {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Little {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         self.0.get(name).await
     }
 
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
         self.0.put(name, bytes, expected).await
     }
 
@@ -154,7 +159,7 @@ fn held(ledger: &Ledger) -> (u64, Vec<u128>) {
     ledger.read(|state| {
         let units = state.units.iter().filter(|(_, unit)| unit.offered.is_some());
         (
-            state.held.generation,
+            state.accepted.generation,
             units.map(|(id, _)| id.0.as_u128()).collect(),
         )
     })

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     ledger::{
-        cells::{Cell, CellError, Cells, Limits, Version},
+        key_value::{KeyValue, KeyValueError, Limits, Version, Versioned},
         memory::Memory,
         state::BlobKind,
     },
@@ -142,12 +142,17 @@ impl FakeHub {
 struct Still(Memory, tokio::sync::watch::Sender<bool>);
 
 #[tonic::async_trait]
-impl Cells for Still {
-    async fn get(&self, name: &str) -> Result<Option<Cell>, CellError> {
+impl KeyValue for Still {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         self.0.get(name).await
     }
 
-    async fn put(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> Result<Version, CellError> {
+    async fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
         let moves = self.1.subscribe().wait_for(|is_still| !is_still).await.is_ok();
         assert!(moves, "the test holds the sender");
         self.0.put(name, bytes, expected).await
@@ -451,6 +456,47 @@ async fn a_ledger_that_cannot_be_written_is_told_and_when_it_can_again() {
     world.cells.heal();
     while !world.condition().await.ok {}
     assert!(!world.ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_that_the_ledger_has_no_room_for_is_answered_by_its_entry_and_taken_once_there_is() {
+    let mut world = World::new().await;
+    let limits = |total| Limits {
+        segment: 8 << 10,
+        total,
+    };
+    drop(world.cells.clone().with_limits(limits(32 << 10)));
+    // Texts that do not compress.
+    let noise = |n: usize| Digest::of("noise", &n.to_be_bytes()).to_string();
+    let objects: Vec<Value> = (0..400)
+        .map(|n| config(&format!("large-{n}"), &noise(n)))
+        .collect();
+    let large = world.entry(1, 1, &objects).await;
+    let small = world.entry(2, 1, &[config("small", "1")]).await;
+    let both = [large.clone(), small.clone()];
+    world.desire(1, None, &both, &both).await;
+    let mut answers = HashMap::new();
+    while answers.len() < 2 {
+        if let agent_message::Kind::Ack(ack) = world.next().await {
+            assert_eq!(ack.generation, 0, "it is held once all of it is");
+            let each = ack.units.into_iter();
+            answers.extend(each.map(|one| (one.entry.to_vec(), (one.accepted, one.reason))));
+        }
+    }
+    let digest = |entry: &Entry| Entry::digest_of(&entry.to_bytes()).as_bytes().to_vec();
+    assert_eq!(
+        answers,
+        HashMap::from([
+            (digest(&large), (false, "LedgerFull".to_owned())),
+            (digest(&small), (true, String::new()))
+        ])
+    );
+    let told = world.condition().await;
+    assert!(!told.ok && told.message.contains("apps/app-1"), "{told:?}");
+    drop(world.cells.clone().with_limits(limits(1 << 20)));
+    assert_eq!(world.accepted(1).await, 1);
+    while !world.condition().await.ok {}
+    assert_eq!(world.ends_within(Duration::from_secs(600)).await, None);
 }
 
 /// Another offer lacks content, so that something is tried again and again meanwhile.
