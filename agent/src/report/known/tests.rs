@@ -314,6 +314,17 @@ fn hub_has_the_rows_of_the_agent_after_any_restarts_losses_and_restored_backups(
                         if draw.below(2) == 0 {
                             hub.take(&reports);
                         }
+                        // An object turns, that is told, and it turns back.
+                        if draw.below(2) == 0 {
+                            let before = cluster.clone();
+                            cluster.objects.insert((draw.below(3), draw.below(4)), 9);
+                            cluster.tell(&reports);
+                            hub.take(&reports);
+                            if cluster.objects.len() == before.objects.len() {
+                                cluster = before;
+                                cluster.tell(&reports);
+                            }
+                        }
                     }
                     reports.hold(Hold::Nothing);
                 }
