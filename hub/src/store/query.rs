@@ -281,7 +281,9 @@ impl Store {
                          WHERE k.cluster_id = c.id AND NOT k.ok)) AS "message!",
                       (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached') AS "units!",
                       (SELECT count(*) FROM unit u JOIN unit_status us ON us.unit_id = u.id AND us.version = u.version
-                       WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True') AS "units_ready!"
+                       WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True'
+                         AND NOT EXISTS (SELECT 1 FROM unit_refused f JOIN entry_answer a USING (cluster_id, unit_id)
+                                         WHERE f.cluster_id = c.id AND f.unit_id = u.id AND a.refused)) AS "units_ready!"
                FROM cluster c
                LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
                LEFT JOIN session s ON s.cluster_id = c.id

@@ -232,4 +232,17 @@ async fn an_app_that_an_agent_does_not_take_says_ledger_full_and_holds_up_no_oth
         fleet.hub.world.count("SELECT count(*) FROM unit_refused").await,
         0
     );
+    let ready = async || {
+        let listed = fleet.hub.world.store.list_clusters("c1", "", 1).await;
+        listed.expect("listed")[0].units_ready
+    };
+    assert_eq!(ready().await, 2);
+    // A request alone may be what is not taken: what was ready is not what is asked for.
+    *agent.refusing.lock().expect("not poisoned") = Some("big");
+    let last = fleet.end("Kustomization", "big", false).await;
+    assert_eq!(
+        (last.outcome(), last.reason.as_str()),
+        (Outcome::Failed, "LedgerFull")
+    );
+    assert_eq!(ready().await, 1);
 }

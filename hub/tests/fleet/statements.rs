@@ -243,7 +243,11 @@ async fn what_an_agent_tells_after_a_restart_with_nothing_changed_is_five_statem
     let (cluster, unit, target) = one_unit(&world, "c1", app).await;
     let before = Report {
         objects: (0..100).map(|n| object(unit, &format!("x{n}"))).collect(),
-        ..report(cluster, open(&world, cluster).await, vec![applied(unit, 1, target)])
+        ..report(
+            cluster,
+            open(&world, cluster).await,
+            vec![applied(unit, 1, target)],
+        )
     };
     world.store.ingest(&[before]).await.expect("ingested");
     let alone = Report {
