@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::session::{SessionError, outbound::send};
+use super::session::{SessionError, wire::send};
 
 /// Longest wait for the hub's first message.
 const WELCOME: Duration = Duration::from_secs(20);

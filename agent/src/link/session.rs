@@ -2,11 +2,16 @@
 //! renewed. Nothing that happens here deletes or stops anything in the cluster.
 
 mod desired;
-pub(super) mod outbound;
 #[cfg(test)]
 mod tests;
+pub(super) mod wire;
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use flotilla_core::{
     clock::{self, Clock, Timestamp},
@@ -19,11 +24,11 @@ use flotilla_proto::agent::v1::{
 };
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
-use tonic::{Streaming, transport::Channel};
+use tonic::transport::Channel;
 
 use self::{
     desired::{Batch, RETRY, Refusal},
-    outbound::{Outbound, changed},
+    wire::{Wire, changed},
 };
 use super::{
     accept::{Acceptance, Lane},
@@ -147,7 +152,7 @@ pub struct Session {
 
 struct Open<'a> {
     session: &'a mut Session,
-    outbound: Outbound,
+    wire: Wire,
     client: AgentServiceClient<Channel>,
     /// One batch a lane.
     fetching: FuturesUnordered<BoxFuture<'static, Batch>>,
@@ -182,7 +187,7 @@ impl Session {
         let Opening {
             tx,
             client,
-            mut inbound,
+            inbound,
             welcome,
         } = Opening::of(channel, self.hello()).await?;
         let epoch = self.newer(welcome.epoch)?;
@@ -190,8 +195,11 @@ impl Session {
         self.reports.begin(hub_rows(&welcome));
         self.acceptance.broke_off();
         let mut open = Open {
-            outbound: Outbound {
+            wire: Wire {
                 tx,
+                inbound,
+                early: VecDeque::new(),
+                broken: None,
                 epoch: welcome.epoch,
                 reports: self.reports.clone(),
                 clock: self.clock.clone(),
@@ -209,7 +217,7 @@ impl Session {
         if let Some(epoch) = epoch {
             open.note_epoch(epoch).await?;
         }
-        open.serve(&mut inbound, renewed).await
+        open.serve(renewed).await
     }
 
     /// Says hello and hangs up, so that the hub hears what this cluster's clock reads. Returns how far it is from the
@@ -256,7 +264,7 @@ impl Session {
 impl Open<'_> {
     async fn note_epoch(&mut self, held: Accepted) -> Result<(), SessionError> {
         let write = self.session.ledger.append(vec![Record::Accepted(held)]);
-        match self.outbound.beside(write).await {
+        match self.wire.beside(write).await {
             Err(LedgerError::Lost) => Err(LedgerError::Lost.into()),
             // The hub is to hear of it, which it cannot without a stream.
             Err(e) => {
@@ -267,25 +275,18 @@ impl Open<'_> {
         }
     }
 
-    async fn serve<R>(
-        &mut self,
-        inbound: &mut Streaming<HubMessage>,
-        renewed: impl Future<Output = R>,
-    ) -> Result<R, SessionError> {
+    async fn serve<R>(&mut self, renewed: impl Future<Output = R>) -> Result<R, SessionError> {
         let mut renewed = pin!(renewed);
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         loop {
-            self.outbound.report().await?;
+            self.wire.report().await?;
             let ask_again = self.ask_again_at().unwrap_or(far);
-            let ack_late = self.outbound.sent_at.map_or(far, |at| at + REPORT_ACK);
-            // Cancel-safe: `message` keeps a half-read frame in the stream, notifications stay set, timers are
-            // computed anew. What came is read before anything is concluded from its absence.
+            let ack_late = self.wire.sent_at.map_or(far, |at| at + REPORT_ACK);
+            // Cancel-safe: `message` keeps what it has read, notifications stay set, timers are computed anew. What came is
+            // read before anything is concluded from its absence.
             tokio::select! {
                 biased;
-                message = inbound.message() => match message? {
-                    Some(message) => self.receive(message).await?,
-                    None => return Err(SessionError::Ended("the hub closed it".to_owned())),
-                },
+                message = self.wire.message() => self.receive(message?).await?,
                 Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
                 () = changed(&self.session.reports) => {}
                 renewed = &mut renewed => return Ok(renewed),
@@ -307,15 +308,7 @@ impl Open<'_> {
         match message.kind {
             Some(hub_message::Kind::Desired(desired)) => self.desired(desired).await,
             Some(hub_message::Kind::ReportAck(ack)) => {
-                if !ack.left_out.is_empty() {
-                    tracing::error!(
-                        report = ack.seq,
-                        "the hub left out what was reported: {}",
-                        ack.left_out
-                    );
-                }
-                self.session.reports.ack(ack.seq);
-                self.outbound.sent_at = None;
+                self.wire.acknowledged(&ack);
                 Ok(())
             }
             Some(hub_message::Kind::Request(request)) => self.request(request).await,
@@ -347,7 +340,7 @@ impl Open<'_> {
                 reply.message = "this agent does not know the request".to_owned();
             }
         }
-        self.outbound.send(agent_message::Kind::Reply(reply)).await
+        self.wire.send(agent_message::Kind::Reply(reply)).await
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Refusal {
 
 impl Open<'_> {
     pub(super) async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
-        if desired.epoch < self.outbound.epoch {
+        if desired.epoch < self.wire.epoch {
             return Ok(());
         }
         let (incarnation, generation) = (desired.incarnation, desired.generation);
@@ -52,7 +52,7 @@ impl Open<'_> {
         let taken = session
             .acceptance
             .offer(&session.ledger, offer, session.clock.now());
-        match self.outbound.beside(taken).await {
+        match self.wire.beside(taken).await {
             Ok(ack) => {
                 tracing::info!(incarnation, generation, "took in desired state");
                 self.retry_wait = RETRY.0;
@@ -97,14 +97,14 @@ impl Open<'_> {
             reason: reason as i32,
             message,
         };
-        self.outbound.send(agent_message::Kind::Refused(refused)).await
+        self.wire.send(agent_message::Kind::Refused(refused)).await
     }
 
     /// Tells hub and reconciler what is held now.
     async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
         self.session.nudge.accepted();
         self.ledger_condition();
-        self.outbound.send(agent_message::Kind::Ack(ack)).await
+        self.wire.send(agent_message::Kind::Ack(ack)).await
     }
 
     /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
@@ -136,8 +136,7 @@ impl Open<'_> {
                 continue;
             }
             self.busy.insert(lane);
-            let (mut client, epoch, ledger) =
-                (self.client.clone(), self.outbound.epoch, session.ledger.clone());
+            let (mut client, epoch, ledger) = (self.client.clone(), self.wire.epoch, session.ledger.clone());
             self.fetching.push(
                 async move {
                     let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
@@ -167,7 +166,7 @@ impl Open<'_> {
         let taken = session
             .acceptance
             .arrived(&session.ledger, &batch.items, batch.fetched);
-        if let Some(ack) = self.outbound.beside(taken).await? {
+        if let Some(ack) = self.wire.beside(taken).await? {
             self.accepted(ack).await?;
         }
         self.ledger_condition();
@@ -191,7 +190,7 @@ impl Open<'_> {
         self.retry_at = None;
         let session = &mut *self.session;
         let taken = session.acceptance.retry(&session.ledger);
-        if let Some(ack) = self.outbound.beside(taken).await? {
+        if let Some(ack) = self.wire.beside(taken).await? {
             self.accepted(ack).await?;
         }
         self.ledger_condition();

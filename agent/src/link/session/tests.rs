@@ -58,7 +58,7 @@ impl AgentService for FakeHub {
 
     async fn connect(
         &self,
-        request: tonic::Request<Streaming<AgentMessage>>,
+        request: tonic::Request<tonic::Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (from_agent, mut inbound) = (self.from_agent.clone(), request.into_inner());
         tokio::spawn(async move {
@@ -653,8 +653,24 @@ async fn storage_that_stands_still_under_an_offer_holds_back_no_report() {
     world.desire(2, Some(1), &more, &more[1..]).await;
     // A moment for the offer to be on its way into the ledger.
     world.hub_was_asked().await;
+    // Also what comes after another report, which is acknowledged meanwhile.
+    let clock = flotilla_proto::agent::v1::ClusterConditionKind::Clock;
+    world
+        .reports
+        .condition(clock, false, "it is behind".to_owned(), Timestamp(1));
+    assert_eq!(world.condition().await.kind(), clock);
     silence(&world);
-    assert!(!world.condition().await.ok);
+    let condition = world.condition().await;
+    assert!(!condition.ok && condition.kind() != clock, "{condition:?}");
+    // What the hub says else is heeded afterwards.
+    world.desire(3, Some(2), &more, &[]).await;
     world.is_still.send_replace(false);
     assert_eq!(world.accepted(2).await, 2);
+    loop {
+        if let agent_message::Kind::Ack(ack) = world.next().await
+            && ack.generation == 3
+        {
+            break;
+        }
+    }
 }
