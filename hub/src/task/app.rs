@@ -10,6 +10,7 @@ use flotilla_core::{
         plan::{Input, Planned},
         waiting::Waiting,
     },
+    unit::Substitution,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -92,12 +93,13 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
         }
     };
     let admission = admission(admitted, problems);
+    let settings = gather::settings(&spec);
     let ownership = match admission.admitted() {
         None => Ownership::default(),
         Some(admitted) => {
             let owned = Owned {
-                app,
-                spec: &spec,
+                app: app.uid,
+                always: settings.substitution == Substitution::Always,
                 content: admitted.content,
                 layers: &layers,
                 chosen: &placed.chosen,
@@ -109,7 +111,7 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
     let began = OffsetDateTime::now_utc();
     let input = Input {
         admission,
-        settings: gather::settings(&spec),
+        settings,
         layers: layers.layers,
         suspended: app.is_suspended(),
         requested: app.requested_at.clone(),

@@ -11,7 +11,8 @@ use flotilla_api::kinds::{
     placement::PlacementSpec,
 };
 use flotilla_core::{
-    content::{Content, Form},
+    claim,
+    content::Content,
     digest::{Digest, canonical_json},
     fleet::{
         placement::{Candidate, Chosen, Override, Placement, choose},
@@ -20,7 +21,6 @@ use flotilla_core::{
     id::ClusterId,
     object::ObjectKey,
     rollout::{plan::Current, waiting::Waiting},
-    substitute::{self, Variables},
     unit::{Settings, Substitution, VariableLayer, Withheld},
 };
 use serde_json::Value;
@@ -366,9 +366,9 @@ pub struct Ownership {
 /// What ownership of objects depends on.
 pub struct Owned<'a> {
     /// The app.
-    pub app: &'a ResourceRow,
-    /// Its spec.
-    pub spec: &'a KustomizationSpec,
+    pub app: Uuid,
+    /// Variables are put in whether there are any or not.
+    pub always: bool,
     /// The content to own.
     pub content: Digest,
     /// The app's own variables.
@@ -383,13 +383,7 @@ pub struct Owned<'a> {
 /// the same keys already, and owns all of them, nothing is to be found.
 pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
     let mut ownership = Ownership::default();
-    if is_settled(owned) {
-        let contents: BTreeSet<Digest> = owned
-            .units
-            .iter()
-            .filter_map(|unit| unit.content)
-            .chain([owned.content])
-            .collect();
+    if let Some(contents) = claim::settled(owned.chosen, owned.units, owned.content) {
         let contents: Vec<Digest> = contents.into_iter().collect();
         if context.store.same_keys(&contents).await? {
             return Ok(ownership);
@@ -400,12 +394,21 @@ pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<O
     };
     let content = Content::from_bytes(&stored.into_plain()?)
         .map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))?;
-    for (keys, clusters) in by_keys(&content, owned) {
-        for (cluster, withheld) in context
-            .store
-            .foreign_claims(owned.app.uid, &clusters, &keys)
-            .await?
-        {
+    let layers = owned.layers.values.iter().zip(&owned.layers.layers);
+    let layers: Vec<claim::Layer<'_>> = layers
+        .map(|(values, layer)| claim::Layer {
+            values,
+            secret: matches!(layer, VariableLayer::Config { secret: true, .. }),
+        })
+        .collect();
+    let names = claim::Names {
+        layers: &layers,
+        always: owned.always,
+        chosen: owned.chosen,
+    };
+    for (keys, clusters) in claim::keys_by_cluster(&content, &names) {
+        let foreign = context.store.foreign_claims(owned.app, &clusters, &keys).await?;
+        for (cluster, withheld) in foreign {
             ownership.withheld.entry(cluster).or_default().push(withheld);
         }
         for cluster in clusters {
@@ -415,189 +418,9 @@ pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<O
     Ok(ownership)
 }
 
-/// Whether every chosen cluster has a unit that owns all objects of its content.
-fn is_settled(owned: &Owned<'_>) -> bool {
-    let units: BTreeMap<ClusterId, &Current> = owned.units.iter().map(|unit| (unit.cluster, unit)).collect();
-    owned.chosen.iter().all(|chosen| {
-        units
-            .get(&chosen.id)
-            .is_some_and(|unit| unit.content.is_some() && unit.withheld.is_empty())
-    })
-}
-
-/// The keys as they will be in the clusters: the same everywhere, unless a name holds a variable.
-fn by_keys(content: &Content, owned: &Owned<'_>) -> Vec<(Arc<[ObjectKey]>, Vec<ClusterId>)> {
-    if content.keys_digest().is_some() {
-        let clusters = owned.chosen.iter().map(|chosen| chosen.id).collect();
-        let mut keys: Vec<ObjectKey> = content.objects().iter().map(|entry| entry.key.clone()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        return vec![(keys.into(), clusters)];
-    }
-    let mut by_keys: BTreeMap<Vec<ObjectKey>, Vec<ClusterId>> = BTreeMap::new();
-    for chosen in owned.chosen {
-        let keys = keys(content, owned, chosen);
-        by_keys.entry(keys).or_default().push(chosen.id);
-    }
-    by_keys
-        .into_iter()
-        .map(|(keys, clusters)| (keys.into(), clusters))
-        .collect()
-}
-
-/// Keys as they will be in the cluster: names may hold variables. The same function the agent uses; a name that
-/// cannot be resolved here, or would tell a Secret's value, stays as written, and the agent's verdict counts.
-fn keys(content: &Content, owned: &Owned<'_>, chosen: &Chosen) -> Vec<ObjectKey> {
-    // With one value in place of each that is a Secret's, and with another: what differs between the two holds one.
-    let variables = |stand_in: &str| {
-        let own = owned.layers.values.iter().zip(&owned.layers.layers);
-        let mut values: Vec<BTreeMap<String, String>> = own
-            .map(|(values, layer)| match layer {
-                VariableLayer::Config { secret: true, .. } => {
-                    let names = values.keys();
-                    names.map(|name| (name.clone(), stand_in.to_owned())).collect()
-                }
-                _ => values.clone(),
-            })
-            .collect();
-        values.push(chosen.variables.clone());
-        values.extend(chosen.overrides.clone());
-        Variables::from_layers(values).ok()
-    };
-    let variables = variables("a").zip(variables("b"));
-    let always = owned
-        .spec
-        .post_build
-        .as_ref()
-        .is_some_and(|post| post.substitute_strategy == Some(SubstituteStrategy::Always));
-    let mut keys: Vec<ObjectKey> = content
-        .objects()
-        .iter()
-        .map(|entry| {
-            let mut key = entry.key.clone();
-            if let (Form::Yaml, Some((one, other))) = (entry.form, &variables)
-                && substitute::runs(one, always)
-            {
-                for field in [&mut key.namespace, &mut key.name] {
-                    let text = substitute::substitute(field, one, true);
-                    if let Ok(text) = text
-                        && substitute::substitute(field, other, true).is_ok_and(|same| same == text)
-                    {
-                        *field = text;
-                    }
-                }
-            }
-            key
-        })
-        .collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
 #[cfg(test)]
 mod tests {
-    use flotilla_core::content::{ObjectEntry, Objects};
-    use serde_json::json;
-    use time::OffsetDateTime;
-
     use super::*;
-
-    fn app() -> ResourceRow {
-        ResourceRow {
-            uid: Uuid::from_u128(1),
-            scope: String::new(),
-            api_group: "kustomize.toolkit.fluxcd.io".into(),
-            kind: "Kustomization".into(),
-            namespace: "apps".into(),
-            name: "app".into(),
-            api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
-            generation: 1,
-            labels: json!({}),
-            annotations: json!({}),
-            spec: json!({}),
-            suspended: None,
-            requested_at: String::new(),
-            handled_at: String::new(),
-            payload_digest: None,
-            not_supported: Vec::new(),
-            created_at: OffsetDateTime::UNIX_EPOCH,
-        }
-    }
-
-    fn layer(secret: bool, name: &str, value: &str) -> (VariableLayer, BTreeMap<String, String>) {
-        let digest = Digest::of("config", value.as_bytes());
-        let values = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        (VariableLayer::Config { digest, secret }, values)
-    }
-
-    fn names(written: &[&str], layers: Vec<(VariableLayer, BTreeMap<String, String>)>) -> Vec<String> {
-        let entries = written
-            .iter()
-            .map(|name| ObjectEntry {
-                key: ObjectKey::new("", "ConfigMap", "apps", name),
-                form: Form::Yaml,
-                digest: Digest::of("object", name.as_bytes()),
-            })
-            .collect();
-        let content = Content::Objects(Objects {
-            entries,
-            count: 0,
-            complete: true,
-        });
-        let spec = json!({
-            "interval": "1m", "prune": true, "sourceRef": { "kind": "GitRepository", "name": "s" }, "postBuild": {}
-        });
-        let spec: KustomizationSpec = serde_json::from_value(spec).expect("a spec");
-        let (layers, values) = layers.into_iter().unzip();
-        let owned = Owned {
-            app: &app(),
-            spec: &spec,
-            content: Digest::of("content", b""),
-            layers: &Layers {
-                layers,
-                configs: Vec::new(),
-                values,
-            },
-            chosen: &[],
-            units: &[],
-        };
-        let chosen = Chosen {
-            id: ClusterId(Uuid::from_u128(2)),
-            name: "c1".into(),
-            variables: BTreeMap::from([("region".into(), "eu".into())]),
-            overrides: Ok(BTreeMap::new()),
-        };
-        let found = keys(&content, &owned, &chosen);
-        found.into_iter().map(|key| key.name).collect()
-    }
-
-    #[test]
-    fn a_name_that_holds_a_secrets_value_stays_as_written() {
-        let layers = || vec![layer(false, "tier", "gold"), layer(true, "password", "hunter2")];
-        let found = names(
-            &[
-                "a-${tier}-${region}",
-                "b-${password}",
-                "c-${password:=x}",
-                "d-${password:0:1}",
-            ],
-            layers(),
-        );
-        assert_eq!(
-            found,
-            [
-                "a-gold-eu",
-                "b-${password}",
-                "c-${password:=x}",
-                "d-${password:0:1}"
-            ]
-        );
-        // What wins over the Secret is nobody's secret.
-        let mut over = layers();
-        over.push(layer(false, "password", "open"));
-        assert_eq!(names(&["b-${password}"], over), ["b-open"]);
-    }
 
     #[test]
     fn values_that_are_no_text_are_left_out_and_never_changed() {
