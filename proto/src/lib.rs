@@ -9,6 +9,11 @@
     reason = "generated code; the comments stand in the protocol files"
 )]
 
+/// The hub's identifier in a trust domain, as its certificate carries it.
+pub fn hub_uri(trust_domain: &str) -> String {
+    format!("spiffe://{trust_domain}/hub")
+}
+
 /// `flotilla.agent.v1`: desired state to a cluster, reports from it.
 pub mod agent {
     /// First version.

@@ -78,11 +78,6 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// The hub's identifier in a trust domain, as its certificate carries it.
-pub fn hub_uri(trust_domain: &str) -> String {
-    format!("spiffe://{trust_domain}/hub")
-}
-
 /// Verifies a hub: chain to a pinned root, validity, key usage, and the URI SAN.
 #[derive(Debug)]
 pub struct HubVerifier {
@@ -97,7 +92,7 @@ impl HubVerifier {
     pub fn new(pins: Vec<Pin>, trust_domain: &str) -> Self {
         Self {
             pins,
-            uri: hub_uri(trust_domain),
+            uri: crate::hub_uri(trust_domain),
             provider: Arc::new(ring::default_provider()),
             at_any_time: false,
         }

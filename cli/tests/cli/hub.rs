@@ -11,7 +11,7 @@ use flotilla_api::access::Context;
 use flotilla_cli::{Host, Ui, run};
 use flotilla_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceServer};
 use flotilla_proto::fleet::v1::*;
-use flotilla_proto::tls::{Pin, hub_uri};
+use flotilla_proto::{hub_uri, tls::Pin};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::net::TcpListener;

@@ -1,6 +1,7 @@
 //! The certificate authority: one root, kept sealed in the store, shared by all replicas. It issues the hub's
 //! server certificates and the agents' client certificates, each with names that the hub decides.
 
+use flotilla_proto::hub_uri;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::auth::{cluster_uri, hub_uri};
+use crate::auth::cluster_uri;
 
 /// Lifetime of an agent's certificate, unless configured.
 pub const AGENT_LIFETIME: Duration = Duration::hours(24);

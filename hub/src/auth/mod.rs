@@ -9,11 +9,6 @@ pub mod seal;
 pub mod tls;
 pub mod token;
 
-/// The hub's own path under its trust domain: `spiffe://<trust-domain>/hub`.
-pub fn hub_uri(trust_domain: &str) -> String {
-    format!("spiffe://{trust_domain}/hub")
-}
-
 /// A cluster's identifier under the trust domain: `spiffe://<trust-domain>/cluster/<uuid>`.
 pub fn cluster_uri(trust_domain: &str, cluster: uuid::Uuid) -> String {
     format!("spiffe://{trust_domain}/cluster/{cluster}")
