@@ -30,11 +30,46 @@ pub fn own() -> (usize, usize) {
     (kib.unwrap_or(0) << 10, files)
 }
 
+/// What a process and all it started use now.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Threads.
+    pub(crate) threads: usize,
+    /// Resident bytes of their own, without files that are mapped; what several share is counted for each.
+    pub(crate) resident: u64,
+}
+
+/// Looks at a process and its descendants, but for those whose parent has ended; nothing where there is no such process.
+/// No limit of the kernel's is about them together: those of processes and threads are a user's, and not root's at all.
+pub(crate) fn usage(process: u32) -> Usage {
+    let (mut usage, mut processes) = (Usage::default(), vec![process]);
+    while let Some(process) = processes.pop() {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+        };
+        usage.threads += usize::try_from(field("Threads:")).unwrap_or(usize::MAX);
+        usage.resident += field("RssAnon:") << 10;
+        let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            processes.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|child| child.parse::<u32>().ok()),
+            );
+        }
+    }
+    usage
+}
+
 /// The process group of a child spawned with `process_group(0)`. Killed when dropped, unless disarmed.
 #[derive(Debug)]
-pub(crate) struct Group(Option<Pid>);
+pub(crate) struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     /// The group that `child` leads.
     pub(crate) fn of(child: &Child) -> Self {
         Self(
@@ -51,7 +86,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // Fails only when nothing of the group is left.

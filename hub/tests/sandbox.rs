@@ -139,6 +139,7 @@ async fn confined_programs_end_at_their_limits() {
         memory: 256 << 20,
         cpu_seconds: 5,
         open_files: 64,
+        ..Limits::default()
     };
     let bomb = script(Isolation::Required, "a=x; while :; do a=$a$a; done", small).await;
     assert!(
@@ -168,6 +169,40 @@ async fn confined_programs_end_at_their_limits() {
         matches!(&hang, Err(RunError::Failed(_) | RunError::Timeout)),
         "{hang:?}"
     );
+}
+
+/// What [`confined_programs_cannot_crowd_the_machine_with_threads`] runs in the sandbox.
+#[test]
+#[ignore = "no test: it starts threads until somebody ends it"]
+fn crowd() {
+    let mut started = 0;
+    while started < 4000 {
+        let thread = std::thread::Builder::new().stack_size(16 << 10);
+        match thread.spawn(|| std::thread::sleep(Duration::from_secs(60))) {
+            Ok(_) => started += 1,
+            Err(_) => break,
+        }
+    }
+    assert!(started > 600, "only {started} threads");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn confined_programs_cannot_crowd_the_machine_with_threads() {
+    let place = tempfile::tempdir().expect("a directory");
+    let job = Job {
+        program: std::env::current_exe().expect("known"),
+        arguments: ["--ignored", "--exact", "crowd"].map(Into::into).to_vec(),
+        directory: place.path().to_owned(),
+        execute: ["/lib", "/lib64", "/usr/lib"].map(PathBuf::from).to_vec(),
+        timeout: Duration::from_secs(30),
+        max_output: 1 << 20,
+        limits: Limits::default(),
+    };
+    let began = Instant::now();
+    let crowded = sandbox(Isolation::Required).await.run(&job).await;
+    assert!(matches!(crowded, Err(RunError::Threads(256))), "{crowded:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -370,5 +405,5 @@ async fn all_of_it_holds_for_an_unprivileged_user() {
         "{printed}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(printed.contains("6 passed"), "{printed}");
+    assert!(printed.contains("7 passed"), "{printed}");
 }

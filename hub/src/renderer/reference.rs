@@ -196,6 +196,7 @@ impl ReferenceRenderer {
         match error {
             RunError::Timeout => RenderFailure::Timeout(timeout),
             RunError::Output(max) => too_large("the output", format!("{} MiB", max >> 20)),
+            RunError::Threads(max) => too_large("the number of threads", max.to_string()),
             RunError::Failed(said)
                 if said.contains("out of memory") || said.contains("cannot allocate memory") =>
             {

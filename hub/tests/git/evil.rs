@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use flotilla_hub::source::git::FetchLimits;
 use flotilla_hub::source::git::GitError;
-use flotilla_testkit::{GitAccess, GitFault, GitServer};
+use flotilla_testkit::{GitAccess, GitFault, GitServer, wait_until};
 
 use crate::world::{
     CANARY, Hub, TIMEOUT, advertisement, branch, line, old_advertisement, public, script, serve, tag,
@@ -282,6 +282,51 @@ async fn every_process_of_git_has_limits_of_memory_and_processor_time() {
                 ..
             }
         ),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_of_git_are_bounded_together_and_none_is_left() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "one")
+        .await
+        .expect("committed");
+    let remote = public(&server.http_url("app.git"));
+    let place = tempfile::tempdir().expect("a directory");
+    // A number that no other process has among its arguments.
+    let crowd = "i=0; while [ $i -lt 200 ]; do sleep 98765 & i=$((i + 1)); done; wait";
+    let hub = Hub::with(Some(script(place.path(), crowd)), FetchLimits::default()).await;
+    let error = hub.fetch(&remote, &branch("main")).await.expect_err("too many");
+    assert!(
+        matches!(&error, GitError::TooLarge { what: "the threads of git", limit, .. } if limit == "64"),
+        "{error}"
+    );
+    wait_until("all of them to end", Duration::from_secs(10), async || {
+        let all = std::fs::read_dir("/proc").expect("read").flatten();
+        let left = all.filter(|one| {
+            let arguments = std::fs::read(one.path().join("cmdline")).unwrap_or_default();
+            arguments.starts_with(b"sleep\098765\0")
+        });
+        match left.count() {
+            0 => Ok(Some(())),
+            left => Err(format!("{left} are left")),
+        }
+    })
+    .await
+    .expect("none is left");
+    // Each below its limit, and together above: a shell's text doubles until it has 48 MiB.
+    let heap = "a=0123456789abcdef; i=0; while [ $i -lt 20 ]; do a=$a$a; i=$((i + 1)); done; sleep 98764";
+    let hoard = format!("i=0; while [ $i -lt 12 ]; do ( {heap} ) & i=$((i + 1)); done; wait");
+    let limits = FetchLimits {
+        git_memory: 128 << 20,
+        ..FetchLimits::default()
+    };
+    let hub = Hub::with(Some(script(place.path(), &hoard)), limits).await;
+    let error = hub.fetch(&remote, &branch("main")).await.expect_err("too much");
+    assert!(
+        matches!(&error, GitError::TooLarge { what: "the memory of git", limit, .. } if limit == "128 MiB"),
         "{error}"
     );
 }

@@ -37,9 +37,55 @@ pub(super) async fn apply(
         ));
     }
     let scope = scope(fleet, &request.scope).await?;
+    let Read {
+        resources,
+        rows,
+        problems,
+    } = read(request.documents, scope, fleet.digest_key).await?;
+    if problems.iter().any(|problem| !problem.warning) {
+        return Ok(wire::ApplyResponse {
+            applied: vec![],
+            problems,
+        });
+    }
+    let actions = fleet
+        .store
+        .apply(&rows, &fleet.seal, principal, request.dry_run)
+        .await
+        .map_err(from_store)?;
+    let applied = resources
+        .into_iter()
+        .zip(rows)
+        .zip(actions)
+        .map(|((resource, row), action)| wire::Applied {
+            resource: Some(resource),
+            action: action.as_str().to_owned(),
+            not_supported: row.not_supported,
+        })
+        .collect();
+    Ok(wire::ApplyResponse { applied, problems })
+}
+
+/// What documents say.
+struct Read {
+    resources: Vec<wire::ResourceRef>,
+    /// As they are stored, in the same order; none where there are problems.
+    rows: Vec<NewResource>,
+    problems: Vec<wire::Problem>,
+}
+
+/// Reads documents beside the runtime: many of them take long.
+async fn read(documents: Vec<wire::Document>, scope: Scope, key: [u8; 32]) -> Result<Read, Status> {
+    let reading = tokio::task::spawn_blocking(move || read_all(&documents, &scope, &key));
+    reading
+        .await
+        .map_err(|_| Status::internal("reading the documents was cut short"))?
+}
+
+fn read_all(documents: &[wire::Document], scope: &Scope, key: &[u8; 32]) -> Result<Read, Status> {
     let mut problems = Vec::new();
     let mut resources: Vec<Resource> = Vec::new();
-    for document in &request.documents {
+    for document in documents {
         let options = Options {
             file: &document.file,
             mode: Mode::Strict,
@@ -85,29 +131,15 @@ pub(super) async fn apply(
             "more than {MAX_RESOURCES} documents in one request"
         )));
     }
-    if problems.iter().any(|problem| !problem.warning) {
-        return Ok(wire::ApplyResponse {
-            applied: vec![],
-            problems,
-        });
-    }
-    let rows: Vec<NewResource> = resources.iter().map(|resource| row(fleet, resource)).collect();
-    let actions = fleet
-        .store
-        .apply(&rows, &fleet.seal, principal, request.dry_run)
-        .await
-        .map_err(from_store)?;
-    let applied = resources
-        .iter()
-        .zip(&rows)
-        .zip(actions)
-        .map(|((resource, row), action)| wire::Applied {
-            resource: Some(reference(&resource.id)),
-            action: action.as_str().to_owned(),
-            not_supported: row.not_supported.clone(),
-        })
-        .collect();
-    Ok(wire::ApplyResponse { applied, problems })
+    let rows = match problems.iter().all(|problem| problem.warning) {
+        true => resources.iter().map(|resource| row(key, resource)).collect(),
+        false => Vec::new(),
+    };
+    Ok(Read {
+        resources: resources.iter().map(|resource| reference(&resource.id)).collect(),
+        rows,
+        problems,
+    })
 }
 
 /// The Cluster of this name with these labels, once they are found to be good.
@@ -128,7 +160,7 @@ pub(super) fn labelled_cluster(
     };
     let parsed = parse(object.to_string().as_bytes(), &options).into_iter().next();
     match parsed.map(|parsed| parsed.outcome) {
-        Some(Ok(resource)) => Ok(row(fleet, &resource)),
+        Some(Ok(resource)) => Ok(row(&fleet.digest_key, &resource)),
         Some(Err(invalid)) => {
             let problems = invalid.problems.iter();
             let problems: Vec<String> = problems
@@ -159,11 +191,11 @@ async fn scope(fleet: &Fleet, name: &str) -> Result<Scope, Status> {
     }
 }
 
-fn row(fleet: &Fleet, resource: &Resource) -> NewResource {
+fn row(key: &[u8; 32], resource: &Resource) -> NewResource {
     let payload = match (resource.secret(), resource.spec::<ConfigMapData>()) {
         (Some(secret), _) => {
             let bytes = Zeroizing::new(secret.expose_json().as_bytes().to_vec());
-            let digest = Digest::keyed(&fleet.digest_key, "payload", &bytes);
+            let digest = Digest::keyed(key, "payload", &bytes);
             Some(Payload {
                 digest: *digest.as_bytes(),
                 bytes,
@@ -262,4 +294,32 @@ fn duplicates(resources: &[Resource]) -> Vec<wire::Problem> {
             ..wire::Problem::default()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn documents_are_read_beside_the_runtime() {
+        let config = |n| {
+            format!(
+                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}, namespace: apps}}\ndata: {{k: v}}\n"
+            )
+        };
+        let documents = vec![wire::Document {
+            file: "many.yaml".into(),
+            text: (0..1000).map(config).collect(),
+        }];
+        let mut reading = Box::pin(read(documents, Scope::Fleet, [1; 32]));
+        assert!(
+            (&mut reading).now_or_never().is_none(),
+            "nothing of it is done on this thread"
+        );
+        let read = reading.await.expect("read");
+        assert_eq!((read.rows.len(), read.problems.len()), (1000, 0));
+        assert_eq!(read.resources[999].name, "c999");
+    }
 }

@@ -13,6 +13,8 @@ pub struct Limits {
     pub cpu_seconds: u64,
     /// Open files.
     pub open_files: u64,
+    /// Threads. The kernel counts those of all processes of a user together, and root's not at all: the parent looks.
+    pub threads: usize,
 }
 
 impl Default for Limits {
@@ -21,6 +23,7 @@ impl Default for Limits {
             memory: 2 << 30,
             cpu_seconds: 300,
             open_files: 256,
+            threads: 256,
         }
     }
 }

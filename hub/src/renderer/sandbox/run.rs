@@ -18,8 +18,10 @@ use super::{
     confine::{CHECK, FAILED, SUBCOMMAND},
     policy::{Limits, Policy},
 };
-use crate::process::Group;
+use crate::process::{ProcessGroup, usage};
 
+/// How often its threads are counted: as many as start meanwhile are bounded by its memory.
+const LOOK: Duration = Duration::from_millis(50);
 /// How much of what a program complains is kept.
 const MAX_SAID: usize = 64 << 10;
 
@@ -71,6 +73,9 @@ pub enum RunError {
     /// It printed too much, and was killed.
     #[error("printed more than {0} bytes")]
     Output(usize),
+    /// It had too many threads, and was killed.
+    #[error("started more than {0} threads")]
+    Threads(usize),
     /// It failed, or a limit ended it; what it complained of.
     #[error("{0}")]
     Failed(String),
@@ -133,7 +138,8 @@ impl Sandbox {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| RunError::Sandbox(error.to_string()))?;
-        let mut group = Group::of(&child);
+        let mut group = ProcessGroup::of(&child);
+        let child_id = child.id();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             // Too much output ends all at once; what is dropped then is killed by the group's guard.
@@ -144,8 +150,11 @@ impl Sandbox {
                 .map_err(|error| RunError::Sandbox(error.to_string()))?;
             Ok((printed, said, status))
         };
-        let done = tokio::time::timeout(job.timeout, work).await;
-        let (printed, said, status) = done.map_err(|_| RunError::Timeout)??;
+        let (printed, said, status) = tokio::select! {
+            done = work => done?,
+            () = tokio::time::sleep(job.timeout) => return Err(RunError::Timeout),
+            () = crowded(child_id, job.limits.threads) => return Err(RunError::Threads(job.limits.threads)),
+        };
         group.disarm();
         if status.success() {
             Ok(printed)
@@ -175,6 +184,16 @@ impl Sandbox {
             .process_group(0)
             .kill_on_drop(true);
         command
+    }
+}
+
+/// Returns when a process has more than `max` threads.
+async fn crowded(process: Option<u32>, max: usize) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if process.is_some_and(|process| usage(process).threads > max) {
+            return;
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{
     CommitId, GitError, Reference, Remote, RemoteKey, Resolved,
     discovery::redact,
     program::{Failure, GitProgram, Run},
-    repository::{self, Repository},
+    repository::{self, Held, Repository},
     tree::{CommitTree, TreeError, TreeLimits},
 };
 
@@ -27,8 +27,11 @@ pub struct FetchLimits {
     pub repository_bytes: u64,
     /// Git programs that run at the same time.
     pub concurrency: usize,
-    /// Address space of each process of git, in bytes: a few hundred bytes of a pack may ask for any amount.
+    /// Address space of each process of git, and memory of all of one fetch, in bytes: a few hundred bytes of a pack may
+    /// ask for any amount.
     pub git_memory: u64,
+    /// Threads of all processes of one fetch.
+    pub git_threads: usize,
     /// Processor time of each process of git, in seconds.
     pub git_cpu_seconds: u64,
     /// Bounds of the tree that is read.
@@ -41,6 +44,7 @@ impl Default for FetchLimits {
             repository_bytes: 2 << 30,
             concurrency: 8,
             git_memory: 1 << 30,
+            git_threads: 64,
             git_cpu_seconds: 600,
             tree: TreeLimits::default(),
         }
@@ -118,19 +122,19 @@ impl Fetcher {
             resolved,
             timeout,
         };
-        let held = self.lock(remote).lock_owned().await;
+        let held = Arc::new(self.lock(remote).lock_owned().await);
         let read = Arc::new(read);
-        match Box::pin(job.attempt(Arc::clone(&read), held)).await {
-            (Err(GitError::Corrupt { detail, .. }), Some(held)) => {
+        match Box::pin(job.attempt(Arc::clone(&read), &held)).await {
+            Err(GitError::Corrupt { detail, .. }) => {
                 tracing::info!(
                     url = remote.shown(),
                     detail,
                     "repository is broken, fetching it anew"
                 );
-                job.discard()?;
-                Box::pin(job.attempt(read, held)).await.0
+                job.discard(&held).await?;
+                Box::pin(job.attempt(read, &held)).await
             }
-            (result, _) => result,
+            result => result,
         }
     }
 
@@ -171,77 +175,63 @@ impl Fetcher {
 }
 
 impl Job<'_> {
-    /// Fetches and reads once. Gives the lock back, for another attempt.
-    async fn attempt<T, F>(
-        &self,
-        read: Arc<F>,
-        held: OwnedMutexGuard<()>,
-    ) -> (Result<Fetched<T>, GitError>, Option<OwnedMutexGuard<()>>)
+    /// Fetches and reads once.
+    async fn attempt<T, F>(&self, read: Arc<F>, held: &Held) -> Result<Fetched<T>, GitError>
     where
         T: Send + 'static,
         F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
     {
-        let (repository, commit) = match self.bring().await {
-            Ok(brought) => brought,
-            Err(error) => return (Err(error), Some(held)),
-        };
+        let (repository, commit) = self.fetch(held).await?;
         let limits = self.fetcher.limits.tree;
         let id = commit.clone();
-        // The lock goes along: the reader may outlive an asker who gives up.
+        // The repository goes along, and with it its lock: the reader may outlive an asker who gives up.
         let reading = tokio::task::spawn_blocking(move || {
-            let result = CommitTree::open(repository.directory(), &id, limits)
-                .and_then(|tree| Ok((tree.subject(), read(&tree)?)));
-            (result, held)
+            CommitTree::open(repository.directory(), &id, limits)
+                .and_then(|tree| Ok((tree.subject(), read(&tree)?)))
         });
-        match reading.await {
-            Ok((Ok((subject, output)), held)) => {
-                let revision = self.reference.revision(&commit);
-                (
-                    Ok(Fetched {
-                        commit,
-                        revision,
-                        subject,
-                        output,
-                    }),
-                    Some(held),
-                )
-            }
-            Ok((Err(error), held)) => (Err(error.of(self.remote)), Some(held)),
-            Err(_) => (Err(self.local("reading the commit was cut short")), None),
-        }
+        let read = reading
+            .await
+            .map_err(|_| self.local("reading the commit was cut short"))?;
+        let (subject, output) = read.map_err(|error| error.of(self.remote))?;
+        Ok(Fetched {
+            revision: self.reference.revision(&commit),
+            commit,
+            subject,
+            output,
+        })
     }
 
     /// Makes sure that the commit is in the repository.
-    async fn bring(&self) -> Result<(Repository, CommitId), GitError> {
+    async fn fetch(&self, held: &Held) -> Result<(Repository, CommitId), GitError> {
         let _running = self
             .fetcher
             .running
             .acquire()
             .await
             .map_err(|_| self.local("the hub is stopping"))?;
-        let repository = self.repository()?;
+        let repository = self.repository(held).await?;
         let commit = match self.reference {
             Reference::Commit { id, branch } => {
-                if !repository.has(id) {
+                if !repository.has(id).await {
                     let branch = branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
-                    self.bring_commit(&repository, id, branch.as_deref()).await?;
+                    self.fetch_commit(&repository, id, branch.as_deref()).await?;
                 }
                 id.clone()
             }
-            Reference::Branch(_) | Reference::Tag(_) => self.bring_ref(&repository).await?,
+            Reference::Branch(_) | Reference::Tag(_) => self.fetch_ref(&repository).await?,
         };
         Ok((repository, commit))
     }
 
-    async fn bring_ref(&self, repository: &Repository) -> Result<CommitId, GitError> {
+    async fn fetch_ref(&self, repository: &Repository) -> Result<CommitId, GitError> {
         let name = self.reference.full_name().unwrap_or_default();
         let own = Repository::own_ref(&name);
-        if repository.resolve(&own).as_ref() != Some(&self.resolved.commit)
-            || !repository.has(&self.resolved.commit)
+        if repository.resolve(&own).await.as_ref() != Some(&self.resolved.commit)
+            || !repository.has(&self.resolved.commit).await
         {
-            self.bring_tip(repository, &name, &own).await?;
+            self.fetch_tip(repository, &name, &own).await?;
         }
-        repository.resolve(&own).ok_or_else(|| GitError::Corrupt {
+        repository.resolve(&own).await.ok_or_else(|| GitError::Corrupt {
             url: self.remote.shown(),
             detail: format!("{name} does not point at a commit"),
         })
@@ -249,13 +239,13 @@ impl Job<'_> {
 
     /// Asks for the commit that the probe found, which spares git the listing of refs; by name where the server
     /// gives only what it lists, or has moved on.
-    async fn bring_tip(&self, repository: &Repository, name: &str, own: &str) -> Result<(), GitError> {
+    async fn fetch_tip(&self, repository: &Repository, name: &str, own: &str) -> Result<(), GitError> {
         let commit = &self.resolved.commit;
         match self
             .run(repository, &["--depth=1"], &format!("+{commit}:{own}"))
             .await
         {
-            Ok(()) if repository.resolve(own).as_ref() == Some(commit) => Ok(()),
+            Ok(()) if repository.resolve(own).await.as_ref() == Some(commit) => Ok(()),
             Ok(()) | Err(GitError::NotFound { .. }) => {
                 self.run(repository, &["--depth=1"], &format!("+{name}:{own}"))
                     .await
@@ -266,7 +256,7 @@ impl Job<'_> {
 
     /// Asks for the commit itself; servers that give only what they list are asked for the branch, or all
     /// branches, with their history. The id is its own proof: whether a branch still holds it is not asked.
-    async fn bring_commit(
+    async fn fetch_commit(
         &self,
         repository: &Repository,
         id: &CommitId,
@@ -277,7 +267,7 @@ impl Job<'_> {
             .run(repository, &["--depth=1"], &format!("+{id}:{own}"))
             .await
         {
-            Ok(()) if repository.has(id) => return Ok(()),
+            Ok(()) if repository.has(id).await => return Ok(()),
             Ok(()) => self.not_found(id),
             Err(error @ GitError::NotFound { .. }) => error,
             Err(error) => return Err(error),
@@ -286,7 +276,11 @@ impl Job<'_> {
         // The depth that git takes for "all", whether the repository is shallow or not.
         let spec = format!("+{name}:{}", Repository::own_ref(name));
         self.run(repository, &["--depth=2147483647"], &spec).await?;
-        if repository.has(id) { Ok(()) } else { Err(refused) }
+        if repository.has(id).await {
+            Ok(())
+        } else {
+            Err(refused)
+        }
     }
 
     async fn run(&self, repository: &Repository, options: &[&str], spec: &str) -> Result<(), GitError> {
@@ -307,17 +301,18 @@ impl Job<'_> {
         let run = Run {
             repository: repository.directory(),
             arguments: arguments.collect(),
-            config: self.config(repository)?,
+            config: self.config(repository).await?,
             timeout: self.timeout,
             max_bytes: self.fetcher.limits.repository_bytes,
             memory: self.fetcher.limits.git_memory,
             cpu_seconds: self.fetcher.limits.git_cpu_seconds,
+            threads: self.fetcher.limits.git_threads,
         };
         let result = self.fetcher.program.run(&run).await;
         result.map_err(|failure| self.failed(failure))
     }
 
-    fn config(&self, repository: &Repository) -> Result<Vec<(String, Zeroizing<String>)>, GitError> {
+    async fn config(&self, repository: &Repository) -> Result<Vec<(String, Zeroizing<String>)>, GitError> {
         let url = Zeroizing::new(self.resolved.base.to_string());
         let mut config = vec![("remote.source.url".to_owned(), url)];
         if let Some(authorization) = self.remote.authorization() {
@@ -328,8 +323,8 @@ impl Job<'_> {
             config.push(("http.extraHeader".to_owned(), header));
         }
         if let Some(pem) = self.remote.ca() {
-            let file = repository.directory().join("flotilla-ca.pem");
-            std::fs::write(&file, pem).map_err(|error| self.io(&error))?;
+            let file = repository.write("flotilla-ca.pem", pem.to_vec()).await;
+            let file = file.map_err(|error| self.io(&error))?;
             config.push((
                 "http.sslCAInfo".to_owned(),
                 Zeroizing::new(file.display().to_string()),
@@ -338,16 +333,18 @@ impl Job<'_> {
         Ok(config)
     }
 
-    fn repository(&self) -> Result<Repository, GitError> {
+    async fn repository(&self, held: &Held) -> Result<Repository, GitError> {
         let directory = self
             .fetcher
             .directory
             .join(format!("{}.git", self.remote.key(&self.fetcher.key)));
-        Repository::open(directory, self.fetcher.limits.repository_bytes).map_err(|error| self.io(&error))
+        let opened = Repository::open(directory, self.fetcher.limits.repository_bytes, held).await;
+        opened.map_err(|error| self.io(&error))
     }
 
-    fn discard(&self) -> Result<(), GitError> {
-        self.repository()?.discard().map_err(|error| self.io(&error))
+    async fn discard(&self, held: &Held) -> Result<(), GitError> {
+        let discarded = self.repository(held).await?.discard().await;
+        discarded.map_err(|error| self.io(&error))
     }
 
     fn failed(&self, failure: Failure) -> GitError {
@@ -371,6 +368,12 @@ impl Job<'_> {
                 what: "the processor time of git",
                 limit: format!("{} s", self.fetcher.limits.git_cpu_seconds),
             },
+            Failure::Threads => GitError::TooLarge {
+                url,
+                what: "the threads of git",
+                limit: self.fetcher.limits.git_threads.to_string(),
+            },
+            Failure::Memory => self.memory(),
             Failure::Exit(said) => self.exited(&said),
         }
     }
@@ -390,14 +393,18 @@ impl Job<'_> {
                 url,
                 reference: self.reference.to_string(),
             },
-            Verdict::Memory => GitError::TooLarge {
-                url,
-                what: "the memory of git",
-                limit: format!("{} MiB", self.fetcher.limits.git_memory >> 20),
-            },
+            Verdict::Memory => self.memory(),
             Verdict::Corrupt => GitError::Corrupt { url, detail },
             Verdict::Disk => GitError::Local { url, detail },
             Verdict::Unreachable => GitError::Unreachable { url, detail },
+        }
+    }
+
+    fn memory(&self) -> GitError {
+        GitError::TooLarge {
+            url: self.remote.shown(),
+            what: "the memory of git",
+            limit: format!("{} MiB", self.fetcher.limits.git_memory >> 20),
         }
     }
 

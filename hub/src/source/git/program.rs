@@ -19,13 +19,13 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::process::Group;
+use crate::process::{ProcessGroup, usage};
 
 /// How much of what git says is kept.
-const MAX_SAID: usize = 16 << 10;
+const MAX_STDERR: usize = 16 << 10;
 /// Where what arrives is written, while it arrives.
 const PACKS: &str = "objects/pack";
-/// How often its size is looked at.
+/// How often its size, and what the processes use, is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The oldest version that takes its configuration from the environment and none from the user.
@@ -120,10 +120,12 @@ pub(super) struct Run<'a> {
     pub(super) timeout: Duration,
     /// The run is killed when its packs exceed this many bytes.
     pub(super) max_bytes: u64,
-    /// Address space of each process, in bytes.
+    /// Address space of each process, and memory of all, in bytes.
     pub(super) memory: u64,
     /// Processor time of each process, in seconds.
     pub(super) cpu_seconds: u64,
+    /// Threads of all processes together.
+    pub(super) threads: usize,
 }
 
 /// A run that did not succeed.
@@ -137,6 +139,10 @@ pub(super) enum Failure {
     TooLarge,
     /// A process used up its processor time.
     Processor,
+    /// All processes together had more threads than they may.
+    Threads,
+    /// All processes together had more memory than one may.
+    Memory,
     /// Git gave up; what it said, not yet redacted.
     Exit(String),
 }
@@ -206,14 +212,15 @@ impl GitProgram {
 
     pub(super) async fn run(&self, run: &Run<'_>) -> Result<(), Failure> {
         let mut child = self.command(run).spawn().map_err(Failure::Io)?;
-        let mut group = Group::of(&child);
+        let mut group = ProcessGroup::of(&child);
+        let child_id = child.id();
         let stderr = child.stderr.take();
-        let work = async { tokio::join!(said(stderr), child.wait()) };
+        let work = async { tokio::join!(stderr_of(stderr), child.wait()) };
         // Dropping the losers is safe: the group's guard kills what still runs.
         let (said, status) = tokio::select! {
             done = work => done,
             () = tokio::time::sleep(run.timeout) => return Err(Failure::Timeout),
-            () = grown(run.repository, run.max_bytes) => return Err(Failure::TooLarge),
+            failure = outgrown(run, child_id) => return Err(failure),
         };
         group.disarm();
         let status: ExitStatus = status.map_err(Failure::Io)?;
@@ -224,7 +231,7 @@ impl GitProgram {
             return Err(Failure::Exit(said));
         }
         // What came faster than it was looked at.
-        if size_of(&run.repository.join(PACKS)) > run.max_bytes {
+        if packs(run.repository).await > run.max_bytes {
             return Err(Failure::TooLarge);
         }
         Ok(())
@@ -253,27 +260,40 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 }
 
 /// Reads all that git says and keeps its end, where the reason stands.
-async fn said(stream: Option<impl AsyncRead + Unpin>) -> String {
+async fn stderr_of(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 4096];
     if let Some(mut stream) = stream {
         while let Ok(count @ 1..) = stream.read(&mut buffer).await {
             kept.extend_from_slice(&buffer[..count]);
-            kept.drain(..kept.len().saturating_sub(MAX_SAID));
+            kept.drain(..kept.len().saturating_sub(MAX_STDERR));
         }
     }
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// Returns when the packs of a repository exceed `max` bytes.
-async fn grown(repository: &Path, max: u64) {
-    let packs = repository.join(PACKS);
+/// Returns what a run exceeds, once it does: its bounds of packs, threads or memory.
+async fn outgrown(run: &Run<'_>, process: Option<u32>) -> Failure {
     loop {
         tokio::time::sleep(LOOK).await;
-        if size_of(&packs) > max {
-            return;
+        if packs(run.repository).await > run.max_bytes {
+            return Failure::TooLarge;
+        }
+        let used = process.map(usage).unwrap_or_default();
+        if used.threads > run.threads {
+            return Failure::Threads;
+        }
+        if used.resident > run.memory {
+            return Failure::Memory;
         }
     }
+}
+
+/// Bytes of a repository's packs; none where that cannot be told.
+async fn packs(repository: &Path) -> u64 {
+    let packs = repository.join(PACKS);
+    let size = tokio::task::spawn_blocking(move || size_of(&packs));
+    size.await.unwrap_or(0)
 }
 
 /// Adds up the files of a directory.

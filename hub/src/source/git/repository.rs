@@ -4,8 +4,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
 
 use super::{CommitId, program::size_of};
 
@@ -16,31 +19,52 @@ const OWN: &str = "refs/flotilla";
 /// Written each time that it is opened: when it was used last.
 const USED: &str = "flotilla-used";
 
-/// A bare repository. Whoever holds it has locked it against others of this process.
-#[derive(Debug)]
+/// The lock of a repository. Work that goes on when nobody waits for it any more goes on holding it.
+pub(super) type Held = Arc<OwnedMutexGuard<()>>;
+
+/// A bare repository. Whoever has it has locked it against others of this process. All that reads or writes the disk runs
+/// beside the runtime: a repository may be large, and a disk slow.
+#[derive(Debug, Clone)]
 pub(super) struct Repository {
     directory: PathBuf,
+    _held: Held,
 }
 
 impl Repository {
     /// Opens the repository at `directory`, making it when there is none or when it is unusable or overgrown.
-    /// Locks found here are left from a crash: this process holds the repository, and a git that survived its
+    /// Locks of git found here are left from a crash: this process holds the repository, and a git that survived its
     /// parent ends by its own limits; at worst the two spoil a cache.
-    pub(super) fn open(directory: PathBuf, max_bytes: u64) -> io::Result<Self> {
-        let repository = Self { directory };
-        if repository.usable(max_bytes) {
-            remove_leftovers(&repository.directory);
-            fs::write(repository.directory.join(USED), "")?;
-            return Ok(repository);
+    pub(super) async fn open(directory: PathBuf, max_bytes: u64, held: &Held) -> io::Result<Self> {
+        let repository = Self {
+            directory,
+            _held: held.clone(),
+        };
+        repository.blocking(move |this| this.prepare(max_bytes)).await??;
+        Ok(repository)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let this = self.clone();
+        spawn_blocking(move || work(&this))
+            .await
+            .map_err(io::Error::other)
+    }
+
+    fn prepare(&self, max_bytes: u64) -> io::Result<()> {
+        if self.usable(max_bytes) {
+            remove_leftovers(&self.directory);
+            return fs::write(self.directory.join(USED), "");
         }
-        repository.discard()?;
-        fs::create_dir_all(&repository.directory)?;
+        self.remove()?;
+        fs::create_dir_all(&self.directory)?;
         let mut options = git2::RepositoryInitOptions::new();
         // No template: what the machine's administrator put there is not ours.
         options.bare(true).external_template(false);
-        git2::Repository::init_opts(&repository.directory, &options).map_err(io::Error::other)?;
-        fs::write(repository.directory.join(USED), "")?;
-        Ok(repository)
+        git2::Repository::init_opts(&self.directory, &options).map_err(io::Error::other)?;
+        fs::write(self.directory.join(USED), "")
     }
 
     fn usable(&self, max_bytes: u64) -> bool {
@@ -53,11 +77,24 @@ impl Repository {
     }
 
     /// Removes it from the disk.
-    pub(super) fn discard(&self) -> io::Result<()> {
+    pub(super) async fn discard(&self) -> io::Result<()> {
+        self.blocking(Self::remove).await?
+    }
+
+    fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Writes a file of ours into it, and tells where.
+    pub(super) async fn write(&self, name: &'static str, bytes: Vec<u8>) -> io::Result<PathBuf> {
+        self.blocking(move |this| {
+            let path = this.directory.join(name);
+            fs::write(&path, bytes).map(|()| path)
+        })
+        .await?
     }
 
     /// Its directory.
@@ -71,22 +108,27 @@ impl Repository {
     }
 
     /// The commit behind one of our refs, tags peeled.
-    pub(super) fn resolve(&self, own_ref: &str) -> Option<CommitId> {
-        let repository = git2::Repository::open_bare(&self.directory).ok()?;
-        let commit = repository.find_reference(own_ref).ok()?.peel_to_commit().ok()?;
-        CommitId::parse(&commit.id().to_string()).ok()
+    pub(super) async fn resolve(&self, own_ref: &str) -> Option<CommitId> {
+        let own_ref = own_ref.to_owned();
+        let resolved = self.blocking(move |this| {
+            let repository = git2::Repository::open_bare(&this.directory).ok()?;
+            let commit = repository.find_reference(&own_ref).ok()?.peel_to_commit().ok()?;
+            CommitId::parse(&commit.id().to_string()).ok()
+        });
+        resolved.await.ok().flatten()
     }
 
     /// Tells whether a commit and its tree are here.
-    pub(super) fn has(&self, commit: &CommitId) -> bool {
-        let has = || -> Result<(), git2::Error> {
-            let repository = git2::Repository::open_bare(&self.directory)?;
+    pub(super) async fn has(&self, commit: &CommitId) -> bool {
+        let commit = commit.clone();
+        let has = self.blocking(move |this| -> Result<(), git2::Error> {
+            let repository = git2::Repository::open_bare(&this.directory)?;
             repository
                 .find_commit(git2::Oid::from_str(commit.as_str())?)?
                 .tree()?;
             Ok(())
-        };
-        has().is_ok()
+        });
+        matches!(has.await, Ok(Ok(())))
     }
 }
 
@@ -144,15 +186,46 @@ fn remove_ref_locks(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use tokio::sync::Mutex;
+
     use super::*;
 
     const LIMIT: u64 = 1 << 20;
 
-    #[test]
-    fn locks_and_halves_of_packs_left_by_a_crash_are_removed() {
+    async fn held() -> Held {
+        Arc::new(Arc::new(Mutex::new(())).lock_owned().await)
+    }
+
+    #[tokio::test]
+    async fn a_repository_is_opened_and_read_beside_the_runtime_and_stays_locked_meanwhile() {
+        let place = tempfile::tempdir().expect("a directory");
+        let lock = Arc::new(Mutex::new(()));
+        let held = Arc::new(lock.clone().lock_owned().await);
+        let directory = place.path().join("r.git");
+        let mut opening = Box::pin(Repository::open(directory, LIMIT, &held));
+        assert!(
+            (&mut opening).now_or_never().is_none(),
+            "nothing of it is done on this thread"
+        );
+        let repository = opening.await.expect("made");
+        drop(held);
+        assert!(
+            lock.try_lock().is_err(),
+            "whoever has the repository has it locked"
+        );
+        drop(repository);
+        drop(lock.lock().await);
+    }
+
+    #[tokio::test]
+    async fn locks_and_halves_of_packs_left_by_a_crash_are_removed() {
         let place = tempfile::tempdir().expect("a directory");
         let directory = place.path().join("r.git");
-        Repository::open(directory.clone(), LIMIT).expect("made");
+        let held = held().await;
+        Repository::open(directory.clone(), LIMIT, &held)
+            .await
+            .expect("made");
         let left = [
             "shallow.lock",
             "refs/flotilla/heads/a/b.lock",
@@ -163,21 +236,26 @@ mod tests {
             fs::create_dir_all(file.parent().expect("inside")).expect("made");
             fs::write(file, "x").expect("written");
         }
-        Repository::open(directory.clone(), LIMIT).expect("opened");
+        Repository::open(directory.clone(), LIMIT, &held)
+            .await
+            .expect("opened");
         assert!(left.iter().all(|file| !file.exists()));
     }
 
-    #[test]
-    fn what_is_no_repository_and_what_has_overgrown_is_begun_anew() {
+    #[tokio::test]
+    async fn what_is_no_repository_and_what_has_overgrown_is_begun_anew() {
         let place = tempfile::tempdir().expect("a directory");
         let directory = place.path().join("r.git");
+        let held = held().await;
         fs::create_dir_all(&directory).expect("made");
         fs::write(directory.join("HEAD"), "garbage").expect("written");
-        let repository = Repository::open(directory.clone(), LIMIT).expect("made");
+        let repository = Repository::open(directory.clone(), LIMIT, &held)
+            .await
+            .expect("made");
         let pack = directory.join("objects/pack/pack-1.pack");
         fs::write(&pack, vec![0; 600 << 10]).expect("written");
-        assert!(repository.resolve("refs/flotilla/heads/main").is_none());
-        Repository::open(directory, LIMIT).expect("made");
+        assert!(repository.resolve("refs/flotilla/heads/main").await.is_none());
+        Repository::open(directory, LIMIT, &held).await.expect("made");
         assert!(!pack.exists());
     }
 
