@@ -1,11 +1,10 @@
 //! Storing configured objects: all documents of a request in one transaction, or none.
 
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic,
+    Connection, Result, Store, StoreError, Topic,
     authority::{audit, new_uuid},
     cluster,
     due::{wake_apps, wake_clusters},
@@ -100,7 +99,7 @@ impl Store {
 
 /// Stores objects in the caller's transaction, wakes who uses them, and tells what was done.
 pub(super) async fn put_all(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     resources: &[NewResource],
     seal: &Seal,
     principal: &str,
@@ -134,7 +133,7 @@ impl NewResource {
 }
 
 /// Records what the changed objects name, and wakes who uses them: by what a placement named before as well.
-async fn wake_users(tx: &mut PgConnection, changed: &[(Uuid, &NewResource)]) -> Result<()> {
+async fn wake_users(tx: &mut Connection, changed: &[(Uuid, &NewResource)]) -> Result<()> {
     let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
     let named: Vec<(Uuid, Reference)> = changed
         .iter()
@@ -209,7 +208,7 @@ struct Stored {
     suspended: Option<bool>,
 }
 
-async fn stored(tx: &mut PgConnection, new: &NewResource) -> Result<Option<Stored>> {
+async fn stored(tx: &mut Connection, new: &NewResource) -> Result<Option<Stored>> {
     Ok(sqlx::query_as!(
         Stored,
         "SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended
@@ -225,7 +224,7 @@ async fn stored(tx: &mut PgConnection, new: &NewResource) -> Result<Option<Store
     .await?)
 }
 
-async fn put(tx: &mut PgConnection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
+async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
     if new.kind == "Cluster" {
         cluster::ensure(tx, &new.name).await?;
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError};
+use super::{Connection, Result, Store, StoreError};
 use crate::auth::seal::Seal;
 
 /// What every replica of this hub shares.
@@ -161,12 +161,7 @@ impl Store {
 }
 
 /// Adds an audit row to the transaction of what it tells of.
-pub(crate) async fn audit(
-    tx: &mut sqlx::PgConnection,
-    principal: &str,
-    verb: &str,
-    object: &str,
-) -> Result<()> {
+pub(crate) async fn audit(tx: &mut Connection, principal: &str, verb: &str, object: &str) -> Result<()> {
     sqlx::query!(
         "INSERT INTO audit (principal, verb, object) VALUES ($1, $2, $3)",
         principal,

@@ -1,11 +1,10 @@
 //! Clusters: rows with an identity of their own. Names are for people; the id is given once and never reused.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic,
+    Connection, Result, Store, Topic,
     authority::{audit, new_uuid},
     due::wake_clusters,
     nudge_all,
@@ -124,7 +123,7 @@ impl Store {
 }
 
 /// Returns the cluster of this name, making a `Pending` one when there is none. The flag tells which.
-pub(crate) async fn ensure(tx: &mut PgConnection, name: &str) -> Result<(ClusterRow, bool)> {
+pub(crate) async fn ensure(tx: &mut Connection, name: &str) -> Result<(ClusterRow, bool)> {
     let inserted = sqlx::query_as!(
         ClusterRow,
         "INSERT INTO cluster (id, name, state) VALUES ($1, $2, 'Pending') ON CONFLICT (name) DO NOTHING

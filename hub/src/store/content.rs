@@ -4,10 +4,9 @@
 use std::{collections::HashMap, io::Read as _, sync::Arc};
 
 use flotilla_core::content::Content;
-use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use super::{Result, Store, StoreError};
+use super::{Connection, Result, Store, StoreError};
 use crate::auth::seal::Seal;
 
 /// Level at which content is compressed once, at rest, for every reader.
@@ -180,7 +179,7 @@ impl Prepared {
 }
 
 /// Stores objects, in the caller's transaction.
-async fn put_objects(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
+async fn put_objects(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
     for rows in &prepared.batches {
         sqlx::query!(
             "INSERT INTO object (digest, bytes, decoded_size, secret)
@@ -199,7 +198,7 @@ async fn put_objects(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
 }
 
 /// Stores the values of variable layers, in the caller's transaction.
-pub(crate) async fn put_config_values(tx: &mut PgConnection, prepared: &Prepared) -> Result<()> {
+pub(crate) async fn put_config_values(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
     for rows in &prepared.batches {
         sqlx::query!(
             "INSERT INTO config_value (digest, bytes, decoded_size, secret)
@@ -262,7 +261,7 @@ impl PreparedContent {
 }
 
 /// Stores a content manifest and what it holds, in the caller's transaction.
-pub(crate) async fn put_content(tx: &mut PgConnection, content: &PreparedContent) -> Result<()> {
+pub(crate) async fn put_content(tx: &mut Connection, content: &PreparedContent) -> Result<()> {
     put_objects(tx, &content.objects).await?;
     let added = sqlx::query_scalar!(
         r#"INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)

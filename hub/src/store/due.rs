@@ -1,10 +1,9 @@
 //! What is to be decided anew. A change writes it in its own transaction, the decision that has seen the change takes it
 //! away: what is left after a wake-up was lost is found by asking for it, and nothing else is looked at.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic};
+use super::{Connection, Result, Store, Topic};
 
 /// What a pass behind lost wake-ups found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,7 +118,7 @@ impl Store {
 }
 
 /// Has apps planned, in the caller's transaction.
-pub(crate) async fn wake_apps(tx: &mut PgConnection, apps: &[Uuid]) -> Result<()> {
+pub(crate) async fn wake_apps(tx: &mut Connection, apps: &[Uuid]) -> Result<()> {
     if apps.is_empty() {
         return Ok(());
     }
@@ -139,7 +138,7 @@ pub(crate) async fn wake_apps(tx: &mut PgConnection, apps: &[Uuid]) -> Result<()
 }
 
 /// Has clusters judged by placements, in the caller's transaction.
-pub(crate) async fn wake_clusters(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<()> {
+pub(crate) async fn wake_clusters(tx: &mut Connection, clusters: &[Uuid]) -> Result<()> {
     if clusters.is_empty() {
         return Ok(());
     }

@@ -1,13 +1,12 @@
 //! Join tokens and identities. One transaction decides an enrolment: a token yields at most one key, a name is
 //! never overwritten, a crash at any point locks nobody out.
 
-use sqlx::PgConnection;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic,
+    Connection, Result, Store, Topic,
     apply::{NewResource, put_all},
     authority::audit,
     cluster, nudge, nudge_all,
@@ -240,7 +239,7 @@ impl Store {
     }
 }
 
-async fn decide(tx: &mut PgConnection, request: &Enrolment<'_>) -> Result<Enrolled> {
+async fn decide(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Enrolled> {
     let token = sqlx::query!(
         r#"SELECT t.secret_hash, t.used_by_key, t.burnt_at IS NOT NULL AS "burnt!", t.expires_at < now() AS "expired!",
                   c.id, c.name, c.state
@@ -288,7 +287,7 @@ async fn decide(tx: &mut PgConnection, request: &Enrolment<'_>) -> Result<Enroll
 }
 
 async fn retry(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     request: &Enrolment<'_>,
     used_by: &[u8],
     (cluster_id, name, state): (Uuid, String, String),
@@ -326,7 +325,7 @@ async fn retry(
 
 /// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide, and
 /// until they have the agent that joined gets nothing.
-async fn suspend_for_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result<()> {
+async fn suspend_for_two_keys(tx: &mut Connection, cluster_id: Uuid) -> Result<()> {
     const MESSAGE: &str = "the cluster's join token was used by two keys: the agent that joined may not be the one that was \
                            meant to; decide with `flotilla cluster admit` or `flotilla cluster revoke`";
     sqlx::query!(
@@ -349,7 +348,7 @@ async fn suspend_for_two_keys(tx: &mut PgConnection, cluster_id: Uuid) -> Result
     .await
 }
 
-async fn bind(tx: &mut PgConnection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {
+async fn bind(tx: &mut Connection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {
     sqlx::query!(
         "INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
          VALUES ($1, 1, $2, $3, $4, now() + make_interval(secs => $5))",

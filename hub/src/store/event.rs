@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::{Connection, Result, Store};
 use flotilla_core::printable::printable_lines;
 
 /// An event to record.
@@ -55,12 +55,7 @@ impl Store {
 }
 
 /// Tells the same of several objects, in the transaction that did it.
-pub(super) async fn tell(
-    tx: &mut sqlx::PgConnection,
-    resources: &[Uuid],
-    reason: &str,
-    message: &str,
-) -> Result<()> {
+pub(super) async fn tell(tx: &mut Connection, resources: &[Uuid], reason: &str, message: &str) -> Result<()> {
     sqlx::query!(
         "INSERT INTO event (reason, message, resource_uid) SELECT $2, $3, uid FROM unnest($1::uuid[]) AS uid",
         resources,

@@ -96,7 +96,7 @@ impl Store {
 
     /// A listener for the notification that the outbox grew.
     pub async fn outbox_listener(&self) -> Result<OutboxListener> {
-        let mut listener = PgListener::connect_with(self.pool()).await?;
+        let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen("flotilla_outbox").await?;
         Ok(OutboxListener { listener })
     }

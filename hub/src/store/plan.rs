@@ -17,11 +17,10 @@ use flotilla_core::{
     unit::{UnitState, VariableLayer, Withheld},
 };
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic,
+    Connection, Result, Store, StoreError, Topic,
     authority::new_uuid,
     content::{Blob, Prepared, put_config_values},
     nudge_all,
@@ -275,7 +274,7 @@ fn is_published(unit: &Next) -> bool {
 
 /// Raises the plan version by compare-and-set, and takes away that the app is to be planned. `false` when the plan is
 /// not the one that was read, is about a newer spec, or is not this hub's to make.
-async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
+async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
     let waiting: Vec<String> = commit.waiting.iter().map(ToString::to_string).collect();
     let bumped = sqlx::query_scalar!(
         r#"WITH bumped AS (
@@ -299,7 +298,7 @@ async fn bump(tx: &mut PgConnection, commit: &Commit<'_>, writer: i64) -> Result
     Ok(bumped.is_some())
 }
 
-async fn open_rollout(tx: &mut PgConnection, commit: &Commit<'_>) -> Result<i64> {
+async fn open_rollout(tx: &mut Connection, commit: &Commit<'_>) -> Result<i64> {
     let moved: Vec<&Next> = commit
         .planned
         .units
@@ -325,7 +324,7 @@ async fn open_rollout(tx: &mut PgConnection, commit: &Commit<'_>) -> Result<i64>
 }
 
 async fn write_units(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     app_uid: Uuid,
     units: &[(Uuid, &Next)],
     rollout: Option<i64>,
@@ -460,7 +459,7 @@ fn claims<'a>(commit: &'a Commit<'_>, units: &[(Uuid, &Next)]) -> Vec<Claim<'a>>
 }
 
 /// Claims objects. Another's claim that was not foreseen is a conflict: plan again with it known.
-async fn claim(tx: &mut PgConnection, claims: &[Claim<'_>]) -> Result<()> {
+async fn claim(tx: &mut Connection, claims: &[Claim<'_>]) -> Result<()> {
     let clusters: Vec<Uuid> = claims.iter().map(|(cluster, ..)| *cluster).collect();
     let units: Vec<Uuid> = claims.iter().map(|(_, unit, _)| *unit).collect();
     let columns = Columns::of(claims.iter().map(|(.., key)| *key));

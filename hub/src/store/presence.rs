@@ -4,14 +4,10 @@
 
 use uuid::Uuid;
 
-use super::Result;
+use super::{Connection, Result};
 
 /// Tells that a cluster is there. For who has found that this was not told.
-pub(super) async fn tell_connected(
-    tx: &mut sqlx::PgConnection,
-    cluster_id: Uuid,
-    agent_version: &str,
-) -> Result<()> {
+pub(super) async fn tell_connected(tx: &mut Connection, cluster_id: Uuid, agent_version: &str) -> Result<()> {
     sqlx::query!(
         "WITH event AS (
              INSERT INTO event (reason, message, cluster_id)

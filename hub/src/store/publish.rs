@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use flotilla_core::{
-    digest::Digest,
+    digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     unit::{AppRef, Entry, VariableLayer, root},
 };
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic, nudge, plan::parse_state, session::signed};
+use super::{
+    Connection, Result, Store, StoreError, Topic, nudge, plan::parse_state, replica::WRITER, session::signed,
+};
 
 /// Clusters that one transaction publishes.
 pub const CLUSTERS: usize = 500;
@@ -96,7 +97,7 @@ impl Store {
         let mut tx = self.pool().begin().await?;
         let locked = lock(&mut tx, clusters, incarnation, self.writer).await?;
         let ids: Vec<Uuid> = locked.keys().copied().collect();
-        let changed = take_changed(&mut tx, &ids).await?;
+        let changed = take_changed(&mut tx, &ids, self.writer).await?;
         if changed.is_empty() {
             return Ok(Vec::new());
         }
@@ -251,7 +252,7 @@ struct Changed {
 
 /// Locks the states of clusters that have anything to publish, and returns their generations.
 async fn lock(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     clusters: &[Uuid],
     incarnation: u64,
     writer: i64,
@@ -288,7 +289,7 @@ async fn lock(
 }
 
 /// Takes the units that changed since they were last published, and makes their entries.
-async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Changed>> {
+async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Result<Vec<Changed>> {
     let rows = sqlx::query!(
         r#"WITH changed AS (
              SELECT id FROM unit WHERE dirty AND cluster_id = ANY($1) ORDER BY cluster_id, id FOR NO KEY UPDATE)
@@ -327,7 +328,7 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
             withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
             requested: row.requested.clone(),
         };
-        let bytes = entry.to_bytes();
+        let bytes = written(&entry, writer)?;
         changed.push(Changed {
             cluster: row.cluster_id,
             unit: row.id,
@@ -341,9 +342,20 @@ async fn take_changed(tx: &mut PgConnection, clusters: &[Uuid]) -> Result<Vec<Ch
     Ok(changed)
 }
 
+/// The bytes of an entry. A hub that writes as another release has a field that this release does not know.
+fn written(entry: &Entry, writer: i64) -> Result<Vec<u8>> {
+    if writer == WRITER {
+        return Ok(entry.to_bytes());
+    }
+    let corrupt = |e: serde_json::Error| StoreError::corrupt(format!("entry of unit {}", entry.unit.0), e);
+    let mut value = serde_json::to_value(entry).map_err(corrupt)?;
+    value["release"] = writer.into();
+    Ok(canonical_json(&value).into_bytes())
+}
+
 /// The digests of all entries of the clusters that have changed units.
 async fn digests(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     changed: &[Changed],
 ) -> Result<HashMap<Uuid, BTreeMap<UnitId, Digest>>> {
     let clusters: BTreeSet<Uuid> = changed.iter().map(|one| one.cluster).collect();
@@ -366,7 +378,7 @@ async fn digests(
 }
 
 async fn write_entries(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     changed: &[&Changed],
     published: &BTreeMap<Uuid, Published>,
 ) -> Result<()> {
@@ -413,7 +425,7 @@ async fn write_entries(
     Ok(())
 }
 
-async fn write_heads(tx: &mut PgConnection, roots: &[(Uuid, i64, Digest)]) -> Result<()> {
+async fn write_heads(tx: &mut Connection, roots: &[(Uuid, i64, Digest)]) -> Result<()> {
     let clusters: Vec<Uuid> = roots.iter().map(|(id, ..)| *id).collect();
     let generations: Vec<i64> = roots.iter().map(|(_, generation, _)| *generation).collect();
     let digests: Vec<Vec<u8>> = roots.iter().map(|(.., root)| root.as_bytes().to_vec()).collect();

@@ -1,10 +1,9 @@
 //! Who uses what, by name, as specs say it.
 
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Result;
+use super::{Connection, Result};
 
 /// What an object names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +65,7 @@ pub fn references(kind: &str, scope: &str, namespace: &str, spec: &Value) -> Vec
 
 /// Replaces what these objects name, in the caller's transaction.
 pub(super) async fn put_references(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     referrers: &[Uuid],
     references: &[(Uuid, Reference)],
 ) -> Result<()> {
@@ -95,7 +94,7 @@ pub(super) async fn put_references(
 }
 
 /// The apps that a change of these objects concerns.
-pub(super) async fn apps_of(tx: &mut PgConnection, changed: &[Uuid]) -> Result<Vec<Uuid>> {
+pub(super) async fn apps_of(tx: &mut Connection, changed: &[Uuid]) -> Result<Vec<Uuid>> {
     Ok(
         sqlx::query_scalar!(r#"SELECT app AS "app!" FROM apps_of($1) AS app"#, changed)
             .fetch_all(tx)

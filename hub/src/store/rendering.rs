@@ -5,11 +5,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flotilla_core::digest::Digest;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError,
+    Connection, Result, Store, StoreError,
     content::{Blob, PreparedContent, put_content},
 };
 use crate::auth::seal::Seal;
@@ -253,6 +252,20 @@ impl Store {
         Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
     }
 
+    /// Lets `replica` keep a rendering that it is still at.
+    pub async fn keep_rendering(&self, digest: &Digest, replica: &str, lease: Duration) -> Result<()> {
+        sqlx::query!(
+            "UPDATE rendering SET not_before = now() + make_interval(secs => $3)
+             WHERE digest = $1 AND begun_by = $2 AND state = 'Pending'",
+            digest.as_bytes(),
+            replica,
+            lease.as_secs_f64()
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Gives back what `replica` had begun, at its orderly end.
     pub async fn release_renderings(&self, replica: &str) -> Result<()> {
         sqlx::query!(
@@ -354,7 +367,7 @@ impl Store {
 /// to be made, all others keep theirs and cost nothing. Returns the apps to plan. The source's state is held by the
 /// caller's transaction.
 pub(super) async fn move_inputs(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     source: Uuid,
     former: Option<i64>,
     revision: i64,
@@ -413,7 +426,7 @@ pub(super) async fn move_inputs(
 }
 
 /// The apps that wait for an artifact that is here again: their renderings are due at once.
-pub(super) async fn restore(tx: &mut PgConnection, source: Uuid) -> Result<Vec<Uuid>> {
+pub(super) async fn restore(tx: &mut Connection, source: Uuid) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
         "WITH waiting AS (
            UPDATE rendering r SET not_before = now() FROM input_at t

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use flotilla_core::{digest::Digest, object::ObjectKey};
 
-use super::{Result, Store, Topic, nudge, session::signed};
+use super::{Connection, Result, Store, Topic, nudge, session::signed};
 
 /// A target at the version of the entry that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +300,7 @@ const BATCH: usize = 1000;
 /// Writes the units' rows; apps of which any changed go to `changed`, units with another applied target to
 /// `applied_now`.
 async fn write_status(
-    tx: &mut sqlx::PgConnection,
+    tx: &mut Connection,
     reports: &[&Report],
     changed: &mut BTreeSet<Uuid>,
     applied_now: &mut Vec<Uuid>,
@@ -414,11 +414,7 @@ fn attained(
     columns.unzip()
 }
 
-async fn write_objects(
-    tx: &mut sqlx::PgConnection,
-    reports: &[&Report],
-    changed: &mut BTreeSet<Uuid>,
-) -> Result<()> {
+async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut BTreeSet<Uuid>) -> Result<()> {
     let rows: Vec<(Uuid, &ObjectRow)> = reports
         .iter()
         .flat_map(|report| report.objects.iter().map(|row| (report.cluster, row)))
@@ -492,11 +488,7 @@ async fn write_objects(
     Ok(())
 }
 
-async fn write_events(
-    tx: &mut sqlx::PgConnection,
-    reports: &[&Report],
-    changed: &mut BTreeSet<Uuid>,
-) -> Result<()> {
+async fn write_events(tx: &mut Connection, reports: &[&Report], changed: &mut BTreeSet<Uuid>) -> Result<()> {
     let rows: Vec<(Uuid, &ClusterEventRow)> = reports
         .iter()
         .flat_map(|report| report.events.iter().map(|row| (report.cluster, row)))
@@ -536,7 +528,7 @@ async fn write_events(
 
 /// Drops the rows within a part of a full report that it does not name. Texts are compared by bytes, as the agent
 /// orders them.
-async fn forget_unnamed(tx: &mut sqlx::PgConnection, report: &Report, part: &FullPart) -> Result<u64> {
+async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -> Result<u64> {
     let mut rows = 0;
     let (after, until) = (part.after.as_ref(), part.until.as_ref());
     // Units come before objects: a part that begins within the objects has none, one that ends there has the rest.
@@ -621,7 +613,7 @@ pub const HUBS_OWN: [&str; 5] = ["Reports", "Clock", "Identity", "JoinToken", "R
 /// Writes states of clusters, and tells whose changed. Their time is that of the last turn, which is an event. What was
 /// never wrong needs no row to say so.
 pub(super) async fn write_conditions(
-    tx: &mut sqlx::PgConnection,
+    tx: &mut Connection,
     conditions: &[(Uuid, &ConditionRow)],
 ) -> Result<Vec<Uuid>> {
     if conditions.is_empty() {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
+use super::{Connection, Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
 use crate::auth::seal::Seal;
 
 /// A configured object. A Secret's values are not in it.
@@ -305,7 +305,7 @@ impl Store {
 }
 
 /// Those of these objects that are apps.
-async fn apps_among(tx: &mut sqlx::PgConnection, uids: &[Uuid]) -> Result<Vec<Uuid>> {
+async fn apps_among(tx: &mut Connection, uids: &[Uuid]) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
         "SELECT uid FROM resource WHERE uid = ANY($1) AND kind = 'Kustomization'",
         uids

@@ -1,11 +1,10 @@
 //! Sources: their state between probes, their revisions, the artifacts these name.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic, nudge,
+    Connection, Result, Store, StoreError, Topic, nudge,
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
     wake_apps,
@@ -226,7 +225,7 @@ impl Store {
 
 /// Writes conditions where they differ from those shown, the request that was handled, and the event. Tells whether
 /// anything that is shown changed.
-async fn show(tx: &mut PgConnection, outcome: &SourceOutcome<'_>) -> Result<bool> {
+async fn show(tx: &mut Connection, outcome: &SourceOutcome<'_>) -> Result<bool> {
     let conditions = serde_json::to_value(outcome.conditions)
         .map_err(|e| StoreError::corrupt(format!("conditions of {}", outcome.uid), e))?;
     let (reason, message, warning) = outcome.event.unwrap_or_default();
@@ -256,7 +255,7 @@ async fn show(tx: &mut PgConnection, outcome: &SourceOutcome<'_>) -> Result<bool
     .await?)
 }
 
-async fn insert_revision(tx: &mut PgConnection, source_uid: Uuid, new: &NewRevision<'_>) -> Result<i64> {
+async fn insert_revision(tx: &mut Connection, source_uid: Uuid, new: &NewRevision<'_>) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         "WITH artifact AS (
            INSERT INTO artifact (digest, size) VALUES ($6, $7)

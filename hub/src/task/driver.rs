@@ -17,7 +17,7 @@ use crate::{
     grpc::streams::Streams,
     index::Index,
     store::{
-        Store, StoreError, Topic, answered,
+        Store, StoreError, Topic,
         outbox::{Nudge, OutboxListener, Reader},
         publish::CLUSTERS,
     },
@@ -160,7 +160,7 @@ impl Driver {
         if streams.is_empty() {
             return;
         }
-        match answered(self.context.store.held(&streams)).await {
+        match self.context.store.held(&streams).await {
             Ok(held) => self.streams.close_unless(&streams, &held),
             Err(error) => warn!(%error, "judging streams failed; they are judged in the next round"),
         }
@@ -171,7 +171,7 @@ impl Driver {
         let mut again = Wakeups::default();
         let resources = due.take(Topic::Resource);
         if !resources.is_empty() {
-            match answered(self.context.store.kinds_of(&resources)).await {
+            match self.context.store.kinds_of(&resources).await {
                 Ok(kinds) => kinds.iter().for_each(|(uid, kind)| due.resource(*uid, kind)),
                 Err(error) => failed(&mut again, Topic::Resource, resources, &error.into()),
             }
@@ -187,7 +187,7 @@ impl Driver {
         }
         let published = due.take(Topic::Desired);
         if !published.is_empty()
-            && let Err(error) = answered(self.index.refresh(&published)).await
+            && let Err(error) = self.index.refresh(&published).await
         {
             failed(&mut again, Topic::Desired, published, &error.into());
         }
@@ -205,7 +205,7 @@ impl Driver {
 
     /// Asks for what is to be done and was not.
     async fn pass(&self) {
-        match answered(self.context.store.stale()).await {
+        match self.context.store.stale().await {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
@@ -221,7 +221,7 @@ impl Driver {
             }
             Err(error) => warn!(%error, "asking for what is to be done failed; it is asked again"),
         }
-        if let Err(error) = answered(self.index.poll()).await {
+        if let Err(error) = self.index.poll().await {
             warn!(%error, "reading desired states failed; they are read again");
         }
     }
@@ -234,7 +234,7 @@ impl Driver {
                 "reading the receivers failed; they are read again"
             );
         }
-        match answered(self.context.store.uids_of_kind("GitRepository")).await {
+        match self.context.store.uids_of_kind("GitRepository").await {
             // Each is to know when it is due.
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),
@@ -262,10 +262,10 @@ impl Driver {
         loop {
             tokio::time::sleep(HEARTBEAT_FLUSH).await;
             let seen: Vec<(Uuid, u64, OffsetDateTime)> = self.streams.last_seen();
-            if let Err(error) = answered(self.context.store.beat(&self.context.replica)).await {
+            if let Err(error) = self.context.store.beat(&self.context.replica).await {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
             }
-            match answered(self.context.store.flush_last_seen(&seen)).await {
+            match self.context.store.flush_last_seen(&seen).await {
                 Ok(held) => {
                     let seen: Vec<(Uuid, u64)> = seen.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
                     self.streams.close_unless(&seen, &held);
@@ -315,6 +315,6 @@ impl Outbox {
         if !self.reader.has_more() && !self.listener.wait(wait).await {
             return Ok(Vec::new());
         }
-        answered(store.outbox_after(&mut self.reader)).await
+        store.outbox_after(&mut self.reader).await
     }
 }

@@ -1,0 +1,270 @@
+//! The way to the database. What is asked of one that has gone silent, its machine off or the way to it cut, is given up
+//! statement by statement: the driver itself would wait for as long as the system's network does, a quarter of an hour.
+
+use std::{
+    io,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use futures::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tokio::time::timeout;
+
+/// Above the bounds that the server keeps: one that is alive ends a statement itself before.
+pub(super) const SILENT: Duration = Duration::from_secs(45);
+
+/// A pool each of whose statements is given up after a silence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pool<'p> {
+    pub(super) pool: &'p PgPool,
+    pub(super) silent: Duration,
+}
+
+/// A connection inside a transaction, each of whose statements is given up after a silence.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    inner: sqlx::Transaction<'static, Postgres>,
+    silent: Duration,
+}
+
+/// A transaction; one that is not committed is rolled back.
+#[derive(Debug)]
+pub(crate) struct Transaction(Connection);
+
+impl Pool<'_> {
+    /// Begins a transaction.
+    pub(crate) async fn begin(self) -> sqlx::Result<Transaction> {
+        let silent = self.silent;
+        let inner = answered(self.pool.begin(), silent).await?;
+        Ok(Transaction(Connection { inner, silent }))
+    }
+}
+
+impl Transaction {
+    /// Commits. Where the answer does not come, nobody knows whether it is committed: as when a connection ends.
+    pub(crate) async fn commit(self) -> sqlx::Result<()> {
+        let Connection { inner, silent } = self.0;
+        answered(inner.commit(), silent).await
+    }
+
+    /// Takes back what was done.
+    pub(crate) async fn rollback(self) -> sqlx::Result<()> {
+        let Connection { inner, silent } = self.0;
+        answered(inner.rollback(), silent).await
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>, silent: Duration) -> sqlx::Result<T> {
+    match timeout(silent, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(silence(silent)),
+    }
+}
+
+/// Each row by itself: a large answer that goes on coming is no silence.
+fn rows<'e, T: Send + 'e>(
+    answer: BoxStream<'e, sqlx::Result<T>>,
+    silent: Duration,
+) -> BoxStream<'e, sqlx::Result<T>> {
+    let next = move |rest: Option<BoxStream<'e, sqlx::Result<T>>>| async move {
+        let mut rest = rest?;
+        match timeout(silent, rest.next()).await {
+            Ok(row) => Some((row?, Some(rest))),
+            Err(_) => Some((Err(silence(silent)), None)),
+        }
+    };
+    stream::unfold(Some(answer), next).boxed()
+}
+
+fn silence(after: Duration) -> sqlx::Error {
+    let said = format!("the database has said nothing for {after:?}");
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, said))
+}
+
+type Answer = Either<PgQueryResult, PgRow>;
+
+impl<'c> Executor<'c> for Pool<'c> {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Answer>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        rows(self.pool.fetch_many(query), self.silent)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        Box::pin(answered(self.pool.fetch_optional(query), self.silent))
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'c: 'e,
+    {
+        Box::pin(answered(self.pool.prepare_with(sql, parameters), self.silent))
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'c: 'e,
+    {
+        Box::pin(answered(self.pool.describe(sql), self.silent))
+    }
+}
+
+impl Connection {
+    fn parts(&mut self) -> (&mut PgConnection, Duration) {
+        (&mut self.inner, self.silent)
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Connection {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Answer>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (connection, silent) = self.parts();
+        rows(connection.fetch_many(query), silent)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (connection, silent) = self.parts();
+        Box::pin(answered(connection.fetch_optional(query), silent))
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'c: 'e,
+    {
+        let (connection, silent) = self.parts();
+        Box::pin(answered(connection.prepare_with(sql, parameters), silent))
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'c: 'e,
+    {
+        let (connection, silent) = self.parts();
+        Box::pin(answered(connection.describe(sql), silent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{str::FromStr as _, time::Instant};
+
+    use flotilla_testkit::TestDb;
+    use rustix::process::{Pid, Signal, kill_process};
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+    use crate::store::{Store, StoreError};
+
+    const SOON: Duration = Duration::from_millis(500);
+
+    /// The server's side of connections, which says nothing until this is dropped.
+    struct Silent(Vec<Pid>);
+
+    impl Silent {
+        fn new(backends: [i32; 3]) -> Self {
+            let backends = backends.map(|number| Pid::from_raw(number).expect("a process"));
+            for backend in backends {
+                kill_process(backend, Signal::STOP).expect("stopped");
+            }
+            Self(backends.into())
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            for backend in &self.0 {
+                let _ = kill_process(*backend, Signal::CONT);
+            }
+        }
+    }
+
+    async fn backend(of: impl Executor<'_, Database = Postgres>) -> i32 {
+        let number = sqlx::query_scalar("SELECT pg_backend_pid()");
+        number.fetch_one(of).await.expect("answered")
+    }
+
+    #[tokio::test]
+    async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_asked_again_later() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let mut store = Store::open(options, 3).await.expect("opened");
+        store.silent = SOON;
+        let mut open = store.pool().begin().await.expect("begun");
+        let mut held = store.pool().begin().await.expect("begun");
+        let silent = Silent::new([
+            backend(&mut *open).await,
+            backend(&mut *held).await,
+            backend(store.pool()).await,
+        ]);
+        let began = Instant::now();
+        let asked = sqlx::query("SELECT 1").fetch_all(store.pool()).await.map(drop);
+        let inside = sqlx::query("SELECT 1").fetch_optional(&mut *open).await.map(drop);
+        for given_up in [asked, inside, held.commit().await] {
+            let error = StoreError::from(given_up.expect_err("no answer"));
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        }
+        assert!(began.elapsed() < 10 * SOON, "{:?}", began.elapsed());
+        drop(open);
+        drop(silent);
+        store.silent = SILENT;
+        store.ping().await.expect("it answers again");
+    }
+
+    #[tokio::test]
+    async fn rows_that_go_on_coming_are_no_silence() {
+        let slow = stream::unfold(0, |n| async move {
+            tokio::time::sleep(SOON / 2).await;
+            (n < 5).then_some((Ok(n), n + 1))
+        });
+        let all: Vec<_> = rows(slow.boxed(), SOON).collect().await;
+        let all: sqlx::Result<Vec<i32>> = all.into_iter().collect();
+        assert_eq!(all.expect("all"), [0, 1, 2, 3, 4]);
+    }
+}
