@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use flotilla_core::digest::Digest;
 use flotilla_proto::{
     agent::v1::agent_service_server::AgentServiceServer,
     enroll::v1::enroll_service_server::EnrollServiceServer,
@@ -141,7 +142,7 @@ fn prepare_data_dir(database: &Database) -> anyhow::Result<()> {
     };
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)?;
     // What is in them is read by nobody else: private repositories, and what was made of them.
-    for name in ["artifacts", "repositories", "scratch"] {
+    for name in ["artifacts", "incoming", "repositories", "scratch"] {
         let dir = dir.join(name);
         let failed = || format!("cannot use the directory {}", dir.display());
         std::fs::create_dir_all(&dir).with_context(failed)?;
@@ -247,14 +248,15 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     if lost > 0 {
         tracing::warn!(lost, "this hub ended while it rendered");
     }
-    store.beat(&replica).await?;
+    let artifacts = artifacts(serve, digest_key).await?;
+    join(store, &replica, &artifacts).await?;
     let renderer = Arc::new(engine(serve, workers).await);
     let context = Context {
         store: store.clone(),
         seal: seal.clone(),
         digest_key,
         incarnation,
-        sources: Arc::new(sources(data_dir, digest_key).await?),
+        sources: Arc::new(sources(data_dir, digest_key, artifacts).await?),
         renderer: renderer.clone(),
         replica: replica.clone(),
         history: serve.history(),
@@ -467,7 +469,37 @@ fn written_endpoint(serve: &Serve) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
+async fn artifacts(serve: &Serve, key: [u8; 32]) -> anyhow::Result<ArtifactStore> {
+    let data_dir = &serve.database.data_dir;
+    let incoming = data_dir.join("incoming");
+    let opened = match &serve.artifact_store {
+        // What tells hubs with the same database from others, and tells nothing of the key.
+        Some(shared) => {
+            ArtifactStore::share(
+                shared,
+                incoming,
+                &Digest::keyed(&key, "artifact-store", b"").to_string(),
+            )
+            .await
+        }
+        None => ArtifactStore::open(data_dir.join("artifacts"), incoming).await,
+    };
+    Ok(opened?)
+}
+
+/// Takes this hub's place among those on the database. What one has fetched, the others must be able to read.
+async fn join(store: &Store, replica: &str, artifacts: &ArtifactStore) -> anyhow::Result<()> {
+    if let Some(other) = store.join(replica, &artifacts.id().to_string()).await? {
+        anyhow::bail!(
+            "another hub ({other}) runs on this database and keeps its artifacts elsewhere: give all of them one store with \
+             --artifact-store, a directory that they share or s3://BUCKET/PREFIX; one that was killed counts as running \
+             for 90 s"
+        );
+    }
+    Ok(())
+}
+
+async fn sources(data_dir: &Path, key: [u8; 32], artifacts: ArtifactStore) -> anyhow::Result<Sources> {
     let prober = Prober::new(Clients::new()?, key);
     let program = git::program::GitProgram::find(None)
         .await
@@ -476,13 +508,17 @@ async fn sources(data_dir: &Path, key: [u8; 32]) -> anyhow::Result<Sources> {
     Ok(Sources {
         probes: ProbeShare::new(prober.clone(), key),
         fetcher: git::Fetcher::new(program, repositories, key, FetchLimits::default()),
-        artifacts: ArtifactStore::open(data_dir.join("artifacts"))?,
+        artifacts,
     })
 }
 
 /// The native engine, and the reference where it can be had: only apps that ask for it need it.
 async fn engine(serve: &Serve, workers: usize) -> Engine {
-    let native = Renderer::Native(NativeRenderer::new(workers.div_ceil(2)));
+    let native = NativeRenderer::new(workers.div_ceil(2));
+    let native = Renderer::Native(match serve.writer_version {
+        Some(release) => native.of_release(release),
+        None => native,
+    });
     let reference = reference(serve, workers)
         .await
         .map_err(|error| format!("{error:#}"));

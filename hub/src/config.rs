@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use flotilla_api::text::GoDuration;
 
+use crate::artifact::Shared;
+
 /// The Flotilla hub.
 #[derive(Debug, Parser)]
 #[command(
@@ -98,6 +100,11 @@ pub struct Serve {
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
+    /// Where artifacts are kept, for several hubs on one database: the full path of a directory that they share, or
+    /// `s3://BUCKET/PREFIX`, with the usual `AWS_…` variables of the environment. Default: in the data directory, for one
+    /// hub.
+    #[arg(long, env = "FLOTILLA_ARTIFACT_STORE")]
+    pub artifact_store: Option<Shared>,
     /// The `kustomize` program (v5.8.1), for apps annotated `fleet.flotilla.dev/renderer: reference`.
     #[arg(long, env = "FLOTILLA_KUSTOMIZE", default_value = "kustomize")]
     pub kustomize: PathBuf,
@@ -107,7 +114,8 @@ pub struct Serve {
     /// Workers of each queue; default: twice the processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// Write as a hub of this version, to try a rolling upgrade with one program.
+    /// Write as a hub of this version, which names its engine otherwise and writes another form of entries: to try a rolling
+    /// upgrade with one program.
     #[arg(long, hide = true)]
     pub writer_version: Option<i64>,
     /// Export traces over OTLP (gRPC) to this collector, e.g. `http://otel-collector:4317`.

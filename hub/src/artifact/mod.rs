@@ -1,17 +1,19 @@
 //! Artifacts: a source's revision as one immutable file. [`archive`] writes them byte for byte the same wherever
 //! and whenever it runs, [`read`] takes nothing from them but regular files and directories, [`store`] keeps them
-//! by the digest of their bytes.
+//! by the digest of their bytes, in a [`place`] that hubs may share.
 
 pub mod archive;
 mod cache;
 pub mod digest;
 pub mod path;
+pub mod place;
 pub mod read;
 pub mod store;
 pub mod tree;
 
 pub use archive::{ArchiveError, ArchiveWriter};
 pub use digest::{ArtifactDigest, InvalidArtifactDigest};
+pub use place::{InvalidShared, Shared};
 pub use read::{ReadError, ReadLimits, read_tree};
-pub use store::{ArtifactStore, StoreError, Stored};
+pub use store::{ArtifactStore, ArtifactWriter, StoreError, Stored};
 pub use tree::{File, Tree};

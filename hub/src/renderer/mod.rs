@@ -92,7 +92,7 @@ impl Renderer {
     /// Names the engine and its version: a part of what identifies a rendering.
     pub fn version(&self) -> String {
         match self {
-            Self::Native(_) => NativeRenderer::version(),
+            Self::Native(renderer) => renderer.version().to_owned(),
             Self::Reference(renderer) => renderer.version(),
         }
     }

@@ -18,6 +18,7 @@ use super::{KustomizeInput, RenderFailure, Rendered, output::Taken, reference::u
 #[derive(Debug, Clone)]
 pub struct NativeRenderer {
     running: Arc<Semaphore>,
+    version: String,
 }
 
 impl NativeRenderer {
@@ -25,15 +26,25 @@ impl NativeRenderer {
     pub fn new(concurrency: usize) -> Self {
         Self {
             running: Arc::new(Semaphore::new(concurrency.max(1))),
+            version: format!(
+                "kustomize-native/{KUSTOMIZE_VERSION}+{}",
+                env!("CARGO_PKG_VERSION")
+            ),
+        }
+    }
+
+    /// This engine under the name of another release's.
+    #[must_use]
+    pub fn of_release(self, release: i64) -> Self {
+        Self {
+            version: format!("{}.{release}", self.version),
+            ..self
         }
     }
 
     /// Names the engine: the version of kustomize it follows, and its own.
-    pub fn version() -> String {
-        format!(
-            "kustomize-native/{KUSTOMIZE_VERSION}+{}",
-            env!("CARGO_PKG_VERSION")
-        )
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Builds a Kustomization.

@@ -39,6 +39,37 @@ impl Store {
         Ok(())
     }
 
+    /// Records that this hub lives and where it keeps artifacts, unless another one lives that keeps them elsewhere; then
+    /// nothing is recorded, and the other's name returned. Of two that begin at once one is first.
+    pub async fn join(&self, replica: &str, artifact_store: &str) -> Result<Option<String>> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE")
+            .execute(&mut *tx)
+            .await?;
+        let other = sqlx::query_scalar!(
+            "SELECT name FROM replica
+             WHERE name <> $1 AND artifact_store <> $2 AND is_alive(heartbeat) ORDER BY name LIMIT 1",
+            replica,
+            artifact_store
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if other.is_some() {
+            return Ok(other);
+        }
+        sqlx::query!(
+            "INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
+             ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()",
+            replica,
+            self.writer,
+            artifact_store
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(None)
+    }
+
     /// Records that this hub ends.
     pub async fn leave(&self, replica: &str) -> Result<()> {
         sqlx::query!("DELETE FROM replica WHERE name = $1", replica)

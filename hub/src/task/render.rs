@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -130,9 +131,11 @@ impl Ensured {
 
 /// Bound of one rendering.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// For so long a rendering belongs to the replica that began it: reading the artifact and storing what came out are
-/// beyond the renderer's own bound.
-const LEASE: Duration = Duration::from_secs(420);
+/// For so long a rendering belongs to the replica that began it, unless it says that it is still at it: one that was
+/// killed or stands still delays the others by no more.
+const LEASE: Duration = Duration::from_secs(5);
+/// How often it says so.
+const RENEW: Duration = Duration::from_millis(1500);
 /// How long a rendering that must be alone waits while another one is.
 const ALONE: Duration = Duration::from_secs(2);
 /// Groups whose objects the hub would have to keep: not in this release.
@@ -262,13 +265,20 @@ impl Work<'_> {
 
     async fn render(&self, attempt: i32) -> anyhow::Result<(Admission, Outcome)> {
         let context = self.context;
-        let began = Instant::now();
-        let ended = self.ended(attempt).await?;
-        let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
-        context
-            .store
-            .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
-            .await?;
+        let work = async {
+            let began = Instant::now();
+            let ended = self.ended(attempt).await?;
+            let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
+            context
+                .store
+                .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
+                .await?;
+            anyhow::Ok((ended, duration_ms))
+        };
+        let (ended, duration_ms) = tokio::select! {
+            done = work => done?,
+            never = self.keep() => match never {},
+        };
         self.tell(&ended, attempt, duration_ms).await?;
         Ok(match &ended {
             Ended::Done { content, .. } => (
@@ -293,6 +303,20 @@ impl Work<'_> {
         })
     }
 
+    /// Says from time to time that this replica is still at it.
+    async fn keep(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEW).await;
+            let kept = self
+                .context
+                .store
+                .keep_rendering(&self.rendering, &self.context.replica, LEASE);
+            if let Err(error) = kept.await {
+                tracing::debug!(%error, "another replica may take this rendering too; both come to the same");
+            }
+        }
+    }
+
     async fn ended(&self, attempt: i32) -> anyhow::Result<Ended> {
         let again = |reason: &str, message: String| Ended::Again {
             reason: reason.to_owned(),
@@ -308,7 +332,9 @@ impl Work<'_> {
                     message: format!("artifact {digest} cannot be used: {source}"),
                 });
             }
-            Err(error @ artifact::StoreError::Io { .. }) => {
+            Err(
+                error @ (artifact::StoreError::Unavailable { .. } | artifact::StoreError::Foreign { .. }),
+            ) => {
                 return Ok(again("ArtifactFailed", error.to_string()));
             }
             Err(error) => {
@@ -577,12 +603,10 @@ mod tests {
     fn an_app_gets_the_engine_it_asks_for_or_none_and_never_another() {
         let native = Renderer::Native(NativeRenderer::new(1));
         let engine = Engine::new(native, Err("no such program".into()));
+        let version = engine.native.version();
         let chosen = |annotations: Value| engine.of(&app(annotations)).map(Renderer::version);
-        assert_eq!(chosen(json!({})), Ok(NativeRenderer::version()));
-        assert_eq!(
-            chosen(json!({ RENDERER_ANNOTATION: "native" })),
-            Ok(NativeRenderer::version())
-        );
+        assert_eq!(chosen(json!({})), Ok(version.clone()));
+        assert_eq!(chosen(json!({ RENDERER_ANNOTATION: "native" })), Ok(version));
         for asked in ["reference", "Reference", "other"] {
             let refused = chosen(json!({ RENDERER_ANNOTATION: asked }));
             assert!(matches!(refused, Err(Waiting::NotSupported(_))), "{asked}");

@@ -17,7 +17,7 @@ use flotilla_proto::agent::v1::{
 use flotilla_testkit::wait_until;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status, Streaming, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
@@ -36,8 +36,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) async fn open(hub: &Hub, agent: &Agent, hello: Hello) -> Result<Self, Status> {
-        let mut client =
-            AgentServiceClient::new(agent.channel(hub).await).max_decoding_message_size(64 << 20);
+        Self::over(agent.channel(hub).await, hello).await
+    }
+
+    pub(crate) async fn over(channel: Channel, hello: Hello) -> Result<Self, Status> {
+        let mut client = AgentServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let (to_hub, messages) = mpsc::channel(8);
         let hello = AgentMessage {
             kind: Some(agent_message::Kind::Hello(hello)),
@@ -60,6 +63,14 @@ impl Stream {
         let message = timeout(PATIENCE, self.from_hub.message())
             .await
             .expect("an answer in time")?;
+        message
+            .and_then(|message| message.kind)
+            .ok_or_else(|| Status::cancelled("ended"))
+    }
+
+    /// The next message, however long it takes.
+    pub(crate) async fn message(&mut self) -> Result<hub_message::Kind, Status> {
+        let message = self.from_hub.message().await?;
         message
             .and_then(|message| message.kind)
             .ok_or_else(|| Status::cancelled("ended"))
@@ -96,7 +107,7 @@ pub(crate) fn hello(agent: &Agent) -> Hello {
     }
 }
 
-fn holding(agent: &Agent, desired: &Desired) -> Hello {
+pub(crate) fn holding(agent: &Agent, desired: &Desired) -> Hello {
     Hello {
         incarnation: desired.incarnation,
         generation: desired.generation,
@@ -504,6 +515,34 @@ async fn whole_items_and_patches_decode_to_bytes_with_the_wanted_digest() {
     assert!(chunks[2].data.len() < 200, "{} bytes", chunks[2].data.len());
     assert_eq!(chunks[3].data, secret.bytes);
     assert_ne!(chunks[3].checksum, 0);
+}
+
+#[tokio::test]
+async fn of_a_base_that_was_another_clusters_a_patch_tells_nothing() {
+    let hub = Hub::start().await;
+    let (one, two) = (hub.enrol("c1").await, hub.enrol("c2").await);
+    let app = hub.world.app("a").await;
+    let (old, new) = (config("x", &lines("old")), config("x", &lines("new")));
+    let before = hub.world.render(app, "r1", std::slice::from_ref(&old)).await;
+    hub.world.roll_out(app, &[one.cluster], &before).await;
+    let after = hub.world.render(app, "r2", std::slice::from_ref(&new)).await;
+    let both = [one.cluster, two.cluster];
+    hub.world.roll_out(app, &both, &after).await;
+    let wants = || {
+        vec![
+            want(ContentKind::Object, new.digest(), Some(old.digest())),
+            want(
+                ContentKind::Content,
+                after.admitted.content,
+                Some(before.admitted.content),
+            ),
+        ]
+    };
+    let encodings = |chunks: Vec<Chunk>| chunks.iter().map(Chunk::encoding).collect::<Vec<_>>();
+    let own = encodings(fetch(&hub, &one, wants()).await);
+    assert_eq!(own[0], Encoding::ZstdDelta, "it had the base");
+    let foreign = encodings(fetch(&hub, &two, wants()).await);
+    assert_eq!(foreign, [Encoding::Zstd; 2], "it never had the base");
 }
 
 #[tokio::test]

@@ -179,7 +179,9 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
         sources: Arc::new(Sources {
             probes: ProbeShare::new(prober, KEY),
             fetcher: Fetcher::new(program, dir.join("repositories"), KEY, FetchLimits::default()),
-            artifacts: ArtifactStore::open(dir.join("artifacts")).expect("a store"),
+            artifacts: ArtifactStore::open(dir.join("artifacts"), dir.join("incoming"))
+                .await
+                .expect("a store"),
         }),
         renderer: Arc::new(Engine::new(
             Renderer::Native(NativeRenderer::new(2)),

@@ -10,12 +10,12 @@ use crate::hub::{Hub, PATIENCE};
 /// A hub, a Git server, and one cluster `c1` on which everything named `app` is placed.
 pub(crate) struct Fleet {
     pub(crate) hub: Hub,
-    git: GitServer,
+    pub(crate) git: GitServer,
 }
 
 /// The one unit of `app`, as the store has it.
 #[derive(Debug, Clone, PartialEq)]
-struct Unit {
+pub(crate) struct Unit {
     version: i64,
     target: Vec<u8>,
     objects: Vec<String>,
@@ -114,7 +114,7 @@ impl Fleet {
     }
 
     /// Waits until the unit of `app` holds exactly this object.
-    async fn deployed(&self, object: &str) -> Unit {
+    pub(crate) async fn deployed(&self, object: &str) -> Unit {
         let look = async || {
             let unit = self.unit().await;
             match unit {
@@ -285,7 +285,7 @@ async fn a_lost_artifact_is_fetched_again_by_itself() {
     let artifacts = fleet.hub.world.dir.path().join("artifacts");
     for entry in std::fs::read_dir(&artifacts).expect("read") {
         let path = entry.expect("an entry").path();
-        if !path.ends_with("incoming") {
+        if path.is_dir() {
             std::fs::remove_dir_all(path).expect("removed");
         }
     }

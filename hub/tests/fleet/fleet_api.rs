@@ -324,3 +324,89 @@ async fn a_watch_ends_when_its_credential_is_replaced() {
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
     assert_eq!(ended.expect_err("refused").code(), Code::Unauthenticated);
 }
+
+#[tokio::test]
+async fn a_receiver_whose_token_is_empty_lets_nobody_in() {
+    let hub = Hub::start().await;
+    let receiver = "apiVersion: notification.toolkit.fluxcd.io/v1
+kind: Receiver
+metadata: {name: push, namespace: apps}
+spec:
+  type: generic-hmac
+  secretRef: {name: token}
+  resources: [{kind: GitRepository, name: source}]
+";
+    let secret = |token: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: token, namespace: apps}}\nstringData: {{token: \"{token}\"}}\n"
+        )
+    };
+    let answer = apply(&hub, &format!("{receiver}---\n{}", secret(""))).await;
+    assert_eq!(answer.applied.len(), 2, "{:?}", answer.problems);
+    flotilla_testkit::install_tls_provider();
+    let client = reqwest::Client::new();
+    // Called as by somebody who knows the token.
+    let post = async |token: &str, name: &str| {
+        let path = flotilla_hub::http::hook_path(token.as_bytes(), name, "apps");
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, token.as_bytes());
+        let signature = hex::encode(ring::hmac::sign(&key, b"{}"));
+        let call = client
+            .post(format!("http://{}{path}", hub.hooks()))
+            .header("X-Signature", format!("sha256={signature}"))
+            .body("{}");
+        call.send().await.expect("answered").status().as_u16()
+    };
+    let opens = async |token: &str, name: &str| {
+        let open = async || match post(token, name).await {
+            200 => Ok(Some(())),
+            other => Err(other.to_string()),
+        };
+        wait_until(name, PATIENCE, open).await.expect("open");
+    };
+    // One that has a token opens; then the empty one has been looked at too.
+    let other = receiver
+        .replace("name: push", "name: other")
+        .replace("name: token", "name: full");
+    let full = secret("full").replace("name: token", "name: full");
+    let answer = apply(&hub, &format!("{other}---\n{full}")).await;
+    assert_eq!(answer.applied.len(), 2, "{:?}", answer.problems);
+    opens("full", "other").await;
+    assert_eq!(post("", "push").await, 404);
+    let answer = apply(&hub, &secret("set")).await;
+    assert_eq!(answer.applied.len(), 1, "{:?}", answer.problems);
+    opens("set", "push").await;
+    assert_eq!(post("", "push").await, 404);
+}
+
+#[tokio::test]
+async fn beside_sealed_rows_no_second_key_is_made_and_another_is_refused_by_name() {
+    let hub = Hub::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    // Its data directory has no key, and the database is sealed with one.
+    let said = hub.refused(dir.path(), &[]).await;
+    let place = dir.path().join("kek");
+    assert!(
+        said.contains("sealed with a key-encryption key that is not at") && said.contains("--kek-file"),
+        "{said}"
+    );
+    assert!(said.contains(place.to_str().expect("text")), "{said}");
+    assert!(
+        !place.exists(),
+        "none is made that would be taken for the right one"
+    );
+    let other = dir.path().join("other");
+    let digits = "5a".repeat(32);
+    std::fs::write(&other, &digits).expect("written");
+    let said = hub
+        .refused(dir.path(), &["--kek-file", other.to_str().expect("text")])
+        .await;
+    assert!(said.contains("was sealed with the key-encryption key"), "{said}");
+    assert!(!said.contains(&digits), "{said}");
+    assert!(
+        hub.fleet()
+            .await
+            .get_version(hub.authorized(GetVersionRequest {}))
+            .await
+            .is_ok()
+    );
+}

@@ -48,6 +48,14 @@ impl Hub {
 
     /// A hub that may have so many descriptors.
     pub(crate) async fn start_with(descriptors: Option<u32>) -> Self {
+        let setting = Setting {
+            descriptors,
+            ..Setting::default()
+        };
+        Self::start_as(&setting).await
+    }
+
+    pub(crate) async fn start_as(setting: &Setting) -> Self {
         let world = World::new().await;
         world
             .store
@@ -55,7 +63,7 @@ impl Hub {
             .await
             .expect("the hub's row");
         let dir = world.dir.path().to_owned();
-        let process = spawn(&world, &dir, &[], descriptors).await;
+        let process = spawn(&world, &dir, setting).await;
         let mut this = Self {
             token: String::new(),
             pin: pin(&"0".repeat(64)),
@@ -78,13 +86,23 @@ impl Hub {
         this
     }
 
-    /// Another hub on the same database, with a data directory and version of its own.
+    /// Another hub on the same database, with a data directory and version of its own and this one's artifacts.
     pub(crate) async fn another(&self, writer: i64) -> Other {
+        let artifacts = self.world.dir.path().join("artifacts");
+        let artifacts = artifacts.to_str().expect("text");
+        let options = [
+            "--artifact-store",
+            artifacts,
+            "--writer-version",
+            &writer.to_string(),
+        ];
+        self.another_as(&Setting::of(&options)).await
+    }
+
+    /// Another hub on the same database, with a data directory of its own.
+    pub(crate) async fn another_as(&self, setting: &Setting) -> Other {
         let dir = tempfile::tempdir().expect("a directory");
-        let kek = self.world.dir.path().join("kek");
-        let kek = kek.to_str().expect("text");
-        let options = ["--kek-file", kek, "--writer-version", &writer.to_string()];
-        let process = spawn(&self.world, dir.path(), &options, None).await;
+        let process = spawn(&self.world, dir.path(), &setting.with_key(self)).await;
         let mut other = Other { dir, process };
         serving(other.dir.path(), &mut other.process).await;
         other
@@ -104,6 +122,28 @@ impl Hub {
             .build();
         let answer = client.expect("a client").get(url).send().await.expect("answered");
         (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// Bytes of its memory that are resident.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.expect("a figure").parse::<u64>().expect("a number") << 10
+    }
+
+    /// What a hub says that does not start on the same database, with a data directory of its own and these options.
+    pub(crate) async fn refused(&self, dir: &Path, options: &[&str]) -> String {
+        self.refused_as(dir, &Setting::of(options)).await
+    }
+
+    pub(crate) async fn refused_as(&self, dir: &Path, setting: &Setting) -> String {
+        let mut process = spawn(&self.world, dir, setting).await;
+        let ended = wait_until("the hub to end", PATIENCE, async || process.try_wait()).await;
+        let said = std::fs::read_to_string(dir.join("log")).expect("a log");
+        let _ = process.kill();
+        assert!(!ended.expect("it ends").success(), "{said}");
+        said
     }
 
     /// Where webhooks come.
@@ -127,11 +167,22 @@ impl Hub {
         identity: Option<Identity>,
         pin: Pin,
     ) -> Result<Channel, tonic::transport::Error> {
+        self.dial_at(&self.endpoint, identity, pin).await
+    }
+
+    /// A connection to a hub at another address.
+    pub(crate) async fn dial_at(
+        &self,
+        endpoint: &str,
+        identity: Option<Identity>,
+        pin: Pin,
+    ) -> Result<Channel, tonic::transport::Error> {
         let mut tls = ClientTlsConfig::new();
         if let Some(identity) = identity {
             tls = tls.identity(identity);
         }
-        Endpoint::from_shared(self.endpoint.clone())?
+        Endpoint::from_shared(endpoint.to_owned())?
+            .connect_timeout(Duration::from_secs(5))
             .tls_config_with_verifier(tls, Arc::new(HubVerifier::new(vec![pin], TRUST_DOMAIN)))?
             .connect()
             .await
@@ -220,19 +271,60 @@ pub(crate) struct Other {
     process: Child,
 }
 
+impl Hub {
+    /// Ends it without a word, as a machine does; its database, key and credentials stay.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts this one again that has ended.
+    pub(crate) async fn again(&self, mut other: Other, setting: &Setting) -> Other {
+        let _ = other.process.kill();
+        let _ = other.process.wait();
+        other.process = spawn(&self.world, other.dir.path(), &setting.with_key(self)).await;
+        serving(other.dir.path(), &mut other.process).await;
+        other
+    }
+}
+
 impl Other {
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).expect("a log")
     }
 
-    /// Ends it as an operator does.
-    pub(crate) async fn stop(mut self) {
+    /// Where its gRPC port is.
+    pub(crate) fn endpoint(&self) -> String {
+        let log = self.log();
+        let address = log
+            .split("grpc=")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        format!("https://{}", address.expect("an address"))
+    }
+
+    /// Its name among the hubs of the database.
+    pub(crate) fn name(&self) -> String {
+        let name = std::fs::read_to_string(self.dir.path().join("replica")).expect("a name");
+        name.trim().to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let process = i32::try_from(self.process.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(process.expect("a process"), rustix::process::Signal::TERM)
-            .expect("told");
+        rustix::process::kill_process(process.expect("a process"), signal).expect("told");
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends it as an operator does; its data directory stays.
+    pub(crate) async fn end(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
         wait_until("the hub to end", PATIENCE, async || self.process.try_wait())
             .await
             .expect("it ends");
@@ -246,11 +338,37 @@ impl Drop for Other {
     }
 }
 
-async fn spawn(world: &World, dir: &Path, options: &[&str], descriptors: Option<u32>) -> Child {
+/// How a hub is started.
+#[derive(Default, Clone)]
+pub(crate) struct Setting {
+    pub(crate) options: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) descriptors: Option<u32>,
+}
+
+impl Setting {
+    pub(crate) fn of(options: &[&str]) -> Self {
+        Self {
+            options: options.iter().map(|&one| one.to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// With the key-encryption key of this hub.
+    pub(crate) fn with_key(&self, hub: &Hub) -> Self {
+        let mut this = self.clone();
+        let kek = hub.world.dir.path().join("kek");
+        this.options.push("--kek-file".into());
+        this.options.push(kek.to_str().expect("text").into());
+        this
+    }
+}
+
+async fn spawn(world: &World, dir: &Path, setting: &Setting) -> Child {
     let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
     let log = std::fs::File::create(dir.join("log")).expect("a log");
     let program = env!("CARGO_BIN_EXE_flotilla-hub");
-    let mut command = match descriptors {
+    let mut command = match setting.descriptors {
         None => Command::new(program),
         Some(count) => {
             let mut shell = Command::new("sh");
@@ -265,7 +383,8 @@ async fn spawn(world: &World, dir: &Path, options: &[&str], descriptors: Option<
         .arg(dir)
         .arg("--kustomize")
         .arg(kustomize)
-        .args(options)
+        .args(&setting.options)
+        .envs(setting.environment.iter().cloned())
         .env("DATABASE_URL", world.db.url())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -44,6 +44,32 @@ impl Rendering {
 }
 
 #[tokio::test]
+async fn a_rendering_that_its_replica_is_still_at_is_kept_and_another_takes_over_once_nothing_is_heard() {
+    let rendering = Rendering::new().await;
+    let store = &rendering.world.store;
+    for replica in ["one", "two"] {
+        store.beat(replica).await.expect("it lives");
+    }
+    let ended = "UPDATE rendering SET not_before = now() WHERE state = 'Pending'";
+    assert_eq!(rendering.begin("one").await, Some(1));
+    rendering.world.execute(ended).await;
+    store
+        .keep_rendering(&rendering.digest, "one", LEASE)
+        .await
+        .expect("kept");
+    assert_eq!(rendering.begin("two").await, None);
+    rendering.world.execute(ended).await;
+    assert_eq!(rendering.begin("two").await, Some(2));
+    // The first wakes up: it is another's now.
+    rendering.world.execute(ended).await;
+    store
+        .keep_rendering(&rendering.digest, "one", LEASE)
+        .await
+        .expect("answered");
+    assert_eq!(rendering.row().await.wait(), None);
+}
+
+#[tokio::test]
 async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     let rendering = Rendering::new().await;
     for replica in ["one", "two"] {

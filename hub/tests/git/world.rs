@@ -39,7 +39,9 @@ impl Hub {
         let program = GitProgram::find(git).await.expect("git is installed");
         let prober = Prober::new(Clients::new().expect("TLS"), KEY);
         let fetcher = Fetcher::new(program, place.path().join("git"), KEY, limits);
-        let artifacts = ArtifactStore::open(place.path().join("artifacts")).expect("a store");
+        let artifacts =
+            ArtifactStore::open(place.path().join("artifacts"), place.path().join("incoming")).await;
+        let artifacts = artifacts.expect("a store");
         Self {
             place,
             prober,
@@ -73,21 +75,18 @@ impl Hub {
             .fetcher
             .fetch(remote, reference, resolved, timeout, move |tree| {
                 let local = |error: flotilla_hub::artifact::StoreError| TreeError::Local(error.to_string());
-                let packed = package(tree, None, artifacts.writer().map_err(local)?)?;
-                Ok(packed.out.commit().map_err(local)?.digest)
+                Ok(package(tree, None, artifacts.writer().map_err(local)?)?.out)
             });
         let fetched = fetched.await?;
-        let tree = self
-            .artifacts
-            .tree(fetched.output, ReadLimits::default())
-            .await
-            .expect("the artifact reads back");
         let Fetched {
             commit,
             revision,
             subject,
             output,
         } = fetched;
+        let output = self.artifacts.keep(output).await.expect("kept").digest;
+        let tree = self.artifacts.tree(output, ReadLimits::default()).await;
+        let tree = tree.expect("the artifact reads back");
         Ok((
             Fetched {
                 commit,

@@ -15,8 +15,8 @@ use super::{
     package,
 };
 use crate::{
-    artifact::{self, ArtifactStore, Stored},
-    source::{Fetched, Source},
+    artifact::{self, ArtifactStore, ArtifactWriter},
+    source::{Fetched, Source, transport::chain},
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -96,30 +96,38 @@ impl Source for GitSource<'_> {
     }
 
     async fn fetch(&self, probed: Resolved, artifacts: &ArtifactStore) -> Result<Fetched, Failure> {
-        let (artifacts, ignore) = (artifacts.clone(), self.ignore.clone());
-        let read = move |tree: &CommitTree| store(tree, ignore.as_deref(), &artifacts);
+        let (kept_in, ignore) = (artifacts.clone(), self.ignore.clone());
+        let read = move |tree: &CommitTree| packed(tree, ignore.as_deref(), &kept_in);
         let fetched = self
             .fetcher
             .fetch(&self.remote, &self.reference, probed, self.timeout, read)
             .await
             .map_err(|error| failure(&error))?;
+        let stored = artifacts
+            .keep(fetched.output)
+            .await
+            .map_err(|error| Failure::new("StorageOperationFailed", chain(&error), Help::Retry))?;
         Ok(Fetched {
             found: Found {
                 revision: fetched.revision,
                 subject: fetched.subject,
                 config: self.config(),
-                artifact: fetched.output.digest.to_string(),
+                artifact: stored.digest.to_string(),
             },
             commit: fetched.commit.to_string(),
-            size: fetched.output.size,
+            size: stored.size,
         })
     }
 }
 
-fn store(tree: &CommitTree, ignore: Option<&str>, artifacts: &ArtifactStore) -> Result<Stored, TreeError> {
+fn packed(
+    tree: &CommitTree,
+    ignore: Option<&str>,
+    artifacts: &ArtifactStore,
+) -> Result<ArtifactWriter, TreeError> {
     let local = |error: artifact::StoreError| TreeError::Local(error.to_string());
     let writer = artifacts.writer().map_err(local)?;
-    package(tree, ignore, writer)?.out.commit().map_err(local)
+    Ok(package(tree, ignore, writer)?.out)
 }
 
 fn credential(secret: &SourceSecret) -> Result<Option<Credential>, Failure> {
