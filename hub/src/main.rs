@@ -4,6 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use flotilla_hub::{app, config, trace};
+use tikv_jemallocator::Jemalloc;
+
+/// What reads many documents at once needs much for a moment. This allocator gives it back; the C library's keeps it in the
+/// arenas of threads that have gone idle.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     // The one TLS provider of the whole tree; installed twice only by a mistake of ours.

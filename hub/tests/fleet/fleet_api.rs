@@ -325,6 +325,52 @@ async fn a_watch_ends_when_its_credential_is_replaced() {
     assert_eq!(ended.expect_err("refused").code(), Code::Unauthenticated);
 }
 
+/// What stays above a hub that has just started: caches, and what the allocator keeps for the next burst.
+const KEPT: u64 = 40 << 20;
+
+#[tokio::test]
+async fn memory_that_a_burst_took_is_given_back() {
+    let hub = Hub::start().await;
+    let rest = hub.resident();
+    let line = "x".repeat(60);
+    let lines: String = (0..10_000).map(|n| format!("  k{n}: \"{line}\"\n")).collect();
+    let config = |n| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}, namespace: apps}}\ndata:\n{lines}---\n"
+        )
+    };
+    // The last of them is wrong, so that all is read and nothing stored.
+    let text: String = (0..12).map(config).chain(["kind: Wrong\n".into()]).collect();
+    let mut highest = 0;
+    let applies = futures::future::join_all((0..4).map(|_| apply(&hub, &text)));
+    tokio::pin!(applies);
+    let answers = loop {
+        tokio::select! {
+            answers = &mut applies => break answers,
+            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => highest = hub.resident().max(highest),
+        }
+    };
+    assert!(
+        answers.iter().all(|answer| answer.problems.len() == 1),
+        "{:?}",
+        answers[0].problems
+    );
+    assert!(highest > rest + 2 * KEPT, "{} MiB is no burst", highest >> 20);
+    let given_back = wait_until("memory to be given back", PATIENCE, async || {
+        let now = hub.resident();
+        match now < rest + KEPT {
+            true => Ok(Some(())),
+            false => Err(format!(
+                "{} MiB at rest, {} at most, {} now",
+                rest >> 20,
+                highest >> 20,
+                now >> 20
+            )),
+        }
+    });
+    given_back.await.expect("given back");
+}
+
 #[tokio::test]
 async fn a_receiver_whose_token_is_empty_lets_nobody_in() {
     let hub = Hub::start().await;
