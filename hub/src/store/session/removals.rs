@@ -4,7 +4,7 @@
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::store::{Result, report::ConditionRow};
+use crate::store::{Connection, Result, report::ConditionRow};
 
 /// How long it is told. The event stays.
 const TOLD: Duration = Duration::DAY;
@@ -13,7 +13,7 @@ const NAMED: i64 = 5;
 
 /// What is said as an agent comes that holds nothing of what it held.
 pub(super) async fn lost(
-    tx: &mut sqlx::PgConnection,
+    tx: &mut Connection,
     cluster: Uuid,
     now: OffsetDateTime,
 ) -> Result<Option<ConditionRow>> {
