@@ -98,6 +98,31 @@ fn maps_may_hold_themselves() {
 }
 
 #[test]
+fn addresses_are_read_and_written_as_go_does() {
+    compare("addresses", templates::URLS, &[]);
+}
+
+#[test]
+fn structs_and_named_numbers_are_printed_as_go_prints_them() {
+    compare("structs", templates::STRUCTS, &[]);
+}
+
+#[test]
+fn widths_indexes_and_flags_of_printf_are_those_of_go() {
+    compare("formats", templates::FORMATS, &[]);
+}
+
+#[test]
+fn zero_keeps_its_sign_where_go_keeps_it() {
+    compare("zeros", templates::ZEROS, &[]);
+}
+
+#[test]
+fn toml_is_read_and_written_as_the_library_of_the_reference_does() {
+    compare("toml", templates::TOML, &[]);
+}
+
+#[test]
 fn every_function_of_helm_is_here_and_has_a_row() {
     let mut oracle = Oracle::start();
     let listed = oracle.text("functions", "").expect("the list");

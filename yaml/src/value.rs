@@ -168,12 +168,14 @@ fn from_number(number: &Number) -> Value {
     }
 }
 
-/// Returns the value of a finite float: an integer where its JSON text would be one that fits 64 bits.
+/// Returns the value of a finite float: an integer where its JSON text would be one that fits 64 bits and keeps its
+/// sign.
 pub fn from_float(number: f64) -> Value {
     // Go's JSON encoder writes an exponent from 1e21 on, and below it the shortest digits filled up with
     // zeros, which from 2^53 on need not be the exact value.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if number.fract() != 0.0 || number.abs() >= 1e21 {
+    // A negative zero is no integer.
+    if number.fract() != 0.0 || number.abs() >= 1e21 || (number == 0.0 && number.is_sign_negative()) {
         return Value::Float(number);
     }
     if number.abs() < EXACT {

@@ -23,6 +23,8 @@ pub struct SyntaxError {
     pub code: &'static str,
     /// The part of the expression that is.
     pub part: String,
+    /// Whether Go takes the expression, and a bound of this reader is in its way.
+    pub is_bound: bool,
 }
 
 impl Display for SyntaxError {
@@ -37,6 +39,16 @@ fn fault<T>(code: &'static str, part: &str) -> Result<T, SyntaxError> {
     Err(SyntaxError {
         code,
         part: part.to_owned(),
+        is_bound: false,
+    })
+}
+
+/// Refuses an expression for a bound of this reader.
+fn beyond<T>(code: &'static str, pattern: &str) -> Result<T, SyntaxError> {
+    Err(SyntaxError {
+        code,
+        part: pattern.to_owned(),
+        is_bound: true,
     })
 }
 
@@ -84,8 +96,8 @@ pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError
         .build();
     match built {
         Ok(regex) => Ok(Compiled { regex, names }),
-        Err(regex::Error::CompiledTooBig(_)) => fault("expression too large", pattern),
-        Err(_) => fault("expression nests too deeply", pattern),
+        Err(regex::Error::CompiledTooBig(_)) => beyond("expression too large", pattern),
+        Err(_) => beyond("expression nests too deeply", pattern),
     }
 }
 

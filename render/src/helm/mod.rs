@@ -33,5 +33,6 @@ pub mod strvals;
 mod time;
 mod toml;
 mod typed;
+mod url;
 pub mod value;
 pub mod values;

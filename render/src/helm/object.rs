@@ -23,6 +23,10 @@ pub enum Object {
     Time(Time),
     /// `time.Duration`, in nanoseconds.
     Duration(i64),
+    /// `time.Month`, from 1.
+    Month(u32),
+    /// `time.Weekday`, from Sunday, which is 0.
+    Weekday(u32),
     /// `*semver.Version`.
     Version(Version),
     /// `semver.Version`: what the methods of a version return, without those of a pointer.
@@ -33,6 +37,8 @@ pub enum Object {
     KubeVersion(Rc<Capabilities>),
     /// `common.VersionSet`.
     ApiVersions(Rc<Capabilities>),
+    /// `version.BuildInfo`.
+    HelmVersion,
     /// `engine.files`.
     Files(Rc<Files>),
     /// `[]uint8`.
@@ -50,6 +56,7 @@ impl Object {
     pub(super) fn truth(&self) -> bool {
         match self {
             Object::Duration(nanos) => *nanos != 0,
+            Object::Weekday(day) => *day != 0,
             Object::ApiVersions(capabilities) => !capabilities.api_versions.is_empty(),
             Object::Files(files) => !files.is_empty(),
             Object::Bytes(bytes) => !bytes.is_empty(),
@@ -61,6 +68,9 @@ impl Object {
         match self {
             Object::Time(_) => "time.Time",
             Object::Duration(_) => "time.Duration",
+            Object::Month(_) => "time.Month",
+            Object::Weekday(_) => "time.Weekday",
+            Object::HelmVersion => "version.BuildInfo",
             Object::Version(_) => "*semver.Version",
             Object::VersionValue(_) => "semver.Version",
             Object::Capabilities(_) => "*common.Capabilities",
@@ -77,8 +87,10 @@ impl Object {
             Object::Time(_)
             | Object::KubeVersion(_)
             | Object::VersionValue(_)
+            | Object::HelmVersion
             | Object::Certificate { .. } => "struct",
             Object::Duration(_) => "int64",
+            Object::Month(_) | Object::Weekday(_) => "int",
             Object::Version(_) | Object::Capabilities(_) => "ptr",
             Object::ApiVersions(_) | Object::Bytes(_) => "slice",
             Object::Files(_) => "map",
@@ -88,42 +100,68 @@ impl Object {
     pub(super) fn as_signed(&self) -> Option<i64> {
         match self {
             Object::Duration(nanos) => Some(*nanos),
+            Object::Month(number) | Object::Weekday(number) => Some(i64::from(*number)),
             _ => None,
         }
     }
 
-    pub(super) fn print(&self, out: &mut String) {
+    /// Returns what the method `String` says, where the type has one that Go's fmt asks.
+    pub(super) fn text(&self) -> Option<String> {
+        Some(match self {
+            Object::Time(time) => time.to_string(),
+            Object::Duration(nanos) => super::time::duration(*nanos),
+            Object::Month(month) => super::time::month(*month).to_owned(),
+            Object::Weekday(day) => super::time::weekday(*day).to_owned(),
+            Object::Version(version) | Object::VersionValue(version) => version.to_string(),
+            _ => return None,
+        })
+    }
+
+    /// Returns what the method `GoString` says, where the type has one.
+    pub(super) fn source(&self) -> Option<String> {
         match self {
-            Object::Time(time) => out.push_str(&time.to_string()),
-            Object::Duration(nanos) => out.push_str(&super::time::duration(*nanos)),
-            Object::Version(version) | Object::VersionValue(version) => {
-                out.push_str(&version.to_string());
-            }
-            Object::KubeVersion(capabilities) => out.push_str(&capabilities.kube_version.normalized),
-            Object::ApiVersions(capabilities) => {
-                out.push_str(&format!("[{}]", capabilities.api_versions.join(" ")));
-            }
-            Object::Capabilities(capabilities) => {
-                let version = &capabilities.kube_version;
-                out.push_str(&format!(
-                    "&{{{} [{}]}}",
-                    version.version,
-                    capabilities.api_versions.join(" ")
-                ));
-            }
-            Object::Files(files) => {
-                let shown: Vec<String> = files
-                    .iter()
-                    .map(|(name, data)| format!("{name}:{data:?}"))
-                    .collect();
-                out.push_str(&format!("map[{}]", shown.join(" ")).replace(", ", " "));
-            }
-            Object::Certificate { certificate, key } => out.push_str(&format!("{{{certificate} {key}}}")),
-            Object::Bytes(bytes) => {
-                let shown: Vec<String> = bytes.iter().map(u8::to_string).collect();
-                out.push_str(&format!("[{}]", shown.join(" ")));
-            }
+            Object::Time(time) => Some(time.source()),
+            _ => None,
         }
+    }
+
+    /// Returns the fields of a struct in the order of its type.
+    pub(super) fn fields(&self) -> Option<Vec<(&'static str, Val)>> {
+        Some(match self {
+            Object::Capabilities(all) => vec![
+                ("KubeVersion", object(Object::KubeVersion(all.clone()))),
+                ("APIVersions", object(Object::ApiVersions(all.clone()))),
+                ("HelmVersion", object(Object::HelmVersion)),
+            ],
+            Object::KubeVersion(all) => vec![
+                ("Version", all.kube_version.version.as_str().into()),
+                ("normalizedVersion", all.kube_version.normalized.as_str().into()),
+                ("Major", all.kube_version.major.as_str().into()),
+                ("Minor", all.kube_version.minor.as_str().into()),
+            ],
+            Object::HelmVersion => vec![
+                ("Version", capabilities::HELM_VERSION.into()),
+                ("GitCommit", "".into()),
+                ("GitTreeState", "".into()),
+                ("GoVersion", capabilities::GO_VERSION.into()),
+                ("KubeClientVersion", capabilities::KUBE_CLIENT_VERSION.into()),
+            ],
+            Object::Version(version) | Object::VersionValue(version) => vec![
+                ("major", Val::UInt(version.major())),
+                ("minor", Val::UInt(version.minor())),
+                ("patch", Val::UInt(version.patch())),
+                ("pre", version.prerelease().into()),
+                ("metadata", version.metadata().into()),
+                ("original", version.original().into()),
+            ],
+            Object::Certificate { certificate, key } => {
+                vec![
+                    ("Cert", Val::Str(certificate.clone())),
+                    ("Key", Val::Str(key.clone())),
+                ]
+            }
+            _ => return None,
+        })
     }
 
     /// Returns what `range` and `index` see: pairs of key and value.
@@ -156,20 +194,23 @@ impl Object {
 
     /// Returns the field of that name.
     pub(super) fn field(&self, name: &str) -> Option<Val> {
+        if let Some(fields) = self.fields().filter(|_| !is_hidden(name)) {
+            return fields
+                .into_iter()
+                .find_map(|(known, value)| (known == name).then_some(value));
+        }
         match (self, name) {
-            (Object::Capabilities(all), "KubeVersion") => Some(object(Object::KubeVersion(all.clone()))),
-            (Object::Capabilities(all), "APIVersions") => Some(object(Object::ApiVersions(all.clone()))),
-            (Object::Capabilities(_), "HelmVersion") => Some(helm_version()),
-            (Object::KubeVersion(all), "Version") => Some(all.kube_version.version.as_str().into()),
-            (Object::KubeVersion(all), "Major") => Some(all.kube_version.major.as_str().into()),
-            (Object::KubeVersion(all), "Minor") => Some(all.kube_version.minor.as_str().into()),
-            (Object::Certificate { certificate, .. }, "Cert") => Some(Val::Str(certificate.clone())),
-            (Object::Certificate { key, .. }, "Key") => Some(Val::Str(key.clone())),
             (Object::Files(files), name) if self.method(name).is_none() => {
                 Some(files.get(name).map_or_else(|| bytes(&[]), |data| bytes(data)))
             }
             _ => None,
         }
+    }
+
+    /// Tells whether the type has a field of that name that templates do not see.
+    pub(super) fn hides(&self, name: &str) -> bool {
+        let fields = self.fields().unwrap_or_default();
+        is_hidden(name) && fields.iter().any(|(known, _)| *known == name)
     }
 
     /// Returns the parameters of the method of that name, as [`super::funcs::Function`] writes them.
@@ -188,19 +229,22 @@ impl Object {
             (Object::Version(_) | Object::VersionValue(_), "IncMajor" | "IncMinor" | "IncPatch") => "",
             (Object::Version(_) | Object::VersionValue(_), "SetPrerelease" | "SetMetadata") => "s",
             (Object::Duration(_), "String" | "Hours" | "Minutes" | "Seconds") => "",
-            (Object::Duration(_), "Milliseconds" | "Microseconds" | "Nanoseconds") => "",
+            (Object::Duration(_), "Milliseconds" | "Microseconds" | "Nanoseconds" | "Abs") => "",
+            (Object::Duration(_), "Round" | "Truncate") => "D",
+            (Object::Month(_) | Object::Weekday(_), "String") => "",
             (
                 Object::Time(_),
                 "Unix" | "UnixNano" | "UnixMilli" | "Year" | "Day" | "Hour" | "Minute" | "Second",
             ) => "",
             (
                 Object::Time(_),
-                "Month" | "Weekday" | "YearDay" | "Nanosecond" | "String" | "UTC" | "Local" | "IsZero",
+                "Month" | "Weekday" | "YearDay" | "Nanosecond" | "String" | "UTC" | "Local" | "IsZero"
+                | "UnixMicro" | "GoString" | "IsDST" | "MarshalJSON" | "MarshalText",
             ) => "",
             (Object::Time(_), "Format") => "s",
-            (Object::Time(_), "Add") => "a",
+            (Object::Time(_), "Add" | "Round" | "Truncate") => "D",
             (Object::Time(_), "AddDate") => "iii",
-            (Object::Time(_), "Sub" | "Before" | "After" | "Equal") => "t",
+            (Object::Time(_), "Sub" | "Before" | "After" | "Equal" | "Compare") => "t",
             _ => return None,
         })
     }
@@ -214,13 +258,22 @@ impl Object {
             Object::ApiVersions(all) => Ok(all.api_versions.iter().any(|known| known == text(0)).into()),
             Object::Files(known) => files::invoke(known, name, text(0)),
             Object::Version(version) | Object::VersionValue(version) => version_method(version, name, args),
-            Object::Duration(nanos) => Ok(super::time::duration_method(*nanos, name)),
+            Object::Duration(nanos) => {
+                let unit = args.first().and_then(Val::as_signed).unwrap_or_default();
+                Ok(super::time::duration_method(*nanos, name, unit))
+            }
+            Object::Month(_) | Object::Weekday(_) => Ok(self.text().unwrap_or_default().into()),
             Object::Time(time) => time.invoke(name, args),
-            Object::Capabilities(_) | Object::Bytes(_) | Object::Certificate { .. } => {
+            Object::Capabilities(_) | Object::HelmVersion | Object::Bytes(_) | Object::Certificate { .. } => {
                 Err(Fault::plain(format!("no method {name}")))
             }
         }
     }
+}
+
+/// Tells whether only a type's own package sees a field of that name.
+pub(super) fn is_hidden(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
 fn object(object: Object) -> Val {
@@ -229,22 +282,6 @@ fn object(object: Object) -> Val {
 
 fn bytes(data: &[u8]) -> Val {
     object(Object::Bytes(data.to_vec()))
-}
-
-fn helm_version() -> Val {
-    let entries = [
-        ("Version", capabilities::HELM_VERSION),
-        ("GitCommit", ""),
-        ("GitTreeState", ""),
-        ("GoVersion", capabilities::GO_VERSION),
-        ("KubeClientVersion", capabilities::KUBE_CLIENT_VERSION),
-    ];
-    Val::map(
-        entries
-            .into_iter()
-            .map(|(key, value)| (Rc::from(key), Val::from(value)))
-            .collect(),
-    )
 }
 
 fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {

@@ -16,6 +16,7 @@ use super::object::Object;
 use super::value::Val;
 
 pub(super) use duration::{duration, duration_method, parse_duration, seconds};
+pub(super) use layout::{month, weekday};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -29,15 +30,19 @@ pub struct Time {
     zone: Zone,
 }
 
-/// The name of a zone as it was read, such as `CET` or `GMT+3`; empty for UTC and where only an offset was read.
+/// The name of a zone as it was read, such as `CET` or `GMT+3`; empty for UTC and where only an offset was read. Of
+/// what TOML says without a zone, the name tells what it was: `date-local`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Zone {
-    letters: [u8; 6],
+    letters: [u8; MAX_ZONE],
     length: u8,
 }
 
+/// The longest name of a zone.
+const MAX_ZONE: usize = "datetime-local".len();
+
 impl Zone {
-    /// Takes a name of at most six letters and signs.
+    /// Takes a name of at most [`MAX_ZONE`] letters and signs.
     fn new(name: &str) -> Zone {
         let mut zone = Zone::default();
         for (to, from) in zone.letters.iter_mut().zip(name.bytes()) {
@@ -116,6 +121,38 @@ impl Time {
             zone: Zone::default(),
             ..self
         }
+    }
+
+    /// Returns the time with another name for its zone.
+    pub(super) fn named(self, zone: &str) -> Time {
+        Time {
+            zone: Zone::new(zone),
+            ..self
+        }
+    }
+
+    /// Returns the name that the zone was given, if any.
+    pub(super) fn zone_name(&self) -> &str {
+        self.zone.name()
+    }
+
+    /// Returns the time as Go's source, as `%#v` writes it.
+    pub(super) fn source(self) -> String {
+        let civil = self.civil();
+        let zone = match (self.offset, self.zone.name()) {
+            (0, "") => "time.UTC".to_owned(),
+            (_, name) => format!("time.Location({})", super::quote::quote(name)),
+        };
+        format!(
+            "time.Date({}, time.{}, {}, {}, {}, {}, {}, {zone})",
+            civil.year,
+            month(civil.month),
+            civil.day,
+            civil.hour,
+            civil.minute,
+            civil.second,
+            self.nanos
+        )
     }
 
     fn civil(self) -> Civil {

@@ -2,24 +2,39 @@
 
 use std::rc::Rc;
 
-use super::funcs::data;
-use super::object::Object;
+use super::object::{Object, is_hidden};
 use super::time::Time;
 use super::value::{Entries, Val};
 use crate::yaml::number::shortest;
-use crate::yaml::{Map, Value};
+
+/// The names that the reference's library gives to the zone of what has none.
+const LOCAL: &str = "datetime-local";
+const LOCAL_DATE: &str = "date-local";
+const LOCAL_TIME: &str = "time-local";
+
+/// The most levels of maps and lists that are written.
+const MAX_DEPTH: usize = 200;
 
 /// What Go says when it is asked for nothing as TOML.
 pub(super) const OF_NIL: &str = "reflect: call of reflect.Value.Type on zero Value";
 
+/// A value as TOML has it.
+enum Toml {
+    /// What Go has as nil, which has no text in TOML.
+    Nothing,
+    /// A text, a number, a boolean or a time, as it is written.
+    Plain(String),
+    List(Vec<Toml>),
+    Table(Vec<(String, Toml)>),
+}
+
 /// Returns the value as TOML; one that is no map stands alone, as the reference's library writes it.
 pub(super) fn write(value: &Val) -> Result<String, String> {
     let mut out = String::new();
-    // Its texts are written byte for byte.
-    match data_with_floats(value, 0, &|text| text.to_owned())? {
-        Value::Map(map) => table(&map, &mut Vec::new(), &mut out)?,
-        Value::Null => return Err(OF_NIL.to_owned()),
-        ref tables if is_table(tables) => {
+    match Toml::of(value, 0)? {
+        Toml::Table(fields) => table(&fields, &mut Vec::new(), &mut out)?,
+        Toml::Nothing => return Err(OF_NIL.to_owned()),
+        tables if tables.is_table() => {
             return Err("toml: top-level values must be Go maps or structs".to_owned());
         }
         other => inline(&other, &mut out)?,
@@ -27,76 +42,118 @@ pub(super) fn write(value: &Val) -> Result<String, String> {
     Ok(out)
 }
 
-/// Returns the value as data in which floats stay floats, where JSON would turn whole ones into integers.
-pub(super) fn data_with_floats(
-    value: &Val,
-    depth: usize,
-    shown: &dyn Fn(&str) -> String,
-) -> Result<Value, String> {
-    if depth > 200 {
-        return Err("value is nested too deep".to_owned());
-    }
-    Ok(match value {
-        Val::Float(number) => Value::Float(*number),
-        Val::Str(text) => Value::String(shown(text)),
-        Val::List(list) if list.nil => Value::Null,
-        Val::Map(map) if map.nil => Value::Null,
-        Val::List(list) => Value::List(
-            list.items
-                .iter()
-                .map(|item| data_with_floats(item, depth + 1, shown))
-                .collect::<Result<_, _>>()?,
-        ),
-        Val::Map(map) => {
-            let mut fields = Map::new();
-            for (key, item) in map.entries.borrow().iter() {
-                fields.insert(shown(key), data_with_floats(item, depth + 1, shown)?);
-            }
-            Value::Map(fields)
+impl Toml {
+    fn of(value: &Val, depth: usize) -> Result<Toml, String> {
+        if depth > MAX_DEPTH {
+            return Err("value is nested too deep".to_owned());
         }
-        other => data(other, depth)?,
-    })
-}
+        let plain = |text: String| Ok(Toml::Plain(text));
+        match value {
+            Val::Invalid | Val::Nil => Ok(Toml::Nothing),
+            Val::Bool(flag) => plain(flag.to_string()),
+            Val::Int(number) | Val::Int64(number) => plain(number.to_string()),
+            Val::UInt(number) => plain(number.to_string()),
+            Val::Byte(number) => plain(number.to_string()),
+            Val::Float(number) => plain(float(*number)),
+            Val::Str(text) => plain(string(text)),
+            Val::List(list) if list.nil => Ok(Toml::Nothing),
+            Val::Map(map) if map.nil => Ok(Toml::Nothing),
+            Val::List(list) => {
+                let items = list.items.iter().map(|item| Toml::of(item, depth + 1));
+                items.collect::<Result<_, _>>().map(Toml::List)
+            }
+            Val::Map(map) => {
+                let entries = map.entries.borrow();
+                let fields = entries
+                    .iter()
+                    .map(|(key, item)| Ok((key.to_string(), Toml::of(item, depth + 1)?)));
+                fields.collect::<Result<_, String>>().map(Toml::Table)
+            }
+            Val::Object(object) => Toml::of_object(object, depth),
+        }
+    }
 
-fn is_table(value: &Value) -> bool {
-    match value {
-        Value::Map(_) => true,
-        Value::List(items) => !items.is_empty() && items.iter().all(|item| matches!(item, Value::Map(_))),
-        _ => false,
+    fn of_object(object: &Object, depth: usize) -> Result<Toml, String> {
+        match object {
+            Object::Time(time) => Ok(Toml::Plain(time.format(match time.zone_name() {
+                LOCAL => "2006-01-02T15:04:05.999999999",
+                LOCAL_DATE => "2006-01-02",
+                LOCAL_TIME => "15:04:05.999999999",
+                _ => "2006-01-02T15:04:05.999999999Z07:00",
+            }))),
+            Object::Duration(_) | Object::Version(_) | Object::VersionValue(_) => {
+                Ok(Toml::Plain(string(&object.text().unwrap_or_default())))
+            }
+            Object::Month(number) | Object::Weekday(number) => Ok(Toml::Plain(number.to_string())),
+            Object::Files(_) => {
+                let files = object.entries().unwrap_or_default();
+                let fields = files.iter().map(|(name, data)| {
+                    let name = name.as_str().unwrap_or_default().to_owned();
+                    Ok((name, Toml::of(data, depth + 1)?))
+                });
+                fields.collect::<Result<_, String>>().map(Toml::Table)
+            }
+            Object::Bytes(_) | Object::ApiVersions(_) => {
+                let items = object.entries().unwrap_or_default();
+                let items = items.iter().map(|(_, item)| Toml::of(item, depth + 1));
+                items.collect::<Result<_, _>>().map(Toml::List)
+            }
+            Object::Capabilities(_)
+            | Object::KubeVersion(_)
+            | Object::HelmVersion
+            | Object::Certificate { .. } => {
+                let fields = object.fields().unwrap_or_default();
+                let seen = fields.iter().filter(|(name, _)| !is_hidden(name));
+                let fields = seen.map(|(name, field)| Ok(((*name).to_owned(), Toml::of(field, depth + 1)?)));
+                fields.collect::<Result<_, String>>().map(Toml::Table)
+            }
+        }
+    }
+
+    fn is_table(&self) -> bool {
+        match self {
+            Toml::Table(_) => true,
+            Toml::List(items) => !items.is_empty() && items.iter().all(|item| matches!(item, Toml::Table(_))),
+            Toml::Nothing | Toml::Plain(_) => false,
+        }
     }
 }
 
-fn table(map: &Map, path: &mut Vec<String>, out: &mut String) -> Result<(), String> {
+/// Splits fields into those that are written with their key, and those that make a table of their own; those of
+/// nothing are not written at all.
+fn split(fields: &[(String, Toml)]) -> (Vec<&(String, Toml)>, Vec<&(String, Toml)>) {
+    let written = fields.iter().filter(|(_, value)| !matches!(value, Toml::Nothing));
+    written.partition(|(_, value)| !value.is_table())
+}
+
+fn table(fields: &[(String, Toml)], path: &mut Vec<String>, out: &mut String) -> Result<(), String> {
     let indent = "  ".repeat(path.len());
-    for (key, value) in map
-        .iter()
-        .filter(|(_, value)| !is_table(value) && !value.is_null())
-    {
+    let (plain, tables) = split(fields);
+    for (key, value) in plain {
         out.push_str(&format!("{indent}{} = ", name(key)));
         inline(value, out)?;
         out.push('\n');
     }
-    for (key, value) in map.iter().filter(|(_, value)| is_table(value)) {
+    for (key, value) in tables {
         path.push(name(key));
-        let indent = "  ".repeat(path.len() - 1);
         match value {
-            Value::Map(inner) => {
+            Toml::Table(inner) => {
                 separate(path.len(), out);
                 out.push_str(&format!("{indent}[{}]\n", path.join(".")));
                 table(inner, path, out)?;
             }
-            Value::List(items) => {
+            Toml::List(items) => {
                 for item in items {
                     if !out.is_empty() {
                         out.push('\n');
                     }
                     out.push_str(&format!("{indent}[[{}]]\n", path.join(".")));
-                    if let Value::Map(inner) = item {
+                    if let Toml::Table(inner) = item {
                         table(inner, path, out)?;
                     }
                 }
             }
-            _ => {}
+            Toml::Nothing | Toml::Plain(_) => {}
         }
         path.pop();
     }
@@ -117,15 +174,11 @@ fn name(key: &str) -> String {
     if bare { key.to_owned() } else { string(key) }
 }
 
-fn inline(value: &Value, out: &mut String) -> Result<(), String> {
+fn inline(value: &Toml, out: &mut String) -> Result<(), String> {
     match value {
-        Value::Null => return Err("toml: cannot encode array with nil element".to_owned()),
-        Value::Bool(flag) => out.push_str(&flag.to_string()),
-        Value::Int(number) => out.push_str(&number.to_string()),
-        Value::UInt(number) => out.push_str(&number.to_string()),
-        Value::Float(number) => out.push_str(&float(*number)),
-        Value::String(text) => out.push_str(&string(text)),
-        Value::List(items) => {
+        Toml::Nothing => return Err("toml: cannot encode array with nil element".to_owned()),
+        Toml::Plain(written) => out.push_str(written),
+        Toml::List(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
                 if at > 0 {
@@ -135,9 +188,10 @@ fn inline(value: &Value, out: &mut String) -> Result<(), String> {
             }
             out.push(']');
         }
-        Value::Map(map) => {
+        Toml::Table(fields) => {
             out.push('{');
-            for (at, (key, item)) in map.iter().enumerate() {
+            let (plain, tables) = split(fields);
+            for (at, (key, item)) in plain.into_iter().chain(tables).enumerate() {
                 if at > 0 {
                     out.push_str(", ");
                 }
@@ -151,10 +205,17 @@ fn inline(value: &Value, out: &mut String) -> Result<(), String> {
 }
 
 fn float(number: f64) -> String {
+    if number.is_nan() {
+        return "nan".to_owned();
+    }
+    if number.is_infinite() {
+        return if number < 0.0 { "-inf" } else { "inf" }.to_owned();
+    }
     let text = shortest(number);
-    match text.split_once('e') {
-        None if !text.contains('.') => format!("{text}.0"),
-        _ => text,
+    if text.contains(['e', '.']) {
+        text
+    } else {
+        format!("{text}.0")
     }
 }
 
@@ -195,6 +256,16 @@ fn whole(time: &::toml::value::Datetime) -> String {
     time.to_string()
 }
 
+/// Returns what the reference's library calls the zone of a date or a time that names none.
+fn local_name(time: &::toml::value::Datetime) -> &'static str {
+    match (time.offset, time.date, time.time) {
+        (Some(_), _, _) => "",
+        (None, Some(_), Some(_)) => LOCAL,
+        (None, Some(_), None) => LOCAL_DATE,
+        (None, None, _) => LOCAL_TIME,
+    }
+}
+
 /// Returns the map that a TOML text holds; integers are Go's `int64`.
 pub(super) fn read(text: &str) -> Result<Val, String> {
     let table: ::toml::Table = text
@@ -210,7 +281,7 @@ fn value(toml: &::toml::Value) -> Val {
         ::toml::Value::Float(number) => Val::Float(*number),
         ::toml::Value::Boolean(flag) => Val::Bool(*flag),
         ::toml::Value::Datetime(time) => match Time::from_rfc3339(&whole(time)) {
-            Some(time) => Val::Object(Rc::new(Object::Time(time))),
+            Some(read) => Val::Object(Rc::new(Object::Time(read.named(local_name(time))))),
             None => Val::from(time.to_string()),
         },
         ::toml::Value::Array(items) => Val::list(items.iter().map(value).collect()),

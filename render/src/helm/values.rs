@@ -137,6 +137,11 @@ pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
 
 /// Returns the text of a file of values, as the engine has it.
 fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>, ValuesError> {
+    // The reference cuts a file into lines before it knows its encoding, and ends each with the one byte of a line
+    // break. In UTF-16 that breaks all files but those whose last byte is one.
+    if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) && bytes.last() != Some(&b'\n') {
+        return Ok(Cow::Owned(yaml::decode(&[bytes, b"\n"].concat())?.into_owned()));
+    }
     Ok(match yaml::decode(bytes)? {
         Cow::Borrowed(text) => bytes::text(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(bytes::text(text.as_bytes()).into_owned()),

@@ -22,10 +22,14 @@ use rows::Row;
 const DIRECTIVE: &str = "$patch";
 
 /// Lays a patch over an object; `None` when the patch deletes it.
+///
+/// A patch that replaces the object as a whole leaves it as it is: the reference makes the new one and goes on with
+/// the old.
 pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Done<Option<Node>> {
-    Ok(Walker { schemas, steps }
-        .walk(Some(object), Some(patch), None)?
-        .into_node())
+    let replaces = patch.get(DIRECTIVE).is_some_and(|word| word.text() == "replace");
+    let kept = replaces.then(|| object.clone());
+    let walked = Walker { schemas, steps }.walk(Some(object), Some(patch), None)?;
+    Ok(kept.or_else(|| walked.into_node()))
 }
 
 struct Walker<'s> {

@@ -4,11 +4,13 @@ mod bytes;
 mod dialect;
 mod keys;
 mod nothing;
+mod objects;
 
 pub use bytes::{BYTES, CASES};
 pub use dialect::{GLOBS, LAYOUTS, NUMBERS, REGEXPS};
 pub use keys::KEYS;
 pub use nothing::{CYCLES, JSON, METHODS, NOTHING};
+pub use objects::{FORMATS, STRUCTS, TOML, URLS, ZEROS};
 
 /// Cases whose difference is known and told in the documents.
 pub const KNOWN: &[&str] = &[

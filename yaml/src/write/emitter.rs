@@ -92,6 +92,8 @@ impl Emitter {
             Shown::Bool(false) => self.plain("false"),
             Shown::Int(number) => self.plain(&number.to_string()),
             Shown::UInt(number) => self.plain(&number.to_string()),
+            // Read back from JSON, a zero with a sign is an integer, which has none.
+            Shown::Float(0.0) if self.options.texts == Texts::AsRead => self.plain("0"),
             Shown::Float(number) => self.plain(&crate::number::shortest(number)),
             Shown::Plain(text) => self.plain(text),
             Shown::Text(text, style) => self.string(text, style, indent, place)?,

@@ -1,6 +1,6 @@
 //! Reads an expression from left to right, a part at a time.
 
-use super::{MAX_NESTING, NOTHING, SyntaxError, Translated, classes, fault, push_char};
+use super::{MAX_NESTING, NOTHING, SyntaxError, Translated, beyond, classes, fault, push_char};
 
 /// The largest count of a repetition, those inside it multiplied.
 const MAX_REPEAT: i64 = 1000;
@@ -183,7 +183,7 @@ impl<'p> Parser<'p> {
 
     fn open(&mut self, opening: &'static str) -> Outcome<()> {
         if self.groups.len() > MAX_NESTING as usize {
-            return fault("expression nests too deeply", self.whole);
+            return beyond("expression nests too deeply", self.whole);
         }
         self.groups.push(Group {
             opening,

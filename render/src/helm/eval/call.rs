@@ -1,11 +1,13 @@
 //! Calls functions and methods: how many arguments they take, of which types, and what their errors say.
 
 use std::fmt::Display;
+use std::rc::Rc;
 
 use super::{Args, Dot, Frame, Interp, Outcome, Reach};
 use crate::helm::ast::{Expr, ExprKind, Number};
 use crate::helm::fault::Fault;
 use crate::helm::funcs::{Function, Run};
+use crate::helm::object::Object;
 use crate::helm::value::{Items, MapKind, Val};
 
 impl Interp<'_> {
@@ -144,7 +146,7 @@ impl Interp<'_> {
                     (Some(number), _) => Ok(number),
                     (None, b'b') => mismatch("bool"),
                     (None, b's') => mismatch("string"),
-                    (None, b'i' | b'I') => mismatch("integer"),
+                    (None, b'i' | b'I' | b'D') => mismatch("integer"),
                     (None, b'u') => mismatch("unsigned integer"),
                     (None, b'f') => mismatch("float"),
                     _ => Err(format!("can't handle {arg} for arg of type {}", type_of(kind))),
@@ -208,6 +210,9 @@ fn number_as(number: &Number, kind: u8) -> Option<Val> {
         b'I' => number.int.map(Val::Int64),
         b'u' => number.uint.map(|number| Val::Int64(i64::from(number as u32))),
         b'f' => number.float.map(Val::Float),
+        b'D' => number
+            .int
+            .map(|nanos| Val::Object(Rc::new(Object::Duration(nanos)))),
         _ => None,
     }
 }
@@ -224,6 +229,7 @@ fn type_of(kind: u8) -> &'static str {
         b'l' => "[]interface {}",
         b'S' => "[]string",
         b't' => "time.Time",
+        b'D' => "time.Duration",
         b'u' => "uint32",
         b'V' => "*semver.Version",
         b'c' => "sprig.certificate",

@@ -37,7 +37,7 @@ impl Interp<'_> {
                         Val::Invalid => self.out.push_str("<no value>"),
                         value => {
                             self.charge_written(frame, value)?;
-                            print::append(value, &mut self.out);
+                            print::append_action(value, &mut self.out);
                         }
                     }
                 }

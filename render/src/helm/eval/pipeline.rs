@@ -191,7 +191,11 @@ impl Interp<'_> {
                 }
                 let Some(signature) = object.method(name) else {
                     let of = receiver.type_name();
-                    return self.fail(frame, format!("can't evaluate field {name} in type {of}"));
+                    let message = match object.hides(name) {
+                        true => format!("{name} is an unexported field of struct type {of}"),
+                        false => format!("can't evaluate field {name} in type {of}"),
+                    };
+                    return self.fail(frame, message);
                 };
                 let args = self.arguments(frame, dot, name, signature, args)?;
                 let called = object.invoke(name, &args);

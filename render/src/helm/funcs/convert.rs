@@ -2,6 +2,7 @@
 
 use super::{Function, pure, text};
 use crate::helm::bytes;
+use crate::helm::capabilities;
 use crate::helm::json;
 use crate::helm::object::Object;
 use crate::helm::toml;
@@ -64,6 +65,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
 /// The most values that one text is read into, those that aliases repeat included.
 const MAX_NODES: usize = 500_000;
 
+/// The most levels of maps and lists that `toYamlPretty` writes.
+const MAX_PRETTY_DEPTH: usize = 200;
+
 /// Returns the value as YAML, to the last line break.
 pub(super) fn yaml_text(value: &Val) -> Result<String, String> {
     let written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
@@ -78,14 +82,40 @@ fn to_yaml(value: &Val) -> Result<String, String> {
 
 fn to_pretty_yaml(value: &Val) -> Result<String, String> {
     let lossy = |text: &str| bytes::lossy(text).into_owned();
-    let written = yaml::write_indented(&toml::data_with_floats(value, 0, &lossy)?)
-        .map_err(|cause| cause.to_string())?;
+    let written = yaml::write_indented(&with_floats(value, 0, &lossy)?).map_err(|cause| cause.to_string())?;
     let written = written.strip_suffix('\n').unwrap_or(&written);
     Ok(bytes::text(written.as_bytes()).into_owned())
 }
 
+/// Returns the value as data in which floats stay floats, where JSON would turn whole ones into integers.
+fn with_floats(value: &Val, depth: usize, shown: &dyn Fn(&str) -> String) -> Result<Value, String> {
+    if depth > MAX_PRETTY_DEPTH {
+        return Err("value is nested too deep".to_owned());
+    }
+    Ok(match value {
+        Val::Float(number) => Value::Float(*number),
+        Val::Str(text) => Value::String(shown(text)),
+        Val::List(list) if list.nil => Value::Null,
+        Val::Map(map) if map.nil => Value::Null,
+        Val::List(list) => Value::List(
+            list.items
+                .iter()
+                .map(|item| with_floats(item, depth + 1, shown))
+                .collect::<Result<_, _>>()?,
+        ),
+        Val::Map(map) => {
+            let mut fields = yaml::Map::new();
+            for (key, item) in map.entries.borrow().iter() {
+                fields.insert(shown(key), with_floats(item, depth + 1, shown)?);
+            }
+            Value::Map(fields)
+        }
+        other => data(other, depth)?,
+    })
+}
+
 /// Returns the value as JSON would carry it, with U+FFFD for each byte that is no UTF-8.
-pub(in crate::helm) fn data(value: &Val, depth: usize) -> Result<Value, String> {
+fn data(value: &Val, depth: usize) -> Result<Value, String> {
     carried(value, depth, &|text| bytes::lossy(text).into_owned())
 }
 
@@ -149,6 +179,14 @@ fn object_data(object: &Object) -> Value {
         Object::Capabilities(all) => map(vec![
             ("KubeVersion", object_data(&Object::KubeVersion(all.clone()))),
             ("APIVersions", texts(&all.api_versions)),
+            ("HelmVersion", object_data(&Object::HelmVersion)),
+        ]),
+        Object::Month(number) | Object::Weekday(number) => Value::Int(i64::from(*number)),
+        // Fields that are empty are left out.
+        Object::HelmVersion => map(vec![
+            ("version", capabilities::HELM_VERSION.into()),
+            ("go_version", capabilities::GO_VERSION.into()),
+            ("kube_client_version", capabilities::KUBE_CLIENT_VERSION.into()),
         ]),
         Object::Certificate { certificate, key } => {
             map(vec![("Cert", (&**certificate).into()), ("Key", (&**key).into())])

@@ -56,13 +56,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("maxf", "aa*", |args| {
         Ok(Val::Float(
-            args.iter().map(to_float).fold(f64::NEG_INFINITY, f64::max),
+            args.iter().map(to_float).fold(f64::NEG_INFINITY, larger),
         ))
     }),
     pure("minf", "aa*", |args| {
-        Ok(Val::Float(
-            args.iter().map(to_float).fold(f64::INFINITY, f64::min),
-        ))
+        Ok(Val::Float(args.iter().map(to_float).fold(f64::INFINITY, smaller)))
     }),
     pure("ceil", "a", |args| Ok(Val::Float(to_float(&args[0]).ceil()))),
     pure("floor", "a", |args| Ok(Val::Float(to_float(&args[0]).floor()))),
@@ -280,4 +278,23 @@ fn seq(args: &[Val]) -> Result<Val, String> {
     let numbers = numbers(start, end.saturating_add(direction), step.unwrap_or(direction))?;
     let texts: Vec<String> = numbers.iter().map(i64::to_string).collect();
     Ok(texts.join(" ").into())
+}
+
+/// Returns the larger number as Go does: no number beats all but infinity, and a zero without a sign beats the other.
+fn larger(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == b && a.is_sign_negative() {
+        b
+    } else if a > b || a == b {
+        a
+    } else {
+        b
+    }
+}
+
+fn smaller(a: f64, b: f64) -> f64 {
+    -larger(-a, -b)
 }

@@ -27,7 +27,7 @@ use super::eval::{Interp, Reach};
 use super::fault::Fault;
 use super::value::Val;
 
-pub(super) use convert::{data, raw_data};
+pub(super) use convert::raw_data;
 
 /// A function of templates.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Function {
     /// The name in templates.
     pub(super) name: &'static str,
     /// A letter per parameter: `s` text, `i` int, `I` int64, `f` float, `b` boolean, `m` map, `u` uint32, `l`
-    /// list, `t` time, `c` certificate, `V` version, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
+    /// list, `t` time, `D` duration, `c` certificate, `V` version, `a` anything, `v` anything with its type; `*` behind the last means any number of it.
     pub(super) signature: &'static str,
     pub(super) run: Run,
     /// How far it looks into its arguments.

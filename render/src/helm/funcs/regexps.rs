@@ -1,6 +1,6 @@
 //! Regular expressions in RE2's syntax, which `core` reads.
 
-use flotilla_core::text::re2::{self, Compiled};
+use flotilla_core::text::re2::{self, Compiled, SyntaxError};
 use flotilla_core::text::runes::is_name;
 use regex::Regex;
 
@@ -11,27 +11,31 @@ use crate::helm::value::{Items, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("regexMatch", "ss", |args| {
-        Ok(compiled(text(args, 0))
-            .is_ok_and(|regex| regex.regex.is_match(text(args, 1)))
-            .into())
+        // What the reference cannot read matches nothing there; what it can read and this engine cannot is no answer.
+        match compiled(text(args, 0)) {
+            Ok(Compiled { regex, .. }) => Ok(regex.is_match(text(args, 1)).into()),
+            Err(cause) if cause.is_bound => Err(cause.to_string()),
+            Err(_) => Ok(false.into()),
+        }
     }),
     pure("mustRegexMatch", "ss", |args| {
-        Ok(compiled(text(args, 0))?.regex.is_match(text(args, 1)).into())
+        let Compiled { regex, .. } = worded(text(args, 0))?;
+        Ok(regex.is_match(text(args, 1)).into())
     }),
     pure("regexFind", "ss", |args| find(args, certain)),
-    pure("mustRegexFind", "ss", |args| find(args, compiled)),
+    pure("mustRegexFind", "ss", |args| find(args, worded)),
     pure("regexFindAll", "ssi", |args| find_all(args, certain)),
-    pure("mustRegexFindAll", "ssi", |args| find_all(args, compiled)),
+    pure("mustRegexFindAll", "ssi", |args| find_all(args, worded)),
     pure("regexReplaceAll", "sss", |args| replace(args, certain)),
-    pure("mustRegexReplaceAll", "sss", |args| replace(args, compiled)),
+    pure("mustRegexReplaceAll", "sss", |args| replace(args, worded)),
     pure("regexReplaceAllLiteral", "sss", |args| {
         replace_literal(args, certain)
     }),
     pure("mustRegexReplaceAllLiteral", "sss", |args| {
-        replace_literal(args, compiled)
+        replace_literal(args, worded)
     }),
     pure("regexSplit", "ssi", |args| split(args, certain)),
-    pure("mustRegexSplit", "ssi", |args| split(args, compiled)),
+    pure("mustRegexSplit", "ssi", |args| split(args, worded)),
     pure("regexQuoteMeta", "s", |args| Ok(quoted(text(args, 0)).into())),
 ];
 
@@ -42,14 +46,27 @@ const MAX_COMPILED: usize = 2 << 20;
 /// An expression may be so long.
 const MAX_PATTERN: usize = 16 << 10;
 
-fn compiled(pattern: &str) -> Result<Compiled, String> {
+fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
     if pattern.len() > MAX_PATTERN {
-        return Err("error parsing regexp: expression too large".to_owned());
+        return Err(SyntaxError {
+            code: "expression too large",
+            part: pattern.chars().take(40).collect(),
+            is_bound: true,
+        });
     }
     if !bytes::is_utf8(pattern) {
-        return Err(format!("error parsing regexp: invalid UTF-8: `{pattern}`"));
+        return Err(SyntaxError {
+            code: "invalid UTF-8",
+            part: pattern.to_owned(),
+            is_bound: false,
+        });
     }
-    re2::compile(pattern, MAX_COMPILED).map_err(|cause| cause.to_string())
+    re2::compile(pattern, MAX_COMPILED)
+}
+
+/// Compiles for a function that has an error of its own.
+fn worded(pattern: &str) -> Result<Compiled, String> {
+    compiled(pattern).map_err(|cause| cause.to_string())
 }
 
 fn find(args: &[Val], compile: Compile) -> Result<Val, String> {

@@ -23,7 +23,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("html", "a*", |args| Ok(escaped(args, html).into())),
     pure("js", "a*", |args| Ok(escaped(args, js).into())),
     pure("urlquery", "a*", |args| {
-        Ok(super::paths::query_escaped(&escaped(args, |text| text.to_owned())).into())
+        Ok(crate::helm::url::query_escaped(&escaped(args, |text| text.to_owned())).into())
     }),
     pure("toString", "a", |args| Ok(Val::Str(to_text(&args[0])))),
     pure("toStrings", "a", |args| Ok(Val::strings(texts(&args[0])))),

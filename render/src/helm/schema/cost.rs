@@ -4,14 +4,19 @@
 //! refers to itself, and exponentially when each of a chain refers twice to the next. The pass here counts
 //! the visits of each schema at each place once, and adds up what they would be.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
+use flotilla_core::text::re2;
+use regex::Regex;
 use serde_json::Value as Json;
 
 /// The most visits of a schema to a place of the values.
 const MAX_VISITS: u64 = 20_000_000;
 /// The most schemas inside each other that are open at once.
 const MAX_DEPTH: usize = 500;
+/// A pattern of names that takes more compiled is taken to match.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
 /// The most pairs of a schema and a place that are looked at.
 const MAX_PAIRS: usize = 2_000_000;
 
@@ -21,6 +26,7 @@ pub(super) fn check(schema: &Json, values: &Json) -> Result<(), String> {
         root: schema,
         named: HashMap::new(),
         visits: HashMap::new(),
+        patterns: RefCell::default(),
     };
     pass.collect_names(schema, 0)?;
     pass.visits(schema, values, 0).map(|_| ())
@@ -32,6 +38,8 @@ struct Pass<'a> {
     named: HashMap<String, &'a Json>,
     /// The visits below a pair of schema and place; none while they are being counted.
     visits: HashMap<(usize, usize), Option<u64>>,
+    /// The patterns of names of properties; none for one that is too large to compile here.
+    patterns: RefCell<HashMap<&'a str, Option<Regex>>>,
 }
 
 impl<'a> Pass<'a> {
@@ -103,19 +111,44 @@ impl<'a> Pass<'a> {
                 "dependentSchemas" | "dependencies" => {
                     next.extend(mapped(schema).map(|schema| (schema, place)))
                 }
-                "patternProperties" => next.extend(at_children(mapped(schema), place)),
-                "prefixItems" => next.extend(at_children(listed(schema), place)),
-                "items" if schema.is_array() => next.extend(at_children(listed(schema), place)),
-                "items"
-                | "additionalItems"
-                | "unevaluatedItems"
-                | "contains"
-                | "additionalProperties"
-                | "unevaluatedProperties" => next.extend(at_children(std::iter::once(schema), place)),
+                "patternProperties" => {
+                    let patterns = schema.as_object().into_iter().flatten();
+                    next.extend(patterns.flat_map(|(pattern, schema)| {
+                        let fields = place.as_object().into_iter().flatten();
+                        fields
+                            .filter(move |(name, _)| self.may_match(pattern, name))
+                            .map(move |(_, value)| (schema, value))
+                    }));
+                }
+                "prefixItems" => next.extend(listed(schema).zip(items(place))),
+                "items" if schema.is_array() => next.extend(listed(schema).zip(items(place))),
+                "items" | "additionalItems" | "unevaluatedItems" | "contains" => {
+                    next.extend(items(place).map(|item| (schema, item)));
+                }
+                "additionalProperties" => {
+                    let named = keywords.get("properties").and_then(Json::as_object);
+                    let others = place
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .filter(|(name, _)| named.is_none_or(|named| !named.contains_key(*name)));
+                    next.extend(others.map(|(_, value)| (schema, value)));
+                }
+                "unevaluatedProperties" => next.extend(fields(place).map(|value| (schema, value))),
                 _ => {}
             }
         }
         next
+    }
+
+    /// Tells whether a property has a name that a pattern matches, or may.
+    fn may_match(&self, pattern: &'a str, name: &str) -> bool {
+        let mut patterns = self.patterns.borrow_mut();
+        let compiled = patterns.entry(pattern).or_insert_with(|| {
+            let compiled = re2::compile(pattern, MAX_PATTERN_BYTES).ok()?;
+            Some(compiled.regex)
+        });
+        compiled.as_ref().is_none_or(|regex| regex.is_match(name))
     }
 
     fn resolve(&self, reference: &str) -> Option<&'a Json> {
@@ -137,13 +170,6 @@ fn mapped(keyword: &Json) -> impl Iterator<Item = &Json> {
     keyword.as_object().into_iter().flat_map(|map| map.values())
 }
 
-fn at_children<'a>(schemas: impl Iterator<Item = &'a Json>, place: &'a Json) -> Vec<(&'a Json, &'a Json)> {
-    let below = children(place);
-    schemas
-        .flat_map(|schema| below.iter().map(move |child| (schema, *child)))
-        .collect()
-}
-
 fn properties<'a>(keyword: &'a Json, place: &'a Json) -> Vec<(&'a Json, &'a Json)> {
     let (Json::Object(schemas), Json::Object(fields)) = (keyword, place) else {
         return Vec::new();
@@ -154,12 +180,12 @@ fn properties<'a>(keyword: &'a Json, place: &'a Json) -> Vec<(&'a Json, &'a Json
         .collect()
 }
 
-fn children(place: &Json) -> Vec<&Json> {
-    match place {
-        Json::Array(items) => items.iter().collect(),
-        Json::Object(fields) => fields.values().collect(),
-        _ => Vec::new(),
-    }
+fn items(place: &Json) -> impl Iterator<Item = &Json> {
+    place.as_array().into_iter().flatten()
+}
+
+fn fields(place: &Json) -> impl Iterator<Item = &Json> {
+    place.as_object().into_iter().flat_map(|fields| fields.values())
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -1,6 +1,9 @@
 //! Durations as Go writes and reads them, such as `1h2m3.5s`.
 
+use std::rc::Rc;
+
 use super::NANOS;
+use crate::helm::object::Object;
 use crate::helm::quote::quote;
 use crate::helm::value::Val;
 
@@ -101,8 +104,9 @@ pub(in crate::helm) fn parse_duration(text: &str) -> Result<i64, String> {
     i64::try_from(total).map_err(|_| invalid())
 }
 
-/// Calls a method of Go's duration.
-pub(in crate::helm) fn duration_method(nanos: i64, name: &str) -> Val {
+/// Calls a method of Go's duration; `unit` is the argument of those that take one.
+pub(in crate::helm) fn duration_method(nanos: i64, name: &str, unit: i64) -> Val {
+    let value = |nanos| Val::Object(Rc::new(Object::Duration(nanos)));
     match name {
         "Hours" => Val::Float(nanos as f64 / 3.6e12),
         "Minutes" => Val::Float(nanos as f64 / 6e10),
@@ -110,7 +114,22 @@ pub(in crate::helm) fn duration_method(nanos: i64, name: &str) -> Val {
         "Milliseconds" => Val::Int64(nanos / 1_000_000),
         "Microseconds" => Val::Int64(nanos / 1_000),
         "Nanoseconds" => Val::Int64(nanos),
+        "Abs" => value(nanos.saturating_abs()),
+        "Truncate" if unit > 0 => value(nanos - nanos % unit),
+        "Round" if unit > 0 => value(rounded(nanos, unit)),
+        "Truncate" | "Round" => value(nanos),
         _ => duration(nanos).into(),
+    }
+}
+
+/// Rounds to a multiple of a unit, halves away from zero, as far as 64 bits go.
+fn rounded(nanos: i64, unit: i64) -> i64 {
+    let rest = nanos % unit;
+    let down = nanos - rest;
+    if rest.unsigned_abs() * 2 < unit.unsigned_abs() {
+        down
+    } else {
+        down.saturating_add(unit * rest.signum())
     }
 }
 

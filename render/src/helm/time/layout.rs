@@ -14,6 +14,16 @@ pub(super) const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
+/// Returns the name of a month, counted from 1.
+pub(in crate::helm) fn month(number: u32) -> &'static str {
+    MONTHS[(number as usize + 11) % 12]
+}
+
+/// Returns the name of a day of the week, counted from Sunday, which is 0.
+pub(in crate::helm) fn weekday(number: u32) -> &'static str {
+    DAYS[number as usize % 7]
+}
+
 pub(super) const DAYS: [&str; 7] = [
     "Sunday",
     "Monday",

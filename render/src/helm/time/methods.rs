@@ -2,13 +2,30 @@
 
 use std::rc::Rc;
 
-use super::layout::{DAYS, MONTHS};
 use super::{NANOS, Time, ZERO, days_of, value};
 use crate::helm::fault::Fault;
 use crate::helm::object::Object;
 use crate::helm::value::Val;
 
+fn bytes(text: String) -> Val {
+    Val::Object(Rc::new(Object::Bytes(text.into_bytes())))
+}
+
 impl Time {
+    /// Returns by how many nanoseconds the time lies behind a multiple of a unit since the year one.
+    fn beyond(self, unit: i64) -> i64 {
+        if unit <= 0 {
+            return 0;
+        }
+        let seconds = i128::from(self.seconds) - i128::from(ZERO);
+        let nanos = seconds * i128::from(NANOS) + i128::from(self.nanos);
+        nanos.rem_euclid(i128::from(unit)) as i64
+    }
+
+    fn minus(self, nanos: i64) -> Time {
+        self.plus(-nanos)
+    }
+
     /// Calls a method of Go's type with arguments that fit it.
     pub(in crate::helm) fn invoke(self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
         let civil = self.civil();
@@ -39,8 +56,28 @@ impl Time {
             "Second" => Val::Int(civil.second.into()),
             "Nanosecond" => Val::Int(self.nanos.into()),
             "YearDay" => Val::Int(civil.yearday.into()),
-            "Month" => MONTHS[(civil.month as usize - 1) % 12].into(),
-            "Weekday" => DAYS[civil.weekday as usize % 7].into(),
+            "UnixMicro" => Val::Int64(
+                self.seconds
+                    .wrapping_mul(1_000_000)
+                    .wrapping_add(i64::from(self.nanos / 1000)),
+            ),
+            "Month" => Val::Object(Rc::new(Object::Month(civil.month))),
+            "Weekday" => Val::Object(Rc::new(Object::Weekday(civil.weekday))),
+            "GoString" => self.source().into(),
+            "IsDST" => false.into(),
+            "MarshalJSON" => bytes(format!("\"{}\"", self.rfc3339())),
+            "MarshalText" => bytes(self.rfc3339()),
+            "Truncate" => value(self.minus(self.beyond(number(0)))),
+            "Round" => {
+                let (unit, rest) = (number(0), self.beyond(number(0)));
+                let up = unit > 0 && rest >= unit - rest;
+                value(if up {
+                    self.plus(unit - rest)
+                } else {
+                    self.minus(rest)
+                })
+            }
+            "Compare" => Val::Int(self.since(other()).signum()),
             "Format" => self.format(args[0].as_str().unwrap_or_default()).into(),
             "UTC" | "Local" => value(self.utc()),
             "IsZero" => (self.seconds == ZERO && self.nanos == 0).into(),
