@@ -3,12 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../../render/tests/yaml_cases/mod.rs"]
-#[expect(dead_code, reason = "the writer's cases are not for a reader")]
-pub(super) mod yaml_cases;
-
-pub(super) use yaml_cases::Random;
-
 /// Returns the texts of all fixtures and seeds.
 pub(super) fn fixtures() -> Vec<String> {
     let mut texts = Vec::new();
@@ -28,9 +22,4 @@ fn files(folder: &Path, texts: &mut Vec<String>) {
             texts.push(text);
         }
     }
-}
-
-/// Returns one of several.
-pub(super) fn pick<'t>(from: &[&'t str], random: &mut Random) -> &'t str {
-    from[random.below(from.len())]
 }

@@ -1,5 +1,5 @@
 //! What tests of the rendering engines share: the reference programs, which are built from Go sources and asked line
-//! by line, one source of random inputs, and the tables of templates and charts.
+//! by line, one source of random inputs, and the tables of templates, charts and texts of YAML.
 
 pub mod charts;
 mod described;
@@ -8,6 +8,7 @@ mod program;
 mod random;
 pub mod rendered;
 pub mod templates;
+pub mod yaml_cases;
 
 pub use described::describe;
 pub use oracle::{Answer, Oracle, Output, shown};

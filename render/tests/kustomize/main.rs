@@ -8,9 +8,6 @@ mod oracle;
 mod random;
 mod reads;
 mod texts;
-#[allow(dead_code, reason = "the table of values is for another test")]
-#[path = "../yaml_cases/mod.rs"]
-mod yaml_cases;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
