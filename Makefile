@@ -5,8 +5,6 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flotilla
 SEEDS ?= 10000
 SECS ?= 60
-# `make bench NAME` takes the name as a word of its own.
-BENCH := $(filter-out bench,$(MAKECMDGOALS))
 
 export FLOTILLA_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
@@ -15,7 +13,7 @@ export SQLX_OFFLINE := true
 # A test that wants a database starts one.
 unexport DATABASE_URL
 
-.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak fuzz clean-cache
+.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak fuzz advisories clean-cache
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -51,20 +49,18 @@ demo: prereqs ## Three clusters, a hub, a Git server: watch a commit arrive (KEE
 	@scripts/step "programs" cargo build --locked --workspace --bins
 	@"$(CARGO_TARGET_DIR)/debug/demo"
 
-bench: prereqs ## Measures with release builds: all, or `make bench NAME`
-	@scripts/bench $(BENCH)
-
-ifneq ($(filter bench,$(MAKECMDGOALS)),)
-# The names after `bench` are its arguments, not commands.
-$(BENCH):
-	@:
-endif
+bench: prereqs ## Measures with release builds: all, or those named: N="NAME NAME"
+	@scripts/bench $(N)
 
 soak: prereqs ## Runs the random tests longer: SEEDS=n cases, 10,000 when not said
 	@scripts/soak $(SEEDS)
 
 fuzz: prereqs ## Runs one fuzz target: TARGET=name SECS=n; the names are those of fuzz/seeds
 	@scripts/fuzz "$(TARGET)" $(SECS)
+
+advisories: prereqs ## Asks the advisory database, which needs the network, about all dependencies
+	@scripts/step "advisories" scripts/deny check advisories
+	@scripts/step "advisories of the fuzz programs" scripts/deny --manifest-path fuzz/libfuzzer/Cargo.toml --config deny.toml check advisories
 
 clean-cache: ## Removes everything built: compiled crates, rig programs, reference programs
 	rm -rf -- "$(CACHE)/target" "$(CACHE)/rig" "$(CACHE)/oracle" "$(CACHE)/tools" "$(CACHE)/fuzz"

@@ -79,6 +79,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("plural", "ssi"),
     ("prepend", "la"),
     ("print", "aa"),
+    ("printf", "vaaa"),
     ("println", "aa"),
     ("quote", "aa"),
     ("regexFind", "rs"),
@@ -126,7 +127,8 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("untilStep", "iip"),
     ("untitle", "s"),
     ("upper", "s"),
-    ("urlParse", "s"),
+    ("urlJoin", "u"),
+    ("urlParse", "h"),
     ("without", "la"),
     ("wrap", "ps"),
     ("wrapWith", "pss"),
@@ -202,6 +204,54 @@ const NUMBERS: &[&str] = &[
     "123456789",
     "9007199254740993",
     "0.000001",
+    "-0.0",
+    "1e-7",
+    "-5e20",
+];
+
+/// Pieces of addresses.
+const ADDRESSES: &[&str] = &[
+    "http:",
+    "https:",
+    "postgres:",
+    "mailto:",
+    "x",
+    "//",
+    "/",
+    "h",
+    "u:p",
+    "@",
+    ":",
+    ":80",
+    "[::1]",
+    "[",
+    "]",
+    "%41",
+    "%25",
+    "%zz",
+    "%ff",
+    "é",
+    "?",
+    "#",
+    "a=b",
+    "&",
+    " ",
+    "..",
+    "*",
+    "<",
+    "\u{7f}",
+    "1.2.3.4",
+    ",",
+    ";",
+    "\"",
+    "+",
+    "|",
+];
+
+/// Pieces of formats.
+const FORMATS: &[&str] = &[
+    "%", "%", "%", "v", "d", "s", "q", "x", "X", "f", "g", "e", "t", "T", "c", "U", "b", "o", "+", "-", "#",
+    " ", "0", "5", "12", ".2", ".", "*", "[1]", "[2]", "[9]", "[", "]", "w", "z", "a", "é", "!",
 ];
 
 /// Texts that are no UTF-8, in base64.
@@ -353,12 +403,29 @@ impl Caller {
             .replace("((dict)", "(dict")
     }
 
+    /// Writes the parts of an address.
+    fn address(&mut self) -> String {
+        let parts = [
+            "scheme", "host", "path", "query", "opaque", "fragment", "userinfo",
+        ];
+        let mut given = Vec::new();
+        for part in parts {
+            if self.0.one_in(3) {
+                given.push(format!("{part:?} {}", quoted(&self.pieces(ADDRESSES, 3))));
+            }
+        }
+        format!("(dict {})", given.join(" ")).replace("(dict )", "(dict)")
+    }
+
     /// Writes an argument of a kind: text, a small integer, a positive one, a number, a list, a map, anything.
     fn argument(&mut self, kind: char) -> String {
         match kind {
             's' => self.text(),
             'r' => quoted(&self.pieces(EXPRESSIONS, 5)),
             'd' => quoted(&self.pieces(LAYOUTS, 6)),
+            'h' => quoted(&self.pieces(ADDRESSES, 8)),
+            'v' => quoted(&self.pieces(FORMATS, 8)),
+            'u' => self.address(),
             't' => format!(
                 "(int64 {})",
                 self.0.pick(&["0", "1700000000", "-1", "951782400", "4102444799"])

@@ -36,7 +36,7 @@ impl fmt::Display for Gate {
 /// One measured figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The name `make bench NAME` takes, and by which a newer figure replaces an older one.
+    /// The name `make bench N=NAME` takes, and by which a newer figure replaces an older one.
     pub name: String,
     /// The measured value, in `unit`.
     pub value: f64,

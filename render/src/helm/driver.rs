@@ -138,10 +138,19 @@ pub fn template_warned(
     })
 }
 
+/// Returns what each template renders to, to the byte and unread, by its name from the root chart's on.
+///
+/// # Errors
+///
+/// As [`template`], but for what the rendered texts say.
+pub fn files(input: &RenderInput<'_>) -> Result<BTreeMap<String, Vec<u8>>, RenderError> {
+    Ok(texts(input, &mut |_| {})?.files)
+}
+
 /// Returns what the templates render to, as it is: for people who look for what is no YAML in it.
 pub fn unread(input: &RenderInput<'_>) -> Result<String, RenderError> {
-    let TextOfTemplates { chart, mut files, .. } = texts(input, &mut |_| {})?;
-    take_notes(&mut files, chart.name(), input.subchart_notes);
+    let mut files = files(input)?;
+    take_notes(&mut files, &input.chart.metadata.name, input.subchart_notes);
     let mut text = String::new();
     for (source, content) in &files {
         let content = String::from_utf8_lossy(content);

@@ -1,16 +1,18 @@
 //! Renders one template by itself, with the engine and with Helm.
 
-use std::rc::Rc;
-
+use flotilla_render::helm::archive::{self, File};
 use flotilla_render::helm::capabilities::Capabilities;
+use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
-use flotilla_render::helm::object::{Files, Object};
-use flotilla_render::helm::render::{Renderable, render};
-use flotilla_render::helm::value::{Entries, MapKind, MapVal, Val};
-use flotilla_render::yaml;
+use flotilla_render::helm::driver::{self, RenderInput};
+use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::values;
 use serde_json::json;
 
 use crate::{Oracle, shown};
+
+/// What the oracle's operation `template` says of its chart.
+const CHART: &str = "apiVersion: v2\nname: t\nversion: 1.2.3\nappVersion: \"4.5\"\n";
 
 /// The time here, in nanoseconds since 1970; theirs is the machine's, which is later.
 const NOW: i64 = 1_700_000_000_000_000_000;
@@ -39,70 +41,14 @@ json: '{"x": 1, "y": ["a", 2.5]}'
 version: 1.21.3
 "#;
 
-fn map(entries: Vec<(&str, Val)>) -> Val {
-    Val::map(
-        entries
-            .into_iter()
-            .map(|(key, value)| (Rc::from(key), value))
-            .collect::<Entries>(),
-    )
-}
-
-/// Builds what the oracle's `template` operation gives to a template named `t/templates/a.yaml`.
-fn top(values: &str) -> MapVal {
-    let values = yaml::read(values, &yaml::Limits::default()).expect("a case's values are YAML");
-    let Val::Map(values) = Val::from_document(&values) else {
-        panic!("a case's values are a map")
-    };
-    let values = Val::Map(MapVal {
-        kind: MapKind::Values,
-        ..values
-    });
-    let chart = map(vec![
-        ("Name", "t".into()),
-        ("Version", "1.2.3".into()),
-        ("AppVersion", "4.5".into()),
-        ("APIVersion", "v2".into()),
-        ("IsRoot", true.into()),
-    ]);
-    let release = map(vec![
-        ("Name", "r".into()),
-        ("Namespace", "n".into()),
-        ("IsUpgrade", false.into()),
-        ("IsInstall", true.into()),
-        ("Revision", Val::Int(1)),
-        ("Service", "Helm".into()),
-    ]);
-    let object = |object| Val::Object(Rc::new(object));
-    let Val::Map(top) = map(vec![
-        ("Values", values),
-        ("Chart", chart),
-        ("Release", release),
-        (
-            "Capabilities",
-            object(Object::Capabilities(Rc::new(Capabilities::default()))),
-        ),
-        ("Files", object(Object::Files(Rc::new(files())))),
-        ("Subcharts", map(vec![])),
-    ]) else {
-        unreachable!("map makes a map")
-    };
-    top
-}
-
-fn files() -> Files {
-    let files: [(&str, &[u8]); 5] = [
-        ("bin/half.txt", b"a\xc3\nb\xa9\n"),
-        ("bin/k.p12", b"\xff\xfe\x00\xc3\xa9"),
-        ("config/a.txt", b"one\ntwo\n"),
-        ("config/b.txt", b"bee"),
-        ("other/c.yaml", b"c: 1\n"),
-    ];
-    files
-        .into_iter()
-        .map(|(name, data)| (name.into(), data.into()))
-        .collect()
-}
+/// The files of the chart, with their bytes.
+const FILES: [(&str, &[u8]); 5] = [
+    ("bin/half.txt", b"a\xc3\nb\xa9\n"),
+    ("bin/k.p12", b"\xff\xfe\x00\xc3\xa9"),
+    ("config/a.txt", b"one\ntwo\n"),
+    ("config/b.txt", b"bee"),
+    ("other/c.yaml", b"c: 1\n"),
+];
 
 /// Renders one template with the engine.
 pub fn ours(source: &str) -> Result<String, String> {
@@ -110,7 +56,7 @@ pub fn ours(source: &str) -> Result<String, String> {
         now: NOW,
         ..Context::default()
     };
-    with_context(source, &context)
+    with_context(source, context)
 }
 
 /// As [`ours`], with a budget of so many steps.
@@ -123,27 +69,39 @@ pub fn within_steps(source: &str, steps: u64) -> Result<String, String> {
         limits,
         ..Context::default()
     };
-    with_context(source, &context)
+    with_context(source, context)
 }
 
-fn with_context(source: &str, context: &Context) -> Result<String, String> {
-    let template = Renderable {
-        name: "t/templates/a.yaml".into(),
-        source: source.as_bytes().into(),
-        values: top(VALUES),
-        base_path: "t/templates".into(),
-    };
-    let rendered = render(vec![template], context).map_err(|cause| cause.to_string())?;
-    Ok(shown(&rendered.files["t/templates/a.yaml"]))
+fn with_context(source: &str, context: Context) -> Result<String, String> {
+    let mut files: Vec<File> = FILES.iter().map(|(name, data)| File::new(*name, data)).collect();
+    files.push(File::new("Chart.yaml", CHART.as_bytes()));
+    files.push(File::new("templates/a.yaml", source.as_bytes()));
+    let chart = Chart::from_directory(files, archive::Limits::default()).expect("the chart is whole");
+    let rendered = driver::files(&RenderInput {
+        chart: &chart,
+        values: values::load(VALUES.as_bytes()).expect("the values are a map"),
+        release: Release {
+            name: "r".to_owned(),
+            namespace: "n".to_owned(),
+            revision: 1,
+            is_upgrade: false,
+        },
+        capabilities: Capabilities::default(),
+        skip_schema_validation: false,
+        subchart_notes: false,
+        context,
+    });
+    let rendered = rendered.map_err(|cause| cause.to_string())?;
+    Ok(shown(&rendered["t/templates/a.yaml"]))
 }
 
 /// Renders one template with Helm.
 pub fn theirs(oracle: &mut Oracle, source: &str) -> Result<String, String> {
     use base64::Engine as _;
     let encoded = |data: &[u8]| base64::engine::general_purpose::STANDARD.encode(data);
-    let files: serde_json::Map<String, serde_json::Value> = files()
+    let files: serde_json::Map<String, serde_json::Value> = FILES
         .iter()
-        .map(|(name, data)| (name.to_string(), encoded(data).into()))
+        .map(|(name, data)| ((*name).to_owned(), encoded(data).into()))
         .collect();
     let output = oracle.ask(&json!({
         "op": "template",

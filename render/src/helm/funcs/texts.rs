@@ -204,7 +204,11 @@ fn swap_case(text: &str) -> String {
 
 fn trim_all(args: &[Val]) -> Result<Val, String> {
     let cut: Vec<char> = text(args, 0).chars().collect();
-    Ok(text(args, 1).trim_matches(&cut[..]).into())
+    // To the reference, all bytes that are no UTF-8 are one character.
+    let is_none = |c: char| c == char::REPLACEMENT_CHARACTER || bytes::byte(c).is_some();
+    let cuts_none = cut.iter().any(|c| is_none(*c));
+    let is_cut = |c: char| cut.contains(&c) || (cuts_none && is_none(c));
+    Ok(text(args, 1).trim_matches(is_cut).into())
 }
 
 /// Drops white space. Helm takes each byte for a character, and writes it as one where any of them was dropped.

@@ -2,6 +2,7 @@
 
 /// Sources of such text, and what may be done with it.
 pub const BYTES: &[&str] = &[
+    "{{ trimAll (b64dec \"//4A\") (b64dec \"7aCA\") | b64enc }}|{{ trimAll \"\\ufffd\" \"\\xffa\\xfe\" }}|{{ trimAll \"\\xff\" \"\\ufffda\\xc3\" }}|{{ trimAll \"a\" \"a\\xffa\" | b64enc }}",
     "{{ .Files.Get \"bin/k.p12\" | b64enc }}|{{ .Files.Get \"bin/k.p12\" | sha256sum }}|{{ .Files.Get \"bin/k.p12\" | len }}",
     "{{ range .Files.Lines \"bin/half.txt\" }}{{ . | b64enc }},{{ end }}",
     "{{ (.Files.Glob \"bin/*\").AsSecrets }}",

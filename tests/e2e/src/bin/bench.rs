@@ -1,4 +1,4 @@
-//! `make bench [NAME]`: the figures of the whole system, with release builds, on real control planes. How they are
+//! `make bench [N=NAME]`: the figures of the whole system, with release builds, on real control planes. How they are
 //! recorded, and what a missed gate does, is `flotilla-bench-report`'s. Wall times of a shared machine are noisy:
 //! compare within one run.
 
