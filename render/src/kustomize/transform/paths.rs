@@ -1,66 +1,120 @@
 //! Paths of names, indexes, wildcards and `[key=value]`, as replacements and variables write them.
 
+use std::borrow::Cow;
+
 use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::fieldspec::split_smart;
 use crate::kustomize::selector::regex;
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Limits, Node, parse_first, to_block};
 
-fn key_value(part: &str) -> Done<(&str, &str)> {
-    // The value may be an expression that ends in a class of its own.
-    let inner = part.strip_prefix('[').unwrap_or(part);
-    let inner = inner.strip_suffix(']').unwrap_or(inner);
-    inner
-        .split_once('=')
-        .ok_or_else(|| invalid("list path element must contain fieldName=fieldValue for element to match"))
+/// One part of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A field, by its name.
+    Field(String),
+    /// An item, by its number as it is written.
+    Index(String),
+    /// The last item, `-`; where values are written, a field of that name.
+    Last,
+    /// All items, `*`.
+    Any,
+    /// The items with a field, or without a key the items themselves, that say something: `[key=value]`.
+    Match {
+        key: String,
+        value: String,
+        /// The part as it is written.
+        text: String,
+    },
+    /// Brackets without `=`.
+    NoMatch,
 }
 
-fn is_key_value(part: &str) -> bool {
-    part.starts_with('[') && part.ends_with(']')
+impl Step {
+    pub(super) fn parse(part: &str) -> Step {
+        if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Step::Index(part.to_owned());
+        }
+        match part {
+            "-" => Step::Last,
+            "*" => Step::Any,
+            part if part.starts_with('[') && part.ends_with(']') => Step::parse_match(part),
+            field => Step::Field(field.to_owned()),
+        }
+    }
+
+    fn parse_match(part: &str) -> Step {
+        // The value may be an expression that ends in a class of its own.
+        let inner = part.strip_prefix('[').unwrap_or(part);
+        let inner = inner.strip_suffix(']').unwrap_or(inner);
+        match inner.split_once('=') {
+            Some((key, value)) => Step::Match {
+                key: key.to_owned(),
+                value: value.to_owned(),
+                text: part.to_owned(),
+            },
+            None => Step::NoMatch,
+        }
+    }
+
+    /// Returns the part without the blanks around it; none when there is nothing else.
+    fn trimmed(&self) -> Option<Cow<'_, Step>> {
+        let Step::Field(name) = self else {
+            return Some(Cow::Borrowed(self));
+        };
+        match name.trim() {
+            "" => None,
+            trimmed if trimmed == name => Some(Cow::Borrowed(self)),
+            trimmed => Some(Cow::Owned(Step::parse(trimmed))),
+        }
+    }
 }
 
-fn is_index(part: &str) -> bool {
-    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
+/// Reads a path.
+pub(crate) fn parse(path: &str) -> Vec<Step> {
+    split_smart(path).iter().map(|part| Step::parse(part)).collect()
 }
 
-/// Follows a path of names, indexes and `[key=value]` to one node, without wildcards.
-pub(crate) fn lookup<'n>(node: &'n Node, parts: &[String]) -> Done<Option<&'n Node>> {
+fn no_match<T>() -> Done<T> {
+    Err(invalid(
+        "list path element must contain fieldName=fieldValue for element to match",
+    ))
+}
+
+fn not_a<T>(wanted: &str, kind: Kind) -> Done<T> {
+    Err(invalid(format!(
+        "wrong node kind: expected a {wanted} but got {kind}"
+    )))
+}
+
+/// Follows a path to one node, without wildcards.
+pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step]) -> Done<Option<&'n Node>> {
     let mut node = node;
-    for part in parts.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
+    for step in path.iter().filter_map(Step::trimmed) {
         if node.is_null() {
             return Ok(None);
         }
         let list = || match &node.content {
             Content::Seq(items) => Ok(items),
-            _ => Err(invalid(format!(
-                "wrong node kind: expected a list but got {}",
-                node.kind()
-            ))),
+            _ => not_a("list", node.kind()),
         };
-        let next = if is_index(part) {
-            part.parse::<usize>()
-                .ok()
-                .and_then(|index| list().ok()?.get(index))
-                .map_or_else(|| list().map(|_| None), |n| Ok(Some(n)))?
-        } else if part == "-" {
-            list()?.last()
-        } else if part == "*" {
-            return Err(invalid("wildcard is not supported in PathGetter"));
-        } else if is_key_value(part) {
-            let (key, value) = key_value(part)?;
-            list()?.iter().find(|item| {
+        let next = match &*step {
+            Step::Index(digits) => {
+                let items = list()?;
+                digits.parse().ok().and_then(|index: usize| items.get(index))
+            }
+            Step::Last => list()?.last(),
+            Step::Any => return Err(invalid("wildcard is not supported in PathGetter")),
+            Step::NoMatch => return no_match(),
+            Step::Match { key, value, .. } => list()?.iter().find(|item| {
                 if key.is_empty() {
                     item.text() == value
                 } else {
-                    item.get(key).is_some_and(|v| v.text() == value)
+                    item.get(key).is_some_and(|field| field.text() == value)
                 }
-            })
-        } else if node.kind() == Kind::Map {
-            node.get(part)
-        } else {
-            return Err(invalid(format!(
-                "wrong node kind: expected a map but got {}",
-                node.kind()
-            )));
+            }),
+            Step::Field(name) if node.kind() == Kind::Map => node.get(name),
+            Step::Field(_) => return not_a("map", node.kind()),
         };
         match next {
             Some(next) => node = next,
@@ -73,41 +127,42 @@ pub(crate) fn lookup<'n>(node: &'n Node, parts: &[String]) -> Done<Option<&'n No
 /// Calls a function on every node a path leads to, with wildcards, and says how many there were.
 pub(super) fn visit(
     node: &mut Node,
-    path: &[String],
+    path: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
     steps.spend(1)?;
-    let Some((part, rest)) = path.split_first() else {
+    let Some((step, rest)) = path.split_first() else {
         call(node)?;
         return Ok(1);
     };
-    if is_index(part) {
-        return visit_index(node, part, rest, create, steps, call);
-    }
-    if is_key_value(part) {
-        return visit_matching(node, part, rest, create, steps, call);
-    }
-    if part == "*" {
-        let mut found = 0;
-        for item in items(node)? {
-            found += visit(item, rest, create, steps, call)?;
+    let name = match step {
+        Step::Index(digits) => return visit_index(node, digits, rest, create, steps, call),
+        Step::Match { key, value, text } => {
+            let matching = Matching { key, value, text };
+            return visit_matching(node, &matching, rest, create, steps, call);
         }
-        return Ok(found);
-    }
+        Step::NoMatch => return no_match(),
+        Step::Any => {
+            let mut found = 0;
+            for item in items(node)? {
+                found += visit(item, rest, create, steps, call)?;
+            }
+            return Ok(found);
+        }
+        Step::Last => "-",
+        Step::Field(name) => name,
+    };
     if node.is_null() {
         return Ok(0);
     }
     if node.kind() != Kind::Map {
-        return Err(invalid(format!(
-            "wrong node kind: expected a map but got {}",
-            node.kind()
-        )));
+        return not_a("map", node.kind());
     }
     let field = match create {
-        Some(kind) => node.get_or_insert(part, next_kind(rest, kind)),
-        None => node.get_mut(part),
+        Some(kind) => node.get_or_insert(name, next_kind(rest, kind)),
+        None => node.get_mut(name),
     };
     match field {
         None => Ok(0),
@@ -122,11 +177,11 @@ pub(super) fn visit(
     }
 }
 
-fn next_kind(rest: &[String], last: Kind) -> Kind {
+fn next_kind(rest: &[Step], last: Kind) -> Kind {
     match rest.first() {
         None => last,
-        Some(part) if is_key_value(part) || is_index(part) => Kind::Seq,
-        Some(_) => Kind::Map,
+        Some(Step::Match { .. } | Step::NoMatch | Step::Index(_)) => Kind::Seq,
+        Some(Step::Field(_) | Step::Last | Step::Any) => Kind::Map,
     }
 }
 
@@ -134,24 +189,22 @@ fn items(node: &mut Node) -> Done<&mut Vec<Node>> {
     let kind = node.kind();
     match &mut node.content {
         Content::Seq(items) => Ok(items),
-        _ => Err(invalid(format!(
-            "wrong node kind: expected a list but got {kind}"
-        ))),
+        Content::Scalar(_) | Content::Map(_) => not_a("list", kind),
     }
 }
 
 fn visit_index(
     node: &mut Node,
-    part: &str,
-    rest: &[String],
+    digits: &str,
+    rest: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
     let list = items(node)?;
-    let index: usize = part
+    let index: usize = digits
         .parse()
-        .map_err(|_| invalid(format!("'{part}' is no index")))?;
+        .map_err(|_| invalid(format!("'{digits}' is no index")))?;
     if let Some(kind) = create
         && index == list.len()
     {
@@ -166,15 +219,22 @@ fn visit_index(
     }
 }
 
+/// Which items of a list a step goes to.
+struct Matching<'s> {
+    key: &'s str,
+    value: &'s str,
+    text: &'s str,
+}
+
 fn visit_matching(
     node: &mut Node,
-    part: &str,
-    rest: &[String],
+    matching: &Matching<'_>,
+    rest: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Done<()>,
 ) -> Done<usize> {
-    let (key, value) = key_value(part)?;
+    let Matching { key, value, text } = *matching;
     let pattern = regex(value)?;
     let fits = |item: &Node| {
         if key.is_empty() {
@@ -205,7 +265,7 @@ fn visit_matching(
         map
     };
     if !fits(&element) {
-        return Err(invalid(format!("failed to create element for \"{part}\"")));
+        return Err(invalid(format!("failed to create element for \"{text}\"")));
     }
     list.push(element);
     match list.last_mut() {

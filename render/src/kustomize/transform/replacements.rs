@@ -1,9 +1,8 @@
 //! Replacements: one value, taken from an object or given, copied into fields of others.
 
 use super::Context;
-use super::paths::{lookup, visit};
+use super::paths::{self, Step, lookup, visit};
 use crate::kustomize::error::{At, Done, invalid};
-use crate::kustomize::fieldspec::split_smart;
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
 use crate::kustomize::resmap::ResMap;
@@ -104,7 +103,7 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Done<N
     } else {
         &source.field_path
     };
-    let found = lookup(&object.node, &split_smart(path))?.filter(|node| !node.is_empty());
+    let found = lookup(&object.node, &paths::parse(path))?.filter(|node| !node.is_empty());
     let Some(found) = found else {
         return Err(invalid(format!(
             "fieldPath `{path}` is missing for replacement source {}",
@@ -211,7 +210,7 @@ fn write_field(
     steps: &Steps<'_>,
 ) -> Done<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
-    let parts = split_smart(path);
+    let parts = paths::parse(path);
     if write_structured(object, value, &parts, create, steps)?.is_some() {
         return Ok(());
     }
@@ -274,7 +273,7 @@ fn copied(value: &Node, steps: &Steps<'_>) -> Done<()> {
 fn write_structured(
     object: &mut Node,
     value: &Node,
-    parts: &[String],
+    parts: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
 ) -> Done<Option<()>> {
@@ -312,13 +311,7 @@ fn write_structured(
 }
 
 /// Writes a document in the place of the text that it was read from.
-fn written(
-    object: &mut Node,
-    parts: &[String],
-    text: &str,
-    document: &Node,
-    steps: &Steps<'_>,
-) -> Option<()> {
+fn written(object: &mut Node, parts: &[Step], text: &str, document: &Node, steps: &Steps<'_>) -> Option<()> {
     let written = if text.trim_start().starts_with(['{', '[']) {
         let value = document.to_json(Schema::New).ok()?;
         let is_indented = text.contains('\n') && text.contains("  ");

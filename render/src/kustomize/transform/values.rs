@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use super::paths::{Step, lookup};
 use crate::kustomize::error::{Done, Fault, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, split_smart};
 use crate::kustomize::id::Gvk;
@@ -349,14 +350,14 @@ fn field_value(node: &Node, path: &str) -> Done<Option<Value>> {
         match part.strip_suffix(']').and_then(|p| p.rsplit_once('[')) {
             Some((name, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
                 if !name.is_empty() {
-                    parts.push(name.to_string());
+                    parts.push(Step::parse(name));
                 }
-                parts.push(index.to_string());
+                parts.push(Step::parse(index));
             }
-            _ => parts.push(part),
+            _ => parts.push(Step::parse(&part)),
         }
     }
-    let Some(found) = super::paths::lookup(node, &parts)? else {
+    let Some(found) = lookup(node, &parts)? else {
         return Ok(None);
     };
     if found.kind() != Kind::Scalar {
