@@ -4,12 +4,12 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use flotilla_render::helm::action::{Output, RenderInput, template};
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
-use flotilla_render::helm::driver::{Output, RenderInput, template};
 use flotilla_render::helm::index::Index;
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::yaml::{self, Map, Value};
 
 use crate::templates::context;

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use flotilla_render::helm::action::{Output, RenderInput, template};
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::driver::{Output, RenderInput, template};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values::Sources;
 use flotilla_render_tests::charts::{Files, difference, folder, read_chart, read_folder, renderings, theirs};
 use flotilla_render_tests::{Oracle, Random, cases, seed};

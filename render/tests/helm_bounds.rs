@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use flotilla_render::helm::action::{RenderInput, template};
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits, Stop};
-use flotilla_render::helm::driver::{RenderInput, template};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 
 const CHART: &str = "apiVersion: v2\nname: c\nversion: 1.0.0\n";

@@ -1,12 +1,12 @@
 //! What a rendering records of having looked at: whatever changes its output beside chart and values is recorded,
 //! and what needs only these is reproducible.
 
+use flotilla_render::helm::action::{RenderInput, Rendered, template};
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Lookup, Reads};
-use flotilla_render::helm::driver::{RenderInput, Rendered, template};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 use flotilla_render::yaml::{Map, Value};
 

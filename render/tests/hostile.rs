@@ -3,12 +3,12 @@
 
 use std::process::Command;
 
+use flotilla_render::helm::action::{RenderInput as ChartInput, template};
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
-use flotilla_render::helm::driver::{RenderInput as ChartInput, template};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
 

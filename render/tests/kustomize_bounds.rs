@@ -33,18 +33,18 @@ fn an_overlay_renders_again_when_its_base_changes_and_not_when_a_sibling_does() 
         ("base/a.yaml", OBJECT),
     ]);
     let rendered = render(&tree, "overlays/prod").unwrap();
-    assert!(rendered.reads.holds(&tree));
+    assert!(rendered.reads.is_current(&tree));
     tree.insert(
         "overlays/dev/kustomization.yaml",
         "resources: [../../base]\nnamePrefix: x-\n",
     );
     tree.insert("base/unused.yaml", OBJECT);
     assert!(
-        rendered.reads.holds(&tree),
+        rendered.reads.is_current(&tree),
         "a sibling and a file nobody named change nothing"
     );
     tree.insert("base/a.yaml", OBJECT.replace("name: a", "name: b"));
-    assert!(!rendered.reads.holds(&tree), "the base changed");
+    assert!(!rendered.reads.is_current(&tree), "the base changed");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_result_does_not_outlive_a_kustomization_file_of_another_name() {
     ]);
     let rendered = render(&tree, "").unwrap();
     tree.insert("kustomization.yml", "resources: []\n");
-    assert!(!rendered.reads.holds(&tree));
+    assert!(!rendered.reads.is_current(&tree));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_link_inside_the_source_is_followed_and_recorded() {
     let rendered = render(&tree, "app").unwrap();
     assert_eq!(rendered.objects.len(), 1);
     tree.insert_link("app/link.yaml", "real/b.yaml");
-    assert!(!rendered.reads.holds(&tree));
+    assert!(!rendered.reads.is_current(&tree));
 }
 
 #[test]

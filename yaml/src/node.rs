@@ -18,7 +18,7 @@ use smol_str::SmolStr;
 
 pub use block::to_block;
 pub use duplicates::duplicate_line;
-pub use json::{MeaningError, Schema};
+pub use json::{ResolveError, Schema};
 pub use parse::{Limits, ParseError, decode_documents, parse_first, split_documents};
 
 /// What a node is said to be, by its author or by how its text reads.
@@ -89,16 +89,16 @@ pub struct Node {
     pub style: Style,
     /// The node's content.
     pub content: Content,
-    /// Ties scalars of one object that kustomize writes as one: whoever overwrites one overwrites all.
-    pub tie: Tie,
+    /// Groups scalars of one object that kustomize holds as one node: to overwrite one overwrites all.
+    pub tie: AliasGroup,
 }
 
 /// Names the scalars that are one to kustomize, and counts how often this one was overwritten.
 ///
 /// kustomize puts the same Go pointer into every field that a label goes into, so that a later change of
-/// `metadata.labels` also changes selectors. [`Node::settle`] brings the copies here back together.
+/// `metadata.labels` also changes selectors. [`Node::sync`] brings the copies here back together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tie {
+pub struct AliasGroup {
     name: u32,
     changes: u32,
 }
@@ -131,7 +131,7 @@ impl Node {
             tagged: false,
             style: Style::Plain,
             content,
-            tie: Tie::default(),
+            tie: AliasGroup::default(),
         }
     }
 
@@ -372,7 +372,7 @@ impl Node {
 
     /// Gives this node a tie.
     pub fn tied(mut self, name: u32) -> Node {
-        self.tie = Tie { name, changes: 0 };
+        self.tie = AliasGroup { name, changes: 0 };
         self
     }
 
@@ -387,17 +387,17 @@ impl Node {
     }
 
     /// Tells whether any scalar of the tree was changed apart from those it is tied to.
-    pub fn is_unsettled(&self) -> bool {
+    pub fn is_dirty(&self) -> bool {
         match &self.content {
             Content::Scalar(_) => self.tie.changes > 0,
-            Content::Seq(items) => items.iter().any(Node::is_unsettled),
-            Content::Map(fields) => fields.iter().any(|(_, value)| value.is_unsettled()),
+            Content::Seq(items) => items.iter().any(Node::is_dirty),
+            Content::Map(fields) => fields.iter().any(|(_, value)| value.is_dirty()),
         }
     }
 
     /// Drops every tie, in a copy that goes elsewhere.
     pub fn untie(&mut self) {
-        self.tie = Tie::default();
+        self.tie = AliasGroup::default();
         match &mut self.content {
             Content::Scalar(_) => {}
             Content::Seq(items) => items.iter_mut().for_each(Node::untie),
@@ -406,7 +406,7 @@ impl Node {
     }
 
     /// Gives tied scalars the value of the one that was overwritten last.
-    pub fn settle(&mut self) {
+    pub fn sync(&mut self) {
         let mut latest: std::collections::HashMap<u32, Node> = std::collections::HashMap::new();
         self.gather(&mut latest);
         if latest.values().any(|node| node.tie.changes > 0) {
@@ -442,9 +442,9 @@ impl Node {
     }
 }
 
-impl Tie {
-    fn changed(self) -> Tie {
-        Tie {
+impl AliasGroup {
+    fn changed(self) -> AliasGroup {
+        AliasGroup {
             changes: if self.name == 0 { 0 } else { self.changes + 1 },
             ..self
         }

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use flotilla_bench_report::{Figure, Record};
+use flotilla_render::helm::action::{Output, RenderInput, template};
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::driver::{Output, RenderInput, template};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::yaml::Map;
 use serde_json::{Value as Json, json};
 

@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
+use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::driver::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::render::{self, Renderable};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::value::{Entries, MapVal};
 use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -221,7 +221,7 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         show_only: args.show_only.clone(),
     };
     let mut warnings = Vec::new();
-    let rendered = driver::template_warned(&input, &mut |warning| {
+    let rendered = action::template_warned(&input, &mut |warning| {
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
@@ -236,7 +236,7 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         }
         Err(error @ RenderError::Manifest(_)) if debug(args, host) => {
             // The same input renders to the same text.
-            host.ui.text(&driver::unread(&input)?);
+            host.ui.text(&action::unread(&input)?);
             return Err(error.into());
         }
         Err(error) => return Err(error.into()),

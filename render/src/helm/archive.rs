@@ -25,7 +25,7 @@ pub struct Limits {
     pub path_bytes: usize,
     /// Directories above a file.
     pub path_depth: usize,
-    /// Charts inside charts.
+    /// Levels of subcharts.
     pub nesting: usize,
 }
 
@@ -115,7 +115,7 @@ pub enum ArchiveError {
     Empty,
 }
 
-/// What is left of the [`Limits`], counted over a chart and the charts inside it.
+/// What is left of the [`Limits`], counted over a chart and its subcharts.
 #[derive(Debug)]
 pub struct Budget {
     limits: Limits,

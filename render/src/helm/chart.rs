@@ -1,4 +1,4 @@
-//! A chart in memory: loading it from its files, with the charts inside it.
+//! A chart in memory: loading it from its files, with its subcharts.
 //!
 //! Loading checks structure and names. Which dependencies take part, and with which values, is decided for
 //! each rendering by `requirements`.
@@ -15,7 +15,7 @@ use super::ignore::{self, IgnoreError};
 use super::values::{self, ValuesError};
 use crate::yaml::{self, Map, Value};
 
-/// A chart and the charts inside it.
+/// A chart and its subcharts.
 #[derive(Debug, Clone)]
 pub struct Chart {
     /// What it says of itself.
@@ -30,7 +30,7 @@ pub struct Chart {
     pub schema: Option<Arc<[u8]>>,
     /// The other files, which templates can read.
     pub files: Vec<File>,
-    /// The charts inside it, in the order of their folders' names.
+    /// The subcharts, in the order of their folders' names.
     pub dependencies: Vec<Chart>,
 }
 

@@ -5,7 +5,7 @@ mod charge;
 mod control;
 mod pipeline;
 
-pub(super) use charge::Reach;
+pub(super) use charge::Walk;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use std::rc::{Rc, Weak};
 
 use super::ast::{Expr, Tree};
 use super::context::{Context, Random, Reads, Stop};
-use super::fault::Fault;
+use super::exec_error::ExecError;
 use super::quote::quote;
 use super::value::{Shared, Val};
 
@@ -143,7 +143,7 @@ impl<'t> Args<'t> {
     }
 }
 
-type Outcome<T> = Result<T, Box<Fault>>;
+type Outcome<T> = Result<T, Box<ExecError>>;
 
 impl Drop for Interp<'_> {
     /// Empties maps that hold themselves, which would never be freed.
@@ -197,12 +197,17 @@ impl<'c> Interp<'c> {
         Err(self.fault(frame, message, None))
     }
 
-    fn fault(&self, frame: &Frame<'_>, message: impl Display, cause: Option<Box<Fault>>) -> Box<Fault> {
+    fn fault(
+        &self,
+        frame: &Frame<'_>,
+        message: impl Display,
+        cause: Option<Box<ExecError>>,
+    ) -> Box<ExecError> {
         let (pos, node) = &frame.at;
         let location = frame.tree.source.location(*pos);
         let name = quote(&frame.tree.name);
         let text = format!("template: {location}: executing {name} at <{node}>: {message}");
-        Box::new(Fault {
+        Box::new(ExecError {
             text,
             executing: true,
             cause,
@@ -220,7 +225,7 @@ impl<'c> Interp<'c> {
 
     /// Takes the steps of work that lasts far longer than a node's.
     pub(super) fn charge(&mut self, steps: u64) -> Outcome<()> {
-        self.take(steps).map_err(Fault::plain)
+        self.take(steps).map_err(ExecError::plain)
     }
 
     /// Takes steps, and asks the caller in time whether to stop; returns why it is not to go on.

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use base64::Engine as _;
 
 use super::bytes;
-use super::fault::Fault;
+use super::exec_error::ExecError;
 use super::glob;
 use super::object::{Files, Object};
 use super::value::Val;
 use crate::yaml::{self, Map, Value};
 
-pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Val, Box<Fault>> {
+pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Val, Box<ExecError>> {
     let data = || files.get(argument).map_or(&[][..], |data| &**data);
     Ok(match name {
         "Get" => Val::of_bytes(data()),

@@ -1,15 +1,16 @@
 //! Helm's engine: charts, values and templates to manifests.
 
+pub mod action;
 pub mod archive;
 mod ast;
 mod bytes;
 pub mod capabilities;
-mod cases;
+mod case_conversion;
 pub mod chart;
 pub mod context;
-pub mod driver;
+mod dependencies;
 mod eval;
-mod fault;
+mod exec_error;
 mod files;
 mod funcs;
 mod glob;
@@ -26,9 +27,8 @@ pub mod pathmatch;
 mod print;
 mod quote;
 pub mod render;
-mod requirements;
+pub mod render_values;
 pub mod schema;
-pub mod scope;
 pub mod strvals;
 mod time;
 mod toml;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flotilla_core::version::Version;
 
 use super::capabilities::{self, Capabilities};
-use super::fault::Fault;
+use super::exec_error::ExecError;
 use super::files;
 use super::print;
 use super::time::Time;
@@ -250,7 +250,7 @@ impl Object {
     }
 
     /// Calls the method of that name with arguments that fit its parameters.
-    pub(super) fn invoke(&self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+    pub(super) fn invoke(&self, name: &str, args: &[Val]) -> Result<Val, Box<ExecError>> {
         let text = |at: usize| args.get(at).and_then(Val::as_str).unwrap_or_default();
         match self {
             Object::KubeVersion(all) if name == "String" => Ok(all.kube_version.normalized.as_str().into()),
@@ -265,7 +265,7 @@ impl Object {
             Object::Month(_) | Object::Weekday(_) => Ok(self.text().unwrap_or_default().into()),
             Object::Time(time) => time.invoke(name, args),
             Object::Capabilities(_) | Object::HelmVersion | Object::Bytes(_) | Object::Certificate { .. } => {
-                Err(Fault::plain(format!("no method {name}")))
+                Err(ExecError::plain(format!("no method {name}")))
             }
         }
     }
@@ -284,15 +284,15 @@ fn bytes(data: &[u8]) -> Val {
     object(Object::Bytes(data.to_vec()))
 }
 
-fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let other = || match args.first() {
         Some(Val::Object(object)) => match &**object {
             Object::Version(other) => Ok(version.precedence(other) as i64),
-            _ => Err(Fault::plain(
+            _ => Err(ExecError::plain(
                 "wrong type for value; expected *semver.Version".to_owned(),
             )),
         },
-        _ => Err(Fault::plain(
+        _ => Err(ExecError::plain(
             "wrong type for value; expected *semver.Version".to_owned(),
         )),
     };
@@ -328,13 +328,16 @@ fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Bo
 }
 
 /// Returns the argument when it can stand behind a version.
-fn identifiers<'a>(args: &'a [Val], what: &str) -> Result<&'a str, Box<Fault>> {
+fn identifiers<'a>(args: &'a [Val], what: &str) -> Result<&'a str, Box<ExecError>> {
     let text = args.first().and_then(Val::as_str).unwrap_or_default();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     if text.bytes().all(allowed) {
         Ok(text)
     } else {
-        Err(Fault::plain(format!("invalid {} string", what.to_lowercase())))
+        Err(ExecError::plain(format!(
+            "invalid {} string",
+            what.to_lowercase()
+        )))
     }
 }
 
@@ -344,7 +347,7 @@ fn derived(
     (major, minor, patch): (u64, u64, u64),
     prerelease: &str,
     metadata: &str,
-) -> Result<Val, Box<Fault>> {
+) -> Result<Val, Box<ExecError>> {
     let mut text = String::new();
     text.push_str(if of.original().starts_with('v') { "v" } else { "" });
     text.push_str(&format!("{major}.{minor}.{patch}"));
@@ -359,7 +362,7 @@ fn derived(
     let version = Version::parse(&text);
     version
         .map(|version| object(Object::VersionValue(version)))
-        .map_err(|cause| Fault::plain(cause.to_string()))
+        .map_err(|cause| ExecError::plain(cause.to_string()))
 }
 
 /// Returns the text of bytes.

@@ -7,7 +7,7 @@ pub struct BadPattern;
 
 /// Returns whether the whole of `name` has the form of `pattern`.
 ///
-/// A part of the pattern that the match does not reach may be malformed, as in the reference.
+/// A part of the pattern that the match does not walk may be malformed, as in the reference.
 pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
     let mut pattern = pattern;
     let mut name = name;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bytes;
 use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
-use super::fault;
+use super::exec_error;
 use super::parse;
 use super::value::{Entries, MapVal, Val};
 
@@ -60,7 +60,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
             Rc::from(&*bytes::text(&template.source)),
         );
         let trees = parse::parse(&name, &source)
-            .map_err(|cause| TemplateError(fault::reformat_parse(&template.name, &cause)))?;
+            .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause)))?;
         trees.into_iter().for_each(|tree| set.add(tree));
     }
     let mut interp = Interp::new(context, Rc::new(set));
@@ -92,7 +92,7 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, Te
     let data = Val::Map(template.values.clone());
     let start = interp.out.len();
     if let Err(cause) = interp.execute(&tree, data) {
-        let text = fault::reformat(&template.name, &cause);
+        let text = exec_error::reformat(&template.name, &cause);
         return Err(TemplateError(bytes::lossy(&text).into_owned()));
     }
     let text = interp.out.split_off(start);

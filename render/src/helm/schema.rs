@@ -6,7 +6,7 @@
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value as Json;
 
-use super::requirements::Resolved;
+use super::dependencies::Resolved;
 use super::value::Val;
 use super::values::table::{Table, as_table};
 use prepared::Prepared;

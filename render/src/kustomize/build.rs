@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{MeaningError, Node, Schema, duplicate_line};
+use crate::yaml::node::{Node, ResolveError, Schema, duplicate_line};
 use crate::yaml::push_json;
 
 use super::deprecation::Deprecation;
-use super::error::{At, BuildError, Done, Fault, invalid};
+use super::error::{At, BuildError, Error, Result, invalid};
 use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
 use super::id::GvkPattern;
@@ -17,7 +17,7 @@ use super::reads::ReadSet;
 use super::resource::Resource;
 use super::steps::Steps;
 use super::target::{Accumulator, Build, Target};
-use super::transform::{self, Texts, Variables, add_hashes, resolve_references};
+use super::transform::{self, MetadataMap, Variables, add_hashes, resolve_references};
 use super::tree::{Entry, Tree};
 use super::{Budget, load};
 
@@ -144,7 +144,7 @@ fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(Rea
     Ok((build.files.into_reads(), steps))
 }
 
-fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Done<()> {
+fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<()> {
     let directory = input.directory;
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = build.files.resolve(&start)?;
@@ -173,7 +173,7 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object))
     Ok(())
 }
 
-fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: bool) -> Done<()> {
+fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: bool) -> Result<()> {
     add_hashes(&mut acc.map)?;
     resolve_references(&mut acc.map, &acc.config.name_reference, &build.steps)?;
     resolve_variables(acc).in_field("vars")?;
@@ -187,7 +187,7 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: b
         let version = format!("kustomize-{KUSTOMIZE_VERSION}");
         let texts = [("app.kubernetes.io/managed-by".to_string(), version)].into();
         let fields = vec![FieldSpec::new(GvkPattern::default(), "metadata/labels", true)];
-        let label = Texts { texts, fields };
+        let label = MetadataMap { texts, fields };
         let mut fitting = Fitting::new(&label.fields);
         for resource in acc.map.contents_mut() {
             label.change(resource, &mut fitting, &build.steps)?;
@@ -201,7 +201,7 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: b
     Ok(())
 }
 
-fn resolve_variables(acc: &mut Accumulator) -> Done<()> {
+fn resolve_variables(acc: &mut Accumulator) -> Result<()> {
     let mut variables = Variables::default();
     for var in acc.vars.values() {
         let resource = acc
@@ -222,7 +222,7 @@ fn resolve_variables(acc: &mut Accumulator) -> Done<()> {
 }
 
 /// Leaves out objects that say they are only for kustomize.
-fn drop_local(acc: &mut Accumulator) -> Done<()> {
+fn drop_local(acc: &mut Accumulator) -> Result<()> {
     for resource in acc.map.list().iter().filter(|r| !r.node.is_empty()) {
         load::validate(&resource.node)?;
     }
@@ -238,7 +238,7 @@ fn drop_local(acc: &mut Accumulator) -> Done<()> {
     Ok(())
 }
 
-fn object(build: &Build<'_>, resource: Resource) -> Done<Object> {
+fn object(build: &Build<'_>, resource: Resource) -> Result<Object> {
     let read = resource.node.to_json(Schema::New);
     let read = read.map_err(|error| meaningless(build, &resource, &error));
     Ok(Object {
@@ -247,9 +247,9 @@ fn object(build: &Build<'_>, resource: Resource) -> Done<Object> {
 }
 
 /// Returns the failure of an object without meaning: a key that stands twice is found in the file it was read from.
-fn meaningless(build: &Build<'_>, resource: &Resource, error: &MeaningError) -> Box<Fault> {
+fn meaningless(build: &Build<'_>, resource: &Resource, error: &ResolveError) -> Box<Error> {
     let found = resource.file.as_deref().and_then(|file| match error {
-        MeaningError::DuplicateKey(key) => {
+        ResolveError::DuplicateKey(key) => {
             let line = duplicate_line(&build.files.read(file).ok()?, key)?;
             Some((file, line))
         }
@@ -257,7 +257,7 @@ fn meaningless(build: &Build<'_>, resource: &Resource, error: &MeaningError) -> 
     });
     match found {
         Some((file, line)) => {
-            let fault: Done<()> = Err(invalid(format!("line {line}: {error}")));
+            let fault: Result<()> = Err(invalid(format!("line {line}: {error}")));
             match fault.in_file(file) {
                 Err(fault) => fault,
                 Ok(()) => invalid(error.to_string()),

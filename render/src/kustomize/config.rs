@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::decode::Fields;
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::fieldspec::FieldSpec;
 use super::id::{Gvk, GvkPattern};
 use super::tables::{self, Spec};
@@ -67,7 +67,7 @@ impl Config {
     }
 
     /// Reads a file of `configurations`.
-    pub(crate) fn decode(value: &Value) -> Done<Config> {
+    pub(crate) fn decode(value: &Value) -> Result<Config> {
         let mut fields = Fields::new(value, "")?;
         let config = Config {
             name_prefix: field_specs(&mut fields, "namePrefix")?,
@@ -97,7 +97,7 @@ impl Config {
     }
 
     /// Adds the fields of another configuration.
-    pub(crate) fn merge(mut self, other: &Config) -> Done<Config> {
+    pub(crate) fn merge(mut self, other: &Config) -> Result<Config> {
         merge_all(&mut self.name_prefix, &other.name_prefix)?;
         merge_all(&mut self.name_suffix, &other.name_suffix)?;
         merge_all(&mut self.namespace, &other.namespace)?;
@@ -116,7 +116,7 @@ impl Config {
     }
 
     /// Adds fields that refer to a type.
-    pub(crate) fn refer(&mut self, reference: NameReference) -> Done<()> {
+    pub(crate) fn refer(&mut self, reference: NameReference) -> Result<()> {
         match self.name_reference.iter_mut().find(|r| r.gvk == reference.gvk) {
             Some(known) => merge_all(&mut known.referrers, &reference.referrers),
             None => {
@@ -171,7 +171,7 @@ impl Shared {
     }
 
     /// Returns the defaults with the files of a kustomization, in their order, merged into them.
-    pub(crate) fn with_files(&self, files: &[Config]) -> Done<Rc<Config>> {
+    pub(crate) fn with_files(&self, files: &[Config]) -> Result<Rc<Config>> {
         if files.is_empty() {
             return Ok(self.defaults.clone());
         }
@@ -183,7 +183,7 @@ impl Shared {
 
     /// Merges one configuration into what was gathered before: of fields that cover each other, those that come
     /// first in the gathered list stay, and what was merged is sorted, so that a narrower field covers a default.
-    pub(crate) fn merge(&self, gathered: Rc<Config>, other: &Rc<Config>) -> Done<Rc<Config>> {
+    pub(crate) fn merge(&self, gathered: Rc<Config>, other: &Rc<Config>) -> Result<Rc<Config>> {
         let plain = |config: &Rc<Config>| Rc::ptr_eq(config, &self.merged);
         let known = plain(other) || Rc::ptr_eq(other, &self.defaults);
         if known && (plain(&gathered) || Rc::ptr_eq(&gathered, &self.nothing)) {
@@ -194,7 +194,7 @@ impl Shared {
 }
 
 /// Reads a list of fields.
-pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Done<Vec<FieldSpec>> {
+pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Result<Vec<FieldSpec>> {
     let lenient = fields.is_lenient();
     fields.list(name, |value, at| {
         let mut fields = Fields::new(value, at)?.lenient_if(lenient);
@@ -205,7 +205,7 @@ pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Done<Vec<Field
     })
 }
 
-pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Done<GvkPattern> {
+pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Result<GvkPattern> {
     Ok(GvkPattern {
         group: fields.text("group")?,
         version: fields.text("version")?,
@@ -214,12 +214,12 @@ pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Done<GvkPattern> {
 }
 
 /// Adds fields that the list does not cover yet; the same field may not be created here and only followed there.
-pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec]) -> Done<()> {
+pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec]) -> Result<()> {
     incoming.iter().try_for_each(|spec| merge_one(list, spec))
 }
 
 /// Adds one field unless the list covers it.
-pub(crate) fn merge_one(list: &mut Vec<FieldSpec>, spec: &FieldSpec) -> Done<()> {
+pub(crate) fn merge_one(list: &mut Vec<FieldSpec>, spec: &FieldSpec) -> Result<()> {
     let covers = |known: &&FieldSpec| known.path == spec.path && spec.gvk.selects(known.gvk.as_gvk());
     match list.iter().find(covers) {
         Some(known) if known.create != spec.create => Err(invalid(format!(

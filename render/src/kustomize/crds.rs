@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::config::{Config, NameReference, merge_one};
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::fieldspec::FieldSpec;
 use super::id::GvkPattern;
 
@@ -11,7 +11,7 @@ use super::id::GvkPattern;
 const DEPTH: usize = 64;
 
 /// Builds the configuration that a file of definitions asks for.
-pub(crate) fn config(document: &Value) -> Done<Config> {
+pub(crate) fn config(document: &Value) -> Result<Config> {
     let Value::Object(definitions) = document else {
         return Err(invalid("a map of definitions was expected"));
     };
@@ -51,7 +51,7 @@ fn collect(
     definitions: &Map<String, Value>,
     name: &str,
     path: &mut Vec<String>,
-) -> Done<()> {
+) -> Result<()> {
     if path.len() > DEPTH {
         return Err(invalid("definitions refer to each other in a circle"));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 
 /// The fields of one JSON object, taken out one by one.
 pub(crate) struct Fields<'v> {
@@ -18,7 +18,7 @@ pub(crate) struct Fields<'v> {
 
 impl<'v> Fields<'v> {
     /// Starts on a value that must be an object or null; `at` is its path, for errors.
-    pub(crate) fn new(value: &'v Value, at: &str) -> Done<Fields<'v>> {
+    pub(crate) fn new(value: &'v Value, at: &str) -> Result<Fields<'v>> {
         let object = match value {
             Value::Object(object) => Some(object),
             Value::Null => None,
@@ -68,12 +68,12 @@ impl<'v> Fields<'v> {
         (!entry.1.is_null()).then_some(entry.1)
     }
 
-    fn wrong<T>(&self, name: &str, wanted: &str) -> Done<T> {
+    fn wrong<T>(&self, name: &str, wanted: &str) -> Result<T> {
         Err(invalid(format!("{}: {wanted} was expected", self.path(name))))
     }
 
     /// Takes a text field; absent is empty.
-    pub(crate) fn text(&mut self, name: &str) -> Done<String> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<String> {
         match self.take(name) {
             None => Ok(String::new()),
             Some(Value::String(text)) => {
@@ -86,7 +86,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a flag; absent is false.
-    pub(crate) fn flag(&mut self, name: &str) -> Done<bool> {
+    pub(crate) fn flag(&mut self, name: &str) -> Result<bool> {
         match self.take(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -95,7 +95,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes an integer, if it is there.
-    pub(crate) fn integer(&mut self, name: &str) -> Done<Option<i64>> {
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<i64>> {
         match self.take(name) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
@@ -106,7 +106,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a map of texts, if it is there.
-    pub(crate) fn texts(&mut self, name: &str) -> Done<Option<BTreeMap<String, String>>> {
+    pub(crate) fn texts(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>> {
         let value = match self.take(name) {
             None => return Ok(None),
             Some(Value::Object(object)) => object,
@@ -130,8 +130,8 @@ impl<'v> Fields<'v> {
     pub(crate) fn list<T>(
         &mut self,
         name: &str,
-        mut item: impl FnMut(&'v Value, &str) -> Done<T>,
-    ) -> Done<Vec<T>> {
+        mut item: impl FnMut(&'v Value, &str) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let items = match self.take(name) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
@@ -147,7 +147,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a list of texts; absent is empty.
-    pub(crate) fn strings(&mut self, name: &str) -> Done<Vec<String>> {
+    pub(crate) fn strings(&mut self, name: &str) -> Result<Vec<String>> {
         let lenient = self.lenient;
         self.list(name, |value, at| match value {
             Value::String(text) => Ok(text.clone()),
@@ -158,7 +158,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a list that is added to another: an empty one says nothing.
-    pub(crate) fn added<T>(&mut self, read: impl FnOnce(&mut Self) -> Done<Vec<T>>) -> Done<Vec<T>> {
+    pub(crate) fn added<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<Vec<T>>) -> Result<Vec<T>> {
         let set = self.set;
         let items = read(self)?;
         self.set = set || !items.is_empty();
@@ -169,8 +169,8 @@ impl<'v> Fields<'v> {
     pub(crate) fn object<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&mut Fields<'v>) -> Done<T>,
-    ) -> Done<Option<T>> {
+        read: impl FnOnce(&mut Fields<'v>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -188,7 +188,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Refuses fields that nobody took.
-    pub(crate) fn finish(self) -> Done<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if self.lenient {
             return Ok(());
         }

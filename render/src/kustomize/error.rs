@@ -5,7 +5,7 @@ use std::fmt;
 use super::files::PathError;
 use super::load::LoadError;
 use super::paths::Paths;
-use crate::yaml::node::{MeaningError, ParseError};
+use crate::yaml::node::{ParseError, ResolveError};
 
 /// Why a directory does not build.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl fmt::Display for Place {
 
 /// A failure inside the engine, before it is known where in the source it arose.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct Error {
     class: Class,
     place: Place,
     message: String,
@@ -107,7 +107,7 @@ enum Class {
     Cancelled,
 }
 
-impl Fault {
+impl Error {
     /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.class, Class::TooLarge | Class::Cancelled)
@@ -120,35 +120,35 @@ impl Fault {
 }
 
 /// The result of a step of a build.
-pub(crate) type Done<T> = Result<T, Box<Fault>>;
+pub(crate) type Result<T, E = Box<Error>> = std::result::Result<T, E>;
 
 /// Returns a failure of the source.
-pub(crate) fn invalid(message: impl Into<String>) -> Box<Fault> {
+pub(crate) fn invalid(message: impl Into<String>) -> Box<Error> {
     fault(Class::Invalid, message)
 }
 
 /// Returns a failure for what the engine does not offer.
-pub(crate) fn unsupported(message: impl Into<String>) -> Box<Fault> {
+pub(crate) fn unsupported(message: impl Into<String>) -> Box<Error> {
     fault(Class::Unsupported, message)
 }
 
 /// Returns a failure for a bound that was reached.
-pub(crate) fn too_large(message: impl Into<String>) -> Box<Fault> {
+pub(crate) fn too_large(message: impl Into<String>) -> Box<Error> {
     fault(Class::TooLarge, message)
 }
 
 /// Returns a failure for something that only a network could bring.
-pub(crate) fn remote(url: &str, line: usize) -> Box<Fault> {
+pub(crate) fn remote(url: &str, line: usize) -> Box<Error> {
     fault(Class::Remote(line), url)
 }
 
 /// Returns the failure of a build that the caller stopped.
-pub(crate) fn cancelled() -> Box<Fault> {
+pub(crate) fn cancelled() -> Box<Error> {
     fault(Class::Cancelled, "")
 }
 
-fn fault(class: Class, message: impl Into<String>) -> Box<Fault> {
-    Box::new(Fault {
+fn fault(class: Class, message: impl Into<String>) -> Box<Error> {
+    Box::new(Error {
         class,
         place: Place::default(),
         message: message.into(),
@@ -158,15 +158,15 @@ fn fault(class: Class, message: impl Into<String>) -> Box<Fault> {
 /// Adds the place to a failure that does not know it yet.
 pub(crate) trait At<T> {
     /// Names the file.
-    fn in_file(self, file: &str) -> Done<T>;
+    fn in_file(self, file: &str) -> Result<T>;
     /// Names the field.
-    fn in_field(self, field: &str) -> Done<T>;
+    fn in_field(self, field: &str) -> Result<T>;
     /// Names the object.
-    fn in_object(self, object: impl FnOnce() -> String) -> Done<T>;
+    fn in_object(self, object: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> At<T> for Done<T> {
-    fn in_file(self, file: &str) -> Done<T> {
+impl<T> At<T> for Result<T> {
+    fn in_file(self, file: &str) -> Result<T> {
         self.map_err(|mut fault| {
             if fault.place.file.is_empty() {
                 fault.place.file = file.to_string();
@@ -175,7 +175,7 @@ impl<T> At<T> for Done<T> {
         })
     }
 
-    fn in_field(self, field: &str) -> Done<T> {
+    fn in_field(self, field: &str) -> Result<T> {
         self.map_err(|mut fault| {
             if fault.place.field.is_empty() && fault.place.file.is_empty() {
                 fault.place.field = field.to_string();
@@ -184,7 +184,7 @@ impl<T> At<T> for Done<T> {
         })
     }
 
-    fn in_object(self, object: impl FnOnce() -> String) -> Done<T> {
+    fn in_object(self, object: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|mut fault| {
             if fault.place.object.is_empty() {
                 fault.place.object = object();
@@ -194,9 +194,9 @@ impl<T> At<T> for Done<T> {
     }
 }
 
-impl From<Box<Fault>> for BuildError {
-    fn from(fault: Box<Fault>) -> BuildError {
-        let Fault {
+impl From<Box<Error>> for BuildError {
+    fn from(fault: Box<Error>) -> BuildError {
+        let Error {
             class,
             place,
             message,
@@ -215,8 +215,8 @@ impl From<Box<Fault>> for BuildError {
     }
 }
 
-impl From<PathError> for Box<Fault> {
-    fn from(error: PathError) -> Box<Fault> {
+impl From<PathError> for Box<Error> {
+    fn from(error: PathError) -> Box<Error> {
         match error {
             PathError::Budget { .. } => too_large(error.to_string()),
             _ => invalid(error.to_string()),
@@ -224,8 +224,8 @@ impl From<PathError> for Box<Fault> {
     }
 }
 
-impl From<ParseError> for Box<Fault> {
-    fn from(error: ParseError) -> Box<Fault> {
+impl From<ParseError> for Box<Error> {
+    fn from(error: ParseError) -> Box<Error> {
         match error {
             ParseError::TooLarge { .. } => too_large(error.to_string()),
             _ => invalid(error.to_string()),
@@ -233,8 +233,8 @@ impl From<ParseError> for Box<Fault> {
     }
 }
 
-impl From<LoadError> for Box<Fault> {
-    fn from(error: LoadError) -> Box<Fault> {
+impl From<LoadError> for Box<Error> {
+    fn from(error: LoadError) -> Box<Error> {
         match error {
             LoadError::Parse(error) => error.into(),
             _ => invalid(error.to_string()),
@@ -242,8 +242,8 @@ impl From<LoadError> for Box<Fault> {
     }
 }
 
-impl From<MeaningError> for Box<Fault> {
-    fn from(error: MeaningError) -> Box<Fault> {
+impl From<ResolveError> for Box<Error> {
+    fn from(error: ResolveError) -> Box<Error> {
         invalid(error.to_string())
     }
 }

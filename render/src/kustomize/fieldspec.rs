@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::yaml::node::{Content, Kind, Node, Tag};
 
-use super::error::{At, Done, invalid};
+use super::error::{At, Result, invalid};
 use super::id::{Gvk, GvkPattern};
 use super::tables::Spec;
 
@@ -144,8 +144,8 @@ pub(crate) fn apply(
     object: &mut Node,
     field: &FieldSpec,
     create: Option<&Create>,
-    set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<bool> {
+    set: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<bool> {
     if !field.gvk.selects(Gvk::of(object)) {
         return Ok(false);
     }
@@ -157,8 +157,8 @@ pub(crate) fn apply_fitting(
     object: &mut Node,
     field: &FieldSpec,
     create: Option<&Create>,
-    set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<bool> {
+    set: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<bool> {
     follow(object, &field.parts, create.filter(|_| field.create), set).in_field(&field.path)
 }
 
@@ -169,8 +169,8 @@ pub(crate) fn follow(
     node: &mut Node,
     path: &[String],
     create: Option<&Create>,
-    set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<bool> {
+    set: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<bool> {
     let Some((first, rest)) = path.split_first() else {
         set(node)?;
         return Ok(node.is_retied());
@@ -195,8 +195,8 @@ fn into_field(
     first: &str,
     rest: &[String],
     create: Option<&Create>,
-    set: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<bool> {
+    set: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<bool> {
     let name = first.strip_suffix("[]");
     let is_list = name.is_some();
     let name = name.unwrap_or(first);

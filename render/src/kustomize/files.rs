@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::Budget;
 use super::paths::Paths;
-use super::reads::{ReadSet, Seen, listing_digest, sorted};
+use super::reads::{Dependency, ReadSet, listing_digest, sorted};
 use super::tree::{Entry, Tree};
 
 /// Why a path is not read.
@@ -101,10 +101,10 @@ impl<'a> Files<'a> {
         }
         let entry = self.tree.entry(path);
         let seen = match &entry {
-            None => Seen::Missing,
-            Some(Entry::File) => Seen::File,
-            Some(Entry::Directory) => Seen::Directory,
-            Some(Entry::Link(target)) => Seen::Link(target.clone()),
+            None => Dependency::Missing,
+            Some(Entry::File) => Dependency::File,
+            Some(Entry::Directory) => Dependency::Directory,
+            Some(Entry::Link(target)) => Dependency::Link(target.clone()),
         };
         self.reads.borrow_mut().note(path.to_string(), seen);
         self.entries.borrow_mut().insert(path.to_string(), entry.clone());
@@ -188,7 +188,9 @@ impl<'a> Files<'a> {
             });
         }
         let digest = *blake3::hash(&bytes).as_bytes();
-        self.reads.borrow_mut().note(path.to_string(), Seen::Read(digest));
+        self.reads
+            .borrow_mut()
+            .note(path.to_string(), Dependency::Read(digest));
         Ok(bytes)
     }
 
@@ -197,7 +199,7 @@ impl<'a> Files<'a> {
         let names = sorted(self.tree.list(path));
         self.reads
             .borrow_mut()
-            .note(format!("{path}/"), Seen::Listed(listing_digest(&names)));
+            .note(format!("{path}/"), Dependency::Listed(listing_digest(&names)));
         names
     }
 }

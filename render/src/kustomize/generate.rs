@@ -466,8 +466,8 @@ mod tests {
         )
         .unwrap();
         tree.insert("elsewhere.yaml", OBJECT);
-        assert!(generated.reads.holds(&tree));
+        assert!(generated.reads.is_current(&tree));
         tree.insert("app/b.yaml", OBJECT);
-        assert!(!generated.reads.holds(&tree));
+        assert!(!generated.reads.is_current(&tree));
     }
 }

@@ -9,16 +9,16 @@ use sha2::{Digest, Sha256};
 use crate::yaml::json;
 use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
 
 /// Reads a file that a generator names.
-pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Done<Vec<u8>>;
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>>;
 
 /// Makes the object of one generator.
-pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Done<Resource> {
+pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Result<Resource> {
     let kind = if secret { "Secret" } else { "ConfigMap" };
     let mut node = Node::map();
     node.push_field("apiVersion", Node::plain("v1"));
@@ -105,7 +105,7 @@ fn base64_lines(bytes: &[u8]) -> String {
 
 type Pairs = BTreeMap<String, Vec<u8>>;
 
-fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Done<Pairs> {
+fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Result<Pairs> {
     let mut pairs = Pairs::new();
     let mut add = |key: String, value: Vec<u8>| match pairs.insert(key.clone(), value) {
         None => Ok(()),
@@ -146,7 +146,7 @@ fn unquoted(text: &str) -> &str {
     }
 }
 
-fn file_source(source: &str) -> Done<(&str, &str)> {
+fn file_source(source: &str) -> Result<(&str, &str)> {
     match (source.matches('=').count(), source.split_once('=')) {
         (1, Some(("", path))) => Err(invalid(format!(
             "missing key name for file path \"{path}\" in source \"{source}\""
@@ -165,7 +165,7 @@ fn file_source(source: &str) -> Done<(&str, &str)> {
     }
 }
 
-fn env_lines(content: &[u8]) -> Done<Vec<(String, String)>> {
+fn env_lines(content: &[u8]) -> Result<Vec<(String, String)>> {
     let mut pairs = Vec::new();
     for (number, line) in content.split(|b| *b == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -215,7 +215,7 @@ fn texts(node: &Node, field: &str) -> BTreeMap<String, String> {
 }
 
 /// Hashes what a ConfigMap or Secret holds, or the whole of another object, into the ten characters that end its name.
-pub(crate) fn hash(resource: &Resource) -> Done<String> {
+pub(crate) fn hash(resource: &Resource) -> Result<String> {
     let node = &resource.node;
     let secret = id::kind(node) == "Secret";
     if !secret && id::kind(node) != "ConfigMap" {
@@ -240,14 +240,14 @@ pub(crate) fn hash(resource: &Resource) -> Done<String> {
 
 /// Hashes an object without what never reaches the output. kustomize hashes its tree with lines, columns and comments,
 /// so that a blank line gives another name; here only another content does.
-fn hash_of_all(resource: &Resource) -> Done<String> {
+fn hash_of_all(resource: &Resource) -> Result<String> {
     let mut finished = resource.clone();
     finished.finish(false, false);
     let text = json::write(&finished.node.to_json(Schema::New)?, json::Layout::COMPACT);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 
-fn part(node: &Node, field: &str) -> Done<Value> {
+fn part(node: &Node, field: &str) -> Result<Value> {
     match node.get(field) {
         None => Ok(Value::from("")),
         Some(value) if value.kind() == Kind::Scalar => Ok(Value::from(value.text())),

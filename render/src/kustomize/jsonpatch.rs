@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::yaml::node::{Schema, parse_first};
 
 use super::Budget;
-use super::error::{Done, invalid, too_large};
+use super::error::{Result, invalid, too_large};
 use super::steps::Steps;
 
 /// How deep what an operation leaves may nest, as trees are walked by functions that call themselves.
@@ -21,7 +21,7 @@ pub(crate) struct Operation {
 }
 
 /// Reads a patch: JSON when it begins with a bracket, YAML otherwise.
-pub(crate) fn decode(text: &str, budget: &Budget) -> Done<Vec<Operation>> {
+pub(crate) fn decode(text: &str, budget: &Budget) -> Result<Vec<Operation>> {
     let value: Value = if text.starts_with('[') {
         serde_json::from_str(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
     } else {
@@ -37,7 +37,7 @@ pub(crate) fn decode(text: &str, budget: &Budget) -> Done<Vec<Operation>> {
     }
 }
 
-fn operation(value: Value) -> Done<Operation> {
+fn operation(value: Value) -> Result<Operation> {
     let Value::Object(mut fields) = value else {
         return Err(invalid("an operation is an object"));
     };
@@ -56,7 +56,7 @@ fn operation(value: Value) -> Done<Operation> {
 }
 
 /// Applies the operations in order.
-pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Done<()> {
+pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Result<()> {
     for operation in operations {
         charge(document, operation, steps)?;
         step(document, operation).map_err(|reason| {
@@ -70,7 +70,7 @@ pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Step
 }
 
 /// Takes what an operation costs before it is carried out: a copy may be of all that earlier ones made.
-fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Done<()> {
+fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<()> {
     steps.spend(1)?;
     let (value, copies) = match operation.op.as_str() {
         "add" | "replace" => (operation.value.as_ref(), true),

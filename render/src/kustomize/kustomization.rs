@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::config::{field_specs, gvk_pattern};
 use super::decode::Fields;
-use super::error::{At, Done, invalid, unsupported};
+use super::error::{At, Result, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::id::{GvkPattern, group_version};
 use super::plugins::CHARTS;
@@ -117,7 +117,7 @@ const COMPONENT_VERSION: &str = "kustomize.config.k8s.io/v1alpha1";
 
 impl Kustomization {
     /// Decodes a kustomization file's JSON.
-    pub(crate) fn decode(value: &Value) -> Done<Kustomization> {
+    pub(crate) fn decode(value: &Value) -> Result<Kustomization> {
         let mut f = Fields::new(value, "")?;
         let kind = f.text("kind")?;
         let api_version = f.text("apiVersion")?;
@@ -166,7 +166,7 @@ impl Kustomization {
         Ok(k)
     }
 
-    fn names_and_labels(&mut self, f: &mut Fields<'_>) -> Done<()> {
+    fn names_and_labels(&mut self, f: &mut Fields<'_>) -> Result<()> {
         self.name_prefix = f.text("namePrefix")?;
         self.name_suffix = f.text("nameSuffix")?;
         self.namespace = f.text("namespace")?;
@@ -186,7 +186,7 @@ impl Kustomization {
         Ok(())
     }
 
-    fn patching(&mut self, f: &mut Fields<'_>) -> Done<()> {
+    fn patching(&mut self, f: &mut Fields<'_>) -> Result<()> {
         self.patches_strategic_merge = f.strings("patchesStrategicMerge")?;
         self.patches_json6902 = f.list("patchesJson6902", Patch::decode)?;
         self.patches = f.list("patches", Patch::decode)?;
@@ -215,7 +215,7 @@ impl Kustomization {
         Ok(())
     }
 
-    fn sources(&mut self, f: &mut Fields<'_>) -> Done<()> {
+    fn sources(&mut self, f: &mut Fields<'_>) -> Result<()> {
         self.resources = f.strings("resources")?;
         self.resources.extend(f.added(|f| f.strings("bases"))?);
         self.components = f.strings("components")?;
@@ -238,7 +238,7 @@ impl Kustomization {
         Ok(())
     }
 
-    fn extensions(&mut self, f: &mut Fields<'_>) -> Done<()> {
+    fn extensions(&mut self, f: &mut Fields<'_>) -> Result<()> {
         self.configurations = f.strings("configurations")?;
         self.generators = f.strings("generators")?;
         self.transformers = f.strings("transformers")?;
@@ -249,7 +249,7 @@ impl Kustomization {
 }
 
 impl Patch {
-    fn decode(value: &Value, at: &str) -> Done<Patch> {
+    fn decode(value: &Value, at: &str) -> Result<Patch> {
         let mut f = Fields::new(value, at)?;
         let mut patch = Patch {
             path: f.text("path")?,
@@ -268,7 +268,7 @@ impl Patch {
 }
 
 impl Selector {
-    pub(crate) fn decode(f: &mut Fields<'_>) -> Done<Selector> {
+    pub(crate) fn decode(f: &mut Fields<'_>) -> Result<Selector> {
         Ok(Selector {
             gvk: gvk_pattern(f)?,
             name: f.text("name")?,
@@ -280,7 +280,7 @@ impl Selector {
 }
 
 impl Image {
-    pub(crate) fn decode(value: &Value, at: &str) -> Done<Image> {
+    pub(crate) fn decode(value: &Value, at: &str) -> Result<Image> {
         let mut f = Fields::new(value, at)?;
         let image = Image {
             name: f.text("name")?,
@@ -295,7 +295,7 @@ impl Image {
 }
 
 impl Var {
-    fn decode(value: &Value, at: &str) -> Done<Var> {
+    fn decode(value: &Value, at: &str) -> Result<Var> {
         let mut f = Fields::new(value, at)?;
         let mut var = Var {
             name: f.text("name")?,

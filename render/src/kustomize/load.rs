@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{MeaningError, Node, ParseError, Schema, decode_documents};
+use crate::yaml::node::{Node, ParseError, ResolveError, Schema, decode_documents};
 
 use super::Budget;
 
@@ -28,7 +28,7 @@ pub enum LoadError {
         kind: String,
         /// What its content lacks.
         #[source]
-        source: MeaningError,
+        source: ResolveError,
     },
     /// The items of a list are no list.
     #[error("expected array in {0}/items")]

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use crate::yaml::node::{Content, Kind, Node};
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::id;
 use super::schema::{Schemas, Shape};
 use super::steps::Steps;
@@ -25,7 +25,7 @@ const DIRECTIVE: &str = "$patch";
 ///
 /// A patch that replaces the object as a whole leaves it as it is: the reference makes the new one and goes on with
 /// the old.
-pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Done<Option<Node>> {
+pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Result<Option<Node>> {
     let replaces = patch.get(DIRECTIVE).is_some_and(|word| word.text() == "replace");
     let kept = replaces.then(|| object.clone());
     let walked = Walker { schemas, steps }.walk(Some(object), Some(patch), None)?;
@@ -40,7 +40,7 @@ struct Walker<'s> {
 /// What becomes of a value.
 enum Walked {
     /// It goes, and its field with it.
-    Gone,
+    Removed,
     /// It stays; a null only because the object said so itself.
     Node(Node),
 }
@@ -48,7 +48,7 @@ enum Walked {
 impl Walked {
     fn into_node(self) -> Option<Node> {
         match self {
-            Walked::Gone => None,
+            Walked::Removed => None,
             Walked::Node(node) => Some(node),
         }
     }
@@ -56,7 +56,7 @@ impl Walked {
     /// Drops a null, which in a patch means removal.
     fn of(node: Node) -> Walked {
         if node.is_null() {
-            Walked::Gone
+            Walked::Removed
         } else {
             Walked::Node(node)
         }
@@ -75,7 +75,7 @@ fn present(node: Option<&Node>) -> Option<&Node> {
 }
 
 impl<'s> Walker<'s> {
-    fn walk(&self, dest: Option<Node>, patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<Walked> {
+    fn walk(&self, dest: Option<Node>, patch: Option<Node>, shape: Option<Shape<'s>>) -> Result<Walked> {
         let shape = shape
             .or_else(|| self.shape_of(dest.as_ref()))
             .or_else(|| self.shape_of(patch.as_ref()));
@@ -96,7 +96,7 @@ impl<'s> Walker<'s> {
         match (kind, shape.and_then(Shape::merge_keys)) {
             (None | Some(Kind::Map), _) => self.map(dest, patch, shape),
             (Some(Kind::Seq), Some(keys)) => self.list(dest, patch, shape, keys),
-            (Some(_), _) => Ok(patch.or(dest).map_or(Walked::Gone, Walked::of)),
+            (Some(_), _) => Ok(patch.or(dest).map_or(Walked::Removed, Walked::of)),
         }
     }
 
@@ -110,18 +110,18 @@ impl<'s> Walker<'s> {
         self.schemas.resource(api_version, kind)
     }
 
-    fn directive(&self, patch: Option<&mut Node>) -> Done<Directive> {
+    fn directive(&self, patch: Option<&mut Node>) -> Result<Directive> {
         patch.map_or(Ok(Directive::Merge), |patch| directive(patch, self.steps))
     }
 
-    fn map(&self, dest: Option<Node>, mut patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<Walked> {
+    fn map(&self, dest: Option<Node>, mut patch: Option<Node>, shape: Option<Shape<'s>>) -> Result<Walked> {
         let mut dest = match dest {
             Some(node) if !node.is_null() => {
                 if patch.as_ref().is_some_and(Node::is_null) {
-                    return Ok(Walked::Gone);
+                    return Ok(Walked::Removed);
                 }
                 match self.directive(patch.as_mut())? {
-                    Directive::Delete => return Ok(Walked::Gone),
+                    Directive::Delete => return Ok(Walked::Removed),
                     Directive::Replace => patch.clone().unwrap_or(node),
                     Directive::Merge => node,
                 }
@@ -131,11 +131,11 @@ impl<'s> Walker<'s> {
                     .as_mut()
                     .is_some_and(|p| directive(p, self.steps).is_ok_and(|d| d == Directive::Delete))
                 {
-                    return Ok(Walked::Gone);
+                    return Ok(Walked::Removed);
                 }
                 match (&patch, absent) {
                     (None, Some(null)) if !null.text().is_empty() => return Ok(Walked::Node(null)),
-                    (None, _) => return Ok(Walked::Gone),
+                    (None, _) => return Ok(Walked::Removed),
                     (Some(patch), _) => patch.clone(),
                 }
             }
@@ -144,7 +144,7 @@ impl<'s> Walker<'s> {
         Ok(Walked::of(dest))
     }
 
-    fn fields(&self, dest: &mut Node, patch: Option<Node>, shape: Option<Shape<'s>>) -> Done<()> {
+    fn fields(&self, dest: &mut Node, patch: Option<Node>, shape: Option<Shape<'s>>) -> Result<()> {
         let Content::Map(fields) = &mut dest.content else {
             return Ok(());
         };
@@ -179,7 +179,7 @@ impl<'s> Walker<'s> {
             }
             let ours = taken(value);
             match self.walk(Some(ours), theirs, shape)? {
-                Walked::Gone => fields[at] = None,
+                Walked::Removed => fields[at] = None,
                 Walked::Node(merged) => {
                     value.overwrite(merged);
                     if is_own {
@@ -201,21 +201,21 @@ impl<'s> Walker<'s> {
         mut patch: Option<Node>,
         shape: Option<Shape<'s>>,
         keys: Vec<String>,
-    ) -> Done<Walked> {
+    ) -> Result<Walked> {
         let dest = match dest {
             Some(node) if !node.is_null() => {
                 if patch.as_ref().is_some_and(Node::is_null) {
-                    return Ok(Walked::Gone);
+                    return Ok(Walked::Removed);
                 }
                 match self.directive(patch.as_mut())? {
-                    Directive::Delete => return Ok(Walked::Gone),
+                    Directive::Delete => return Ok(Walked::Removed),
                     Directive::Replace => patch.clone().unwrap_or(node),
                     Directive::Merge => node,
                 }
             }
             _ => match &patch {
                 Some(patch) => patch.clone(),
-                None => return Ok(Walked::Gone),
+                None => return Ok(Walked::Removed),
             },
         };
         let items = shape.and_then(Shape::items);
@@ -234,7 +234,7 @@ impl<'s> Walker<'s> {
         dest: Node,
         patch: Option<Node>,
         shape: Option<Shape<'s>>,
-    ) -> Done<Walked> {
+    ) -> Result<Walked> {
         self.steps.spend(rows.len())?;
         let (tag, tagged) = (dest.tag.clone(), dest.tagged);
         let mut ours = List::new(into_items(dest), self.steps);
@@ -299,7 +299,7 @@ impl<'s> Walker<'s> {
 }
 
 /// Adds the items of the object behind those of the patch; an item of the same keys takes its place there.
-fn append_rest(list: &mut List<'_>, rest: Vec<Node>, keys: &[String]) -> Done<()> {
+fn append_rest(list: &mut List<'_>, rest: Vec<Node>, keys: &[String]) -> Result<()> {
     for item in rest {
         if keys.first().is_none_or(String::is_empty) {
             list.set(Some(&item), &[String::new()], &[item.text().into()])?;
@@ -354,7 +354,7 @@ fn is_empty_map(node: &Node) -> bool {
 }
 
 /// Reads the `$patch` directive of a map or a list, and removes it.
-fn directive(patch: &mut Node, steps: &Steps<'_>) -> Done<Directive> {
+fn directive(patch: &mut Node, steps: &Steps<'_>) -> Result<Directive> {
     let found = match &patch.content {
         Content::Map(_) => patch.get(DIRECTIVE).map(|d| d.text().to_string()),
         Content::Seq(items) => items

@@ -42,7 +42,7 @@ pub use files::PathError;
 pub use generate::{GenerateError, Generated, Image, Options as GenerateOptions, generate};
 pub use load::LoadError;
 pub use paths::Paths;
-pub use reads::{ReadSet, Seen};
+pub use reads::{Dependency, ReadSet};
 pub use tree::{Entry, MemoryTree, Overlay, Tree};
 
 /// The names a kustomization file may have; a directory has at most one of them.

@@ -1,6 +1,6 @@
 //! How errors show the paths of a tree.
 
-/// Where a tree stands for whoever reads errors about it.
+/// Where a tree stands for the reader of its errors.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Paths<'a> {
     /// What stands before each path, such as the folder that the tree is a copy of.

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::config::field_specs;
 use super::decode::Fields;
-use super::error::{At, Done, invalid, unsupported};
+use super::error::{At, Result, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector};
-use super::transform::{Affix, Images, Namespace, Replicas, Subjects, Texts, Transformer, ValueTarget};
+use super::transform::{Affix, Images, MetadataMap, Namespace, Replicas, Subjects, Transformer, ValueTarget};
 
 /// A transformer as its object configures it; patches and replacements may still name files.
 pub(crate) enum Plugin {
@@ -31,7 +31,7 @@ pub(crate) const CHARTS: &str =
     "kustomize renders no charts here: declare the chart as a HelmRelease, which Flotilla renders itself";
 
 /// Requires that an object configures something built in.
-pub(crate) fn require_builtin(value: &Value) -> Done<&str> {
+pub(crate) fn require_builtin(value: &Value) -> Result<&str> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let kind = text("kind");
     if text("apiVersion") != "builtin" {
@@ -55,7 +55,7 @@ pub(crate) enum Generator {
 }
 
 /// Reads the object of a generator.
-pub(crate) fn generator(value: &Value) -> Done<Generator> {
+pub(crate) fn generator(value: &Value) -> Result<Generator> {
     let secret = match require_builtin(value)? {
         "ConfigMapGenerator" => false,
         "SecretGenerator" => true,
@@ -85,7 +85,7 @@ pub(crate) fn generator(value: &Value) -> Done<Generator> {
 }
 
 /// Writes the account that an IAMPolicyGenerator makes. kustomize puts the names into a text that it reads afterwards.
-fn iam_policy(value: &Value) -> Done<String> {
+fn iam_policy(value: &Value) -> Result<String> {
     let text = |path: &str| match value.pointer(path) {
         None | Some(Value::Null) => Ok(""),
         Some(Value::String(text)) => Ok(text.as_str()),
@@ -113,7 +113,7 @@ fn iam_policy(value: &Value) -> Done<String> {
 }
 
 /// Reads the object of a transformer.
-pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
+pub(crate) fn transformer(value: &Value) -> Result<Plugin> {
     let kind = require_builtin(value)?;
     let mut f = Fields::new(value, "")?.lenient();
     let specs = field_specs(&mut f, "fieldSpecs")?;
@@ -123,11 +123,11 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
             let suffix = Transformer::Suffix(affix(f.text("suffix")?, specs)?);
             return Ok(Plugin::Ready(vec![prefix, suffix]));
         }
-        "LabelTransformer" => Transformer::Labels(Texts {
+        "LabelTransformer" => Transformer::Labels(MetadataMap {
             texts: f.texts("labels")?.unwrap_or_default(),
             fields: specs,
         }),
-        "AnnotationsTransformer" => Transformer::Annotations(Texts {
+        "AnnotationsTransformer" => Transformer::Annotations(MetadataMap {
             texts: f.texts("annotations")?.unwrap_or_default(),
             fields: specs,
         }),
@@ -174,14 +174,14 @@ pub(crate) fn transformer(value: &Value) -> Done<Plugin> {
     Ok(Plugin::Ready(vec![ready]))
 }
 
-fn affix(text: String, fields: Vec<FieldSpec>) -> Done<Affix> {
+fn affix(text: String, fields: Vec<FieldSpec>) -> Result<Affix> {
     if fields.is_empty() {
         return Err(invalid("fieldSpecs is not expected to be nil"));
     }
     Ok(Affix { text, fields })
 }
 
-fn namespace(f: &mut Fields<'_>, fields: Vec<FieldSpec>) -> Done<Namespace> {
+fn namespace(f: &mut Fields<'_>, fields: Vec<FieldSpec>) -> Result<Namespace> {
     let namespace = f
         .object("metadata", |metadata| metadata.text("namespace"))?
         .unwrap_or_default();
@@ -203,7 +203,7 @@ fn namespace(f: &mut Fields<'_>, fields: Vec<FieldSpec>) -> Done<Namespace> {
     })
 }
 
-fn patch(f: &mut Fields<'_>, kind: &str) -> Done<Plugin> {
+fn patch(f: &mut Fields<'_>, kind: &str) -> Result<Plugin> {
     let json = kind == "PatchJson6902Transformer";
     let mut patch = Patch {
         path: f.text("path")?,
@@ -223,7 +223,7 @@ fn patch(f: &mut Fields<'_>, kind: &str) -> Done<Plugin> {
     })
 }
 
-fn value_add(f: &mut Fields<'_>) -> Done<Plugin> {
+fn value_add(f: &mut Fields<'_>) -> Result<Plugin> {
     Ok(Plugin::ValueAdd {
         value: f.text("value")?.trim().to_owned(),
         targets: value_targets_of(f)?,
@@ -232,11 +232,11 @@ fn value_add(f: &mut Fields<'_>) -> Done<Plugin> {
 }
 
 /// Reads the targets of a file that a ValueAddTransformer names.
-pub(crate) fn value_targets(value: &Value) -> Done<Vec<ValueTarget>> {
+pub(crate) fn value_targets(value: &Value) -> Result<Vec<ValueTarget>> {
     value_targets_of(&mut Fields::new(value, "")?.lenient())
 }
 
-fn value_targets_of(f: &mut Fields<'_>) -> Done<Vec<ValueTarget>> {
+fn value_targets_of(f: &mut Fields<'_>) -> Result<Vec<ValueTarget>> {
     f.list("targets", |value, at| {
         let mut f = Fields::new(value, at)?.lenient();
         Ok(ValueTarget {

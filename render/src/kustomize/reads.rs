@@ -11,7 +11,7 @@ use super::tree::{Entry, Tree};
 /// What was seen at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
+pub enum Dependency {
     /// Nothing stood there.
     Missing,
     /// A directory stood there.
@@ -30,21 +30,23 @@ pub enum Seen {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadSet {
     /// What was seen, by path; a directory's listing is kept under its path with a `/` at the end.
-    pub seen: BTreeMap<String, Seen>,
+    pub seen: BTreeMap<String, Dependency>,
 }
 
 impl ReadSet {
     /// Tells whether everything that was seen would be seen again in a tree.
-    pub fn holds(&self, tree: &dyn Tree) -> bool {
+    pub fn is_current(&self, tree: &dyn Tree) -> bool {
         self.seen.iter().all(|(path, seen)| match seen {
-            Seen::Missing => tree.entry(path).is_none(),
-            Seen::Directory => tree.entry(path) == Some(Entry::Directory),
-            Seen::Link(target) => tree.entry(path) == Some(Entry::Link(target.clone())),
-            Seen::File => tree.entry(path) == Some(Entry::File),
-            Seen::Read(digest) => tree
+            Dependency::Missing => tree.entry(path).is_none(),
+            Dependency::Directory => tree.entry(path) == Some(Entry::Directory),
+            Dependency::Link(target) => tree.entry(path) == Some(Entry::Link(target.clone())),
+            Dependency::File => tree.entry(path) == Some(Entry::File),
+            Dependency::Read(digest) => tree
                 .read(path)
                 .is_some_and(|bytes| blake3::hash(&bytes) == *digest),
-            Seen::Listed(digest) => listing_digest(&sorted(tree.list(path.trim_end_matches('/')))) == *digest,
+            Dependency::Listed(digest) => {
+                listing_digest(&sorted(tree.list(path.trim_end_matches('/')))) == *digest
+            }
         })
     }
 
@@ -59,12 +61,12 @@ impl ReadSet {
         };
         for (path, seen) in &self.seen {
             let (kind, detail): (u8, &[u8]) = match seen {
-                Seen::Missing => (0, b""),
-                Seen::Directory => (1, b""),
-                Seen::Link(target) => (2, target.as_bytes()),
-                Seen::File => (3, b""),
-                Seen::Read(digest) => (4, digest),
-                Seen::Listed(digest) => (5, digest),
+                Dependency::Missing => (0, b""),
+                Dependency::Directory => (1, b""),
+                Dependency::Link(target) => (2, target.as_bytes()),
+                Dependency::File => (3, b""),
+                Dependency::Read(digest) => (4, digest),
+                Dependency::Listed(digest) => (5, digest),
             };
             part(path.as_bytes());
             part(&[kind]);
@@ -80,9 +82,9 @@ impl ReadSet {
         }
     }
 
-    pub(super) fn note(&mut self, path: String, seen: Seen) {
+    pub(super) fn note(&mut self, path: String, seen: Dependency) {
         match self.seen.get(&path) {
-            Some(Seen::Read(_)) => {}
+            Some(Dependency::Read(_)) => {}
             _ => {
                 self.seen.insert(path, seen);
             }

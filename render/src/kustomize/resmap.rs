@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::id::Id;
 use super::resource::{Behavior, Resource};
 
@@ -16,7 +16,7 @@ pub(crate) struct ResMap {
 }
 
 impl ResMap {
-    pub(crate) fn new(list: Vec<Resource>) -> Done<ResMap> {
+    pub(crate) fn new(list: Vec<Resource>) -> Result<ResMap> {
         let mut map = ResMap::default();
         map.append_all(list)?;
         Ok(map)
@@ -42,7 +42,7 @@ impl ResMap {
     }
 
     /// Adds an object unless one of its identity is there.
-    pub(crate) fn append(&mut self, resource: Resource) -> Done<()> {
+    pub(crate) fn append(&mut self, resource: Resource) -> Result<()> {
         let list = &self.list;
         let current = self
             .current
@@ -66,7 +66,7 @@ impl ResMap {
         Ok(())
     }
 
-    pub(crate) fn append_all(&mut self, list: Vec<Resource>) -> Done<()> {
+    pub(crate) fn append_all(&mut self, list: Vec<Resource>) -> Result<()> {
         list.into_iter().try_for_each(|resource| self.append(resource))
     }
 
@@ -99,7 +99,7 @@ impl ResMap {
     }
 
     /// Returns the position of the one object that has or had an identity.
-    pub(crate) fn one_with_id(&mut self, id: &Id) -> Done<usize> {
+    pub(crate) fn one_with_id(&mut self, id: &Id) -> Result<usize> {
         match self.with_id(id) {
             [position] => Ok(*position),
             [] => Err(invalid(format!(
@@ -112,7 +112,7 @@ impl ResMap {
     }
 
     /// Adds a generated object, or merges it into the one of its name.
-    pub(crate) fn absorb(&mut self, mut resource: Resource) -> Done<()> {
+    pub(crate) fn absorb(&mut self, mut resource: Resource) -> Result<()> {
         let id = resource.id();
         let matches = self.with_id(&id);
         let (&[position], behavior) = (matches, resource.behavior) else {
@@ -157,7 +157,7 @@ impl ResMap {
     }
 
     /// Fails when two objects have the same identity.
-    pub(crate) fn require_distinct(&mut self) -> Done<()> {
+    pub(crate) fn require_distinct(&mut self) -> Result<()> {
         if self
             .current
             .as_ref()

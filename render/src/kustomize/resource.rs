@@ -79,7 +79,7 @@ pub(crate) struct Resource {
     /// The highest name that ties scalars of it: those of labels and annotations that transformers wrote.
     pub(crate) ties: u32,
     /// Whether a tied scalar was changed since they were last settled.
-    pub(crate) unsettled: bool,
+    pub(crate) dirty: bool,
 }
 
 impl Resource {
@@ -97,7 +97,7 @@ impl Resource {
             variables: Vec::new(),
             marked: false,
             ties: 0,
-            unsettled: false,
+            dirty: false,
         }
     }
 
@@ -162,14 +162,11 @@ impl Resource {
     }
 
     /// Makes tied scalars one again after a change of some.
-    pub(crate) fn settle(&mut self) {
-        if std::mem::take(&mut self.unsettled) {
-            self.node.settle();
+    pub(crate) fn sync(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            self.node.sync();
         }
-        debug_assert!(
-            !self.node.is_unsettled(),
-            "a change of a tied scalar went unnoticed"
-        );
+        debug_assert!(!self.node.is_dirty(), "a change of a tied scalar went unnoticed");
     }
 
     /// Remembers the present name, namespace and kind.
@@ -195,7 +192,7 @@ impl Resource {
             metadata.remove("annotations");
         }
         if let Some(annotations) = metadata.get_or_insert("annotations", Kind::Map) {
-            self.unsettled |= annotations.set(MARK, Node::string(SmolStr::new_static("kept")));
+            self.dirty |= annotations.set(MARK, Node::string(SmolStr::new_static("kept")));
         }
     }
 
@@ -251,7 +248,7 @@ impl Resource {
     /// Sets `metadata.name`.
     pub(crate) fn set_name(&mut self, name: &str) {
         if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
-            self.unsettled |= metadata.set("name", Node::plain(name));
+            self.dirty |= metadata.set("name", Node::plain(name));
         }
     }
 
@@ -262,7 +259,7 @@ impl Resource {
                 metadata.remove("namespace");
             }
         } else if let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) {
-            self.unsettled |= metadata.set("namespace", Node::plain(namespace));
+            self.dirty |= metadata.set("namespace", Node::plain(namespace));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::tables::{self, NONE, Type};
 
 /// The types a build knows.
@@ -49,7 +49,7 @@ impl Schemas {
     }
 
     /// Reads an OpenAPI document that a build comes upon, after these types.
-    pub(crate) fn custom(&self, document: &Value) -> Done<Schemas> {
+    pub(crate) fn custom(&self, document: &Value) -> Result<Schemas> {
         let definitions = document.get("definitions").and_then(Value::as_object);
         let mut reader = Reader {
             definitions: definitions.ok_or_else(|| invalid("the OpenAPI document has no definitions"))?,
@@ -159,7 +159,7 @@ struct Reader<'d> {
 const DEPTH: usize = 200;
 
 impl<'d> Reader<'d> {
-    fn definition(&mut self, name: &'d str, depth: usize) -> Done<usize> {
+    fn definition(&mut self, name: &'d str, depth: usize) -> Result<usize> {
         if let Some(row) = self.named.get(name) {
             return Ok(*row);
         }
@@ -172,7 +172,7 @@ impl<'d> Reader<'d> {
         Ok(row)
     }
 
-    fn schema(&mut self, schema: &'d Value, depth: usize) -> Done<usize> {
+    fn schema(&mut self, schema: &'d Value, depth: usize) -> Result<usize> {
         if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
             return self.definition(name.trim_start_matches("#/definitions/"), depth + 1);
         }
@@ -181,7 +181,7 @@ impl<'d> Reader<'d> {
         Ok(self.custom.rows.len() - 1)
     }
 
-    fn shape(&mut self, schema: &'d Value, depth: usize) -> Done<CustomType> {
+    fn shape(&mut self, schema: &'d Value, depth: usize) -> Result<CustomType> {
         if depth > DEPTH {
             return Err(invalid("the OpenAPI document nests too deeply"));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flotilla_core::text::re2;
 use regex::Regex;
 
-use super::error::{Done, invalid};
+use super::error::{Result, invalid};
 use super::id::Gvk;
 use super::kustomization::Selector;
 use super::resource::Resource;
@@ -19,7 +19,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    fn new(pattern: &str) -> Done<Pattern> {
+    fn new(pattern: &str) -> Result<Pattern> {
         if pattern.is_empty() {
             return Ok(Pattern::Any);
         }
@@ -45,7 +45,7 @@ impl Pattern {
 const MAX_COMPILED: usize = 1 << 20;
 
 /// Compiles a regular expression in Go's syntax.
-pub(crate) fn regex(pattern: &str) -> Done<Regex> {
+pub(crate) fn regex(pattern: &str) -> Result<Regex> {
     re2::compile(pattern, MAX_COMPILED)
         .map(|compiled| compiled.regex)
         .map_err(|error| invalid(error.to_string()))
@@ -65,7 +65,7 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    pub(crate) fn new(selector: &Selector) -> Done<Matcher> {
+    pub(crate) fn new(selector: &Selector) -> Result<Matcher> {
         Ok(Matcher {
             group: Pattern::new(&selector.gvk.group)?,
             version: Pattern::new(&selector.gvk.version)?,
@@ -78,7 +78,7 @@ impl Matcher {
     }
 
     /// Tells whether a patch with this target applies to an object.
-    pub(crate) fn selects(&self, resource: &Resource) -> Done<bool> {
+    pub(crate) fn selects(&self, resource: &Resource) -> Result<bool> {
         let in_namespace = || {
             self.namespace.fits(resource.original_namespace()) || self.namespace.fits(resource.namespace())
         };
@@ -110,13 +110,13 @@ impl Matcher {
     }
 
     /// Tells whether labels and annotations fit.
-    pub(crate) fn fits_metadata(&self, resource: &Resource) -> Done<bool> {
+    pub(crate) fn fits_metadata(&self, resource: &Resource) -> Result<bool> {
         let annotations = fit(&self.annotations, resource, "annotations")?;
         Ok(fit(&self.labels, resource, "labels")? && annotations)
     }
 }
 
-fn fit(requirements: &Result<Requirements, String>, resource: &Resource, field: &str) -> Done<bool> {
+fn fit(requirements: &Result<Requirements, String>, resource: &Resource, field: &str) -> Result<bool> {
     match requirements {
         Ok(requirements) => Ok(requirements.fit(resource, field)),
         Err(reason) => Err(invalid(reason.clone())),

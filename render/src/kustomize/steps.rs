@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::error::{Done, cancelled, too_large};
+use super::error::{Result, cancelled, too_large};
 
 /// How many bytes of text are made in one step.
 const BYTES_PER_STEP: usize = 64;
@@ -38,7 +38,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes the bytes of texts that are going to be made, and the steps of making them.
-    pub(crate) fn spend_bytes(&self, bytes: usize) -> Done<()> {
+    pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
         let Some(left) = self.bytes.get().checked_sub(bytes) else {
             return Err(too_large(format!(
                 "the build makes more than {} bytes of text",
@@ -50,19 +50,19 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes what a copy costs that is going to be made of so many nodes with so many bytes of text.
-    pub(crate) fn spend_copy(&self, nodes: usize, text: usize) -> Done<()> {
+    pub(crate) fn spend_copy(&self, nodes: usize, text: usize) -> Result<()> {
         self.spend(nodes)?;
         self.spend_bytes(nodes.saturating_mul(BYTES_PER_VALUE).saturating_add(text))
     }
 
     /// Takes what a copy costs that is going to be made of so many nodes and shares their texts.
-    pub(crate) fn spend_nodes(&self, nodes: usize) -> Done<()> {
+    pub(crate) fn spend_nodes(&self, nodes: usize) -> Result<()> {
         self.spend(nodes)?;
         self.spend_bytes(nodes.saturating_mul(BYTES_PER_NODE))
     }
 
     /// Takes steps, or fails when there are none left or the caller wants the build to stop.
-    pub(crate) fn spend(&self, steps: usize) -> Done<()> {
+    pub(crate) fn spend(&self, steps: usize) -> Result<()> {
         let steps = u64::try_from(steps).unwrap_or(u64::MAX).max(1);
         let Some(left) = self.left.get().checked_sub(steps) else {
             return Err(too_large(format!("the build exceeds {} steps", self.limit)));

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::config::{Config, Shared};
 use super::deprecation::Deprecation;
-use super::error::{At, Done};
+use super::error::{At, Result};
 use super::files::Files;
 use super::kustomization::{Kustomization, Var};
 use super::origin::Origin;
@@ -87,12 +87,12 @@ impl<'a> Build<'a> {
     }
 
     /// Runs a kustomization and those below it.
-    pub(crate) fn accumulate(&self, target: &Target) -> Done<Accumulator> {
+    pub(crate) fn accumulate(&self, target: &Target) -> Result<Accumulator> {
         let file = target.path();
         self.run(target, self.empty()).in_file(&file)
     }
 
-    fn run(&self, target: &Target, start: Accumulator) -> Done<Accumulator> {
+    fn run(&self, target: &Target, start: Accumulator) -> Result<Accumulator> {
         let k = &target.kustomization;
         let mut acc = self
             .resources(target, start, &k.resources)
@@ -102,7 +102,7 @@ impl<'a> Build<'a> {
             .configurations
             .iter()
             .map(read)
-            .collect::<Done<_>>()
+            .collect::<Result<_>>()
             .in_field("configurations")?;
         let own = self.configs.with_files(&files).in_field("configurations")?;
         acc.config = self.configs.merge(acc.config, &own).in_field("configurations")?;

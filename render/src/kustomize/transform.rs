@@ -20,9 +20,9 @@ pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
 pub(crate) use references::resolve_references;
 pub(crate) use replacements::replace_all;
 pub(crate) use sort::sort;
-pub(crate) use values::{Replicas, Texts, ValueAdd, ValueTarget, Variables};
+pub(crate) use values::{MetadataMap, Replicas, ValueAdd, ValueTarget, Variables};
 
-use super::error::{At, Done};
+use super::error::{At, Result};
 use super::kustomization::Replacement;
 use super::resmap::ResMap;
 use super::schema::Schemas;
@@ -37,8 +37,8 @@ pub(crate) enum Transformer {
     Namespace(Namespace),
     Prefix(Affix),
     Suffix(Affix),
-    Labels(Texts),
-    Annotations(Texts),
+    Labels(MetadataMap),
+    Annotations(MetadataMap),
     Replicas(Replicas),
     Images(Images),
     Replacements(Vec<Replacement>),
@@ -53,7 +53,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Transformer {
-    /// Tells whether it looks at the objects that it changes only, and leaves none of them empty or unsettled.
+    /// Tells whether it looks at the objects that it changes only, and leaves none of them empty or dirty.
     pub(crate) fn is_patch(&self) -> bool {
         matches!(
             self,
@@ -62,7 +62,7 @@ impl Transformer {
     }
 
     /// Changes the objects.
-    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         if !is_each(self) && !self.is_patch() {
             context.steps.spend(map.list().len())?;
         }

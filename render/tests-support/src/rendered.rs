@@ -1,11 +1,11 @@
 //! Renders one template by itself, with the engine and with Helm.
 
+use flotilla_render::helm::action::{self, RenderInput};
 use flotilla_render::helm::archive::{self, File};
 use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
-use flotilla_render::helm::driver::{self, RenderInput};
-use flotilla_render::helm::scope::Release;
+use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 use serde_json::json;
 
@@ -77,7 +77,7 @@ fn with_context(source: &str, context: Context) -> Result<String, String> {
     files.push(File::new("Chart.yaml", CHART.as_bytes()));
     files.push(File::new("templates/a.yaml", source.as_bytes()));
     let chart = Chart::from_directory(files, archive::Limits::default()).expect("the chart is whole");
-    let rendered = driver::files(&RenderInput {
+    let rendered = action::files(&RenderInput {
         chart: &chart,
         values: values::load(VALUES.as_bytes()).expect("the values are a map"),
         release: Release {

@@ -59,10 +59,10 @@ fn a_result_is_reusable_while_nothing_it_read_has_changed() {
         let Some(before) = render(&case, &tree(&case, None)) else {
             continue;
         };
-        assert!(before.reads.holds(&tree(&case, None)), "{}", case.name);
+        assert!(before.reads.is_current(&tree(&case, None)), "{}", case.name);
         for edit in edits(&case) {
             let edited = tree(&case, Some(&edit));
-            if !before.reads.holds(&edited) {
+            if !before.reads.is_current(&edited) {
                 dropped += 1;
                 continue;
             }

@@ -21,7 +21,7 @@ pub enum Schema {
 
 /// Why a tree has no meaning as JSON.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum MeaningError {
+pub enum ResolveError {
     /// A key stands twice in one map.
     #[error("mapping key {0:?} already defined")]
     DuplicateKey(String),
@@ -38,7 +38,7 @@ pub enum MeaningError {
 
 impl Node {
     /// Reads the tree as JSON.
-    pub fn to_json(&self, schema: Schema) -> Result<Value, MeaningError> {
+    pub fn to_json(&self, schema: Schema) -> Result<Value, ResolveError> {
         value(self, schema, true, false)
     }
 
@@ -77,7 +77,7 @@ fn number_node(number: &Number) -> Node {
 }
 
 /// Reads a node; `flow` tells whether it stands in braces or brackets, as kustomize will print it there again.
-fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, MeaningError> {
+fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, ResolveError> {
     let flow = flow || node.style == Style::Flow;
     match &node.content {
         Content::Scalar(text) if flow && schema == Schema::New && is_quoted_in_flow(node, text) => {
@@ -100,7 +100,7 @@ fn is_quoted_in_flow(node: &Node, text: &str) -> bool {
         && (text.is_empty() || (node.tag == Tag::Timestamp && text.contains(':')))
 }
 
-fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result<Value, MeaningError> {
+fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result<Value, ResolveError> {
     let mut object = Map::new();
     for (key, node) in fields {
         let name = match schema {
@@ -109,13 +109,13 @@ fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result
         };
         let read = value(node, schema, false, flow)?;
         if object.insert(name, read).is_some() && schema == Schema::New {
-            return Err(MeaningError::DuplicateKey(key.text().to_string()));
+            return Err(ResolveError::DuplicateKey(key.text().to_string()));
         }
     }
     Ok(Value::Object(object))
 }
 
-fn new_key(key: &Node, top: bool) -> Result<String, MeaningError> {
+fn new_key(key: &Node, top: bool) -> Result<String, ResolveError> {
     let text = key.text();
     let is_text = match key.tag {
         Tag::Str => true,
@@ -125,19 +125,19 @@ fn new_key(key: &Node, top: bool) -> Result<String, MeaningError> {
     if is_text || (top && key.tag != Tag::Null && matches!(key.content, Content::Scalar(_))) {
         return Ok(text.to_string());
     }
-    Err(MeaningError::Key(text.to_string()))
+    Err(ResolveError::Key(text.to_string()))
 }
 
-fn old_key(key: &Node) -> Result<String, MeaningError> {
+fn old_key(key: &Node) -> Result<String, ResolveError> {
     match scalar(key, key.text(), Schema::Old)? {
         Value::String(text) => Ok(text),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Number(number) => Ok(number.to_string()),
-        _ => Err(MeaningError::Key(key.text().to_string())),
+        _ => Err(ResolveError::Key(key.text().to_string())),
     }
 }
 
-fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError> {
+fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError> {
     let is_folded = schema == Schema::New && node.style == Style::Folded;
     let folded = if is_folded { refolded(text) } else { None };
     let text = folded.as_deref().unwrap_or(text);
@@ -154,8 +154,8 @@ fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError
     plain(meaning, text, schema)
 }
 
-fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError> {
-    let failed = || MeaningError::Tag(text.to_string());
+fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError> {
+    let failed = || ResolveError::Tag(text.to_string());
     let meaning = match node.tag {
         Tag::Binary => {
             let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
@@ -181,13 +181,13 @@ fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, MeaningError
     plain(meaning, text, schema)
 }
 
-fn plain(meaning: Resolved, text: &str, schema: Schema) -> Result<Value, MeaningError> {
+fn plain(meaning: Resolved, text: &str, schema: Schema) -> Result<Value, ResolveError> {
     Ok(match meaning {
         Resolved::Null => Value::Null,
         Resolved::Bool(flag) => Value::Bool(flag),
         Resolved::Int(value) => Value::from(value),
         Resolved::UInt(value) => Value::from(value),
-        Resolved::Float(value) => float(value).ok_or_else(|| MeaningError::Number(text.to_string()))?,
+        Resolved::Float(value) => float(value).ok_or_else(|| ResolveError::Number(text.to_string()))?,
         Resolved::Timestamp if schema == Schema::New => {
             Value::String(timestamp(text).unwrap_or_else(|| text.to_string()))
         }

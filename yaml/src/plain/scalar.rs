@@ -93,7 +93,7 @@ impl<'a, T: Tree<'a>> Lines<'a, T> {
             let (start, content) = (self.next, self.skip_spaces(self.next));
             let line_end = self.end_of_line(content);
             if line_end == self.text.len() {
-                // What the last line means without a line break is the whole reader's to say.
+                // Only the whole reader knows what a last line without a line break means.
                 return None;
             }
             if content == line_end {

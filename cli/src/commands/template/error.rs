@@ -1,8 +1,8 @@
 //! Why `flotilla template` prints nothing, and what to do then.
 
+use flotilla_render::helm::action::{NoTemplate, RenderError};
 use flotilla_render::helm::capabilities::KubeVersionError;
 use flotilla_render::helm::chart::ChartError;
-use flotilla_render::helm::driver::{NoTemplate, RenderError};
 use flotilla_render::helm::values::ValuesError;
 
 use super::flags::RefusedFlag;

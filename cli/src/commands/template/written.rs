@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use flotilla_render::helm::driver::{Output, Rendered};
+use flotilla_render::helm::action::{Output, Rendered};
 
 use super::TemplateError;
 

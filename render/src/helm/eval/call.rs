@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
-use super::{Args, Dot, Frame, Interp, Outcome, Reach};
+use super::{Args, Dot, Frame, Interp, Outcome, Walk};
 use crate::helm::ast::{Expr, ExprKind, Number};
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::funcs::{Function, Run};
 use crate::helm::object::Object;
 use crate::helm::value::{Items, MapKind, Val};
@@ -16,7 +16,7 @@ impl Interp<'_> {
         frame: &mut Frame<'t>,
         name: &str,
         node: (usize, &'t dyn Display),
-        called: Result<Val, Box<Fault>>,
+        called: Result<Val, Box<ExecError>>,
     ) -> Outcome<Dot> {
         match called {
             Ok(value) => Ok(Dot::plain(value)),
@@ -43,19 +43,19 @@ impl Interp<'_> {
         let callee = args.written.first();
         let values = self.arguments(frame, dot, function.name, function.signature, args)?;
         // Without a list or a map there is nothing to look into.
-        let reach = match values.iter().any(Val::holds_others) {
-            true => function.reach,
-            false => Reach::All,
+        let walk = match values.iter().any(Val::holds_others) {
+            true => function.walk,
+            false => Walk::All,
         };
-        self.charge_arguments(frame, function.name, reach, &values)?;
+        self.charge_arguments(frame, function.name, walk, &values)?;
         let called = match function.run {
-            Run::Call => Err(Fault::plain(not_callable(callee, &values[0]))),
-            Run::Pure(run) => run(&values).map_err(Fault::plain),
+            Run::Call => Err(ExecError::plain(not_callable(callee, &values[0]))),
+            Run::Pure(run) => run(&values).map_err(ExecError::plain),
             Run::Reading(run) => run(self, &values),
             Run::Logic { .. } => Ok(Val::Invalid),
         };
         if let Ok(value) = &called {
-            self.charge_result(frame, function.name, reach, value)?;
+            self.charge_result(frame, function.name, walk, value)?;
         }
         self.returned(frame, function.name, node, called)
     }

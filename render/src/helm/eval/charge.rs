@@ -16,7 +16,7 @@ const BYTES_PER_HOLDER: usize = 128;
 
 /// How far a function looks into its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::helm) enum Reach {
+pub(in crate::helm) enum Walk {
     /// It passes them on, or looks one thing up.
     None,
     /// It goes through the items of a list or a map, not into them.
@@ -25,20 +25,20 @@ pub(in crate::helm) enum Reach {
     All,
 }
 
-impl Reach {
+impl Walk {
     /// Returns how far the function of this name looks; one that is not named here, into everything.
-    pub(in crate::helm) fn of(name: &str) -> Reach {
+    pub(in crate::helm) fn of(name: &str) -> Walk {
         match name {
             "include" | "tpl" | "set" | "unset" | "merge" | "mustMerge" | "mergeOverwrite"
             | "mustMergeOverwrite" | "get" | "hasKey" | "index" | "dig" | "default" | "empty" | "not"
             | "len" | "ternary" | "coalesce" | "kindIs" | "kindOf" | "typeIs" | "typeOf" | "typeIsLike"
             | "required" | "first" | "mustFirst" | "last" | "mustLast" | "list" | "tuple" | "dict"
-            | "any" | "all" => Reach::None,
+            | "any" | "all" => Walk::None,
             "append" | "push" | "mustAppend" | "mustPush" | "prepend" | "mustPrepend" | "rest"
             | "mustRest" | "initial" | "mustInitial" | "slice" | "mustSlice" | "reverse" | "mustReverse"
             | "concat" | "compact" | "mustCompact" | "chunk" | "mustChunk" | "keys" | "values" | "pick"
-            | "omit" | "pluck" | "until" | "untilStep" => Reach::Items,
-            _ => Reach::All,
+            | "omit" | "pluck" | "until" | "untilStep" => Walk::Items,
+            _ => Walk::All,
         }
     }
 }
@@ -125,12 +125,12 @@ impl Interp<'_> {
         &mut self,
         frame: &Frame<'_>,
         name: &str,
-        reach: Reach,
+        walk: Walk,
         args: &[Val],
     ) -> Outcome<()> {
         let mut size = Size::default();
         for arg in args {
-            self.measure(frame, reach, arg, &mut size)?;
+            self.measure(frame, walk, arg, &mut size)?;
         }
         self.reads.add(&size.reads);
         self.steps(frame, size.steps() + price(name, args))
@@ -141,7 +141,7 @@ impl Interp<'_> {
         &mut self,
         frame: &Frame<'_>,
         name: &str,
-        reach: Reach,
+        walk: Walk,
         value: &Val,
     ) -> Outcome<()> {
         match value {
@@ -149,10 +149,10 @@ impl Interp<'_> {
             // It makes room for one more, whatever the map held before.
             Val::Map(_) if name == "set" => self.made += BYTES_PER_ITEM,
             // What is passed on was made before.
-            Val::Map(_) if reach == Reach::None && name != "dict" => {}
+            Val::Map(_) if walk == Walk::None && name != "dict" => {}
             value if value.holds_others() => {
                 let mut size = Size::default();
-                self.measure(frame, reach.max(Reach::Items), value, &mut size)?;
+                self.measure(frame, walk.max(Walk::Items), value, &mut size)?;
                 self.made += size.bytes + size.nodes * BYTES_PER_ITEM + BYTES_PER_HOLDER;
                 return self.steps(frame, size.steps());
             }
@@ -164,23 +164,23 @@ impl Interp<'_> {
     /// Takes the steps that writing a value costs.
     pub(super) fn charge_written(&mut self, frame: &Frame<'_>, value: &Val) -> Outcome<()> {
         let mut size = Size::default();
-        self.measure(frame, Reach::All, value, &mut size)?;
+        self.measure(frame, Walk::All, value, &mut size)?;
         self.reads.add(&size.reads);
         self.steps(frame, size.steps())
     }
 
-    fn measure(&self, frame: &Frame<'_>, reach: Reach, value: &Val, size: &mut Size) -> Outcome<()> {
-        match (reach, value) {
-            (Reach::None, _) => Ok(()),
+    fn measure(&self, frame: &Frame<'_>, walk: Walk, value: &Val, size: &mut Size) -> Outcome<()> {
+        match (walk, value) {
+            (Walk::None, _) => Ok(()),
             (_, Val::Str(text)) => {
                 size.bytes += text.len();
                 Ok(())
             }
-            (Reach::Items, value) => {
+            (Walk::Items, value) => {
                 size.add_items(value);
                 Ok(())
             }
-            (Reach::All, value) => {
+            (Walk::All, value) => {
                 let most = usize::try_from(self.fuel).unwrap_or(usize::MAX).saturating_mul(4);
                 match size.add(value, 0, most) {
                     Ok(()) => Ok(()),

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
-use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, Reach, STACK_STEP};
+use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP, Walk};
 use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
 use crate::helm::funcs::values;
 use crate::helm::value::{MapKind, Val};
@@ -164,7 +164,7 @@ impl Interp<'_> {
                 let map = map.clone();
                 let signature = values::method(name).unwrap_or_default();
                 let args = self.arguments(frame, dot, name, signature, args)?;
-                self.charge_arguments(frame, name, Reach::Items, &[Val::Map(map.clone())])?;
+                self.charge_arguments(frame, name, Walk::Items, &[Val::Map(map.clone())])?;
                 self.returned(frame, name, node, values::invoke(&map, name, &args))
             }
             Val::Map(map) => {

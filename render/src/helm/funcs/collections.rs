@@ -7,7 +7,7 @@ use super::reflection::{deep_equal, empty, items};
 use super::{Function, NIL, int, pure, reading, text};
 use crate::helm::bytes;
 use crate::helm::eval::Interp;
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::object::to_text;
 use crate::helm::value::{Entries, Items, List, MapKind, MapVal, Val};
 
@@ -122,16 +122,16 @@ fn dict(args: &[Val]) -> Result<Val, String> {
     Ok(Val::map(entries))
 }
 
-fn get(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn get(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     interp.reads.key(text(args, 1));
     Ok(map(args, 0)
         .and_then(|map| map.get(text(args, 1)))
         .unwrap_or_else(|| "".into()))
 }
 
-fn set(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn set(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let Some(map) = map(args, 0).filter(|map| !map.nil) else {
-        return Err(Fault::plain("assignment to entry in nil map".to_owned()));
+        return Err(ExecError::plain("assignment to entry in nil map".to_owned()));
     };
     put(interp, map, text(args, 1), args[2].clone().held());
     Ok(passed_on(args))
@@ -194,7 +194,7 @@ fn filtered(args: &[Val], keep: bool) -> Val {
     Val::map(entries)
 }
 
-fn merge(interp: &mut Interp<'_>, args: &[Val], overwrite: bool) -> Result<Val, Box<Fault>> {
+fn merge(interp: &mut Interp<'_>, args: &[Val], overwrite: bool) -> Result<Val, Box<ExecError>> {
     let Some(into) = map(args, 0) else {
         return Ok(args[0].clone());
     };
@@ -214,9 +214,11 @@ fn merge_maps(
     from: &MapVal,
     overwrite: bool,
     depth: usize,
-) -> Result<(), Box<Fault>> {
+) -> Result<(), Box<ExecError>> {
     if depth > 200 {
-        return Err(Fault::plain("maps are nested too deep to be merged".to_owned()));
+        return Err(ExecError::plain(
+            "maps are nested too deep to be merged".to_owned(),
+        ));
     }
     if Rc::ptr_eq(&into.entries, &from.entries) {
         return Ok(());
@@ -301,17 +303,17 @@ fn too_deep() -> String {
     "value is nested too deep to be copied".to_owned()
 }
 
-fn dig(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn dig(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let [keys @ .., default, last] = args else {
-        return Err(Fault::plain("dig needs at least three arguments".to_owned()));
+        return Err(ExecError::plain("dig needs at least three arguments".to_owned()));
     };
     if keys.is_empty() {
-        return Err(Fault::plain("dig needs at least three arguments".to_owned()));
+        return Err(ExecError::plain("dig needs at least three arguments".to_owned()));
     }
     let wrong = |value: &Val, wanted: &str| {
         let got = value.clone().unwrapped().type_name();
         let got = if got == "<nil>" { "nil" } else { got };
-        Fault::plain(format!(
+        ExecError::plain(format!(
             "interface conversion: interface {{}} is {got}, not {wanted}"
         ))
     };
@@ -333,16 +335,16 @@ fn dig(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     Ok(current)
 }
 
-fn index(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn index(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let mut item = args[0].clone();
     if item.is_nil() {
-        return Err(Fault::plain("index of untyped nil".to_owned()));
+        return Err(ExecError::plain("index of untyped nil".to_owned()));
     }
     for at in &args[1..] {
         if let Some(key) = at.as_str() {
             interp.reads.key(key);
         }
-        item = step(&item, at).map_err(Fault::plain)?;
+        item = step(&item, at).map_err(ExecError::plain)?;
     }
     Ok(item)
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::{Function, pure, raw, reading, text};
 use crate::helm::context::Stream;
 use crate::helm::eval::Interp;
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::keys::generate;
 use crate::helm::keys::private::PrivateKey;
 use crate::helm::value::Val;
@@ -57,7 +57,7 @@ const COST_OF_DERIVING: u64 = 200_000;
 const COST_OF_2048_BITS: u64 = 250_000;
 const COST_OF_4096_BITS: u64 = 2_500_000;
 
-fn hashed(interp: &mut Interp<'_>, password: &[u8]) -> Result<String, Box<Fault>> {
+fn hashed(interp: &mut Interp<'_>, password: &[u8]) -> Result<String, Box<ExecError>> {
     interp.charge(COST_OF_HASHING)?;
     let mut salt = [0; 16];
     super::random::draw(interp, &mut salt);
@@ -67,11 +67,11 @@ fn hashed(interp: &mut Interp<'_>, password: &[u8]) -> Result<String, Box<Fault>
         return Ok(cause.to_owned());
     }
     let parts =
-        bcrypt::hash_with_salt(password, COST, salt).map_err(|cause| Fault::plain(cause.to_string()))?;
+        bcrypt::hash_with_salt(password, COST, salt).map_err(|cause| ExecError::plain(cause.to_string()))?;
     Ok(parts.format_for_version(bcrypt::Version::TwoA))
 }
 
-fn htpasswd(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn htpasswd(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let user = text(args, 0);
     if user.contains(':') {
         return Ok(format!("invalid username: {user}").into());
@@ -80,7 +80,7 @@ fn htpasswd(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
     Ok(format!("{user}:{hash}").into())
 }
 
-fn private_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn private_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = match text(args, 0) {
         "" | "rsa" => rsa(interp, 4096, COST_OF_4096_BITS)?,
         "dsa" => {
@@ -91,14 +91,16 @@ fn private_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>>
         "ed25519" => generate::ed25519(&mut stream(interp)),
         other => return Ok(format!("Unknown type {other}").into()),
     };
-    let pem = key.to_pem().map_err(|cause| Fault::plain(cause.to_string()))?;
+    let pem = key
+        .to_pem()
+        .map_err(|cause| ExecError::plain(cause.to_string()))?;
     Ok(pem.into())
 }
 
-fn rsa(interp: &mut Interp<'_>, bits: u32, cost: u64) -> Result<PrivateKey, Box<Fault>> {
+fn rsa(interp: &mut Interp<'_>, bits: u32, cost: u64) -> Result<PrivateKey, Box<ExecError>> {
     interp.charge(cost)?;
     let key = generate::rsa(&mut stream(interp), bits);
-    key.map_err(|cause| Fault::plain(format!("error generating rsa key: {cause}")))
+    key.map_err(|cause| ExecError::plain(format!("error generating rsa key: {cause}")))
 }
 
 fn stream(interp: &mut Interp<'_>) -> Stream {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Function, pure, reading, text};
 use crate::helm::eval::Interp;
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::object::Object;
 use crate::helm::time::{Time, duration, parse_duration, seconds, value};
 use crate::helm::value::Val;
@@ -111,7 +111,7 @@ fn at(interp: &mut Interp<'_>, given: &Val) -> Time {
     }
 }
 
-fn ago(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn ago(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let then = at(interp, &args[0]);
     Ok(duration(round_to(now(interp).since(then), 1_000_000_000)).into())
 }
@@ -130,7 +130,7 @@ fn from_seconds(given: &Val) -> i64 {
     seconds.wrapping_mul(1_000_000_000)
 }
 
-fn rounded(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn rounded(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let nanos = match &args[0] {
         Val::Str(text) => parse_duration(text).unwrap_or(0),
         Val::Int64(nanos) => *nanos,

@@ -7,6 +7,8 @@ mod crypto;
 mod dates;
 mod encode;
 mod flow;
+mod include;
+mod lookup;
 mod maths;
 mod paths;
 mod random;
@@ -15,6 +17,7 @@ mod regexps;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tpl;
 pub(super) mod values;
 mod versions;
 
@@ -23,8 +26,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::bytes;
-use super::eval::{Interp, Reach};
-use super::fault::Fault;
+use super::eval::{Interp, Walk};
+use super::exec_error::ExecError;
 use super::value::Val;
 
 pub(super) use convert::raw_data;
@@ -39,7 +42,7 @@ pub(crate) struct Function {
     pub(super) signature: &'static str,
     pub(super) run: Run,
     /// How far it looks into its arguments.
-    pub(super) reach: Reach,
+    pub(super) walk: Walk,
 }
 
 /// How a function runs.
@@ -48,7 +51,7 @@ pub(super) enum Run {
     /// Its arguments decide its result.
     Pure(fn(&[Val]) -> Result<Val, String>),
     /// It needs the rendering: other templates, the clock, the cluster.
-    Reading(fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<Fault>>),
+    Reading(fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<ExecError>>),
     /// `call`, which no value of a chart can be given to: none is a function.
     Call,
     /// `and` and `or`, which evaluate as little as they can.
@@ -58,6 +61,24 @@ pub(super) enum Run {
     },
 }
 
+/// Returns the signature; as the tables are compiled, refuses a letter that stands for no type.
+const fn checked(signature: &'static str) -> &'static str {
+    let letters = signature.as_bytes();
+    let mut at = 0;
+    while at < letters.len() {
+        let is_last = at + 1 == letters.len();
+        let is_known = match letters[at] {
+            b's' | b'i' | b'I' | b'f' | b'b' | b'm' | b'u' | b'l' | b'S' | b't' | b'D' | b'c' | b'V'
+            | b'a' | b'v' => true,
+            b'*' => is_last && at > 0,
+            _ => false,
+        };
+        assert!(is_known, "a letter of a signature stands for no type");
+        at += 1;
+    }
+    signature
+}
+
 const fn pure(
     name: &'static str,
     signature: &'static str,
@@ -65,22 +86,22 @@ const fn pure(
 ) -> Function {
     Function {
         name,
-        signature,
+        signature: checked(signature),
         run: Run::Pure(run),
-        reach: Reach::All,
+        walk: Walk::All,
     }
 }
 
 const fn reading(
     name: &'static str,
     signature: &'static str,
-    run: fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<Fault>>,
+    run: fn(&mut Interp<'_>, &[Val]) -> Result<Val, Box<ExecError>>,
 ) -> Function {
     Function {
         name,
-        signature,
+        signature: checked(signature),
         run: Run::Reading(run),
-        reach: Reach::All,
+        walk: Walk::All,
     }
 }
 
@@ -92,24 +113,27 @@ const TABLES: &[&[Function]] = &[
     dates::FUNCTIONS,
     encode::FUNCTIONS,
     flow::FUNCTIONS,
+    include::FUNCTIONS,
+    lookup::FUNCTIONS,
     maths::FUNCTIONS,
     paths::FUNCTIONS,
     random::FUNCTIONS,
     reflection::FUNCTIONS,
     regexps::FUNCTIONS,
     texts::FUNCTIONS,
+    tpl::FUNCTIONS,
     versions::FUNCTIONS,
 ];
 
-/// The functions, each with its reach, which its name decides.
+/// The functions, each with its walk, which its name decides.
 static BY_NAME: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
     TABLES
         .iter()
         .copied()
         .flatten()
         .map(|function| {
-            let reach = Reach::of(function.name);
-            (function.name, Function { reach, ..*function })
+            let walk = Walk::of(function.name);
+            (function.name, Function { walk, ..*function })
         })
         .collect()
 });

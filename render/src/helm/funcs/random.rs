@@ -3,7 +3,7 @@
 use super::{Function, int, reading, text};
 use crate::helm::context::Random;
 use crate::helm::eval::Interp;
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::value::Val;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -35,15 +35,17 @@ pub(super) fn draw(interp: &mut Interp<'_>, bytes: &mut [u8]) {
     random.fill(&interp.context.seed, bytes);
 }
 
-fn count(args: &[Val]) -> Result<usize, Box<Fault>> {
+fn count(args: &[Val]) -> Result<usize, Box<ExecError>> {
     let count = int(args, 0);
     if count > MAX_RANDOM {
-        return Err(Fault::plain(format!("more than {MAX_RANDOM} random characters")));
+        return Err(ExecError::plain(format!(
+            "more than {MAX_RANDOM} random characters"
+        )));
     }
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-fn characters(interp: &mut Interp<'_>, args: &[Val], wanted: fn(u8) -> bool) -> Result<Val, Box<Fault>> {
+fn characters(interp: &mut Interp<'_>, args: &[Val], wanted: fn(u8) -> bool) -> Result<Val, Box<ExecError>> {
     let count = count(args)?;
     let alphabet: Vec<char> = (0..128u8).filter(|byte| wanted(*byte)).map(char::from).collect();
     let mut drawn = vec![0; count * 8];
@@ -58,23 +60,23 @@ fn number(bytes: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn bytes(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn bytes(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let mut drawn = vec![0; count(args)?];
     draw(interp, &mut drawn);
     Ok(super::encode::base64(&drawn).into())
 }
 
-fn integer(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn integer(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let (least, above) = (int(args, 0), int(args, 1));
     let Some(span) = above.checked_sub(least).filter(|span| *span > 0) else {
-        return Err(Fault::plain("invalid argument to Intn".to_owned()));
+        return Err(ExecError::plain("invalid argument to Intn".to_owned()));
     };
     let mut drawn = [0; 8];
     draw(interp, &mut drawn);
     Ok(Val::Int(least + (number(&drawn) % span as u64) as i64))
 }
 
-fn uuid(interp: &mut Interp<'_>, _: &[Val]) -> Result<Val, Box<Fault>> {
+fn uuid(interp: &mut Interp<'_>, _: &[Val]) -> Result<Val, Box<ExecError>> {
     let mut drawn = [0; 16];
     draw(interp, &mut drawn);
     drawn[6] = drawn[6] & 0x0f | 0x40;
@@ -90,7 +92,7 @@ fn uuid(interp: &mut Interp<'_>, _: &[Val]) -> Result<Val, Box<Fault>> {
     Ok(groups.join("-").into())
 }
 
-fn shuffle(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+fn shuffle(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let mut characters: Vec<char> = text(args, 0).chars().collect();
     let mut drawn = vec![0; characters.len() * 8];
     draw(interp, &mut drawn);

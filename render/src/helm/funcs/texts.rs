@@ -10,7 +10,7 @@ use crate::helm::object::to_text;
 use crate::helm::print;
 use crate::helm::quote::quote as go_quote;
 use crate::helm::value::{Entries, MapKind, MapVal, Val};
-use crate::helm::{bytes, cases};
+use crate::helm::{bytes, case_conversion};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("print", "a*", |args| Ok(print::sprint(args).into())),
@@ -36,12 +36,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("untitle", "s", |args| Ok(changed(args, untitle))),
     pure("swapcase", "s", |args| Ok(changed(args, swap_case))),
     pure("snakecase", "s", |args| {
-        Ok(Val::of_bytes(&cases::separated(&raw(args, 0), '_')))
+        Ok(Val::of_bytes(&case_conversion::separated(&raw(args, 0), '_')))
     }),
     pure("kebabcase", "s", |args| {
-        Ok(Val::of_bytes(&cases::separated(&raw(args, 0), '-')))
+        Ok(Val::of_bytes(&case_conversion::separated(&raw(args, 0), '-')))
     }),
-    pure("camelcase", "s", |args| Ok(changed(args, cases::pascal))),
+    pure("camelcase", "s", |args| {
+        Ok(changed(args, case_conversion::pascal))
+    }),
     pure("trim", "s", |args| {
         Ok(text(args, 0).trim_matches(is_space).into())
     }),

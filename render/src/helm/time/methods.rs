@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{NANOS, Time, ZERO, days_of, value};
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::object::Object;
 use crate::helm::value::Val;
 
@@ -27,7 +27,7 @@ impl Time {
     }
 
     /// Calls a method of Go's type with arguments that fit it.
-    pub(in crate::helm) fn invoke(self, name: &str, args: &[Val]) -> Result<Val, Box<Fault>> {
+    pub(in crate::helm) fn invoke(self, name: &str, args: &[Val]) -> Result<Val, Box<ExecError>> {
         let civil = self.civil();
         let other = || match args.first() {
             Some(Val::Object(object)) => match &**object {

@@ -1,4 +1,4 @@
-//! Brings the values that a user gives together with the defaults of a chart and of the charts inside it.
+//! Brings the values that a user gives together with the defaults of a chart and of its subcharts.
 //!
 //! The user wins over a chart, a chart over those inside it; maps are merged, all else is replaced, and null
 //! takes a default away. `global` is handed down. The steps and their quirks are the reference's: which nulls
@@ -7,7 +7,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::table::{MAX_DEPTH, Table, TooDeep, as_table};
-use crate::helm::requirements::Resolved;
+use crate::helm::dependencies::Resolved;
 use crate::helm::value::Val;
 
 /// The key whose values every chart sees.
@@ -111,7 +111,7 @@ fn coalesce_into(
     Ok(())
 }
 
-/// Adds the defaults of one chart, without those of the charts inside it.
+/// Adds the defaults of one chart, without those of its subcharts.
 fn add_defaults(
     chart: &Resolved<'_>,
     values: &Table,

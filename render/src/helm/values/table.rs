@@ -1,6 +1,6 @@
 //! Values while charts share them: maps that several holders see and change, as Go's maps are.
 //!
-//! Coalescing gives a chart and the charts inside it the same nested maps, and what one adds the others see;
+//! Coalescing gives a chart and its subcharts the same nested maps, and what one adds the others see;
 //! copies would lose that. They are the maps that templates get in the end.
 
 use std::collections::HashSet;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::kustomize::decode::Fields;
-use crate::kustomize::error::Done;
+use crate::kustomize::error::Result;
 use crate::kustomize::resource::Behavior;
 
 /// One entry of `configMapGenerator` or `secretGenerator`.
@@ -32,7 +32,7 @@ pub(crate) struct GeneratorOptions {
 }
 
 impl GeneratorArgs {
-    pub(crate) fn decode(value: &Value, at: &str, secret: bool) -> Done<GeneratorArgs> {
+    pub(crate) fn decode(value: &Value, at: &str, secret: bool) -> Result<GeneratorArgs> {
         let mut f = Fields::new(value, at)?;
         let args = GeneratorArgs::read(&mut f, secret)?;
         f.finish()?;
@@ -40,7 +40,7 @@ impl GeneratorArgs {
     }
 
     /// Reads the fields a generator has wherever it is declared.
-    pub(crate) fn read(f: &mut Fields<'_>, secret: bool) -> Done<GeneratorArgs> {
+    pub(crate) fn read(f: &mut Fields<'_>, secret: bool) -> Result<GeneratorArgs> {
         let mut args = GeneratorArgs {
             name: f.text("name")?,
             namespace: f.text("namespace")?,
@@ -83,7 +83,7 @@ impl GeneratorArgs {
 }
 
 impl GeneratorOptions {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Done<GeneratorOptions> {
+    pub(super) fn decode(f: &mut Fields<'_>) -> Result<GeneratorOptions> {
         Ok(GeneratorOptions {
             labels: f.texts("labels")?.unwrap_or_default(),
             annotations: f.texts("annotations")?.unwrap_or_default(),

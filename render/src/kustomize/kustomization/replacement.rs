@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Selector;
 use crate::kustomize::config::gvk_pattern;
 use crate::kustomize::decode::Fields;
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Result, invalid};
 
 /// One entry of `replacements`: in place, or in a file.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub(crate) struct FieldOptions {
 }
 
 impl ReplacementField {
-    pub(crate) fn decode(value: &Value, at: &str) -> Done<ReplacementField> {
+    pub(crate) fn decode(value: &Value, at: &str) -> Result<ReplacementField> {
         let mut f = Fields::new(value, at)?;
         let path = f.text("path")?;
         let replacement = Replacement::read(&mut f)?;
@@ -67,7 +67,7 @@ impl ReplacementField {
 
 impl Replacement {
     /// Reads the fields of one replacement.
-    pub(crate) fn read(f: &mut Fields<'_>) -> Done<Replacement> {
+    pub(crate) fn read(f: &mut Fields<'_>) -> Result<Replacement> {
         let source_value = f.take("sourceValue");
         let source_value = match source_value {
             None => None,
@@ -113,7 +113,7 @@ impl Replacement {
 }
 
 impl FieldOptions {
-    fn decode(f: &mut Fields<'_>) -> Done<FieldOptions> {
+    fn decode(f: &mut Fields<'_>) -> Result<FieldOptions> {
         let options = FieldOptions {
             delimiter: f.text("delimiter")?,
             index: f.integer("index")?.unwrap_or(0),

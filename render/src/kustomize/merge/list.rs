@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::is_empty_map;
 use super::rows::Row;
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Kind, Node};
 
@@ -89,7 +89,7 @@ impl<'s> List<'s> {
     }
 
     /// Returns where the items stand that have given values of given keys.
-    fn with(&mut self, keys: &[String], row: &Row) -> Done<Option<&BTreeSet<usize>>> {
+    fn with(&mut self, keys: &[String], row: &Row) -> Result<Option<&BTreeSet<usize>>> {
         self.steps.spend(1)?;
         if !self.by_values.contains_key(keys) {
             self.steps.spend(self.items.len())?;
@@ -105,7 +105,7 @@ impl<'s> List<'s> {
     }
 
     /// Returns where the first item stands that has given values of given keys.
-    pub(super) fn find(&mut self, keys: &[String], row: &Row) -> Done<Option<usize>> {
+    pub(super) fn find(&mut self, keys: &[String], row: &Row) -> Result<Option<usize>> {
         let found = self.with(keys, row)?;
         Ok(found.and_then(BTreeSet::first).copied())
     }
@@ -114,7 +114,7 @@ impl<'s> List<'s> {
     ///
     /// An empty value asks only for the field, and keys without a value for nothing; nulls and empty maps go in any
     /// case, and without any value everything goes. So kyaml's `ElementSetter` has it.
-    pub(super) fn set(&mut self, element: Option<&Node>, keys: &[String], row: &[SmolStr]) -> Done<()> {
+    pub(super) fn set(&mut self, element: Option<&Node>, keys: &[String], row: &[SmolStr]) -> Result<()> {
         for at in std::mem::take(&mut self.void) {
             self.put(at, None);
         }
@@ -145,7 +145,7 @@ impl<'s> List<'s> {
         Ok(())
     }
 
-    fn matching(&mut self, keys: &[String], row: &[SmolStr]) -> Done<Vec<usize>> {
+    fn matching(&mut self, keys: &[String], row: &[SmolStr]) -> Result<Vec<usize>> {
         let scalars = keys[0].is_empty();
         // Without a value of the first key each item is asked for it, whatever the item is.
         let other = if scalars { &self.maps } else { &self.scalars };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use smol_str::SmolStr;
 
-use crate::kustomize::error::Done;
+use crate::kustomize::error::Result;
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::Node;
 
@@ -44,7 +44,7 @@ pub(super) fn scalars(patch: Option<&Node>, object: &Node) -> Vec<Row> {
 ///
 /// kyaml compares each row with each other, in order. Here a row finds its like by the values that both have, so that
 /// only pairs are looked at of which at least one changes.
-pub(super) fn merge(rows: Vec<Row>, steps: &Steps<'_>) -> Done<Vec<Row>> {
+pub(super) fn merge(rows: Vec<Row>, steps: &Steps<'_>) -> Result<Vec<Row>> {
     if rows.iter().all(|row| row.iter().all(|value| !value.is_empty())) {
         return Ok(rows);
     }
@@ -99,7 +99,7 @@ impl Index {
     /// Returns the first row from a position on that is another than row `i` and may be made one with it.
     ///
     /// Rows of the same mask are the same or contradict each other.
-    fn next_like(&mut self, i: usize, from: usize, steps: &Steps<'_>) -> Done<Option<usize>> {
+    fn next_like(&mut self, i: usize, from: usize, steps: &Steps<'_>) -> Result<Option<usize>> {
         let row = &self.rows[i];
         let own = mask(row);
         let mut first: Option<usize> = None;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::super::deprecation::deprecations;
-use super::super::error::{At, Done, invalid, remote, too_large};
+use super::super::error::{At, Result, invalid, remote, too_large};
 use super::super::files::{Files, PathError};
 use super::super::id;
 use super::super::kustomization::Kustomization;
@@ -21,7 +21,7 @@ use crate::yaml::node::{Schema, parse_first};
 
 impl<'a> Build<'a> {
     /// Reads the kustomization of a directory.
-    pub(crate) fn load(&self, directory: &str, above: &[String], origin: Option<Origin>) -> Done<Target> {
+    pub(crate) fn load(&self, directory: &str, above: &[String], origin: Option<Origin>) -> Result<Target> {
         if above.len() >= self.budget.depth {
             return Err(too_large(format!(
                 "kustomizations nest more than {} deep",
@@ -77,14 +77,14 @@ impl<'a> Build<'a> {
     }
 
     /// Reads one of kustomize's own files.
-    pub(super) fn json(&self, bytes: &[u8]) -> Done<Value> {
+    pub(super) fn json(&self, bytes: &[u8]) -> Result<Value> {
         match parse_first(bytes, self.budget.yaml)? {
             Some(node) => Ok(node.to_json(Schema::Old)?),
             None => Ok(Value::Null),
         }
     }
 
-    fn set_schema(&self, target: &Target) -> Done<()> {
+    fn set_schema(&self, target: &Target) -> Result<()> {
         let k = &target.kustomization;
         if self.schemas.borrow().is_set || (k.openapi_path.is_empty() && k.openapi_version.is_empty()) {
             return Ok(());
@@ -112,7 +112,7 @@ impl<'a> Build<'a> {
     }
 
     /// Reads a file that a kustomization names.
-    pub(super) fn read(&self, target: &Target, path: &str) -> Done<Cow<'a, [u8]>> {
+    pub(super) fn read(&self, target: &Target, path: &str) -> Result<Cow<'a, [u8]>> {
         if is_url(path) {
             return Err(remote(path, 0));
         }
@@ -134,7 +134,7 @@ impl<'a> Build<'a> {
     }
 
     /// Refuses a file that is outside of a kustomization's directory, where the restriction says so.
-    fn check_place(&self, resolved: &str, directory: &str) -> Done<()> {
+    fn check_place(&self, resolved: &str, directory: &str) -> Result<()> {
         if self.restriction != Restriction::Directory || is_below(resolved, directory) {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl<'a> Build<'a> {
     }
 
     /// Reads the objects of a file.
-    pub(super) fn objects(&self, bytes: &[u8]) -> Done<Vec<Resource>> {
+    pub(super) fn objects(&self, bytes: &[u8]) -> Result<Vec<Resource>> {
         let nodes = load::objects(bytes, self.budget)?;
         self.steps.spend(nodes.len())?;
         let schemas = self.schemas();

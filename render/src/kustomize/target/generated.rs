@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::super::error::{At, Done};
+use super::super::error::{At, Result};
 use super::super::generators;
 use super::super::kustomization::GeneratorArgs;
 use super::super::origin::Maker;
@@ -14,7 +14,7 @@ use super::{Accumulator, Build, Target};
 use crate::yaml::node::{Node, Schema, parse_first};
 
 impl Build<'_> {
-    pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Done<()> {
+    pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
         let k = &target.kustomization;
         let options = k.generator_options.as_ref();
         let mut made = Vec::new();
@@ -53,7 +53,7 @@ impl Build<'_> {
         args: &GeneratorArgs,
         secret: bool,
         maker: Option<Maker>,
-    ) -> Done<Resource> {
+    ) -> Result<Resource> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
         let mut resource = generators::make(args, secret, &read).in_object(|| args.name.clone())?;
         if let Some(maker) = maker {
@@ -63,7 +63,7 @@ impl Build<'_> {
         Ok(resource)
     }
 
-    fn parsed(&self, text: &str, maker: Option<Maker>) -> Done<Resource> {
+    fn parsed(&self, text: &str, maker: Option<Maker>) -> Result<Resource> {
         let node = parse_first(text.as_bytes(), self.budget.yaml)?.unwrap_or_else(Node::map);
         let mut resource = Resource::new(node);
         if let Some(maker) = maker {
@@ -73,7 +73,7 @@ impl Build<'_> {
     }
 
     /// Reads the objects that configure plugins, given in place or by path.
-    pub(super) fn plugins(&self, target: &Target, entries: &[String]) -> Done<Vec<Value>> {
+    pub(super) fn plugins(&self, target: &Target, entries: &[String]) -> Result<Vec<Value>> {
         let mut acc = self.empty();
         let mut paths = Vec::new();
         for entry in entries {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::error::{At, Done, invalid, remote};
+use super::super::error::{At, Result, invalid, remote};
 use super::super::files::{Files, PathError};
 use super::super::resmap::ResMap;
 use super::super::tree::Entry;
@@ -16,7 +16,7 @@ impl Build<'_> {
         target: &Target,
         mut acc: Accumulator,
         paths: &[String],
-    ) -> Done<Accumulator> {
+    ) -> Result<Accumulator> {
         for path in paths {
             if is_remote(path) && !self.is_local(target, path) {
                 return Err(remote(path, self.line_of(target, path)));
@@ -41,7 +41,7 @@ impl Build<'_> {
             .map_or(0, |index| index + 1)
     }
 
-    fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Done<()> {
+    fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Result<()> {
         let read = || self.objects(&self.read(target, path)?);
         let mut list = read().map_err(|mut fault| {
             fault.prefix(&format!("accumulating resources from '{path}': "));
@@ -60,7 +60,7 @@ impl Build<'_> {
     }
 
     /// Finds the directory a kustomization names, which may not be one the build is inside of.
-    pub(super) fn directory(&self, target: &Target, path: &str) -> Done<String> {
+    pub(super) fn directory(&self, target: &Target, path: &str) -> Result<String> {
         if path.is_empty() {
             return Err(invalid("new root cannot be empty"));
         }
@@ -80,7 +80,7 @@ impl Build<'_> {
         Ok(resolved)
     }
 
-    fn enter(&self, target: &Target, path: &str, directory: &str) -> Done<Target> {
+    fn enter(&self, target: &Target, path: &str, directory: &str) -> Result<Target> {
         if let Some(inside) = target.above.iter().find(|above| is_below(above, directory)) {
             return Err(invalid(format!(
                 "cycle detected: candidate root '{}' contains visited root '{}'",
@@ -92,7 +92,13 @@ impl Build<'_> {
         self.load(directory, &target.above, origin)
     }
 
-    fn below(&self, target: &Target, path: &str, directory: &str, mut acc: Accumulator) -> Done<Accumulator> {
+    fn below(
+        &self,
+        target: &Target,
+        path: &str,
+        directory: &str,
+        mut acc: Accumulator,
+    ) -> Result<Accumulator> {
         let inner = self.enter(target, path, directory)?;
         if inner.kustomization.is_component {
             return Err(invalid(format!(
@@ -116,7 +122,7 @@ impl Build<'_> {
         path: &str,
         directory: &str,
         acc: Accumulator,
-    ) -> Done<Accumulator> {
+    ) -> Result<Accumulator> {
         let inner = self.enter(target, path, directory)?;
         if !inner.kustomization.is_component {
             return Err(invalid(format!(

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::config::{Config, merge_all, merge_one};
 use super::super::decode::Fields;
-use super::super::error::{At, Done, invalid};
+use super::super::error::{At, Result, invalid};
 use super::super::fieldspec::FieldSpec;
 use super::super::id::GvkPattern;
 use super::super::jsonpatch;
@@ -14,7 +14,7 @@ use super::super::plugins::{self, Plugin};
 use super::super::resmap::ResMap;
 use super::super::resource::Resource;
 use super::super::transform::{
-    Affix, Context, Images, JsonPatch, MergePatches, Namespace, PatchEntry, Replicas, Subjects, Texts,
+    Affix, Context, Images, JsonPatch, MergePatches, MetadataMap, Namespace, PatchEntry, Replicas, Subjects,
     Transformer, ValueAdd, apply_each, is_each,
 };
 use super::{Build, Target};
@@ -24,7 +24,7 @@ impl Build<'_> {
         &self,
         target: &Target,
         config: &Config,
-    ) -> Done<Vec<(Option<Maker>, Transformer)>> {
+    ) -> Result<Vec<(Option<Maker>, Transformer)>> {
         let k = &target.kustomization;
         let mut list = Vec::new();
         if !k.patches_strategic_merge.is_empty() {
@@ -80,7 +80,7 @@ impl Build<'_> {
     }
 
     /// Returns what the object of a transformer configures, which may be two transformers.
-    fn plugin(&self, target: &Target, value: &Value) -> Done<Vec<Transformer>> {
+    fn plugin(&self, target: &Target, value: &Value) -> Result<Vec<Transformer>> {
         let one = |transformer: Transformer| vec![transformer];
         match plugins::transformer(value)? {
             Plugin::Ready(transformers) => Ok(transformers),
@@ -109,7 +109,7 @@ impl Build<'_> {
         }
     }
 
-    fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Done<Transformer> {
+    fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Result<Transformer> {
         let mut patches = Vec::new();
         for entry in entries {
             patches.extend(match self.objects(entry.as_bytes()) {
@@ -126,7 +126,7 @@ impl Build<'_> {
         Ok(Transformer::MergePatches(MergePatches { patches }))
     }
 
-    fn patch(&self, target: &Target, patch: &Patch) -> Done<Transformer> {
+    fn patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
         let inline = patch.patch.trim();
         let (text, source) = match (inline.is_empty(), patch.path.is_empty()) {
             (true, true) => return Err(invalid("must specify one of patch and path")),
@@ -143,7 +143,7 @@ impl Build<'_> {
         PatchEntry::new(&text, patch.target.clone(), changes, source, self.budget).map(Transformer::Patch)
     }
 
-    fn json_patch(&self, target: &Target, patch: &Patch) -> Done<Transformer> {
+    fn json_patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
         let selector = patch.target.clone().unwrap_or_default();
         if selector.name.is_empty() {
             return Err(invalid("must specify the target name"));
@@ -164,7 +164,7 @@ impl Build<'_> {
         }))
     }
 
-    fn replacements(&self, target: &Target, fields: &[ReplacementField]) -> Done<Vec<Replacement>> {
+    fn replacements(&self, target: &Target, fields: &[ReplacementField]) -> Result<Vec<Replacement>> {
         let mut list = Vec::new();
         for field in fields {
             let path = match field {
@@ -200,7 +200,7 @@ impl Build<'_> {
         target: &Target,
         map: &mut ResMap,
         list: &[(Option<Maker>, Transformer)],
-    ) -> Done<()> {
+    ) -> Result<()> {
         let schemas = self.schemas();
         let context = Context {
             schemas: &schemas,
@@ -224,7 +224,7 @@ impl Build<'_> {
             if transformer.is_patch() && maker.is_none() {
                 continue;
             }
-            map.contents_mut().iter_mut().for_each(Resource::settle);
+            map.contents_mut().iter_mut().for_each(Resource::sync);
             if let Some(maker) = maker {
                 // What the transformer removed is still there, and empty.
                 for resource in map.contents_mut().iter_mut().filter(|r| !r.node.is_empty()) {
@@ -238,7 +238,7 @@ impl Build<'_> {
     }
 
     /// Runs validators, which are transformers that may change nothing.
-    pub(super) fn validate(&self, target: &Target, map: &mut ResMap) -> Done<()> {
+    pub(super) fn validate(&self, target: &Target, map: &mut ResMap) -> Result<()> {
         let schemas = self.schemas();
         let context = Context {
             schemas: &schemas,
@@ -263,7 +263,7 @@ fn rename_and_label(
     k: &Kustomization,
     config: &Config,
     list: &mut Vec<(&'static str, Transformer)>,
-) -> Done<()> {
+) -> Result<()> {
     if !k.namespace.is_empty() {
         let transformer = Transformer::Namespace(Namespace {
             namespace: k.namespace.clone(),
@@ -289,7 +289,7 @@ fn rename_and_label(
     }
     for label in &k.labels {
         let mut fields = label.fields.clone();
-        let mut gather = || -> Done<()> {
+        let mut gather = || -> Result<()> {
             merge_all(&mut fields, &config.labels)?;
             if label.include_selectors {
                 return merge_all(&mut fields, &config.common_labels);
@@ -305,21 +305,21 @@ fn rename_and_label(
         gather().in_field("labels")?;
         list.push((
             "LabelTransformer",
-            Transformer::Labels(Texts {
+            Transformer::Labels(MetadataMap {
                 texts: label.pairs.clone(),
                 fields,
             }),
         ));
     }
     if !k.labels.is_empty() || !k.common_labels.is_empty() {
-        let texts = Texts {
+        let texts = MetadataMap {
             texts: k.common_labels.clone(),
             fields: config.common_labels.clone(),
         };
         list.push(("LabelTransformer", Transformer::Labels(texts)));
     }
     if !k.common_annotations.is_empty() {
-        let texts = Texts {
+        let texts = MetadataMap {
             texts: k.common_annotations.clone(),
             fields: config.common_annotations.clone(),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::error::{Done, invalid};
+use super::super::error::{Result, invalid};
 use super::super::id::{Gvk, Id};
 use super::super::kustomization::Var;
 use super::super::resource::Resource;
@@ -10,7 +10,7 @@ use super::{Accumulator, Build, Target};
 
 impl Build<'_> {
     /// Finds the objects that variables refer to.
-    pub(super) fn vars(&self, target: &Target, acc: &mut Accumulator) -> Done<()> {
+    pub(super) fn vars(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
         for var in &target.kustomization.vars {
             let matches = var_targets(acc, var);
             match matches.as_slice() {
@@ -32,7 +32,7 @@ impl Build<'_> {
     }
 }
 
-pub(super) fn add_var(vars: &mut BTreeMap<String, Var>, name: String, var: Var) -> Done<()> {
+pub(super) fn add_var(vars: &mut BTreeMap<String, Var>, name: String, var: Var) -> Result<()> {
     if vars.contains_key(&name) {
         return Err(invalid(format!("var '{name}' already encountered")));
     }

@@ -2,8 +2,8 @@
 //!
 //! The trees of a large source are larger than a processor's caches, so that every pass fetches them anew.
 
-use super::{Affix, Context, Images, Replicas, Texts, Transformer};
-use crate::kustomize::error::{At, Done};
+use super::{Affix, Context, Images, MetadataMap, Replicas, Transformer};
+use crate::kustomize::error::{At, Result};
 use crate::kustomize::fieldspec::Fitting;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
@@ -11,7 +11,7 @@ use crate::kustomize::steps::Steps;
 
 /// One such transformer, with what it remembers from object to object.
 enum Each<'t> {
-    Texts(&'t Texts, Fitting<'t>),
+    MetadataMap(&'t MetadataMap, Fitting<'t>),
     Affix(&'t Affix, Fitting<'t>, bool),
     Images(&'t Images, Fitting<'t>),
     /// Whether an object of the name was found.
@@ -26,7 +26,7 @@ struct Step<'t> {
 
 impl<'t> Step<'t> {
     fn of(transformer: &'t Transformer) -> Option<Step<'t>> {
-        let texts = |texts: &'t Texts| Each::Texts(texts, Fitting::new(&texts.fields));
+        let texts = |texts: &'t MetadataMap| Each::MetadataMap(texts, Fitting::new(&texts.fields));
         let affix = |affix: &'t Affix, first| Each::Affix(affix, Fitting::new(&affix.fields), first);
         let (each, field) = match transformer {
             Transformer::Labels(labels) => (texts(labels), "labels"),
@@ -40,9 +40,9 @@ impl<'t> Step<'t> {
         Some(Step { each, field })
     }
 
-    fn change(&mut self, resource: &mut Resource, steps: &Steps<'_>) -> Done<()> {
+    fn change(&mut self, resource: &mut Resource, steps: &Steps<'_>) -> Result<()> {
         match &mut self.each {
-            Each::Texts(texts, fitting) => texts.change(resource, fitting, steps),
+            Each::MetadataMap(texts, fitting) => texts.change(resource, fitting, steps),
             Each::Affix(affix, fitting, first) => affix.change(resource, fitting, *first),
             Each::Images(images, fitting) => images.change(resource, fitting),
             Each::Replicas(replicas, found) => {
@@ -52,7 +52,7 @@ impl<'t> Step<'t> {
         }
     }
 
-    fn finish(&self) -> Done<()> {
+    fn finish(&self) -> Result<()> {
         match &self.each {
             Each::Replicas(replicas, false) => Err(replicas.not_found()),
             _ => Ok(()),
@@ -70,7 +70,7 @@ pub(crate) fn apply_each<'t>(
     run: impl Iterator<Item = &'t Transformer>,
     map: &mut ResMap,
     context: &Context<'_>,
-) -> Done<()> {
+) -> Result<()> {
     let mut steps: Vec<Step<'t>> = run.filter_map(Step::of).collect();
     context.steps.spend(map.list().len() * steps.len())?;
     let renames = |step: &Step<'_>| matches!(step.each, Each::Affix(..));
@@ -85,7 +85,7 @@ pub(crate) fn apply_each<'t>(
             }
             let changed = step.change(resource, context.steps).in_field(step.field);
             changed.in_object(|| resource.id().to_string())?;
-            resource.settle();
+            resource.sync();
         }
     }
     map.drop_empty();

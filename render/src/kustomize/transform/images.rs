@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::fieldspec::{self, FieldSpec, Fitting};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::Image;
@@ -19,7 +19,7 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    pub(crate) fn new(image: Image, fields: Vec<FieldSpec>) -> Done<Images> {
+    pub(crate) fn new(image: Image, fields: Vec<FieldSpec>) -> Result<Images> {
         let pattern = format!(
             "^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$",
             image.name
@@ -37,20 +37,20 @@ impl Images {
     }
 
     /// Changes the images of an object, unless it defines a custom resource.
-    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Done<()> {
+    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Result<()> {
         if id::kind(&resource.node) == "CustomResourceDefinition" {
             return Ok(());
         }
-        resource.unsettled |= self.walk(&mut resource.node)?;
+        resource.dirty |= self.walk(&mut resource.node)?;
         for field in fitting.of(resource.gvk()) {
             let set = &mut |node: &mut Node| self.set(node);
-            resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
+            resource.dirty |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
         }
         Ok(())
     }
 
     /// Finds lists named `containers` and `initContainers` anywhere; returns whether a tied scalar was changed.
-    fn walk(&self, node: &mut Node) -> Done<bool> {
+    fn walk(&self, node: &mut Node) -> Result<bool> {
         let mut retied = false;
         match &mut node.content {
             Content::Scalar(_) => {}
@@ -79,7 +79,7 @@ impl Images {
         Ok(retied)
     }
 
-    fn set_container(&self, item: &mut Node) -> Done<bool> {
+    fn set_container(&self, item: &mut Node) -> Result<bool> {
         if item.is_null() {
             return Ok(false);
         }
@@ -93,7 +93,7 @@ impl Images {
         Ok(image.is_retied())
     }
 
-    fn set(&self, node: &mut Node) -> Done<()> {
+    fn set(&self, node: &mut Node) -> Result<()> {
         if node.kind() != Kind::Scalar {
             return Err(invalid(format!(
                 "wrong node kind: expected a scalar but got {}",

@@ -1,6 +1,6 @@
 //! Changes names: prefixes, suffixes, and the hashes of generated objects.
 
-use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
 use crate::kustomize::generators;
 use crate::kustomize::id::Gvk;
@@ -22,7 +22,7 @@ impl Affix {
         resource: &mut Resource,
         fitting: &mut Fitting<'_>,
         prefix: bool,
-    ) -> Done<()> {
+    ) -> Result<()> {
         let gvk = resource.original_gvk();
         if is_never_renamed(gvk) {
             return Ok(());
@@ -42,7 +42,7 @@ impl Affix {
         Ok(())
     }
 
-    fn rename(&self, resource: &mut Resource, field: &FieldSpec, prefix: bool) -> Done<()> {
+    fn rename(&self, resource: &mut Resource, field: &FieldSpec, prefix: bool) -> Result<()> {
         let create = Create {
             kind: Kind::Scalar,
             tag: Tag::Str,
@@ -60,7 +60,7 @@ impl Affix {
             node.overwrite(Node::plain(text));
             Ok(())
         };
-        resource.unsettled |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut set)?;
+        resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut set)?;
         Ok(())
     }
 }
@@ -74,7 +74,7 @@ fn is_never_renamed(gvk: Gvk<'_>) -> bool {
 }
 
 /// Appends the hash of their content to the names of generated objects.
-pub(crate) fn add_hashes(map: &mut ResMap) -> Done<()> {
+pub(crate) fn add_hashes(map: &mut ResMap) -> Result<()> {
     if !map.list().iter().any(Resource::wants_hash) {
         return Ok(());
     }

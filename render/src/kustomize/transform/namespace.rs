@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
 use crate::kustomize::id::{self, Gvk, Id};
 use crate::kustomize::resmap::ResMap;
@@ -34,7 +34,7 @@ pub(crate) struct Namespace {
 }
 
 /// Writes a namespace into one object, as the transformer does without fields of its own.
-pub(super) fn set(resource: &mut Resource, namespace: &str) -> Done<()> {
+pub(super) fn set(resource: &mut Resource, namespace: &str) -> Result<()> {
     let transformer = Namespace {
         namespace: namespace.to_owned(),
         fields: Vec::new(),
@@ -42,12 +42,12 @@ pub(super) fn set(resource: &mut Resource, namespace: &str) -> Done<()> {
         subjects: Subjects::Default,
     };
     let mut fitting = Fitting::new(&transformer.fields);
-    resource.unsettled |= transformer.set(&mut resource.node, &mut fitting)?;
+    resource.dirty |= transformer.set(&mut resource.node, &mut fitting)?;
     Ok(())
 }
 
 impl Namespace {
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Result<()> {
         if self.namespace.is_empty() {
             return Ok(());
         }
@@ -65,7 +65,7 @@ impl Namespace {
             let before = resource.id();
             resource.store_previous();
             let retied = self.set(&mut resource.node, &mut fitting);
-            resource.unsettled |= retied.in_object(|| before.to_string())?;
+            resource.dirty |= retied.in_object(|| before.to_string())?;
             let after = resource.id();
             if before != after {
                 counts.entry(before).and_modify(|count| *count -= 1);
@@ -81,7 +81,7 @@ impl Namespace {
     }
 
     /// Writes the namespace where it belongs; returns whether a tied scalar was changed.
-    fn set(&self, node: &mut Node, fitting: &mut Fitting<'_>) -> Done<bool> {
+    fn set(&self, node: &mut Node, fitting: &mut Fitting<'_>) -> Result<bool> {
         let mut retied = false;
         let core = id::api_version(node) == "v1";
         let binding = matches!(id::kind(node), "RoleBinding" | "ClusterRoleBinding");
@@ -113,7 +113,7 @@ impl Namespace {
         Ok(retied)
     }
 
-    fn write(&self, node: &mut Node) -> Done<()> {
+    fn write(&self, node: &mut Node) -> Result<()> {
         if node.kind() != Kind::Scalar {
             return Err(invalid("namespace field specs must target scalar nodes"));
         }
@@ -123,7 +123,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn set_subjects(&self, node: &mut Node) -> Done<bool> {
+    fn set_subjects(&self, node: &mut Node) -> Result<bool> {
         let (field, wanted) = match self.subjects {
             Subjects::None => return Ok(false),
             Subjects::Default => ("name", "default"),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::kustomize::Budget;
-use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::jsonpatch::{self, Operation};
 use crate::kustomize::kustomization::Selector;
 use crate::kustomize::load;
@@ -22,7 +22,7 @@ pub(crate) struct MergePatches {
 }
 
 impl MergePatches {
-    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         for patch in &self.patches {
             context.steps.spend(1)?;
             let position = map.one_with_id(&patch.id())?;
@@ -54,7 +54,7 @@ impl PatchEntry {
         changes: (bool, bool),
         source: String,
         budget: &Budget,
-    ) -> Done<PatchEntry> {
+    ) -> Result<PatchEntry> {
         let merge = load::objects(text.as_bytes(), budget);
         let json = if text.is_empty() {
             Err(invalid("empty json patch operations"))
@@ -86,7 +86,7 @@ impl PatchEntry {
         Ok(PatchEntry { body, target, source })
     }
 
-    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         match &self.body {
             Body::Merge(patches) => self.merge(map, patches, context),
             Body::Json(operations) => {
@@ -102,7 +102,7 @@ impl PatchEntry {
         }
     }
 
-    fn merge(&self, map: &mut ResMap, patches: &[Resource], context: &Context<'_>) -> Done<()> {
+    fn merge(&self, map: &mut ResMap, patches: &[Resource], context: &Context<'_>) -> Result<()> {
         let Some(target) = &self.target else {
             let mut emptied = false;
             for patch in patches {
@@ -139,7 +139,7 @@ pub(crate) struct JsonPatch {
 }
 
 impl JsonPatch {
-    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         let matcher = Matcher::new(&self.target)?;
         let selected = select(map, &matcher, context.steps)?;
         patch_json(map, &selected, &self.operations, false, context.steps)
@@ -147,7 +147,7 @@ impl JsonPatch {
 }
 
 /// Lists the positions of the objects that a target selects; one that names its object looks at no other.
-fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Done<Vec<usize>> {
+fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Result<Vec<usize>> {
     let positions = match matcher.exact_name() {
         Some(name) => map.with_name(name).to_vec(),
         None => (0..map.list().len()).collect(),
@@ -164,7 +164,7 @@ fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Done<Vec<us
 
 /// Applies a patch to selected objects as kustomize does for targets: the patch becomes of the object's type first,
 /// and its labels and annotations become text.
-fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Context<'_>) -> Done<()> {
+fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Context<'_>) -> Result<()> {
     let mut template = patch.clone();
     for field in ["labels", "annotations"] {
         let texts = patch.texts(field);
@@ -183,7 +183,7 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
 }
 
 /// Drops what patches emptied; where they emptied nothing, no object is looked at.
-fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Done<()> {
+fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
     if emptied {
         steps.spend(map.list().len())?;
         map.drop_empty();
@@ -192,7 +192,7 @@ fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Done<()> {
 }
 
 /// Merges a patch into the object at a position; returns whether nothing is left of it.
-fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Done<bool> {
+fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Result<bool> {
     let renames = patch.allow_name_change || patch.allow_kind_change;
     let Some(resource) = map.contents_mut().get_mut(position) else {
         return Ok(false);
@@ -227,9 +227,9 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
         resource.set_name(&name);
     }
     resource.set_namespace(&namespace);
-    resource.unsettled |= resource.ties > 0;
+    resource.dirty |= resource.ties > 0;
     let wiped = resource.forget_if_wiped();
-    resource.settle();
+    resource.sync();
     let emptied = resource.node.is_empty();
     if wiped || before.is_some_and(|before| before != resource.id()) {
         map.reindex();
@@ -244,7 +244,7 @@ fn patch_json(
     operations: &[Operation],
     remember: bool,
     steps: &Steps<'_>,
-) -> Done<()> {
+) -> Result<()> {
     if selected.is_empty() {
         return Ok(());
     }
@@ -274,7 +274,7 @@ fn patch_json(
         let annotations = resource.texts("annotations");
         resource.set_texts("annotations", &annotations);
         resource.restore_mark();
-        resource.settle();
+        resource.sync();
         emptied |= resource.node.is_empty();
         changed |= resource.id() != before;
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::fieldspec::split_smart;
 use crate::kustomize::selector::regex;
 use crate::kustomize::steps::Steps;
@@ -75,20 +75,20 @@ pub(crate) fn parse(path: &str) -> Vec<Step> {
     split_smart(path).iter().map(|part| Step::parse(part)).collect()
 }
 
-fn no_match<T>() -> Done<T> {
+fn no_match<T>() -> Result<T> {
     Err(invalid(
         "list path element must contain fieldName=fieldValue for element to match",
     ))
 }
 
-fn not_a<T>(wanted: &str, kind: Kind) -> Done<T> {
+fn not_a<T>(wanted: &str, kind: Kind) -> Result<T> {
     Err(invalid(format!(
         "wrong node kind: expected a {wanted} but got {kind}"
     )))
 }
 
 /// Follows a path to one node, without wildcards.
-pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step]) -> Done<Option<&'n Node>> {
+pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step]) -> Result<Option<&'n Node>> {
     let mut node = node;
     for step in path.iter().filter_map(Step::trimmed) {
         if node.is_null() {
@@ -130,8 +130,8 @@ pub(super) fn visit(
     path: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
-    call: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<usize> {
+    call: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<usize> {
     steps.spend(1)?;
     let Some((step, rest)) = path.split_first() else {
         call(node)?;
@@ -185,7 +185,7 @@ fn next_kind(rest: &[Step], last: Kind) -> Kind {
     }
 }
 
-fn items(node: &mut Node) -> Done<&mut Vec<Node>> {
+fn items(node: &mut Node) -> Result<&mut Vec<Node>> {
     let kind = node.kind();
     match &mut node.content {
         Content::Seq(items) => Ok(items),
@@ -199,8 +199,8 @@ fn visit_index(
     rest: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
-    call: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<usize> {
+    call: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<usize> {
     let list = items(node)?;
     let index: usize = digits
         .parse()
@@ -232,8 +232,8 @@ fn visit_matching(
     rest: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
-    call: &mut dyn FnMut(&mut Node) -> Done<()>,
-) -> Done<usize> {
+    call: &mut dyn FnMut(&mut Node) -> Result<()>,
+) -> Result<usize> {
     let Matching { key, value, text } = *matching;
     let pattern = regex(value)?;
     let fits = |item: &Node| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::candidates::{Candidate, Candidates, Reach};
 use crate::kustomize::config::NameReference;
-use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::fieldspec::{self, FieldSpec};
 use crate::kustomize::id::{self, CLUSTER, Gvk, GvkPattern};
 use crate::kustomize::resmap::ResMap;
@@ -17,7 +17,7 @@ pub(crate) fn resolve_references(
     map: &mut ResMap,
     references: &[NameReference],
     steps: &Steps<'_>,
-) -> Done<()> {
+) -> Result<()> {
     if map.list().iter().all(|r| r.previous.is_empty()) {
         return Ok(());
     }
@@ -59,7 +59,7 @@ fn follow_all(
     node: &mut Node,
     fitting: &[(&FieldSpec, &GvkPattern)],
     candidates: &Candidates<'_>,
-) -> Done<()> {
+) -> Result<()> {
     let mut referrer = None;
     for (field, target) in fitting {
         if !leads_somewhere(node, &field.parts) {
@@ -130,7 +130,7 @@ struct Referrer<'r> {
 }
 
 impl<'r> Referrer<'r> {
-    fn new(resource: &'r Resource, node: &Node) -> Done<Referrer<'r>> {
+    fn new(resource: &'r Resource, node: &Node) -> Result<Referrer<'r>> {
         let namespace = id::effective_namespace(node);
         let text = |path: &[&str]| node.at(path).map(|n| n.text().to_string());
         let role_ref = match (text(&["roleRef", "apiGroup"]), text(&["roleRef", "kind"])) {
@@ -155,7 +155,7 @@ impl<'r> Referrer<'r> {
 }
 
 /// Lists the namespaces of the service accounts that a role binding names.
-fn bound_namespaces(node: &Node) -> Done<Vec<String>> {
+fn bound_namespaces(node: &Node) -> Result<Vec<String>> {
     let mut namespaces = Vec::new();
     if id::kind(node) != "RoleBinding" {
         return Ok(namespaces);
@@ -187,7 +187,7 @@ struct Follow<'f> {
 }
 
 impl<'f> Follow<'f> {
-    fn set(&self, node: &mut Node) -> Done<()> {
+    fn set(&self, node: &mut Node) -> Result<()> {
         if node.is_null() {
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl<'f> Follow<'f> {
         }
     }
 
-    fn set_scalar(&self, node: &mut Node) -> Done<()> {
+    fn set_scalar(&self, node: &mut Node) -> Result<()> {
         let named = self.candidates.named(node.text(), &self.referrer.reach);
         let found = self.pick(named, |a, b| a.name == b.name)?;
         if let Some(candidate) = found
@@ -214,7 +214,7 @@ impl<'f> Follow<'f> {
         Ok(())
     }
 
-    fn set_map(&self, node: &mut Node) -> Done<()> {
+    fn set_map(&self, node: &mut Node) -> Result<()> {
         let Some(name) = node.get("name").map(Node::text) else {
             return Err(invalid("path config error; no 'name' field in node"));
         };
@@ -247,7 +247,7 @@ impl<'f> Follow<'f> {
         &self,
         mut found: Vec<&'f Candidate<'f>>,
         same: impl Fn(&Candidate<'_>, &Candidate<'_>) -> bool,
-    ) -> Done<Option<&'f Candidate<'f>>> {
+    ) -> Result<Option<&'f Candidate<'f>>> {
         found.retain(|c| self.is_target(c));
         if found.len() > 1 {
             found.retain(|c| shares_affixes(c, self.referrer.resource, true));

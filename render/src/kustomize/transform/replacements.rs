@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::paths::{self, Step, lookup, visit};
-use crate::kustomize::error::{At, Done, invalid};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
 use crate::kustomize::resmap::ResMap;
@@ -13,7 +13,7 @@ use crate::yaml::json::{self, Layout};
 use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first, to_block};
 
 /// Carries out replacements in order.
-pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Done<()> {
+pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Result<()> {
     for replacement in list {
         context.steps.spend(map.list().len())?;
         replace(map, replacement, context)?;
@@ -22,7 +22,7 @@ pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Cont
     Ok(())
 }
 
-fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -> Done<()> {
+fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -> Result<()> {
     let Some(targets) = &replacement.targets else {
         return Err(invalid(
             "replacements must specify a source and at least one target",
@@ -83,7 +83,7 @@ fn identities(resource: &Resource) -> Vec<(GvkPattern, String, String)> {
     std::iter::once(current).chain(previous).collect()
 }
 
-fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Done<Node> {
+fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result<Node> {
     let mut matches = list.iter().filter(|r| is_source(r, &source.selector));
     let Some(object) = matches.next() else {
         let path = match source.field_path.as_str() {
@@ -150,7 +150,7 @@ fn shown(source: &Source) -> String {
     format!("{}/{name}.{namespace}", selector.gvk.as_gvk())
 }
 
-fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>) -> Done<()> {
+fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>) -> Result<()> {
     let Some(select) = &target.select else {
         return Err(invalid("target must specify resources to select"));
     };
@@ -159,7 +159,7 @@ fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>
         .reject
         .iter()
         .map(|r| Ok((r, Matcher::new(r)?)))
-        .collect::<Done<_>>()?;
+        .collect::<Result<_>>()?;
     let default = ["metadata.name".to_string()];
     let paths = if target.field_paths.is_empty() {
         &default[..]
@@ -197,7 +197,7 @@ fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>
             write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
                 .in_object(|| id.to_string())?;
         }
-        resource.unsettled |= resource.ties > 0;
+        resource.dirty |= resource.ties > 0;
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ fn write_field(
     path: &str,
     options: Option<&FieldOptions>,
     steps: &Steps<'_>,
-) -> Done<()> {
+) -> Result<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
     let parts = paths::parse(path);
     if write_structured(object, value, &parts, create, steps)?.is_some() {
@@ -241,7 +241,7 @@ fn write_field(
     }
 }
 
-fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Done<()> {
+fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Result<()> {
     let mut text = value.text().to_string();
     let mut value = value.clone();
     if let Some(options) = options.filter(|o| !o.delimiter.is_empty()) {
@@ -265,7 +265,7 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Done<()
 }
 
 /// Takes what a copy of a value costs, before it is made: it may hold all that earlier ones put into it.
-fn copied(value: &Node, steps: &Steps<'_>) -> Done<()> {
+fn copied(value: &Node, steps: &Steps<'_>) -> Result<()> {
     steps.spend_copy(value.count(), value.text_bytes())
 }
 
@@ -276,7 +276,7 @@ fn write_structured(
     parts: &[Step],
     create: Option<Kind>,
     steps: &Steps<'_>,
-) -> Done<Option<()>> {
+) -> Result<Option<()>> {
     let text = (1..parts.len()).find_map(|length| {
         let found = lookup(object, &parts[..length]).ok()??;
         let scalar = found.kind() == Kind::Scalar;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::kustomize::error::{Done, invalid};
+use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::SortOptions;
 use crate::kustomize::resmap::ResMap;
@@ -18,7 +18,7 @@ struct Key {
 }
 
 /// Sorts the objects; without options in the order that kustomize calls legacy.
-pub(crate) fn sort(map: &mut ResMap, options: Option<&SortOptions>) -> Done<()> {
+pub(crate) fn sort(map: &mut ResMap, options: Option<&SortOptions>) -> Result<()> {
     let mut legacy = None;
     if let Some(options) = options {
         match (options.order.as_str(), &options.legacy) {

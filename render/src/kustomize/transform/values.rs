@@ -6,7 +6,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::paths::{Step, lookup};
-use crate::kustomize::error::{Done, Fault, invalid};
+use crate::kustomize::error::{Error, Result, invalid};
 use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, split_smart};
 use crate::kustomize::id::Gvk;
 use crate::kustomize::kustomization::{Replica, Selector};
@@ -21,19 +21,19 @@ const MAX_SEARCHED: usize = 1024;
 
 /// Labels or annotations and the fields they go into.
 #[derive(Debug)]
-pub(crate) struct Texts {
+pub(crate) struct MetadataMap {
     pub(crate) texts: BTreeMap<String, String>,
     pub(crate) fields: Vec<FieldSpec>,
 }
 
-impl Texts {
+impl MetadataMap {
     /// Writes the texts into an object.
     pub(crate) fn change(
         &self,
         resource: &mut Resource,
         fitting: &mut Fitting<'_>,
         steps: &Steps<'_>,
-    ) -> Done<()> {
+    ) -> Result<()> {
         if self.texts.is_empty() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Texts {
             steps.spend_bytes(length)?;
             steps.spend(self.texts.len())?;
             let set = &mut |node: &mut Node| self.set(node, first);
-            resource.unsettled |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
+            resource.dirty |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
         }
         let written = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
         resource.ties = resource.ties.saturating_add(written);
@@ -59,7 +59,7 @@ impl Texts {
     }
 
     /// Writes the texts into a map; entries that are new to it are tied across the fields of the object.
-    fn set(&self, node: &mut Node, first: u32) -> Done<()> {
+    fn set(&self, node: &mut Node, first: u32) -> Result<()> {
         if node.is_null() {
             return Ok(());
         }
@@ -98,7 +98,7 @@ pub(crate) struct Replicas {
 
 impl Replicas {
     /// Sets the count in an object; returns whether it is of the name.
-    pub(crate) fn change(&self, resource: &mut Resource) -> Done<bool> {
+    pub(crate) fn change(&self, resource: &mut Resource) -> Result<bool> {
         let create = Create {
             kind: Kind::Scalar,
             tag: Tag::Int,
@@ -117,7 +117,7 @@ impl Replicas {
                 continue;
             }
             found = true;
-            resource.unsettled |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+            resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
                 if node.kind() != Kind::Scalar {
                     return Err(invalid("wrong node kind: expected a scalar"));
                 }
@@ -129,7 +129,7 @@ impl Replicas {
     }
 
     /// The error when no object is of the name.
-    pub(crate) fn not_found(&self) -> Box<Fault> {
+    pub(crate) fn not_found(&self) -> Box<Error> {
         let kinds: Vec<String> = self.fields.iter().map(|f| f.gvk.as_gvk().to_string()).collect();
         invalid(format!(
             "resource with name {} does not match a config with the following GVK [{}]",
@@ -158,7 +158,7 @@ pub(crate) struct ValueAdd {
 }
 
 impl ValueAdd {
-    pub(crate) fn new(value: String, targets: Vec<ValueTarget>) -> Done<ValueAdd> {
+    pub(crate) fn new(value: String, targets: Vec<ValueTarget>) -> Result<ValueAdd> {
         if targets.is_empty() {
             return Err(invalid("must specify at least one target"));
         }
@@ -176,12 +176,12 @@ impl ValueAdd {
             Ok((target, field))
         };
         Ok(ValueAdd {
-            targets: targets.into_iter().map(checked).collect::<Done<_>>()?,
+            targets: targets.into_iter().map(checked).collect::<Result<_>>()?,
             value,
         })
     }
 
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap) -> Result<()> {
         for (target, field) in &self.targets {
             let matcher = target.selector.as_ref().map(Matcher::new).transpose()?;
             for resource in map.list_mut() {
@@ -199,14 +199,13 @@ impl ValueAdd {
                     kind: Kind::Scalar,
                     tag: Tag::Str,
                 };
-                resource.unsettled |=
-                    fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
-                        if node.kind() != Kind::Scalar {
-                            return Err(invalid("wrong node kind: expected a scalar"));
-                        }
-                        node.overwrite(Node::plain(self.placed(node.text(), target.position)));
-                        Ok(())
-                    })?;
+                resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                    if node.kind() != Kind::Scalar {
+                        return Err(invalid("wrong node kind: expected a scalar"));
+                    }
+                    node.overwrite(Node::plain(self.placed(node.text(), target.position)));
+                    Ok(())
+                })?;
             }
         }
         Ok(())
@@ -238,7 +237,7 @@ pub(crate) struct Variables {
 
 impl Variables {
     /// Reads the value a variable refers to in the object that it was found in.
-    pub(crate) fn add(&mut self, name: &str, path: &str, resource: &Resource) -> Done<()> {
+    pub(crate) fn add(&mut self, name: &str, path: &str, resource: &Resource) -> Result<()> {
         let value = field_value(&resource.node, path)?.ok_or_else(|| {
             invalid(format!(
                 "field specified in var '{name}' not found in corresponding resource"
@@ -249,7 +248,7 @@ impl Variables {
     }
 
     /// Replaces the variables in every field that may hold some.
-    pub(crate) fn apply(&self, map: &mut ResMap, fields: &[FieldSpec]) -> Done<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, fields: &[FieldSpec]) -> Result<()> {
         if self.values.is_empty() {
             return Ok(());
         }
@@ -263,7 +262,7 @@ impl Variables {
         Ok(())
     }
 
-    fn set(&self, node: &mut Node) -> Done<()> {
+    fn set(&self, node: &mut Node) -> Result<()> {
         match &mut node.content {
             _ if node.tag == Tag::Null => Ok(()),
             Content::Scalar(_) => {
@@ -344,7 +343,7 @@ impl Variables {
 }
 
 /// Reads the field at a dotted path, whose parts may carry an index: `spec.containers[0].name`.
-fn field_value(node: &Node, path: &str) -> Done<Option<Value>> {
+fn field_value(node: &Node, path: &str) -> Result<Option<Value>> {
     let mut parts = Vec::new();
     for part in split_smart(path) {
         match part.strip_suffix(']').and_then(|p| p.rsplit_once('[')) {

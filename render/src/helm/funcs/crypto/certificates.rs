@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{COST_OF_2048_BITS, rsa};
 use crate::helm::eval::Interp;
-use crate::helm::fault::Fault;
+use crate::helm::exec_error::ExecError;
 use crate::helm::funcs::{int, text};
 use crate::helm::keys::certificate::{Certificate, Request, issue};
 use crate::helm::keys::pem;
@@ -18,37 +18,37 @@ use crate::helm::print;
 use crate::helm::value::Val;
 
 /// `genCA NAME DAYS`.
-pub(super) fn authority(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn authority(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = rsa(interp, 2048, COST_OF_2048_BITS)?;
     authority_of(interp, args, &key)
 }
 
 /// `genCAWithKey NAME DAYS KEY`.
-pub(super) fn authority_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn authority_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = given_key(text(args, 2))?;
     authority_of(interp, args, &key)
 }
 
 /// `genSelfSignedCert NAME ADDRESSES NAMES DAYS`.
-pub(super) fn self_signed(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn self_signed(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = rsa(interp, 2048, COST_OF_2048_BITS)?;
     leaf(interp, args, &key, None)
 }
 
 /// `genSelfSignedCertWithKey NAME ADDRESSES NAMES DAYS KEY`.
-pub(super) fn self_signed_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn self_signed_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = given_key(text(args, 4))?;
     leaf(interp, args, &key, None)
 }
 
 /// `genSignedCert NAME ADDRESSES NAMES DAYS AUTHORITY`.
-pub(super) fn signed(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn signed(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = rsa(interp, 2048, COST_OF_2048_BITS)?;
     signed_by(interp, args, &key)
 }
 
 /// `genSignedCertWithKey NAME ADDRESSES NAMES DAYS AUTHORITY KEY`.
-pub(super) fn signed_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<Fault>> {
+pub(super) fn signed_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let key = given_key(text(args, 5))?;
     signed_by(interp, args, &key)
 }
@@ -71,7 +71,7 @@ pub(super) fn custom(certificate: &str, key: &str) -> Result<Val, String> {
     Ok(pair(certificate.into(), key.into()))
 }
 
-fn authority_of(interp: &mut Interp<'_>, args: &[Val], key: &PrivateKey) -> Result<Val, Box<Fault>> {
+fn authority_of(interp: &mut Interp<'_>, args: &[Val], key: &PrivateKey) -> Result<Val, Box<ExecError>> {
     let request = Request {
         common_name: text(args, 0),
         addresses: Vec::new(),
@@ -84,7 +84,7 @@ fn authority_of(interp: &mut Interp<'_>, args: &[Val], key: &PrivateKey) -> Resu
     issued(&request, key, None)
 }
 
-fn signed_by(interp: &mut Interp<'_>, args: &[Val], key: &PrivateKey) -> Result<Val, Box<Fault>> {
+fn signed_by(interp: &mut Interp<'_>, args: &[Val], key: &PrivateKey) -> Result<Val, Box<ExecError>> {
     let (certificate, signer) = match args.get(4) {
         Some(Val::Object(object)) => match &**object {
             Object::Certificate { certificate, key } => (certificate.clone(), key.clone()),
@@ -105,7 +105,7 @@ fn leaf(
     args: &[Val],
     key: &PrivateKey,
     authority: Option<(&Certificate, &PrivateKey)>,
-) -> Result<Val, Box<Fault>> {
+) -> Result<Val, Box<ExecError>> {
     let request = Request {
         common_name: text(args, 0),
         addresses: addresses(args.get(1))?,
@@ -122,8 +122,9 @@ fn issued(
     request: &Request<'_>,
     key: &PrivateKey,
     authority: Option<(&Certificate, &PrivateKey)>,
-) -> Result<Val, Box<Fault>> {
-    let failed = |cause: &dyn std::fmt::Display| Fault::plain(format!("error creating certificate: {cause}"));
+) -> Result<Val, Box<ExecError>> {
+    let failed =
+        |cause: &dyn std::fmt::Display| ExecError::plain(format!("error creating certificate: {cause}"));
     let certificate = issue(request, key, authority).map_err(|cause| failed(&cause))?;
     let key = key.to_pem().map_err(|cause| failed(&cause))?;
     Ok(pair(pem::encode("CERTIFICATE", &certificate).into(), key.into()))

@@ -1,5 +1,5 @@
-//! What the templates of each chart of a tree see: its own values, its files, what it says of itself, and the
-//! charts inside it.
+//! What the templates of each chart of a tree see: its own values, its files, what it says of itself, and
+//! its subcharts.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use std::rc::Rc;
 use super::archive::File;
 use super::capabilities::Capabilities;
 use super::chart::{Dependency, Maintainer, Metadata};
+use super::dependencies::Resolved;
 use super::manifest::base_name;
 use super::object::{Files, Object};
 use super::render::Renderable;
-use super::requirements::Resolved;
 use super::value::{Entries, MapKind, MapVal, Val};
 use super::values::table::Table;
 use crate::yaml::Value;
@@ -59,7 +59,7 @@ pub(crate) fn renderables(root: &Resolved<'_>, values: &Table, shared: &Shared) 
     found.into_values().collect()
 }
 
-/// Adds the templates of a chart, those of the charts inside it first; returns what they see.
+/// Adds the templates of a chart, those of its subcharts first; returns what they see.
 fn add(
     chart: &Resolved<'_>,
     path: &str,

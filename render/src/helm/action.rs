@@ -7,13 +7,13 @@ use flotilla_core::version::VersionRange;
 use super::capabilities::Capabilities;
 use super::chart::Chart;
 use super::context::{Context, Reads};
+use super::dependencies::Resolved;
 use super::hooks::Hook;
 use super::manifest::{self, Manifest, ManifestError};
 use super::pathmatch;
 use super::render::{self, TemplateError};
-use super::requirements::Resolved;
+use super::render_values::{self, Release, Shared};
 use super::schema::{self, SchemaError};
-use super::scope::{self, Release, Shared};
 use super::values::coalesce::{CoalesceError, Nulls, ValueWarning, coalesce_warned};
 use super::values::table::Table;
 use crate::yaml::Map;
@@ -36,7 +36,7 @@ pub struct RenderInput<'a> {
     pub capabilities: Capabilities,
     /// Whether values are taken without asking the charts' schemas.
     pub skip_schema_validation: bool,
-    /// Whether the notes of the charts inside are added to those of the chart.
+    /// Whether the notes of the subcharts are added to those of the chart.
     pub subchart_notes: bool,
     /// Bounds, the cluster, the time and the seed.
     pub context: Context,
@@ -184,7 +184,10 @@ fn texts<'a>(
     }
     check_kube_version(input)?;
     let shared = Shared::new(&input.release, &input.capabilities);
-    let rendered = render::render(scope::renderables(&chart, &values, &shared), &input.context)?;
+    let rendered = render::render(
+        render_values::renderables(&chart, &values, &shared),
+        &input.context,
+    )?;
     Ok(TextOfTemplates {
         chart,
         files: rendered.files,
@@ -237,7 +240,7 @@ fn check_kube_version(input: &RenderInput<'_>) -> Result<(), RenderError> {
     })
 }
 
-/// Takes the notes out of the rendered files; those of charts inside are dropped unless they are wanted.
+/// Takes the notes out of the rendered files; those of subcharts are dropped unless they are wanted.
 fn take_notes(files: &mut BTreeMap<String, Vec<u8>>, chart: &str, with_subcharts: bool) -> String {
     let own = format!("{chart}/templates/{NOTES}");
     let mut notes = Vec::new();

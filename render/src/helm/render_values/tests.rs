@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::helm::archive::{File, Limits};
 use crate::helm::chart::Chart;
-use crate::helm::requirements::Resolved;
+use crate::helm::dependencies::Resolved;
 use crate::helm::values::coalesce::{Nulls, coalesce};
 use crate::helm::values::{self, table::Table};
 use crate::yaml::Value;

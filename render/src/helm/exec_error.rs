@@ -2,19 +2,19 @@
 
 /// An error of a function or of an execution.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ExecError {
     /// The whole text, that of the cause included.
     pub(super) text: String,
     /// Whether a template's execution says it, not a function.
     pub(super) executing: bool,
     /// The error this one wraps.
-    pub(super) cause: Option<Box<Fault>>,
+    pub(super) cause: Option<Box<ExecError>>,
 }
 
-impl Fault {
+impl ExecError {
     /// Returns the error of a function.
-    pub(super) fn plain(text: String) -> Box<Fault> {
-        Box::new(Fault {
+    pub(super) fn plain(text: String) -> Box<ExecError> {
+        Box::new(ExecError {
             text,
             executing: false,
             cause: None,
@@ -22,9 +22,9 @@ impl Fault {
     }
 }
 
-impl From<String> for Box<Fault> {
+impl From<String> for Box<ExecError> {
     fn from(text: String) -> Self {
-        Fault::plain(text)
+        ExecError::plain(text)
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) const WARN_START: &str = "HELM_ERR_START";
 pub(super) const WARN_END: &str = "HELM_ERR_END";
 
 /// Returns the error of rendering a file as Helm prints it.
-pub(super) fn reformat(filename: &str, fault: &Fault) -> String {
+pub(super) fn reformat(filename: &str, fault: &ExecError) -> String {
     if !fault.executing {
         return fault.text.clone();
     }

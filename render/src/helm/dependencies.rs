@@ -21,7 +21,7 @@ pub(crate) struct Resolved<'a> {
     pub(crate) chart: &'a Chart,
     /// What it says of itself, with its alias as its name and only the dependencies that take part.
     pub(crate) metadata: Cow<'a, Metadata>,
-    /// The charts inside it that take part.
+    /// The subcharts that take part.
     pub(crate) dependencies: Vec<Resolved<'a>>,
     /// Its defaults together with what it imports; none when those are the chart's own.
     imported: Option<Table>,
@@ -60,7 +60,7 @@ impl<'a> Resolved<'a> {
         self.imported.as_ref().unwrap_or_else(own).deep_copy()
     }
 
-    /// Returns the definitions below `crds/`, those of the charts inside last, by the path that output names.
+    /// Returns the definitions below `crds/`, those of its subcharts last, by the path that output names.
     pub(crate) fn crds(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         self.add_crds(self.name(), &mut found);
@@ -107,7 +107,7 @@ impl<'a> Resolved<'a> {
         Ok(())
     }
 
-    /// Returns the charts inside that no entry lists, then one for each entry, under its alias.
+    /// Returns the subcharts that no entry lists, then one for each entry, under its alias.
     fn named(&self, listed: &mut [Dependency]) -> Vec<Resolved<'a>> {
         let mut named: Vec<Resolved<'a>> = self
             .dependencies
@@ -164,7 +164,7 @@ fn merge_imports(listed: &mut [Dependency], values: &Table, imports: &Table) -> 
         dependency.import_values = wanted.into_iter().map(Import::into_value).collect();
     }
     if imports.is_empty() {
-        // Whoever asks for the defaults gets a copy, which is then the first.
+        // The caller that takes the defaults copies them, so none is made here.
         return Ok(values.clone());
     }
     let own = values.deep_copy()?;
