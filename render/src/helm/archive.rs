@@ -188,6 +188,12 @@ pub fn read(packed: &[u8], budget: &mut Budget) -> Result<Vec<File>, ArchiveErro
             EntryType::Regular | EntryType::Continuous => {}
             _ => return Err(ArchiveError::Irregular(name)),
         }
+        if std::str::from_utf8(&entry.path_bytes()).is_err() {
+            return Err(ArchiveError::Path {
+                name,
+                why: "has a name that is not UTF-8",
+            });
+        }
         let inside = path_in_chart(&name, &limits)?;
         check_size(&mut entry, &name)?;
         budget.take(&name, entry.size())?;

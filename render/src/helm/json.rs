@@ -26,8 +26,8 @@ pub(super) fn read(text: &str) -> Result<serde_json::Value, serde_json::Error> {
     serde_json::from_str(&paired(text))
 }
 
-/// Returns the text with `\\ufffd` in place of escapes of halves that stand alone.
-fn paired(text: &str) -> Cow<'_, str> {
+/// Returns the text with `\\ufffd` in place of escapes of halves that stand alone; each is as long as the other.
+pub(super) fn paired(text: &str) -> Cow<'_, str> {
     let unit = |at: usize| {
         let digits = text.as_bytes().get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

@@ -3,6 +3,7 @@
 use flotilla_core::text::runes::is_space;
 use serde::Deserialize;
 
+use crate::helm::json;
 use crate::helm::values::from_json;
 use crate::yaml::Value;
 
@@ -68,7 +69,8 @@ impl<'a> Scan<'a> {
 
     /// Takes one JSON value; an error is the column where it stops being one.
     pub(super) fn json(&mut self) -> Result<Value, usize> {
-        let mut reader = serde_json::Deserializer::from_str(&self.text[..self.first_json()]);
+        let text = json::paired(&self.text[..self.first_json()]);
+        let mut reader = serde_json::Deserializer::from_str(&text);
         let value = serde_json::Value::deserialize(&mut reader).map_err(|error| error.column())?;
         let end = reader.into_iter::<serde_json::Value>().byte_offset();
         self.text = &self.text[end..];
