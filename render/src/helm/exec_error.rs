@@ -1,4 +1,4 @@
-//! What stopped a template, with the errors it wraps, so that the driver can word it as Helm does.
+//! What stopped a template, with the errors it wraps, so that rendering can word it as Helm does.
 
 /// An error of a function or of an execution.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl From<String> for Box<ExecError> {
     }
 }
 
-/// What `fail` and `required` put around their message; the driver shows only what is between.
+/// What `fail` and `required` put around their message; only what is between is shown.
 pub(super) const WARN_START: &str = "HELM_ERR_START";
 pub(super) const WARN_END: &str = "HELM_ERR_END";
 

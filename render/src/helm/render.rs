@@ -11,7 +11,7 @@ use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
 use super::exec_error;
 use super::parse;
-use super::value::{Entries, MapVal, Val};
+use super::value::{Entries, MapKind, MapVal, Val};
 
 /// One template file and what it sees.
 #[derive(Debug, Clone)]
@@ -85,7 +85,8 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, Te
         (Rc::from("BasePath"), Val::from(template.base_path.as_str())),
     ]
     .into();
-    template.values.set("Template", Val::map(named));
+    let named = MapVal::new(named).of_kind(MapKind::Values);
+    template.values.set("Template", Val::Map(named));
     let Some(tree) = interp.set.get(&template.name).cloned() else {
         return Ok(Vec::new());
     };

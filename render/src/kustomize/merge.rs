@@ -173,7 +173,7 @@ impl<'s> Walker<'s> {
                 }
                 continue;
             };
-            if is_own && shape.is_none() && is_settled(value) {
+            if is_own && shape.is_none() && walks_to_itself(value) {
                 value.quote_if_ambiguous();
                 continue;
             }
@@ -335,7 +335,7 @@ fn taken(value: &mut Node) -> Node {
 }
 
 /// Tells whether walking a value without a patch and without a type would leave it as it is.
-fn is_settled(node: &Node) -> bool {
+fn walks_to_itself(node: &Node) -> bool {
     match &node.content {
         Content::Scalar(_) | Content::Seq(_) => !node.is_null(),
         Content::Map(_) => false,

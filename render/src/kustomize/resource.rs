@@ -78,7 +78,7 @@ pub(crate) struct Resource {
     pub(crate) marked: bool,
     /// The highest name that ties scalars of it: those of labels and annotations that transformers wrote.
     pub(crate) ties: u32,
-    /// Whether a tied scalar was changed since they were last settled.
+    /// Whether a tied scalar was changed since the groups were last brought together.
     pub(crate) dirty: bool,
 }
 

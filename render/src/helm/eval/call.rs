@@ -8,7 +8,7 @@ use crate::helm::ast::{Expr, ExprKind, Number};
 use crate::helm::exec_error::ExecError;
 use crate::helm::funcs::{Function, Run};
 use crate::helm::object::Object;
-use crate::helm::value::{Items, MapKind, Val};
+use crate::helm::value::{Entries, Items, MapKind, MapVal, Val};
 
 impl Interp<'_> {
     pub(super) fn returned<'t>(
@@ -130,7 +130,8 @@ impl Interp<'_> {
         frame.at = (arg.pos, arg);
         let mismatch = |what: &str| Err(format!("expected {what}; found {arg}"));
         let checked = match (&arg.kind, kind) {
-            (ExprKind::Nil, b'a' | b'v' | b'm' | b'l' | b'S') => return Ok(Dot::plain(Val::Nil)),
+            (ExprKind::Nil, b'a' | b'v') => return Ok(Dot::plain(Val::Nil)),
+            (ExprKind::Nil, b'm' | b'l' | b'S') => return Ok(Dot::plain(nil_of(kind))),
             (ExprKind::Nil, _) => Err(format!("cannot assign nil to {}", type_of(kind))),
             (ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String { .. }, b'a' | b'v') => {
                 return self.operand(frame, dot, arg, "");
@@ -166,7 +167,7 @@ impl Interp<'_> {
     fn validated(&self, frame: &Frame<'_>, value: Dot, kind: u8) -> Outcome<Dot> {
         let fits = match (&value.value, kind) {
             (_, b'a' | b'v') => true,
-            (Val::Invalid, b'm' | b'l' | b'S') => true,
+            (Val::Invalid, b'm' | b'l' | b'S') => return Ok(Dot::plain(nil_of(kind))),
             (Val::Invalid, _) => {
                 return self.fail(frame, format!("invalid value; expected {}", type_of(kind)));
             }
@@ -186,6 +187,18 @@ impl Interp<'_> {
             frame,
             format!("wrong type for value; expected {expected}; got {got}"),
         )
+    }
+}
+
+/// Returns what a parameter for a map or a list is given where there is none.
+fn nil_of(kind: u8) -> Val {
+    match kind {
+        b'm' => Val::Map(MapVal {
+            nil: true,
+            ..MapVal::new(Entries::new())
+        }),
+        b'S' => Val::nil_list(Items::Texts),
+        _ => Val::nil_list(Items::Any),
     }
 }
 

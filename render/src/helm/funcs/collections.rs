@@ -198,12 +198,15 @@ fn merge(interp: &mut Interp<'_>, args: &[Val], overwrite: bool) -> Result<Val, 
     let Some(into) = map(args, 0) else {
         return Ok(args[0].clone());
     };
+    let mut into = into.of_kind(MapKind::Any);
     for at in 1..args.len() {
         if let Some(from) = map(args, at) {
-            merge_maps(interp, into, from, overwrite, 0)?;
+            // Where there is no map, one is made for what another has.
+            into.nil &= from.nil;
+            merge_maps(interp, &into, from, overwrite, 0)?;
         }
     }
-    Ok(passed_on(args))
+    Ok(Val::Map(into))
 }
 
 /// Fills what is absent or empty in `into`; with `overwrite` replaces all that `from` has. Lists and scalars
@@ -548,6 +551,9 @@ fn chunk(args: &[Val]) -> Result<Val, String> {
 }
 
 fn sort_alpha(args: &[Val]) -> Result<Val, String> {
+    if args[0].is_nil() {
+        return Ok(Val::strings(["<nil>"]));
+    }
     let mut texts = super::texts::texts(&args[0]);
     texts.sort_by(|a, b| bytes::bytes(a).cmp(&bytes::bytes(b)));
     Ok(Val::strings(texts))

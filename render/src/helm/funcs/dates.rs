@@ -63,19 +63,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
         as_duration(&args[0]).map(duration_value)
     }),
     pure("durationSeconds", "a", |args| {
-        Ok(Val::Float(seconds(lenient(&args[0]))))
+        Ok(Val::Float(seconds(duration_or_zero(&args[0]))))
     }),
     pure("durationMilliseconds", "a", |args| {
-        Ok(Val::Int64(lenient(&args[0]) / 1_000_000))
+        Ok(Val::Int64(duration_or_zero(&args[0]) / 1_000_000))
     }),
     pure("durationMicroseconds", "a", |args| {
-        Ok(Val::Int64(lenient(&args[0]) / 1_000))
+        Ok(Val::Int64(duration_or_zero(&args[0]) / 1_000))
     }),
     pure("durationNanoseconds", "a", |args| {
-        Ok(Val::Int64(lenient(&args[0])))
+        Ok(Val::Int64(duration_or_zero(&args[0])))
     }),
     pure("durationMinutes", "a", |args| {
-        Ok(Val::Float(in_units(lenient(&args[0]), 60_000_000_000)))
+        Ok(Val::Float(in_units(duration_or_zero(&args[0]), 60_000_000_000)))
     }),
     pure("durationHours", "a", |args| Ok(Val::Float(hours(&args[0])))),
     pure("durationDays", "a", |args| Ok(Val::Float(hours(&args[0]) / 24.0))),
@@ -213,7 +213,7 @@ fn as_duration(given: &Val) -> Result<i64, String> {
     }
 }
 
-fn lenient(given: &Val) -> i64 {
+fn duration_or_zero(given: &Val) -> i64 {
     as_duration(given).unwrap_or(0)
 }
 
@@ -222,7 +222,7 @@ fn in_units(nanos: i64, unit: i64) -> f64 {
 }
 
 fn hours(given: &Val) -> f64 {
-    in_units(lenient(given), 3_600_000_000_000)
+    in_units(duration_or_zero(given), 3_600_000_000_000)
 }
 
 fn to_multiple(args: &[Val], adjust: fn(i64, i64) -> i64) -> Val {

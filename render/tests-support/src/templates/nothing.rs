@@ -2,6 +2,10 @@
 
 /// Nil, in all its forms.
 pub const NOTHING: &[&str] = &[
+    "{{ merge nil (dict) }}|{{ merge nil (dict \"a\" 1) }}|{{ merge nil nil | toJson }}|{{ merge (dict) nil | toJson }}|{{ mergeOverwrite nil (dict \"a\" 1) }}|{{ merge .Values.nope (dict \"a\" 1) }}",
+    "{{ unset nil \"a\" }}|{{ hasKey nil \"a\" }}|{{ get nil \"a\" }}|{{ pick nil \"a\" }}|{{ omit nil \"a\" }}|{{ values nil }}|{{ keys nil }}|{{ pluck \"a\" nil }}|{{ urlJoin nil }}|{{ toJson (unset nil \"a\") }}",
+    "{{ set nil \"a\" 1 }}",
+    "{{ sortAlpha nil }}|{{ sortAlpha .Values.nope }}|{{ sortAlpha 1 }}|{{ typeOf .Template }}|{{ typeOf .Subcharts }}|{{ printf \"%T\" .Template }}",
     "{{ define \"x\" }}[{{ .a.b }}]{{ end }}{{ include \"x\" .Values.nope }}{{ include \"x\" nil }}{{ include \"x\" .Values.n }}{{ tpl \"[{{ .a.b }}]\" .Values.nope }}{{ tpl \"[{{ .a.b }}]\" nil }}",
     "{{ define \"x\" }}[{{ .a.b }}]{{ end }}{{ template \"x\" .Values.nope }}{{ template \"x\" nil }}{{ template \"x\" }}",
     "{{ define \"x\" }}[{{ .a.b }}]{{ end }}{{ range list nil }}{{ include \"x\" . }}{{ end }}",
