@@ -436,6 +436,7 @@ impl Caller {
             'b' => self.0.pick(&["true", "false"]).to_owned(),
             'n' => self.0.pick(NUMBERS).to_owned(),
             'l' => self.list(1),
+            'm' if self.0.one_in(10) => "nil".to_owned(),
             'm' => self.map(1),
             _ => self.any(2),
         }
