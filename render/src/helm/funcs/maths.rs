@@ -288,7 +288,7 @@ fn larger(a: f64, b: f64) -> f64 {
         f64::NAN
     } else if a == b && a.is_sign_negative() {
         b
-    } else if a > b || a == b {
+    } else if a >= b {
         a
     } else {
         b
