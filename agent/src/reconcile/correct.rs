@@ -49,7 +49,7 @@ pub(super) enum Confirmed {
 
 /// What came of a try.
 enum Tried {
-    Over(CheckOutcome),
+    Over(Box<CheckOutcome>),
     /// It is another by now than the watch has shown.
     Overtaken(Corrections),
 }
@@ -85,7 +85,7 @@ impl Check<'_> {
         let _place = self.window.enter(&correction.key, self.cancel).await?;
         let (key, body, record) = (correction.key.clone(), correction.body, correction.record.clone());
         let corrections = match self.try_to(correction).await {
-            Tried::Over(outcome) => return Some(outcome),
+            Tried::Over(outcome) => return Some(*outcome),
             Tried::Overtaken(corrections) => corrections,
         };
         // Who writes it again and again is not waited for: what is read is corrected, whatever it is by then.
@@ -98,7 +98,7 @@ impl Check<'_> {
             // Another check creates it again, once the ledger knows.
             Ok(Look::Correct(correction)) if correction.suspicion == Suspicion::Gone => None,
             Ok(Look::Correct(correction)) => match self.try_to(*correction).await {
-                Tried::Over(outcome) => Some(outcome),
+                Tried::Over(outcome) => Some(*outcome),
                 Tried::Overtaken(_) => None,
             },
             Err(stopped) => Some(stopped_at(key, record, body.object, &stopped)),
@@ -155,14 +155,14 @@ impl Check<'_> {
                 if !is_drift {
                     let mut done = outcome(key, record, Some(observed), Checked::InSync);
                     done.corrections = news.filter(|is_news| *is_news).map(|_| corrections);
-                    return Tried::Over(done);
+                    return Tried::Over(Box::new(done));
                 }
                 let result = Checked::Corrected { suspicion, drift };
                 let mut done = outcome(key, record, Some(observed), result);
                 done.corrections = Some(corrections);
-                Tried::Over(done)
+                Tried::Over(Box::new(done))
             }
-            Err(stopped) => Tried::Over(stopped_at(key, record, object, &stopped)),
+            Err(stopped) => Tried::Over(Box::new(stopped_at(key, record, object, &stopped))),
         }
     }
 }
