@@ -7,13 +7,13 @@ use std::{
 
 use flotilla_render::{
     helm::{
+        action::{self, Output, RenderInput},
         archive::{File, Limits},
         capabilities::{Capabilities, KubeVersion},
         chart::Chart,
         context::{Context, Lookup},
-        driver::{self, Output, RenderInput},
         ignore::{FILE_NAME, Rules},
-        scope::Release,
+        render_values::Release,
         values::Sources,
     },
     yaml,
@@ -87,7 +87,7 @@ pub(crate) fn render(
             ..Context::default()
         },
     };
-    let rendered = driver::template(&input).map_err(|e| e.to_string())?;
+    let rendered = action::template(&input).map_err(|e| e.to_string())?;
     rendered.text(&Output::default()).map_err(|e| e.to_string())
 }
 

@@ -375,8 +375,11 @@ mod tests {
         assert_eq!(store.settled(day).await.expect("listed"), []);
         let path = place.path().join("artifacts").join(key(old.digest).as_ref());
         let file = fs::File::options().write(true).open(path).expect("there");
-        file.set_modified(std::time::SystemTime::now() - 2 * day)
-            .expect("set");
+        let written = file
+            .metadata()
+            .and_then(|file| file.modified())
+            .expect("it has a time");
+        file.set_modified(written - 2 * day).expect("set");
         assert_eq!(store.settled(day).await.expect("listed"), [old.digest]);
     }
 

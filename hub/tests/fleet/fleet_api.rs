@@ -390,7 +390,10 @@ spec:
     let answer = apply(&hub, &format!("{receiver}---\n{}", secret(""))).await;
     assert_eq!(answer.applied.len(), 2, "{:?}", answer.problems);
     flotilla_testkit::install_tls_provider();
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder()
+        .timeout(std::time::Duration::from_secs(30))
+        .build()
+        .expect("a client");
     // Called as by somebody who knows the token.
     let post = async |token: &str, name: &str| {
         let path = flotilla_hub::http::hook_path(token.as_bytes(), name, "apps");

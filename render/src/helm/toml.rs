@@ -119,14 +119,17 @@ impl Toml {
     }
 }
 
+/// A key and its value.
+type Field = (String, Toml);
+
 /// Splits fields into those that are written with their key, and those that make a table of their own; those of
 /// nothing are not written at all.
-fn split(fields: &[(String, Toml)]) -> (Vec<&(String, Toml)>, Vec<&(String, Toml)>) {
+fn split(fields: &[Field]) -> (Vec<&Field>, Vec<&Field>) {
     let written = fields.iter().filter(|(_, value)| !matches!(value, Toml::Nothing));
     written.partition(|(_, value)| !value.is_table())
 }
 
-fn table(fields: &[(String, Toml)], path: &mut Vec<String>, out: &mut String) -> Result<(), String> {
+fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(), String> {
     let indent = "  ".repeat(path.len());
     let (plain, tables) = split(fields);
     for (key, value) in plain {
