@@ -9,7 +9,8 @@ CREATE VIEW presence AS
 -- What an agent says of the entries that it is offered: that it has one, be it with its whole generation, or why it does
 -- not take it.
 CREATE VIEW entry_answer AS
-    SELECT e.cluster_id, e.unit_id, k.accepted, NOT k.accepted AND f.unit_id IS NOT NULL AS refused,
+    -- Who refuses an entry may have taken it before, and hold the generation that has it.
+    SELECT e.cluster_id, e.unit_id, k.accepted AND f.unit_id IS NULL AS accepted, f.unit_id IS NOT NULL AS refused,
            f.reason, f.message, f.at
     FROM desired_entry e
     JOIN desired d ON d.cluster_id = e.cluster_id

@@ -42,15 +42,14 @@ pub(super) enum Confirmed {
     /// Nothing was corrected of the object lately, so that there is no contest to find out about: the write tells by
     /// itself what it changes of this.
     ByWrite(Value),
-    /// The same of what a watch has shown and no request has read: the write names it, so that the server refuses it for
-    /// another object, and for another version.
+    /// The same of what a watch has shown and no request has read.
     AtSight(Sighting),
 }
 
 /// What came of a try.
 enum Tried {
     Over(Box<CheckOutcome>),
-    /// It is another by now than the watch has shown.
+    /// It is another by now than what was seen.
     Overtaken(Corrections),
 }
 
@@ -84,7 +83,7 @@ impl Check<'_> {
     pub(super) async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
         let _place = self.window.enter(&correction.key, self.cancel).await?;
         let (key, body, record) = (correction.key.clone(), correction.body, correction.record.clone());
-        let corrections = match self.try_to(correction).await {
+        let corrections = match self.try_to(correction, true).await {
             Tried::Over(outcome) => return Some(*outcome),
             Tried::Overtaken(corrections) => corrections,
         };
@@ -97,7 +96,7 @@ impl Check<'_> {
             Ok(Look::Over(outcome)) => Some(*outcome),
             // Another check creates it again, once the ledger knows.
             Ok(Look::Correct(correction)) if correction.suspicion == Suspicion::Gone => None,
-            Ok(Look::Correct(correction)) => match self.try_to(*correction).await {
+            Ok(Look::Correct(correction)) => match self.try_to(*correction, false).await {
                 Tried::Over(outcome) => Some(*outcome),
                 Tried::Overtaken(_) => None,
             },
@@ -105,7 +104,9 @@ impl Check<'_> {
         }
     }
 
-    async fn try_to(&self, correction: Correction<'_>) -> Tried {
+    /// Writes a correction. `of_version`: of the object and version that were seen, where a write alone follows: the
+    /// server refuses it for any other.
+    async fn try_to(&self, correction: Correction<'_>, of_version: bool) -> Tried {
         let Correction {
             key,
             body: Body { object, value },
@@ -118,7 +119,14 @@ impl Check<'_> {
         let is_folded = !fold.is_empty();
         let context = &self.unit.context;
         let mut value = value.value();
-        if let Confirmed::AtSight(Sighting { live, .. }) = &confirmed {
+        let seen = match &confirmed {
+            Confirmed::AtSight(Sighting { live, .. }) => Some(live),
+            Confirmed::ByWrite(live) if !is_folded => Some(live),
+            _ => None,
+        };
+        let seen = seen.filter(|_| of_version);
+        let is_of_version = seen.is_some();
+        if let Some(live) = seen {
             for field in ["uid", "resourceVersion"] {
                 value["metadata"][field] = live["metadata"][field].clone();
             }
@@ -128,9 +136,7 @@ impl Check<'_> {
             .call(&key, write(self.unit, object, &value, fold))
             .await
         {
-            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. }))
-                if matches!(confirmed, Confirmed::AtSight(_)) =>
-            {
+            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) if is_of_version => {
                 Tried::Overtaken(corrections)
             }
             Ok(live) => {

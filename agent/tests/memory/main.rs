@@ -48,7 +48,7 @@ async fn cost(objects: usize) -> Cost {
     let correction = calls() - before.0;
     let correction_bytes = ALLOCATOR.stats().bytes_allocated - before.1;
     let requests = fleet.cluster.take_requests();
-    assert_eq!(requests.values().sum::<u64>(), 2, "read, correct: {requests:?}");
+    assert_eq!(requests.values().sum::<u64>(), 1, "a write: {requests:?}");
     fleet.settle().await;
     // Two cycles on, the third is counted.
     tokio::time::sleep(2 * CYCLE).await;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Objects of one job: as many bodies are in memory at once.
-const BATCH: usize = 500;
+const BATCH: usize = 1000;
 /// And at least, when the time of a batch is over before all of it is reached.
 const SLOW_BATCH: usize = 16;
 /// Objects named in a message, of which each object that waits has a copy on its way to the hub.

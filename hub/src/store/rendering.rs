@@ -339,7 +339,8 @@ impl Store {
             r#"WITH ended AS (
                  UPDATE rendering SET state = $2, content = $3, reason = $4, message = $5, duration_ms = $6,
                         begun_by = '', not_before = now() + make_interval(secs => $7), finished_at = now(), paths = $8
-                 WHERE digest = $1),
+                 -- Another may have ended it meanwhile: then only what came of it counts.
+                 WHERE digest = $1 AND (state = 'Pending' OR $2 = 'Done')),
                others AS (
                  INSERT INTO outbox (topic, key)
                  SELECT 'app', a.app_uid FROM input_at t JOIN app_input a ON a.input_key = t.input_key

@@ -156,6 +156,53 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
     assert_eq!(latest.accepted, None);
 }
 
+/// An agent whose ledger was lost may not have room for what it had before, and one of an older release holds what it
+/// cannot read.
+#[tokio::test]
+async fn what_an_agent_says_last_of_an_entry_counts_whatever_it_held_before() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    world.publish(cluster).await;
+    let generation = world
+        .count("SELECT max(generation) FROM desired")
+        .await
+        .unsigned_abs();
+    let epoch = open(&world, cluster).await;
+    let entry: Vec<u8> = sqlx::query_scalar("SELECT digest FROM desired_entry WHERE unit_id = $1")
+        .bind(unit)
+        .fetch_one(&world.pool)
+        .await
+        .expect("an entry");
+    let entry = Digest::try_from_slice(&entry).expect("a digest");
+    let says = async |answer: Answer| {
+        let told = Told {
+            cluster,
+            epoch,
+            accepted: Some((INCARNATION, generation)),
+            units: BTreeMap::from([(unit, answer)]),
+            message: String::new(),
+        };
+        world.store.told(&[told]).await.expect("told");
+        let shown = units(&world, "c1").await;
+        (shown[0].ready.clone(), shown[0].reason.clone())
+    };
+    let accepts = || Answer::Accepted {
+        entry: Some(entry),
+        held: attained(1, target),
+    };
+    let refuses = Answer::Refused {
+        entry,
+        reason: "LedgerFull".to_owned(),
+        message: "no room".to_owned(),
+    };
+    let status = report(cluster, epoch, vec![applied(unit, 1, target)]);
+    world.store.ingest(&[status]).await.expect("ingested");
+    assert_eq!(says(accepts()).await.0, "True");
+    assert_eq!(says(refuses).await, ("False".to_owned(), "LedgerFull".to_owned()));
+    assert_eq!(says(accepts()).await.0, "True");
+}
+
 #[tokio::test]
 async fn an_unchanged_report_writes_no_row_and_wakes_nobody() {
     let world = World::new().await;

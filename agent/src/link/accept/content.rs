@@ -282,6 +282,27 @@ impl Arrived {
         )
     }
 
+    /// Drops all that no entry of these needs, or that the ledger has.
+    pub(super) fn keep_only(&mut self, ledger: &Ledger, entries: &[&Entry]) {
+        let mut needed = HashSet::new();
+        for entry in entries {
+            needed.extend(
+                self.records(ledger, entry)
+                    .iter()
+                    .filter_map(|record| match record {
+                        Record::Blob(digest, _) => Some(*digest),
+                        _ => None,
+                    }),
+            );
+        }
+        self.blobs.retain(|digest, _| needed.contains(digest));
+        let manifests = self.manifests.get_mut().unwrap_or_else(PoisonError::into_inner);
+        manifests.retain(|digest, _| needed.contains(digest));
+        let needs: HashSet<Needs> = entries.iter().map(|entry| Needs::of(entry)).collect();
+        let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
+        outstanding.retain(|of, _| needs.contains(of));
+    }
+
     /// Returns the records of what has come for an entry and is not in the ledger.
     pub(super) fn records(&self, ledger: &Ledger, entry: &Entry) -> Vec<Record> {
         let configs = entry.variables.iter().filter_map(|layer| match layer {

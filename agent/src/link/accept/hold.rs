@@ -1,6 +1,6 @@
 //! What enters the ledger: entries whose content is here, and the generation once all of them are held.
 
-use flotilla_core::id::UnitId;
+use flotilla_core::{id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::UnitAcceptance;
 
 use super::{
@@ -48,8 +48,20 @@ impl Acceptance {
         if self.pending.is_empty() && self.lacking.is_empty() {
             self.arrived = Arrived::default();
             self.unsaved = Vec::new();
+        } else if self.in_flight.is_empty() && self.pending.keys().all(|unit| self.untaken.contains_key(unit))
+        {
+            self.let_go(ledger);
         }
         Ok(units)
+    }
+
+    /// Lets go of what came for others than those that are waited for: one that is not taken may wait for ever.
+    fn let_go(&mut self, ledger: &Ledger) {
+        let pending = self.pending.values().map(|pending| &pending.entry);
+        let entries: Vec<&Entry> = pending.chain(self.lacking.values()).collect();
+        self.arrived.keep_only(ledger, &entries);
+        self.unsaved
+            .retain(|(digest, _)| self.arrived.blobs.contains_key(digest));
     }
 
     /// Holds entries together, in one write; when there is no room for all, each alone, as long as there is room.

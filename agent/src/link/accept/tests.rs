@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -389,6 +390,7 @@ async fn a_unit_that_is_too_large_refuses_no_other_and_is_taken_when_there_is_ro
         [(1, "LedgerFull")]
     );
     // A commit of another app is not held up, be it before a try to take the large one or after.
+    let mut waiting = None;
     for (generation, retries) in [(2, 0), (3, 3)] {
         let small = entry(2, generation, contents.add(&many(u128::from(generation), 3)));
         let next = offer(
@@ -409,6 +411,9 @@ async fn a_unit_that_is_too_large_refuses_no_other_and_is_taken_when_there_is_ro
         assert!(told.contains(&(2, "accepted")), "{told:?}");
         assert!(!told.contains(&(2, "LedgerFull")), "{told:?}");
         fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Large).await;
+        let kept: HashSet<Digest> = acceptance.arrived.blobs.keys().copied().collect();
+        waiting.get_or_insert_with(|| kept.clone());
+        assert_eq!(waiting.as_ref(), Some(&kept), "nothing of other apps is kept");
     }
     assert_eq!(held(&ledger), (0, vec![2]));
     let before = contents.fetched;
