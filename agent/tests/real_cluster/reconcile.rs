@@ -217,17 +217,14 @@ async fn a_thousand_objects_cost_a_request_each_and_nothing_once_applied() {
         asked("patch", "configmaps", 2),
     ];
     let mut made = world.asked(mark);
-    // What became of the object, and when it was corrected: together, or one after the other. The tail of the ledger
-    // may be full just then, and begin another Secret.
+    // The object is as it was, of which the ledger has nothing to keep. What the pass found last may become durable just
+    // then, and begin another Secret.
     let mut kept = |verb: &str| {
         made.remove(&(verb.to_owned(), "secrets".to_owned()))
             .unwrap_or_default()
     };
     let (updated, created) = (kept("update"), kept("create"));
-    assert!(
-        (1..=2).contains(&updated) && created <= 1,
-        "{updated} and {created}"
-    );
+    assert!(updated <= 2 && created <= 1, "{updated} and {created}");
     assert_eq!(made, BTreeMap::from(expected));
 }
 
