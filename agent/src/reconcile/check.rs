@@ -1,6 +1,7 @@
 //! Checks objects that look drifted: reads each, unless its watch has just shown it whole, and corrects it at once. Of
 //! one that was corrected lately a dry run tells first what a write would change, since it may be contested; of all
-//! others the write tells, and where nothing drifted it changes nothing. What an answer means is decided in `core`; the outcome goes back to the state machine.
+//! others the write tells, and where nothing drifted it changes nothing. What an answer means is decided in `core`; the
+//! outcome goes back to the state machine.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,6 +1,6 @@
-//! How many writes of a job are handed to the cluster at once, and until when; the jobs of a pass learn from each other. What was handed over is awaited, also
-//! when a newer entry has come, so a kind whose answers take long gets few places: the newer entry, and the unit's own
-//! drift, wait for those alone.
+//! How many writes of a job are handed to the cluster at once, and until when; the jobs of a pass learn from each other.
+//! What was handed over is awaited, also when a newer entry has come, so a kind whose answers take long gets few places:
+//! the newer entry, and the unit's own drift, wait for those alone.
 
 use std::{
     collections::BTreeMap,
