@@ -70,7 +70,7 @@ const MAX_PRETTY_DEPTH: usize = 200;
 
 /// Returns the value as YAML, to the last line break.
 pub(super) fn yaml_text(value: &Val) -> Result<String, String> {
-    let written = yaml::write(&data(value, 0)?).map_err(|cause| cause.to_string())?;
+    let written = yaml::write(&data(value)?).map_err(|cause| cause.to_string())?;
     Ok(bytes::text(written.as_bytes()).into_owned())
 }
 
@@ -81,54 +81,54 @@ fn to_yaml(value: &Val) -> Result<String, String> {
 }
 
 fn to_pretty_yaml(value: &Val) -> Result<String, String> {
-    let lossy = |text: &str| bytes::lossy(text).into_owned();
-    let written = yaml::write_indented(&with_floats(value, 0, &lossy)?).map_err(|cause| cause.to_string())?;
+    let carry = Carry {
+        floats: true,
+        depth: MAX_PRETTY_DEPTH,
+        ..JSON
+    };
+    let written = yaml::write_indented(&carried(value, 0, &carry)?).map_err(|cause| cause.to_string())?;
     let written = written.strip_suffix('\n').unwrap_or(&written);
     Ok(bytes::text(written.as_bytes()).into_owned())
 }
 
-/// Returns the value as data in which floats stay floats, where JSON would turn whole ones into integers.
-fn with_floats(value: &Val, depth: usize, shown: &dyn Fn(&str) -> String) -> Result<Value, String> {
-    if depth > MAX_PRETTY_DEPTH {
-        return Err("value is nested too deep".to_owned());
-    }
-    Ok(match value {
-        Val::Float(number) => Value::Float(*number),
-        Val::Str(text) => Value::String(shown(text)),
-        Val::List(list) if list.nil => Value::Null,
-        Val::Map(map) if map.nil => Value::Null,
-        Val::List(list) => Value::List(
-            list.items
-                .iter()
-                .map(|item| with_floats(item, depth + 1, shown))
-                .collect::<Result<_, _>>()?,
-        ),
-        Val::Map(map) => {
-            let mut fields = yaml::Map::new();
-            for (key, item) in map.entries.borrow().iter() {
-                fields.insert(shown(key), with_floats(item, depth + 1, shown)?);
-            }
-            Value::Map(fields)
-        }
-        other => data(other, depth)?,
-    })
+/// How values become data.
+struct Carry {
+    /// Texts, as they are shown.
+    shown: fn(&str) -> String,
+    /// Floats stay floats, where JSON would turn whole ones into integers, and has none that are not finite.
+    floats: bool,
+    /// The most levels.
+    depth: usize,
 }
 
-/// Returns the value as JSON would carry it, with U+FFFD for each byte that is no UTF-8.
-fn data(value: &Val, depth: usize) -> Result<Value, String> {
-    carried(value, depth, &|text| bytes::lossy(text).into_owned())
+/// As JSON would carry them, with U+FFFD for each byte that is no UTF-8.
+const JSON: Carry = Carry {
+    shown: |text| bytes::lossy(text).into_owned(),
+    floats: false,
+    depth: yaml::MAX_WRITE_DEPTH,
+};
+
+/// Returns the value as JSON would carry it.
+fn data(value: &Val) -> Result<Value, String> {
+    carried(value, 0, &JSON)
 }
 
 /// Returns the value as [`data`] does, but texts as the engine has them.
 pub(in crate::helm) fn raw_data(value: &Val) -> Result<Value, String> {
-    carried(value, 0, &|text| text.to_owned())
+    let carry = Carry {
+        shown: str::to_owned,
+        ..JSON
+    };
+    carried(value, 0, &carry)
 }
 
-fn carried(value: &Val, depth: usize, shown: &dyn Fn(&str) -> String) -> Result<Value, String> {
-    if depth > yaml::MAX_WRITE_DEPTH {
+fn carried(value: &Val, depth: usize, carry: &Carry) -> Result<Value, String> {
+    if depth > carry.depth {
         return Err("value is nested too deep".to_owned());
     }
+    let shown = carry.shown;
     Ok(match value {
+        Val::Float(number) if carry.floats => Value::Float(*number),
         Val::Invalid | Val::Nil => Value::Null,
         Val::Bool(flag) => Value::Bool(*flag),
         Val::Int(number) | Val::Int64(number) => Value::Int(*number),
@@ -142,13 +142,13 @@ fn carried(value: &Val, depth: usize, shown: &dyn Fn(&str) -> String) -> Result<
         Val::List(list) => Value::List(
             list.items
                 .iter()
-                .map(|item| carried(item, depth + 1, shown))
+                .map(|item| carried(item, depth + 1, carry))
                 .collect::<Result<_, _>>()?,
         ),
         Val::Map(map) => {
             let mut fields = yaml::Map::new();
             for (key, item) in map.entries.borrow().iter() {
-                fields.insert(shown(key), carried(item, depth + 1, shown)?);
+                fields.insert(shown(key), carried(item, depth + 1, carry)?);
             }
             Value::Map(fields)
         }
