@@ -6,13 +6,12 @@ use std::rc::Rc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use flotilla_render::helm::action::{RenderInput, template};
+use flotilla_render::helm::action::template;
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
-use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits, Stop};
-use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
+use flotilla_render_tests::rendered::first_install;
 
 const CHART: &str = "apiVersion: v2\nname: c\nversion: 1.0.0\n";
 
@@ -23,23 +22,14 @@ fn render(files: &[(&str, &str)], given: &str, limits: Limits) -> Result<String,
         .map(|(name, text)| File::new(*name, text.as_bytes()))
         .collect();
     let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
-    let input = RenderInput {
-        chart: &chart,
-        values: values::load(given.as_bytes()).map_err(|error| error.to_string())?,
-        release: Release {
-            name: "r".to_owned(),
-            namespace: "n".to_owned(),
-            revision: 1,
-            is_upgrade: false,
-        },
-        capabilities: Capabilities::default(),
-        skip_schema_validation: false,
-        subchart_notes: false,
-        context: Context {
+    let input = first_install(
+        &chart,
+        values::load(given.as_bytes()).map_err(|error| error.to_string())?,
+        Context {
             limits,
             ..Context::default()
         },
-    };
+    );
     let rendered = template(&input).map_err(|error| error.to_string())?;
     Ok(rendered.text(&Default::default()).unwrap_or_default())
 }
@@ -613,22 +603,13 @@ fn stopped(source: &[u8], stop: impl Fn() -> bool + 'static) -> Result<(), Strin
         File::new("templates/a.yaml", source),
     ];
     let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
-    let input = RenderInput {
-        chart: &chart,
-        values: Default::default(),
-        release: Release {
-            name: "r".to_owned(),
-            namespace: "n".to_owned(),
-            revision: 1,
-            is_upgrade: false,
-        },
-        capabilities: Capabilities::default(),
-        skip_schema_validation: false,
-        subchart_notes: false,
-        context: Context {
+    let input = first_install(
+        &chart,
+        Default::default(),
+        Context {
             stop: Some(Stop::new(stop)),
             ..Context::default()
         },
-    };
+    );
     template(&input).map(|_| ()).map_err(|error| error.to_string())
 }

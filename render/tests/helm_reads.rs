@@ -9,6 +9,7 @@ use flotilla_render::helm::context::{Context, Lookup, Reads};
 use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 use flotilla_render::yaml::{Map, Value};
+use flotilla_render_tests::rendered::first_install;
 
 /// A cluster in which every object has one field.
 #[derive(Debug)]
@@ -263,20 +264,7 @@ fn a_chart_for_certain_clusters_is_bound_to_them() {
         b"apiVersion: v2\nname: c\nversion: 1.0.0\nkubeVersion: '>=1.20-0'\n",
     )];
     let chart = Chart::from_directory(files, Limits::default()).expect("the chart loads");
-    let input = RenderInput {
-        chart: &chart,
-        values: Map::new(),
-        release: Release {
-            name: "r".to_owned(),
-            namespace: "n".to_owned(),
-            revision: 1,
-            is_upgrade: false,
-        },
-        capabilities: Capabilities::default(),
-        skip_schema_validation: false,
-        subchart_notes: false,
-        context: Context::default(),
-    };
+    let input = first_install(&chart, Map::new(), Context::default());
     assert_eq!(
         marks(&template(&input).expect("it renders").reads),
         "capabilities"

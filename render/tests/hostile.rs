@@ -3,14 +3,13 @@
 
 use std::process::Command;
 
-use flotilla_render::helm::action::{RenderInput as ChartInput, template};
+use flotilla_render::helm::action::template;
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
-use flotilla_render::helm::capabilities::Capabilities;
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
-use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
+use flotilla_render_tests::rendered::first_install;
 
 /// In KiB, as the shell takes it.
 const MEMORY: usize = 512 << 10;
@@ -296,26 +295,17 @@ fn chart(source: &str, given: &str) -> Result<(), String> {
         .map(|(name, text)| File::new(*name, text.as_bytes()))
         .collect();
     let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
-    let input = ChartInput {
-        chart: &chart,
-        values: values::load(given.as_bytes()).map_err(|error| error.to_string())?,
-        release: Release {
-            name: "r".to_owned(),
-            namespace: "n".to_owned(),
-            revision: 1,
-            is_upgrade: false,
-        },
-        capabilities: Capabilities::default(),
-        skip_schema_validation: false,
-        subchart_notes: false,
-        context: Context {
+    let input = first_install(
+        &chart,
+        values::load(given.as_bytes()).map_err(|error| error.to_string())?,
+        Context {
             limits: Limits {
                 steps: 300_000,
                 ..Limits::default()
             },
             ..Context::default()
         },
-    };
+    );
     template(&input).map(|_| ()).map_err(|error| error.to_string())
 }
 

@@ -7,6 +7,7 @@ use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
 use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values;
+use flotilla_render::yaml::Map;
 use serde_json::json;
 
 use crate::{Oracle, shown};
@@ -72,14 +73,11 @@ pub fn within_steps(source: &str, steps: u64) -> Result<String, String> {
     with_context(source, context)
 }
 
-fn with_context(source: &str, context: Context) -> Result<String, String> {
-    let mut files: Vec<File> = FILES.iter().map(|(name, data)| File::new(*name, data)).collect();
-    files.push(File::new("Chart.yaml", CHART.as_bytes()));
-    files.push(File::new("templates/a.yaml", source.as_bytes()));
-    let chart = Chart::from_directory(files, archive::Limits::default()).expect("the chart is whole");
-    let rendered = action::files(&RenderInput {
-        chart: &chart,
-        values: values::load(VALUES.as_bytes()).expect("the values are a map"),
+/// The first installation of a chart, as release `r` in the namespace `n`.
+pub fn first_install(chart: &Chart, values: Map, context: Context) -> RenderInput<'_> {
+    RenderInput {
+        chart,
+        values,
         release: Release {
             name: "r".to_owned(),
             namespace: "n".to_owned(),
@@ -90,7 +88,19 @@ fn with_context(source: &str, context: Context) -> Result<String, String> {
         skip_schema_validation: false,
         subchart_notes: false,
         context,
-    });
+    }
+}
+
+fn with_context(source: &str, context: Context) -> Result<String, String> {
+    let mut files: Vec<File> = FILES.iter().map(|(name, data)| File::new(*name, data)).collect();
+    files.push(File::new("Chart.yaml", CHART.as_bytes()));
+    files.push(File::new("templates/a.yaml", source.as_bytes()));
+    let chart = Chart::from_directory(files, archive::Limits::default()).expect("the chart is whole");
+    let rendered = action::files(&first_install(
+        &chart,
+        values::load(VALUES.as_bytes()).expect("the values are a map"),
+        context,
+    ));
     let rendered = rendered.map_err(|cause| cause.to_string())?;
     Ok(shown(&rendered["t/templates/a.yaml"]))
 }
