@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::preflight::CONCURRENCY;
 
 /// Doubled by each round of fast answers.
-const FIRST: usize = 2;
+const FIRST: usize = 8;
 /// An answer slower than this takes a place away; a faster one adds one.
 const SLOW: Duration = Duration::from_secs(1);
 /// A job begins no write later than this after its first.
@@ -163,7 +163,7 @@ mod tests {
             write(&window, "Secret", Duration::ZERO).await;
         }
         assert_eq!(free(&window, "Secret"), CONCURRENCY);
-        for _ in 0..4 {
+        for _ in 0..2 * FIRST {
             write(&window, "ConfigMap", Duration::from_millis(1100)).await;
         }
         assert_eq!(

@@ -134,6 +134,19 @@ impl HubProcess {
         format!("http://{}/hook/{}", self.http_listen, hex(digest.as_ref()))
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.program.as_ref().map(Program::pid)
+    }
+
+    /// Process id of its private Postgres.
+    pub fn postgres_pid(&self) -> anyhow::Result<u32> {
+        let path = self.dir.join("data/postgres/data/postmaster.pid");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let first = text.lines().next().context("an empty postmaster.pid")?;
+        Ok(first.trim().parse()?)
+    }
+
     /// The file that the command line reads.
     pub fn config(&self) -> PathBuf {
         self.dir.join("data/admin.yaml")
@@ -199,10 +212,8 @@ impl Drop for HubProcess {
         if let Some(program) = self.program.take() {
             let _ = program.stop(Duration::from_secs(20));
         }
-        let data = self.dir.join("data/postgres/data/postmaster.pid");
-        if let Ok(text) = std::fs::read_to_string(data)
-            && let Some(pid) = text.lines().next().and_then(|line| line.parse().ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        if let Ok(pid) = self.postgres_pid()
+            && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
         {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         }

@@ -29,6 +29,7 @@ const JOINING: usize = 64;
 /// Running simulated agents; they end with its drop.
 pub struct Sim {
     agents: JoinSet<()>,
+    clusters: Vec<Fake>,
     stop: CancellationToken,
 }
 
@@ -41,17 +42,13 @@ impl Drop for Sim {
 impl Sim {
     /// Makes a token for each of `count` clusters, `PREFIX-00001` and so on, and starts their agents.
     pub async fn start(access: &Access, prefix: &str, count: u32) -> anyhow::Result<Self> {
-        let pins: Vec<Pin> = access
-            .pins
-            .iter()
-            .map(|pin| pin.parse())
-            .collect::<Result<_, _>>()?;
+        let pins = pins(access)?;
         let hub = HubAddress {
             endpoints: vec![access.endpoint.clone()],
-            pins: pins.clone(),
+            pins,
             trust_domain: access.trust_domain.clone(),
         };
-        let channel = dial(access, pins).await?;
+        let channel = dial(access).await?;
         let tokens: Vec<String> = stream::iter(1..=count)
             .map(|number| token(channel.clone(), access, format!("{prefix}-{number:05}")))
             .buffered(JOINING)
@@ -59,10 +56,13 @@ impl Sim {
             .await?;
         let stop = CancellationToken::new();
         let mut agents = JoinSet::new();
+        let mut clusters = Vec::new();
         for token in tokens {
+            let cluster = Fake::new();
+            clusters.push(cluster.clone());
             let parts = Parts {
                 key_value: Arc::new(Memory::default()),
-                cluster: Arc::new(Fake::new()),
+                cluster: Arc::new(cluster),
                 namespace: "flotilla-system".to_owned(),
                 namespaces: Vec::new(),
                 hub: Some(hub.clone()),
@@ -76,7 +76,16 @@ impl Sim {
                 }
             });
         }
-        Ok(Self { agents, stop })
+        Ok(Self {
+            agents,
+            clusters,
+            stop,
+        })
+    }
+
+    /// The clusters of the agents.
+    pub fn clusters(&self) -> &[Fake] {
+        &self.clusters
     }
 
     /// Agents that have not ended.
@@ -86,8 +95,17 @@ impl Sim {
     }
 }
 
-async fn dial(access: &Access, pins: Vec<Pin>) -> anyhow::Result<Channel> {
-    let verifier = Arc::new(HubVerifier::new(pins, &access.trust_domain));
+fn pins(access: &Access) -> anyhow::Result<Vec<Pin>> {
+    Ok(access
+        .pins
+        .iter()
+        .map(|pin| pin.parse())
+        .collect::<Result<_, _>>()?)
+}
+
+/// Connects as the command line does.
+pub async fn dial(access: &Access) -> anyhow::Result<Channel> {
+    let verifier = Arc::new(HubVerifier::new(pins(access)?, &access.trust_domain));
     Endpoint::from_shared(access.endpoint.clone())?
         .tls_config_with_verifier(ClientTlsConfig::new(), verifier)?
         .connect_timeout(Duration::from_secs(15))

@@ -1,4 +1,5 @@
-//! How many calls there may be at once: one more for each round of answers, half when the server has too much to do.
+//! How many calls there may be at once: twice as many after each round of answers until the server has had too much to
+//! do for the first time, one more after that; half whenever it has. The slow start and the avoidance of TCP (RFC 5681).
 
 use std::time::Duration;
 
@@ -41,7 +42,11 @@ impl Gate {
     pub(super) fn answered(&mut self, took: Duration) {
         self.unanswered = 0;
         if took <= SLOW {
-            self.limit = (self.limit + 1.0 / self.limit).min(MOST);
+            let more = match self.halved {
+                None => 1.0,
+                Some(_) => 1.0 / self.limit,
+            };
+            self.limit = (self.limit + more).min(MOST);
         }
     }
 
@@ -76,16 +81,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn concurrency_rises_with_answers_and_halves_once_a_round() {
+    fn concurrency_doubles_with_answers_until_it_was_too_much_and_halves_once_a_round() {
+        let fast = Duration::from_millis(5);
         let (mut gate, now) = (Gate::new(), Instant::now());
+        gate.answered(SLOW * 2);
+        assert!((gate.limit - FIRST).abs() < f64::EPSILON, "{}", gate.limit);
         for _ in 0..8 {
-            gate.answered(Duration::from_millis(5));
+            gate.answered(fast);
         }
-        assert!(gate.limit > 8.9, "{}", gate.limit);
+        assert!((gate.limit - 2.0 * FIRST).abs() < f64::EPSILON, "{}", gate.limit);
         for _ in 0..20 {
             gate.overloaded(None, now);
         }
-        assert!(gate.limit > 4.0 && gate.limit < 5.0, "{}", gate.limit);
+        assert!((gate.limit - FIRST).abs() < f64::EPSILON, "{}", gate.limit);
+        for _ in 0..8 {
+            gate.answered(fast);
+        }
+        assert!(gate.limit > 8.9 && gate.limit < 9.0, "{}", gate.limit);
         for n in 2..20 {
             gate.overloaded(None, now + Duration::from_secs(n * 2));
         }

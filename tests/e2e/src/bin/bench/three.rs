@@ -1,6 +1,4 @@
-//! `make bench [N=NAME]`: the figures of the whole system, with release builds, on real control planes. How they are
-//! recorded, and what a missed gate does, is `flotilla-bench-report`'s. Wall times of a shared machine are noisy:
-//! compare within one run.
+//! Three real clusters: what a commit, a drift and an idle agent cost there.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use e2e::{AgentProcess, HubProcess, Objects, cluster::holds};
 use flotilla_bench_report::{Figure, Record};
 use flotilla_core::trace::Trace;
@@ -16,11 +14,16 @@ use flotilla_testkit::{
     AuditFilter, ControlPlane, GitAccess, GitRepo, GitServer, TraceCollector, wait_until,
 };
 use futures::future::try_join_all;
-use serde_json::{Value, json};
 
-const WITHIN: Duration = Duration::from_secs(120);
+use crate::{
+    WITHIN, Wanted,
+    files::{app_and_placement, configuration, first_files, marker},
+    idle_time, sample,
+    spread::spread,
+};
+
+pub(crate) const CLUSTERS: usize = 3;
 const AGENT: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
-const CLUSTERS: usize = 3;
 
 const IDLE: &str = "agent_pss_idle_mib";
 const COMMITS: &str = "commit_to_applied_3_real_p99_s";
@@ -28,63 +31,32 @@ const DRIFTS: &str = "drift_to_corrected_p99_s";
 const ONE_CHANGE: &str = "bytes_hub_to_agent_one_of_131";
 /// Taken together: the second needs what the first leaves.
 const THOUSAND: [&str; 2] = ["agent_pss_1000_mib", "idle_requests_1000_objects_10min"];
+pub(crate) const NAMES: [&str; 6] = [IDLE, COMMITS, DRIFTS, ONE_CHANGE, THOUSAND[0], THOUSAND[1]];
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    flotilla_testkit::install_tls_provider();
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let known = |name: &str| [IDLE, COMMITS, DRIFTS, ONE_CHANGE].contains(&name) || THOUSAND.contains(&name);
-    if let Some(name) = wanted.iter().find(|name| !known(name)) {
-        bail!("no benchmark of the name {name}");
-    }
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let dir = tempfile::Builder::new().prefix("flotilla-bench-").tempdir()?;
-    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
-    let mut record = Record::open(".")?;
-    let fleet = Fleet::start(dir.path()).await?;
-    if runs(IDLE) {
+pub(crate) async fn measure(dir: &Path, wanted: &Wanted, record: &mut Record) -> anyhow::Result<()> {
+    let fleet = Fleet::start(dir).await?;
+    if wanted.has(IDLE) {
         let idle = fleet.pss(IDLE, "an enrolled agent with nothing to do").await?;
         record.add(idle.at_most(6.0))?;
     }
     // It brings the namespace that all others need.
     fleet.place("small").await?;
-    if runs(COMMITS) {
-        record.add(fleet.commits(sample(200)).await?)?;
+    if wanted.has(COMMITS) {
+        record.add(fleet.commits(sample(200)).await?.at_most(0.25))?;
     }
-    if runs(DRIFTS) {
+    if wanted.has(DRIFTS) {
         record.add(fleet.drifts(sample(200)).await?)?;
     }
-    if runs(ONE_CHANGE) {
+    if wanted.has(ONE_CHANGE) {
         record.add(fleet.bytes_of_one_change().await?.at_most(1500.0))?;
     }
-    if THOUSAND.iter().any(|name| runs(name)) {
+    if wanted.any(&THOUSAND) {
         fleet.thousand().await?;
-        let loaded = fleet
-            .pss(
-                THOUSAND[0],
-                "the same agent with 1,000 ConfigMaps and Deployments applied",
-            )
-            .await?;
-        record.add(loaded.at_most(12.0))?;
-        record.add(fleet.idle_requests(idle_time()).await?)?;
+        let what = "the same agent with 1,000 ConfigMaps and Deployments applied";
+        record.add(fleet.pss(THOUSAND[0], what).await?.at_most(12.0))?;
+        record.add(fleet.idle_requests(idle_time(600)).await?)?;
     }
-    Ok(record.close()?)
-}
-
-/// `FLOTILLA_BENCH_SAMPLES` takes fewer while trying things out.
-fn sample(full: usize) -> usize {
-    std::env::var("FLOTILLA_BENCH_SAMPLES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(full)
-}
-
-/// `FLOTILLA_BENCH_IDLE_S` waits less; the figure is scaled to ten minutes and says so.
-fn idle_time() -> Duration {
-    let seconds = std::env::var("FLOTILLA_BENCH_IDLE_S")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(600))
+    Ok(())
 }
 
 struct Fleet {
@@ -380,114 +352,4 @@ impl Fleet {
         let note = format!("PSS from /proc, {what}; state in Secrets, HTTP/1.1 to the API server");
         Ok(Figure::new(name, kib / 1024.0, "MiB", note))
     }
-}
-
-struct Spread {
-    p50: f64,
-    p99: f64,
-    max: f64,
-}
-
-fn spread(times: &[Duration]) -> Spread {
-    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
-    seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = ((seconds.len() as f64 * share).ceil() as usize).clamp(1, seconds.len()) - 1;
-        seconds[index]
-    };
-    Spread {
-        p50: at(0.5),
-        p99: at(0.99),
-        max: at(1.0),
-    }
-}
-
-fn marker(app: &str, value: &str) -> String {
-    config_map(&format!("{app}-marker"), app, &[("value", value)])
-}
-
-fn config_map(name: &str, set: &str, data: &[(&str, &str)]) -> String {
-    let data: BTreeMap<&str, &str> = data.iter().copied().collect();
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": name, "labels": { "set": set } }, "data": data
-    });
-    object.to_string()
-}
-
-fn deployment(name: &str) -> String {
-    let labels = json!({ "app": name });
-    let object = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
-        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels },
-            "spec": { "containers": [{ "name": "web", "image": "registry.example.com/team/web:1" }] } } }
-    });
-    object.to_string()
-}
-
-/// Four apps in one repository: one object; 50 for drift; 131; 1,000, every other a Deployment.
-fn first_files() -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n";
-    let filler = "x".repeat(1200);
-    for (app, count) in [("small", 1), ("drift", 51), ("wide", 131), ("thousand", 1000)] {
-        let mut resources = vec!["marker.yaml".to_owned(), "rest.yaml".to_owned()];
-        files.push((format!("{app}/marker.yaml"), marker(app, "first")));
-        let mut rest: Vec<String> = (0..count - 1)
-            .map(|number| {
-                let name = format!("{app}-{number}");
-                match app {
-                    "drift" => config_map(&name, app, &[("k0", "x"), ("k1", "x"), ("k2", "x"), ("k3", "x")]),
-                    "wide" => config_map(&name, app, &[("value", &filler)]),
-                    "thousand" if number % 2 == 0 => deployment(&name),
-                    _ => config_map(&name, app, &[("value", "x")]),
-                }
-            })
-            .collect();
-        if app == "small" {
-            rest.push(namespace.to_owned());
-        }
-        if rest.is_empty() {
-            resources.pop();
-        } else {
-            files.push((format!("{app}/rest.yaml"), rest.join("\n---\n")));
-        }
-        let kustomization = json!({ "namespace": "bench", "resources": resources });
-        files.push((format!("{app}/kustomization.yaml"), kustomization.to_string()));
-    }
-    files
-}
-
-fn configuration(url: &str) -> String {
-    let mut objects: Vec<Value> = vec![
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "hook", "namespace": "flux-system" }, "stringData": { "token": "shared" } }),
-        json!({ "apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "GitRepository", "metadata": { "name": "apps", "namespace": "flux-system" },
-            "spec": { "url": url, "interval": "1h", "ref": { "branch": "main" } } }),
-        json!({ "apiVersion": "notification.toolkit.fluxcd.io/v1", "kind": "Receiver", "metadata": { "name": "push", "namespace": "flux-system" },
-            "spec": { "type": "generic-hmac", "secretRef": { "name": "hook" }, "resources": [{ "kind": "GitRepository", "name": "apps" }] } }),
-    ];
-    objects.extend((0..CLUSTERS).map(|index| {
-        json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": format!("c{index}"), "labels": { "env": "bench", "one": format!("bench-{index}") } }, "spec": {} })
-    }));
-    documents(&objects)
-}
-
-/// `env` chooses the clusters: `bench` all, `bench-0` the first.
-fn app_and_placement(app: &str, env: &str) -> String {
-    let label = if env == "bench" { "env" } else { "one" };
-    documents(&[
-        json!({ "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": { "name": app, "namespace": "flux-system" },
-            "spec": { "interval": "1h", "prune": true, "path": format!("./{app}"), "sourceRef": { "kind": "GitRepository", "name": "apps" } } }),
-        json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Placement", "metadata": { "name": app },
-            "spec": { "apps": [{ "kind": "Kustomization", "name": app, "namespace": "flux-system" }],
-                "clusters": { "selector": { "matchLabels": { label: env } } } } }),
-    ])
-}
-
-fn documents(objects: &[Value]) -> String {
-    objects
-        .iter()
-        .map(Value::to_string)
-        .collect::<Vec<_>>()
-        .join("\n---\n")
 }
