@@ -177,11 +177,12 @@ fn texts<'a>(
     check_installable(input.chart)?;
     check_release_name(&input.release.name)?;
     let given = Table::from_map(&input.values);
-    let chart = Resolved::new(input.chart, &given)?;
+    let mut chart = Resolved::new(input.chart, &given)?;
     let values = coalesce_warned(&chart, &given, Nulls::Remove, warn)?;
     if !input.skip_schema_validation {
         schema::check(&chart, &values)?;
     }
+    chart.forget_values();
     check_kube_version(input)?;
     let shared = Shared::new(&input.release, &input.capabilities);
     let rendered = render::render(

@@ -60,6 +60,13 @@ impl<'a> Resolved<'a> {
         self.imported.as_ref().unwrap_or_else(own).deep_copy()
     }
 
+    /// Lets go of the default values, which nobody asks for once all values are brought together.
+    pub(crate) fn forget_values(&mut self) {
+        self.imported = None;
+        self.own = Rc::default();
+        self.dependencies.iter_mut().for_each(Self::forget_values);
+    }
+
     /// Returns the definitions below `crds/`, those of its subcharts last, by the path that output names.
     pub(crate) fn crds(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();

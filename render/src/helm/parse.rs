@@ -106,6 +106,7 @@ impl<'a> Parser<'a> {
                 Item::Ending(ending) => return self.error(format!("unexpected {}", ending.text())),
             }
         }
+        nodes.shrink_to_fit();
         self.add(Tree {
             name: name.clone(),
             source: self.source.clone(),
@@ -177,6 +178,7 @@ impl<'a> Parser<'a> {
                 Item::Node(node) => nodes.push(node),
                 Item::Ending(ending) => {
                     self.depth -= 1;
+                    nodes.shrink_to_fit();
                     return Ok((List { pos, nodes }, ending));
                 }
             }

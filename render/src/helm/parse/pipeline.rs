@@ -136,6 +136,8 @@ impl Parser<'_> {
         if args.is_empty() {
             return self.error("empty command");
         }
+        // Most have one, and there are many.
+        args.shrink_to_fit();
         Ok(Command { pos, args })
     }
 
