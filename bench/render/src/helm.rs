@@ -5,12 +5,10 @@ mod charts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use base64::Engine as _;
 use flotilla_bench_report::{Figure, Record};
 use flotilla_render::helm::action::{Output, RenderInput, template};
@@ -20,7 +18,8 @@ use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
 use flotilla_render::helm::render_values::Release;
 use flotilla_render::yaml::Map;
-use serde_json::{Value as Json, json};
+use flotilla_render_tests::Oracle;
+use serde_json::json;
 
 use crate::program::{Run, median, run};
 use charts::Shape;
@@ -31,8 +30,6 @@ pub(crate) struct Programs<'a> {
     pub(crate) flotilla: &'a Path,
     /// Helm's.
     pub(crate) helm: &'a Path,
-    /// The one that links Helm, and answers a question a line.
-    pub(crate) oracle: &'a Path,
 }
 
 /// One chart to compare with.
@@ -118,7 +115,7 @@ pub(crate) fn measure(
             }
         }
         if wanted(&comparison.library()) {
-            record.add(library_figure(comparison, programs, &chart)?)?;
+            record.add(library_figure(comparison, &chart)?)?;
         }
     }
     if let Some((ratio, note)) = memory.filter(|_| wanted(MEMORY)) {
@@ -191,12 +188,12 @@ fn objects(output: &[u8]) -> usize {
     String::from_utf8_lossy(output).matches("# Source: ").count()
 }
 
-fn library_figure(comparison: &Comparison, programs: &Programs<'_>, chart: &Path) -> anyhow::Result<Figure> {
+fn library_figure(comparison: &Comparison, chart: &Path) -> anyhow::Result<Figure> {
     let own = std::env::current_exe()?;
     let calls = comparison.calls.to_string();
     let ended = run(&own, &[LIBRARY.as_ref(), chart.as_os_str(), calls.as_ref()])?;
     let ours = Duration::from_nanos(String::from_utf8(ended.output)?.trim().parse()?).as_secs_f64();
-    let theirs = their_call(programs.oracle, chart, comparison.calls)?.as_secs_f64();
+    let theirs = their_call(chart, comparison.calls)?.as_secs_f64();
     let note = format!(
         "loading from memory and rendering, in one long-lived process each: {} against {} (fastest of {calls})",
         shown(ours),
@@ -207,33 +204,18 @@ fn library_figure(comparison: &Comparison, programs: &Programs<'_>, chart: &Path
         .at_least(LIBRARY_GATE))
 }
 
-/// Asks the program that links Helm for its fastest call.
-fn their_call(oracle: &Path, chart: &Path, calls: usize) -> anyhow::Result<Duration> {
+/// Asks the program that links Helm, the one that the tests compare with, for its fastest call.
+fn their_call(chart: &Path, calls: usize) -> anyhow::Result<Duration> {
     let encode = |data: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(data);
     let files: BTreeMap<String, String> = read(chart)?
         .iter()
         .map(|(name, data)| (name.clone(), encode(data)))
         .collect();
-    let mut process = Command::new(oracle)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("start {}", oracle.display()))?;
     let question = json!({ "op": "chart_render", "files": files, "repeat": calls });
-    let mut line = String::new();
-    if let (Some(mut questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) {
-        writeln!(questions, "{question}")?;
-        drop(questions);
-        BufReader::new(answers).read_line(&mut line)?;
+    match Oracle::start().ask(&question) {
+        Ok(output) => Ok(Duration::from_nanos(output.nanos)),
+        Err(error) => bail!("the reference does not render: {error}"),
     }
-    process.wait()?;
-    let answer: Json = serde_json::from_str(&line)?;
-    if answer["failed"].as_bool().unwrap_or(true) {
-        bail!("the reference does not render: {}", answer["error"]);
-    }
-    Ok(Duration::from_nanos(
-        answer["nanos"].as_u64().context("no time was told")?,
-    ))
 }
 
 const LIBRARY: &str = "--helm-library-call";

@@ -26,9 +26,6 @@ struct Args {
     /// The reference for `helm_…_process_ratio`
     #[arg(long, value_name = "PROGRAM")]
     helm: PathBuf,
-    /// The reference for `helm_…_library_ratio`: a program that links Helm and answers questions
-    #[arg(long, value_name = "PROGRAM")]
-    helm_oracle: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -52,7 +49,6 @@ fn main() -> anyhow::Result<()> {
     let programs = helm::Programs {
         flotilla: &args.flotilla,
         helm: &args.helm,
-        oracle: &args.helm_oracle,
     };
     helm::measure(&programs, &wanted, &mut record)?;
     Ok(record.close()?)

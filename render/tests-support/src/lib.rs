@@ -11,6 +11,6 @@ pub mod templates;
 pub mod yaml_cases;
 
 pub use described::describe;
-pub use oracle::{Answer, Oracle, Output, shown};
+pub use oracle::{Answer, Oracle, Output, aborted, shown};
 pub use program::Program;
 pub use random::{Random, cases, seed};

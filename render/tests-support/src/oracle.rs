@@ -10,8 +10,16 @@ use crate::Program;
 #[derive(Debug)]
 pub struct Oracle(Program);
 
-/// What the reference answered: `Err` holds its error text.
+/// What the reference answered: `Err` holds its error text, which [`aborted`] tells from the end of the program.
 pub type Answer = Result<Output, String>;
+
+/// What the error text of a reference begins with that ended in place of an answer.
+const ABORTED: &str = "the reference aborts: ";
+
+/// Returns whether the reference gave no answer, but ended: there is nothing to agree with, and ours has to refuse.
+pub fn aborted(error: &str) -> bool {
+    error.starts_with(ABORTED)
+}
 
 /// The reference's output.
 #[derive(Debug, Default)]
@@ -67,9 +75,12 @@ impl Oracle {
     ///
     /// # Errors
     ///
-    /// What the reference says of its failure.
+    /// What the reference says of its failure, or of its end.
     pub fn ask(&mut self, question: &Value) -> Answer {
-        let answer = self.0.ask(question);
+        let answer = self
+            .0
+            .ask(question)
+            .map_err(|words| format!("{ABORTED}{words}"))?;
         if answer["failed"].as_bool().unwrap_or(true) {
             return Err(answer["error"].as_str().unwrap_or_default().to_owned());
         }

@@ -8,45 +8,96 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-/// A running program.
+/// The name of the file that holds what a program writes to its standard error.
+const ERRORS: &str = "stderr";
+
+/// A running program. It is started again for the question after one that ended it.
 #[derive(Debug)]
 pub struct Program {
+    binary: PathBuf,
+    running: Running,
+}
+
+#[derive(Debug)]
+struct Running {
     process: Child,
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// What the program writes to its standard error, and its temporary files, which it leaves behind when it aborts.
+    folder: TempDir,
 }
 
 impl Program {
     /// Builds the program of a folder of `render/oracle`, unless the cache has it, and starts it.
     pub fn start(folder: &str, linker_flags: &str) -> Program {
-        let mut process = Command::new(built(folder, linker_flags))
+        let binary = built(folder, linker_flags);
+        let running = Running::start(&binary);
+        Program { binary, running }
+    }
+
+    /// Asks one question.
+    ///
+    /// # Errors
+    ///
+    /// The last words of a program that ended in place of an answer: a Go program cannot recover from a stack that
+    /// overflows.
+    pub fn ask(&mut self, question: &Value) -> Result<Value, String> {
+        // A program that ends while it reads shows below, where nothing is to be read from it.
+        let _ = writeln!(self.running.questions, "{question}");
+        let mut line = String::new();
+        self.running
+            .answers
+            .read_line(&mut line)
+            .expect("the oracle answers in UTF-8");
+        if line.is_empty() {
+            let words = self.running.last_words();
+            self.running = Running::start(&self.binary);
+            return Err(words);
+        }
+        Ok(serde_json::from_str(&line).unwrap_or_else(|cause| panic!("{cause}: {line:?} to {question}")))
+    }
+}
+
+impl Running {
+    fn start(binary: &Path) -> Running {
+        let folder = tempfile::Builder::new()
+            .prefix("flotilla-oracle-")
+            .tempdir()
+            .expect("the folder of temporary files can be written");
+        let errors = File::create(folder.path().join(ERRORS)).expect("a new folder can be written");
+        let mut process = Command::new(binary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .env("HELM_NO_PLUGINS", "1")
+            .env("TMPDIR", folder.path())
+            // The reason of an abort alone, without a million lines of stack.
+            .env("GOTRACEBACK", "none")
             .spawn()
             .expect("the oracle was just built");
         let questions = process.stdin.take().expect("stdin is piped");
         let answers = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        Program {
+        Running {
             process,
             questions,
             answers,
+            folder,
         }
     }
 
-    /// Asks one question.
-    pub fn ask(&mut self, question: &Value) -> Value {
-        writeln!(self.questions, "{question}").expect("the oracle reads");
-        let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .expect("the oracle answers in UTF-8");
-        serde_json::from_str(&line).unwrap_or_else(|cause| panic!("{cause}: {line:?} to {question}"))
+    /// Waits for the end of the program and returns what it said of it.
+    fn last_words(&mut self) -> String {
+        let status = self.process.wait().expect("a child can be waited for");
+        let errors = fs::read(self.folder.path().join(ERRORS)).expect("the file of errors is there");
+        let errors = String::from_utf8_lossy(&errors);
+        let fatal = errors.lines().find(|line| line.starts_with("fatal error: "));
+        format!("{}, {status}", fatal.unwrap_or("no words"))
     }
 }
 
-impl Drop for Program {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

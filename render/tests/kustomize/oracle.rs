@@ -29,8 +29,11 @@ impl Oracle {
     /// Asks what kustomize makes of a case.
     pub(crate) fn ask(&mut self, case: &Case) -> Answer {
         let request = json!({ "id": case.name, "files": case.files, "dir": case.directory });
-        let answer: Answer =
-            serde_json::from_value(self.0.ask(&request)).expect("an answer has these fields");
+        let answer = match self.0.ask(&request) {
+            Ok(answer) => answer,
+            Err(words) => panic!("kustomize aborts on {}: {words}", case.name),
+        };
+        let answer: Answer = serde_json::from_value(answer).expect("an answer has these fields");
         assert_eq!(answer.id, case.name, "the oracle answers in order");
         answer
     }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use flotilla_render_tests::{Oracle, Random, cases, seed};
+use flotilla_render_tests::{Oracle, Random, aborted, cases, seed};
 use serde_json::{Value as Json, json};
 
 use crate::helm::archive::{File, Limits};
 use crate::helm::chart::Chart;
 use crate::helm::dependencies::Resolved;
+use crate::helm::values;
 use crate::helm::values::coalesce::{Nulls, coalesce};
-use crate::helm::values::{self, table::Table};
+use crate::helm::values::table::{Table, TooDeep};
 use crate::yaml::Value;
 
 const MARK: &str = "templates/values.txt";
@@ -20,7 +21,7 @@ const TEMPLATE: &str = "path: {{ .Template.BasePath }}\nvalues: {{ toJson .Value
 fn random_chart_trees_get_the_values_that_helm_gives_them() {
     let mut oracle = Oracle::start();
     let mut random = Random::new(seed(11));
-    let (mut compared, mut refused) = (0, 0);
+    let (mut compared, mut refused, mut aborts) = (0, 0, 0);
     let cases = cases(400);
     for round in 0..cases {
         let files = random_chart(&mut random, "root", 0);
@@ -32,6 +33,11 @@ fn random_chart_trees_get_the_values_that_helm_gives_them() {
                 assert_eq!(ours, theirs, "round {round}: given {given}\n{}", shown(&files));
                 compared += 1;
             }
+            // Maps that imports let hold themselves end the reference. They are what is refused here, and nothing else.
+            (Err(theirs), Err(ours)) if aborted(&theirs) => {
+                assert_eq!(ours, TooDeep.to_string(), "round {round}: {}", shown(&files));
+                aborts += 1;
+            }
             (Err(_), Err(_)) => refused += 1,
             (theirs, ours) => {
                 panic!(
@@ -41,11 +47,42 @@ fn random_chart_trees_get_the_values_that_helm_gives_them() {
             }
         }
     }
-    println!("values: {compared} of {compared} random chart trees equal, {refused} refused by both");
+    println!(
+        "values: {compared} of {compared} random chart trees equal, {refused} refused by both, {aborts} end the reference"
+    );
     assert!(
         compared * 2 > cases,
         "most trees must be renderable to say something: {compared} of {cases}"
     );
+}
+
+#[test]
+fn an_import_into_what_it_holds_is_refused_where_helm_aborts() {
+    let mut oracle = Oracle::start();
+    let imports = json!([{ "child": "a", "parent": "." }, { "child": "a", "parent": "b.deep" }]);
+    let dependency = json!({ "name": "sub", "version": "1.2.3", "import-values": imports });
+    let metadata = |name: &str| json!({ "apiVersion": "v2", "name": name, "version": "1.2.3" });
+    let mut root = metadata("root");
+    root["dependencies"] = json!([dependency]);
+    let files: Files = [
+        ("Chart.yaml", root.to_string()),
+        (MARK, TEMPLATE.to_owned()),
+        ("charts/sub/Chart.yaml", metadata("sub").to_string()),
+        ("charts/sub/values.yaml", "a: {b: {x: 1}}\n".to_owned()),
+        (&format!("charts/sub/{MARK}"), TEMPLATE.to_owned()),
+    ]
+    .map(|(name, text)| (name.to_owned(), text))
+    .into();
+
+    let error = theirs(&mut oracle, &files, &json!({})).expect_err("maps that hold themselves have no copy");
+    assert!(aborted(&error), "{error}");
+    assert!(error.contains("stack overflow"), "{error}");
+    assert_eq!(ours(&files, &json!({})), Err(TooDeep.to_string()));
+
+    let mut files = files;
+    files.insert("Chart.yaml".to_owned(), metadata("root").to_string());
+    let answer = theirs(&mut oracle, &files, &json!({})).expect("a program that aborted is started again");
+    assert_eq!(ours(&files, &json!({})), Ok(answer));
 }
 
 type Files = BTreeMap<String, String>;
