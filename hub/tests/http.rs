@@ -336,7 +336,10 @@ async fn paths_that_are_none_are_not_even_looked_up() {
     ] {
         assert_eq!(port.call(path, None, Vec::new()).await, 404, "{path}");
     }
-    assert_eq!(port.fake.looked.load(Ordering::SeqCst), 0);
+    let looked = || port.fake.looked.load(Ordering::SeqCst);
+    assert_eq!(looked(), 0);
+    port.call(&path("app"), None, Vec::new()).await;
+    assert_eq!(looked(), 1, "one that may be is looked up");
 }
 
 #[tokio::test]

@@ -96,7 +96,10 @@ async fn an_api_server_that_goes_away_is_waited_for_and_watches_go_on_where_they
         .user(&world.user)
         .verb("patch")
         .namespace(&world.namespace);
-    for request in world.plane.audit().requests(&patches).unwrap() {
+    world.written_up_to_now(mark).await;
+    let patches = world.plane.audit().requests(&patches).unwrap();
+    assert!(!patches.is_empty(), "the correction is among what is counted");
+    for request in patches {
         let name = request.object_ref.map(|object| object.name);
         assert_eq!(name.as_deref(), Some("c7"), "nothing else is applied again");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_proto::agent::v1::ObjectState;
-use flotilla_testkit::AuditFilter;
+use flotilla_testkit::{AuditFilter, AuditMark};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
@@ -165,11 +165,15 @@ async fn what_leaves_the_commit_stays_in_the_cluster_and_is_shown() {
         })
         .await;
     assert!(world.value("y").await.is_some());
-    let deletes = AuditFilter::all()
-        .after(mark)
-        .verb("delete")
-        .namespace(&world.namespace);
-    assert_eq!(world.plane.audit().count(&deletes).unwrap(), 0);
+    world.written_up_to_now(mark).await;
+    let of_agent = AuditFilter::all().after(mark).user(&world.user);
+    let audit = world.plane.audit();
+    assert!(
+        audit.count(&of_agent).unwrap() > 0,
+        "the agent is counted under this name"
+    );
+    let deletes = of_agent.verb("delete").verb("deletecollection");
+    assert_eq!(audit.count(&deletes.namespace(&world.namespace)).unwrap(), 0);
 }
 
 #[tokio::test]
@@ -243,8 +247,15 @@ async fn an_agent_of_one_namespace_watches_it_and_is_refused_nothing() {
     world.until_ready(&entry).await;
     world.edit("c7", "hacked").await;
     world.until_value("c7", "1").await;
+    world.written_up_to_now(AuditMark::default()).await;
     let filter = AuditFilter::all().user(&world.user);
-    for request in world.plane.audit().requests(&filter).unwrap() {
+    let requests = world.plane.audit().requests(&filter).unwrap();
+    let patches = requests.iter().filter(|request| request.verb == "patch").count();
+    assert!(
+        patches > objects.len(),
+        "each object and the correction: {patches}"
+    );
+    for request in requests {
         let code = request.response_status.as_ref().map(|status| status.code);
         assert_ne!(code, Some(403), "{request:?}");
     }

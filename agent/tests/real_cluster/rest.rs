@@ -17,7 +17,7 @@ use flotilla_core::{
     unit::{Entry, UnitState},
 };
 use flotilla_proto::agent::v1::Readiness;
-use flotilla_testkit::{AuditFilter, AuditMark, wait_until};
+use flotilla_testkit::{AuditFilter, wait_until};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Namespace},
@@ -50,27 +50,6 @@ async fn settled(world: &World) {
             (count, since) = (now, tokio::time::Instant::now());
         }
         Ok::<_, flotilla_testkit::RigError>((now > 0 && since.elapsed() >= SETTLED).then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
-/// Waits until a later request stands in the log: all before it do.
-async fn written_up_to_now(world: &World, mark: AuditMark) {
-    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.own);
-    let later = AuditFilter::all()
-        .after(mark)
-        .verb("get")
-        .resource("configmaps")
-        .namespace(&world.own);
-    wait_until("a later request to be written", SLOW, async || {
-        maps.get_opt("later").await.map_err(|error| error.to_string())?;
-        let count = world
-            .plane
-            .audit()
-            .count(&later)
-            .map_err(|error| error.to_string())?;
-        Ok::<_, String>((count > 0).then_some(()))
     })
     .await
     .unwrap();
@@ -399,7 +378,7 @@ async fn agent_asks_nothing_after_what_is_over() {
     }
     let mark = stories[0].1.plane.audit().mark();
     tokio::time::sleep(QUIET).await;
-    written_up_to_now(&stories[0].1, mark).await;
+    stories[0].1.written_up_to_now(mark).await;
     for (story, world) in &stories {
         let asked = world.asked(mark);
         assert!(asked.is_empty(), "after {story}: {asked:?}");

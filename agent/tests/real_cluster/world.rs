@@ -182,6 +182,31 @@ impl World {
         asked
     }
 
+    /// Waits until a later request stands in the audit log: all before it do.
+    pub(crate) async fn written_up_to_now(&self, mark: AuditMark) {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.own);
+        let later = AuditFilter::all()
+            .after(mark)
+            .verb("get")
+            .resource("configmaps")
+            .namespace(&self.own);
+        flotilla_testkit::wait_until(
+            "a later request to be written",
+            Duration::from_secs(60),
+            async || {
+                maps.get_opt("later").await.map_err(|error| error.to_string())?;
+                let count = self
+                    .plane
+                    .audit()
+                    .count(&later)
+                    .map_err(|error| error.to_string())?;
+                Ok::<_, String>((count > 0).then_some(()))
+            },
+        )
+        .await
+        .unwrap();
+    }
+
     /// Somebody else creates an object before the agent does.
     pub(crate) async fn create(&self, name: &str, value: &str) {
         let object = serde_json::from_value(config_map(name, value)).unwrap();

@@ -157,6 +157,22 @@ impl HubProcess {
         self.program.as_ref().map_or_else(String::new, Program::said)
     }
 
+    /// How often the log says this, in this run and in those before.
+    pub fn logged(&self, text: &str) -> anyhow::Result<usize> {
+        let program = self.program.as_ref().context("the hub is stopped")?;
+        Ok(program.log()?.matches(text).count())
+    }
+
+    /// The private Postgres, when it runs. Its file outlives it, and its number may then be anybody's.
+    pub fn postgres(&self) -> Option<rustix::process::Pid> {
+        let data = self.dir.join("data/postgres/data");
+        let text = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let number = text.lines().next()?.trim().parse().ok()?;
+        let command = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let is_ours = String::from_utf8_lossy(&command).contains(&*data.to_string_lossy());
+        is_ours.then(|| rustix::process::Pid::from_raw(number)).flatten()
+    }
+
     /// Runs the command line; its standard output.
     pub fn cli(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = Command::new(built("flotilla")?)
@@ -207,14 +223,12 @@ impl HubProcess {
 }
 
 impl Drop for HubProcess {
-    /// Stops in order, so that the private Postgres ends too; a hub that was killed is started for that.
+    /// Stops in order, so that the private Postgres ends too; that of a hub that was killed is told to end.
     fn drop(&mut self) {
         if let Some(program) = self.program.take() {
             let _ = program.stop(Duration::from_secs(20));
         }
-        if let Ok(pid) = self.postgres_pid()
-            && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
-        {
+        if let Some(pid) = self.postgres() {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         }
     }

@@ -1,12 +1,14 @@
 //! An agent's certificate over its whole life, against a live hub.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{AgentProcess, HubProcess};
 use flotilla_testkit::{ControlPlane, ControlPlaneOptions, wait_until};
 use serde_json::Value;
 
-/// Twice the life of the certificate.
+/// The life of a certificate here.
+const LIFE: Duration = Duration::from_secs(60);
+/// Twice that.
 const WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -18,7 +20,8 @@ async fn an_agent_renews_its_certificate_in_time_and_stays() {
     let plane = ControlPlane::start(ControlPlaneOptions::named("renewal"))
         .await
         .unwrap();
-    let options = ["--agent-certificate-lifetime", "1m"];
+    let life = format!("{}s", LIFE.as_secs());
+    let options = ["--agent-certificate-lifetime", &life];
     let hub = HubProcess::start_with(&dir.path().join("hub"), &options)
         .await
         .unwrap();
@@ -32,16 +35,39 @@ async fn an_agent_renews_its_certificate_in_time_and_stays() {
         .map_err(|e| format!("{e}\n{}", said()))
         .unwrap();
     let first = certificate(&plane).await;
+    // It is older than this, so that it has expired when its life has passed from here.
+    let seen = Instant::now();
+    let mut streams = 0;
     wait_until("another certificate is kept", WITHIN, async || {
-        anyhow::Ok((certificate(&plane).await != first).then_some(()))
+        let opened = hub.logged("agent connected")?;
+        let is_another = certificate(&plane).await != first;
+        if !is_another {
+            streams = opened;
+        }
+        anyhow::Ok(is_another.then_some(()))
     })
     .await
     .map_err(|e| format!("{e}\n{}", said()))
     .unwrap();
-    wait_until("the agent is connected with it", WITHIN, async || connected(&hub))
-        .await
-        .map_err(|e| format!("{e}\n{}", said()))
-        .unwrap();
+    wait_until("the agent connects with it", WITHIN, async || {
+        anyhow::Ok((hub.logged("agent connected")? > streams).then_some(()))
+    })
+    .await
+    .map_err(|e| format!("{e}\n{}", said()))
+    .unwrap();
+    wait_until(
+        "the agent is connected when the first has expired",
+        WITHIN,
+        async || {
+            if seen.elapsed() < LIFE {
+                return Ok(None);
+            }
+            connected(&hub)
+        },
+    )
+    .await
+    .map_err(|e| format!("{e}\n{}", said()))
+    .unwrap();
 }
 
 fn connected(hub: &HubProcess) -> anyhow::Result<Option<()>> {

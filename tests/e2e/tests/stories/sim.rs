@@ -1,6 +1,6 @@
 //! Simulated agents are agents to the hub: they join, stay, and come back.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use e2e::{HubProcess, hub::http_client, sim::Sim};
 use flotilla_api::access::Access;
@@ -21,27 +21,6 @@ async fn connected(hub: &HubProcess) {
     .expect("connected");
 }
 
-/// How often the hub's log says this.
-fn said(dir: &Path, text: &str) -> usize {
-    std::fs::read_to_string(dir.join("hub.log"))
-        .expect("a log")
-        .matches(text)
-        .count()
-}
-
-fn kill_postgres(dir: &Path) {
-    let text = std::fs::read_to_string(dir.join("data/postgres/data/postmaster.pid")).expect("it runs");
-    let number = text
-        .lines()
-        .next()
-        .expect("a line")
-        .trim()
-        .parse()
-        .expect("a number");
-    let process = rustix::process::Pid::from_raw(number).expect("a process");
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simulated_agents_join_and_come_back_to_a_hub_that_was_killed() {
     install_tls_provider();
@@ -56,15 +35,17 @@ async fn simulated_agents_join_and_come_back_to_a_hub_that_was_killed() {
         .await
         .expect("started");
     connected(&hub).await;
-    let opened = || said(dir.path(), "agent connected");
+    let logged = |text| hub.logged(text).expect("a log");
+    let opened = || logged("agent connected");
     assert_eq!(opened(), COUNT as usize);
     // The database goes and comes: streams stay as they are.
-    kill_postgres(dir.path());
+    let postgres = hub.postgres().expect("it runs");
+    rustix::process::kill_process(postgres, rustix::process::Signal::KILL).expect("killed");
     wait_until("the database to be back", PATIENCE, async || {
         let answer = http_client()
             .expect("a client")
             .get(format!("http://{}/readyz", hub.health_address()));
-        let is_back = answer.send().await?.status().is_success() && said(dir.path(), "runs again") == 1;
+        let is_back = answer.send().await?.status().is_success() && logged("runs again") == 1;
         Ok::<_, reqwest::Error>(is_back.then_some(()))
     })
     .await
