@@ -1,11 +1,12 @@
-//! Writes and reads TOML as BurntSushi's library does: plain keys first, then tables, each level indented.
+//! Writes TOML as BurntSushi's library does, plain keys first, then tables, each level indented; [`read`] reads it.
 
-use std::rc::Rc;
+mod read;
 
 use super::object::{Object, is_hidden};
-use super::time::Time;
-use super::value::{Entries, Val};
+use super::value::Val;
 use crate::yaml::number::shortest;
+
+pub(super) use read::read;
 
 /// The names that the reference's library gives to the zone of what has none.
 const LOCAL: &str = "datetime-local";
@@ -238,61 +239,4 @@ fn string(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// Returns a date and a time with their zone, filling in what a local one lacks as the reference's library does: UTC,
-/// midnight, and the first day of the year 0.
-fn whole(time: &::toml::value::Datetime) -> String {
-    let mut time = *time;
-    time.date.get_or_insert(::toml::value::Date {
-        year: 0,
-        month: 1,
-        day: 1,
-    });
-    time.time.get_or_insert(::toml::value::Time {
-        hour: 0,
-        minute: 0,
-        second: Some(0),
-        nanosecond: None,
-    });
-    time.offset.get_or_insert(::toml::value::Offset::Z);
-    time.to_string()
-}
-
-/// Returns what the reference's library calls the zone of a date or a time that names none.
-fn local_name(time: &::toml::value::Datetime) -> &'static str {
-    match (time.offset, time.date, time.time) {
-        (Some(_), _, _) => "",
-        (None, Some(_), Some(_)) => LOCAL,
-        (None, Some(_), None) => LOCAL_DATE,
-        (None, None, _) => LOCAL_TIME,
-    }
-}
-
-/// Returns the map that a TOML text holds; integers are Go's `int64`.
-pub(super) fn read(text: &str) -> Result<Val, String> {
-    let table: ::toml::Table = text
-        .parse()
-        .map_err(|cause: ::toml::de::Error| format!("toml: {}", cause.message()))?;
-    Ok(value(&::toml::Value::Table(table)))
-}
-
-fn value(toml: &::toml::Value) -> Val {
-    match toml {
-        ::toml::Value::String(text) => text.as_str().into(),
-        ::toml::Value::Integer(number) => Val::Int64(*number),
-        ::toml::Value::Float(number) => Val::Float(*number),
-        ::toml::Value::Boolean(flag) => Val::Bool(*flag),
-        ::toml::Value::Datetime(time) => match Time::from_rfc3339(&whole(time)) {
-            Some(read) => Val::Object(Rc::new(Object::Time(read.named(local_name(time))))),
-            None => Val::from(time.to_string()),
-        },
-        ::toml::Value::Array(items) => Val::list(items.iter().map(value).collect()),
-        ::toml::Value::Table(table) => Val::map(
-            table
-                .iter()
-                .map(|(key, item)| (Rc::from(key.as_str()), value(item)))
-                .collect::<Entries>(),
-        ),
-    }
 }
