@@ -63,4 +63,4 @@ advisories: prereqs ## Asks the advisory database, which needs the network, abou
 	@scripts/step "advisories of the fuzz programs" scripts/deny --manifest-path fuzz/libfuzzer/Cargo.toml --config deny.toml check advisories
 
 clean-cache: ## Removes everything built: compiled crates, rig programs, reference programs
-	rm -rf -- "$(CACHE)/target" "$(CACHE)/rig" "$(CACHE)/oracle" "$(CACHE)/tools" "$(CACHE)/fuzz"
+	rm -rf -- "$(CACHE)/target" "$(CACHE)/rig" "$(CACHE)/oracle" "$(CACHE)/tools" "$(CACHE)/fuzz" "$(CACHE)/corpus"
