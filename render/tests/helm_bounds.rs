@@ -209,14 +209,78 @@ fn functions_refuse_results_that_no_memory_holds() {
 fn work_inside_of_functions_takes_fuel() {
     for source in [
         "{{ $l := until 100000 }}{{ range until 1000 }}{{ $x := toJson $l }}{{ end }}",
-        "{{ $l := until 100000 }}{{ $x := uniq $l }}",
         "{{ $t := repeat 1000000 `a` }}{{ range until 1000 }}{{ $x := sha256sum $t }}{{ end }}",
         "{{ $t := repeat 1000000 `a` }}{{ range until 1000 }}{{ $x := regexMatch `(a*)*b` $t }}{{ end }}",
         "{{ range until 100 }}{{ $x := regexMatch (repeat 8000 `a?`) `a` }}{{ end }}",
         "{{ range until 100 }}{{ $x := bcrypt `a` }}{{ end }}",
         "{{ $l := list }}{{ range until 10000 }}{{ $l = append $l . }}{{ end }}",
+        // A state for each of a thousand characters, and no cache of states holds their sets.
+        "{{ $t := repeat 200000 `01101` }}{{ regexMatch `[01]*1[01]{1000}[01]{1000}$` $t }}",
+        "{{ $t := repeat 10000000 `a` }}{{ range until 100000 }}{{ $x := len $t }}{{ end }}",
+        "{{ $t := repeat 10000000 `a` }}{{ range until 100000 }}{{ $x := index $t 1 }}{{ end }}",
+        "{{ $m := dict }}{{ range until 20000 }}{{ $_ := set $m (print .) 1 }}{{ end }}{{ range until 100000 }}{{ range $m }}{{ break }}{{ end }}{{ end }}",
+        "{{ $l := until 100000 }}{{ range until 1000 }}{{ $x := dict $l 1 }}{{ end }}",
     ] {
         refused(source, &["steps", "bytes of output"]);
+    }
+}
+
+#[test]
+fn compiling_an_expression_takes_steps_by_its_classes_and_not_by_its_length() {
+    assert!(steps_of(r"{{ $x := regexMatch `[a-z]{10}` `a` }}") < 2048);
+    assert!(steps_of(r"{{ $x := regexMatch `\pL{10}` `a` }}") > 4096);
+}
+
+#[test]
+fn looking_at_the_end_of_a_list_costs_no_copy_of_it() {
+    let source =
+        "{{ $l := until 100000 }}{{ range until 10000 }}{{ $x := first $l }}{{ $x = last $l }}{{ end }}";
+    assert!(one(source).is_ok());
+}
+
+/// Finds how many steps, rounded up to a power of two, a template takes.
+fn steps_of(source: &str) -> u64 {
+    (10..30)
+        .map(|power| 1u64 << power)
+        .find(|steps| {
+            let limits = Limits {
+                steps: *steps,
+                ..Limits::default()
+            };
+            render(&[("templates/a.yaml", source)], "", limits).is_ok()
+        })
+        .expect("it ends")
+}
+
+#[test]
+fn steps_grow_with_what_functions_are_given_and_not_with_its_square() {
+    const MAP: &str = "{{ $m := dict }}{{ range until N }}{{ $_ := set $m (printf `k%d` .) . }}{{ end }}";
+    for (what, source) in [
+        ("range", "{{ range until N }}{{ $x := . }}{{ end }}".to_owned()),
+        ("uniq of all", "{{ $x := uniq (until N) }}".to_owned()),
+        (
+            "uniq of lists that begin alike",
+            "{{ $x := uniq (chunk 10 (until N)) }}".to_owned(),
+        ),
+        ("without", "{{ $x := without (until N) 1 2 3 }}".to_owned()),
+        ("toYaml", format!("{MAP}{{{{ $x := toYaml $m }}}}")),
+        ("fromYaml", format!("{MAP}{{{{ $x := fromYaml (toYaml $m) }}}}")),
+        ("fromJson", format!("{MAP}{{{{ $x := fromJson (toJson $m) }}}}")),
+        ("merge", format!("{MAP}{{{{ $x := merge (dict) $m $m }}}}")),
+        ("omit", format!("{MAP}{{{{ $x := omit $m `k1` `k2` }}}}")),
+        ("sortAlpha", format!("{MAP}{{{{ $x := sortAlpha (keys $m) }}}}")),
+        (
+            "regexReplaceAll",
+            "{{ $x := regexReplaceAll `[0-9]+` (join ` ` (until N)) `x` }}".to_owned(),
+        ),
+    ] {
+        let of = |entries: usize| steps_of(&source.replace('N', &entries.to_string()));
+        let (small, large) = (of(6_250), of(50_000));
+        assert!(large <= 16 * small, "{what}: {small} steps grew to {large}");
+        assert!(
+            large >= 4 * small,
+            "{what}: {small} steps grew to {large}: the work is not charged"
+        );
     }
 }
 
@@ -274,19 +338,9 @@ fn maps_that_hold_themselves_are_refused_where_they_are_walked() {
 #[test]
 fn building_a_map_costs_its_entries_once() {
     let steps = |entries: usize| {
-        let source = format!(
+        steps_of(&format!(
             "{{{{ $d := dict }}}}{{{{ range $i := until {entries} }}}}{{{{ $_ := set $d (print $i) (list $i) }}}}{{{{ end }}}}"
-        );
-        (10..30)
-            .map(|power| 1u64 << power)
-            .find(|steps| {
-                let limits = Limits {
-                    steps: *steps,
-                    bytes: 64 << 20,
-                };
-                render(&[("templates/a.yaml", &source)], "", limits).is_ok()
-            })
-            .expect("it ends")
+        ))
     };
     // Ten times the entries must not take a hundred times the steps.
     assert!(steps(10_000) <= 16 * steps(1_000));
@@ -586,6 +640,19 @@ fn slow_functions_ask_the_caller_whether_to_stop() {
         assert!(error.contains("the rendering was stopped"), "{source}: {error}");
         assert_eq!(asked.get(), 1, "{source}");
     }
+}
+
+#[test]
+fn a_caller_stops_a_search_of_an_expression_between_two_matches() {
+    // Each search goes to the end of the text.
+    let source = b"{{ $x := regexFindAll `.*[^A-Z]|[A-Z]` (repeat 100000 `A`) -1 }}";
+    let asked = Cell::new(0);
+    let error = stopped(source, move || {
+        asked.set(asked.get() + 1);
+        asked.get() == 10
+    });
+    let error = error.expect_err("the tenth answer stops it");
+    assert!(error.contains("the rendering was stopped"), "{error}");
 }
 
 #[test]

@@ -66,10 +66,49 @@ const INPUTS: &[Hostile] = &[
     ),
     ("replacements-that-nest", "bytes of text", replacements_that_nest),
     ("items-without-a-name", "builds", items_without_a_name),
+    (
+        "variables-of-a-long-text",
+        "bytes of text",
+        variables_of_a_long_text,
+    ),
+    ("a-long-prefix", "bytes of text", || transformed("namePrefix")),
+    ("a-long-suffix", "bytes of text", || transformed("nameSuffix")),
+    ("a-long-namespace", "bytes of text", || transformed("namespace")),
+    (
+        "an-image-of-a-long-name",
+        "bytes of text",
+        an_image_of_a_long_name,
+    ),
+    (
+        "a-long-label-of-generators",
+        "bytes of text",
+        a_long_label_of_generators,
+    ),
     ("yaml-made-in-a-template", "builds", yaml_made_in_a_template),
     ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
     ("text-that-doubles", "steps", text_that_doubles),
     ("list-that-doubles", "steps", list_that_doubles),
+    ("a-file-kept-many-times", "bytes of output", || {
+        kept("$.Files.Get `big`")
+    }),
+    ("bytes-of-a-file-kept-many-times", "bytes of output", || {
+        kept("$.Files.GetBytes `big`")
+    }),
+    ("a-field-of-files-kept-many-times", "bytes of output", || {
+        kept("index (list $.Files.big) 0")
+    }),
+    ("lines-of-a-file-kept-many-times", "bytes of output", || {
+        kept("$.Files.Lines `big`")
+    }),
+    ("files-as-yaml-kept-many-times", "bytes of output", || {
+        kept("$.Files.AsSecrets")
+    }),
+    ("values-as-yaml-kept-many-times", "bytes of output", || {
+        kept("$.Values.YAML")
+    }),
+    ("lists-printed-as-keys", "bytes of output", || {
+        kept("dict (until 100000) 1")
+    }),
 ];
 
 fn kustomize(files: &[(&str, String)]) -> Result<(), String> {
@@ -285,13 +324,93 @@ fn replacements_that_nest() -> Result<(), String> {
     put_into_each_other(5000, |_| "k".to_owned())
 }
 
+fn variables_of_a_long_text() -> Result<(), String> {
+    let long = "x".repeat(1 << 20);
+    let args = "$(V)".repeat(2000);
+    let kustomization = "resources: [a.yaml]\nvars:\n- {name: V, objref: {apiVersion: v1, kind: ConfigMap, name: a}, fieldref: {fieldpath: data.a}}\n";
+    kustomize(&[
+        ("kustomization.yaml", kustomization.to_owned()),
+        (
+            "a.yaml",
+            format!(
+                "{OBJECT}data: {{a: {long}}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{name: c, args: ['{args}']}}]}}\n"
+            ),
+        ),
+    ])
+}
+
+/// Writes a long text into each of many objects by a field of the kustomization.
+fn transformed(field: &str) -> Result<(), String> {
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            format!("resources: [a.yaml]\n{field}: {}\n", "x".repeat(1 << 20)),
+        ),
+        ("a.yaml", thousand_objects()),
+    ])
+}
+
+fn a_long_label_of_generators() -> Result<(), String> {
+    let generators: String = (0..1000).map(|at| format!("- {{name: a{at}}}\n")).collect();
+    let long = "x".repeat(1 << 20);
+    kustomize(&[(
+        "kustomization.yaml",
+        format!("generatorOptions: {{labels: {{a: {long}}}}}\nconfigMapGenerator:\n{generators}"),
+    )])
+}
+
+fn an_image_of_a_long_name() -> Result<(), String> {
+    let containers: String = (0..1000)
+        .map(|at| format!("{{name: c{at}, image: 'a:1'}}, "))
+        .collect();
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            format!(
+                "resources: [a.yaml]\nimages: [{{name: a, newName: {}}}]\n",
+                "x".repeat(1 << 20)
+            ),
+        ),
+        (
+            "a.yaml",
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{containers}]}}\n"
+            ),
+        ),
+    ])
+}
+
+/// Renders a chart with a large file and large values that keeps a value many times.
+fn kept(value: &str) -> Result<(), String> {
+    let source = format!(
+        "{{{{ $m := dict }}}}{{{{ range until 100000 }}}}{{{{ $_ := set $m (toString .) ({value}) }}}}{{{{ end }}}}"
+    );
+    let big = "line\n".repeat(200_000);
+    let given = format!("big: {}\n", "x".repeat(1 << 20));
+    // Less than the usual bytes, so that the test does not last.
+    let limits = Limits {
+        bytes: 32 << 20,
+        ..Limits::default()
+    };
+    chart_with(&source, &given, &[("big", &big)], limits)
+}
+
 fn chart(source: &str, given: &str) -> Result<(), String> {
+    let limits = Limits {
+        steps: 300_000,
+        ..Limits::default()
+    };
+    chart_with(source, given, &[], limits)
+}
+
+fn chart_with(source: &str, given: &str, more: &[(&str, &str)], limits: Limits) -> Result<(), String> {
     let files = [
         ("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
         ("templates/a.yaml", source),
     ];
     let files = files
         .iter()
+        .chain(more)
         .map(|(name, text)| File::new(*name, text.as_bytes()))
         .collect();
     let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
@@ -299,10 +418,7 @@ fn chart(source: &str, given: &str) -> Result<(), String> {
         &chart,
         values::load(given.as_bytes()).map_err(|error| error.to_string())?,
         Context {
-            limits: Limits {
-                steps: 300_000,
-                ..Limits::default()
-            },
+            limits,
             ..Context::default()
         },
     );

@@ -168,9 +168,62 @@ fn one_large_file(count: usize) -> MemoryTree {
     tree
 }
 
+/// So many objects, and two hundred patches of which each looks at all of them.
+fn patches_that_select_by_expression(count: usize) -> MemoryTree {
+    let objects: Vec<String> = (0..count)
+        .map(|n| deployment(&format!("app-{n}"), "apps"))
+        .collect();
+    let patches: String = (0..200)
+        .map(|n| {
+            format!(
+                "- target: {{kind: Deployment, name: 'app-.*{n}'}}\n  patch: '[{{\"op\": \"add\", \"path\": \"/spec/replicas\", \"value\": {n}}}]'\n"
+            )
+        })
+        .collect();
+    source(format!("patches:\n{patches}"), &objects)
+}
+
+/// One object with so many fields, each added by an operation of one patch.
+fn one_long_json_patch(count: usize) -> MemoryTree {
+    let operations: String = (0..count * 50)
+        .map(|n| format!("- {{op: add, path: /data/k{n}, value: v}}\n"))
+        .collect();
+    let mut tree = source(
+        "patches: [{path: p.yaml, target: {kind: ConfigMap}}]\n".to_owned(),
+        &["apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {}\n".to_owned()],
+    );
+    tree.insert("overlay/p.yaml", operations);
+    tree
+}
+
+/// A binding of so many accounts, each in a namespace of its own.
+fn one_binding_of_many_accounts(count: usize) -> MemoryTree {
+    let mut objects: Vec<String> = (0..count).map(|n| account("app", &format!("team-{n}"))).collect();
+    let subjects: String = (0..count)
+        .map(|n| format!("- {{kind: ServiceAccount, name: app, namespace: team-{n}}}\n"))
+        .collect();
+    objects.push(format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: all, namespace: apps}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}\nsubjects:\n{subjects}"
+    ));
+    source("namePrefix: n-\n".to_owned(), &objects)
+}
+
+/// So many variables, each of an object of its own.
+fn many_variables(count: usize) -> MemoryTree {
+    let objects: Vec<String> = (0..count)
+        .map(|n| deployment(&format!("app-{n}"), "apps"))
+        .collect();
+    let variables: String = (0..count)
+        .map(|n| {
+            format!("- {{name: V{n}, objref: {{apiVersion: apps/v1, kind: Deployment, name: app-{n}}}}}\n")
+        })
+        .collect();
+    source(format!("vars:\n{variables}"), &objects)
+}
+
 #[test]
 fn steps_grow_with_the_source_and_not_with_its_square() {
-    let sources: [Source; 8] = [
+    let sources: [Source; 12] = [
         ("references", references),
         ("one name in many namespaces", one_name_in_many_namespaces),
         ("a merge patch for each object", a_merge_patch_for_each),
@@ -182,6 +235,13 @@ fn steps_grow_with_the_source_and_not_with_its_square() {
         ("one large map", one_large_map),
         ("one large file", one_large_file),
         ("many annotations", many_annotations),
+        (
+            "patches that select by expression",
+            patches_that_select_by_expression,
+        ),
+        ("one long JSON patch", one_long_json_patch),
+        ("one binding of many accounts", one_binding_of_many_accounts),
+        ("many variables", many_variables),
     ];
     for (what, source) in sources {
         let (small, large) = (steps(&source(SMALL)), steps(&source(SMALL * TIMES)));

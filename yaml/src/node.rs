@@ -90,16 +90,16 @@ pub struct Node {
     /// The node's content.
     pub content: Content,
     /// Groups scalars of one object that kustomize holds as one node: to overwrite one overwrites all.
-    pub tie: AliasGroup,
+    pub alias_group: AliasGroup,
 }
 
-/// Names the scalars that are one to kustomize, and counts how often this one was overwritten.
+/// Numbers the scalars that are one to kustomize, and counts how often this one was overwritten.
 ///
 /// kustomize puts the same Go pointer into every field that a label goes into, so that a later change of
 /// `metadata.labels` also changes selectors. [`Node::sync`] brings the copies here back together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AliasGroup {
-    name: u32,
+    number: u32,
     changes: u32,
 }
 
@@ -131,7 +131,7 @@ impl Node {
             tagged: false,
             style: Style::Plain,
             content,
-            tie: AliasGroup::default(),
+            alias_group: AliasGroup::default(),
         }
     }
 
@@ -278,18 +278,18 @@ impl Node {
 
     /// Sets a field; an existing one keeps its place and its style, as kustomize's setter has it.
     ///
-    /// Returns whether that changed a scalar which others are tied to.
+    /// Returns whether that changed a scalar which has aliases.
     pub fn set(&mut self, name: &str, mut value: Node) -> bool {
         if let Some(old) = self.get_mut(name) {
             value.style = old.style;
             value.tagged = old.tagged;
-            value.tie = if value.content == old.content {
-                old.tie
+            value.alias_group = if value.content == old.content {
+                old.alias_group
             } else {
-                old.tie.changed()
+                old.alias_group.changed()
             };
             *old = value;
-            old.tie.changes > 0
+            old.alias_group.changes > 0
         } else {
             if scalar::reads_as_non_string(&value) {
                 value.style = Style::Double;
@@ -303,10 +303,10 @@ impl Node {
     pub fn overwrite(&mut self, mut value: Node) {
         value.style = self.style;
         value.tagged = self.tagged;
-        value.tie = if value.content == self.content {
-            self.tie
+        value.alias_group = if value.content == self.content {
+            self.alias_group
         } else {
-            self.tie.changed()
+            self.alias_group.changed()
         };
         *self = value;
     }
@@ -321,7 +321,7 @@ impl Node {
     /// Replaces only the text of a scalar.
     pub fn rewrite(&mut self, text: impl Into<SmolStr>) {
         self.content = Content::Scalar(text.into());
-        self.tie = self.tie.changed();
+        self.alias_group = self.alias_group.changed();
     }
 
     /// Returns the field of a name, made as an empty node of a shape when it is absent.
@@ -370,15 +370,18 @@ impl Node {
         }
     }
 
-    /// Gives this node a tie.
-    pub fn tied(mut self, name: u32) -> Node {
-        self.tie = AliasGroup { name, changes: 0 };
+    /// Puts this node into a group.
+    pub fn aliased(mut self, group: u32) -> Node {
+        self.alias_group = AliasGroup {
+            number: group,
+            changes: 0,
+        };
         self
     }
 
-    /// Tells whether this scalar, or one right below this list or map, was changed apart from those it is tied to.
-    pub fn is_retied(&self) -> bool {
-        let changed = |node: &Node| node.tie.changes > 0;
+    /// Tells whether this scalar, or one right below this list or map, was changed and its aliases were not.
+    pub fn is_out_of_sync(&self) -> bool {
+        let changed = |node: &Node| node.alias_group.changes > 0;
         match &self.content {
             Content::Scalar(_) => changed(self),
             Content::Seq(items) => items.iter().any(changed),
@@ -386,41 +389,41 @@ impl Node {
         }
     }
 
-    /// Tells whether any scalar of the tree was changed apart from those it is tied to.
+    /// Tells whether any scalar of the tree was changed and its aliases were not.
     pub fn is_dirty(&self) -> bool {
         match &self.content {
-            Content::Scalar(_) => self.tie.changes > 0,
+            Content::Scalar(_) => self.alias_group.changes > 0,
             Content::Seq(items) => items.iter().any(Node::is_dirty),
             Content::Map(fields) => fields.iter().any(|(_, value)| value.is_dirty()),
         }
     }
 
-    /// Drops every tie, in a copy that goes elsewhere.
-    pub fn untie(&mut self) {
-        self.tie = AliasGroup::default();
+    /// Takes every scalar out of its group, in a copy that goes elsewhere.
+    pub fn unalias(&mut self) {
+        self.alias_group = AliasGroup::default();
         match &mut self.content {
             Content::Scalar(_) => {}
-            Content::Seq(items) => items.iter_mut().for_each(Node::untie),
-            Content::Map(fields) => fields.iter_mut().for_each(|(_, value)| value.untie()),
+            Content::Seq(items) => items.iter_mut().for_each(Node::unalias),
+            Content::Map(fields) => fields.iter_mut().for_each(|(_, value)| value.unalias()),
         }
     }
 
-    /// Gives tied scalars the value of the one that was overwritten last.
+    /// Gives aliases the value of the one that was overwritten last.
     pub fn sync(&mut self) {
         let mut latest: std::collections::HashMap<u32, Node> = std::collections::HashMap::new();
         self.gather(&mut latest);
-        if latest.values().any(|node| node.tie.changes > 0) {
+        if latest.values().any(|node| node.alias_group.changes > 0) {
             self.spread(&latest);
         }
     }
 
     fn gather(&self, latest: &mut std::collections::HashMap<u32, Node>) {
         match &self.content {
-            Content::Scalar(_) if self.tie.name == 0 => {}
-            Content::Scalar(_) => match latest.get(&self.tie.name) {
-                Some(known) if known.tie.changes > self.tie.changes => {}
+            Content::Scalar(_) if self.alias_group.number == 0 => {}
+            Content::Scalar(_) => match latest.get(&self.alias_group.number) {
+                Some(known) if known.alias_group.changes > self.alias_group.changes => {}
                 _ => {
-                    latest.insert(self.tie.name, self.clone());
+                    latest.insert(self.alias_group.number, self.clone());
                 }
             },
             Content::Seq(items) => items.iter().for_each(|item| item.gather(latest)),
@@ -431,9 +434,12 @@ impl Node {
     fn spread(&mut self, latest: &std::collections::HashMap<u32, Node>) {
         match &mut self.content {
             Content::Scalar(_) => {
-                if let Some(node) = latest.get(&self.tie.name).filter(|_| self.tie.name != 0) {
+                if let Some(node) = latest
+                    .get(&self.alias_group.number)
+                    .filter(|_| self.alias_group.number != 0)
+                {
                     self.clone_from(node);
-                    self.tie.changes = 0;
+                    self.alias_group.changes = 0;
                 }
             }
             Content::Seq(items) => items.iter_mut().for_each(|item| item.spread(latest)),
@@ -445,7 +451,7 @@ impl Node {
 impl AliasGroup {
     fn changed(self) -> AliasGroup {
         AliasGroup {
-            changes: if self.name == 0 { 0 } else { self.changes + 1 },
+            changes: if self.number == 0 { 0 } else { self.changes + 1 },
             ..self
         }
     }

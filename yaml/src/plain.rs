@@ -1,10 +1,10 @@
 //! Reads the plain part of YAML that manifests and values are written in, several times as fast as a whole parser:
 //! maps and lists by indentation, scalars and flow collections that end on their line, block scalars.
 //!
-//! It never refuses a text. What is not surely of this part gives nothing, and a whole reader then reads the text
-//! from its start: anchors, aliases, tags, merge keys, directives, scalars over several lines, tabs, whatever is
-//! wrong, whatever comes to a limit. So each error is the whole reader's, and what is given here must be what that
-//! reader gives. The tests of both trees, [`super::read`]'s and [`super::node`]'s, hold the two against each other.
+//! It never refuses a text. For what it does not cover it returns `None`, and the full parser reads the text from its
+//! start: anchors, aliases, tags, merge keys, directives, scalars over several lines, tabs, whatever is wrong,
+//! whatever comes to a limit. So every error comes from the full parser, and every result here must equal what that
+//! parser returns. The tests of both trees, [`super::read`]'s and [`super::node`]'s, compare the two.
 
 mod flow;
 mod scalar;
@@ -14,7 +14,7 @@ use std::vec::Drain;
 
 use scalar::is_word;
 
-/// Longer keys are left to the whole reader, which has a limit for them.
+/// Longer keys are left to the full parser, which has a limit for them.
 const MAX_KEY: usize = 1000;
 
 /// How a scalar is written that is text whatever it looks like.
@@ -34,13 +34,13 @@ pub(super) trait Tree<'a> {
     /// Whether folded scalars of one paragraph are read too.
     const FOLDED: bool;
 
-    /// Makes a scalar without quotes; none where it is the whole reader's.
+    /// Makes a scalar without quotes; none where the full parser has to.
     fn plain(&self, text: &str, kept: bool) -> Option<Self::Node>;
 
     /// Makes a scalar in quotes or in a block.
     fn text(&self, text: Cow<'_, str>, written: Written, kept: bool) -> Self::Node;
 
-    /// Makes a key without quotes; none where it is the whole reader's.
+    /// Makes a key without quotes; none where the full parser has to.
     fn plain_key(&self, text: &'a str) -> Option<Self::Key>;
 
     /// Makes a key in quotes.
@@ -52,7 +52,7 @@ pub(super) trait Tree<'a> {
     /// Makes a list.
     fn list(&self, items: Drain<'_, Self::Node>, flow: bool) -> Self::Node;
 
-    /// Makes a map; none where the whole reader refuses it.
+    /// Makes a map; none where the full parser refuses it.
     fn map(&self, fields: Drain<'_, (Self::Key, Self::Node)>, flow: bool) -> Option<Self::Node>;
 }
 

@@ -12,6 +12,9 @@ use regex::{Regex, RegexBuilder};
 
 mod classes;
 mod parser;
+mod size;
+
+use size::Size;
 
 /// The most levels of groups inside each other.
 const MAX_NESTING: u32 = 250;
@@ -68,6 +71,11 @@ pub struct Compiled {
     pub regex: Regex,
     /// The name of each group, in their order.
     pub names: Vec<Option<String>>,
+    /// How many states a match may be in at each character, about: with the length of the text, what matching takes
+    /// at worst.
+    pub states: usize,
+    /// How many ranges of characters and bytes it is compiled of, each as often as it may repeat: what compiling takes.
+    pub ranges: usize,
 }
 
 /// Reads an expression as Go's `regexp.Compile` does.
@@ -95,7 +103,15 @@ pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError
         .nest_limit(MAX_NESTING * 2)
         .build();
     match built {
-        Ok(regex) => Ok(Compiled { regex, names }),
+        Ok(regex) => {
+            let size = Size::of(&translated);
+            Ok(Compiled {
+                regex,
+                names,
+                states: size.states,
+                ranges: size.ranges,
+            })
+        }
         Err(regex::Error::CompiledTooBig(_)) => beyond("expression too large", pattern),
         Err(_) => beyond("expression nests too deeply", pattern),
     }

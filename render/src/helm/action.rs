@@ -81,7 +81,7 @@ pub enum RenderError {
     /// The chart is a library.
     #[error("{0} charts are not installable")]
     NotInstallable(String),
-    /// Charts that the chart needs are not inside it.
+    /// Subcharts that the chart needs are missing.
     #[error("found in Chart.yaml, but missing in charts/ directory: {}", .0.join(", "))]
     MissingDependencies(Vec<String>),
     /// The chart is for other clusters.

@@ -46,7 +46,7 @@ pub struct Lock {
 /// Why files are no chart. Nothing helps but other files.
 #[derive(Debug, thiserror::Error)]
 pub enum ChartError {
-    /// The archive, or one inside it, cannot be taken.
+    /// The archive, or that of a subchart, cannot be taken.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// `.helmignore` cannot be read.
@@ -72,7 +72,7 @@ pub enum ChartError {
     /// The default values cannot be read.
     #[error("cannot load values.yaml")]
     Values(#[source] ValuesError),
-    /// A chart inside the chart cannot be loaded.
+    /// A subchart cannot be loaded.
     #[error("error unpacking subchart {name} in {parent}")]
     Subchart {
         /// The folder or archive below `charts/`.
@@ -151,7 +151,7 @@ impl Chart {
         Ok(chart)
     }
 
-    /// Puts a file that is not of a chart inside to its place.
+    /// Puts a file that is no subchart's to its place.
     fn take(&mut self, file: File) -> Result<(), ChartError> {
         match file.name.as_str() {
             "Chart.yaml" => {}

@@ -25,7 +25,7 @@ pub(crate) struct Resolved<'a> {
     pub(crate) dependencies: Vec<Resolved<'a>>,
     /// Its defaults together with what it imports; none when those are the chart's own.
     imported: Option<Table>,
-    /// The chart's own defaults, once asked for: those of a chart inside are brought together with its parent's
+    /// The chart's own defaults, once asked for: those of a subchart are brought together with its parent's
     /// several times.
     own: Rc<OnceCell<Table>>,
 }
@@ -49,7 +49,7 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    /// Returns the name that the chart has inside its parent.
+    /// Returns the name that the chart has in its parent.
     pub(crate) fn name(&self) -> &str {
         &self.metadata.name
     }

@@ -234,6 +234,15 @@ impl<'c> Interp<'c> {
             Some(left) => self.fuel = left,
             None => return Err(self.no_more_steps()),
         }
+        self.ask(count)
+    }
+
+    /// Lets the caller stop in work that may last as long as so many steps, and for which none is taken.
+    pub(super) fn pause(&mut self, steps: u64) -> Outcome<()> {
+        self.ask(steps).map_err(ExecError::plain)
+    }
+
+    fn ask(&mut self, count: u64) -> Result<(), String> {
         match self.until_asked.checked_sub(count) {
             Some(left) => self.until_asked = left,
             None => {

@@ -164,6 +164,20 @@ impl Object {
         })
     }
 
+    /// Returns how many things the object holds, and how many bytes they are: what it costs to go through it.
+    pub(super) fn size(&self) -> (usize, usize) {
+        match self {
+            Object::Files(files) => (files.len(), files.values().map(|data| data.len()).sum()),
+            Object::ApiVersions(all) => {
+                let names = &all.api_versions;
+                (names.len(), names.iter().map(|name| name.len()).sum())
+            }
+            Object::Bytes(bytes) => (bytes.len(), bytes.len()),
+            Object::Certificate { certificate, key } => (2, certificate.len() + key.len()),
+            _ => (0, 0),
+        }
+    }
+
     /// Returns what `range` and `index` see: pairs of key and value.
     pub(super) fn entries(&self) -> Option<Vec<(Val, Val)>> {
         let numbered = |items: Vec<Val>| {

@@ -52,7 +52,7 @@ impl Shared {
     }
 }
 
-/// Returns the templates of a chart and of those inside it, each with what it sees.
+/// Returns the templates of a chart and of its subcharts, each with what it sees.
 pub(crate) fn renderables(root: &Resolved<'_>, values: &Table, shared: &Shared) -> Vec<Renderable> {
     let mut found = BTreeMap::new();
     add(root, root.name(), values, (shared, true), &mut found);

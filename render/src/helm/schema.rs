@@ -36,7 +36,7 @@ pub struct SchemaError {
     pub failures: Vec<String>,
 }
 
-/// Checks the values of a chart and of those inside it, each against its own schema.
+/// Checks the values of a chart and of its subcharts, each against its own schema.
 pub(crate) fn check(chart: &Resolved<'_>, values: &Table) -> Result<(), SchemaError> {
     let mut failures = Vec::new();
     collect(chart, values, &mut failures);

@@ -185,6 +185,9 @@ impl Display for Time {
 
 /// Returns the days from 1970 to a date of the proleptic Gregorian calendar; those of years that no time has wrap
 /// around.
+///
+/// The calendars of libraries end within a million years. Go's does not: a template may add any number of years to a
+/// time and print it.
 fn days_of(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year.wrapping_sub(1) } else { year };
     let era = year.div_euclid(400);

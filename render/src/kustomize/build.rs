@@ -1,6 +1,8 @@
 //! Builds a directory: walks its kustomizations, then gives names their hashes, references their names, variables
 //! their values, and objects their order.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::yaml::node::{Node, ResolveError, Schema, duplicate_line};
@@ -176,7 +178,7 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object))
 fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: bool) -> Result<()> {
     add_hashes(&mut acc.map)?;
     resolve_references(&mut acc.map, &acc.config.name_reference, &build.steps)?;
-    resolve_variables(acc).in_field("vars")?;
+    resolve_variables(acc, &build.steps).in_field("vars")?;
     drop_local(acc)?;
     let k = &target.kustomization;
     if k.sort.is_some() || !unsorted {
@@ -201,24 +203,25 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: b
     Ok(())
 }
 
-fn resolve_variables(acc: &mut Accumulator) -> Result<()> {
+fn resolve_variables(acc: &mut Accumulator, steps: &Steps<'_>) -> Result<()> {
     let mut variables = Variables::default();
+    let mut homes: HashMap<&str, &Resource> = HashMap::new();
+    for resource in acc.map.list() {
+        for name in &resource.variables {
+            homes.entry(name).or_insert(resource);
+        }
+    }
     for var in acc.vars.values() {
-        let resource = acc
-            .map
-            .list()
-            .iter()
-            .find(|r| r.variables.contains(&var.name))
-            .ok_or_else(|| {
-                super::error::invalid(format!(
-                    "var '{}' cannot be mapped to a field in the set of known resources",
-                    var.name
-                ))
-            })?;
-        variables.add(&var.name, &var.field_path, resource)?;
+        let resource = homes.get(var.name.as_str()).ok_or_else(|| {
+            super::error::invalid(format!(
+                "var '{}' cannot be mapped to a field in the set of known resources",
+                var.name
+            ))
+        })?;
+        variables.add(&var.name, &var.field_path, resource, steps)?;
     }
     let fields = acc.config.var_reference.clone();
-    variables.apply(&mut acc.map, &fields)
+    variables.apply(&mut acc.map, &fields, steps)
 }
 
 /// Leaves out objects that say they are only for kustomize.

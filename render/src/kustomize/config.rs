@@ -195,9 +195,9 @@ impl Shared {
 
 /// Reads a list of fields.
 pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Result<Vec<FieldSpec>> {
-    let lenient = fields.is_lenient();
+    let strict = fields.is_strict();
     fields.list(name, |value, at| {
-        let mut fields = Fields::new(value, at)?.lenient_if(lenient);
+        let mut fields = Fields::new(value, at)?.strict_if(strict);
         let gvk = gvk_pattern(&mut fields)?;
         let spec = FieldSpec::new(gvk, fields.text("path")?, fields.flag("create")?);
         fields.finish()?;

@@ -12,7 +12,7 @@ pub(crate) struct Fields<'v> {
     object: Option<&'v Map<String, Value>>,
     taken: Vec<&'v str>,
     at: String,
-    lenient: bool,
+    strict: bool,
     set: bool,
 }
 
@@ -28,26 +28,26 @@ impl<'v> Fields<'v> {
             object,
             taken: Vec::new(),
             at: at.to_string(),
-            lenient: false,
+            strict: true,
             set: false,
         })
     }
 
     /// Reads like a decoder that drops unknown fields and makes text of numbers.
-    pub(crate) fn lenient(mut self) -> Fields<'v> {
-        self.lenient = true;
+    pub(crate) fn not_strict(mut self) -> Fields<'v> {
+        self.strict = false;
         self
     }
 
     /// Reads as the fields around these are read.
-    pub(crate) fn lenient_if(mut self, lenient: bool) -> Fields<'v> {
-        self.lenient |= lenient;
+    pub(crate) fn strict_if(mut self, strict: bool) -> Fields<'v> {
+        self.strict &= strict;
         self
     }
 
-    /// Returns whether unknown fields are dropped.
-    pub(crate) fn is_lenient(&self) -> bool {
-        self.lenient
+    /// Returns whether unknown fields are refused.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
     }
 
     fn path(&self, name: &str) -> String {
@@ -80,7 +80,7 @@ impl<'v> Fields<'v> {
                 self.set |= !text.is_empty();
                 Ok(text.clone())
             }
-            Some(value @ (Value::Bool(_) | Value::Number(_))) if self.lenient => Ok(value.to_string()),
+            Some(value @ (Value::Bool(_) | Value::Number(_))) if !self.strict => Ok(value.to_string()),
             Some(_) => self.wrong(name, "a string"),
         }
     }
@@ -118,7 +118,7 @@ impl<'v> Fields<'v> {
             let text = match value {
                 Value::String(text) => text.clone(),
                 Value::Null => String::new(),
-                Value::Bool(_) | Value::Number(_) if self.lenient => value.to_string(),
+                Value::Bool(_) | Value::Number(_) if !self.strict => value.to_string(),
                 _ => return self.wrong(&format!("{name}.{key}"), "a string"),
             };
             texts.insert(key.clone(), text);
@@ -148,11 +148,11 @@ impl<'v> Fields<'v> {
 
     /// Takes a list of texts; absent is empty.
     pub(crate) fn strings(&mut self, name: &str) -> Result<Vec<String>> {
-        let lenient = self.lenient;
+        let strict = self.strict;
         self.list(name, |value, at| match value {
             Value::String(text) => Ok(text.clone()),
             Value::Null => Ok(String::new()),
-            Value::Bool(_) | Value::Number(_) if lenient => Ok(value.to_string()),
+            Value::Bool(_) | Value::Number(_) if !strict => Ok(value.to_string()),
             _ => Err(invalid(format!("{at}: a string was expected"))),
         })
     }
@@ -176,7 +176,7 @@ impl<'v> Fields<'v> {
         };
         self.set = true;
         let mut fields = Fields::new(value, &self.path(name))?;
-        fields.lenient = self.lenient;
+        fields.strict = self.strict;
         let result = read(&mut fields)?;
         fields.finish()?;
         Ok(Some(result))
@@ -189,7 +189,7 @@ impl<'v> Fields<'v> {
 
     /// Refuses fields that nobody took.
     pub(crate) fn finish(self) -> Result<()> {
-        if self.lenient {
+        if !self.strict {
             return Ok(());
         }
         let Some(object) = self.object else { return Ok(()) };

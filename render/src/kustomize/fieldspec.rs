@@ -6,6 +6,7 @@ use crate::yaml::node::{Content, Kind, Node, Tag};
 
 use super::error::{At, Result, invalid};
 use super::id::{Gvk, GvkPattern};
+use super::steps::Steps;
 use super::tables::Spec;
 
 /// A field of some types.
@@ -117,8 +118,8 @@ impl<'f> Fitting<'f> {
         }
     }
 
-    /// Returns the fields of a type.
-    pub(crate) fn of(&mut self, gvk: Gvk<'_>) -> &[&'f FieldSpec] {
+    /// Returns the fields of a type; each is a step, since each is followed.
+    pub(crate) fn of(&mut self, gvk: Gvk<'_>, steps: &Steps<'_>) -> Result<&[&'f FieldSpec]> {
         self.key.clear();
         for part in [gvk.group, gvk.version, gvk.kind] {
             self.key.push_str(part);
@@ -127,19 +128,22 @@ impl<'f> Fitting<'f> {
         let index = match self.by_type.get(&self.key) {
             Some(index) => *index,
             None => {
+                steps.spend(self.fields.len())?;
                 self.lists
                     .push(self.fields.iter().filter(|f| f.gvk.selects(gvk)).collect());
                 self.by_type.insert(self.key.clone(), self.lists.len() - 1);
                 self.lists.len() - 1
             }
         };
-        &self.lists[index]
+        let fields = &self.lists[index];
+        steps.spend(fields.len())?;
+        Ok(fields)
     }
 }
 
 /// Calls a function on every node a field leads to, in an object of one of its types.
 ///
-/// Returns whether that changed a scalar which others are tied to.
+/// Returns whether that changed a scalar which has aliases.
 pub(crate) fn apply(
     object: &mut Node,
     field: &FieldSpec,
@@ -164,7 +168,7 @@ pub(crate) fn apply_fitting(
 
 /// Calls a function on every node a path leads to.
 ///
-/// Returns whether that changed a scalar which others are tied to.
+/// Returns whether that changed a scalar which has aliases.
 pub(crate) fn follow(
     node: &mut Node,
     path: &[String],
@@ -173,14 +177,14 @@ pub(crate) fn follow(
 ) -> Result<bool> {
     let Some((first, rest)) = path.split_first() else {
         set(node)?;
-        return Ok(node.is_retied());
+        return Ok(node.is_out_of_sync());
     };
     if node.is_null() {
         return Ok(false);
     }
     match &mut node.content {
-        Content::Seq(items) => items.iter_mut().try_fold(false, |retied, item| {
-            Ok(follow(item, path, create, set)? || retied)
+        Content::Seq(items) => items.iter_mut().try_fold(false, |out_of_sync, item| {
+            Ok(follow(item, path, create, set)? || out_of_sync)
         }),
         Content::Map(_) => into_field(node, first, rest, create, set),
         Content::Scalar(_) => Err(invalid(format!(

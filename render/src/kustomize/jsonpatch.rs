@@ -10,6 +10,10 @@ use super::steps::Steps;
 
 /// How deep what an operation leaves may nest, as trees are walked by functions that call themselves.
 const MAX_DEPTH: usize = 1000;
+/// How many bytes of a path are read in one step.
+const BYTES_PER_STEP: usize = 64;
+/// How many items of a list are moved in one step.
+const ITEMS_PER_STEP: usize = 4;
 
 /// One operation of a patch.
 #[derive(Debug, Clone)]
@@ -71,7 +75,12 @@ pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Step
 
 /// Takes what an operation costs before it is carried out: a copy may be of all that earlier ones made.
 fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<()> {
-    steps.spend(1)?;
+    let moved = match (operation.op.as_str(), operation.from.as_deref()) {
+        ("add" | "copy" | "remove", _) => behind(document, &operation.path),
+        ("move", from) => behind(document, &operation.path) + behind(document, from.unwrap_or_default()),
+        _ => 0,
+    };
+    steps.spend(1 + operation.path.len() / BYTES_PER_STEP + moved / ITEMS_PER_STEP)?;
     let (value, copies) = match operation.op.as_str() {
         "add" | "replace" => (operation.value.as_ref(), true),
         "copy" => (
@@ -97,6 +106,17 @@ fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<
     match copies {
         true => steps.spend_copy(size.nodes, size.text),
         false => steps.spend(size.nodes),
+    }
+}
+
+/// Counts the items of a list that are moved where one is put in or taken out before them.
+fn behind(document: &Value, path: &str) -> usize {
+    let Some((parent, last)) = path.rsplit_once('/') else {
+        return 0;
+    };
+    match look(document, parent) {
+        Some(Value::Array(items)) => index(last, items.len()).map_or(0, |at| items.len() - at),
+        _ => 0,
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn generator(value: &Value) -> Result<Generator> {
             )));
         }
     };
-    let mut fields = Fields::new(value, "")?.lenient();
+    let mut fields = Fields::new(value, "")?.not_strict();
     let mut args = GeneratorArgs::read(&mut fields, secret)?;
     fields.object("metadata", |metadata| {
         let (name, namespace) = (metadata.text("name")?, metadata.text("namespace")?);
@@ -115,7 +115,7 @@ fn iam_policy(value: &Value) -> Result<String> {
 /// Reads the object of a transformer.
 pub(crate) fn transformer(value: &Value) -> Result<Plugin> {
     let kind = require_builtin(value)?;
-    let mut f = Fields::new(value, "")?.lenient();
+    let mut f = Fields::new(value, "")?.not_strict();
     let specs = field_specs(&mut f, "fieldSpecs")?;
     let ready = match kind {
         "PrefixSuffixTransformer" => {
@@ -233,12 +233,12 @@ fn value_add(f: &mut Fields<'_>) -> Result<Plugin> {
 
 /// Reads the targets of a file that a ValueAddTransformer names.
 pub(crate) fn value_targets(value: &Value) -> Result<Vec<ValueTarget>> {
-    value_targets_of(&mut Fields::new(value, "")?.lenient())
+    value_targets_of(&mut Fields::new(value, "")?.not_strict())
 }
 
 fn value_targets_of(f: &mut Fields<'_>) -> Result<Vec<ValueTarget>> {
     f.list("targets", |value, at| {
-        let mut f = Fields::new(value, at)?.lenient();
+        let mut f = Fields::new(value, at)?.not_strict();
         Ok(ValueTarget {
             selector: f.object("selector", Selector::decode)?,
             path: f.text("fieldPath")?,

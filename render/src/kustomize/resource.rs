@@ -76,9 +76,9 @@ pub(crate) struct Resource {
     pub(crate) allow_kind_change: bool,
     pub(crate) variables: Vec<String>,
     pub(crate) marked: bool,
-    /// The highest name that ties scalars of it: those of labels and annotations that transformers wrote.
-    pub(crate) ties: u32,
-    /// Whether a tied scalar was changed since the groups were last brought together.
+    /// The highest number of an alias group in it: those of labels and annotations that transformers wrote.
+    pub(crate) alias_groups: u32,
+    /// Whether an aliased scalar was changed since the groups were last brought together.
     pub(crate) dirty: bool,
 }
 
@@ -96,7 +96,7 @@ impl Resource {
             allow_kind_change: false,
             variables: Vec::new(),
             marked: false,
-            ties: 0,
+            alias_groups: 0,
             dirty: false,
         }
     }
@@ -161,12 +161,20 @@ impl Resource {
         ids
     }
 
-    /// Makes tied scalars one again after a change of some.
+    /// Returns how many bytes of names [`Resource::store_previous`] keeps.
+    pub(crate) fn length_of_previous(&self) -> usize {
+        self.name().len() + id::namespace(&self.node).len() + id::kind(&self.node).len()
+    }
+
+    /// Makes aliased scalars one again after a change of some.
     pub(crate) fn sync(&mut self) {
         if std::mem::take(&mut self.dirty) {
             self.node.sync();
         }
-        debug_assert!(!self.node.is_dirty(), "a change of a tied scalar went unnoticed");
+        debug_assert!(
+            !self.node.is_dirty(),
+            "a change of an aliased scalar went unnoticed"
+        );
     }
 
     /// Remembers the present name, namespace and kind.
@@ -299,7 +307,7 @@ impl Resource {
         self.behavior = other.behavior;
         self.variables = other.variables.clone();
         self.marked = other.marked;
-        self.ties = self.ties.max(other.ties);
+        self.alias_groups = self.alias_groups.max(other.alias_groups);
         self.restore_mark();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_core::text::re2;
+use flotilla_core::text::re2::{self, Compiled};
 use regex::Regex;
 
 use super::error::{Result, invalid};
@@ -29,7 +29,7 @@ impl Pattern {
         {
             return Ok(Pattern::Exactly(pattern.to_string()));
         }
-        regex(&format!("^(?:{pattern})$")).map(|r| Pattern::Regex(Box::new(r)))
+        compiled(&format!("^(?:{pattern})$")).map(|compiled| Pattern::Regex(Box::new(compiled.regex)))
     }
 
     fn fits(&self, text: &str) -> bool {
@@ -45,10 +45,8 @@ impl Pattern {
 const MAX_COMPILED: usize = 1 << 20;
 
 /// Compiles a regular expression in Go's syntax.
-pub(crate) fn regex(pattern: &str) -> Result<Regex> {
-    re2::compile(pattern, MAX_COMPILED)
-        .map(|compiled| compiled.regex)
-        .map_err(|error| invalid(error.to_string()))
+pub(crate) fn compiled(pattern: &str) -> Result<Compiled> {
+    re2::compile(pattern, MAX_COMPILED).map_err(|error| invalid(error.to_string()))
 }
 
 /// A selector ready to be applied.

@@ -11,6 +11,7 @@ mod references;
 mod replacements;
 mod sort;
 mod values;
+mod variables;
 
 pub(crate) use each::{apply_each, is_each};
 pub(crate) use images::Images;
@@ -20,7 +21,8 @@ pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
 pub(crate) use references::resolve_references;
 pub(crate) use replacements::replace_all;
 pub(crate) use sort::sort;
-pub(crate) use values::{MetadataMap, Replicas, ValueAdd, ValueTarget, Variables};
+pub(crate) use values::{MetadataMap, Replicas, ValueAdd, ValueTarget};
+pub(crate) use variables::Variables;
 
 use super::error::{At, Result};
 use super::kustomization::Replacement;
@@ -72,9 +74,9 @@ impl Transformer {
             }
             Transformer::Patch(patch) => patch.apply(map, context).in_field("patches"),
             Transformer::JsonPatch(patch) => patch.apply(map, context).in_field("patchesJson6902"),
-            Transformer::Namespace(namespace) => namespace.apply(map).in_field("namespace"),
+            Transformer::Namespace(namespace) => namespace.apply(map, context.steps).in_field("namespace"),
             Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
-            Transformer::ValueAdd(value) => value.apply(map).in_field("transformers"),
+            Transformer::ValueAdd(value) => value.apply(map, context.steps).in_field("transformers"),
             Transformer::Hash => add_hashes(map),
             Transformer::Prefix(_)
             | Transformer::Suffix(_)

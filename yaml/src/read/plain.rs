@@ -1,5 +1,5 @@
-//! Values made by the reader of the plain part of YAML. What a scalar means is decided by the same code as in the
-//! whole reader.
+//! Values made by the reader of the plain part of YAML. The same code as in the full parser decides what a scalar
+//! means.
 
 use std::borrow::Cow;
 use std::vec::Drain;
@@ -29,7 +29,7 @@ pub(super) fn read(text: &str, limits: &Limits, wanted: Option<&[&str]>) -> Opti
 struct Values<'w> {
     /// The fields of the root that are kept.
     wanted: Option<&'w [&'w str]>,
-    /// Whether a key that occurs twice is an error, which is the whole reader's to tell.
+    /// Whether a key that occurs twice is an error, which the full parser reports.
     strict: bool,
     /// Whether floats stay floats.
     floats: bool,

@@ -62,7 +62,7 @@ pub struct Dependency {
     pub enabled: bool,
     /// Which of its values its parent takes over.
     pub import_values: Vec<Value>,
-    /// The name that it has inside its parent; empty when that is its own.
+    /// The name that it has in its parent; empty when that is its own.
     pub alias: String,
 }
 
@@ -164,7 +164,7 @@ impl Metadata {
 }
 
 impl Dependency {
-    /// Returns the name that the dependency has inside its parent.
+    /// Returns the name that the dependency has in its parent.
     pub fn name_in_parent(&self) -> &str {
         if self.alias.is_empty() {
             &self.name

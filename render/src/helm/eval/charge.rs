@@ -3,6 +3,7 @@
 
 use super::{Frame, Interp, Outcome};
 use crate::helm::context::Reads;
+use crate::helm::object::Object;
 use crate::helm::value::Val;
 
 /// How deep values may hold each other where a function walks through them.
@@ -47,13 +48,10 @@ impl Walk {
 fn price(name: &str, args: &[Val]) -> u64 {
     let length = |at: usize| args.get(at).and_then(Val::as_str).map_or(0, str::len) as u64;
     match name {
-        // Most of what an expression costs is compiling it.
+        // Reading an expression, apart from what compiling it and matching cost.
         _ if name.starts_with("regex") || name.starts_with("mustRegex") => 100 + 16 * length(0),
-        // Each item is compared with each other.
-        "uniq" | "mustUniq" => match args.first() {
-            Some(Val::List(list)) => (list.items.len() as u64).saturating_pow(2) / 8,
-            _ => 0,
-        },
+        // They look whether a text holds bytes that are no UTF-8.
+        "index" | "len" => length(0) / 512,
         _ => 0,
     }
 }
@@ -101,6 +99,11 @@ impl Size {
                     self.add(item, depth + 1, most)?;
                 }
             }
+            Val::Object(object) => {
+                let (nodes, bytes) = object.size();
+                self.nodes += nodes;
+                self.bytes += bytes;
+            }
             _ => {}
         }
         Ok(())
@@ -114,6 +117,7 @@ impl Size {
                 entries.keys().for_each(|key| self.reads.key(key));
                 entries.len()
             }
+            Val::Object(object) => object.size().0,
             _ => 1,
         };
     }
@@ -132,6 +136,14 @@ impl Interp<'_> {
         for arg in args {
             self.measure(frame, walk, arg, &mut size)?;
         }
+        // What is no text is printed to be a key.
+        for key in args
+            .iter()
+            .step_by(2)
+            .filter(|key| name == "dict" && key.as_str().is_none())
+        {
+            self.measure(frame, Walk::All, key, &mut size)?;
+        }
         self.reads.add(&size.reads);
         self.steps(frame, size.steps() + price(name, args))
     }
@@ -148,8 +160,13 @@ impl Interp<'_> {
             Val::Str(text) => self.made += text.len(),
             // It makes room for one more, whatever the map held before.
             Val::Map(_) if name == "set" => self.made += BYTES_PER_ITEM,
+            Val::Map(map) if name == "dict" => {
+                let entries = map.entries.borrow();
+                let keys: usize = entries.keys().map(|key| key.len()).sum();
+                self.made += keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_HOLDER;
+            }
             // What is passed on was made before.
-            Val::Map(_) if walk == Walk::None && name != "dict" => {}
+            Val::Map(_) if walk == Walk::None => {}
             value if value.holds_others() => {
                 let mut size = Size::default();
                 self.measure(frame, walk.max(Walk::Items), value, &mut size)?;
@@ -159,6 +176,34 @@ impl Interp<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes the steps, and counts the memory, of a value that a method or a field of an object has made. Maps and
+    /// objects but bytes are passed on.
+    pub(super) fn charge_made(&mut self, frame: &Frame<'_>, value: &Val) -> Outcome<()> {
+        let mut size = Size::default();
+        match value {
+            Val::Str(text) => size.bytes = text.len(),
+            Val::List(_) => self.measure(frame, Walk::All, value, &mut size)?,
+            Val::Object(object) => match &**object {
+                Object::Bytes(bytes) => size.bytes = bytes.len(),
+                _ => return Ok(()),
+            },
+            _ => return Ok(()),
+        }
+        self.made += size.bytes + size.nodes * BYTES_PER_ITEM;
+        self.steps(frame, size.steps())
+    }
+
+    /// Takes the steps of going through what a map or an object holds; with its content, where copies are made of it.
+    pub(super) fn charge_entries(&mut self, frame: &Frame<'_>, over: &Val, copied: bool) -> Outcome<()> {
+        let mut size = Size::default();
+        size.add_items(over);
+        if let (Val::Object(object), true) = (over, copied) {
+            size.bytes += object.size().1;
+        }
+        self.reads.add(&size.reads);
+        self.steps(frame, size.steps())
     }
 
     /// Takes the steps that writing a value costs.

@@ -92,6 +92,9 @@ impl Interp<'_> {
 
     /// Runs the body for every item; returns whether there was one.
     fn iterate<'t>(&mut self, frame: &mut Frame<'t>, branch: &'t Branch, over: &Val) -> Outcome<bool> {
+        if matches!(over, Val::Map(_) | Val::Object(_)) {
+            self.charge_entries(frame, over, true)?;
+        }
         match over {
             Val::Invalid | Val::Nil => Ok(false),
             Val::List(list) => {
@@ -114,7 +117,6 @@ impl Interp<'_> {
                     .iter()
                     .map(|(k, v)| (k.clone(), v.clone()))
                     .collect();
-                entries.iter().for_each(|(key, _)| self.reads.key(key));
                 let boxed = map.kind != MapKind::Strings;
                 let some = !entries.is_empty();
                 for (key, value) in entries {

@@ -5,8 +5,12 @@ use std::rc::Rc;
 
 use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP, Walk};
 use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
+use crate::helm::exec_error::ExecError;
 use crate::helm::funcs::values;
 use crate::helm::value::{MapKind, Val};
+
+/// How many variables are looked at for one step.
+const VARIABLES_PER_STEP: u64 = 16;
 
 impl Interp<'_> {
     pub(super) fn pipeline<'t>(&mut self, frame: &mut Frame<'t>, dot: &Dot, pipe: &'t Pipe) -> Outcome<Dot> {
@@ -122,9 +126,12 @@ impl Interp<'_> {
         let (start, fields) = match &expr.kind {
             ExprKind::Field(fields) => (dot.clone(), fields),
             ExprKind::Variable { name, fields } => {
-                let found = frame.variables.iter().rev().find(|(other, _)| other == name);
+                let known = frame.variables.len();
+                let found = frame.variables.iter().rposition(|(other, _)| other == name);
+                // The last are looked at first.
+                self.steps(frame, (known - found.unwrap_or(0)) as u64 / VARIABLES_PER_STEP)?;
                 match found {
-                    Some((_, value)) => (value.clone(), fields),
+                    Some(at) => (frame.variables[at].1.clone(), fields),
                     None => return self.fail(frame, format!("undefined variable: {name}")),
                 }
             }
@@ -148,6 +155,20 @@ impl Interp<'_> {
         self.field(frame, dot, last, (expr.pos, expr), args, receiver)
     }
 
+    /// Counts what a method has made, and returns it.
+    fn method_returned<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        name: &str,
+        node: (usize, &'t dyn Display),
+        called: Result<Val, Box<ExecError>>,
+    ) -> Outcome<Dot> {
+        if let Ok(value) = &called {
+            self.charge_made(frame, value)?;
+        }
+        self.returned(frame, name, node, called)
+    }
+
     fn field<'t>(
         &mut self,
         frame: &mut Frame<'t>,
@@ -164,8 +185,10 @@ impl Interp<'_> {
                 let map = map.clone();
                 let signature = values::method(name).unwrap_or_default();
                 let args = self.arguments(frame, dot, name, signature, args)?;
-                self.charge_arguments(frame, name, Walk::Items, &[Val::Map(map.clone())])?;
-                self.returned(frame, name, node, values::invoke(&map, name, &args))
+                let walk = if &**name == "YAML" { Walk::All } else { Walk::Items };
+                self.charge_arguments(frame, name, walk, &[Val::Map(map.clone())])?;
+                let called = values::invoke(&map, name, &args);
+                self.method_returned(frame, name, node, called)
             }
             Val::Map(map) => {
                 if args.given() {
@@ -187,6 +210,7 @@ impl Interp<'_> {
                             format!("{name} has arguments but cannot be invoked as function"),
                         );
                     }
+                    self.charge_made(frame, &field)?;
                     return Ok(Dot::plain(field));
                 }
                 let Some(signature) = object.method(name) else {
@@ -198,8 +222,9 @@ impl Interp<'_> {
                     return self.fail(frame, message);
                 };
                 let args = self.arguments(frame, dot, name, signature, args)?;
+                self.charge_entries(frame, &receiver.value, false)?;
                 let called = object.invoke(name, &args);
-                self.returned(frame, name, node, called)
+                self.method_returned(frame, name, node, called)
             }
             _ => {
                 let of = receiver.type_name();

@@ -1,6 +1,5 @@
 //! The functions of templates: Go's own, sprig's and Helm's, by name.
 
-mod collections;
 mod compare;
 mod convert;
 mod crypto;
@@ -8,7 +7,11 @@ mod dates;
 mod encode;
 mod flow;
 mod include;
+mod indexing;
+mod known;
+mod lists;
 mod lookup;
+mod maps;
 mod maths;
 mod paths;
 mod random;
@@ -106,7 +109,6 @@ const fn reading(
 }
 
 const TABLES: &[&[Function]] = &[
-    collections::FUNCTIONS,
     compare::FUNCTIONS,
     convert::FUNCTIONS,
     crypto::FUNCTIONS,
@@ -114,7 +116,10 @@ const TABLES: &[&[Function]] = &[
     encode::FUNCTIONS,
     flow::FUNCTIONS,
     include::FUNCTIONS,
+    indexing::FUNCTIONS,
+    lists::FUNCTIONS,
     lookup::FUNCTIONS,
+    maps::FUNCTIONS,
     maths::FUNCTIONS,
     paths::FUNCTIONS,
     random::FUNCTIONS,
@@ -145,7 +150,9 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
 
 /// Returns the argument's text; the signature has made sure that it is one.
 fn text(args: &[Val], at: usize) -> &str {
-    args.get(at).and_then(Val::as_str).unwrap_or_default()
+    let text = args.get(at).and_then(Val::as_str);
+    debug_assert!(text.is_some(), "the signature has no text at {at}");
+    text.unwrap_or_default()
 }
 
 /// Returns the bytes of the argument's text.
@@ -155,7 +162,9 @@ fn raw(args: &[Val], at: usize) -> Cow<'_, [u8]> {
 
 /// Returns the argument's integer; the signature has made sure that it is one.
 fn int(args: &[Val], at: usize) -> i64 {
-    args.get(at).and_then(Val::as_signed).unwrap_or_default()
+    let number = args.get(at).and_then(Val::as_signed);
+    debug_assert!(number.is_some(), "the signature has no integer at {at}");
+    number.unwrap_or_default()
 }
 
 /// What Go says when it looks at the type of nil.

@@ -1,5 +1,7 @@
 //! Functions about types and emptiness.
 
+use std::borrow::Cow;
+
 use super::{Function, pure, text};
 use crate::helm::object::Object;
 use crate::helm::value::Val;
@@ -58,9 +60,12 @@ pub(super) fn empty(value: &Val) -> bool {
     }
 }
 
+/// How deep values are compared.
+pub(super) const MAX_DEPTH: usize = 1000;
+
 /// Returns whether Go's `reflect.DeepEqual` holds: kinds count, so 1 and 1.0 differ.
 pub(super) fn deep_equal(a: &Val, b: &Val, depth: usize) -> bool {
-    if depth > 1000 {
+    if depth > MAX_DEPTH {
         return false;
     }
     match (a, b) {
@@ -100,9 +105,9 @@ pub(super) fn deep_equal(a: &Val, b: &Val, depth: usize) -> bool {
 }
 
 /// Returns the items of a list of any type.
-pub(super) fn items(value: &Val) -> Option<Vec<Val>> {
+pub(super) fn items(value: &Val) -> Option<Cow<'_, [Val]>> {
     match value {
-        Val::List(list) => Some(list.items.to_vec()),
+        Val::List(list) => Some(Cow::Borrowed(&list.items)),
         Val::Object(object) if object.kind_name() == "slice" => {
             Some(object.entries()?.into_iter().map(|(_, item)| item).collect())
         }

@@ -2,49 +2,64 @@
 
 use flotilla_core::text::re2::{self, Compiled, SyntaxError};
 use flotilla_core::text::runes::is_name;
-use regex::Regex;
 
-use super::{Function, MAX_ITEMS, int, pure, room, text};
+use super::{Function, MAX_ITEMS, int, pure, reading, room, text};
 use crate::helm::bytes;
+use crate::helm::eval::Interp;
+use crate::helm::exec_error::ExecError;
 use crate::helm::quote::{can_backquote, quote};
 use crate::helm::value::{Items, Val};
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    pure("regexMatch", "ss", |args| {
+    reading("regexMatch", "ss", |interp, args| {
         // What the reference cannot read matches nothing there; what it can read and this engine cannot is no answer.
         match compiled(text(args, 0)) {
-            Ok(Compiled { regex, .. }) => Ok(regex.is_match(text(args, 1)).into()),
-            Err(cause) if cause.is_bound => Err(cause.to_string()),
+            Ok(compiled) => is_match(interp, &compiled, args),
+            Err(cause) if cause.is_bound => Err(ExecError::plain(cause.to_string())),
             Err(_) => Ok(false.into()),
         }
     }),
-    pure("mustRegexMatch", "ss", |args| {
-        let Compiled { regex, .. } = worded(text(args, 0))?;
-        Ok(regex.is_match(text(args, 1)).into())
+    reading("mustRegexMatch", "ss", |interp, args| {
+        is_match(interp, &worded(text(args, 0))?, args)
     }),
-    pure("regexFind", "ss", |args| find(args, certain)),
-    pure("mustRegexFind", "ss", |args| find(args, worded)),
-    pure("regexFindAll", "ssi", |args| find_all(args, certain)),
-    pure("mustRegexFindAll", "ssi", |args| find_all(args, worded)),
-    pure("regexReplaceAll", "sss", |args| replace(args, certain)),
-    pure("mustRegexReplaceAll", "sss", |args| replace(args, worded)),
-    pure("regexReplaceAllLiteral", "sss", |args| {
-        replace_literal(args, certain)
+    reading("regexFind", "ss", |interp, args| find(interp, args, certain)),
+    reading("mustRegexFind", "ss", |interp, args| find(interp, args, worded)),
+    reading("regexFindAll", "ssi", |interp, args| {
+        find_all(interp, args, certain)
     }),
-    pure("mustRegexReplaceAllLiteral", "sss", |args| {
-        replace_literal(args, worded)
+    reading("mustRegexFindAll", "ssi", |interp, args| {
+        find_all(interp, args, worded)
     }),
-    pure("regexSplit", "ssi", |args| split(args, certain)),
-    pure("mustRegexSplit", "ssi", |args| split(args, worded)),
+    reading("regexReplaceAll", "sss", |interp, args| {
+        replace(interp, args, certain)
+    }),
+    reading("mustRegexReplaceAll", "sss", |interp, args| {
+        replace(interp, args, worded)
+    }),
+    reading("regexReplaceAllLiteral", "sss", |interp, args| {
+        replace_literal(interp, args, certain)
+    }),
+    reading("mustRegexReplaceAllLiteral", "sss", |interp, args| {
+        replace_literal(interp, args, worded)
+    }),
+    reading("regexSplit", "ssi", |interp, args| split(interp, args, certain)),
+    reading("mustRegexSplit", "ssi", |interp, args| {
+        split(interp, args, worded)
+    }),
     pure("regexQuoteMeta", "s", |args| Ok(quoted(text(args, 0)).into())),
 ];
 
-type Compile = fn(&str) -> Result<Compiled, String>;
+type Outcome<T> = Result<T, Box<ExecError>>;
+type Compile = fn(&str) -> Outcome<Compiled>;
 
 /// A compiled expression may take so many bytes.
 const MAX_COMPILED: usize = 2 << 20;
 /// An expression may be so long.
 const MAX_PATTERN: usize = 16 << 10;
+/// How many states are gone through for one step, at each character of a text.
+const STATES_PER_STEP: usize = 64;
+/// How many bytes are searched in what a step takes elsewhere.
+const BYTES_PER_STEP: usize = 64;
 
 fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
     if pattern.len() > MAX_PATTERN {
@@ -65,20 +80,40 @@ fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
 }
 
 /// Compiles for a function that has an error of its own.
-fn worded(pattern: &str) -> Result<Compiled, String> {
-    compiled(pattern).map_err(|cause| cause.to_string())
+fn worded(pattern: &str) -> Outcome<Compiled> {
+    compiled(pattern).map_err(|cause| ExecError::plain(cause.to_string()))
 }
 
-fn find(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let Compiled { regex, .. } = compile(text(args, 0))?;
-    Ok(regex
+/// Takes what compiling has cost, and what going through the whole text costs at worst.
+fn charge(interp: &mut Interp<'_>, compiled: &Compiled, text: &str) -> Outcome<()> {
+    let states = compiled.states.saturating_mul(text.len());
+    let steps = (states / STATES_PER_STEP).saturating_add(compiled.ranges);
+    interp.charge(steps as u64)
+}
+
+/// Lets the caller stop between two searches. One may go to the end of the text, however near its match is, and most
+/// do not: no step is taken for it.
+fn pause(interp: &mut Interp<'_>, text: &str) -> Outcome<()> {
+    interp.pause(1 + (text.len() / BYTES_PER_STEP) as u64)
+}
+
+fn is_match(interp: &mut Interp<'_>, compiled: &Compiled, args: &[Val]) -> Outcome<Val> {
+    charge(interp, compiled, text(args, 1))?;
+    Ok(compiled.regex.is_match(text(args, 1)).into())
+}
+
+fn find(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
+    let compiled = compile(text(args, 0))?;
+    charge(interp, &compiled, text(args, 1))?;
+    Ok(compiled
+        .regex
         .find(text(args, 1))
         .map_or("", |found| found.as_str())
         .into())
 }
 
 /// Compiles for a function without an error of its own, which panics in the reference and words it so.
-fn certain(pattern: &str) -> Result<Compiled, String> {
+fn certain(pattern: &str) -> Outcome<Compiled> {
     compiled(pattern).map_err(|cause| {
         let backquoted = can_backquote(pattern);
         let shown = if backquoted {
@@ -86,18 +121,25 @@ fn certain(pattern: &str) -> Result<Compiled, String> {
         } else {
             quote(pattern)
         };
-        format!("regexp: Compile({shown}): {cause}")
+        ExecError::plain(format!("regexp: Compile({shown}): {cause}"))
     })
 }
 
 /// Returns the matches as Go finds them: an empty one right behind another match does not count.
-fn matches(regex: &Regex, text: &str, most: i64) -> Result<Vec<(usize, usize)>, String> {
+fn matches(
+    interp: &mut Interp<'_>,
+    compiled: &Compiled,
+    text: &str,
+    most: i64,
+) -> Outcome<Vec<(usize, usize)>> {
+    charge(interp, compiled, text)?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut found: Vec<(usize, usize)> = Vec::new();
-    for one in regex.find_iter(text) {
+    for one in compiled.regex.find_iter(text) {
         if found.len() >= most {
             break;
         }
+        pause(interp, text)?;
         let after_match = found
             .last()
             .is_some_and(|(_, end)| *end == one.start() && one.is_empty());
@@ -105,16 +147,16 @@ fn matches(regex: &Regex, text: &str, most: i64) -> Result<Vec<(usize, usize)>, 
             found.push((one.start(), one.end()));
         }
         if found.len() > MAX_ITEMS {
-            return Err(format!("more than {MAX_ITEMS} matches"));
+            return Err(ExecError::plain(format!("more than {MAX_ITEMS} matches")));
         }
     }
     Ok(found)
 }
 
-fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let Compiled { regex, .. } = compile(text(args, 0))?;
+fn find_all(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
+    let compiled = compile(text(args, 0))?;
     let text = text(args, 1);
-    let found = matches(&regex, text, int(args, 2))?;
+    let found = matches(interp, &compiled, text, int(args, 2))?;
     if found.is_empty() {
         return Ok(Val::nil_list(Items::Texts));
     }
@@ -123,28 +165,31 @@ fn find_all(args: &[Val], compile: Compile) -> Result<Val, String> {
     ))
 }
 
-fn replace(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let Compiled { regex, names } = compile(text(args, 0))?;
+fn replace(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
+    let compiled = compile(text(args, 0))?;
     let replacement = text(args, 2);
-    replaced(&regex, text(args, 1), |found, out| {
-        expand(replacement, found, &names, out);
+    replaced(interp, &compiled, text(args, 1), |found, out| {
+        expand(replacement, found, &compiled.names, out);
     })
 }
 
 /// Replaces every match with what `put` appends for it.
 fn replaced(
-    regex: &Regex,
+    interp: &mut Interp<'_>,
+    compiled: &Compiled,
     text: &str,
     put: impl Fn(&regex::Captures<'_>, &mut String),
-) -> Result<Val, String> {
+) -> Outcome<Val> {
+    charge(interp, compiled, text)?;
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
-    for found in regex.captures_iter(text) {
+    for found in compiled.regex.captures_iter(text) {
+        pause(interp, text)?;
         let whole = found.get_match();
         out.push_str(&text[end..whole.start()]);
         put(&found, &mut out);
         end = whole.end();
-        room(Some(out.len()))?;
+        room(Some(out.len())).map_err(ExecError::plain)?;
     }
     out.push_str(&text[end..]);
     Ok(out.into())
@@ -199,13 +244,15 @@ fn group<'t>(name: &str, found: &regex::Captures<'t>, names: &[Option<String>]) 
     group.map_or("", |group| group.as_str())
 }
 
-fn replace_literal(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let Compiled { regex, .. } = compile(text(args, 0))?;
-    replaced(&regex, text(args, 1), |_, out| out.push_str(text(args, 2)))
+fn replace_literal(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
+    let compiled = compile(text(args, 0))?;
+    replaced(interp, &compiled, text(args, 1), |_, out| {
+        out.push_str(text(args, 2));
+    })
 }
 
-fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
-    let Compiled { regex, .. } = compile(text(args, 0))?;
+fn split(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
+    let compiled = compile(text(args, 0))?;
     let (text, most) = (text(args, 1), int(args, 2));
     if most == 0 {
         return Ok(Val::nil_list(Items::Texts));
@@ -215,7 +262,7 @@ fn split(args: &[Val], compile: Compile) -> Result<Val, String> {
     }
     let mut pieces: Vec<&str> = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for (from, to) in matches(&regex, text, most)? {
+    for (from, to) in matches(interp, &compiled, text, most)? {
         if most > 0 && pieces.len() as i64 == most - 1 {
             break;
         }

@@ -1,6 +1,6 @@
 //! Brings the values that a user gives together with the defaults of a chart and of its subcharts.
 //!
-//! The user wins over a chart, a chart over those inside it; maps are merged, all else is replaced, and null
+//! The user wins over a chart, a chart over its subcharts; maps are merged, all else is replaced, and null
 //! takes a default away. `global` is handed down. The steps and their quirks are the reference's: which nulls
 //! stay, and which nested maps a chart shares with its parent.
 
@@ -16,7 +16,7 @@ const GLOBAL: &str = "global";
 /// Why values cannot be brought together. Nothing helps but other values or another chart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CoalesceError {
-    /// The values for a chart inside are no map.
+    /// The values for a subchart are no map.
     #[error("type mismatch on {0}: its values are not a map")]
     NotMap(String),
     /// Maps hold each other.
@@ -85,7 +85,7 @@ pub(crate) fn coalesce_warned(
     Ok(values)
 }
 
-/// `path` leads to the chart, through the charts that it is inside of.
+/// `path` leads to the chart, through its parents.
 fn coalesce_into(
     chart: &Resolved<'_>,
     values: &Table,
@@ -129,7 +129,7 @@ fn add_defaults(
                 let path = format!("{path}.{key}");
                 if let Some(default) = as_table(&default) {
                     let is_chart = chart.dependencies.iter().any(|inside| inside.name() == &*key);
-                    // Nulls for a chart inside are still needed when its own defaults come.
+                    // Nulls for a subchart are still needed when its own defaults come.
                     let nulls = if is_chart { Nulls::Keep } else { nulls };
                     if nulls == Nulls::Remove {
                         remove_nulls(&default);
@@ -194,7 +194,7 @@ fn merge_below(
     Ok(())
 }
 
-/// Gives a chart inside the globals of its parent, whose values win over its own.
+/// Gives a subchart the globals of its parent, whose values win over its own.
 fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -> Result<(), TooDeep> {
     let is_other = |values: &Table| values.get(GLOBAL).is_some() && values.table(GLOBAL).is_none();
     for (which, values) in [("destination", below), ("source", above)] {

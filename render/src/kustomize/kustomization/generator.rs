@@ -83,6 +83,12 @@ impl GeneratorArgs {
 }
 
 impl GeneratorOptions {
+    /// Counts the bytes of labels and annotations, which each object gets.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let entries = self.labels.iter().chain(&self.annotations);
+        entries.map(|(key, value)| key.len() + value.len()).sum()
+    }
+
     pub(super) fn decode(f: &mut Fields<'_>) -> Result<GeneratorOptions> {
         Ok(GeneratorOptions {
             labels: f.texts("labels")?.unwrap_or_default(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::error::{At, Result};
 use super::super::generators;
-use super::super::kustomization::GeneratorArgs;
+use super::super::kustomization::{GeneratorArgs, GeneratorOptions};
 use super::super::origin::Maker;
 use super::super::plugins::{self, Generator};
 use super::super::resource::Resource;
@@ -17,6 +17,7 @@ impl Build<'_> {
     pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
         let k = &target.kustomization;
         let options = k.generator_options.as_ref();
+        let length = options.map_or(0, GeneratorOptions::text_bytes);
         let mut made = Vec::new();
         for (list, secret) in [(&k.config_maps, false), (&k.secrets, true)] {
             let (field, kind) = if secret {
@@ -25,6 +26,8 @@ impl Build<'_> {
                 ("configMapGenerator", "ConfigMapGenerator")
             };
             for args in list {
+                // Once with the arguments, and once in the object.
+                self.steps.spend_bytes(2 * length)?;
                 let args = args.clone().with_options(options);
                 let maker = target
                     .origin

@@ -175,7 +175,7 @@ impl Build<'_> {
                 ReplacementField::Path(path) => path,
             };
             let read = |value: &Value| {
-                let mut fields = Fields::new(value, path)?.lenient();
+                let mut fields = Fields::new(value, path)?.not_strict();
                 Replacement::read(&mut fields)
             };
             match self.json(&self.read(target, path)?)? {

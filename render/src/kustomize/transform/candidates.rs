@@ -1,11 +1,13 @@
 //! The renamed objects of a build, found by the names and namespaces they had: what a reference may mean.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use smol_str::SmolStr;
 
+use crate::kustomize::error::Result;
 use crate::kustomize::id::{self, CLUSTER, Gvk, GvkPattern};
 use crate::kustomize::resource::{Previous, Resource};
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::Node;
 
 /// One object that others may refer to by a name it had.
@@ -78,7 +80,7 @@ pub(super) struct Reach {
     pub(super) namespace: SmolStr,
     pub(super) is_cluster_scoped: bool,
     /// The namespaces of the service accounts that it binds, as written there.
-    pub(super) bound: Vec<String>,
+    pub(super) bound: BTreeSet<String>,
 }
 
 impl Reach {
@@ -86,10 +88,7 @@ impl Reach {
         self.is_cluster_scoped
             || candidate.namespace == CLUSTER
             || candidate.namespace == self.namespace
-            || self
-                .bound
-                .iter()
-                .any(|bound| *bound == candidate.written_namespace)
+            || self.bound.contains(candidate.written_namespace.as_str())
     }
 
     /// Lists the effective namespaces that may hold candidates; each but a cluster-scoped referrer has few.
@@ -172,20 +171,23 @@ impl<'r> Candidates<'r> {
     }
 
     /// Lists the objects within reach that had a name, in order.
-    pub(super) fn named(&self, name: &str, reach: &Reach) -> Vec<&Candidate<'r>> {
+    pub(super) fn named(&self, name: &str, reach: &Reach, steps: &Steps<'_>) -> Result<Vec<&Candidate<'r>>> {
         let Some(all) = self.by_name.get(name) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         // Few objects share a name; where thousands do, each in its namespace, they are not looked through.
-        if reach.is_cluster_scoped || all.len() <= 8 {
-            return self.reached(all, reach);
+        let few = 8.max(reach.bound.len() + 2);
+        if reach.is_cluster_scoped || all.len() <= few {
+            steps.spend(all.len())?;
+            return Ok(self.reached(all, reach));
         }
+        steps.spend(few)?;
         let mut near: Vec<usize> = Vec::new();
         for namespace in reach.namespaces() {
             near.extend(self.at(&self.present, name, namespace));
         }
         near.sort_unstable();
-        self.reached(&near, reach)
+        Ok(self.reached(&near, reach))
     }
 
     /// As [`Candidates::named`], of those that are in a namespace.

@@ -43,8 +43,8 @@ impl<'t> Step<'t> {
     fn change(&mut self, resource: &mut Resource, steps: &Steps<'_>) -> Result<()> {
         match &mut self.each {
             Each::MetadataMap(texts, fitting) => texts.change(resource, fitting, steps),
-            Each::Affix(affix, fitting, first) => affix.change(resource, fitting, *first),
-            Each::Images(images, fitting) => images.change(resource, fitting),
+            Each::Affix(affix, fitting, first) => affix.change(resource, fitting, *first, steps),
+            Each::Images(images, fitting) => images.change(resource, fitting, steps),
             Each::Replicas(replicas, found) => {
                 *found |= replicas.change(resource)?;
                 Ok(())

@@ -7,7 +7,8 @@ use crate::kustomize::fieldspec::{self, FieldSpec, Fitting};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::Image;
 use crate::kustomize::resource::Resource;
-use crate::kustomize::selector::regex;
+use crate::kustomize::selector::compiled;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Node};
 
 /// The image transformer.
@@ -25,7 +26,7 @@ impl Images {
             image.name
         );
         Ok(Images {
-            pattern: regex(&pattern)?,
+            pattern: compiled(&pattern)?.regex,
             image,
             fields,
         })
@@ -37,37 +38,43 @@ impl Images {
     }
 
     /// Changes the images of an object, unless it defines a custom resource.
-    pub(crate) fn change(&self, resource: &mut Resource, fitting: &mut Fitting<'_>) -> Result<()> {
+    pub(crate) fn change(
+        &self,
+        resource: &mut Resource,
+        fitting: &mut Fitting<'_>,
+        steps: &Steps<'_>,
+    ) -> Result<()> {
         if id::kind(&resource.node) == "CustomResourceDefinition" {
             return Ok(());
         }
-        resource.dirty |= self.walk(&mut resource.node)?;
-        for field in fitting.of(resource.gvk()) {
-            let set = &mut |node: &mut Node| self.set(node);
+        resource.dirty |= self.walk(&mut resource.node, steps)?;
+        for field in fitting.of(resource.gvk(), steps)? {
+            let set = &mut |node: &mut Node| self.set(node, steps);
             resource.dirty |= fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
         }
         Ok(())
     }
 
-    /// Finds lists named `containers` and `initContainers` anywhere; returns whether a tied scalar was changed.
-    fn walk(&self, node: &mut Node) -> Result<bool> {
-        let mut retied = false;
+    /// Finds lists named `containers` and `initContainers` anywhere; returns whether an aliased scalar was changed.
+    fn walk(&self, node: &mut Node, steps: &Steps<'_>) -> Result<bool> {
+        let mut out_of_sync = false;
+        steps.spend(1)?;
         match &mut node.content {
             Content::Scalar(_) => {}
             Content::Seq(items) => {
                 for item in items {
-                    retied |= self.walk(item)?;
+                    out_of_sync |= self.walk(item, steps)?;
                 }
             }
             Content::Map(fields) => {
                 for (key, value) in fields {
-                    retied |= self.walk(value)?;
+                    out_of_sync |= self.walk(value, steps)?;
                     if let ("containers" | "initContainers", Content::Seq(items)) =
                         (key.text(), &mut value.content)
                     {
                         for item in items {
-                            let set = self.set_container(item);
-                            retied |= set.map_err(|mut fault| {
+                            let set = self.set_container(item, steps);
+                            out_of_sync |= set.map_err(|mut fault| {
                                 fault.prefix(&format!("image in {}: ", key.text()));
                                 fault
                             })?;
@@ -76,10 +83,10 @@ impl Images {
                 }
             }
         }
-        Ok(retied)
+        Ok(out_of_sync)
     }
 
-    fn set_container(&self, item: &mut Node) -> Result<bool> {
+    fn set_container(&self, item: &mut Node, steps: &Steps<'_>) -> Result<bool> {
         if item.is_null() {
             return Ok(false);
         }
@@ -89,11 +96,11 @@ impl Images {
         let Some(image) = item.get_mut("image") else {
             return Ok(false);
         };
-        self.set(image)?;
-        Ok(image.is_retied())
+        self.set(image, steps)?;
+        Ok(image.is_out_of_sync())
     }
 
-    fn set(&self, node: &mut Node) -> Result<()> {
+    fn set(&self, node: &mut Node, steps: &Steps<'_>) -> Result<()> {
         if node.kind() != Kind::Scalar {
             return Err(invalid(format!(
                 "wrong node kind: expected a scalar but got {}",
@@ -120,6 +127,7 @@ impl Images {
             }
             (new, new_digest, _) => (tag, digest) = (new, new_digest),
         }
+        steps.spend_bytes(name.len() + tag.len() + digest.len())?;
         let mut text = name.to_string();
         for (mark, part) in [(':', tag), ('@', digest)] {
             if !part.is_empty() {

@@ -6,6 +6,7 @@ use crate::kustomize::generators;
 use crate::kustomize::id::Gvk;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Kind, Node, Tag};
 
 /// A prefix or a suffix of names.
@@ -22,13 +23,15 @@ impl Affix {
         resource: &mut Resource,
         fitting: &mut Fitting<'_>,
         prefix: bool,
+        steps: &Steps<'_>,
     ) -> Result<()> {
         let gvk = resource.original_gvk();
         if is_never_renamed(gvk) {
             return Ok(());
         }
-        for field in fitting.of(gvk) {
+        for field in fitting.of(gvk, steps)? {
             if field.path == "metadata/name" && !self.text.is_empty() {
+                steps.spend_bytes(self.text.len() + resource.length_of_previous())?;
                 let list = if prefix {
                     &mut resource.prefixes
                 } else {
@@ -37,12 +40,18 @@ impl Affix {
                 list.push(self.text.clone());
                 resource.store_previous();
             }
-            self.rename(resource, field, prefix)?;
+            self.rename(resource, field, prefix, steps)?;
         }
         Ok(())
     }
 
-    fn rename(&self, resource: &mut Resource, field: &FieldSpec, prefix: bool) -> Result<()> {
+    fn rename(
+        &self,
+        resource: &mut Resource,
+        field: &FieldSpec,
+        prefix: bool,
+        steps: &Steps<'_>,
+    ) -> Result<()> {
         let create = Create {
             kind: Kind::Scalar,
             tag: Tag::Str,
@@ -52,6 +61,7 @@ impl Affix {
                 return Err(invalid("wrong node kind: expected a scalar"));
             }
             let old = node.text();
+            steps.spend_bytes(self.text.len() + old.len())?;
             let text = if prefix {
                 format!("{}{old}", self.text)
             } else {

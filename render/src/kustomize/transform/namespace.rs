@@ -7,6 +7,7 @@ use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
 use crate::kustomize::id::{self, Gvk, Id};
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
+use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Kind, Node, Tag};
 
 /// Marks objects that a chart made, which have their namespaces from there.
@@ -34,7 +35,7 @@ pub(crate) struct Namespace {
 }
 
 /// Writes a namespace into one object, as the transformer does without fields of its own.
-pub(super) fn set(resource: &mut Resource, namespace: &str) -> Result<()> {
+pub(super) fn set(resource: &mut Resource, namespace: &str, steps: &Steps<'_>) -> Result<()> {
     let transformer = Namespace {
         namespace: namespace.to_owned(),
         fields: Vec::new(),
@@ -42,12 +43,12 @@ pub(super) fn set(resource: &mut Resource, namespace: &str) -> Result<()> {
         subjects: Subjects::Default,
     };
     let mut fitting = Fitting::new(&transformer.fields);
-    resource.dirty |= transformer.set(&mut resource.node, &mut fitting)?;
+    resource.dirty |= transformer.set(&mut resource.node, &mut fitting, steps)?;
     Ok(())
 }
 
 impl Namespace {
-    pub(crate) fn apply(&self, map: &mut ResMap) -> Result<()> {
+    pub(crate) fn apply(&self, map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
         if self.namespace.is_empty() {
             return Ok(());
         }
@@ -63,9 +64,11 @@ impl Namespace {
                 continue;
             }
             let before = resource.id();
+            // What is remembered of the object, and its identity there.
+            steps.spend_bytes(resource.length_of_previous() + 2 * self.namespace.len())?;
             resource.store_previous();
-            let retied = self.set(&mut resource.node, &mut fitting);
-            resource.dirty |= retied.in_object(|| before.to_string())?;
+            let out_of_sync = self.set(&mut resource.node, &mut fitting, steps);
+            resource.dirty |= out_of_sync.in_object(|| before.to_string())?;
             let after = resource.id();
             if before != after {
                 counts.entry(before).and_modify(|count| *count -= 1);
@@ -80,24 +83,24 @@ impl Namespace {
         Ok(())
     }
 
-    /// Writes the namespace where it belongs; returns whether a tied scalar was changed.
-    fn set(&self, node: &mut Node, fitting: &mut Fitting<'_>) -> Result<bool> {
-        let mut retied = false;
+    /// Writes the namespace where it belongs; returns whether an aliased scalar was changed.
+    fn set(&self, node: &mut Node, fitting: &mut Fitting<'_>, steps: &Steps<'_>) -> Result<bool> {
+        let mut out_of_sync = false;
         let core = id::api_version(node) == "v1";
         let binding = matches!(id::kind(node), "RoleBinding" | "ClusterRoleBinding");
         let create = Create {
             kind: Kind::Scalar,
             tag: Tag::Str,
         };
-        let mut write = |node: &mut Node| self.write(node);
+        let mut write = |node: &mut Node| self.write(node, steps);
         if !id::is_cluster_scoped(node) {
             let path = ["metadata".to_string(), "namespace".to_string()];
-            retied |= fieldspec::follow(node, &path, Some(&create), &mut write)?;
+            out_of_sync |= fieldspec::follow(node, &path, Some(&create), &mut write)?;
         }
         if binding {
-            retied |= self.set_subjects(node)?;
+            out_of_sync |= self.set_subjects(node, steps)?;
         }
-        for field in fitting.of(Gvk::of(node)) {
+        for field in fitting.of(Gvk::of(node), steps)? {
             let skipped = match field.path.as_str() {
                 "metadata/namespace" => true,
                 "metadata/name" => !core,
@@ -107,23 +110,24 @@ impl Namespace {
                 _ => false,
             };
             if !skipped {
-                retied |= fieldspec::apply_fitting(node, field, Some(&create), &mut write)?;
+                out_of_sync |= fieldspec::apply_fitting(node, field, Some(&create), &mut write)?;
             }
         }
-        Ok(retied)
+        Ok(out_of_sync)
     }
 
-    fn write(&self, node: &mut Node) -> Result<()> {
+    fn write(&self, node: &mut Node, steps: &Steps<'_>) -> Result<()> {
         if node.kind() != Kind::Scalar {
             return Err(invalid("namespace field specs must target scalar nodes"));
         }
         if !(self.unset_only && !node.is_null() && !node.text().is_empty()) {
+            steps.spend_bytes(self.namespace.len())?;
             node.overwrite(Node::string(self.namespace.as_str()));
         }
         Ok(())
     }
 
-    fn set_subjects(&self, node: &mut Node) -> Result<bool> {
+    fn set_subjects(&self, node: &mut Node, steps: &Steps<'_>) -> Result<bool> {
         let (field, wanted) = match self.subjects {
             Subjects::None => return Ok(false),
             Subjects::Default => ("name", "default"),
@@ -132,10 +136,11 @@ impl Namespace {
         let Some(subjects) = node.get_mut("subjects").filter(|s| !s.is_null()) else {
             return Ok(false);
         };
-        let mut retied = false;
+        let mut out_of_sync = false;
         let Some(items) = subjects.items_mut() else {
             return Err(invalid("subjects is not a list"));
         };
+        steps.spend(items.len())?;
         for item in items.iter_mut().filter(|item| !item.is_null()) {
             if item.kind() != Kind::Map {
                 return Err(invalid("a subject is not a map"));
@@ -143,10 +148,10 @@ impl Namespace {
             if item.get(field).is_some_and(|v| v.text() == wanted)
                 && let Some(namespace) = item.get_or_insert("namespace", Kind::Scalar)
             {
-                self.write(namespace)?;
-                retied |= namespace.is_retied();
+                self.write(namespace, steps)?;
+                out_of_sync |= namespace.is_out_of_sync();
             }
         }
-        Ok(retied)
+        Ok(out_of_sync)
     }
 }

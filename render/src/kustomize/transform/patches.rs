@@ -227,7 +227,7 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
         resource.set_name(&name);
     }
     resource.set_namespace(&namespace);
-    resource.dirty |= resource.ties > 0;
+    resource.dirty |= resource.alias_groups > 0;
     let wiped = resource.forget_if_wiped();
     resource.sync();
     let emptied = resource.node.is_empty();

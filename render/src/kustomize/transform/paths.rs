@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::fieldspec::split_smart;
-use crate::kustomize::selector::regex;
+use crate::kustomize::selector::compiled;
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Limits, Node, parse_first, to_block};
 
@@ -87,10 +87,23 @@ fn not_a<T>(wanted: &str, kind: Kind) -> Result<T> {
     )))
 }
 
+/// How many fields, or items, are compared with a name in one step.
+const FIELDS_PER_STEP: usize = 8;
+/// How many bytes are written and matched in one step.
+const BYTES_PER_STEP: usize = 16;
+
+/// Takes what it costs to look for a field or an item of a node.
+fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {
+    let among = node.fields().len() + node.items().len();
+    steps.spend(1 + among / FIELDS_PER_STEP)
+}
+
 /// Follows a path to one node, without wildcards.
-pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step]) -> Result<Option<&'n Node>> {
+pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step], steps: &Steps<'_>) -> Result<Option<&'n Node>> {
     let mut node = node;
-    for step in path.iter().filter_map(Step::trimmed) {
+    for step in path {
+        charge(node, steps)?;
+        let Some(step) = step.trimmed() else { continue };
         if node.is_null() {
             return Ok(None);
         }
@@ -132,7 +145,7 @@ pub(super) fn visit(
     steps: &Steps<'_>,
     call: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<usize> {
-    steps.spend(1)?;
+    charge(node, steps)?;
     let Some((step, rest)) = path.split_first() else {
         call(node)?;
         return Ok(1);
@@ -235,16 +248,21 @@ fn visit_matching(
     call: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<usize> {
     let Matching { key, value, text } = *matching;
-    let pattern = regex(value)?;
-    let fits = |item: &Node| {
-        if key.is_empty() {
-            return pattern.is_match(to_block(item).trim());
-        }
-        item.get(key)
-            .is_some_and(|v| pattern.is_match(to_block(v).trim()))
+    let pattern = compiled(value)?;
+    let shown = |item: &'_ Node| match key {
+        "" => Some(to_block(item)),
+        key => item.get(key).map(to_block),
     };
+    let fits = |item: &Node| shown(item).is_some_and(|text| pattern.regex.is_match(text.trim()));
     let list = items(node)?;
-    steps.spend(list.len())?;
+    steps.spend(pattern.ranges)?;
+    for item in list.iter() {
+        charge(item, steps)?;
+        let looked_at = if key.is_empty() { Some(item) } else { item.get(key) };
+        let (nodes, bytes) = looked_at.map_or((0, 0), |node| (node.count(), node.text_bytes()));
+        // It is written, and matched in at most all states of the expression.
+        steps.spend(nodes + (bytes / BYTES_PER_STEP).saturating_mul(1 + pattern.states))?;
+    }
     let mut found = 0;
     for item in list.iter_mut().filter(|item| fits(item)) {
         found += if key.is_empty() {

@@ -1,6 +1,7 @@
 //! Follows changes of names through every field that refers to a name.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use super::candidates::{Candidate, Candidates, Reach};
 use crate::kustomize::config::NameReference;
@@ -30,12 +31,12 @@ pub(crate) fn resolve_references(
     let candidates = Candidates::new(list, &nodes);
     let mut rules = Rules::new(references);
     for (resource, node) in list.iter().zip(&mut nodes) {
-        let fitting = rules.of(original_gvk(resource, node));
+        let fitting = rules.of(original_gvk(resource, node), steps)?;
         if fitting.is_empty() {
             continue;
         }
         steps.spend(fitting.len())?;
-        follow_all(resource, node, fitting, &candidates)?;
+        follow_all(resource, node, fitting, &candidates, steps)?;
     }
     for (resource, node) in list.iter_mut().zip(nodes) {
         resource.node = node;
@@ -59,6 +60,7 @@ fn follow_all(
     node: &mut Node,
     fitting: &[(&FieldSpec, &GvkPattern)],
     candidates: &Candidates<'_>,
+    steps: &Steps<'_>,
 ) -> Result<()> {
     let mut referrer = None;
     for (field, target) in fitting {
@@ -74,6 +76,7 @@ fn follow_all(
             target,
             candidates,
             field,
+            steps,
         };
         let followed = fieldspec::follow(node, &field.parts, None, &mut |node| follow.set(node));
         followed.in_object(|| id::current(node).to_string())?;
@@ -95,15 +98,20 @@ impl<'c> Rules<'c> {
         }
     }
 
-    fn of(&mut self, gvk: Gvk<'_>) -> &[(&'c FieldSpec, &'c GvkPattern)] {
-        let references = self.references;
-        self.by_type.entry(gvk.to_string()).or_insert_with(|| {
-            let fields = references.iter().flat_map(|reference| {
-                let fields = reference.referrers.iter().filter(|f| f.gvk.selects(gvk));
-                fields.map(|field| (field, &reference.gvk))
-            });
-            fields.collect()
-        })
+    fn of(&mut self, gvk: Gvk<'_>, steps: &Steps<'_>) -> Result<&[(&'c FieldSpec, &'c GvkPattern)]> {
+        let of_type = match self.by_type.entry(gvk.to_string()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let all = self.references.iter();
+                steps.spend(all.clone().map(|reference| reference.referrers.len()).sum())?;
+                let fields = all.flat_map(|reference| {
+                    let fields = reference.referrers.iter().filter(|f| f.gvk.selects(gvk));
+                    fields.map(|field| (field, &reference.gvk))
+                });
+                unknown.insert(fields.collect())
+            }
+        };
+        Ok(of_type)
     }
 }
 
@@ -155,8 +163,8 @@ impl<'r> Referrer<'r> {
 }
 
 /// Lists the namespaces of the service accounts that a role binding names.
-fn bound_namespaces(node: &Node) -> Result<Vec<String>> {
-    let mut namespaces = Vec::new();
+fn bound_namespaces(node: &Node) -> Result<BTreeSet<String>> {
+    let mut namespaces = BTreeSet::new();
     if id::kind(node) != "RoleBinding" {
         return Ok(namespaces);
     }
@@ -172,7 +180,7 @@ fn bound_namespaces(node: &Node) -> Result<Vec<String>> {
                     id::current(node)
                 )));
             }
-            namespaces.push(namespace.text().to_string());
+            namespaces.insert(namespace.text().to_string());
         }
     }
     Ok(namespaces)
@@ -184,6 +192,7 @@ struct Follow<'f> {
     target: &'f GvkPattern,
     candidates: &'f Candidates<'f>,
     field: &'f FieldSpec,
+    steps: &'f Steps<'f>,
 }
 
 impl<'f> Follow<'f> {
@@ -204,7 +213,9 @@ impl<'f> Follow<'f> {
     }
 
     fn set_scalar(&self, node: &mut Node) -> Result<()> {
-        let named = self.candidates.named(node.text(), &self.referrer.reach);
+        let named = self
+            .candidates
+            .named(node.text(), &self.referrer.reach, self.steps)?;
         let found = self.pick(named, |a, b| a.name == b.name)?;
         if let Some(candidate) = found
             && candidate.name != node.text()
@@ -220,7 +231,7 @@ impl<'f> Follow<'f> {
         };
         let reach = &self.referrer.reach;
         let named = match node.get("namespace").map(Node::text) {
-            None => self.candidates.named(name, reach),
+            None => self.candidates.named(name, reach, self.steps)?,
             Some(namespace) if namespace != CLUSTER && self.candidates.any_from(namespace, reach) => {
                 self.candidates.named_from(name, namespace, reach)
             }

@@ -103,7 +103,7 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result
     } else {
         &source.field_path
     };
-    let found = lookup(&object.node, &paths::parse(path))?.filter(|node| !node.is_empty());
+    let found = lookup(&object.node, &paths::parse(path), steps)?.filter(|node| !node.is_empty());
     let Some(found) = found else {
         return Err(invalid(format!(
             "fieldPath `{path}` is missing for replacement source {}",
@@ -113,7 +113,7 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result
     copied(found, steps)?;
     let Some(options) = source.options.as_ref().filter(|o| !o.delimiter.is_empty()) else {
         let mut value = found.clone();
-        value.untie();
+        value.unalias();
         return Ok(value);
     };
     if found.kind() != Kind::Scalar {
@@ -131,7 +131,7 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result
     };
     Ok(Node {
         content: Content::Scalar(part.into()),
-        tie: Default::default(),
+        alias_group: Default::default(),
         ..found.clone()
     })
 }
@@ -197,7 +197,7 @@ fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>
             write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
                 .in_object(|| id.to_string())?;
         }
-        resource.dirty |= resource.ties > 0;
+        resource.dirty |= resource.alias_groups > 0;
     }
     Ok(())
 }
@@ -277,12 +277,7 @@ fn write_structured(
     create: Option<Kind>,
     steps: &Steps<'_>,
 ) -> Result<Option<()>> {
-    let text = (1..parts.len()).find_map(|length| {
-        let found = lookup(object, &parts[..length]).ok()??;
-        let scalar = found.kind() == Kind::Scalar;
-        scalar.then(|| (length, found.text().to_string()))
-    });
-    let Some((length, text)) = text else {
+    let Some((length, text)) = text_on_path(object, parts, steps)? else {
         return Ok(None);
     };
     // It is read, and written anew.
@@ -308,6 +303,22 @@ fn write_structured(
         _ => return Ok(None),
     }
     Ok(written(object, &parts[..length], &text, &document, steps))
+}
+
+/// Finds the first text that a path leads through: how many parts lead to it, and the text.
+fn text_on_path(object: &Node, parts: &[Step], steps: &Steps<'_>) -> Result<Option<(usize, String)>> {
+    for length in 1..parts.len() {
+        match lookup(object, &parts[..length], steps) {
+            Ok(Some(found)) if found.kind() == Kind::Scalar => {
+                return Ok(Some((length, found.text().to_string())));
+            }
+            Ok(Some(_)) => {}
+            Err(fault) if fault.is_final() => return Err(fault),
+            // What is missing, or cannot be followed, is so for all longer paths.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(None)
 }
 
 /// Writes a document in the place of the text that it was read from.

@@ -1,5 +1,29 @@
 //! Which parts of the composed values are, in the reference program, the inline values' own maps and lists: a
 //! path set in one is then set in both.
+//!
+//! The reference merges Go maps. A merge makes a new map for each map that both sides have, and puts everything else
+//! into it as it is, so that a map or a list that only one side has is then held by both. `targetPath` writes into the
+//! composed values after the inline values were merged over them, and the inline values are merged once more at the
+//! end: what was written into a part that they share wins, what was written elsewhere is overwritten. Three cases, with
+//! the inline values `{a: {x: 1}}` and a reference that sets `a.x` to 2:
+//!
+//! ```text
+//! values    inline      1. Nothing but the inline values has `a`: it is the same map, `Whole`.
+//!    \        /            Set: both say 2, and so does the result.
+//!     a: {x: 1}
+//!
+//! values      inline    2. The values had `a` before: theirs is a new map, `Within`, which shares below only the maps
+//!   |            |         and lists that the inline values alone brought.
+//! a: {x: 1,    a: {x: 1}   Set: the values say 2, the inline values 1, and 1 is the result.
+//!     y: 0}
+//!
+//! values      inline    3. A later reference is merged over the values: where it has `a`, the map of case 1 becomes one
+//!   |            |         as in case 2, whose maps and lists below are shared still.
+//! a: {x: 3}    a: {x: 1}
+//! ```
+//!
+//! The values here are plain trees; [`Shared`] keeps which of their parts are shared, and [`Shared::follow`] writes what
+//! was set in one of them into the inline values too.
 
 use std::collections::BTreeMap;
 

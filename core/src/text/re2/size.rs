@@ -1,0 +1,86 @@
+//! How large an expression is: what compiling it takes, and what a match takes for each character where no cache of
+//! states helps.
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::parse;
+
+/// What is counted; all that repeats, as often as it may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// States in which a match may be.
+    pub(super) states: usize,
+    /// Ranges of characters and bytes of literals.
+    pub(super) ranges: usize,
+}
+
+impl Size {
+    /// Counts an expression that compiles.
+    pub(super) fn of(pattern: &str) -> Size {
+        let all = Size {
+            states: usize::MAX,
+            ranges: usize::MAX,
+        };
+        // The crate that compiles expressions reads them by the same parser, which bounds their depth.
+        parse(pattern).map_or(all, |hir| Size::of_part(&hir))
+    }
+
+    fn of_part(hir: &Hir) -> Size {
+        let leaf = |ranges| Size { states: 1, ranges };
+        match hir.kind() {
+            HirKind::Empty => Size::default(),
+            HirKind::Look(_) => leaf(1),
+            HirKind::Class(Class::Unicode(class)) => leaf(class.ranges().len()),
+            HirKind::Class(Class::Bytes(class)) => leaf(class.ranges().len()),
+            HirKind::Literal(literal) => Size {
+                states: literal.0.len(),
+                ranges: literal.0.len(),
+            },
+            HirKind::Repetition(repetition) => {
+                let times = repetition.max.unwrap_or(repetition.min).max(1);
+                let times = usize::try_from(times).unwrap_or(usize::MAX);
+                Size::of_part(&repetition.sub).times(times).plus(leaf(0))
+            }
+            HirKind::Capture(capture) => Size::of_part(&capture.sub),
+            HirKind::Concat(all) | HirKind::Alternation(all) => {
+                all.iter().map(Size::of_part).fold(Size::default(), Size::plus)
+            }
+        }
+    }
+
+    fn plus(self, other: Size) -> Size {
+        Size {
+            states: self.states.saturating_add(other.states),
+            ranges: self.ranges.saturating_add(other.ranges),
+        }
+    }
+
+    fn times(self, times: usize) -> Size {
+        Size {
+            states: self.states.saturating_mul(times),
+            ranges: self.ranges.saturating_mul(times),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Size;
+
+    #[test]
+    fn states_and_ranges_are_counted_as_often_as_they_repeat() {
+        for (pattern, states, ranges) in [
+            ("", 0, 0),
+            ("a", 1, 1),
+            ("abc", 3, 3),
+            ("[a-z_]+", 2, 2),
+            ("[01]{1000}", 1001, 1000),
+            ("(?:[01]{10}){10}", 111, 100),
+            ("(?:xx){0,500}", 1001, 1000),
+            ("a|bc*", 4, 3),
+        ] {
+            assert_eq!(Size::of(pattern), Size { states, ranges }, "{pattern}");
+        }
+        let letters = Size::of("\\pL{10}");
+        assert!(letters.states < 20 && letters.ranges > 5000, "{letters:?}");
+    }
+}
