@@ -176,7 +176,10 @@ impl Measured {
         let subject = value.to_owned();
         wait_until("all clusters are told to have it", 5 * WITHIN, async || {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let app = self.fleet.hub.cli(&["get", "kustomizations", "app", "--no-header"])?;
+            let app = self
+                .fleet
+                .hub
+                .cli(&["get", "kustomizations", "app", "--no-header"])?;
             anyhow::ensure!(app.contains("True"), "{subject}: {app}");
             anyhow::Ok(Some(()))
         })
@@ -197,7 +200,7 @@ impl Measured {
         self.fleet.connected().await?;
         let took = began.elapsed().as_secs_f64();
         let applied: u64 = self
-            .0
+            .fleet
             .clusters()
             .map(|fake| fake.take_requests().remove("apply").unwrap_or_default())
             .sum();
