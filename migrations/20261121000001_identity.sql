@@ -115,11 +115,13 @@ CREATE FUNCTION is_alive(heartbeat timestamptz) RETURNS boolean LANGUAGE sql STA
 CREATE FUNCTION superseded(version bigint) RETURNS boolean LANGUAGE sql STABLE
     RETURN EXISTS (SELECT 1 FROM replica WHERE writer > version AND is_alive(heartbeat));
 
--- Append-only.
+-- Append-only, by month.
+CREATE SEQUENCE audit_seq;
 CREATE TABLE audit (
-    seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq       bigint NOT NULL DEFAULT nextval('audit_seq'),
     at        timestamptz NOT NULL DEFAULT now(),
     principal text NOT NULL,
     verb      text NOT NULL,
-    object    text NOT NULL
-);
+    object    text NOT NULL,
+    PRIMARY KEY (seq, at)
+) PARTITION BY RANGE (at);

@@ -1,9 +1,18 @@
--- Configured objects. Identity is (scope, group, kind, namespace, name); the scope is '' for the fleet, else the
--- name of a cluster.
+-- Configured objects. Identity is (scope, group, kind, namespace, name). The scope is the id of a cluster: one that is made
+-- again under a former name inherits nothing.
+
+-- The scope of what belongs to no cluster.
+CREATE FUNCTION fleet() RETURNS uuid LANGUAGE sql IMMUTABLE
+    RETURN '00000000-0000-0000-0000-000000000000'::uuid;
+
+-- A scope as people name it: '' for the fleet, else the cluster's name; the id of a cluster that is no more.
+CREATE FUNCTION scope_name(scope uuid) RETURNS text LANGUAGE sql STABLE
+    RETURN CASE WHEN scope = fleet() THEN ''
+                ELSE coalesce((SELECT c.name FROM cluster c WHERE c.id = scope), scope::text) END;
 
 CREATE TABLE resource (
     uid           uuid PRIMARY KEY,
-    scope         text NOT NULL DEFAULT '',
+    scope         uuid NOT NULL DEFAULT fleet(),
     api_group     text NOT NULL,
     kind          text NOT NULL,
     namespace     text NOT NULL DEFAULT '',
@@ -35,7 +44,7 @@ CREATE INDEX resource_kind ON resource (kind, namespace, name);
 CREATE TABLE reference (
     referrer  uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,
     kind      text NOT NULL,
-    scope     text NOT NULL,
+    scope     uuid NOT NULL,
     namespace text NOT NULL,
     name      text NOT NULL,
     PRIMARY KEY (referrer, kind, scope, namespace, name)
@@ -82,9 +91,10 @@ CREATE TABLE resource_status (
     updated_at          timestamptz NOT NULL DEFAULT now()
 );
 
--- What happened and is not a state.
+-- What happened and is not a state, by day.
+CREATE SEQUENCE event_id;
 CREATE TABLE event (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          bigint NOT NULL DEFAULT nextval('event_id'),
     at          timestamptz NOT NULL DEFAULT now(),
     warning     boolean NOT NULL DEFAULT false,
     reason      text NOT NULL,
@@ -92,10 +102,12 @@ CREATE TABLE event (
     resource_uid uuid REFERENCES resource (uid) ON DELETE CASCADE,
     cluster_id  uuid REFERENCES cluster (id),
     object      text NOT NULL DEFAULT '',
-    revision    text NOT NULL DEFAULT ''
-);
+    revision    text NOT NULL DEFAULT '',
+    PRIMARY KEY (id, at)
+) PARTITION BY RANGE (at);
 CREATE INDEX event_resource ON event (resource_uid, id);
 CREATE INDEX event_cluster ON event (cluster_id, id);
+CREATE INDEX event_warning ON event (id) WHERE warning;
 
 -- Nudges between tasks and replicas. A reader goes by (xid, seq) and stops at its snapshot's xmin: a row of a
 -- transaction still open could otherwise be passed over for ever. Rows are wake-ups only and soon deleted.

@@ -4,8 +4,8 @@ CREATE TABLE app_plan (
     app_uid  uuid PRIMARY KEY REFERENCES resource (uid) ON DELETE CASCADE,
     -- Compare-and-set of the planner: two replicas may plan, one wins.
     version  bigint NOT NULL DEFAULT 0,
-    -- Why nothing, or not everything, moves: the app's own waiting reasons, as text in order.
-    waiting  text[] NOT NULL DEFAULT '{}',
+    -- Why nothing, or not everything, moves: the app's own reasons in order, {reason, params} each.
+    waiting  jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(waiting) = 'array'),
     observed_generation bigint NOT NULL DEFAULT 0,
     changed_at timestamptz NOT NULL DEFAULT now()
 );
@@ -47,6 +47,22 @@ BEGIN ATOMIC
     ORDER BY found.place, v.id DESC LIMIT 1;
 END;
 
+-- Sets of object keys: what units claim in their clusters. Each is here once, whatever has it.
+CREATE TABLE keyset (
+    digest        bytea PRIMARY KEY,
+    referenced_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE keyset_key (
+    keyset    bytea NOT NULL REFERENCES keyset (digest) ON DELETE CASCADE,
+    api_group text NOT NULL,
+    kind      text NOT NULL,
+    namespace text NOT NULL,
+    name      text NOT NULL,
+    PRIMARY KEY (keyset, api_group, kind, namespace, name)
+);
+CREATE INDEX keyset_key_named ON keyset_key (name, namespace, kind, api_group);
+
 -- What a unit is to be: content, settings and variables, which move together or not at all. Shared by all units that
 -- have it, and kept for as long as a unit, an agent or the history names it.
 CREATE TABLE target (
@@ -56,9 +72,12 @@ CREATE TABLE target (
     variables     jsonb NOT NULL,
     -- Values that the variables name.
     configs       bytea[] NOT NULL DEFAULT '{}',
+    -- The keys that its objects have, names that hold a variable with its value.
+    keyset        bytea REFERENCES keyset (digest),
     referenced_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX target_content ON target (content);
+CREATE INDEX target_keyset ON target (keyset);
 
 CREATE TABLE unit (
     id          uuid PRIMARY KEY,
@@ -71,11 +90,15 @@ CREATE TABLE unit (
     -- Active, Suspended, Detached, Removing
     state       text NOT NULL,
     cause       text NOT NULL,
-    withheld    jsonb NOT NULL DEFAULT '[]',
-    waiting     text[] NOT NULL DEFAULT '{}',
+    -- Objects of its content that others own, {key, owner} each.
+    withheld    jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(withheld) = 'array'),
+    -- Why it does not move, as in app_plan.
+    waiting     jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(waiting) = 'array'),
     requested   text NOT NULL DEFAULT '',
     -- Changed since its entry was published.
     dirty       boolean NOT NULL DEFAULT true,
+    -- Its entry is let go of: its agent forgets it, and what it has written stays.
+    released    boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (app_uid, cluster_id)
@@ -86,17 +109,7 @@ CREATE INDEX unit_rollout ON unit (rollout_id);
 CREATE INDEX unit_target ON unit (target);
 CREATE INDEX unit_revision ON unit (revision_id);
 
--- Which unit may write an object in a cluster. First come, first served; the other is a Conflict.
-CREATE TABLE claim (
-    cluster_id uuid NOT NULL REFERENCES cluster (id),
-    api_group  text NOT NULL,
-    kind       text NOT NULL,
-    namespace  text NOT NULL,
-    name       text NOT NULL,
-    unit_id    uuid NOT NULL REFERENCES unit (id),
-    PRIMARY KEY (cluster_id, api_group, kind, namespace, name)
-);
-CREATE INDEX claim_unit ON claim (unit_id);
+CREATE INDEX unit_withheld ON unit (cluster_id) WHERE withheld <> '[]';
 
 CREATE TABLE desired (
     cluster_id  uuid PRIMARY KEY REFERENCES cluster (id),
@@ -105,6 +118,7 @@ CREATE TABLE desired (
     root        bytea NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX desired_incarnation ON desired (incarnation);
 
 CREATE TABLE desired_entry (
     cluster_id       uuid NOT NULL REFERENCES cluster (id),
@@ -115,8 +129,11 @@ CREATE TABLE desired_entry (
     content          bytea REFERENCES content (digest),
     configs          bytea[] NOT NULL DEFAULT '{}',
     since_generation bigint NOT NULL,
+    -- It is let go of: no part of the root, and kept until the cluster's agent has accepted that or a later generation.
+    released         boolean NOT NULL DEFAULT false,
     PRIMARY KEY (cluster_id, unit_id)
 );
+CREATE INDEX desired_entry_released ON desired_entry (cluster_id) WHERE released;
 CREATE INDEX desired_entry_content ON desired_entry (content);
 CREATE INDEX desired_entry_since ON desired_entry (cluster_id, since_generation);
 
@@ -177,6 +194,16 @@ CREATE TABLE unit_accepted (
 );
 CREATE INDEX unit_accepted_target ON unit_accepted (target);
 
+-- What units claim in their clusters, but for what they leave to others: what they are to have, and what their agents hold.
+-- Of two that want the same object the first has it; the other is a Conflict.
+CREATE VIEW claim AS
+    SELECT c.cluster_id, c.unit_id, t.keyset, bool_or(c.target) AS target, bool_or(c.accepted) AS accepted
+    FROM (SELECT u.cluster_id, u.id AS unit_id, u.target AS digest, true AS target, false AS accepted FROM unit u
+          UNION ALL
+          SELECT a.cluster_id, a.unit_id, a.target, false, true FROM unit_accepted a) AS c
+    JOIN target t ON t.digest = c.digest AND t.keyset IS NOT NULL
+    GROUP BY 1, 2, 3;
+
 -- Entries that an agent did not take, and why; until it takes one of that unit.
 CREATE TABLE unit_refused (
     cluster_id uuid NOT NULL REFERENCES cluster (id),
@@ -190,7 +217,7 @@ CREATE TABLE unit_refused (
 
 -- What units were to be, and whether they were ready: a row each time that turned, until the next one of the unit.
 -- Ordered by version and then time: a report about a former version that is committed late ends nothing. It outlives
--- its unit.
+-- its unit. By month.
 CREATE TABLE history (
     cluster_id uuid NOT NULL,
     unit_id    uuid NOT NULL,
@@ -199,6 +226,6 @@ CREATE TABLE history (
     target     bytea NOT NULL,
     ready      text NOT NULL,
     PRIMARY KEY (unit_id, version, at)
-);
+) PARTITION BY RANGE (at);
 CREATE INDEX history_at ON history (at);
 CREATE INDEX history_target ON history (target);

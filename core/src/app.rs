@@ -100,8 +100,11 @@ mod tests {
 
     #[test]
     fn whatever_holds_an_app_is_named_with_all_else_that_does() {
-        let problem = || Waiting::NotSupported("x".into());
-        let broken = || Waiting::Rendering("y".into());
+        let problem = || Waiting::NotSupported {
+            object: None,
+            what: "x".into(),
+        };
+        let broken = || Waiting::BuildFailed { message: "y".into() };
         assert_eq!(admission(admitted(), []), admitted());
         assert_eq!(
             admission(admitted(), [problem()]),
@@ -124,7 +127,7 @@ mod tests {
     fn what_is_admitted_goes_to_every_cluster_and_what_is_held_to_none() {
         let decided = decide(&input(admitted(), 2), true).expect("decided");
         assert_eq!((decided.planned.units.len(), decided.waiting.len()), (2, 0));
-        let reason = Waiting::Source("gone".into());
+        let reason = Waiting::NoArtifact;
         let held = decide(&input(Admission::Held(vec![reason.clone()]), 2), true).expect("decided");
         assert!(held.planned.units.is_empty());
         assert_eq!(held.waiting, [reason]);

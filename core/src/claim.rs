@@ -1,9 +1,12 @@
 //! Which objects an app's units claim in each cluster: the names of a content as they will be there.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+use serde::Serialize;
 
 use crate::{
     content::{Content, Form},
@@ -13,6 +16,7 @@ use crate::{
     object::ObjectKey,
     rollout::plan::Current,
     substitute::{self, Variables},
+    unit::Withheld,
 };
 
 /// Values of one layer of an app's own variables.
@@ -35,30 +39,151 @@ pub struct Names<'a> {
     pub chosen: &'a [Chosen],
 }
 
-/// Where every chosen cluster has a unit that owns all objects of its content: the contents of which it is enough to know
-/// that they have the same keys as the one to come. `None`: who owns what is to be found out.
-pub fn settled(chosen: &[Chosen], units: &[Current], content: Digest) -> Option<BTreeSet<Digest>> {
-    let units_of: BTreeMap<ClusterId, &Current> = units.iter().map(|unit| (unit.cluster, unit)).collect();
-    let owns = |chosen: &Chosen| {
-        let unit = units_of.get(&chosen.id);
-        unit.is_some_and(|unit| unit.content.is_some() && unit.withheld.is_empty())
+/// A set of keys: what a unit claims in its cluster. Units of one content have the same one, wherever they are, unless a name
+/// holds a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyset {
+    /// That of [`Content::keys_digest`], where no name holds a variable.
+    pub digest: Digest,
+    /// The keys in order, each once.
+    pub keys: Arc<[ObjectKey]>,
+}
+
+impl Keyset {
+    /// Of keys in any order.
+    pub fn of(mut keys: Vec<ObjectKey>) -> Self {
+        keys.sort_unstable();
+        keys.dedup();
+        Self {
+            digest: keys_digest(&keys),
+            keys: keys.into(),
+        }
+    }
+}
+
+/// Digest of keys that are in order, each once.
+pub(crate) fn keys_digest(keys: &[impl Borrow<ObjectKey> + Serialize]) -> Digest {
+    Digest::of_json("keys", &keys)
+}
+
+/// What an app's units are to claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// The set of each cluster's unit.
+    pub of: BTreeMap<ClusterId, Digest>,
+    /// The sets that a unit may not have claimed yet: whether others have any of it is to be looked at when the plan is
+    /// committed. None where every unit has what it claims.
+    pub new: BTreeMap<Digest, Arc<[ObjectKey]>>,
+}
+
+impl Claims {
+    /// The same set as before in all of these clusters.
+    pub fn settled(chosen: &[Chosen], keys: Digest) -> Self {
+        Self {
+            of: chosen.iter().map(|chosen| (chosen.id, keys)).collect(),
+            new: BTreeMap::new(),
+        }
+    }
+
+    /// The sets of a content to come.
+    pub fn of(sets: Vec<(Keyset, Vec<ClusterId>)>) -> Self {
+        let mut claims = Self::default();
+        for (set, clusters) in sets {
+            claims
+                .of
+                .extend(clusters.into_iter().map(|cluster| (cluster, set.digest)));
+            claims.new.insert(set.digest, set.keys);
+        }
+        claims
+    }
+
+    /// Whether the unit of a cluster may not have claimed its set yet.
+    pub fn is_new_in(&self, cluster: ClusterId) -> bool {
+        self.of
+            .get(&cluster)
+            .is_some_and(|digest| self.new.contains_key(digest))
+    }
+
+    /// What is claimed in a cluster, of what may not have been claimed yet.
+    pub fn new_in(&self, cluster: ClusterId) -> &[ObjectKey] {
+        let keys = self.of.get(&cluster).and_then(|digest| self.new.get(digest));
+        keys.map_or(&[], |keys| keys)
+    }
+
+    /// All keys that may not have been claimed yet, in order, each once.
+    pub fn new_keys(&self) -> Vec<&ObjectKey> {
+        let keys: BTreeSet<&ObjectKey> = self.new.values().flat_map(|keys| keys.iter()).collect();
+        keys.into_iter().collect()
+    }
+
+    /// Whether what a unit leaves alone is what others have of its claims. Otherwise they were not known when it was
+    /// planned, or have let go since.
+    pub fn agree(&self, cluster: ClusterId, withheld: &[Withheld], others: &[Withheld]) -> bool {
+        let claimed: BTreeSet<&ObjectKey> = self.new_in(cluster).iter().collect();
+        let keys = |of: &[Withheld]| -> BTreeSet<ObjectKey> {
+            let keys = of.iter().map(|one| &one.key);
+            keys.filter(|key| claimed.contains(key)).cloned().collect()
+        };
+        keys(withheld) == keys(others)
+    }
+}
+
+/// A set of keys of another app's unit that has some of those asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Where.
+    pub cluster: ClusterId,
+    /// `Kind/namespace/name` of the app.
+    pub owner: String,
+    /// Those asked about that the unit claims.
+    pub keys: Vec<ObjectKey>,
+    /// What it leaves to others.
+    pub withheld: Vec<Withheld>,
+}
+
+/// What others have of an app's new claims, by cluster: what a unit leaves alone it does not have.
+pub fn withheld(claims: &Claims, others: &[Other]) -> BTreeMap<ClusterId, Vec<Withheld>> {
+    let mut found: BTreeMap<ClusterId, BTreeMap<&ObjectKey, &str>> = BTreeMap::new();
+    let mut asked: BTreeMap<ClusterId, BTreeSet<&ObjectKey>> = BTreeMap::new();
+    for other in others {
+        let asked = asked
+            .entry(other.cluster)
+            .or_insert_with(|| claims.new_in(other.cluster).iter().collect());
+        let left: BTreeSet<&ObjectKey> = other.withheld.iter().map(|one| &one.key).collect();
+        for key in &other.keys {
+            if asked.contains(key) && !left.contains(key) {
+                let owners = found.entry(other.cluster).or_default();
+                owners.entry(key).or_insert(&other.owner);
+            }
+        }
+    }
+    let each = |(key, owner): (&ObjectKey, &str)| Withheld {
+        key: key.clone(),
+        owner: owner.to_owned(),
     };
-    let contents = units.iter().filter_map(|unit| unit.content);
+    found
+        .into_iter()
+        .map(|(cluster, owners)| (cluster, owners.into_iter().map(each).collect()))
+        .collect()
+}
+
+/// Whether every chosen cluster has a unit that claims these keys already, and owns all of them: who else claims any is then
+/// no question.
+pub fn is_settled(chosen: &[Chosen], units: &[Current], keys: Digest) -> bool {
+    let units: BTreeMap<ClusterId, &Current> = units.iter().map(|unit| (unit.cluster, unit)).collect();
+    let owns = |unit: &&Current| unit.keyset == Some(keys) && unit.withheld.is_empty();
     chosen
         .iter()
-        .all(owns)
-        .then(|| contents.chain([content]).collect())
+        .all(|chosen| units.get(&chosen.id).is_some_and(owns))
 }
 
 /// The keys of a content's objects, with the clusters where they are that: the same everywhere, unless a name holds a
 /// variable.
-pub fn keys_by_cluster(content: &Content, names: &Names<'_>) -> Vec<(Arc<[ObjectKey]>, Vec<ClusterId>)> {
+pub fn keys_by_cluster(content: &Content, names: &Names<'_>) -> Vec<(Keyset, Vec<ClusterId>)> {
     if content.keys_digest().is_some() {
         let clusters = names.chosen.iter().map(|chosen| chosen.id).collect();
-        let mut keys: Vec<ObjectKey> = content.objects().iter().map(|entry| entry.key.clone()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        return vec![(keys.into(), clusters)];
+        let keys = content.objects().iter().map(|entry| entry.key.clone());
+        return vec![(Keyset::of(keys.collect()), clusters)];
     }
     let mut by_keys: BTreeMap<Vec<ObjectKey>, Vec<ClusterId>> = BTreeMap::new();
     for chosen in names.chosen {
@@ -69,7 +194,7 @@ pub fn keys_by_cluster(content: &Content, names: &Names<'_>) -> Vec<(Arc<[Object
     }
     by_keys
         .into_iter()
-        .map(|(keys, clusters)| (keys.into(), clusters))
+        .map(|(keys, clusters)| (Keyset::of(keys), clusters))
         .collect()
 }
 
@@ -160,8 +285,61 @@ mod tests {
         };
         let found = keys_by_cluster(&content(written), &names).into_iter();
         found
-            .map(|(keys, clusters)| (keys.iter().map(|key| key.name.clone()).collect(), clusters.len()))
+            .map(|(set, clusters)| {
+                (
+                    set.keys.iter().map(|key| key.name.clone()).collect(),
+                    clusters.len(),
+                )
+            })
             .collect()
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("", "ConfigMap", "apps", name)
+    }
+
+    fn owned(name: &str, owner: &str) -> Withheld {
+        Withheld {
+            key: key(name),
+            owner: owner.into(),
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_content_have_the_digest_that_is_stored_with_it() {
+        let content = content(&["b", "a"]);
+        let set = Keyset::of(vec![key("b"), key("a"), key("b")]);
+        assert_eq!(content.keys_digest(), Some(set.digest));
+        assert_eq!(set.keys.len(), 2);
+    }
+
+    #[test]
+    fn an_object_belongs_to_whoever_claims_it_and_does_not_leave_it_to_others() {
+        let (one, two) = (chosen(1, "eu").id, chosen(2, "eu").id);
+        let set = |names: &[&str]| Keyset::of(names.iter().map(|name| key(name)).collect());
+        let claims = Claims::of(vec![(set(&["a", "b"]), vec![one]), (set(&["c"]), vec![two])]);
+        let other = |cluster, keys: &[&str], left: &[&str]| Other {
+            cluster,
+            owner: "Kustomization/apps/x".into(),
+            keys: keys.iter().map(|name| key(name)).collect(),
+            withheld: left.iter().map(|name| owned(name, "y")).collect(),
+        };
+        let found = |others: &[Other]| withheld(&claims, others);
+        assert_eq!(found(&[]), BTreeMap::new());
+        assert_eq!(
+            found(&[other(one, &["a", "b"], &["a"]), other(one, &["b"], &[])]),
+            BTreeMap::from([(one, vec![owned("b", "Kustomization/apps/x")])])
+        );
+        // Of another cluster's set nothing is asked in this one.
+        assert_eq!(found(&[other(one, &["c"], &[])]), BTreeMap::new());
+        // What was planned holds only while that is what others have.
+        let [a, b] = [owned("a", "x"), owned("b", "x")];
+        assert!(claims.agree(one, &[b.clone()], &[b.clone()]));
+        assert!(!claims.agree(one, &[], &[b.clone()]), "claimed meanwhile");
+        assert!(!claims.agree(one, &[a, b.clone()], &[b]), "let go meanwhile");
+        let settled = Claims::settled(&[chosen(1, "eu")], set(&["a"]).digest);
+        assert_eq!(settled.of[&one], set(&["a"]).digest);
+        assert!(settled.new_keys().is_empty() && settled.agree(one, &[], &[owned("a", "x")]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 pub use table::Table;
 
 use crate::{
+    claim::keys_digest,
     digest::{Digest, canonical_json},
     object::ObjectKey,
 };
@@ -138,7 +139,7 @@ impl Content {
             return None;
         }
         keys.sort_unstable();
-        Some(Digest::of_json("keys", &keys))
+        Some(keys_digest(&keys))
     }
 
     /// The objects of this content.

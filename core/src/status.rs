@@ -5,7 +5,7 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, rollout::waiting::Waiting};
 
 pub use reconcile::{
     Followed, Outcome, Phase, Progress, SETTLED, SourceFacts, app_progress, source_progress,
@@ -103,8 +103,8 @@ pub struct UnitFacts {
     pub message: String,
     /// What its agent notes of it although it is ready; empty when nothing.
     pub notes: String,
-    /// Why it is held at an older target than its app asks for, `Reason: text` each; empty when it is not.
-    pub waiting: Vec<String>,
+    /// Why it is held at an older target than its app asks for; empty when it is not.
+    pub waiting: Vec<Waiting>,
     /// Newest revision of what is applied; `None` while nothing is, or it is not known.
     pub revision: Option<Revision>,
 }
@@ -120,7 +120,8 @@ pub fn unit(facts: &UnitFacts) -> Ready {
         return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, message);
     }
     if let Some(first) = facts.waiting.first() {
-        return Ready::new(Readiness::False, reason_of(first), facts.waiting.join("; "));
+        let each: Vec<String> = facts.waiting.iter().map(ToString::to_string).collect();
+        return Ready::new(Readiness::False, first.reason(), each.join("; "));
     }
     if facts.refused {
         return Ready::new(Readiness::False, &facts.reason, facts.message.clone());
@@ -143,11 +144,6 @@ pub fn unit(facts: &UnitFacts) -> Ready {
     Ready::new(Readiness::Unknown, PROGRESSING, "waiting for the agent")
 }
 
-/// The one word before the text of a waiting reason.
-fn reason_of(waiting: &str) -> &str {
-    waiting.split_once(": ").map_or("Waiting", |(reason, _)| reason)
-}
-
 /// Units that are alike: the first by cluster stands for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alike {
@@ -166,8 +162,8 @@ pub struct AppFacts {
     pub observed: bool,
     /// It is left alone.
     pub suspended: bool,
-    /// Why nothing, or not everything, moves, `Reason: text` each.
-    pub waiting: Vec<String>,
+    /// Why nothing, or not everything, moves.
+    pub waiting: Vec<Waiting>,
     /// Its units, but for those that were let go.
     pub units: Vec<Alike>,
 }
@@ -193,8 +189,7 @@ pub fn app(facts: &AppFacts) -> Ready {
         return Ready::new(Readiness::Unknown, PROGRESSING, "Reconciliation in progress");
     }
     if let Some(first) = facts.waiting.first() {
-        let text = first.split_once(": ").map_or(first.as_str(), |(_, text)| text);
-        return Ready::new(Readiness::False, reason_of(first), text);
+        return Ready::new(Readiness::False, first.reason(), first.message());
     }
     let said: Vec<(&Alike, Ready)> = facts
         .units

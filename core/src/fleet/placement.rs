@@ -59,8 +59,7 @@ pub struct Chosen {
 }
 
 /// Two placements that give one cluster different overrides: the unit keeps its target until they agree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("placements {first} and {second} give different overrides for this cluster")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverrideConflict {
     /// One placement.
     pub first: String,

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::waiting::Waiting;
 use crate::{
     digest::Digest,
-    fleet::placement::Chosen,
+    fleet::placement::{Chosen, OverrideConflict},
     id::{ClusterId, UnitId},
     unit::{Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
 };
@@ -80,6 +80,8 @@ pub struct Current {
     pub revision: Option<i64>,
     /// Digest of content, settings and variables.
     pub target: Digest,
+    /// The set of keys that its target claims; `None`: it is not known.
+    pub keyset: Option<Digest>,
     /// How it is applied.
     pub settings: Settings,
     /// Its variables.
@@ -221,9 +223,17 @@ pub fn unplaced(input: &Input) -> Vec<Waiting> {
     without
         .filter_map(|chosen| {
             let conflict = chosen.overrides.as_ref().err()?;
-            Some(Waiting::Conflict(format!("cluster {}: {conflict}", chosen.name)))
+            Some(overrides_differ(chosen, conflict))
         })
         .collect()
+}
+
+fn overrides_differ(chosen: &Chosen, conflict: &OverrideConflict) -> Waiting {
+    Waiting::OverridesDiffer {
+        cluster: chosen.name.clone(),
+        first: conflict.first.clone(),
+        second: conflict.second.clone(),
+    }
 }
 
 /// A new unit; none while nothing is admitted or the overrides are in conflict.
@@ -250,11 +260,8 @@ fn place(input: &Input, chosen: &Chosen) -> Option<Next> {
 
 fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
     let Some(variables) = layers(input, chosen) else {
-        let waiting = chosen
-            .overrides
-            .as_ref()
-            .err()
-            .map(|conflict| Waiting::Conflict(conflict.to_string()));
+        let conflict = chosen.overrides.as_ref().err();
+        let waiting = conflict.map(|conflict| overrides_differ(chosen, conflict));
         return Next {
             waiting: waiting.into_iter().collect(),
             ..unchanged(unit)
@@ -369,7 +376,10 @@ fn withheld_reasons(input: &Input, cluster: ClusterId) -> Vec<Waiting> {
     let withheld = input.withheld.get(&cluster).map_or(&[][..], Vec::as_slice);
     withheld
         .iter()
-        .map(|one| Waiting::Conflict(format!("{} belongs to {}", one.key, one.owner)))
+        .map(|one| Waiting::Claimed {
+            object: one.key.clone(),
+            owner: one.owner.clone(),
+        })
         .collect()
 }
 

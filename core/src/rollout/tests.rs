@@ -77,6 +77,7 @@ fn record(input: &mut Input, next: &Next) {
         content: next.content,
         revision: next.revision,
         target: next.target,
+        keyset: None,
         settings: next.settings.clone(),
         variables: next.variables.clone(),
         withheld: next.withheld.clone(),
@@ -161,7 +162,9 @@ fn a_held_admission_keeps_content_settings_and_variables_and_says_why() {
     }];
     step(&mut input);
     let before = input.units.clone();
-    let why = Waiting::Rendering("kustomize build failed".into());
+    let why = Waiting::BuildFailed {
+        message: "kustomize build failed".into(),
+    };
     input.admission = Admission::Held(vec![why.clone()]);
     input.settings.substitution = Substitution::Off;
     input.settings.prune = false;
@@ -189,7 +192,7 @@ fn a_held_admission_keeps_content_settings_and_variables_and_says_why() {
 fn a_held_unit_is_suspended_resumed_and_detached_all_the_same() {
     let mut input = input();
     step(&mut input);
-    input.admission = Admission::Held(vec![Waiting::Source("no artifact".into())]);
+    input.admission = Admission::Held(vec![Waiting::NoArtifact]);
     step(&mut input);
     input.suspended = true;
     assert_eq!(
@@ -209,7 +212,10 @@ fn a_held_unit_is_suspended_resumed_and_detached_all_the_same() {
 fn a_cluster_that_cannot_be_read_keeps_its_unit_as_it_is() {
     let mut input = input();
     step(&mut input);
-    let why = Waiting::Failed("labels of cluster c1 cannot be read".into());
+    let why = Waiting::Unreadable {
+        object: "Cluster/c1".into(),
+        message: "labels".into(),
+    };
     input.chosen = vec![cluster(2)];
     input.unreadable = BTreeMap::from([(ClusterId(Uuid::from_u128(1)), why.clone())]);
     let planned = step(&mut input);
@@ -297,7 +303,10 @@ fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
     input.admission = admitted(2, "two");
     let planned = step(&mut input);
     assert_eq!(planned.units[0].content, Some(content("one")));
-    assert!(matches!(planned.units[0].waiting[..], [Waiting::Conflict(_)]));
+    assert!(matches!(
+        planned.units[0].waiting[..],
+        [Waiting::OverridesDiffer { .. }]
+    ));
     assert_eq!(planned.units[1].content, Some(content("two")));
     assert_eq!(unplaced(&input), []);
 }
@@ -311,13 +320,12 @@ fn placements_in_conflict_over_a_cluster_without_unit_say_so() {
     });
     let planned = step(&mut input);
     assert_eq!(causes(&planned), [(2, Cause::Placed, true)]);
-    let [Waiting::Conflict(why)] = &unplaced(&input)[..] else {
-        panic!("{:?}", unplaced(&input));
+    let differ = Waiting::OverridesDiffer {
+        cluster: "c1".into(),
+        first: "a".into(),
+        second: "b".into(),
     };
-    assert!(
-        why.contains("cluster c1") && why.contains("placements a and b"),
-        "{why}"
-    );
+    assert_eq!(unplaced(&input), [differ]);
 }
 
 #[test]

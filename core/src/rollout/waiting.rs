@@ -1,95 +1,354 @@
-//! Why something does not move yet, as data: stored, and shown by CLI, API and page.
+//! Why something does not move yet, as data: `{reason, params}` is what is stored, words are made of it where it is shown.
 
 use std::fmt;
 
-/// A reason to wait.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::object::ObjectKey;
+
+/// A reason to wait. Its names and their parameters are what the store holds: a name that was stored keeps its meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", content = "params", rename_all_fields = "camelCase")]
 pub enum Waiting {
+    /// The source that the app names is not there.
+    SourceNotFound {
+        /// Its kind.
+        kind: String,
+        /// Where it is looked for.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// The source has no artifact yet.
-    Source(String),
-    /// Rendering has not finished, or failed.
-    Rendering(String),
-    /// This release does not reconcile a field or kind that is used.
-    NotSupported(String),
-    /// Two owners want the same.
-    Conflict(String),
-    /// The hub could not work it out: something stored cannot be read, or an error of its own. It is tried again.
-    Failed(String),
+    NoArtifact,
+    /// The source's artifact cannot be had.
+    ArtifactFailed {
+        /// What went wrong.
+        message: String,
+    },
+    /// Rendering failed.
+    BuildFailed {
+        /// What the renderer said.
+        message: String,
+    },
+    /// The renderer does not do what is asked of it.
+    RenderingNotSupported {
+        /// What the renderer said.
+        message: String,
+    },
+    /// This release does not reconcile a kind, or a field of one.
+    NotSupported {
+        /// `Kind/namespace/name` of the object that uses it; `None`: the app itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+        /// The field or kind.
+        what: String,
+    },
+    /// The app asks for the reference renderer, and this hub has none.
+    NoReferenceRenderer {
+        /// Why it has none.
+        message: String,
+    },
+    /// The app asks for a renderer that there is not.
+    UnknownRenderer {
+        /// The annotation that asks for it.
+        annotation: String,
+        /// The renderer.
+        name: String,
+    },
+    /// What a field refers to is not on the hub.
+    NotOnHub {
+        /// The field.
+        field: String,
+        /// Kind of what it refers to.
+        kind: String,
+        /// Where it is looked for.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// An object belongs to another app.
+    Claimed {
+        /// The object.
+        object: ObjectKey,
+        /// `Kind/namespace/name` of the app that has it.
+        owner: String,
+    },
+    /// Two placements give a cluster different overrides.
+    OverridesDiffer {
+        /// Name of the cluster.
+        cluster: String,
+        /// One placement.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Something stored cannot be read.
+    Unreadable {
+        /// `Kind/namespace/name` of it.
+        object: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The hub could not work it out: an error of its own. It is tried again.
+    Failed {
+        /// What went wrong.
+        message: String,
+    },
     /// No cluster matches the placements.
     NoClusterMatches,
     /// Neither a placement nor a kubeConfig says where to.
     NoTarget,
-    /// Named by an older or newer version; kept as text.
-    Other(String),
+    /// A reason of a newer hub, or one whose parameters are other ones there: kept as it is and shown by its name.
+    #[serde(untagged)]
+    Other(Other),
+}
+
+/// A reason that this release does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    /// Its name.
+    pub reason: String,
+    /// What goes with it; null where nothing does.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub params: Value,
 }
 
 impl Waiting {
-    /// Condition reason: one word.
+    /// Condition reason: one word, as Flux has it where it has one.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Source(_) => "ArtifactFailed",
-            Self::Rendering(_) => "BuildFailed",
-            Self::NotSupported(_) => "NotSupported",
-            Self::Conflict(_) => "Conflict",
-            Self::Failed(_) => "ReconciliationFailed",
+            Self::SourceNotFound { .. } | Self::NoArtifact | Self::ArtifactFailed { .. } => "ArtifactFailed",
+            Self::BuildFailed { .. } => "BuildFailed",
+            Self::RenderingNotSupported { .. }
+            | Self::NotSupported { .. }
+            | Self::NoReferenceRenderer { .. }
+            | Self::UnknownRenderer { .. }
+            | Self::NotOnHub { .. } => "NotSupported",
+            Self::Claimed { .. } | Self::OverridesDiffer { .. } => "Conflict",
+            Self::Unreadable { .. } | Self::Failed { .. } => "ReconciliationFailed",
             Self::NoClusterMatches => "NoClusterMatches",
             Self::NoTarget => "NoTarget",
-            Self::Other(text) => text.split(':').next().unwrap_or("Waiting"),
+            Self::Other(other) => &other.reason,
         }
     }
 
-    /// Reads what [`fmt::Display`] wrote.
-    pub fn parse(text: &str) -> Self {
-        let (reason, rest) = text.split_once(": ").unwrap_or((text, ""));
-        let rest = rest.to_owned();
-        match reason {
-            "ArtifactFailed" => Self::Source(rest),
-            "BuildFailed" => Self::Rendering(rest),
-            "NotSupported" => Self::NotSupported(rest),
-            "Conflict" => Self::Conflict(rest),
-            "ReconciliationFailed" => Self::Failed(rest),
-            "NoClusterMatches" => Self::NoClusterMatches,
-            "NoTarget" => Self::NoTarget,
-            _ => Self::Other(text.to_owned()),
+    /// What is said of it, without its condition reason.
+    pub fn message(&self) -> String {
+        match self {
+            Self::SourceNotFound {
+                kind,
+                namespace,
+                name,
+            } => format!("Source '{kind}/{namespace}/{name}' not found"),
+            Self::NoArtifact => "Source artifact not found, retrying in 30s".to_owned(),
+            Self::ArtifactFailed { message }
+            | Self::BuildFailed { message }
+            | Self::RenderingNotSupported { message }
+            | Self::Failed { message } => message.clone(),
+            Self::NotSupported { object: None, what } => format!("{what} is not supported by this release"),
+            Self::NotSupported {
+                object: Some(object),
+                what,
+            } => format!("{object} uses {what}, which is not supported by this release"),
+            Self::NoReferenceRenderer { message } => format!("this hub has no reference renderer: {message}"),
+            Self::UnknownRenderer { annotation, name } => {
+                format!("annotation {annotation}: {name} is neither native nor reference")
+            }
+            Self::NotOnHub {
+                field,
+                kind,
+                namespace,
+                name,
+            } => format!(
+                "{field}: {kind} {namespace}/{name} is not on the hub; apply it with `flotilla apply`"
+            ),
+            Self::Claimed { object, owner } => format!("{object} belongs to {owner}"),
+            Self::OverridesDiffer {
+                cluster,
+                first,
+                second,
+            } => format!("placements {first} and {second} give different overrides for cluster {cluster}"),
+            Self::Unreadable { object, message } => format!("{object} cannot be read: {message}"),
+            Self::NoClusterMatches => "no cluster matches the placements".to_owned(),
+            Self::NoTarget => "no Placement names this app; add one that chooses its clusters".to_owned(),
+            Self::Other(other) => other.reason.clone(),
         }
     }
 }
 
+/// `Reason: message`, as it is listed; one of a newer hub is its name alone.
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source(text)
-            | Self::Rendering(text)
-            | Self::NotSupported(text)
-            | Self::Conflict(text)
-            | Self::Failed(text) => write!(f, "{}: {text}", self.reason()),
-            Self::NoClusterMatches => f.write_str("NoClusterMatches: no cluster matches the placements"),
-            Self::NoTarget => {
-                f.write_str("NoTarget: no Placement names this app; add one that chooses its clusters")
-            }
-            Self::Other(text) => f.write_str(text),
+            Self::Other(other) => f.write_str(&other.reason),
+            known => write!(f, "{}: {}", known.reason(), known.message()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn reasons_read_back_from_the_store() {
-        let reasons = [
-            Waiting::Source("no artifact".into()),
-            Waiting::Rendering("kustomize: x: y".into()),
-            Waiting::NotSupported("spec.force".into()),
-            Waiting::Conflict("ConfigMap/a/b belongs to c".into()),
-            Waiting::Failed("Placement/a/b cannot be read".into()),
+    /// Every reason, with a text in each of its parameters.
+    fn reasons(text: &str) -> Vec<Waiting> {
+        let text = || text.to_owned();
+        vec![
+            Waiting::SourceNotFound {
+                kind: text(),
+                namespace: text(),
+                name: text(),
+            },
+            Waiting::NoArtifact,
+            Waiting::ArtifactFailed { message: text() },
+            Waiting::BuildFailed { message: text() },
+            Waiting::RenderingNotSupported { message: text() },
+            Waiting::NotSupported {
+                object: None,
+                what: text(),
+            },
+            Waiting::NotSupported {
+                object: Some(text()),
+                what: text(),
+            },
+            Waiting::NoReferenceRenderer { message: text() },
+            Waiting::UnknownRenderer {
+                annotation: text(),
+                name: text(),
+            },
+            Waiting::NotOnHub {
+                field: text(),
+                kind: text(),
+                namespace: text(),
+                name: text(),
+            },
+            Waiting::Claimed {
+                object: ObjectKey::new(&text(), &text(), &text(), &text()),
+                owner: text(),
+            },
+            Waiting::OverridesDiffer {
+                cluster: text(),
+                first: text(),
+                second: text(),
+            },
+            Waiting::Unreadable {
+                object: text(),
+                message: text(),
+            },
+            Waiting::Failed { message: text() },
             Waiting::NoClusterMatches,
             Waiting::NoTarget,
-            Waiting::Other("canary soaks".into()),
+            Waiting::Other(Other {
+                reason: format!("Newer{}", text()),
+                params: json!({ "a": text(), "b": [1, { "c": text() }] }),
+            }),
+        ]
+    }
+
+    /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
+    const STORED: [&str; 16] = [
+        "SourceNotFound",
+        "NoArtifact",
+        "ArtifactFailed",
+        "BuildFailed",
+        "RenderingNotSupported",
+        "NotSupported",
+        "NotSupported",
+        "NoReferenceRenderer",
+        "UnknownRenderer",
+        "NotOnHub",
+        "Claimed",
+        "OverridesDiffer",
+        "Unreadable",
+        "Failed",
+        "NoClusterMatches",
+        "NoTarget",
+    ];
+
+    /// Texts that a form made of words would trip over, and random ones.
+    fn texts() -> impl Iterator<Item = String> {
+        let pieces = [
+            ": ",
+            "; ",
+            "NotSupported",
+            "{",
+            "\"",
+            "\\",
+            "\n",
+            "é",
+            "\u{0}",
+            "reason",
+            "a",
+            "",
         ];
-        for reason in reasons {
-            assert_eq!(Waiting::parse(&reason.to_string()), reason);
+        let mut state = 1_u64;
+        let random = std::iter::repeat_with(move || {
+            let mut text = String::new();
+            for _ in 0..6 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                text.push_str(pieces[usize::try_from(state >> 40).unwrap_or(0) % pieces.len()]);
+            }
+            text
+        });
+        pieces.map(str::to_owned).into_iter().chain(random.take(300))
+    }
+
+    #[test]
+    fn every_reason_reads_back_from_the_store_whatever_its_texts() {
+        for text in texts() {
+            for (at, reason) in reasons(&text).into_iter().enumerate() {
+                let stored = serde_json::to_value(&reason).expect("JSON");
+                if let Some(name) = STORED.get(at) {
+                    assert_eq!(stored["reason"], *name);
+                }
+                let read: Waiting = serde_json::from_value(stored.clone()).expect("readable");
+                assert_eq!(read, reason, "{stored}");
+                assert_eq!(serde_json::to_value(&read).expect("JSON"), stored);
+            }
         }
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_hub_is_kept_and_shown_by_its_name() {
+        for stored in [
+            json!({ "reason": "CanarySoaks", "params": { "left": "12m" } }),
+            json!({ "reason": "CanarySoaks" }),
+            // One that is known here, with parameters that are not.
+            json!({ "reason": "Claimed", "params": { "by": "nobody" } }),
+        ] {
+            let read: Waiting = serde_json::from_value(stored.clone()).expect("readable");
+            assert_eq!(serde_json::to_value(&read).expect("JSON"), stored);
+            let name = stored["reason"].as_str().expect("a name");
+            assert_eq!((read.reason(), read.to_string().as_str()), (name, name));
+        }
+    }
+
+    #[test]
+    fn words_are_made_of_what_is_stored() {
+        let claimed = Waiting::Claimed {
+            object: ObjectKey::new("", "ConfigMap", "a", "b"),
+            owner: "Kustomization/apps/c".into(),
+        };
+        assert_eq!(
+            serde_json::to_value(&claimed).expect("JSON"),
+            json!({
+                "reason": "Claimed",
+                "params": {
+                    "object": { "kind": "ConfigMap", "namespace": "a", "name": "b" },
+                    "owner": "Kustomization/apps/c"
+                }
+            })
+        );
+        assert_eq!(
+            claimed.to_string(),
+            "Conflict: ConfigMap/a/b belongs to Kustomization/apps/c"
+        );
+        assert_eq!(Waiting::NoTarget.reason(), "NoTarget");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{AppFacts, PROGRESSING, Readiness, Ready, Revision, app, reason_of, unit};
+use super::{AppFacts, PROGRESSING, Readiness, Ready, Revision, app, unit};
+use crate::rollout::waiting::Waiting;
 
 /// How long a failure must have been the same to count: an agent that was asked tries again, and tells only what has
 /// changed.
@@ -154,7 +155,7 @@ pub fn app_progress(facts: &AppFacts, not_supported: &[String], followed: Follow
     }
     let settled = followed.failing_for.is_some_and(|since| since >= SETTLED);
     let fails = |outcome| (true, settled.then_some(outcome));
-    let waiting = facts.waiting.first().map(|first| reason_of(first));
+    let waiting = facts.waiting.first().map(Waiting::reason);
     if waiting.is_some_and(|reason| reason == "NotSupported") {
         progress.outcome = Some(Outcome::NotSupported);
         return progress;

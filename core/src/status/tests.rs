@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::object::ObjectKey;
 
 fn revision(id: i64) -> Option<Revision> {
     Some(Revision {
@@ -162,7 +163,7 @@ fn an_app_without_units_is_never_ready() {
     assert_ne!(app(&nothing).status, Readiness::True);
     assert_eq!(nothing.revision(), None);
     let nowhere = AppFacts {
-        waiting: vec!["NoClusterMatches: no cluster matches the placements".to_owned()],
+        waiting: vec![Waiting::NoClusterMatches],
         ..nothing
     };
     assert_eq!(
@@ -212,7 +213,10 @@ fn a_cluster_that_is_away_is_not_said_to_be_ready() {
 #[test]
 fn a_held_unit_says_why() {
     let held = UnitFacts {
-        waiting: vec!["Conflict: ConfigMap/a/b belongs to c".to_owned()],
+        waiting: vec![Waiting::Claimed {
+            object: ObjectKey::new("", "ConfigMap", "a", "b"),
+            owner: "c".to_owned(),
+        }],
         ..ready("c1")
     };
     assert_eq!(
@@ -304,7 +308,9 @@ fn what_is_not_supported_or_suspended_ends_at_once() {
         Some(Outcome::NotSupported)
     );
     let engine = AppFacts {
-        waiting: vec!["NotSupported: this hub has no reference renderer".to_owned()],
+        waiting: vec![Waiting::NoReferenceRenderer {
+            message: "not found".to_owned(),
+        }],
         ..facts(Vec::new())
     };
     assert_eq!(

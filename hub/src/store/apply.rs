@@ -16,8 +16,8 @@ use crate::auth::seal::Seal;
 /// An object to store.
 #[derive(Debug, Clone)]
 pub struct NewResource {
-    /// '' for the fleet, else a cluster's name.
-    pub scope: String,
+    /// Cluster in whose scope it is, or [`FLEET`](super::resource::FLEET).
+    pub scope: Uuid,
     /// API group.
     pub group: String,
     /// Kind.
@@ -127,8 +127,8 @@ pub(super) async fn put_all(
 }
 
 impl NewResource {
-    fn identity(&self) -> (&str, &str, &str, &str, &str) {
-        (&self.scope, &self.group, &self.kind, &self.namespace, &self.name)
+    fn identity(&self) -> (Uuid, &str, &str, &str, &str) {
+        (self.scope, &self.group, &self.kind, &self.namespace, &self.name)
     }
 }
 
@@ -138,7 +138,7 @@ async fn wake_users(tx: &mut Connection, changed: &[(Uuid, &NewResource)]) -> Re
     let named: Vec<(Uuid, Reference)> = changed
         .iter()
         .flat_map(|(uid, new)| {
-            let found = references(&new.kind, &new.scope, &new.namespace, &new.spec);
+            let found = references(&new.kind, new.scope, &new.namespace, &new.spec);
             found.into_iter().map(|one| (*uid, one))
         })
         .collect();

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, io::Read as _, sync::Arc};
 
-use flotilla_core::content::Content;
+use flotilla_core::{content::Content, digest::Digest};
 use zeroize::Zeroizing;
 
 use super::{Connection, Result, Store, StoreError};
@@ -214,6 +214,18 @@ pub(crate) async fn put_config_values(tx: &mut Connection, prepared: &Prepared) 
         .await?;
     }
     Ok(())
+}
+
+impl Store {
+    /// Digest of the keys of a content's objects; `None`: a name holds a variable, or there is no such content.
+    pub async fn content_keys(&self, content: Digest) -> Result<Option<Digest>> {
+        let keys = sqlx::query_scalar!("SELECT keys FROM content WHERE digest = $1", content.as_bytes())
+            .fetch_optional(self.pool())
+            .await?
+            .flatten();
+        let digest = keys.as_deref().map(Digest::try_from_slice).transpose();
+        digest.map_err(|e| StoreError::corrupt(format!("keys of content {content}"), e))
+    }
 }
 
 /// A content ready to be written, with its objects: compressed and sealed outside of any transaction, and beside the

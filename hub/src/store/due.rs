@@ -53,6 +53,8 @@ impl Store {
                UNION ALL
                SELECT DISTINCT 'unpublished', cluster_id FROM unit WHERE dirty
                UNION ALL
+               SELECT 'unpublished', d.cluster_id FROM hub h JOIN desired d ON d.incarnation < h.incarnation
+               UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
                WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#

@@ -1,9 +1,10 @@
 //! Events: what happened and is not a state.
 
+use flotilla_core::printable::printable_lines;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Connection, Result, Store};
-use flotilla_core::printable::printable_lines;
 
 /// An event to record.
 pub struct NewEvent<'a> {
@@ -19,19 +20,159 @@ pub struct NewEvent<'a> {
     pub revision: &'a str,
 }
 
+/// An event as shown.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    /// Rises.
+    pub id: i64,
+    /// When.
+    pub at: OffsetDateTime,
+    /// Something to look at.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// Object in a cluster.
+    pub object: String,
+    /// Revision.
+    pub revision: String,
+    /// Configured object.
+    pub scope: Option<String>,
+    /// Its group.
+    pub api_group: Option<String>,
+    /// Its kind.
+    pub kind: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Cluster.
+    pub cluster: Option<String>,
+}
+
+/// Which events to list.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Kind, '' for all.
+    pub kind: String,
+    /// Namespace, '' for all.
+    pub namespace: String,
+    /// Name, '' for all.
+    pub name: String,
+    /// Cluster, '' for all.
+    pub cluster: String,
+    /// Only warnings.
+    pub warnings_only: bool,
+    /// At most so many.
+    pub limit: i64,
+    /// Only later than this id.
+    pub after_id: i64,
+}
+
 /// Events that are kept, whatever their age.
-const KEPT: i64 = 500_000;
+const EVENTS_KEPT: i64 = 500_000;
+/// For how long they are kept at least.
+const EVENTS_KEPT_FOR: time::Duration = time::Duration::days(7);
 
 impl Store {
-    /// Deletes events that are older than a week, and the oldest of too many.
-    pub async fn event_trim(&self) -> Result<u64> {
-        let done = sqlx::query!(
-            "DELETE FROM event WHERE at < now() - interval '7 days' OR id <= (SELECT max(id) FROM event) - $1::bigint",
-            KEPT
+    /// Lists the latest events, oldest first: found by an index, whatever is asked for and however many others there are.
+    pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventView>> {
+        let keys = self.latest(filter).await?;
+        let (ids, times): (Vec<i64>, Vec<OffsetDateTime>) = keys.into_iter().unzip();
+        Ok(sqlx::query_as!(
+            EventView,
+            r#"SELECT e.id, e.at, e.warning, e.reason, e.message, e.object, e.revision, scope_name(r.scope) AS "scope?",
+                      r.api_group AS "api_group?", r.kind AS "kind?", r.namespace AS "namespace?", r.name AS "name?",
+                      c.name AS "cluster?"
+               FROM unnest($1::bigint[], $2::timestamptz[]) AS k(id, at) JOIN event e ON e.id = k.id AND e.at = k.at
+               LEFT JOIN resource r ON r.uid = e.resource_uid LEFT JOIN cluster c ON c.id = e.cluster_id
+               ORDER BY e.id"#,
+            &ids,
+            &times
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The latest events that are asked for: each question in the words of one index.
+    async fn latest(&self, filter: &EventFilter) -> Result<Vec<(i64, OffsetDateTime)>> {
+        let of_resource = [&filter.kind, &filter.namespace, &filter.name];
+        Ok(if of_resource.iter().any(|one| !one.is_empty()) {
+            let rows = sqlx::query!(
+                r#"SELECT e.id AS "id!", e.at AS "at!" FROM resource r CROSS JOIN LATERAL (
+                   SELECT id, at FROM event WHERE resource_uid = r.uid AND id > $6 AND (NOT $5 OR warning)
+                     AND ($4 = '' OR cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $4))
+                   ORDER BY id DESC LIMIT $7) e
+                 WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
+                 ORDER BY e.id DESC LIMIT $7"#,
+                filter.kind,
+                filter.namespace,
+                filter.name,
+                filter.cluster,
+                filter.warnings_only,
+                filter.after_id,
+                filter.limit
+            );
+            let rows = rows.fetch_all(self.pool()).await?;
+            rows.into_iter().map(|row| (row.id, row.at)).collect()
+        } else if !filter.cluster.is_empty() {
+            let rows = sqlx::query!(
+                "SELECT id, at FROM event WHERE cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $1)
+                   AND (NOT $2 OR warning) AND id > $3 ORDER BY id DESC LIMIT $4",
+                filter.cluster,
+                filter.warnings_only,
+                filter.after_id,
+                filter.limit
+            );
+            let rows = rows.fetch_all(self.pool()).await?;
+            rows.into_iter().map(|row| (row.id, row.at)).collect()
+        } else if filter.warnings_only {
+            let rows = sqlx::query!(
+                "SELECT id, at FROM event WHERE warning AND id > $1 ORDER BY id DESC LIMIT $2",
+                filter.after_id,
+                filter.limit
+            );
+            let rows = rows.fetch_all(self.pool()).await?;
+            rows.into_iter().map(|row| (row.id, row.at)).collect()
+        } else {
+            let rows = sqlx::query!(
+                "SELECT id, at FROM event WHERE id > $1 ORDER BY id DESC LIMIT $2",
+                filter.after_id,
+                filter.limit
+            );
+            let rows = rows.fetch_all(self.pool()).await?;
+            rows.into_iter().map(|row| (row.id, row.at)).collect()
+        })
+    }
+
+    /// Makes the partitions of a time and of those to come, where they are missing; returns how many were made. What is
+    /// written before that is kept all the same.
+    pub async fn make_partitions(&self, now: OffsetDateTime) -> Result<i64> {
+        Ok(
+            sqlx::query_scalar!(r#"SELECT make_partitions($1) AS "made!""#, now)
+                .fetch_one(self.pool())
+                .await?,
+        )
+    }
+
+    /// Deletes events of days that ended a week ago, and the oldest of too many. Returns how many went one by one, beside
+    /// whole days.
+    pub async fn event_trim(&self, now: OffsetDateTime) -> Result<u64> {
+        let before = now - EVENTS_KEPT_FOR;
+        sqlx::query_scalar!("SELECT drop_partitions('event', $1)", before)
+            .fetch_one(self.pool())
+            .await?;
+        let old = sqlx::query!("DELETE FROM event_rest WHERE at < $1", before)
+            .execute(self.pool())
+            .await?;
+        let many = sqlx::query!(
+            "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - $1::bigint",
+            EVENTS_KEPT
         )
         .execute(self.pool())
         .await?;
-        Ok(done.rows_affected())
+        Ok(old.rows_affected() + many.rows_affected())
     }
 
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.

@@ -37,7 +37,7 @@ pub struct ObjectFigure {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Cluster in whose scope it is, '' for the fleet.
+    /// Name of the cluster in whose scope it is, '' for the fleet.
     pub scope: String,
     /// Whether it is ready.
     pub ready: Readiness,
@@ -85,7 +85,7 @@ impl Store {
 
     async fn source_figures(&self) -> Result<Vec<ObjectFigure>> {
         let rows = sqlx::query!(
-            r#"SELECT r.api_group, r.kind, r.namespace, r.name, r.scope, s.failures, s.last_probe,
+            r#"SELECT r.api_group, r.kind, r.namespace, r.name, scope_name(r.scope) AS "scope!", s.failures, s.last_probe,
                       coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
                       coalesce(v.revision, '') AS "revision!",
                       coalesce((SELECT c->>'status' FROM jsonb_array_elements(t.conditions) c
@@ -113,8 +113,8 @@ impl Store {
 
     async fn add_apps(&self, figures: &mut Figures) -> Result<()> {
         let apps = sqlx::query!(
-            "SELECT uid, api_group, kind, namespace, name, scope FROM resource WHERE kind = 'Kustomization'
-             ORDER BY uid LIMIT $1",
+            r#"SELECT uid, api_group, kind, namespace, name, scope_name(scope) AS "scope!" FROM resource
+               WHERE kind = 'Kustomization' ORDER BY uid LIMIT $1"#,
             OBJECTS
         )
         .fetch_all(self.pool())

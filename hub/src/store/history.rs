@@ -73,15 +73,19 @@ impl Store {
             .collect()
     }
 
-    /// Forgets what ended longer ago than `keep`. The interval that reaches into the time kept stays whole.
-    pub async fn history_trim(&self, keep: Duration) -> Result<u64> {
+    /// Forgets what ended longer ago than `keep`, by months that ended so long ago. The interval that reaches into the
+    /// time kept stays whole. Returns how many rows went one by one, beside whole months.
+    pub async fn history_trim(&self, now: OffsetDateTime, keep: Duration) -> Result<u64> {
+        let before = now - keep;
+        sqlx::query_scalar!("SELECT drop_partitions('history', $1)", before)
+            .fetch_one(self.pool())
+            .await?;
         let done = sqlx::query!(
-            "DELETE FROM history h WHERE h.at < now() - make_interval(secs => $1)
+            "DELETE FROM history_rest h WHERE h.at < $1
                AND (NOT EXISTS (SELECT 1 FROM unit u WHERE u.id = h.unit_id)
                     OR EXISTS (SELECT 1 FROM history n
-                               WHERE n.unit_id = h.unit_id AND (n.version, n.at) > (h.version, h.at)
-                                 AND n.at < now() - make_interval(secs => $1)))",
-            keep.as_secs_f64()
+                               WHERE n.unit_id = h.unit_id AND (n.version, n.at) > (h.version, h.at) AND n.at < $1))",
+            before
         )
         .execute(self.pool())
         .await?;

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod authority;
+pub mod claim;
 pub mod cluster;
 pub mod content;
 pub mod due;
@@ -100,6 +101,10 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        // It stays unreadable however often it is asked for.
+        if let sqlx::Error::ColumnDecode { index, source } = error {
+            return Self::corrupt(index, source);
+        }
         let code = error.as_database_error().and_then(|error| error.code());
         // Transactions that two writers cannot both have; data exceptions, integrity violations, program limits.
         match code.as_deref().and_then(|code| code.get(..2)) {

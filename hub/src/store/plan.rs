@@ -1,27 +1,26 @@
-//! The planner's rows: units, claims, rollouts. Committed by compare-and-set on the app's plan version, so that
+//! The planner's rows: units, targets, rollouts. Committed by compare-and-set on the app's plan version, so that
 //! of two replicas that plan at once one wins and the other plans again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
 use flotilla_core::{
+    claim::Claims,
     digest::Digest,
     id::{ClusterId, UnitId},
-    object::ObjectKey,
     rollout::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
     },
-    unit::{UnitState, VariableLayer, Withheld},
+    unit::{UnitState, VariableLayer},
 };
 use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError, Topic,
     authority::new_uuid,
+    claim,
     content::{Blob, Prepared, put_config_values},
     nudge_all,
     session::signed,
@@ -54,8 +53,8 @@ pub struct Commit<'a> {
     pub generation: i64,
     /// The units to write.
     pub planned: &'a Planned,
-    /// Objects of the units' content to claim, by cluster; nothing for a unit that claims what it has claimed.
-    pub claims: &'a BTreeMap<ClusterId, Arc<[ObjectKey]>>,
+    /// What the units claim.
+    pub claims: &'a Claims,
     /// Values of the variable layers.
     pub configs: &'a [Blob],
     /// The revision that is rolled out.
@@ -82,7 +81,7 @@ impl Store {
     /// Reads the plan of an app. `Superseded` where this hub does not plan.
     pub async fn app_plan(&self, app_uid: Uuid) -> Result<AppPlan> {
         let head = sqlx::query!(
-            r#"SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '{}') AS "waiting!",
+            r#"SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
                       coalesce(p.observed_generation, 0) AS "generation!", d.change AS "due?",
                       superseded($2) AS "superseded!"
                FROM (SELECT $1::uuid AS uid) AS a LEFT JOIN app_plan p ON p.app_uid = a.uid
@@ -96,9 +95,10 @@ impl Store {
             return Err(StoreError::Superseded);
         }
         let rows = sqlx::query!(
-            "SELECT u.id, u.cluster_id, t.content, u.revision_id, u.target, t.settings, t.variables, u.withheld, u.state,
-                    u.requested, u.waiting
-             FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1 ORDER BY u.cluster_id",
+            r#"SELECT u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
+                      u.state,
+                      u.requested, u.waiting AS "waiting: Json<Vec<Waiting>>"
+               FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1 ORDER BY u.cluster_id"#,
             app_uid
         )
         .fetch_all(self.pool())
@@ -115,81 +115,39 @@ impl Store {
                 content: row.content.as_deref().map(digest).transpose()?,
                 revision: row.revision_id,
                 target: digest(&row.target)?,
+                keyset: row.keyset.as_deref().map(digest).transpose()?,
                 settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
                 variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
                 withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
                 state: parse_state(&row.state),
                 requested: row.requested.clone(),
-                waiting: row.waiting.iter().map(|text| Waiting::parse(text)).collect(),
+                waiting: row.waiting.0,
             });
         }
         Ok(AppPlan {
             version: head.version.unsigned_abs(),
-            waiting: head.waiting.iter().map(|text| Waiting::parse(text)).collect(),
+            waiting: head.waiting.0,
             generation: head.generation,
             due: head.due,
             units,
         })
     }
 
-    /// Which of `keys` other apps' units own in `clusters`, and who.
-    pub async fn foreign_claims(
-        &self,
-        app_uid: Uuid,
-        clusters: &[ClusterId],
-        keys: &[ObjectKey],
-    ) -> Result<Vec<(ClusterId, Withheld)>> {
-        let columns = Columns::of(keys);
-        let ids: Vec<Uuid> = clusters.iter().map(|cluster| cluster.0).collect();
-        let rows = sqlx::query!(
-            r#"SELECT c.cluster_id, c.api_group, c.kind, c.namespace, c.name,
-                      concat_ws('/', r.kind, nullif(r.namespace, ''), r.name) AS "owner!"
-               FROM claim c JOIN unit u ON u.id = c.unit_id JOIN resource r ON r.uid = u.app_uid
-               WHERE c.cluster_id = ANY($1) AND u.app_uid <> $2
-                 AND (c.api_group, c.kind, c.namespace, c.name) IN
-                     (SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]))
-               ORDER BY 1, 2, 3, 4, 5"#,
-            &ids,
-            app_uid,
-            &columns.groups,
-            &columns.kinds,
-            &columns.namespaces,
-            &columns.names
-        )
-        .fetch_all(self.pool())
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                let key = ObjectKey::new(&row.api_group, &row.kind, &row.namespace, &row.name);
-                (
-                    ClusterId(row.cluster_id),
-                    Withheld {
-                        key,
-                        owner: row.owner,
-                    },
-                )
-            })
-            .collect())
-    }
-
-    /// Whether all of these contents hold objects of the same keys.
-    pub async fn same_keys(&self, contents: &[Digest]) -> Result<bool> {
-        let digests: Vec<Vec<u8>> = contents.iter().map(|digest| digest.as_bytes().to_vec()).collect();
-        Ok(sqlx::query_scalar!(
-            r#"SELECT count(*) = count(keys) AND count(DISTINCT keys) = 1 AS "same!"
-               FROM content WHERE digest = ANY($1)"#,
-            &digests
-        )
-        .fetch_one(self.pool())
-        .await?)
-    }
-
     /// Commits a plan. `Conflict` when another plan of this app, or one of a newer spec, was committed meanwhile, or
     /// another app claimed an object first: gather and plan again.
     pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<()> {
         let configs = Prepared::config_values(commit.configs, seal)?;
+        let claims_anew = |(_, unit): &(Uuid, &Next)| commit.claims.is_new_in(unit.cluster);
         let mut tx = self.pool().begin().await?;
+        // First of all: who waits for it must hold nothing that others wake this app by.
+        if commit
+            .planned
+            .units
+            .iter()
+            .any(|unit| commit.claims.is_new_in(unit.cluster))
+        {
+            claim::lock(&mut tx, commit.app_uid, commit.claims).await?;
+        }
         if !bump(&mut tx, commit, self.writer).await? {
             return Err(self.not_ours("the app's plan").await);
         }
@@ -207,12 +165,19 @@ impl Store {
         let mut units: Vec<(Uuid, &Next)> = ids.into_iter().zip(&commit.planned.units).collect();
         // In one order for all writers.
         units.sort_unstable_by_key(|(_, unit)| unit.cluster);
-        for batch in units.chunks(UNITS) {
-            write_units(&mut tx, commit.app_uid, batch, rollout).await?;
+        let new: Vec<(Uuid, &Next)> = units.iter().copied().filter(claims_anew).collect();
+        if !new.is_empty() {
+            claim::put_keysets(&mut tx, commit.claims).await?;
         }
-        let claims = claims(commit, &units);
-        for batch in claims.chunks(CLAIMS) {
-            claim(&mut tx, batch).await?;
+        for batch in units.chunks(UNITS) {
+            write_units(&mut tx, commit, batch, rollout).await?;
+        }
+        if !new.is_empty() {
+            claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
+            // Whoever has claimed nothing before lets go of nothing.
+            if !commit.recorded.units.is_empty() {
+                claim::wake_withheld(&mut tx, commit.app_uid, &new).await?;
+            }
         }
         let published: Vec<Uuid> = units
             .iter()
@@ -264,8 +229,6 @@ impl Store {
 
 /// Units in one statement.
 const UNITS: usize = 2000;
-/// Claims in one statement.
-const CLAIMS: usize = 2000;
 
 /// Whether the unit's entry may become another by this: its reasons to wait are no part of that.
 fn is_published(unit: &Next) -> bool {
@@ -275,7 +238,6 @@ fn is_published(unit: &Next) -> bool {
 /// Raises the plan version by compare-and-set, and takes away that the app is to be planned. `false` when the plan is
 /// not the one that was read, is about a newer spec, or is not this hub's to make.
 async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
-    let waiting: Vec<String> = commit.waiting.iter().map(ToString::to_string).collect();
     let bumped = sqlx::query_scalar!(
         r#"WITH bumped AS (
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
@@ -288,7 +250,7 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
            SELECT true AS "bumped!" FROM bumped"#,
         commit.app_uid,
         signed(commit.recorded.version),
-        &waiting,
+        Json(commit.waiting) as _,
         commit.generation,
         writer,
         commit.recorded.due
@@ -325,7 +287,7 @@ async fn open_rollout(tx: &mut Connection, commit: &Commit<'_>) -> Result<i64> {
 
 async fn write_units(
     tx: &mut Connection,
-    app_uid: Uuid,
+    commit: &Commit<'_>,
     units: &[(Uuid, &Next)],
     rollout: Option<i64>,
 ) -> Result<()> {
@@ -334,10 +296,7 @@ async fn write_units(
         column.map_err(|e| StoreError::corrupt("unit", e))
     };
     let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
-    let waiting = json(&|unit| {
-        let texts: Vec<String> = unit.waiting.iter().map(ToString::to_string).collect();
-        serde_json::to_value(texts)
-    })?;
+    let waiting = json(&|unit| serde_json::to_value(&unit.waiting))?;
     let column = |f: fn(&Next) -> &str| {
         units
             .iter()
@@ -353,20 +312,21 @@ async fn write_units(
     let revisions: Vec<Option<i64>> = units.iter().map(|(_, unit)| unit.revision).collect();
     let retargeted: Vec<bool> = units.iter().map(|(_, unit)| unit.retargeted).collect();
     let dirty: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
-    let shared = Targets::of(units)?;
+    let shared = Targets::of(units, commit.claims)?;
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
         "WITH named AS (
-           INSERT INTO target AS t (digest, content, settings, variables, configs)
-           SELECT d, c, s, v, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one)
-           FROM unnest($14::bytea[], $15::bytea[], $16::jsonb[], $17::jsonb[], $18::text[]) AS v(d, c, s, v, f)
+           INSERT INTO target AS t (digest, content, settings, variables, configs, keyset)
+           SELECT d, c, s, v, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one), k
+           FROM unnest($14::bytea[], $15::bytea[], $16::jsonb[], $17::jsonb[], $18::text[], $19::bytea[])
+             AS v(d, c, s, v, f, k)
            ORDER BY d
-           ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+           ON CONFLICT (digest) DO UPDATE SET referenced_at = now(), keyset = coalesce(excluded.keyset, t.keyset)
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
                            requested, dirty)
          SELECT v.id, $1, v.cluster, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
-                v.state, v.cause, v.withheld, ARRAY(SELECT jsonb_array_elements_text(v.waiting)), v.requested, v.dirty
+                v.state, v.cause, v.withheld, v.waiting, v.requested, v.dirty
          FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::jsonb[],
                      $10::jsonb[], $11::text[], $12::boolean[], $13::boolean[])
            AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, dirty)
@@ -374,12 +334,13 @@ async fn write_units(
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
            state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
-           requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now()
+           requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now(),
+           released = unit.released AND excluded.state = 'Detached'
          RETURNING id, cluster_id, version, target)
          INSERT INTO history (cluster_id, unit_id, version, target, ready)
          SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown' FROM written w
-         WHERE NOT EXISTS (SELECT 1 FROM history h WHERE h.unit_id = w.id AND h.version = w.version)",
-        app_uid,
+         JOIN unnest($3::uuid[], $12::boolean[]) AS v(id, retargeted) ON v.id = w.id AND v.retargeted",
+        commit.app_uid,
         rollout,
         &ids,
         &clusters,
@@ -396,7 +357,8 @@ async fn write_units(
         &shared.contents as &[Option<Vec<u8>>],
         &shared.settings,
         &shared.variables,
-        &shared.configs
+        &shared.configs,
+        &shared.keysets as &[Option<Vec<u8>>]
     )
     .execute(tx)
     .await?;
@@ -412,10 +374,11 @@ struct Targets {
     variables: Vec<Value>,
     /// Hexadecimal, with commas between: an array of arrays has one length.
     configs: Vec<String>,
+    keysets: Vec<Option<Vec<u8>>>,
 }
 
 impl Targets {
-    fn of(units: &[(Uuid, &Next)]) -> Result<Self> {
+    fn of(units: &[(Uuid, &Next)], claims: &Claims) -> Result<Self> {
         let distinct: BTreeMap<Digest, &Next> = units.iter().map(|(_, unit)| (unit.target, *unit)).collect();
         let mut columns = Self::default();
         for (digest, unit) in distinct {
@@ -433,96 +396,13 @@ impl Targets {
             let named = unit.variables.iter().filter_map(VariableLayer::config);
             let named: Vec<String> = named.map(|digest| hex::encode(digest.as_bytes())).collect();
             columns.configs.push(named.join(","));
+            // Of a target that stays its claims are known.
+            let keyset = claims.of.get(&unit.cluster).filter(|_| unit.retargeted);
+            columns
+                .keysets
+                .push(keyset.map(|digest| digest.as_bytes().to_vec()));
         }
         Ok(columns)
-    }
-}
-
-/// A claim to write: cluster, unit, key.
-type Claim<'a> = (Uuid, Uuid, &'a ObjectKey);
-
-/// What the units claim, in one order for all writers: two plans that claim the same objects wait for each other and
-/// never deadlock.
-fn claims<'a>(commit: &'a Commit<'_>, units: &[(Uuid, &Next)]) -> Vec<Claim<'a>> {
-    let mut found = Vec::new();
-    for (id, unit) in units {
-        let Some(keys) = commit.claims.get(&unit.cluster) else {
-            continue;
-        };
-        let withheld: BTreeSet<&ObjectKey> = unit.withheld.iter().map(|one| &one.key).collect();
-        let own = keys.iter().filter(|key| !withheld.contains(key));
-        found.extend(own.map(|key| (unit.cluster.0, *id, key)));
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-/// Claims objects. Another's claim that was not foreseen is a conflict: plan again with it known.
-async fn claim(tx: &mut Connection, claims: &[Claim<'_>]) -> Result<()> {
-    let clusters: Vec<Uuid> = claims.iter().map(|(cluster, ..)| *cluster).collect();
-    let units: Vec<Uuid> = claims.iter().map(|(_, unit, _)| *unit).collect();
-    let columns = Columns::of(claims.iter().map(|(.., key)| *key));
-    let added = sqlx::query!(
-        "INSERT INTO claim (cluster_id, unit_id, api_group, kind, namespace, name)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-         ON CONFLICT DO NOTHING",
-        &clusters,
-        &units,
-        &columns.groups,
-        &columns.kinds,
-        &columns.namespaces,
-        &columns.names
-    )
-    .execute(&mut *tx)
-    .await?;
-    if usize::try_from(added.rows_affected()) == Ok(claims.len()) {
-        return Ok(());
-    }
-    let held = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "held!" FROM claim c
-           JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-             AS v(cluster, unit, g, k, ns, n)
-           ON (c.cluster_id, c.api_group, c.kind, c.namespace, c.name) = (v.cluster, v.g, v.k, v.ns, v.n)
-             AND c.unit_id = v.unit"#,
-        &clusters,
-        &units,
-        &columns.groups,
-        &columns.kinds,
-        &columns.namespaces,
-        &columns.names
-    )
-    .fetch_one(tx)
-    .await?;
-    if usize::try_from(held) == Ok(claims.len()) {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict("an object's claim"))
-    }
-}
-
-struct Columns {
-    groups: Vec<String>,
-    kinds: Vec<String>,
-    namespaces: Vec<String>,
-    names: Vec<String>,
-}
-
-impl Columns {
-    fn of<'a>(keys: impl IntoIterator<Item = &'a ObjectKey>) -> Self {
-        let mut columns = Self {
-            groups: vec![],
-            kinds: vec![],
-            namespaces: vec![],
-            names: vec![],
-        };
-        for key in keys {
-            columns.groups.push(key.group.clone());
-            columns.kinds.push(key.kind.clone());
-            columns.namespaces.push(key.namespace.clone());
-            columns.names.push(key.name.clone());
-        }
-        columns
     }
 }
 

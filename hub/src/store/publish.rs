@@ -50,6 +50,8 @@ pub struct EntryRow {
     pub bytes: Vec<u8>,
     /// Generation in which it last changed.
     pub since: u64,
+    /// The agent is to let go of it; it has no bytes, and is no part of the root.
+    pub released: bool,
 }
 
 /// What an agent asks for, and what it says that it has, by kind. Digests of different kinds never meet.
@@ -90,31 +92,41 @@ pub struct Published {
 }
 
 impl Store {
-    /// Publishes the units of these clusters that changed, at most [`CLUSTERS`] of them. Returns those whose state
-    /// differs from what it was; `Superseded` where this hub does not publish. Rows are locked by cluster, as planners
-    /// lock them.
+    /// Publishes the units of these clusters that changed, at most [`CLUSTERS`] of them, and states that were published
+    /// under a former incarnation. Returns those whose state differs from what it was; `Superseded` where this hub does
+    /// not publish. Rows are locked by cluster, as planners lock them.
     pub async fn publish(&self, clusters: &[Uuid], incarnation: u64) -> Result<Vec<Published>> {
         let mut tx = self.pool().begin().await?;
         let locked = lock(&mut tx, clusters, incarnation, self.writer).await?;
         let ids: Vec<Uuid> = locked.keys().copied().collect();
         let changed = take_changed(&mut tx, &ids, self.writer).await?;
-        if changed.is_empty() {
+        let former = locked.iter().filter(|(_, state)| state.former).map(|(id, _)| *id);
+        let mut touched: BTreeSet<Uuid> = former.collect();
+        if changed.is_empty() && touched.is_empty() {
             return Ok(Vec::new());
         }
-        let mut entries = digests(&mut tx, &changed).await?;
+        let concerned = changed
+            .iter()
+            .map(|one| one.cluster)
+            .chain(touched.iter().copied());
+        let mut entries = digests(&mut tx, concerned.collect()).await?;
         let mut written: Vec<&Changed> = Vec::new();
         for one in &changed {
             let known = entries.entry(one.cluster).or_default();
-            if known.insert(UnitId(one.unit), one.digest) != Some(one.digest) {
+            let before = match one.digest {
+                Some(digest) => known.insert(UnitId(one.unit), digest),
+                None => known.remove(&UnitId(one.unit)),
+            };
+            if before != one.digest {
                 written.push(one);
             }
         }
-        let touched: BTreeSet<Uuid> = written.iter().map(|one| one.cluster).collect();
+        touched.extend(written.iter().map(|one| one.cluster));
         let mut published = BTreeMap::new();
         let mut roots = Vec::new();
         for cluster in touched {
             let units = entries.get(&cluster).into_iter().flatten();
-            let generation = locked.get(&cluster).copied().unwrap_or_default() + 1;
+            let generation = locked.get(&cluster).map_or(0, |state| state.generation) + 1;
             roots.push((
                 cluster,
                 generation,
@@ -137,11 +149,48 @@ impl Store {
                 published.changed.push(one.unit);
             }
         }
-        write_heads(&mut tx, &roots).await?;
+        write_heads(&mut tx, &roots, incarnation).await?;
         let clusters: Vec<Uuid> = published.keys().copied().collect();
         nudge(&mut tx, Topic::Desired, &clusters).await?;
         tx.commit().await?;
         Ok(published.into_values().collect())
+    }
+
+    /// Lets go of a unit: with the next state its agent forgets it, and leaves in the cluster what it has written. `false`:
+    /// it is not to be let go of, since its agent does not hold it as detached, as it was published last; an agent that
+    /// enforces it would refuse the whole state.
+    pub async fn release(&self, unit: Uuid) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let released = sqlx::query_scalar!(
+            "UPDATE unit u SET released = true, dirty = true FROM desired_entry e, unit_accepted a
+             WHERE u.id = $1 AND u.state = 'Detached' AND NOT u.dirty AND NOT u.released
+               AND e.cluster_id = u.cluster_id AND e.unit_id = u.id
+               AND a.cluster_id = u.cluster_id AND a.unit_id = u.id AND a.entry = e.digest
+             RETURNING u.cluster_id",
+            unit
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(cluster) = released {
+            nudge(&mut tx, Topic::Cluster, &[cluster]).await?;
+        }
+        tx.commit().await?;
+        Ok(released.is_some())
+    }
+
+    /// Forgets entries that were let go of, once their clusters' agents hold a state without them. Returns how many.
+    pub async fn forget_released(&self) -> Result<u64> {
+        let done = sqlx::query!(
+            "WITH gone AS (
+               DELETE FROM desired_entry e USING desired d, session s
+               WHERE e.released AND d.cluster_id = e.cluster_id AND s.cluster_id = e.cluster_id
+                 AND s.accepted_incarnation = d.incarnation AND s.accepted_generation >= e.since_generation
+               RETURNING e.cluster_id, e.unit_id)
+             DELETE FROM unit_accepted a USING gone WHERE a.cluster_id = gone.cluster_id AND a.unit_id = gone.unit_id"
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected())
     }
 
     /// Reads a cluster's committed desired state whole; `None` before the first publication.
@@ -156,7 +205,7 @@ impl Store {
             held.iter().map(|(id, since)| (*id, signed(*since))).unzip();
         let rows = sqlx::query!(
             r#"SELECT d.cluster_id, d.incarnation, d.generation, d.root, e.unit_id AS "unit_id?", e.digest AS "digest?",
-                      e.bytes AS "bytes?", e.since_generation AS "since?"
+                      e.bytes AS "bytes?", e.since_generation AS "since?", e.released AS "released?"
                FROM unnest($1::uuid[], $2::bigint[]) AS v(id, since) JOIN desired d ON d.cluster_id = v.id
                LEFT JOIN desired_entry e ON e.cluster_id = v.id AND e.since_generation > v.since
                ORDER BY d.cluster_id, e.unit_id"#,
@@ -188,6 +237,7 @@ impl Store {
                     digest: digest(named)?,
                     bytes,
                     since: since.unsigned_abs(),
+                    released: row.released.unwrap_or_default(),
                 });
             }
         }
@@ -244,19 +294,27 @@ impl Store {
 struct Changed {
     cluster: Uuid,
     unit: Uuid,
-    digest: Digest,
+    /// `None`: it is let go of.
+    digest: Option<Digest>,
     bytes: Vec<u8>,
     content: Option<Digest>,
     configs: Vec<Digest>,
 }
 
-/// Locks the states of clusters that have anything to publish, and returns their generations.
+/// A state that is locked.
+struct Locked {
+    generation: i64,
+    /// It was published under a former incarnation.
+    former: bool,
+}
+
+/// Locks the states of clusters that have anything to publish. One of a later incarnation is not this hub's.
 async fn lock(
     tx: &mut Connection,
     clusters: &[Uuid],
     incarnation: u64,
     writer: i64,
-) -> Result<BTreeMap<Uuid, i64>> {
+) -> Result<BTreeMap<Uuid, Locked>> {
     let empty = root([]);
     let superseded = sqlx::query_scalar!(
         r#"WITH added AS (
@@ -277,14 +335,19 @@ async fn lock(
         return Err(StoreError::Superseded);
     }
     let rows = sqlx::query!(
-        "SELECT cluster_id, generation FROM desired WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
-        clusters
+        r#"SELECT cluster_id, generation, incarnation < $2 AS "former!" FROM desired
+           WHERE cluster_id = ANY($1) AND incarnation <= $2 ORDER BY cluster_id FOR UPDATE"#,
+        clusters,
+        signed(incarnation)
     )
     .fetch_all(&mut *tx)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| (row.cluster_id, row.generation))
+        .map(|row| {
+            let (generation, former) = (row.generation, row.former);
+            (row.cluster_id, Locked { generation, former })
+        })
         .collect())
 }
 
@@ -296,7 +359,7 @@ async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Re
            UPDATE unit u SET dirty = false FROM changed, resource r, target t
            WHERE u.id = changed.id AND r.uid = u.app_uid AND t.digest = u.target
            RETURNING u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
-                     u.requested, u.app_uid, r.kind, r.namespace, r.name,
+                     u.requested, u.released, u.app_uid, r.kind, r.namespace, r.name,
                      coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!""#,
         clusters
     )
@@ -308,6 +371,17 @@ async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Re
         let digest = |bytes: &[u8]| {
             Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {}", row.id), e))
         };
+        if row.released {
+            changed.push(Changed {
+                cluster: row.cluster_id,
+                unit: row.id,
+                digest: None,
+                bytes: Vec::new(),
+                content: None,
+                configs: Vec::new(),
+            });
+            continue;
+        }
         let entry = Entry {
             unit: UnitId(row.id),
             version: row.version.unsigned_abs(),
@@ -332,7 +406,7 @@ async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Re
         changed.push(Changed {
             cluster: row.cluster_id,
             unit: row.id,
-            digest: Entry::digest_of(&bytes),
+            digest: Some(Entry::digest_of(&bytes)),
             bytes,
             content: entry.content,
             configs: entry.variables.iter().filter_map(VariableLayer::config).collect(),
@@ -353,15 +427,14 @@ fn written(entry: &Entry, writer: i64) -> Result<Vec<u8>> {
     Ok(canonical_json(&value).into_bytes())
 }
 
-/// The digests of all entries of the clusters that have changed units.
+/// The digests of all entries of these clusters, but for those that were let go of.
 async fn digests(
     tx: &mut Connection,
-    changed: &[Changed],
+    clusters: BTreeSet<Uuid>,
 ) -> Result<HashMap<Uuid, BTreeMap<UnitId, Digest>>> {
-    let clusters: BTreeSet<Uuid> = changed.iter().map(|one| one.cluster).collect();
     let clusters: Vec<Uuid> = clusters.into_iter().collect();
     let rows = sqlx::query!(
-        "SELECT cluster_id, unit_id, digest FROM desired_entry WHERE cluster_id = ANY($1)",
+        "SELECT cluster_id, unit_id, digest FROM desired_entry WHERE cluster_id = ANY($1) AND NOT released",
         &clusters
     )
     .fetch_all(tx)
@@ -388,7 +461,13 @@ async fn write_entries(
         .map(|id| published.get(id).map_or(0, |one| signed(one.generation)))
         .collect();
     let units: Vec<Uuid> = changed.iter().map(|one| one.unit).collect();
-    let digests: Vec<Vec<u8>> = changed.iter().map(|one| one.digest.as_bytes().to_vec()).collect();
+    // What is let go of has no bytes: theirs is the digest of a row that stands for none.
+    let digest = |one: &&Changed| one.digest.unwrap_or_else(|| Entry::digest_of(&[]));
+    let digests: Vec<Vec<u8>> = changed
+        .iter()
+        .map(|one| digest(one).as_bytes().to_vec())
+        .collect();
+    let released: Vec<bool> = changed.iter().map(|one| one.digest.is_none()).collect();
     let bytes: Vec<&[u8]> = changed.iter().map(|one| &one.bytes[..]).collect();
     let contents: Vec<Option<Vec<u8>>> = changed
         .iter()
@@ -406,35 +485,38 @@ async fn write_entries(
         })
         .collect();
     sqlx::query!(
-        "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, content, configs, since_generation)
-         SELECT c, u, d, b, n, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one), g
-         FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[])
-           AS v(c, u, d, b, n, f, g)
+        "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, content, configs, since_generation, released)
+         SELECT c, u, d, b, n, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one), g, r
+         FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[],
+                     $8::boolean[]) AS v(c, u, d, b, n, f, g, r)
          ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
-           content = excluded.content, configs = excluded.configs, since_generation = excluded.since_generation",
+           content = excluded.content, configs = excluded.configs, since_generation = excluded.since_generation,
+           released = excluded.released",
         &clusters,
         &units,
         &digests,
         &bytes as &[&[u8]],
         &contents as &[Option<Vec<u8>>],
         &configs,
-        &generations
+        &generations,
+        &released
     )
     .execute(tx)
     .await?;
     Ok(())
 }
 
-async fn write_heads(tx: &mut Connection, roots: &[(Uuid, i64, Digest)]) -> Result<()> {
+async fn write_heads(tx: &mut Connection, roots: &[(Uuid, i64, Digest)], incarnation: u64) -> Result<()> {
     let clusters: Vec<Uuid> = roots.iter().map(|(id, ..)| *id).collect();
     let generations: Vec<i64> = roots.iter().map(|(_, generation, _)| *generation).collect();
     let digests: Vec<Vec<u8>> = roots.iter().map(|(.., root)| root.as_bytes().to_vec()).collect();
     sqlx::query!(
-        "UPDATE desired d SET generation = v.generation, root = v.root, published_at = now()
+        "UPDATE desired d SET incarnation = $4, generation = v.generation, root = v.root, published_at = now()
          FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS v(id, generation, root) WHERE d.cluster_id = v.id",
         &clusters,
         &generations,
-        &digests
+        &digests,
+        signed(incarnation)
     )
     .execute(tx)
     .await?;

@@ -1,6 +1,8 @@
 //! What CLI and page read. Pages go by key, not by offset; a page is bounded by its caller.
 
+use flotilla_core::rollout::waiting::Waiting;
 use serde_json::Value;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -46,7 +48,7 @@ pub struct UnitView {
     pub id: Uuid,
     /// App.
     pub app_uid: Uuid,
-    /// App's scope.
+    /// App's scope as people name it.
     pub scope: String,
     /// App's group.
     pub api_group: String,
@@ -65,7 +67,7 @@ pub struct UnitView {
     /// What changed it last.
     pub cause: String,
     /// Why it waits.
-    pub waiting: Vec<String>,
+    pub waiting: Json<Vec<Waiting>>,
     /// Newest revision that renders to the target's content.
     pub target_revision: String,
     /// Whether the reported status is about the current version.
@@ -125,43 +127,12 @@ pub struct ObjectView {
     pub adopted: bool,
 }
 
-/// An event as shown.
-#[derive(Debug, Clone)]
-pub struct EventView {
-    /// Rises.
-    pub id: i64,
-    /// When.
-    pub at: OffsetDateTime,
-    /// Something to look at.
-    pub warning: bool,
-    /// One word.
-    pub reason: String,
-    /// A sentence.
-    pub message: String,
-    /// Object in a cluster.
-    pub object: String,
-    /// Revision.
-    pub revision: String,
-    /// Configured object.
-    pub scope: Option<String>,
-    /// Its group.
-    pub api_group: Option<String>,
-    /// Its kind.
-    pub kind: Option<String>,
-    /// Its namespace.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: Option<String>,
-    /// Cluster.
-    pub cluster: Option<String>,
-}
-
 /// A rollout as shown.
 #[derive(Debug, Clone)]
 pub struct RolloutView {
     /// Rises.
     pub id: i64,
-    /// App's scope.
+    /// App's scope as people name it.
     pub scope: String,
     /// App's kind.
     pub kind: String,
@@ -185,26 +156,7 @@ pub struct RolloutView {
     pub finished_at: Option<OffsetDateTime>,
 }
 
-/// Which events to list.
-#[derive(Debug, Clone, Default)]
-pub struct EventFilter {
-    /// Kind, '' for all.
-    pub kind: String,
-    /// Namespace, '' for all.
-    pub namespace: String,
-    /// Name, '' for all.
-    pub name: String,
-    /// Cluster, '' for all.
-    pub cluster: String,
-    /// Only warnings.
-    pub warnings_only: bool,
-    /// At most so many.
-    pub limit: i64,
-    /// Only later than this id.
-    pub after_id: i64,
-}
-
-/// Which resources to list. An empty string is no restriction, but for the scope.
+/// Which resources to list. An empty string is no restriction.
 #[derive(Debug, Clone, Default)]
 pub struct ResourceFilter {
     /// Kinds; empty for all.
@@ -213,12 +165,12 @@ pub struct ResourceFilter {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// '' for the fleet, a cluster's name, or `*`.
-    pub scope: String,
+    /// A cluster's id or [`FLEET`](super::resource::FLEET); `None`: every scope.
+    pub scope: Option<Uuid>,
     /// At most so many.
     pub limit: i64,
     /// Where the last page ended: (scope, kind, namespace, name).
-    pub after: (String, String, String, String),
+    pub after: (Uuid, String, String, String),
 }
 
 /// Which units to list. An empty string is no restriction.
@@ -246,13 +198,13 @@ impl Store {
         let (scope, kind, namespace, name) = &filter.after;
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource
              WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)
-               AND ($3 = '' OR name = $3) AND ($4 = '*' OR scope = $4)
+               AND ($3 = '' OR name = $3) AND ($4::uuid IS NULL OR scope = $4)
                AND (scope, kind, namespace, name) > ($5, $6, $7, $8)
-             ORDER BY scope, kind, namespace, name LIMIT $9",
+             ORDER BY scope, kind, namespace, name LIMIT $9"#,
             &filter.kinds,
             filter.namespace,
             filter.name,
@@ -285,7 +237,7 @@ impl Store {
                          AND NOT EXISTS (SELECT 1 FROM unit_refused f JOIN entry_answer a USING (cluster_id, unit_id)
                                          WHERE f.cluster_id = c.id AND f.unit_id = u.id AND a.refused)) AS "units_ready!"
                FROM cluster c
-               LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
+               LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
                LEFT JOIN session s ON s.cluster_id = c.id
                LEFT JOIN presence p ON p.cluster_id = c.id
                LEFT JOIN desired d ON d.cluster_id = c.id
@@ -303,9 +255,9 @@ impl Store {
         let (namespace, name, cluster, unit) = &filter.after;
         Ok(sqlx::query_as!(
             UnitView,
-            r#"SELECT u.id AS "id!", u.app_uid AS "app_uid!", r.scope, r.api_group, r.kind, r.namespace, r.name,
+            r#"SELECT u.id AS "id!", u.app_uid AS "app_uid!", scope_name(r.scope) AS "scope!", r.api_group, r.kind, r.namespace, r.name,
                       u.cluster AS "cluster!", u.state AS "state!", u.version AS "version!", u.cause AS "cause!",
-                      u.waiting AS "waiting!", coalesce(tr.revision, '') AS "target_revision!",
+                      u.waiting AS "waiting!: Json<Vec<Waiting>>", coalesce(tr.revision, '') AS "target_revision!",
                       u.current AS "current!", u.applied AS "applied!", u.refused AS "refused!", ar.id AS "applied_revision_id?",
                       coalesce(ar.revision, '') AS "applied_revision!", u.ready AS "ready!", u.reason AS "reason!",
                       u.message AS "message!", u.notes AS "notes!", u.health AS "health!", u.objects AS "objects!",
@@ -346,31 +298,6 @@ impl Store {
         .await?)
     }
 
-    /// Lists the latest events, oldest first.
-    pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventView>> {
-        Ok(sqlx::query_as!(
-            EventView,
-            r#"SELECT * FROM (
-                 SELECT e.id, e.at, e.warning, e.reason, e.message, e.object, e.revision, r.scope AS "scope?",
-                        r.api_group AS "api_group?", r.kind AS "kind?", r.namespace AS "namespace?", r.name AS "name?",
-                        c.name AS "cluster?"
-                 FROM event e LEFT JOIN resource r ON r.uid = e.resource_uid LEFT JOIN cluster c ON c.id = e.cluster_id
-                 WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
-                   AND ($4 = '' OR c.name = $4) AND (NOT $5 OR e.warning) AND e.id > $6
-                 ORDER BY e.id DESC LIMIT $7) latest
-               ORDER BY id"#,
-            filter.kind,
-            filter.namespace,
-            filter.name,
-            filter.cluster,
-            filter.warnings_only,
-            filter.after_id,
-            filter.limit
-        )
-        .fetch_all(self.pool())
-        .await?)
-    }
-
     /// Lists the latest rollouts, newest first.
     pub async fn list_rollouts(
         &self,
@@ -381,7 +308,7 @@ impl Store {
     ) -> Result<Vec<RolloutView>> {
         Ok(sqlx::query_as!(
             RolloutView,
-            r#"SELECT o.id, r.scope, r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
+            r#"SELECT o.id, scope_name(r.scope) AS "scope!", r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
                       o.cause, o.created_at, o.finished_at,
                       o.clusters::bigint AS "clusters!",
                       coalesce(o.clusters_applied::bigint,
@@ -400,17 +327,6 @@ impl Store {
         .await?)
     }
 
-    /// Why an app waits, and the generation its plan is about.
-    pub async fn app_waiting(&self, app_uid: Uuid) -> Result<Option<(Vec<String>, i64)>> {
-        let row = sqlx::query!(
-            "SELECT waiting, observed_generation FROM app_plan WHERE app_uid = $1",
-            app_uid
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(row.map(|row| (row.waiting, row.observed_generation)))
-    }
-
     /// Labels and variables of every cluster, or of these, as they are stored: each is for the caller to read alone, since one
     /// that cannot be read is no reason to have none.
     pub async fn cluster_candidates(&self, only: Option<&[Uuid]>) -> Result<Vec<CandidateRow>> {
@@ -418,7 +334,7 @@ impl Store {
             CandidateRow,
             r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
-               FROM cluster c LEFT JOIN resource r ON r.scope = '' AND r.kind = 'Cluster' AND r.name = c.name
+               FROM cluster c LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
                WHERE $1::uuid[] IS NULL OR c.id = ANY($1) ORDER BY c.name"#,
             only
         )

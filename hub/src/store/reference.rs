@@ -3,15 +3,15 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Connection, Result};
+use super::{Connection, Result, resource::FLEET};
 
 /// What an object names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
     /// Kind.
     pub kind: String,
-    /// '' for the fleet, else a cluster's name.
-    pub scope: String,
+    /// Where the name resolves: in a cluster's scope, or in [`FLEET`].
+    pub scope: Uuid,
     /// Namespace, '' when the kind has none.
     pub namespace: String,
     /// Name.
@@ -19,12 +19,12 @@ pub struct Reference {
 }
 
 /// What an object of `kind` names in its spec, each once.
-pub fn references(kind: &str, scope: &str, namespace: &str, spec: &Value) -> Vec<Reference> {
+pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
     let text = |value: &Value, field: &str| value[field].as_str().map(str::to_owned);
     let named = |value: &Value, kind: Option<&str>, default: &str| {
         Some(Reference {
             kind: kind.map(str::to_owned).or_else(|| text(value, "kind"))?,
-            scope: scope.to_owned(),
+            scope,
             namespace: text(value, "namespace").unwrap_or_else(|| default.to_owned()),
             name: text(value, "name")?,
         })
@@ -50,7 +50,7 @@ pub fn references(kind: &str, scope: &str, namespace: &str, spec: &Value) -> Vec
             let groups = items(&spec["clusters"]["groups"]);
             let groups = groups.iter().filter_map(Value::as_str).map(|name| Reference {
                 kind: "ClusterGroup".to_owned(),
-                scope: String::new(),
+                scope: FLEET,
                 namespace: String::new(),
                 name: name.to_owned(),
             });
@@ -72,6 +72,7 @@ pub(super) async fn put_references(
     sqlx::query!("DELETE FROM reference WHERE referrer = ANY($1)", referrers)
         .execute(&mut *tx)
         .await?;
+    let scopes: Vec<Uuid> = references.iter().map(|(_, one)| one.scope).collect();
     let column = |f: fn(&Reference) -> &String| {
         references
             .iter()
@@ -81,10 +82,10 @@ pub(super) async fn put_references(
     let uids: Vec<Uuid> = references.iter().map(|(uid, _)| *uid).collect();
     sqlx::query!(
         "INSERT INTO reference (referrer, kind, scope, namespace, name)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])",
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[])",
         &uids,
         &column(|one| &one.kind),
-        &column(|one| &one.scope),
+        &scopes,
         &column(|one| &one.namespace),
         &column(|one| &one.name)
     )
@@ -109,10 +110,15 @@ mod tests {
     use super::*;
 
     fn of(kind: &str, spec: Value) -> Vec<String> {
-        let found = references(kind, "c1", "apps", &spec);
+        let cluster = Uuid::from_u128(1);
+        let found = references(kind, cluster, "apps", &spec);
         let shown = found.iter();
         shown
-            .map(|one| format!("{}/{}/{}/{}", one.scope, one.kind, one.namespace, one.name))
+            .map(|one| {
+                let scope = if one.scope == cluster { "c1" } else { "" };
+                assert!(one.scope == cluster || one.scope == FLEET);
+                format!("{scope}/{}/{}/{}", one.kind, one.namespace, one.name)
+            })
             .collect()
     }
 

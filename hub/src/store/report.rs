@@ -325,7 +325,7 @@ async fn write_status(
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
-            r#"WITH old AS (SELECT unit_id, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
+            r#"WITH old AS (SELECT unit_id, version, ready, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
                wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
                    objects_failed, objects_pending_removal, apply_ms, observed_at, notes)
@@ -364,8 +364,9 @@ async fn write_status(
                INSERT INTO history (cluster_id, unit_id, version, target, ready)
                SELECT u.cluster_id, u.id, u.version, u.target, wrote.ready
                FROM wrote JOIN unit u ON u.id = wrote.unit_id AND u.version = wrote.version
-               WHERE wrote.ready IS DISTINCT FROM (SELECT h.ready FROM history h
-                 WHERE h.unit_id = u.id AND h.version = u.version ORDER BY h.at DESC LIMIT 1))
+                 LEFT JOIN old ON old.unit_id = u.id AND old.version = u.version
+               -- With its plan the history has a row that says so.
+               WHERE wrote.ready <> coalesce(old.ready, 'Unknown'))
                SELECT wrote.unit_id, u.app_uid, wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"

@@ -8,13 +8,18 @@ use zeroize::Zeroizing;
 use super::{Connection, Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
 use crate::auth::seal::Seal;
 
+/// The scope of what belongs to no cluster.
+pub const FLEET: Uuid = Uuid::nil();
+
 /// A configured object. A Secret's values are not in it.
 #[derive(Debug, Clone)]
 pub struct ResourceRow {
     /// Identity.
     pub uid: Uuid,
-    /// '' for the fleet, else a cluster's name.
-    pub scope: String,
+    /// Cluster in whose scope it is, or [`FLEET`].
+    pub scope: Uuid,
+    /// The scope as people name it: '' for the fleet.
+    pub cluster: String,
     /// API group.
     pub api_group: String,
     /// Kind.
@@ -85,9 +90,9 @@ impl Store {
     pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE uid = $1",
+             FROM resource WHERE uid = $1"#,
             uid
         )
         .fetch_optional(self.pool())
@@ -97,16 +102,16 @@ impl Store {
     /// Looks an object up by identity. The group is told by the kind.
     pub async fn resource_by_name(
         &self,
-        scope: &str,
+        scope: Uuid,
         kind: &str,
         namespace: &str,
         name: &str,
     ) -> Result<Option<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4",
+             FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4"#,
             scope,
             kind,
             namespace,
@@ -120,9 +125,9 @@ impl Store {
     pub async fn resources_of_kind(&self, kind: &str) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE kind = $1 ORDER BY scope, namespace, name",
+             FROM resource WHERE kind = $1 ORDER BY scope, namespace, name"#,
             kind
         )
         .fetch_all(self.pool())
@@ -133,12 +138,12 @@ impl Store {
     pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT r.uid, r.scope, r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
+            r#"SELECT r.uid, r.scope, scope_name(r.scope) AS "cluster!", r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
                     r.annotations, r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
                     r.created_at
              FROM reference f JOIN resource r ON r.uid = f.referrer AND r.kind = 'Placement'
              WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
-             ORDER BY r.scope, r.namespace, r.name",
+             ORDER BY r.scope, r.namespace, r.name"#,
             app.kind,
             app.scope,
             app.namespace,
@@ -152,10 +157,10 @@ impl Store {
     pub async fn cluster_groups(&self, names: &[&str]) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            "SELECT uid, scope, api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = '' AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
-             ORDER BY name",
+             FROM resource WHERE scope = fleet() AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
+             ORDER BY name"#,
             names as &[&str]
         )
         .fetch_all(self.pool())
@@ -229,7 +234,7 @@ impl Store {
     /// The objects of this name, or with these labels where the name is `*`.
     pub async fn uids_named(
         &self,
-        scope: &str,
+        scope: Uuid,
         kind: &str,
         namespace: &str,
         name: &str,

@@ -80,6 +80,12 @@ impl Store {
         .execute(self.pool())
         .await?
         .rows_affected();
+        sqlx::query!(
+            "DELETE FROM keyset k WHERE k.referenced_at < now() - interval '1 day'
+               AND NOT EXISTS (SELECT 1 FROM target t WHERE t.keyset = k.digest)"
+        )
+        .execute(self.pool())
+        .await?;
         let contents = sqlx::query!(
             "DELETE FROM content c WHERE c.referenced_at < now() - interval '1 day'
                AND NOT EXISTS (SELECT 1 FROM rendering r WHERE r.content = c.digest)

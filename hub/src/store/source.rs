@@ -126,7 +126,7 @@ impl Store {
     /// Looks a source up by its name, with its present revision.
     pub async fn named_source(
         &self,
-        scope: &str,
+        scope: Uuid,
         kind: &str,
         namespace: &str,
         name: &str,

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use flotilla_core::{
     clock::Timestamp,
+    rollout::waiting::Waiting,
     status::{Alike, AppFacts, Readiness, Revision, UnitFacts},
 };
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -36,7 +38,7 @@ impl Store {
         let plans = sqlx::query!(
             r#"SELECT r.uid AS "uid!", coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
                       coalesce(p.observed_generation = r.generation, false) AS "observed!",
-                      coalesce(p.waiting, '{}') AS "waiting!", p.changed_at AS "changed_at?"
+                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.changed_at AS "changed_at?"
                FROM resource r LEFT JOIN app_plan p ON p.app_uid = r.uid WHERE r.uid = ANY($1)"#,
             apps
         )
@@ -49,7 +51,7 @@ impl Store {
                     changed: row.changed_at.map(timestamp),
                     observed: row.observed,
                     suspended: row.suspended,
-                    waiting: row.waiting,
+                    waiting: row.waiting.0,
                     units: Vec::new(),
                 };
                 (row.uid, facts)
@@ -62,14 +64,14 @@ impl Store {
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, refused, ready, connected, silent,
-                        cardinality(waiting) > 0 AS held,
+                        waiting <> '[]' AS held,
                         notes <> '' AS noted,
                         count(*) AS units, min(cluster) AS first, max(changed_at) AS changed_at
                  FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
                )
                SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
                       a.applied AS "applied!", a.refused AS "refused!", a.ready AS "ready!", a.connected AS "connected!",
-                      a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.notes AS "notes!", s.waiting AS "waiting!",
+                      a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.notes AS "notes!", s.waiting AS "waiting!: Json<Vec<Waiting>>",
                       v.id AS "revision_id?", v.revision AS "revision?"
                FROM alike a JOIN shown s ON s.app_uid = a.app_uid AND s.cluster = a.first
                LEFT JOIN LATERAL revision_of(a.app_uid, a.applied_content) v ON true
@@ -95,7 +97,7 @@ impl Store {
                         reason: row.reason,
                         message: row.message,
                         notes: row.notes,
-                        waiting: row.waiting,
+                        waiting: row.waiting.0,
                         revision,
                     },
                 });
@@ -109,11 +111,11 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT u.cluster AS "cluster!", u.connected AS "connected!", u.silent AS "silent!",
                       u.current AS "current!", u.applied AS "applied!", u.refused AS "refused!", u.ready AS "ready!",
-                      u.reason AS "reason!", u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!", u.last_seen, v.id AS "revision_id?",
+                      u.reason AS "reason!", u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!: Json<Vec<Waiting>>", u.last_seen, v.id AS "revision_id?",
                       v.revision AS "revision?"
                FROM unit_shown u LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) v ON true
                WHERE u.app_uid = $1 AND u.state <> 'Detached'
-                 AND NOT (u.connected AND u.current AND u.applied AND u.ready = 'True' AND cardinality(u.waiting) = 0)
+                 AND NOT (u.connected AND u.current AND u.applied AND u.ready = 'True' AND u.waiting = '[]')
                ORDER BY u.cluster LIMIT $2"#,
             app,
             limit
@@ -133,7 +135,7 @@ impl Store {
                 reason: row.reason,
                 message: row.message,
                 notes: row.notes,
-                waiting: row.waiting,
+                waiting: row.waiting.0,
                 revision: revision(row.revision_id, row.revision),
             },
         });

@@ -1,11 +1,10 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
-use std::collections::BTreeMap;
-
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
+    claim::Claims,
     rollout::{
         plan::{Input, Planned},
         waiting::Waiting,
@@ -48,7 +47,9 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     match reconcile_app(context, &app, &recorded).await {
         Err(error) if !is_passing(&error) => {
             // Its outermost text alone: what is below may quote what was read.
-            let why = Waiting::Failed(error.to_string());
+            let why = Waiting::Failed {
+                message: error.to_string(),
+            };
             // It stays marked: whoever comes after this hub tries again.
             let recorded = AppPlan {
                 due: None,
@@ -71,10 +72,10 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
         // Where it belongs is not known: nothing is planned.
         Err(problem) => return hold(context, app, recorded, vec![problem]).await,
     };
-    let unsupported = app
-        .not_supported
-        .iter()
-        .map(|what| Waiting::NotSupported(format!("{what} is not supported by this release")));
+    let unsupported = app.not_supported.iter().map(|what| Waiting::NotSupported {
+        object: None,
+        what: what.clone(),
+    });
     let mut problems: Vec<Waiting> = unsupported.collect();
     let rendered = if problems.is_empty() {
         let substitutes = spec.post_build.is_some() || placed.overrides_variables;
@@ -186,7 +187,7 @@ async fn hold(
         recorded,
         generation: app.generation,
         planned: &Planned::default(),
-        claims: &BTreeMap::new(),
+        claims: &Claims::default(),
         configs: &[],
         revision_id: None,
         content: None,

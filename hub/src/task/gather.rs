@@ -1,9 +1,6 @@
 //! Gathers what the planner of an app's units needs: placements, clusters, variables, ownership of objects.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_api::kinds::{
     cluster::ClusterGroupSpec,
@@ -11,7 +8,7 @@ use flotilla_api::kinds::{
     placement::PlacementSpec,
 };
 use flotilla_core::{
-    claim,
+    claim::{self, Claims},
     content::Content,
     digest::{Digest, canonical_json},
     fleet::{
@@ -19,7 +16,6 @@ use flotilla_core::{
         selector::{Expression, Selector},
     },
     id::ClusterId,
-    object::ObjectKey,
     rollout::{plan::Current, waiting::Waiting},
     unit::{Settings, Substitution, VariableLayer, Withheld},
 };
@@ -106,7 +102,10 @@ pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Resu
 }
 
 fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
-    Waiting::Failed(format!("{} cannot be read: {error}", row.display()))
+    Waiting::Unreadable {
+        object: row.display(),
+        message: error.to_string(),
+    }
 }
 
 async fn candidates(
@@ -129,11 +128,11 @@ async fn candidates(
                 variables,
             }),
             (Err(error), _) | (_, Err(error)) => {
-                let why = format!(
-                    "labels or variables of Cluster/{} cannot be read: {error}",
-                    row.name
-                );
-                unreadable.insert(id, Waiting::Failed(why));
+                let why = Waiting::Unreadable {
+                    object: format!("Cluster/{}", row.name),
+                    message: error.to_string(),
+                };
+                unreadable.insert(id, why);
             }
         }
     }
@@ -167,10 +166,10 @@ async fn resolved(
 
 fn placement_spec(row: &ResourceRow) -> Result<PlacementSpec, Waiting> {
     if let Some(what) = row.not_supported.first() {
-        return Err(Waiting::NotSupported(format!(
-            "{} uses {what}, which is not supported by this release",
-            row.display()
-        )));
+        return Err(Waiting::NotSupported {
+            object: Some(row.display()),
+            what: what.clone(),
+        });
     }
     serde_json::from_value(row.spec.clone()).map_err(|error| unreadable(row, &error))
 }
@@ -282,14 +281,15 @@ pub async fn layers(
         let kind = reference.kind.kind().name();
         let found = context
             .store
-            .resource_by_name(&app.scope, kind, &app.namespace, reference.name.as_str())
+            .resource_by_name(app.scope, kind, &app.namespace, reference.name.as_str())
             .await?;
         let Some(found) = found else {
-            return Ok(Err(Waiting::NotSupported(format!(
-                "spec.postBuild.substituteFrom[{index}]: {kind} {}/{} is not on the hub; apply it with `flotilla apply`",
-                app.namespace,
-                reference.name.as_str()
-            ))));
+            return Ok(Err(Waiting::NotOnHub {
+                field: format!("spec.postBuild.substituteFrom[{index}]"),
+                kind: kind.to_owned(),
+                namespace: app.namespace.clone(),
+                name: reference.name.as_str().to_owned(),
+            }));
         };
         let secret = kind == "Secret";
         let values = values(context, &found).await?;
@@ -357,8 +357,8 @@ pub async fn payload(
 /// Who owns the objects of a content, by cluster.
 #[derive(Default)]
 pub struct Ownership {
-    /// Objects this app's units are to claim, where they have not claimed them yet.
-    pub claims: BTreeMap<ClusterId, Arc<[ObjectKey]>>,
+    /// What this app's units are to claim.
+    pub claims: Claims,
     /// Objects that belong to another app's unit.
     pub withheld: BTreeMap<ClusterId, Vec<Withheld>>,
 }
@@ -382,15 +382,16 @@ pub struct Owned<'a> {
 /// Finds the keys of the content's objects in each cluster, and who else claims them. Where every unit has a content of
 /// the same keys already, and owns all of them, nothing is to be found.
 pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
-    let mut ownership = Ownership::default();
-    if let Some(contents) = claim::settled(owned.chosen, owned.units, owned.content) {
-        let contents: Vec<Digest> = contents.into_iter().collect();
-        if context.store.same_keys(&contents).await? {
-            return Ok(ownership);
-        }
+    if let Some(keys) = context.store.content_keys(owned.content).await?
+        && claim::is_settled(owned.chosen, owned.units, keys)
+    {
+        return Ok(Ownership {
+            claims: Claims::settled(owned.chosen, keys),
+            withheld: BTreeMap::new(),
+        });
     }
     let Some(stored) = context.store.content(owned.content.as_bytes()).await? else {
-        return Ok(ownership);
+        return Ok(Ownership::default());
     };
     let content = Content::from_bytes(&stored.into_plain()?)
         .map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))?;
@@ -406,16 +407,16 @@ pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<O
         always: owned.always,
         chosen: owned.chosen,
     };
-    for (keys, clusters) in claim::keys_by_cluster(&content, &names) {
-        let foreign = context.store.foreign_claims(owned.app, &clusters, &keys).await?;
-        for (cluster, withheld) in foreign {
-            ownership.withheld.entry(cluster).or_default().push(withheld);
-        }
-        for cluster in clusters {
-            ownership.claims.insert(cluster, keys.clone());
-        }
-    }
-    Ok(ownership)
+    let claims = Claims::of(claim::keys_by_cluster(&content, &names));
+    let clusters: Vec<ClusterId> = owned.chosen.iter().map(|chosen| chosen.id).collect();
+    let others = context
+        .store
+        .other_claims(owned.app, &clusters, &claims.new_keys())
+        .await?;
+    Ok(Ownership {
+        withheld: claim::withheld(&claims, &others),
+        claims,
+    })
 }
 
 #[cfg(test)]

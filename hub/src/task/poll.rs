@@ -199,7 +199,7 @@ async fn secret(
 ) -> anyhow::Result<Result<SourceSecret, Failure>> {
     let found = context
         .store
-        .resource_by_name(&object.scope, "Secret", &object.namespace, name)
+        .resource_by_name(object.scope, "Secret", &object.namespace, name)
         .await?;
     let full = format!("{}/{name}", object.namespace);
     let Some(found) = found else {

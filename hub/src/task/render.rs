@@ -99,10 +99,13 @@ impl Engine {
             Some("reference") => self
                 .reference
                 .as_ref()
-                .map_err(|why| Waiting::NotSupported(format!("this hub has no reference renderer: {why}"))),
-            Some(other) => Err(Waiting::NotSupported(format!(
-                "annotation {RENDERER_ANNOTATION}: {other} is neither native nor reference"
-            ))),
+                .map_err(|why| Waiting::NoReferenceRenderer {
+                    message: why.to_string(),
+                }),
+            Some(other) => Err(Waiting::UnknownRenderer {
+                annotation: RENDERER_ANNOTATION.to_owned(),
+                name: other.to_owned(),
+            }),
         }
     }
 }
@@ -412,9 +415,9 @@ fn later(row: &RenderingRow) -> Outcome {
 fn waiting(reason: &str, message: &str) -> Waiting {
     let message = printable_lines(message);
     match reason {
-        "ArtifactFailed" => Waiting::Source(message),
-        "NotSupported" => Waiting::NotSupported(message),
-        _ => Waiting::Rendering(message),
+        "ArtifactFailed" => Waiting::ArtifactFailed { message },
+        "NotSupported" => Waiting::RenderingNotSupported { message },
+        _ => Waiting::BuildFailed { message },
     }
 }
 
@@ -433,16 +436,18 @@ async fn source_revision(
         .map_or(app.namespace.as_str(), |one| one.as_str());
     let found = context
         .store
-        .named_source(&app.scope, kind, namespace, name)
+        .named_source(app.scope, kind, namespace, name)
         .await?;
     let Some((source, revision)) = found else {
-        return Ok(Err(Waiting::Source(format!(
-            "Source '{kind}/{namespace}/{name}' not found"
-        ))));
+        return Ok(Err(Waiting::SourceNotFound {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }));
     };
     Ok(revision
         .map(|revision| (source, revision))
-        .ok_or_else(|| Waiting::Source("Source artifact not found, retrying in 30s".to_owned())))
+        .ok_or(Waiting::NoArtifact))
 }
 
 /// Digest of the input without source and artifact.
@@ -575,12 +580,13 @@ fn is_encrypted(key: &ObjectKey, value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::renderer::NativeRenderer;
+    use crate::{renderer::NativeRenderer, store::resource::FLEET};
 
     fn app(annotations: Value) -> ResourceRow {
         ResourceRow {
             uid: uuid::Uuid::nil(),
-            scope: String::new(),
+            scope: FLEET,
+            cluster: String::new(),
             api_group: String::new(),
             kind: "Kustomization".into(),
             namespace: "a".into(),
@@ -609,7 +615,11 @@ mod tests {
         assert_eq!(chosen(json!({ RENDERER_ANNOTATION: "native" })), Ok(version));
         for asked in ["reference", "Reference", "other"] {
             let refused = chosen(json!({ RENDERER_ANNOTATION: asked }));
-            assert!(matches!(refused, Err(Waiting::NotSupported(_))), "{asked}");
+            assert_eq!(
+                refused.err().map(|why| why.reason().to_owned()).as_deref(),
+                Some("NotSupported"),
+                "{asked}"
+            );
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use time::OffsetDateTime;
+
 use super::Context;
 
 /// What was written after this may not be named yet.
@@ -10,10 +12,16 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 
 /// Looks once.
 pub async fn run(context: &Context) -> anyhow::Result<()> {
-    context.store.event_trim().await?;
+    let now = OffsetDateTime::now_utc();
+    // What is in the way of one of these is no reason to leave out the others.
+    let made = context.store.make_partitions(now).await;
+    let events = context.store.event_trim(now).await;
     if let Some(keep) = context.history {
-        context.store.history_trim(keep).await?;
+        context.store.history_trim(now, keep).await?;
     }
+    made?;
+    events?;
+    context.store.forget_released().await?;
     let removed = context.store.remove_unused().await?;
     if removed != Default::default() {
         tracing::info!(?removed, "what is no longer used is removed");

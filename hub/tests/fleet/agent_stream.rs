@@ -76,7 +76,7 @@ impl Stream {
             .ok_or_else(|| Status::cancelled("ended"))
     }
 
-    async fn desired(&mut self) -> Desired {
+    pub(crate) async fn desired(&mut self) -> Desired {
         match self.next().await.expect("a message") {
             hub_message::Kind::Desired(desired) => desired,
             other => panic!("a desired state: {other:?}"),
@@ -122,6 +122,10 @@ pub(crate) fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
         held.clear();
     }
     for unit in &desired.units {
+        if unit.released {
+            held.remove(&Uuid::from_slice(&unit.unit_id).expect("a unit"));
+            continue;
+        }
         let entry = Entry::from_bytes(&unit.canonical).expect("an entry");
         assert_eq!(Entry::digest_of(&unit.canonical).as_bytes()[..], unit.digest[..]);
         assert_eq!(entry.unit.to_vec(), unit.unit_id);

@@ -233,6 +233,22 @@ async fn the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
         ))
         .await;
     assert_eq!(usize::try_from(published), Ok(CLUSTERS));
+    // What units claim is stored once for all clusters: five keys of each app.
+    let claims =
+        format!("{OWN} SELECT (SELECT count(*) FROM keyset) * 10000 + (SELECT count(*) FROM keyset_key)");
+    let sets = i64::try_from(APPS + 1).expect("few");
+    assert_eq!(fleet.world.count(&claims).await, sets * 10000 + sets * 5);
+    let more = manifests("everywhere", "third") + "---\n" + &manifests("more", "third");
+    let keys = fleet.commit(&[("everywhere/all.yaml".to_owned(), more)]).await;
+    // Beside what a commit of the same keys asks: locks, sets, the proof, and who may have what is let go of.
+    assert!(
+        keys.len() <= 40 + 16 + 4,
+        "five more objects of one app on {CLUSTERS} clusters: {keys:#?}"
+    );
+    assert_eq!(
+        fleet.world.count(&claims).await,
+        (sets + 1) * 10000 + sets * 5 + 10
+    );
     // A change of one placement is one app's.
     fleet.statements.take();
     fleet

@@ -1,9 +1,9 @@
 //! What is deployed when sources, specs and renderings change or fail: a running hub over a Git server.
 
-use flotilla_core::{content::Content, unit::Settings};
+use flotilla_core::{content::Content, rollout::waiting::Waiting, unit::Settings};
 use flotilla_proto::fleet::v1::{ApplyRequest, Document, ListResourcesRequest, Resource};
 use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
-use sqlx::Row as _;
+use sqlx::{Row as _, types::Json};
 
 use crate::hub::{Hub, PATIENCE};
 
@@ -20,7 +20,7 @@ pub(crate) struct Unit {
     target: Vec<u8>,
     objects: Vec<String>,
     settings: Settings,
-    waiting: Vec<String>,
+    waiting: Vec<Waiting>,
     state: String,
 }
 
@@ -108,7 +108,7 @@ impl Fleet {
             target: row.get("target"),
             objects: content.objects().iter().map(|one| one.key.to_string()).collect(),
             settings: serde_json::from_value(row.get("settings")).expect("settings"),
-            waiting: row.get("waiting"),
+            waiting: row.get::<Json<_>, _>("waiting").0,
             state: row.get("state"),
         })
     }
@@ -197,7 +197,12 @@ async fn a_source_ref_to_what_is_not_there_holds_the_unit_and_says_so() {
         (held.target, held.version, held.settings),
         (before.target, before.version, before.settings)
     );
-    assert_eq!(held.waiting, [format!("ArtifactFailed: {message}")]);
+    let missing = Waiting::SourceNotFound {
+        kind: "GitRepository".into(),
+        namespace: "apps".into(),
+        name: "missing".into(),
+    };
+    assert_eq!(held.waiting, [missing]);
 }
 
 #[tokio::test]
@@ -222,7 +227,7 @@ async fn a_failed_build_holds_content_settings_and_variables_together() {
     let held = fleet.unit().await.expect("a unit");
     assert_eq!((&held.target, held.version), (&before.target, before.version));
     assert_eq!(held.settings, before.settings);
-    assert_eq!(held.waiting, [format!("BuildFailed: {message}")]);
+    assert_eq!(held.waiting, [Waiting::BuildFailed { message }]);
     // A renderer that this hub does not have holds in the same way.
     let elsewhere = app("a", "./good", "").replace(
         "namespace: apps}",
@@ -233,7 +238,7 @@ async fn a_failed_build_holds_content_settings_and_variables_together() {
     assert_eq!(fleet.unit().await.expect("a unit").target, before.target);
     fleet.apply(&[&app("a", "./good", "")]).await;
     let after = fleet.deployed("ConfigMap/apps/y").await;
-    assert_eq!(after.waiting, Vec::<String>::new());
+    assert_eq!(after.waiting, []);
 }
 
 #[tokio::test]
@@ -404,7 +409,7 @@ async fn an_app_without_units_is_never_ready() {
         let plans = fleet
             .hub
             .world
-            .count("SELECT count(*) FROM app_plan WHERE waiting = '{}'")
+            .count("SELECT count(*) FROM app_plan WHERE waiting = '[]'")
             .await;
         Ok::<_, String>((plans == 1).then_some(()))
     })

@@ -38,10 +38,30 @@ async fn apply(hub: &Hub, text: &str) -> ApplyResponse {
 }
 
 async fn resources(hub: &Hub, kinds: &[&str]) -> Vec<Resource> {
-    let request = ListResourcesRequest {
-        kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
-        ..ListResourcesRequest::default()
-    };
+    listed(
+        hub,
+        ListResourcesRequest {
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..ListResourcesRequest::default()
+        },
+    )
+    .await
+}
+
+/// The apps of a scope.
+async fn resources_in(hub: &Hub, scope: &str) -> Vec<Resource> {
+    listed(
+        hub,
+        ListResourcesRequest {
+            kinds: vec!["Kustomization".into()],
+            scope: scope.into(),
+            ..ListResourcesRequest::default()
+        },
+    )
+    .await
+}
+
+async fn listed(hub: &Hub, request: ListResourcesRequest) -> Vec<Resource> {
     hub.fleet()
         .await
         .list_resources(hub.authorized(request))
@@ -111,6 +131,62 @@ async fn a_wrong_document_is_named_by_file_document_line_and_field_and_nothing_i
     assert_eq!(problem.line, 16, "{problem:?}");
     assert!(resources(&hub, &[]).await.is_empty());
     assert_eq!(apply(&hub, APP).await.applied.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_in_the_scope_of_a_cluster_ends_with_it_and_not_with_its_name() {
+    let hub = Hub::start().await;
+    let mut fleet = hub.fleet().await;
+    let request = |scope: &str| ApplyRequest {
+        documents: vec![Document {
+            file: "fleet.yaml".into(),
+            text: APP.into(),
+        }],
+        scope: scope.into(),
+        ..ApplyRequest::default()
+    };
+    let suspend = || SuspendRequest {
+        resource: Some(ResourceRef {
+            scope: "c1".into(),
+            ..app_ref()
+        }),
+        suspend: true,
+    };
+    let refused = fleet
+        .apply(hub.authorized(request("c1")))
+        .await
+        .expect_err("no cluster");
+    assert_eq!(refused.code(), Code::NotFound);
+    hub.join_token("c1").await;
+    let mut actions = Vec::new();
+    for _ in 0..2 {
+        let answer = fleet.apply(hub.authorized(request("c1"))).await.expect("applied");
+        let answer = answer.into_inner();
+        assert_eq!(answer.applied[0].resource.as_ref().expect("named").scope, "c1");
+        actions.push(answer.applied[0].action.clone());
+    }
+    assert_eq!(actions, ["created", "unchanged"]);
+    let shown = resources_in(&hub, "c1").await;
+    assert_eq!(shown[0].r#ref.as_ref().expect("named").scope, "c1");
+    assert!(resources_in(&hub, "").await.is_empty());
+    hub.world
+        .execute("DELETE FROM due; DELETE FROM join_token; DELETE FROM cluster WHERE name = 'c1'")
+        .await;
+    hub.join_token("c1").await;
+    assert!(resources_in(&hub, "c1").await.is_empty());
+    let refused = fleet
+        .suspend(hub.authorized(suspend()))
+        .await
+        .expect_err("not there");
+    assert_eq!(refused.code(), Code::NotFound);
+    let answer = fleet.apply(hub.authorized(request("c1"))).await.expect("applied");
+    assert_eq!(answer.into_inner().applied[0].action, "created");
+    assert!(fleet.suspend(hub.authorized(suspend())).await.is_ok());
+    let suspended = |shown: Vec<Resource>| shown.into_iter().map(|one| one.suspended).collect::<Vec<_>>();
+    assert_eq!(suspended(resources_in(&hub, "c1").await), [true]);
+    let mut everywhere = suspended(resources_in(&hub, "*").await);
+    everywhere.sort_unstable();
+    assert_eq!(everywhere, [false, true]);
 }
 
 #[tokio::test]

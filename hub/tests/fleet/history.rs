@@ -126,7 +126,13 @@ async fn history_is_forgotten_after_its_time_but_for_what_reaches_into_it() {
     let epoch = open(&world, cluster).await;
     ingest(&world, report(cluster, epoch, vec![applied(unit, 1, first)])).await;
     retarget(&world, app, cluster, "a: 2").await;
-    let trimmed = async |keep: Duration| world.store.history_trim(keep).await.expect("trimmed");
+    let trimmed = async |keep: Duration| {
+        world
+            .store
+            .history_trim(time::OffsetDateTime::now_utc(), keep)
+            .await
+            .expect("trimmed")
+    };
     assert_eq!(trimmed(DAY).await, 0, "nothing is old");
     world
         .execute("UPDATE history SET at = at - interval '91 days' WHERE version = 1")

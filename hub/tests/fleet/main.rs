@@ -2,6 +2,7 @@
 
 mod agent_stream;
 mod budgets;
+mod claims;
 mod deploys;
 mod enrol;
 mod fleet_api;
@@ -9,9 +10,11 @@ mod history;
 mod hub;
 mod hubs;
 mod monitoring;
+mod partitions;
 mod presence;
 mod puppet;
 mod reconcile;
+mod releases;
 mod renderings;
 mod replicas;
 mod reports;

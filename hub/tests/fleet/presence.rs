@@ -64,7 +64,14 @@ async fn events_are_trimmed_by_age() {
     world
         .execute("INSERT INTO event (at, reason, message) VALUES (now() - interval '8 days', 'Old', ''), (now(), 'New', '')")
         .await;
-    assert_eq!(world.store.event_trim().await.expect("trimmed"), 1);
+    assert_eq!(
+        world
+            .store
+            .event_trim(time::OffsetDateTime::now_utc())
+            .await
+            .expect("trimmed"),
+        1
+    );
     assert_eq!(
         world
             .count("SELECT count(*) FROM event WHERE reason = 'New'")

@@ -349,9 +349,9 @@ async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one
         assert_eq!(published.len(), clusters.len());
         counted.push((planned, statements.take().len()));
     }
-    // The plan, rollout, units, claims, wake-ups, commit; the lock and those that lack a state, units, entries twice,
+    // The locks of the claims, plan, rollout, keys, units, proof of the claims, wake-ups, commit; the lock and those that lack a state, units, entries twice,
     // heads, wake-up, commit.
-    assert_eq!(counted, [(6, 8), (6, 8)]);
+    assert_eq!(counted, [(8, 8), (8, 8)]);
     assert!(
         world
             .store

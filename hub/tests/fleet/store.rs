@@ -8,6 +8,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::{
+    claim::Claims,
     digest::Digest,
     id::ClusterId,
     rollout::{plan::Planned, waiting::Waiting},
@@ -19,7 +20,8 @@ use flotilla_hub::store::{
     content::Blob,
     outbox::Nudge,
     plan::Commit,
-    query::{UnitFilter, UnitView},
+    query::{ResourceFilter, UnitFilter, UnitView},
+    resource::FLEET,
     retention::{KEPT, Removed},
     session::Opening,
 };
@@ -433,10 +435,95 @@ async fn an_object_of_two_apps_stays_with_the_first_and_is_withheld_from_the_sec
     );
     let views = units(&world, "c1").await;
     let waiting = &views.iter().find(|unit| unit.name == "b").expect("there").waiting;
-    assert!(
-        waiting[0].contains("shared") && waiting[0].contains("HelmRelease/apps/a"),
-        "{waiting:?}"
+    let claimed = Waiting::Claimed {
+        object: shared.key.clone(),
+        owner: "HelmRelease/apps/a".into(),
+    };
+    assert_eq!(waiting.0, [claimed]);
+}
+
+#[tokio::test]
+async fn a_reason_of_a_newer_hub_stays_in_the_store_and_is_shown_by_its_name() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    one_unit(&world, "c1", app).await;
+    let newer = json!([{ "reason": "CanarySoaks", "params": { "left": "12m" } }]);
+    for table in ["unit", "app_plan"] {
+        world
+            .execute(&format!("UPDATE {table} SET waiting = '{newer}'"))
+            .await;
+    }
+    let recorded = world.store.app_plan(app).await.expect("read");
+    let stored = |waiting: &[Waiting]| serde_json::to_value(waiting).expect("JSON");
+    assert_eq!(
+        (stored(&recorded.waiting), stored(&recorded.units[0].waiting)),
+        (newer.clone(), newer)
     );
+    let facts = world.store.app_facts(&[app]).await.expect("read");
+    let said = flotilla_core::status::app(&facts[&app]);
+    assert_eq!(
+        (said.reason.as_str(), said.message.as_str()),
+        ("CanarySoaks", "CanarySoaks")
+    );
+    let mut first = facts[&app].units[0].first.clone();
+    first.silent = false;
+    let of_unit = flotilla_core::status::unit(&first);
+    assert_eq!(of_unit.message, "CanarySoaks");
+    assert_eq!(units(&world, "c1").await[0].waiting[0].to_string(), "CanarySoaks");
+    // What is no reason at all is an unreadable row, and no outage.
+    world.execute("UPDATE app_plan SET waiting = '[1]'").await;
+    let refused = world.store.app_plan(app).await.expect_err("unreadable");
+    assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_made_again_under_a_former_name_inherits_nothing() {
+    let world = World::new().await;
+    let former = world.cluster("c1").await;
+    let of = |scope, mut one: NewResource| {
+        one.scope = scope;
+        one
+    };
+    let source = || {
+        resource(
+            "GitRepository",
+            "source",
+            json!({ "secretRef": { "name": "key" } }),
+        )
+    };
+    let both = |scope| [of(scope, secret("key", CANARY)), of(scope, source())];
+    world.apply(&both(former)).await;
+    world
+        .execute("DELETE FROM due; DELETE FROM cluster WHERE name = 'c1'")
+        .await;
+    let again = world.cluster("c1").await;
+    assert_ne!(again, former);
+    for (kind, name) in [("Secret", "key"), ("GitRepository", "source")] {
+        let found = world.store.resource_by_name(again, kind, "apps", name).await;
+        assert!(found.expect("read").is_none(), "{kind}");
+    }
+    let listed = async |scope| {
+        let filter = ResourceFilter {
+            scope,
+            kinds: vec!["Secret".into(), "GitRepository".into()],
+            limit: 10,
+            ..ResourceFilter::default()
+        };
+        let rows = world.store.list_resources(&filter).await.expect("listed");
+        rows.into_iter().map(|row| row.cluster).collect::<Vec<_>>()
+    };
+    assert!(listed(Some(again)).await.is_empty());
+    // What was the former cluster's is its own, and is taken for nobody else's.
+    assert_eq!(listed(None).await, [former.to_string(), former.to_string()]);
+    assert_eq!(
+        world.apply(&both(again)).await,
+        [Action::Created, Action::Created]
+    );
+    assert_eq!(listed(Some(again)).await, ["c1", "c1"]);
+    // A reference resolves in its own scope alone.
+    let users = "SELECT count(*) FROM reference f JOIN resource r ON r.uid = f.referrer AND r.scope = f.scope
+                 WHERE f.kind = 'Secret'";
+    assert_eq!(world.count(users).await, 2);
 }
 
 #[tokio::test]
@@ -461,7 +548,12 @@ async fn racing_apps_never_both_hold_an_object() {
     let lost = results.0.err().or(results.1.err()).expect("one lost");
     assert!(matches!(lost, StoreError::Conflict(_)), "{lost:?}");
     assert_eq!(world.count("SELECT count(DISTINCT unit_id) FROM claim").await, 2);
-    assert_eq!(world.count("SELECT count(*) FROM claim").await, 6);
+    let keys = "SELECT (SELECT count(*) FROM keyset) * 100 + (SELECT count(*) FROM keyset_key)";
+    assert_eq!(
+        world.count(keys).await,
+        103,
+        "one set of three, however many have it"
+    );
     for (app, content) in [(a, &of_a), (b, &of_b)] {
         world
             .commit(&world.gather(app, &clusters, content).await)
@@ -581,9 +673,17 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
             .await
     };
     let rows =
-        "SELECT (SELECT count(*) FROM unit) + (SELECT count(*) FROM claim) + (SELECT count(*) FROM rollout)
+        "SELECT (SELECT count(*) FROM unit) + (SELECT count(*) FROM keyset) + (SELECT count(*) FROM rollout)
                   + (SELECT count(*) FROM config_value) + (SELECT count(*) FROM app_plan)";
-    for table in ["app_plan", "config_value", "rollout", "unit", "claim", "outbox"] {
+    for table in [
+        "app_plan",
+        "config_value",
+        "rollout",
+        "unit",
+        "keyset",
+        "keyset_key",
+        "outbox",
+    ] {
         break_table(&world, table).await;
         assert!(world.commit(&gather().await).await.is_err(), "{table}");
         mend_table(&world, table).await;
@@ -658,7 +758,11 @@ async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
         .execute("UPDATE history SET at = at - interval '91 days'")
         .await;
     let keep = Duration::from_secs(90 * 24 * 3600);
-    let forgotten = world.store.history_trim(keep).await.expect("trimmed");
+    let forgotten = world
+        .store
+        .history_trim(time::OffsetDateTime::now_utc(), keep)
+        .await
+        .expect("trimmed");
     assert_eq!(i64::try_from(forgotten), Ok(made - 1));
     let second = removed().await;
     assert_eq!(i64::try_from(second.targets), Ok(made - 1), "{second:?}");
@@ -733,7 +837,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
         recorded: &recorded,
         generation: 1,
         planned: &Planned::default(),
-        claims: &BTreeMap::new(),
+        claims: &Claims::default(),
         configs: &[],
         revision_id: None,
         content: None,
@@ -779,12 +883,13 @@ async fn what_has_no_namespace_is_named_without_one() {
         .await;
     let content = world.render(owner, "r1", &[config("x", "a: 1")]).await;
     world.roll_out(owner, &[cluster], &content).await;
+    let keys: Vec<_> = content.keys.iter().collect();
     let claims = world
         .store
-        .foreign_claims(other, &[ClusterId(cluster)], &content.keys)
-        .await
-        .expect("read");
-    let owners: Vec<&str> = claims.iter().map(|(_, one)| one.owner.as_str()).collect();
+        .other_claims(other, &[ClusterId(cluster)], &keys)
+        .await;
+    let claims = claims.expect("read");
+    let owners: Vec<&str> = claims.iter().map(|one| one.owner.as_str()).collect();
     assert_eq!(owners, ["HelmRelease/a"]);
 }
 
@@ -828,7 +933,7 @@ async fn a_webhook_finds_what_it_names_and_nothing_else() {
     let named = async |name: &str, labels| {
         let found = world
             .store
-            .uids_named("", "GitRepository", &namespace, name, &labels)
+            .uids_named(FLEET, "GitRepository", &namespace, name, &labels)
             .await;
         found.expect("read").len()
     };

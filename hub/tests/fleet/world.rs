@@ -4,13 +4,14 @@
 use std::{collections::BTreeMap, str::FromStr as _, sync::Arc, time::Duration};
 
 use flotilla_core::{
+    claim::{self, Claims, Keyset},
     content::{Content, Form, ObjectEntry, Objects, object_digest},
     digest::Digest,
     fleet::placement::Chosen,
     id::ClusterId,
     object::ObjectKey,
     rollout::plan::{Admission, Admitted, Input, Planned, plan},
-    unit::{Settings, Substitution, VariableLayer, Withheld},
+    unit::{Settings, Substitution, VariableLayer},
 };
 use flotilla_hub::{
     auth::seal::Seal,
@@ -22,6 +23,7 @@ use flotilla_hub::{
         publish::Published,
         rendering::{Changes, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
+        resource::FLEET,
         source::{NewRevision, SourceOutcome},
     },
 };
@@ -82,12 +84,12 @@ pub(crate) struct Gathered {
     pub(crate) planned: Planned,
     pub(crate) configs: Vec<Blob>,
     admitted: Admitted,
-    claims: BTreeMap<ClusterId, Arc<[ObjectKey]>>,
+    claims: Claims,
 }
 
 pub(crate) fn resource(kind: &str, name: &str, spec: Value) -> NewResource {
     NewResource {
-        scope: String::new(),
+        scope: FLEET,
         group: "test.example.org".into(),
         kind: kind.into(),
         namespace: if kind == "Cluster" {
@@ -131,6 +133,11 @@ impl World {
         }
     }
 
+    /// How another store gets to this database.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::from_str(self.db.url()).expect("a URL")
+    }
+
     pub(crate) async fn apply(&self, resources: &[NewResource]) -> Vec<Action> {
         self.store
             .apply(resources, &self.seal, "test", false)
@@ -141,7 +148,7 @@ impl World {
     pub(crate) async fn uid(&self, kind: &str, name: &str) -> Uuid {
         let namespace = if kind == "Cluster" { "" } else { "apps" };
         self.store
-            .resource_by_name("", kind, namespace, name)
+            .resource_by_name(FLEET, kind, namespace, name)
             .await
             .expect("read")
             .expect("there")
@@ -281,15 +288,20 @@ impl World {
     ) -> Gathered {
         let recorded = self.store.app_plan(app).await.expect("read");
         let ids: Vec<ClusterId> = clusters.iter().map(|id| ClusterId(*id)).collect();
-        let mut withheld: BTreeMap<ClusterId, Vec<Withheld>> = BTreeMap::new();
-        for (cluster, one) in self
-            .store
-            .foreign_claims(app, &ids, &content.keys)
-            .await
-            .expect("read")
-        {
-            withheld.entry(cluster).or_default().push(one);
-        }
+        let chosen = |id: &ClusterId| Chosen {
+            id: *id,
+            name: id.0.to_string(),
+            variables: BTreeMap::new(),
+            overrides: Ok(BTreeMap::new()),
+        };
+        let chosen: Vec<Chosen> = ids.iter().map(chosen).collect();
+        let set = Keyset::of(content.keys.clone());
+        let claims = match claim::is_settled(&chosen, &recorded.units, set.digest) {
+            true => Claims::settled(&chosen, set.digest),
+            false => Claims::of(vec![(set, ids.clone())]),
+        };
+        let others = self.store.other_claims(app, &ids, &claims.new_keys()).await;
+        let withheld = claim::withheld(&claims, &others.expect("read"));
         let layers = configs
             .iter()
             .map(|blob| VariableLayer::Config {
@@ -297,27 +309,17 @@ impl World {
                 secret: blob.secret,
             })
             .collect();
-        let chosen = |id: &ClusterId| Chosen {
-            id: *id,
-            name: id.0.to_string(),
-            variables: BTreeMap::new(),
-            overrides: Ok(BTreeMap::new()),
-        };
         let planned = plan(&Input {
             admission: Admission::Admitted(content.admitted),
             settings: settings(annotations),
             layers,
             suspended: false,
             requested: String::new(),
-            chosen: ids.iter().map(chosen).collect(),
+            chosen,
             unreadable: BTreeMap::new(),
             units: recorded.units.clone(),
             withheld,
         });
-        let claims = ids
-            .into_iter()
-            .map(|id| (id, content.keys.clone().into()))
-            .collect();
         Gathered {
             app,
             recorded,

@@ -219,7 +219,7 @@ impl Session<'_> {
             unit_id: entry.unit.as_bytes().to_vec().into(),
             digest: entry.digest.as_bytes().to_vec().into(),
             canonical: entry.bytes.clone().into(),
-            released: false,
+            released: entry.released,
         };
         let units = entries
             .iter()

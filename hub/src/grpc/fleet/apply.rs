@@ -7,12 +7,16 @@ use flotilla_core::digest::{Digest, canonical_json};
 use flotilla_proto::fleet::v1 as wire;
 use serde_json::{Value, json};
 use tonic::Status;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Fleet;
 use crate::{
     grpc::status::from_store,
-    store::apply::{NewResource, Payload},
+    store::{
+        apply::{NewResource, Payload},
+        resource::FLEET,
+    },
 };
 
 /// Bytes of one request's documents.
@@ -36,7 +40,13 @@ pub(super) async fn apply(
             "the documents are over 16 MiB together; apply them in parts",
         ));
     }
-    let scope = scope(fleet, &request.scope).await?;
+    let scope = Within {
+        id: fleet.scope(&request.scope).await?,
+        shown: match request.scope.is_empty() {
+            true => Scope::Fleet,
+            false => Scope::Cluster(request.scope),
+        },
+    };
     let Read {
         resources,
         rows,
@@ -66,6 +76,12 @@ pub(super) async fn apply(
     Ok(wire::ApplyResponse { applied, problems })
 }
 
+/// Where what is applied belongs: as the store knows it, and as people name it.
+struct Within {
+    id: Uuid,
+    shown: Scope,
+}
+
 /// What documents say.
 struct Read {
     resources: Vec<wire::ResourceRef>,
@@ -75,21 +91,21 @@ struct Read {
 }
 
 /// Reads documents beside the runtime: many of them take long.
-async fn read(documents: Vec<wire::Document>, scope: Scope, key: [u8; 32]) -> Result<Read, Status> {
+async fn read(documents: Vec<wire::Document>, scope: Within, key: [u8; 32]) -> Result<Read, Status> {
     let reading = tokio::task::spawn_blocking(move || read_all(&documents, &scope, &key));
     reading
         .await
         .map_err(|_| Status::internal("reading the documents was cut short"))?
 }
 
-fn read_all(documents: &[wire::Document], scope: &Scope, key: &[u8; 32]) -> Result<Read, Status> {
+fn read_all(documents: &[wire::Document], scope: &Within, key: &[u8; 32]) -> Result<Read, Status> {
     let mut problems = Vec::new();
     let mut resources: Vec<Resource> = Vec::new();
     for document in documents {
         let options = Options {
             file: &document.file,
             mode: Mode::Strict,
-            scope: scope.clone(),
+            scope: scope.shown.clone(),
             namespace: None,
         };
         for parsed in parse(document.text.as_bytes(), &options) {
@@ -132,7 +148,10 @@ fn read_all(documents: &[wire::Document], scope: &Scope, key: &[u8; 32]) -> Resu
         )));
     }
     let rows = match problems.iter().all(|problem| problem.warning) {
-        true => resources.iter().map(|resource| row(key, resource)).collect(),
+        true => resources
+            .iter()
+            .map(|resource| row(key, scope.id, resource))
+            .collect(),
         false => Vec::new(),
     };
     Ok(Read {
@@ -160,7 +179,7 @@ pub(super) fn labelled_cluster(
     };
     let parsed = parse(object.to_string().as_bytes(), &options).into_iter().next();
     match parsed.map(|parsed| parsed.outcome) {
-        Some(Ok(resource)) => Ok(row(&fleet.digest_key, &resource)),
+        Some(Ok(resource)) => Ok(row(&fleet.digest_key, FLEET, &resource)),
         Some(Err(invalid)) => {
             let problems = invalid.problems.iter();
             let problems: Vec<String> = problems
@@ -179,19 +198,7 @@ pub(super) fn cluster_name(name: &str) -> Result<String, Status> {
         .map_err(|e| Status::invalid_argument(format!("cluster: {e}")))
 }
 
-async fn scope(fleet: &Fleet, name: &str) -> Result<Scope, Status> {
-    if name.is_empty() {
-        return Ok(Scope::Fleet);
-    }
-    match fleet.store.cluster_by_name(name).await.map_err(from_store)? {
-        Some(cluster) => Ok(Scope::Cluster(cluster.name)),
-        None => Err(Status::not_found(format!(
-            "cluster {name} is not registered; see `flotilla cluster list`"
-        ))),
-    }
-}
-
-fn row(key: &[u8; 32], resource: &Resource) -> NewResource {
+fn row(key: &[u8; 32], scope: Uuid, resource: &Resource) -> NewResource {
     let payload = match (resource.secret(), resource.spec::<ConfigMapData>()) {
         (Some(secret), _) => {
             let bytes = Zeroizing::new(secret.expose_json().as_bytes().to_vec());
@@ -211,10 +218,7 @@ fn row(key: &[u8; 32], resource: &Resource) -> NewResource {
         (None, Err(_)) => None,
     };
     NewResource {
-        scope: match &resource.id.scope {
-            Scope::Fleet => String::new(),
-            Scope::Cluster(name) => name.clone(),
-        },
+        scope,
         group: resource.id.group().to_owned(),
         kind: resource.id.kind.name().to_owned(),
         namespace: resource.id.namespace.clone(),
@@ -313,7 +317,11 @@ mod tests {
             file: "many.yaml".into(),
             text: (0..1000).map(config).collect(),
         }];
-        let mut reading = Box::pin(read(documents, Scope::Fleet, [1; 32]));
+        let fleet = Within {
+            id: FLEET,
+            shown: Scope::Fleet,
+        };
+        let mut reading = Box::pin(read(documents, fleet, [1; 32]));
         assert!(
             (&mut reading).now_or_never().is_none(),
             "nothing of it is done on this thread"

@@ -27,8 +27,9 @@ use crate::{
         Store, Topic,
         cluster::Decision,
         enrol::NewToken,
-        query::{EventFilter, ResourceFilter, UnitFilter},
-        resource::ResourceRow,
+        event::EventFilter,
+        query::{ResourceFilter, UnitFilter},
+        resource::{FLEET, ResourceRow},
     },
     task::{receivers::Registered, watchers::Watchers},
 };
@@ -70,16 +71,23 @@ fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
 }
 
 impl Fleet {
+    /// The scope that people name by a cluster, or by nothing.
+    async fn scope(&self, name: &str) -> Result<Uuid, Status> {
+        if name.is_empty() {
+            return Ok(FLEET);
+        }
+        match self.store.cluster_by_name(name).await.map_err(from_store)? {
+            Some(cluster) => Ok(cluster.id),
+            None => Err(unregistered(name)),
+        }
+    }
+
     async fn find(&self, reference: Option<&wire::ResourceRef>) -> Result<ResourceRow, Status> {
         let reference = reference.ok_or_else(|| Status::invalid_argument("resource is missing"))?;
+        let scope = self.scope(&reference.scope).await?;
         let found = self
             .store
-            .resource_by_name(
-                &reference.scope,
-                &reference.kind,
-                &reference.namespace,
-                &reference.name,
-            )
+            .resource_by_name(scope, &reference.kind, &reference.namespace, &reference.name)
             .await
             .map_err(from_store)?;
         found.ok_or_else(|| {
@@ -114,13 +122,17 @@ impl FleetService for Fleet {
         let request = request.into_inner();
         let selector = parse_selector(&request.label_selector)?;
         let limit = page(request.page_size);
+        let scope = match request.scope.as_str() {
+            "*" => None,
+            name => Some(self.scope(name).await?),
+        };
         let rows = self
             .store
             .list_resources(&ResourceFilter {
                 kinds: request.kinds,
                 namespace: request.namespace,
                 name: request.name,
-                scope: request.scope,
+                scope,
                 limit: i64::from(limit),
                 after: read_token(&request.page_token)?,
             })
@@ -377,10 +389,7 @@ impl FleetService for Fleet {
             .map_err(from_store)?;
         match decided {
             Some(changed) => Ok(Response::new(wire::DecideClusterResponse { changed })),
-            None => Err(Status::not_found(format!(
-                "cluster {} is not registered; see `flotilla cluster list`",
-                request.cluster
-            ))),
+            None => Err(unregistered(&request.cluster)),
         }
     }
 
@@ -397,6 +406,12 @@ impl FleetService for Fleet {
             postgres: postgres.map_err(from_store)?,
         }))
     }
+}
+
+fn unregistered(cluster: &str) -> Status {
+    Status::not_found(format!(
+        "cluster {cluster} is not registered; see `flotilla cluster list`"
+    ))
 }
 
 fn page(asked: u32) -> u32 {

@@ -84,7 +84,7 @@ fn resource(row: ResourceRow, conditions: Vec<Condition>, revision: String) -> w
 /// What names a resource.
 pub(super) fn reference(row: &ResourceRow) -> wire::ResourceRef {
     wire::ResourceRef {
-        scope: row.scope.clone(),
+        scope: row.cluster.clone(),
         group: row.api_group.clone(),
         kind: row.kind.clone(),
         namespace: row.namespace.clone(),
@@ -100,7 +100,7 @@ pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<(Strin
         "" => &app.namespace,
         named => named,
     };
-    let row = store.resource_by_name(&app.scope, kind, namespace, name).await?;
+    let row = store.resource_by_name(app.scope, kind, namespace, name).await?;
     Ok((format!("{kind}/{namespace}/{name}"), row))
 }
 

@@ -7,7 +7,10 @@ use flotilla_proto::fleet::v1 as wire;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::store::query::{ClusterView, EventView, ObjectView, RolloutView, UnitView};
+use crate::store::{
+    event::EventView,
+    query::{ClusterView, ObjectView, RolloutView, UnitView},
+};
 
 pub(super) fn labels(value: &Value) -> BTreeMap<String, String> {
     serde_json::from_value(value.clone()).unwrap_or_default()
@@ -57,7 +60,7 @@ pub(super) fn unit(row: UnitView) -> wire::Unit {
         ready: ready.status.as_str().to_owned(),
         reason: ready.reason,
         message: ready.message,
-        waiting: row.waiting,
+        waiting: row.waiting.iter().map(ToString::to_string).collect(),
         cause: row.cause,
         observed_at_ms: row.observed_at.map_or(0, ms),
         stale: !row.connected && row.silent,
@@ -80,7 +83,7 @@ fn facts(row: &UnitView) -> UnitFacts {
         reason: row.reason.clone(),
         message: row.message.clone(),
         notes: row.notes.clone(),
-        waiting: row.waiting.clone(),
+        waiting: row.waiting.0.clone(),
         revision: row.applied_revision_id.map(|id| Revision {
             id,
             name: row.applied_revision.clone(),

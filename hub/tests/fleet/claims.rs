@@ -1,0 +1,167 @@
+//! What units claim: sets of keys that are stored once, asked for by pairs of sets, and let go with the unit's target.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::{claim::Keyset, digest::Digest, object::ObjectKey, unit::Withheld};
+use flotilla_hub::store::{StoreError, claim::Claim, session::Told};
+use uuid::Uuid;
+
+use crate::{
+    reports::{open, took},
+    store::config,
+    world::{INCARNATION, Rendered, World},
+};
+
+fn key(name: &str) -> ObjectKey {
+    config(name, "").key
+}
+
+fn set(names: &[&str]) -> Digest {
+    Keyset::of(names.iter().map(|name| key(name)).collect()).digest
+}
+
+async fn render(world: &World, app: Uuid, revision: &str, names: &[&str]) -> Rendered {
+    let objects: Vec<_> = names.iter().map(|name| config(name, revision)).collect();
+    world.render(app, revision, &objects).await
+}
+
+/// What the units of an app leave to others, in the order of clusters.
+async fn withheld(world: &World, app: Uuid) -> Vec<Vec<Withheld>> {
+    let plan = world.store.app_plan(app).await.expect("read");
+    plan.units.into_iter().map(|unit| unit.withheld).collect()
+}
+
+/// The apps that are to be planned; none is afterwards.
+async fn due(world: &World) -> Vec<Uuid> {
+    sqlx::query_scalar("DELETE FROM due WHERE topic = 'app' RETURNING key")
+        .fetch_all(&world.pool)
+        .await
+        .expect("read")
+}
+
+#[tokio::test]
+async fn what_a_unit_lets_go_of_another_gets_once_it_is_planned_again() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b, c) = (world.app("a").await, world.app("b").await, world.app("c").await);
+    let of_c = render(&world, c, "r1", &["z"]).await;
+    world.roll_out(c, &[cluster], &of_c).await;
+    let both = render(&world, a, "r1", &["x", "y"]).await;
+    world.roll_out(a, &[cluster], &both).await;
+    let wanted = render(&world, b, "r1", &["y", "own"]).await;
+    world.roll_out(b, &[cluster], &wanted).await;
+    let left = Withheld {
+        key: key("y"),
+        owner: "HelmRelease/apps/a".into(),
+    };
+    assert_eq!(withheld(&world, b).await, [vec![left]]);
+    // Another content of the same keys lets go of nothing.
+    let next = render(&world, a, "r2", &["x", "y"]).await;
+    due(&world).await;
+    world.roll_out(a, &[cluster], &next).await;
+    assert_eq!(due(&world).await, Vec::<Uuid>::new());
+    let fewer = render(&world, a, "r3", &["x"]).await;
+    due(&world).await;
+    world.roll_out(a, &[cluster], &fewer).await;
+    // Whoever leaves nothing to others waits for nothing.
+    assert_eq!(due(&world).await, [b]);
+    world.roll_out(b, &[cluster], &wanted).await;
+    assert_eq!(withheld(&world, b).await, [vec![]]);
+    // Now it is the other's, and the first one comes too late.
+    world.roll_out(a, &[cluster], &next).await;
+    assert_eq!(withheld(&world, a).await[0][0].owner, "HelmRelease/apps/b");
+    assert_eq!(due(&world).await, Vec::<Uuid>::new());
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_know_what_was_let_go_meanwhile_is_made_again() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let both = render(&world, a, "r1", &["x", "y"]).await;
+    world.roll_out(a, &[cluster], &both).await;
+    let wanted = render(&world, b, "r1", &["y"]).await;
+    let gathered = world.gather(b, &[cluster], &wanted).await;
+    let fewer = render(&world, a, "r2", &["x"]).await;
+    world.roll_out(a, &[cluster], &fewer).await;
+    let refused = world
+        .commit(&gathered)
+        .await
+        .expect_err("made from what is no more");
+    assert!(matches!(refused, StoreError::Conflict(_)), "{refused:?}");
+    world.roll_out(b, &[cluster], &wanted).await;
+    assert_eq!(withheld(&world, b).await, [vec![]]);
+}
+
+#[tokio::test]
+async fn what_is_planned_is_known_apart_from_what_an_agent_holds() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let first = render(&world, app, "r1", &["x", "y"]).await;
+    world.roll_out(app, &[cluster], &first).await;
+    let planned = async || world.store.app_plan(app).await.expect("read").units[0].clone();
+    let unit = planned().await.id.0;
+    let epoch = open(&world, cluster).await;
+    let tell = async |version, target| {
+        let told = Told {
+            cluster,
+            epoch,
+            accepted: Some((INCARNATION, version)),
+            units: BTreeMap::from([(unit, took(version, target))]),
+            message: String::new(),
+        };
+        world.store.told(&[told]).await.expect("told");
+    };
+    let claim = |names: &[&str], target, accepted| Claim {
+        unit,
+        keyset: set(names),
+        target,
+        accepted,
+    };
+    let claims = async || world.store.claims(cluster).await.expect("read");
+    assert_eq!(claims().await, [claim(&["x", "y"], true, false)], "not taken yet");
+    tell(1, planned().await.target).await;
+    assert_eq!(claims().await, [claim(&["x", "y"], true, true)]);
+    let second = render(&world, app, "r2", &["x", "z"]).await;
+    world.roll_out(app, &[cluster], &second).await;
+    assert_eq!(
+        claims().await,
+        [claim(&["x", "y"], false, true), claim(&["x", "z"], true, false)]
+    );
+    tell(2, planned().await.target).await;
+    assert_eq!(claims().await, [claim(&["x", "z"], true, true)]);
+}
+
+#[tokio::test]
+async fn a_set_that_nothing_names_goes_and_one_that_is_used_stays() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    for (revision, names) in [("r1", &["x", "y"][..]), ("r2", &["x"])] {
+        let content = render(&world, app, revision, names).await;
+        world.roll_out(app, &[cluster], &content).await;
+    }
+    let sets = || world.count("SELECT count(*) FROM keyset");
+    world
+        .execute("DELETE FROM history WHERE version = 1; UPDATE target SET referenced_at = now() - interval '2 days'")
+        .await;
+    world.store.remove_unused().await.expect("looked");
+    assert_eq!(sets().await, 2, "it was in use a moment ago");
+    world
+        .execute("UPDATE keyset SET referenced_at = now() - interval '2 days'")
+        .await;
+    world.store.remove_unused().await.expect("looked");
+    assert_eq!(sets().await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM keyset_key").await, 1);
+}
+
+#[tokio::test]
+async fn a_content_without_objects_claims_nothing_and_is_planned() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let content = render(&world, app, "r1", &[]).await;
+    assert_eq!(world.roll_out(app, &[cluster], &content).await, [Some(1)]);
+    assert_eq!(world.store.claims(cluster).await.expect("read").len(), 1);
+}
