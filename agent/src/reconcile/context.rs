@@ -57,6 +57,8 @@ pub struct Counters {
     pub jobs: AtomicU64,
     /// Steps of units' state machines.
     pub steps: AtomicU64,
+    /// Objects evaluated to know what is desired of them.
+    pub evaluated: AtomicU64,
 }
 
 #[derive(Default)]

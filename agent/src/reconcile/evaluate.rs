@@ -10,6 +10,7 @@ mod inputs;
 mod kinds;
 mod native;
 mod normal;
+mod since;
 mod wanted;
 
 use std::{
@@ -21,7 +22,7 @@ use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
     digest::{Digest, write_canonical},
     object::ObjectKey,
-    unit::{Entry, object::Withholding},
+    unit::{Entry, event::EvaluatedFrom, object::Withholding},
 };
 use inputs::{Inputs, Parsed, Values};
 use kinds::Kinds;
@@ -109,6 +110,14 @@ pub enum Step {
     Object(Box<Object>, Value),
 }
 
+/// Which objects are evaluated.
+enum Which<'a> {
+    /// Some, and the set is not complete.
+    Only(Only<'a>),
+    /// Those that are others than before.
+    Since(Option<EvaluatedFrom>),
+}
+
 /// One evaluation of an entry, step by step; other tasks run between two steps.
 #[derive(Debug)]
 pub struct Evaluation {
@@ -126,6 +135,10 @@ pub struct Evaluation {
     seen: HashSet<Digest>,
     /// Objects were passed over.
     partial: bool,
+    /// What is taken over from the evaluation before.
+    unchanged: Vec<ObjectKey>,
+    /// What this evaluation depends on.
+    from: Option<EvaluatedFrom>,
     /// Of some it is not known where they live, and so which they are.
     unresolved: bool,
     failed: bool,
@@ -140,6 +153,27 @@ impl Evaluation {
         environment: Environment,
         only: Option<Only<'_>>,
     ) -> Result<Self, EvaluateError> {
+        let which = only.map_or(Which::Since(None), Which::Only);
+        Self::of(state, entry, environment, which)
+    }
+
+    /// Begins to evaluate an entry, without objects that are the same as when they were evaluated last: see
+    /// [`unchanged`](Self::unchanged).
+    pub fn since(
+        state: &State,
+        entry: &Arc<Entry>,
+        environment: Environment,
+        before: Option<EvaluatedFrom>,
+    ) -> Result<Self, EvaluateError> {
+        Self::of(state, entry, environment, Which::Since(before))
+    }
+
+    fn of(
+        state: &State,
+        entry: &Arc<Entry>,
+        environment: Environment,
+        which: Which<'_>,
+    ) -> Result<Self, EvaluateError> {
         let table = inputs::content(state, entry)?;
         let values = Values::of(state, entry)?;
         let kinds = Kinds::new(
@@ -147,9 +181,31 @@ impl Evaluation {
             environment.known,
             state.units.get(&entry.unit),
         );
-        let (wanted, unserved) = match only {
-            None => (table.rows().collect(), kinds.unserved_groups(table.kinds())),
-            Some(only) => {
+        let (mut unchanged, mut from) = (Vec::new(), None);
+        let partial = matches!(which, Which::Only(_));
+        let (wanted, unserved) = match which {
+            Which::Since(before) => {
+                let basis = since::basis(&table, entry, &kinds);
+                let content = entry.content;
+                from = content
+                    .zip(basis)
+                    .map(|(content, basis)| EvaluatedFrom { content, basis });
+                let before = before.and_then(|before| {
+                    let table = state.table(&before.content)?;
+                    (since::basis(table, entry, &kinds)? == before.basis).then_some(table)
+                });
+                let rows = match before {
+                    Some(before) => {
+                        let default = &entry.settings.default_namespace;
+                        let (rows, same) = since::changed(&table, before, &kinds, default);
+                        unchanged = same;
+                        rows
+                    }
+                    None => table.rows().collect(),
+                };
+                (rows, kinds.unserved_groups(table.kinds()))
+            }
+            Which::Only(only) => {
                 let wanted = only.rows(&table, |name| values.of_name(name));
                 let of = wanted.iter().map(|row| table.name(*row));
                 let unserved = kinds.unserved_groups(of.map(|(group, kind, _)| (group, kind)));
@@ -175,12 +231,24 @@ impl Evaluation {
             withheld: withheld.collect(),
             definitions,
             rest,
-            seen: HashSet::new(),
-            partial: only.is_some(),
+            seen: unchanged.iter().map(digest).collect(),
+            partial,
+            unchanged,
+            from,
             unresolved: false,
             failed: false,
             inputs: Arc::new(inputs),
         })
+    }
+
+    /// Takes out the keys of the objects that are the same as before.
+    pub fn unchanged(&mut self) -> Vec<ObjectKey> {
+        std::mem::take(&mut self.unchanged)
+    }
+
+    /// What the objects are evaluated from; `None`: nothing can be taken over from them.
+    pub fn evaluated_from(&self) -> Option<EvaluatedFrom> {
+        self.from
     }
 
     /// Takes the next step; `None` at the end. After an error there is no set. Cancel-safe: a step that was not

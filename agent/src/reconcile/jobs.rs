@@ -102,10 +102,15 @@ pub(super) fn job(
     let context = context.clone();
     async move {
         let (job, event, lost) = match action {
-            Action::Evaluate { job, entry, enforced } => {
+            Action::Evaluate {
+                job,
+                entry,
+                enforced,
+                before,
+            } => {
                 let work = async {
                     let (failure, evaluation, unavailable) =
-                        units::evaluate_unit(&context, &entry, enforced).await;
+                        units::evaluate_unit(&context, &entry, enforced, before).await;
                     match unavailable {
                         Some(message) => Event::Failed {
                             job,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use flotilla_core::{
@@ -10,7 +10,7 @@ use flotilla_core::{
     object::ObjectKey,
     unit::{
         Entry,
-        event::{Accepted, Evaluation, EvaluationFailure, Event},
+        event::{Accepted, EvaluatedFrom, Evaluation, EvaluationFailure, Event},
         object::Desired,
         record::UnitRecord,
         state::State,
@@ -181,6 +181,7 @@ pub(super) async fn evaluate_unit(
     context: &Context,
     offered: &Arc<Entry>,
     enforced: Option<Arc<Entry>>,
+    before: Option<EvaluatedFrom>,
 ) -> (Option<EvaluationFailure>, Option<Evaluation>, Option<String>) {
     let discovery = match context.discovered().await {
         Ok(discovery) => discovery,
@@ -189,12 +190,12 @@ pub(super) async fn evaluate_unit(
             return (None, None, Some(message));
         }
     };
-    let failure = match evaluate(context, offered, discovery.clone()).await {
+    let failure = match evaluate(context, offered, discovery.clone(), before).await {
         Ok(evaluation) => return (None, Some(evaluation), None),
         Err(error) => failure(&error),
     };
     let evaluation = match enforced {
-        Some(entry) => evaluate(context, &entry, discovery).await.ok(),
+        Some(entry) => evaluate(context, &entry, discovery, before).await.ok(),
         None => None,
     };
     (Some(failure), evaluation, None)
@@ -204,15 +205,22 @@ async fn evaluate(
     context: &Context,
     entry: &Arc<Entry>,
     discovery: Arc<Discovery>,
+    before: Option<EvaluatedFrom>,
 ) -> Result<Evaluation, EvaluateError> {
     let environment = context.environment(discovery);
     let mut steps = context
         .ledger
-        .read(|state| Steps::begin(state, entry, environment, None))?;
+        .read(|state| Steps::since(state, entry, environment, before))?;
+    let (mut unchanged, mut pace) = (BTreeSet::new(), Pace::default());
+    for key in steps.unchanged() {
+        unchanged.insert(shared_key(context, entry.unit, key));
+        pace.handled(1).await;
+    }
     let mut objects = BTreeMap::new();
     while let Some(step) = steps.next().await {
         // The body ends here: what is written is evaluated again.
         if let Step::Object(object, _) = step? {
+            context.counters.evaluated.fetch_add(1, Ordering::Relaxed);
             let desired = Desired {
                 digest: object.desired.digest,
                 policy: object.desired.policy,
@@ -224,6 +232,8 @@ async fn evaluate(
     }
     Ok(Evaluation {
         objects,
+        unchanged,
+        from: steps.evaluated_from(),
         complete: steps.is_complete(),
     })
 }

@@ -1,14 +1,14 @@
 //! What things cost in requests, writes of the ledger and rows for the hub: what follows the change, and nothing else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{object::ObjectKey, unit::Entry};
 use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};
 
 use crate::{
     scenes::{version, x},
-    world::{World, config_map, entry, settle},
+    world::{World, config_map, entry, key, settle},
 };
 
 fn many(count: usize) -> Vec<Value> {
@@ -110,6 +110,56 @@ async fn commit_of_one_object_among_many_costs_one_look_one_write_and_its_rows()
     assert!(rows <= 5, "{rows} rows");
     let writes = world.cells.writes() - writes;
     assert!(writes <= 6, "{writes} writes of the ledger");
+    world.rests().await;
+}
+
+/// What a commit does not touch is evaluated again only where something else makes another object of it.
+#[tokio::test(start_paused = true)]
+async fn commit_of_one_object_among_a_thousand_evaluates_that_one() {
+    let mut world = World::new().await;
+    let mut objects = many(1000);
+    world.ready(1, &objects).await;
+    let mut number = 1;
+    let mut commit = async |world: &mut World, objects: &[Value], change: &dyn Fn(&mut Entry)| {
+        let evaluated = |world: &World| world.agent().counters.evaluated.load(Ordering::Relaxed);
+        let before = evaluated(world);
+        number += 1;
+        let mut next = version(number, entry(1, world.contents.add(objects)));
+        change(&mut next);
+        world.offer(std::slice::from_ref(&next)).await;
+        world.until_ready(&next).await;
+        evaluated(world) - before
+    };
+    let same = |_: &mut Entry| {};
+    objects[7] = config_map("c007", "2");
+    assert_eq!(commit(&mut world, &objects, &same).await, 1);
+    assert_eq!(world.value("c007").as_deref(), Some("2"));
+    // Gone, come and back.
+    let last = objects.pop().unwrap();
+    assert_eq!(commit(&mut world, &objects, &same).await, 0);
+    objects.extend([last, config_map("new", "1")]);
+    assert_eq!(commit(&mut world, &objects, &same).await, 2);
+    assert_eq!(world.unit(1).unwrap().objects_pending_removal, 0);
+    assert_eq!(world.value("new").as_deref(), Some("1"));
+    // A label for all makes another of each.
+    let labelled = |next: &mut Entry| {
+        let labels = &mut next.settings.common_labels;
+        labels.insert("team".to_owned(), "a".to_owned());
+    };
+    assert_eq!(commit(&mut world, &objects, &labelled).await, 1001);
+    let labels = |name: &str| {
+        let live = world.cluster.object(&key("ConfigMap", name)).unwrap();
+        live["metadata"]["labels"]["team"].clone()
+    };
+    assert_eq!([labels("c001"), labels("new")], ["a", "a"]);
+    objects[8] = config_map("c008", "2");
+    assert_eq!(commit(&mut world, &objects, &labelled).await, 1);
+    world.rests().await;
+    // What a restart does not know it evaluates once.
+    world.stop_and_start().await;
+    settle().await;
+    objects[9] = config_map("c009", "2");
+    assert_eq!(commit(&mut world, &objects, &labelled).await, 1);
     world.rests().await;
 }
 

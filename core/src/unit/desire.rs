@@ -24,6 +24,9 @@ impl State {
         actions: &mut Vec<Action>,
     ) {
         self.job_failure = None;
+        if self.is_without_ground(evaluation.as_ref()) {
+            return;
+        }
         self.dirty_unit = true;
         let offered = self.offered();
         self.record.attempted = Some(offered);
@@ -44,6 +47,9 @@ impl State {
     /// Takes in what is enforced while the offered entry waits for others.
     pub(super) fn held(&mut self, evaluation: Option<Evaluation>, now: Now, actions: &mut Vec<Action>) {
         self.job_failure = None;
+        if self.is_without_ground(evaluation.as_ref()) {
+            return;
+        }
         self.is_evaluated = true;
         if let Some(evaluation) = evaluation {
             self.desire(evaluation, false, now, actions);
@@ -51,14 +57,31 @@ impl State {
         }
     }
 
+    /// Tells whether an evaluation takes over what no row has, as when a variable makes another name of an object than its
+    /// manifest lets expect. All is evaluated again then.
+    fn is_without_ground(&mut self, evaluation: Option<&Evaluation>) -> bool {
+        let has = |key: &Arc<ObjectKey>| {
+            self.objects
+                .get(key)
+                .is_some_and(|object| object.desired.is_some())
+        };
+        let stands = evaluation.is_none_or(|evaluation| evaluation.unchanged.iter().all(has));
+        if !stands {
+            (self.evaluated_from, self.evaluate_due) = (None, true);
+        }
+        !stands
+    }
+
     /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
     /// stays, marked.
     fn desire(&mut self, evaluation: Evaluation, is_offered: bool, now: Now, actions: &mut Vec<Action>) {
         let Evaluation {
             mut objects,
+            unchanged,
+            from,
             complete,
         } = evaluation;
-        self.knows_desired = true;
+        (self.knows_desired, self.evaluated_from) = (true, from);
         let left = (complete && is_offered).then_some(Left {
             version: self.entry.version,
             content: self.entry.content,
@@ -69,7 +92,10 @@ impl State {
         let mut doubted: Vec<Arc<ObjectKey>> = Vec::new();
         for (key, object) in &mut self.objects {
             let object = object.as_mut();
-            let desired = objects.remove(key);
+            let desired = match unchanged.contains(key) {
+                true => object.desired.clone(),
+                false => objects.remove(key),
+            };
             let is_same = object.desired == desired;
             let record = object.record.as_deref();
             let noted = record.and_then(|record| noted(record, desired.as_ref(), left));

@@ -1,6 +1,9 @@
 //! What a unit's state machine is told, and what it asks for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Entry,
@@ -39,10 +42,23 @@ pub struct Accepted {
 /// What evaluation gave.
 #[derive(Debug, Clone, Default)]
 pub struct Evaluation {
-    /// The objects.
+    /// The objects, but for those that are unchanged.
     pub objects: BTreeMap<Arc<ObjectKey>, Desired>,
+    /// Objects of which the same is desired as before: by what the evaluation was told that they were evaluated from.
+    pub unchanged: BTreeSet<Arc<ObjectKey>>,
+    /// What all of them are evaluated from; `None`: nothing can be taken over from them.
+    pub from: Option<EvaluatedFrom>,
     /// Whoever rendered asserts that nothing is missing.
     pub complete: bool,
+}
+
+/// What the desired objects of a unit were evaluated from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvaluatedFrom {
+    /// Digest of the content.
+    pub content: Digest,
+    /// Digest of all else: another one may make another object of the same bytes.
+    pub basis: Digest,
 }
 
 /// Why the offered entry could not be evaluated. The same inputs give the same again, so only a change of inputs is
@@ -243,6 +259,8 @@ pub enum Action {
         entry: Arc<Entry>,
         /// The one enforced before.
         enforced: Option<Arc<Entry>>,
+        /// What the rows desire was evaluated from: it need not be evaluated again.
+        before: Option<EvaluatedFrom>,
     },
     /// Look at these objects, and write those that are ours to write. Intents are durable before.
     Apply {

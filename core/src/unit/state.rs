@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Entry, UnitState,
-    event::{Accepted, Action, Adoption, EvaluationFailure, Job, JobFailure},
+    event::{Accepted, Action, Adoption, EvaluatedFrom, EvaluationFailure, Job, JobFailure},
     index::Index,
     now::{Mono, Now},
     object::{Check, Object},
@@ -82,6 +82,8 @@ pub struct State {
     pub(super) is_outdated: bool,
     /// An evaluation has ended since the start, whether or not it gave anything.
     pub(super) is_evaluated: bool,
+    /// What that was evaluated from; `None`: it is not known.
+    pub(super) evaluated_from: Option<EvaluatedFrom>,
     /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
     pub(super) knows_desired: bool,
     pub(super) pass: Option<Pass>,
@@ -157,6 +159,7 @@ impl State {
             evaluate_due: true,
             is_outdated: false,
             is_evaluated: false,
+            evaluated_from: None,
             knows_desired: false,
             pass: None,
             tried: None,

@@ -390,7 +390,13 @@ impl State {
             ..running
         });
         let enforced = self.enforced.clone();
-        actions.push(Action::Evaluate { job, entry, enforced });
+        let before = self.evaluated_from;
+        actions.push(Action::Evaluate {
+            job,
+            entry,
+            enforced,
+            before,
+        });
     }
 }
 

@@ -96,6 +96,14 @@ impl Kinds {
         self.defined.get(&kind).or_else(|| self.known.get(&kind)).copied()
     }
 
+    /// The namespace of an object without one, by what its unit's settings say.
+    pub(super) fn default_namespace(of_unit: &str) -> &str {
+        match of_unit {
+            "" => "default",
+            namespace => namespace,
+        }
+    }
+
     /// Gives an object the namespace of its key, or takes it away. Returns whether its kind is not known.
     pub(super) fn settle(&self, object: &mut Value, default_namespace: &str) -> bool {
         let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
@@ -104,13 +112,7 @@ impl Kinds {
         let written = Some(written.to_owned()).filter(|namespace| !namespace.is_empty());
         let namespaced = self.namespaced(&group, &kind);
         let namespace = match namespaced {
-            Some(true) => written.or_else(|| {
-                let default = match default_namespace {
-                    "" => "default",
-                    namespace => namespace,
-                };
-                Some(default.to_owned())
-            }),
+            Some(true) => written.or_else(|| Some(Self::default_namespace(default_namespace).to_owned())),
             Some(false) => None,
             None => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();

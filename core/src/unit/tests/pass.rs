@@ -564,3 +564,20 @@ fn commit_of_one_object_among_many_touches_its_row_alone() {
     let (rows, _) = touched(&mut sim);
     assert!(rows <= 100, "{rows} rows for five tries of one object");
 }
+
+#[test]
+fn evaluation_takes_over_what_is_the_same_and_one_that_takes_over_what_no_row_has_is_made_again_whole() {
+    let (a, b, c) = (config("a"), config("b"), config("c"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    assert_eq!(sim.evaluated.take(), 2);
+    sim.offer(&content(&[(&a, "1"), (&b, "2")]));
+    sim.run();
+    assert_eq!(sim.evaluated.take(), 1);
+    assert_eq!(sim.world.live[&b].value, "2");
+    sim.taken_over = Some(c);
+    sim.offer(&content(&[(&a, "1"), (&b, "3")]));
+    sim.run();
+    assert_eq!(sim.evaluated.take(), 1 + 2, "once for nothing, then all");
+    assert_eq!(sim.world.live[&b].value, "3");
+    assert_eq!(sim.ready_word(), Ready::True);
+}

@@ -20,7 +20,8 @@ use crate::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
         condition::Tally,
         event::{
-            Accepted, Action, Applied, Evaluation, EvaluationFailure, Event, JobFailure, Notice, Outcome,
+            Accepted, Action, Applied, EvaluatedFrom, Evaluation, EvaluationFailure, Event, JobFailure,
+            Notice, Outcome,
         },
         now::{Mono, Now},
         object::{Check, Object, Withholding},
@@ -81,6 +82,10 @@ pub(super) struct Sim {
     pub(super) lacking: BTreeSet<Digest>,
     /// Content is a part of what is desired only.
     pub(super) incomplete: bool,
+    /// What evaluations take over besides, though nothing was evaluated so.
+    pub(super) taken_over: Option<Key>,
+    /// Objects evaluated.
+    pub(super) evaluated: std::cell::Cell<usize>,
     pub(super) ledger_down: bool,
     pub(super) panics: bool,
     /// Jobs end by time, and not because all is reached.
@@ -169,6 +174,8 @@ impl Sim {
             contents: BTreeMap::from([(digest, content.clone())]),
             lacking: BTreeSet::new(),
             incomplete: false,
+            taken_over: None,
+            evaluated: std::cell::Cell::new(0),
             ledger_down: false,
             panics: false,
             slow_jobs: false,
@@ -566,19 +573,35 @@ impl Sim {
         assert!(version(record.healthy) <= version(record.applied));
     }
 
-    fn evaluate(&self, entry: &Entry) -> Option<Evaluation> {
+    /// Evaluates an entry; what has the same bytes as `before` is taken over.
+    fn evaluate(&self, entry: &Entry, before: Option<EvaluatedFrom>) -> Option<Evaluation> {
         let digest = entry.content.filter(|digest| !self.lacking.contains(digest))?;
         let withheld = |key: &Key| {
             let withheld = entry.withheld.iter().find(|withheld| withheld.key == **key);
             withheld.map(|withheld| Withholding::conflict(withheld.owner.clone()))
         };
-        let objects = self.contents[&digest].iter().map(|(key, (value, policy))| {
+        let basis = Digest::of_json("basis", &entry.withheld);
+        let same = before
+            .filter(|before| before.basis == basis)
+            .and_then(|before| self.contents.get(&before.content));
+        let (unchanged, changed): (Vec<_>, Vec<_>) = self.contents[&digest]
+            .iter()
+            .partition(|(key, body)| same.is_some_and(|same| same.get(*key) == Some(*body)));
+        self.evaluated.set(self.evaluated.get() + changed.len());
+        let mut unchanged: BTreeSet<Key> = unchanged.into_iter().map(|(key, _)| key.clone()).collect();
+        unchanged.extend(same.and(self.taken_over.clone()));
+        let objects = changed.into_iter().map(|(key, (value, policy))| {
             let mut row = desired(value, *policy);
             row.withheld = withheld(key);
             (key.clone(), row)
         });
         Some(Evaluation {
             objects: objects.collect(),
+            unchanged,
+            from: Some(EvaluatedFrom {
+                content: digest,
+                basis,
+            }),
             complete: !self.incomplete,
         })
     }
@@ -604,18 +627,23 @@ impl Sim {
         };
         let now = self.now().wall;
         let event = match work.action {
-            Action::Evaluate { job, entry, enforced } => {
+            Action::Evaluate {
+                job,
+                entry,
+                enforced,
+                before,
+            } => {
                 if let Some(failure) = failure {
                     return Some(Event::Failed { job, failure });
                 }
-                let evaluation = self.evaluate(&entry);
+                let evaluation = self.evaluate(&entry, before);
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
                     lacks_content: true,
                 });
                 let enforced = enforced.filter(|_| evaluation.is_none());
-                let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?));
+                let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?, before));
                 Event::Evaluated {
                     job,
                     failure,
