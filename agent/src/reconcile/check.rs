@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     apply::{
-        drift::{Drift, Judgement, Suspicion, Verdict, confirm, judge, observe as observation},
+        drift::{
+            Drift, Judgement, Suspicion, Verdict, confirm, is_applied_since, judge, observe as observation,
+        },
         inventory::{Record, State},
     },
     object::ObjectKey,
@@ -18,6 +20,7 @@ use flotilla_core::{
     },
 };
 use futures::{StreamExt as _, stream};
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -183,15 +186,17 @@ impl<'a> Check<'a> {
         {
             return Ok(Look::Correct(Box::new(correction)));
         }
-        self.read(object, body, record).await
+        self.read(object, body, record, None).await
     }
 
-    /// Reads an object and decides.
+    /// Reads an object and decides. `written`: as it was before a write for that version, which was refused for another:
+    /// what it has changed all the same is a correction.
     pub(super) async fn read<'b>(
         &self,
         ToCheck { key, mut corrections }: ToCheck,
         body: Body<'b>,
         record: Arc<Record>,
+        written: Option<&Value>,
     ) -> Result<Look<'b>, Stopped> {
         let key = &key;
         let Body { object, value } = body;
@@ -204,9 +209,24 @@ impl<'a> Check<'a> {
             Some(live) => observe(live, context.ledger.key(), context.wall()),
             None => gone(None),
         };
+        let done = written
+            .zip(live.as_ref())
+            .filter(|(before, live)| is_applied_since(before, live))
+            .and_then(|(before, live)| confirm(before, live));
         let suspicion = match judge(&record, observed.observation.as_ref()) {
             Judgement::Suspicious(suspicion) => suspicion,
             Judgement::InSync | Judgement::NotJudged => {
+                if let Some(drift) = done {
+                    let interval = self.unit.entry.settings.interval;
+                    corrections.decide(&drift, context.wall(), interval);
+                    let result = Checked::Corrected {
+                        suspicion: Suspicion::Fields,
+                        drift: Some(drift),
+                    };
+                    let mut look = outcome(key.clone(), None, Some(observed), result);
+                    look.corrections = Some(corrections);
+                    return Ok(Look::Over(Box::new(look)));
+                }
                 return Ok(over(key.clone(), None, Some(observed), Checked::InSync));
             }
         };
@@ -237,6 +257,7 @@ impl<'a> Check<'a> {
                     suspicion,
                     confirmed: Confirmed::ByWrite(live),
                     corrections,
+                    done,
                 })));
             }
             Some(live) => {
@@ -270,6 +291,7 @@ impl<'a> Check<'a> {
             suspicion,
             confirmed: Confirmed::Before(drift),
             corrections,
+            done,
         })))
     }
 
@@ -300,6 +322,7 @@ impl<'a> Check<'a> {
                 suspicion,
                 confirmed: Confirmed::AtSight(sighting),
                 corrections: corrections.clone(),
+                done: None,
             })),
             _ => Ok(None),
         }

@@ -33,6 +33,8 @@ pub(super) struct Correction<'a> {
     pub(super) suspicion: Suspicion,
     pub(super) confirmed: Confirmed,
     pub(super) corrections: Corrections,
+    /// What a write has changed whose answer was lost, and whose repetition was refused for what it had done.
+    pub(super) done: Option<Drift>,
 }
 
 /// What is known of a drift before it is corrected.
@@ -49,8 +51,8 @@ pub(super) enum Confirmed {
 /// What came of a try.
 enum Tried {
     Over(Box<CheckOutcome>),
-    /// It is another by now than what was seen.
-    Overtaken(Corrections),
+    /// It is another by now than what was seen: by a write of somebody else, or by this one, whose answer was lost.
+    Overtaken(Corrections, Box<Value>),
 }
 
 impl Check<'_> {
@@ -83,22 +85,22 @@ impl Check<'_> {
     pub(super) async fn correct(&self, correction: Correction<'_>) -> Option<CheckOutcome> {
         let _place = self.window.enter(&correction.key, self.cancel).await?;
         let (key, body, record) = (correction.key.clone(), correction.body, correction.record.clone());
-        let corrections = match self.try_to(correction, true).await {
+        let (corrections, seen) = match self.try_to(correction, true).await {
             Tried::Over(outcome) => return Some(*outcome),
-            Tried::Overtaken(corrections) => corrections,
+            Tried::Overtaken(corrections, seen) => (corrections, seen),
         };
         // Who writes it again and again is not waited for: what is read is corrected, whatever it is by then.
         let object = ToCheck {
             key: key.clone(),
             corrections,
         };
-        match self.read(object, body, record.clone()).await {
+        match self.read(object, body, record.clone(), Some(&seen)).await {
             Ok(Look::Over(outcome)) => Some(*outcome),
             // Another check creates it again, once the ledger knows.
             Ok(Look::Correct(correction)) if correction.suspicion == Suspicion::Gone => None,
             Ok(Look::Correct(correction)) => match self.try_to(*correction, false).await {
                 Tried::Over(outcome) => Some(*outcome),
-                Tried::Overtaken(_) => None,
+                Tried::Overtaken(..) => None,
             },
             Err(stopped) => Some(stopped_at(key, record, body.object, &stopped)),
         }
@@ -115,6 +117,7 @@ impl Check<'_> {
             suspicion,
             confirmed,
             mut corrections,
+            done,
         } = correction;
         let is_folded = !fold.is_empty();
         let context = &self.unit.context;
@@ -125,7 +128,6 @@ impl Check<'_> {
             _ => None,
         };
         let seen = seen.filter(|_| of_version);
-        let is_of_version = seen.is_some();
         if let Some(live) = seen {
             for field in ["uid", "resourceVersion"] {
                 value["metadata"][field] = live["metadata"][field].clone();
@@ -136,9 +138,6 @@ impl Check<'_> {
             .call(&key, write(self.unit, object, &value, fold))
             .await
         {
-            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) if is_of_version => {
-                Tried::Overtaken(corrections)
-            }
             Ok(live) => {
                 let observed = observe(&live, context.ledger.key(), context.wall());
                 let record = written(self.unit, object, &observed);
@@ -151,6 +150,7 @@ impl Check<'_> {
                     Confirmed::ByWrite(before) => changed(&before),
                     Confirmed::AtSight(sighting) => changed(&sighting.live),
                 };
+                let drift = drift.or(done);
                 let is_drift = !is_none(&suspicion, drift.as_ref()) || is_folded;
                 // Also who changes no value, and only whose the fields are, may do so again and again.
                 if news.is_some_and(|is_news| is_news || is_drift) {
@@ -168,7 +168,12 @@ impl Check<'_> {
                 done.corrections = Some(corrections);
                 Tried::Over(Box::new(done))
             }
-            Err(stopped) => Tried::Over(Box::new(stopped_at(key, record, object, &stopped))),
+            Err(stopped) => match (&stopped, seen) {
+                (Stopped::Cluster(ClusterError::Rejected { code: 409, .. }), Some(seen)) => {
+                    Tried::Overtaken(corrections, Box::new(seen.clone()))
+                }
+                _ => Tried::Over(Box::new(stopped_at(key, record, object, &stopped))),
+            },
         }
     }
 }

@@ -84,6 +84,54 @@ async fn what_changed_after_it_was_seen_is_read_before_it_is_written() {
     }
 }
 
+/// The client repeats a write whose answer it does not get: the version is another by then, and it is its own.
+#[tokio::test(start_paused = true)]
+async fn a_correction_whose_answer_was_lost_is_told_though_its_repetition_finds_it_done() {
+    for is_ours in [true, false] {
+        let mut world = World::new().await;
+        world.ready(1, &[config_map("x", "1")]).await;
+        settle().await;
+        world.cluster.take_requests();
+        let x = key("ConfigMap", "x");
+        let edit = |world: &World, value: &str| {
+            world
+                .cluster
+                .edit("operator", &x, |live| live["data"]["a"] = value.into());
+        };
+        if is_ours {
+            world.cluster.lose_answers(1);
+        } else {
+            // They put it back themselves, before the write comes.
+            world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+                "apply" => Duration::from_secs(2),
+                _ => Duration::ZERO,
+            })));
+        }
+        edit(&world, "hacked");
+        if !is_ours {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            edit(&world, "1");
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.value("x").as_deref(), Some("1"));
+        world.cluster.set_latency(None);
+        let requests = world.cluster.take_requests();
+        while world.take_report(Duration::from_secs(1)).await.is_some() {}
+        let told = world.events("DriftCorrected");
+        match is_ours {
+            true => {
+                assert_eq!((requests["apply"], told.len()), (2, 1), "{told:?}");
+                assert!(
+                    told[0].message.contains("changed by operator at /data/a"),
+                    "{told:?}"
+                );
+            }
+            false => assert!(told.is_empty(), "{told:?}"),
+        }
+        world.rests().await;
+    }
+}
+
 /// Whoever writes an object all the time cannot keep it from being corrected.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_somebody_writes_all_the_time_is_corrected_after_one_refusal() {

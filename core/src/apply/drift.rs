@@ -17,7 +17,7 @@ use crate::{digest::Digest, health::is_finished, id::Uid};
 mod confirm;
 mod corrections;
 
-pub use confirm::{Drift, MAX_PATHS, confirm};
+pub use confirm::{Drift, MAX_PATHS, confirm, is_applied_since};
 pub use corrections::{CONTESTED_AFTER, CONTESTED_WITHIN, Contests, Corrections, Verdict};
 
 /// What is kept of a live object to judge it: fixed in size but for a few manager names.

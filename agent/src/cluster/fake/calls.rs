@@ -254,7 +254,12 @@ impl Cluster for Fake {
         if after["metadata"]["namespace"].is_null() && resource.namespaced {
             after["metadata"]["namespace"] = key.namespace.clone().into();
         }
-        Ok(self.store(&mut inner, key, after))
+        let stored = self.store(&mut inner, key, after);
+        if inner.unanswered > 0 {
+            inner.unanswered -= 1;
+            return Err(ClusterError::Unavailable("connection reset".to_owned()));
+        }
+        Ok(stored)
     }
 
     async fn patch_metadata(

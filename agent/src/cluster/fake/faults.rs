@@ -22,6 +22,11 @@ impl Fake {
         self.lock().fault = fault;
     }
 
+    /// Stores this many applies to come, and lets their answers be lost on the way.
+    pub fn lose_answers(&self, count: u32) {
+        self.lock().unanswered = count;
+    }
+
     /// Sets how long calls take; with tests of paused time that costs nothing.
     pub fn set_latency(&self, latency: Option<Latency>) {
         self.lock().latency = latency;

@@ -47,6 +47,8 @@ struct Inner {
     fault: Option<Fault>,
     latency: Option<Latency>,
     list_delay: Duration,
+    /// Applies to come that are stored and whose answers are lost.
+    unanswered: u32,
     rights: Option<Rights>,
     /// Groups whose discovery fails.
     undiscovered: BTreeSet<String>,
@@ -98,6 +100,7 @@ impl Fake {
                 fault: None,
                 latency: None,
                 list_delay: Duration::ZERO,
+                unanswered: 0,
                 rights: None,
                 undiscovered: BTreeSet::new(),
                 establish: true,

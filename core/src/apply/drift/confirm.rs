@@ -56,6 +56,20 @@ pub fn confirm(live: &Value, dry_run: &Value) -> Option<Drift> {
     Some(Drift { paths, manager })
 }
 
+/// Tells whether we have applied the object between two reads of it. Who takes a field over from us does not change the
+/// time of our entry, and makes it smaller.
+pub fn is_applied_since(before: &Value, after: &Value) -> bool {
+    let ours = |object: &Value| fields::entry(&object["metadata"], MANAGER, "Apply").cloned();
+    match (ours(before), ours(after)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => {
+            let union = fields::union(&before["fieldsV1"], &after["fieldsV1"]);
+            before["time"] != after["time"] || union != before["fieldsV1"]
+        }
+    }
+}
+
 /// What is compared of a set; `None`: nothing. An empty set would mean the whole object.
 fn compared(mut set: Value) -> Option<Value> {
     let fields = set.as_object_mut()?;
