@@ -19,7 +19,7 @@ use crate::random::random;
 
 use super::{
     ClusterError, Resource, Selector, WatchEvent,
-    kube::{KubeCluster, Lines, RawEvent, What, encode, path, set_type},
+    kube::{KubeCluster, Lines, RawEvent, Return, What, encode, path, set_type},
 };
 
 /// How long the server is asked to keep a watch, at most, in seconds; pings tell a dead connection long before. Differs by
@@ -35,6 +35,8 @@ const OPENING: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_secs(5);
 /// The shortest pause, whatever is drawn.
 const PAUSE: Duration = Duration::from_millis(100);
+/// All watches open within these milliseconds of the server's return.
+const RETURN: u64 = 1000;
 const BROKEN: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(30),
@@ -63,8 +65,12 @@ enum State {
     Empty,
     /// A list was announced.
     Announced,
-    /// Waiting after a failure.
-    Waiting { until: Instant, next: Box<State> },
+    /// Waiting after a failure; not for longer than the server is away, where that is known.
+    Waiting {
+        until: Instant,
+        back: Option<Return>,
+        next: Box<State>,
+    },
     /// Pages are being read.
     Paging { token: String },
     /// A streamed list is being read.
@@ -120,8 +126,8 @@ impl Watch {
             }
             State::Announced if self.streams_lists => self.open_list().await,
             State::Announced => self.page(String::new()).await,
-            State::Waiting { until, next } => {
-                tokio::time::sleep_until(until).await;
+            State::Waiting { until, back, next } => {
+                wait(until, back).await;
                 *next
             }
             State::Paging { token } => self.page(token).await,
@@ -289,6 +295,7 @@ impl Watch {
     /// Tells the failure, waits, and goes on from `next`.
     fn failed(&mut self, error: ClusterError, next: State) -> State {
         self.failures = self.failures.saturating_add(1);
+        let back = matches!(error, ClusterError::Unavailable(_)).then(|| self.cluster.back());
         let (backoff, asked_to_wait) = match &error {
             ClusterError::NotServed { .. } => {
                 self.ready.push_back(Err(error));
@@ -306,9 +313,27 @@ impl Watch {
         }
         let wait = PAUSE + backoff.delay(self.failures, random());
         State::Waiting {
+            back,
             until: Instant::now() + wait.max(asked_to_wait.min(REFUSED.cap)),
             next: Box::new(next),
         }
+    }
+}
+
+/// Waits, or until the server is back: then all watches begin within a moment, and not in the same one.
+async fn wait(until: Instant, back: Option<Return>) {
+    let returns = async {
+        // The sender lives as long as the cluster, which the watch has.
+        if let Some(mut back) = back
+            && back.changed().await.is_ok()
+        {
+            return tokio::time::sleep(Duration::from_millis(random() % RETURN)).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = tokio::time::sleep_until(until) => {}
+        () = returns => {}
     }
 }
 

@@ -7,6 +7,7 @@ mod discover;
 mod lines;
 mod page;
 mod request;
+mod returns;
 mod sizes;
 
 use std::{
@@ -31,11 +32,13 @@ use self::{
     connect::Watches,
     discover::Known,
     request::{bad_request, get, with_body},
+    returns::Returns,
     sizes::{Form, List, Sizes},
 };
 pub(super) use self::{
     lines::{Lines, RawEvent, What},
     request::{encode, path},
+    returns::Return,
 };
 use super::{
     Account, Cluster, ClusterError, Deleted, Discovery, Page, Preconditions, Propagation, Resource, Selector,
@@ -66,6 +69,7 @@ pub struct KubeCluster {
     /// Watches live long: they are kept off the connection that calls use.
     watches: Watches,
     known: Arc<Mutex<Known>>,
+    returns: Arc<Returns>,
     sizes: Sizes,
 }
 
@@ -77,6 +81,7 @@ impl KubeCluster {
             account: Account::Agent,
             watches: Watches::default(),
             known: Arc::default(),
+            returns: Arc::default(),
             sizes: Sizes::default(),
         }
     }
@@ -93,6 +98,22 @@ impl KubeCluster {
 
     /// Makes a request about `resource`, or about none in particular, and reads the answer whole.
     async fn exchange(
+        &self,
+        request: Request<Vec<u8>>,
+        resource: Option<&Resource>,
+        max: usize,
+    ) -> Result<Answer, ClusterError> {
+        let answer = self.answer(request, resource, max).await;
+        self.returns.heard(&answer);
+        answer
+    }
+
+    /// Returns what changes when a request is answered after one that was not.
+    pub(super) fn back(&self) -> Return {
+        self.returns.next()
+    }
+
+    async fn answer(
         &self,
         request: Request<Vec<u8>>,
         resource: Option<&Resource>,
@@ -139,6 +160,17 @@ impl KubeCluster {
 
     /// Opens a watch.
     pub(super) async fn open_watch(
+        &self,
+        resource: &Resource,
+        path: &str,
+        metadata_only: bool,
+    ) -> Result<Lines, ClusterError> {
+        let opened = self.try_watch(resource, path, metadata_only).await;
+        self.returns.heard(&opened);
+        opened
+    }
+
+    async fn try_watch(
         &self,
         resource: &Resource,
         path: &str,

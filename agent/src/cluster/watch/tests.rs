@@ -318,3 +318,51 @@ async fn a_list_is_announced_before_it_is_asked_for_each_time() {
         }
     }
 }
+
+/// The pause between two tries has grown to half a minute by then.
+#[tokio::test(start_paused = true)]
+async fn watches_open_within_a_second_of_the_first_answer_of_a_server_that_was_away() {
+    let is_away = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (away, tries) = (is_away.clone(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let tried = tries.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let is_watch = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"));
+        tried.fetch_add(usize::from(is_watch), std::sync::atomic::Ordering::SeqCst);
+        let answer = match (away.load(std::sync::atomic::Ordering::SeqCst), is_watch) {
+            (true, _) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            (false, true) => Ok(streamed("a", "5")),
+            (false, false) => Ok(json!({"gitVersion": "v1.36.3"}).to_string()),
+        };
+        std::future::ready(answer.map(|body| Response::new(Body::from(body.into_bytes()))))
+    });
+    let cluster = KubeCluster::new(Client::new(service, "default"));
+    let (listed_tx, mut listed_rx) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..40 {
+        let mut events = stream(cluster.clone(), config_maps(), Selector::default());
+        let listed_tx = listed_tx.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if matches!(event, Ok(WatchEvent::Listed(_))) {
+                    return listed_tx.send(Instant::now()).expect("somebody waits");
+                }
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let before = tries.load(std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    cluster.version().await.expect_err("it is away");
+    let in_a_minute = tries.load(std::sync::atomic::Ordering::SeqCst) - before;
+    assert!(in_a_minute < 40 * 10, "{in_a_minute} tries");
+    is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    let back = Instant::now();
+    cluster.version().await.expect("it is back");
+    for _ in 0..40 {
+        let listed = listed_rx.recv().await.expect("all are listed");
+        let after = listed.duration_since(back);
+        assert!(after <= Duration::from_millis(1100), "{after:?}");
+    }
+}
