@@ -35,6 +35,22 @@ pub(super) fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
         Stopped::Cluster(error @ (ClusterError::Unavailable(_) | ClusterError::Overloaded { .. })) => {
             (Problem::Unanswered(shown(error)), Retry::Soon)
         }
+        // The same words for all of its objects: they are said once.
+        Stopped::Cluster(
+            error @ ClusterError::Rejected {
+                code: 404, message, ..
+            },
+        ) if *message == format!("namespaces \"{}\" not found", key.namespace) => {
+            let retry = if error.is_race() {
+                Retry::Race
+            } else {
+                Retry::Interval
+            };
+            (
+                Problem::Failed(format!("{message}: none of its objects can be written")),
+                retry,
+            )
+        }
         Stopped::Cluster(error) => {
             let retry = match (error.is_transient(), error.is_race()) {
                 (true, _) => Retry::Soon,
@@ -49,7 +65,7 @@ pub(super) fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
                 false => format!(": {why}"),
             };
             (
-                Problem::Waiting(format!("{key}: its namespace is being deleted{why}").into()),
+                Problem::Waiting(format!("namespace {} is being deleted{why}", key.namespace).into()),
                 Retry::Soon,
             )
         }

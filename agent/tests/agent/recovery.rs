@@ -107,6 +107,41 @@ async fn unit_whose_namespace_was_deleted_is_ready_again_when_it_is_back() {
     }
 }
 
+/// Whether it waits for its end or is gone: what is wrong is the same for each of its objects.
+#[tokio::test(start_paused = true)]
+async fn objects_of_a_namespace_that_was_deleted_are_one_line() {
+    for held in [false, true] {
+        let mut world = World::new().await;
+        world.cluster.write("somebody", namespace());
+        let names: Vec<String> = (0..30).map(|n| format!("x{n}")).collect();
+        let objects: Vec<_> = names.iter().map(|name| in_team(name)).collect();
+        let wanted = world.ready(1, &objects).await;
+        if held {
+            world.cluster.write("somebody", in_team("theirs"));
+            world
+                .cluster
+                .set_finalizers(&team_key("theirs"), &["example.com/hold"]);
+        }
+        world.cluster.delete(&namespace_key());
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        while world.take_report(Duration::from_secs(1)).await.is_some() {}
+        let said = &world.unit(1).unwrap().message;
+        let expected = match held {
+            true => "namespace team is being deleted",
+            false => "namespaces \"team\" not found: none of its objects can be written",
+        };
+        assert!(
+            said.starts_with(expected) && !said.contains("ConfigMap/team/x") && !said.contains("more"),
+            "{said}"
+        );
+        world.cluster.set_finalizers(&team_key("theirs"), &[]);
+        settle().await;
+        world.cluster.write("somebody", namespace());
+        world.until_ready(&wanted).await;
+        world.rests().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn unit_in_a_namespace_of_somebody_else_is_ready_again_when_they_restore_it() {
     let mut world = World::new().await;

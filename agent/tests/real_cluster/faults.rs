@@ -215,11 +215,7 @@ async fn nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_
     world
         .until("what holds it is told", |world| told(world, "example.com/hold"))
         .await;
-    assert!(
-        told(&world, "its namespace is being deleted"),
-        "{:?}",
-        world.units
-    );
+    assert!(told(&world, "is being deleted"), "{:?}", world.units);
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     world
         .config_maps()

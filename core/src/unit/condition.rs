@@ -456,7 +456,7 @@ impl State {
         let (mut messages, mut told) = (Vec::<&str>::new(), 0);
         for problem in problems.take(LOOKED_THROUGH) {
             let message = problem.message();
-            if messages.last() != Some(&message) {
+            if !messages.contains(&message) {
                 if messages.len() == NAMED {
                     break;
                 }
