@@ -57,7 +57,7 @@ use queue::Queue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use verify::{Listed, Verification};
-use watches::Watches;
+use watches::{Watches, unseen::Unseen};
 
 use crate::{ledger::LedgerError, report::Hold};
 
@@ -78,6 +78,8 @@ struct Unit {
     standing: Standing,
     /// What of it is in the metrics.
     gauged: Gauged,
+    /// What was said last of its objects that no watch shows.
+    unseen: Unseen,
 }
 
 impl Unit {
@@ -86,6 +88,7 @@ impl Unit {
             job: None,
             standing: state.standing(),
             gauged: Gauged::before(&state),
+            unseen: Unseen::default(),
             state,
         }
     }
@@ -378,8 +381,12 @@ impl Reconciler {
     async fn flush(&mut self) {
         let mut pace = Pace::default();
         for id in std::mem::take(&mut self.changed) {
+            let unseen = self.unseen(id);
             if let Some(unit) = self.units.get_mut(&id) {
-                let reported = status::report(&self.context, &mut unit.state, &mut pace).await;
+                let is_news = unseen.as_ref().is_some_and(|now| now.note != unit.unseen.note);
+                unit.unseen = unseen.unwrap_or_else(|| std::mem::take(&mut unit.unseen));
+                let unseen = (&*unit.unseen.note, is_news);
+                let reported = status::report(&self.context, &mut unit.state, unseen, &mut pace).await;
                 self.holders.note(id, &reported);
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);

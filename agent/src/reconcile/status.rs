@@ -23,10 +23,12 @@ use super::{
 /// Longest message of a unit.
 const UNIT_MESSAGE_MAX: usize = 4096;
 
-/// Writes the rows that may have changed. Returns of which objects.
+/// Writes the rows that may have changed. `unseen`: what is said of objects that no watch shows, and whether that is
+/// news. Returns of which objects.
 pub(super) async fn report(
     context: &Context,
     state: &mut State,
+    (unseen, is_news): (&str, bool),
     pace: &mut Pace,
 ) -> BTreeSet<Arc<ObjectKey>> {
     let (objects, unit) = state.take_dirty();
@@ -34,15 +36,19 @@ pub(super) async fn report(
         report_object(context, state, key);
         pace.handled(1).await;
     }
-    if unit {
-        report_unit(context, state);
+    if unit || is_news {
+        report_unit(context, state, unseen);
     }
     objects
 }
 
-fn report_unit(context: &Context, state: &State) {
+fn report_unit(context: &Context, state: &State, unseen: &str) {
     let (record, condition, counts) = (state.record(), state.condition(), state.counts());
     let (mut message, mut notes) = (condition.message, condition.notes);
+    if condition.ready == Ready::True && !unseen.is_empty() {
+        let between = if notes.is_empty() { "" } else { "; " };
+        notes = format!("{notes}{between}{unseen}");
+    }
     truncate(&mut message, UNIT_MESSAGE_MAX);
     truncate(&mut notes, UNIT_MESSAGE_MAX);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

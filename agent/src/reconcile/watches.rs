@@ -25,6 +25,7 @@ use super::{Reconciler, Unit, definitions::Definitions};
 use crate::cluster::{ClusterError, Resource, Selector, Served};
 
 pub(super) mod news;
+pub(super) mod unseen;
 
 /// Kinds watched at once: each is a stream of the API server. More is reported, and the rest verified by lists alone.
 const WATCHES: usize = 2048;
@@ -100,6 +101,8 @@ pub(super) struct Watches {
     silent: BTreeSet<Stream>,
     /// Watches that the server refuses, and its words.
     refused: BTreeMap<Stream, String>,
+    /// Changes with them.
+    refusals: u64,
     /// What the bound leaves out, in words.
     left_out: String,
     /// What a running list has not shown yet.
@@ -122,6 +125,7 @@ impl Default for Watches {
             revision: None,
             silent: BTreeSet::new(),
             refused: BTreeMap::new(),
+            refusals: 0,
             left_out: String::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
@@ -288,7 +292,11 @@ impl Reconciler {
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
+        let refused = self.watches.refused.len();
         self.watches.refused.retain(|stream, _| wanted.contains(stream));
+        if self.watches.refused.len() < refused {
+            self.note_unseen();
+        }
         let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
@@ -342,6 +350,7 @@ impl Reconciler {
             None => drop(self.watches.refused.remove(stream)),
         }
         self.report_unwatched();
+        self.note_unseen();
     }
 
     /// What there is to watch: each kind of the inventories in each version that objects were last written in.

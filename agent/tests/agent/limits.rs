@@ -1,6 +1,6 @@
 //! What the agent does beyond its bounds: it goes on with what is within them, and says what is not.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flotilla_agent::{
     cluster::{
@@ -38,15 +38,22 @@ fn exist<'a>(cluster: &Fake, namespaces: impl IntoIterator<Item = &'a str>) {
 
 /// Takes in reports until nothing is left to say, and returns what was said last of the watches.
 async fn watches_condition(agent: &SimAgent) -> Option<ClusterCondition> {
+    all_said(agent).await.1
+}
+
+/// The same, and what was said last of each unit.
+async fn all_said(agent: &SimAgent) -> (BTreeMap<Vec<u8>, UnitStatus>, Option<ClusterCondition>) {
     settle().await;
-    let mut last = None;
+    let (mut units, mut last) = (BTreeMap::new(), None);
     while let Some(report) = agent.report(Duration::from_secs(1)).await {
+        let rows = report.units.into_iter();
+        units.extend(rows.map(|unit| (unit.unit_id.to_vec(), unit)));
         let mut conditions = report.conditions.into_iter();
         last = conditions
             .rfind(|condition| condition.kind() == ClusterConditionKind::Watches)
             .or(last);
     }
-    last
+    (units, last)
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +174,8 @@ async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_m
         .offer(std::slice::from_ref(&one), &mut contents)
         .await
         .unwrap();
-    let condition = watches_condition(&agent).await.expect("it is told");
+    let (mut units, condition) = all_said(&agent).await;
+    let condition = condition.expect("it is told");
     assert!(!condition.ok);
     for part in [
         "drift of ConfigMap in namespace ",
@@ -176,9 +184,61 @@ async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_m
     ] {
         assert!(condition.message.contains(part), "{}", condition.message);
     }
+    // Also one that has such an object later says so.
+    let two = entry(2, contents.add(&[config_map("y", "1")]));
+    let offered = agent.offer(&[one, two], &mut contents).await;
+    offered.unwrap();
+    units.extend(all_said(&agent).await.0);
+    assert_eq!(units.len(), 2);
+    for unit in units.values() {
+        assert_eq!(unit.ready(), Readiness::True, "{}", unit.message);
+        assert_eq!(
+            unit.notes,
+            "drift of ConfigMap in namespace default is not seen, since the API server refuses to list and watch it"
+        );
+    }
     cluster.set_fault(None);
     tokio::time::sleep(Duration::from_secs(600)).await;
-    let condition = watches_condition(&agent).await.expect("it is told");
+    let (units, condition) = all_said(&agent).await;
+    let condition = condition.expect("it is told");
     assert!(condition.ok, "{}", condition.message);
+    let notes: Vec<&str> = units.values().map(|unit| &*unit.notes).collect();
+    assert_eq!(notes, ["", ""]);
     assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
+}
+
+/// They were written when the agent worked there: they stay, and nobody watches them.
+#[tokio::test(start_paused = true)]
+async fn objects_in_a_namespace_that_the_agent_no_longer_has_are_a_note_of_their_unit() {
+    let mut contents = Contents::default();
+    let one = entry(1, contents.add(&[in_namespace("a"), in_namespace("b")]));
+    let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+    exist(&cluster, ["a", "b"]);
+    for (namespaces, note) in [
+        (&["a", "b"][..], ""),
+        (
+            &["a"],
+            "kept as it is and not enforced where the agent does not work (FLOTILLA_NAMESPACES): namespace b",
+        ),
+        (&["a", "b"], ""),
+    ] {
+        let options = Options {
+            namespaces: namespaces.iter().map(ToString::to_string).collect(),
+            ..Options::default()
+        };
+        let agent = SimAgent::start_as(cluster.clone(), cells.clone(), options)
+            .await
+            .unwrap();
+        let offered = agent.offer(std::slice::from_ref(&one), &mut contents).await;
+        offered.unwrap();
+        let unit = unit_said(&agent).await.expect("it is told");
+        assert_eq!(
+            (unit.ready(), &*unit.notes),
+            (Readiness::True, note),
+            "{}",
+            unit.message
+        );
+        assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
+        agent.stop().await.unwrap();
+    }
 }
