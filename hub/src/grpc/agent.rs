@@ -3,12 +3,12 @@
 
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flotilla_core::clock::{self, Timestamp};
 use flotilla_proto::agent::v1::{
-    AgentMessage, FetchRequest, Hello, HubMessage, Welcome, agent_message,
+    AgentMessage, ClusterCondition, FetchRequest, Hello, HubMessage, Welcome, WrongConditions, agent_message,
     agent_service_server::AgentService, hub_message,
 };
 use flotilla_proto::limits::WORD_BYTES;
@@ -28,7 +28,7 @@ use crate::{
     auth::peer::{self, NotAdmitted},
     index::Index,
     store::{Store, report::ConditionRow, session::Opening},
-    task::ingest::{Ingest, text},
+    task::ingest::{Ingest, condition_kind, text},
 };
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -183,6 +183,7 @@ impl Agents {
             cluster_name: admitted.name.clone(),
             clock_ms: ms(now),
             observed_root: opened.observed_root.into(),
+            conditions: Some(wrong(opened.wrong)),
         };
         let result = match self.index.subscribe(admitted.cluster).await {
             Ok(watched) => {
@@ -198,6 +199,7 @@ impl Agents {
                     at_hello: Held::of(&hello),
                     sent: Held::of(&hello),
                     sent_whole: false,
+                    problems: BTreeMap::new(),
                     ahead: false,
                     ends_at: Instant::now() + age(opened.epoch),
                     watched,
@@ -214,21 +216,30 @@ impl Agents {
     }
 }
 
-/// What the hub judges of an agent that has come: its clock, and that nothing is left out by now.
-fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 2] {
-    let condition = |kind, message: String| ConditionRow {
-        kind,
+/// What the hub judges of an agent that has come: its clock.
+fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 1] {
+    let message = clock_message(hello.clock_ms, ms(now)).unwrap_or_default();
+    [ConditionRow {
+        kind: "Clock",
         ok: message.is_empty(),
         message,
         since: now,
+    }]
+}
+
+/// What is stored as wrong, as an agent has told it.
+fn wrong(conditions: Vec<(String, String)>) -> WrongConditions {
+    let condition = |(kind, message): (String, String)| {
+        Some(ClusterCondition {
+            kind: condition_kind(&kind)?.into(),
+            ok: false,
+            message,
+            since_ms: 0,
+        })
     };
-    [
-        condition(
-            "Clock",
-            clock_message(hello.clock_ms, ms(now)).unwrap_or_default(),
-        ),
-        condition("Reports", String::new()),
-    ]
+    WrongConditions {
+        conditions: conditions.into_iter().filter_map(condition).collect(),
+    }
 }
 
 /// Says how far an agent's clock is off; nothing while it is near, or not told.
@@ -258,6 +269,10 @@ fn bounded(hello: Hello) -> Hello {
         kube_version: word(hello.kube_version),
         // An epoch rises by one a stream; a number near the end of its type would leave no room for the next.
         epoch_seen: hello.epoch_seen.min(1 << 53),
+        root: match hello.root.len() {
+            32 => hello.root,
+            _ => Bytes::new(),
+        },
         observed_root: match hello.observed_root.len() {
             32 => hello.observed_root,
             // No digest: whatever it stands for, all is to be reported.
@@ -283,6 +298,7 @@ fn opening<'a>(
         kube_version: &hello.kube_version,
         incarnation: hello.incarnation,
         generation: hello.generation,
+        root: &hello.root,
         observed_root: &hello.observed_root,
         epoch_seen: hello.epoch_seen,
         judged,

@@ -132,6 +132,13 @@ pub struct FullPart {
     pub until: Option<RowKey>,
 }
 
+impl FullPart {
+    /// Tells whether it begins to replace rows: one before all rows replaces conditions alone.
+    fn begins_rows(&self) -> bool {
+        self.after.is_none() && self.until != Some(RowKey::Unit(Uuid::nil()))
+    }
+}
+
 /// One agent's report.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -169,6 +176,36 @@ impl Report {
             observed_root: Vec::new(),
             left_out: true,
         }
+    }
+}
+
+/// How rows of reports are stored. Raise it with whatever stores more of a row than before, or otherwise: an agent whose
+/// root stands here in another format reports everything.
+const FORMAT: u8 = 1;
+
+/// A root as it is stored, behind the format of the rows that it covers.
+fn in_this_format(root: &[u8]) -> Vec<u8> {
+    match root {
+        [] => Vec::new(),
+        root => [&[FORMAT][..], root].concat(),
+    }
+}
+
+/// The root that is stored; nothing where its rows are in another format.
+pub(super) fn root_of_this_format(stored: &[u8]) -> &[u8] {
+    match stored {
+        [FORMAT, root @ ..] if root.len() != 31 => root,
+        _ => &[],
+    }
+}
+
+/// That all of what an agent has reported is here.
+pub(super) fn nothing_left_out(now: OffsetDateTime) -> ConditionRow {
+    ConditionRow {
+        kind: LEFT_OUT,
+        ok: true,
+        message: String::new(),
+        since: now,
     }
 }
 
@@ -229,14 +266,14 @@ impl Store {
         // Of several reports of one cluster the last one's root counts.
         let roots: BTreeMap<Uuid, Vec<u8>> = counted
             .iter()
-            .map(|report| (report.cluster, report.observed_root.clone()))
+            .map(|report| (report.cluster, in_this_format(&report.observed_root)))
             .collect();
         let (ids, roots): (Vec<Uuid>, Vec<Vec<u8>>) = roots.into_iter().unzip();
         let of = |is: fn(&Report) -> bool| -> Vec<Uuid> {
             let reports = counted.iter().filter(|report| is(report));
             reports.map(|report| report.cluster).collect()
         };
-        let begun = of(|report| report.full.as_ref().is_some_and(|part| part.after.is_none()));
+        let begun = of(|report| report.full.as_ref().is_some_and(FullPart::begins_rows));
         let left_out = of(|report| report.left_out);
         let (of, units) = named_units(&counted);
         sqlx::query!(
@@ -595,11 +632,15 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
     }
     if part.after.is_none() {
         let named: Vec<&str> = report.conditions.iter().map(|row| row.kind).collect();
+        // What was left out before is named now.
+        let is_whole = part.begins_rows() && !report.left_out;
+        let judged = HUBS_OWN.into_iter().filter(|kind| *kind != LEFT_OUT || !is_whole);
+        let judged: Vec<&str> = judged.collect();
         rows += sqlx::query!(
             "DELETE FROM cluster_condition WHERE cluster_id = $1 AND NOT (kind = ANY($2)) AND NOT (kind = ANY($3))",
             report.cluster,
             &named as &[&str],
-            &HUBS_OWN as &[&str]
+            &judged as &[&str]
         )
         .execute(&mut *tx)
         .await?
@@ -608,8 +649,11 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
     Ok(rows)
 }
 
+/// That some of what an agent has reported was left out.
+const LEFT_OUT: &str = "Reports";
+
 /// Conditions that the hub judges itself: an agent neither writes nor drops them.
-pub const HUBS_OWN: [&str; 5] = ["Reports", "Clock", "Identity", "JoinToken", "Removals"];
+pub const HUBS_OWN: [&str; 5] = [LEFT_OUT, "Clock", "Identity", "JoinToken", "Removals"];
 
 /// Writes states of clusters, and tells whose changed. Their time is that of the last turn, which is an event. What was
 /// never wrong needs no row to say so.

@@ -11,13 +11,13 @@ use uuid::Uuid;
 use super::{
     Result, Store, Topic, nudge,
     presence::tell_connected,
-    report::{ConditionRow, write_conditions},
+    report::{ConditionRow, HUBS_OWN, nothing_left_out, root_of_this_format, write_conditions},
 };
 
 mod removals;
 mod told;
 
-pub use told::{Answer, Told};
+pub use told::{Answer, Refusal, Told};
 
 /// What a Hello tells.
 pub struct Opening<'a> {
@@ -37,6 +37,8 @@ pub struct Opening<'a> {
     pub incarnation: u64,
     /// Accepted desired state.
     pub generation: u64,
+    /// Root of that.
+    pub root: &'a [u8],
     /// Digest of the acknowledged status rows, as the agent knows it.
     pub observed_root: &'a [u8],
     /// Highest epoch the agent has seen.
@@ -55,6 +57,8 @@ pub struct Opened {
     pub report_everything: bool,
     /// Root of the agent's rows that the store holds; empty: it is not known to hold all of some root.
     pub observed_root: Vec<u8>,
+    /// What the store has that is wrong of what the agent says of its cluster: kinds and messages.
+    pub wrong: Vec<(String, String)>,
 }
 
 /// The highest epoch that an agent is believed to have seen: no hub comes near it by itself.
@@ -98,11 +102,17 @@ impl Store {
         let known = sqlx::query!(
             r#"SELECT observed_root, rows_left_out, openings, told_connected, connected AND replica <> $2 AS "elsewhere!",
                       accepted_generation,
+                      ARRAY(SELECT k.kind FROM cluster_condition k
+                            WHERE k.cluster_id = $1 AND NOT k.ok AND NOT (k.kind = ANY($3)) ORDER BY k.kind) AS "wrong!",
+                      ARRAY(SELECT k.message FROM cluster_condition k
+                            WHERE k.cluster_id = $1 AND NOT k.ok AND NOT (k.kind = ANY($3)) ORDER BY k.kind)
+                        AS "messages!",
                       (SELECT k.since FROM cluster_condition k
                        WHERE k.cluster_id = $1 AND k.kind = 'Removals' AND NOT k.ok) AS "removals_since?"
                FROM session WHERE cluster_id = $1 FOR UPDATE"#,
             hello.cluster_id,
-            hello.replica
+            hello.replica,
+            &HUBS_OWN as &[&str]
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -114,13 +124,20 @@ impl Store {
         let duel = openings.opened(hello.boot_id, timestamp(hello.now));
         let openings = serde_json::to_value(openings).unwrap_or_default();
         let epoch = sqlx::query_scalar!(
+            // A state that this store has not published, or another under its number, is of another history, whatever its
+            // incarnation: the store was restored from a backup. It answers for no entry.
             "INSERT INTO session (cluster_id, epoch, boot_id, replica, connected, last_seen, agent_version,
                                   kube_version, accepted_incarnation, accepted_generation, told_connected, openings)
-             VALUES ($1, $2::bigint + 1, $3, $4, true, now(), $5, $6, $7, $8, true, $9)
+             SELECT $1, $2::bigint + 1, $3, $4, true, now(), $5, $6,
+               CASE WHEN EXISTS (SELECT 1 FROM desired d WHERE d.cluster_id = $1 AND d.incarnation = $7
+                                   AND (d.generation < $8 OR (d.generation = $8 AND $10::bytea <> '' AND d.root <> $10)))
+                    THEN 0 ELSE $7::bigint END,
+               $8::bigint, true, $9::jsonb
              ON CONFLICT (cluster_id) DO UPDATE SET
                epoch = greatest(session.epoch, $2::bigint) + 1, boot_id = $3, replica = $4, connected = true,
-               last_seen = now(), agent_version = $5, kube_version = $6, accepted_incarnation = $7,
-               accepted_generation = $8, message = '', told_connected = true, openings = $9
+               last_seen = now(), agent_version = $5, kube_version = $6,
+               accepted_incarnation = excluded.accepted_incarnation, accepted_generation = $8, message = '',
+               told_connected = true, openings = $9
              RETURNING epoch",
             hello.cluster_id,
             // However high an agent says it has seen: what comes after it has room for ever.
@@ -131,7 +148,8 @@ impl Store {
             hello.kube_version,
             signed(hello.incarnation),
             signed(hello.generation),
-            openings
+            openings,
+            hello.root
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -141,9 +159,14 @@ impl Store {
         }
         let mut judged = of_cluster(hello.cluster_id, hello.judged);
         judged.push((hello.cluster_id, &identity));
+        // What was left out is left out until a full report begins.
+        let nothing_left_out = nothing_left_out(hello.now);
+        if known.as_ref().is_some_and(|known| !known.rows_left_out) {
+            judged.push((hello.cluster_id, &nothing_left_out));
+        }
         let removals = match &known {
             Some(known) if known.accepted_generation > 0 && hello.generation == 0 => {
-                removals::lost(&mut tx, hello.cluster_id, hello.now).await?
+                removals::lost(&mut tx, hello.cluster_id, hello.cluster_name, hello.now).await?
             }
             Some(known) => removals::told(known.removals_since, hello.now),
             None => None,
@@ -158,16 +181,24 @@ impl Store {
         }
         nudge(&mut tx, Topic::Session, &[hello.cluster_id]).await?;
         tx.commit().await?;
+        let root = known
+            .as_ref()
+            .map(|known| root_of_this_format(&known.observed_root));
         Ok(Opened {
             epoch: epoch.unsigned_abs(),
             // Empty on both sides, but for a first stream: a full report was begun and did not end.
-            report_everything: match &known {
+            report_everything: match root {
                 None => !hello.observed_root.is_empty(),
-                Some(known) => known.observed_root.is_empty() || known.observed_root != hello.observed_root,
+                Some(root) => root.is_empty() || root != hello.observed_root,
             },
-            observed_root: known
-                .filter(|known| !known.rows_left_out)
-                .map_or_else(Vec::new, |known| known.observed_root),
+            wrong: known.as_ref().map_or_else(Vec::new, |known| {
+                let messages = known.messages.iter().cloned();
+                known.wrong.iter().cloned().zip(messages).collect()
+            }),
+            observed_root: root
+                .filter(|_| known.as_ref().is_some_and(|known| !known.rows_left_out))
+                .unwrap_or_default()
+                .to_vec(),
         })
     }
 

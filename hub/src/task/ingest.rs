@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use rows::text;
 pub use rows::{Rows, rows};
+pub(crate) use rows::{condition_kind, text};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error, warn};
 use uuid::Uuid;

@@ -178,6 +178,7 @@ async fn a_target_is_one_row_for_all_units_that_have_it_and_stays_while_anything
         epoch,
         accepted: Some((INCARNATION, 1)),
         units: BTreeMap::from([(unit.id.0, took(1, unit.target))]),
+        refusal: None,
         message: String::new(),
     };
     world.store.told(&[told]).await.expect("told");
@@ -200,6 +201,7 @@ async fn what_an_agent_holds_durably_is_known_apart_from_what_it_is_offered_and_
         epoch,
         accepted: Some((INCARNATION, 1)),
         units: BTreeMap::from([(unit, took(version, target))]),
+        refusal: None,
         message: String::new(),
     };
     let held = async || world.store.accepted(cluster).await.expect("read");

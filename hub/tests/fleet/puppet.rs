@@ -7,7 +7,8 @@ use std::{
 
 use flotilla_core::unit::Entry;
 use flotilla_proto::agent::v1::{
-    Ack, AgentMessage, Attained, Readiness, UnitAcceptance, UnitStatus, agent_message, hub_message,
+    Ack, AgentMessage, Attained, Readiness, Refused, RefusedReason, UnitAcceptance, UnitStatus,
+    agent_message, hub_message,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -25,6 +26,8 @@ pub(crate) struct Puppet {
     pub(crate) failing: Failing,
     /// Name of the app whose entries it has no room for.
     pub(crate) refusing: Failing,
+    /// Why it takes no offer at all.
+    pub(crate) rejecting: Failing,
     task: JoinHandle<()>,
 }
 
@@ -42,22 +45,43 @@ impl Puppet {
 
     pub(crate) async fn connect(hub: &Hub, agent: &Agent) -> Self {
         let stream = Stream::open(hub, agent, hello(agent)).await.expect("open");
-        let (failing, refusing) = (Failing::default(), Failing::default());
-        let task = tokio::spawn(obey(stream, failing.clone(), refusing.clone()));
+        let [failing, refusing, rejecting] = std::array::from_fn(|_| Failing::default());
+        let says = [failing.clone(), refusing.clone(), rejecting.clone()];
         Self {
             failing,
             refusing,
-            task,
+            rejecting,
+            task: tokio::spawn(obey(stream, says)),
         }
     }
 }
 
-async fn obey(mut stream: Stream, failing: Failing, refusing: Failing) {
+async fn obey(mut stream: Stream, [failing, refusing, rejecting]: [Failing; 3]) {
+    let mut taken = None;
     let (mut held, mut applied, mut seq, mut whole) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
     while let Ok(message) = stream.next().await {
         let hub_message::Kind::Desired(desired) = message else {
             continue;
         };
+        let rejected = *rejecting.lock().expect("not poisoned");
+        let rejected = rejected.map(|why| (RefusedReason::UnitMissing, why));
+        let is_base = desired.base_generation.is_none() || desired.base_generation == taken;
+        if let Some((reason, why)) = rejected.or((!is_base).then_some((RefusedReason::BaseUnknown, ""))) {
+            let refused = Refused {
+                incarnation: desired.incarnation,
+                generation: desired.generation,
+                reason: reason.into(),
+                message: why.into(),
+            };
+            let refused = AgentMessage {
+                kind: Some(agent_message::Kind::Refused(refused)),
+            };
+            if stream.to_hub.send(refused).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        taken = Some(desired.generation);
         accept(&mut held, &desired);
         let refused = *refusing.lock().expect("not poisoned");
         let is_refused = |entry: &Entry| refused == Some(entry.app.name.as_str());

@@ -5,17 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_proto::fleet::v1::{
-    ListUnitsRequest, ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
-    reconcile_progress::{Outcome, Phase},
+use flotilla_proto::{
+    agent::v1::Hello,
+    fleet::v1::{
+        ListUnitsRequest, ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
+        reconcile_progress::{Outcome, Phase},
+    },
 };
 use flotilla_testkit::GitRepo;
 use tokio::time::timeout;
 
 use crate::{
+    agent_stream::{Stream, hello},
     deploys::{Fleet, PLACEMENT, app, config_map},
     hub::PATIENCE,
     puppet::Puppet,
+    world::INCARNATION,
 };
 
 const EVERYWHERE: &str = "apiVersion: fleet.flotilla.dev/v1alpha1
@@ -245,4 +250,54 @@ async fn an_app_that_an_agent_does_not_take_says_ledger_full_and_holds_up_no_oth
         (Outcome::Failed, "LedgerFull")
     );
     assert_eq!(ready().await, 1);
+}
+
+#[tokio::test]
+async fn an_offer_that_is_refused_whole_ends_a_request_with_its_reason() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "c1").await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    let first = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(first.outcome(), Outcome::Succeeded, "{first:?}");
+    let why = "unit 7 is held here and missing from the offer";
+    *agent.rejecting.lock().expect("not poisoned") = Some(why);
+    let last = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(
+        (last.outcome(), last.reason.as_str()),
+        (Outcome::Failed, "UnitMissing"),
+        "{last:?}"
+    );
+    assert_eq!(last.behind[0].message, why);
+    *agent.rejecting.lock().expect("not poisoned") = None;
+    let last = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(last.outcome(), Outcome::Succeeded, "{last:?}");
+    assert_eq!(
+        fleet.hub.world.count("SELECT count(*) FROM unit_refused").await,
+        0
+    );
+}
+
+/// Its generation is of a history that the store has lost: it answers for no entry, however high its number.
+#[tokio::test]
+async fn a_request_to_an_agent_that_is_ahead_of_a_restored_store_ends_with_that_reason() {
+    let fleet = Fleet::empty().await;
+    let agent = fleet.hub.enrol("c1").await;
+    let puppet = Puppet::connect(&fleet.hub, &agent).await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    let first = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(first.outcome(), Outcome::Succeeded, "{first:?}");
+    drop(puppet);
+    let ahead = Hello {
+        incarnation: INCARNATION,
+        generation: 99,
+        ..hello(&agent)
+    };
+    let _stream = Stream::open(&fleet.hub, &agent, ahead).await.expect("open");
+    let last = fleet.end("Kustomization", "app", false).await;
+    assert_eq!(
+        (last.outcome(), last.reason.as_str()),
+        (Outcome::Failed, "AgentAhead"),
+        "{last:?}"
+    );
+    assert!(last.behind[0].message.contains("generation 99"), "{last:?}");
 }

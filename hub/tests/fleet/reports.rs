@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_hub::store::{
+    query::EventFilter,
     report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::{Answer, Opened, Opening, Told},
 };
@@ -38,6 +39,7 @@ fn opening(cluster: Uuid, judged: &[ConditionRow]) -> Opening<'_> {
         kube_version: "v1.34.0",
         incarnation: 0,
         generation: 0,
+        root: b"",
         observed_root: b"",
         epoch_seen: 0,
         judged,
@@ -123,6 +125,7 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
         epoch,
         accepted: Some((INCARNATION, epoch)),
         units: BTreeMap::new(),
+        refusal: None,
         message: String::new(),
     };
     let accepted = async || world.count("SELECT accepted_generation FROM session").await;
@@ -132,6 +135,7 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
     assert_eq!(accepted().await, i64::try_from(new).expect("small"));
     let refused = Told {
         accepted: None,
+        refusal: None,
         message: "refused".into(),
         ..ack(new)
     };
@@ -181,6 +185,7 @@ async fn what_an_agent_says_last_of_an_entry_counts_whatever_it_held_before() {
             epoch,
             accepted: Some((INCARNATION, generation)),
             units: BTreeMap::from([(unit, answer)]),
+            refusal: None,
             message: String::new(),
         };
         world.store.told(&[told]).await.expect("told");
@@ -263,7 +268,7 @@ async fn of_two_reports_committed_together_the_later_ones_root_is_kept() {
         .fetch_one(&world.pool)
         .await
         .expect("a session");
-    assert_eq!(root, [20]);
+    assert_eq!(root, [1, 20], "behind the format of the rows");
 }
 
 #[tokio::test]
@@ -580,6 +585,11 @@ async fn a_stream_is_told_the_root_only_while_all_rows_of_it_are_here() {
     let foreign = |one: &mut Report| one.units.push(applied(foreign, 1, foreign_target));
     assert!(ingest(&foreign).await.is_empty());
     assert!(ingest(&|_| {}).await.is_empty(), "it stays so");
+    let conditions = |one: &mut Report| one.full = part(Some(RowKey::Unit(Uuid::nil())));
+    assert!(
+        ingest(&conditions).await.is_empty(),
+        "also after conditions alone"
+    );
     assert!(
         ingest(&|one| one.full = full(Some(RowKey::Unit(unit))))
             .await
@@ -600,6 +610,96 @@ async fn a_stream_is_told_the_root_only_while_all_rows_of_it_are_here() {
             .is_empty(),
         "a full report that has not ended"
     );
+}
+
+/// A release that stores more of a row than the one before it has not stored that yet.
+#[tokio::test]
+async fn rows_in_the_format_of_another_release_are_reported_again() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let rows = || Report {
+        observed_root: vec![7; 32],
+        ..report(cluster, epoch, vec![applied(unit, 1, target)])
+    };
+    let held = [7; 32];
+    let again = async || {
+        let opening = Opening {
+            observed_root: &held,
+            ..opening(cluster, &[])
+        };
+        let opened = world.store.open_session(&opening).await.expect("opened");
+        (opened.observed_root, opened.report_everything)
+    };
+    world.store.ingest(&[rows()]).await.expect("ingested");
+    assert_eq!(again().await, (held.to_vec(), false));
+    for other in ["'\\x02' || substr(observed_root, 2)", "substr(observed_root, 2)"] {
+        let sql = format!("UPDATE session SET observed_root = {other}");
+        world.execute(&sql).await;
+        assert_eq!(again().await, (Vec::new(), true), "{other}");
+        let back = "UPDATE session SET observed_root = '\\x01' || decode(repeat('07', 32), 'hex')";
+        world.execute(back).await;
+        assert_eq!(again().await, (held.to_vec(), false));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_told_what_is_stored_as_wrong_and_what_was_left_out_stays_told_until_all_is_reported() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let condition = |kind, message: &str| ConditionRow {
+        kind,
+        ok: message.is_empty(),
+        message: message.into(),
+        since: OffsetDateTime::UNIX_EPOCH,
+    };
+    let message = async || {
+        world.store.list_clusters("c1", "", 1).await.expect("listed")[0]
+            .message
+            .clone()
+    };
+    let epoch = open(&world, cluster).await;
+    let first = Report {
+        conditions: vec![condition("Watches", "refused"), condition("Ledger", "")],
+        left_out: true,
+        ..report(cluster, epoch, vec![applied(unit, 1, target)])
+    };
+    world.store.ingest(&[first]).await.expect("ingested");
+    let left_out = condition("Reports", "the hub left out some");
+    world
+        .store
+        .judge_cluster(cluster, &[left_out])
+        .await
+        .expect("judged");
+    let wrong = opened(&world, cluster, &[]).await.wrong;
+    assert_eq!(wrong, [("Watches".to_owned(), "refused".to_owned())]);
+    assert_eq!(message().await, "the hub left out some; refused");
+    // A backup of before is put back.
+    world
+        .execute("DELETE FROM cluster_condition WHERE kind = 'Watches'")
+        .await;
+    let again = opened(&world, cluster, &[]).await;
+    assert_eq!(again.wrong, []);
+    assert_eq!(message().await, "the hub left out some", "it is so still");
+    for until in [None, Some(RowKey::Unit(Uuid::nil()))] {
+        let later = Report {
+            full: until.map(|until| FullPart {
+                after: None,
+                until: Some(until),
+            }),
+            ..report(cluster, again.epoch, vec![applied(unit, 1, target)])
+        };
+        world.store.ingest(&[later]).await.expect("ingested");
+        assert_eq!(message().await, "the hub left out some");
+    }
+    let whole = Report {
+        full: Some(FullPart::default()),
+        ..report(cluster, again.epoch, vec![applied(unit, 1, target)])
+    };
+    world.store.ingest(&[whole]).await.expect("ingested");
+    assert_eq!(message().await, "");
 }
 
 #[tokio::test]
@@ -637,13 +737,34 @@ async fn removals_that_an_agent_can_no_longer_prove_are_named_for_a_day_and_thei
     let said = message().await;
     for part in [
         "/x0 of apps/a",
+        "that 7 objects",
         "/x4 of apps/a, 2 more;",
+        "each is an event",
+        "`flotilla events --cluster c1 --types Warning",
         "nothing is deleted",
         "by hand",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("/x5") && !said.contains("/x7"), "{said}");
+    let filter = EventFilter {
+        cluster: "c1".into(),
+        warnings_only: true,
+        limit: 100,
+        ..EventFilter::default()
+    };
+    let unproven = async || {
+        let events = world.store.list_events(&filter).await.expect("listed");
+        let named = events
+            .into_iter()
+            .filter(|event| event.reason == "RemovalUnproven");
+        let named = named.map(|event| (event.name.unwrap_or_default(), event.object));
+        named.collect::<Vec<_>>()
+    };
+    let all: Vec<_> = (0..7)
+        .map(|n| ("a".to_owned(), format!("ConfigMap/default/x{n}")))
+        .collect();
+    assert_eq!(unproven().await, all);
     // The agent does not know them, and what it does not name is dropped.
     let whole = Report {
         full: Some(FullPart::default()),
@@ -656,6 +777,7 @@ async fn removals_that_an_agent_can_no_longer_prove_are_named_for_a_day_and_thei
     }
     open_at(8, now + time::Duration::hours(25)).await;
     assert_eq!(message().await, "");
+    assert_eq!(unproven().await, all, "once, and they stay");
     let events = "SELECT count(*) FROM event WHERE reason = 'Removals' AND message LIKE '%/x0 of apps/a%'";
     assert_eq!(world.count(events).await, 1);
 }
@@ -709,6 +831,7 @@ async fn what_agents_accept_while_the_database_takes_nothing_is_kept_and_committ
         epoch,
         accepted: Some((INCARNATION, generation)),
         units,
+        refusal: None,
         message: String::new(),
     };
     ingest.tell(told(1, BTreeMap::from([(unit, took(1, target))])));

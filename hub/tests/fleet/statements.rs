@@ -302,6 +302,7 @@ async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknow
             epoch,
             accepted: Some((1, 1)),
             units: BTreeMap::from([(unit.id.0, took(1, unit.target))]),
+            refusal: None,
             message: String::new(),
         });
     }

@@ -811,6 +811,7 @@ async fn a_hub_whose_epoch_an_agent_calls_highest_opens_streams_all_the_same() {
             kube_version: "v1.34.0",
             incarnation: 0,
             generation: 0,
+            root: b"",
             observed_root: b"",
             epoch_seen,
             judged: &[],

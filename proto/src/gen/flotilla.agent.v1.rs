@@ -71,7 +71,7 @@ pub struct Hello {
     #[prost(int64, tag = "10")]
     pub clock_ms: i64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
     /// Fences this stream: messages of a lower epoch are ignored by both sides.
     #[prost(uint64, tag = "1")]
@@ -92,6 +92,15 @@ pub struct Welcome {
     /// agent then judges by itself what the hub lacks, and does not heed report_everything. Empty: it does.
     #[prost(bytes = "bytes", tag = "7")]
     pub observed_root: ::prost::bytes::Bytes,
+    /// What of the agent's conditions the hub has as wrong: where they are others than the agent has told, it tells all of
+    /// them again. Absent: an older hub does not say.
+    #[prost(message, optional, tag = "8")]
+    pub conditions: ::core::option::Option<WrongConditions>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WrongConditions {
+    #[prost(message, repeated, tag = "1")]
+    pub conditions: ::prost::alloc::vec::Vec<ClusterCondition>,
 }
 /// The whole desired state of the cluster, or what changed since `base_generation`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -135,6 +144,7 @@ pub struct Ack {
     pub incarnation: u64,
     #[prost(uint64, tag = "2")]
     pub generation: u64,
+    /// Units of which something is new on this stream. What was said of others stands.
     #[prost(message, repeated, tag = "3")]
     pub units: ::prost::alloc::vec::Vec<UnitAcceptance>,
 }

@@ -27,7 +27,7 @@ use crate::{
         Store, StoreError,
         publish::{EntryRow, Head},
         report::{Attained, ConditionRow},
-        session::{Answer, Told},
+        session::{Answer, Refusal, Told},
     },
     task::ingest::{Outcome, rows, text},
 };
@@ -36,6 +36,10 @@ use crate::{
 const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Between attempts to mark a stream closed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Units that are named in what is said of the stream.
+const NAMED: usize = 5;
+/// Units of which it is remembered, whatever an agent says.
+const PROBLEMS: usize = 1000;
 /// Reports of one stream that may wait for their commit.
 const REPORTS_IN_FLIGHT: usize = 4;
 
@@ -78,6 +82,8 @@ pub(super) struct Session<'a> {
     pub(super) sent: Held,
     /// That was all of it, and not changes.
     pub(super) sent_whole: bool,
+    /// What the agent has said of entries that it does not hold, by unit: an acknowledgement names what changed.
+    pub(super) problems: BTreeMap<Uuid, String>,
     /// The agent was found ahead of the store.
     pub(super) ahead: bool,
     pub(super) ends_at: Instant,
@@ -191,7 +197,7 @@ impl Session<'_> {
             "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
              nothing is sent"
         );
-        self.tell(None, BTreeMap::new(), text);
+        self.tell_refusal("AgentAhead", text.clone(), text);
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
@@ -242,31 +248,49 @@ impl Session<'_> {
     }
 
     /// Hands on what the agent accepted, and what of it not.
-    fn accepted(&self, ack: &Ack) {
-        let problems: Vec<String> = ack
-            .units
-            .iter()
-            .filter(|unit| !unit.accepted)
-            .map(|unit| format!("{}: {}", text(unit.reason.clone(), WORD_BYTES), unit.message))
-            .take(5)
-            .map(|problem| text(problem, MESSAGE_BYTES / 5))
-            .collect();
-        self.tell(
-            Some((ack.incarnation, ack.generation)),
-            ack.units.iter().filter_map(answer).collect(),
-            problems.join("; "),
-        );
+    fn accepted(&mut self, ack: &Ack) {
+        for unit in &ack.units {
+            let Ok(id) = Uuid::from_slice(&unit.unit_id) else {
+                continue;
+            };
+            if unit.accepted {
+                self.problems.remove(&id);
+            } else if self.problems.len() < PROBLEMS || self.problems.contains_key(&id) {
+                let problem = format!("{}: {}", text(unit.reason.clone(), WORD_BYTES), unit.message);
+                self.problems.insert(id, text(problem, MESSAGE_BYTES / NAMED));
+            }
+        }
+        let named: Vec<&str> = self.problems.values().take(NAMED).map(String::as_str).collect();
+        self.service.ingest.tell(Told {
+            // Its generation is not one of this store's.
+            accepted: (!self.ahead).then_some((ack.incarnation, ack.generation)),
+            units: ack.units.iter().filter_map(answer).collect(),
+            ..self.told(named.join("; "))
+        });
     }
 
-    /// Hands on what is to be kept of what the agent says of its desired state. The stream does not wait for the store.
-    fn tell(&self, accepted: Option<(u64, u64)>, units: BTreeMap<Uuid, Answer>, message: String) {
+    /// Hands on why the agent takes nothing that it does not hold.
+    fn tell_refusal(&self, reason: &str, why: String, message: String) {
+        let refusal = Some(Refusal {
+            reason: reason.to_owned(),
+            message: why,
+        });
         self.service.ingest.tell(Told {
+            refusal,
+            ..self.told(message)
+        });
+    }
+
+    /// What is to be kept of what the agent says of its desired state. The stream does not wait for the store.
+    fn told(&self, message: String) -> Told {
+        Told {
             cluster: self.cluster,
             epoch: self.epoch,
-            accepted,
-            units,
+            accepted: None,
+            units: BTreeMap::new(),
+            refusal: None,
             message,
-        });
+        }
     }
 
     /// Records why; tells whether the whole state is to be sent.
@@ -287,7 +311,7 @@ impl Session<'_> {
             return true;
         }
         let text = format!("refused generation {}: {said}", refused.generation);
-        self.tell(None, BTreeMap::new(), text);
+        self.tell_refusal(reason_of(reason), said, text);
         false
     }
 
@@ -320,6 +344,20 @@ impl Session<'_> {
             Some(ReportAck { seq, left_out })
         }
         .boxed()
+    }
+}
+
+/// The condition reason of units that an offer which is refused whole leaves as they were.
+fn reason_of(reason: RefusedReason) -> &'static str {
+    match reason {
+        RefusedReason::Stale => "Stale",
+        RefusedReason::Conflict => "Conflict",
+        RefusedReason::UnitMissing => "UnitMissing",
+        RefusedReason::RootMismatch => "RootMismatch",
+        RefusedReason::BaseUnknown => "BaseUnknown",
+        RefusedReason::LedgerFull => "LedgerFull",
+        RefusedReason::LedgerUnwritable => "LedgerUnwritable",
+        RefusedReason::Unspecified => "OfferRefused",
     }
 }
 

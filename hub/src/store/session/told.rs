@@ -6,7 +6,7 @@ use flotilla_core::digest::Digest;
 use uuid::Uuid;
 
 use super::signed;
-use crate::store::{Result, Store, StoreError, Topic, nudge, report::Attained};
+use crate::store::{Connection, Result, Store, StoreError, Topic, nudge, report::Attained};
 
 /// What an agent tells of the desired states that it is offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,18 @@ pub struct Told {
     pub accepted: Option<(u64, u64)>,
     /// Of these units what it has said of the entries that it was offered since it last told.
     pub units: BTreeMap<Uuid, Answer>,
+    /// Why it takes no entry that it does not hold; `None`: it says of each by itself.
+    pub refusal: Option<Refusal>,
     /// What could not be accepted; '' for nothing.
+    pub message: String,
+}
+
+/// Why nothing of a state that was offered, or is not, is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Condition reason.
+    pub reason: String,
+    /// A sentence.
     pub message: String,
 }
 
@@ -50,6 +61,8 @@ impl Told {
     pub fn follow(&mut self, former: &Self) {
         if self.epoch == former.epoch {
             self.accepted = self.accepted.or(former.accepted);
+            // What was taken after it stands behind its digest.
+            self.refusal = self.refusal.take().or_else(|| former.refusal.clone());
             for (unit, answer) in &former.units {
                 self.units.entry(*unit).or_insert_with(|| answer.clone());
             }
@@ -203,8 +216,10 @@ impl Store {
             rows.map(|row| row.id).collect()
         };
         nudge(&mut tx, Topic::Session, &ids(false)).await?;
+        let mut apps = ids(true);
+        apps.extend(refuse_rest(&mut tx, told).await?);
         // What is shown of them has changed.
-        nudge(&mut tx, Topic::Report, &ids(true)).await?;
+        nudge(&mut tx, Topic::Report, &apps).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -226,4 +241,40 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// Records of all entries that an agent does not hold why it takes none of them. Returns the apps of which that is new.
+async fn refuse_rest(tx: &mut Connection, told: &[Told]) -> Result<Vec<Uuid>> {
+    let refusing: Vec<(&Told, &Refusal)> = told
+        .iter()
+        .filter_map(|one| Some((one, one.refusal.as_ref()?)))
+        .collect();
+    if refusing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let clusters: Vec<Uuid> = refusing.iter().map(|(one, _)| one.cluster).collect();
+    let epochs: Vec<i64> = refusing.iter().map(|(one, _)| signed(one.epoch)).collect();
+    let reasons: Vec<&str> = refusing.iter().map(|(_, why)| why.reason.as_str()).collect();
+    let messages: Vec<&str> = refusing.iter().map(|(_, why)| why.message.as_str()).collect();
+    Ok(sqlx::query_scalar!(
+        "WITH refused AS (
+           INSERT INTO unit_refused AS r (cluster_id, unit_id, entry, reason, message)
+           SELECT e.cluster_id, e.unit_id, e.digest, v.reason, v.message
+           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS v(cluster, epoch, reason, message)
+           JOIN session s ON s.cluster_id = v.cluster AND s.epoch = v.epoch
+           JOIN desired_entry e ON e.cluster_id = v.cluster
+           LEFT JOIN entry_answer a ON a.cluster_id = e.cluster_id AND a.unit_id = e.unit_id
+           WHERE a.accepted IS NOT TRUE
+           ON CONFLICT (cluster_id, unit_id)
+             DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
+           WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
+           RETURNING r.unit_id)
+         SELECT DISTINCT u.app_uid FROM refused JOIN unit u ON u.id = refused.unit_id",
+        &clusters,
+        &epochs,
+        &reasons as &[&str],
+        &messages as &[&str]
+    )
+    .fetch_all(tx)
+    .await?)
 }

@@ -269,20 +269,28 @@ fn event_row(event: wire::Event, clock: &AgentClock) -> Result<ClusterEventRow, 
     })
 }
 
+/// Conditions by their names in the store.
+const CONDITIONS: [(wire::ClusterConditionKind, &str); 6] = [
+    (wire::ClusterConditionKind::ApiServer, "ApiServer"),
+    (wire::ClusterConditionKind::Ledger, "Ledger"),
+    (wire::ClusterConditionKind::Certificate, "Certificate"),
+    (wire::ClusterConditionKind::Reports, "Reports"),
+    (wire::ClusterConditionKind::Clock, "Clock"),
+    (wire::ClusterConditionKind::Watches, "Watches"),
+];
+
+/// Returns the kind that a name in the store stands for.
+pub(crate) fn condition_kind(name: &str) -> Option<wire::ClusterConditionKind> {
+    let of_name = CONDITIONS.iter().find(|(_, known)| *known == name);
+    of_name.map(|(kind, _)| *kind)
+}
+
 fn condition_row(
     condition: wire::ClusterCondition,
     clock: &AgentClock,
 ) -> Result<ConditionRow, &'static str> {
-    use wire::ClusterConditionKind as Kind;
-    let kind = match condition.kind() {
-        Kind::ApiServer => "ApiServer",
-        Kind::Ledger => "Ledger",
-        Kind::Certificate => "Certificate",
-        Kind::Reports => "Reports",
-        Kind::Clock => "Clock",
-        Kind::Watches => "Watches",
-        Kind::Unspecified => return Err("condition that this hub does not know"),
-    };
+    let of_kind = CONDITIONS.iter().find(|(kind, _)| *kind == condition.kind());
+    let (_, kind) = *of_kind.ok_or("condition that this hub does not know")?;
     if HUBS_OWN.contains(&kind) {
         return Err("condition that the hub judges itself");
     }
