@@ -710,6 +710,7 @@ async fn removals_that_an_agent_can_no_longer_prove_are_named_for_a_day_and_thei
     let now = OffsetDateTime::now_utc();
     let open_at = async |generation, now| {
         let opening = Opening {
+            cluster_name: "c1",
             incarnation: INCARNATION,
             generation,
             now,
