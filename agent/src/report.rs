@@ -269,9 +269,9 @@ impl Reports {
     }
 
     /// Begins a stream: what was in flight on the last one is sent again unless the hub has it, and all is where the hub
-    /// has other rows than these.
-    pub fn begin(&self, hub: HubRows) {
-        known::begin(&mut self.lock(), hub);
+    /// has other rows than these. `wrong`: the conditions that the hub has as wrong; `None`: it does not say.
+    pub fn begin(&self, hub: HubRows, wrong: Option<&[ClusterCondition]>) {
+        known::begin(&mut self.lock(), hub, wrong);
         self.changed.notify_one();
     }
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,8 @@ pub(super) struct Shared {
     /// What is to be written with whatever is written next.
     waiting: Mutex<Vec<Waiting>>,
     pub(super) health: watch::Sender<LedgerHealth>,
+    /// How often all was made bytes.
+    encodings: AtomicU64,
     /// When the head was last known to be this agent's.
     confirmed: Mutex<Instant>,
 }
@@ -118,6 +123,7 @@ impl Shared {
             writer: tokio::sync::Mutex::new(writer),
             waiting: Mutex::default(),
             health: watch::Sender::new(health),
+            encodings: AtomicU64::new(0),
             confirmed: Mutex::new(Instant::now()),
         }
     }
@@ -186,6 +192,10 @@ impl Shared {
 
     fn confirm(&self) {
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(super) fn encodings(&self) -> u64 {
+        self.encodings.load(Ordering::Relaxed)
     }
 
     pub(super) fn confirmed(&self) -> Instant {

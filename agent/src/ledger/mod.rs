@@ -38,6 +38,8 @@ use state::State;
 use tokio::{sync::watch, time::Instant};
 use writer::Writer;
 
+use crate::blocking;
+
 /// How long records of [`Ledger::append_later`] wait for others before they are written.
 const BATCH: Duration = Duration::from_millis(30);
 
@@ -68,13 +70,17 @@ impl Ledger {
         let (mut writer, bytes) = Writer::load(key_value.clone(), name).await?;
         writer.head().check_standing()?;
         let mut state = State::default();
-        if writer.damage().is_none()
-            && let Err(e) = record::decode_each(&bytes, |record| state.apply(record))
-        {
-            state = State::default();
-            writer.note_damage(e.to_string());
+        if writer.damage().is_none() {
+            // Contents are parsed with it, which takes long where there are many objects.
+            let read = blocking::run(move || {
+                let mut state = State::default();
+                record::decode_each(&bytes, |record| state.apply(record)).map(|()| state)
+            });
+            match read.await {
+                Ok(read) => state = read,
+                Err(e) => writer.note_damage(e.to_string()),
+            }
         }
-        drop(bytes);
         let opened = match writer.damage() {
             Some(why) => Opened::Damaged(why.to_owned()),
             None if writer.is_new() => Opened::New,
@@ -154,6 +160,25 @@ impl Ledger {
     /// Returns when all that was queued is durable.
     pub async fn flush(&self) -> Result<(), LedgerError> {
         self.commit(Vec::new()).await
+    }
+
+    /// Returns the most bytes that its storage takes.
+    pub fn limit(&self) -> usize {
+        self.shared.key_value.limits().total
+    }
+
+    /// Tells whether there may be room for records, whatever that gives up of what no entry names yet.
+    pub fn may_fit(&self, records: &[Record]) -> Result<(), LedgerError> {
+        let limit = self.limit();
+        match self.read(|state| state.least_after(records, true)) {
+            size if size > limit => Err(LedgerError::Full { size, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns how often all that is held was made bytes, to be written anew.
+    pub fn encodings(&self) -> u64 {
+        self.shared.encodings()
     }
 
     /// Tells how the ledger stands.

@@ -176,7 +176,7 @@ impl State {
             Record::Item { unit, key, record } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
-                    self.references.live = self.references.live + items::size(&key, &record) - before;
+                    self.references.replace(before, items::size(&key, &record));
                     let before = unit.items.insert(key.clone(), record.clone());
                     self.usage.replace(&key, before.as_deref(), Some(&record));
                 }
@@ -184,16 +184,16 @@ impl State {
             Record::Dropped { unit, key } => {
                 let unit = self.units.get_mut(&unit);
                 if let Some(before) = unit.and_then(|unit| unit.items.remove(&key)) {
-                    self.references.live -= items::size(&key, &before);
+                    self.references.free(items::size(&key, &before));
                     self.usage.replace(&key, Some(&before), None);
                 }
             }
             Record::Unit { unit, state } => {
                 if let Some(unit) = self.units.get_mut(&unit) {
-                    self.references.live += state.len() + UNIT_OVERHEAD;
-                    if let Some(before) = unit.record.replace(state.into()) {
-                        self.references.live -= before.len() + UNIT_OVERHEAD;
-                    }
+                    let size = |bytes: &[u8]| bytes.len() + UNIT_OVERHEAD;
+                    let before = unit.record.as_deref().map_or(0, size);
+                    self.references.replace(before, size(&state));
+                    unit.record = Some(state.into());
                 }
             }
             Record::Kind {

@@ -421,3 +421,33 @@ async fn other_tasks_run_while_all_is_written_anew() {
     let ((), turns) = tokio::join!(writing, others);
     assert!(turns > 200, "{turns} turns of others");
 }
+
+#[tokio::test]
+async fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    let items = (0..20_000).map(|n| Record::Item {
+        unit: unit(),
+        key: Arc::new(ObjectKey::new("apps", "Deployment", "a", &format!("x-{n}"))),
+        record: record("applied").into(),
+    });
+    ledger.append(items.collect()).await.expect("appends");
+    drop(ledger);
+    let ended = std::cell::Cell::new(false);
+    let reading = async {
+        let ledger = open(&cells).await;
+        ended.set(true);
+        ledger.read(|state| state.units[&unit()].items.len())
+    };
+    let others = async {
+        let mut turns = 0_u64;
+        while !ended.get() {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        turns
+    };
+    let (items, turns) = tokio::join!(reading, others);
+    assert_eq!(items, 20_000);
+    assert!(turns > 200, "{turns} turns of others");
+}

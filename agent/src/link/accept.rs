@@ -1,16 +1,17 @@
 //! From an offer to acknowledgements. Contents are fetched and persisted as they arrive; an entry enters the ledger
-//! once all of its content is there, each unit by itself; the generation is held once all of its entries are. An
+//! once all of its content is there, each unit by itself; the generation is accepted once all of its entries are. An
 //! entry whose content cannot be had enters it as well, and its unit keeps what it has. So a break loses nothing,
 //! one large unit delays no other, and nothing is acknowledged that is not durable.
 
 mod answers;
 mod content;
-mod hold;
+mod room;
+mod store;
 #[cfg(test)]
 mod tests;
 mod whole;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
@@ -19,6 +20,7 @@ pub use self::whole::{Source, accept, complete};
 use self::{
     answers::unreadable,
     content::{Arrived, Base},
+    room::{Appends, Untaken, room},
 };
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
@@ -77,10 +79,10 @@ struct Pending {
 /// A desired state on its way into the ledger. It outlives the stream that it came by.
 #[derive(Debug, Default)]
 pub struct Acceptance {
-    /// What is held once nothing is pending.
+    /// What is accepted once nothing is pending.
     target: Option<Accepted>,
     pending: BTreeMap<UnitId, Pending>,
-    /// Units whose entry is held and whose content is not all here.
+    /// Units whose entry is stored and whose content is not all here.
     lacking: BTreeMap<UnitId, Entry>,
     /// What came for either; the ledger may drop what no entry of its own refers to.
     arrived: Arrived,
@@ -90,8 +92,10 @@ pub struct Acceptance {
     in_flight: HashMap<Digest, UnitId>,
     /// What came and is not in the ledger, and the unit that it was asked for.
     unsaved: Vec<(Digest, Option<UnitId>)>,
-    /// Units whose entry, or its content, the ledger did not take at the last try, as it is said to the hub.
-    untaken: BTreeMap<UnitId, UnitAcceptance>,
+    /// Units whose entry, or its content, the ledger did not take at the last try.
+    untaken: BTreeMap<UnitId, Untaken>,
+    /// What this stream has said of units of which something is wrong.
+    said: BTreeMap<UnitId, UnitAcceptance>,
 }
 
 impl Acceptance {
@@ -102,18 +106,18 @@ impl Acceptance {
         this
     }
 
-    /// Takes in an offer; what needs no content is held when this returns. Returns what to acknowledge.
+    /// Takes in an offer; what needs no content is stored when this returns. Returns what to acknowledge.
     pub async fn offer(&mut self, ledger: &Ledger, offer: Offer, now: Timestamp) -> Result<Ack, AcceptError> {
-        let held = self.target.unwrap_or_else(|| ledger.read(|state| state.accepted));
+        let accepted = self.target.unwrap_or_else(|| ledger.read(|state| state.accepted));
         let durable = ledger.read(State::known_units);
         let mut known = durable.clone();
         known.extend(self.pending.iter().map(|(unit, pending)| {
-            // Whether its objects may be let go of is said by what is held.
+            // Whether its objects may be let go of is said by what is stored.
             let releasable = durable.get(unit).is_none_or(|known| known.releasable);
             let digest = Entry::digest_of(&pending.bytes);
             (*unit, Known { digest, releasable })
         }));
-        let (changed, released) = match judge(&held, &known, &offer)? {
+        let (changed, released) = match judge(&accepted, &known, &offer)? {
             Judged::Accepted => (Vec::new(), Vec::new()),
             Judged::New { changed, released } => (changed, released),
         };
@@ -123,7 +127,7 @@ impl Acceptance {
         for position in changed {
             let offered = &offer.entries[position];
             let (unit, digest) = (offered.unit, Entry::digest_of(&offered.bytes));
-            // Back to what is held already.
+            // Back to what is stored already.
             if durable.get(&unit).map(|known| known.digest) == Some(digest) {
                 entries.push((unit, None));
                 continue;
@@ -158,6 +162,10 @@ impl Acceptance {
             entries.push((unit, None));
             self.lacking.remove(&unit);
         }
+        // What came for an entry that is offered no more is kept with the one that needs it, and not before.
+        let others: BTreeSet<UnitId> = entries.iter().map(|(unit, _)| *unit).collect();
+        self.unsaved
+            .retain(|(_, owner)| owner.is_none_or(|unit| !others.contains(&unit)));
         for (unit, pending) in entries {
             self.untaken.remove(&unit);
             match pending {
@@ -216,7 +224,7 @@ impl Acceptance {
         items
     }
 
-    /// Takes in what came of `asked`, and holds what is complete by it. Returns an acknowledgement when that tells
+    /// Takes in what came of `asked`, and stores what is complete by it. Returns an acknowledgement when that tells
     /// something new.
     pub async fn arrived(
         &mut self,
@@ -241,13 +249,13 @@ impl Acceptance {
         let before = ledger.read(|state| state.accepted.generation);
         let mut units = self.settle(ledger).await?;
         units.extend(self.save(ledger).await?);
-        let new = !units.is_empty() || ledger.read(|state| state.accepted.generation) != before;
-        Ok(new.then(|| self.ack(ledger, units)))
+        let ack = self.ack(ledger, units);
+        Ok((!ack.units.is_empty() || ack.generation != before).then_some(ack))
     }
 
     /// Keeps what has come and completes nothing yet, once it is worth a write: another life of the agent finds it.
-    /// When there is no room for all, each unit's for itself, the smallest first: one that is too large refuses no
-    /// other, and what came of it waits in memory for the next try.
+    /// When there is no room for all it waits in memory until its entry is whole: that takes the room of what no entry
+    /// names. A unit that finds no room then either is refused now; it refuses no other.
     async fn save(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
         self.forget_saved(ledger);
         let mut of: BTreeMap<Option<UnitId>, Vec<Record>> = BTreeMap::new();
@@ -268,14 +276,13 @@ impl Acceptance {
         match ledger.append(of.values().flatten().cloned().collect()).await {
             Ok(()) => {}
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-            Err(LedgerError::Full { .. }) if of.len() > 1 => {
+            Err(LedgerError::Full { .. }) => {
                 let mut of: Vec<_> = of.into_iter().collect();
                 of.sort_by_key(|(_, records)| room(records));
+                let mut appends = Appends::default();
                 for (owner, records) in of {
-                    match ledger.append(records).await {
-                        Ok(()) => {}
-                        Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                        Err(e) => drop(refused.insert(owner, e)),
+                    if let Err(e) = appends.may_fit(ledger, &records) {
+                        refused.insert(owner, e);
                     }
                 }
             }
@@ -299,17 +306,21 @@ impl Acceptance {
             .retain(|(digest, _)| !ledger.read(|state| state.blobs.contains_key(digest)));
     }
 
-    /// Asks again for what the hub did not have, and offers again to the ledger what it did not take.
+    /// Asks again for what the hub did not have, and offers again to the ledger what it did not take and may take by
+    /// now.
     pub async fn retry(&mut self, ledger: &Ledger) -> Result<Option<Ack>, LedgerError> {
         self.absent.clear();
-        if !self.untaken.is_empty() {
-            self.untaken.clear();
+        let before = self.untaken.len();
+        self.untaken.retain(|_, untaken| !untaken.is_due(ledger));
+        if self.untaken.len() < before {
             // Nothing more is asked for while there is no room for what came.
             self.save(ledger).await?;
         }
         self.note_lacking(ledger);
+        let before = ledger.read(|state| state.accepted.generation);
         let units = self.settle(ledger).await?;
-        Ok((!units.is_empty()).then(|| self.ack(ledger, units)))
+        let ack = self.ack(ledger, units);
+        Ok((!ack.units.is_empty() || ack.generation != before).then_some(ack))
     }
 
     /// Tells whether something is still to come that asking again may bring.
@@ -322,6 +333,7 @@ impl Acceptance {
         self.in_flight.clear();
         self.absent.clear();
         self.untaken.clear();
+        self.said.clear();
         self.pending.clear();
         self.target = None;
     }
@@ -333,7 +345,7 @@ impl Acceptance {
             .filter(|(unit, _)| !self.untaken.contains_key(unit))
     }
 
-    /// Tells whether an entry of the unit is not held, or not with all its content.
+    /// Tells whether an entry of the unit is not stored, or not with all its content.
     fn waits(&self, unit: &UnitId) -> bool {
         self.pending.contains_key(unit) || self.lacking.contains_key(unit)
     }
@@ -353,13 +365,4 @@ impl Acceptance {
             .map(|(unit, entry)| (unit, entry.as_ref().clone()))
             .collect();
     }
-}
-
-/// Bytes that contents take, at most.
-fn room(records: &[Record]) -> usize {
-    let blobs = records.iter().map(|record| match record {
-        Record::Blob(_, blob) => blob.room(),
-        _ => 0,
-    });
-    blobs.sum()
 }

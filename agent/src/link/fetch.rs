@@ -1,4 +1,4 @@
-//! Gets contents from the hub by digest, and believes nothing else: sizes are bounded before bytes are held,
+//! Gets contents from the hub by digest, and believes nothing else: sizes are bounded before bytes are kept,
 //! digests are computed over what was decoded. Secrets come as they are, whole, in frames of their own.
 
 use std::{collections::HashMap, time::Duration};
@@ -63,7 +63,7 @@ pub enum Fetched {
     Missing(Digest, String),
 }
 
-/// Gives what is held under a digest.
+/// Gives what is stored under a digest.
 pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Blob> + Send + Sync + 'a;
 
 /// Bytes of an item from which on reading it takes long enough to be noticed.
@@ -184,7 +184,7 @@ impl Partial {
             Ok(Encoding::Zstd) => inflate(&self.data, None, self.size)?,
             Ok(Encoding::ZstdDelta) => {
                 let base = base.and_then(|base| base.bytes().ok());
-                let base = base.ok_or("the delta's base is not held here")?;
+                let base = base.ok_or("the delta's base is not here")?;
                 inflate(&self.data, Some(&base), self.size)?
             }
             _ => return Err("unknown encoding".to_owned()),
@@ -261,9 +261,9 @@ mod tests {
         };
         assert!(delta.len() < 60, "{} bytes", delta.len());
         let digest = object_digest(Form::Json, &base, None);
-        let held = Blob::new(BlobKind::Object, &base).expect("compresses");
+        let stored = Blob::new(BlobKind::Object, &base).expect("compresses");
         let blob = partial(Encoding::ZstdDelta, delta.clone(), new.len())
-            .finish(&item(&new, Some(digest)), Some(&held))
+            .finish(&item(&new, Some(digest)), Some(&stored))
             .expect("verifies");
         assert_eq!(blob.bytes().expect("reads"), new);
         assert!(

@@ -103,9 +103,9 @@ struct Displaced(u32);
 
 impl Displaced {
     /// How long the stream is left to the one that took it: two that take it from each other do so more and more seldom.
-    /// `held`: a stream that was held for long was not taken in a row with those before.
-    fn wait(&mut self, held: Duration) -> Duration {
-        if held > DISPLACED {
+    /// `kept`: a stream that was kept for long was not taken in a row with those before.
+    fn wait(&mut self, kept: Duration) -> Duration {
+        if kept > DISPLACED {
             self.0 = 0;
         }
         let wait = MINUTE * 2_u32.saturating_pow(self.0.min(8));

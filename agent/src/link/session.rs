@@ -192,7 +192,9 @@ impl Session {
         } = Opening::of(channel, self.hello()).await?;
         let epoch = self.newer(welcome.epoch)?;
         connected(&welcome);
-        self.reports.begin(hub_rows(&welcome));
+        let wrong = welcome.conditions.as_ref();
+        let wrong = wrong.map(|wrong| &wrong.conditions[..]);
+        self.reports.begin(hub_rows(&welcome), wrong);
         self.acceptance.broke_off();
         let mut open = Open {
             wire: Wire {
@@ -215,7 +217,7 @@ impl Session {
         };
         // Before anything that the hub says is heeded.
         if let Some(epoch) = epoch {
-            open.note_epoch(epoch).await?;
+            open.store_epoch(epoch).await?;
         }
         open.serve(renewed).await
     }
@@ -228,7 +230,7 @@ impl Session {
     }
 
     fn hello(&self) -> Hello {
-        let held = self.ledger.read(|state| state.accepted);
+        let accepted = self.ledger.read(|state| state.accepted);
         let bytes = |digest: Option<Digest>| {
             digest
                 .map(|digest| bytes::Bytes::copy_from_slice(digest.as_bytes()))
@@ -238,37 +240,37 @@ impl Session {
             cluster_uid: self.cluster_uid.clone(),
             boot_id: self.boot_id.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            incarnation: held.incarnation,
-            generation: held.generation,
-            root: bytes(held.root),
+            incarnation: accepted.incarnation,
+            generation: accepted.generation,
+            root: bytes(accepted.root),
             observed_root: bytes(self.reports.acked_root()),
             kube_version: self.kube_version.clone(),
-            epoch_seen: held.epoch,
+            epoch_seen: accepted.epoch,
             clock_ms: self.clock.now().0,
         }
     }
 
-    /// The epoch to hold from now on; `None`: it is held.
+    /// The epoch to store from now on; `None`: it is stored.
     fn newer(&self, epoch: u64) -> Result<Option<Accepted>, SessionError> {
-        let held = self.ledger.read(|state| state.accepted);
-        if epoch < held.epoch {
+        let accepted = self.ledger.read(|state| state.accepted);
+        if epoch < accepted.epoch {
             return Err(SessionError::StaleHub {
                 offered: epoch,
-                seen: held.epoch,
+                seen: accepted.epoch,
             });
         }
-        Ok((epoch > held.epoch).then_some(Accepted { epoch, ..held }))
+        Ok((epoch > accepted.epoch).then_some(Accepted { epoch, ..accepted }))
     }
 }
 
 impl Open<'_> {
-    async fn note_epoch(&mut self, held: Accepted) -> Result<(), SessionError> {
-        let write = self.session.ledger.append(vec![Record::Accepted(held)]);
+    async fn store_epoch(&mut self, accepted: Accepted) -> Result<(), SessionError> {
+        let write = self.session.ledger.append(vec![Record::Accepted(accepted)]);
         match self.wire.beside(write).await {
             Err(LedgerError::Lost) => Err(LedgerError::Lost.into()),
             // The hub is to hear of it, which it cannot without a stream.
             Err(e) => {
-                tracing::error!("the hub's epoch cannot be held: {}", with_causes(&e));
+                tracing::error!("the hub's epoch cannot be stored: {}", with_causes(&e));
                 Ok(())
             }
             Ok(()) => Ok(()),

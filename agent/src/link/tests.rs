@@ -198,7 +198,7 @@ async fn a_clock_that_is_off_though_the_certificate_is_valid_is_logged() {
 #[test]
 fn an_agent_that_is_displaced_in_a_row_leaves_the_stream_alone_for_longer_each_time() {
     let mut displaced = Displaced::default();
-    let mut seconds = |held: u64| displaced.wait(Duration::from_secs(held)).as_secs();
+    let mut seconds = |kept: u64| displaced.wait(Duration::from_secs(kept)).as_secs();
     let waits: Vec<u64> = (0..6).map(|_| seconds(90)).collect();
     assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
     assert_eq!(seconds(3600), 60, "that was another time");

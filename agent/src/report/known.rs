@@ -6,9 +6,10 @@
 mod tests;
 
 use flotilla_core::digest::Digest;
+use flotilla_proto::agent::v1::ClusterCondition;
 
 use super::{
-    Full, Hold, InFlight, Inner,
+    Condition, Full, Hold, InFlight, Inner,
     row::{Row, RowKey, Sum},
 };
 
@@ -23,8 +24,9 @@ pub enum HubRows {
     Unknown,
 }
 
-/// Begins a stream. What was in flight on the last one is sent again, unless the hub has committed it.
-pub(super) fn begin(inner: &mut Inner, hub: HubRows) {
+/// Begins a stream. What was in flight on the last one is sent again, unless the hub has committed it. Conditions are told
+/// anew where those that the hub has as `wrong` are others than it has acknowledged.
+pub(super) fn begin(inner: &mut Inner, hub: HubRows, wrong: Option<&[ClusterCondition]>) {
     let has = |root: Option<Digest>| root.is_some_and(|root| hub == HubRows::Root(root));
     let committed = |flight: &InFlight| has(flight.root) && !has(inner.acked_root);
     match inner.in_flight.take_if(|flight| committed(flight)) {
@@ -40,6 +42,22 @@ pub(super) fn begin(inner: &mut Inner, hub: HubRows) {
         HubRows::Root(root) => report_everything(inner, Some(root)),
         HubRows::Unknown => report_everything(inner, None),
     }
+    if inner.full == Full::No && wrong.is_some_and(|wrong| !has_conditions(inner, wrong)) {
+        inner.full = Full::Conditions;
+    }
+}
+
+/// Tells whether the hub has the conditions as it has acknowledged them. What it has not is told in any case.
+fn has_conditions(inner: &Inner, wrong: &[ClusterCondition]) -> bool {
+    let of = |kind: i32| inner.conditions.get(&kind);
+    let is_ours = |theirs: &ClusterCondition| match of(theirs.kind) {
+        None => false,
+        Some(own) if own.acked < own.change => true,
+        Some(own) => !own.state.ok && own.state.message == theirs.message,
+    };
+    let has = |own: &Condition| wrong.iter().any(|theirs| theirs.kind == own.state.kind);
+    let mut acked = inner.conditions.values().filter(|own| own.acked == own.change);
+    wrong.iter().all(is_ours) && acked.all(|own| own.state.ok || has(own))
 }
 
 fn report_everything(inner: &mut Inner, expected: Option<Digest>) {

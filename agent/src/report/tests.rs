@@ -81,7 +81,7 @@ fn an_unacknowledged_row_is_sent_again_after_a_reconnect() {
     reports.unit(unit(), status("a", 1));
     let lost = reports.next(1).expect("a report");
     assert_eq!(reports.next(1), None, "one report at a time");
-    reports.begin(HubRows::Acknowledged);
+    reports.begin(HubRows::Acknowledged, None);
     let again = reports.next(2).expect("a report");
     assert_eq!(again.units, lost.units);
     assert!(again.seq > lost.seq && again.epoch == 2);
@@ -169,7 +169,7 @@ fn a_full_report_is_all_rows_in_parts_without_a_gap() {
     }
     let changed = take(&reports);
     let root = reports.acked_root();
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     assert_eq!(reports.acked_root(), None, "until it has ended");
     let first = reports.next(1).expect("a part");
     let part = first.full.clone().expect("a part");
@@ -205,11 +205,11 @@ fn a_full_report_that_broke_off_begins_anew() {
     for n in 0..2 * REPORT_ROWS {
         reports.object(unit(), named(&format!("{n:05}")), object(ObjectState::Applied));
     }
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     let first = reports.next(1).expect("a part");
     reports.ack(first.seq);
     assert!(reports.next(1).is_some());
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     let again = reports.next(2).expect("a part");
     assert_eq!(again.full, first.full);
     assert_eq!(again.objects, first.objects);
@@ -225,7 +225,7 @@ fn a_gone_object_is_forgotten_once_told_and_an_empty_full_report_is_one_part() {
     let gone = reports.next(1).expect("a report");
     assert_eq!((gone.units.len(), gone.objects.len()), (0, 1));
     reports.ack(gone.seq);
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     let all = reports.next(2).expect("a report");
     assert_eq!((all.units.len(), all.objects.len()), (1, 0));
     assert_eq!(all.observed_root, gone.observed_root);
@@ -237,7 +237,7 @@ fn a_gone_object_is_forgotten_once_told_and_an_empty_full_report_is_one_part() {
     assert_eq!(all.full, Some(whole.clone()));
     reports.ack(all.seq);
     reports.forget(unit());
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     let none = reports.next(3).expect("a report");
     assert_eq!((none.units.len(), none.full), (0, Some(whole)));
 }
@@ -264,7 +264,7 @@ fn a_condition_is_told_when_it_turns_and_keeps_its_time() {
     reports.condition(kind, true, String::new(), Timestamp(8));
     let told = take(&reports);
     assert!(told[0].conditions[0].ok && told[0].conditions[0].since_ms == 8);
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     assert_eq!(take(&reports)[0].conditions.len(), 1, "again in a full report");
 }
 
@@ -278,7 +278,7 @@ fn a_full_report_that_begins_late_names_conditions_that_were_told_before_it() {
         Timestamp(1),
     );
     reports.hold(Hold::Rows);
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     assert_eq!(
         take(&reports).len(),
         1,
@@ -297,7 +297,7 @@ fn rows_that_went_before_a_late_full_report_are_named_by_it_again() {
     for is_in_flight in [false, true] {
         let reports = Reports::default();
         reports.hold(Hold::Rows);
-        reports.begin(HubRows::Unknown);
+        reports.begin(HubRows::Unknown, None);
         reports.object(unit(), named("seen"), object(ObjectState::Applied));
         assert_eq!(reports.next(1), None);
         reports.hold(Hold::Full);

@@ -95,7 +95,7 @@ impl Applied {
         let agent = SimAgent::start_as(self.cluster.clone(), self.cells.clone(), options)
             .await
             .unwrap();
-        agent.reports.begin(hub);
+        agent.reports.begin(hub, None);
         let told = reports(&agent).await;
         let requests = self.cluster.take_requests();
         assert!(
@@ -146,7 +146,7 @@ async fn restart_reports_everything_where_an_object_has_gone_meanwhile() {
     let agent = SimAgent::start_as(applied.cluster.clone(), applied.cells.clone(), options)
         .await
         .unwrap();
-    agent.reports.begin(HubRows::Root(applied.root));
+    agent.reports.begin(HubRows::Root(applied.root), None);
     let told = reports(&agent).await;
     assert_eq!(rows(&told).len(), OBJECTS + 20);
     assert_eq!(ten_minutes_of(&agent, &applied.cluster).await, Quiet::default());

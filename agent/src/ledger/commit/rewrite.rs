@@ -1,6 +1,9 @@
 //! All records in bytes, for storage that is written anew.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use flotilla_core::digest::Digest;
 
@@ -41,7 +44,16 @@ impl Shared {
             (self.read(State::clone), queue.bytes.len())
         };
         let records = records.to_vec();
-        let (bytes, dropped) = blocking::run(move || encode(state, &records, limit)).await;
+        let (bytes, dropped) = blocking::run(move || {
+            // What cannot fit is refused before anything is compressed.
+            let size = state.least_after(&records, gives_up(&records));
+            if size > limit {
+                return Err(LedgerError::Full { size, limit });
+            }
+            Ok(encode(state, &records, limit))
+        })
+        .await?;
+        self.encodings.fetch_add(1, Ordering::Relaxed);
         if bytes.len() > limit {
             return Err(LedgerError::Full {
                 size: bytes.len(),
@@ -59,13 +71,19 @@ impl Shared {
     }
 }
 
+/// Tells whether contents that no entry names yet make room for the records: not for others of that kind, which would
+/// make room for these in turn.
+fn gives_up(records: &[Record]) -> bool {
+    !records.iter().all(|record| matches!(record, Record::Blob(..)))
+}
+
 /// Returns the bytes and the blobs that are not among them.
 fn encode(mut state: State, records: &[Record], limit: usize) -> (Vec<u8>, HashSet<Digest>) {
     let alone = alone(&state);
     let mut dropped = state.garbage_after(records);
     let mut bytes = state.encode(&dropped, &alone);
     record::encode(records, &mut bytes);
-    if bytes.len() > limit {
+    if bytes.len() > limit && gives_up(records) {
         // At the edge of the limit what they replace counts, and what no entry names yet.
         drop(bytes);
         records.iter().cloned().for_each(|record| state.apply(record));

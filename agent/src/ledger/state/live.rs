@@ -9,6 +9,7 @@ use std::{
 use flotilla_core::{
     content::Table,
     digest::Digest,
+    id::UnitId,
     unit::{Entry, VariableLayer},
 };
 
@@ -27,6 +28,8 @@ const ACCEPTED_SIZE: usize = 256;
 pub(super) struct References {
     /// The most that a compacted ledger has, without what it always has.
     pub(super) live: usize,
+    /// Bytes that were needed and are not any more, of all time: what had no room may have some once this has risen.
+    freed: u64,
     /// Contents that entries name.
     contents: BTreeMap<Digest, Named>,
     /// Blobs that came since the last desired state was complete and that no entry names yet. They are kept: an
@@ -61,6 +64,20 @@ impl Change {
     }
 }
 
+impl References {
+    /// What was needed is needed no longer.
+    pub(super) fn free(&mut self, bytes: usize) {
+        self.live -= bytes;
+        self.freed += bytes as u64;
+    }
+
+    /// So many bytes take the place of others.
+    pub(super) fn replace(&mut self, before: usize, after: usize) {
+        self.live = self.live + after - before;
+        self.freed += before.saturating_sub(after) as u64;
+    }
+}
+
 fn blob_size(stored: usize) -> usize {
     stored + BLOB_OVERHEAD
 }
@@ -73,6 +90,11 @@ impl State {
     /// Returns the most bytes that a compacted ledger has.
     pub fn live_size(&self) -> usize {
         self.references.live + self.units.len() * UNIT_OVERHEAD + ACCEPTED_SIZE
+    }
+
+    /// Returns how many bytes that were needed are not any more, of all time.
+    pub fn freed(&self) -> u64 {
+        self.references.freed
     }
 
     pub(super) fn accept(&mut self, accepted: Accepted) {
@@ -114,7 +136,7 @@ impl State {
     }
 
     pub(super) fn shrink_entry(&mut self, stored: &StoredEntry) {
-        self.references.live -= entry_size(stored);
+        self.references.free(entry_size(stored));
     }
 
     /// Takes out what a unit held that is no longer here.
@@ -124,7 +146,7 @@ impl State {
             .record
             .as_ref()
             .map_or(0, |record| record.len() + UNIT_OVERHEAD);
-        self.references.live -= items.sum::<usize>() + record;
+        self.references.free(items.sum::<usize>() + record);
         for (key, before) in &unit.items {
             self.usage.replace(key, Some(before), None);
         }
@@ -232,7 +254,7 @@ impl State {
             self.references.live += blob_size(stored);
         }
         if before > 0 && now == 0 {
-            self.references.live -= blob_size(stored);
+            self.references.free(blob_size(stored));
         }
     }
 
@@ -255,6 +277,11 @@ impl State {
         {
             return self.garbage();
         }
+        self.after(records).garbage()
+    }
+
+    /// Returns what is held once `records` are taken in, but for the objects of units.
+    fn after(&self, records: &[Record]) -> Self {
         // Without the objects of units, which are most of what is held and name no blobs.
         let units = self.units.iter().map(|(id, unit)| {
             let bare = Unit {
@@ -275,7 +302,42 @@ impl State {
             unreadable: 0,
         };
         records.iter().cloned().for_each(|record| after.apply(record));
-        after.garbage()
+        after
+    }
+
+    /// Returns the least bytes that a compacted ledger has once `records` are taken in: contents and entries that are
+    /// needed then. Nothing is compressed for that. `gives_up`: contents that no entry names yet make room.
+    pub(in crate::ledger) fn least_after(&self, records: &[Record], gives_up: bool) -> usize {
+        let mut after = self.after(records);
+        if gives_up {
+            after.disown(records);
+        }
+        let blobs = after.blobs.references();
+        let needed = blobs.filter(|(digest, refs)| !after.is_garbage(digest, *refs));
+        let blobs: usize = needed.map(|(digest, _)| after.blob_size(digest)).sum();
+        let entries = after
+            .units
+            .values()
+            .flat_map(|unit| [&unit.offered, &unit.enforced]);
+        blobs + entries.flatten().map(entry_size).sum::<usize>()
+    }
+
+    /// Returns the most bytes that another entry of a unit makes garbage: those of all that its entry names.
+    pub fn replaceable(&self, unit: &UnitId) -> usize {
+        let stored = self.units.get(unit).and_then(|unit| unit.offered.as_ref());
+        let Some(entry) = stored.and_then(|stored| stored.entry.as_ref()) else {
+            return stored.map_or(0, entry_size);
+        };
+        let configs = entry.variables.iter().filter_map(|layer| match layer {
+            VariableLayer::Config { digest, .. } => Some(*digest),
+            _ => None,
+        });
+        let named: HashSet<Digest> = configs.chain(entry.content).collect();
+        let table = entry.content.and_then(|content| self.table(&content));
+        let objects = table.into_iter().flat_map(|table| table.digests());
+        let blobs: HashSet<&Digest> = named.iter().chain(objects).collect();
+        let blobs = blobs.into_iter().map(|digest| self.blob_size(digest));
+        stored.map_or(0, entry_size) + blobs.sum::<usize>()
     }
 
     /// Gives up blobs that no entry names yet, all but those of `records`. They can be fetched again.

@@ -90,6 +90,37 @@ async fn what_is_full_is_told_and_recovers_once_content_goes() {
 }
 
 #[tokio::test]
+async fn an_append_that_cannot_fit_is_refused_before_anything_is_made_bytes() {
+    let cells = secrets();
+    let ledger = open(&cells).await;
+    for n in 0..15 {
+        let records = accepted(nth(n.into()), 1, content(n, 10, 100_000));
+        ledger.append(records).await.expect("appends");
+    }
+    let (encodings, writes) = (ledger.encodings(), cells.writes());
+    for n in 20..70 {
+        let refused = accepted(nth(n.into()), 2, content(n, 20, 100_000));
+        let error = ledger.append(refused).await.expect_err("no room");
+        assert!(
+            matches!(error, LedgerError::Full { size, limit } if size > limit),
+            "{error}"
+        );
+    }
+    assert_eq!((ledger.encodings(), cells.writes()), (encodings, writes));
+    let freed = ledger.read(State::freed);
+    let smaller = accepted(nth(1), 2, content(200, 1, 1_000));
+    ledger
+        .append(smaller)
+        .await
+        .expect("takes less than what it replaces");
+    let freed = ledger.read(State::freed) - freed;
+    assert!(
+        (1_000_000..1_100_000).contains(&freed),
+        "{freed} bytes were freed"
+    );
+}
+
+#[tokio::test]
 async fn one_append_replaces_what_alone_would_not_fit_beside_it() {
     let cells = secrets();
     let ledger = open(&cells).await;

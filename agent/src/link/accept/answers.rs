@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flotilla_core::{digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, Attained, UnitAcceptance};
 
-use super::{Acceptance, content::Content};
+use super::{Acceptance, content::Content, room::Untaken};
 use crate::{
     causes::with_causes,
     ledger::{Ledger, LedgerError, accept::Offer, state::Known},
@@ -15,12 +15,13 @@ use crate::{
 const NAMED: usize = 5;
 
 impl Acceptance {
-    /// An acknowledgement of what is held, with every unit of which something is wrong, and `units`.
-    pub(super) fn ack(&self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
-        let held = ledger.read(|state| state.accepted);
+    /// An acknowledgement of what is held, with `units`, and every unit of which something is wrong that this stream has
+    /// not said so yet.
+    pub(super) fn ack(&mut self, ledger: &Ledger, units: Vec<UnitAcceptance>) -> Ack {
+        let accepted = ledger.read(|state| state.accepted);
         let mut named: BTreeMap<UnitId, UnitAcceptance> = BTreeMap::new();
-        for (unit, told) in &self.untaken {
-            named.insert(*unit, told.clone());
+        for (unit, untaken) in &self.untaken {
+            named.insert(*unit, untaken.answer.clone());
         }
         for (unit, entry) in &self.lacking {
             if let Content::Missing(why) = self.arrived.how_far(ledger, &self.absent, entry) {
@@ -33,9 +34,16 @@ impl Acceptance {
                 named.insert(id, unit);
             }
         }
+        named.retain(|unit, answer| match answer.accepted {
+            true => {
+                self.said.remove(unit);
+                true
+            }
+            false => self.said.insert(*unit, answer.clone()).as_ref() != Some(answer),
+        });
         Ack {
-            incarnation: held.incarnation,
-            generation: held.generation,
+            incarnation: accepted.incarnation,
+            generation: accepted.generation,
             units: named.into_values().collect(),
         }
     }
@@ -80,14 +88,15 @@ impl Acceptance {
         };
         let pending = self.pending.get(&unit).map(|pending| pending.digest);
         let digest = pending.or_else(|| stored_digest(ledger, unit));
-        let told = rejected(unit, digest, reason, with_causes(error));
-        self.untaken.insert(unit, told.clone());
-        told
+        let answer = rejected(unit, digest, reason, with_causes(error));
+        self.untaken
+            .insert(unit, Untaken::new(ledger, answer.clone(), error));
+        answer
     }
 
     /// Of which apps the ledger did not take what was offered, and why; `None`: it took all.
     pub fn ledger_problem(&self) -> Option<String> {
-        let why = &self.untaken.values().next()?.message;
+        let why = &self.untaken.values().next()?.answer.message;
         let entry = |unit: &UnitId| {
             let pending = self.pending.get(unit).map(|pending| &pending.entry);
             pending.or_else(|| self.lacking.get(unit))

@@ -123,7 +123,7 @@ pub(super) struct Lack {
     key: Option<ObjectKey>,
 }
 
-enum Held {
+enum Stored {
     Not,
     Unreadable,
     Manifest(Arc<Table>),
@@ -146,7 +146,7 @@ impl Arrived {
         self.blobs.insert(digest, blob);
     }
 
-    fn manifest(&self, ledger: &Ledger, digest: &Digest) -> Held {
+    fn manifest(&self, ledger: &Ledger, digest: &Digest) -> Stored {
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = manifests.get(digest).cloned();
         let read = known.or_else(|| {
@@ -165,9 +165,9 @@ impl Arrived {
             Some(manifest)
         });
         match read {
-            None => Held::Not,
-            Some(None) => Held::Unreadable,
-            Some(Some(manifest)) => Held::Manifest(manifest),
+            None => Stored::Not,
+            Some(None) => Stored::Unreadable,
+            Some(Some(manifest)) => Stored::Manifest(manifest),
         }
     }
 
@@ -235,15 +235,15 @@ impl Arrived {
                 }
             }
             match content {
-                None | Some((_, Held::Unreadable)) => {}
-                Some((digest, Held::Not)) => found.first.push(Lack {
+                None | Some((_, Stored::Unreadable)) => {}
+                Some((digest, Stored::Not)) => found.first.push(Lack {
                     digest,
                     kind: BlobKind::Content,
                     form: Form::Json,
                     secret: false,
                     key: None,
                 }),
-                Some((_, Held::Manifest(manifest))) => {
+                Some((_, Stored::Manifest(manifest))) => {
                     self.looked_up.fetch_add(manifest.len(), Ordering::Relaxed);
                     for row in manifest.rows() {
                         let digest = manifest.digest(row);
@@ -276,7 +276,7 @@ impl Arrived {
         });
         outstanding.unwrap_or_else(
             || match entry.content.map(|digest| self.manifest(ledger, &digest)) {
-                Some(Held::Unreadable) => Content::Unknown,
+                Some(Stored::Unreadable) => Content::Unknown,
                 _ => Content::Here,
             },
         )
@@ -310,7 +310,7 @@ impl Arrived {
             _ => None,
         });
         let mut digests: Vec<Digest> = configs.chain(entry.content).collect();
-        if let Some(Held::Manifest(manifest)) = entry.content.map(|digest| self.manifest(ledger, &digest)) {
+        if let Some(Stored::Manifest(manifest)) = entry.content.map(|digest| self.manifest(ledger, &digest)) {
             digests.extend(manifest.digests());
         }
         let mut seen = HashSet::new();

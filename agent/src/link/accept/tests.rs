@@ -75,10 +75,16 @@ fn many(unit: u128, count: usize) -> Vec<Value> {
 
 /// Objects that do not compress, of which one batch is more than there is room for.
 fn bulky(count: usize) -> Vec<Value> {
+    bulky_of(0, count)
+}
+
+/// The same, others for each unit.
+fn bulky_of(unit: usize, count: usize) -> Vec<Value> {
     let object = |n: usize| {
-        let noise = (0..32u8).map(|part| Digest::of("noise", &[&n.to_be_bytes()[..], &[part]].concat()));
+        let seed = [unit.to_be_bytes(), n.to_be_bytes()].concat();
+        let noise = (0..32u8).map(|part| Digest::of("noise", &[&seed[..], &[part]].concat()));
         let noise: Vec<String> = noise.map(|digest| digest.to_string()).collect();
-        config(&format!("bulky-{n}"), &noise.concat())
+        config(&format!("bulky-{unit}-{n}"), &noise.concat())
     };
     (0..count).map(object).collect()
 }
@@ -156,7 +162,7 @@ async fn fetch_all(
     }
 }
 
-fn held(ledger: &Ledger) -> (u64, Vec<u128>) {
+fn accepted(ledger: &Ledger) -> (u64, Vec<u128>) {
     ledger.read(|state| {
         let units = state.units.iter().filter(|(_, unit)| unit.offered.is_some());
         (
@@ -196,9 +202,9 @@ async fn a_large_unit_delays_no_small_one_and_news_go_on_while_it_is_fetched() {
         [(2, "accepted")]
     );
     assert_eq!(
-        held(&ledger),
+        accepted(&ledger),
         (0, vec![2]),
-        "the generation is not held before all of it is"
+        "the generation is not accepted before all of it is"
     );
     // While a batch of the large one is on its way, the small one changes: that is held first.
     let on_its_way = acceptance.next(&ledger, Lane::Large);
@@ -238,7 +244,7 @@ async fn a_large_unit_delays_no_small_one_and_news_go_on_while_it_is_fetched() {
         [(1, "accepted")]
     );
     assert_eq!(
-        (acks.last().expect("one").generation, held(&ledger)),
+        (acks.last().expect("one").generation, accepted(&ledger)),
         (2, (2, vec![1, 2]))
     );
     assert!(!acceptance.is_incomplete());
@@ -274,13 +280,13 @@ async fn a_break_in_the_last_batch_loses_nothing() {
     let fetched = give(&mut contents, &first, &items[..7]).await;
     acceptance.arrived(&first, &items, fetched).await.expect("taken");
     acceptance.broke_off();
-    assert_eq!(held(&first), (0, vec![]));
+    assert_eq!(accepted(&first), (0, vec![]));
     acceptance
         .offer(&first, whole, Timestamp(1))
         .await
         .expect("taken");
     fetch_all(&mut acceptance, &first, &mut contents, Lane::Small).await;
-    assert_eq!(held(&first), (1, vec![1]));
+    assert_eq!(accepted(&first), (1, vec![1]));
     assert_eq!(contents.fetched, 1 + 4 * BATCH, "each item once");
     drop(first);
     let again = ledger(&cells).await;
@@ -317,7 +323,7 @@ async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetc
         told.contains(&(2, "accepted")) && told.contains(&(1, "LedgerFull")),
         "{told:?}"
     );
-    assert_eq!(held(&ledger), (0, vec![2]));
+    assert_eq!(accepted(&ledger), (0, vec![2]));
     let problem = acceptance.ledger_problem().expect("told");
     for part in ["apps/app-1: ", "exceeds", "`flotilla-agent ledger move`"] {
         assert!(problem.contains(part), "{problem}");
@@ -359,7 +365,7 @@ async fn what_is_outstanding_of_a_large_unit_is_not_looked_up_for_each_batch() {
         let now = *acceptance.arrived.looked_up.get_mut();
         looked_up = looked_up.max(now);
     }
-    assert_eq!(held(&ledger), (1, vec![1]));
+    assert_eq!(accepted(&ledger), (1, vec![1]));
     // Once when the manifest has come, and once when nothing is outstanding.
     assert!(looked_up <= 2 * OBJECTS, "{looked_up} objects looked up");
 }
@@ -415,14 +421,14 @@ async fn a_unit_that_is_too_large_refuses_no_other_and_is_taken_when_there_is_ro
         waiting.get_or_insert_with(|| kept.clone());
         assert_eq!(waiting.as_ref(), Some(&kept), "nothing of other apps is kept");
     }
-    assert_eq!(held(&ledger), (0, vec![2]));
+    assert_eq!(accepted(&ledger), (0, vec![2]));
     let before = contents.fetched;
     cells.1.store(16 << 20, Ordering::SeqCst);
     acceptance.retry(&ledger).await.expect("nothing");
     for lane in [Lane::Small, Lane::Large, Lane::Small] {
         fetch_all(&mut acceptance, &ledger, &mut contents, lane).await;
     }
-    assert_eq!(held(&ledger), (3, vec![1, 2]));
+    assert_eq!(accepted(&ledger), (3, vec![1, 2]));
     assert!(
         contents.fetched - before <= BATCH,
         "what came of it before is not fetched again"
@@ -465,7 +471,7 @@ async fn entries_that_are_offered_again_after_a_break_are_answered_again_by_thei
         );
         acceptance.broke_off();
     }
-    assert_eq!(held(&ledger), (0, vec![2]));
+    assert_eq!(accepted(&ledger), (0, vec![2]));
 }
 
 #[tokio::test]
@@ -490,7 +496,7 @@ async fn a_storage_that_is_away_is_told_and_all_is_held_when_it_is_back() {
     cells.heal();
     acceptance.retry(&ledger).await.expect("nothing");
     fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
-    assert_eq!(held(&ledger), (1, vec![1]));
+    assert_eq!(accepted(&ledger), (1, vec![1]));
     assert_eq!((acceptance.ledger_problem(), contents.fetched), (None, 4));
 }
 
@@ -508,7 +514,7 @@ async fn content_of_an_unknown_type_is_held_told_and_never_asked_for_again() {
         .await
         .expect("taken");
     assert_eq!(reasons(&ack), [(1, "NotSupported")]);
-    assert_eq!(held(&ledger), (1, vec![1]));
+    assert_eq!(accepted(&ledger), (1, vec![1]));
     assert!(!Acceptance::resume(&ledger).is_incomplete());
 }
 
@@ -534,7 +540,7 @@ async fn an_ordinary_commit_is_one_write() {
         .await
         .expect("taken");
     assert_eq!(cells.writes() - before, 1);
-    assert_eq!(held(&ledger).0, 2);
+    assert_eq!(accepted(&ledger).0, 2);
 }
 
 #[tokio::test]
@@ -591,11 +597,82 @@ async fn a_crash_in_the_middle_of_a_large_fetch_loses_nothing_that_was_written_w
         for lane in [Lane::Small, Lane::Large, Lane::Small] {
             fetch_all(&mut acceptance, &third, &mut contents, lane).await;
         }
-        assert_eq!(held(&third), (u64::from(newer) + 1, units));
+        assert_eq!(accepted(&third), (u64::from(newer) + 1, units));
         let again = contents.fetched - before;
         assert!(
             again <= 1 + 4 * BATCH - (written - 1),
             "{again} fetched, {written} were there"
         );
     }
+}
+
+/// Fifty units of 80 to 150 KiB where there is room for none, and what comes of them: tries by time cost nothing.
+#[tokio::test]
+async fn fifty_units_without_room_are_told_once_and_time_alone_tries_none_of_them_again() {
+    const UNITS: u128 = 50;
+    let cells = Arc::new(Little::default());
+    cells.1.store(128 << 10, Ordering::SeqCst);
+    let ledger = Ledger::open(cells.clone(), NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let unit = |contents: &mut Contents, unit: u128, version: u64, objects: usize| {
+        let seed = usize::try_from(unit).expect("small") * 1000 + objects;
+        entry(unit, version, contents.add(&bulky_of(seed, objects)))
+    };
+    let first = [unit(&mut contents, 1, 1, 80)];
+    let mut acceptance = Acceptance::default();
+    let mut bytes = 0;
+    let mut told: Vec<(u128, String)> = Vec::new();
+    let mut tell = |ack: &Ack| {
+        bytes += prost::Message::encoded_len(ack);
+        told.extend(reasons(ack).into_iter().map(|(unit, why)| (unit, why.to_owned())));
+        (bytes, told.len())
+    };
+    let ack = acceptance
+        .offer(&ledger, offer(1, None, &first, &first), Timestamp(1))
+        .await;
+    tell(&ack.expect("taken"));
+    for ack in fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await {
+        tell(&ack);
+    }
+    assert_eq!(accepted(&ledger), (1, vec![1]));
+    let mut all = first.to_vec();
+    all.extend((2..2 + UNITS).map(|n| unit(&mut contents, n, 1, 58 + usize::try_from(n).expect("small"))));
+    let (before, writes) = (ledger.encodings(), cells.0.writes());
+    let ack = acceptance
+        .offer(&ledger, offer(2, None, &all, &all), Timestamp(2))
+        .await;
+    let (bytes_before, told_before) = tell(&ack.expect("taken"));
+    let mut last = (bytes_before, told_before);
+    for lane in [Lane::Small, Lane::Large, Lane::Small] {
+        for ack in fetch_all(&mut acceptance, &ledger, &mut contents, lane).await {
+            last = tell(&ack);
+        }
+    }
+    assert_eq!(last.1 - told_before, 50, "each is told once");
+    assert!(
+        last.0 - bytes_before < 50 * 400,
+        "{} bytes of answers",
+        last.0 - bytes_before
+    );
+    // A few manifests find room, which each is written into.
+    let (encodings, written) = (ledger.encodings() - before, cells.0.writes() - writes);
+    assert!(
+        encodings <= 10 && written <= 30,
+        "{encodings} times, {written} writes"
+    );
+    let (before, writes) = (ledger.encodings(), cells.0.writes());
+    // An hour and forty minutes of tries by time.
+    let fetched = contents.fetched;
+    for _ in 0..20 {
+        assert_eq!(acceptance.retry(&ledger).await.expect("nothing"), None);
+        assert!(
+            fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small)
+                .await
+                .is_empty()
+        );
+    }
+    assert_eq!(
+        (ledger.encodings() - before, cells.0.writes(), contents.fetched),
+        (0, writes, fetched)
+    );
 }

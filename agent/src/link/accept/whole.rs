@@ -35,14 +35,17 @@ pub async fn accept(
     for ack in drain(&mut acceptance, ledger, source).await? {
         units.extend(ack.units);
     }
+    // One answer says all.
+    acceptance.said.clear();
     Ok(acceptance.ack(ledger, units))
 }
 
-/// Tries again to get what held entries lack. Returns an acknowledgement when something has come.
+/// Tries again to get what stored entries lack. Returns an acknowledgement when something has come.
 pub async fn complete(ledger: &Ledger, source: &mut dyn Source) -> Result<Option<Ack>, AcceptError> {
     let mut acceptance = Acceptance::resume(ledger);
     let acks = drain(&mut acceptance, ledger, source).await?;
     let units: Vec<UnitAcceptance> = acks.into_iter().flat_map(|ack| ack.units).collect();
+    acceptance.said.clear();
     Ok(units
         .iter()
         .any(|unit| unit.accepted)

@@ -100,7 +100,7 @@ impl Open<'_> {
         self.wire.send(agent_message::Kind::Refused(refused)).await
     }
 
-    /// Tells hub and reconciler what is held now.
+    /// Tells hub and reconciler what is accepted now.
     async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
         self.session.nudge.accepted();
         self.ledger_condition();
@@ -172,7 +172,7 @@ impl Open<'_> {
         self.ledger_condition();
         match batch.outcome {
             Ok(()) => self.fetch_more(),
-            // What came is held, the rest is asked for again: the stream itself may be well.
+            // What came is stored, the rest is asked for again: the stream itself may be well.
             Err(e) => {
                 tracing::warn!("{e}; asking again in {} s", self.retry_wait.as_secs());
                 self.retry_later();

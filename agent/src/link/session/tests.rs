@@ -356,7 +356,7 @@ impl World {
         while !matches!(self.next().await, agent_message::Kind::Ack(_)) {}
     }
 
-    /// Waits until a unit is accepted, and returns the generation held by then.
+    /// Waits until a unit is accepted, and returns the generation accepted by then.
     async fn accepted(&mut self, unit: u128) -> u64 {
         loop {
             if let agent_message::Kind::Ack(ack) = self.next().await
@@ -442,7 +442,7 @@ async fn an_offer_that_cannot_be_judged_is_refused_and_the_stream_goes_on() {
 #[tokio::test]
 async fn a_ledger_that_cannot_be_written_is_told_and_when_it_can_again() {
     let mut world = World::new().await;
-    // Perhaps before the epoch is held: that ends no stream.
+    // Perhaps before the epoch is stored: that ends no stream.
     world.cells.fail_after(0);
     let one = world.entry(1, 1, &[config("x", "1")]).await;
     world
@@ -478,7 +478,7 @@ async fn unit_that_the_ledger_has_no_room_for_is_answered_by_its_entry_and_taken
     let mut answers = HashMap::new();
     while answers.len() < 2 {
         if let agent_message::Kind::Ack(ack) = world.next().await {
-            assert_eq!(ack.generation, 0, "it is held once all of it is");
+            assert_eq!(ack.generation, 0, "it is accepted once all of it is");
             let each = ack.units.into_iter();
             answers.extend(each.map(|one| (one.entry.to_vec(), (one.accepted, one.reason))));
         }

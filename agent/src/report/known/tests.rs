@@ -141,8 +141,18 @@ impl Hub {
         taken
     }
 
+    /// Kinds and messages of what is wrong.
+    fn wrong(&self) -> BTreeMap<i32, &str> {
+        let wrong = self.conditions.iter().filter(|(_, condition)| !condition.ok);
+        wrong
+            .map(|(kind, condition)| (*kind, &*condition.message))
+            .collect()
+    }
+
     fn begin(&mut self, reports: &Reports) {
-        reports.begin(self.welcome(reports.acked_root()));
+        let wrong = self.conditions.values().filter(|condition| !condition.ok);
+        let wrong: Vec<ClusterCondition> = wrong.cloned().collect();
+        reports.begin(self.welcome(reports.acked_root()), Some(&wrong));
     }
 }
 
@@ -214,6 +224,39 @@ fn restart_tells_conditions_and_no_row_where_the_hub_has_the_same_root() {
 }
 
 #[test]
+fn conditions_are_told_again_where_a_restored_hub_has_others_and_no_row_is() {
+    let (reports, mut hub) = settled(&Cluster::of(3, 20));
+    let say = |ok: bool, message: &str| {
+        let watches = ClusterConditionKind::Watches;
+        reports.condition(watches, ok, message.to_owned(), Timestamp(1));
+    };
+    let before = hub.clone();
+    say(false, "refused");
+    hub.take(&reports);
+    let wrong = hub.clone();
+    say(false, "refused twice");
+    hub.take(&reports);
+    for restored in [&before, &wrong] {
+        hub = restored.clone();
+        hub.begin(&reports);
+        let told = hub.take(&reports);
+        assert_eq!((told.len(), rows(&told), told[0].conditions.len()), (1, 0, 1));
+        assert_eq!(
+            hub.wrong().values().copied().collect::<Vec<_>>(),
+            ["refused twice"]
+        );
+        hub.begin(&reports);
+        assert_eq!(hub.take(&reports), [], "once");
+    }
+    say(true, "");
+    hub.take(&reports);
+    hub = wrong;
+    hub.begin(&reports);
+    hub.take(&reports);
+    assert!(hub.wrong().is_empty());
+}
+
+#[test]
 fn restart_tells_all_where_one_row_is_another() {
     let cluster = Cluster::of(3, 20);
     let (_, mut hub) = settled(&cluster);
@@ -268,7 +311,7 @@ fn report_whose_acknowledgement_was_lost_is_not_told_again_where_the_hub_has_com
 #[test]
 fn full_report_whose_last_acknowledgement_was_lost_is_not_told_again() {
     let (reports, mut hub) = settled(&Cluster::of(3, 20));
-    reports.begin(HubRows::Unknown);
+    reports.begin(HubRows::Unknown, None);
     let last = reports.next(1).expect("all in one part");
     hub.commit(&last);
     hub.begin(&reports);
@@ -300,8 +343,9 @@ fn hub_has_the_rows_of_the_agent_after_any_restarts_losses_and_restored_backups(
         let mut cluster = Cluster::of(3, 4);
         let (mut reports, mut hub) = settled(&cluster);
         let mut backup = hub.clone();
+        let mut said = BTreeMap::new();
         for _ in 0..40 {
-            match draw.below(10) {
+            match draw.below(11) {
                 0 => backup = hub.clone(),
                 1 if draw.below(3) == 0 => {
                     hub = backup.clone();
@@ -309,6 +353,7 @@ fn hub_has_the_rows_of_the_agent_after_any_restarts_losses_and_restored_backups(
                 }
                 2 => {
                     reports = restarted(&cluster, &mut hub);
+                    said.clear();
                     if draw.below(2) == 0 {
                         reports.hold(Hold::Full);
                         if draw.below(2) == 0 {
@@ -365,6 +410,13 @@ fn hub_has_the_rows_of_the_agent_after_any_restarts_losses_and_restored_backups(
                     cluster.units.insert(draw.below(3), draw.below(3));
                     cluster.tell(&reports);
                 }
+                9 => {
+                    let kinds = [ClusterConditionKind::Watches, ClusterConditionKind::Ledger];
+                    let kind = kinds[usize::from(draw.below(2))];
+                    let message = ["", "a", "b"][usize::from(draw.below(3))];
+                    reports.condition(kind, message.is_empty(), message.to_owned(), Timestamp(1));
+                    said.insert(kind as i32, message);
+                }
                 _ => {
                     cluster
                         .objects
@@ -373,7 +425,10 @@ fn hub_has_the_rows_of_the_agent_after_any_restarts_losses_and_restored_backups(
                 }
             }
         }
+        hub.begin(&reports);
         hub.take(&reports);
+        said.retain(|_, message| !message.is_empty());
+        assert_eq!(hub.wrong(), said, "seed {seed}");
         // A restart heals what was left out.
         let last = restarted(&cluster, &mut hub);
         last.hold(Hold::Nothing);

@@ -1,4 +1,4 @@
-//! What enters the ledger: entries whose content is here, and the generation once all of them are held.
+//! What enters the ledger: entries whose content is here, and the generation once all of them are stored.
 
 use flotilla_core::{id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::UnitAcceptance;
@@ -7,7 +7,7 @@ use super::{
     Acceptance,
     answers::{accepted, rejected, stored_digest, unknown_content},
     content::{Arrived, Content},
-    room,
+    room::{Appends, room},
 };
 use crate::ledger::{
     Ledger, LedgerError,
@@ -15,8 +15,9 @@ use crate::ledger::{
 };
 
 impl Acceptance {
-    /// Holds every entry whose content is all here, or cannot be had; and the generation, when none is left.
+    /// Stores every entry whose content is all here, or cannot be had; and the generation, when none is left.
     pub(super) async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
+        self.untaken.retain(|_, untaken| !untaken.may_fit(ledger));
         let mut ready = Vec::new();
         for (unit, pending) in &self.pending {
             let content = self.arrived.how_far(ledger, &self.absent, &pending.entry);
@@ -24,19 +25,22 @@ impl Acceptance {
                 ready.push((*unit, content));
             }
         }
-        let mut units = self.hold(ledger, &ready).await?;
-        // Entries that are held already, and whose content has come.
-        let complete: Vec<UnitId> = self
+        let mut units = self.store(ledger, &ready).await?;
+        // Entries that are stored already, and whose content has come.
+        let mut complete: Vec<(UnitId, Vec<Record>)> = self
             .lacking
             .iter()
+            .filter(|(unit, _)| !self.untaken.contains_key(*unit))
             .filter(|(_, entry)| self.arrived.how_far(ledger, &self.absent, entry) == Content::Here)
-            .map(|(unit, _)| *unit)
+            .map(|(unit, entry)| (*unit, self.arrived.records(ledger, entry)))
             .collect();
-        for unit in complete {
+        complete.sort_by_key(|(_, records)| room(records));
+        let mut appends = Appends::default();
+        for (unit, records) in complete {
             let Some(entry) = self.lacking.get(&unit) else {
                 continue;
             };
-            match ledger.append(self.arrived.records(ledger, entry)).await {
+            match appends.append(ledger, None, records).await {
                 Ok(()) => {
                     units.push(accepted(unit, stored_digest(ledger, unit), Some(entry)));
                     self.lacking.remove(&unit);
@@ -64,8 +68,8 @@ impl Acceptance {
             .retain(|(digest, _)| self.arrived.blobs.contains_key(digest));
     }
 
-    /// Holds entries together, in one write; when there is no room for all, each alone, as long as there is room.
-    async fn hold(
+    /// Stores entries together, in one write; when there is no room for all, each alone, as long as there is room.
+    async fn store(
         &mut self,
         ledger: &Ledger,
         ready: &[(UnitId, Content)],
@@ -84,10 +88,10 @@ impl Acceptance {
                 }
                 return Ok(ready
                     .iter()
-                    .map(|(unit, content)| self.held(ledger, *unit, content))
+                    .map(|(unit, content)| self.stored(ledger, *unit, content))
                     .collect());
             }
-            Err(LedgerError::Full { .. }) if !ready.is_empty() => {}
+            Err(LedgerError::Full { .. }) if ready.len() > 1 => {}
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
             Err(e) => {
                 let told = ready.iter().map(|(unit, _)| self.not_taken(ledger, *unit, &e));
@@ -101,20 +105,21 @@ impl Acceptance {
         // A large one takes no room that small ones need.
         each.sort_by_key(|(.., records)| room(records));
         let mut units = Vec::new();
+        let mut appends = Appends::default();
         for (unit, content, records) in each {
-            match ledger.append(records).await {
-                Ok(()) => units.push(self.held(ledger, unit, content)),
+            match appends.append(ledger, Some(unit), records).await {
+                Ok(()) => units.push(self.stored(ledger, unit, content)),
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
                 Err(e) => units.push(self.not_taken(ledger, unit, &e)),
             }
         }
         if self.pending.is_empty() {
-            let held = self.generation(ledger).into_iter().collect();
-            match ledger.append(held).await {
+            let generation = self.generation(ledger).into_iter().collect();
+            match ledger.append(generation).await {
                 Ok(()) => self.target = None,
                 Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                // The next try holds it.
-                Err(e) => tracing::warn!("accepted units are held, their generation is not: {e}"),
+                // The next try stores it.
+                Err(e) => tracing::warn!("accepted units are stored, their generation is not: {e}"),
             }
         }
         Ok(units)
@@ -134,15 +139,15 @@ impl Acceptance {
     }
 
     fn generation(&self, ledger: &Ledger) -> Option<Record> {
-        let held = ledger.read(|state| state.accepted);
+        let accepted = ledger.read(|state| state.accepted);
         let next = Accepted {
-            epoch: held.epoch,
+            epoch: accepted.epoch,
             ..self.target?
         };
-        (next != held).then_some(Record::Accepted(next))
+        (next != accepted).then_some(Record::Accepted(next))
     }
 
-    fn held(&mut self, ledger: &Ledger, unit: UnitId, content: &Content) -> UnitAcceptance {
+    fn stored(&mut self, ledger: &Ledger, unit: UnitId, content: &Content) -> UnitAcceptance {
         let digest = stored_digest(ledger, unit);
         let pending = self.pending.remove(&unit);
         self.lacking.remove(&unit);
