@@ -675,4 +675,13 @@ async fn fifty_units_without_room_are_told_once_and_time_alone_tries_none_of_the
         (ledger.encodings() - before, cells.0.writes(), contents.fetched),
         (0, writes, fetched)
     );
+    // Another entry of one of them is another matter, and names nobody else: what came for the one before counts for none.
+    all[7] = unit(&mut contents, 8, 2, 2);
+    acceptance
+        .offer(&ledger, offer(3, None, &all, &all), Timestamp(3))
+        .await
+        .expect("taken");
+    let acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    let told: Vec<_> = acks.iter().flat_map(reasons).collect();
+    assert_eq!(told, [(8, "accepted")]);
 }
