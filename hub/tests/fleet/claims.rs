@@ -105,6 +105,7 @@ async fn what_is_planned_is_known_apart_from_what_an_agent_holds() {
     let epoch = open(&world, cluster).await;
     let tell = async |version, target| {
         let told = Told {
+            refusal: None,
             cluster,
             epoch,
             accepted: Some((INCARNATION, version)),

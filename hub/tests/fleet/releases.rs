@@ -32,6 +32,7 @@ async fn desired(world: &World, cluster: Uuid) -> DesiredRow {
 /// The agent says that it holds this state, and this entry of it durably.
 async fn hold(world: &World, cluster: Uuid, epoch: u64, generation: u64, entry: Option<&EntryRow>) {
     let told = Told {
+        refusal: None,
         cluster,
         epoch,
         accepted: Some((INCARNATION, generation)),

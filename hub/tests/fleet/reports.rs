@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::{digest::Digest, object::ObjectKey};
 use flotilla_hub::store::{
-    query::EventFilter,
+    event::EventFilter,
     report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
     session::{Answer, Opened, Opening, Told},
 };
