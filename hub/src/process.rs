@@ -1,6 +1,10 @@
 //! This process and its children: descriptors, and children that end with all they started.
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use std::{io, process::ExitStatus};
+
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group, setrlimit, waitid,
+};
 use tokio::process::Child;
 
 /// Takes as many descriptors as the system allows: each agent's stream is one.
@@ -65,7 +69,7 @@ pub(crate) fn usage(process: u32) -> Usage {
     usage
 }
 
-/// The process group of a child spawned with `process_group(0)`. Killed when dropped, unless disarmed.
+/// The process group of a child spawned with `process_group(0)`. Killed when dropped, unless its leader has ended.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup(Option<Pid>);
 
@@ -80,17 +84,65 @@ impl ProcessGroup {
         )
     }
 
-    /// The leader has ended by itself, and its number may be given away.
-    pub(crate) fn disarm(&mut self) {
-        self.0 = None;
+    /// Waits for the end of `child`, which leads it, and kills what that has left behind.
+    pub(crate) async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+        if let Some(leader) = self.0 {
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            tokio::task::spawn_blocking(move || waitid(WaitId::Pid(leader), ended)).await??;
+        }
+        // Before its end is taken notice of: until then no other process can have its number.
+        self.kill();
+        child.wait().await
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = self.0.take() {
+            // Fails only when nothing of the group is left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Fails only when nothing of the group is left.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Stdio, time::Duration};
+
+    use flotilla_testkit::wait_until;
+    use tokio::{io::AsyncReadExt as _, process::Command};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_leaves_behind_ends_with_it() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 600 & echo $!; exit 7"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("started");
+        let mut group = ProcessGroup::of(&child);
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let mut printed = String::new();
+        // The pipe ends once nobody holds it any more: the sleeping one does.
+        let (status, read) = tokio::join!(group.wait(&mut child), stdout.read_to_string(&mut printed));
+        assert_eq!(status.expect("ended").code(), Some(7));
+        read.expect("read");
+        let left: u32 = printed.trim().parse().expect("a number");
+        let over = wait_until("the end of it", Duration::from_secs(10), async || {
+            let status = std::fs::read_to_string(format!("/proc/{left}/status")).unwrap_or_default();
+            let is_over = status.is_empty()
+                || ["State:\tZ", "State:\tX"]
+                    .iter()
+                    .any(|over| status.contains(over));
+            if is_over { Ok(Some(())) } else { Err(status) }
+        });
+        over.await.expect("it ends");
     }
 }

@@ -142,20 +142,18 @@ impl Sandbox {
         let child_id = child.id();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
+            let ended = async {
+                let status = group.wait(&mut child).await;
+                status.map_err(|error| RunError::Sandbox(error.to_string()))
+            };
             // Too much output ends all at once; what is dropped then is killed by the group's guard.
-            let (printed, said) = tokio::try_join!(read(stdout, job.max_output), drain(stderr))?;
-            let status = child
-                .wait()
-                .await
-                .map_err(|error| RunError::Sandbox(error.to_string()))?;
-            Ok((printed, said, status))
+            tokio::try_join!(read(stdout, job.max_output), drain(stderr), ended)
         };
         let (printed, said, status) = tokio::select! {
             done = work => done?,
             () = tokio::time::sleep(job.timeout) => return Err(RunError::Timeout),
             () = crowded(child_id, job.limits.threads) => return Err(RunError::Threads(job.limits.threads)),
         };
-        group.disarm();
         if status.success() {
             Ok(printed)
         } else {

@@ -215,14 +215,13 @@ impl GitProgram {
         let mut group = ProcessGroup::of(&child);
         let child_id = child.id();
         let stderr = child.stderr.take();
-        let work = async { tokio::join!(stderr_of(stderr), child.wait()) };
+        let work = async { tokio::join!(stderr_of(stderr), group.wait(&mut child)) };
         // Dropping the losers is safe: the group's guard kills what still runs.
         let (said, status) = tokio::select! {
             done = work => done,
             () = tokio::time::sleep(run.timeout) => return Err(Failure::Timeout),
             failure = outgrown(run, child_id) => return Err(failure),
         };
-        group.disarm();
         let status: ExitStatus = status.map_err(Failure::Io)?;
         if status.signal() == Some(Signal::XCPU.as_raw()) || said.contains("signal 24") {
             return Err(Failure::Processor);
