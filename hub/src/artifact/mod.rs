@@ -3,12 +3,15 @@
 //! by the digest of their bytes, in a [`place`] that hubs may share.
 
 pub mod archive;
+mod bounds;
 mod cache;
 pub mod digest;
+mod failure;
 pub mod path;
 pub mod place;
 pub mod read;
 pub mod store;
+mod transfer;
 pub mod tree;
 
 pub use archive::{ArchiveError, ArchiveWriter};

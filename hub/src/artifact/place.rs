@@ -19,8 +19,12 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What is asked of a bucket is given up after this long, with all its repetitions.
+/// What a bucket refuses for a while is asked again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A bucket's answer to a request, its part of an upload included, or the next bytes of one may take so long.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Bound of one request: it is long as long as bytes come.
+const WHOLE: Duration = Duration::from_secs(3600);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Names the store, so that two hubs know whether they share it.
 const MARKER: &str = "flotilla-store.json";
@@ -84,6 +88,7 @@ impl fmt::Display for Shared {
 }
 
 impl Shared {
+    /// Blocking: a directory's server may not answer.
     pub(super) fn open(&self) -> object_store::Result<Arc<dyn ObjectStore>> {
         match self {
             Self::Directory(path) => {
@@ -100,7 +105,8 @@ impl Shared {
                 let client =
                     |key, bound: Duration| (AmazonS3ConfigKey::Client(key), format!("{}s", bound.as_secs()));
                 let bounds = [
-                    client(ClientConfigKey::Timeout, PATIENCE),
+                    client(ClientConfigKey::Timeout, WHOLE),
+                    client(ClientConfigKey::ReadTimeout, ANSWER),
                     client(ClientConfigKey::ConnectTimeout, CONNECT),
                 ];
                 let retry = RetryConfig {
@@ -166,10 +172,8 @@ pub(super) async fn marker(store: &dyn ObjectStore, hub: &str) -> object_store::
     let bytes = || PutPayload::from(serde_json::to_vec(&fresh).unwrap_or_default());
     match store.put_opts(&key, bytes(), PutMode::Create.into()).await {
         Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-        Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
-            store.put(&key, bytes()).await?;
-        }
-        Err(error) => return Err(error),
+        // A file system without hard links, or a server without conditions, cannot; what else fails, fails again.
+        Err(_) => drop(store.put(&key, bytes()).await?),
     }
     // Of two that write it at once, one stays.
     Ok(read(store, &key).await?.unwrap_or(fresh))

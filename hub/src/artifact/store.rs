@@ -10,23 +10,27 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, buffered::BufWriter, path::Path as Key};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, path::Path as Key};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use time::OffsetDateTime;
-use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use super::{
     ArtifactDigest, ReadError, ReadLimits, Shared, Tree,
+    bounds::{Bounds, Progress},
     cache::TreeCache,
-    place::{directory, marker},
+    failure::{Operation, Sentence, Unanswered, local},
+    place::{Marker, directory, marker},
     read_tree,
+    transfer::{download, upload},
 };
 
 const SUFFIX: &str = ".tar.gz";
 /// Bytes of the trees that are held in memory: a commit is compared with the one before it, and read by all its apps.
 const TREES: u64 = 48 << 20;
+/// What is asked of the place is given up when nothing has come of it for so long.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// An artifact that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +59,13 @@ pub enum StoreError {
         #[source]
         source: ReadError,
     },
-    /// The place where artifacts are kept does not answer or is full; retry.
-    #[error("the artifact store at {place} failed")]
+    /// The place where artifacts are kept does not answer, refuses or is full; retry.
+    #[error("the artifact store at {place} failed: {why}")]
     Unavailable {
         /// Where.
         place: Arc<str>,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// One sentence, with a code where the place gives one.
+        why: String,
     },
     /// It keeps the artifacts of a hub with another database, which would remove those of this one; name another place.
     #[error(
@@ -84,6 +87,7 @@ pub struct ArtifactStore {
     incoming: Arc<Path>,
     id: Uuid,
     trees: Arc<TreeCache>,
+    bounds: Bounds,
 }
 
 /// An artifact being written. Dropping it leaves nothing behind.
@@ -97,20 +101,22 @@ impl ArtifactStore {
     /// Opens the store of this hub alone, in directories of its own; makes them, and removes what writers left in a crash.
     pub async fn open(root: PathBuf, incoming: PathBuf) -> Result<Self, StoreError> {
         let place: Arc<str> = root.display().to_string().into();
-        fs::create_dir_all(&root).map_err(|source| failed(&place, source))?;
-        let store = directory(&root).map_err(|source| failed(&place, source))?;
-        Self::over(store, place, incoming, "", |_| true).await
+        let open = move || {
+            fs::create_dir_all(&root).map_err(local)?;
+            directory(&root)
+        };
+        Self::over(open, place, incoming, "", |_| true).await
     }
 
     /// Opens a store that hubs share. `hub` tells hubs with the same database from others.
     pub async fn share(shared: &Shared, incoming: PathBuf, hub: &str) -> Result<Self, StoreError> {
         let place: Arc<str> = shared.to_string().into();
-        let store = shared.open().map_err(|source| failed(&place, source))?;
-        Self::over(store, place, incoming, hub, |found| found == hub).await
+        let shared = shared.clone();
+        Self::over(move || shared.open(), place, incoming, hub, |found| found == hub).await
     }
 
     async fn over(
-        store: Arc<dyn ObjectStore>,
+        open: impl FnOnce() -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'static,
         place: Arc<str>,
         incoming: PathBuf,
         hub: &str,
@@ -123,10 +129,17 @@ impl ArtifactStore {
             }
             fs::create_dir_all(&incoming)
         };
-        prepare().map_err(|source| failed(&place, source))?;
-        let marker = marker(&*store, hub)
+        let here = incoming.display().to_string().into();
+        prepare().map_err(|error| failed(&here, Operation::Open, &error.into()))?;
+        let (bounds, named) = (Bounds::new(SILENT), hub.to_owned());
+        let opened = bounds.within(|_| async move {
+            let store = tokio::task::spawn_blocking(open).await??;
+            let marker = marker(&*store, &named).await?;
+            Ok::<(Arc<dyn ObjectStore>, Marker), Error>((store, marker))
+        });
+        let (store, marker) = opened
             .await
-            .map_err(|source| failed(&place, source))?;
+            .map_err(|error| failed(&place, Operation::Open, &error))?;
         if !is_ours(&marker.hub) {
             return Err(StoreError::Foreign { place });
         }
@@ -136,6 +149,7 @@ impl ArtifactStore {
             incoming: incoming.into(),
             id: marker.id,
             trees: Arc::new(TreeCache::new(TREES)),
+            bounds,
         })
     }
 
@@ -146,7 +160,8 @@ impl ArtifactStore {
 
     /// Begins an artifact. Blocking, like the writer itself.
     pub fn writer(&self) -> Result<ArtifactWriter, StoreError> {
-        let file = NamedTempFile::new_in(&self.incoming).map_err(|source| self.failed(source))?;
+        let file = NamedTempFile::new_in(&self.incoming);
+        let file = file.map_err(|error| self.failed(Operation::Write, &error.into()))?;
         Ok(ArtifactWriter {
             file,
             hasher: Sha256::new(),
@@ -162,20 +177,15 @@ impl ArtifactStore {
             size: written.size,
         };
         let mut file = written.file.into_file();
-        file.rewind().map_err(|source| self.failed(source))?;
-        let mut file = tokio::fs::File::from_std(file);
-        let mut kept = BufWriter::new(self.store.clone(), key(stored.digest));
-        let copied = async {
-            tokio::io::copy(&mut file, &mut kept).await?;
-            kept.shutdown().await
-        };
-        if let Err(error) = copied.await {
-            // What was uploaded of a large one would be stored for ever.
-            if let Err(error) = kept.abort().await {
-                tracing::debug!(%error, "what was written of an artifact is left behind");
-            }
-            return Err(self.failed(error));
-        }
+        file.rewind()
+            .map_err(|error| self.failed(Operation::Write, &error.into()))?;
+        let (store, key) = (self.store.clone(), key(stored.digest));
+        let copied = self
+            .bounds
+            .slow()
+            .within(|progress| async move { upload(&*store, &key, file, stored.size, &progress).await })
+            .await;
+        copied.map_err(|error| self.failed(Operation::Write, &error))?;
         Ok(stored)
     }
 
@@ -197,11 +207,14 @@ impl ArtifactStore {
 
     /// Reads the bytes of an artifact, verified.
     pub async fn read(&self, digest: ArtifactDigest) -> Result<bytes::Bytes, StoreError> {
-        let read = async { self.store.get(&key(digest)).await?.bytes().await };
+        let (store, key) = (self.store.clone(), key(digest));
+        let read = self
+            .bounds
+            .within(|progress| async move { download(&*store, &key, &progress).await });
         let bytes = match read.await {
             Ok(bytes) => bytes,
-            Err(object_store::Error::NotFound { .. }) => return Err(StoreError::Missing(digest)),
-            Err(error) => return Err(self.failed(error)),
+            Err(Unanswered::Said(Error::NotFound { .. })) => return Err(StoreError::Missing(digest)),
+            Err(error) => return Err(self.failed(Operation::Read, &error)),
         };
         let verified = self
             .beside(move || (ArtifactDigest::of(&bytes) == digest).then_some(bytes))
@@ -217,18 +230,34 @@ impl ArtifactStore {
 
     /// Tells whether an artifact is here, without reading it.
     pub async fn has(&self, digest: ArtifactDigest) -> Result<bool, StoreError> {
-        match self.store.head(&key(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.failed(error)),
+        Ok(self.found(digest).await?.is_some())
+    }
+
+    async fn found(&self, digest: ArtifactDigest) -> Result<Option<ObjectMeta>, StoreError> {
+        let (store, key) = (self.store.clone(), key(digest));
+        let found = self.bounds.within(|_| async move { store.head(&key).await });
+        match found.await {
+            Ok(found) => Ok(Some(found)),
+            Err(Unanswered::Said(Error::NotFound { .. })) => Ok(None),
+            Err(error) => Err(self.failed(Operation::Read, &error)),
         }
     }
 
     /// Removes an artifact; one that is gone already is no error.
     pub async fn delete(&self, digest: ArtifactDigest) -> Result<(), StoreError> {
-        match self.store.delete(&key(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed(error)),
+        let (store, key) = (self.store.clone(), key(digest));
+        let deleted = self.bounds.within(|_| async move { store.delete(&key).await });
+        match deleted.await {
+            Ok(()) | Err(Unanswered::Said(Error::NotFound { .. })) => Ok(()),
+            Err(error) => Err(self.failed(Operation::Remove, &error)),
+        }
+    }
+
+    /// Removes an artifact, unless it was kept again within `age`: another hub may name it by now.
+    pub async fn delete_settled(&self, digest: ArtifactDigest, age: Duration) -> Result<(), StoreError> {
+        match self.found(digest).await? {
+            Some(found) if is_settled(&found, age) => self.delete(digest).await,
+            _ => Ok(()),
         }
     }
 
@@ -239,18 +268,27 @@ impl ArtifactStore {
 
     /// Lists what has been there for so long at least, in no order.
     pub async fn settled(&self, age: Duration) -> Result<Vec<ArtifactDigest>, StoreError> {
-        let before = OffsetDateTime::now_utc() - age;
-        self.listed(|found| {
-            let is_settled = found.last_modified.timestamp() <= before.unix_timestamp();
+        self.listed(move |found| {
+            let is_settled = is_settled(&found, age);
             stored(&found).filter(|_| is_settled).map(|stored| stored.digest)
         })
         .await
     }
 
-    async fn listed<T>(&self, kept: impl Fn(ObjectMeta) -> Option<T>) -> Result<Vec<T>, StoreError> {
-        let found = self.store.list(None);
-        let kept = found.try_filter_map(|found| std::future::ready(Ok(kept(found))));
-        kept.try_collect().await.map_err(|error| self.failed(error))
+    async fn listed<T: Send + 'static>(
+        &self,
+        kept: impl Fn(ObjectMeta) -> Option<T> + Send + 'static,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = self.store.list(None);
+        let all = self.bounds.within(|progress: Progress| async move {
+            let mut all = Vec::new();
+            while let Some(one) = found.try_next().await? {
+                progress.made();
+                all.extend(kept(one));
+            }
+            Ok(all)
+        });
+        all.await.map_err(|error| self.failed(Operation::List, &error))
     }
 
     /// Works on a thread that has no streams to serve.
@@ -259,19 +297,24 @@ impl ArtifactStore {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|error| self.failed(error))
+        done.map_err(|error| self.failed(Operation::Read, &Unanswered::Said(error.into())))
     }
 
-    fn failed(&self, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-        failed(&self.place, source)
+    fn failed(&self, operation: Operation, error: &Unanswered) -> StoreError {
+        failed(&self.place, operation, error)
     }
 }
 
-fn failed(place: &Arc<str>, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+fn failed(place: &Arc<str>, operation: Operation, error: &Unanswered) -> StoreError {
     StoreError::Unavailable {
         place: place.clone(),
-        source: source.into(),
+        why: Sentence(operation, error).to_string(),
     }
+}
+
+fn is_settled(found: &ObjectMeta, age: Duration) -> bool {
+    let before = OffsetDateTime::now_utc() - age;
+    found.last_modified.timestamp() <= before.unix_timestamp()
 }
 
 fn key(digest: ArtifactDigest) -> Key {
@@ -303,6 +346,11 @@ impl Write for ArtifactWriter {
 
 #[cfg(test)]
 mod tests {
+    use object_store::{
+        memory::InMemory,
+        throttle::{ThrottleConfig, ThrottledStore},
+    };
+
     use super::*;
     use crate::artifact::ArchiveWriter;
 
@@ -313,6 +361,13 @@ mod tests {
             .keep(archive.finish().expect("finished"))
             .await
             .expect("kept")
+    }
+
+    /// Bytes of several parts that do not pack.
+    fn noise() -> Vec<u8> {
+        (0..400_000_u64)
+            .flat_map(|n| *blake3::hash(&n.to_be_bytes()).as_bytes())
+            .collect()
     }
 
     async fn open(place: &tempfile::TempDir) -> ArtifactStore {
@@ -356,15 +411,37 @@ mod tests {
     #[tokio::test]
     async fn an_artifact_larger_than_one_upload_is_kept_whole() {
         let (_place, store) = store().await;
-        let noise: Vec<u8> = (0..400_000_u64)
-            .flat_map(|n| *blake3::hash(&n.to_be_bytes()).as_bytes())
-            .collect();
-        let kept = put(&store, &noise).await;
+        let kept = put(&store, &noise()).await;
         assert!(kept.size > 11 << 20, "{}", kept.size);
         assert_eq!(
             store.read(kept.digest).await.expect("read").len() as u64,
             kept.size
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_upload_is_kept_as_long_as_its_parts_arrive_and_given_up_when_none_does() {
+        let (_place, mut store) = store().await;
+        let of_a_part = |wait: u64| {
+            let config = ThrottleConfig {
+                wait_put_per_call: Duration::from_millis(wait),
+                ..ThrottleConfig::default()
+            };
+            Arc::new(ThrottledStore::new(InMemory::new(), config))
+        };
+        store.bounds.silent = Duration::from_millis(100);
+        store.store = of_a_part(200);
+        let kept = put(&store, &noise()).await;
+        assert_eq!(
+            store.read(kept.digest).await.expect("read").len() as u64,
+            kept.size
+        );
+        store.store = of_a_part(60_000);
+        let mut archive = ArchiveWriter::new(store.writer().expect("a writer"));
+        archive.file("f", false, b"1").expect("written");
+        let never = store.keep(archive.finish().expect("finished")).await;
+        let error = never.expect_err("no answer").to_string();
+        assert!(error.contains("has said nothing for 300ms"), "{error}");
     }
 
     #[tokio::test]
@@ -381,6 +458,50 @@ mod tests {
             .expect("it has a time");
         file.set_modified(written - 2 * day).expect("set");
         assert_eq!(store.settled(day).await.expect("listed"), [old.digest]);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_kept_again_after_it_was_found_unused_stays() {
+        let (place, store) = store().await;
+        let kept = put(&store, b"1").await;
+        let day = Duration::from_secs(24 * 3600);
+        let path = place.path().join("artifacts").join(key(kept.digest).as_ref());
+        let old = || {
+            let file = fs::File::options().write(true).open(&path).expect("there");
+            let since = std::time::SystemTime::now() - 2 * day;
+            file.set_modified(since).expect("set");
+        };
+        old();
+        assert_eq!(store.settled(day).await.expect("listed"), [kept.digest]);
+        put(&store, b"1").await;
+        store.delete_settled(kept.digest, day).await.expect("looked");
+        assert!(store.has(kept.digest).await.expect("looked"));
+        old();
+        store.delete_settled(kept.digest, day).await.expect("removed");
+        store
+            .delete_settled(kept.digest, day)
+            .await
+            .expect("gone already");
+        assert!(!store.has(kept.digest).await.expect("looked"));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_hangs_is_given_up_and_others_files_are_read() {
+        let (place, mut store) = store().await;
+        store.bounds.silent = Duration::from_millis(200);
+        let (hangs, other) = (put(&store, b"1").await, put(&store, b"2").await);
+        let path = place.path().join("artifacts").join(key(hangs.digest).as_ref());
+        fs::remove_file(&path).expect("removed");
+        // Whoever opens it waits until it is opened for writing.
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).expect("made");
+        let error = store.read(hangs.digest).await.expect_err("no answer");
+        assert!(
+            error.to_string().contains("has said nothing for 200ms"),
+            "{error}"
+        );
+        assert!(store.read(other.digest).await.is_ok());
+        drop(fs::File::options().read(true).write(true).open(&path));
     }
 
     #[tokio::test]
