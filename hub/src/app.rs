@@ -49,6 +49,7 @@ use crate::{
     },
     store::{
         Store,
+        listener::Listener,
         private::{self, PrivatePostgres},
     },
     task::{
@@ -243,6 +244,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
 
     let workers = serve.workers.map_or_else(default_workers, usize::from);
     let replica: Arc<str> = replica_name(data_dir)?.into();
+    let listener = named(store, &replica, data_dir).await?;
     store.close_sessions_of(&replica).await?;
     let lost = store.count_lost_renderings(&replica).await?;
     if lost > 0 {
@@ -324,7 +326,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     };
     let config = server_config(&authority, &serve.names())?;
     let tasks = vec![
-        tokio::spawn(driver.run(stop.clone())),
+        tokio::spawn(driver.run(listener, stop.clone())),
         tokio::spawn(renew_server_certificate(
             authority,
             serve.names(),
@@ -487,13 +489,30 @@ async fn artifacts(serve: &Serve, key: [u8; 32]) -> anyhow::Result<ArtifactStore
     Ok(opened?)
 }
 
+/// Takes this hub's name. One that was cut off a moment ago may hold it still, until the server has noticed; one that
+/// goes on holding it is another hub.
+async fn named(store: &Store, replica: &str, data_dir: &Path) -> anyhow::Result<Listener> {
+    let mut listener = store.listen(replica).await?;
+    let begun = tokio::time::Instant::now();
+    while !listener.take_name().await? {
+        if begun.elapsed() > NAMED_WITHIN {
+            anyhow::bail!(
+                "another hub with the name of this one, {replica}, runs on this database: where the data directory is a \
+                 copy of that one's, remove the file {} and start again",
+                data_dir.join("replica").display()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(listener)
+}
+
 /// Takes this hub's place among those on the database. What one has fetched, the others must be able to read.
 async fn join(store: &Store, replica: &str, artifacts: &ArtifactStore) -> anyhow::Result<()> {
     if let Some(other) = store.join(replica, &artifacts.id().to_string()).await? {
         anyhow::bail!(
             "another hub ({other}) runs on this database and keeps its artifacts elsewhere: give all of them one store with \
-             --artifact-store, a directory that they share or s3://BUCKET/PREFIX; one that was killed counts as running \
-             for 90 s"
+             --artifact-store, a directory that they share or s3://BUCKET/PREFIX"
         );
     }
     Ok(())
@@ -622,6 +641,8 @@ async fn serve_grpc(
 
 /// A call that is not answered by then has failed, however slowly its body comes.
 const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// Within this time a server notices that a connection has ended without a word.
+const NAMED_WITHIN: Duration = Duration::from_secs(30);
 /// A token, a certificate request, a key.
 const MAX_ENROLMENT: usize = 64 << 10;
 

@@ -58,7 +58,7 @@ pub struct Database {
     /// Postgres to use; without it the hub runs a private one in its data directory.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Connections to Postgres.
+    /// Connections to Postgres, beside one that listens.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=200))]
     pub database_connections: u32,
 }

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, Topic};
+use super::{Connection, Result, Store, Topic, listener::Listener, silence::answered};
 
 /// What a pass behind lost wake-ups found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub type Changed = (Uuid, i64);
 impl Store {
     /// What is to be decided and was not: one look at marks, whatever else there is. Forgets wake-ups that every reader
     /// has long passed, and tells of clusters that have been away for so long that what is known of them may be wrong.
-    pub async fn stale(&self) -> Result<Stale> {
-        let rows = sqlx::query!(
+    /// It is asked on the connection that listens, which shows whether that one still hears.
+    pub async fn stale(&self, listener: &mut Listener) -> Result<Stale> {
+        let asked = sqlx::query!(
             r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes'),
                gone AS (
                  SELECT p.cluster_id FROM presence p JOIN session s ON s.cluster_id = p.cluster_id
@@ -58,9 +59,9 @@ impl Store {
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
                WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#
-        )
-        .fetch_all(self.pool())
-        .await?;
+        );
+        let answer = answered(asked.fetch_all(listener.listening().await?), self.silent).await;
+        let rows = listener.heard(answer)?;
         let mut stale = Stale::default();
         for row in rows {
             match row.topic.as_str() {

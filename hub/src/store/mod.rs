@@ -7,12 +7,14 @@ pub mod apply;
 pub mod authority;
 pub mod claim;
 pub mod cluster;
+mod connect;
 pub mod content;
 pub mod due;
 pub mod enrol;
 pub mod event;
 pub mod figures;
 pub mod history;
+pub mod listener;
 pub mod outbox;
 pub mod plan;
 pub mod presence;
@@ -33,10 +35,7 @@ pub mod trace;
 
 use std::time::Duration;
 
-use sqlx::{
-    Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 pub(crate) use due::wake_apps;
@@ -56,19 +55,6 @@ pub struct Store {
     writer: i64,
     silent: Duration,
 }
-
-/// How long a statement, a wait for a lock, and a transaction in which nothing is asked may last. The server keeps
-/// them, so that a hub which was stopped or cut off inside a transaction holds up others for seconds only. The last
-/// three end connections whose hub is gone without a word.
-const BOUNDS: [(&str, &str); 7] = [
-    ("statement_timeout", "30s"),
-    ("lock_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "4s"),
-    ("tcp_keepalives_idle", "10"),
-    ("tcp_keepalives_interval", "5"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "20s"),
-];
 
 /// What went wrong, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -133,21 +119,26 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 impl Store {
     /// Connects and brings the schema up to date.
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
-        let options = options.application_name("flotilla-hub");
+        Self::open_within(options, connections, silence::SILENT, connect::ANSWERS).await
+    }
+
+    /// With other bounds of a statement's silence, and of a connection's that nothing was asked.
+    async fn open_within(
+        options: PgConnectOptions,
+        connections: u32,
+        silent: Duration,
+        answers: Duration,
+    ) -> Result<Self> {
+        let options = connect::named(options);
         // On a connection of its own: a migration may take as long as it takes.
         let mut connection = PgConnection::connect_with(&options).await?;
         MIGRATOR.run_direct(None, &mut connection, false).await?;
         connection.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(|connection, _| Box::pin(bound(connection)))
-            .connect_with(options)
-            .await?;
+        let pool = connect::pool(connections, answers).connect_with(options).await?;
         Ok(Self {
             pool,
             writer: replica::WRITER,
-            silent: silence::SILENT,
+            silent,
         })
     }
 
@@ -189,19 +180,6 @@ impl Store {
             silent: self.silent,
         }
     }
-}
-
-async fn bound(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let names: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
-    let values: Vec<&str> = BOUNDS.iter().map(|(_, value)| *value).collect();
-    sqlx::query(
-        "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS bound (name, value)",
-    )
-    .bind(names)
-    .bind(values)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// What an outbox row is about.

@@ -1,9 +1,6 @@
 //! Wake-ups between tasks and replicas. They carry no data: a reader looks at the key's whole state. Losing one
 //! costs a poll interval, never correctness.
 
-use std::time::Duration;
-
-use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
 use super::{Result, Store, StoreError, Topic};
@@ -92,33 +89,6 @@ impl Store {
         let settled = reader.settled;
         reader.read.retain(|(xid, _)| *xid >= settled);
         Ok(nudges)
-    }
-
-    /// A listener for the notification that the outbox grew.
-    pub async fn outbox_listener(&self) -> Result<OutboxListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen("flotilla_outbox").await?;
-        Ok(OutboxListener { listener })
-    }
-}
-
-/// Waits for the outbox to grow.
-pub struct OutboxListener {
-    listener: PgListener,
-}
-
-impl OutboxListener {
-    /// Waits for a notification; those that came meanwhile are one. `false`: `poll` has passed in silence. After a lost
-    /// connection, or an error, the caller reads as after a notification.
-    pub async fn wait(&mut self, poll: Duration) -> bool {
-        if tokio::time::timeout(poll, self.listener.try_recv())
-            .await
-            .is_err()
-        {
-            return false;
-        }
-        while self.listener.next_buffered().is_some() {}
-        true
     }
 }
 

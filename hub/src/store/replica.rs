@@ -26,13 +26,14 @@ const fn version(text: &str) -> i64 {
 }
 
 impl Store {
-    /// Records that this hub lives.
-    pub async fn beat(&self, replica: &str) -> Result<()> {
+    /// Records that this hub lives, and where it keeps artifacts.
+    pub async fn beat(&self, replica: &str, artifact_store: &str) -> Result<()> {
         sqlx::query!(
-            "INSERT INTO replica (name, writer) VALUES ($1, $2)
-             ON CONFLICT (name) DO UPDATE SET writer = $2, heartbeat = now()",
+            "INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
+             ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()",
             replica,
-            self.writer
+            self.writer,
+            artifact_store
         )
         .execute(self.pool())
         .await?;
@@ -40,7 +41,8 @@ impl Store {
     }
 
     /// Records that this hub lives and where it keeps artifacts, unless another one lives that keeps them elsewhere; then
-    /// nothing is recorded, and the other's name returned. Of two that begin at once one is first.
+    /// nothing is recorded, and the other's name returned. One that holds its name no more has ended, however lately it was
+    /// heard of. Of two that begin at once one is first.
     pub async fn join(&self, replica: &str, artifact_store: &str) -> Result<Option<String>> {
         let mut tx = self.pool().begin().await?;
         sqlx::query("LOCK TABLE replica IN SHARE ROW EXCLUSIVE MODE")
@@ -48,7 +50,11 @@ impl Store {
             .await?;
         let other = sqlx::query_scalar!(
             "SELECT name FROM replica
-             WHERE name <> $1 AND artifact_store <> $2 AND is_alive(heartbeat) ORDER BY name LIMIT 1",
+             WHERE name <> $1 AND artifact_store <> $2 AND is_alive(heartbeat) AND EXISTS (
+               SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+               WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1
+                 AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('flotilla/replica/' || name, 0))
+             ORDER BY name LIMIT 1",
             replica,
             artifact_store
         )

@@ -76,7 +76,11 @@ impl DerefMut for Transaction {
     }
 }
 
-async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>, silent: Duration) -> sqlx::Result<T> {
+/// The answer, or that none came.
+pub(super) async fn answered<T>(
+    asked: impl Future<Output = sqlx::Result<T>>,
+    silent: Duration,
+) -> sqlx::Result<T> {
     match timeout(silent, asked).await {
         Ok(answer) => answer,
         Err(_) => Err(silence(silent)),
@@ -198,9 +202,10 @@ mod tests {
     use flotilla_testkit::TestDb;
     use rustix::process::{Pid, Signal, kill_process};
     use sqlx::postgres::PgConnectOptions;
+    use uuid::Uuid;
 
     use super::*;
-    use crate::store::{Store, StoreError};
+    use crate::store::{Store, StoreError, Topic, listener::Listener};
 
     const SOON: Duration = Duration::from_millis(500);
 
@@ -208,12 +213,15 @@ mod tests {
     struct Silent(Vec<Pid>);
 
     impl Silent {
-        fn new(backends: [i32; 3]) -> Self {
-            let backends = backends.map(|number| Pid::from_raw(number).expect("a process"));
-            for backend in backends {
-                kill_process(backend, Signal::STOP).expect("stopped");
+        fn new(backends: impl IntoIterator<Item = i32>) -> Self {
+            let backends = backends.into_iter();
+            let backends: Vec<Pid> = backends
+                .map(|number| Pid::from_raw(number).expect("a process"))
+                .collect();
+            for backend in &backends {
+                kill_process(*backend, Signal::STOP).expect("stopped");
             }
-            Self(backends.into())
+            Self(backends)
         }
     }
 
@@ -231,11 +239,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_asked_again_later() {
+    async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_its_place_is_free_again() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let mut store = Store::open(options, 3).await.expect("opened");
-        store.silent = SOON;
+        let store = Store::open_within(options, 3, SOON, SOON).await.expect("opened");
         let mut open = store.pool().begin().await.expect("begun");
         let mut held = store.pool().begin().await.expect("begun");
         let silent = Silent::new([
@@ -252,9 +259,64 @@ mod tests {
         }
         assert!(began.elapsed() < 10 * SOON, "{:?}", began.elapsed());
         drop(open);
+        // On connections that are made anew: those that are silent are so still.
+        let began = Instant::now();
+        store.ping().await.expect("it answers");
+        assert!(began.elapsed() < 10 * SOON, "{:?}", began.elapsed());
         drop(silent);
-        store.silent = SILENT;
-        store.ping().await.expect("it answers again");
+    }
+
+    #[tokio::test]
+    async fn idle_connections_that_have_gone_silent_are_replaced() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let store = Store::open_within(options, 3, 20 * SOON, SOON)
+            .await
+            .expect("opened");
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(store.pool().begin().await.expect("begun"));
+        }
+        let mut backends = [0; 3];
+        for (place, tx) in backends.iter_mut().zip(&mut held) {
+            *place = backend(&mut **tx).await;
+        }
+        for tx in held {
+            tx.commit().await.expect("committed");
+        }
+        let silent = Silent::new(backends);
+        let began = Instant::now();
+        store.ping().await.expect("it answers");
+        assert!(began.elapsed() < 10 * SOON, "{:?}", began.elapsed());
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_has_gone_silent_is_replaced_and_what_was_told_meanwhile_is_read() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let store = Store::open_within(options, 3, SOON, SOON).await.expect("opened");
+        let mut listener = store.listen("one").await.expect("it listens");
+        let mut reader = store.outbox_end().await.expect("a reader");
+        let told = async |listener: &mut Listener| listener.wait(10 * SOON).await.expect("it listens");
+        assert!(told(&mut listener).await, "what was told before is read");
+        let silent = Silent::new([backend(listener.listening().await.expect("a connection")).await]);
+        let key = Uuid::from_u128(1);
+        store.wake(Topic::App, &[key]).await.expect("woken");
+        assert!(!listener.wait(SOON).await.expect("waited"), "nothing is heard");
+        let error = store.stale(&mut listener).await.expect_err("no answer");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert!(told(&mut listener).await, "it listens anew");
+        let read = store.outbox_after(&mut reader).await.expect("read");
+        assert!(read.iter().any(|nudge| nudge.key == key), "{read:?}");
+        store.wake(Topic::App, &[key]).await.expect("woken");
+        assert!(told(&mut listener).await, "it hears");
+        // The server still counts the former one, as it does where the way to it is cut, for as long as it asks for it.
+        assert!(!listener.take_name().await.expect("asked"));
+        drop(silent);
+        while !listener.take_name().await.expect("asked") {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

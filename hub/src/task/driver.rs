@@ -17,8 +17,9 @@ use crate::{
     grpc::streams::Streams,
     index::Index,
     store::{
-        Store, StoreError, Topic,
-        outbox::{Nudge, OutboxListener, Reader},
+        Store, Topic,
+        listener::Listener,
+        outbox::{Nudge, Reader},
         publish::CLUSTERS,
     },
 };
@@ -97,24 +98,28 @@ impl Driver {
     }
 
     /// Reads the outbox until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, listener: Listener, stop: CancellationToken) {
         let this = Arc::new(self);
         let beats = this.clone();
         let heartbeats = tokio::spawn(async move { beats.heartbeats().await });
+        let context = this.context.clone();
+        // Beside: it waits for artifacts and repositories, and wake-ups do not.
+        let retention = tokio::spawn(async move { retention::from_time_to_time(&context, WHOLE).await });
         tokio::select! {
             () = stop.cancelled() => {}
-            () = this.follow() => {}
+            () = this.follow(listener) => {}
         }
         let [sources, apps, clusters] = this.queues();
         tokio::join!(sources.stop(GRACE), apps.stop(GRACE), clusters.stop(GRACE));
         heartbeats.abort();
+        retention.abort();
     }
 
     /// Acts on wake-ups as they come. What fails for a while is acted on again; nothing else waits for it.
-    async fn follow(&self) {
-        let mut outbox = Outbox::open(&self.context.store).await;
+    async fn follow(&self, listener: Listener) {
+        let mut outbox = Outbox::open(&self.context.store, listener).await;
         self.whole().await;
-        self.pass().await;
+        self.pass(&mut outbox.listener).await;
         let mut due = Wakeups::default();
         let (mut passed, mut seen_whole) = (Instant::now(), Instant::now());
         loop {
@@ -146,7 +151,7 @@ impl Driver {
                     seen_whole = Instant::now();
                 }
                 passed = Instant::now();
-                self.pass().await;
+                self.pass(&mut outbox.listener).await;
             }
         }
     }
@@ -204,8 +209,14 @@ impl Driver {
     }
 
     /// Asks for what is to be done and was not.
-    async fn pass(&self) {
-        match self.context.store.stale().await {
+    async fn pass(&self, listener: &mut Listener) {
+        // Held still by the connection that was given up, for as long as the server asks for that.
+        if !listener.has_name()
+            && let Err(error) = listener.take_name().await
+        {
+            warn!(%error, "taking this hub's name failed; it is tried again");
+        }
+        match self.context.store.stale(listener).await {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
@@ -239,12 +250,6 @@ impl Driver {
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),
         }
-        if let Err(error) = retention::run(&self.context).await {
-            warn!(
-                error = format!("{error:#}"),
-                "removing what is no longer used failed; it is done again"
-            );
-        }
         if let Err(error) = self.finish_rollouts().await {
             warn!(%error, "looking for rollouts that have ended failed; it is done again");
         }
@@ -262,7 +267,9 @@ impl Driver {
         loop {
             tokio::time::sleep(HEARTBEAT_FLUSH).await;
             let seen: Vec<(Uuid, u64, OffsetDateTime)> = self.streams.last_seen();
-            if let Err(error) = self.context.store.beat(&self.context.replica).await {
+            let kept_in = self.context.sources.artifacts.id().to_string();
+            let beat = self.context.store.beat(&self.context.replica, &kept_in);
+            if let Err(error) = beat.await {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
             }
             match self.context.store.flush_last_seen(&seen).await {
@@ -293,17 +300,15 @@ fn failed(again: &mut Wakeups, topic: Topic, keys: Vec<Uuid>, error: &anyhow::Er
 
 /// The reader of the outbox. An error loses neither its place nor a wake-up.
 struct Outbox {
-    listener: OutboxListener,
+    listener: Listener,
     reader: Reader,
 }
 
 impl Outbox {
-    async fn open(store: &Store) -> Self {
+    async fn open(store: &Store, listener: Listener) -> Self {
         loop {
-            let opened =
-                async { Ok::<_, StoreError>((store.outbox_listener().await?, store.outbox_end().await?)) };
-            match opened.await {
-                Ok((listener, reader)) => return Self { listener, reader },
+            match store.outbox_end().await {
+                Ok(reader) => return Self { listener, reader },
                 Err(error) => warn!(%error, "the outbox cannot be read yet"),
             }
             tokio::time::sleep(RETRY).await;
@@ -312,7 +317,7 @@ impl Outbox {
 
     /// Waits for a notification, at most for `wait`, and returns what there is.
     async fn read(&mut self, store: &Store, wait: Duration) -> crate::store::Result<Vec<Nudge>> {
-        if !self.reader.has_more() && !self.listener.wait(wait).await {
+        if !self.reader.has_more() && !self.listener.wait(wait).await? {
             return Ok(Vec::new());
         }
         store.outbox_after(&mut self.reader).await

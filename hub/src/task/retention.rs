@@ -1,7 +1,7 @@
 //! Removes what is no longer used: rows, events and history that are old; of this replica the artifacts that no row
 //! names, and the repositories that nothing is fetched into.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -10,12 +10,22 @@ use super::Context;
 /// What was written after this may not be named yet.
 const SETTLED: Duration = Duration::from_secs(24 * 3600);
 
+/// Looks now, and from then on once in `every`.
+pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible {
+    loop {
+        if let Err(error) = run(context).await {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "removing what is no longer used failed; it is done again"
+            );
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
 /// Looks once.
-pub async fn run(context: &Context) -> anyhow::Result<()> {
-    let now = OffsetDateTime::now_utc();
-    // What is in the way of one of these is no reason to leave out the others.
-    let made = context.store.make_partitions(now).await;
-    let events = context.store.event_trim(now).await;
+async fn run(context: &Context) -> anyhow::Result<()> {
+    context.store.event_trim().await?;
     if let Some(keep) = context.history {
         context.store.history_trim(now, keep).await?;
     }
@@ -39,7 +49,7 @@ pub async fn run(context: &Context) -> anyhow::Result<()> {
     let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
     for (digest, name) in settled.iter().zip(&names) {
         if !known.contains(name) {
-            artifacts.delete(*digest).await?;
+            artifacts.delete_settled(*digest, SETTLED).await?;
         }
     }
     Ok(())

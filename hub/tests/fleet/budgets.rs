@@ -190,7 +190,7 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
         replica: "replica".into(),
         history: None,
     };
-    world.store.beat("replica").await.expect("it lives");
+    world.store.beat("replica", "").await.expect("it lives");
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let index = Arc::new(Index::new(world.store.clone()));
     let receivers = Registered::new(context.clone());
@@ -204,7 +204,8 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
         4,
     );
     let (queues, stop) = (driver.queues(), CancellationToken::new());
-    tokio::spawn(driver.run(stop.clone()));
+    let listener = world.store.listen("replica").await.expect("it listens");
+    tokio::spawn(driver.run(listener, stop.clone()));
     (queues, stop)
 }
 

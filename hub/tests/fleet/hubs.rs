@@ -112,7 +112,7 @@ async fn beside_a_newer_hub_an_older_one_neither_plans_nor_publishes() {
     let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
     let gathered = world.gather(app, &[cluster], &content).await;
     let newer = world.store.clone().with_writer(i64::MAX);
-    newer.beat("newer").await.expect("it lives");
+    newer.beat("newer", "").await.expect("it lives");
     for refused in [
         world.store.app_plan(app).await.map(drop),
         world.commit(&gathered).await,
@@ -126,7 +126,7 @@ async fn beside_a_newer_hub_an_older_one_neither_plans_nor_publishes() {
     // A newer hub that ended, in order or not, leaves the older one to decide.
     newer.leave("newer").await.expect("it ends");
     world.commit(&gathered).await.expect("committed");
-    newer.beat("newer").await.expect("it lives");
+    newer.beat("newer", "").await.expect("it lives");
     world
         .execute("UPDATE replica SET heartbeat = now() - interval '2 minutes'")
         .await;
@@ -149,7 +149,7 @@ async fn clusters_of_a_hub_that_crashed_are_not_shown_as_connected() {
         (clusters[0].connected, units(&world, "c1").await[0].connected)
     };
     assert_eq!(connected().await, (false, false), "nobody has heard of the hub");
-    world.store.beat("one").await.expect("it lives");
+    world.store.beat("one", "").await.expect("it lives");
     assert_eq!(connected().await, (true, true));
     world
         .execute("UPDATE replica SET heartbeat = now() - interval '2 minutes'")

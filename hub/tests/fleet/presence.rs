@@ -11,7 +11,9 @@ async fn told(world: &World) -> Vec<String> {
 
 /// How many clusters the pass finds gone.
 async fn gone(world: &World) -> usize {
-    world.store.stale().await.expect("looked").gone.len()
+    let mut listener = world.store.listen("replica").await.expect("it listens");
+    let stale = world.store.stale(&mut listener).await;
+    stale.expect("looked").gone.len()
 }
 
 const SILENCE: &str = "UPDATE session SET last_seen = now() - interval '91 seconds'";
@@ -43,7 +45,7 @@ async fn a_cluster_that_comes_goes_and_returns_is_told_of_once_each() {
 async fn clusters_of_a_hub_that_crashed_are_not_connected_and_told_of() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
-    world.store.beat("replica").await.expect("alive");
+    world.store.beat("replica", "").await.expect("alive");
     open(&world, cluster).await;
     world.execute(SILENCE).await;
     let connected = async || world.store.list_clusters("c1", "", 1).await.expect("read")[0].connected;

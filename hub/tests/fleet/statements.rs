@@ -162,13 +162,14 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
     for (cluster, ..) in &seen {
         watched.push(index.subscribe(*cluster).await.expect("watched"));
     }
+    let mut listener = world.store.listen("replica").await.expect("it listens");
     let statements = Statements::listen();
     hears(&world, &statements).await;
-    let stale = world.store.stale().await.expect("asked");
+    let stale = world.store.stale(&mut listener).await.expect("asked");
     assert!(stale.apps.is_empty() && stale.gone.is_empty(), "{stale:?}");
     index.poll().await.expect("read");
     for _ in 0..2 {
-        world.store.beat("replica").await.expect("it lives");
+        world.store.beat("replica", "").await.expect("it lives");
         let held = world.store.flush_last_seen(&later(3600)).await.expect("answered");
         assert_eq!(held.len(), 50, "which are held is answered all the same");
     }
@@ -196,7 +197,7 @@ async fn a_connected_cluster_that_says_nothing_was_heard_of_with_its_hub() {
     world
         .execute("UPDATE session SET last_seen = now() - interval '1 hour'")
         .await;
-    world.store.beat("replica").await.expect("it lives");
+    world.store.beat("replica", "").await.expect("it lives");
     let age = async || {
         let shown = world.store.list_clusters("c1", "", 1).await.expect("listed");
         OffsetDateTime::now_utc() - shown[0].last_seen.expect("heard of")
@@ -479,7 +480,7 @@ async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_t
                WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
         )
         .await;
-    world.store.beat("replica").await.expect("it lives");
+    world.store.beat("replica", "").await.expect("it lives");
     let statements = Statements::listen();
     hears(&world, &statements).await;
     let mut facts = world.store.app_facts(&[app]).await.expect("read");

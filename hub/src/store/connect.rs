@@ -1,0 +1,64 @@
+//! How connections to the database are made, and when one is given back or taken again. The driver asks it whether it
+//! still answers, and would wait for that as long as the system's network does: here it is closed after seconds.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::silence::answered;
+
+/// For so long a connection that is given back, or taken again, may take to answer. One that was left in the middle of a
+/// statement answers when that has ended.
+pub(super) const ANSWERS: Duration = Duration::from_secs(3);
+/// For so long one waits for a connection.
+const ACQUIRED: Duration = Duration::from_secs(10);
+
+/// How long a statement, a wait for a lock, and a transaction in which nothing is asked may last. The server keeps
+/// them, so that a hub which was stopped or cut off inside a transaction holds up others for seconds only. The last
+/// four end connections whose hub is gone without a word.
+const BOUNDS: [(&str, &str); 7] = [
+    ("statement_timeout", "30s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "4s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20s"),
+];
+
+/// Named for who looks at the server's connections.
+pub(super) fn named(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("flotilla-hub")
+}
+
+/// At most so many connections.
+pub(super) fn pool(connections: u32, answers: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRED)
+        // In its place, with a bound: one that has gone silent is replaced.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, _| Box::pin(answering(connection, answers)))
+        .after_release(move |connection, _| Box::pin(answering(connection, answers)))
+        .after_connect(|connection, _| Box::pin(bound(connection)))
+}
+
+async fn answering(connection: &mut PgConnection, within: Duration) -> sqlx::Result<bool> {
+    answered(connection.ping(), within).await.map(|()| true)
+}
+
+async fn bound(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let names: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
+    let values: Vec<&str> = BOUNDS.iter().map(|(_, value)| *value).collect();
+    sqlx::query(
+        "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS bound (name, value)",
+    )
+    .bind(names)
+    .bind(values)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
