@@ -217,8 +217,8 @@ impl Store {
 
     /// Counts an attempt and takes the rendering for `replica`, for at most `lease`. Returns the number of the
     /// attempt, or `None` when it is not due, has failed, or another replica that lives is at it. What this replica
-    /// itself took and never ended it may take again: it does a rendering once at a time. What another took and did not
-    /// end is lost.
+    /// itself took and never ended it may take again: it does a rendering once at a time. What another took and neither
+    /// ended nor gave back counts as lost with its process, until that says that it lives.
     pub async fn begin_rendering(
         &self,
         digest: &Digest,
@@ -252,14 +252,49 @@ impl Store {
         Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
     }
 
-    /// Lets `replica` keep a rendering that it is still at.
-    pub async fn keep_rendering(&self, digest: &Digest, replica: &str, lease: Duration) -> Result<()> {
-        sqlx::query!(
-            "UPDATE rendering SET not_before = now() + make_interval(secs => $3)
-             WHERE digest = $1 AND begun_by = $2 AND state = 'Pending'",
+    /// Lets `replica` keep a rendering at whose `attempt` it still is. `false`: another one has taken it, counting this one
+    /// as ended; since it has not, that is taken back.
+    pub async fn keep_rendering(
+        &self,
+        digest: &Digest,
+        replica: &str,
+        attempt: i32,
+        lease: Duration,
+    ) -> Result<bool> {
+        let kept = sqlx::query_scalar!(
+            r#"WITH kept AS (
+                 UPDATE rendering SET not_before = now() + make_interval(secs => $4)
+                 WHERE digest = $1 AND begun_by = $2 AND attempts = $3 AND state = 'Pending'
+                 RETURNING digest),
+               taken AS (
+                 UPDATE rendering SET lost = lost - 1, state = 'Pending',
+                   begun_by = CASE state WHEN 'Failed' THEN '' ELSE begun_by END,
+                   not_before = CASE state WHEN 'Failed' THEN now() ELSE not_before END,
+                   reason = CASE state WHEN 'Failed' THEN '' ELSE reason END,
+                   message = CASE state WHEN 'Failed' THEN '' ELSE message END
+                 WHERE digest = $1 AND attempts > $3 AND lost > 0
+                   AND (state = 'Pending' OR state = 'Failed' AND message = $5)
+                 RETURNING digest)
+               SELECT EXISTS (SELECT FROM kept) AS "kept!" FROM (SELECT count(*) FROM taken) t"#,
             digest.as_bytes(),
             replica,
-            lease.as_secs_f64()
+            attempt,
+            lease.as_secs_f64(),
+            LOST
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(kept)
+    }
+
+    /// Gives back a rendering at whose `attempt` `replica` is no longer, though it did not end it.
+    pub async fn release_rendering(&self, digest: &Digest, replica: &str, attempt: i32) -> Result<()> {
+        sqlx::query!(
+            "UPDATE rendering SET begun_by = '', not_before = now()
+             WHERE digest = $1 AND begun_by = $2 AND attempts = $3 AND state = 'Pending'",
+            digest.as_bytes(),
+            replica,
+            attempt
         )
         .execute(self.pool())
         .await?;

@@ -71,6 +71,36 @@ impl Running {
     }
 }
 
+/// An attempt in progress. One that is left before it has ended, whatever the cause, is given back: only what ends with
+/// the process counts as lost.
+struct Attempt<'a> {
+    work: &'a Work<'a>,
+    number: i32,
+    has_ended: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let Work {
+            context, rendering, ..
+        } = *self.work;
+        let (store, replica) = (context.store.clone(), context.replica.clone());
+        let number = self.number;
+        // With none the process ends, and says so itself.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = store.release_rendering(&rendering, &replica, number).await {
+                tracing::debug!(%error, "a rendering is given back by its time");
+            }
+        });
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut running = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,6 +298,11 @@ impl Work<'_> {
 
     async fn render(&self, attempt: i32) -> anyhow::Result<(Admission, Outcome)> {
         let context = self.context;
+        let mut begun = Attempt {
+            work: self,
+            number: attempt,
+            has_ended: false,
+        };
         let work = async {
             let began = Instant::now();
             let ended = self.ended(attempt).await?;
@@ -280,8 +315,9 @@ impl Work<'_> {
         };
         let (ended, duration_ms) = tokio::select! {
             done = work => done?,
-            never = self.keep() => match never {},
+            never = self.keep(attempt) => match never {},
         };
+        begun.has_ended = true;
         self.tell(&ended, attempt, duration_ms).await?;
         Ok(match &ended {
             Ended::Done { content, .. } => (
@@ -307,15 +343,20 @@ impl Work<'_> {
     }
 
     /// Says from time to time that this replica is still at it.
-    async fn keep(&self) -> Infallible {
+    async fn keep(&self, attempt: i32) -> Infallible {
         loop {
             tokio::time::sleep(RENEW).await;
+            let replica = &self.context.replica;
             let kept = self
                 .context
                 .store
-                .keep_rendering(&self.rendering, &self.context.replica, LEASE);
-            if let Err(error) = kept.await {
-                tracing::debug!(%error, "another replica may take this rendering too; both come to the same");
+                .keep_rendering(&self.rendering, replica, attempt, LEASE);
+            match kept.await {
+                Ok(true) => {}
+                Ok(false) => std::future::pending().await,
+                Err(error) => {
+                    tracing::debug!(%error, "another replica may take this rendering too; both come to the same");
+                }
             }
         }
     }

@@ -48,13 +48,13 @@ async fn a_rendering_that_its_replica_is_still_at_is_kept_and_another_takes_over
     let rendering = Rendering::new().await;
     let store = &rendering.world.store;
     for replica in ["one", "two"] {
-        store.beat(replica).await.expect("it lives");
+        store.beat(replica, "").await.expect("it lives");
     }
     let ended = "UPDATE rendering SET not_before = now() WHERE state = 'Pending'";
     assert_eq!(rendering.begin("one").await, Some(1));
     rendering.world.execute(ended).await;
     store
-        .keep_rendering(&rendering.digest, "one", LEASE)
+        .keep_rendering(&rendering.digest, "one", 1, LEASE)
         .await
         .expect("kept");
     assert_eq!(rendering.begin("two").await, None);
@@ -63,7 +63,7 @@ async fn a_rendering_that_its_replica_is_still_at_is_kept_and_another_takes_over
     // The first wakes up: it is another's now.
     rendering.world.execute(ended).await;
     store
-        .keep_rendering(&rendering.digest, "one", LEASE)
+        .keep_rendering(&rendering.digest, "one", 1, LEASE)
         .await
         .expect("answered");
     assert_eq!(rendering.row().await.wait(), None);
@@ -73,7 +73,7 @@ async fn a_rendering_that_its_replica_is_still_at_is_kept_and_another_takes_over
 async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     let rendering = Rendering::new().await;
     for replica in ["one", "two"] {
-        rendering.world.store.beat(replica).await.expect("it lives");
+        rendering.world.store.beat(replica, "").await.expect("it lives");
     }
     assert_eq!(rendering.begin("one").await, Some(1));
     assert_eq!(rendering.begin("two").await, None);
@@ -168,6 +168,50 @@ async fn a_rendering_that_ends_the_hub_three_times_has_failed() {
             .expect("counted"),
         0
     );
+}
+
+#[tokio::test]
+async fn a_replica_that_stood_still_and_goes_on_is_not_counted_as_lost() {
+    let rendering = Rendering::new().await;
+    let store = &rendering.world.store;
+    let goes_on = async |replica: &str, attempt: i32| {
+        let kept = store.keep_rendering(&rendering.digest, replica, attempt, LEASE);
+        kept.await.expect("answered")
+    };
+    for (attempt, replica) in (1..).zip(["one", "two", "three"]) {
+        assert_eq!(rendering.begin(replica).await, Some(attempt));
+        assert!(goes_on(replica, attempt).await);
+    }
+    assert_eq!(rendering.row().await.lost, 2);
+    assert!(!goes_on("one", 1).await, "it is another's");
+    assert_eq!(rendering.row().await.lost, 1);
+    assert!(goes_on("three", 3).await, "and stays that one's");
+    // Also where it was one too many.
+    assert_eq!(rendering.begin("four").await, Some(4));
+    assert_eq!(rendering.begin("five").await, None);
+    assert_eq!(rendering.row().await.state, "Failed");
+    assert!(!goes_on("two", 2).await);
+    let row = rendering.row().await;
+    assert_eq!(
+        (row.state.as_str(), row.message.as_str(), row.lost),
+        ("Pending", "", 2)
+    );
+    assert_eq!(rendering.begin("five").await, Some(6));
+}
+
+#[tokio::test]
+async fn a_rendering_that_was_given_back_is_not_counted_as_lost() {
+    let rendering = Rendering::new().await;
+    let store = &rendering.world.store;
+    for attempt in 1..=2 * MAX_LOST {
+        let replica = format!("replica-{attempt}");
+        assert_eq!(rendering.begin(&replica).await, Some(attempt));
+        let late = store.release_rendering(&rendering.digest, &replica, attempt - 1);
+        late.await.expect("answered");
+        let given_back = store.release_rendering(&rendering.digest, &replica, attempt);
+        given_back.await.expect("given back");
+    }
+    assert_eq!(rendering.row().await.lost, 0);
 }
 
 #[tokio::test]
