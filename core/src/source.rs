@@ -2,10 +2,10 @@
 //! artifact. The same for every kind.
 
 pub mod ignore;
+mod look;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{
-    Due, Event, Failure, Found, Look, Next, Present, Remedy, Spec, State, due, is_present, next,
-};
+pub use look::{Failure, Found, Look, Remedy};
+pub use state::{Due, Event, Next, Present, Spec, State, due, is_present, next};

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::look::{Failure, Look, Remedy};
 use crate::{
     backoff::{Backoff, jittered},
     clock::Timestamp,
@@ -16,6 +17,8 @@ use crate::{
 const STALLED: Duration = Duration::from_secs(3600);
 /// A failure that may pass is tried again no earlier.
 const SOONEST: Duration = Duration::from_millis(200);
+/// What a look needs of the hub's own and does not have is asked for again this late.
+const WAITS: Duration = Duration::from_secs(10);
 
 /// What the configured object asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,15 @@ pub struct State {
     pub present: Option<Present>,
     /// What is shown of it, and since when its status is that.
     pub shown: Option<(Ready, Timestamp)>,
+    /// What a look waits for, and since when.
+    pub waiting: Option<(String, Timestamp)>,
+}
+
+impl State {
+    /// Whether the same is shown of both, of the same spec.
+    pub fn is_shown_as(&self, other: &Self) -> bool {
+        (self.generation, &self.shown, &self.waiting) == (other.generation, &other.shown, &other.waiting)
+    }
 }
 
 /// Whether to look now.
@@ -71,63 +83,6 @@ pub enum Due {
     Never,
     /// Do not look: this is what is to be said.
     Unusable(Failure),
-}
-
-/// What helps against a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// Time: tried again with backoff.
-    Retry,
-    /// The user: looked at once an interval, since the change may be on the remote.
-    Ask,
-    /// A change of the object's own spec.
-    Respecify,
-}
-
-/// Why there is nothing new.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// One word.
-    pub reason: String,
-    /// A sentence; never a secret.
-    pub message: String,
-    /// What helps.
-    pub remedy: Remedy,
-}
-
-impl Failure {
-    /// A failure.
-    pub fn new(reason: &str, message: impl Into<String>, remedy: Remedy) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            message: message.into(),
-            remedy,
-        }
-    }
-}
-
-/// What was fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// As Flux names it.
-    pub revision: String,
-    /// What a person knows it by: the first line of a commit's message.
-    pub subject: String,
-    /// Digest of the settings that shaped the artifact.
-    pub config: Digest,
-    /// The artifact.
-    pub artifact: String,
-}
-
-/// What a look ended with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
-    /// The present revision is the remote's, and its artifact is at hand.
-    Same,
-    /// Something was fetched.
-    Fetched(Found),
-    /// Nothing was learnt.
-    Failed(Failure),
 }
 
 /// Something to tell once.
@@ -209,6 +164,7 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
             (Some(present), again, Ok((!again).then_some(found.subject)))
         }
         Look::Failed(failure) => (None, false, Err(failure)),
+        Look::Waits(why) => return waits(spec, state, &why, now, random),
     };
     let is_new = present.is_some() && !is_restored;
     let present = present.or_else(|| state.present.clone());
@@ -240,10 +196,10 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
             reason: "NewArtifact".into(),
             message: printable_lines(&format!("stored artifact for commit '{subject}'")),
         }),
-        Ok(None) => (state.failures > 0).then(|| Event {
+        Ok(None) => over(state).map(|message| Event {
             warning: false,
             reason: "Succeeded".into(),
-            message: "the source is reachable again".into(),
+            message: message.into(),
         }),
     };
     let since = was
@@ -256,11 +212,50 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
             failures,
             present,
             shown: Some((shown, since)),
+            waiting: None,
         },
         wait,
         is_new,
         is_restored,
         event,
+    }
+}
+
+/// What is known of the source stays, and beside it is said what is waited for. What was asked for is still to be done.
+fn waits(spec: &Spec, state: &State, why: &str, now: Timestamp, random: u64) -> Next {
+    let why = printable_lines(why);
+    let shown = state
+        .shown
+        .clone()
+        .filter(|_| state.generation == spec.generation);
+    let shown = shown.unwrap_or_else(|| (ready(Readiness::Unknown, "ProgressingWithRetry", &why), now));
+    let was = state.waiting.as_ref();
+    let wait = jittered(WAITS.min(spec.interval), random);
+    Next {
+        wait,
+        is_new: false,
+        is_restored: false,
+        event: was.is_none().then(|| Event {
+            warning: true,
+            reason: "StorageOperationFailed".into(),
+            message: why.clone(),
+        }),
+        state: State {
+            generation: spec.generation,
+            due_at: now + wait,
+            failures: state.failures,
+            present: state.present.clone(),
+            shown: Some(shown),
+            waiting: Some((why, was.map_or(now, |(_, since)| *since))),
+        },
+    }
+}
+
+/// What is over once a look ends well, and was told when it began.
+fn over(state: &State) -> Option<&'static str> {
+    match state.waiting {
+        Some(_) => Some("what the source waited for is there again"),
+        None => (state.failures > 0).then_some("the source is reachable again"),
     }
 }
 

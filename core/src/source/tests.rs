@@ -87,6 +87,50 @@ fn an_artifact_that_was_lost_is_due_at_once_and_told_as_restored_and_not_as_new(
 }
 
 #[test]
+fn a_source_that_waits_for_the_hub_itself_stays_as_it_was_and_says_once_what_it_waits_for() {
+    let settled = settled();
+    let first = look(&settled, Look::Waits("the store is away".into()), 2000);
+    assert_eq!(first.state.shown, settled.shown);
+    assert_eq!(first.state.present, settled.present);
+    let why = Some(("the store is away".to_owned(), Timestamp(2000)));
+    assert_eq!(first.state.waiting, why);
+    assert!(
+        first
+            .event
+            .is_some_and(|event| event.warning && event.message == "the store is away")
+    );
+    assert!(first.wait <= Duration::from_secs(15) && first.state.failures == 0);
+    let again = look(&first.state, Look::Waits("the store is away".into()), 3000);
+    assert!(again.event.is_none() && again.state.is_shown_as(&first.state));
+    assert_eq!(again.state.waiting, why);
+    let over = look(&again.state, Look::Same, 4000);
+    assert!(over.state.waiting.is_none() && over.event.is_some_and(|event| !event.warning));
+    // One of which nothing is known says so.
+    let new = look(&State::default(), Look::Waits("the store is away".into()), 1).state;
+    let (shown, _) = new.shown.expect("shown");
+    assert_eq!(
+        (shown.status, shown.message.as_str()),
+        (Readiness::Unknown, "the store is away")
+    );
+    let changed = next(
+        &Spec {
+            generation: 2,
+            ..spec()
+        },
+        &settled,
+        Look::Waits("away".into()),
+        Timestamp(5),
+        0,
+    );
+    assert!(
+        changed
+            .state
+            .shown
+            .is_some_and(|(shown, _)| shown.status == Readiness::Unknown)
+    );
+}
+
+#[test]
 fn other_settings_make_another_artifact_of_the_same_revision() {
     let state = settled();
     assert!(is_present(&state, "a", config("")));

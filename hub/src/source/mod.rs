@@ -9,7 +9,7 @@ use std::future::Future;
 
 use flotilla_core::{
     digest::Digest,
-    source::{Failure, Found},
+    source::{Failure, Found, Look},
 };
 
 use crate::artifact::ArtifactStore;
@@ -25,12 +25,12 @@ pub trait Source: Sync {
     /// Asks the remote for its newest revision, named as Flux names it.
     fn probe(&self) -> impl Future<Output = Result<(String, Self::Probed), Failure>> + Send;
 
-    /// Fetches what was probed, or what is newer by then, and stores its artifact.
+    /// Fetches what was probed, or what is newer by then, and stores its artifact; else what the look ended with.
     fn fetch(
         &self,
         probed: Self::Probed,
         artifacts: &ArtifactStore,
-    ) -> impl Future<Output = Result<Fetched, Failure>> + Send;
+    ) -> impl Future<Output = Result<Fetched, Look>> + Send;
 }
 
 /// A revision that was fetched and stored.

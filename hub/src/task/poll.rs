@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Context, gather::values, is_passing, queue::Outcome, random};
 use crate::{
-    artifact::{ArtifactDigest, ArtifactStore, ReadLimits},
+    artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits},
     source::{
         Fetched, Source,
         git::{Fetcher, GitSource, ProbeShare, SourceSecret},
@@ -52,6 +52,9 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     let recorded = Recorded::of(context, row).await?;
     let (asked, spec) = asked(&object);
     let (look, fetched) = match (due(&asked, &recorded.state, now()), spec) {
+        (Due::Now, _) if recorded.away.is_some() => {
+            (Look::Waits(recorded.away.clone().unwrap_or_default()), None)
+        }
         (Due::Never, _) => return Ok(Outcome::Done),
         (Due::After(wait), _) => return Ok(Outcome::After(wait)),
         (Due::Unusable(failure), _) => (Look::Failed(failure), None),
@@ -66,6 +69,10 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         },
     };
     let next = next(&asked, &recorded.state, look, now(), random());
+    // While it goes on waiting there is nothing to write.
+    if next.state.waiting.is_some() && next.state.is_shown_as(&recorded.state) {
+        return Ok(Outcome::After(next.wait));
+    }
     commit(context, &object, &recorded, &next, fetched.as_ref()).await?;
     Ok(Outcome::After(next.wait))
 }
@@ -75,6 +82,8 @@ struct Recorded {
     version: i64,
     revision: Option<RevisionRow>,
     state: State,
+    /// Why it is not known whether the present artifact is here.
+    away: Option<String>,
 }
 
 impl Recorded {
@@ -84,18 +93,24 @@ impl Recorded {
                 version: 0,
                 revision: None,
                 state: State::default(),
+                away: None,
             });
         };
+        let mut away = None;
         let present = match &row.revision {
             None => None,
             Some(revision) => Some(Present {
                 revision: revision.revision.clone(),
                 config: Digest::try_from_slice(&revision.config_digest)?,
                 artifact: revision.artifact_digest.clone(),
-                at_hand: is_here(context, revision).await?,
+                at_hand: is_here(context, revision).await.unwrap_or_else(|error| {
+                    away = Some(error.to_string());
+                    true
+                }),
             }),
         };
-        let shown = row.conditions.first().map(|condition| {
+        let condition = |kind: &str| row.conditions.iter().find(|one| one.type_ == kind);
+        let shown = condition("Ready").map(|condition| {
             let ready = Ready {
                 status: Readiness::parse(&condition.status),
                 reason: condition.reason.clone(),
@@ -103,6 +118,8 @@ impl Recorded {
             };
             (ready, Timestamp(condition.since_ms))
         });
+        let waiting = condition("Reconciling")
+            .map(|condition| (condition.message.clone(), Timestamp(condition.since_ms)));
         Ok(Self {
             version: row.version,
             revision: row.revision,
@@ -112,15 +129,17 @@ impl Recorded {
                 failures: u32::try_from(row.failures).unwrap_or(0),
                 present,
                 shown,
+                waiting,
             },
+            away,
         })
     }
 }
 
 /// Whether the artifact of a revision is in this replica's store.
-async fn is_here(context: &Context, revision: &RevisionRow) -> anyhow::Result<bool> {
+async fn is_here(context: &Context, revision: &RevisionRow) -> Result<bool, artifact::StoreError> {
     match ArtifactDigest::parse(&revision.artifact_digest) {
-        Ok(digest) => Ok(context.sources.artifacts.has(digest).await?),
+        Ok(digest) => context.sources.artifacts.has(digest).await,
         // It is made by no release: nothing here has lost it.
         Err(_) => Ok(true),
     }
@@ -187,7 +206,7 @@ async fn look(context: &Context, source: &impl Source, name: &str, state: &State
     let artifacts = &context.sources.artifacts;
     match source.fetch(probed, artifacts).instrument(step).await {
         Ok(fetched) => (Look::Fetched(fetched.found.clone()), Some(fetched)),
-        Err(failure) => (Look::Failed(failure), None),
+        Err(ended) => (ended, None),
     }
 }
 
@@ -242,7 +261,10 @@ async fn commit(
             uid: object.uid,
             version: recorded.version,
             generation: next.state.generation,
-            handled: &object.requested_at,
+            handled: match next.state.waiting {
+                Some(_) => &object.handled_at,
+                None => &object.requested_at,
+            },
             restored: next.is_restored,
             former: recorded.revision.as_ref().map(|one| one.id),
             revision,
@@ -264,17 +286,23 @@ async fn commit(
     Ok(())
 }
 
+/// As Flux shows them: what is known of the source, and beside it what it waits for.
 fn conditions(next: &Next) -> Vec<Condition> {
-    let shown = next.state.shown.iter();
-    shown
-        .map(|(ready, since)| Condition {
-            type_: "Ready".into(),
-            status: ready.status.as_str().into(),
-            reason: ready.reason.clone(),
-            message: ready.message.clone(),
-            since_ms: since.0,
-        })
-        .collect()
+    let shown = next.state.shown.iter().map(|(ready, since)| Condition {
+        type_: "Ready".into(),
+        status: ready.status.as_str().into(),
+        reason: ready.reason.clone(),
+        message: ready.message.clone(),
+        since_ms: since.0,
+    });
+    let waiting = next.state.waiting.iter().map(|(why, since)| Condition {
+        type_: "Reconciling".into(),
+        status: Readiness::True.as_str().into(),
+        reason: "ProgressingWithRetry".into(),
+        message: why.clone(),
+        since_ms: since.0,
+    });
+    shown.chain(waiting).collect()
 }
 
 /// What a new artifact may change, by the paths in which it differs from the present one.

@@ -139,7 +139,7 @@ impl Hub {
 
     pub(crate) async fn refused_as(&self, dir: &Path, setting: &Setting) -> String {
         let mut process = spawn(&self.world, dir, setting).await;
-        let ended = wait_until("the hub to end", PATIENCE, async || process.try_wait()).await;
+        let ended = wait_until("the hub to end", 2 * PATIENCE, async || process.try_wait()).await;
         let said = std::fs::read_to_string(dir.join("log")).expect("a log");
         let _ = process.kill();
         assert!(!ended.expect("it ends").success(), "{said}");

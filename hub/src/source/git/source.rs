@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
     digest::Digest,
-    source::{Failure, Found, Remedy as Help},
+    source::{Failure, Found, Look, Remedy as Help},
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     artifact::{self, ArtifactStore, ArtifactWriter},
-    source::{Fetched, Source, transport::chain},
+    source::{Fetched, Source},
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,18 +95,18 @@ impl Source for GitSource<'_> {
         Ok((resolved.revision.clone(), resolved))
     }
 
-    async fn fetch(&self, probed: Resolved, artifacts: &ArtifactStore) -> Result<Fetched, Failure> {
+    async fn fetch(&self, probed: Resolved, artifacts: &ArtifactStore) -> Result<Fetched, Look> {
         let (kept_in, ignore) = (artifacts.clone(), self.ignore.clone());
         let read = move |tree: &CommitTree| packed(tree, ignore.as_deref(), &kept_in);
         let fetched = self
             .fetcher
             .fetch(&self.remote, &self.reference, probed, self.timeout, read)
             .await
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| Look::Failed(failure(&error)))?;
         let stored = artifacts
             .keep(fetched.output)
             .await
-            .map_err(|error| Failure::new("StorageOperationFailed", chain(&error), Help::Retry))?;
+            .map_err(|error| Look::Waits(error.to_string()))?;
         Ok(Fetched {
             found: Found {
                 revision: fetched.revision,
