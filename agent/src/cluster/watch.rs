@@ -54,8 +54,10 @@ struct Watch {
     timeout: u64,
     /// The server streams lists.
     streams_lists: bool,
-    /// Objects asked for in a page.
+    /// Tries in a row that have failed.
     failures: u32,
+    /// It tries again since the server was back.
+    was_woken: bool,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
 }
@@ -99,6 +101,7 @@ pub(super) fn stream(
         timeout: LONGEST,
         streams_lists: true,
         failures: 0,
+        was_woken: false,
         ready: VecDeque::new(),
         state: State::Empty,
     };
@@ -127,7 +130,7 @@ impl Watch {
             State::Announced if self.streams_lists => self.open_list().await,
             State::Announced => self.page(String::new()).await,
             State::Waiting { until, back, next } => {
-                wait(until, back).await;
+                self.was_woken = wait(until, back).await;
                 *next
             }
             State::Paging { token } => self.page(token).await,
@@ -295,7 +298,9 @@ impl Watch {
     /// Tells the failure, waits, and goes on from `next`.
     fn failed(&mut self, error: ClusterError, next: State) -> State {
         self.failures = self.failures.saturating_add(1);
-        let back = matches!(error, ClusterError::Unavailable(_)).then(|| self.cluster.back());
+        // Who was woken and fails again waits its time: what it asks may be away by itself, an aggregated API say.
+        let is_away = matches!(error, ClusterError::Unavailable(_)) && !self.was_woken;
+        let back = is_away.then(|| self.cluster.back());
         let (backoff, asked_to_wait) = match &error {
             ClusterError::NotServed { .. } => {
                 self.ready.push_back(Err(error));
@@ -321,7 +326,8 @@ impl Watch {
 }
 
 /// Waits, or until the server is back: then all watches begin within a moment, and not in the same one.
-async fn wait(until: Instant, back: Option<Return>) {
+/// Tells whether the server is back.
+async fn wait(until: Instant, back: Option<Return>) -> bool {
     let returns = async {
         // The sender lives as long as the cluster, which the watch has.
         if let Some(mut back) = back
@@ -332,8 +338,8 @@ async fn wait(until: Instant, back: Option<Return>) {
         std::future::pending().await
     };
     tokio::select! {
-        () = tokio::time::sleep_until(until) => {}
-        () = returns => {}
+        () = tokio::time::sleep_until(until) => false,
+        () = returns => true,
     }
 }
 

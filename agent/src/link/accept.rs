@@ -32,6 +32,8 @@ use crate::ledger::{
 
 /// Bytes that are kept before they complete anything.
 const WORTH_A_WRITE: usize = 64 << 10;
+/// Bytes of contents that wait in memory for room in the ledger, so that they are not fetched again once there is.
+const WAITING_MAX: usize = 4 << 20;
 
 /// Why an offer led to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +177,12 @@ impl Acceptance {
         }
         // A new offer is a reason to ask again for what was absent.
         self.absent.clear();
+        // What was said of an entry is nothing of the next, nor of what is placed again later.
+        let waiting = |unit: &UnitId| self.pending.contains_key(unit) || self.lacking.contains_key(unit);
+        self.said.retain(|unit, _| waiting(unit));
+        for offered in &offer.entries {
+            self.said.remove(&offered.unit);
+        }
         self.target = Some(Accepted {
             incarnation: offer.incarnation,
             generation: offer.generation,
@@ -249,6 +257,7 @@ impl Acceptance {
         let before = ledger.read(|state| state.accepted.generation);
         let mut units = self.settle(ledger).await?;
         units.extend(self.save(ledger).await?);
+        self.bound_waiting();
         let ack = self.ack(ledger, units);
         Ok((!ack.units.is_empty() || ack.generation != before).then_some(ack))
     }
@@ -299,6 +308,27 @@ impl Acceptance {
             }
         }
         Ok(units)
+    }
+
+    /// Lets go of what came for units that the ledger does not take, when it is much: it may wait for ever.
+    fn bound_waiting(&mut self) {
+        let waits = |owner: &Option<UnitId>| owner.is_some_and(|unit| self.untaken.contains_key(&unit));
+        let waiting = self.unsaved.iter().filter(|(_, owner)| waits(owner));
+        let bytes = waiting.filter_map(|(digest, _)| Some(self.arrived.blobs.get(digest)?.room()));
+        if bytes.sum::<usize>() <= WAITING_MAX {
+            return;
+        }
+        let (waiting, others) = std::mem::take(&mut self.unsaved)
+            .into_iter()
+            .partition(|(_, owner)| waits(owner));
+        self.unsaved = others;
+        let waiting: Vec<(Digest, Option<UnitId>)> = waiting;
+        self.arrived.let_go(waiting.iter().map(|(digest, _)| digest));
+    }
+
+    /// The hub is told that an offer is refused whole: what it knows of single units is that.
+    pub fn refused_whole(&mut self) {
+        self.said.clear();
     }
 
     fn forget_saved(&mut self, ledger: &Ledger) {

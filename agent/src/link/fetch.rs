@@ -25,6 +25,9 @@ use crate::{
 pub const ITEM_MAX: u64 = 8 << 20;
 /// Items asked for at once.
 pub const BATCH: usize = 500;
+/// Bytes of a batch, as they are kept, after which no more of it is taken: the rest is asked for again once these are
+/// stored, or have found no room.
+const BATCH_BYTES: usize = 4 << 20;
 const CALL: Duration = Duration::from_secs(120);
 const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
@@ -69,7 +72,8 @@ pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Blob> + Send + Sync + 
 /// Bytes of an item from which on reading it takes long enough to be noticed.
 const HEAVY: u64 = 64 << 10;
 
-/// Fetches at most [`BATCH`] items into `fetched`, where they are also when the call fails later. `bases` gives the
+/// Fetches at most [`BATCH`] items into `fetched`, where they are also when the call fails later; of large ones those
+/// that come first. `bases` gives the
 /// bases named.
 pub async fn fetch(
     client: &mut AgentServiceClient<Channel>,
@@ -86,6 +90,7 @@ pub async fn fetch(
     request.set_timeout(CALL);
     let mut stream = client.fetch(request).await?.into_inner();
     let mut partial: Option<Partial> = None;
+    let mut bytes = 0;
     while let Some(chunk) = stream.message().await? {
         let digest = Digest::try_from_slice(&chunk.digest).map_err(|_| FetchError::Protocol("no digest"))?;
         let item = *wanted
@@ -104,10 +109,16 @@ pub async fn fetch(
         partial_item.add(&chunk);
         if last && let Some(whole) = partial.take() {
             wanted.remove(&digest);
-            fetched.push(match whole.finished(item, bases).await {
-                Ok(blob) => Fetched::Blob(digest, blob),
-                Err(why) => Fetched::Missing(digest, why),
-            });
+            match whole.finished(item, bases).await {
+                Ok(blob) => {
+                    bytes += blob.room();
+                    fetched.push(Fetched::Blob(digest, blob));
+                }
+                Err(why) => fetched.push(Fetched::Missing(digest, why)),
+            }
+            if bytes >= BATCH_BYTES {
+                return Ok(());
+            }
         }
     }
     // Else it would be asked for again at once, and again.

@@ -170,7 +170,10 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
     let watched = index.subscribe(cluster).await.expect("watched");
     let head = || watched.borrow().as_ref().expect("published").head;
     let before = head();
-    let unpublished = async || world.store.stale().await.expect("read").unpublished;
+    let unpublished = async || {
+        let mut listener = world.store.listen("a-replica").await.expect("it listens");
+        world.store.stale(&mut listener).await.expect("read").unpublished
+    };
     world
         .execute(&format!(
             "INSERT INTO hub (incarnation, trust_domain) VALUES ({INCARNATION}, 'x')"

@@ -18,10 +18,17 @@ pub(super) struct Returns {
 pub(in crate::cluster) type Return = watch::Receiver<u64>;
 
 impl Returns {
-    /// Takes in what came of a request. That the server has too much to do says neither.
+    /// Takes in what came of a request. That the server has too much to do says neither, nor what it says as it starts:
+    /// that nobody may do anything yet, or an error of its own.
     pub(super) fn heard<T>(&self, answer: &Result<T, ClusterError>) {
         match answer {
-            Err(ClusterError::Overloaded { .. }) => {}
+            Err(
+                ClusterError::Overloaded { .. }
+                | ClusterError::Rejected {
+                    code: 401 | 403 | 500..,
+                    ..
+                },
+            ) => {}
             Err(ClusterError::Unavailable(_)) => self.is_away.store(true, Ordering::Relaxed),
             _ => {
                 // Looked at first: as a rule nothing is written.

@@ -282,6 +282,18 @@ impl Arrived {
         )
     }
 
+    /// Drops these, which are asked for again where they are needed.
+    pub(super) fn let_go<'d>(&mut self, digests: impl Iterator<Item = &'d Digest>) {
+        let manifests = self.manifests.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for digest in digests {
+            self.blobs.remove(digest);
+            manifests.remove(digest);
+        }
+        // Of whom they were taken away is found out anew.
+        let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
+        outstanding.clear();
+    }
+
     /// Drops all that no entry of these needs, or that the ledger has.
     pub(super) fn keep_only(&mut self, ledger: &Ledger, entries: &[&Entry]) {
         let mut needed = HashSet::new();

@@ -20,8 +20,12 @@ impl Acceptance {
         self.untaken.retain(|_, untaken| !untaken.may_fit(ledger));
         let mut ready = Vec::new();
         for (unit, pending) in &self.pending {
+            // All of a large one is looked up for it.
+            if self.untaken.contains_key(unit) {
+                continue;
+            }
             let content = self.arrived.how_far(ledger, &self.absent, &pending.entry);
-            if !self.untaken.contains_key(unit) && content != Content::Coming {
+            if content != Content::Coming {
                 ready.push((*unit, content));
             }
         }

@@ -608,6 +608,51 @@ async fn a_crash_in_the_middle_of_a_large_fetch_loses_nothing_that_was_written_w
 
 /// Fifty units of 80 to 150 KiB where there is room for none, and what comes of them: tries by time cost nothing.
 #[tokio::test]
+async fn what_came_for_units_without_room_is_bounded_and_not_asked_for_again() {
+    const UNITS: u128 = 30;
+    let cells = Arc::new(Little::default());
+    let ledger = Ledger::open(cells, NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let all: Vec<Entry> = (1..=UNITS)
+        .map(|unit| {
+            let seed = usize::try_from(unit).expect("small") * 1000;
+            entry(unit, 1, contents.add(&bulky_of(seed, BATCH - 10)))
+        })
+        .collect();
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&ledger, offer(1, None, &all, &all), Timestamp(1))
+        .await
+        .expect("taken");
+    let held = |acceptance: &Acceptance| acceptance.arrived.blobs.values().map(crate::ledger::state::Blob::room).sum::<usize>();
+    let (mut most, mut came) = (0, 0);
+    for lane in [Lane::Small, Lane::Large, Lane::Small] {
+        loop {
+            let items = acceptance.next(&ledger, lane);
+            if items.is_empty() {
+                break;
+            }
+            let fetched = give(&mut contents, &ledger, &items).await;
+            acceptance.arrived(&ledger, &items, fetched).await.expect("taken");
+            most = most.max(held(&acceptance));
+        }
+    }
+    came += contents.fetched;
+    assert_eq!(acceptance.untaken.len(), 30);
+    // A batch beside what waits.
+    assert!(most < 2 * WAITING_MAX, "{most} bytes");
+    assert!(
+        came * 1000 > 2 * WAITING_MAX,
+        "{came} items are more than is kept"
+    );
+    for _ in 0..5 {
+        assert_eq!(acceptance.retry(&ledger).await.expect("nothing"), None);
+        assert!(acceptance.next(&ledger, Lane::Small).is_empty());
+    }
+    assert_eq!(contents.fetched, came);
+}
+
+#[tokio::test]
 async fn fifty_units_without_room_are_told_once_and_time_alone_tries_none_of_them_again() {
     const UNITS: u128 = 50;
     let cells = Arc::new(Little::default());

@@ -91,6 +91,7 @@ impl Open<'_> {
         reason: RefusedReason,
         message: String,
     ) -> Result<(), SessionError> {
+        self.session.acceptance.refused_whole();
         let refused = Refused {
             incarnation,
             generation,
