@@ -1,6 +1,9 @@
 //! Inputs made to exhaust a renderer: each ends, in a result or in a refusal that names the bound, within the usual
 //! budgets and 512 MiB of address space. An allocation beyond that ends the process, and so fails the test.
 
+#[path = "hostile/kustomizations.rs"]
+mod kustomizations;
+
 use std::process::Command;
 
 use flotilla_render::helm::action::template;
@@ -64,7 +67,6 @@ const INPUTS: &[Hostile] = &[
         "bytes of text",
         replacements_that_double,
     ),
-    ("replacements-that-nest", "bytes of text", replacements_that_nest),
     ("items-without-a-name", "builds", items_without_a_name),
     (
         "variables-of-a-long-text",
@@ -110,6 +112,10 @@ const INPUTS: &[Hostile] = &[
         kept("dict (until 100000) 1")
     }),
 ];
+
+fn inputs() -> impl Iterator<Item = &'static Hostile> {
+    INPUTS.iter().chain(kustomizations::INPUTS)
+}
 
 fn kustomize(files: &[(&str, String)]) -> Result<(), String> {
     let tree: MemoryTree = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
@@ -320,10 +326,6 @@ fn replacements_that_double() -> Result<(), String> {
     put_into_each_other(30, |turn| format!("k{turn}"))
 }
 
-fn replacements_that_nest() -> Result<(), String> {
-    put_into_each_other(5000, |_| "k".to_owned())
-}
-
 fn variables_of_a_long_text() -> Result<(), String> {
     let long = "x".repeat(1 << 20);
     let args = "$(V)".repeat(2000);
@@ -457,8 +459,7 @@ fn list_that_doubles() -> Result<(), String> {
 #[ignore = "run by the other test, in a process of its own"]
 fn one_hostile_input() {
     let named = std::env::var(NAMED).expect("the other test names an input");
-    let (_, end, run) = INPUTS
-        .iter()
+    let (_, end, run) = inputs()
         .find(|(name, ..)| *name == named)
         .expect("an input of that name");
     match run() {
@@ -479,7 +480,7 @@ fn peak() -> Option<String> {
 fn hostile_inputs_end_within_512_mebibytes() {
     let program = std::env::current_exe().expect("a test has a program");
     let mut broken = Vec::new();
-    for (name, ..) in INPUTS {
+    for (name, ..) in inputs() {
         let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
         let ran = Command::new("sh")
             .args(["-c", &limited])

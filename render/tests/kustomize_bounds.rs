@@ -739,3 +739,37 @@ fn damaged_sources_never_panic() {
     }
     assert!(built > 40, "{built} of 4000 still build");
 }
+
+/// Definitions of which each refers to the next by ten fields; a field of the last says what it holds, or none does.
+fn definitions(last: &str) -> String {
+    let mut definitions = String::new();
+    for level in 0..40 {
+        let fields: String = (0..10)
+            .map(|at| format!("    f{at}: {{$ref: T{}}}\n", level + 1))
+            .collect();
+        definitions.push_str(&format!(
+            "T{level}:\n  Schema:\n   properties:\n    kind: {{}}\n    apiVersion: {{}}\n    metadata: {{}}\n{fields}"
+        ));
+    }
+    definitions + &format!("T40:\n  Schema:\n   properties:\n    f: {{{last}}}\n")
+}
+
+#[test]
+fn definitions_that_refer_to_each_other_are_read_once_or_within_the_steps() {
+    let files = |last| {
+        tree(&[
+            ("kustomization.yaml", "resources: [a.yaml]\ncrds: [crd.yaml]\n"),
+            ("a.yaml", OBJECT),
+            ("crd.yaml", &definitions(last)),
+        ])
+    };
+    let steps = render(&files("type: string"), "").expect("it builds").steps;
+    assert!(steps < 200_000, "{steps} steps");
+    let budget = Budget {
+        steps: 1_000_000,
+        ..Budget::default()
+    };
+    let named = files("x-kubernetes-annotation: a");
+    let error = build(&RenderInput::new(&named, "", &budget)).expect_err("there is no end of fields");
+    assert!(error.to_string().contains("exceeds 1000000 steps"), "{error}");
+}

@@ -9,6 +9,7 @@ use crate::yaml::node::{Node, ResolveError, Schema, duplicate_line};
 use crate::yaml::push_json;
 
 use super::deprecation::Deprecation;
+use super::depth;
 use super::error::{At, BuildError, Error, Result, invalid};
 use super::fieldspec::{FieldSpec, Fitting};
 use super::files::{Files, PathError};
@@ -165,6 +166,7 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object))
     let mut acc = build.accumulate(&target)?;
     finish(build, &target, &mut acc, input.unsorted).in_file(&file)?;
     for resource in acc.map.into_list() {
+        depth::check(depth::of(&resource.node), || resource.id().to_string()).in_file(&file)?;
         // Taken before the object is made, as each alias is a copy of its own there.
         build
             .steps

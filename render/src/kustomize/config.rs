@@ -199,7 +199,7 @@ pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Result<Vec<Fie
     fields.list(name, |value, at| {
         let mut fields = Fields::new(value, at)?.strict_if(strict);
         let gvk = gvk_pattern(&mut fields)?;
-        let spec = FieldSpec::new(gvk, fields.text("path")?, fields.flag("create")?);
+        let spec = FieldSpec::read(gvk, fields.text("path")?, fields.flag("create")?)?;
         fields.finish()?;
         Ok(spec)
     })

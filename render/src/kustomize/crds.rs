@@ -1,21 +1,25 @@
 //! Reads the `crds` of a kustomization: definitions that say which fields of custom resources hold names and labels.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::config::{Config, NameReference, merge_one};
 use super::error::{Result, invalid};
 use super::fieldspec::FieldSpec;
 use super::id::GvkPattern;
+use super::steps::Steps;
 
 /// Definitions refer to each other less deeply than this in any document that means something.
 const DEPTH: usize = 64;
 
 /// Builds the configuration that a file of definitions asks for.
-pub(crate) fn config(document: &Value) -> Result<Config> {
+pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
     let Value::Object(definitions) = document else {
         return Err(invalid("a map of definitions was expected"));
     };
     let mut result = Config::default();
+    let mut barren = HashSet::new();
     for (name, definition) in definitions {
         let fields = properties(definition);
         if !["kind", "apiVersion", "metadata"]
@@ -24,14 +28,23 @@ pub(crate) fn config(document: &Value) -> Result<Config> {
         {
             continue;
         }
+        steps.spend(1)?;
         let kind = name.rsplit('.').next().unwrap_or(name).to_string();
         let gvk = GvkPattern {
             kind,
             ..GvkPattern::default()
         };
-        let mut config = Config::default();
-        collect(&mut config, &gvk, definitions, name, &mut Vec::new())?;
-        result = result.merge(&config)?;
+        let mut reading = Reading {
+            definitions,
+            gvk: &gvk,
+            path: Vec::new(),
+            config: Config::default(),
+            found: 0,
+            barren: &mut barren,
+            steps,
+        };
+        reading.definition(name)?;
+        result = result.merge(&reading.config)?;
     }
     Ok(result)
 }
@@ -45,28 +58,59 @@ fn properties(definition: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object)
 }
 
-fn collect(
-    config: &mut Config,
-    gvk: &GvkPattern,
-    definitions: &Map<String, Value>,
-    name: &str,
-    path: &mut Vec<String>,
-) -> Result<()> {
-    if path.len() > DEPTH {
-        return Err(invalid("definitions refer to each other in a circle"));
+/// The reading of one type, whose definition refers to others.
+struct Reading<'d, 'r> {
+    definitions: &'d Map<String, Value>,
+    gvk: &'r GvkPattern,
+    /// The fields that lead to the definition that is read.
+    path: Vec<String>,
+    config: Config,
+    /// How many fields say something, those that were known included.
+    found: usize,
+    /// Definitions in and below which no field says anything, whatever leads to them: they are read once.
+    barren: &'r mut HashSet<&'d str>,
+    steps: &'r Steps<'r>,
+}
+
+impl<'d> Reading<'d, '_> {
+    fn definition(&mut self, name: &'d str) -> Result<()> {
+        if self.path.len() > DEPTH {
+            return Err(invalid("definitions refer to each other in a circle"));
+        }
+        if self.barren.contains(name) {
+            return Ok(());
+        }
+        let before = self.found;
+        let definitions = self.definitions;
+        for (field, property) in definitions.get(name).and_then(properties).into_iter().flatten() {
+            self.steps.spend(1 + self.path.len())?;
+            self.path.push(field.clone());
+            self.property(property)?;
+            if let Some(reference) = property.get("$ref").and_then(Value::as_str) {
+                self.definition(reference)?;
+            }
+            self.path.pop();
+        }
+        if self.found == before {
+            self.barren.insert(name);
+        }
+        Ok(())
     }
-    for (field, property) in definitions.get(name).and_then(properties).into_iter().flatten() {
-        path.push(field.clone());
+
+    /// Adds the field that the path leads to where its property says what it holds.
+    fn property(&mut self, property: &Value) -> Result<()> {
         let text = |key: &str| property.get(key).and_then(Value::as_str);
-        let spec = || FieldSpec::new(gvk.clone(), path.join("/"), false);
-        if text("x-kubernetes-annotation").is_some() {
-            merge_one(&mut config.common_annotations, &spec())?;
-        }
-        if text("x-kubernetes-label-selector").is_some() {
-            merge_one(&mut config.common_labels, &spec())?;
-        }
-        if text("x-kubernetes-identity").is_some() {
-            merge_one(&mut config.name_prefix, &spec())?;
+        let field = |more: &str| FieldSpec::read(self.gvk.clone(), self.path.join("/") + more, false);
+        let config = &mut self.config;
+        for (key, list) in [
+            ("x-kubernetes-annotation", &mut config.common_annotations),
+            ("x-kubernetes-label-selector", &mut config.common_labels),
+            ("x-kubernetes-identity", &mut config.name_prefix),
+        ] {
+            if text(key).is_some() {
+                self.found += 1;
+                merge_one(list, &field("")?)?;
+            }
         }
         let version = text("x-kubernetes-object-ref-api-version");
         if let (Some(version), Some(kind)) = (version, text("x-kubernetes-object-ref-kind")) {
@@ -76,16 +120,13 @@ fn collect(
                 kind: kind.into(),
                 ..GvkPattern::default()
             };
-            let field = FieldSpec::new(gvk.clone(), format!("{}/{key}", path.join("/")), false);
+            self.found += 1;
+            let referrers = vec![field(&format!("/{key}"))?];
             config.refer(NameReference {
                 gvk: target,
-                referrers: vec![field],
+                referrers,
             })?;
         }
-        if let Some(reference) = text("$ref") {
-            collect(config, gvk, definitions, reference, path)?;
-        }
-        path.pop();
+        Ok(())
     }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Why a build fails, and where.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::files::PathError;
@@ -20,7 +21,8 @@ pub enum BuildError {
     },
     /// The source names something that only a network could bring.
     #[error(
-        "{place}line {line}: '{url}' is remote and is not fetched; declare it as a source of the app and refer to it by path"
+        "{place}line {line}: '{}' is remote and is not fetched; declare it as a source of the app and refer to it by path",
+        shortened(url)
     )]
     Remote {
         /// Where in the source.
@@ -117,6 +119,18 @@ impl Error {
     pub(crate) fn prefix(&mut self, words: &str) {
         self.message.insert_str(0, words);
     }
+}
+
+/// How many bytes of a path, a name or an expression an error shows.
+const SHOWN_BYTES: usize = 200;
+
+/// Returns a text as an error quotes it: what is long is cut, and told by its length.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= SHOWN_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let shown = &text[..text.floor_char_boundary(SHOWN_BYTES)];
+    Cow::Owned(format!("{shown}… ({} bytes)", text.len()))
 }
 
 /// The result of a step of a build.
@@ -236,8 +250,19 @@ impl From<ParseError> for Box<Error> {
 impl From<LoadError> for Box<Error> {
     fn from(error: LoadError) -> Box<Error> {
         match error {
-            LoadError::Parse(error) => error.into(),
+            LoadError::TooLarge(message) => too_large(message),
+            LoadError::Cancelled => cancelled(),
             _ => invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<Box<Error>> for LoadError {
+    fn from(fault: Box<Error>) -> LoadError {
+        match fault.class {
+            Class::TooLarge => LoadError::TooLarge(fault.message),
+            Class::Cancelled => LoadError::Cancelled,
+            _ => LoadError::Text(fault.message),
         }
     }
 }

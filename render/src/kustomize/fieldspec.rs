@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::yaml::node::{Content, Kind, Node, Tag};
 
-use super::error::{At, Result, invalid};
+use super::depth;
+use super::error::{At, Result, invalid, shortened};
 use super::id::{Gvk, GvkPattern};
 use super::steps::Steps;
 use super::tables::Spec;
@@ -19,6 +20,14 @@ pub(crate) struct FieldSpec {
 }
 
 impl FieldSpec {
+    /// Reads a field that a source names.
+    pub(crate) fn read(gvk: GvkPattern, path: impl Into<String>, create: bool) -> Result<FieldSpec> {
+        let field = FieldSpec::new(gvk, path, create);
+        depth::check_path(field.parts.len(), &field.path)?;
+        Ok(field)
+    }
+
+    /// Returns a field whose path is known.
     pub(crate) fn new(gvk: GvkPattern, path: impl Into<String>, create: bool) -> FieldSpec {
         let path = path.into();
         let parts = split(&path, '/');
@@ -189,7 +198,7 @@ pub(crate) fn follow(
         Content::Map(_) => into_field(node, first, rest, create, set),
         Content::Scalar(_) => Err(invalid(format!(
             "expected a list or a map at '{}'",
-            path.join("/")
+            shortened(&path.join("/"))
         ))),
     }
 }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::Budget;
+use super::error::shortened;
 use super::paths::Paths;
 use super::reads::{Dependency, ReadSet, listing_digest, sorted};
 use super::tree::{Entry, Tree};
@@ -15,16 +16,16 @@ use super::tree::{Entry, Tree};
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum PathError {
     /// Nothing stands there; fix the reference or add the file.
-    #[error("'{0}' does not exist")]
+    #[error("'{}' does not exist", shortened(.0))]
     Missing(String),
     /// The path leaves the tree; it is never followed.
-    #[error("'{0}' leads out of the source")]
+    #[error("'{}' leads out of the source", shortened(.0))]
     Escapes(String),
     /// Links lead in a circle.
-    #[error("links at '{0}' lead in a circle")]
+    #[error("links at '{}' lead in a circle", shortened(.0))]
     LinkLoop(String),
     /// A directory is needed and a file stands there, or the other way round.
-    #[error("'{path}' is not a {wanted}")]
+    #[error("'{}' is not a {wanted}", shortened(path))]
     WrongKind {
         /// The path.
         path: String,

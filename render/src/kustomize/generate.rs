@@ -8,12 +8,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::yaml::node::{Schema, parse_first};
+use crate::yaml::node::Schema;
 use crate::yaml::push_json;
 
 use super::files::{Files, PathError};
-use super::load;
+use super::load::{self, LoadError};
+use super::reader::Reader;
 use super::reads::ReadSet;
+use super::steps::Steps;
 use super::tree::Entry;
 use super::{KUSTOMIZATION_FILES, RenderInput};
 
@@ -112,11 +114,13 @@ pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated,
         }
         .into());
     }
-    let (path, mut fields) = match existing(&files, &directory)? {
+    let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
+    let reader = Reader::new(input.budget, &steps);
+    let (path, mut fields) = match existing(&files, &directory, reader)? {
         Some(found) => found,
         None => (
             under(&directory, "kustomization.yaml"),
-            listed(&files, &directory, input)?,
+            listed(&files, &directory, input, reader)?,
         ),
     };
     merge(&files, &directory, &mut fields, options)?;
@@ -149,7 +153,7 @@ fn kustomization_in(files: &Files<'_>, directory: &str) -> Option<String> {
 type Found = (String, Map<String, Value>);
 
 /// Reads the kustomization a directory has, leaving out what kustomize's own decoding would leave out.
-fn existing(files: &Files<'_>, directory: &str) -> Result<Option<Found>, GenerateError> {
+fn existing(files: &Files<'_>, directory: &str, reader: Reader<'_>) -> Result<Option<Found>, GenerateError> {
     let Some(path) = kustomization_in(files, directory) else {
         return Ok(None);
     };
@@ -158,10 +162,12 @@ fn existing(files: &Files<'_>, directory: &str) -> Result<Option<Found>, Generat
         reason,
     };
     let bytes = files.read(&path)?;
-    let node = parse_first(&bytes, Default::default()).map_err(|e| failed(e.to_string()))?;
-    let value = node
-        .map_or(Ok(Value::Null), |n| n.to_json(Schema::Old))
-        .map_err(|e| failed(e.to_string()))?;
+    let value = reader
+        .json(&bytes, Schema::Old)
+        .map_err(|fault| match LoadError::from(fault) {
+            LoadError::Cancelled => GenerateError::Cancelled,
+            error => failed(error.to_string()),
+        })?;
     let mut fields = match value {
         Value::Object(fields) => fields,
         Value::Null => Map::new(),
@@ -205,9 +211,10 @@ fn listed(
     files: &Files<'_>,
     directory: &str,
     input: &RenderInput<'_>,
+    reader: Reader<'_>,
 ) -> Result<Map<String, Value>, GenerateError> {
     let mut found = Vec::new();
-    walk(files, directory, 0, input, &mut found)?;
+    walk(files, directory, (0, input, reader), &mut found)?;
     let prefix = if directory.is_empty() {
         String::new()
     } else {
@@ -232,8 +239,7 @@ fn listed(
 fn walk(
     files: &Files<'_>,
     directory: &str,
-    depth: usize,
-    input: &RenderInput<'_>,
+    (depth, input, reader): (usize, &RenderInput<'_>, Reader<'_>),
     found: &mut Vec<String>,
 ) -> Result<(), GenerateError> {
     let budget = input.budget;
@@ -254,12 +260,15 @@ fn walk(
         match entry {
             Entry::Directory if target != path => {}
             Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
-            Entry::Directory => walk(files, &path, depth + 1, input, found)?,
+            Entry::Directory => walk(files, &path, (depth + 1, input, reader), found)?,
             _ if name.ends_with(".yaml") || name.ends_with(".yml") => {
                 let bytes = files.read(&target)?;
-                load::objects(&bytes, budget).map_err(|source| GenerateError::Manifest {
-                    file: files.shown(&path),
-                    source,
+                load::objects(&bytes, reader).map_err(|source| match source {
+                    LoadError::Cancelled => GenerateError::Cancelled,
+                    source => GenerateError::Manifest {
+                        file: files.shown(&path),
+                        source,
+                    },
                 })?;
                 found.push(path);
             }

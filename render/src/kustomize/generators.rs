@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::yaml::json;
 use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
 
-use super::error::{Result, invalid};
+use super::error::{Result, invalid, shortened};
 use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
@@ -119,18 +119,18 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Result<Pairs> {
             add(key, value.into_bytes())?;
         }
     }
-    for literal in &args.literals {
+    for (number, literal) in (1..).zip(&args.literals) {
         match literal.split_once('=') {
             Some((key, value)) if !key.is_empty() => add(key.to_string(), unquoted(value).into())?,
             _ => {
                 return Err(invalid(format!(
-                    "invalid literal source {literal}, expected key=value"
+                    "invalid literal source: literal {number} is not key=value"
                 )));
             }
         }
     }
-    for source in &args.files {
-        let (key, path) = file_source(source)?;
+    for (number, source) in (1..).zip(&args.files) {
+        let (key, path) = file_source(number, source)?;
         add(key.to_string(), read(path)?)?;
     }
     Ok(pairs)
@@ -146,13 +146,13 @@ fn unquoted(text: &str) -> &str {
     }
 }
 
-fn file_source(source: &str) -> Result<(&str, &str)> {
+/// Returns key and path of an entry of `files`. Errors name its number: a literal may stand here by mistake.
+fn file_source(number: usize, source: &str) -> Result<(&str, &str)> {
     match (source.matches('=').count(), source.split_once('=')) {
-        (1, Some(("", path))) => Err(invalid(format!(
-            "missing key name for file path \"{path}\" in source \"{source}\""
-        ))),
+        (1, Some(("", _))) => Err(invalid(format!("missing key name in source {number} of files"))),
         (1, Some((key, ""))) => Err(invalid(format!(
-            "missing file path for key name \"{key}\" in source \"{source}\""
+            "missing file path for key name \"{}\" in source {number} of files",
+            shortened(key)
         ))),
         (1, Some(pair)) => Ok(pair),
         (0, _) => Ok((
@@ -160,7 +160,7 @@ fn file_source(source: &str) -> Result<(&str, &str)> {
             source,
         )),
         _ => Err(invalid(format!(
-            "source \"{source}\" key name or file path contains '='"
+            "key name or file path of source {number} of files contains '='"
         ))),
     }
 }

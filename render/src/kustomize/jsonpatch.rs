@@ -2,14 +2,13 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{Schema, parse_first};
+use crate::yaml::node::{Kind, Schema};
 
-use super::Budget;
-use super::error::{Result, invalid, too_large};
+use super::depth;
+use super::error::{Error, Result, invalid, shortened};
+use super::reader::Reader;
 use super::steps::Steps;
 
-/// How deep what an operation leaves may nest, as trees are walked by functions that call themselves.
-const MAX_DEPTH: usize = 1000;
 /// How many bytes of a path are read in one step.
 const BYTES_PER_STEP: usize = 64;
 /// How many items of a list are moved in one step.
@@ -24,21 +23,50 @@ pub(crate) struct Operation {
     value: Option<Value>,
 }
 
+impl Operation {
+    /// Returns the operation as errors show it.
+    fn shown(&self) -> String {
+        format!("{} operation at '{}'", shortened(&self.op), shortened(&self.path))
+    }
+}
+
 /// Reads a patch: JSON when it begins with a bracket, YAML otherwise.
-pub(crate) fn decode(text: &str, budget: &Budget) -> Result<Vec<Operation>> {
+pub(crate) fn decode(text: &str, reader: Reader<'_>) -> Result<Vec<Operation>> {
     let value: Value = if text.starts_with('[') {
+        // Taken before anything is made, as long as the text may be.
+        reader.steps().spend_copy(values_in(text), text.len())?;
         serde_json::from_str(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
     } else {
-        match parse_first(text.as_bytes(), budget.yaml)? {
-            Some(node) => node.to_json(Schema::Old)?,
+        match reader.first(text.as_bytes())? {
+            Some(node) if node.kind() == Kind::Map => return Err(no_list()),
+            Some(node) => reader.to_json(&node, Schema::Old)?,
             None => Value::Null,
         }
     };
     match value {
         Value::Array(items) => items.into_iter().map(operation).collect(),
         Value::Null => Ok(Vec::new()),
-        _ => Err(invalid("a JSON patch is a list of operations")),
+        _ => Err(no_list()),
     }
+}
+
+fn no_list() -> Box<Error> {
+    invalid("a JSON patch is a list of operations")
+}
+
+/// Counts the values of a JSON text, or more: each is the first of what holds it, or follows a comma.
+fn values_in(text: &str) -> usize {
+    let (mut values, mut quoted, mut escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 fn operation(value: Value) -> Result<Operation> {
@@ -50,7 +78,7 @@ fn operation(value: Value) -> Result<Operation> {
         _ => None,
     };
     let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
-    let path = path.ok_or_else(|| invalid(format!("operation '{op}' has no path")))?;
+    let path = path.ok_or_else(|| invalid(format!("operation '{}' has no path", shortened(&op))))?;
     Ok(Operation {
         op,
         path,
@@ -63,12 +91,7 @@ fn operation(value: Value) -> Result<Operation> {
 pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Result<()> {
     for operation in operations {
         charge(document, operation, steps)?;
-        step(document, operation).map_err(|reason| {
-            invalid(format!(
-                "{} operation at '{}': {reason}",
-                operation.op, operation.path
-            ))
-        })?;
+        step(document, operation).map_err(|reason| invalid(format!("{}: {reason}", operation.shown())))?;
     }
     Ok(())
 }
@@ -96,13 +119,8 @@ fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<
     };
     let Some(value) = value else { return Ok(()) };
     let mut size = Size::default();
-    size.add(value, 1 + operation.path.matches('/').count());
-    if size.depth > MAX_DEPTH {
-        return Err(too_large(format!(
-            "{} operation at '{}': the object would nest deeper than {MAX_DEPTH}",
-            operation.op, operation.path
-        )));
-    }
+    size.add(value, operation.path.matches('/').count());
+    depth::check(size.depth, || operation.shown())?;
     match copies {
         true => steps.spend_copy(size.nodes, size.text),
         false => steps.spend(size.nodes),
@@ -172,7 +190,7 @@ fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
                 _ => Err("testing value failed".into()),
             }
         }
-        other => Err(format!("unexpected kind of operation '{other}'")),
+        other => Err(format!("unexpected kind of operation '{}'", shortened(other))),
     }
 }
 
@@ -243,7 +261,7 @@ fn container<'v>(document: &'v mut Value, parts: &[String]) -> Result<&'v mut Va
             },
             _ => None,
         };
-        value = next.ok_or_else(|| format!("doc is missing path: '/{}'", parts.join("/")))?;
+        value = next.ok_or_else(|| format!("doc is missing path: '/{}'", shortened(&parts.join("/"))))?;
     }
     Ok(value)
 }
@@ -260,7 +278,9 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
             Ok(())
         }
         Value::Array(items) => {
-            let number: i64 = last.parse().map_err(|_| format!("'{last}' is no index"))?;
+            let number: i64 = last
+                .parse()
+                .map_err(|_| format!("'{}' is no index", shortened(&last)))?;
             let size = i64::try_from(items.len()).map_err(|_| "too many items")? + 1;
             let at = if number < 0 { size + number } else { number };
             if !(0..size).contains(&at) {
@@ -300,7 +320,7 @@ fn take(document: &mut Value, path: &str) -> Result<Value, String> {
             .ok_or_else(|| "unable to remove nonexistent key".into()),
         Value::Array(items) => match index(&last, items.len()) {
             Some(at) => Ok(items.remove(at)),
-            None => Err(format!("unable to access invalid index: {last}")),
+            None => Err(format!("unable to access invalid index: {}", shortened(&last))),
         },
         _ => Err("its parent holds no fields".into()),
     }

@@ -2,16 +2,22 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{Node, ParseError, ResolveError, Schema, decode_documents};
+use crate::yaml::node::{Node, ResolveError, Schema};
 
-use super::Budget;
+use super::reader::Reader;
 
 /// Why a text does not yield objects.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The text is not YAML within the bounds.
-    #[error(transparent)]
-    Parse(#[from] ParseError),
+    /// The text is not YAML; fix the text.
+    #[error("{0}")]
+    Text(String),
+    /// A bound was reached; a smaller source helps.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The caller asked to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
     /// A document has no kind.
     #[error("{}", format!("missing kind in object {}", .0).trim_end())]
     Kind(String),
@@ -35,9 +41,16 @@ pub enum LoadError {
     Items(String),
 }
 
+impl LoadError {
+    /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, LoadError::TooLarge(_) | LoadError::Cancelled)
+    }
+}
+
 /// Reads the objects of a manifest file, with the lists among them replaced by their items.
-pub(crate) fn objects(bytes: &[u8], budget: &Budget) -> Result<Vec<Node>, LoadError> {
-    let (count, documents) = decode_documents(bytes, budget.yaml)?;
+pub(crate) fn objects(bytes: &[u8], reader: Reader<'_>) -> Result<Vec<Node>, LoadError> {
+    let (count, documents) = reader.documents(bytes)?;
     let mut nodes: Vec<Node> = Vec::with_capacity(documents.len());
     for document in documents {
         match unwrapped(count, document) {
@@ -47,7 +60,7 @@ pub(crate) fn objects(bytes: &[u8], budget: &Budget) -> Result<Vec<Node>, LoadEr
     }
     let nodes = checked(nodes)?;
     if nodes.iter().any(|node| kind(node).ends_with("List")) {
-        opened(nodes, budget)
+        opened(nodes, reader)
     } else {
         Ok(nodes)
     }
@@ -113,7 +126,7 @@ fn kind(node: &Node) -> &str {
 }
 
 /// Replaces every `…List` by its items, which go to the end, as kustomize has it.
-fn opened(nodes: Vec<Node>, budget: &Budget) -> Result<Vec<Node>, LoadError> {
+fn opened(nodes: Vec<Node>, reader: Reader<'_>) -> Result<Vec<Node>, LoadError> {
     let mut queue: std::collections::VecDeque<Node> = nodes.into();
     let mut opened = Vec::new();
     while let Some(node) = queue.pop_front() {
@@ -122,6 +135,7 @@ fn opened(nodes: Vec<Node>, budget: &Budget) -> Result<Vec<Node>, LoadError> {
             opened.push(node);
             continue;
         }
+        reader.steps().spend_copy(node.count(), node.text_bytes())?;
         let list = node.to_json(Schema::New).map_err(|source| LoadError::List {
             kind: kind.clone(),
             source,
@@ -130,7 +144,7 @@ fn opened(nodes: Vec<Node>, budget: &Budget) -> Result<Vec<Node>, LoadError> {
             Some(Value::Null) | None => {}
             Some(Value::Array(items)) => {
                 for item in items {
-                    queue.extend(objects_of(item, budget)?);
+                    queue.extend(objects_of(item, reader)?);
                 }
             }
             Some(_) => return Err(LoadError::Items(kind)),
@@ -139,8 +153,8 @@ fn opened(nodes: Vec<Node>, budget: &Budget) -> Result<Vec<Node>, LoadError> {
     Ok(opened)
 }
 
-fn objects_of(item: &Value, budget: &Budget) -> Result<Vec<Node>, LoadError> {
-    let (count, documents) = decode_documents(item.to_string().as_bytes(), budget.yaml)?;
+fn objects_of(item: &Value, reader: Reader<'_>) -> Result<Vec<Node>, LoadError> {
+    let (count, documents) = reader.documents(item.to_string().as_bytes())?;
     let nodes = documents
         .into_iter()
         .map(|d| unwrapped(count, d).unwrap_or_else(|d| vec![*d]));

@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 
-use super::error::{Result, cancelled, too_large};
+use crate::yaml::node::{Limits, Node};
+
+use super::error::{Error, Result, cancelled, too_large};
 
 /// How many bytes of text are made in one step.
 const BYTES_PER_STEP: usize = 64;
 /// What a node takes in memory beside its text.
-const BYTES_PER_NODE: usize = 64;
+const BYTES_PER_NODE: usize = size_of::<Node>();
 /// The same for one that JSON is made of first.
 const BYTES_PER_VALUE: usize = 256;
 
@@ -40,13 +42,33 @@ impl<'a> Steps<'a> {
     /// Takes the bytes of texts that are going to be made, and the steps of making them.
     pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
         let Some(left) = self.bytes.get().checked_sub(bytes) else {
-            return Err(too_large(format!(
-                "the build makes more than {} bytes of text",
-                self.byte_limit
-            )));
+            return Err(self.out_of_bytes());
         };
         self.bytes.set(left);
         self.spend(bytes / BYTES_PER_STEP)
+    }
+
+    /// Returns the failure of a build that has no bytes left.
+    pub(crate) fn out_of_bytes(&self) -> Box<Error> {
+        too_large(format!(
+            "the build makes more than {} bytes of text",
+            self.byte_limit
+        ))
+    }
+
+    /// Takes the steps of reading a text.
+    pub(crate) fn spend_text(&self, bytes: usize) -> Result<()> {
+        self.spend(bytes / BYTES_PER_STEP)
+    }
+
+    /// Narrows the bounds of a document to what the build has left.
+    pub(crate) fn within(&self, limits: Limits) -> Limits {
+        let left = self.bytes.get();
+        Limits {
+            nodes: limits.nodes.min(left / BYTES_PER_NODE),
+            bytes: limits.bytes.min(left),
+            ..limits
+        }
     }
 
     /// Takes what a copy costs that is going to be made of so many nodes with so many bytes of text.

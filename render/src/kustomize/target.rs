@@ -107,7 +107,7 @@ impl<'a> Build<'a> {
         let own = self.configs.with_files(&files).in_field("configurations")?;
         acc.config = self.configs.merge(acc.config, &own).in_field("configurations")?;
         for path in &k.crds {
-            let read = || super::crds::config(&self.json(&self.read(target, path)?)?);
+            let read = || super::crds::config(&self.json(&self.read(target, path)?)?, &self.steps);
             let config = Rc::new(read().in_field("crds")?);
             acc.config = self.configs.merge(acc.config, &config).in_field("crds")?;
         }

@@ -1,5 +1,7 @@
 //! Reads a node tree as JSON, by the rules of go-yaml v3 for manifests and of v2 for kustomize's own files.
 
+use std::fmt::Display;
+
 use base64::Engine;
 use serde_json::{Map, Number, Value};
 
@@ -28,12 +30,25 @@ pub enum ResolveError {
     /// A key is not text.
     #[error("map key {0:?} is not a string")]
     Key(String),
-    /// A value does not fit the tag it carries.
-    #[error("cannot decode `{0}` as its tag says")]
+    /// The value at that path does not fit the tag it carries. The value is not told: it may be a secret.
+    #[error("cannot decode '{0}' as its tag says")]
     Tag(String),
-    /// JSON has no such number.
-    #[error("{0} is not a number in JSON")]
+    /// The value at that path is a number that JSON does not have.
+    #[error("'{0}' is not a number in JSON")]
     Number(String),
+}
+
+impl ResolveError {
+    /// Puts a part before the path.
+    fn below(mut self, part: &dyn Display) -> ResolveError {
+        if let ResolveError::Tag(path) | ResolveError::Number(path) = &mut self {
+            *path = match path.as_str() {
+                "" => part.to_string(),
+                path => format!("{part}.{path}"),
+            };
+        }
+        self
+    }
 }
 
 impl Node {
@@ -86,7 +101,8 @@ fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, Re
         Content::Scalar(text) => scalar(node, text, schema),
         Content::Seq(items) => items
             .iter()
-            .map(|item| value(item, schema, false, flow))
+            .enumerate()
+            .map(|(at, item)| value(item, schema, false, flow).map_err(|error| error.below(&at)))
             .collect::<Result<_, _>>()
             .map(Value::Array),
         Content::Map(fields) => map(fields, schema, top, flow),
@@ -107,7 +123,7 @@ fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result
             Schema::New => new_key(key, top)?,
             Schema::Old => old_key(key)?,
         };
-        let read = value(node, schema, false, flow)?;
+        let read = value(node, schema, false, flow).map_err(|error| error.below(&name))?;
         if object.insert(name, read).is_some() && schema == Schema::New {
             return Err(ResolveError::DuplicateKey(key.text().to_string()));
         }
@@ -155,7 +171,7 @@ fn scalar(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError
 }
 
 fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError> {
-    let failed = || ResolveError::Tag(text.to_string());
+    let failed = || ResolveError::Tag(String::new());
     let meaning = match node.tag {
         Tag::Binary => {
             let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
@@ -187,7 +203,7 @@ fn plain(meaning: Resolved, text: &str, schema: Schema) -> Result<Value, Resolve
         Resolved::Bool(flag) => Value::Bool(flag),
         Resolved::Int(value) => Value::from(value),
         Resolved::UInt(value) => Value::from(value),
-        Resolved::Float(value) => float(value).ok_or_else(|| ResolveError::Number(text.to_string()))?,
+        Resolved::Float(value) => float(value).ok_or_else(|| ResolveError::Number(String::new()))?,
         Resolved::Timestamp if schema == Schema::New => {
             Value::String(timestamp(text).unwrap_or_else(|| text.to_string()))
         }

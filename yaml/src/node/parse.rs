@@ -49,9 +49,9 @@ pub enum ParseError {
     /// The text is not UTF-8, or holds a control character that YAML forbids.
     #[error("malformed YAML: {0}")]
     Characters(&'static str),
-    /// A line that begins with `---` goes on with something else than a comment.
-    #[error("invalid document separator: {0}")]
-    Separator(String),
+    /// A line that begins with `---` goes on with something else than a comment. What stands there is not told.
+    #[error("invalid document separator in line {0}")]
+    Separator(usize),
     /// A document grew past a bound; nothing helps but a smaller document.
     #[error("YAML document exceeds {limit} {what}")]
     TooLarge {
@@ -80,7 +80,7 @@ pub fn split_documents(text: &str) -> Result<Vec<&str>, ParseError> {
         let end = begin + 1 + length;
         let after = text[begin + 4..end].trim();
         if !after.is_empty() && !after.starts_with('#') {
-            return Err(ParseError::Separator(text[begin + 1..end].trim().to_string()));
+            return Err(ParseError::Separator(2 + text[..begin].matches('\n').count()));
         }
         parts.push(&text[start..=begin]);
         start = end + 1;
@@ -90,13 +90,24 @@ pub fn split_documents(text: &str) -> Result<Vec<&str>, ParseError> {
     Ok(parts)
 }
 
-/// Reads every document of a file and says how many parts it has; documents that are empty or null are left out.
-pub fn decode_documents(bytes: &[u8], limits: Limits) -> Result<(usize, Vec<Node>), ParseError> {
+/// Hands every document of a file to a function that reads it, and says how many parts the file has; documents that
+/// are empty or null are left out.
+///
+/// For callers that bound what all documents together grow to: each is read, by [`parse_document`], with what those
+/// before it left.
+///
+/// # Errors
+///
+/// A text that cannot be split, and what the function fails with, which ends the reading.
+pub fn decode_documents<E: From<ParseError>>(
+    bytes: &[u8],
+    mut read: impl FnMut(&str) -> Result<Option<Node>, E>,
+) -> Result<(usize, Vec<Node>), E> {
     let text = decode(bytes)?;
     let parts = split_documents(&text)?;
-    let mut documents = Vec::with_capacity(parts.len());
+    let mut documents = Vec::new();
     for part in &parts {
-        if let Some(node) = parse_text(part, limits)?
+        if let Some(node) = read(part)?
             && !node.is_null()
         {
             documents.push(node);
@@ -107,7 +118,7 @@ pub fn decode_documents(bytes: &[u8], limits: Limits) -> Result<(usize, Vec<Node
 
 /// Reads the first document of a text and leaves the rest unread; `None` when there is none.
 pub fn parse_first(bytes: &[u8], limits: Limits) -> Result<Option<Node>, ParseError> {
-    parse_text(&decode(bytes)?, limits)
+    parse_document(&decode(bytes)?, limits)
 }
 
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
@@ -128,7 +139,8 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     })
 }
 
-fn parse_text(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+/// Reads the first document of a decoded text; `None` when there is none.
+pub fn parse_document(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
     match plain::read(text, limits) {
         Some(node) => Ok(Some(node)),
         None => parse_whole(text, limits),

@@ -10,14 +10,16 @@ use super::super::error::{At, Result, invalid, remote, too_large};
 use super::super::files::{Files, PathError};
 use super::super::id;
 use super::super::kustomization::Kustomization;
+use super::super::load::LoadError;
 use super::super::origin::Origin;
+use super::super::reader::Reader;
 use super::super::resource::Resource;
 use super::super::schema::Schemas;
 use super::super::tables;
 use super::super::tree::Entry;
 use super::super::{KUSTOMIZATION_FILES, Restriction, load};
 use super::{Build, Target, TypesInUse};
-use crate::yaml::node::{Schema, parse_first};
+use crate::yaml::node::Schema;
 
 impl<'a> Build<'a> {
     /// Reads the kustomization of a directory.
@@ -78,10 +80,12 @@ impl<'a> Build<'a> {
 
     /// Reads one of kustomize's own files.
     pub(super) fn json(&self, bytes: &[u8]) -> Result<Value> {
-        match parse_first(bytes, self.budget.yaml)? {
-            Some(node) => Ok(node.to_json(Schema::Old)?),
-            None => Ok(Value::Null),
-        }
+        self.reader().json(bytes, Schema::Old)
+    }
+
+    /// Returns the reader of the build's files.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader::new(self.budget, &self.steps)
     }
 
     fn set_schema(&self, target: &Target) -> Result<()> {
@@ -155,7 +159,12 @@ impl<'a> Build<'a> {
 
     /// Reads the objects of a file.
     pub(super) fn objects(&self, bytes: &[u8]) -> Result<Vec<Resource>> {
-        let nodes = load::objects(bytes, self.budget)?;
+        Ok(self.loaded(bytes)?)
+    }
+
+    /// As [`Self::objects`], for callers to whom a text that holds no objects may mean something else.
+    pub(super) fn loaded(&self, bytes: &[u8]) -> Result<Vec<Resource>, LoadError> {
+        let nodes = load::objects(bytes, self.reader())?;
         self.steps.spend(nodes.len())?;
         let schemas = self.schemas();
         for node in &nodes {

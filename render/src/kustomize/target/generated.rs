@@ -4,14 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::super::error::{At, Result};
+use super::super::error::{At, Error, Result, invalid};
 use super::super::generators;
 use super::super::kustomization::{GeneratorArgs, GeneratorOptions};
+use super::super::load::LoadError;
 use super::super::origin::Maker;
 use super::super::plugins::{self, Generator};
 use super::super::resource::Resource;
 use super::{Accumulator, Build, Target};
-use crate::yaml::node::{Node, Schema, parse_first};
+use crate::yaml::node::{Node, Schema};
 
 impl Build<'_> {
     pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
@@ -67,7 +68,7 @@ impl Build<'_> {
     }
 
     fn parsed(&self, text: &str, maker: Option<Maker>) -> Result<Resource> {
-        let node = parse_first(text.as_bytes(), self.budget.yaml)?.unwrap_or_else(Node::map);
+        let node = self.reader().first(text.as_bytes())?.unwrap_or_else(Node::map);
         let mut resource = Resource::new(node);
         if let Some(maker) = maker {
             maker.note_generated(&mut resource);
@@ -79,8 +80,8 @@ impl Build<'_> {
     pub(super) fn plugins(&self, target: &Target, entries: &[String]) -> Result<Vec<Value>> {
         let mut acc = self.empty();
         let mut paths = Vec::new();
-        for entry in entries {
-            match self.objects(entry.as_bytes()) {
+        for (number, entry) in (1..).zip(entries) {
+            match self.loaded(entry.as_bytes()) {
                 Ok(mut list) => {
                     if let Some(origin) = &target.origin {
                         let origin = origin.join(&target.file);
@@ -88,6 +89,8 @@ impl Build<'_> {
                     }
                     acc.map.append_all(list)?;
                 }
+                Err(error) if error.is_final() => return Err(error.into()),
+                Err(error) if is_no_path(entry) => return Err(neither(number, &error)),
                 Err(_) => paths.push(entry.clone()),
             }
         }
@@ -98,4 +101,16 @@ impl Build<'_> {
             .map(|r| Ok(r.node.to_json(Schema::New)?))
             .collect()
     }
+}
+
+/// Tells whether an entry that holds no objects can be no path either. Such a one is not quoted: it may hold secrets.
+pub(super) fn is_no_path(entry: &str) -> bool {
+    entry.contains(['\n', '{']) || entry.contains(": ")
+}
+
+/// Returns the failure of such an entry, which is named by its number.
+pub(super) fn neither(number: usize, why: &LoadError) -> Box<Error> {
+    invalid(format!(
+        "entry {number} is neither an object nor the path of a file: {why}"
+    ))
 }

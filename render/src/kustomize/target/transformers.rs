@@ -17,6 +17,7 @@ use super::super::transform::{
     Affix, Context, Images, JsonPatch, MergePatches, MetadataMap, Namespace, PatchEntry, Replicas, Subjects,
     Transformer, ValueAdd, apply_each, is_each,
 };
+use super::generated::{is_no_path, neither};
 use super::{Build, Target};
 
 impl Build<'_> {
@@ -34,8 +35,10 @@ impl Build<'_> {
                 patches.in_field("patchesStrategicMerge")?,
             ));
         }
-        for patch in &k.patches {
-            list.push(("PatchTransformer", self.patch(target, patch).in_field("patches")?));
+        for (number, patch) in (1..).zip(&k.patches) {
+            let source = format!("[inline patch {number}]");
+            let patch = self.patch(target, patch, source).in_field("patches")?;
+            list.push(("PatchTransformer", patch));
         }
         rename_and_label(k, config, &mut list)?;
         for patch in &k.patches_json6902 {
@@ -84,7 +87,7 @@ impl Build<'_> {
         let one = |transformer: Transformer| vec![transformer];
         match plugins::transformer(value)? {
             Plugin::Ready(transformers) => Ok(transformers),
-            Plugin::Patch(patch) => self.patch(target, &patch).map(one),
+            Plugin::Patch(patch) => self.patch(target, &patch, "[inline patch]".to_owned()).map(one),
             Plugin::JsonPatch(patch) => self.json_patch(target, &patch).map(one),
             Plugin::MergePatches { paths, text } => self.merge_patches(target, &paths, &text).map(one),
             Plugin::Replacements(list) => self
@@ -111,9 +114,11 @@ impl Build<'_> {
 
     fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Result<Transformer> {
         let mut patches = Vec::new();
-        for entry in entries {
-            patches.extend(match self.objects(entry.as_bytes()) {
+        for (number, entry) in (1..).zip(entries) {
+            patches.extend(match self.loaded(entry.as_bytes()) {
                 Ok(list) => list,
+                Err(error) if error.is_final() => return Err(error.into()),
+                Err(error) if is_no_path(entry) => return Err(neither(number, &error)),
                 Err(_) => self.objects(&self.read(target, entry)?)?,
             });
         }
@@ -126,12 +131,13 @@ impl Build<'_> {
         Ok(Transformer::MergePatches(MergePatches { patches }))
     }
 
-    fn patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
-        let inline = patch.patch.trim();
-        let (text, source) = match (inline.is_empty(), patch.path.is_empty()) {
+    /// Returns the transformer of a patch; `inline` names one that stands in place, which may hold secrets.
+    fn patch(&self, target: &Target, patch: &Patch, inline: String) -> Result<Transformer> {
+        let given = patch.patch.trim();
+        let (text, source) = match (given.is_empty(), patch.path.is_empty()) {
             (true, true) => return Err(invalid("must specify one of patch and path")),
             (false, false) => return Err(invalid("patch and path can't be set at the same time")),
-            (false, true) => (inline.to_string(), format!("[patch: {inline:?}]")),
+            (false, true) => (given.to_string(), inline),
             (true, false) => {
                 let bytes = self.read(target, &patch.path)?;
                 let text =
@@ -140,7 +146,7 @@ impl Build<'_> {
             }
         };
         let changes = (patch.allow_name_change, patch.allow_kind_change);
-        PatchEntry::new(&text, patch.target.clone(), changes, source, self.budget).map(Transformer::Patch)
+        PatchEntry::new(&text, patch.target.clone(), changes, source, self.reader()).map(Transformer::Patch)
     }
 
     fn json_patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
@@ -154,7 +160,7 @@ impl Build<'_> {
             (true, false) => patch.patch.clone(),
             (false, true) => String::from_utf8_lossy(&self.read(target, &patch.path)?).into_owned(),
         };
-        let operations = jsonpatch::decode(&text, self.budget)?;
+        let operations = jsonpatch::decode(&text, self.reader())?;
         if operations.is_empty() {
             return Err(invalid("patch appears to be empty"));
         }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::Context;
-use crate::kustomize::Budget;
 use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::jsonpatch::{self, Operation};
 use crate::kustomize::kustomization::Selector;
 use crate::kustomize::load;
 use crate::kustomize::merge::merge;
+use crate::kustomize::reader::Reader;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
@@ -53,15 +53,17 @@ impl PatchEntry {
         target: Option<Selector>,
         changes: (bool, bool),
         source: String,
-        budget: &Budget,
+        reader: Reader<'_>,
     ) -> Result<PatchEntry> {
-        let merge = load::objects(text.as_bytes(), budget);
+        let merge = load::objects(text.as_bytes(), reader);
         let json = if text.is_empty() {
             Err(invalid("empty json patch operations"))
         } else {
-            jsonpatch::decode(text, budget)
+            jsonpatch::decode(text, reader)
         };
         let body = match (merge, json) {
+            (Err(error), _) if error.is_final() => return Err(error.into()),
+            (_, Err(fault)) if fault.is_final() => return Err(fault),
             (Ok(nodes), json) => {
                 if !nodes.is_empty() && json.is_ok_and(|operations| !operations.is_empty()) {
                     return Err(invalid(format!(

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use crate::kustomize::depth;
 use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::fieldspec::split_smart;
+use crate::kustomize::reader::Reader;
 use crate::kustomize::selector::compiled;
 use crate::kustomize::steps::Steps;
-use crate::yaml::node::{Content, Kind, Limits, Node, parse_first, to_block};
+use crate::yaml::node::{Content, Kind, Node, to_block};
 
 /// One part of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +72,11 @@ impl Step {
     }
 }
 
-/// Reads a path.
-pub(crate) fn parse(path: &str) -> Vec<Step> {
-    split_smart(path).iter().map(|part| Step::parse(part)).collect()
+/// Reads a path, which leads no deeper than an object may nest.
+pub(crate) fn parse(path: &str) -> Result<Vec<Step>> {
+    let parts = split_smart(path);
+    depth::check_path(parts.len(), path)?;
+    Ok(parts.iter().map(|part| Step::parse(part)).collect())
 }
 
 fn no_match<T>() -> Result<T> {
@@ -181,7 +185,7 @@ pub(super) fn visit(
         None => Ok(0),
         Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() && !field.is_null() => {
             steps.spend(field.text().len())?;
-            let parsed = parse_first(field.text().as_bytes(), Limits::default())?;
+            let parsed = Reader::of_text(steps).first(field.text().as_bytes())?;
             parsed.map_or(Ok(0), |mut inner| {
                 visit(&mut inner, rest, create, steps, &mut |_| Ok(()))
             })

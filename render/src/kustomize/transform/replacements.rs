@@ -2,15 +2,17 @@
 
 use super::Context;
 use super::paths::{self, Step, lookup, visit};
-use crate::kustomize::error::{At, Result, invalid};
+use crate::kustomize::depth;
+use crate::kustomize::error::{At, Result, invalid, shortened};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
+use crate::kustomize::reader::Reader;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::steps::Steps;
 use crate::yaml::json::{self, Layout};
-use crate::yaml::node::{Content, Kind, Limits, Node, Schema, Style, parse_first, to_block};
+use crate::yaml::node::{Content, Kind, Node, Schema, Style, to_block};
 
 /// Carries out replacements in order.
 pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Result<()> {
@@ -103,7 +105,7 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result
     } else {
         &source.field_path
     };
-    let found = lookup(&object.node, &paths::parse(path), steps)?.filter(|node| !node.is_empty());
+    let found = lookup(&object.node, &paths::parse(path)?, steps)?.filter(|node| !node.is_empty());
     let Some(found) = found else {
         return Err(invalid(format!(
             "fieldPath `{path}` is missing for replacement source {}",
@@ -124,9 +126,9 @@ fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result
         .and_then(|i| found.text().split(&options.delimiter).nth(i));
     let Some(part) = part else {
         return Err(invalid(format!(
-            "options.index {} is out of bounds for value {}",
+            "options.index {} is out of bounds for the value of {}",
             options.index,
-            found.text()
+            shown(source)
         )));
     };
     Ok(Node {
@@ -210,7 +212,10 @@ fn write_field(
     steps: &Steps<'_>,
 ) -> Result<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
-    let parts = paths::parse(path);
+    let parts = paths::parse(path)?;
+    depth::check(parts.len() + depth::of(value), || {
+        format!("the value for '{}'", shortened(path))
+    })?;
     if write_structured(object, value, &parts, create, steps)?.is_some() {
         return Ok(());
     }
@@ -283,12 +288,11 @@ fn write_structured(
     // It is read, and written anew.
     steps.spend(text.len())?;
     steps.spend_bytes(text.len())?;
-    let Ok(Some(mut document)) = parse_first(text.as_bytes(), Limits::default()) else {
-        return Ok(None);
+    let mut document = match Reader::of_text(steps).first(text.as_bytes()) {
+        Ok(Some(document)) => document,
+        Err(fault) if fault.is_final() => return Err(fault),
+        Ok(None) | Err(_) => return Ok(None),
     };
-    // Aliases may say far more than the text is long.
-    steps.spend(document.count())?;
-    steps.spend_bytes(document.text_bytes())?;
     let found = visit(&mut document, &parts[length..], create, steps, &mut |node| {
         copied(value, steps)?;
         match &mut node.content {

@@ -170,7 +170,7 @@ impl ValueAdd {
                     target.position
                 )));
             }
-            let field = FieldSpec::new(Default::default(), target.path.as_str(), true);
+            let field = FieldSpec::read(Default::default(), target.path.as_str(), true)?;
             Ok((target, field))
         };
         Ok(ValueAdd {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::paths::{Step, lookup};
-use crate::kustomize::error::{Result, invalid};
+use crate::kustomize::depth;
+use crate::kustomize::error::{At, Result, invalid, shortened};
 use crate::kustomize::fieldspec::{self, FieldSpec, Fitting, split_smart};
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
@@ -27,7 +28,8 @@ impl Variables {
         resource: &Resource,
         steps: &Steps<'_>,
     ) -> Result<()> {
-        let value = field_value(&resource.node, path, steps)?.ok_or_else(|| {
+        let value = field_value(&resource.node, path, steps).in_object(|| resource.id().to_string())?;
+        let value = value.ok_or_else(|| {
             invalid(format!(
                 "field specified in var '{name}' not found in corresponding resource"
             ))
@@ -137,8 +139,10 @@ impl Variables {
 
 /// Reads the field at a dotted path, whose parts may carry an index: `spec.containers[0].name`.
 fn field_value(node: &Node, path: &str, steps: &Steps<'_>) -> Result<Option<Value>> {
+    let written = split_smart(path);
+    depth::check_path(written.len(), path)?;
     let mut parts = Vec::new();
-    for part in split_smart(path) {
+    for part in written {
         match part.strip_suffix(']').and_then(|p| p.rsplit_once('[')) {
             Some((name, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
                 if !name.is_empty() {
@@ -157,7 +161,12 @@ fn field_value(node: &Node, path: &str, steps: &Steps<'_>) -> Result<Option<Valu
         return Ok(Some(found.to_json(Schema::New)?));
     }
     let text = found.text();
-    let bad = || invalid(format!("'{text}' does not parse"));
+    let bad = || {
+        invalid(format!(
+            "the value at '{}' is not the number that its tag says",
+            shortened(path)
+        ))
+    };
     Ok(Some(match found.tag {
         Tag::Int => Value::from(text.parse::<i64>().map_err(|_| bad())?),
         Tag::Float => Value::from(text.parse::<f64>().map_err(|_| bad())?),
