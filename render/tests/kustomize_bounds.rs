@@ -773,3 +773,34 @@ fn definitions_that_refer_to_each_other_are_read_once_or_within_the_steps() {
     let error = build(&RenderInput::new(&named, "", &budget)).expect_err("there is no end of fields");
     assert!(error.to_string().contains("exceeds 1000000 steps"), "{error}");
 }
+
+#[test]
+fn steps_of_configurations_grow_with_their_fields_and_not_with_their_square() {
+    let steps = |count: usize, field: &dyn Fn(usize) -> String| {
+        let fields: String = (0..count).map(|at| format!("- {{{}}}\n", field(at))).collect();
+        let references: String = (0..count)
+            .map(|at| format!("- {{kind: K{at}, fieldSpecs: [{{path: spec/a, kind: L{at}}}]}}\n"))
+            .collect();
+        steps_of(&[
+            (
+                "kustomization.yaml",
+                "resources: [a.yaml]\nconfigurations: [c.yaml]\n",
+            ),
+            ("a.yaml", OBJECT),
+            (
+                "c.yaml",
+                &format!("namePrefix:\n{fields}nameReference:\n{references}"),
+            ),
+        ])
+    };
+    let fields: [&dyn Fn(usize) -> String; 3] = [
+        &|at| format!("path: spec/a{at}"),
+        &|at| format!("path: spec/a, kind: K{at}"),
+        &|_| "path: spec/a".to_owned(),
+    ];
+    for field in fields {
+        let (small, large) = (steps(200, field), steps(2000, field));
+        assert!(large < 12 * small, "{small} steps, {large} for ten times as many");
+        assert!(small > 1000, "{small} steps: merging them is not counted");
+    }
+}

@@ -1,14 +1,16 @@
 //! Which fields each transformer touches: kustomize's defaults, with the `configurations` of a kustomization added.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::decode::Fields;
-use super::error::{Result, invalid};
+use super::error::{Result, invalid, shortened};
 use super::fieldspec::FieldSpec;
 use super::id::{Gvk, GvkPattern};
+use super::steps::Steps;
 use super::tables::{self, Spec};
 
 /// The fields of every transformer.
@@ -97,33 +99,51 @@ impl Config {
     }
 
     /// Adds the fields of another configuration.
-    pub(crate) fn merge(mut self, other: &Config) -> Result<Config> {
-        merge_all(&mut self.name_prefix, &other.name_prefix)?;
-        merge_all(&mut self.name_suffix, &other.name_suffix)?;
-        merge_all(&mut self.namespace, &other.namespace)?;
-        merge_all(&mut self.common_annotations, &other.common_annotations)?;
-        merge_all(&mut self.common_labels, &other.common_labels)?;
-        merge_all(&mut self.labels, &other.labels)?;
-        merge_all(&mut self.template_labels, &other.template_labels)?;
-        merge_all(&mut self.var_reference, &other.var_reference)?;
-        merge_all(&mut self.images, &other.images)?;
-        merge_all(&mut self.replicas, &other.replicas)?;
-        for reference in &other.name_reference {
-            self.refer(reference.clone())?;
+    pub(crate) fn merge(mut self, other: &Config, steps: &Steps<'_>) -> Result<Config> {
+        for (list, incoming) in [
+            (&mut self.name_prefix, &other.name_prefix),
+            (&mut self.name_suffix, &other.name_suffix),
+            (&mut self.namespace, &other.namespace),
+            (&mut self.common_annotations, &other.common_annotations),
+            (&mut self.common_labels, &other.common_labels),
+            (&mut self.labels, &other.labels),
+            (&mut self.template_labels, &other.template_labels),
+            (&mut self.var_reference, &other.var_reference),
+            (&mut self.images, &other.images),
+            (&mut self.replicas, &other.replicas),
+        ] {
+            merge_all(list, incoming, steps)?;
         }
+        self.refer(&other.name_reference, steps)?;
         self.sort();
         Ok(self)
     }
 
-    /// Adds fields that refer to a type.
-    pub(crate) fn refer(&mut self, reference: NameReference) -> Result<()> {
-        match self.name_reference.iter_mut().find(|r| r.gvk == reference.gvk) {
-            Some(known) => merge_all(&mut known.referrers, &reference.referrers),
-            None => {
-                self.name_reference.push(reference);
-                Ok(())
+    /// Adds fields that refer to types, those of one type together.
+    fn refer(&mut self, references: &[NameReference], steps: &Steps<'_>) -> Result<()> {
+        if references.is_empty() {
+            return Ok(());
+        }
+        steps.spend(self.name_reference.len() + references.len())?;
+        let known = self.name_reference.iter().enumerate();
+        let mut places: HashMap<GvkPattern, usize> =
+            known.map(|(at, known)| (known.gvk.clone(), at)).collect();
+        let mut incoming: Vec<Vec<FieldSpec>> = vec![Vec::new(); self.name_reference.len()];
+        for reference in references {
+            match places.get(&reference.gvk) {
+                Some(place) => incoming[*place].extend_from_slice(&reference.referrers),
+                None => {
+                    places.insert(reference.gvk.clone(), self.name_reference.len());
+                    self.name_reference.push(reference.clone());
+                    incoming.push(Vec::new());
+                }
             }
         }
+        let lists = self.name_reference.iter_mut().zip(&incoming);
+        for (known, incoming) in lists {
+            merge_all(&mut known.referrers, incoming, steps)?;
+        }
+        Ok(())
     }
 
     fn sort(&mut self) {
@@ -157,8 +177,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new() -> Shared {
         let defaults = Config::defaults();
+        let steps = Steps::new(u64::MAX, usize::MAX, None);
         // The defaults do not contradict each other.
-        let merged = Config::default().merge(&defaults).unwrap_or_default();
+        let merged = Config::default().merge(&defaults, &steps).unwrap_or_default();
         Shared {
             nothing: Rc::default(),
             defaults: Rc::new(defaults),
@@ -171,25 +192,30 @@ impl Shared {
     }
 
     /// Returns the defaults with the files of a kustomization, in their order, merged into them.
-    pub(crate) fn with_files(&self, files: &[Config]) -> Result<Rc<Config>> {
+    pub(crate) fn with_files(&self, files: &[Config], steps: &Steps<'_>) -> Result<Rc<Config>> {
         if files.is_empty() {
             return Ok(self.defaults.clone());
         }
         let files = files
             .iter()
-            .try_fold(Config::default(), |all, file| all.merge(file))?;
-        Ok(Rc::new((*self.defaults).clone().merge(&files)?))
+            .try_fold(Config::default(), |all, file| all.merge(file, steps))?;
+        Ok(Rc::new((*self.defaults).clone().merge(&files, steps)?))
     }
 
     /// Merges one configuration into what was gathered before: of fields that cover each other, those that come
     /// first in the gathered list stay, and what was merged is sorted, so that a narrower field covers a default.
-    pub(crate) fn merge(&self, gathered: Rc<Config>, other: &Rc<Config>) -> Result<Rc<Config>> {
+    pub(crate) fn merge(
+        &self,
+        gathered: Rc<Config>,
+        other: &Rc<Config>,
+        steps: &Steps<'_>,
+    ) -> Result<Rc<Config>> {
         let plain = |config: &Rc<Config>| Rc::ptr_eq(config, &self.merged);
         let known = plain(other) || Rc::ptr_eq(other, &self.defaults);
         if known && (plain(&gathered) || Rc::ptr_eq(&gathered, &self.nothing)) {
             return Ok(self.merged.clone());
         }
-        Ok(Rc::new(Rc::unwrap_or_clone(gathered).merge(other)?))
+        Ok(Rc::new(Rc::unwrap_or_clone(gathered).merge(other, steps)?))
     }
 }
 
@@ -214,23 +240,56 @@ pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Result<GvkPattern> {
 }
 
 /// Adds fields that the list does not cover yet; the same field may not be created here and only followed there.
-pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec]) -> Result<()> {
-    incoming.iter().try_for_each(|spec| merge_one(list, spec))
+pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec], steps: &Steps<'_>) -> Result<()> {
+    if incoming.is_empty() {
+        return Ok(());
+    }
+    steps.spend(list.len() + incoming.len())?;
+    let mut known = Known::default();
+    list.iter().for_each(|spec| known.add(spec));
+    let mut added = Vec::new();
+    for spec in incoming {
+        match known.covered(spec, steps)? {
+            Some(known) if known.create != spec.create => {
+                return Err(invalid(format!(
+                    "conflicting fieldspecs: '{}' is created where it is missing in one and not in the other",
+                    shortened(&spec.path)
+                )));
+            }
+            Some(_) => {}
+            None => {
+                known.add(spec);
+                added.push(spec);
+            }
+        }
+    }
+    let added: Vec<FieldSpec> = added.into_iter().cloned().collect();
+    list.extend(added);
+    Ok(())
 }
 
-/// Adds one field unless the list covers it.
-pub(crate) fn merge_one(list: &mut Vec<FieldSpec>, spec: &FieldSpec) -> Result<()> {
-    let covers = |known: &&FieldSpec| known.path == spec.path && spec.gvk.selects(known.gvk.as_gvk());
-    match list.iter().find(covers) {
-        Some(known) if known.create != spec.create => Err(invalid(format!(
-            "conflicting fieldspecs: '{}' is created where it is missing in one and not in the other",
-            spec.path
-        ))),
-        Some(_) => Ok(()),
-        None => {
-            list.push(spec.clone());
-            Ok(())
+/// The fields of a list by path and kind, in their order; those of any kind of a path under no kind.
+#[derive(Default)]
+struct Known<'f>(HashMap<(&'f str, &'f str), Vec<&'f FieldSpec>>);
+
+impl<'f> Known<'f> {
+    fn add(&mut self, spec: &'f FieldSpec) {
+        self.0.entry((&spec.path, "")).or_default().push(spec);
+        if !spec.gvk.kind.is_empty() {
+            self.0.entry((&spec.path, &spec.gvk.kind)).or_default().push(spec);
         }
+    }
+
+    /// Returns the first field that one covers; each that is compared is a step.
+    fn covered(&self, spec: &FieldSpec, steps: &Steps<'_>) -> Result<Option<&'f FieldSpec>> {
+        let same = self.0.get(&(spec.path.as_str(), spec.gvk.kind.as_str()));
+        for known in same.into_iter().flatten() {
+            steps.spend(1)?;
+            if spec.gvk.selects(known.gvk.as_gvk()) {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -261,16 +320,19 @@ pub(crate) fn kind_rank(kind: &str) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Shared};
+    use super::{Config, Shared, Steps};
 
     #[test]
     fn defaults_merged_again_are_the_same() {
         let shared = Shared::new();
-        let again = Config::default().merge(&shared.merged).expect("they agree");
+        let steps = Steps::new(u64::MAX, usize::MAX, None);
+        let again = Config::default()
+            .merge(&shared.merged, &steps)
+            .expect("they agree");
         assert_eq!(again, *shared.merged);
         let with_defaults = (*shared.merged)
             .clone()
-            .merge(&shared.defaults)
+            .merge(&shared.defaults, &steps)
             .expect("they agree");
         assert_eq!(with_defaults, *shared.merged);
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::config::{Config, NameReference, merge_one};
+use super::config::{Config, NameReference};
 use super::error::{Result, invalid};
 use super::fieldspec::FieldSpec;
 use super::id::GvkPattern;
@@ -18,7 +18,7 @@ pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
     let Value::Object(definitions) = document else {
         return Err(invalid("a map of definitions was expected"));
     };
-    let mut result = Config::default();
+    let mut found = Config::default();
     let mut barren = HashSet::new();
     for (name, definition) in definitions {
         let fields = properties(definition);
@@ -38,15 +38,14 @@ pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
             definitions,
             gvk: &gvk,
             path: Vec::new(),
-            config: Config::default(),
-            found: 0,
+            found: &mut found,
+            count: 0,
             barren: &mut barren,
             steps,
         };
         reading.definition(name)?;
-        result = result.merge(&reading.config)?;
     }
-    Ok(result)
+    Config::default().merge(&found, steps)
 }
 
 fn properties(definition: &Value) -> Option<&Map<String, Value>> {
@@ -64,9 +63,10 @@ struct Reading<'d, 'r> {
     gvk: &'r GvkPattern,
     /// The fields that lead to the definition that is read.
     path: Vec<String>,
-    config: Config,
-    /// How many fields say something, those that were known included.
-    found: usize,
+    /// The fields that say something, as they come.
+    found: &'r mut Config,
+    /// How many there are of this type.
+    count: usize,
     /// Definitions in and below which no field says anything, whatever leads to them: they are read once.
     barren: &'r mut HashSet<&'d str>,
     steps: &'r Steps<'r>,
@@ -80,7 +80,7 @@ impl<'d> Reading<'d, '_> {
         if self.barren.contains(name) {
             return Ok(());
         }
-        let before = self.found;
+        let before = self.count;
         let definitions = self.definitions;
         for (field, property) in definitions.get(name).and_then(properties).into_iter().flatten() {
             self.steps.spend(1 + self.path.len())?;
@@ -91,7 +91,7 @@ impl<'d> Reading<'d, '_> {
             }
             self.path.pop();
         }
-        if self.found == before {
+        if self.count == before {
             self.barren.insert(name);
         }
         Ok(())
@@ -100,32 +100,33 @@ impl<'d> Reading<'d, '_> {
     /// Adds the field that the path leads to where its property says what it holds.
     fn property(&mut self, property: &Value) -> Result<()> {
         let text = |key: &str| property.get(key).and_then(Value::as_str);
-        let field = |more: &str| FieldSpec::read(self.gvk.clone(), self.path.join("/") + more, false);
-        let config = &mut self.config;
+        let path = self.path.join("/");
+        let mut field = |more: &str| {
+            self.count += 1;
+            // Kept as a whole and in its parts.
+            self.steps
+                .spend_copy(1 + self.path.len(), 2 * (path.len() + more.len()))?;
+            FieldSpec::read(self.gvk.clone(), format!("{path}{more}"), false)
+        };
         for (key, list) in [
-            ("x-kubernetes-annotation", &mut config.common_annotations),
-            ("x-kubernetes-label-selector", &mut config.common_labels),
-            ("x-kubernetes-identity", &mut config.name_prefix),
+            ("x-kubernetes-annotation", &mut self.found.common_annotations),
+            ("x-kubernetes-label-selector", &mut self.found.common_labels),
+            ("x-kubernetes-identity", &mut self.found.name_prefix),
         ] {
             if text(key).is_some() {
-                self.found += 1;
-                merge_one(list, &field("")?)?;
+                list.push(field("")?);
             }
         }
         let version = text("x-kubernetes-object-ref-api-version");
         if let (Some(version), Some(kind)) = (version, text("x-kubernetes-object-ref-kind")) {
             let key = text("x-kubernetes-object-ref-name-key").unwrap_or("name");
-            let target = GvkPattern {
+            let gvk = GvkPattern {
                 version: version.into(),
                 kind: kind.into(),
                 ..GvkPattern::default()
             };
-            self.found += 1;
             let referrers = vec![field(&format!("/{key}"))?];
-            config.refer(NameReference {
-                gvk: target,
-                referrers,
-            })?;
+            self.found.name_reference.push(NameReference { gvk, referrers });
         }
         Ok(())
     }

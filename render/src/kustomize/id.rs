@@ -23,7 +23,7 @@ pub(crate) struct Gvk<'a> {
 }
 
 /// A pattern for types: an empty part fits every type.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct GvkPattern {
     pub(crate) group: String,
     pub(crate) version: String,

@@ -30,6 +30,11 @@ impl Origin {
         }
     }
 
+    /// Returns how long a note of it is, or a little more.
+    pub(crate) fn length(&self) -> usize {
+        "path: \n".len() + self.path.len()
+    }
+
     /// Notes the file an object was read from.
     pub(crate) fn note_file(&self, resource: &mut Resource) {
         let text = format!("path: {}\n", self.path);
@@ -81,6 +86,18 @@ impl Maker {
             name: text(metadata, "name"),
             namespace: text(metadata, "namespace"),
         })
+    }
+
+    /// Returns how long a note of it is at most: a text may be quoted, and each of its bytes escaped.
+    pub(crate) fn length(&self) -> usize {
+        let texts = [
+            &self.file,
+            &self.api_version,
+            &self.kind,
+            &self.name,
+            &self.namespace,
+        ];
+        100 + 2 * texts.iter().map(|text| text.len()).sum::<usize>()
     }
 
     /// Writes the maker as the lines of a note.

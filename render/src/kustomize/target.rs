@@ -104,12 +104,21 @@ impl<'a> Build<'a> {
             .map(read)
             .collect::<Result<_>>()
             .in_field("configurations")?;
-        let own = self.configs.with_files(&files).in_field("configurations")?;
-        acc.config = self.configs.merge(acc.config, &own).in_field("configurations")?;
+        let own = self
+            .configs
+            .with_files(&files, &self.steps)
+            .in_field("configurations")?;
+        acc.config = self
+            .configs
+            .merge(acc.config, &own, &self.steps)
+            .in_field("configurations")?;
         for path in &k.crds {
             let read = || super::crds::config(&self.json(&self.read(target, path)?)?, &self.steps);
             let config = Rc::new(read().in_field("crds")?);
-            acc.config = self.configs.merge(acc.config, &config).in_field("crds")?;
+            acc.config = self
+                .configs
+                .merge(acc.config, &config, &self.steps)
+                .in_field("crds")?;
         }
         self.generate(target, &mut acc)?;
         for path in &k.components {

@@ -1,6 +1,6 @@
 //! Kustomizations made to exhaust the engine by what they name and by what their files grow to.
 
-use super::{Hostile, OBJECT, json_patched, kustomize, put_into_each_other};
+use super::{Hostile, OBJECT, json_patched, kustomize, put_into_each_other, thousand_objects};
 
 pub(super) const INPUTS: &[Hostile] = &[
     ("a-long-path-of-labels", "nest deeper", || {
@@ -84,6 +84,18 @@ pub(super) const INPUTS: &[Hostile] = &[
     }),
     ("definitions-of-aliases", "bytes of text", || {
         many_files("crds", str::to_owned, grown())
+    }),
+    ("notes-of-a-transformer-of-a-long-name", "bytes of text", || {
+        kustomize(&[
+            (
+                "kustomization.yaml",
+                format!(
+                    "resources: [a.yaml]\nbuildMetadata: [transformerAnnotations]\ntransformers:\n- |-\n  apiVersion: builtin\n  kind: PrefixTransformer\n  metadata: {{name: {}}}\n  prefix: p-\n  fieldSpecs: [{{path: metadata/name}}]\n",
+                    "x".repeat(1 << 20)
+                ),
+            ),
+            ("a.yaml", thousand_objects()),
+        ])
     }),
     ("json-patches-of-many-values", "bytes of text", || {
         let value = format!("[{}0]", "0,".repeat(10 << 20));

@@ -61,6 +61,7 @@ impl Build<'_> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
         let mut resource = generators::make(args, secret, &read).in_object(|| args.name.clone())?;
         if let Some(maker) = maker {
+            self.charge_note(&resource, maker.length())?;
             maker.note_generated(&mut resource);
             resource.restore_mark();
         }
@@ -71,6 +72,7 @@ impl Build<'_> {
         let node = self.reader().first(text.as_bytes())?.unwrap_or_else(Node::map);
         let mut resource = Resource::new(node);
         if let Some(maker) = maker {
+            self.charge_note(&resource, maker.length())?;
             maker.note_generated(&mut resource);
         }
         Ok(resource)
@@ -85,7 +87,10 @@ impl Build<'_> {
                 Ok(mut list) => {
                     if let Some(origin) = &target.origin {
                         let origin = origin.join(&target.file);
-                        list.iter_mut().for_each(|object| origin.note_file(object));
+                        for object in &mut list {
+                            self.charge_note(object, origin.length())?;
+                            origin.note_file(object);
+                        }
                     }
                     acc.map.append_all(list)?;
                 }

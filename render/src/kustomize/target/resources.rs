@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::error::{At, Result, invalid, remote};
+use super::super::error::{At, Result, invalid, remote, shortened};
 use super::super::files::{Files, PathError};
 use super::super::resmap::ResMap;
 use super::super::tree::Entry;
@@ -44,12 +44,15 @@ impl Build<'_> {
     fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Result<()> {
         let read = || self.objects(&self.read(target, path)?);
         let mut list = read().map_err(|mut fault| {
-            fault.prefix(&format!("accumulating resources from '{path}': "));
+            fault.prefix(&format!("accumulating resources from '{}': ", shortened(path)));
             fault
         })?;
         if let Some(origin) = &target.origin {
             let origin = origin.join(path);
-            list.iter_mut().for_each(|resource| origin.note_file(resource));
+            for resource in &mut list {
+                self.charge_note(resource, origin.length())?;
+                origin.note_file(resource);
+            }
         }
         if let Some(file) = Files::join(&target.directory, path) {
             let file: Rc<str> = file.into();
@@ -108,7 +111,7 @@ impl Build<'_> {
         }
         let below = self.accumulate(&inner)?;
         acc.map.append_all(below.map.into_list())?;
-        acc.config = self.configs.merge(acc.config, &below.config)?;
+        acc.config = self.configs.merge(acc.config, &below.config, &self.steps)?;
         for (name, var) in below.vars {
             add_var(&mut acc.vars, name, var)?;
         }
@@ -134,7 +137,9 @@ impl Build<'_> {
         let mut acc = self.run(&inner, acc).in_file(&file)?;
         acc.map = ResMap::new(acc.map.into_list())?;
         // What came out of the component is merged into nothing once more.
-        acc.config = self.configs.merge(self.configs.nothing(), &acc.config)?;
+        acc.config = self
+            .configs
+            .merge(self.configs.nothing(), &acc.config, &self.steps)?;
         Ok(acc)
     }
 }

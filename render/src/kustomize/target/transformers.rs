@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::config::{Config, merge_all, merge_one};
+use super::super::config::{Config, merge_all};
 use super::super::decode::Fields;
 use super::super::error::{At, Result, invalid};
 use super::super::fieldspec::FieldSpec;
@@ -13,12 +13,14 @@ use super::super::origin::Maker;
 use super::super::plugins::{self, Plugin};
 use super::super::resmap::ResMap;
 use super::super::resource::Resource;
+use super::super::steps::Steps;
 use super::super::transform::{
     Affix, Context, Images, JsonPatch, MergePatches, MetadataMap, Namespace, PatchEntry, Replicas, Subjects,
     Transformer, ValueAdd, apply_each, is_each,
 };
 use super::generated::{is_no_path, neither};
 use super::{Build, Target};
+use crate::yaml::node::Node;
 
 impl Build<'_> {
     pub(super) fn transformers(
@@ -40,7 +42,7 @@ impl Build<'_> {
             let patch = self.patch(target, patch, source).in_field("patches")?;
             list.push(("PatchTransformer", patch));
         }
-        rename_and_label(k, config, &mut list)?;
+        rename_and_label(k, config, &mut list, &self.steps)?;
         for patch in &k.patches_json6902 {
             let patch = self.json_patch(target, patch).in_field("patchesJson6902")?;
             list.push(("PatchJson6902Transformer", patch));
@@ -234,6 +236,7 @@ impl Build<'_> {
             if let Some(maker) = maker {
                 // What the transformer removed is still there, and empty.
                 for resource in map.contents_mut().iter_mut().filter(|r| !r.node.is_empty()) {
+                    self.charge_note(resource, maker.length())?;
                     maker.note_transformed(resource);
                     resource.restore_mark();
                 }
@@ -241,6 +244,13 @@ impl Build<'_> {
             map.drop_empty();
         }
         Ok(())
+    }
+
+    /// Takes what a note of so many bytes on an object costs, whose annotations are written anew.
+    pub(super) fn charge_note(&self, resource: &Resource, length: usize) -> Result<()> {
+        let annotations = resource.node.at(&["metadata", "annotations"]);
+        self.steps.spend_text(annotations.map_or(0, Node::text_bytes))?;
+        self.steps.spend_bytes(length)
     }
 
     /// Runs validators, which are transformers that may change nothing.
@@ -269,6 +279,7 @@ fn rename_and_label(
     k: &Kustomization,
     config: &Config,
     list: &mut Vec<(&'static str, Transformer)>,
+    steps: &Steps<'_>,
 ) -> Result<()> {
     if !k.namespace.is_empty() {
         let transformer = Transformer::Namespace(Namespace {
@@ -296,17 +307,15 @@ fn rename_and_label(
     for label in &k.labels {
         let mut fields = label.fields.clone();
         let mut gather = || -> Result<()> {
-            merge_all(&mut fields, &config.labels)?;
+            merge_all(&mut fields, &config.labels, steps)?;
             if label.include_selectors {
-                return merge_all(&mut fields, &config.common_labels);
+                return merge_all(&mut fields, &config.common_labels, steps);
             }
             if label.include_templates {
-                merge_all(&mut fields, &config.template_labels)?;
+                merge_all(&mut fields, &config.template_labels, steps)?;
             }
-            merge_one(
-                &mut fields,
-                &FieldSpec::new(GvkPattern::default(), "metadata/labels", true),
-            )
+            let of_object = FieldSpec::new(GvkPattern::default(), "metadata/labels", true);
+            merge_all(&mut fields, &[of_object], steps)
         };
         gather().in_field("labels")?;
         list.push((
