@@ -90,6 +90,22 @@ const INPUTS: &[Hostile] = &[
     ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
     ("text-that-doubles", "steps", text_that_doubles),
     ("list-that-doubles", "steps", list_that_doubles),
+    (
+        "a-match-that-is-named-many-times",
+        "text of more than",
+        a_match_that_is_named_many_times,
+    ),
+    (
+        "charts-of-many-aliases",
+        "more than 1000 charts",
+        charts_of_many_aliases,
+    ),
+    (
+        "values-of-many-aliases",
+        "bytes of copies",
+        values_of_many_aliases,
+    ),
+    ("manifests-of-aliases", "steps", manifests_of_aliases),
     ("a-file-kept-many-times", "bytes of output", || {
         kept("$.Files.Get `big`")
     }),
@@ -410,10 +426,14 @@ fn chart_with(source: &str, given: &str, more: &[(&str, &str)], limits: Limits) 
         ("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
         ("templates/a.yaml", source),
     ];
+    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    rendered(files.iter().chain(more).map(owned).collect(), given, limits)
+}
+
+fn rendered(files: Vec<(String, String)>, given: &str, limits: Limits) -> Result<(), String> {
     let files = files
         .iter()
-        .chain(more)
-        .map(|(name, text)| File::new(*name, text.as_bytes()))
+        .map(|(name, text)| File::new(name.as_str(), text.as_bytes()))
         .collect();
     let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
     let input = first_install(
@@ -446,6 +466,56 @@ fn text_that_doubles() -> Result<(), String> {
         "{{ $s := `xxxxxxxxxx` }}{{ range until 100 }}{{ $s = print $s $s }}{{ end }}{{ $s }}",
         "",
     )
+}
+
+fn a_match_that_is_named_many_times() -> Result<(), String> {
+    chart(
+        "{{ regexReplaceAll `.+` (repeat 200000 `a`) (repeat 4000 `$0`) | len }}",
+        "",
+    )
+}
+
+/// The files of charts of which each holds the next under ten names, and the last one these values.
+fn nested_charts(depth: usize, values: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folder = String::new();
+    for level in 0..=depth {
+        let names: String = (0..10)
+            .map(|at| format!("- {{name: c{}, version: 1.0.0, alias: d{at}}}\n", level + 1))
+            .collect();
+        let dependencies = match level < depth {
+            true => format!("dependencies:\n{names}"),
+            false => String::new(),
+        };
+        files.push((
+            format!("{folder}Chart.yaml"),
+            format!("apiVersion: v2\nname: c{level}\nversion: 1.0.0\n{dependencies}"),
+        ));
+        if level == depth {
+            files.push((format!("{folder}values.yaml"), values.to_owned()));
+        }
+        folder.push_str(&format!("charts/c{}/", level + 1));
+    }
+    files
+}
+
+fn charts_of_many_aliases() -> Result<(), String> {
+    rendered(nested_charts(5, "a: b\n"), "", Limits::default())
+}
+
+fn values_of_many_aliases() -> Result<(), String> {
+    let values = format!("a: [{}]\n", "[], ".repeat(200_000));
+    rendered(nested_charts(2, &values), "", Limits::default())
+}
+
+/// What templates write is read only behind them.
+fn manifests_of_aliases() -> Result<(), String> {
+    let mut document = format!("{OBJECT}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..5 {
+        let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+        document.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+    }
+    chart(&vec![document; 20].join("---\n"), "")
 }
 
 fn list_that_doubles() -> Result<(), String> {

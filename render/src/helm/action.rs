@@ -15,6 +15,7 @@ use super::render::{self, TemplateError};
 use super::render_values::{self, Release, Shared};
 use super::schema::{self, SchemaError};
 use super::values::coalesce::{CoalesceError, Nulls, ValueWarning, coalesce_warned};
+use super::values::copies::Copies;
 use super::values::table::Table;
 use crate::yaml::Map;
 
@@ -125,9 +126,15 @@ pub fn template_warned(
         chart,
         mut files,
         mut reads,
+        mut steps_left,
     } = texts(input, warn)?;
     let notes = take_notes(&mut files, chart.name(), input.subchart_notes);
-    let (hooks, manifests) = manifest::sort(&files)?;
+    let (hooks, manifests) = manifest::sort(&files, &mut |steps| {
+        steps_left = steps_left
+            .checked_sub(steps)
+            .ok_or_else(|| input.context.no_more_steps())?;
+        input.context.go_on()
+    })?;
     reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
     Ok(Rendered {
         crds: chart.crds(),
@@ -168,6 +175,7 @@ struct TextOfTemplates<'a> {
     chart: Resolved<'a>,
     files: BTreeMap<String, Vec<u8>>,
     reads: Reads,
+    steps_left: u64,
 }
 
 fn texts<'a>(
@@ -177,8 +185,9 @@ fn texts<'a>(
     check_installable(input.chart)?;
     check_release_name(&input.release.name)?;
     let given = Table::from_map(&input.values);
-    let mut chart = Resolved::new(input.chart, &given)?;
-    let values = coalesce_warned(&chart, &given, Nulls::Remove, warn)?;
+    let copies = Copies::new(&input.context);
+    let mut chart = Resolved::new(input.chart, &given, &copies)?;
+    let values = coalesce_warned(&chart, &given, Nulls::Remove, &copies, warn)?;
     if !input.skip_schema_validation {
         schema::check(&chart, &values)?;
     }
@@ -193,6 +202,7 @@ fn texts<'a>(
         chart,
         files: rendered.files,
         reads: rendered.reads,
+        steps_left: rendered.steps_left,
     })
 }
 

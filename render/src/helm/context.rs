@@ -50,6 +50,21 @@ pub struct Context {
     pub stop: Option<Stop>,
 }
 
+impl Context {
+    /// Fails when the caller wants the rendering to stop.
+    pub(super) fn go_on(&self) -> Result<(), String> {
+        match &self.stop {
+            Some(stop) if stop.now() => Err("the rendering was stopped".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that all steps are taken.
+    pub(super) fn no_more_steps(&self) -> String {
+        format!("more than {} steps", self.limits.steps)
+    }
+}
+
 /// Tells whether to stop.
 pub struct Stop(Box<dyn Fn() -> bool>);
 
@@ -59,7 +74,7 @@ impl Stop {
         Stop(Box::new(stop))
     }
 
-    pub(super) fn now(&self) -> bool {
+    fn now(&self) -> bool {
         (self.0)()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use flotilla_core::version::VersionRange;
@@ -10,7 +11,8 @@ use flotilla_core::version::VersionRange;
 use super::chart::{Chart, Dependency, Metadata};
 use super::value::Val;
 use super::values::coalesce::{CoalesceError, Nulls, coalesce, merge_tables};
-use super::values::table::{Table, TooDeep};
+use super::values::copies::Copies;
+use super::values::table::Table;
 
 use crate::yaml::{Map, Value};
 
@@ -32,10 +34,11 @@ pub(crate) struct Resolved<'a> {
 
 impl<'a> Resolved<'a> {
     /// Resolves the dependencies of a chart for the values that the user gives.
-    pub(crate) fn new(chart: &'a Chart, given: &Table) -> Result<Self, CoalesceError> {
+    pub(crate) fn new(chart: &'a Chart, given: &Table, copies: &Copies<'_>) -> Result<Self, CoalesceError> {
         let mut resolved = Self::loaded(chart);
-        resolved.select(given, "")?;
-        resolved.import()?;
+        copies.add_charts(resolved.count())?;
+        resolved.select(given, "", copies)?;
+        resolved.import(copies)?;
         Ok(resolved)
     }
 
@@ -55,9 +58,14 @@ impl<'a> Resolved<'a> {
     }
 
     /// Returns a copy of the default values.
-    pub(crate) fn default_values(&self) -> Result<Table, TooDeep> {
+    pub(crate) fn default_values(&self, copies: &Copies<'_>) -> Result<Table, CoalesceError> {
         let own = || self.own.get_or_init(|| Table::from_map(&self.chart.values));
-        self.imported.as_ref().unwrap_or_else(own).deep_copy()
+        copies.copy(self.imported.as_ref().unwrap_or_else(own))
+    }
+
+    /// Counts the charts, this one included.
+    fn count(&self) -> usize {
+        1 + self.dependencies.iter().map(Self::count).sum::<usize>()
     }
 
     /// Lets go of the default values, which nobody asks for once all values are brought together.
@@ -83,16 +91,17 @@ impl<'a> Resolved<'a> {
     }
 
     /// Leaves only the dependencies that take part, each under its alias, and does so for theirs.
-    fn select(&mut self, given: &Table, path: &str) -> Result<(), CoalesceError> {
+    fn select(&mut self, given: &Table, path: &str, copies: &Copies<'_>) -> Result<(), CoalesceError> {
         if self.metadata.dependencies.is_none() {
             return Ok(());
         }
         let mut listed = self.metadata.to_mut().dependencies.take().unwrap_or_default();
-        self.dependencies = self.named(&mut listed);
+        self.dependencies = self.named(&mut listed, copies)?;
         for dependency in &mut listed {
             dependency.enabled = true;
         }
-        let values = coalesce(self, given, Nulls::Remove)?;
+        let before = copies.kept();
+        let values = coalesce(self, given, Nulls::Remove, copies)?;
         apply_tags(&mut listed, &values);
         apply_conditions(&mut listed, &values, path);
         let is_out = |name: &str| {
@@ -109,21 +118,31 @@ impl<'a> Resolved<'a> {
         self.metadata.to_mut().dependencies = (!kept.is_empty()).then_some(kept);
         for chart in &mut self.dependencies {
             let below = format!("{path}{}.", chart.metadata.name);
-            chart.select(&values, &below)?;
+            chart.select(&values, &below, copies)?;
         }
+        copies.give_back_to(before);
         Ok(())
     }
 
     /// Returns the subcharts that no entry lists, then one for each entry, under its alias.
-    fn named(&self, listed: &mut [Dependency]) -> Vec<Resolved<'a>> {
+    fn named(
+        &self,
+        listed: &mut [Dependency],
+        copies: &Copies<'_>,
+    ) -> Result<Vec<Resolved<'a>>, CoalesceError> {
         let mut named: Vec<Resolved<'a>> = self
             .dependencies
             .iter()
             .filter(|chart| !listed.iter().any(|dependency| is_meant(dependency, chart)))
             .cloned()
             .collect();
+        let mut placed = HashSet::new();
         for dependency in listed {
             if let Some(chart) = self.dependencies.iter().find(|chart| is_meant(dependency, chart)) {
+                // The first copy takes the place of the chart.
+                if !placed.insert(std::ptr::from_ref(chart.chart)) {
+                    copies.add_charts(chart.count())?;
+                }
                 let mut chart = chart.clone();
                 if !dependency.alias.is_empty() {
                     chart.metadata.to_mut().name.clone_from(&dependency.alias);
@@ -134,20 +153,20 @@ impl<'a> Resolved<'a> {
                 dependency.name.clone_from(&dependency.alias);
             }
         }
-        named
+        Ok(named)
     }
 
     /// Takes over values of dependencies, those of the innermost charts first.
-    fn import(&mut self) -> Result<(), CoalesceError> {
+    fn import(&mut self, copies: &Copies<'_>) -> Result<(), CoalesceError> {
         for chart in &mut self.dependencies {
-            chart.import()?;
+            chart.import(copies)?;
         }
         let Some(mut listed) = self.metadata.dependencies.clone() else {
             return Ok(());
         };
-        let values = coalesce(self, &Table::default(), Nulls::Keep)?;
+        let values = coalesce(self, &Table::default(), Nulls::Keep, copies)?;
         let imports = Table::default();
-        let own = merge_imports(&mut listed, &values, &imports).inspect_err(|_| {
+        let own = merge_imports(&mut listed, &values, &imports, copies).inspect_err(|_| {
             imports.dismantle();
             values.dismantle();
         })?;
@@ -160,7 +179,12 @@ impl<'a> Resolved<'a> {
 /// Returns the values of a chart with those that it imports; what it says itself wins.
 ///
 /// An import shares its maps with `values`, and so a later import into the same place shows there too.
-fn merge_imports(listed: &mut [Dependency], values: &Table, imports: &Table) -> Result<Table, TooDeep> {
+fn merge_imports(
+    listed: &mut [Dependency],
+    values: &Table,
+    imports: &Table,
+    copies: &Copies<'_>,
+) -> Result<Table, CoalesceError> {
     for dependency in listed {
         let wanted: Vec<Import> = dependency.import_values.iter().filter_map(Import::read).collect();
         for import in &wanted {
@@ -174,7 +198,7 @@ fn merge_imports(listed: &mut [Dependency], values: &Table, imports: &Table) -> 
         // The caller that takes the defaults copies them, so none is made here.
         return Ok(values.clone());
     }
-    let own = values.deep_copy()?;
+    let own = copies.copy(values)?;
     merge_tables(&own, imports, Nulls::Keep)?;
     Ok(own)
 }

@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::rc::{Rc, Weak};
 
 use super::ast::{Expr, Tree};
-use super::context::{Context, Random, Reads, Stop};
+use super::context::{Context, Random, Reads};
 use super::exec_error::ExecError;
 use super::quote::quote;
 use super::value::{Shared, Val};
@@ -232,7 +232,7 @@ impl<'c> Interp<'c> {
     fn take(&mut self, count: u64) -> Result<(), String> {
         match self.fuel.checked_sub(count) {
             Some(left) => self.fuel = left,
-            None => return Err(self.no_more_steps()),
+            None => return Err(self.context.no_more_steps()),
         }
         self.ask(count)
     }
@@ -247,16 +247,15 @@ impl<'c> Interp<'c> {
             Some(left) => self.until_asked = left,
             None => {
                 self.until_asked = ASK_EVERY;
-                if self.context.stop.as_ref().is_some_and(Stop::now) {
-                    return Err("the rendering was stopped".to_owned());
-                }
+                self.context.go_on()?;
             }
         }
         Ok(())
     }
 
-    fn no_more_steps(&self) -> String {
-        format!("more than {} steps", self.context.limits.steps)
+    /// Returns how many steps may still be taken.
+    pub(super) fn steps_left(&self) -> u64 {
+        self.fuel
     }
 
     fn step(&mut self, frame: &Frame<'_>) -> Outcome<()> {
@@ -264,7 +263,7 @@ impl<'c> Interp<'c> {
     }
 
     fn out_of_steps<T>(&self, frame: &Frame<'_>) -> Outcome<T> {
-        self.fail(frame, self.no_more_steps())
+        self.fail(frame, self.context.no_more_steps())
     }
 
     fn steps(&mut self, frame: &Frame<'_>, count: u64) -> Outcome<()> {

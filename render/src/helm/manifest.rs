@@ -23,14 +23,25 @@ pub struct Manifest {
     pub api_version: String,
 }
 
-/// A rendered template whose text cannot be understood as manifests. Nothing helps but another chart or values.
+/// The texts that templates rendered to cannot be cut into manifests.
 #[derive(Debug, thiserror::Error)]
-#[error("YAML parse error on {template}: {reason}")]
-pub struct ManifestError {
-    /// The template.
-    pub template: String,
-    /// What is wrong; names no value.
-    pub reason: String,
+pub enum ManifestError {
+    /// The text cannot be understood. Nothing helps but another chart or values.
+    #[error("YAML parse error on {template}: {reason}")]
+    Yaml {
+        /// The template.
+        template: String,
+        /// What is wrong; names no value.
+        reason: String,
+    },
+    /// A bound was reached, or the caller asked to stop.
+    #[error("{template}: {reason}")]
+    Over {
+        /// The template.
+        template: String,
+        /// Which bound.
+        reason: String,
+    },
 }
 
 /// The order in which kinds are installed; others follow in the order of their names.
@@ -75,20 +86,41 @@ pub const INSTALL_ORDER: [&str; 38] = [
     "ValidatingWebhookConfiguration",
 ];
 
+/// Takes steps of what is left of a rendering's, or says why it is not to go on.
+pub(super) type Charge<'c> = &'c mut dyn FnMut(u64) -> Result<(), String>;
+
+/// How many bytes of a manifest are read in one step.
+const BYTES_PER_STEP: usize = 16;
+/// How many nodes of a manifest, those that aliases repeat included, are made in one step.
+const NODES_PER_STEP: usize = 4;
+
 /// Returns the hooks and the manifests of rendered templates, each in install order.
-pub fn sort(rendered: &BTreeMap<String, Vec<u8>>) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
+pub(super) fn sort(
+    rendered: &BTreeMap<String, Vec<u8>>,
+    charge: Charge<'_>,
+) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
     let mut hooks = Vec::new();
     let mut manifests = Vec::new();
     for (template, text) in rendered {
         if base_name(template).starts_with('_') {
             continue;
         }
-        let text = std::str::from_utf8(text).map_err(|_| ManifestError {
+        let text = std::str::from_utf8(text).map_err(|_| ManifestError::Yaml {
             template: template.clone(),
             reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
         })?;
         for document in split(text) {
-            let head = Head::read(document).map_err(|reason| ManifestError {
+            let over = |reason| ManifestError::Over {
+                template: template.clone(),
+                reason,
+            };
+            charge((document.len() / BYTES_PER_STEP) as u64 + 1).map_err(over)?;
+            let value = Head::value(document).map_err(|reason| ManifestError::Yaml {
+                template: template.clone(),
+                reason,
+            })?;
+            charge((nodes(&value) / NODES_PER_STEP) as u64).map_err(over)?;
+            let head = Head::read(&value).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
                 reason,
             })?;
@@ -158,6 +190,15 @@ pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// Counts the nodes of a value.
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::List(items) => items.iter().map(nodes).sum(),
+        Value::Map(fields) => fields.iter().map(|(_, field)| nodes(field)).sum(),
+        _ => 0,
+    }
+}
+
 /// What is read of a manifest.
 #[derive(Debug, Default)]
 pub(super) struct Head {
@@ -168,15 +209,18 @@ pub(super) struct Head {
 }
 
 impl Head {
-    fn read(document: &str) -> Result<Self, String> {
+    fn value(document: &str) -> Result<Value, String> {
         let limits = crate::yaml::Limits {
             floats: true,
             ..crate::yaml::Limits::default()
         };
-        let value = crate::yaml::read_fields(document, &limits, &["apiversion", "kind", "metadata"])
-            .map_err(|error| error.to_string())?;
+        crate::yaml::read_fields(document, &limits, &["apiversion", "kind", "metadata"])
+            .map_err(|error| error.to_string())
+    }
+
+    fn read(value: &Value) -> Result<Self, String> {
         let mut head = Self::default();
-        for (name, field) in typed::fields(&value, "manifest")? {
+        for (name, field) in typed::fields(value, "manifest")? {
             match name.as_str() {
                 "apiversion" => head.api_version = typed::text(field, "apiVersion")?,
                 "kind" => head.kind = typed::text(field, "kind")?,

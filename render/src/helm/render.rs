@@ -38,6 +38,8 @@ pub struct Rendered {
     pub files: BTreeMap<String, Vec<u8>>,
     /// What the rendering looked at.
     pub reads: Reads,
+    /// The steps that it left.
+    pub steps_left: u64,
 }
 
 /// Renders the templates.
@@ -76,6 +78,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     Ok(Rendered {
         files,
         reads: std::mem::take(&mut interp.reads),
+        steps_left: interp.steps_left(),
     })
 }
 

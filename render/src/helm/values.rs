@@ -4,6 +4,7 @@
 //! a template can tell the two apart. How they meet a chart's defaults is decided by `coalesce`.
 
 pub mod coalesce;
+pub(crate) mod copies;
 pub mod references;
 pub mod table;
 

@@ -169,7 +169,7 @@ fn replace(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<V
     let compiled = compile(text(args, 0))?;
     let replacement = text(args, 2);
     replaced(interp, &compiled, text(args, 1), |found, out| {
-        expand(replacement, found, &compiled.names, out);
+        expand(replacement, found, &compiled.names, out)
     })
 }
 
@@ -178,7 +178,7 @@ fn replaced(
     interp: &mut Interp<'_>,
     compiled: &Compiled,
     text: &str,
-    put: impl Fn(&regex::Captures<'_>, &mut String),
+    put: impl Fn(&regex::Captures<'_>, &mut String) -> Result<(), String>,
 ) -> Outcome<Val> {
     charge(interp, compiled, text)?;
     let mut out = String::with_capacity(text.len());
@@ -187,7 +187,7 @@ fn replaced(
         pause(interp, text)?;
         let whole = found.get_match();
         out.push_str(&text[end..whole.start()]);
-        put(&found, &mut out);
+        put(&found, &mut out).map_err(ExecError::plain)?;
         end = whole.end();
         room(Some(out.len())).map_err(ExecError::plain)?;
     }
@@ -197,7 +197,12 @@ fn replaced(
 
 /// Writes a replacement with the groups that it names after `$`: by number or name, in braces or as far as letters,
 /// digits and underscores go. `$` before anything that is no name stays as it is.
-fn expand(replacement: &str, found: &regex::Captures<'_>, names: &[Option<String>], out: &mut String) {
+fn expand(
+    replacement: &str,
+    found: &regex::Captures<'_>,
+    names: &[Option<String>],
+    out: &mut String,
+) -> Result<(), String> {
     let mut rest = replacement;
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
@@ -223,10 +228,14 @@ fn expand(replacement: &str, found: &regex::Captures<'_>, names: &[Option<String
             out.push('$');
             continue;
         }
-        out.push_str(group(name, found, names));
+        let group = group(name, found, names);
+        // One match may name a long group as often as it has room for.
+        room(out.len().checked_add(group.len()))?;
+        out.push_str(group);
         rest = after;
     }
     out.push_str(rest);
+    Ok(())
 }
 
 /// Returns what the group of a number or a name matched; nothing where there is none.
@@ -247,7 +256,9 @@ fn group<'t>(name: &str, found: &regex::Captures<'t>, names: &[Option<String>]) 
 fn replace_literal(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
     let compiled = compile(text(args, 0))?;
     replaced(interp, &compiled, text(args, 1), |_, out| {
+        room(out.len().checked_add(text(args, 2).len()))?;
         out.push_str(text(args, 2));
+        Ok(())
     })
 }
 

@@ -8,9 +8,11 @@ use serde_json::{Value as Json, json};
 
 use crate::helm::archive::{File, Limits};
 use crate::helm::chart::Chart;
+use crate::helm::context::Context;
 use crate::helm::dependencies::Resolved;
 use crate::helm::values;
 use crate::helm::values::coalesce::{Nulls, coalesce};
+use crate::helm::values::copies::Copies;
 use crate::helm::values::table::{Table, TooDeep};
 use crate::yaml::Value;
 
@@ -125,8 +127,10 @@ fn ours(files: &Files, given: &Json) -> Result<BTreeMap<String, Json>, String> {
         unreachable!("the values are a map")
     };
     let given = Table::from_map(&given);
-    let resolved = Resolved::new(&chart, &given).map_err(|error| error.to_string())?;
-    let values = coalesce(&resolved, &given, Nulls::Remove).map_err(|error| error.to_string())?;
+    let context = Context::default();
+    let copies = Copies::new(&context);
+    let resolved = Resolved::new(&chart, &given, &copies).map_err(|error| error.to_string())?;
+    let values = coalesce(&resolved, &given, Nulls::Remove, &copies).map_err(|error| error.to_string())?;
     let mut seen = BTreeMap::new();
     collect(&resolved, resolved.name(), &values, &mut seen);
     Ok(seen)

@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::copies::Copies;
 use super::table::{MAX_DEPTH, Table, TooDeep, as_table};
 use crate::helm::dependencies::Resolved;
 use crate::helm::value::Val;
@@ -22,6 +23,9 @@ pub enum CoalesceError {
     /// Maps hold each other.
     #[error(transparent)]
     TooDeep(#[from] TooDeep),
+    /// A bound was reached, or the caller asked to stop.
+    #[error("bringing the values of the charts together: {0}")]
+    TooLarge(String),
 }
 
 /// A value that does not count, since it is of another kind than what it meets. Holds no value.
@@ -69,8 +73,13 @@ pub(crate) enum Nulls {
 }
 
 /// Returns the values that a chart is rendered with.
-pub(crate) fn coalesce(chart: &Resolved<'_>, given: &Table, nulls: Nulls) -> Result<Table, CoalesceError> {
-    coalesce_warned(chart, given, nulls, &mut |_| {})
+pub(crate) fn coalesce(
+    chart: &Resolved<'_>,
+    given: &Table,
+    nulls: Nulls,
+    copies: &Copies<'_>,
+) -> Result<Table, CoalesceError> {
+    coalesce_warned(chart, given, nulls, copies, &mut |_| {})
 }
 
 /// Returns the values that a chart is rendered with, and tells of those that do not count.
@@ -78,10 +87,11 @@ pub(crate) fn coalesce_warned(
     chart: &Resolved<'_>,
     given: &Table,
     nulls: Nulls,
+    copies: &Copies<'_>,
     warn: Warn<'_>,
 ) -> Result<Table, CoalesceError> {
-    let values = given.deep_copy()?;
-    coalesce_into(chart, &values, nulls, chart.name(), warn)?;
+    let values = copies.copy(given)?;
+    coalesce_into(chart, &values, (nulls, copies), chart.name(), warn)?;
     Ok(values)
 }
 
@@ -89,11 +99,11 @@ pub(crate) fn coalesce_warned(
 fn coalesce_into(
     chart: &Resolved<'_>,
     values: &Table,
-    nulls: Nulls,
+    (nulls, copies): (Nulls, &Copies<'_>),
     path: &str,
     warn: Warn<'_>,
 ) -> Result<(), CoalesceError> {
-    add_defaults(chart, values, nulls, path, warn)?;
+    add_defaults(chart, values, (nulls, copies), path, warn)?;
     for inside in &chart.dependencies {
         let name = inside.name();
         let below = match values.get(name) {
@@ -105,8 +115,9 @@ fn coalesce_into(
                 below
             }
         };
+        copies.spend(values.table(GLOBAL).map_or(0, |globals| globals.len()))?;
         hand_down_globals(&below, values, path, warn)?;
-        coalesce_into(inside, &below, nulls, &format!("{path}.{name}"), warn)?;
+        coalesce_into(inside, &below, (nulls, copies), &format!("{path}.{name}"), warn)?;
     }
     Ok(())
 }
@@ -115,11 +126,11 @@ fn coalesce_into(
 fn add_defaults(
     chart: &Resolved<'_>,
     values: &Table,
-    nulls: Nulls,
+    (nulls, copies): (Nulls, &Copies<'_>),
     path: &str,
     warn: Warn<'_>,
 ) -> Result<(), CoalesceError> {
-    for (key, default) in chart.default_values()?.entries() {
+    for (key, default) in chart.default_values(copies)?.entries() {
         match values.get(&key) {
             Some(Val::Nil) if nulls == Nulls::Remove => values.remove(&key),
             Some(given) => {

@@ -61,6 +61,10 @@ impl Table {
         self.0.entries.borrow_mut().remove(key);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.entries.borrow().len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.entries.borrow().is_empty()
     }
@@ -83,6 +87,14 @@ impl Table {
     /// Returns a copy that shares no map.
     pub(crate) fn deep_copy(&self) -> Result<Self, TooDeep> {
         copy_map(&self.0, MAX_DEPTH).map(Self)
+    }
+
+    /// Counts the values that a copy would hold, maps and lists three times for what they take themselves; none when
+    /// there are more than `most`, as maps may hold each other many times.
+    pub(crate) fn size(&self, most: usize) -> Result<Option<usize>, TooDeep> {
+        let mut left = most;
+        let fits = measure(&Val::Map(self.0.clone()), MAX_DEPTH, &mut left)?;
+        Ok(fits.then_some(most - left))
     }
 
     /// Follows dots through maps; none when a part is missing or no map.
@@ -122,6 +134,40 @@ pub(crate) fn as_table(value: &Val) -> Option<Table> {
         Val::Map(map) => Some(Table(map.clone())),
         _ => None,
     }
+}
+
+/// Takes a value's size from what is left; false when that is not enough.
+fn measure(value: &Val, depth: usize, left: &mut usize) -> Result<bool, TooDeep> {
+    let own = if matches!(value, Val::Map(_) | Val::List(_)) {
+        3
+    } else {
+        1
+    };
+    let Some(rest) = left.checked_sub(own) else {
+        return Ok(false);
+    };
+    *left = rest;
+    let below = || depth.checked_sub(1).ok_or(TooDeep);
+    match value {
+        Val::Map(map) => {
+            let depth = below()?;
+            for value in map.entries.borrow().values() {
+                if !measure(value, depth, left)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Val::List(list) => {
+            let depth = below()?;
+            for item in list.items.iter() {
+                if !measure(item, depth, left)? {
+                    return Ok(false);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(true)
 }
 
 fn copy_map(map: &MapVal, depth: usize) -> Result<MapVal, TooDeep> {

@@ -1,0 +1,79 @@
+//! Bounds what bringing values together makes: copies, which charts that are named several times multiply.
+
+use std::cell::Cell;
+
+use super::coalesce::CoalesceError;
+use super::table::Table;
+use crate::helm::context::Context;
+
+/// How many charts may take part, one that has several aliases once for each.
+const MAX_CHARTS: usize = 1000;
+/// How many values are copied in one step.
+const VALUES_PER_STEP: usize = 4;
+/// What a value takes in memory where a map or a list holds it.
+const BYTES_PER_VALUE: usize = 64;
+
+/// What the copies of one rendering may still take.
+pub(crate) struct Copies<'c> {
+    context: &'c Context,
+    steps: Cell<u64>,
+    /// Bytes of the copies that are kept.
+    kept: Cell<usize>,
+    charts: Cell<usize>,
+}
+
+impl<'c> Copies<'c> {
+    pub(crate) fn new(context: &'c Context) -> Self {
+        Self {
+            context,
+            steps: Cell::new(context.limits.steps),
+            kept: Cell::new(0),
+            charts: Cell::new(0),
+        }
+    }
+
+    /// Returns a copy that shares no map, once what it takes is taken.
+    pub(crate) fn copy(&self, table: &Table) -> Result<Table, CoalesceError> {
+        let left = self.context.limits.bytes.saturating_sub(self.kept.get());
+        let most = left / BYTES_PER_VALUE;
+        let Some(values) = table.size(most)? else {
+            return Err(CoalesceError::TooLarge(format!(
+                "more than {} bytes of copies",
+                self.context.limits.bytes
+            )));
+        };
+        self.spend(values)?;
+        self.kept.set(self.kept.get() + values * BYTES_PER_VALUE);
+        Ok(table.deep_copy()?)
+    }
+
+    /// Takes the steps of looking at so many values, and lets the caller stop.
+    pub(crate) fn spend(&self, values: usize) -> Result<(), CoalesceError> {
+        let steps = (values / VALUES_PER_STEP) as u64 + 1;
+        let left = self.steps.get().checked_sub(steps);
+        let left = left.ok_or_else(|| CoalesceError::TooLarge(self.context.no_more_steps()))?;
+        self.steps.set(left);
+        self.context.go_on().map_err(CoalesceError::TooLarge)
+    }
+
+    /// Takes charts, or copies of them, that are going to be made.
+    pub(crate) fn add_charts(&self, count: usize) -> Result<(), CoalesceError> {
+        self.charts.set(self.charts.get().saturating_add(count));
+        if self.charts.get() > MAX_CHARTS {
+            return Err(CoalesceError::TooLarge(format!(
+                "more than {MAX_CHARTS} charts, one that has several aliases counted for each"
+            )));
+        }
+        self.spend(count)
+    }
+
+    /// Returns what is kept now.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.get()
+    }
+
+    /// Gives back what was taken since, whose copies are gone.
+    pub(crate) fn give_back_to(&self, kept: usize) {
+        self.kept.set(kept);
+    }
+}
