@@ -29,6 +29,20 @@ pub fn printable_lines(text: &str) -> String {
     escaped(text, true, in_braces)
 }
 
+/// Somebody else's message of several lines, of at most `max` bytes (64 or more): what is longer is cut, and told by its
+/// length. A message that was made so is left as it is.
+pub fn printable_message(text: &str, max: usize) -> String {
+    // Escapes make a text longer, never shorter: what is behind the bound is not looked at.
+    let head = &text[..text.floor_char_boundary(max + 1)];
+    let mut message = printable_lines(head);
+    if head.len() == text.len() && message.len() <= max {
+        return message;
+    }
+    let tail = format!("… ({} bytes)", text.len());
+    message.truncate(message.floor_char_boundary(max - tail.len()));
+    message + &tail
+}
+
 /// JSON or YAML of somebody else's text: what is left of such characters in it, as escapes that both take within quotes.
 pub fn printable_document(text: &str) -> String {
     escaped(text, true, |c, out| {
@@ -44,6 +58,18 @@ fn is_bidi(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_and_tells_its_length() {
+        assert_eq!(printable_message("a\0", 64), "a\\u{0}");
+        let long = "ä\u{1b}".repeat(1000);
+        let cut = printable_message(&long, 100);
+        assert!(cut.len() <= 100 && cut.ends_with("… (3000 bytes)"), "{cut}");
+        assert!(cut.starts_with("ä\\u{1b}ä"), "{cut}");
+        assert_eq!(printable_message(&cut, 100), cut);
+        let whole = "x".repeat(100);
+        assert_eq!(printable_message(&whole, 100), whole);
+    }
 
     #[test]
     fn escape_sequences_and_line_breaks_are_shown_and_not_obeyed() {

@@ -252,7 +252,8 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     }
     let artifacts = artifacts(serve, digest_key).await?;
     join(store, &replica, &artifacts).await?;
-    let renderer = Arc::new(engine(serve, workers).await);
+    let stop = CancellationToken::new();
+    let renderer = Arc::new(engine(serve, workers, &stop).await);
     let context = Context {
         store: store.clone(),
         seal: seal.clone(),
@@ -267,7 +268,6 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let streams = Arc::new(Streams::default());
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let watchers = Watchers::default();
-    let stop = CancellationToken::new();
     let receivers = Registered::new(context.clone());
     let driver = Driver::start(
         context.clone(),
@@ -532,8 +532,8 @@ async fn sources(data_dir: &Path, key: [u8; 32], artifacts: ArtifactStore) -> an
 }
 
 /// The native engine, and the reference where it can be had: only apps that ask for it need it.
-async fn engine(serve: &Serve, workers: usize) -> Engine {
-    let native = NativeRenderer::new(workers.div_ceil(2));
+async fn engine(serve: &Serve, workers: usize, stop: &CancellationToken) -> Engine {
+    let native = NativeRenderer::new(workers.div_ceil(2)).until(stop.clone());
     let native = Renderer::Native(match serve.writer_version {
         Some(release) => native.of_release(release),
         None => native,

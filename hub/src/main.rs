@@ -1,6 +1,6 @@
 //! The hub's binary: parses the command line and hands over to the library.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use flotilla_hub::{app, config, trace};
@@ -10,6 +10,9 @@ use tikv_jemallocator::Jemalloc;
 /// arenas of threads that have gone idle.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// For so long threads that block may end what they are at, once the hub has stopped.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     // The one TLS provider of the whole tree; installed twice only by a mistake of ours.
@@ -26,7 +29,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.command)) {
+    let ran = runtime.block_on(run(cli.command));
+    // No thread that is still at something keeps the process.
+    runtime.shutdown_timeout(LAST_WAIT);
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("✗ {error:#}");

@@ -59,6 +59,9 @@ pub enum RenderFailure {
     /// The time is over; retried with backoff.
     #[error("kustomize build failed: timed out after {}s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// The hub is about to end; whoever starts next renders it.
+    #[error("the hub is stopping")]
+    Stopping,
     /// This machine cannot render: sandbox, program, or disk. Retried with backoff, and for the operator to mend.
     #[error("the renderer cannot run: {0}")]
     Local(String),
@@ -67,7 +70,7 @@ pub enum RenderFailure {
 impl RenderFailure {
     /// Tells whether trying again can help without anybody changing the source.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Local(_))
+        matches!(self, Self::Timeout(_) | Self::Stopping | Self::Local(_))
     }
 
     /// The reason of Flux's `Ready` condition.

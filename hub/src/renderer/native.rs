@@ -11,6 +11,7 @@ use flotilla_render::kustomize::{
     self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{KustomizeInput, RenderFailure, Rendered, output::Taken, reference::ungenerated};
 
@@ -19,7 +20,11 @@ use super::{KustomizeInput, RenderFailure, Rendered, output::Taken, reference::u
 pub struct NativeRenderer {
     running: Arc<Semaphore>,
     version: String,
+    stopping: CancellationToken,
 }
+
+/// How much longer than its time a rendering is waited for: it asks for the time between its steps.
+const GRACE: Duration = Duration::from_secs(30);
 
 impl NativeRenderer {
     /// An engine that renders so many at the same time.
@@ -30,6 +35,7 @@ impl NativeRenderer {
                 "kustomize-native/{KUSTOMIZE_VERSION}+{}",
                 env!("CARGO_PKG_VERSION")
             ),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -42,6 +48,12 @@ impl NativeRenderer {
         }
     }
 
+    /// This engine, whose renderings end early once the hub is told to stop.
+    #[must_use]
+    pub fn until(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
+    }
+
     /// Names the engine: the version of kustomize it follows, and its own.
     pub fn version(&self) -> &str {
         &self.version
@@ -49,30 +61,51 @@ impl NativeRenderer {
 
     /// Builds a Kustomization.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let stopping = |_| RenderFailure::Local("the hub is stopping".into());
-        let permit = Arc::clone(&self.running)
-            .acquire_owned()
-            .await
-            .map_err(stopping)?;
-        // A panic of the engine is this rendering's failure and nobody else's.
-        let done = tokio::task::spawn_blocking(move || {
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.running).acquire_owned() => {
+                permit.map_err(|_| RenderFailure::Stopping)?
+            }
+            () = self.stopping.cancelled() => return Err(RenderFailure::Stopping),
+        };
+        let (stopping, longest) = (self.stopping.clone(), input.timeout + GRACE);
+        ended_within(longest, move || {
             let _permit = permit;
-            build(&input)
-        });
-        done.await
-            .map_err(|error| RenderFailure::Build(format!("the engine failed: {error}")))?
+            build(&input, &stopping)
+        })
+        .await
     }
 }
 
-fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
+/// Does the work on a thread of its own, and waits for it no longer than that. A thread that does not end keeps what it
+/// holds: its source is not rendered again.
+async fn ended_within(
+    longest: Duration,
+    work: impl FnOnce() -> Result<Rendered, RenderFailure> + Send + 'static,
+) -> Result<Rendered, RenderFailure> {
+    match tokio::time::timeout(longest, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        // A panic of the engine is this rendering's failure and nobody else's.
+        Ok(Err(error)) => Err(RenderFailure::Build(format!("the engine failed: {error}"))),
+        Err(_) => Err(RenderFailure::Build(format!(
+            "the engine does not stop: it was given up after {}s",
+            longest.as_secs_f32()
+        ))),
+    }
+}
+
+fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendered, RenderFailure> {
     let budget = Budget::default();
     let deadline = Instant::now() + input.timeout;
     let refused = Cell::new(None);
     let stop = || {
         let refusal: Option<RenderFailure> = refused.take();
-        let stopped = refusal.is_some() || Instant::now() > deadline;
+        let stopped = refusal.is_some() || stopping.is_cancelled() || Instant::now() > deadline;
         refused.set(refusal);
         stopped
+    };
+    let cancelled = || match stopping.is_cancelled() {
+        true => RenderFailure::Stopping,
+        false => RenderFailure::Timeout(input.timeout),
     };
     let source = RenderInput {
         restriction: Restriction::Tree,
@@ -80,7 +113,7 @@ fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
         ..RenderInput::new(&*input.tree, &input.path, &budget)
     };
     let generated = kustomize::generate(&source, &input.options).map_err(|error| match error {
-        GenerateError::Cancelled => RenderFailure::Timeout(input.timeout),
+        GenerateError::Cancelled => cancelled(),
         error => ungenerated(error, &input.path),
     })?;
     let tree = Overlay {
@@ -105,7 +138,10 @@ fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
     if let Some(refusal) = refused.take() {
         return Err(refusal);
     }
-    let built = built.map_err(|error| failure(error, input.timeout))?;
+    let built = built.map_err(|error| match error {
+        BuildError::Cancelled => cancelled(),
+        error => RenderFailure::Build(error.to_string()),
+    })?;
     // What the generated file was made from counts as well.
     let mut reads = generated.reads;
     reads.merge(built);
@@ -113,13 +149,6 @@ fn build(input: &KustomizeInput) -> Result<Rendered, RenderFailure> {
         objects: taken.into_objects(),
         reads: Some(reads),
     })
-}
-
-fn failure(error: BuildError, timeout: Duration) -> RenderFailure {
-    match error {
-        BuildError::Cancelled => RenderFailure::Timeout(timeout),
-        error => RenderFailure::Build(error.to_string()),
-    }
 }
 
 #[cfg(test)]
@@ -230,6 +259,39 @@ mod tests {
         };
         let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("late");
         assert!(matches!(failure, RenderFailure::Timeout(_)), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_stops_waits_for_no_rendering() {
+        let input = || KustomizeInput {
+            tree: Arc::new(tree(&[("a.yaml", MAP)])),
+            path: String::new(),
+            options: Default::default(),
+            timeout: Duration::from_secs(60),
+        };
+        let stopping = CancellationToken::new();
+        let native = NativeRenderer::new(1).until(stopping.clone());
+        native.kustomize(input()).await.expect("built");
+        // One that runs, and one that waits for its turn.
+        stopping.cancel();
+        let running = build(&input(), &stopping).expect_err("stopped");
+        assert!(matches!(running, RenderFailure::Stopping), "{running}");
+        let _all = native.running.acquire().await.expect("there is a place");
+        let waiting = native.kustomize(input()).await.expect_err("stopped");
+        assert!(matches!(waiting, RenderFailure::Stopping), "{waiting}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_stop_is_waited_for_no_longer() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let failure = ended_within(Duration::from_millis(1), move || {
+            let _ = ended.recv();
+            Err(RenderFailure::Stopping)
+        });
+        let failure = failure.await.expect_err("it does not stop");
+        assert!(failure.to_string().contains("does not stop"), "{failure}");
+        assert!(!failure.is_transient());
+        drop(end);
     }
 
     #[tokio::test]

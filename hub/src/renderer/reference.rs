@@ -135,9 +135,11 @@ impl ReferenceRenderer {
             .running
             .acquire()
             .await
-            .map_err(|_| RenderFailure::Local("the hub is stopping".into()))?;
+            .map_err(|_| RenderFailure::Stopping)?;
         let (started, timeout) = (Instant::now(), input.timeout);
-        let prepared = self.blocking(move |renderer| renderer.prepare(&input)).await?;
+        let prepared = self
+            .blocking(move |renderer| renderer.prepare(&input, started + timeout))
+            .await?;
         let root = prepared.root.path().to_owned();
         let arguments = ["build", "--load-restrictor", "LoadRestrictionsNone"].map(Into::into);
         let arguments = arguments
@@ -165,17 +167,13 @@ impl ReferenceRenderer {
     ) -> Result<T, RenderFailure> {
         let renderer = self.clone();
         let done = tokio::task::spawn_blocking(move || work(&renderer)).await;
-        done.map_err(|error| RenderFailure::Local(error.to_string()))?
+        // A panic is the source's doing, and would come again.
+        done.map_err(|error| RenderFailure::Build(format!("the engine failed: {error}")))?
     }
 
     /// Lays the source out with the kustomization that Flux would build.
-    fn prepare(&self, input: &KustomizeInput) -> Result<Prepared, RenderFailure> {
-        let budget = Budget::default();
-        let generated = kustomize::generate(
-            &RenderInput::new(&*input.tree, &input.path, &budget),
-            &input.options,
-        );
-        let generated = generated.map_err(|error| ungenerated(error, &input.path))?;
+    fn prepare(&self, input: &KustomizeInput, deadline: Instant) -> Result<Prepared, RenderFailure> {
+        let generated = generate(input, deadline)?;
         let lay_out = || -> io::Result<TempDir> {
             let root = tempfile::Builder::new()
                 .prefix("kustomization-")
@@ -212,6 +210,20 @@ impl ReferenceRenderer {
 struct Prepared {
     root: TempDir,
     directory: String,
+}
+
+/// Writes the kustomization before the deadline.
+fn generate(input: &KustomizeInput, deadline: Instant) -> Result<kustomize::Generated, RenderFailure> {
+    let budget = Budget::default();
+    let stop = || Instant::now() > deadline;
+    let source = RenderInput {
+        stop: Some(&stop),
+        ..RenderInput::new(&*input.tree, &input.path, &budget)
+    };
+    kustomize::generate(&source, &input.options).map_err(|error| match error {
+        GenerateError::Cancelled => RenderFailure::Timeout(input.timeout),
+        error => ungenerated(error, &input.path),
+    })
 }
 
 /// Says why there is no kustomization to build.
@@ -268,6 +280,24 @@ fn clear(scratch: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_deadline_holds_while_the_kustomization_is_written() {
+        let mut tree = crate::artifact::Tree::default();
+        let file = crate::artifact::File {
+            executable: false,
+            bytes: bytes::Bytes::from_static(b"a: [\n"),
+        };
+        tree.insert_file("a.yaml", file).expect("new");
+        let input = KustomizeInput {
+            tree: Arc::new(tree),
+            path: String::new(),
+            options: Default::default(),
+            timeout: Duration::from_secs(1),
+        };
+        let late = generate(&input, Instant::now()).expect_err("late");
+        assert!(matches!(late, RenderFailure::Timeout(_)), "{late}");
+    }
 
     #[test]
     fn complaints_do_not_show_where_the_copy_stood() {

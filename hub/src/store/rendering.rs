@@ -301,6 +301,19 @@ impl Store {
         Ok(())
     }
 
+    /// Gives back a rendering that `replica` had begun and could not end: the attempt does not count.
+    pub async fn give_back_rendering(&self, digest: &Digest, replica: &str) -> Result<()> {
+        sqlx::query!(
+            "UPDATE rendering SET begun_by = '', not_before = now(), attempts = greatest(attempts - 1, 0)
+             WHERE digest = $1 AND begun_by = $2 AND state = 'Pending'",
+            digest.as_bytes(),
+            replica
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Gives back what `replica` had begun, at its orderly end.
     pub async fn release_renderings(&self, replica: &str) -> Result<()> {
         sqlx::query!(

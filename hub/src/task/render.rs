@@ -13,7 +13,7 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
     object::{ObjectKey, group_of},
-    printable::printable_lines,
+    printable::printable_message,
     rollout::{
         plan::{Admission, Admitted},
         waiting::Waiting,
@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use super::{Context, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
-    renderer::{KustomizeInput, Rendered, RenderedObject, Renderer},
+    renderer::{KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
     store::{
         StoreError, Topic,
         content::Blob,
@@ -162,6 +162,8 @@ impl Ensured {
     }
 }
 
+/// What a failure may say, in bytes.
+const MAX_MESSAGE: usize = 4 << 10;
 /// Bound of one rendering.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// For so long a rendering belongs to the replica that began it, unless it says that it is still at it: one that was
@@ -267,8 +269,7 @@ impl Work<'_> {
                 .await?
             {
                 let step = crate::trace::render(&self.app.display(), &self.revision.revision);
-                let (admission, outcome) = self.render(attempt).instrument(step).await?;
-                return Ok((Some(admission), outcome));
+                return self.render(attempt).instrument(step).await;
             }
             row = store.rendering(&self.rendering).await?;
         }
@@ -296,7 +297,8 @@ impl Work<'_> {
         })
     }
 
-    async fn render(&self, attempt: i32) -> anyhow::Result<(Admission, Outcome)> {
+    /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
+    async fn render(&self, attempt: i32) -> anyhow::Result<(Option<Admission>, Outcome)> {
         let context = self.context;
         let mut begun = Attempt {
             work: self,
@@ -305,21 +307,29 @@ impl Work<'_> {
         };
         let work = async {
             let began = Instant::now();
-            let ended = self.ended(attempt).await?;
+            let Some(ended) = self.ended(attempt).await?.map(told) else {
+                context
+                    .store
+                    .give_back_rendering(&self.rendering, &context.replica)
+                    .await?;
+                return Ok(None);
+            };
             let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
             context
                 .store
                 .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
                 .await?;
-            anyhow::Ok((ended, duration_ms))
+            anyhow::Ok(Some((ended, duration_ms)))
         };
-        let (ended, duration_ms) = tokio::select! {
+        let done = tokio::select! {
             done = work => done?,
             never = self.keep(attempt) => match never {},
         };
-        begun.has_ended = true;
+        let Some((ended, duration_ms)) = done else {
+            return Ok((None, Outcome::After(ALONE)));
+        };
         self.tell(&ended, attempt, duration_ms).await?;
-        Ok(match &ended {
+        let (admission, outcome) = match &ended {
             Ended::Done { content, .. } => (
                 Admission::Admitted(self.admitted(Some(&content[..]))?),
                 Outcome::Done,
@@ -339,7 +349,8 @@ impl Work<'_> {
                 Admission::Held(vec![waiting("NotSupported", message)]),
                 Outcome::Done,
             ),
-        })
+        };
+        Ok((Some(admission), outcome))
     }
 
     /// Says from time to time that this replica is still at it.
@@ -361,7 +372,8 @@ impl Work<'_> {
         }
     }
 
-    async fn ended(&self, attempt: i32) -> anyhow::Result<Ended> {
+    /// Renders; `None` when the hub is told to stop meanwhile.
+    async fn ended(&self, attempt: i32) -> anyhow::Result<Option<Ended>> {
         let again = |reason: &str, message: String| Ended::Again {
             reason: reason.to_owned(),
             message,
@@ -371,23 +383,23 @@ impl Work<'_> {
         let tree = match self.tree().await? {
             Ok(tree) => tree,
             Err(artifact::StoreError::Refused { digest, source }) => {
-                return Ok(Ended::Failed {
+                return Ok(Some(Ended::Failed {
                     reason: "ArtifactFailed".to_owned(),
                     message: format!("artifact {digest} cannot be used: {source}"),
-                });
+                }));
             }
             Err(
                 error @ (artifact::StoreError::Unavailable { .. } | artifact::StoreError::Foreign { .. }),
             ) => {
-                return Ok(again("ArtifactFailed", error.to_string()));
+                return Ok(Some(again("ArtifactFailed", error.to_string())));
             }
             Err(error) => {
                 // Only its source can bring it back.
                 store.wake(Topic::Resource, &[self.source]).await?;
-                return Ok(again(
+                return Ok(Some(again(
                     "ArtifactFailed",
                     format!("{error}; the source is fetched again"),
-                ));
+                )));
             }
         };
         let input = KustomizeInput {
@@ -401,18 +413,19 @@ impl Work<'_> {
             options: options(self.spec)?,
             timeout: TIMEOUT,
         };
-        Ok(match self.renderer.kustomize(input).await {
+        Ok(Some(match self.renderer.kustomize(input).await {
             Ok(rendered) => {
                 let (key, substitutes) = (self.context.digest_key, self.substitutes);
                 // All objects are written and hashed once: not on a thread that has streams to serve.
                 tokio::task::spawn_blocking(move || ended(&key, rendered, substitutes)).await?
             }
+            Err(RenderFailure::Stopping) => return Ok(None),
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
             Err(failure) => Ended::Failed {
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
             },
-        })
+        }))
     }
 
     async fn tree(&self) -> anyhow::Result<Result<Arc<Tree>, artifact::StoreError>> {
@@ -452,9 +465,25 @@ fn later(row: &RenderingRow) -> Outcome {
     Outcome::After(row.wait().unwrap_or(ALONE))
 }
 
-/// The message may quote the source: names of files, lines of YAML.
+/// What a failure says in a row, an event and a condition: it may quote the source, whose names of files and objects may
+/// hold anything, and be of any length.
+fn said(message: &str) -> String {
+    printable_message(message, MAX_MESSAGE)
+}
+
+/// Makes what a failure says fit to be kept and told.
+fn told(mut ended: Ended) -> Ended {
+    match &mut ended {
+        Ended::Done { .. } => {}
+        Ended::Failed { message, .. } | Ended::Again { message, .. } | Ended::NotSupported { message } => {
+            *message = said(message);
+        }
+    }
+    ended
+}
+
 fn waiting(reason: &str, message: &str) -> Waiting {
-    let message = printable_lines(message);
+    let message = said(message);
     match reason {
         "ArtifactFailed" => Waiting::ArtifactFailed { message },
         "NotSupported" => Waiting::RenderingNotSupported { message },

@@ -241,6 +241,60 @@ async fn a_failed_build_holds_content_settings_and_variables_together() {
     assert_eq!(after.waiting, []);
 }
 
+/// Postgres takes no NUL: a failure that cannot be recorded would be rendered for ever.
+#[tokio::test]
+async fn a_failure_that_quotes_what_no_terminal_should_show_is_recorded_at_once_and_shown_as_escapes() {
+    let fleet = Fleet::start().await;
+    let hostile = r#"\0\e[2J\u202e"#;
+    let object = |kind: &str, name: &str| {
+        format!("apiVersion: v1\nkind: \"{kind}\"\nmetadata: {{name: \"{name}\", namespace: apps}}\n")
+    };
+    // Two of one identity, which the failure names.
+    let listed = "resources: [x.yaml, y.yaml]\n";
+    let kind = object(&format!("K{hostile}"), "a");
+    let name = object("ConfigMap", &format!("a{hostile}"));
+    let files = [
+        (
+            "path/kustomization.yaml",
+            format!("resources: [\"none{hostile}.yaml\"]\n"),
+        ),
+        (
+            "long/kustomization.yaml",
+            format!("resources: [{}]\n", "n".repeat(100_000)),
+        ),
+        ("kind/kustomization.yaml", listed.to_owned()),
+        ("kind/x.yaml", kind.clone()),
+        ("kind/y.yaml", kind),
+        ("name/kustomization.yaml", listed.to_owned()),
+        ("name/x.yaml", name.clone()),
+        ("name/y.yaml", name),
+    ];
+    let _repository = fleet
+        .repository("a", &files.each_ref().map(|(path, text)| (*path, text.as_str())))
+        .await;
+    fleet.apply(&[&fleet.source("a"), PLACEMENT]).await;
+    for path in ["path", "long", "kind", "name"] {
+        fleet.apply(&[&app("a", &format!("./{path}"), "")]).await;
+        let failed = wait_until("the failure is recorded", PATIENCE, async || {
+            let row = sqlx::query(
+                "SELECT r.message, r.attempts FROM rendering r JOIN input_at t ON t.rendering = r.digest
+                 JOIN app_input a ON a.input_key = t.input_key WHERE r.state = 'Failed' AND r.message LIKE '%' || $1 || '%'",
+            );
+            let row = row
+                .bind(format!("{path}/"))
+                .fetch_optional(&fleet.hub.world.pool)
+                .await?;
+            Ok::<Option<(String, i32)>, sqlx::Error>(row.map(|row| (row.get(0), row.get(1))))
+        });
+        let (message, attempts) = failed.await.expect("recorded");
+        assert_eq!(attempts, 1, "{message:?}");
+        assert!(message.len() <= 4096, "{} bytes", message.len());
+        let hidden = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!message.contains(hidden), "{message:?}");
+        assert_eq!(path == "long", !message.contains("\\u{1b}"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn a_rendering_that_this_machine_cannot_do_now_is_tried_again_with_backoff() {
     let fleet = Fleet::start().await;

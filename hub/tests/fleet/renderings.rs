@@ -99,6 +99,27 @@ async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
 }
 
 #[tokio::test]
+async fn a_rendering_that_is_given_back_has_cost_no_attempt_and_is_due() {
+    let rendering = Rendering::new().await;
+    assert_eq!(rendering.begin("one").await, Some(1));
+    let store = &rendering.world.store;
+    // Nobody gives back what is another's.
+    store
+        .give_back_rendering(&rendering.digest, "two")
+        .await
+        .expect("answered");
+    assert_eq!(rendering.row().await.attempts, 1);
+    store
+        .give_back_rendering(&rendering.digest, "one")
+        .await
+        .expect("given back");
+    let row = rendering.row().await;
+    assert_eq!((row.attempts, row.lost, row.wait()), (0, 0, None));
+    assert_eq!(rendering.begin("two").await, Some(1));
+    assert_eq!(rendering.row().await.lost, 0);
+}
+
+#[tokio::test]
 async fn a_rendering_that_could_not_be_done_waits_and_wakes_nobody() {
     let rendering = Rendering::new().await;
     rendering.begin("one").await.expect("due");
