@@ -624,7 +624,14 @@ async fn what_came_for_units_without_room_is_bounded_and_not_asked_for_again() {
         .offer(&ledger, offer(1, None, &all, &all), Timestamp(1))
         .await
         .expect("taken");
-    let held = |acceptance: &Acceptance| acceptance.arrived.blobs.values().map(crate::ledger::state::Blob::room).sum::<usize>();
+    let held = |acceptance: &Acceptance| {
+        acceptance
+            .arrived
+            .blobs
+            .values()
+            .map(crate::ledger::state::Blob::room)
+            .sum::<usize>()
+    };
     let (mut most, mut came) = (0, 0);
     for lane in [Lane::Small, Lane::Large, Lane::Small] {
         loop {
