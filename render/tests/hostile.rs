@@ -105,6 +105,7 @@ const INPUTS: &[Hostile] = &[
         "bytes of copies",
         values_of_many_aliases,
     ),
+    ("values-files-of-aliases", "nodes", values_files_of_aliases),
     ("manifests-of-aliases", "steps", manifests_of_aliases),
     ("a-file-kept-many-times", "bytes of output", || {
         kept("$.Files.Get `big`")
@@ -506,6 +507,27 @@ fn charts_of_many_aliases() -> Result<(), String> {
 fn values_of_many_aliases() -> Result<(), String> {
     let values = format!("a: [{}]\n", "[], ".repeat(200_000));
     rendered(nested_charts(2, &values), "", Limits::default())
+}
+
+/// Files of 370 bytes that have 700,000 nodes each.
+fn values_files_of_aliases() -> Result<(), String> {
+    let file = |at: usize| {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..5 {
+            let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+        }
+        text.push_str(&format!("k{at}: [*a4, *a4, *a4, *a4, *a4]\n"));
+        (format!("{at}.yaml"), text.into_bytes())
+    };
+    let sources = values::Sources {
+        files: (0..40).map(file).collect(),
+        ..values::Sources::default()
+    };
+    let merged = sources.merge(&mut |_| Err("no file is asked for".to_owned()));
+    merged
+        .map(|_| ())
+        .map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))
 }
 
 /// What templates write is read only behind them.

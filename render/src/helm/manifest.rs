@@ -191,7 +191,7 @@ pub(super) fn base_name(path: &str) -> &str {
 }
 
 /// Counts the nodes of a value.
-fn nodes(value: &Value) -> usize {
+pub(super) fn nodes(value: &Value) -> usize {
     1 + match value {
         Value::List(items) => items.iter().map(nodes).sum(),
         Value::Map(fields) => fields.iter().map(|(_, field)| nodes(field)).sum(),

@@ -10,6 +10,7 @@ pub mod table;
 
 use std::borrow::Cow;
 
+use super::manifest::nodes;
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::bytes;
@@ -73,8 +74,10 @@ impl Sources {
     /// Merges the sources; `read` gives the content of the files that `--set-file` names, which need be no text.
     pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
         let mut values = Map::new();
+        // All files together may grow to what one may.
+        let mut left = yaml::Limits::default().nodes;
         for (name, text) in &self.files {
-            let layer = load(text).map_err(|source| ValuesError::File {
+            let layer = load_within(text, &mut left).map_err(|source| ValuesError::File {
                 name: name.clone(),
                 source: Box::new(source),
             })?;
@@ -125,9 +128,20 @@ fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
 
 /// Reads a values file: the documents in it, merged in their order.
 pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
+    load_within(bytes, &mut yaml::Limits::default().nodes)
+}
+
+/// Reads a values file whose documents take what they grow to from the nodes that are left.
+fn load_within(bytes: &[u8], left: &mut usize) -> Result<Map, ValuesError> {
     let mut values = Map::new();
     for document in documents(&decoded(bytes)?)? {
-        match floats(yaml::read(&document, &yaml::Limits::default())?) {
+        let limits = yaml::Limits {
+            nodes: *left,
+            ..yaml::Limits::default()
+        };
+        let value = yaml::read(&document, &limits)?;
+        *left = left.saturating_sub(nodes(&value));
+        match floats(value) {
             Value::Null => {}
             Value::Map(layer) => merge(&mut values, layer),
             other => return Err(ValuesError::NotMap(super::typed::kind(&other))),
