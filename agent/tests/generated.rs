@@ -196,7 +196,7 @@ fn the_profiles_cover_what_advice_about_refusals_says() {
 fn a_rule_that_advice_names_is_taken_by_the_chart_and_grants_the_request() {
     let refusal = "certificates.cert-manager.io \"x\" is forbidden: User \"u\" cannot patch resource \"certificates\" in \
                    API group \"cert-manager.io\" in the namespace \"shop\"";
-    let advice = rights::advice(refusal).unwrap();
+    let advice = rights::advice(refusal, &BTreeSet::new()).unwrap();
     let (_, rule) = advice.split_once("of the agent's chart: ").unwrap();
     let values = format!("rbac: {{profile: tenant, tenant: {{namespaces: [shop]}}, extraRules: [{rule}]}}");
     let granted = granted(&documents(&render(&values)), "flotilla-agent-tenant");

@@ -1,6 +1,8 @@
 //! What to do when the API server refuses the agent for want of rights: which profile of its chart covers the
 //! request, or which rule to add. The lists here are the chart's, and a test of the agent holds the two together.
 
+use std::collections::BTreeSet;
+
 /// What both profiles allow on the kinds they cover: reading, watching, applying.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "patch"];
 
@@ -59,8 +61,8 @@ pub const READ: &[(&str, &[&str])] = &[
 ];
 
 /// Returns what to do about a refusal, from the server's words. `None`: it is not for want of rights; an admission
-/// plugin has refused, say.
-pub fn advice(message: &str) -> Option<String> {
+/// plugin has refused, say. `listed`: the namespaces that the agent works in; empty: all.
+pub fn advice(message: &str, listed: &BTreeSet<String>) -> Option<String> {
     if message.contains(" is attempting to grant RBAC permissions not currently held") {
         return Some(
             "Kubernetes lets nobody grant more than they hold: use the profile `platform` of the agent's chart \
@@ -77,13 +79,22 @@ pub fn advice(message: &str) -> Option<String> {
         Some(rest) => rest.split_once('"')?.0,
         None => rest.strip_prefix("at the cluster scope").map(|_| "")?,
     };
-    Some(hint(verb, group, resource, namespace))
+    Some(hint(verb, group, resource, namespace, listed))
 }
 
 /// Returns what gives the agent the right to `verb` a `resource`, e.g. `patch` and `deployments`. The core group is
-/// empty, and so is the namespace of a request at the cluster scope.
-pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str) -> String {
+/// empty, and so is the namespace of a request at the cluster scope. `listed`: the namespaces that the agent works in;
+/// empty: all.
+pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str, listed: &BTreeSet<String>) -> String {
     let covered = VERBS.contains(&verb);
+    let of_tenant =
+        covered && is_in(TENANT, group, resource) || verb == "get" && is_in(READ, group, resource);
+    if of_tenant && listed.contains(namespace) {
+        return format!(
+            "{namespace} is among this agent's namespaces, but the RoleBinding flotilla-agent-tenant is missing there: \
+             create the namespace if it was deleted, and run helm upgrade"
+        );
+    }
     if covered && !namespace.is_empty() && (group, resource) == ("", "secrets") {
         return format!(
             "add the namespace {namespace} to `rbac.tenant.namespaces` (profile `tenant`) or to \
@@ -96,24 +107,37 @@ pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str) -> String 
              `platform`"
         );
     }
-    if covered && is_in(PLATFORM, group, resource) || verb == "get" && is_in(READ, group, resource) {
+    let of_platform = covered && is_in(PLATFORM, group, resource);
+    if of_platform && !namespace.is_empty() {
+        return format!(
+            "add to `rbac.extraRules` of the agent's chart: {}; or use its profile `platform`",
+            rule(verb, group, resource)
+        );
+    }
+    if of_platform || verb == "get" && is_in(READ, group, resource) {
         return "use the profile `platform` of the agent's chart: the profile `tenant` does not cover this"
             .to_owned();
     }
-    let group = if group.is_empty() { "\"\"" } else { group };
-    let verbs = if covered {
-        String::new()
-    } else {
-        format!(", verbs: [{verb}]")
-    };
     let place = if namespace.is_empty() {
         "with the profile `platform`, ".to_owned()
     } else {
         format!("with the profile `platform`, or with `tenant` and {namespace} among its namespaces, ")
     };
     format!(
-        "{place}add to `rbac.extraRules` of the agent's chart: {{apiGroups: [{group}], resources: [{resource}]{verbs}}}"
+        "{place}add to `rbac.extraRules` of the agent's chart: {}",
+        rule(verb, group, resource)
     )
+}
+
+/// A rule of the chart that allows a request.
+fn rule(verb: &str, group: &str, resource: &str) -> String {
+    let group = if group.is_empty() { "\"\"" } else { group };
+    let verbs = if VERBS.contains(&verb) {
+        String::new()
+    } else {
+        format!(", verbs: [{verb}]")
+    };
+    format!("{{apiGroups: [{group}], resources: [{resource}]{verbs}}}")
 }
 
 fn is_in(kinds: &[(&str, &[&str])], group: &str, resource: &str) -> bool {
@@ -152,7 +176,8 @@ mod tests {
                 "roles",
                 "rbac.authorization.k8s.io",
                 namespace,
-                "use the profile `platform`",
+                "add to `rbac.extraRules` of the agent's chart: {apiGroups: [rbac.authorization.k8s.io], resources: \
+                 [roles]}; or use its profile `platform`",
             ),
             (
                 "patch",
@@ -206,9 +231,42 @@ mod tests {
                 "use the profile `platform`",
             ),
         ] {
-            let advice = advice(&refusal(verb, resource, group, place)).unwrap_or_default();
+            let advice = advice(&refusal(verb, resource, group, place), &BTreeSet::new()).unwrap_or_default();
             assert!(advice.contains(expected), "{verb} {resource}: {advice}");
         }
+    }
+
+    #[test]
+    fn advice_on_a_listed_namespace_names_the_binding_that_is_missing_there() {
+        let listed = BTreeSet::from(["shop".to_owned(), "web".to_owned()]);
+        for (verb, resource, group) in [
+            ("patch", "deployments", "apps"),
+            ("patch", "secrets", ""),
+            ("list", "configmaps", ""),
+            ("get", "kustomizations", "kustomize.toolkit.fluxcd.io"),
+        ] {
+            let of =
+                |place: &str| advice(&refusal(verb, resource, group, place), &listed).unwrap_or_default();
+            let listed = of("in the namespace \"web\"");
+            assert!(
+                listed.contains(
+                    "web is among this agent's namespaces, but the RoleBinding flotilla-agent-tenant"
+                ),
+                "{resource}: {listed}"
+            );
+            let other = of("in the namespace \"other\"");
+            assert!(!other.contains("RoleBinding"), "{resource}: {other}");
+        }
+        let rule = advice(
+            &refusal(
+                "patch",
+                "certificates",
+                "cert-manager.io",
+                "in the namespace \"web\"",
+            ),
+            &listed,
+        );
+        assert!(rule.is_some_and(|rule| rule.contains("rbac.extraRules")));
     }
 
     #[test]
@@ -216,7 +274,10 @@ mod tests {
         let message = "clusterroles.rbac.authorization.k8s.io \"x\" is forbidden: user \"system:serviceaccount:a:b\" \
                        (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently \
                        held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\"]}";
-        assert!(advice(message).is_some_and(|advice| advice.contains("rbac.platform.escalate: true")));
+        assert!(
+            advice(message, &BTreeSet::new())
+                .is_some_and(|advice| advice.contains("rbac.platform.escalate: true"))
+        );
     }
 
     #[test]
@@ -228,7 +289,7 @@ mod tests {
             "admission webhook \"v.example.org\" denied the request: no",
             "",
         ] {
-            assert_eq!(advice(message), None, "{message}");
+            assert_eq!(advice(message, &BTreeSet::new()), None, "{message}");
         }
     }
 }

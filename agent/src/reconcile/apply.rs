@@ -227,7 +227,7 @@ impl Job<'_> {
         adopted: Option<Adoption>,
         stopped: &Stopped,
     ) {
-        let (problem, retry) = problem(&self.objects[index], stopped);
+        let (problem, retry) = problem(&self.objects[index], stopped, &self.unit.context.namespaces);
         self.end(index, record, None, adopted, Applied::Problem { problem, retry });
     }
 

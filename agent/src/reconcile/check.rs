@@ -151,7 +151,7 @@ impl<'a> Check<'a> {
         };
         Some(looked.unwrap_or_else(|stopped| {
             let (problem, retry) = match body {
-                Some(body) => problem(body.object, &stopped),
+                Some(body) => problem(body.object, &stopped, &self.unit.context.namespaces),
                 None => (Problem::Waiting(key.to_string().into()), Retry::Soon),
             };
             over(key, None, None, Checked::Problem { problem, retry })
@@ -349,11 +349,26 @@ impl<'a> Check<'a> {
             }
             // It is no problem of the unit that an object cannot be read which it does not want.
             Err(error @ ClusterError::Rejected { .. }) => {
-                tracing::info!("{}", shown(key, key.is_secret(), record.policy, &error));
+                tracing::info!(
+                    "{}",
+                    shown(
+                        key,
+                        key.is_secret(),
+                        record.policy,
+                        &self.unit.context.namespaces,
+                        &error
+                    )
+                );
                 over(key.clone(), None, None, Checked::InSync)
             }
             Err(error) => {
-                let why = shown(key, key.is_secret(), record.policy, &error);
+                let why = shown(
+                    key,
+                    key.is_secret(),
+                    record.policy,
+                    &self.unit.context.namespaces,
+                    &error,
+                );
                 let problem = Problem::Waiting(why.into());
                 let retry = Retry::Soon;
                 over(key.clone(), None, None, Checked::Problem { problem, retry })

@@ -102,7 +102,7 @@ impl Check<'_> {
                 Tried::Over(outcome) => Some(*outcome),
                 Tried::Overtaken(..) => None,
             },
-            Err(stopped) => Some(stopped_at(key, record, body.object, &stopped)),
+            Err(stopped) => Some(self.stopped_at(key, record, body.object, &stopped)),
         }
     }
 
@@ -172,14 +172,20 @@ impl Check<'_> {
                 (Stopped::Cluster(ClusterError::Rejected { code: 409, .. }), Some(seen)) => {
                     Tried::Overtaken(corrections, Box::new(seen.clone()))
                 }
-                _ => Tried::Over(Box::new(stopped_at(key, record, object, &stopped))),
+                _ => Tried::Over(Box::new(self.stopped_at(key, record, object, &stopped))),
             },
         }
     }
-}
 
-/// Nobody has undone a correction that was refused: it is no part of a contest.
-fn stopped_at(key: Arc<ObjectKey>, record: Arc<Record>, object: &Object, stopped: &Stopped) -> CheckOutcome {
-    let (problem, retry) = problem(object, stopped);
-    outcome(key, Some(record), None, Checked::Problem { problem, retry })
+    /// Nobody has undone a correction that was refused: it is no part of a contest.
+    fn stopped_at(
+        &self,
+        key: Arc<ObjectKey>,
+        record: Arc<Record>,
+        object: &Object,
+        stopped: &Stopped,
+    ) -> CheckOutcome {
+        let (problem, retry) = problem(object, stopped, &self.unit.context.namespaces);
+        outcome(key, Some(record), None, Checked::Problem { problem, retry })
+    }
 }

@@ -1,5 +1,7 @@
 //! Texts for people, bounded and without secrets, and keys as they travel.
 
+use std::collections::BTreeSet;
+
 use flotilla_core::{
     apply::{
         failure::{Refusal, explain},
@@ -25,8 +27,15 @@ pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
 }
 
 /// What may be shown of an error about an object, and what to do. `secret`: a Secret's value went into the object, so
-/// that the server or a webhook may quote one. `policy` holds the object's switches.
-pub fn shown(key: &ObjectKey, secret: bool, policy: Policy, error: &ClusterError) -> String {
+/// that the server or a webhook may quote one. `policy` holds the object's switches. `listed`: the agent's namespaces; empty:
+/// all.
+pub fn shown(
+    key: &ObjectKey,
+    secret: bool,
+    policy: Policy,
+    listed: &BTreeSet<String>,
+    error: &ClusterError,
+) -> String {
     match error {
         ClusterError::Rejected {
             code,
@@ -40,7 +49,9 @@ pub fn shown(key: &ObjectKey, secret: bool, policy: Policy, error: &ClusterError
             };
             let advice = match code {
                 // What RBAC refuses names users, verbs and objects, and no values.
-                403 => rights::advice(message).map_or_else(String::new, |advice| format!("; {advice}")),
+                403 => {
+                    rights::advice(message, listed).map_or_else(String::new, |advice| format!("; {advice}"))
+                }
                 _ => String::new(),
             };
             format!("{key}: {}{advice}", explain(refusal, secret, policy))

@@ -2,7 +2,7 @@
 //! Many objects of one kind are looked at by a list of their metadata, few by a read each. What a list shows to be
 //! absent is not looked at again in the same pass.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use flotilla_core::{
     apply::{
@@ -88,13 +88,13 @@ impl FluxOwners {
 }
 
 /// The problem of an object that may be Flux's, when this agent may not find out.
-fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str) -> Problem {
+fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str, listed: &BTreeSet<String>) -> Problem {
     let FluxOwner {
         kind,
         namespace,
         name,
     } = owner;
-    let advice = rights::advice(refusal).map_or_else(String::new, |advice| format!("; {advice}"));
+    let advice = rights::advice(refusal, listed).map_or_else(String::new, |advice| format!("; {advice}"));
     Problem::Failed(format!(
         "{key} has the labels of Flux's {kind} {namespace}/{name}, and this agent may not read whether that still \
          reconciles it: {refusal}{advice}"
@@ -122,7 +122,12 @@ pub async fn preflight(
                 FluxState::Absent
             }
             Answer::Forbidden(refusal) => {
-                return Ok(Preflight::Withhold(unreadable_owner(key, &owner, &refusal)));
+                return Ok(Preflight::Withhold(unreadable_owner(
+                    key,
+                    &owner,
+                    &refusal,
+                    &unit.context.namespaces,
+                )));
             }
         },
         None => FluxState::Absent,

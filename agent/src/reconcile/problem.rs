@@ -1,14 +1,17 @@
 //! What an answer of the cluster means for an object that was to be written.
 
+use std::collections::BTreeSet;
+
 use flotilla_core::unit::problem::{Problem, Retry};
 
 use super::{circuit_breaker::Stopped, evaluate::Object, message::shown};
 use crate::cluster::ClusterError;
 
 /// What an object's status says of why it was not written, and when trying again may help.
-pub(super) fn problem(object: &Object, stopped: &Stopped) -> (Problem, Retry) {
+/// `listed`: the agent's namespaces; empty: all.
+pub(super) fn problem(object: &Object, stopped: &Stopped, listed: &BTreeSet<String>) -> (Problem, Retry) {
     let key = &object.desired.key;
-    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, error);
+    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, listed, error);
     match stopped {
         Stopped::Cluster(ClusterError::NotServed { .. }) if object.group_failed => (
             Problem::Unanswered(format!(
