@@ -58,6 +58,59 @@ fn the_plain_manifests_are_what_the_chart_gives() {
     }
 }
 
+#[test]
+fn the_volume_of_state_outlives_the_release() {
+    let values = format!("{TENANT_OF_SHOP}\nstate: {{volume: {{enabled: true}}}}");
+    let claims = of_kind(&documents(&render(&values)), "PersistentVolumeClaim");
+    assert_eq!(claims.len(), 1);
+    assert_eq!(
+        claims[0]["metadata"]["annotations"]["helm.sh/resource-policy"],
+        "keep"
+    );
+}
+
+#[test]
+fn an_agent_with_a_volume_has_its_state_moved_there_before_it_starts() {
+    let deployment = |values: &str| {
+        let values = format!("{TENANT_OF_SHOP}\n{values}");
+        of_kind(&documents(&render(&values)), "Deployment").remove(0)["spec"]["template"]["spec"].clone()
+    };
+    let without = deployment("");
+    assert!(without.get("initContainers").is_none());
+    let with = deployment("state: {volume: {enabled: true}}");
+    let (first, agent) = (&with["initContainers"][0], &with["containers"][0]);
+    let state_dir = "/var/lib/flotilla-agent/state";
+    assert_eq!(first["args"], json!(["ledger", "move", "--to", state_dir]));
+    assert!(
+        words(agent, "args").contains(&format!("--state-dir={state_dir}").as_str()),
+        "{agent}"
+    );
+    for field in ["image", "imagePullPolicy", "securityContext", "resources"] {
+        assert_eq!(first[field], agent[field], "{field}");
+    }
+    let mounts = agent["volumeMounts"].as_array().unwrap();
+    assert!(mounts.contains(&first["volumeMounts"][0]));
+    assert_eq!(first["env"][0]["name"], "POD_NAMESPACE");
+}
+
+#[test]
+fn the_limit_of_memory_follows_the_form_of_state_unless_it_is_given() {
+    for (values, limits) in [
+        ("", json!({"memory": "128Mi"})),
+        ("state: {volume: {enabled: true}}", json!({"memory": "512Mi"})),
+        (
+            "state: {volume: {enabled: true}}\nresources: {limits: {memory: 1Gi, cpu: 1}}",
+            json!({"memory": "1Gi", "cpu": 1}),
+        ),
+    ] {
+        let rendered = documents(&render(&format!("{TENANT_OF_SHOP}\n{values}")));
+        let resources =
+            &of_kind(&rendered, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["resources"];
+        assert_eq!(resources["limits"], limits);
+        assert_eq!(resources["requests"], json!({"cpu": "20m", "memory": "32Mi"}));
+    }
+}
+
 /// All rules that a rendering gives the agent.
 fn rules(rendered: &[Value]) -> Vec<Value> {
     let roles = rendered

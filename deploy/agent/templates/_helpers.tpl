@@ -19,3 +19,21 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   name: flotilla-agent
   namespace: {{ .Release.Namespace }}
 {{- end }}
+
+{{- define "agent.image" -}}
+"{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+{{- end }}
+
+{{- define "agent.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- /* A volume takes more state than Secrets do, and what is kept is in memory too. */}}
+{{- define "agent.resources" -}}
+{{- $memory := ternary "512Mi" "128Mi" .Values.state.volume.enabled }}
+{{- $limits := mergeOverwrite (dict "memory" $memory) (.Values.resources.limits | default dict) }}
+{{- mergeOverwrite (deepCopy .Values.resources) (dict "limits" $limits) | toYaml }}
+{{- end }}
