@@ -267,6 +267,10 @@ fn install_command(made: &CreateTokenResponse, rights: &Rights, namespace: &str,
         quoted(chart),
         format!("--namespace {} --create-namespace", quoted(namespace)),
     ];
+    // The cluster may have been installed with values that this line does not name, its volume of state among them.
+    if !made.cluster_created {
+        words.push("--reuse-values".to_owned());
+    }
     for (path, value) in values {
         let assignment = format!("{path}={}", escaped(value));
         words.push(format!("--set-string {}", quoted(&assignment)));

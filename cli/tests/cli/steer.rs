@@ -332,7 +332,7 @@ async fn the_join_command_is_safe_to_paste() {
         ..Answers::default()
     })
     .await;
-    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'rbac.profile=platform' --set-string 'join.token=a'\''b;$(rm)'");
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --reuse-values --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'rbac.profile=platform' --set-string 'join.token=a'\''b;$(rm)'");
 }
 
 #[tokio::test]
