@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Default)]
 struct Said {
     health: Option<String>,
+    /// What is stored is not what was written: whatever else is wrong follows from it, and putting it right comes first.
+    is_damaged: bool,
     refused: Option<String>,
 }
 
@@ -40,7 +42,10 @@ impl LedgerWatch {
 
     /// Takes in how the ledger stands.
     pub fn health(&self, health: &LedgerHealth) {
-        self.say(|said| said.health = problem(health));
+        self.say(|said| {
+            said.health = problem(health);
+            said.is_damaged = matches!(health.state, HealthState::Damaged(_));
+        });
     }
 
     /// Takes in why new state is not held; `None`: all of it is.
@@ -69,7 +74,10 @@ impl LedgerWatch {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut said);
         // What could not be held says more than that there is no room.
-        let message = said.refused.as_ref().or(said.health.as_ref()).cloned();
+        let message = match said.is_damaged {
+            true => said.health.clone(),
+            false => said.refused.as_ref().or(said.health.as_ref()).cloned(),
+        };
         let is_well = message.is_none();
         let kind = ClusterConditionKind::Ledger;
         self.reports
@@ -177,6 +185,16 @@ mod tests {
         ledger.append(kind("B")).await.expect("stored");
         tokio::task::yield_now().await;
         assert_eq!(told(&reports), None, "what is refused still is");
+        let damaged = LedgerHealth {
+            state: HealthState::Damaged("the head is gone; put it back".to_owned()),
+            ..ledger.health()
+        };
+        watch.health(&damaged);
+        let (ok, message) = told(&reports).expect("it is told");
+        assert!(!ok && message.contains("put it back"), "{message}");
+        watch.health(&ledger.health());
+        let (ok, message) = told(&reports).expect("it is told");
+        assert!(!ok && message.contains("new state cannot be held"), "{message}");
         watch.refused(None);
         assert_eq!(told(&reports), Some((true, String::new())));
         let other = Ledger::open(Arc::new(key_value), "x").await.expect("opens");

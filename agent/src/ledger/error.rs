@@ -3,7 +3,7 @@
 use super::{key_value::KeyValueError, record::InvalidRecord};
 
 /// What helps against a ledger that is too small.
-pub const VOLUME: &str = "give it a volume (state.volume.enabled of the agent's chart) and move it there with `flotilla-agent ledger move`";
+pub const VOLUME: &str = "give it a volume: `--set state.volume.enabled=true` of the agent's chart moves it there; without the chart stop the agent and run `flotilla-agent ledger move --to DIRECTORY`, then start it with `--state-dir DIRECTORY`";
 
 /// Why the ledger could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -8,7 +8,7 @@ use flotilla_proto::agent::v1::{Ack, Attained, UnitAcceptance};
 use super::{Acceptance, content::Content, room::Untaken};
 use crate::{
     causes::with_causes,
-    ledger::{Ledger, LedgerError, accept::Offer, state::Known},
+    ledger::{Ledger, LedgerError, VOLUME, accept::Offer, state::Known},
 };
 
 /// Apps that are named where all have the same problem.
@@ -88,7 +88,11 @@ impl Acceptance {
         };
         let pending = self.pending.get(&unit).map(|pending| pending.digest);
         let digest = pending.or_else(|| stored_digest(ledger, unit));
-        let answer = rejected(unit, digest, reason, with_causes(error));
+        let why = match *error {
+            LedgerError::Full { size, limit } => no_room(size, limit, ledger.health().bytes),
+            _ => with_causes(error),
+        };
+        let answer = rejected(unit, digest, reason, why);
         self.untaken
             .insert(unit, Untaken::new(ledger, answer.clone(), error));
         answer
@@ -111,6 +115,18 @@ impl Acceptance {
         }
         Some(format!("{apps}: {why}"))
     }
+}
+
+/// Says what a unit needs of a ledger that takes `limit` bytes and `used` now, when it would take `size` with the unit.
+fn no_room(size: usize, limit: usize, used: usize) -> String {
+    let free = limit.saturating_sub(used);
+    let needed = free + size.saturating_sub(limit);
+    format!(
+        "the agent's ledger has no room for it: {} KiB are needed and {} of {} KiB are free; {VOLUME}",
+        needed.div_ceil(1 << 10),
+        free >> 10,
+        limit >> 10
+    )
 }
 
 /// Digest of the entry that the ledger has of a unit.

@@ -325,7 +325,7 @@ async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetc
     );
     assert_eq!(accepted(&ledger), (0, vec![2]));
     let problem = acceptance.ledger_problem().expect("told");
-    for part in ["apps/app-1: ", "exceeds", "`flotilla-agent ledger move`"] {
+    for part in ["apps/app-1: ", "are needed", "`flotilla-agent ledger move --to"] {
         assert!(problem.contains(part), "{problem}");
     }
     let fetched = contents.fetched;
