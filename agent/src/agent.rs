@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them until told to stop.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -12,11 +12,11 @@ use crate::{
     causes::with_causes,
     cluster::{Cluster, ClusterError, limit::Limited},
     health_port,
-    ledger::{Ledger, LedgerError, key_value::KeyValue},
+    ledger::{Ledger, LedgerError, key_value::KeyValue, transfer::moved},
     ledger_watch::LedgerWatch,
     link::{
         Link, LinkError, LinkState, MINUTE, accept::Acceptance, boot_id, channel::HubAddress,
-        identity::IdentityCell, session::Session, system_clock, watchdog,
+        identity::IdentityCell, session::Session, system_clock, token::JoinToken, watchdog,
     },
     metrics::Metrics,
     reconcile::{Nudge, Reconciler, context::Context},
@@ -45,7 +45,7 @@ pub struct Parts {
     /// Where the hub is; without, the ledger is enforced and nothing new comes.
     pub hub: Option<HubAddress>,
     /// The join token, needed once.
-    pub token: Option<String>,
+    pub token: JoinToken,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub health: Option<SocketAddr>,
 }
@@ -104,6 +104,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         opened = Ledger::open(parts.key_value.clone(), LEDGER) => opened,
     };
     let ledger = Arc::new(opened?);
+    let storage = parts.key_value.clone();
     // Past the limits: what waits in a queue of ours says nothing about the server.
     let probe = watchdog::probe(parts.cluster.clone());
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
@@ -147,15 +148,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                     kube_version: kube_version.clone(),
                     boot_id: boot_id.clone(),
                 };
-                Box::pin(keep_link(
-                    &hub,
-                    token.as_ref(),
-                    &key_value,
-                    session,
-                    &state_tx,
-                    &stop,
-                ))
-                .await
+                Box::pin(keep_link(&hub, &token, &key_value, session, &state_tx, &stop)).await
             })
         }
     };
@@ -177,7 +170,18 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         }
     };
     let flushed = flush(&last).await;
-    ended.and(flushed)
+    match ended.and(flushed) {
+        Err(AgentError::Duel) => Err(taken(storage).await),
+        ended => ended,
+    }
+}
+
+/// Says who took the ledger: another agent, or somebody who moved it.
+async fn taken(storage: Arc<dyn KeyValue>) -> AgentError {
+    match tokio::time::timeout(LAST_WRITE, moved(storage, LEDGER)).await {
+        Ok(Some(moved)) => AgentError::Ledger(moved),
+        Ok(None) | Err(_) => AgentError::Duel,
+    }
 }
 
 fn reconciled(ended: Result<Result<(), LedgerError>, JoinError>) -> Result<(), AgentError> {
@@ -212,7 +216,7 @@ async fn idle(stop: CancellationToken) -> Result<(), AgentError> {
 /// held is enforced whatever becomes of it.
 async fn keep_link(
     hub: &HubAddress,
-    token: Option<&String>,
+    token: &JoinToken,
     key_value: &Arc<dyn KeyValue>,
     session: impl Fn() -> Session,
     state: &watch::Sender<LinkState>,
@@ -227,7 +231,7 @@ async fn keep_link(
             Ok(identity) => {
                 let mut link = Link {
                     hub: hub.clone(),
-                    token: token.cloned(),
+                    token: token.clone(),
                     identity,
                     session: session(),
                     state: state.clone(),
@@ -275,13 +279,13 @@ async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String,
     }
 }
 
-/// Tells how a link stands, in a word.
-pub fn state_word(state: &LinkState) -> &'static str {
+/// Tells how a link stands, for people.
+pub fn link_words(state: &LinkState) -> Cow<'static, str> {
     match state {
-        LinkState::Unenrolled => "not enrolled",
-        LinkState::Away => "hub is away",
-        LinkState::Broken(_) => "identity is not usable",
-        LinkState::Connected { .. } => "connected",
+        LinkState::Unenrolled => "not enrolled".into(),
+        LinkState::Away => "hub is away".into(),
+        LinkState::Broken(why) => format!("no link to the hub: {why}").into(),
+        LinkState::Connected { .. } => "connected".into(),
     }
 }
 
@@ -301,6 +305,7 @@ mod tests {
         ledger::{
             key_value::{KeyValueError, Limits, Version, Versioned},
             memory::Memory,
+            transfer::{Place, transfer},
         },
         sim::{Contents, SimAgent},
     };
@@ -332,7 +337,7 @@ mod tests {
             namespace: "flotilla-system".to_owned(),
             namespaces: Vec::new(),
             hub: None,
-            token: None,
+            token: JoinToken::None,
             health: None,
         }
     }
@@ -404,6 +409,40 @@ mod tests {
         until("it exits", || running.is_finished()).await;
         let ended = running.await.expect("no panic");
         assert!(matches!(ended, Err(AgentError::Duel)), "{ended:?}");
+        assert!(cluster.object(&key).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn agent_whose_ledger_is_moved_under_it_ends_and_says_where_it_went() {
+        let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+        let mut contents = Contents::default();
+        let agent = SimAgent::start(cluster.clone(), key_value.clone())
+            .await
+            .expect("starts");
+        let wanted = entry(&mut contents);
+        agent.offer(&[wanted], &mut contents).await.expect("accepted");
+        let key = ObjectKey::new("", "ConfigMap", "default", "x");
+        until("it is applied", || cluster.object(&key).is_some()).await;
+        drop(agent);
+        let running = tokio::spawn(run(
+            parts(key_value.clone(), cluster.clone()),
+            CancellationToken::new(),
+        ));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let place = |name: &str, key_value: Arc<dyn KeyValue>| Place {
+            key_value,
+            name: name.to_owned(),
+        };
+        let from = place("Secrets", key_value);
+        let to = place("directory /state", Arc::new(Memory::default()));
+        transfer(&from, &to, LEDGER, IDENTITY).await.expect("moves");
+        cluster.delete(&key);
+        until("it ends", || running.is_finished()).await;
+        let ended = running.await.expect("no panic");
+        assert!(
+            matches!(&ended, Err(AgentError::Ledger(LedgerError::Moved { to })) if to == "directory /state"),
+            "{ended:?}"
+        );
         assert!(cluster.object(&key).is_none());
     }
 
@@ -547,7 +586,7 @@ mod tests {
         let stop = CancellationToken::new();
         let parts = Parts {
             hub: Some(hub(&endpoint)),
-            token: Some("token".to_owned()),
+            token: JoinToken::Value("token".to_owned()),
             ..parts(Arc::new(Memory::default()), Arc::new(Fake::new()))
         };
         let running = tokio::spawn(run(parts, stop.clone()));

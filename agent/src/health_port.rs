@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::state_word,
+    agent::link_words,
     link::{LinkState, watchdog::ApiServerState},
     metrics::Metrics,
 };
@@ -106,7 +106,7 @@ fn answer(method: &Method, path: &str, told: &Told) -> Response<Full<Bytes>> {
         "/readyz" if !*told.ready.borrow() => text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
         "/readyz" => match told.api_server.borrow().as_ref() {
             Some(problem) => text(StatusCode::SERVICE_UNAVAILABLE, problem),
-            None => text(StatusCode::OK, state_word(&told.link.borrow())),
+            None => text(StatusCode::OK, &link_words(&told.link.borrow())),
         },
         "/metrics" => {
             told.metrics.link_state(&told.link.borrow());

@@ -2,7 +2,13 @@
 //!
 //! Exit codes: 0 told to stop; 1 failed; 2 wrong usage; 3 another agent holds this agent's state.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,9 +19,12 @@ use flotilla_agent::{
     ledger::{
         directory::Directory,
         secrets::Secrets,
-        transfer::{Moved, Place, transfer},
+        transfer::{Moved, Place, is_left_behind, transfer},
     },
-    link::channel::HubAddress,
+    link::{
+        channel::{ConnectError, HubAddress, check_endpoint},
+        token::JoinToken,
+    },
 };
 use flotilla_proto::tls::Pin;
 use tikv_jemallocator::Jemalloc;
@@ -35,7 +44,7 @@ struct Arguments {
     command: Option<Command>,
 
     /// The hub, as https://host:port; several are tried in turn
-    #[arg(long = "hub", env = "FLOTILLA_HUB", value_delimiter = ',')]
+    #[arg(long = "hub", env = "FLOTILLA_HUB", value_delimiter = ',', value_parser = endpoint)]
     hub: Vec<String>,
 
     /// Pin of the hub's root, as sha256:<hex>; several while the root is being changed
@@ -46,7 +55,7 @@ struct Arguments {
     #[arg(long, env = "FLOTILLA_TRUST_DOMAIN", default_value = "")]
     trust_domain: String,
 
-    /// File with the join token; needed until the agent has an identity
+    /// File with the join token; read when the agent joins, so that it may come later
     #[arg(long, env = "FLOTILLA_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
@@ -95,9 +104,9 @@ enum LedgerCommand {
     /// Moves the state, identity included, to another form of storage, from where --state-dir or its absence says it
     /// is. Repeat it when it was broken off; done before, it does nothing
     Move {
-        /// `secrets`, or a directory
-        #[arg(long)]
-        to: String,
+        /// `secrets`, or the absolute path of a directory
+        #[arg(long, value_parser = destination)]
+        to: Destination,
     },
 }
 
@@ -133,6 +142,8 @@ fn log(arguments: &Arguments) -> anyhow::Result<()> {
         .add_directive("kube_client=off".parse()?);
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A file is no place for colours.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if arguments.log_text {
         logs.with_target(false).init();
@@ -146,17 +157,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // One provider for the whole process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client(arguments.kubeconfig.as_deref()).await?;
-    let state = state(&arguments, &client, arguments.state_dir.as_deref())?;
     if let Some(Command::Ledger(LedgerCommand::Move { to })) = &arguments.command {
-        let to = match to.as_str() {
-            SECRETS => None,
-            path => Some(std::path::Path::new(path)),
+        let from = match &arguments.state_dir {
+            // One that is missing is mistyped, and not to be made.
+            Some(path) => in_directory(path, Directory::open_existing(path)?)?,
+            None => in_secrets(&arguments, &client),
         };
-        return move_ledger(&state, &self::state(&arguments, &client, to)?).await;
+        let to = match to {
+            Destination::Secrets => in_secrets(&arguments, &client),
+            Destination::Directory(path) => in_directory(path, Directory::open(path)?)?,
+        };
+        return move_ledger(&from, &to).await;
     }
+    let state = state(&arguments, &client).await?;
     let token = match (&arguments.token_file, arguments.token.clone()) {
-        (Some(path), _) => token_from(path)?,
-        (None, token) => token,
+        (Some(path), _) => JoinToken::File(path.clone()),
+        (None, Some(token)) => JoinToken::Value(token),
+        (None, None) => JoinToken::None,
     };
     let hub = (!arguments.hub.is_empty()).then(|| HubAddress {
         endpoints: arguments.hub.clone(),
@@ -194,23 +211,59 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// The word for Secrets where a directory could be named.
 const SECRETS: &str = "secrets";
 
-/// Where state is: in a directory, or in Secrets of the agent's namespace.
-fn state(
-    arguments: &Arguments,
-    client: &kube::Client,
-    directory: Option<&std::path::Path>,
-) -> anyhow::Result<Place> {
-    Ok(match directory {
-        Some(path) => Place {
-            key_value: Arc::new(Directory::open(path)?),
-            // An agent that is started in another directory is to understand it.
-            name: format!("directory {}", std::path::absolute(path)?.display()),
-        },
-        None => Place {
-            key_value: Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
-            name: format!("Secrets of namespace {}", arguments.namespace),
-        },
+/// Where state is moved to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Destination {
+    Secrets,
+    Directory(PathBuf),
+}
+
+/// Reads where state is moved to. A relative path is more likely a mistyped word.
+fn destination(text: &str) -> Result<Destination, String> {
+    match text {
+        SECRETS => Ok(Destination::Secrets),
+        path if Path::new(path).is_absolute() => Ok(Destination::Directory(path.into())),
+        _ => Err(format!("it is neither `{SECRETS}` nor an absolute path")),
+    }
+}
+
+/// State in a directory.
+fn in_directory(path: &Path, directory: Directory) -> anyhow::Result<Place> {
+    Ok(Place {
+        key_value: Arc::new(directory),
+        // An agent that is started in another directory is to understand it.
+        name: format!("directory {}", std::path::absolute(path)?.display()),
     })
+}
+
+/// State in Secrets of the agent's namespace.
+fn in_secrets(arguments: &Arguments, client: &kube::Client) -> Place {
+    Place {
+        key_value: Arc::new(Secrets::new(client.clone(), &arguments.namespace)),
+        name: format!("Secrets of namespace {}", arguments.namespace),
+    }
+}
+
+/// Where the state of the agent is that is to start. In an empty directory it does not begin anew while there is state
+/// in Secrets: it would join with a used token, and forget what it has applied.
+async fn state(arguments: &Arguments, client: &kube::Client) -> anyhow::Result<Place> {
+    let secrets = in_secrets(arguments, client);
+    let Some(path) = &arguments.state_dir else {
+        return Ok(secrets);
+    };
+    let here = in_directory(path, Directory::open(path)?)?;
+    match is_left_behind(&here, &secrets, agent::LEDGER, agent::IDENTITY).await {
+        Ok(true) => anyhow::bail!(
+            "the {} is empty, and there is state of this agent in {}; move it with `flotilla-agent ledger move --to {}`",
+            here.name,
+            secrets.name,
+            std::path::absolute(path)?.display()
+        ),
+        Ok(false) => Ok(here),
+        // Who may not read Secrets has never kept state there.
+        Err(e) if e.is_refused() => Ok(here),
+        Err(e) => Err(e.into()),
+    }
 }
 
 async fn move_ledger(from: &Place, to: &Place) -> anyhow::Result<()> {
@@ -222,13 +275,9 @@ async fn move_ledger(from: &Place, to: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The token of a file. The file may be gone once it has been used.
-fn token_from(path: &std::path::Path) -> anyhow::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(token) => Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("token file {} is not readable", path.display())),
-    }
+/// Reads an endpoint of the hub.
+fn endpoint(text: &str) -> Result<String, ConnectError> {
+    check_endpoint(text).map(|()| text.to_owned())
 }
 
 async fn signals(stop: CancellationToken) {
@@ -252,6 +301,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_endpoint_without_tls_is_wrong_usage() {
+        for endpoint in ["http://hub.example:7443", "hub.example:7443"] {
+            let both = format!("https://hub.example,{endpoint}");
+            let error = Arguments::try_parse_from(["flotilla-agent", "--hub", &both]).expect_err(endpoint);
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(endpoint), "{error}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
         let line = "flotilla-agent ledger move --to secrets --state-dir /state";
@@ -260,6 +319,21 @@ mod tests {
         let Some(Command::Ledger(LedgerCommand::Move { to })) = arguments.command else {
             panic!("no command");
         };
-        assert_eq!(to, SECRETS);
+        assert_eq!(to, Destination::Secrets);
+        let line = "flotilla-agent ledger move --to /state";
+        let arguments = Arguments::parse_from(line.split(' '));
+        let Some(Command::Ledger(LedgerCommand::Move { to })) = arguments.command else {
+            panic!("no command");
+        };
+        assert_eq!(to, Destination::Directory(PathBuf::from("/state")));
+    }
+
+    #[test]
+    fn a_destination_that_is_neither_secrets_nor_an_absolute_path_is_wrong_usage() {
+        for to in ["Secret", "secret", "state", "./state", ""] {
+            let line = ["flotilla-agent", "ledger", "move", "--to", to];
+            let error = Arguments::try_parse_from(line).expect_err(to);
+            assert_eq!(error.exit_code(), 2, "{to}");
+        }
     }
 }

@@ -39,15 +39,20 @@ pub enum OpenError {
 impl Directory {
     /// Opens a directory, making it (0700) when it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::open_existing(path)
+    }
+
+    /// Opens a directory that is there, and locks it.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io {
             path: path.to_owned(),
             source,
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(io)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -57,6 +57,20 @@ pub enum TransferError {
     Identity(#[source] KeyValueError),
 }
 
+impl TransferError {
+    /// Tells whether the storage refuses, and repeating does not help.
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::Identity(KeyValueError::Refused { .. })
+                | Self::Ledger {
+                    source: LedgerError::Storage(KeyValueError::Refused { .. }),
+                    ..
+                }
+        )
+    }
+}
+
 /// Moves the ledger called `ledger`, and the value of the identity. No agent may run on either form.
 pub async fn transfer(
     from: &Place,
@@ -75,7 +89,14 @@ pub async fn transfer(
         }
     }
     if source.is_new() {
-        return Ok(Moved::Nothing);
+        // An agent that has joined and was given nothing yet has an identity alone.
+        return Ok(match target.is_new() && is_alone(from, to, identity).await? {
+            true => {
+                copy_identity(from, to, identity).await?;
+                Moved::Now
+            }
+            false => Moved::Nothing,
+        });
     }
     // A place that the ledger has left, or has not yet reached, may be written again.
     if !target.is_new() && target.head().standing == Standing::Here {
@@ -127,6 +148,43 @@ fn needed(bytes: &[u8]) -> Result<Vec<u8>, LedgerError> {
     let mut state = State::default();
     record::decode_each(bytes, |record| state.apply(record))?;
     Ok(state.encode(&state.garbage(), &HashMap::new()))
+}
+
+/// Tells whether the old form has an identity, and the new one none.
+async fn is_alone(from: &Place, to: &Place, identity: &str) -> Result<bool, TransferError> {
+    let has = async |place: &Place| {
+        let value = place.key_value.get(identity).await;
+        value
+            .map(|value| value.is_some())
+            .map_err(TransferError::Identity)
+    };
+    Ok(has(from).await? && !has(to).await?)
+}
+
+/// Tells whether an agent that is to start `here` has left its state `there`: it has nothing here and something there. A
+/// place that says it was moved here has none: what was here is lost, and what is there is old.
+pub async fn is_left_behind(
+    here: &Place,
+    there: &Place,
+    ledger: &str,
+    identity: &str,
+) -> Result<bool, TransferError> {
+    let storage = |source| at(here, LedgerError::Storage(source));
+    if here.key_value.get(ledger).await.map_err(storage)?.is_some() {
+        return Ok(false);
+    }
+    let (old, _) = load(there, ledger).await?;
+    if old.is_new() {
+        return is_alone(there, here, identity).await;
+    }
+    Ok(old.head().standing != Standing::MovedTo(here.name.clone()))
+}
+
+/// Returns where a ledger went, when it was moved: what an agent under which that happens says as it ends.
+pub async fn moved(key_value: Arc<dyn KeyValue>, ledger: &str) -> Option<LedgerError> {
+    let (writer, _) = Writer::load(key_value, ledger).await.ok()?;
+    let refused = writer.head().check_standing().err()?;
+    matches!(refused, LedgerError::Moved { .. }).then_some(refused)
 }
 
 async fn copy_identity(from: &Place, to: &Place, identity: &str) -> Result<(), TransferError> {
@@ -229,6 +287,59 @@ mod tests {
         assert_eq!(run(&new, &old).await.expect("moves back"), Moved::Now);
         assert!(matches!(open(&new).await, Err(LedgerError::Moved { .. })));
         assert_eq!(units(&old).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_identity_of_an_agent_that_was_given_nothing_yet_is_moved_once() {
+        let (old, new) = (
+            secrets(&Memory::default()),
+            place("new", Arc::new(Memory::default())),
+        );
+        let put = old.key_value.put(IDENTITY, b"keys", None).await.expect("stored");
+        assert_eq!(run(&old, &new).await.expect("moves"), Moved::Now);
+        let read = async || {
+            new.key_value
+                .get(IDENTITY)
+                .await
+                .expect("reads")
+                .expect("exists")
+                .bytes
+        };
+        assert_eq!(read().await, b"keys");
+        // The new one goes its own way.
+        old.key_value
+            .put(IDENTITY, b"old", Some(&put))
+            .await
+            .expect("stored");
+        assert_eq!(run(&old, &new).await.expect("is there"), Moved::Nothing);
+        assert_eq!(read().await, b"keys");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_finds_nothing_where_it_starts_has_left_its_state_where_there_is_some() {
+        let left = async |here: &Place, there: &Place| {
+            is_left_behind(here, there, LEDGER, IDENTITY)
+                .await
+                .expect("reads")
+        };
+        let nowhere = || place("here", Arc::new(Memory::default()));
+        assert!(!left(&nowhere(), &secrets(&Memory::default())).await);
+        let key_value = filled().await;
+        let old = secrets(&key_value);
+        assert!(left(&nowhere(), &old).await);
+        let joined = secrets(&Memory::default());
+        joined
+            .key_value
+            .put(IDENTITY, b"keys", None)
+            .await
+            .expect("stored");
+        assert!(left(&nowhere(), &joined).await, "an identity alone");
+        let here = nowhere();
+        assert_eq!(run(&old, &here).await.expect("moves"), Moved::Now);
+        assert!(!left(&here, &old).await);
+        assert!(!left(&nowhere(), &old).await, "what was moved here is lost");
+        let elsewhere = place("elsewhere", Arc::new(Memory::default()));
+        assert!(left(&elsewhere, &old).await, "it was moved to another place");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flotilla_proto::tls::{HubVerifier, Pin};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity, Uri};
 
 use super::identity::Certified;
 use crate::causes::{chain, connection, with_causes};
@@ -87,6 +87,26 @@ pub(super) fn about_tls(error: &rustls::Error) -> String {
     }
 }
 
+/// Takes `https://host[:port]` alone: over anything else the join token would go in clear text to whoever answers.
+pub fn check_endpoint(endpoint: &str) -> Result<(), ConnectError> {
+    let is_usable = endpoint.parse::<Uri>().is_ok_and(|uri| {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        uri.scheme_str() == Some("https")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && !authority.contains('@')
+            && uri.path() == "/"
+            && uri.query().is_none()
+    });
+    if is_usable {
+        Ok(())
+    } else {
+        Err(ConnectError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            why: "it is not of the form https://host[:port]".to_owned(),
+        })
+    }
+}
+
 /// Connects to the endpoint numbered `turn`, as `certified` says, or without a certificate.
 pub async fn connect(
     hub: &HubAddress,
@@ -118,6 +138,7 @@ async fn connect_with(
             endpoint: String::new(),
             why: "no endpoint is configured".to_owned(),
         })?;
+    check_endpoint(endpoint)?;
     let unusable = |e: tonic::transport::Error| ConnectError::Endpoint {
         endpoint: endpoint.clone(),
         why: with_causes(&e),
@@ -199,6 +220,50 @@ pub(super) mod tests {
             let _ = tls.accept(stream).await;
         });
         address
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_without_tls_gets_no_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let (_, pin) = hub_tls(2000, 2900, "fleet.test");
+        for endpoint in [format!("http://{address}"), address.to_string()] {
+            let hub = HubAddress {
+                endpoints: vec![endpoint.clone()],
+                pins: vec![pin],
+                trust_domain: "fleet.test".to_owned(),
+            };
+            let error = connect(&hub, None, 0).await.expect_err("refused");
+            assert!(matches!(error, ConnectError::Endpoint { .. }), "{error}");
+            assert!(error.to_string().contains(&endpoint), "{error}");
+        }
+        let nobody = listener.accept().expect_err("no connection");
+        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_endpoint_is_https_with_a_host_and_perhaps_a_port() {
+        for usable in [
+            "https://hub.example",
+            "https://hub.example:7443/",
+            "https://[::1]:7443",
+        ] {
+            check_endpoint(usable).expect(usable);
+        }
+        for unusable in [
+            "",
+            "hub.example",
+            "hub.example:7443",
+            "http://hub.example",
+            "https://",
+            "https://user@hub.example",
+            "https://hub.example/path",
+            "https://hub.example?x",
+            "unix:/run/hub",
+        ] {
+            check_endpoint(unusable).expect_err(unusable);
+        }
     }
 
     #[tokio::test]

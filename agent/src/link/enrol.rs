@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flotilla_core::digest::Digest;
 use flotilla_proto::enroll::v1::{EnrollRequest, RenewRequest, enroll_service_client::EnrollServiceClient};
 use tonic::{Request, transport::Channel};
 
@@ -40,15 +41,25 @@ impl From<tonic::Status> for EnrolError {
     }
 }
 
+/// Digests a join token, to know it again. A token cannot be guessed, so that its digest tells nothing.
+pub fn token_digest(token: &str) -> Digest {
+    Digest::of("join-token", token.as_bytes())
+}
+
 /// Trades a token for a certificate. Repeated after a lost reply it presents the same key and gets the same
-/// identity.
+/// identity. Where there is a certificate already, it is replaced once the hub has given another.
 pub async fn enrol(
     channel: Channel,
     identity: &mut IdentityCell,
     token: &str,
     cluster_uid: &str,
 ) -> Result<(), EnrolError> {
-    let (key, recovery) = identity.pending().await?;
+    let used = token_digest(token);
+    let (key, recovery) = if identity.get().certified.is_none() {
+        identity.pending().await?
+    } else {
+        identity.rejoining(used).await?
+    };
     let mut request = Request::new(EnrollRequest {
         token: token.to_owned(),
         csr: key.request().map_err(IdentityError::from)?.into(),
@@ -68,7 +79,7 @@ pub async fn enrol(
         &reply.certificate_chain,
         &reply.trust_bundle,
     )?;
-    Ok(identity.certify(certified).await?)
+    Ok(identity.joined(certified, recovery, used).await?)
 }
 
 /// Gets the next certificate over the connection that the present one opened.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flotilla_core::digest::Digest;
 use flotilla_proto::tls::Pin;
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,24 @@ pub struct Identity {
     /// Kept for ever: proves who we are when the certificate has expired.
     #[serde(default)]
     pub recovery: Option<PrivateKey>,
+    /// The join token that the certificate was got with. It is not shown again: used with another key, it looks stolen.
+    #[serde(default)]
+    pub token: Option<Digest>,
+    /// Keys to join again with, after the certificate was revoked.
+    #[serde(default)]
+    pub rejoin: Option<Rejoin>,
+}
+
+/// Keys for another join token than the first. None of the old ones is used: whoever stole the identity has them too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejoin {
+    /// The token that the keys are for.
+    pub token: Digest,
+    /// The key to ask a certificate for.
+    pub key: PrivateKey,
+    /// The recovery key.
+    pub recovery: PrivateKey,
 }
 
 /// Why the identity could not be read or stored.
@@ -246,14 +265,52 @@ impl IdentityCell {
         Ok((key, recovery))
     }
 
+    /// Returns the keys to join again with: the same for the same token. They are stored before this returns, beside the
+    /// identity that they are to replace.
+    pub async fn rejoining(&mut self, token: Digest) -> Result<(PrivateKey, PrivateKey), IdentityError> {
+        let rejoin = match &self.identity.rejoin {
+            Some(rejoin) if rejoin.token == token => rejoin.clone(),
+            _ => {
+                let rejoin = Rejoin {
+                    token,
+                    key: PrivateKey::generate()?,
+                    recovery: PrivateKey::generate()?,
+                };
+                let next = Identity {
+                    rejoin: Some(rejoin.clone()),
+                    ..self.identity.clone()
+                };
+                self.store(next).await?;
+                rejoin
+            }
+        };
+        Ok((rejoin.key, rejoin.recovery))
+    }
+
     /// Stores what the hub gave for the pending key.
     pub async fn certify(&mut self, certified: Certified) -> Result<(), IdentityError> {
         let next = Identity {
             certified: Some(certified),
             pending: None,
-            recovery: self.identity.recovery.clone(),
+            ..self.identity.clone()
         };
         self.store(next).await
+    }
+
+    /// Stores what the hub gave for a join token and these keys. An identity that was here before is gone.
+    pub async fn joined(
+        &mut self,
+        certified: Certified,
+        recovery: PrivateKey,
+        token: Digest,
+    ) -> Result<(), IdentityError> {
+        self.store(Identity {
+            certified: Some(certified),
+            recovery: Some(recovery),
+            token: Some(token),
+            ..Identity::default()
+        })
+        .await
     }
 
     async fn store(&mut self, next: Identity) -> Result<(), IdentityError> {

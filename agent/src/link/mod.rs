@@ -10,6 +10,7 @@ mod opening;
 pub mod renew;
 mod said;
 pub mod session;
+pub mod token;
 pub mod watchdog;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use identity::{Certified, IdentityCell, IdentityError};
 use renew::Renewals;
 use said::Said;
 use session::{Session, SessionError};
+use token::JoinToken;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +50,7 @@ pub enum LinkState {
     Unenrolled,
     /// Not connected; the ledger is enforced.
     Away,
-    /// The identity cannot be used, and why; the ledger is enforced.
+    /// The hub refuses this agent, or the identity cannot be used, and why; the ledger is enforced.
     Broken(String),
     /// Connected.
     Connected {
@@ -62,7 +64,7 @@ pub struct Link {
     /// Where the hub is.
     pub hub: HubAddress,
     /// Traded once for an identity.
-    pub token: Option<String>,
+    pub token: JoinToken,
     /// Who we are.
     pub identity: IdentityCell,
     /// What a stream needs.
@@ -87,6 +89,8 @@ enum Step {
     /// Go on at once.
     Again,
     Wait(Duration),
+    /// Only people help, with what the text says.
+    Broken(String, Duration),
 }
 
 /// The link while it runs.
@@ -115,6 +119,14 @@ impl Displaced {
 }
 
 impl Link {
+    /// Returns a join token that is not the one which the certificate was got with. Of an identity that does not know its
+    /// token none is: the hub suspends a cluster whose used token comes with another key.
+    fn new_token(&self) -> Option<zeroize::Zeroizing<String>> {
+        let used = self.identity.get().token?;
+        let token = self.token.read().ok()?;
+        (enrol::token_digest(&token) != used).then_some(token)
+    }
+
     /// Keeps the link until told to stop: whatever it is waiting for then is given up at once.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
         let mut running = Running {
@@ -137,28 +149,27 @@ impl Running<'_> {
         loop {
             let begun = Instant::now();
             let step = self.step(turn).await?;
-            self.link
-                .state
-                .send_replace(match self.link.identity.get().certified {
-                    Some(_) => LinkState::Away,
-                    None => LinkState::Unenrolled,
-                });
-            let wait = match step {
-                Step::Again => {
-                    failures = 0;
-                    continue;
-                }
-                Step::Wait(at_least) => {
-                    failures = if begun.elapsed() > STEADY {
-                        0
-                    } else {
-                        failures.saturating_add(1)
-                    };
-                    turn += 1;
-                    at_least + BACKOFF.delay(failures.max(1), random())
-                }
+            let without = match self.link.identity.get().certified {
+                Some(_) => LinkState::Away,
+                None => LinkState::Unenrolled,
             };
-            tokio::time::sleep(wait).await;
+            let (state, at_least) = match step {
+                Step::Again => (without, None),
+                Step::Wait(at_least) => (without, Some(at_least)),
+                Step::Broken(why, at_least) => (LinkState::Broken(why), Some(at_least)),
+            };
+            self.link.state.send_replace(state);
+            let Some(at_least) = at_least else {
+                failures = 0;
+                continue;
+            };
+            failures = if begun.elapsed() > STEADY {
+                0
+            } else {
+                failures.saturating_add(1)
+            };
+            turn += 1;
+            tokio::time::sleep(at_least + BACKOFF.delay(failures.max(1), random())).await;
         }
     }
 
@@ -178,7 +189,13 @@ impl Running<'_> {
             }
         };
         if certified.is_none() {
-            return self.enrol(channel).await;
+            return match link.token.read() {
+                Ok(token) => self.enrol(channel, &token).await,
+                Err(e) => {
+                    tracing::error!("no identity, and {e}; nothing can be received from the hub");
+                    Ok(Step::Wait(BACKOFF.cap))
+                }
+            };
         }
         let state = link.state.clone();
         let (clock, reports) = (link.session.clock.clone(), link.session.reports.clone());
@@ -221,11 +238,24 @@ impl Running<'_> {
             }
             Err(e @ SessionError::Refused(_)) => {
                 tracing::error!("{e}; workloads are kept as they are");
-                Ok(Step::Wait(REFUSED))
+                Ok(Step::Broken(e.to_string(), REFUSED))
             }
             Err(e @ SessionError::NotAdmitted(_)) => {
-                tracing::error!("{e}; workloads are kept as they are");
-                Ok(Step::Wait(MINUTE))
+                let token = link.new_token();
+                let to_do = match &token {
+                    Some(_) => format!("there is a new join token in {}: joining again", link.token),
+                    None => format!(
+                        "to let it join again run `flotilla cluster revoke NAME` and `flotilla cluster token NAME`, and \
+                         give the agent that new token, where it looks for it: {}",
+                        link.token
+                    ),
+                };
+                let why = format!("{e}; {to_do}");
+                tracing::error!("{why}; workloads are kept as they are");
+                match token {
+                    Some(token) => self.rejoin(&token, turn).await,
+                    None => Ok(Step::Broken(why, MINUTE)),
+                }
             }
             Err(e) => {
                 self.said.tell(&e);
@@ -234,13 +264,24 @@ impl Running<'_> {
         }
     }
 
-    async fn enrol(&mut self, channel: tonic::transport::Channel) -> Result<Step, LinkError> {
+    /// Joins again with a token that this agent has not used, as a stranger: its certificate is not admitted any more.
+    async fn rejoin(&mut self, token: &str, turn: usize) -> Result<Step, LinkError> {
+        match channel::connect(&self.link.hub, None, turn).await {
+            // The next try begins with the old certificate, and is told again.
+            Ok(channel) => match self.enrol(channel, token).await? {
+                Step::Wait(_) => Ok(Step::Wait(MINUTE)),
+                step => Ok(step),
+            },
+            Err(e) => {
+                self.said.tell(&e);
+                Ok(Step::Wait(MINUTE))
+            }
+        }
+    }
+
+    async fn enrol(&mut self, channel: tonic::transport::Channel, token: &str) -> Result<Step, LinkError> {
         use crate::ledger::key_value::KeyValueError;
         let link = &mut *self.link;
-        let Some(token) = &link.token else {
-            tracing::error!("no identity and no join token: nothing can be received from the hub");
-            return Ok(Step::Wait(BACKOFF.cap));
-        };
         let uid = &link.session.cluster_uid;
         match enrol::enrol(channel, &mut link.identity, token, uid).await {
             Ok(()) => {
@@ -252,8 +293,9 @@ impl Running<'_> {
                 e @ (IdentityError::Storage(KeyValueError::Conflict { .. }) | IdentityError::Unreadable),
             )) => Err(LinkError::Identity(e)),
             Err(e @ EnrolError::Refused(_)) => {
-                tracing::error!("{e}");
-                Ok(Step::Wait(BACKOFF.cap))
+                let why = format!("{e} (the token of {})", link.token);
+                tracing::error!("{why}");
+                Ok(Step::Broken(why, BACKOFF.cap))
             }
             Err(e) => {
                 self.said.tell(&e);

@@ -6,7 +6,7 @@ use flotilla_proto::agent::v1::{
     agent_service_server::{AgentService, AgentServiceServer},
     hub_message,
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -19,6 +19,8 @@ use crate::{
     reconcile::Nudge,
     report::Reports,
 };
+
+mod joining;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,8 +65,16 @@ impl AgentService for Hub {
     }
 }
 
-/// A hub whose certificate is valid in these years. Returns where it is, and the hellos that it gets.
-async fn hub(years: (i32, i32), clock_ms: i64) -> (HubAddress, mpsc::Receiver<Hello>) {
+type Connection = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+/// Where agents reach a hub.
+struct Listening {
+    address: HubAddress,
+    connections: BoxStream<'static, std::io::Result<Connection>>,
+}
+
+/// Listens as a hub whose certificate is valid in these years.
+async fn listen(years: (i32, i32)) -> Listening {
     let (tls, pin) = hub_tls(years.0, years.1, "fleet.test");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
@@ -73,19 +83,27 @@ async fn hub(years: (i32, i32), clock_ms: i64) -> (HubAddress, mpsc::Receiver<He
         // A handshake that the agent breaks off is no connection.
         async move { Some(Ok::<_, std::io::Error>(tls.accept(stream.ok()?).await.ok()?)) }
     });
+    Listening {
+        address: HubAddress {
+            endpoints: vec![endpoint],
+            pins: vec![pin],
+            trust_domain: "fleet.test".to_owned(),
+        },
+        connections: connections.boxed(),
+    }
+}
+
+/// A hub whose certificate is valid in these years. Returns where it is, and the hellos that it gets.
+async fn hub(years: (i32, i32), clock_ms: i64) -> (HubAddress, mpsc::Receiver<Hello>) {
+    let listening = listen(years).await;
     let (hellos, received) = mpsc::channel(8);
     let service = AgentServiceServer::new(Hub { clock_ms, hellos });
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming(connections),
+            .serve_with_incoming(listening.connections),
     );
-    let address = HubAddress {
-        endpoints: vec![endpoint],
-        pins: vec![pin],
-        trust_domain: "fleet.test".to_owned(),
-    };
-    (address, received)
+    (listening.address, received)
 }
 
 /// An identity that is good for some years.
@@ -120,7 +138,7 @@ async fn link(hub: HubAddress) -> Link {
     };
     Link {
         hub,
-        token: None,
+        token: JoinToken::None,
         identity: identity(cells).await,
         session,
         state: link_state().0,

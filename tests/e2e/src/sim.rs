@@ -8,7 +8,7 @@ use flotilla_agent::{
     agent::{Parts, run},
     cluster::fake::Fake,
     ledger::memory::Memory,
-    link::channel::HubAddress,
+    link::{channel::HubAddress, token::JoinToken},
 };
 use flotilla_api::access::Context as Access;
 use flotilla_proto::{
@@ -66,7 +66,7 @@ impl Sim {
                 namespace: "flotilla-system".to_owned(),
                 namespaces: Vec::new(),
                 hub: Some(hub.clone()),
-                token: Some(token),
+                token: JoinToken::Value(token),
                 health: None,
             };
             let stop = stop.clone();
