@@ -334,9 +334,10 @@ mod tests {
         assert_eq!(found(&[other(one, &["c"], &[])]), BTreeMap::new());
         // What was planned holds only while that is what others have.
         let [a, b] = [owned("a", "x"), owned("b", "x")];
-        assert!(claims.agree(one, &[b.clone()], &[b.clone()]));
-        assert!(!claims.agree(one, &[], &[b.clone()]), "claimed meanwhile");
-        assert!(!claims.agree(one, &[a, b.clone()], &[b]), "let go meanwhile");
+        let only_b = std::slice::from_ref(&b);
+        assert!(claims.agree(one, only_b, only_b));
+        assert!(!claims.agree(one, &[], only_b), "claimed meanwhile");
+        assert!(!claims.agree(one, &[a, b.clone()], only_b), "let go meanwhile");
         let settled = Claims::settled(&[chosen(1, "eu")], set(&["a"]).digest);
         assert_eq!(settled.of[&one], set(&["a"]).digest);
         assert!(settled.new_keys().is_empty() && settled.agree(one, &[], &[owned("a", "x")]));

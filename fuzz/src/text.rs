@@ -1,7 +1,7 @@
 //! Texts that are data: YAML, and the lines of `--set` and its kin.
 
 use flotilla_render::helm::strvals::{Syntax, parse_into};
-use flotilla_render::yaml::node::{self, decode_documents, to_block};
+use flotilla_render::yaml::node::{self, Node, decode_documents, parse_document, to_block};
 use flotilla_render::yaml::{self, Limits, Map, Value};
 
 use crate::parts;
@@ -21,7 +21,7 @@ pub(crate) fn yaml(input: &[u8]) {
         nodes: 20_000,
         ..node::Limits::default()
     };
-    for document in decode_documents(input, nodes).iter().flat_map(|(_, all)| all) {
+    for document in documents(input, nodes).iter().flatten() {
         let _ = to_block(document);
         let _ = document.to_json(node::Schema::New);
         let _ = document.to_json(node::Schema::Old);
@@ -45,12 +45,17 @@ pub(crate) fn yaml(input: &[u8]) {
     read_by_both(text);
 }
 
+fn documents(input: &[u8], limits: node::Limits) -> Result<Vec<Node>, node::ParseError> {
+    let read = decode_documents(input, |text| parse_document(text, limits));
+    read.map(|(_, documents)| documents)
+}
+
 /// As [`read_by_both`], for the two readers of node trees.
 fn nodes_by_both(text: &str, limits: node::Limits) {
     if text.starts_with(['\u{feff}', '%', '-']) {
         return;
     }
-    let read = |text: &str| decode_documents(text.as_bytes(), limits).map(|(_, documents)| documents);
+    let read = |text: &str| documents(text.as_bytes(), limits);
     let (fast, whole) = (read(text), read(&format!("#\t\n{text}")));
     assert_eq!(fast.is_ok(), whole.is_ok(), "{fast:?}, {whole:?}");
     if let (Ok(fast), Ok(whole)) = (fast, whole) {

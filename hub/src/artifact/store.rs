@@ -468,7 +468,7 @@ mod tests {
         let path = place.path().join("artifacts").join(key(kept.digest).as_ref());
         let old = || {
             let file = fs::File::options().write(true).open(&path).expect("there");
-            let since = std::time::SystemTime::now() - 2 * day;
+            let since = file.metadata().expect("there").modified().expect("told") - 2 * day;
             file.set_modified(since).expect("set");
         };
         old();

@@ -194,7 +194,7 @@ pub(super) fn base_name(path: &str) -> &str {
 pub(super) fn nodes(value: &Value) -> usize {
     1 + match value {
         Value::List(items) => items.iter().map(nodes).sum(),
-        Value::Map(fields) => fields.iter().map(|(_, field)| nodes(field)).sum(),
+        Value::Map(fields) => fields.values().map(nodes).sum(),
         _ => 0,
     }
 }

@@ -54,7 +54,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Makes JSON of a document, which is taken before.
-    pub(crate) fn to_json(&self, node: &Node, schema: Schema) -> Result<Value> {
+    pub(crate) fn to_json(self, node: &Node, schema: Schema) -> Result<Value> {
         self.steps.spend_copy(node.count(), node.text_bytes())?;
         Ok(node.to_json(schema)?)
     }

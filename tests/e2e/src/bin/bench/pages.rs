@@ -123,7 +123,7 @@ async fn turn(fleet: &Fleet, time: Duration) -> u64 {
         let cluster = clusters[round % clusters.len()];
         let (app, ready) = (
             app(round / clusters.len() % APPS),
-            round / clusters.len() / APPS % 2 == 0,
+            (round / clusters.len() / APPS).is_multiple_of(2),
         );
         let count = u32::from(ready);
         for number in 0..TURNING {
