@@ -325,6 +325,7 @@ impl Work<'_> {
             done = work => done?,
             never = self.keep(attempt) => match never {},
         };
+        begun.has_ended = true;
         let Some((ended, duration_ms)) = done else {
             return Ok((None, Outcome::After(ALONE)));
         };

@@ -25,7 +25,10 @@ pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible
 
 /// Looks once.
 async fn run(context: &Context) -> anyhow::Result<()> {
-    context.store.event_trim().await?;
+    let now = OffsetDateTime::now_utc();
+    // What is in the way of one of these is no reason to leave out the others.
+    let made = context.store.make_partitions(now).await;
+    let events = context.store.event_trim(now).await;
     if let Some(keep) = context.history {
         context.store.history_trim(now, keep).await?;
     }

@@ -139,14 +139,6 @@ impl HubProcess {
         self.program.as_ref().map(Program::pid)
     }
 
-    /// Process id of its private Postgres.
-    pub fn postgres_pid(&self) -> anyhow::Result<u32> {
-        let path = self.dir.join("data/postgres/data/postmaster.pid");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let first = text.lines().next().context("an empty postmaster.pid")?;
-        Ok(first.trim().parse()?)
-    }
-
     /// The file that the command line reads.
     pub fn config(&self) -> PathBuf {
         self.dir.join("data/admin.yaml")

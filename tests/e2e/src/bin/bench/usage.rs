@@ -21,9 +21,10 @@ impl Hub {
     /// Of a running hub.
     pub(crate) fn of(hub: &HubProcess) -> anyhow::Result<Self> {
         let pid = hub.pid().context("the hub does not run")?;
+        let postgres = hub.postgres().context("its Postgres does not run")?;
         Ok(Self {
             hub: cpu(pid)?,
-            postgres: family(hub.postgres_pid()?)?,
+            postgres: family(postgres.as_raw_nonzero().get().unsigned_abs())?,
         })
     }
 
