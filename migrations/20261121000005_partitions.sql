@@ -6,9 +6,10 @@ CREATE TABLE audit_rest PARTITION OF audit DEFAULT;
 CREATE TABLE history_rest PARTITION OF history DEFAULT;
 
 -- Makes a partition, unless it is there, and moves what the rest holds of its time. Gives up soon where others are in the
--- way: it is made ahead, and asked for again.
+-- way: it is made ahead, and asked for again. Sooner than a server looks for a deadlock: of two that wait for each other
+-- this one lets go.
 CREATE FUNCTION make_partition(parent text, begins timestamptz, ends timestamptz) RETURNS boolean
-LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
     made text := format('%s_%s', parent, to_char(begins AT TIME ZONE 'UTC', 'YYYYMMDD'));
     rest text := parent || '_rest';
@@ -23,6 +24,10 @@ BEGIN
     -- What it refers to first, as whoever writes an event for what it changes.
     IF parent = 'event' THEN
         LOCK TABLE resource, cluster IN SHARE ROW EXCLUSIVE MODE;
+    END IF;
+    -- Whoever writes now finds out where a row goes before it waits for the rest, and would be refused by it later.
+    IF begins <= now() THEN
+        EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
     END IF;
     EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', rest);
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', made, parent);

@@ -8,6 +8,7 @@ use flotilla_hub::store::{
     event::EventFilter,
     report::{Report, StatusRow},
 };
+use flotilla_testkit::wait_until;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use time::{Date, Month, OffsetDateTime, Time};
@@ -98,6 +99,50 @@ async fn two_hubs_that_make_partitions_at_once_make_each_once() {
     let (one, two) = tokio::join!(world.store.make_partitions(now), other.make_partitions(now));
     assert_eq!(one.expect("made") + two.expect("made"), 4 + 3 + 3);
     other.close().await;
+}
+
+/// A row that is on its way to the rest when the partition of its time is made goes there, and is not refused.
+#[tokio::test]
+async fn what_is_written_while_the_partition_of_its_time_is_made_goes_into_it() {
+    let world = World::new().await;
+    let row = "INSERT INTO audit (principal, verb, object) VALUES ('a', 'b', 'c')";
+    let connect = async || {
+        PgConnection::connect_with(&world.options())
+            .await
+            .expect("connected")
+    };
+    let (mut first, mut second) = (connect().await, connect().await);
+    let mut open = first.begin().await.expect("begun");
+    sqlx::query(row).execute(&mut *open).await.expect("written");
+    let waiting = async |count: i64| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        wait_until("they wait for a lock", Duration::from_secs(20), async || {
+            Ok::<_, std::convert::Infallible>((world.count(sql).await >= count).then_some(()))
+        })
+        .await
+        .expect("they wait");
+    };
+    let making = async {
+        // It gives up soon, and is asked again.
+        while world
+            .store
+            .make_partitions(OffsetDateTime::now_utc())
+            .await
+            .is_err()
+        {}
+    };
+    let writing = async {
+        waiting(1).await;
+        sqlx::query(row).execute(&mut second).await
+    };
+    let ending = async {
+        waiting(2).await;
+        open.commit().await.expect("committed");
+    };
+    let ((), written, ()) = tokio::join!(making, writing, ending);
+    written.expect("a row is written whatever is made meanwhile");
+    assert_eq!(rest(&world, "audit").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM audit").await, 2);
 }
 
 #[tokio::test]
