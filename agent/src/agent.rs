@@ -353,8 +353,8 @@ mod tests {
         panic!("never happened: {what}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_identity_that_is_not_readable_ends_the_link_and_not_the_enforcement() {
+    /// A cluster in which an agent that has ended had applied an object, and its storage.
+    async fn applied() -> (Arc<Fake>, Arc<Memory>, ObjectKey) {
         let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
         let mut contents = Contents::default();
         let agent = SimAgent::start(cluster.clone(), key_value.clone())
@@ -365,6 +365,12 @@ mod tests {
         let key = ObjectKey::new("", "ConfigMap", "default", "x");
         until("it is applied", || cluster.object(&key).is_some()).await;
         drop(agent);
+        (cluster, key_value, key)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_identity_that_is_not_readable_ends_the_link_and_not_the_enforcement() {
+        let (cluster, key_value, key) = applied().await;
         key_value
             .put(IDENTITY, b"no identity", None)
             .await
@@ -386,16 +392,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn agent_whose_ledger_another_writes_exits_and_writes_nothing_more() {
-        let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
-        let mut contents = Contents::default();
-        let agent = SimAgent::start(cluster.clone(), key_value.clone())
-            .await
-            .expect("starts");
-        let wanted = entry(&mut contents);
-        agent.offer(&[wanted], &mut contents).await.expect("accepted");
-        let key = ObjectKey::new("", "ConfigMap", "default", "x");
-        until("it is applied", || cluster.object(&key).is_some()).await;
-        drop(agent);
+        let (cluster, key_value, key) = applied().await;
         let parts = parts(key_value.clone(), cluster.clone());
         let running = tokio::spawn(run(parts, CancellationToken::new()));
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -414,16 +411,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn agent_whose_ledger_is_moved_under_it_ends_and_says_where_it_went() {
-        let (cluster, key_value) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
-        let mut contents = Contents::default();
-        let agent = SimAgent::start(cluster.clone(), key_value.clone())
-            .await
-            .expect("starts");
-        let wanted = entry(&mut contents);
-        agent.offer(&[wanted], &mut contents).await.expect("accepted");
-        let key = ObjectKey::new("", "ConfigMap", "default", "x");
-        until("it is applied", || cluster.object(&key).is_some()).await;
-        drop(agent);
+        let (cluster, key_value, key) = applied().await;
         let running = tokio::spawn(run(
             parts(key_value.clone(), cluster.clone()),
             CancellationToken::new(),

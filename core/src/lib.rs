@@ -13,6 +13,8 @@ pub mod health;
 pub mod id;
 pub mod object;
 pub mod printable;
+#[cfg(test)]
+mod random;
 pub mod rights;
 pub mod rollout;
 pub mod source;

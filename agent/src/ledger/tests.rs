@@ -390,16 +390,31 @@ async fn a_units_record_and_the_scopes_of_kinds_survive_compaction() {
     });
 }
 
+/// How often another task has its turn until this one has ended.
+async fn turns_until(ended: &std::cell::Cell<bool>) -> u64 {
+    let mut turns = 0;
+    while !ended.get() {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    turns
+}
+
+/// Rows of a large unit.
+fn rows(count: usize) -> Vec<Record> {
+    let row = |n| Record::Item {
+        unit: unit(),
+        key: Arc::new(ObjectKey::new("apps", "Deployment", "a", &format!("x-{n}"))),
+        record: record("applied").into(),
+    };
+    (0..count).map(row).collect()
+}
+
 #[tokio::test]
 async fn other_tasks_run_while_all_is_written_anew() {
     let cells = Memory::default();
     let ledger = begun(&cells).await;
-    let items = (0..5_000).map(|n| Record::Item {
-        unit: unit(),
-        key: Arc::new(ObjectKey::new("apps", "Deployment", "a", &format!("x-{n}"))),
-        record: record("applied").into(),
-    });
-    ledger.append(items.collect()).await.expect("appends");
+    ledger.append(rows(5_000)).await.expect("appends");
     let ended = std::cell::Cell::new(false);
     let writing = async {
         // What each replaces is garbage, and is soon half of all.
@@ -410,14 +425,7 @@ async fn other_tasks_run_while_all_is_written_anew() {
         }
         ended.set(true);
     };
-    let others = async {
-        let mut turns = 0_u64;
-        while !ended.get() {
-            tokio::task::yield_now().await;
-            turns += 1;
-        }
-        turns
-    };
+    let others = turns_until(&ended);
     let ((), turns) = tokio::join!(writing, others);
     assert!(turns > 200, "{turns} turns of others");
 }
@@ -426,12 +434,7 @@ async fn other_tasks_run_while_all_is_written_anew() {
 async fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
     let cells = Memory::default();
     let ledger = begun(&cells).await;
-    let items = (0..20_000).map(|n| Record::Item {
-        unit: unit(),
-        key: Arc::new(ObjectKey::new("apps", "Deployment", "a", &format!("x-{n}"))),
-        record: record("applied").into(),
-    });
-    ledger.append(items.collect()).await.expect("appends");
+    ledger.append(rows(20_000)).await.expect("appends");
     drop(ledger);
     let ended = std::cell::Cell::new(false);
     let reading = async {
@@ -439,14 +442,7 @@ async fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
         ended.set(true);
         ledger.read(|state| state.units[&unit()].items.len())
     };
-    let others = async {
-        let mut turns = 0_u64;
-        while !ended.get() {
-            tokio::task::yield_now().await;
-            turns += 1;
-        }
-        turns
-    };
+    let others = turns_until(&ended);
     let (items, turns) = tokio::join!(reading, others);
     assert_eq!(items, 20_000);
     assert!(turns > 200, "{turns} turns of others");

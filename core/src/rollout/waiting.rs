@@ -193,6 +193,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::random::Random;
 
     /// Every reason, with a text in each of its parameters.
     fn reasons(text: &str) -> Vec<Waiting> {
@@ -285,16 +286,10 @@ mod tests {
             "a",
             "",
         ];
-        let mut state = 1_u64;
+        let mut numbers = Random(1);
         let random = std::iter::repeat_with(move || {
-            let mut text = String::new();
-            for _ in 0..6 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                text.push_str(pieces[usize::try_from(state >> 40).unwrap_or(0) % pieces.len()]);
-            }
-            text
+            let mut piece = || pieces[usize::try_from(numbers.below(pieces.len() as u64)).unwrap_or(0)];
+            (0..6).map(|_| piece()).collect()
         });
         pieces.map(str::to_owned).into_iter().chain(random.take(300))
     }

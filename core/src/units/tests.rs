@@ -11,6 +11,7 @@ use crate::{
     digest::Digest,
     id::{ResourceUid, UnitId},
     object::ObjectKey,
+    random::Random,
     unit::{AppRef, Dependency, Entry, Settings, Substitution, UnitState, target_digest},
 };
 
@@ -64,18 +65,6 @@ fn ready(_: UnitId) -> Option<Standing> {
         ready: true,
         applied: None,
     })
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
 }
 
 fn words(wait: Option<Wait>) -> Option<String> {

@@ -1,6 +1,8 @@
 //! The hubs that run on this database. Of hubs of several releases only the newest decides: an older one would render
 //! and plan with its own code, and the two would take turns for ever.
 
+use sqlx::{Executor, Postgres};
+
 use super::{Result, Store, StoreError};
 
 /// The version this hub writes as: what it renders, plans and publishes differs from another release's.
@@ -28,6 +30,15 @@ const fn version(text: &str) -> i64 {
 impl Store {
     /// Records that this hub lives, and where it keeps artifacts.
     pub async fn beat(&self, replica: &str, artifact_store: &str) -> Result<()> {
+        self.record(self.pool(), replica, artifact_store).await
+    }
+
+    async fn record<'e>(
+        &self,
+        executor: impl Executor<'e, Database = Postgres>,
+        replica: &str,
+        artifact_store: &str,
+    ) -> Result<()> {
         sqlx::query!(
             "INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
              ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()",
@@ -35,7 +46,7 @@ impl Store {
             self.writer,
             artifact_store
         )
-        .execute(self.pool())
+        .execute(executor)
         .await?;
         Ok(())
     }
@@ -63,15 +74,7 @@ impl Store {
         if other.is_some() {
             return Ok(other);
         }
-        sqlx::query!(
-            "INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()",
-            replica,
-            self.writer,
-            artifact_store
-        )
-        .execute(&mut *tx)
-        .await?;
+        self.record(&mut *tx, replica, artifact_store).await?;
         tx.commit().await?;
         Ok(None)
     }

@@ -105,11 +105,8 @@ fn connected(state: &LinkState) -> bool {
     matches!(state, LinkState::Connected { .. })
 }
 
-#[tokio::test]
-async fn a_join_token_that_comes_after_the_agent_is_taken() {
-    let logs = Logs::collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("token");
+/// A link without an identity, to a hub that takes one token.
+async fn unjoined() -> (Arc<Mutex<Desk>>, Link) {
     let desk = Arc::new(Mutex::new(Desk {
         good: "first".to_owned(),
         ..Desk::default()
@@ -118,6 +115,15 @@ async fn a_join_token_that_comes_after_the_agent_is_taken() {
     link.identity = IdentityCell::open(Arc::new(Memory::default()), "identity")
         .await
         .expect("opens");
+    (desk, link)
+}
+
+#[tokio::test]
+async fn a_join_token_that_comes_after_the_agent_is_taken() {
+    let logs = Logs::collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let (desk, mut link) = unjoined().await;
     link.token = JoinToken::File(file.clone());
     let name = file.display().to_string();
     let stop = CancellationToken::new();
@@ -144,14 +150,7 @@ async fn a_join_token_that_comes_after_the_agent_is_taken() {
 
 #[tokio::test]
 async fn a_revoked_cluster_joins_again_with_a_new_token_and_new_keys_and_never_with_the_used_one() {
-    let desk = Arc::new(Mutex::new(Desk {
-        good: "first".to_owned(),
-        ..Desk::default()
-    }));
-    let mut link = link(hub_with(&desk).await).await;
-    link.identity = IdentityCell::open(Arc::new(Memory::default()), "identity")
-        .await
-        .expect("opens");
+    let (desk, mut link) = unjoined().await;
     link.token = JoinToken::Value("first".to_owned());
     until(&mut link, connected).await;
     let old = link.identity.get().clone();
