@@ -1,7 +1,7 @@
 //! Texts that are data: YAML, and the lines of `--set` and its kin.
 
 use flotilla_render::helm::strvals::{Syntax, parse_into};
-use flotilla_render::yaml::node::{self, Node, decode_documents, parse_document, to_block};
+use flotilla_render::yaml::node::{self, Node, ParseError, decode_documents, to_block};
 use flotilla_render::yaml::{self, Limits, Map, Value};
 
 use crate::parts;
@@ -45,9 +45,8 @@ pub(crate) fn yaml(input: &[u8]) {
     read_by_both(text);
 }
 
-fn documents(input: &[u8], limits: node::Limits) -> Result<Vec<Node>, node::ParseError> {
-    let read = decode_documents(input, |text| parse_document(text, limits));
-    read.map(|(_, documents)| documents)
+fn documents(input: &[u8], limits: node::Limits) -> Result<Vec<Node>, ParseError> {
+    decode_documents(input, |part| part.read(limits)).map(|(_, documents)| documents)
 }
 
 /// As [`read_by_both`], for the two readers of node trees.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use flotilla_render::helm::archive::{ArchiveError, Budget, File, Limits, read};
+use flotilla_render::helm::archive::{ArchiveError, Budget, File, Limits, read, size};
 use flotilla_render::helm::chart::{Chart, ChartError};
 use tar::{Builder, EntryType, Header};
 
@@ -163,21 +163,30 @@ fn what_is_too_large_is_refused_by_its_limit() {
     let many: Vec<(&str, EntryType, &[u8])> = (0..60)
         .map(|_| ("c/d/", EntryType::Directory, &b""[..]))
         .collect();
-    for (name, chart) in [
-        ("file", packed(&[("c/x", EntryType::Regular, &vec![0; 2 << 20])])),
+    for (name, limit, chart) in [
+        (
+            "file",
+            "1 MiB",
+            packed(&[("c/x", EntryType::Regular, &vec![0; 2 << 20])]),
+        ),
         (
             "content",
+            "2 MiB",
             packed(&[
                 ("c/x", EntryType::Regular, &bomb),
                 ("c/y", EntryType::Regular, &bomb),
                 ("c/z", EntryType::Regular, &bomb),
             ]),
         ),
-        ("archive", vec![0; (1 << 16) + 1]),
-        ("entry count", packed(&many)),
+        ("archive", "65536 bytes", vec![0; (1 << 16) + 1]),
+        ("entry count", "50 files and folders", packed(&many)),
     ] {
         let error = read(&chart, &mut Budget::new(small)).expect_err(name);
-        assert!(matches!(error, ArchiveError::OverLimit { .. }), "{name}: {error}");
+        let is_over = matches!(error, ArchiveError::OverLimit { .. });
+        assert!(
+            is_over && error.to_string().ends_with(&format!("over the limit of {limit}")),
+            "{name}: {error}"
+        );
     }
     let deep = format!("c/{}x", "d/".repeat(40));
     let narrow = Limits {
@@ -195,6 +204,31 @@ fn what_is_too_large_is_refused_by_its_limit() {
 }
 
 #[test]
+fn each_limit_is_told_where_helm_has_none_or_a_higher_one() {
+    let Limits {
+        archive_bytes,
+        file_bytes,
+        unpacked_bytes,
+        entries,
+        path_bytes,
+        path_depth,
+        nesting,
+    } = Limits::default();
+    let page = include_str!("../../docs/reference/helm-differences.md");
+    let thousands = format!("{},{:03}", entries / 1000, entries % 1000);
+    for words in [
+        format!("| A packed chart of more than {} |", size(archive_bytes)),
+        format!("take more than {} |", size(unpacked_bytes)),
+        format!("or one of a chart, of more than {} |", size(file_bytes)),
+        format!("more than {thousands} files and folders"),
+        format!("a path of more than {path_bytes} bytes or {path_depth} folders"),
+        format!("within each other deeper than {nesting} |"),
+    ] {
+        assert!(page.contains(&words), "{words}");
+    }
+}
+
+#[test]
 fn charts_inside_charts_share_one_budget_and_one_depth() {
     let mut chart = packed(&[("c/Chart.yaml", EntryType::Regular, CHART.as_bytes())]);
     for _ in 0..20 {
@@ -208,7 +242,10 @@ fn charts_inside_charts_share_one_budget_and_one_depth() {
     while let Some(source) = error.source() {
         error = source;
     }
-    assert!(error.to_string().contains("nesting of charts"), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "chart nesting of charts is over the limit of 16 levels"
+    );
 }
 
 #[test]

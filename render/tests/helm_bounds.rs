@@ -464,13 +464,13 @@ fn archives_are_bounded_by_5_10_and_50_mebibytes() {
     let error = Chart::from_archive(&vec![0; (10 << 20) + 1], limits)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("archive is over the limit of 10485760"), "{error}");
+    assert!(error.contains("archive is over the limit of 10 MiB"), "{error}");
     let error = load(&[("c/templates/a.yaml", (5 << 20) + 1)]);
-    assert!(error.contains("over the limit of 5242880"), "{error}");
+    assert!(error.contains("over the limit of 5 MiB"), "{error}");
     let names: Vec<String> = (0..11).map(|at| format!("c/templates/{at}.yaml")).collect();
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 5 << 20)).collect();
     let error = load(&files);
-    assert!(error.contains("over the limit of 52428800"), "{error}");
+    assert!(error.contains("over the limit of 50 MiB"), "{error}");
 }
 
 #[test]

@@ -160,6 +160,59 @@ fn a_line_that_asks_for_too_much_memory_is_refused() {
     assert!(strvals::parse_into(&deep, &mut Map::new(), Syntax::Typed).is_err());
 }
 
+#[test]
+fn what_follows_a_comma_is_named_by_its_place_and_not_shown() {
+    for (kind, line, words) in [
+        (
+            "set",
+            "a=1,pw=hunter,2secret",
+            r#""pw": what follows the comma at column 14 is no key=value; write \, for a comma in a value"#,
+        ),
+        (
+            "string",
+            "pw=é,secret",
+            r#""pw": what follows the comma at column 5 is no key=value"#,
+        ),
+        (
+            "set",
+            "pw=x,secret,y=1",
+            r#""pw": what follows the comma at column 5 is no key=value"#,
+        ),
+        (
+            "set",
+            "pw=x,secret[secret]=1",
+            r#""pw": what follows the comma at column 5 has an index that is none"#,
+        ),
+        (
+            "set",
+            "pw=x,secret[0]secret=1",
+            r#""pw": what follows the comma at column 5 has an index that is none"#,
+        ),
+        (
+            "set",
+            "pw=x,secret[-7]=1",
+            r#""pw": what follows the comma at column 5 is refused: negative -7 index not allowed"#,
+        ),
+        (
+            "set",
+            "pw=x,name.secret=1",
+            r#""pw": what follows the comma at column 5 names something that is not a map"#,
+        ),
+        (
+            "json",
+            "a=1,some.key=[secret",
+            r#""some.key": invalid JSON at column "#,
+        ),
+        ("set", "key", r#""key": key "key" has no value"#),
+    ] {
+        let error = ours(kind, line).expect_err(line).to_string();
+        assert!(
+            error.starts_with(&words.replace(r"\\", r"\")) && !error.contains("secret"),
+            "{line}: {error}"
+        );
+    }
+}
+
 /// Returns whether the line sets something.
 fn compare(oracle: &mut Oracle, kind: &str, line: &str) -> bool {
     let question = json!({ "op": "strvals", "kind": kind, "text": line, "values": BASE });
@@ -173,7 +226,7 @@ fn compare(oracle: &mut Oracle, kind: &str, line: &str) -> bool {
     ours.is_ok()
 }
 
-fn ours(kind: &str, line: &str) -> Result<String, strvals::StrvalsError> {
+fn ours(kind: &str, line: &str) -> Result<String, strvals::LineError> {
     let mut values = flotilla_render::helm::values::load(BASE.as_bytes()).expect("the base is YAML");
     let mut read = |name: &str| Ok(format!("<{name}>").into_bytes());
     let syntax = match kind {

@@ -19,7 +19,7 @@ use smol_str::SmolStr;
 pub use block::to_block;
 pub use duplicates::duplicate_line;
 pub use json::{ResolveError, Schema};
-pub use parse::{Limits, ParseError, decode_documents, parse_document, parse_first, split_documents};
+pub use parse::{Limits, ParseError, Part, decode_documents, parse_first, split_documents};
 
 /// What a node is said to be, by its author or by how its text reads.
 #[derive(Debug, Clone, PartialEq, Eq)]

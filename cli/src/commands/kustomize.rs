@@ -22,6 +22,9 @@ use disk::Disk;
 /// A directory without kustomization.yaml gets one that lists its manifests, as in Flux. Nothing is fetched and no
 /// program is run.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What differs from kustomize build is told in docs/reference/kustomize-differences.md."
+)]
 pub(crate) struct KustomizeArgs {
     /// The directory
     #[arg(default_value = ".")]

@@ -2,7 +2,6 @@
 //!
 //! It reads files, the time and randomness, and prints; what a chart renders to is decided in the render crate.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
@@ -10,9 +9,7 @@ use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::Context;
-use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::render_values::Release;
-use flotilla_render::helm::value::{Entries, MapVal};
 use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -23,20 +20,22 @@ mod error;
 pub(super) mod flags;
 mod folder;
 mod kubeconfig;
+mod naming;
+mod read;
 mod written;
 
 use error::TemplateError;
-
-/// The most bytes of a values file, or of one that `--set-file` names.
-const MAX_FILE_BYTES: u64 = 5 << 20;
+use naming::{Naming, name, too_many};
+use read::{MAX_FILE_BYTES, read_bounded, read_file, unreadable};
 
 /// Render a chart from disk, as helm template does
 ///
 /// Takes its flags and prints what it prints, byte for byte. Nothing is looked up in a cluster.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "What differs from helm template is told in docs/reference/helm-differences.md.")]
 pub(crate) struct TemplateArgs {
     /// The release's name, then the chart: a folder or a .tgz file; the name may be left out
-    #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "CHART"])]
+    #[arg(required = true, num_args = 1.., value_names = ["NAME", "CHART"])]
     name_and_chart: Vec<String>,
     /// Namespace of the release [default: HELM_NAMESPACE, that of the kubeconfig's context, default]
     #[arg(
@@ -112,21 +111,12 @@ pub(crate) struct TemplateArgs {
     refused: flags::Refused,
 }
 
-/// How the release is named when its name is not given, and where that stands.
-#[derive(Debug, clap::Args)]
-struct Naming {
-    /// Give no name: the release is called release-name, as Helm calls one that is not installed
-    #[arg(short, long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
-    generate_name: bool,
-    /// A template that makes the name of the release
-    #[arg(long, value_name = "TEMPLATE")]
-    name_template: Option<String>,
-    /// Put the release's name into the paths below --output-dir
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
-    release_name: bool,
-}
-
 pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), CommandError> {
+    if let [_, _, more @ ..] = args.name_and_chart.as_slice()
+        && !more.is_empty()
+    {
+        return Err(too_many(more));
+    }
     let text = printed(args, host).map_err(|error| {
         let failed = CommandError::failed(chain(&error));
         match error.hint(debug(args, host)) {
@@ -186,7 +176,8 @@ fn kubeconfigs(args: &TemplateArgs, host: &Host) -> Vec<String> {
 
 fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
     args.refused.check(args.passed_over.dry_run)?;
-    if args.output_dir.is_some() && !args.show_only.is_empty() {
+    let output_dir = args.output_dir.as_deref().filter(|folder| !folder.is_empty());
+    if output_dir.is_some() && !args.show_only.is_empty() {
         return Err(TemplateError::ShowOnlyFiles);
     }
     let (name, path) = name(args, host)?;
@@ -241,54 +232,13 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         }
         Err(error) => return Err(error.into()),
     };
-    match &args.output_dir {
+    match output_dir {
         None => Ok(rendered.text(&output)?),
         Some(folder) => {
             let release = args.naming.release_name.then_some(name.as_str());
             written::write(&rendered, &output, folder, release)
         }
     }
-}
-
-/// Returns the release's name and the chart, as Helm has them.
-fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, String), TemplateError> {
-    let naming = &args.naming;
-    // An empty template is that of a variable that is not set.
-    let name_template = naming
-        .name_template
-        .as_ref()
-        .filter(|template| !template.is_empty());
-    match (args.name_and_chart.as_slice(), name_template) {
-        ([_, _], _) if naming.generate_name => Err(TemplateError::Name(
-            "cannot set --generate-name and also specify a name".to_owned(),
-        )),
-        ([_, _], Some(_)) => Err(TemplateError::Name(
-            "cannot set --name-template and also specify a name".to_owned(),
-        )),
-        ([name, chart], None) => Ok((name.clone(), chart.clone())),
-        ([chart], Some(template)) => Ok((named_by(template, host)?, chart.clone())),
-        ([chart], None) => Ok(("release-name".to_owned(), chart.clone())),
-        (other, _) => Err(TemplateError::NotLocal(other.join(" "))),
-    }
-}
-
-/// Renders the template of a name, which sees nothing.
-fn named_by(template: &str, host: &mut Host) -> Result<String, TemplateError> {
-    let context = Context {
-        now: (host.now_ms)().saturating_mul(1_000_000),
-        seed: seed()?,
-        ..Context::default()
-    };
-    let template = Renderable {
-        name: "name-template".to_owned(),
-        source: template.as_bytes().into(),
-        values: MapVal::new(Entries::new()),
-        base_path: String::new(),
-    };
-    let rendered =
-        render::render(vec![template], &context).map_err(|error| TemplateError::Name(error.to_string()))?;
-    let name = rendered.files.into_values().next().unwrap_or_default();
-    Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
 fn capabilities(args: &TemplateArgs) -> Result<Capabilities, TemplateError> {
@@ -316,43 +266,6 @@ fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml:
         literal: args.set_literal.clone(),
     };
     Ok(sources.merge(&mut |name| read_file(name, host).map_err(|error| chain(&error)))?)
-}
-
-fn read_file(name: &str, host: &mut Host) -> Result<Vec<u8>, TemplateError> {
-    if name.trim() == "-" {
-        read_bounded(&mut host.stdin, name, MAX_FILE_BYTES)
-    } else {
-        let file = std::fs::File::open(name).map_err(|source| unreadable(name, source))?;
-        read_bounded(file, name, MAX_FILE_BYTES)
-    }
-}
-
-fn read_bounded(from: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, TemplateError> {
-    let mut bytes = Vec::new();
-    read_into(&mut bytes, from, name, limit)?;
-    Ok(bytes)
-}
-
-/// Puts what can be read in place of what the buffer holds.
-fn read_into(bytes: &mut Vec<u8>, from: impl Read, name: &str, limit: u64) -> Result<(), TemplateError> {
-    bytes.clear();
-    from.take(limit + 1)
-        .read_to_end(bytes)
-        .map_err(|source| unreadable(name, source))?;
-    if bytes.len() as u64 > limit {
-        return Err(TemplateError::TooLarge {
-            path: name.to_owned(),
-            limit,
-        });
-    }
-    Ok(())
-}
-
-fn unreadable(path: &str, source: std::io::Error) -> TemplateError {
-    TemplateError::Read {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 fn load(path: &str) -> Result<Chart, TemplateError> {

@@ -100,6 +100,22 @@ async fn a_manifest_or_folder_whose_name_is_not_utf8_is_named_and_fails_the_buil
 }
 
 #[tokio::test]
+async fn a_pipe_in_the_place_of_a_manifest_is_named_as_one() {
+    for lists in [None, Some(LISTS)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        if let Some(lists) = lists {
+            write(folder.path(), &[("kustomization.yaml", lists)]);
+        }
+        let pipe = folder.path().join("a.yaml");
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let ran = build(folder.path(), &[]).await;
+        let words = format!("{}: it is neither a file nor a folder", pipe.display());
+        assert!(ran.code == 1 && ran.err.contains(&words), "{ran}");
+    }
+}
+
+#[tokio::test]
 async fn a_folder_without_anything_to_build_fails() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("sub")).expect("a folder");

@@ -12,4 +12,5 @@ mod offline;
 mod result;
 mod steer;
 mod template;
+mod template_flags;
 mod terminal;

@@ -9,71 +9,8 @@ use std::process::{Command, Output};
 
 use flotilla_testkit::{Tool, tool};
 
-use crate::drop_in::{CHART, ours, reference, write};
+use crate::drop_in::{CHART, reference, write};
 use crate::hub::command;
-
-/// Flags that cannot be had here.
-const REFUSED: [&str; 5] = [
-    "enable-dns",
-    "post-renderer",
-    "post-renderer-args",
-    "repo",
-    "verify",
-];
-
-#[tokio::test]
-async fn every_flag_of_helm_template_is_taken_as_helm_takes_it_or_refused_with_its_reason() {
-    let helm = tool(Tool::Helm).await.expect("the reference helm");
-    let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), &CHART);
-    let chart = folder.path().join("chart").display().to_string();
-    let help = reference(&helm, folder.path(), &["template", "--help"], "").expect("it has help");
-    // The deprecated ones are not shown.
-    let hidden = ["atomic", "force"].map(|name| (name, ""));
-    let shown = help.lines().filter_map(|line| {
-        let (before, rest) = line.split_once("--")?;
-        let is_flag = before.trim().is_empty() || before.trim().ends_with(',');
-        let (name, rest) = rest.split_once(' ')?;
-        is_flag.then(|| (name, rest.split("   ").next().unwrap_or_default()))
-    });
-    let flags: Vec<(&str, &str)> = shown.chain(hidden).collect();
-    assert!(
-        flags.len() > 60 && flags.contains(&("qps", "float32")),
-        "{flags:?}"
-    );
-    for (name, kind) in flags {
-        // Helm reads the first of them, and writes into the other.
-        if matches!(name, "help" | "ca-file" | "output-dir") {
-            continue;
-        }
-        let value = match (name, kind) {
-            ("dry-run", _) => "client",
-            ("wait", _) => "legacy",
-            ("color" | "colour", _) => "never",
-            (_, "int" | "float32") => "7",
-            (_, "duration") => "5s",
-            (_, "stringToString") => "a=b",
-            (_, "") => "true",
-            _ => "x",
-        };
-        let flag = format!("--{name}={value}");
-        let args = ["template", &chart, &flag];
-        let ran = command(&args, &BTreeMap::new(), "").await;
-        assert!(!ran.err.contains("unexpected argument"), "{flag}: {ran}");
-        let refusal = format!("--{name} is a flag of helm template that is not taken here: ");
-        assert_eq!(
-            ran.err.contains(&refusal),
-            REFUSED.contains(&name),
-            "{flag}: {ran}"
-        );
-        if !REFUSED.contains(&name) {
-            let printed = (ran.code == 0).then_some(ran.out);
-            assert_eq!(printed, reference(&helm, folder.path(), &args, ""), "{flag}");
-        }
-    }
-    let ca = ours(&["template", &chart, "--ca-file", "x"], "").await;
-    assert_eq!(ca, ours(&["template", &chart], "").await);
-}
 
 /// Runs a program with these variables and no others.
 fn with(program: &Path, home: &Path, variables: &[(&str, String)], args: &[&str]) -> Output {
@@ -103,6 +40,23 @@ async fn the_namespace_is_that_which_helm_takes() {
             ("other", &config("other")),
             ("current", "current-context: b\n"),
             ("wrong", "a: ["),
+            (
+                "twice",
+                &format!(
+                    "{}- {{name: b, context: {{namespace: again}}}}\n",
+                    config("twice")
+                ),
+            ),
+            (
+                "users",
+                &format!("{}users:\n- {{name: u}}\n- {{name: u}}\n", config("users")),
+            ),
+            ("pod", &config("pod").replace("Config", "Pod")),
+            ("newer", &config("newer").replace("v1", "v2")),
+            (
+                "bare",
+                &config("bare").replace("apiVersion: v1\nkind: Config\n", ""),
+            ),
         ],
     );
     let variable = |name, value: &str| (name, value.to_owned());
@@ -131,6 +85,11 @@ async fn the_namespace_is_that_which_helm_takes() {
         (vec![paths(&["none", "other"])], &[]),
         (vec![paths(&["current", "other"])], &[]),
         (vec![paths(&["wrong", "other"])], &[]),
+        (vec![], &["--kubeconfig", "twice"]),
+        (vec![], &["--kubeconfig", "users"]),
+        (vec![], &["--kubeconfig", "pod"]),
+        (vec![], &["--kubeconfig", "newer"]),
+        (vec![], &["--kubeconfig", "bare"]),
     ] {
         let args = [&["template", "c"], flags].concat();
         let ours = with(program, home, &variables, &args);
@@ -242,6 +201,149 @@ async fn values_that_do_not_count_are_warned_of_where_helm_warns_and_are_not_sho
 }
 
 #[tokio::test]
+async fn values_of_a_dependency_that_takes_no_part_are_warned_of_too() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            (
+                "c/Chart.yaml",
+                "apiVersion: v2\nname: c\nversion: 1.0.0\ndependencies: [{name: sub, version: 1.0.0, condition: sub.taken}]\n",
+            ),
+            ("c/values.yaml", "sub: {taken: false, table: {x: secret}}\n"),
+            (
+                "c/charts/sub/Chart.yaml",
+                "apiVersion: v2\nname: sub\nversion: 1.0.0\n",
+            ),
+            ("c/charts/sub/values.yaml", "table: 5\n"),
+        ],
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_flotilla"));
+    for (flags, is_told) in [(&[][..], true), (&["--set", "sub.table=null"], false)] {
+        let args = [&["template", "c"], flags].concat();
+        let words = "skipped value for c.sub.table: Not a table";
+        for program in [&helm, program] {
+            let ran = with(program, folder.path(), &[], &args);
+            let err = String::from_utf8(ran.stderr).expect("text");
+            assert_eq!(err.contains(words), is_told, "{}: {err}", program.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_means_nothing_in_a_chart_is_warned_of_where_helm_warns() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    let imports = "[missing, {child: no.such, parent: here}, {child: text, parent: x}, good]";
+    let dependency = format!(
+        "{{name: sub, alias: other, version: 1.0.0, condition: 'other.wrong,gone.x,other.taken,other.wrong', tags: [front, back], import-values: {imports}}}"
+    );
+    write(
+        folder.path(),
+        &[
+            (
+                "c/Chart.yaml",
+                &format!("apiVersion: v2\nname: c\nversion: 1.0.0\ndependencies: [{dependency}]\n"),
+            ),
+            (
+                "c/values.yaml",
+                "other: {wrong: secret, taken: true}\ntags: {front: secret, back: false}\n",
+            ),
+            (
+                "c/templates/a.yaml",
+                "kind: A\nmetadata: {annotations: {helm.sh/hook: 'pre-install, nothing'}}\n",
+            ),
+            (
+                "c/templates/b.yaml",
+                "kind: B\nmetadata: {annotations: {helm.sh/hook: pre-install}}\n",
+            ),
+            (
+                "c/charts/sub/Chart.yaml",
+                "apiVersion: v2\nname: sub\nversion: 1.0.0\n",
+            ),
+            (
+                "c/charts/sub/values.yaml",
+                "text: secret\nexports: {good: {a: 1}}\n",
+            ),
+        ],
+    );
+    let args = ["template", "c"];
+    let theirs = with(&helm, folder.path(), &[], &args);
+    let err = String::from_utf8(theirs.stderr).expect("text");
+    let expected: std::collections::BTreeSet<&str> =
+        err.lines().filter(|line| line.contains("level=")).collect();
+    let ours = with(
+        Path::new(env!("CARGO_BIN_EXE_flotilla")),
+        folder.path(),
+        &[],
+        &args,
+    );
+    assert_eq!(ours.stdout, theirs.stdout);
+    let told = String::from_utf8(ours.stderr).expect("text");
+    let told: Vec<&str> = told
+        .lines()
+        .map(|line| line.trim_start_matches("\u{26a0}\u{fe0f} "))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "tag front of dependency other: returned non-bool value",
+            "condition other.wrong of dependency other: returned non-bool value",
+            "import-values of dependency other: missing table exports.missing: \"missing\" is not a table",
+            "import-values of dependency other: missing table no.such: \"no\" is not a table",
+            "import-values of dependency other: missing table text: \"text\" is not a table",
+            "c/templates/a.yaml: skipping unknown hooks \"pre-install, nothing\"",
+        ]
+    );
+    assert_eq!(expected.len(), told.len(), "{err}");
+}
+
+#[tokio::test]
+async fn files_of_more_than_five_mebibytes_are_refused_where_helm_takes_them() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let large = folder.path().join("large");
+    fs::write(&large, format!("# {}\na: 1\n", "x".repeat(5 << 20))).expect("a file");
+    let (chart, plain) = (folder.path().join("chart"), folder.path().join("plain"));
+    write(
+        &plain,
+        &[("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n")],
+    );
+    fs::copy(&large, chart.join("large.txt")).expect("a file");
+    let packed = folder.path().join("c.tgz").display().to_string();
+    let tar = Command::new("tar")
+        .args([
+            "czf",
+            &packed,
+            "-C",
+            &folder.path().display().to_string(),
+            "chart",
+        ])
+        .status();
+    assert!(tar.is_ok_and(|status| status.success()));
+    let (large, chart, plain) = (
+        large.display().to_string(),
+        chart.display().to_string(),
+        plain.display().to_string(),
+    );
+    let set = format!("a={large}");
+    for (args, words) in [
+        (&[&plain, "-f", &large][..], "large: it is larger than 5 MiB"),
+        (&[&plain, "--set-file", &set], "large: it is larger than 5 MiB"),
+        (&[&chart], "large.txt: it is larger than 5 MiB"),
+        (&[&packed], "large.txt\" is over the limit of 5 MiB"),
+    ] {
+        let args = [&["template"], args].concat();
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(ran.code == 1 && ran.err.contains(words), "{ran}");
+        let theirs = reference(&helm, folder.path(), &args, "");
+        assert!(theirs.is_some(), "helm takes {args:?}");
+    }
+}
+
+#[tokio::test]
 async fn missing_dependencies_are_named_with_the_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let chart = folder.path().join("c").display().to_string();
@@ -290,11 +392,38 @@ async fn a_file_whose_name_is_not_utf8_is_named_unless_it_is_ignored() {
 async fn refusals_say_the_rule() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &CHART);
-    let chart = folder.path().join("chart").display().to_string();
+    write(
+        folder.path(),
+        &[
+            ("none.tgz", "hello\n"),
+            (
+                "lib/Chart.yaml",
+                "apiVersion: v2\nname: lib\nversion: 1.0.0\ntype: library\n",
+            ),
+            (
+                "new/Chart.yaml",
+                "apiVersion: v2\nname: new\nversion: 1.0.0\nkubeVersion: '>9.0.0'\n",
+            ),
+        ],
+    );
+    let [chart, none, library, chosen] =
+        ["chart", "none.tgz", "lib", "new"].map(|name| folder.path().join(name).display().to_string());
     for (args, words) in [
         (
             vec!["UPPER", &chart],
             r"must match regex ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$ and the length must not be longer than 53",
+        ),
+        (vec!["", &chart], "release name \"\": no name provided"),
+        (vec![""], "\"\" is no folder or file"),
+        (vec![&none], "cannot be read: it is no gzipped archive"),
+        (
+            vec![&chart, "-s", "nope"],
+            "could not find template nope in chart\n  hint: name it by its path in the chart, such as templates/service.yaml",
+        ),
+        (vec![&library], "library charts are not installable: lib is one"),
+        (
+            vec![&chosen],
+            "hint: --kube-version tells the chart another version",
         ),
         (
             vec![&chart, "--kube-version", "1"],

@@ -229,9 +229,12 @@ fn generate(input: &KustomizeInput, deadline: Instant) -> Result<kustomize::Gene
 /// Says why there is no kustomization to build.
 pub(super) fn ungenerated(error: GenerateError, path: &str) -> RenderFailure {
     match error {
-        GenerateError::Path(PathError::Missing(_) | PathError::WrongKind { .. } | PathError::Escapes(_)) => {
-            RenderFailure::Path(path.to_owned())
-        }
+        GenerateError::Path(
+            PathError::Missing(_)
+            | PathError::Dangling { .. }
+            | PathError::WrongKind { .. }
+            | PathError::Escapes(_),
+        ) => RenderFailure::Path(path.to_owned()),
         error => RenderFailure::Build(crate::source::transport::chain(&error)),
     }
 }

@@ -14,9 +14,10 @@ use super::pathmatch;
 use super::render::{self, TemplateError};
 use super::render_values::{self, Release, Shared};
 use super::schema::{self, SchemaError};
-use super::values::coalesce::{CoalesceError, Nulls, ValueWarning, coalesce_warned};
+use super::values::coalesce::{CoalesceError, Nulls, coalesce};
 use super::values::copies::Copies;
 use super::values::table::Table;
+use super::warning::{Warn, Warning};
 use crate::yaml::Map;
 
 /// What the name of a file of notes ends with.
@@ -74,14 +75,22 @@ pub struct Output {
 /// Why a chart does not render. Nothing helps but another chart, other values or other options.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
+    /// The release has no name.
+    #[error("release name \"\": no name provided")]
+    NoReleaseName,
     /// The release cannot have this name.
     #[error(
         "release name {0:?}: invalid release name, must match regex ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$ and the length must not be longer than {MAX_RELEASE_NAME}"
     )]
     ReleaseName(String),
     /// The chart is a library.
-    #[error("{0} charts are not installable")]
-    NotInstallable(String),
+    #[error("{kind} charts are not installable: {chart} is one")]
+    NotInstallable {
+        /// The chart's name.
+        chart: String,
+        /// Its type.
+        kind: String,
+    },
     /// Subcharts that the chart needs are missing.
     #[error("found in Chart.yaml, but missing in charts/ directory: {}", .0.join(", "))]
     MissingDependencies(Vec<String>),
@@ -117,10 +126,10 @@ pub fn template(input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
     template_warned(input, &mut |_| {})
 }
 
-/// Renders a chart, and tells of values that do not fit what they meet, also where the chart then does not render.
+/// Renders a chart, and tells of what means nothing in it and in the values, also where the chart then does not render.
 pub fn template_warned(
     input: &RenderInput<'_>,
-    warn: &mut dyn FnMut(ValueWarning),
+    warn: &mut dyn FnMut(Warning),
 ) -> Result<Rendered, RenderError> {
     let TextOfTemplates {
         chart,
@@ -129,12 +138,13 @@ pub fn template_warned(
         mut steps_left,
     } = texts(input, warn)?;
     let notes = take_notes(&mut files, chart.name(), input.subchart_notes);
-    let (hooks, manifests) = manifest::sort(&files, &mut |steps| {
+    let mut charge = |steps: u64| -> Result<(), String> {
         steps_left = steps_left
             .checked_sub(steps)
             .ok_or_else(|| input.context.no_more_steps())?;
         input.context.go_on()
-    })?;
+    };
+    let (hooks, manifests) = manifest::sort(&files, &mut charge, warn)?;
     reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
     Ok(Rendered {
         crds: chart.crds(),
@@ -178,16 +188,13 @@ struct TextOfTemplates<'a> {
     steps_left: u64,
 }
 
-fn texts<'a>(
-    input: &RenderInput<'a>,
-    warn: &mut dyn FnMut(ValueWarning),
-) -> Result<TextOfTemplates<'a>, RenderError> {
+fn texts<'a>(input: &RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplates<'a>, RenderError> {
     check_installable(input.chart)?;
     check_release_name(&input.release.name)?;
     let given = Table::from_map(&input.values);
     let copies = Copies::new(&input.context);
-    let mut chart = Resolved::new(input.chart, &given, &copies)?;
-    let values = coalesce_warned(&chart, &given, Nulls::Remove, &copies, warn)?;
+    let mut chart = Resolved::new(input.chart, &given, &copies, warn)?;
+    let values = coalesce(&chart, &given, Nulls::Remove, &copies, warn)?;
     if !input.skip_schema_validation {
         schema::check(&chart, &values)?;
     }
@@ -208,7 +215,10 @@ fn texts<'a>(
 
 fn check_installable(chart: &Chart) -> Result<(), RenderError> {
     if !matches!(chart.metadata.kind.as_str(), "" | "application") {
-        return Err(RenderError::NotInstallable(chart.metadata.kind.clone()));
+        return Err(RenderError::NotInstallable {
+            chart: chart.metadata.name.clone(),
+            kind: chart.metadata.kind.clone(),
+        });
     }
     let missing: Vec<String> = chart
         .missing_dependencies()
@@ -223,6 +233,9 @@ fn check_installable(chart: &Chart) -> Result<(), RenderError> {
 }
 
 fn check_release_name(name: &str) -> Result<(), RenderError> {
+    if name.is_empty() {
+        return Err(RenderError::NoReleaseName);
+    }
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let part = |part: &str| {
         let bytes = part.as_bytes();

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
+/// What every gzipped file begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// How much a chart may hold. The defaults are those of Flux; what is unpacked counts nested charts too.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -88,8 +91,8 @@ pub enum ArchiveError {
     OverLimit {
         /// What is too large.
         what: String,
-        /// The limit, in the unit of that thing.
-        limit: u64,
+        /// The limit, with its unit.
+        limit: String,
     },
     /// An entry is neither a regular file nor a directory.
     #[error("chart archive entry {0:?} is neither a file nor a directory")]
@@ -138,37 +141,51 @@ impl Budget {
         &self.limits
     }
 
-    /// Counts a file of `size` bytes.
-    pub fn take(&mut self, name: &str, size: u64) -> Result<(), ArchiveError> {
-        if size > self.limits.file_bytes {
-            return Err(over(format!("file {name:?}"), self.limits.file_bytes));
+    /// Counts a file of `length` bytes.
+    pub fn take(&mut self, name: &str, length: u64) -> Result<(), ArchiveError> {
+        if length > self.limits.file_bytes {
+            return Err(over(format!("file {name:?}"), size(self.limits.file_bytes)));
         }
         self.bytes = self
             .bytes
-            .checked_sub(size)
-            .ok_or_else(|| over("content".to_owned(), self.limits.unpacked_bytes))?;
+            .checked_sub(length)
+            .ok_or_else(|| over("content".to_owned(), size(self.limits.unpacked_bytes)))?;
         self.take_entry()
     }
 
     fn take_entry(&mut self) -> Result<(), ArchiveError> {
-        let limit = self.limits.entries as u64;
+        let limit = self.limits.entries;
         self.entries = self
             .entries
             .checked_sub(1)
-            .ok_or_else(|| over("entry count".to_owned(), limit))?;
+            .ok_or_else(|| over("content".to_owned(), format!("{limit} files and folders")))?;
         Ok(())
     }
 }
 
-fn over(what: String, limit: u64) -> ArchiveError {
+fn over(what: String, limit: String) -> ArchiveError {
     ArchiveError::OverLimit { what, limit }
+}
+
+/// Returns a number of bytes as errors show it.
+pub fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    match bytes % MIB {
+        0 => format!("{} MiB", bytes / MIB),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 /// Returns the files of a packed chart in the order of the archive.
 pub fn read(packed: &[u8], budget: &mut Budget) -> Result<Vec<File>, ArchiveError> {
     let limits = *budget.limits();
     if packed.len() as u64 > limits.archive_bytes {
-        return Err(over("archive".to_owned(), limits.archive_bytes));
+        return Err(over("archive".to_owned(), size(limits.archive_bytes)));
+    }
+    if !packed.starts_with(&GZIP) {
+        return Err(ArchiveError::Unreadable(std::io::Error::other(
+            "it is no gzipped archive",
+        )));
     }
     // Directories and headers cost nothing of the byte budget, so the stream itself is bounded too.
     let stream_limit = limits.unpacked_bytes.saturating_mul(2).saturating_add(1 << 20);
@@ -257,7 +274,7 @@ fn path_in_chart(name: &str, limits: &Limits) -> Result<String, ArchiveError> {
     if name.len() > limits.path_bytes {
         return Err(over(
             format!("path of {} bytes", name.len()),
-            limits.path_bytes as u64,
+            size(limits.path_bytes as u64),
         ));
     }
     if name.contains('\0') {
@@ -281,7 +298,10 @@ fn path_in_chart(name: &str, limits: &Limits) -> Result<String, ArchiveError> {
         return Err(fault("names a drive"));
     }
     if clean.split('/').count() > limits.path_depth {
-        return Err(over(format!("depth of path {name:?}"), limits.path_depth as u64));
+        return Err(over(
+            format!("depth of path {name:?}"),
+            format!("{} folders", limits.path_depth),
+        ));
     }
     Ok(clean)
 }

@@ -212,7 +212,7 @@ fn load_inside(
         let what = "nesting of charts".to_owned();
         return Err(ArchiveError::OverLimit {
             what,
-            limit: budget.limits().nesting as u64,
+            limit: format!("{} levels", budget.limits().nesting),
         }
         .into());
     };

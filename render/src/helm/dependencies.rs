@@ -13,6 +13,7 @@ use super::value::Val;
 use super::values::coalesce::{CoalesceError, Nulls, coalesce, merge_tables};
 use super::values::copies::Copies;
 use super::values::table::Table;
+use super::warning::{Warn, Warning};
 
 use crate::yaml::{Map, Value};
 
@@ -34,11 +35,16 @@ pub(crate) struct Resolved<'a> {
 
 impl<'a> Resolved<'a> {
     /// Resolves the dependencies of a chart for the values that the user gives.
-    pub(crate) fn new(chart: &'a Chart, given: &Table, copies: &Copies<'_>) -> Result<Self, CoalesceError> {
+    pub(crate) fn new(
+        chart: &'a Chart,
+        given: &Table,
+        copies: &Copies<'_>,
+        warn: Warn<'_>,
+    ) -> Result<Self, CoalesceError> {
         let mut resolved = Self::loaded(chart);
         copies.add_charts(resolved.count())?;
-        resolved.select(given, "", copies)?;
-        resolved.import(copies)?;
+        resolved.select(given, "", copies, warn)?;
+        resolved.import(copies, warn)?;
         Ok(resolved)
     }
 
@@ -91,7 +97,13 @@ impl<'a> Resolved<'a> {
     }
 
     /// Leaves only the dependencies that take part, each under its alias, and does so for theirs.
-    fn select(&mut self, given: &Table, path: &str, copies: &Copies<'_>) -> Result<(), CoalesceError> {
+    fn select(
+        &mut self,
+        given: &Table,
+        path: &str,
+        copies: &Copies<'_>,
+        warn: Warn<'_>,
+    ) -> Result<(), CoalesceError> {
         if self.metadata.dependencies.is_none() {
             return Ok(());
         }
@@ -101,9 +113,9 @@ impl<'a> Resolved<'a> {
             dependency.enabled = true;
         }
         let before = copies.kept();
-        let values = coalesce(self, given, Nulls::Remove, copies)?;
-        apply_tags(&mut listed, &values);
-        apply_conditions(&mut listed, &values, path);
+        let values = coalesce(self, given, Nulls::Remove, copies, warn)?;
+        apply_tags(&mut listed, &values, copies, warn)?;
+        apply_conditions(&mut listed, &values, path, copies, warn)?;
         let is_out = |name: &str| {
             listed
                 .iter()
@@ -118,7 +130,7 @@ impl<'a> Resolved<'a> {
         self.metadata.to_mut().dependencies = (!kept.is_empty()).then_some(kept);
         for chart in &mut self.dependencies {
             let below = format!("{path}{}.", chart.metadata.name);
-            chart.select(&values, &below, copies)?;
+            chart.select(&values, &below, copies, warn)?;
         }
         copies.give_back_to(before);
         Ok(())
@@ -157,16 +169,16 @@ impl<'a> Resolved<'a> {
     }
 
     /// Takes over values of dependencies, those of the innermost charts first.
-    fn import(&mut self, copies: &Copies<'_>) -> Result<(), CoalesceError> {
+    fn import(&mut self, copies: &Copies<'_>, warn: Warn<'_>) -> Result<(), CoalesceError> {
         for chart in &mut self.dependencies {
-            chart.import(copies)?;
+            chart.import(copies, warn)?;
         }
         let Some(mut listed) = self.metadata.dependencies.clone() else {
             return Ok(());
         };
-        let values = coalesce(self, &Table::default(), Nulls::Keep, copies)?;
+        let values = coalesce(self, &Table::default(), Nulls::Keep, copies, warn)?;
         let imports = Table::default();
-        let own = merge_imports(&mut listed, &values, &imports, copies).inspect_err(|_| {
+        let own = merge_imports(&mut listed, &values, &imports, copies, warn).inspect_err(|_| {
             imports.dismantle();
             values.dismantle();
         })?;
@@ -184,12 +196,21 @@ fn merge_imports(
     values: &Table,
     imports: &Table,
     copies: &Copies<'_>,
+    warn: Warn<'_>,
 ) -> Result<Table, CoalesceError> {
     for dependency in listed {
         let wanted: Vec<Import> = dependency.import_values.iter().filter_map(Import::read).collect();
         for import in &wanted {
-            if let Some(found) = values.table_at(&format!("{}.{}", dependency.name, import.child)) {
-                merge_tables(imports, &import.placed(found), Nulls::Keep)?;
+            match values.follow(&format!("{}.{}", dependency.name, import.child)) {
+                Ok(found) => merge_tables(imports, &import.placed(found), Nulls::Keep)?,
+                Err(missing) => {
+                    copies.spend_text(2 * import.child.len() + dependency.name.len())?;
+                    warn(Warning::Import {
+                        path: import.child.clone(),
+                        missing: missing.to_owned(),
+                        chart: dependency.name.clone(),
+                    });
+                }
             }
         }
         dependency.import_values = wanted.into_iter().map(Import::into_value).collect();
@@ -209,41 +230,69 @@ fn is_meant(dependency: &Dependency, chart: &Resolved<'_>) -> bool {
 }
 
 /// Takes out the dependencies whose tags are false and none true.
-fn apply_tags(listed: &mut [Dependency], values: &Table) {
+fn apply_tags(
+    listed: &mut [Dependency],
+    values: &Table,
+    copies: &Copies<'_>,
+    warn: Warn<'_>,
+) -> Result<(), CoalesceError> {
     let Some(tags) = values.table_at("tags") else {
-        return;
+        return Ok(());
     };
     for dependency in listed {
-        let flags: Vec<bool> = dependency
-            .tags
-            .iter()
-            .filter_map(|tag| tag_flag(&tags, tag))
-            .collect();
+        let mut flags = Vec::new();
+        for tag in &dependency.tags {
+            // A tag is one key, whatever dots it has.
+            match tags.get(tag) {
+                Some(Val::Bool(flag)) => flags.push(flag),
+                Some(_) => {
+                    copies.spend_text(tag.len() + dependency.name.len())?;
+                    warn(Warning::Tag {
+                        tag: tag.clone(),
+                        chart: dependency.name.clone(),
+                    });
+                }
+                None => {}
+            }
+        }
         dependency.enabled = flags.is_empty() || flags.contains(&true);
     }
-}
-
-/// A tag is one key, whatever dots it has.
-fn tag_flag(tags: &Table, tag: &str) -> Option<bool> {
-    match tags.get(tag) {
-        Some(Val::Bool(flag)) => Some(flag),
-        _ => None,
-    }
+    Ok(())
 }
 
 /// Lets the first condition that is a boolean decide.
-fn apply_conditions(listed: &mut [Dependency], values: &Table, path: &str) {
+fn apply_conditions(
+    listed: &mut [Dependency],
+    values: &Table,
+    path: &str,
+    copies: &Copies<'_>,
+    warn: Warn<'_>,
+) -> Result<(), CoalesceError> {
     for dependency in listed {
-        let decides = |condition: &str| values.flag_at(&format!("{path}{condition}"));
         let conditions = dependency
             .condition
             .trim()
             .split(',')
             .filter(|condition| !condition.is_empty());
-        if let Some(enabled) = conditions.filter_map(decides).next() {
-            dependency.enabled = enabled;
+        for condition in conditions {
+            copies.spend_text(path.len() + condition.len())?;
+            match values.value_at(&format!("{path}{condition}")) {
+                Some(Val::Bool(enabled)) => {
+                    dependency.enabled = enabled;
+                    break;
+                }
+                Some(_) => {
+                    copies.spend_text(condition.len() + dependency.name.len())?;
+                    warn(Warning::Condition {
+                        path: condition.to_owned(),
+                        chart: dependency.name.clone(),
+                    });
+                }
+                None => {}
+            }
         }
     }
+    Ok(())
 }
 
 /// An entry of `import-values`: a map of the dependency, and where it goes in the parent.

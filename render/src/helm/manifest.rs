@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::hooks::Hook;
 use super::typed;
+use super::warning::{Warn, Warning};
 use crate::yaml::Value;
 
 /// A manifest that is applied as part of the release.
@@ -98,6 +99,7 @@ const NODES_PER_STEP: usize = 4;
 pub(super) fn sort(
     rendered: &BTreeMap<String, Vec<u8>>,
     charge: Charge<'_>,
+    warn: Warn<'_>,
 ) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
     let mut hooks = Vec::new();
     let mut manifests = Vec::new();
@@ -124,8 +126,14 @@ pub(super) fn sort(
                 template: template.clone(),
                 reason,
             })?;
-            if head.annotations.contains_key(super::hooks::EVENTS) {
-                hooks.extend(Hook::new(template, document, &head));
+            if let Some(events) = head.annotations.get(super::hooks::EVENTS) {
+                match Hook::new(template, document, &head) {
+                    Some(hook) => hooks.push(hook),
+                    None => warn(Warning::Hook {
+                        template: template.clone(),
+                        events: events.clone(),
+                    }),
+                }
             } else {
                 manifests.push(Manifest {
                     source: template.clone(),

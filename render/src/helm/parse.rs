@@ -3,6 +3,8 @@
 
 mod action;
 mod number;
+
+pub(super) use number::parse_float;
 mod pipeline;
 mod tokens;
 

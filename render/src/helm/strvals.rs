@@ -82,20 +82,84 @@ pub enum StrvalsError {
     /// A file cannot be read.
     #[error("{0}")]
     File(String),
+    /// What follows a comma is not read; it may be the rest of a value, and so none of it is shown.
+    #[error(
+        "what follows the comma at column {column} {wrong}; write {} for a comma in a value",
+        r"\,"
+    )]
+    AfterComma {
+        /// Where the comma stands, in characters from 1.
+        column: usize,
+        /// What is wrong with it.
+        wrong: String,
+    },
+}
+
+impl StrvalsError {
+    /// Returns what is wrong with a part of a line, without any text of it.
+    fn wrong(&self) -> String {
+        match self {
+            Self::NoValue(_) | Self::EndsWithComma(_) | Self::EmptyMap(_) => "is no key=value".to_owned(),
+            Self::TooLarge(_) => "asks for too many places in a list".to_owned(),
+            Self::Index(_) | Self::AfterIndex(_) => "has an index that is none".to_owned(),
+            Self::OtherKind { wanted, .. } => format!("names something that is not a {wanted}"),
+            Self::TooNested
+            | Self::NegativeIndex(_)
+            | Self::IndexTooLarge(_)
+            | Self::OpenList
+            | Self::Json(_)
+            | Self::File(_)
+            | Self::AfterComma { .. } => format!("is refused: {self}"),
+        }
+    }
+}
+
+/// Why a line cannot be read, and the key that tells where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key:?}: {reason}")]
+pub struct LineError {
+    /// The key of the value that is wrong, or of the one before the comma behind which something is.
+    pub key: String,
+    /// Why.
+    pub reason: StrvalsError,
+}
+
+impl LineError {
+    /// Names the place of a failure in what begins at `start`, behind the pair that begins at `before`.
+    fn new(line: &str, before: Option<usize>, start: usize, reason: StrvalsError) -> LineError {
+        let key = |start: usize| line[start..].split('=').next().unwrap_or_default().to_owned();
+        // A value in JSON has an end of its own, and the name of a file is no secret.
+        let is_value = matches!(reason, StrvalsError::Json(_) | StrvalsError::File(_));
+        match before.filter(|_| !is_value) {
+            Some(before) => LineError {
+                key: key(before),
+                reason: StrvalsError::AfterComma {
+                    column: line[..start].chars().count(),
+                    wrong: reason.wrong(),
+                },
+            },
+            None => LineError {
+                key: key(start),
+                reason,
+            },
+        }
+    }
 }
 
 /// Reads `line` into `into`, whose values it overwrites. After an error `into` may be partly written.
-pub fn parse_into(line: &str, into: &mut Map, syntax: Syntax<'_>) -> Result<(), StrvalsError> {
+pub fn parse_into(line: &str, into: &mut Map, syntax: Syntax<'_>) -> Result<(), LineError> {
     let mut parser = Parser {
         scan: Scan::new(line, matches!(syntax, Syntax::Literal)),
         syntax,
         places: 0,
     };
+    let mut before = None;
     loop {
+        let start = line.len() - parser.scan.left();
         match parser.key(into, 0) {
-            Ok(()) => {}
+            Ok(()) => before = Some(start),
             Err(Stop::End) => return Ok(()),
-            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Error(reason)) => return Err(LineError::new(line, before, start, reason)),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::manifest::nodes;
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::bytes;
-use super::strvals::{self, ReadFile, StrvalsError, Syntax};
+use super::strvals::{self, LineError, ReadFile, StrvalsError, Syntax};
 
 /// Why values cannot be read. Nothing helps but other values; no variant holds one.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum ValuesError {
     Set {
         /// The flag.
         flag: &'static str,
-        /// The first key that it is given, which tells it from others.
+        /// The key of the value that is wrong, or of the one before what is.
         key: String,
         /// Why.
         #[source]
@@ -87,10 +87,10 @@ impl Sources {
             set_json(text, &mut values)?;
         }
         let mut apply =
-            |flag, lines: &[String], syntax: &mut dyn FnMut(&str, &mut Map) -> Result<(), StrvalsError>| {
-                lines.iter().try_for_each(|line| {
-                    syntax(line, &mut values).map_err(|source| not_set(flag, line, source))
-                })
+            |flag, lines: &[String], syntax: &mut dyn FnMut(&str, &mut Map) -> Result<(), LineError>| {
+                lines
+                    .iter()
+                    .try_for_each(|line| syntax(line, &mut values).map_err(|error| not_set(flag, error)))
             };
         apply("set", &self.set, &mut |line, values| {
             strvals::parse_into(line, values, Syntax::Typed)
@@ -108,16 +108,18 @@ impl Sources {
     }
 }
 
-fn not_set(flag: &'static str, line: &str, source: StrvalsError) -> ValuesError {
-    let key = line.split('=').next().unwrap_or_default().to_owned();
-    ValuesError::Set { flag, key, source }
+fn not_set(flag: &'static str, error: LineError) -> ValuesError {
+    ValuesError::Set {
+        flag,
+        key: error.key,
+        source: error.reason,
+    }
 }
 
 fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
     let trimmed = text.trim();
     if !trimmed.starts_with('{') {
-        return strvals::parse_into(text, values, Syntax::Json)
-            .map_err(|source| not_set("set-json", text, source));
+        return strvals::parse_into(text, values, Syntax::Json).map_err(|error| not_set("set-json", error));
     }
     let document = super::json::read(trimmed).map_err(|error| ValuesError::Json(error.column()))?;
     if let Value::Map(layer) = from_json(document) {

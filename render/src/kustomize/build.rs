@@ -142,7 +142,7 @@ fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(Rea
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let mut build = Build::new(files, input.budget, input.restriction, steps);
     build.warn = input.warn;
-    run(&build, input, each).map_err(|fault| BuildError::from(fault).shown(input.paths))?;
+    run(&build, input, each).map_err(|fault| fault.shown(input.paths))?;
     let steps = build.steps.taken();
     Ok((build.files.into_reads(), steps))
 }

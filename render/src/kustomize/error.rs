@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 
 use super::files::PathError;
 use super::load::LoadError;
@@ -21,14 +22,15 @@ pub enum BuildError {
     },
     /// The source names something that only a network could bring.
     #[error(
-        "{place}line {line}: '{}' is remote and is not fetched; declare it as a source of the app and refer to it by path",
+        "{place}{}'{}' is remote and is not fetched; put a copy of it into the source, or declare it as a source of the app, and refer to it by path",
+        at_line(*.line),
         shortened(url)
     )]
     Remote {
         /// Where in the source.
         place: Place,
-        /// The line of the file, from 1; 0 when it is not known.
-        line: usize,
+        /// The line of the file, from 1, where it is known.
+        line: Option<usize>,
         /// What the source names.
         url: String,
     },
@@ -53,9 +55,13 @@ pub enum BuildError {
     Cancelled,
 }
 
+fn at_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("line {line}: "))
+}
+
 impl BuildError {
     /// Names the file as paths are shown.
-    pub(crate) fn shown(mut self, paths: Paths<'_>) -> BuildError {
+    fn shown(mut self, paths: Paths<'_>) -> BuildError {
         let place = match &mut self {
             BuildError::Invalid { place, .. }
             | BuildError::Remote { place, .. }
@@ -98,12 +104,17 @@ pub(crate) struct Error {
     class: Class,
     place: Place,
     message: String,
+    /// The files of two objects that may not both be there.
+    both: Option<Both>,
 }
+
+/// The paths of two files.
+type Both = (Rc<str>, Rc<str>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Class {
     Invalid,
-    Remote(usize),
+    Remote(Option<usize>),
     Unsupported,
     TooLarge,
     Cancelled,
@@ -113,6 +124,25 @@ impl Error {
     /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.class, Class::TooLarge | Class::Cancelled)
+    }
+
+    /// Names the files that two objects were read from.
+    pub(crate) fn in_both(mut self: Box<Self>, first: Option<Rc<str>>, second: Option<Rc<str>>) -> Box<Self> {
+        self.both = first.zip(second);
+        self
+    }
+
+    /// Returns the failure as the caller of a build has it, with paths as they are shown.
+    pub(crate) fn shown(mut self: Box<Self>, paths: Paths<'_>) -> BuildError {
+        if let Some((first, second)) = self.both.take() {
+            let [one, other] = [&first, &second].map(|path| paths.shown(path));
+            let (one, other) = (shortened(&one), shortened(&other));
+            self.message.push_str(&match first == second {
+                true => format!(": it is in {one} twice"),
+                false => format!(": it is in {one} and in {other}"),
+            });
+        }
+        BuildError::from(*self).shown(paths)
     }
 
     /// Puts words before the message.
@@ -152,7 +182,7 @@ pub(crate) fn too_large(message: impl Into<String>) -> Box<Error> {
 }
 
 /// Returns a failure for something that only a network could bring.
-pub(crate) fn remote(url: &str, line: usize) -> Box<Error> {
+pub(crate) fn remote(url: &str, line: Option<usize>) -> Box<Error> {
     fault(Class::Remote(line), url)
 }
 
@@ -166,6 +196,7 @@ fn fault(class: Class, message: impl Into<String>) -> Box<Error> {
         class,
         place: Place::default(),
         message: message.into(),
+        both: None,
     })
 }
 
@@ -175,6 +206,10 @@ pub(crate) trait At<T> {
     fn in_file(self, file: &str) -> Result<T>;
     /// Names the field.
     fn in_field(self, field: &str) -> Result<T>;
+    /// Names the field and which of its items, counted from 0.
+    fn in_item(self, field: &str, index: usize) -> Result<T>;
+    /// Puts words before the message: what of a field is at fault, such as a file that it names.
+    fn of(self, what: impl FnOnce() -> String) -> Result<T>;
     /// Names the object.
     fn in_object(self, object: impl FnOnce() -> String) -> Result<T>;
 }
@@ -198,6 +233,22 @@ impl<T> At<T> for Result<T> {
         })
     }
 
+    fn in_item(self, field: &str, index: usize) -> Result<T> {
+        self.map_err(|mut fault| {
+            if fault.place.field.is_empty() && fault.place.file.is_empty() {
+                fault.place.field = format!("{field}[{index}]");
+            }
+            fault
+        })
+    }
+
+    fn of(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|mut fault| {
+            fault.prefix(&format!("{}: ", what()));
+            fault
+        })
+    }
+
     fn in_object(self, object: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|mut fault| {
             if fault.place.object.is_empty() {
@@ -208,13 +259,14 @@ impl<T> At<T> for Result<T> {
     }
 }
 
-impl From<Box<Error>> for BuildError {
-    fn from(fault: Box<Error>) -> BuildError {
+impl From<Error> for BuildError {
+    fn from(fault: Error) -> BuildError {
         let Error {
             class,
             place,
             message,
-        } = *fault;
+            ..
+        } = fault;
         match class {
             Class::Invalid => BuildError::Invalid { place, message },
             Class::Remote(line) => BuildError::Remote {

@@ -18,6 +18,18 @@ pub enum PathError {
     /// Nothing stands there; fix the reference or add the file.
     #[error("'{}' does not exist", shortened(.0))]
     Missing(String),
+    /// A link on the way leads to where nothing stands; fix the link or add the file.
+    #[error(
+        "'{}' does not exist: a link on the way leads to '{}', where nothing stands",
+        shortened(path),
+        shortened(target)
+    )]
+    Dangling {
+        /// The path.
+        path: String,
+        /// Where the links lead.
+        target: String,
+    },
     /// The path leaves the tree; it is never followed.
     #[error("'{}' leads out of the source", shortened(.0))]
     Escapes(String),
@@ -147,6 +159,12 @@ impl<'a> Files<'a> {
                 format!("{done}/{part}")
             };
             match self.look(&next) {
+                None if links > 0 => {
+                    return Err(PathError::Dangling {
+                        path: self.shown(path),
+                        target: self.shown(&next),
+                    });
+                }
                 None => return Err(PathError::Missing(self.shown(path))),
                 Some(Entry::Link(target)) => {
                     links += 1;

@@ -330,7 +330,10 @@ fn components(files: &Files<'_>, directory: &str, options: &Options) -> Result<V
         }
         let path =
             Files::join(directory, component).ok_or_else(|| GenerateError::Component(component.clone()))?;
-        let missing = matches!(files.resolve(&path), Err(PathError::Missing(_)));
+        let missing = matches!(
+            files.resolve(&path),
+            Err(PathError::Missing(_) | PathError::Dangling { .. })
+        );
         if !(missing && options.ignore_missing_components) {
             kept.push(json!(component));
         }

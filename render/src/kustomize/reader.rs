@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::yaml::node::{Limits, Node, ParseError, Schema, decode_documents, parse_document, parse_first};
+use crate::yaml::node::{Limits, Node, ParseError, Schema, decode_documents, parse_first};
 
 use super::Budget;
 use super::error::Result;
@@ -35,9 +35,7 @@ impl<'r> Reader<'r> {
 
     /// Reads every document of a file and says how many parts it has; what is empty or null is left out.
     pub(crate) fn documents(&self, bytes: &[u8]) -> Result<(usize, Vec<Node>)> {
-        decode_documents(bytes, |text| {
-            self.taken(text.len(), |limits| parse_document(text, limits))
-        })
+        decode_documents(bytes, |part| self.taken(part.bytes(), |limits| part.read(limits)))
     }
 
     /// Reads the first document of a text.

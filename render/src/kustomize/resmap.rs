@@ -1,6 +1,8 @@
 //! The list of objects of a build, in order, with the indexes that keep look-ups from being scans.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use super::error::{Result, invalid};
 use super::id::Id;
@@ -10,7 +12,8 @@ use super::resource::{Behavior, Resource};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResMap {
     list: Vec<Resource>,
-    current: Option<HashSet<Id>>,
+    /// The files stand for errors.
+    current: Option<HashMap<Id, Option<Rc<str>>>>,
     any: Option<HashMap<Id, Vec<usize>>>,
     names: Option<HashMap<String, Vec<usize>>>,
 }
@@ -46,14 +49,17 @@ impl ResMap {
         let list = &self.list;
         let current = self
             .current
-            .get_or_insert_with(|| list.iter().map(Resource::id).collect());
-        let id = resource.id();
-        if current.contains(&id) {
-            return Err(invalid(format!(
-                "may not add resource with an already registered id: {id}"
-            )));
+            .get_or_insert_with(|| list.iter().map(|r| (r.id(), r.file.clone())).collect());
+        match current.entry(resource.id()) {
+            Entry::Occupied(first) => {
+                let id = first.key();
+                let fault = invalid(format!(
+                    "may not add resource with an already registered id: {id}"
+                ));
+                return Err(fault.in_both(first.get().clone(), resource.file.clone()));
+            }
+            Entry::Vacant(free) => _ = free.insert(resource.file.clone()),
         }
-        current.insert(id);
         if let Some(names) = &mut self.names {
             index_names(names, &resource, self.list.len());
         }

@@ -97,13 +97,14 @@ impl<'a> Build<'a> {
         let mut acc = self
             .resources(target, start, &k.resources)
             .in_field("resources")?;
-        let read = |path: &String| Config::decode(&self.json(&self.read(target, path)?)?);
-        let files: Vec<Config> = k
-            .configurations
-            .iter()
-            .map(read)
-            .collect::<Result<_>>()
-            .in_field("configurations")?;
+        let mut files = Vec::with_capacity(k.configurations.len());
+        for (index, path) in k.configurations.iter().enumerate() {
+            let read = self.json_of(target, path).and_then(|json| {
+                let config = Config::decode(&json);
+                config.of(|| self.shown_from(target, path))
+            });
+            files.push(read.in_item("configurations", index)?);
+        }
         let own = self
             .configs
             .with_files(&files, &self.steps)
@@ -112,16 +113,20 @@ impl<'a> Build<'a> {
             .configs
             .merge(acc.config, &own, &self.steps)
             .in_field("configurations")?;
-        for path in &k.crds {
-            let read = || super::crds::config(&self.json(&self.read(target, path)?)?, &self.steps);
-            let config = Rc::new(read().in_field("crds")?);
+        for (index, path) in k.crds.iter().enumerate() {
+            let read = self.json_of(target, path).and_then(|json| {
+                let config = super::crds::config(&json, &self.steps);
+                config.of(|| self.shown_from(target, path))
+            });
+            let config = Rc::new(read.in_item("crds", index)?);
             acc.config = self
                 .configs
                 .merge(acc.config, &config, &self.steps)
-                .in_field("crds")?;
+                .in_item("crds", index)?;
         }
         self.generate(target, &mut acc)?;
         for path in &k.components {
+            self.require_local(target, path).in_field("components")?;
             let directory = self.directory(target, path).in_field("components")?;
             acc = self.component(target, path, &directory, acc)?;
         }

@@ -1,7 +1,9 @@
 //! Reads the corpus: text files of cases, each a few files of a source.
 //!
 //! A case begins with `=== name`, and says what kustomize does with it: `>>> builds`, or `>>> fails: ` and words of its
-//! error, and `>>> here: ` and words of ours where they are others. `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
+//! error, and `>>> here: ` and words of ours where they are others. Where the two differ, `>>> row: ` and the first
+//! words of the row of `kustomize-differences.md` that says so, and then what each makes of it, `>>> kustomize: ` and
+//! `>>> flotilla: `, with `builds: ` or `fails: ` and a part of the text, in which `\n` ends a line and `\\` is a backslash. `--- path` begins a file of it; `+++ name` adds files of `shared`. Files that stand
 //! in `shared` are those of the same name there. `<TAB>`, `<CR>` and `<BOM>` stand for these characters, and `<EOF>` at the end
 //! of a line for the end of a file without a line break. The directory that is built is the one of the first file.
 
@@ -30,6 +32,45 @@ pub(crate) enum Expected {
         /// Words of ours.
         ours: String,
     },
+    /// What a row of the table of differences says.
+    Differs {
+        /// The first words of the row.
+        row: String,
+        theirs: Made,
+        ours: Made,
+    },
+}
+
+/// What one of the two makes of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Made {
+    /// A result with this text.
+    Builds(String),
+    /// An error with these words.
+    Fails(String),
+}
+
+impl Made {
+    fn read(said: &str) -> Option<Made> {
+        // `\\` is a backslash.
+        let text = |text: &str| {
+            let parts: Vec<String> = text.split("\\\\").map(|part| part.replace("\\n", "\n")).collect();
+            parts.join("\\")
+        };
+        let builds = said
+            .strip_prefix("builds: ")
+            .map(|words| Made::Builds(text(words)));
+        builds.or_else(|| Some(Made::Fails(text(said.strip_prefix("fails: ")?))))
+    }
+
+    /// Tells whether this is what was made.
+    pub(crate) fn is(&self, made: &Result<String, String>) -> bool {
+        match (self, made) {
+            (Made::Builds(part), Ok(text)) => text.contains(part),
+            (Made::Fails(part), Err(error)) => error.contains(part),
+            _ => false,
+        }
+    }
 }
 
 impl Case {
@@ -41,6 +82,22 @@ impl Case {
                 theirs: words.to_owned(),
                 ours: words.to_owned(),
             };
+        } else if let Some(words) = said.strip_prefix("row: ") {
+            self.expected = Expected::Differs {
+                row: words.to_owned(),
+                theirs: Made::Fails(String::new()),
+                ours: Made::Fails(String::new()),
+            };
+        } else if let (Some(made), Expected::Differs { theirs, .. }) = (
+            said.strip_prefix("kustomize: ").and_then(Made::read),
+            &mut self.expected,
+        ) {
+            *theirs = made;
+        } else if let (Some(made), Expected::Differs { ours, .. }) = (
+            said.strip_prefix("flotilla: ").and_then(Made::read),
+            &mut self.expected,
+        ) {
+            *ours = made;
         } else if let (Some(words), Expected::Fails { ours, .. }) =
             (said.strip_prefix("here: "), &mut self.expected)
         {

@@ -4,6 +4,7 @@
 //! these tests fail: agreement that nobody measured is not agreement.
 
 mod corpus;
+mod differences;
 mod oracle;
 mod random;
 mod reads;
@@ -47,6 +48,9 @@ fn compare(oracle: &mut Oracle, case: &Case) -> Outcome {
             // Their words may stand on several lines.
             let their = their.split_whitespace().collect::<Vec<_>>().join(" ");
             their.contains(theirs.as_str()) && our.contains(ours.as_str())
+        }
+        (our, their, Expected::Differs { theirs, ours, .. }) => {
+            our != their && theirs.is(their) && ours.is(our)
         }
         _ => false,
     };

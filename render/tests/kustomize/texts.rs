@@ -16,6 +16,8 @@ const DIFFERENCES: &[&str] = &[
     "\"<<\": {a: 1}",
     "a: |+\n  b\n\n # c",
     "a: |+\n\n# c",
+    "--- a",
+    "a: 1\n...\nb: 2",
 ];
 
 fn case(text: &str) -> Case {

@@ -49,6 +49,12 @@ pub enum ParseError {
     /// The text is not UTF-8, or holds a control character that YAML forbids.
     #[error("malformed YAML: {0}")]
     Characters(&'static str),
+    /// Behind a document stands another that no line `---` splits off; it would be lost.
+    #[error("line {line}: another document begins here; put a line of `---` before it")]
+    Joined {
+        /// The line of the text, from 1.
+        line: usize,
+    },
     /// A line that begins with `---` goes on with something else than a comment. What stands there is not told.
     #[error("invalid document separator in line {0}")]
     Separator(usize),
@@ -90,30 +96,65 @@ pub fn split_documents(text: &str) -> Result<Vec<&str>, ParseError> {
     Ok(parts)
 }
 
-/// Hands every document of a file to a function that reads it, and says how many parts the file has; documents that
-/// are empty or null are left out.
+/// Hands every part of a file to a function that reads it, and says how many there are; documents that are empty or
+/// null are left out.
 ///
-/// For callers that bound what all documents together grow to: each is read, by [`parse_document`], with what those
-/// before it left.
+/// For callers that bound what all documents together grow to: each is read, by [`Part::read`], with what those before
+/// it left.
 ///
 /// # Errors
 ///
 /// A text that cannot be split, and what the function fails with, which ends the reading.
 pub fn decode_documents<E: From<ParseError>>(
     bytes: &[u8],
-    mut read: impl FnMut(&str) -> Result<Option<Node>, E>,
+    mut read: impl FnMut(Part<'_>) -> Result<Option<Node>, E>,
 ) -> Result<(usize, Vec<Node>), E> {
     let text = decode(bytes)?;
     let parts = split_documents(&text)?;
     let mut documents = Vec::new();
-    for part in &parts {
-        if let Some(node) = read(part)?
+    let mut above = 0;
+    for text in &parts {
+        if let Some(node) = read(Part { text, above })?
             && !node.is_null()
         {
             documents.push(node);
         }
+        // A part ends with its last line, and behind it stands the separator.
+        above += text.matches('\n').count() + 1;
     }
     Ok((parts.len(), documents))
+}
+
+/// A part of a file that separators split.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'t> {
+    text: &'t str,
+    /// How many lines of the file stand above it.
+    above: usize,
+}
+
+impl Part<'_> {
+    /// Returns how many bytes of text the part has.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Reads the document of the part; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Besides a document that cannot be read, more than one, as JSON texts one after the other are.
+    pub fn read(&self, limits: Limits) -> Result<Option<Node>, ParseError> {
+        if let Some(node) = plain::read(self.text, limits) {
+            return Ok(Some(node));
+        }
+        parse_only(self.text, limits).map_err(|error| match error {
+            ParseError::Joined { line } => ParseError::Joined {
+                line: line + self.above,
+            },
+            error => error,
+        })
+    }
 }
 
 /// Reads the first document of a text and leaves the rest unread; `None` when there is none.
@@ -140,7 +181,7 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
 }
 
 /// Reads the first document of a decoded text; `None` when there is none.
-pub fn parse_document(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+fn parse_document(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
     match plain::read(text, limits) {
         Some(node) => Ok(Some(node)),
         None => parse_whole(text, limits),
@@ -149,21 +190,17 @@ pub fn parse_document(text: &str, limits: Limits) -> Result<Option<Node>, ParseE
 
 /// Reads the first document with the parser that knows all of YAML.
 pub(super) fn parse_whole(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
-    let mut builder = Builder {
-        parser: Parser::new(text, Version::V3),
-        anchors: HashMap::new(),
-        limits,
-        meter: Meter::new(limits.nodes, limits.bytes),
-        items: Vec::new(),
-        fields: Vec::new(),
-    };
-    if matches!(builder.next()?, Event::StreamEnd) {
-        return Ok(None);
+    Builder::new(text, limits).document()
+}
+
+/// As [`parse_whole`], and refuses a text in which another document follows.
+fn parse_only(text: &str, limits: Limits) -> Result<Option<Node>, ParseError> {
+    let mut builder = Builder::new(text, limits);
+    let document = builder.document()?;
+    match document.is_some().then(|| builder.following()).flatten() {
+        Some(line) => Err(ParseError::Joined { line }),
+        None => Ok(document),
     }
-    let event = builder.next()?;
-    let root = builder.node(event, 0)?;
-    builder.next()?;
-    Ok(Some(root))
 }
 
 impl From<ScanError> for ParseError {
@@ -185,12 +222,51 @@ struct Builder<'t> {
     items: Vec<Node>,
     /// What the open maps hold so far, likewise.
     fields: Vec<(Node, Node)>,
+    /// The line of the last event.
+    line: usize,
 }
 
 impl<'t> Builder<'t> {
+    fn new(text: &'t str, limits: Limits) -> Builder<'t> {
+        Builder {
+            parser: Parser::new(text, Version::V3),
+            anchors: HashMap::new(),
+            limits,
+            meter: Meter::new(limits.nodes, limits.bytes),
+            items: Vec::new(),
+            fields: Vec::new(),
+            line: 0,
+        }
+    }
+
     fn next(&mut self) -> Result<Event<'t>, ParseError> {
-        let (event, _) = self.parser.next()?;
+        let (event, line) = self.parser.next()?;
+        self.line = line;
         Ok(event)
+    }
+
+    /// Reads the first document, to its end.
+    fn document(&mut self) -> Result<Option<Node>, ParseError> {
+        if matches!(self.next()?, Event::StreamEnd) {
+            return Ok(None);
+        }
+        let event = self.next()?;
+        let root = self.node(event, 0)?;
+        self.next()?;
+        Ok(Some(root))
+    }
+
+    /// Returns the line on which something follows the first document: another that is not empty, or what is none.
+    fn following(&mut self) -> Option<usize> {
+        loop {
+            match self.parser.next() {
+                Ok((Event::StreamEnd, _)) => return None,
+                Ok((Event::DocumentStart | Event::DocumentEnd, _)) => {}
+                Ok((Event::Scalar(read), _)) if is_nothing(&read) => {}
+                Ok((_, line)) => return Some(line),
+                Err(error) => return Some(error.line),
+            }
+        }
     }
 
     fn take(&mut self, size: Size) -> Result<(), ParseError> {
@@ -225,7 +301,7 @@ impl<'t> Builder<'t> {
                 (properties.anchor, collection(content, &properties, Tag::Map))
             }
             Event::Alias(name) => return self.alias(name),
-            _ => return Err(syntax("a node was expected")),
+            _ => return Err(self.syntax("a node was expected".to_owned())),
         };
         if let Some(name) = anchor {
             let size = self.meter.since(before);
@@ -233,6 +309,13 @@ impl<'t> Builder<'t> {
             self.anchors.insert(name, Some((node.clone(), size)));
         }
         Ok(node)
+    }
+
+    fn syntax(&self, reason: String) -> ParseError {
+        ParseError::Syntax {
+            line: self.line,
+            reason,
+        }
     }
 
     fn open_anchor(&mut self, properties: &Properties<'t>) {
@@ -247,8 +330,9 @@ impl<'t> Builder<'t> {
                 self.meter.take(*size).map_err(over)?;
                 Ok(node.clone())
             }
-            Some(None) => Err(syntax("an anchor contains itself")),
-            None => Err(syntax("unknown anchor referenced")),
+            Some(None) => Err(self.syntax(format!("anchor '{name}' value contains itself"))),
+            // The name is not told: it may be a secret that begins with `*` and is not quoted.
+            None => Err(self.syntax("unknown anchor referenced".to_owned())),
         }
     }
 
@@ -328,11 +412,12 @@ fn over(over: Over) -> ParseError {
     ParseError::TooLarge { what, limit }
 }
 
-fn syntax(reason: &str) -> ParseError {
-    ParseError::Syntax {
-        line: 0,
-        reason: reason.to_owned(),
-    }
+/// Tells whether a scalar stands for that there is none.
+fn is_nothing(read: &Scalar<'_>) -> bool {
+    read.text.is_empty()
+        && read.style == parse::Style::Plain
+        && read.properties.anchor.is_none()
+        && read.properties.tag.is_none()
 }
 
 fn scalar(read: Scalar<'_>) -> Node {

@@ -73,6 +73,9 @@ impl Disk {
         if kind.is_dir() {
             return Ok(Some(Entry::Directory));
         }
+        if !kind.is_file() && is_manifest(path) {
+            return Err(io::Error::other("it is neither a file nor a folder"));
+        }
         Ok(kind.is_file().then_some(Entry::File))
     }
 
@@ -119,11 +122,12 @@ impl Tree for Disk {
 
 /// Whether a folder's build would hold what this entry leads to: folders do, and manifests.
 fn matters(entry: &fs::DirEntry) -> bool {
-    let path = entry.path();
-    let is_manifest = path
-        .extension()
-        .is_some_and(|extension| extension == "yaml" || extension == "yml");
-    is_manifest || entry.file_type().is_ok_and(|kind| kind.is_dir())
+    is_manifest(&entry.path()) || entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// Returns a link's target from the folder that the link stands in: trees know no other.

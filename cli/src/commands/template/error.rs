@@ -1,6 +1,7 @@
 //! Why `flotilla template` prints nothing, and what to do then.
 
 use flotilla_render::helm::action::{NoTemplate, RenderError};
+use flotilla_render::helm::archive::size;
 use flotilla_render::helm::capabilities::KubeVersionError;
 use flotilla_render::helm::chart::ChartError;
 use flotilla_render::helm::values::ValuesError;
@@ -19,17 +20,17 @@ pub(super) enum TemplateError {
         #[source]
         source: std::io::Error,
     },
-    /// A file is larger than is allowed.
-    #[error("{path} is over the limit of {limit} bytes")]
+    /// A file, or a chart's folder, holds more than is allowed.
+    #[error("{path}: {over}")]
     TooLarge {
         /// The path as it was given.
         path: String,
-        /// The limit.
-        limit: u64,
+        /// Which limit.
+        over: Over,
     },
     /// The chart is named in a way that would have to be fetched.
     #[error(
-        "{0} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"
+        "{0:?} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"
     )]
     NotLocal(String),
     /// The files are no chart.
@@ -79,6 +80,23 @@ pub(super) enum TemplateError {
     Random,
 }
 
+/// A limit of what is read from the disk.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Over {
+    /// The most bytes of a file.
+    #[error("it is larger than {}", size(*.0))]
+    File(u64),
+    /// The most bytes of a chart.
+    #[error("with it the files of the chart take more than {}", size(*.0))]
+    Chart(u64),
+    /// The most folders above a file.
+    #[error("it is more than {0} folders deep in the chart")]
+    Depth(usize),
+    /// The most files and folders of a chart.
+    #[error("with it the chart has more than {0} files and folders")]
+    Entries(usize),
+}
+
 impl TemplateError {
     /// What to do about it, where that is known.
     pub(super) fn hint(&self, debug: bool) -> Option<&'static str> {
@@ -86,6 +104,12 @@ impl TemplateError {
             Self::Render(RenderError::MissingDependencies(_)) | Self::DependencyUpdate(_) => {
                 Some("put them into its charts folder, as with helm dependency build")
             }
+            Self::Render(RenderError::KubeVersion { .. }) => {
+                Some("--kube-version tells the chart another version of Kubernetes")
+            }
+            Self::ShowOnly(_) => Some(
+                "name it by its path in the chart, such as templates/service.yaml; what renders to nothing is none",
+            ),
             Self::Render(RenderError::Manifest(_)) if !debug => {
                 Some("--debug prints what was rendered, though it is no YAML")
             }

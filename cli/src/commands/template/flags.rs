@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use flotilla_render::helm::flag;
+
 /// Reads a switch's value as Go does.
 pub(in crate::commands) fn go_bool(text: &str) -> Result<bool, String> {
     match text {
@@ -50,20 +52,23 @@ fn labels(text: &str) -> Result<(), String> {
     is_pairs.then_some(()).ok_or_else(|| wrong.to_owned())
 }
 
-/// Reads a whole number as Go does, in any of its bases.
 fn whole(text: &str) -> Result<(), String> {
-    let digits = text.trim_start_matches(['-', '+']);
-    let prefix = digits.get(..2).map(str::to_ascii_lowercase);
-    let (digits, base) = match prefix.as_deref() {
-        Some("0x") => (&digits[2..], 16),
-        Some("0o") => (&digits[2..], 8),
-        Some("0b") => (&digits[2..], 2),
-        _ => (digits, 10),
-    };
-    let is_number = i64::from_str_radix(digits, base).is_ok();
-    is_number
+    flag::is_int(text)
         .then_some(())
         .ok_or_else(|| "it is no whole number".to_owned())
+}
+
+fn number(text: &str) -> Result<(), String> {
+    flag::is_float32(text)
+        .then_some(())
+        .ok_or_else(|| "it is no number".to_owned())
+}
+
+/// Reads a duration, which may be below zero and is not kept; the type is that of the flag of a hub's commands.
+fn duration(text: &str) -> Result<Duration, String> {
+    flag::is_duration(text)
+        .then_some(Duration::ZERO)
+        .ok_or_else(|| "it is no duration, such as 1m30s".to_owned())
 }
 
 /// Flags of installing, of fetching charts and of clusters, which change nothing of what is printed.
@@ -76,7 +81,7 @@ pub(super) struct PassedOver {
     pub(super) dry_run: Option<DryRun>,
     #[arg(long, value_name = "STRATEGY", num_args = 0..=1, require_equals = true, default_missing_value = "watcher", value_parser = wait, hide = true)]
     wait: Option<()>,
-    #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration, hide = true)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, hide = true)]
     timeout: Option<Duration>,
     #[arg(long, value_name = "TEXT", hide = true)]
     description: Option<String>,
@@ -86,8 +91,8 @@ pub(super) struct PassedOver {
     color: Option<()>,
     #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = whole, hide = true)]
     burst_limit: Option<()>,
-    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, hide = true)]
-    qps: Option<f32>,
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = number, hide = true)]
+    qps: Option<()>,
     /// Chooses among charts that are fetched; Helm passes it over where the chart is on the disk
     #[arg(long, value_name = "RANGE", hide = true)]
     version: Option<String>,
@@ -177,10 +182,12 @@ impl Refused {
         const NETWORK: &str = "rendering asks no network";
         const SIGNED: &str = "signatures of charts are checked where they are fetched";
         let on = &self.switches;
+        // A text that is empty is that of a variable that is not set.
+        let is_given = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
         let given = [
-            ("post-renderer", self.post_renderer.is_some(), PROGRAM),
+            ("post-renderer", is_given(self.post_renderer.as_ref()), PROGRAM),
             ("post-renderer-args", !self.post_renderer_args.is_empty(), PROGRAM),
-            ("repo", self.repo.is_some(), FETCHED),
+            ("repo", is_given(self.repo.as_ref()), FETCHED),
             ("enable-dns", on.enable_dns, NETWORK),
             ("validate", on.validate, CLUSTER),
             ("verify", on.verify, SIGNED),

@@ -8,7 +8,8 @@ use std::path::Path;
 use flotilla_render::helm::archive::{File, Limits};
 use flotilla_render::helm::ignore::{FILE_NAME, Rules};
 
-use super::{TemplateError, read_bounded, read_into, unreadable};
+use super::error::{Over, TemplateError};
+use super::read::{read_bounded, read_into, unreadable};
 
 /// The room for a file that is read; most are smaller, and so are read at once.
 const BUFFER: usize = 64 << 10;
@@ -60,7 +61,7 @@ impl Walk<'_> {
         if depth > self.limits.path_depth {
             return Err(TemplateError::TooLarge {
                 path: shown,
-                limit: self.limits.path_depth as u64,
+                over: Over::Depth(self.limits.path_depth),
             });
         }
         let mut names = Vec::new();
@@ -97,7 +98,7 @@ impl Walk<'_> {
         if self.entries > self.limits.entries {
             return Err(TemplateError::TooLarge {
                 path: shown,
-                limit: self.limits.entries as u64,
+                over: Over::Entries(self.limits.entries),
             });
         }
         let kind = match kind {
@@ -122,10 +123,66 @@ impl Walk<'_> {
             ));
         }
         let file = fs::File::open(path).map_err(|source| unreadable(&shown, source))?;
-        let limit = self.left.min(self.limits.file_bytes);
-        read_into(&mut self.buffer, file, &shown, limit)?;
+        let (over, limit) = if self.limits.file_bytes <= self.left {
+            (Over::File(self.limits.file_bytes), self.limits.file_bytes)
+        } else {
+            (Over::Chart(self.limits.unpacked_bytes), self.left)
+        };
+        read_into(&mut self.buffer, file, &shown, over, limit)?;
         self.left -= self.buffer.len() as u64;
         self.files.push(File::new(name, &self.buffer));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use flotilla_render::helm::archive::Limits;
+
+    use super::read;
+
+    #[test]
+    fn what_is_over_a_limit_is_named_in_the_unit_of_that_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::create_dir_all(root.join("a/b/c")).expect("folders");
+        fs::write(root.join("a/b/c/x"), vec![0; 3 << 20]).expect("a file");
+        fs::write(root.join("y"), vec![0; 2 << 20]).expect("a file");
+        let all = Limits::default();
+        assert!(read(root, &all).is_ok_and(|files| files.len() == 2));
+        for (limits, path, words) in [
+            (
+                Limits { path_depth: 2, ..all },
+                "a/b/c",
+                "it is more than 2 folders deep in the chart",
+            ),
+            (
+                Limits { entries: 4, ..all },
+                "y",
+                "with it the chart has more than 4 files and folders",
+            ),
+            (
+                Limits {
+                    file_bytes: 2 << 20,
+                    ..all
+                },
+                "a/b/c/x",
+                "it is larger than 2 MiB",
+            ),
+            (
+                Limits {
+                    unpacked_bytes: 4 << 20,
+                    ..all
+                },
+                "y",
+                "with it the files of the chart take more than 4 MiB",
+            ),
+        ] {
+            let error = read(root, &limits).expect_err(words).to_string();
+            let shown = root.join(path).display().to_string();
+            assert_eq!(error, format!("{shown}: {words}"));
+        }
     }
 }

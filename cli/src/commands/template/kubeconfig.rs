@@ -1,5 +1,7 @@
 //! The namespace that the context of a kubeconfig names: Helm renders for it where no other is given.
 
+use std::collections::HashSet;
+
 use flotilla_render::yaml::{self, Map, Value};
 
 /// Returns the namespace of a context, of the current one where none is given. Of several files the first that says
@@ -19,10 +21,24 @@ pub(super) fn namespace(files: &[Vec<u8>], context: Option<&str>) -> Option<Stri
 
 fn read(bytes: &[u8]) -> Option<Map> {
     match yaml::read(std::str::from_utf8(bytes).ok()?, &yaml::Limits::default()).ok()? {
-        Value::Map(fields) => Some(fields),
+        Value::Map(fields) => is_config(&fields).then_some(fields),
         Value::Null => Some(Map::new()),
         _ => None,
     }
+}
+
+/// Tells whether fields are those of a kubeconfig, in whose lists no name stands twice.
+fn is_config(fields: &Map) -> bool {
+    let is = |name: &str, wanted: &str| text(fields, name).is_none_or(|text| text == wanted);
+    let is_distinct = |name: &str| {
+        let entries = fields.get(name).and_then(Value::as_list).into_iter().flatten();
+        let names = entries.filter_map(|entry| text(entry.as_map()?, "name"));
+        let mut seen = HashSet::new();
+        names.into_iter().all(|name| seen.insert(name))
+    };
+    is("kind", "Config")
+        && is("apiVersion", "v1")
+        && ["clusters", "users", "contexts"].into_iter().all(is_distinct)
 }
 
 fn text<'a>(fields: &'a Map, name: &str) -> Option<&'a str> {

@@ -102,7 +102,7 @@ fn without_zero_decimals(text: &str) -> &str {
 }
 
 /// Reads an integer in any of Go's bases.
-fn parse_int(text: &str) -> Option<i64> {
+pub(in crate::helm) fn parse_int(text: &str) -> Option<i64> {
     let (negative, rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

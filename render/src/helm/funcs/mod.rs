@@ -34,6 +34,7 @@ use super::exec_error::ExecError;
 use super::value::Val;
 
 pub(super) use convert::raw_data;
+pub(super) use maths::parse_int;
 
 /// A function of templates.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ fn based(text: &str) -> Option<(String, u32)> {
     (unsigned && spaced).then(|| (digits.replace('_', ""), radix))
 }
 
-fn parse_float(text: &str) -> Option<f64> {
+pub(in crate::helm) fn parse_float(text: &str) -> Option<f64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1.0, digits),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),

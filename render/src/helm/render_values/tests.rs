@@ -129,8 +129,9 @@ fn ours(files: &Files, given: &Json) -> Result<BTreeMap<String, Json>, String> {
     let given = Table::from_map(&given);
     let context = Context::default();
     let copies = Copies::new(&context);
-    let resolved = Resolved::new(&chart, &given, &copies).map_err(|error| error.to_string())?;
-    let values = coalesce(&resolved, &given, Nulls::Remove, &copies).map_err(|error| error.to_string())?;
+    let resolved = Resolved::new(&chart, &given, &copies, &mut |_| {}).map_err(|error| error.to_string())?;
+    let values = coalesce(&resolved, &given, Nulls::Remove, &copies, &mut |_| {})
+        .map_err(|error| error.to_string())?;
     let mut seen = BTreeMap::new();
     collect(&resolved, resolved.name(), &values, &mut seen);
     Ok(seen)

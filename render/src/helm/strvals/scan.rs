@@ -27,6 +27,11 @@ impl<'a> Scan<'a> {
         self.text.is_empty()
     }
 
+    /// Returns how many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.text.len()
+    }
+
     /// Takes all that is left.
     pub(super) fn rest(&mut self) -> &'a str {
         std::mem::take(&mut self.text)

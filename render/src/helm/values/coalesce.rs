@@ -10,6 +10,7 @@ use super::copies::Copies;
 use super::table::{MAX_DEPTH, Table, TooDeep, as_table};
 use crate::helm::dependencies::Resolved;
 use crate::helm::value::Val;
+use crate::helm::warning::{Warn, Warning};
 
 /// The key whose values every chart sees.
 const GLOBAL: &str = "global";
@@ -60,9 +61,6 @@ impl Display for ValueWarning {
     }
 }
 
-/// Who hears of values that do not count.
-type Warn<'w> = &'w mut dyn FnMut(ValueWarning);
-
 /// What happens to null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nulls {
@@ -72,18 +70,8 @@ pub(crate) enum Nulls {
     Keep,
 }
 
-/// Returns the values that a chart is rendered with.
-pub(crate) fn coalesce(
-    chart: &Resolved<'_>,
-    given: &Table,
-    nulls: Nulls,
-    copies: &Copies<'_>,
-) -> Result<Table, CoalesceError> {
-    coalesce_warned(chart, given, nulls, copies, &mut |_| {})
-}
-
 /// Returns the values that a chart is rendered with, and tells of those that do not count.
-pub(crate) fn coalesce_warned(
+pub(crate) fn coalesce(
     chart: &Resolved<'_>,
     given: &Table,
     nulls: Nulls,
@@ -147,7 +135,7 @@ fn add_defaults(
                     }
                     merge_below(&given, &default, nulls, (MAX_DEPTH, &path), warn)?;
                 } else if !default.is_nil() {
-                    warn(ValueWarning::Skipped(path));
+                    warn(Warning::Value(ValueWarning::Skipped(path)));
                 }
             }
             None if nulls == Nulls::Keep => values.insert(&key, default),
@@ -195,8 +183,10 @@ fn merge_below(
                 let below = || format!("{path}.{key}");
                 match (as_table(&own), as_table(&value)) {
                     (Some(own), Some(value)) => merge_below(&own, &value, nulls, (depth, &below()), warn)?,
-                    (None, Some(_)) => warn(ValueWarning::NotOverwritten(below())),
-                    (Some(_), None) if !value.is_nil() => warn(ValueWarning::Ignored(below())),
+                    (None, Some(_)) => warn(Warning::Value(ValueWarning::NotOverwritten(below()))),
+                    (Some(_), None) if !value.is_nil() => {
+                        warn(Warning::Value(ValueWarning::Ignored(below())))
+                    }
                     _ => {}
                 }
             }
@@ -210,7 +200,7 @@ fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -
     let is_other = |values: &Table| values.get(GLOBAL).is_some() && values.table(GLOBAL).is_none();
     for (which, values) in [("destination", below), ("source", above)] {
         if is_other(values) {
-            warn(ValueWarning::Globals(which));
+            warn(Warning::Value(ValueWarning::Globals(which)));
             return Ok(());
         }
     }
@@ -218,11 +208,11 @@ fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -
     for (key, value) in above.table(GLOBAL).unwrap_or_default().entries() {
         match (own.get(&key), as_table(&value)) {
             (None, Some(value)) => own.insert_table(&key, value.shallow_copy()),
-            (Some(Val::Map(_)), None) => warn(ValueWarning::GlobalTable(key.to_string())),
+            (Some(Val::Map(_)), None) => warn(Warning::Value(ValueWarning::GlobalTable(key.to_string()))),
             (_, None) => own.insert(&key, value),
             (Some(mine), Some(value)) => {
                 let Some(mine) = as_table(&mine) else {
-                    warn(ValueWarning::GlobalConflict(key.to_string()));
+                    warn(Warning::Value(ValueWarning::GlobalConflict(key.to_string())));
                     continue;
                 };
                 let merged = value.shallow_copy();

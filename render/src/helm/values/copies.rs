@@ -56,6 +56,11 @@ impl<'c> Copies<'c> {
         self.context.go_on().map_err(CoalesceError::TooLarge)
     }
 
+    /// Takes the steps of making texts of so many bytes.
+    pub(crate) fn spend_text(&self, bytes: usize) -> Result<(), CoalesceError> {
+        self.spend(bytes / BYTES_PER_VALUE)
+    }
+
     /// Takes charts, or copies of them, that are going to be made.
     pub(crate) fn add_charts(&self, count: usize) -> Result<(), CoalesceError> {
         self.charts.set(self.charts.get().saturating_add(count));

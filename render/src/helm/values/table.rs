@@ -99,20 +99,22 @@ impl Table {
 
     /// Follows dots through maps; none when a part is missing or no map.
     pub(crate) fn table_at(&self, path: &str) -> Option<Table> {
-        path.split('.')
-            .try_fold(self.clone(), |table, key| table.table(key))
+        self.follow(path).ok()
     }
 
-    /// Follows dots to a boolean.
-    pub(crate) fn flag_at(&self, path: &str) -> Option<bool> {
+    /// Follows dots through maps; an error is the part that is missing or no map.
+    pub(crate) fn follow<'p>(&self, path: &'p str) -> Result<Table, &'p str> {
+        path.split('.')
+            .try_fold(self.clone(), |table, key| table.table(key).ok_or(key))
+    }
+
+    /// Follows dots to a value that is no map.
+    pub(crate) fn value_at(&self, path: &str) -> Option<Val> {
         let found = match path.rsplit_once('.') {
             Some((tables, key)) => self.table_at(tables)?.get(key),
             None => self.get(path),
         };
-        match found {
-            Some(Val::Bool(flag)) => Some(flag),
-            _ => None,
-        }
+        found.filter(|value| as_table(value).is_none())
     }
 
     /// Empties the map and all below it, so that maps which hold each other are freed.

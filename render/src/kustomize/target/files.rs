@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::super::deprecation::deprecations;
-use super::super::error::{At, Result, invalid, remote, too_large};
+use super::super::error::{At, Result, invalid, remote, shortened, too_large};
 use super::super::files::{Files, PathError};
 use super::super::id;
 use super::super::kustomization::Kustomization;
@@ -79,13 +79,25 @@ impl<'a> Build<'a> {
     }
 
     /// Reads one of kustomize's own files.
-    pub(super) fn json(&self, bytes: &[u8]) -> Result<Value> {
+    fn json(&self, bytes: &[u8]) -> Result<Value> {
         self.reader().json(bytes, Schema::Old)
     }
 
     /// Returns the reader of the build's files.
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader::new(self.budget, &self.steps)
+    }
+
+    /// Reads one of kustomize's own files that a kustomization names.
+    pub(super) fn json_of(&self, target: &Target, path: &str) -> Result<Value> {
+        let bytes = self.read(target, path)?;
+        self.json(&bytes).of(|| self.shown_from(target, path))
+    }
+
+    /// Returns a path that a kustomization names as errors show it.
+    pub(super) fn shown_from(&self, target: &Target, path: &str) -> String {
+        let shown = Files::join(&target.directory, path).map(|path| self.files.shown(&path));
+        shortened(shown.as_deref().unwrap_or(path)).into_owned()
     }
 
     fn set_schema(&self, target: &Target) -> Result<()> {
@@ -95,13 +107,14 @@ impl<'a> Build<'a> {
         }
         let mut schemas = Rc::new(Schemas::default());
         if !k.openapi_path.is_empty() {
-            let bytes = self.read(target, &k.openapi_path)?;
+            let document = self.json_of(target, &k.openapi_path)?;
             if !k.openapi_version.is_empty() {
                 return Err(invalid(
                     "builtin version and custom schema provided, cannot use both",
                 ));
             }
-            schemas = Rc::new(self.schemas().custom(&self.json(&bytes)?)?);
+            let custom = self.schemas().custom(&document);
+            schemas = Rc::new(custom.of(|| self.shown_from(target, &k.openapi_path))?);
         } else if k.openapi_version != "v1.21.2" {
             return Err(invalid(format!(
                 "OpenAPI version {} is not built in, only v1.21.2 is: leave `version` out, or name a document by `path`",
@@ -118,7 +131,7 @@ impl<'a> Build<'a> {
     /// Reads a file that a kustomization names.
     pub(super) fn read(&self, target: &Target, path: &str) -> Result<Cow<'a, [u8]>> {
         if is_url(path) {
-            return Err(remote(path, 0));
+            return Err(remote(path, self.line_of(target, path)));
         }
         if path.starts_with('/') {
             return Err(PathError::Escapes(path.to_string()).into());

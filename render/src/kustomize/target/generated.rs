@@ -1,10 +1,11 @@
 //! What a kustomization makes itself: config maps, secrets, and the objects that configure plugins.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::super::error::{At, Error, Result, invalid};
+use super::super::error::{At, Error, Result, invalid, shortened};
 use super::super::generators;
 use super::super::kustomization::{GeneratorArgs, GeneratorOptions};
 use super::super::load::LoadError;
@@ -37,12 +38,15 @@ impl Build<'_> {
                 made.push((field, self.make(target, &args, secret, maker).in_field(field)?));
             }
         }
-        for value in self.plugins(target, &k.generators).in_field("generators")? {
-            let maker = Maker::of_plugin(&value);
-            let object = match plugins::generator(&value).in_field("generators")? {
+        let plugins = self.plugins(target, "generators", &k.generators);
+        for configured in plugins.in_field("generators")? {
+            let maker = Maker::of_plugin(&configured.value);
+            let read = configured.named(self, plugins::generator(&configured.value));
+            let object = match read.in_field("generators")? {
                 Generator::Data { args, secret } => self.make(target, &args, secret, maker),
                 Generator::Object(text) => self.parsed(&text, maker),
             };
+            let object = configured.named(self, object);
             made.push(("generators", object.in_field("generators")?));
         }
         for (field, resource) in made {
@@ -78,11 +82,16 @@ impl Build<'_> {
         Ok(resource)
     }
 
-    /// Reads the objects that configure plugins, given in place or by path.
-    pub(super) fn plugins(&self, target: &Target, entries: &[String]) -> Result<Vec<Value>> {
+    /// Reads the objects that configure plugins, which a field gives in place or by path.
+    pub(super) fn plugins(
+        &self,
+        target: &Target,
+        field: &str,
+        entries: &[String],
+    ) -> Result<Vec<Configured>> {
         let mut acc = self.empty();
         let mut paths = Vec::new();
-        for (number, entry) in (1..).zip(entries) {
+        for (index, entry) in entries.iter().enumerate() {
             match self.loaded(entry.as_bytes()) {
                 Ok(mut list) => {
                     if let Some(origin) = &target.origin {
@@ -95,7 +104,7 @@ impl Build<'_> {
                     acc.map.append_all(list)?;
                 }
                 Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) if is_no_path(entry) => return Err(neither(number, &error)),
+                Err(error) if is_no_path(entry) => return Err(neither(&error)).in_item(field, index),
                 Err(_) => paths.push(entry.clone()),
             }
         }
@@ -103,7 +112,13 @@ impl Build<'_> {
         acc.map
             .list()
             .iter()
-            .map(|r| Ok(r.node.to_json(Schema::New)?))
+            .map(|resource| {
+                Ok(Configured {
+                    value: resource.node.to_json(Schema::New)?,
+                    id: resource.id().to_string(),
+                    file: resource.file.clone(),
+                })
+            })
             .collect()
     }
 }
@@ -113,9 +128,28 @@ pub(super) fn is_no_path(entry: &str) -> bool {
     entry.contains(['\n', '{']) || entry.contains(": ")
 }
 
-/// Returns the failure of such an entry, which is named by its number.
-pub(super) fn neither(number: usize, why: &LoadError) -> Box<Error> {
-    invalid(format!(
-        "entry {number} is neither an object nor the path of a file: {why}"
-    ))
+/// Returns the failure of such an entry.
+pub(super) fn neither(why: &LoadError) -> Box<Error> {
+    invalid(format!("neither an object nor the path of a file: {why}"))
+}
+
+/// An object that configures a plugin, and where it stands.
+pub(super) struct Configured {
+    pub(super) value: Value,
+    id: String,
+    /// The file that it was read from, unless it stands in the kustomization.
+    file: Option<Rc<str>>,
+}
+
+impl Configured {
+    /// Names the object, and its file, in a failure of what it configures.
+    pub(super) fn named<T>(&self, build: &Build<'_>, made: Result<T>) -> Result<T> {
+        made.of(|| {
+            let id = shortened(&self.id);
+            match &self.file {
+                Some(file) => format!("{}: {id}", shortened(&build.files.shown(file))),
+                None => id.into_owned(),
+            }
+        })
+    }
 }

@@ -18,9 +18,7 @@ impl Build<'_> {
         paths: &[String],
     ) -> Result<Accumulator> {
         for path in paths {
-            if is_remote(path) && !self.is_local(target, path) {
-                return Err(remote(path, self.line_of(target, path)));
-            }
+            self.require_local(target, path)?;
             match self.directory(target, path) {
                 Ok(directory) => acc = self.below(target, path, &directory, acc)?,
                 Err(_) => self.file(target, path, &mut acc.map)?,
@@ -29,16 +27,22 @@ impl Build<'_> {
         Ok(acc)
     }
 
-    fn is_local(&self, target: &Target, path: &str) -> bool {
-        Files::join(&target.directory, path).is_some_and(|path| self.files.resolve(&path).is_ok())
+    /// Refuses the name of a directory that kustomize would fetch, unless it is that of one that is there.
+    pub(super) fn require_local(&self, target: &Target, path: &str) -> Result<()> {
+        let is_there =
+            || Files::join(&target.directory, path).is_some_and(|path| self.files.resolve(&path).is_ok());
+        if is_remote(path) && !is_there() {
+            return Err(remote(path, self.line_of(target, path)));
+        }
+        Ok(())
     }
 
-    fn line_of(&self, target: &Target, text: &str) -> usize {
+    /// Returns the line of the kustomization on which a text stands as it is, from 1.
+    pub(super) fn line_of(&self, target: &Target, text: &str) -> Option<usize> {
         let bytes = self.files.read(&target.path()).unwrap_or_default();
         let file = String::from_utf8_lossy(&bytes);
-        file.lines()
-            .position(|line| line.contains(text))
-            .map_or(0, |index| index + 1)
+        let index = file.lines().position(|line| line.contains(text))?;
+        Some(index + 1)
     }
 
     fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Result<()> {

@@ -31,20 +31,18 @@ impl Build<'_> {
         let k = &target.kustomization;
         let mut list = Vec::new();
         if !k.patches_strategic_merge.is_empty() {
-            let patches = self.merge_patches(target, &k.patches_strategic_merge, "");
-            list.push((
-                "PatchStrategicMergeTransformer",
-                patches.in_field("patchesStrategicMerge")?,
-            ));
+            let patches = self.merge_patches(target, &k.patches_strategic_merge, "")?;
+            list.push(("PatchStrategicMergeTransformer", patches));
         }
-        for (number, patch) in (1..).zip(&k.patches) {
-            let source = format!("[inline patch {number}]");
-            let patch = self.patch(target, patch, source).in_field("patches")?;
+        for (index, patch) in k.patches.iter().enumerate() {
+            let source = format!("[inline patch {}]", index + 1);
+            let patch = self.patch(target, patch, source).in_item("patches", index)?;
             list.push(("PatchTransformer", patch));
         }
         rename_and_label(k, config, &mut list, &self.steps)?;
-        for patch in &k.patches_json6902 {
-            let patch = self.json_patch(target, patch).in_field("patchesJson6902")?;
+        for (index, patch) in k.patches_json6902.iter().enumerate() {
+            let patch = self.json_patch(target, patch);
+            let patch = patch.in_item("patchesJson6902", index)?;
             list.push(("PatchJson6902Transformer", patch));
         }
         for replica in &k.replicas {
@@ -59,9 +57,7 @@ impl Build<'_> {
             list.push(("ImageTagTransformer", Transformer::Images(images)));
         }
         if !k.replacements.is_empty() {
-            let replacements = self
-                .replacements(target, &k.replacements)
-                .in_field("replacements")?;
+            let replacements = self.replacements(target, &k.replacements)?;
             list.push(("ReplacementTransformer", Transformer::Replacements(replacements)));
         }
         let made_by = |kind| {
@@ -74,12 +70,14 @@ impl Build<'_> {
             .into_iter()
             .map(|(kind, transformer)| (made_by(kind), transformer))
             .collect();
-        for value in self.plugins(target, &k.transformers).in_field("transformers")? {
-            let mut made = self.plugin(target, &value).in_field("transformers")?;
+        let plugins = self.plugins(target, "transformers", &k.transformers);
+        for configured in plugins.in_field("transformers")? {
+            let made = self.plugin(target, &configured.value);
+            let mut made = configured.named(self, made).in_field("transformers")?;
             // Several count as the one that they are configured by.
             let last = made.pop();
             list.extend(made.into_iter().map(|transformer| (None, transformer)));
-            list.extend(last.map(|transformer| (Maker::of_plugin(&value), transformer)));
+            list.extend(last.map(|transformer| (Maker::of_plugin(&configured.value), transformer)));
         }
         Ok(list)
     }
@@ -101,7 +99,7 @@ impl Build<'_> {
                 file,
             } => {
                 if !file.is_empty() {
-                    targets.extend(plugins::value_targets(&self.json(&self.read(target, &file)?)?)?);
+                    targets.extend(plugins::value_targets(&self.json_of(target, &file)?)?);
                 }
                 let folder = target.directory.rsplit('/').next().unwrap_or_default();
                 let value = if value.is_empty() {
@@ -116,19 +114,23 @@ impl Build<'_> {
 
     fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Result<Transformer> {
         let mut patches = Vec::new();
-        for (number, entry) in (1..).zip(entries) {
-            patches.extend(match self.loaded(entry.as_bytes()) {
-                Ok(list) => list,
-                Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) if is_no_path(entry) => return Err(neither(number, &error)),
-                Err(_) => self.objects(&self.read(target, entry)?)?,
-            });
+        for (index, entry) in entries.iter().enumerate() {
+            let read = match self.loaded(entry.as_bytes()) {
+                Ok(list) => Ok(list),
+                Err(error) if error.is_final() => Err(error.into()),
+                Err(error) if is_no_path(entry) => Err(neither(&error)),
+                Err(_) => self.read(target, entry).and_then(|bytes| {
+                    let list = self.objects(&bytes);
+                    list.of(|| self.shown_from(target, entry))
+                }),
+            };
+            patches.extend(read.in_item("patchesStrategicMerge", index)?);
         }
         if !text.is_empty() {
             patches.extend(self.objects(text.as_bytes())?);
         }
         if patches.is_empty() {
-            return Err(invalid("patch appears to be empty"));
+            return Err(invalid("patch appears to be empty")).in_field("patchesStrategicMerge");
         }
         Ok(Transformer::MergePatches(MergePatches { patches }))
     }
@@ -148,7 +150,8 @@ impl Build<'_> {
             }
         };
         let changes = (patch.allow_name_change, patch.allow_kind_change);
-        PatchEntry::new(&text, patch.target.clone(), changes, source, self.reader()).map(Transformer::Patch)
+        let entry = PatchEntry::new(&text, patch.target.clone(), changes, source, self.reader());
+        self.of_file(target, &patch.path, entry).map(Transformer::Patch)
     }
 
     fn json_patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
@@ -162,10 +165,11 @@ impl Build<'_> {
             (true, false) => patch.patch.clone(),
             (false, true) => String::from_utf8_lossy(&self.read(target, &patch.path)?).into_owned(),
         };
-        let operations = jsonpatch::decode(&text, self.reader())?;
-        if operations.is_empty() {
-            return Err(invalid("patch appears to be empty"));
-        }
+        let operations = match jsonpatch::decode(&text, self.reader()) {
+            Ok(operations) if operations.is_empty() => Err(invalid("patch appears to be empty")),
+            read => read,
+        };
+        let operations = self.of_file(target, &patch.path, operations)?;
         Ok(Transformer::JsonPatch(JsonPatch {
             target: selector,
             operations,
@@ -174,7 +178,7 @@ impl Build<'_> {
 
     fn replacements(&self, target: &Target, fields: &[ReplacementField]) -> Result<Vec<Replacement>> {
         let mut list = Vec::new();
-        for field in fields {
+        for (index, field) in fields.iter().enumerate() {
             let path = match field {
                 ReplacementField::Inline(replacement) => {
                     list.push((**replacement).clone());
@@ -182,25 +186,21 @@ impl Build<'_> {
                 }
                 ReplacementField::Path(path) => path,
             };
-            let read = |value: &Value| {
-                let mut fields = Fields::new(value, path)?.not_strict();
-                Replacement::read(&mut fields)
-            };
-            match self.json(&self.read(target, path)?)? {
-                Value::Array(items) => {
-                    for item in &items {
-                        list.push(read(item)?);
-                    }
-                }
-                value @ Value::Object(_) => list.push(read(&value)?),
-                _ => {
-                    return Err(invalid(format!(
-                        "unsupported replacement type encountered within {path}"
-                    )));
-                }
-            }
+            let read = self.json_of(target, path).and_then(|json| {
+                let read = replacements_of(&json, path);
+                read.of(|| self.shown_from(target, path))
+            });
+            list.extend(read.in_item("replacements", index)?);
         }
         Ok(list)
+    }
+
+    /// Names the file that a patch stands in; it is empty for one that stands in its field.
+    fn of_file<T>(&self, target: &Target, path: &str, read: Result<T>) -> Result<T> {
+        match path {
+            "" => read,
+            path => read.of(|| self.shown_from(target, path)),
+        }
     }
 
     pub(super) fn transform(
@@ -260,9 +260,11 @@ impl Build<'_> {
             schemas: &schemas,
             steps: &self.steps,
         };
-        for value in self.plugins(target, &target.kustomization.validators)? {
+        let validators = &target.kustomization.validators;
+        for configured in self.plugins(target, "validators", validators)? {
             let mut after = map.clone();
-            for transformer in self.plugin(target, &value)? {
+            let made = self.plugin(target, &configured.value);
+            for transformer in configured.named(self, made)? {
                 transformer.apply(&mut after, &context)?;
             }
             let same = after.list().len() == map.list().len()
@@ -272,6 +274,19 @@ impl Build<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads the replacements of a file: a list of them, or one.
+fn replacements_of(json: &Value, path: &str) -> Result<Vec<Replacement>> {
+    let read = |value: &Value| {
+        let mut fields = Fields::new(value, path)?.not_strict();
+        Replacement::read(&mut fields)
+    };
+    match json {
+        Value::Array(items) => items.iter().map(read).collect(),
+        Value::Object(_) => Ok(vec![read(json)?]),
+        _ => Err(invalid("a replacement or a list of them was expected")),
     }
 }
 

@@ -58,6 +58,7 @@ impl Namespace {
         for resource in list.iter() {
             *counts.entry(resource.id()).or_default() += 1;
         }
+        let mut conflict = None;
         for resource in list.iter_mut().filter(|r| !r.node.is_empty()) {
             let generated = resource.node.at(&["metadata", "annotations", HELM_GENERATED]);
             if generated.is_some_and(|v| v.text() == "true") {
@@ -75,12 +76,17 @@ impl Namespace {
                 *counts.entry(after.clone()).or_default() += 1;
             }
             if counts.get(&after).is_some_and(|count| *count != 1) {
-                return Err(invalid(format!(
-                    "namespace transformation produces ID conflict: {after}"
-                )));
+                conflict = Some(after);
+                break;
             }
         }
-        Ok(())
+        let Some(id) = conflict else { return Ok(()) };
+        let mut files = list
+            .iter()
+            .filter(|resource| resource.id() == id)
+            .map(|resource| resource.file.clone());
+        let fault = invalid(format!("namespace transformation produces ID conflict: {id}"));
+        Err(fault.in_both(files.next().flatten(), files.next().flatten()))
     }
 
     /// Writes the namespace where it belongs; returns whether an aliased scalar was changed.

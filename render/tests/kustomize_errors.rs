@@ -1,0 +1,290 @@
+//! What the errors of the kustomize engine name: the file at fault, the field and its item, the line.
+
+use flotilla_render::kustomize::{Budget, MemoryTree, Paths, RenderInput, build};
+
+const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
+
+/// Builds the root of a tree that stands in `src`, and returns why it does not build.
+fn refusal(files: &[(&str, &str)]) -> String {
+    let tree: MemoryTree = files.iter().map(|(path, text)| (*path, *text)).collect();
+    let budget = Budget::default();
+    let input = RenderInput {
+        paths: Paths {
+            root: "src/",
+            ..Paths::default()
+        },
+        ..RenderInput::new(&tree, "", &budget)
+    };
+    build(&input).expect_err("the source is refused").to_string()
+}
+
+#[test]
+fn a_second_object_without_a_separator_is_refused_with_its_line() {
+    let json = "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"a\"}}\n";
+    let lines = |texts: &[&str]| texts.concat();
+    for (text, line) in [
+        (lines(&[json, json]), 2),
+        (lines(&["# first\n", json, "\n", json, json]), 4),
+        (lines(&[OBJECT, "...\n", OBJECT]), 6),
+        (lines(&[OBJECT, "...\n", "a: [\n"]), 6),
+        (lines(&[OBJECT, "---\n", OBJECT, "...\n# c\n", OBJECT]), 12),
+        // A separator that is the last line is none.
+        (lines(&[OBJECT, "--- {kind: A}"]), 5),
+    ] {
+        let error = refusal(&[("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)]);
+        let words = format!(
+            "src/kustomization.yaml: resources: accumulating resources from 'a.yaml': line {line}: another document"
+        );
+        assert!(error.starts_with(&words), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn nothing_behind_a_document_is_no_second_one() {
+    for end in [
+        "...\n",
+        "...\n# c\n",
+        "---",
+        "...\n...\n",
+        "# c\n",
+        "---\n",
+        "---\n---\n# c\n",
+    ] {
+        let text = format!("{OBJECT}{end}");
+        let tree: MemoryTree = [
+            ("kustomization.yaml", "resources: [a.yaml]\n"),
+            ("a.yaml", text.as_str()),
+        ]
+        .into_iter()
+        .collect();
+        let built = build(&RenderInput::new(&tree, "", &Budget::default()));
+        assert_eq!(built.map(|built| built.objects.len()), Ok(1), "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_remote_is_named_with_field_and_line() {
+    let ours = "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n";
+    let far = format!("{ours}path: https://example.org/p.yaml\n");
+    for (fields, place) in [
+        ("resources:\n- https://example.org/x\n", "resources: line 2: "),
+        (
+            "components:\n- ./c\n- https://example.org/x\n",
+            "components: line 3: ",
+        ),
+        ("components:\n- github.com/a/b\n", "components: line 2: "),
+        (
+            "resources: [a.yaml]\npatches:\n- path: https://example.org/x\n",
+            "patches[0]: line 3: ",
+        ),
+        ("crds:\n- https://example.org/x\n", "crds[0]: line 2: "),
+        (
+            "configMapGenerator:\n- name: a\n  files: [https://example.org/x]\n",
+            "configMapGenerator: a: line 3: ",
+        ),
+        (
+            "resources: [a.yaml]\ntransformers: [far.yaml]\n",
+            "transformers: ",
+        ),
+    ] {
+        let error = refusal(&[
+            ("kustomization.yaml", fields),
+            ("a.yaml", OBJECT),
+            ("far.yaml", &far),
+            ("c/kustomization.yaml", "kind: Component\nnamePrefix: c-\n"),
+        ]);
+        assert!(
+            error.starts_with(&format!("src/kustomization.yaml: {place}"))
+                && error.contains("is remote and is not fetched")
+                && !error.contains("line 0"),
+            "{fields}\n{error}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_reads_like_an_address_is_read_where_it_is_there() {
+    let tree: MemoryTree = [
+        (
+            "kustomization.yaml",
+            "resources: [github.com/a/b]\ncomponents: [github.com/a/c]\n",
+        ),
+        ("github.com/a/b/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("github.com/a/b/a.yaml", OBJECT),
+        (
+            "github.com/a/c/kustomization.yaml",
+            "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: c-\n",
+        ),
+    ]
+    .into_iter()
+    .collect();
+    let built = build(&RenderInput::new(&tree, "", &Budget::default()));
+    assert!(built.is_ok_and(|built| built.to_yaml().contains("name: c-a")));
+}
+
+#[test]
+fn an_alias_without_an_anchor_is_told_with_its_line() {
+    let wrong = "a: 1\nb: {c: *far}\n";
+    let files = |path: &'static str| [("kustomization.yaml", path), ("wrong.yaml", wrong)];
+    for fields in ["resources: [wrong.yaml]\n", "crds: [wrong.yaml]\n"] {
+        let error = refusal(&files(fields));
+        assert!(
+            error.contains("wrong.yaml") && error.ends_with("line 2: unknown anchor referenced"),
+            "{error}"
+        );
+    }
+    let error = refusal(&files("a: 1\nb: &x [*x]\n"));
+    assert_eq!(
+        error,
+        "src/kustomization.yaml: malformed YAML: line 2: anchor 'x' value contains itself"
+    );
+}
+
+#[test]
+fn an_object_that_stands_twice_is_named_with_both_files() {
+    let error = refusal(&[
+        ("kustomization.yaml", "resources: [base, sub/b.yaml]\n"),
+        ("base/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("base/a.yaml", OBJECT),
+        ("sub/b.yaml", OBJECT),
+    ]);
+    let words = "already registered id: ConfigMap.v1.[noGrp]/a.default: it is in src/base/a.yaml and in src/sub/b.yaml";
+    assert!(error.ends_with(words), "{error}");
+    let error = refusal(&[
+        ("kustomization.yaml", "resources: [a.yaml]\nnamespace: x\n"),
+        (
+            "a.yaml",
+            &format!("{OBJECT}  namespace: b\n---\n{OBJECT}  namespace: c\n"),
+        ),
+    ]);
+    assert!(error.ends_with("it is in src/a.yaml twice"), "{error}");
+}
+
+#[test]
+fn files_that_a_field_lists_are_named_with_their_place_in_it() {
+    let ours = "apiVersion: builtin\nmetadata: {name: t}\n";
+    let unknown = format!("{ours}kind: Nothing\n");
+    let wrong = format!("{ours}kind: LabelTransformer\nlabels: 5\n");
+    for (fields, place) in [
+        (
+            "configurations: [empty.yaml, sub/wrong.yaml]\n",
+            "configurations[1]: src/sub/wrong.yaml: malformed YAML",
+        ),
+        (
+            "configurations: [empty.yaml, number.yaml]\n",
+            "configurations[1]: src/number.yaml: ",
+        ),
+        (
+            "crds: [sub/wrong.yaml]\n",
+            "crds[0]: src/sub/wrong.yaml: malformed YAML",
+        ),
+        ("crds: [number.yaml]\n", "crds[0]: src/number.yaml: "),
+        (
+            "openapi: {path: sub/wrong.yaml}\n",
+            "openapi: src/sub/wrong.yaml: malformed YAML",
+        ),
+        ("openapi: {path: number.yaml}\n", "openapi: src/number.yaml: "),
+        (
+            "transformers: [unknown.yaml]\n",
+            "transformers: src/unknown.yaml: Nothing.builtin.[noGrp]/t",
+        ),
+        (
+            "transformers: [label.yaml]\n",
+            "transformers: src/label.yaml: LabelTransformer.builtin.[noGrp]/t",
+        ),
+        (
+            "validators: [label.yaml]\n",
+            "validators: src/label.yaml: LabelTransformer.builtin.[noGrp]/t",
+        ),
+        (
+            "generators: [label.yaml]\n",
+            "generators: src/label.yaml: LabelTransformer.builtin.[noGrp]/t",
+        ),
+        (
+            "patches:\n- {path: number.yaml}\n",
+            "patches[0]: src/number.yaml: unable to parse",
+        ),
+        (
+            "patches:\n- {path: good.yaml, target: {kind: A}}\n- {path: sub/wrong.yaml}\n",
+            "patches[1]: src/sub/wrong.yaml: unable to parse",
+        ),
+        (
+            "patchesStrategicMerge: [patch.yaml, sub/wrong.yaml]\n",
+            "patchesStrategicMerge[1]: src/sub/wrong.yaml: malformed YAML",
+        ),
+        (
+            "patchesJson6902: [{target: {kind: A, name: a}, path: number.yaml}]\n",
+            "patchesJson6902[0]: src/number.yaml: ",
+        ),
+        (
+            "replacements: [{path: sub/wrong.yaml}]\n",
+            "replacements[0]: src/sub/wrong.yaml: malformed YAML",
+        ),
+        (
+            "replacements: [{path: number.yaml}]\n",
+            "replacements[0]: src/number.yaml: ",
+        ),
+    ] {
+        let error = refusal(&[
+            ("kustomization.yaml", fields),
+            ("good.yaml", "- {op: test, path: /a, value: 1}\n"),
+            ("empty.yaml", "{}\n"),
+            ("patch.yaml", OBJECT),
+            ("number.yaml", "5\n"),
+            ("sub/wrong.yaml", "a: [\n"),
+            ("unknown.yaml", &unknown),
+            ("label.yaml", &wrong),
+        ]);
+        assert!(
+            error.starts_with(&format!("src/kustomization.yaml: {place}")),
+            "{fields}\n{error}"
+        );
+    }
+}
+
+#[test]
+fn a_patch_that_cannot_be_applied_is_named_with_its_place() {
+    let error = refusal(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches:\n- patch: 'kind: A'\n- path: p.yaml\n",
+        ),
+        ("a.yaml", OBJECT),
+        ("p.yaml", "5\n"),
+    ]);
+    assert!(
+        error.starts_with("src/kustomization.yaml: patches[0]: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_told_from_a_file_that_lacks() {
+    let mut tree: MemoryTree = [("kustomization.yaml", "resources: [a.yaml]\n")]
+        .into_iter()
+        .collect();
+    tree.insert_link("a.yaml", "sub/b.yaml");
+    let error = build(&RenderInput::new(&tree, "", &Budget::default())).expect_err("nothing stands there");
+    let words = "'a.yaml' does not exist: a link on the way leads to 'sub', where nothing stands";
+    assert!(error.to_string().ends_with(words), "{error}");
+}
+
+#[test]
+fn an_object_in_place_that_cannot_be_read_is_not_taken_for_a_path() {
+    for field in [
+        "transformers",
+        "generators",
+        "validators",
+        "patchesStrategicMerge",
+    ] {
+        let text = "apiVersion: builtin\n  kind: [\n  secret: marked\n";
+        let fields = format!("resources: [a.yaml]\n{field}:\n- |-\n  {text}");
+        let error = refusal(&[("kustomization.yaml", &fields), ("a.yaml", OBJECT)]);
+        assert!(
+            error.starts_with(&format!("src/kustomization.yaml: {field}[0]: neither an object"))
+                && error.contains("malformed YAML: line ")
+                && !error.contains("marked"),
+            "{error}"
+        );
+    }
+}
