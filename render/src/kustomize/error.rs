@@ -133,7 +133,7 @@ impl Error {
     }
 
     /// Returns the failure as the caller of a build has it, with paths as they are shown.
-    pub(crate) fn shown(mut self: Box<Self>, paths: Paths<'_>) -> BuildError {
+    pub(crate) fn shown(mut self, paths: Paths<'_>) -> BuildError {
         if let Some((first, second)) = self.both.take() {
             let [one, other] = [&first, &second].map(|path| paths.shown(path));
             let (one, other) = (shortened(&one), shortened(&other));
@@ -142,7 +142,7 @@ impl Error {
                 false => format!(": it is in {one} and in {other}"),
             });
         }
-        BuildError::from(*self).shown(paths)
+        BuildError::from(self).shown(paths)
     }
 
     /// Puts words before the message.
