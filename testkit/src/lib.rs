@@ -36,6 +36,7 @@ mod proxy;
 mod shared;
 mod toolbox;
 mod traces;
+mod usage;
 mod wait;
 
 pub use audit::{AuditEntry, AuditFilter, AuditLog, AuditMark, AuditObject, AuditStatus, AuditUser};
@@ -50,6 +51,7 @@ pub use proxy::FaultProxy;
 pub use shared::shared_clusters;
 pub use toolbox::{Tool, kubernetes_version, tool, tools};
 pub use traces::{TraceCollector, TracedSpan};
+pub use usage::processor_time;
 pub use wait::wait_until;
 
 /// Makes ring the TLS provider of this process, unless one was chosen before.

@@ -1,6 +1,7 @@
 //! The first apply of a thousand objects by the agent against a bare loop of server-side applies of the same objects
 //! with the same labels in the same order with as many in flight, in turns. Compared are the times from the first
 //! write to the last; the agent's have in them what a bare loop does without, to look, to remember and to report.
+//! Processor time, which other work on the machine changes less, stands beside them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -12,7 +13,7 @@ use flotilla_agent::{
 };
 use flotilla_bench_report::Figure;
 use flotilla_core::{apply::UNIT_LABEL, id::UnitId};
-use flotilla_testkit::{AuditFilter, ControlPlane, ControlPlaneOptions};
+use flotilla_testkit::{AuditFilter, Component, ControlPlane, ControlPlaneOptions, processor_time};
 use futures::{TryStreamExt as _, stream};
 use kube::{
     Api, Client,
@@ -38,37 +39,77 @@ pub(crate) async fn measure(pairs: usize) -> anyhow::Result<Figure> {
     applied(&plane, &admin).await?;
     let mut times = Vec::new();
     let mut mark = plane.audit().mark();
-    for _ in 0..pairs {
-        let alone = bare(&plane, &admin).await?;
-        mark = plane.audit().mark();
-        times.push((alone, applied(&plane, &admin).await?));
+    for pair in 0..pairs {
+        // Neither always follows the other, whose objects are being removed from the store for a while.
+        times.push(if pair % 2 == 0 {
+            let alone = bare(&plane, &admin).await?;
+            mark = plane.audit().mark();
+            (alone, applied(&plane, &admin).await?)
+        } else {
+            mark = plane.audit().mark();
+            let agent = applied(&plane, &admin).await?;
+            (bare(&plane, &admin).await?, agent)
+        });
     }
     let requests = requests(&plane, &AuditFilter::all().after(mark).user(AGENT))?;
-    let ratio = |(alone, (writing, _)): (f64, (f64, f64))| alone / writing;
-    times.sort_by(|one, other| ratio(*one).total_cmp(&ratio(*other)));
-    let (alone, (writing, whole)) = times[pairs / 2];
-    let ratios: Vec<String> = times.iter().map(|pair| format!("{:.2}", ratio(*pair))).collect();
+    let ratio = |(alone, (agent, _)): &(Turn, (Turn, f64))| alone.writing / agent.writing;
+    times.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
+    let (alone, (agent, whole)) = times[pairs / 2];
+    let ratios: Vec<String> = times.iter().map(|pair| format!("{:.2}", ratio(pair))).collect();
     let note = format!(
         "rate of {OBJECTS} ConfigMaps and Deployments, from the first write to the last, over that of a bare loop of \
          server-side applies of the same, with the labels that the agent writes, and {IN_FLIGHT} in flight: the \
-         median of {pairs} pairs in turns, {writing:.2} s and {alone:.2} s, of {}; {whole:.2} s from the offer until reported applied; requests of the \
-         agent: {requests:?}; without the link to the hub",
+         median of {pairs} pairs in turns, {:.2} s and {:.2} s, of {}; {whole:.2} s from the offer until reported \
+         applied; processor time of this program, {:.2} s and {:.2} s, and of the API server and its store, {:.2} s \
+         and {:.2} s; requests of the agent: {requests:?}; without the link to the hub",
+        agent.writing,
+        alone.writing,
         ratios.join(", "),
+        agent.own,
+        alone.own,
+        agent.server,
+        alone.server,
     );
-    let figure = Figure::new(NAME, alone / writing, "ratio", note);
-    Ok(figure.peer(alone).at_least(0.9))
+    let figure = Figure::new(NAME, alone.writing / agent.writing, "ratio", note);
+    Ok(figure.peer(alone.writing).at_least(0.9))
 }
 
-/// Seconds from the first write to the last.
-fn writing(plane: &ControlPlane, filter: AuditFilter) -> anyhow::Result<f64> {
+/// What was used since, and from the first write to the last.
+fn turn(plane: &ControlPlane, before: (f64, f64), filter: AuditFilter) -> anyhow::Result<Turn> {
+    let (own, server) = used(plane)?;
     let writes = plane.audit().requests(&filter.verb("patch"))?;
     let times = || writes.iter().map(|write| write.received);
     let (first, last) = times().min().zip(times().max()).context("no write")?;
     ensure!(writes.len() == OBJECTS, "{} writes", writes.len());
-    Ok((last - first).as_seconds_f64())
+    Ok(Turn {
+        writing: (last - first).as_seconds_f64(),
+        own: own - before.0,
+        server: server - before.1,
+    })
 }
 
-async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<f64> {
+/// What a turn took, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    /// From the first write to the last.
+    writing: f64,
+    /// Processor time of this program.
+    own: f64,
+    /// Processor time of the API server and its store.
+    server: f64,
+}
+
+/// Processor time so far, in seconds: this program's, and that of the API server and its store.
+fn used(plane: &ControlPlane) -> anyhow::Result<(f64, f64)> {
+    let mut server = 0.0;
+    for component in [Component::ApiServer, Component::Etcd] {
+        let pid = plane.process(component)?.pid().context("it does not run")?;
+        server += processor_time(pid)?.as_secs_f64();
+    }
+    Ok((processor_time(std::process::id())?.as_secs_f64(), server))
+}
+
+async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<Turn> {
     let namespace = plane.namespace().await?;
     let [maps, deployments] = apis(admin, &namespace);
     let mut objects = objects();
@@ -79,7 +120,7 @@ async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<f64> {
             UNIT_LABEL: namespace,
         });
     }
-    let mark = plane.audit().mark();
+    let (mark, before) = (plane.audit().mark(), used(plane)?);
     stream::iter(objects.iter().map(anyhow::Ok))
         .try_for_each_concurrent(IN_FLIGHT, |object| {
             let api = match object["kind"] == "Deployment" {
@@ -94,9 +135,13 @@ async fn bare(plane: &ControlPlane, admin: &Client) -> anyhow::Result<f64> {
             }
         })
         .await?;
-    let took = writing(plane, AuditFilter::all().after(mark).namespace(&namespace))?;
+    let turn = turn(
+        plane,
+        before,
+        AuditFilter::all().after(mark).namespace(&namespace),
+    )?;
     clear(admin, &namespace).await?;
-    Ok(took)
+    Ok(turn)
 }
 
 fn apis(admin: &Client, namespace: &str) -> [Api<DynamicObject>; 2] {
@@ -115,8 +160,8 @@ async fn clear(admin: &Client, namespace: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds of writing, and from the offer until the unit is reported applied.
-async fn applied(plane: &ControlPlane, admin: &Client) -> anyhow::Result<(f64, f64)> {
+/// A turn, and the seconds from the offer until the unit is reported applied.
+async fn applied(plane: &ControlPlane, admin: &Client) -> anyhow::Result<(Turn, f64)> {
     let (namespace, own) = (plane.namespace().await?, plane.namespace().await?);
     let kubeconfig = plane.kubeconfig_for_user(AGENT, Some("system:masters"))?;
     let client = client(Some(&kubeconfig)).await?;
@@ -124,15 +169,19 @@ async fn applied(plane: &ControlPlane, admin: &Client) -> anyhow::Result<(f64, f
     let agent = SimAgent::start(cluster, Arc::new(Secrets::new(client, &own))).await?;
     let (unit, mut contents) = (UnitId(Uuid::new_v4()), Contents::default());
     let wanted = entry(unit, contents.add(&objects()), &namespace);
-    let mark = plane.audit().mark();
+    let (mark, before) = (plane.audit().mark(), used(plane)?);
     let began = Instant::now();
     agent.offer(&[wanted], &mut contents).await?;
     until(&agent, unit, is_applied).await?;
     let whole = began.elapsed().as_secs_f64();
     drop(agent);
-    let writing = writing(plane, AuditFilter::all().after(mark).namespace(&namespace))?;
+    let turn = turn(
+        plane,
+        before,
+        AuditFilter::all().after(mark).namespace(&namespace),
+    )?;
     clear(admin, &namespace).await?;
-    Ok((writing, whole))
+    Ok((turn, whole))
 }
 
 /// ConfigMaps and Deployments 1:1, in the order in which they are applied.

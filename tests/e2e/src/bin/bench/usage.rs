@@ -5,9 +5,6 @@ use std::{fs, time::Duration};
 use anyhow::Context as _;
 use e2e::HubProcess;
 
-/// In a second, on every machine that Linux runs on (`USER_HZ`).
-const TICKS: f64 = 100.0;
-
 /// Processor time of a hub so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Hub {
@@ -39,15 +36,7 @@ impl Hub {
 
 /// Seconds of processor time of a process and of those of its children that have ended.
 pub(crate) fn cpu(pid: u32) -> anyhow::Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may hold blanks and parentheses; the fields follow its last parenthesis.
-    let (_, fields) = text.rsplit_once(')').context("no name in stat")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = [11, 12, 13, 14]
-        .iter()
-        .filter_map(|&at| fields.get(at)?.parse::<u64>().ok())
-        .sum();
-    Ok(ticks as f64 / TICKS)
+    Ok(flotilla_testkit::processor_time(pid)?.as_secs_f64())
 }
 
 /// The same of a process and its living children.
