@@ -125,6 +125,19 @@ impl Fleet {
         wait_until(object, PATIENCE, look).await.expect("deployed")
     }
 
+    /// Waits until the unit of `app` waits for exactly this: an app says that its rendering failed before its units are
+    /// planned anew.
+    async fn waits(&self, reason: Waiting) -> Unit {
+        let look = async || {
+            let unit = self.unit().await;
+            match unit {
+                Some(unit) if unit.waiting == [reason.clone()] => Ok(Some(unit)),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        wait_until("the unit waits", PATIENCE, look).await.expect("waits")
+    }
+
     pub(crate) async fn resource(&self, kind: &str) -> Option<Resource> {
         let request = ListResourcesRequest {
             kinds: vec![kind.into()],
@@ -192,17 +205,16 @@ async fn a_source_ref_to_what_is_not_there_holds_the_unit_and_says_so() {
     fleet.apply(&[&app("missing", "./app", "  wait: true\n")]).await;
     let message = fleet.says("ArtifactFailed").await;
     assert!(message.contains("missing"), "{message}");
-    let held = fleet.unit().await.expect("a unit");
-    assert_eq!(
-        (held.target, held.version, held.settings),
-        (before.target, before.version, before.settings)
-    );
     let missing = Waiting::SourceNotFound {
         kind: "GitRepository".into(),
         namespace: "apps".into(),
         name: "missing".into(),
     };
-    assert_eq!(held.waiting, [missing]);
+    let held = fleet.waits(missing).await;
+    assert_eq!(
+        (held.target, held.version, held.settings),
+        (before.target, before.version, before.settings)
+    );
 }
 
 #[tokio::test]
@@ -224,10 +236,9 @@ async fn a_failed_build_holds_content_settings_and_variables_together() {
     // Substitution is taken away and the new path does not build: the old templates must not go out unsubstituted.
     fleet.apply(&[&app("a", "./broken", "")]).await;
     let message = fleet.says("BuildFailed").await;
-    let held = fleet.unit().await.expect("a unit");
+    let held = fleet.waits(Waiting::BuildFailed { message }).await;
     assert_eq!((&held.target, held.version), (&before.target, before.version));
     assert_eq!(held.settings, before.settings);
-    assert_eq!(held.waiting, [Waiting::BuildFailed { message }]);
     // A renderer that this hub does not have holds in the same way.
     let elsewhere = app("a", "./good", "").replace(
         "namespace: apps}",
