@@ -107,6 +107,7 @@ CREATE TABLE event (
 ) PARTITION BY RANGE (at);
 CREATE INDEX event_resource ON event (resource_uid, id);
 CREATE INDEX event_cluster ON event (cluster_id, id);
+CREATE INDEX event_cluster_itself ON event (cluster_id, id) WHERE resource_uid IS NULL;
 CREATE INDEX event_warning ON event (id) WHERE warning;
 
 -- Nudges between tasks and replicas. A reader goes by (xid, seq) and stops at its snapshot's xmin: a row of a

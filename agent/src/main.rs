@@ -19,7 +19,7 @@ use flotilla_agent::{
     ledger::{
         directory::Directory,
         secrets::Secrets,
-        transfer::{Moved, Place, is_left_behind, transfer},
+        transfer::{LeftBehind, Moved, Place, left_behind, transfer},
     },
     link::{
         channel::{ConnectError, HubAddress, check_endpoint},
@@ -136,8 +136,10 @@ fn main() -> ExitCode {
 }
 
 fn log(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.log)
-        .with_context(|| format!("log filter {:?} is not readable", arguments.log))?
+    // What connections are made of says nothing of the agent: who wants it names the module.
+    let quiet = "h2=warn,hyper=warn,hyper_util=warn,tower=warn,rustls=warn";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", arguments.log))
+        .map_err(|e| anyhow::anyhow!("--log {:?}: {e}", arguments.log))?
         // kube logs bodies that it cannot read, and a body may be a Secret.
         .add_directive("kube_client=off".parse()?);
     let logs = tracing_subscriber::fmt()
@@ -185,7 +187,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let stop = CancellationToken::new();
     tokio::spawn(signals(stop.clone()));
+    if hub.is_none() && (!arguments.pins.is_empty() || !arguments.trust_domain.is_empty()) {
+        anyhow::bail!("--pin and --trust-domain say which hub is trusted, and --hub names none");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    if hub.is_none() {
+        tracing::warn!("no hub is given (--hub): what is held is enforced, and nothing new comes");
+    }
     agent::run(
         Parts {
             key_value: state.key_value,
@@ -252,14 +260,19 @@ async fn state(arguments: &Arguments, client: &kube::Client) -> anyhow::Result<P
         return Ok(secrets);
     };
     let here = in_directory(path, Directory::open(path)?)?;
-    match is_left_behind(&here, &secrets, agent::LEDGER, agent::IDENTITY).await {
-        Ok(true) => anyhow::bail!(
+    match left_behind(&here, &secrets, agent::LEDGER, agent::IDENTITY).await {
+        Ok(Some(LeftBehind::There)) => anyhow::bail!(
             "the {} is empty, and there is state of this agent in {}; move it with `flotilla-agent ledger move --to {}`",
             here.name,
             secrets.name,
             std::path::absolute(path)?.display()
         ),
-        Ok(false) => Ok(here),
+        Ok(Some(LeftBehind::MovedTo(place))) => anyhow::bail!(
+            "the {} is empty, and the state of this agent was moved to {place}: start it on that with --state-dir \
+             (or the volume that it is in)",
+            here.name
+        ),
+        Ok(None) => Ok(here),
         // Who may not read Secrets has never kept state there.
         Err(e) if e.is_refused() => Ok(here),
         Err(e) => Err(e.into()),

@@ -108,7 +108,8 @@ pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str, listed: &B
         );
     }
     let of_platform = covered && is_in(PLATFORM, group, resource);
-    if of_platform && !namespace.is_empty() {
+    // A Namespace is its own namespace to the server; who reads it in none of theirs needs the whole cluster.
+    if of_platform && !namespace.is_empty() && (group, resource) != ("", "namespaces") {
         return format!(
             "add to `rbac.extraRules` of the agent's chart: {}; or use its profile `platform`",
             rule(verb, group, resource)
@@ -171,6 +172,13 @@ mod tests {
                 "use the profile `platform`",
             ),
             ("create", "namespaces", "", cluster, "use the profile `platform`"),
+            (
+                "get",
+                "namespaces",
+                "",
+                namespace,
+                "use the profile `platform` of the agent's chart: the profile `tenant`",
+            ),
             (
                 "patch",
                 "roles",

@@ -51,11 +51,11 @@ fn key_value_error(name: &str, error: &kube::Error) -> KeyValueError {
     let name = name.to_owned();
     match error {
         kube::Error::Api(status) if status.code == 409 => KeyValueError::Conflict { name },
-        // Other refusals carry the server's reason; 429 and 5xx pass.
+        // 429 and 5xx pass.
         kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
             KeyValueError::Refused {
                 name,
-                why: format!("{} {}", status.code, status.reason),
+                why: refusal(status.code, &status.reason, &status.message),
             }
         }
         // A store that is full, a webhook that does not answer: the server's words are about them.
@@ -68,6 +68,27 @@ fn key_value_error(name: &str, error: &kube::Error) -> KeyValueError {
             why: crate::cluster::kube::transport_text(other),
         },
     }
+}
+
+/// What of a refusal may be told, and what helps: a webhook may quote what is stored, which is contents of Secrets.
+fn refusal(code: u16, reason: &str, message: &str) -> String {
+    if message.contains(" is forbidden: User ") {
+        return format!("{code} {message}; the Role of the agent's chart allows it: run helm upgrade");
+    }
+    if message.contains(" is forbidden: exceeded quota: ") {
+        return format!(
+            "{code} {message}; raise the quota, or keep the state in a volume (`state.volume.enabled`)"
+        );
+    }
+    if message.ends_with(" because it is being terminated") {
+        return format!("{code} {message}");
+    }
+    if let Some((webhook, _)) = message.split_once(" denied the request") {
+        return format!(
+            "{code} {webhook} denied the request (its words are withheld, they may quote values)"
+        );
+    }
+    format!("{code} {reason}")
 }
 
 #[async_trait]
@@ -128,6 +149,39 @@ impl KeyValue for Secrets {
         Limits {
             segment: 512 << 10,
             total: 16 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_who_refuses_and_what_helps_and_quotes_nothing() {
+        for (message, said) in [
+            (
+                "secrets \"l\" is forbidden: User \"u\" cannot update resource \"secrets\" in API group \"\" in the \
+                 namespace \"n\"",
+                "in the namespace \"n\"; the Role of the agent's chart allows it: run helm upgrade",
+            ),
+            (
+                "secrets \"l\" is forbidden: exceeded quota: q, requested: secrets=1, used: secrets=9, limited: secrets=9",
+                "limited: secrets=9; raise the quota",
+            ),
+            (
+                "secrets \"l\" is forbidden: unable to create new content in namespace n because it is being terminated",
+                "because it is being terminated",
+            ),
+            (
+                "admission webhook \"w.example.com\" denied the request: CANARY",
+                "admission webhook \"w.example.com\" denied the request",
+            ),
+            ("Secret \"l\" is invalid: data: CANARY", "403 Forbidden"),
+        ] {
+            let why = refusal(403, "Forbidden", message);
+            assert!(why.starts_with("403 ") && why.contains(said), "{why}");
+            assert!(!why.contains("CANARY"), "{why}");
         }
     }
 }

@@ -49,9 +49,20 @@ pub enum TransferError {
     /// Something was written while it was moved.
     #[error("an agent runs on the ledger in {0}; stop it first")]
     InUse(String),
+    /// Old and new are one.
+    #[error(
+        "the state is to be moved from {0} to itself; where it is now is what --state-dir says, or Secrets without"
+    )]
+    Same(String),
     /// Moving would overwrite another ledger.
     #[error("{0} holds another ledger; it is not overwritten")]
     Occupied(String),
+    /// The old form says that the ledger is where nothing is.
+    #[error(
+        "the state was moved to {0} before and is not there: if it is lost, the cluster joins again with a new token \
+         (`flotilla cluster revoke`, then `flotilla cluster token`)"
+    )]
+    Missing(String),
     /// The identity cannot be copied.
     #[error("identity: {0}")]
     Identity(#[source] KeyValueError),
@@ -78,6 +89,9 @@ pub async fn transfer(
     ledger: &str,
     identity: &str,
 ) -> Result<Moved, TransferError> {
+    if from.name == to.name {
+        return Err(TransferError::Same(to.name.clone()));
+    }
     let (mut source, bytes) = load(from, ledger).await?;
     let (mut target, _) = load(to, ledger).await?;
     match &source.head().standing {
@@ -134,6 +148,9 @@ async fn load(place: &Place, ledger: &str) -> Result<(Writer, Vec<u8>), Transfer
 
 /// Lets a complete ledger be used where it has arrived.
 async fn finish(target: &mut Writer, to: &Place) -> Result<Moved, TransferError> {
+    if target.is_new() {
+        return Err(TransferError::Missing(to.name.clone()));
+    }
     match target.head().standing {
         Standing::ArrivingFrom(_) => {
             target.set_standing(Standing::Here).await.map_err(|e| at(to, e))?;
@@ -161,23 +178,37 @@ async fn is_alone(from: &Place, to: &Place, identity: &str) -> Result<bool, Tran
     Ok(has(from).await? && !has(to).await?)
 }
 
+/// Where an agent that is to start on nothing has left its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftBehind {
+    /// In the other form of storage.
+    There,
+    /// In a third place, to which it was moved from the other form.
+    MovedTo(String),
+}
+
 /// Tells whether an agent that is to start `here` has left its state `there`: it has nothing here and something there. A
 /// place that says it was moved here has none: what was here is lost, and what is there is old.
-pub async fn is_left_behind(
+pub async fn left_behind(
     here: &Place,
     there: &Place,
     ledger: &str,
     identity: &str,
-) -> Result<bool, TransferError> {
+) -> Result<Option<LeftBehind>, TransferError> {
     let storage = |source| at(here, LedgerError::Storage(source));
     if here.key_value.get(ledger).await.map_err(storage)?.is_some() {
-        return Ok(false);
+        return Ok(None);
     }
     let (old, _) = load(there, ledger).await?;
     if old.is_new() {
-        return is_alone(there, here, identity).await;
+        let alone = is_alone(there, here, identity).await?;
+        return Ok(alone.then_some(LeftBehind::There));
     }
-    Ok(old.head().standing != Standing::MovedTo(here.name.clone()))
+    Ok(match &old.head().standing {
+        Standing::MovedTo(place) if *place == here.name => None,
+        Standing::MovedTo(place) => Some(LeftBehind::MovedTo(place.clone())),
+        Standing::Here | Standing::ArrivingFrom(_) => Some(LeftBehind::There),
+    })
 }
 
 /// Returns where a ledger went, when it was moved: what an agent under which that happens says as it ends.
@@ -318,28 +349,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_finds_nothing_where_it_starts_has_left_its_state_where_there_is_some() {
         let left = async |here: &Place, there: &Place| {
-            is_left_behind(here, there, LEDGER, IDENTITY)
-                .await
-                .expect("reads")
+            left_behind(here, there, LEDGER, IDENTITY).await.expect("reads")
         };
+        let at_secrets = Some(LeftBehind::There);
         let nowhere = || place("here", Arc::new(Memory::default()));
-        assert!(!left(&nowhere(), &secrets(&Memory::default())).await);
+        assert_eq!(left(&nowhere(), &secrets(&Memory::default())).await, None);
         let key_value = filled().await;
         let old = secrets(&key_value);
-        assert!(left(&nowhere(), &old).await);
+        assert_eq!(left(&nowhere(), &old).await, at_secrets);
         let joined = secrets(&Memory::default());
         joined
             .key_value
             .put(IDENTITY, b"keys", None)
             .await
             .expect("stored");
-        assert!(left(&nowhere(), &joined).await, "an identity alone");
+        assert_eq!(left(&nowhere(), &joined).await, at_secrets, "an identity alone");
         let here = nowhere();
         assert_eq!(run(&old, &here).await.expect("moves"), Moved::Now);
-        assert!(!left(&here, &old).await);
-        assert!(!left(&nowhere(), &old).await, "what was moved here is lost");
+        assert_eq!(left(&here, &old).await, None);
+        assert_eq!(left(&nowhere(), &old).await, None, "what was moved here is lost");
         let elsewhere = place("elsewhere", Arc::new(Memory::default()));
-        assert!(left(&elsewhere, &old).await, "it was moved to another place");
+        let moved = Some(LeftBehind::MovedTo("here".to_owned()));
+        assert_eq!(left(&elsewhere, &old).await, moved);
     }
 
     #[tokio::test(start_paused = true)]

@@ -245,7 +245,8 @@ impl Running<'_> {
                 let to_do = match &token {
                     Some(_) => format!("there is a new join token in {}: joining again", link.token),
                     None => format!(
-                        "to let it join again run `flotilla cluster revoke NAME` and `flotilla cluster token NAME`, and \
+                        "if `flotilla cluster show NAME` says it is suspended, `flotilla cluster admit NAME` lets it go on; \
+                         to let it join again run `flotilla cluster revoke NAME` and `flotilla cluster token NAME`, and \
                          give the agent that new token, where it looks for it: {}",
                         link.token
                     ),

@@ -52,7 +52,7 @@ enum ClusterCommand {
         #[arg(long = "tenant-namespace", value_name = "NAME", value_parser = namespace)]
         tenant_namespaces: Vec<String>,
         /// Namespace of the agent
-        #[arg(long, default_value = "flotilla-system", value_name = "NAME")]
+        #[arg(long, default_value = "flotilla-system", value_name = "NAME", value_parser = namespace)]
         agent_namespace: String,
         /// The agent's chart: a folder or a reference
         #[arg(long, default_value = "deploy/agent", value_name = "CHART")]
@@ -110,8 +110,22 @@ struct Rights {
 }
 
 impl Rights {
-    /// Settles what was asked for, before a token is spent on it.
-    fn choose(asked: Option<Profile>, namespaces: &[String]) -> Result<Self, CommandError> {
+    /// Settles what was asked for, before a token is spent on it: what the chart would refuse is refused here.
+    fn choose(asked: Option<Profile>, namespaces: &[String], agent: &str) -> Result<Self, CommandError> {
+        for namespace in namespaces {
+            if namespace == agent {
+                return Err(CommandError::usage(format!(
+                    "--tenant-namespace {namespace} is where the agent keeps its identity and its state: choose \
+                     another, or another --agent-namespace"
+                )));
+            }
+            if namespace == "kube-system" {
+                return Err(CommandError::usage(
+                    "--tenant-namespace kube-system: its ServiceAccounts may do everything; --profile platform says \
+                     so openly",
+                ));
+            }
+        }
         let profile = match asked {
             Some(profile) => profile,
             None if namespaces.is_empty() => Profile::Platform,
@@ -137,8 +151,8 @@ impl Rights {
 struct TokenArgs {
     /// The cluster
     name: String,
-    /// How long the token may be used, at most 24h
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = super::duration)]
+    /// How long the token may be used, from 1s to 24h
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = lifetime)]
     ttl: Duration,
     /// Label of the cluster, if this creates it
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::pair)]
@@ -162,7 +176,7 @@ pub(crate) async fn cmd_cluster(
             agent_namespace,
             chart,
         } => {
-            let rights = Rights::choose(*profile, tenant_namespaces)?;
+            let rights = Rights::choose(*profile, tenant_namespaces, agent_namespace)?;
             let made = make_token(&mut connect(global, host).await?, token, host).await?;
             if is_loopback(&made.endpoint) {
                 host.ui.warning(&format!(
@@ -215,14 +229,26 @@ async fn make_token(
     args: &TokenArgs,
     host: &mut Host,
 ) -> Result<CreateTokenResponse, CommandError> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in &args.labels {
+        if labels.insert(key.clone(), value.clone()).is_some() {
+            return Err(CommandError::usage(format!("--label {key} is given twice")));
+        }
+    }
+    let labelled = !labels.is_empty();
     let request = CreateTokenRequest {
         cluster: args.name.clone(),
         ttl_seconds: u32::try_from(args.ttl.as_secs()).unwrap_or(u32::MAX),
-        labels: args.labels.iter().cloned().collect(),
+        labels: labels.into_iter().collect(),
     };
     let made = fleet.create_token(request).await?.into_inner();
     if made.cluster_created {
         host.ui.success(&format!("cluster {} created", args.name));
+    } else if labelled {
+        host.ui.warning(&format!(
+            "cluster {} is known: its labels stay as they are, those given are not taken",
+            args.name
+        ));
     }
     // As asked for, which the hub grants or refuses: what is left by two clocks would be a moment less.
     let left = span(args.ttl);
@@ -268,8 +294,10 @@ fn install_command(made: &CreateTokenResponse, rights: &Rights, namespace: &str,
         format!("--namespace {} --create-namespace", quoted(namespace)),
     ];
     // The cluster may have been installed with values that this line does not name, its volume of state among them.
+    // A Secret that it named for the token of its first join has an old one.
     if !made.cluster_created {
-        words.push("--reuse-values".to_owned());
+        words.push("--reset-then-reuse-values".to_owned());
+        values.push(("join.existingSecret".to_owned(), ""));
     }
     for (path, value) in values {
         let assignment = format!("{path}={}", escaped(value));
@@ -288,6 +316,14 @@ fn is_loopback(endpoint: &str) -> bool {
         || host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
+}
+
+/// Reads how long a token lives.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match super::duration(text)? {
+        short if short < Duration::from_secs(1) => Err("a token lives for 1s at least".to_owned()),
+        span => Ok(span),
+    }
 }
 
 /// Reads the name of a namespace.

@@ -141,6 +141,11 @@ fn print(events: &[FleetEvent], output: Format, header: bool, host: &mut Host) -
                     event.message.clone(),
                 ]);
             }
+            if events.is_empty() && header {
+                host.ui.warning(
+                    "nothing is on record for what was asked; -A shows the events of all namespaces",
+                );
+            }
             table.lines(header).iter().for_each(|line| host.ui.line(line));
             Ok(())
         }

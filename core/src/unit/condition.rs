@@ -319,7 +319,7 @@ impl State {
             return progressing();
         }
         if let Some(failure) = &self.evaluation_failure {
-            let kept = match self.enforced.is_some() {
+            let kept = match self.record.applied.is_some() {
                 true => "; the last good state is enforced",
                 false => "",
             };

@@ -102,7 +102,7 @@ impl EnrollService for Enrolments {
             Enrolled::Refused(Refusal::UnknownToken) => Err(self.unknown()),
             Enrolled::Refused(why) => {
                 warn!(token.id = %token_id, why = why.as_str(), "enrolment refused");
-                Err(refused())
+                Err(Status::permission_denied(reason(why)))
             }
         }
     }
@@ -205,7 +205,29 @@ impl Enrolments {
 }
 
 fn refused() -> Status {
-    Status::permission_denied(
-        "the join token was refused: it is unknown, used, or expired; make a new one with `flotilla cluster token`",
-    )
+    Status::permission_denied(reason(Refusal::UnknownToken))
+}
+
+/// What is told of a refusal. Those but the first are told to who has the token's secret.
+fn reason(why: Refusal) -> &'static str {
+    match why {
+        Refusal::UnknownToken => {
+            "the join token was refused: it is unknown, used, or expired; make a new one with `flotilla cluster token`"
+        }
+        Refusal::Expired => {
+            "the join token was refused: its time has passed; make a new one with `flotilla cluster token`"
+        }
+        Refusal::UsedByAnotherKey => {
+            "the join token was refused: another key has used it; look at `flotilla cluster show` for what the hub \
+             made of that"
+        }
+        Refusal::AlreadyBound => {
+            "the join token was refused: its cluster has an agent with an identity already, which another token does not \
+             change; if that agent is gone, end its identity with `flotilla cluster revoke` and make a new token"
+        }
+        Refusal::ClusterUidTaken => {
+            "the join token was refused: this very cluster (the UID of its namespace kube-system) has joined under \
+             another name already; use that name, or end that identity with `flotilla cluster revoke` first"
+        }
+    }
 }

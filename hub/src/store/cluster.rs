@@ -80,19 +80,22 @@ impl Store {
                 )
                 .execute(&mut *tx)
                 .await?;
-                let message =
-                    "the identity of the cluster's agent was ended; it joins again with a new token";
+                let message = "the identity of the cluster's agent was revoked; it joins again with a new token (`flotilla cluster join`)";
                 ("cluster.revoke", "ClusterRevoked", message, true)
             }
             _ => return Ok(Some(false)),
         };
-        let well = ConditionRow {
-            kind: "JoinToken",
-            ok: true,
-            message: String::new(),
-            since: OffsetDateTime::now_utc(),
+        let now = OffsetDateTime::now_utc();
+        let condition = |kind, message: &str| ConditionRow {
+            kind,
+            ok: message.is_empty(),
+            message: message.to_owned(),
+            since: now,
         };
-        write_conditions(&mut tx, &[(cluster.id, &well)]).await?;
+        let token = condition("JoinToken", "");
+        // The next agent that opens a stream ends it.
+        let identity = condition("Identity", if warning { message } else { "" });
+        write_conditions(&mut tx, &[(cluster.id, &token), (cluster.id, &identity)]).await?;
         sqlx::query!(
             "INSERT INTO event (warning, reason, message, cluster_id) VALUES ($1, $2, $3, $4)",
             warning,

@@ -70,6 +70,15 @@ pub struct EventFilter {
     pub after_id: i64,
 }
 
+/// Where an event is.
+struct Key {
+    id: i64,
+    at: OffsetDateTime,
+}
+
+/// The kind by which events of clusters themselves are asked for: a cluster is no resource of the store.
+const CLUSTER: &str = "Cluster";
+
 /// Events that are kept, whatever their age.
 const EVENTS_KEPT: i64 = 500_000;
 /// For how long they are kept at least.
@@ -79,7 +88,8 @@ impl Store {
     /// Lists the latest events, oldest first: found by an index, whatever is asked for and however many others there are.
     pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<EventView>> {
         let keys = self.latest(filter).await?;
-        let (ids, times): (Vec<i64>, Vec<OffsetDateTime>) = keys.into_iter().unzip();
+        let (ids, times): (Vec<i64>, Vec<OffsetDateTime>) =
+            keys.into_iter().map(|key| (key.id, key.at)).unzip();
         Ok(sqlx::query_as!(
             EventView,
             r#"SELECT e.id, e.at, e.warning, e.reason, e.message, e.object, e.revision, scope_name(r.scope) AS "scope?",
@@ -96,53 +106,108 @@ impl Store {
     }
 
     /// The latest events that are asked for: each question in the words of one index.
-    async fn latest(&self, filter: &EventFilter) -> Result<Vec<(i64, OffsetDateTime)>> {
-        let of_resource = [&filter.kind, &filter.namespace, &filter.name];
-        Ok(if of_resource.iter().any(|one| !one.is_empty()) {
-            let rows = sqlx::query!(
-                r#"SELECT e.id AS "id!", e.at AS "at!" FROM resource r CROSS JOIN LATERAL (
-                   SELECT id, at FROM event WHERE resource_uid = r.uid AND id > $6 AND (NOT $5 OR warning)
-                     AND ($4 = '' OR cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $4))
-                   ORDER BY id DESC LIMIT $7) e
-                 WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
-                 ORDER BY e.id DESC LIMIT $7"#,
-                filter.kind,
-                filter.namespace,
-                filter.name,
-                filter.cluster,
-                filter.warnings_only,
-                filter.after_id,
-                filter.limit
-            );
-            let rows = rows.fetch_all(self.pool()).await?;
-            rows.into_iter().map(|row| (row.id, row.at)).collect()
-        } else if !filter.cluster.is_empty() {
-            let rows = sqlx::query!(
+    async fn latest(&self, filter: &EventFilter) -> Result<Vec<Key>> {
+        if filter.kind == CLUSTER {
+            // Those of what runs there are asked for by the cluster.
+            let name = if filter.name.is_empty() {
+                &filter.cluster
+            } else {
+                &filter.name
+            };
+            return self.latest_of_clusters(name, filter).await;
+        }
+        if ![&filter.kind, &filter.namespace, &filter.name]
+            .iter()
+            .all(|one| one.is_empty())
+        {
+            let mut keys = self.latest_of_resources(filter).await?;
+            if filter.kind.is_empty() && filter.name.is_empty() {
+                // Clusters are in no namespace, and so belong to each.
+                keys.extend(self.latest_of_clusters(&filter.cluster, filter).await?);
+                keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.id));
+                keys.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+            }
+            return Ok(keys);
+        }
+        Ok(if !filter.cluster.is_empty() {
+            sqlx::query_as!(
+                Key,
                 "SELECT id, at FROM event WHERE cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $1)
                    AND (NOT $2 OR warning) AND id > $3 ORDER BY id DESC LIMIT $4",
                 filter.cluster,
                 filter.warnings_only,
                 filter.after_id,
                 filter.limit
-            );
-            let rows = rows.fetch_all(self.pool()).await?;
-            rows.into_iter().map(|row| (row.id, row.at)).collect()
+            )
+            .fetch_all(self.pool())
+            .await?
         } else if filter.warnings_only {
-            let rows = sqlx::query!(
+            sqlx::query_as!(
+                Key,
                 "SELECT id, at FROM event WHERE warning AND id > $1 ORDER BY id DESC LIMIT $2",
                 filter.after_id,
                 filter.limit
-            );
-            let rows = rows.fetch_all(self.pool()).await?;
-            rows.into_iter().map(|row| (row.id, row.at)).collect()
+            )
+            .fetch_all(self.pool())
+            .await?
         } else {
-            let rows = sqlx::query!(
+            sqlx::query_as!(
+                Key,
                 "SELECT id, at FROM event WHERE id > $1 ORDER BY id DESC LIMIT $2",
                 filter.after_id,
                 filter.limit
-            );
-            let rows = rows.fetch_all(self.pool()).await?;
-            rows.into_iter().map(|row| (row.id, row.at)).collect()
+            )
+            .fetch_all(self.pool())
+            .await?
+        })
+    }
+
+    async fn latest_of_resources(&self, filter: &EventFilter) -> Result<Vec<Key>> {
+        Ok(sqlx::query_as!(
+            Key,
+            r#"SELECT e.id AS "id!", e.at AS "at!" FROM resource r CROSS JOIN LATERAL (
+               SELECT id, at FROM event WHERE resource_uid = r.uid AND id > $6 AND (NOT $5 OR warning)
+                 AND ($4 = '' OR cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $4))
+               ORDER BY id DESC LIMIT $7) e
+             WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
+             ORDER BY e.id DESC LIMIT $7"#,
+            filter.kind,
+            filter.namespace,
+            filter.name,
+            filter.cluster,
+            filter.warnings_only,
+            filter.after_id,
+            filter.limit
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The latest events of a cluster itself, or of all clusters when none is named.
+    async fn latest_of_clusters(&self, name: &str, filter: &EventFilter) -> Result<Vec<Key>> {
+        Ok(if name.is_empty() {
+            sqlx::query_as!(
+                Key,
+                "SELECT id, at FROM event WHERE resource_uid IS NULL AND (NOT $1 OR warning) AND id > $2
+                 ORDER BY id DESC LIMIT $3",
+                filter.warnings_only,
+                filter.after_id,
+                filter.limit
+            )
+            .fetch_all(self.pool())
+            .await?
+        } else {
+            sqlx::query_as!(
+                Key,
+                "SELECT id, at FROM event WHERE cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $1)
+                   AND resource_uid IS NULL AND (NOT $2 OR warning) AND id > $3 ORDER BY id DESC LIMIT $4",
+                name,
+                filter.warnings_only,
+                filter.after_id,
+                filter.limit
+            )
+            .fetch_all(self.pool())
+            .await?
         })
     }
 

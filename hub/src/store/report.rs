@@ -669,13 +669,14 @@ pub(super) async fn write_conditions(
     let oks: Vec<bool> = conditions.iter().map(|(_, row)| row.ok).collect();
     let messages: Vec<&str> = conditions.iter().map(|(_, row)| row.message.as_str()).collect();
     let since: Vec<OffsetDateTime> = conditions.iter().map(|(_, row)| row.since).collect();
+    let told: Vec<&str> = conditions.iter().map(|(_, row)| told(row)).collect();
     Ok(sqlx::query_scalar!(
         r#"WITH v AS (
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
-               AS v(cluster, kind, ok, message, since)
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[], $5::timestamptz[], $6::text[])
+               AS v(cluster, kind, ok, message, since, told)
            ), written AS (
              INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
-             SELECT v.* FROM v
+             SELECT v.cluster, v.kind, v.ok, v.message, v.since FROM v
              WHERE NOT v.ok
                OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = v.cluster AND k.kind = v.kind)
              ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
@@ -684,7 +685,7 @@ pub(super) async fn write_conditions(
              RETURNING c.cluster_id, c.kind, c.ok, c.message, c.since
            ), turned AS (
              INSERT INTO event (warning, reason, message, cluster_id)
-             SELECT NOT w.ok, w.kind, CASE WHEN w.ok THEN 'well again' ELSE w.message END, w.cluster_id
+             SELECT NOT w.ok, w.kind, v.told, w.cluster_id
              FROM written w JOIN v ON v.cluster = w.cluster_id AND v.kind = w.kind AND v.since = w.since
            )
            SELECT cluster_id AS "cluster_id!" FROM written"#,
@@ -692,8 +693,25 @@ pub(super) async fn write_conditions(
         &kinds as &[&str],
         &oks,
         &messages as &[&str],
-        &since
+        &since,
+        &told as &[&str]
     )
     .fetch_all(tx)
     .await?)
+}
+
+/// What the event of a turn says.
+fn told(row: &ConditionRow) -> &str {
+    match row.kind {
+        _ if !row.ok => &row.message,
+        "ApiServer" => "the API server answers again",
+        "Ledger" => "the ledger takes what it has to hold again",
+        "Certificate" => "the certificate is renewed in time again",
+        "Watches" => "every kind and namespace is watched again",
+        "Clock" => "the clocks of hub and agent agree again",
+        "Identity" => "one agent alone shows the cluster's identity",
+        "JoinToken" => "somebody has decided about the token that was used by two keys",
+        "Reports" => "the agent's reports are taken again",
+        _ => "well again",
+    }
 }

@@ -270,3 +270,43 @@ async fn a_question_for_events_reads_those_that_it_asks_for_and_no_others() {
         assert!((10..200).contains(&rows), "{rows} rows for {filter:?}");
     }
 }
+
+#[tokio::test]
+async fn events_of_a_cluster_are_found_by_its_name_and_belong_to_each_namespace() {
+    let world = World::new().await;
+    make(&world, OffsetDateTime::now_utc()).await;
+    let app = json!({"sourceRef": {"kind": "GitRepository", "name": "a"}});
+    world.apply(&[resource("Kustomization", "a", app)]).await;
+    let (app, cluster) = (world.uid("Kustomization", "a").await, world.cluster("c1").await);
+    let other = world.cluster("c2").await;
+    let tell = async |message: &str, resource: &str, cluster: Uuid| {
+        let row = format!(
+            "INSERT INTO event (reason, message, resource_uid, cluster_id)
+             VALUES ('Told', '{message}', {resource}, '{cluster}')"
+        );
+        world.execute(&row).await;
+    };
+    tell("of c1", "NULL", cluster).await;
+    tell("of a on c1", &format!("'{app}'"), cluster).await;
+    tell("of c2", "NULL", other).await;
+    let told = async |kind: &str, namespace: &str, name: &str, cluster: &str| {
+        let filter = EventFilter {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            cluster: cluster.into(),
+            limit: 10,
+            ..EventFilter::default()
+        };
+        let found = world.store.list_events(&filter).await.expect("listed");
+        let told = found.into_iter().filter(|event| event.reason == "Told");
+        told.map(|event| event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(told("Cluster", "", "c1", "").await, ["of c1"]);
+    assert_eq!(told("Cluster", "apps", "c1", "").await, ["of c1"]);
+    assert_eq!(told("Cluster", "", "", "").await, ["of c1", "of c2"]);
+    assert_eq!(told("", "apps", "", "").await, ["of c1", "of a on c1", "of c2"]);
+    assert_eq!(told("", "elsewhere", "", "").await, ["of c1", "of c2"]);
+    assert_eq!(told("", "apps", "", "c1").await, ["of c1", "of a on c1"]);
+    assert_eq!(told("Kustomization", "apps", "a", "").await, ["of a on c1"]);
+}

@@ -19,7 +19,7 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::ConfigExt as _,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::sync::MutexGuard;
 use tower::{BoxError, Layer as _, ServiceExt as _, util::option_layer};
@@ -103,11 +103,11 @@ async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, ClientError>
                 path: path.display().to_string(),
                 why,
             };
-            let file = Kubeconfig::read_from(path).map_err(|e| unusable(e.to_string()))?;
+            let file = Kubeconfig::read_from(path).map_err(|e| unusable(unreadable(&e)))?;
             let ca_file = ca_file(&file);
             let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
-                .map_err(|e| unusable(e.to_string()))?;
+                .map_err(|e| unusable(unreadable(&e)))?;
             // As in a pod: what comes from a file is read from it again.
             config.root_cert_file = ca_file;
             config
@@ -120,6 +120,21 @@ async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, ClientError>
     // A watch may be silent for as long as the server's timeout; the watch itself bounds its silence.
     config.read_timeout = None;
     Ok(config)
+}
+
+/// Says what is wrong without a word of the file, whose lines are tokens and passwords.
+fn unreadable(error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(cause) = error else {
+        return error.to_string();
+    };
+    match cause.location() {
+        Some(at) => format!(
+            "its YAML is none of a kubeconfig at line {}, column {}",
+            at.line(),
+            at.column()
+        ),
+        None => "its YAML is none of a kubeconfig".to_owned(),
+    }
 }
 
 /// The CA file that the current context of a kubeconfig names, where it has no CA inline.
@@ -269,6 +284,29 @@ mod tests {
         drop(others);
         leases.push(watches.client(&shared).1);
         assert_eq!(clients(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_read_is_told_by_its_place_and_never_quoted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kubeconfig");
+        let user = |rest: &str| format!("kind: Config\nusers:\n- name: u\n  user: {{token: CANARY}}\n{rest}");
+        let texts = [
+            user("  bad: [indent\n"),
+            user(" - badly: indented\n"),
+            user("clusters: CANARY\n"),
+            user("users: [{name: CANARY, user: CANARY}]\n"),
+            "CANARY".to_owned(),
+        ];
+        for text in texts {
+            std::fs::write(&path, &text).expect("written");
+            let why = configuration(Some(&path))
+                .await
+                .expect_err("it is none")
+                .to_string();
+            assert!(!why.contains("CANARY"), "{text}: {why}");
+            assert!(why.contains("kubeconfig is not usable"), "{why}");
+        }
     }
 
     #[tokio::test]

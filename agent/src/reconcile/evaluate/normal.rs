@@ -1,7 +1,11 @@
 //! An object as it is sent: with the unit's labels and annotations, and without what the API server would
 //! refuse, forget, or take from whoever else owns it. As Flux does where Flux does it.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD as BASE64},
+};
 use flotilla_core::{apply::UNIT_LABEL, object::ObjectKey, unit::Entry};
 use serde_json::{Map, Value, json};
 use x509_parser::pem::Pem;
@@ -111,6 +115,14 @@ fn encode_string_data(secret: &mut Map<String, Value>) -> Result<(), String> {
         return Ok(());
     }
     let data = map_at(secret, "data").ok_or("data is no map")?;
+    for (name, value) in &*data {
+        let is_base64 = value.is_null() || value.as_str().is_some_and(is_base64);
+        if !is_base64 {
+            return Err(format!(
+                "data.{name} is no base64; encode the value, or put it as it is in stringData"
+            ));
+        }
+    }
     for (name, value) in plain {
         let text = match &value {
             Value::String(text) => text.as_str(),
@@ -123,6 +135,19 @@ fn encode_string_data(secret: &mut Map<String, Value>) -> Result<(), String> {
         data.insert(name, encoded.into());
     }
     Ok(())
+}
+
+/// As the API server reads it: lines may be broken, and bits behind the last byte are whatever they are.
+fn is_base64(text: &str) -> bool {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    let text: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    LENIENT.decode(text).is_ok()
 }
 
 /// Placeholders for the certificates of a conversion webhook are refused by the server and contested by whoever
