@@ -1,6 +1,8 @@
 //! Inputs made to exhaust a renderer: each ends, in a result or in a refusal that names the bound, within the usual
 //! budgets and 512 MiB of address space. An allocation beyond that ends the process, and so fails the test.
 
+#[path = "growth/entries.rs"]
+mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
 
@@ -130,8 +132,16 @@ const INPUTS: &[Hostile] = &[
     }),
 ];
 
+/// So many entries of one field, transformer or generator build as well.
+const ENTRIES: usize = 20_000;
+
 fn inputs() -> impl Iterator<Item = &'static Hostile> {
     INPUTS.iter().chain(kustomizations::INPUTS)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let rows = entries::ROWS.iter().map(|(name, _)| *name);
+    inputs().map(|(name, ..)| *name).chain(rows)
 }
 
 fn kustomize(files: &[(&str, String)]) -> Result<(), String> {
@@ -551,12 +561,19 @@ fn list_that_doubles() -> Result<(), String> {
 #[ignore = "run by the other test, in a process of its own"]
 fn one_hostile_input() {
     let named = std::env::var(NAMED).expect("the other test names an input");
-    let (_, end, run) = inputs()
-        .find(|(name, ..)| *name == named)
-        .expect("an input of that name");
-    match run() {
-        Ok(()) => assert_eq!(*end, "builds"),
-        Err(error) => assert!(error.contains(end), "{error}"),
+    if let Some((_, files)) = entries::ROWS.iter().find(|(name, _)| *name == named) {
+        let tree = entries::tree(&files(ENTRIES));
+        if let Err(error) = build(&RenderInput::new(&tree, "", &Budget::default())) {
+            panic!("{error}");
+        }
+    } else {
+        let (_, end, run) = inputs()
+            .find(|(name, ..)| *name == named)
+            .expect("an input of that name");
+        match run() {
+            Ok(()) => assert_eq!(*end, "builds"),
+            Err(error) => assert!(error.contains(end), "{error}"),
+        }
     }
     println!("peak {named}: {}", peak().unwrap_or_default());
 }
@@ -572,7 +589,7 @@ fn peak() -> Option<String> {
 fn hostile_inputs_end_within_512_mebibytes() {
     let program = std::env::current_exe().expect("a test has a program");
     let mut broken = Vec::new();
-    for (name, ..) in inputs() {
+    for name in names() {
         let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
         let ran = Command::new("sh")
             .args(["-c", &limited])

@@ -379,6 +379,11 @@ impl Node {
         self
     }
 
+    /// Tells whether this scalar is one with others, which change with it.
+    pub fn is_aliased(&self) -> bool {
+        self.alias_group.number != 0
+    }
+
     /// Tells whether this scalar, or one right below this list or map, was changed and its aliases were not.
     pub fn is_out_of_sync(&self) -> bool {
         let changed = |node: &Node| node.alias_group.changes > 0;

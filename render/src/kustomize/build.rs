@@ -166,19 +166,17 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object))
     let mut acc = build.accumulate(&target)?;
     finish(build, &target, &mut acc, input.unsorted).in_file(&file)?;
     for resource in acc.map.into_list() {
-        depth::check(depth::of(&resource.node), || resource.id().to_string()).in_file(&file)?;
+        let extent = depth::of(&resource.node);
+        depth::check(extent.depth, || resource.id().to_string()).in_file(&file)?;
         // Taken before the object is made, as each alias is a copy of its own there.
-        build
-            .steps
-            .spend_bytes(resource.node.text_bytes())
-            .in_file(&file)?;
+        build.steps.spend_bytes(extent.bytes).in_file(&file)?;
         each(object(build, resource).in_file(&file)?);
     }
     Ok(())
 }
 
 fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: bool) -> Result<()> {
-    add_hashes(&mut acc.map)?;
+    add_hashes(&mut acc.map, &build.steps)?;
     resolve_references(&mut acc.map, &acc.config.name_reference, &build.steps)?;
     resolve_variables(acc, &build.steps).in_field("vars")?;
     drop_local(acc)?;

@@ -1,6 +1,8 @@
 //! Follows kustomize's field paths, through lists and maps alike, making what is missing when told to.
 
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::rc::Rc;
 
 use crate::yaml::node::{Content, Kind, Node, Tag};
 
@@ -10,13 +12,25 @@ use super::id::{Gvk, GvkPattern};
 use super::steps::Steps;
 use super::tables::Spec;
 
-/// A field of some types.
+/// A field of some types; a clone shares it, as each transformer has a list of its own with mostly the same fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldSpec {
+pub(crate) struct FieldSpec(Rc<Field>);
+
+/// What a [`FieldSpec`] says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Field {
     pub(crate) gvk: GvkPattern,
     pub(crate) path: String,
     pub(crate) parts: Vec<String>,
     pub(crate) create: bool,
+}
+
+impl Deref for FieldSpec {
+    type Target = Field;
+
+    fn deref(&self) -> &Field {
+        &self.0
+    }
 }
 
 impl FieldSpec {
@@ -31,12 +45,12 @@ impl FieldSpec {
     pub(crate) fn new(gvk: GvkPattern, path: impl Into<String>, create: bool) -> FieldSpec {
         let path = path.into();
         let parts = split(&path, '/');
-        FieldSpec {
+        FieldSpec(Rc::new(Field {
             gvk,
             path,
             parts,
             create,
-        }
+        }))
     }
 }
 
@@ -150,6 +164,20 @@ impl<'f> Fitting<'f> {
     }
 }
 
+/// Items and fields below this number are followed for the step that their field costs.
+const FEW: usize = 16;
+/// How many names of a map are compared in one step.
+const NAMES_PER_STEP: usize = 8;
+
+/// Takes what it costs to go through a node: the step of a field is for what is small.
+pub(crate) fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {
+    match &node.content {
+        Content::Seq(items) if items.len() > FEW => steps.spend(items.len()),
+        Content::Map(fields) if fields.len() > FEW => steps.spend(fields.len() / NAMES_PER_STEP),
+        _ => Ok(()),
+    }
+}
+
 /// Calls a function on every node a field leads to, in an object of one of its types.
 ///
 /// Returns whether that changed a scalar which has aliases.
@@ -157,12 +185,13 @@ pub(crate) fn apply(
     object: &mut Node,
     field: &FieldSpec,
     create: Option<&Create>,
+    steps: &Steps<'_>,
     set: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<bool> {
     if !field.gvk.selects(Gvk::of(object)) {
         return Ok(false);
     }
-    apply_fitting(object, field, create, set)
+    apply_fitting(object, field, create, steps, set)
 }
 
 /// As [`apply`], for an object that is known to be of one of the field's types.
@@ -170,9 +199,10 @@ pub(crate) fn apply_fitting(
     object: &mut Node,
     field: &FieldSpec,
     create: Option<&Create>,
+    steps: &Steps<'_>,
     set: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<bool> {
-    follow(object, &field.parts, create.filter(|_| field.create), set).in_field(&field.path)
+    follow(object, &field.parts, create.filter(|_| field.create), steps, set).in_field(&field.path)
 }
 
 /// Calls a function on every node a path leads to.
@@ -182,6 +212,7 @@ pub(crate) fn follow(
     node: &mut Node,
     path: &[String],
     create: Option<&Create>,
+    steps: &Steps<'_>,
     set: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<bool> {
     let Some((first, rest)) = path.split_first() else {
@@ -191,11 +222,12 @@ pub(crate) fn follow(
     if node.is_null() {
         return Ok(false);
     }
+    charge(node, steps)?;
     match &mut node.content {
         Content::Seq(items) => items.iter_mut().try_fold(false, |out_of_sync, item| {
-            Ok(follow(item, path, create, set)? || out_of_sync)
+            Ok(follow(item, path, create, steps, set)? || out_of_sync)
         }),
-        Content::Map(_) => into_field(node, first, rest, create, set),
+        Content::Map(_) => into_field(node, first, rest, create, steps, set),
         Content::Scalar(_) => Err(invalid(format!(
             "expected a list or a map at '{}'",
             shortened(&path.join("/"))
@@ -208,6 +240,7 @@ fn into_field(
     first: &str,
     rest: &[String],
     create: Option<&Create>,
+    steps: &Steps<'_>,
     set: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<bool> {
     let name = first.strip_suffix("[]");
@@ -240,5 +273,5 @@ fn into_field(
             *field = Node::seq();
         }
     }
-    follow(field, rest, create, set)
+    follow(field, rest, create, steps, set)
 }

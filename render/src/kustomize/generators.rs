@@ -1,10 +1,12 @@
 //! Makes ConfigMaps and Secrets of literals, files and env files, and names them by a hash of their content.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 
 use crate::yaml::json;
 use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
@@ -13,12 +15,18 @@ use super::error::{Result, invalid, shortened};
 use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
+use super::steps::Steps;
 
 /// Reads a file that a generator names.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>>;
 
 /// Makes the object of one generator.
-pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Result<Resource> {
+pub(crate) fn make(
+    args: &GeneratorArgs,
+    secret: bool,
+    read: ReadFile<'_>,
+    steps: &Steps<'_>,
+) -> Result<Resource> {
     let kind = if secret { "Secret" } else { "ConfigMap" };
     let mut node = Node::map();
     node.push_field("apiVersion", Node::plain("v1"));
@@ -32,7 +40,8 @@ pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Re
         metadata.set("namespace", Node::string(args.namespace.as_str()));
     }
     node.push_field("metadata", metadata);
-    let pairs = pairs(args, read)?;
+    let pairs = pairs(args, read, steps)?;
+    steps.spend_nodes(2 * pairs.len())?;
     if secret {
         let default = if args.secret_type.is_empty() {
             "Opaque"
@@ -42,20 +51,23 @@ pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Re
         node.push_field("type", Node::string(default));
         let mut data = Node::map();
         for (key, value) in &pairs {
+            steps.spend_bytes(encoded_length(value))?;
             data.append(key.as_str(), data_node(base64_lines(value)));
         }
         node.push_field("data", data);
     } else {
         for (key, value) in pairs {
-            let (field, value) = config_value(value);
+            let (field, value) = config_value(value, steps)?;
             if let Some(map) = node.get_or_insert(field, Kind::Map) {
-                map.append(key.as_str(), value);
+                map.append(key, value);
             }
         }
     }
     let mut resource = Resource::new(node);
     if let Some(options) = &args.options {
+        steps.spend_bytes(options.text_bytes())?;
         for (field, texts) in [("labels", &options.labels), ("annotations", &options.annotations)] {
+            steps.spend_nodes(2 * texts.len())?;
             resource.set_texts(field, texts);
         }
         if options.immutable {
@@ -70,7 +82,9 @@ pub(crate) fn make(args: &GeneratorArgs, secret: bool, read: ReadFile<'_>) -> Re
     Ok(resource)
 }
 
-fn data_node(text: String) -> Node {
+/// Returns a value of generated data, in the style it is kept in.
+pub(crate) fn data_node(text: impl Into<SmolStr>) -> Node {
+    let text: SmolStr = text.into();
     let style = if text.contains('\n') {
         Style::Literal
     } else {
@@ -82,11 +96,21 @@ fn data_node(text: String) -> Node {
     }
 }
 
-fn config_value(bytes: Vec<u8>) -> (&'static str, Node) {
+fn config_value(bytes: Vec<u8>, steps: &Steps<'_>) -> Result<(&'static str, Node)> {
     match String::from_utf8(bytes) {
-        Ok(text) => ("data", data_node(text)),
-        Err(error) => ("binaryData", data_node(base64_lines(error.as_bytes()))),
+        Ok(text) => Ok(("data", data_node(text))),
+        Err(error) => {
+            let bytes = error.as_bytes();
+            steps.spend_bytes(encoded_length(bytes))?;
+            Ok(("binaryData", data_node(base64_lines(bytes))))
+        }
     }
+}
+
+/// Returns how many bytes [`base64_lines`] makes of some, or a few more.
+fn encoded_length(bytes: &[u8]) -> usize {
+    let plain = (bytes.len() / 3 + 1) * 4;
+    plain + plain / 70 + 1
 }
 
 /// Encodes bytes; long text is broken into lines of 70, each with a line break.
@@ -105,23 +129,33 @@ fn base64_lines(bytes: &[u8]) -> String {
 
 type Pairs = BTreeMap<String, Vec<u8>>;
 
-fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Result<Pairs> {
+fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<Pairs> {
     let mut pairs = Pairs::new();
-    let mut add = |key: String, value: Vec<u8>| match pairs.insert(key.clone(), value) {
-        None => Ok(()),
-        Some(_) => Err(invalid(format!(
-            "configmap {} illegally repeats the key `{key}`",
-            args.name
-        ))),
+    let mut add = |key: &str, value: Cow<'_, [u8]>| {
+        if pairs.contains_key(key) {
+            return Err(invalid(format!(
+                "configmap {} illegally repeats the key `{key}`",
+                args.name
+            )));
+        }
+        let copied = match &value {
+            Cow::Borrowed(value) => value.len(),
+            Cow::Owned(_) => 0,
+        };
+        steps.spend_bytes(key.len() + copied)?;
+        pairs.insert(key.to_string(), value.into_owned());
+        Ok(())
     };
     for path in &args.envs {
-        for (key, value) in env_lines(&read(path)?)? {
-            add(key, value.into_bytes())?;
+        let content = read(path)?;
+        for pair in env_lines(&content) {
+            let (key, value) = pair?;
+            add(key, value.as_bytes().into())?;
         }
     }
     for (number, literal) in (1..).zip(&args.literals) {
         match literal.split_once('=') {
-            Some((key, value)) if !key.is_empty() => add(key.to_string(), unquoted(value).into())?,
+            Some((key, value)) if !key.is_empty() => add(key, unquoted(value).as_bytes().into())?,
             _ => {
                 return Err(invalid(format!(
                     "invalid literal source: literal {number} is not key=value"
@@ -131,7 +165,7 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>) -> Result<Pairs> {
     }
     for (number, source) in (1..).zip(&args.files) {
         let (key, path) = file_source(number, source)?;
-        add(key.to_string(), read(path)?)?;
+        add(key, read(path)?.into())?;
     }
     Ok(pairs)
 }
@@ -165,12 +199,16 @@ fn file_source(number: usize, source: &str) -> Result<(&str, &str)> {
     }
 }
 
-fn env_lines(content: &[u8]) -> Result<Vec<(String, String)>> {
-    let mut pairs = Vec::new();
-    for (number, line) in content.split(|b| *b == b'\n').enumerate() {
+/// Returns keys and values of the lines of a file that have some.
+fn env_lines(content: &[u8]) -> impl Iterator<Item = Result<(&str, &str)>> {
+    let lines = content.split(|b| *b == b'\n').enumerate();
+    lines.filter_map(|(number, line)| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Ok(line) = std::str::from_utf8(line) else {
-            return Err(invalid(format!("line {} has invalid utf8 bytes", number + 1)));
+            return Some(Err(invalid(format!(
+                "line {} has invalid utf8 bytes",
+                number + 1
+            ))));
         };
         let line = if number == 0 {
             line.strip_prefix('\u{feff}').unwrap_or(line)
@@ -178,40 +216,12 @@ fn env_lines(content: &[u8]) -> Result<Vec<(String, String)>> {
             line
         };
         let line = line.trim_start();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+        if line.starts_with('#') {
+            return None;
         }
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        if !key.is_empty() {
-            pairs.push((key.to_string(), value.to_string()));
-        }
-    }
-    Ok(pairs)
-}
-
-/// Merges the data of the object a generator adds to into the generated one, whose entries win.
-pub(crate) fn merge_data(resource: &mut Resource, old: &Resource) {
-    for field in ["data", "binaryData"] {
-        let mut merged = texts(&old.node, field);
-        merged.extend(texts(&resource.node, field));
-        resource.node.remove(field);
-        if merged.is_empty() {
-            continue;
-        }
-        if let Some(map) = resource.node.get_or_insert(field, Kind::Map) {
-            for (key, value) in merged {
-                map.append(key.as_str(), data_node(value));
-            }
-        }
-    }
-}
-
-fn texts(node: &Node, field: &str) -> BTreeMap<String, String> {
-    let fields = node.get(field).map_or(&[][..], Node::fields);
-    fields
-        .iter()
-        .map(|(key, value)| (key.text().to_string(), value.text().to_string()))
-        .collect()
+        (!key.is_empty()).then_some(Ok((key, value)))
+    })
 }
 
 /// Hashes what a ConfigMap or Secret holds, or the whole of another object, into the ten characters that end its name.

@@ -2,6 +2,7 @@
 //!
 //! Pure: no IO, no globals, no clock. The caller brings the tree and the bounds; the result says what was read.
 
+mod additions;
 mod build;
 mod config;
 mod crds;

@@ -7,6 +7,7 @@ use super::decode::Fields;
 use super::error::{At, Result, invalid, unsupported};
 use super::fieldspec::FieldSpec;
 use super::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, Selector};
+use super::steps::Steps;
 use super::transform::{Affix, Images, MetadataMap, Namespace, Replicas, Subjects, Transformer, ValueTarget};
 
 /// A transformer as its object configures it; patches and replacements may still name files.
@@ -113,7 +114,7 @@ fn iam_policy(value: &Value) -> Result<String> {
 }
 
 /// Reads the object of a transformer.
-pub(crate) fn transformer(value: &Value) -> Result<Plugin> {
+pub(crate) fn transformer(value: &Value, steps: &Steps<'_>) -> Result<Plugin> {
     let kind = require_builtin(value)?;
     let mut f = Fields::new(value, "")?.not_strict();
     let specs = field_specs(&mut f, "fieldSpecs")?;
@@ -136,7 +137,8 @@ pub(crate) fn transformer(value: &Value) -> Result<Plugin> {
         "SuffixTransformer" => Transformer::Suffix(affix(f.text("suffix")?, specs)?),
         "ImageTagTransformer" => {
             let image = f.take("imageTag").unwrap_or(&Value::Null);
-            Transformer::Images(Images::new(Image::decode(image, "imageTag")?, specs)?)
+            let image = Image::decode(image, "imageTag")?;
+            Transformer::Images(Images::new(vec![image], specs, steps)?)
         }
         "ReplicaCountTransformer" => {
             let read = |f: &mut Fields<'_>| {
@@ -145,10 +147,8 @@ pub(crate) fn transformer(value: &Value) -> Result<Plugin> {
                     count: f.integer("count")?.unwrap_or(0),
                 })
             };
-            Transformer::Replicas(Replicas {
-                replica: f.object("replica", read)?.unwrap_or_default(),
-                fields: specs,
-            })
+            let replica = f.object("replica", read)?.unwrap_or_default();
+            Transformer::Replicas(Replicas::new(vec![replica], specs))
         }
         "HashTransformer" => Transformer::Hash,
         "ValueAddTransformer" => return value_add(&mut f),

@@ -1,12 +1,17 @@
 //! The list of objects of a build, in order, with the indexes that keep look-ups from being scans.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::rc::Rc;
 
+use crate::yaml::node::Node;
+
+use super::additions::Additions;
 use super::error::{Result, invalid};
 use super::id::Id;
 use super::resource::{Behavior, Resource};
+use super::steps::Steps;
 
 /// Objects in the order they were added; no two have the same current identity when they are added.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +21,8 @@ pub(crate) struct ResMap {
     current: Option<HashMap<Id, Option<Rc<str>>>>,
     any: Option<HashMap<Id, Vec<usize>>>,
     names: Option<HashMap<String, Vec<usize>>>,
+    /// What generators added to objects and is not in their trees yet, by position.
+    open: BTreeMap<usize, Additions>,
 }
 
 impl ResMap {
@@ -91,7 +98,7 @@ impl ResMap {
         any.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the positions of the objects that have a name or had it first.
+    /// Returns the positions of the objects that have a name or had it.
     pub(crate) fn with_name(&mut self, name: &str) -> &[usize] {
         let list = &self.list;
         let names = self.names.get_or_insert_with(|| {
@@ -118,7 +125,9 @@ impl ResMap {
     }
 
     /// Adds a generated object, or merges it into the one of its name.
-    pub(crate) fn absorb(&mut self, mut resource: Resource) -> Result<()> {
+    ///
+    /// Once all are in, [`ResMap::close`] writes what was merged.
+    pub(crate) fn absorb(&mut self, mut resource: Resource, steps: &Steps<'_>) -> Result<()> {
         let id = resource.id();
         let matches = self.with_id(&id);
         let (&[position], behavior) = (matches, resource.behavior) else {
@@ -134,30 +143,35 @@ impl ResMap {
                 ))),
             };
         };
-        let old = &self.list[position];
-        match behavior {
-            Behavior::Create => {
-                return Err(invalid(format!(
-                    "id {id} exists; can not use behavior: 'create', behavior must be merge or replace"
-                )));
-            }
-            Behavior::Replace => resource.take_metadata_from(old),
-            Behavior::Merge => {
-                let origin = old.texts("annotations").remove(super::resource::ORIGIN);
-                resource.take_metadata_from(old);
-                super::generators::merge_data(&mut resource, old);
-                if let Some(origin) = origin {
-                    let mut annotations = resource.texts("annotations");
-                    annotations.insert(super::resource::ORIGIN.into(), origin);
-                    resource.set_texts("annotations", &annotations);
-                    resource.restore_mark();
-                }
-            }
+        if behavior == Behavior::Create {
+            return Err(invalid(format!(
+                "id {id} exists; can not use behavior: 'create', behavior must be merge or replace"
+            )));
         }
-        let same = self.list[position].ids() == resource.ids();
+        let ids = self.list[position].ids();
+        let mut old = std::mem::replace(&mut self.list[position], Resource::new(Node::map()));
+        let mut additions = match self.open.remove(&position) {
+            Some(open) => open,
+            None => Additions::open(&mut old, steps)?,
+        };
+        match behavior {
+            Behavior::Replace => additions.replace(&mut resource, steps)?,
+            Behavior::Merge | Behavior::Create => additions.merge(&mut resource, steps)?,
+        }
+        resource.succeed(old);
+        self.open.insert(position, additions);
+        let same = ids == resource.ids();
         self.list[position] = resource;
         if !same {
             self.reindex();
+        }
+        Ok(())
+    }
+
+    /// Writes what generators added into the objects.
+    pub(crate) fn close(&mut self, steps: &Steps<'_>) -> Result<()> {
+        for (position, additions) in std::mem::take(&mut self.open) {
+            additions.close(&mut self.list[position], steps)?;
         }
         Ok(())
     }
@@ -183,6 +197,39 @@ impl ResMap {
         }
     }
 
+    /// Returns under which keys an object is found, before a change that may alter its identity.
+    pub(crate) fn keys(&self, position: usize) -> Keys {
+        let resource = &self.list[position];
+        Keys {
+            id: resource.id(),
+            ids: self.any.as_ref().map(|_| resource.ids()),
+            names: self.names.as_ref().map(|_| names_of(resource)),
+        }
+    }
+
+    /// Finds an object under the keys it has after such a change, and no longer under those it had.
+    pub(crate) fn rekey(&mut self, position: usize, before: Keys) {
+        let resource = &self.list[position];
+        let id = resource.id();
+        if let Some(current) = &mut self.current
+            && id != before.id
+        {
+            // Two of one identity are told apart by going through all of them.
+            if current.len() == self.list.len() && !current.contains_key(&id) {
+                current.remove(&before.id);
+                current.insert(id, resource.file.clone());
+            } else {
+                self.current = None;
+            }
+        }
+        if let Some(any) = &mut self.any {
+            move_keys(any, position, before.ids, resource.ids());
+        }
+        if let Some(names) = &mut self.names {
+            move_keys(names, position, before.names, names_of(resource));
+        }
+    }
+
     /// Forgets the indexes after a change of identities.
     pub(crate) fn reindex(&mut self) {
         self.current = None;
@@ -191,10 +238,49 @@ impl ResMap {
     }
 }
 
+/// Under which keys an object is found; those of indexes that are not there are left out.
+pub(crate) struct Keys {
+    id: Id,
+    ids: Option<Vec<Id>>,
+    names: Option<Vec<String>>,
+}
+
+/// Moves a position from some keys of an index to others; the positions of a key are sorted.
+fn move_keys<K: Eq + Hash>(
+    index: &mut HashMap<K, Vec<usize>>,
+    position: usize,
+    before: Option<Vec<K>>,
+    after: Vec<K>,
+) {
+    for key in before.into_iter().flatten() {
+        if let Entry::Occupied(mut known) = index.entry(key) {
+            if let Ok(at) = known.get().binary_search(&position) {
+                known.get_mut().remove(at);
+            }
+            if known.get().is_empty() {
+                known.remove();
+            }
+        }
+    }
+    for key in after {
+        let positions = index.entry(key).or_default();
+        if let Err(at) = positions.binary_search(&position) {
+            positions.insert(at, position);
+        }
+    }
+}
+
+/// Lists the names that an object has or had, each once.
+fn names_of(resource: &Resource) -> Vec<String> {
+    let mut had: Vec<&str> = resource.previous.iter().map(|p| p.name.as_str()).collect();
+    had.push(resource.name());
+    had.sort_unstable();
+    had.dedup();
+    had.into_iter().map(str::to_owned).collect()
+}
+
 fn index_names(names: &mut HashMap<String, Vec<usize>>, resource: &Resource, position: usize) {
-    let (name, original) = (resource.name(), resource.original_name());
-    names.entry(name.to_string()).or_default().push(position);
-    if original != name {
-        names.entry(original.to_string()).or_default().push(position);
+    for name in names_of(resource) {
+        names.entry(name).or_default().push(position);
     }
 }

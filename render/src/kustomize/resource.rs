@@ -17,7 +17,7 @@ const MARK: &str = "internal.config.kubernetes.io/previousNames";
 const NEEDS_HASH: &str = "internal.config.kubernetes.io/needsHashSuffix";
 
 /// Annotations that never reach the output.
-const BUILD_ANNOTATIONS: &[&str] = &[
+pub(crate) const BUILD_ANNOTATIONS: &[&str] = &[
     "internal.config.kubernetes.io/previousKinds",
     MARK,
     "internal.config.kubernetes.io/prefixes",
@@ -238,16 +238,29 @@ impl Resource {
 
     /// Writes labels or annotations as text, and leaves the field out when there are none.
     pub(crate) fn set_texts(&mut self, field: &str, texts: &BTreeMap<String, String>) {
+        self.put_texts(
+            field,
+            texts.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+        );
+    }
+
+    /// As [`Resource::set_texts`], with texts that stand anywhere, each once.
+    pub(crate) fn put_texts<T: Into<SmolStr>>(
+        &mut self,
+        field: &str,
+        texts: impl IntoIterator<Item = (T, T)>,
+    ) {
         let Some(metadata) = self.node.get_or_insert("metadata", Kind::Map) else {
             return;
         };
         metadata.remove(field);
-        if texts.is_empty() {
+        let mut pairs = texts
+            .into_iter()
+            .map(|(key, value)| (Node::plain(key), Node::string(value)))
+            .peekable();
+        if pairs.peek().is_none() {
             return;
         }
-        let pairs = texts
-            .iter()
-            .map(|(key, value)| (Node::plain(key.as_str()), Node::string(value.as_str())));
         let mut map = Node::map();
         map.content = Content::Map(pairs.collect());
         metadata.push_field(field, map);
@@ -286,28 +299,17 @@ impl Resource {
         self.set_texts("annotations", &annotations);
     }
 
-    /// Takes name, labels, annotations and memory from the object this one merges into.
-    pub(crate) fn take_metadata_from(&mut self, other: &Resource) {
-        for field in ["labels", "annotations"] {
-            let mut texts = other.texts(field);
-            texts.extend(self.texts(field));
-            if field == "annotations" {
-                for name in BUILD_ANNOTATIONS {
-                    texts.remove(*name);
-                }
-            }
-            self.set_texts(field, &texts);
-        }
+    /// Takes name and memory from the object that this one takes the place of.
+    pub(crate) fn succeed(&mut self, other: Resource) {
         self.set_name(other.name());
         self.set_namespace(id::namespace(&other.node));
         self.needs_hash &= other.needs_hash;
-        self.previous = other.previous.clone();
-        self.prefixes = other.prefixes.clone();
-        self.suffixes = other.suffixes.clone();
+        self.previous = other.previous;
+        self.prefixes = other.prefixes;
+        self.suffixes = other.suffixes;
         self.behavior = other.behavior;
-        self.variables = other.variables.clone();
+        self.variables = other.variables;
         self.marked = other.marked;
         self.alias_groups = self.alias_groups.max(other.alias_groups);
-        self.restore_mark();
     }
 }

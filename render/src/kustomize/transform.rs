@@ -2,6 +2,7 @@
 
 mod candidates;
 mod each;
+mod image_names;
 mod images;
 mod names;
 mod namespace;
@@ -77,7 +78,7 @@ impl Transformer {
             Transformer::Namespace(namespace) => namespace.apply(map, context.steps).in_field("namespace"),
             Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
             Transformer::ValueAdd(value) => value.apply(map, context.steps).in_field("transformers"),
-            Transformer::Hash => add_hashes(map),
+            Transformer::Hash => add_hashes(map, context.steps),
             Transformer::Prefix(_)
             | Transformer::Suffix(_)
             | Transformer::Labels(_)

@@ -97,6 +97,20 @@ pub(super) const INPUTS: &[Hostile] = &[
             ("a.yaml", thousand_objects()),
         ])
     }),
+    ("output-that-is-mostly-indentation", "bytes of text", || {
+        kustomize(&[
+            ("kustomization.yaml", "resources: [a.yaml]\n".to_owned()),
+            (
+                "a.yaml",
+                format!(
+                    "{OBJECT}x: {}{}{}\n",
+                    "[".repeat(95),
+                    "0,".repeat(1_200_000),
+                    "]".repeat(95)
+                ),
+            ),
+        ])
+    }),
     ("json-patches-of-many-values", "bytes of text", || {
         let value = format!("[{}0]", "0,".repeat(10 << 20));
         many_files(

@@ -62,22 +62,31 @@ impl GeneratorArgs {
         Ok(args)
     }
 
+    /// Counts the literals and files that the data comes from.
+    pub(crate) fn sources(&self) -> usize {
+        self.literals.len() + self.files.len() + self.envs.len()
+    }
+
+    /// Counts the bytes of what tells where the data comes from.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let sources = self.literals.iter().chain(&self.files).chain(&self.envs);
+        sources.map(String::len).sum()
+    }
+
     /// Adds the options of the whole kustomization to those of this generator.
-    pub(crate) fn with_options(mut self, global: Option<&GeneratorOptions>) -> GeneratorArgs {
-        if let Some(global) = global {
-            let options = self.options.get_or_insert_default();
-            for (key, value) in &global.labels {
-                options.labels.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            for (key, value) in &global.annotations {
-                options
-                    .annotations
-                    .entry(key.clone())
-                    .or_insert_with(|| value.clone());
-            }
-            options.disable_hash |= global.disable_hash;
-            options.immutable |= global.immutable;
+    pub(crate) fn with_options(mut self, global: &GeneratorOptions) -> GeneratorArgs {
+        let options = self.options.get_or_insert_default();
+        for (key, value) in &global.labels {
+            options.labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
+        for (key, value) in &global.annotations {
+            options
+                .annotations
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+        options.disable_hash |= global.disable_hash;
+        options.immutable |= global.immutable;
         self
     }
 }
@@ -87,6 +96,11 @@ impl GeneratorOptions {
     pub(crate) fn text_bytes(&self) -> usize {
         let entries = self.labels.iter().chain(&self.annotations);
         entries.map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// Counts the labels and annotations.
+    pub(crate) fn entries(&self) -> usize {
+        self.labels.len() + self.annotations.len()
     }
 
     pub(super) fn decode(f: &mut Fields<'_>) -> Result<GeneratorOptions> {

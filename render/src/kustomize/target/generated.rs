@@ -19,7 +19,6 @@ impl Build<'_> {
     pub(super) fn generate(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
         let k = &target.kustomization;
         let options = k.generator_options.as_ref();
-        let length = options.map_or(0, GeneratorOptions::text_bytes);
         let mut made = Vec::new();
         for (list, secret) in [(&k.config_maps, false), (&k.secrets, true)] {
             let (field, kind) = if secret {
@@ -28,9 +27,7 @@ impl Build<'_> {
                 ("configMapGenerator", "ConfigMapGenerator")
             };
             for args in list {
-                // Once with the arguments, and once in the object.
-                self.steps.spend_bytes(2 * length)?;
-                let args = args.clone().with_options(options);
+                let args = self.with_options(args, options).in_field(field)?;
                 let maker = target
                     .origin
                     .as_ref()
@@ -50,9 +47,27 @@ impl Build<'_> {
             made.push(("generators", object.in_field("generators")?));
         }
         for (field, resource) in made {
-            acc.map.absorb(resource).in_field(field)?;
+            acc.map.absorb(resource, &self.steps).in_field(field)?;
         }
-        Ok(())
+        acc.map.close(&self.steps)
+    }
+
+    /// Adds the options of the whole kustomization to the arguments of a generator, which are copied for it.
+    fn with_options<'g>(
+        &self,
+        args: &'g GeneratorArgs,
+        options: Option<&GeneratorOptions>,
+    ) -> Result<Cow<'g, GeneratorArgs>> {
+        let Some(options) = options else {
+            return Ok(Cow::Borrowed(args));
+        };
+        let own = args.options.iter();
+        let entries = own.clone().chain([options]).map(GeneratorOptions::entries);
+        let length = own.chain([options]).map(GeneratorOptions::text_bytes);
+        let text = args.text_bytes() + length.sum::<usize>();
+        self.steps
+            .spend_copy(args.sources() + entries.sum::<usize>(), text)?;
+        Ok(Cow::Owned(args.clone().with_options(options)))
     }
 
     fn make(
@@ -63,7 +78,8 @@ impl Build<'_> {
         maker: Option<Maker>,
     ) -> Result<Resource> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
-        let mut resource = generators::make(args, secret, &read).in_object(|| args.name.clone())?;
+        let mut resource =
+            generators::make(args, secret, &read, &self.steps).in_object(|| args.name.clone())?;
         if let Some(maker) = maker {
             self.charge_note(&resource, maker.length())?;
             maker.note_generated(&mut resource);

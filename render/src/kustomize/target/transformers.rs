@@ -39,22 +39,24 @@ impl Build<'_> {
             let patch = self.patch(target, patch, source).in_item("patches", index)?;
             list.push(("PatchTransformer", patch));
         }
-        rename_and_label(k, config, &mut list, &self.steps)?;
+        // Where each leaves a note of itself, each is one of its own.
+        let noted = target.origin.is_some();
+        rename_and_label(k, config, noted, &mut list, &self.steps)?;
         for (index, patch) in k.patches_json6902.iter().enumerate() {
             let patch = self.json_patch(target, patch);
             let patch = patch.in_item("patchesJson6902", index)?;
             list.push(("PatchJson6902Transformer", patch));
         }
-        for replica in &k.replicas {
-            let transformer = Transformer::Replicas(Replicas {
-                replica: replica.clone(),
-                fields: config.replicas.clone(),
-            });
-            list.push(("ReplicaCountTransformer", transformer));
+        for replicas in together(&k.replicas, noted) {
+            let transformer = Replicas::new(replicas.to_vec(), config.replicas.clone());
+            list.push(("ReplicaCountTransformer", Transformer::Replicas(transformer)));
         }
-        for image in &k.images {
-            let images = Images::new(image.clone(), config.images.clone()).in_field("images")?;
-            list.push(("ImageTagTransformer", Transformer::Images(images)));
+        for images in together(&k.images, noted) {
+            let transformer = Images::new(images.to_vec(), config.images.clone(), &self.steps);
+            list.push((
+                "ImageTagTransformer",
+                Transformer::Images(transformer.in_field("images")?),
+            ));
         }
         if !k.replacements.is_empty() {
             let replacements = self.replacements(target, &k.replacements)?;
@@ -85,7 +87,7 @@ impl Build<'_> {
     /// Returns what the object of a transformer configures, which may be two transformers.
     fn plugin(&self, target: &Target, value: &Value) -> Result<Vec<Transformer>> {
         let one = |transformer: Transformer| vec![transformer];
-        match plugins::transformer(value)? {
+        match plugins::transformer(value, &self.steps)? {
             Plugin::Ready(transformers) => Ok(transformers),
             Plugin::Patch(patch) => self.patch(target, &patch, "[inline patch]".to_owned()).map(one),
             Plugin::JsonPatch(patch) => self.json_patch(target, &patch).map(one),
@@ -260,9 +262,16 @@ impl Build<'_> {
             schemas: &schemas,
             steps: &self.steps,
         };
-        let validators = &target.kustomization.validators;
-        for configured in self.plugins(target, "validators", validators)? {
-            let mut after = map.clone();
+        let validators = self.plugins(target, "validators", &target.kustomization.validators)?;
+        if validators.is_empty() {
+            return Ok(());
+        }
+        // One copy serves all: what leaves it as it was leaves it to the next.
+        let nodes: usize = map.list().iter().map(|resource| resource.node.count()).sum();
+        self.steps.spend_nodes(nodes)?;
+        let mut after = map.clone();
+        for configured in validators {
+            self.steps.spend(nodes)?;
             let made = self.plugin(target, &configured.value);
             for transformer in configured.named(self, made)? {
                 transformer.apply(&mut after, &context)?;
@@ -290,9 +299,15 @@ fn replacements_of(json: &Value, path: &str) -> Result<Vec<Replacement>> {
     }
 }
 
+/// Returns the entries that one transformer takes: all, or one where each leaves a note of itself.
+fn together<T>(entries: &[T], noted: bool) -> impl Iterator<Item = &[T]> {
+    entries.chunks(if noted { 1 } else { entries.len().max(1) })
+}
+
 fn rename_and_label(
     k: &Kustomization,
     config: &Config,
+    noted: bool,
     list: &mut Vec<(&'static str, Transformer)>,
     steps: &Steps<'_>,
 ) -> Result<()> {
@@ -319,7 +334,19 @@ fn rename_and_label(
         };
         list.push(("SuffixTransformer", Transformer::Suffix(affix)));
     }
+    let mut last = None;
     for label in &k.labels {
+        // Entries that follow each other with the same fields write as one; of a label in several, the last counts.
+        let same =
+            (label.fields.is_empty() && !noted).then_some((label.include_selectors, label.include_templates));
+        if same.is_some()
+            && last == same
+            && let Some((_, Transformer::Labels(labels))) = list.last_mut()
+        {
+            labels.texts.extend(label.pairs.clone());
+            continue;
+        }
+        last = same;
         let mut fields = label.fields.clone();
         let mut gather = || -> Result<()> {
             merge_all(&mut fields, &config.labels, steps)?;
@@ -333,6 +360,8 @@ fn rename_and_label(
             merge_all(&mut fields, &[of_object], steps)
         };
         gather().in_field("labels")?;
+        let length = fields.len().saturating_mul(size_of::<FieldSpec>());
+        steps.spend_bytes(length).in_field("labels")?;
         list.push((
             "LabelTransformer",
             Transformer::Labels(MetadataMap {

@@ -6,13 +6,14 @@ use super::super::error::{Result, invalid};
 use super::super::id::{Gvk, Id};
 use super::super::kustomization::Var;
 use super::super::resource::Resource;
+use super::super::steps::Steps;
 use super::{Accumulator, Build, Target};
 
 impl Build<'_> {
     /// Finds the objects that variables refer to.
     pub(super) fn vars(&self, target: &Target, acc: &mut Accumulator) -> Result<()> {
         for var in &target.kustomization.vars {
-            let matches = var_targets(acc, var);
+            let matches = var_targets(acc, var, &self.steps)?;
             match matches.as_slice() {
                 [] => {}
                 [position] => acc.map.contents_mut()[*position].variables.push(var.name.clone()),
@@ -40,13 +41,12 @@ pub(super) fn add_var(vars: &mut BTreeMap<String, Var>, name: String, var: Var) 
     Ok(())
 }
 
-fn var_targets(acc: &mut Accumulator, var: &Var) -> Vec<usize> {
+fn var_targets(acc: &mut Accumulator, var: &Var, steps: &Steps<'_>) -> Result<Vec<usize>> {
     let gvk = var.gvk.as_gvk();
     if !var.namespace.is_empty() {
-        return acc
-            .map
-            .with_id(&Id::new(gvk, &var.object, &var.namespace))
-            .to_vec();
+        let positions = acc.map.with_id(&Id::new(gvk, &var.object, &var.namespace));
+        steps.spend(positions.len())?;
+        return Ok(positions.to_vec());
     }
     let fits = |r: &Resource| {
         let now = r.gvk();
@@ -55,11 +55,11 @@ fn var_targets(acc: &mut Accumulator, var: &Var) -> Vec<usize> {
                 .iter()
                 .any(|p| Gvk { kind: &p.kind, ..now } == gvk && p.name == var.object)
     };
-    acc.map
-        .list()
-        .iter()
-        .enumerate()
-        .filter(|(_, r)| fits(r))
-        .map(|(position, _)| position)
-        .collect()
+    let positions = acc.map.with_name(&var.object).to_vec();
+    steps.spend(positions.len())?;
+    let list = acc.map.list();
+    Ok(positions
+        .into_iter()
+        .filter(|position| fits(&list[*position]))
+        .collect())
 }

@@ -1,6 +1,7 @@
-//! The renamed objects of a build, found by the names and namespaces they had: what a reference may mean.
+//! The renamed objects of a build, found by the names, kinds and namespaces they had: what a reference may mean.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use smol_str::SmolStr;
 
@@ -107,111 +108,222 @@ impl Reach {
     }
 }
 
-type ByName<'r> = HashMap<&'r str, Vec<usize>>;
-type ByBoth<'r> = HashMap<(&'r str, SmolStr), Vec<usize>>;
+/// The number of a text in an index.
+type Text = usize;
 
-/// The objects that had another name, by the names they had.
+/// Stands for every kind.
+const ANY: Text = 0;
+
+/// A name that objects had, and a kind that they had.
+type Called = (Text, Text);
+
+/// The namespaces where the objects are now that were first in one of them.
+#[derive(Default)]
+struct Moved {
+    effective: HashSet<SmolStr>,
+    written: HashSet<SmolStr>,
+}
+
+/// The objects that had another name, by the names and kinds they had.
 pub(super) struct Candidates<'r> {
     all: Vec<Candidate<'r>>,
-    by_name: ByName<'r>,
-    /// By a name they had and the namespace they are in.
-    present: ByBoth<'r>,
-    /// By a name they had and the namespace they were in first.
-    original: ByBoth<'r>,
-    /// By the namespace they were in first: one for each namespace where such objects are now.
-    moved: ByName<'r>,
+    /// Whether a reference may mean objects of every kind.
+    any_kind: bool,
+    texts: HashMap<SmolStr, Text>,
+    named: HashMap<Called, Vec<usize>>,
+    /// By the namespace they are in as well.
+    present: HashMap<(Called, Text), Vec<usize>>,
+    /// By the namespace they were in first as well.
+    original: HashMap<(Called, Text), Vec<usize>>,
+    /// By the namespace they were in first.
+    moved: HashMap<Text, Moved>,
 }
 
 impl<'r> Candidates<'r> {
-    /// Indexes the objects, whose nodes stand apart from them.
-    pub(super) fn new(list: &'r [Resource], nodes: &[Node]) -> Candidates<'r> {
+    /// Indexes the objects, whose nodes stand apart from them; `any_kind` when references may mean every kind.
+    pub(super) fn new(
+        list: &'r [Resource],
+        nodes: &[Node],
+        any_kind: bool,
+        steps: &Steps<'_>,
+    ) -> Result<Candidates<'r>> {
         let mut candidates = Candidates {
             all: Vec::new(),
-            by_name: HashMap::new(),
+            any_kind,
+            texts: HashMap::new(),
+            named: HashMap::new(),
             present: HashMap::new(),
             original: HashMap::new(),
             moved: HashMap::new(),
         };
-        let mut moves = HashSet::new();
         for (resource, node) in list.iter().zip(nodes).filter(|(r, _)| !r.previous.is_empty()) {
-            candidates.add(Candidate::new(resource, node), &mut moves);
+            candidates.add(Candidate::new(resource, node), steps)?;
         }
-        candidates
+        Ok(candidates)
     }
 
-    fn add(&mut self, candidate: Candidate<'r>, moves: &mut HashSet<(&'r str, SmolStr, SmolStr)>) {
+    fn add(&mut self, candidate: Candidate<'r>, steps: &Steps<'_>) -> Result<()> {
         let position = self.all.len();
-        let push = |positions: &mut Vec<usize>| {
-            if positions.last() != Some(&position) {
-                positions.push(position);
-            }
+        let distinct = |of: fn(&Previous) -> &String| -> BTreeSet<&'r str> {
+            candidate.previous.iter().map(|p| of(p).as_str()).collect()
         };
-        let from = candidate.original_namespace();
-        for previous in candidate.previous {
-            let name = previous.name.as_str();
-            push(self.by_name.entry(name).or_default());
-            push(
-                self.present
-                    .entry((name, candidate.namespace.clone()))
-                    .or_default(),
-            );
-            push(self.original.entry((name, from.into())).or_default());
+        let (names, kinds) = (distinct(|p| &p.name), distinct(|p| &p.kind));
+        steps.spend(names.len().saturating_mul(kinds.len()))?;
+        let namespace = self.number(&candidate.namespace);
+        let from = self.number(candidate.original_namespace());
+        let mut numbers: Vec<Text> = kinds.into_iter().map(|kind| self.number(kind)).collect();
+        if self.any_kind {
+            numbers.push(ANY);
         }
-        let to = (candidate.namespace.clone(), candidate.written_namespace.clone());
-        if moves.insert((from, to.0, to.1)) {
-            push(self.moved.entry(from).or_default());
+        for name in names {
+            let name = self.number(name);
+            for called in numbers.iter().map(|kind| (name, *kind)) {
+                self.named.entry(called).or_default().push(position);
+                self.present
+                    .entry((called, namespace))
+                    .or_default()
+                    .push(position);
+                self.original.entry((called, from)).or_default().push(position);
+            }
+        }
+        let moved = self.moved.entry(from).or_default();
+        if !moved.effective.contains(&candidate.namespace) {
+            moved.effective.insert(candidate.namespace.clone());
+        }
+        if !moved.written.contains(&candidate.written_namespace) {
+            moved.written.insert(candidate.written_namespace.clone());
         }
         self.all.push(candidate);
+        Ok(())
+    }
+
+    fn number(&mut self, text: &str) -> Text {
+        if let Some(known) = self.texts.get(text) {
+            return *known;
+        }
+        let number = ANY + 1 + self.texts.len();
+        self.texts.insert(text.into(), number);
+        number
     }
 
     /// Tells whether any object within reach was first in a namespace.
-    pub(super) fn any_from(&self, namespace: &str, reach: &Reach) -> bool {
-        let positions = self.moved.get(namespace).map_or(&[][..], Vec::as_slice);
-        positions.iter().any(|position| reach.holds(&self.all[*position]))
+    pub(super) fn any_from(&self, namespace: &str, reach: &Reach, steps: &Steps<'_>) -> Result<bool> {
+        let Some(moved) = self.texts.get(namespace).and_then(|from| self.moved.get(from)) else {
+            return Ok(false);
+        };
+        if reach.is_cluster_scoped
+            || moved.effective.contains(CLUSTER)
+            || moved.effective.contains(&reach.namespace)
+        {
+            return Ok(true);
+        }
+        steps.spend(reach.bound.len().min(moved.written.len()))?;
+        Ok(if reach.bound.len() < moved.written.len() {
+            reach
+                .bound
+                .iter()
+                .any(|bound| moved.written.contains(bound.as_str()))
+        } else {
+            moved
+                .written
+                .iter()
+                .any(|written| reach.bound.contains(written.as_str()))
+        })
     }
 
-    /// Lists the objects within reach that had a name, in order.
-    pub(super) fn named(&self, name: &str, reach: &Reach, steps: &Steps<'_>) -> Result<Vec<&Candidate<'r>>> {
-        let Some(all) = self.by_name.get(name) else {
+    /// Lists the objects within reach that had a name and a kind, in order; an empty kind is every kind.
+    pub(super) fn named(
+        &self,
+        name: &str,
+        kind: &str,
+        reach: &Reach,
+        steps: &Steps<'_>,
+    ) -> Result<Vec<&Candidate<'r>>> {
+        match self.called(name, kind) {
+            Some(called) => {
+                let all = listed(&self.named, &called);
+                self.near(called, all, reach, steps)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// As [`Candidates::named`], of those that are in a namespace.
+    pub(super) fn named_in(
+        &self,
+        name: &str,
+        kind: &str,
+        namespace: &str,
+        reach: &Reach,
+        steps: &Steps<'_>,
+    ) -> Result<Vec<&Candidate<'r>>> {
+        let key = self.called(name, kind).zip(self.texts.get(namespace).copied());
+        let positions = key.map_or(&[][..], |key| listed(&self.present, &key));
+        steps.spend(positions.len())?;
+        Ok(self.reached(positions, reach))
+    }
+
+    /// As [`Candidates::named`], of those that were first in a namespace.
+    pub(super) fn named_from(
+        &self,
+        name: &str,
+        kind: &str,
+        namespace: &str,
+        reach: &Reach,
+        steps: &Steps<'_>,
+    ) -> Result<Vec<&Candidate<'r>>> {
+        let Some(key) = self.called(name, kind).zip(self.texts.get(namespace).copied()) else {
             return Ok(Vec::new());
         };
-        // Few objects share a name; where thousands do, each in its namespace, they are not looked through.
+        let mut found = self.near(key.0, listed(&self.original, &key), reach, steps)?;
+        found.retain(|candidate| candidate.original_namespace() == namespace);
+        Ok(found)
+    }
+
+    /// Lists those of some objects of one name and kind that are within reach. Few objects share a name; where
+    /// thousands do, each in its namespace, those of the namespaces within reach are looked through instead.
+    fn near(
+        &self,
+        called: Called,
+        some: &[usize],
+        reach: &Reach,
+        steps: &Steps<'_>,
+    ) -> Result<Vec<&Candidate<'r>>> {
         let few = 8.max(reach.bound.len() + 2);
-        if reach.is_cluster_scoped || all.len() <= few {
-            steps.spend(all.len())?;
-            return Ok(self.reached(all, reach));
+        if reach.is_cluster_scoped || some.len() <= few {
+            steps.spend(some.len())?;
+            return Ok(self.reached(some, reach));
         }
         steps.spend(few)?;
         let mut near: Vec<usize> = Vec::new();
         for namespace in reach.namespaces() {
-            near.extend(self.at(&self.present, name, namespace));
+            let Some(number) = self.texts.get(namespace) else {
+                continue;
+            };
+            let there = listed(&self.present, &(called, *number));
+            if !there.is_empty() {
+                steps.spend(there.len())?;
+                near.extend(there);
+            }
         }
         near.sort_unstable();
         Ok(self.reached(&near, reach))
     }
 
-    /// As [`Candidates::named`], of those that are in a namespace.
-    pub(super) fn named_in(&self, name: &str, namespace: &str, reach: &Reach) -> Vec<&Candidate<'r>> {
-        self.reached(self.at(&self.present, name, namespace), reach)
-    }
-
-    /// As [`Candidates::named`], of those that were first in a namespace.
-    pub(super) fn named_from(&self, name: &str, namespace: &str, reach: &Reach) -> Vec<&Candidate<'r>> {
-        self.reached(self.at(&self.original, name, namespace), reach)
-    }
-
-    fn at<'s>(&'s self, index: &'s ByBoth<'r>, name: &str, namespace: &str) -> &'s [usize] {
-        // The key's lifetime is the index's own: the name is looked up there first.
-        let Some((name, _)) = self.by_name.get_key_value(name) else {
-            return &[];
+    fn called(&self, name: &str, kind: &str) -> Option<Called> {
+        let kind = match kind {
+            "" => ANY,
+            kind => *self.texts.get(kind)?,
         };
-        index
-            .get(&(*name, SmolStr::new(namespace)))
-            .map_or(&[], Vec::as_slice)
+        Some((*self.texts.get(name)?, kind))
     }
 
     fn reached(&self, positions: &[usize], reach: &Reach) -> Vec<&Candidate<'r>> {
         let candidates = positions.iter().map(|position| &self.all[*position]);
         candidates.filter(|candidate| reach.holds(candidate)).collect()
     }
+}
+
+fn listed<'i, K: Eq + Hash>(index: &'i HashMap<K, Vec<usize>>, key: &K) -> &'i [usize] {
+    index.get(key).map_or(&[], Vec::as_slice)
 }

@@ -14,8 +14,8 @@ enum Each<'t> {
     MetadataMap(&'t MetadataMap, Fitting<'t>),
     Affix(&'t Affix, Fitting<'t>, bool),
     Images(&'t Images, Fitting<'t>),
-    /// Whether an object of the name was found.
-    Replicas(&'t Replicas, bool),
+    /// Whether an object of each name was found.
+    Replicas(&'t Replicas, Vec<bool>),
 }
 
 struct Step<'t> {
@@ -34,7 +34,10 @@ impl<'t> Step<'t> {
             Transformer::Prefix(prefix) => (affix(prefix, true), "namePrefix"),
             Transformer::Suffix(suffix) => (affix(suffix, false), "nameSuffix"),
             Transformer::Images(images) => (Each::Images(images, Fitting::new(images.fields())), "images"),
-            Transformer::Replicas(replicas) => (Each::Replicas(replicas, false), "replicas"),
+            Transformer::Replicas(replicas) => {
+                let found = vec![false; replicas.len()];
+                (Each::Replicas(replicas, found), "replicas")
+            }
             _ => return None,
         };
         Some(Step { each, field })
@@ -45,16 +48,16 @@ impl<'t> Step<'t> {
             Each::MetadataMap(texts, fitting) => texts.change(resource, fitting, steps),
             Each::Affix(affix, fitting, first) => affix.change(resource, fitting, *first, steps),
             Each::Images(images, fitting) => images.change(resource, fitting, steps),
-            Each::Replicas(replicas, found) => {
-                *found |= replicas.change(resource)?;
-                Ok(())
-            }
+            Each::Replicas(replicas, found) => replicas.change(resource, found, steps),
         }
     }
 
     fn finish(&self) -> Result<()> {
         match &self.each {
-            Each::Replicas(replicas, false) => Err(replicas.not_found()),
+            Each::Replicas(replicas, found) => match found.iter().position(|found| !found) {
+                Some(missing) => Err(replicas.not_found(missing)),
+                None => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -62,7 +65,15 @@ impl<'t> Step<'t> {
 
 /// Returns whether the transformer changes every object by itself.
 pub(crate) fn is_each(transformer: &Transformer) -> bool {
-    Step::of(transformer).is_some()
+    matches!(
+        transformer,
+        Transformer::Labels(_)
+            | Transformer::Annotations(_)
+            | Transformer::Prefix(_)
+            | Transformer::Suffix(_)
+            | Transformer::Images(_)
+            | Transformer::Replicas(_)
+    )
 }
 
 /// Applies transformers of which [`is_each`] holds, one after another to each object.
@@ -72,7 +83,9 @@ pub(crate) fn apply_each<'t>(
     context: &Context<'_>,
 ) -> Result<()> {
     let mut steps: Vec<Step<'t>> = run.filter_map(Step::of).collect();
-    context.steps.spend(map.list().len() * steps.len())?;
+    context
+        .steps
+        .spend(map.list().len().saturating_mul(steps.len()))?;
     let renames = |step: &Step<'_>| matches!(step.each, Each::Affix(..));
     if steps.iter().any(renames) {
         map.reindex();

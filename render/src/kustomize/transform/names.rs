@@ -70,7 +70,7 @@ impl Affix {
             node.overwrite(Node::plain(text));
             Ok(())
         };
-        resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut set)?;
+        resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), steps, &mut set)?;
         Ok(())
     }
 }
@@ -84,11 +84,14 @@ fn is_never_renamed(gvk: Gvk<'_>) -> bool {
 }
 
 /// Appends the hash of their content to the names of generated objects.
-pub(crate) fn add_hashes(map: &mut ResMap) -> Result<()> {
+pub(crate) fn add_hashes(map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
     if !map.list().iter().any(Resource::wants_hash) {
         return Ok(());
     }
     for resource in map.list_mut().iter_mut().filter(|r| r.wants_hash()) {
+        // It is read, and written to a text that goes at once.
+        steps.spend(resource.node.count())?;
+        steps.spend_text(resource.node.text_bytes())?;
         let hash = generators::hash(resource).in_object(|| resource.id().to_string())?;
         resource.store_previous();
         let name = format!("{}-{hash}", resource.name());

@@ -101,7 +101,7 @@ impl Namespace {
         let mut write = |node: &mut Node| self.write(node, steps);
         if !id::is_cluster_scoped(node) {
             let path = ["metadata".to_string(), "namespace".to_string()];
-            out_of_sync |= fieldspec::follow(node, &path, Some(&create), &mut write)?;
+            out_of_sync |= fieldspec::follow(node, &path, Some(&create), steps, &mut write)?;
         }
         if binding {
             out_of_sync |= self.set_subjects(node, steps)?;
@@ -116,7 +116,7 @@ impl Namespace {
                 _ => false,
             };
             if !skipped {
-                out_of_sync |= fieldspec::apply_fitting(node, field, Some(&create), &mut write)?;
+                out_of_sync |= fieldspec::apply_fitting(node, field, Some(&create), steps, &mut write)?;
             }
         }
         Ok(out_of_sync)

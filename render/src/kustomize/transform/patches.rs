@@ -196,6 +196,11 @@ fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
 /// Merges a patch into the object at a position; returns whether nothing is left of it.
 fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Result<bool> {
     let renames = patch.allow_name_change || patch.allow_kind_change;
+    let Some(resource) = map.list().get(position) else {
+        return Ok(false);
+    };
+    // Nothing else alters an identity, but for the names it had where all annotations are wiped.
+    let before = (renames || resource.marked).then(|| map.keys(position));
     let Some(resource) = map.contents_mut().get_mut(position) else {
         return Ok(false);
     };
@@ -204,7 +209,6 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
         id::namespace(&resource.node).to_string(),
     );
     let kind = id::kind(&resource.node).to_string();
-    let before = renames.then(|| resource.id());
     if renames {
         resource.store_previous();
     }
@@ -233,8 +237,8 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     let wiped = resource.forget_if_wiped();
     resource.sync();
     let emptied = resource.node.is_empty();
-    if wiped || before.is_some_and(|before| before != resource.id()) {
-        map.reindex();
+    if let Some(before) = before.filter(|_| wiped || renames) {
+        map.rekey(position, before);
     }
     Ok(emptied)
 }
@@ -250,8 +254,9 @@ fn patch_json(
     if selected.is_empty() {
         return Ok(());
     }
-    let (mut changed, mut emptied) = (false, false);
+    let mut emptied = false;
     for position in selected {
+        let keys = map.keys(*position);
         let Some(resource) = map.contents_mut().get_mut(*position) else {
             continue;
         };
@@ -278,10 +283,9 @@ fn patch_json(
         resource.restore_mark();
         resource.sync();
         emptied |= resource.node.is_empty();
-        changed |= resource.id() != before;
-    }
-    if changed {
-        map.reindex();
+        if resource.id() != before {
+            map.rekey(*position, keys);
+        }
     }
     drop_if(emptied, map, steps)
 }

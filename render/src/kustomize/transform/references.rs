@@ -28,7 +28,8 @@ pub(crate) fn resolve_references(
         .iter_mut()
         .map(|resource| std::mem::replace(&mut resource.node, Node::map()))
         .collect();
-    let candidates = Candidates::new(list, &nodes);
+    let any_kind = references.iter().any(|reference| reference.gvk.kind.is_empty());
+    let candidates = Candidates::new(list, &nodes, any_kind, steps)?;
     let mut rules = Rules::new(references);
     for (resource, node) in list.iter().zip(&mut nodes) {
         let fitting = rules.of(original_gvk(resource, node), steps)?;
@@ -64,7 +65,7 @@ fn follow_all(
 ) -> Result<()> {
     let mut referrer = None;
     for (field, target) in fitting {
-        if !leads_somewhere(node, &field.parts) {
+        if !leads_somewhere(node, &field.parts, steps)? {
             continue;
         }
         let referrer = match &mut referrer {
@@ -78,7 +79,7 @@ fn follow_all(
             field,
             steps,
         };
-        let followed = fieldspec::follow(node, &field.parts, None, &mut |node| follow.set(node));
+        let followed = fieldspec::follow(node, &field.parts, None, steps, &mut |node| follow.set(node));
         followed.in_object(|| id::current(node).to_string())?;
     }
     Ok(())
@@ -116,17 +117,28 @@ impl<'c> Rules<'c> {
 }
 
 /// Tells whether following a path would reach a node, or fail.
-fn leads_somewhere(node: &Node, path: &[String]) -> bool {
+fn leads_somewhere(node: &Node, path: &[String], steps: &Steps<'_>) -> Result<bool> {
     let Some((first, rest)) = path.split_first() else {
-        return true;
+        return Ok(true);
     };
+    fieldspec::charge(node, steps)?;
     match &node.content {
-        Content::Seq(items) => items.iter().any(|item| leads_somewhere(item, path)),
+        Content::Seq(items) => {
+            for item in items {
+                if leads_somewhere(item, path, steps)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
         Content::Map(_) => {
             let name = first.strip_suffix("[]").unwrap_or(first);
-            node.get(name).is_some_and(|next| leads_somewhere(next, rest))
+            match node.get(name) {
+                Some(next) => leads_somewhere(next, rest, steps),
+                None => Ok(false),
+            }
         }
-        Content::Scalar(_) => !node.is_null(),
+        Content::Scalar(_) => Ok(!node.is_null()),
     }
 }
 
@@ -213,9 +225,9 @@ impl<'f> Follow<'f> {
     }
 
     fn set_scalar(&self, node: &mut Node) -> Result<()> {
-        let named = self
-            .candidates
-            .named(node.text(), &self.referrer.reach, self.steps)?;
+        let named =
+            self.candidates
+                .named(node.text(), &self.target.kind, &self.referrer.reach, self.steps)?;
         let found = self.pick(named, |a, b| a.name == b.name)?;
         if let Some(candidate) = found
             && candidate.name != node.text()
@@ -229,13 +241,14 @@ impl<'f> Follow<'f> {
         let Some(name) = node.get("name").map(Node::text) else {
             return Err(invalid("path config error; no 'name' field in node"));
         };
-        let reach = &self.referrer.reach;
+        let (all, steps) = (self.candidates, self.steps);
+        let (kind, reach) = (self.target.kind.as_str(), &self.referrer.reach);
         let named = match node.get("namespace").map(Node::text) {
-            None => self.candidates.named(name, reach, self.steps)?,
-            Some(namespace) if namespace != CLUSTER && self.candidates.any_from(namespace, reach) => {
-                self.candidates.named_from(name, namespace, reach)
+            None => all.named(name, kind, reach, steps)?,
+            Some(namespace) if namespace != CLUSTER && all.any_from(namespace, reach, steps)? => {
+                all.named_from(name, kind, namespace, reach, steps)?
             }
-            Some(namespace) => self.candidates.named_in(name, namespace, reach),
+            Some(namespace) => all.named_in(name, kind, namespace, reach, steps)?,
         };
         let same = |a: &Candidate<'_>, b: &Candidate<'_>| {
             a.name == b.name && a.written_namespace == b.written_namespace

@@ -17,7 +17,6 @@ use crate::yaml::node::{Content, Kind, Node, Schema, Style, to_block};
 /// Carries out replacements in order.
 pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Result<()> {
     for replacement in list {
-        context.steps.spend(map.list().len())?;
         replace(map, replacement, context)?;
     }
     map.drop_empty();
@@ -40,53 +39,75 @@ fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -
             ));
         }
         (None, Some(text)) => Node::plain(text.as_str()),
-        (Some(source), None) => source_value(map.list(), source, context.steps)?,
+        (Some(source), None) => source_value(map, source, context.steps)?,
     };
-    targets.iter().try_for_each(|target| {
-        let paths = target.field_paths.len().max(1);
-        context.steps.spend(map.list().len().saturating_mul(paths))?;
-        write(map.list_mut(), &value, target, context.steps)
-    })
+    targets
+        .iter()
+        .try_for_each(|target| write(map, &value, target, context.steps))
+}
+
+/// The positions of the objects that a selector may mean.
+enum Among {
+    All(usize),
+    /// Those that have a name or had it.
+    Named(Vec<usize>),
+}
+
+impl Among {
+    fn of(map: &mut ResMap, name: Option<&str>) -> Among {
+        match name {
+            Some(name) => Among::Named(map.with_name(name).to_vec()),
+            None => Among::All(map.list().len()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Among::All(count) => *count,
+            Among::Named(positions) => positions.len(),
+        }
+    }
+
+    fn position(&self, at: usize) -> usize {
+        match self {
+            Among::All(_) => at,
+            Among::Named(positions) => positions[at],
+        }
+    }
 }
 
 /// Tells whether one of an object's identities is what a source names; here an empty namespace is `default`.
 fn is_source(resource: &Resource, selector: &Selector) -> bool {
-    let home = |ns: &str| {
-        if ns.is_empty() {
-            "default".to_string()
-        } else {
-            ns.to_string()
+    fn home(namespace: &str) -> &str {
+        match namespace {
+            "" => "default",
+            namespace => namespace,
         }
-    };
-    identities(resource).iter().any(|(gvk, name, ns)| {
-        (selector.name.is_empty() || selector.name == *name)
-            && (selector.namespace.is_empty() || home(&selector.namespace) == home(ns))
-            && selector.gvk.selects(gvk.as_gvk())
+    }
+    any_identity(resource, |gvk, name, namespace| {
+        (selector.name.is_empty() || selector.name == name)
+            && (selector.namespace.is_empty() || home(&selector.namespace) == home(namespace))
+            && selector.gvk.selects(gvk)
     })
 }
 
-/// Lists the present identity of an object and those it had; namespaces as written now, as effective before.
-fn identities(resource: &Resource) -> Vec<(GvkPattern, String, String)> {
-    let Gvk { group, version, kind } = resource.gvk();
-    let gvk = |kind: &str| GvkPattern {
-        group: group.into(),
-        version: version.into(),
-        kind: kind.into(),
-    };
-    let current = (
-        gvk(kind),
-        resource.name().to_string(),
-        namespace(&resource.node).to_string(),
-    );
-    let previous = resource
-        .previous
-        .iter()
-        .map(|p| (gvk(&p.kind), p.name.clone(), p.namespace.clone()));
-    std::iter::once(current).chain(previous).collect()
+/// Tells whether something holds for the present identity of an object or one it had; namespaces are as written now,
+/// as effective before.
+fn any_identity(resource: &Resource, holds: impl Fn(Gvk<'_>, &str, &str) -> bool) -> bool {
+    let gvk = resource.gvk();
+    holds(gvk, resource.name(), namespace(&resource.node))
+        || resource
+            .previous
+            .iter()
+            .any(|p| holds(Gvk { kind: &p.kind, ..gvk }, &p.name, &p.namespace))
 }
 
-fn source_value(list: &[Resource], source: &Source, steps: &Steps<'_>) -> Result<Node> {
-    let mut matches = list.iter().filter(|r| is_source(r, &source.selector));
+fn source_value(map: &mut ResMap, source: &Source, steps: &Steps<'_>) -> Result<Node> {
+    let name = Some(source.selector.name.as_str()).filter(|name| !name.is_empty());
+    let among = Among::of(map, name);
+    steps.spend(among.len())?;
+    let all = (0..among.len()).map(|at| &map.list()[among.position(at)]);
+    let mut matches = all.filter(|r| is_source(r, &source.selector));
     let Some(object) = matches.next() else {
         let path = match source.field_path.as_str() {
             "" => String::new(),
@@ -152,11 +173,11 @@ fn shown(source: &Source) -> String {
     format!("{}/{name}.{namespace}", selector.gvk.as_gvk())
 }
 
-fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>) -> Result<()> {
-    let Some(select) = &target.select else {
+fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> Result<()> {
+    let Some(selector) = &target.select else {
         return Err(invalid("target must specify resources to select"));
     };
-    let select = Matcher::new(select)?;
+    let select = Matcher::new(selector)?;
     let rejects: Vec<(&Selector, Matcher)> = target
         .reject
         .iter()
@@ -168,11 +189,19 @@ fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>
     } else {
         &target.field_paths
     };
-    for resource in list {
+    // What cannot be read of labels and annotations is told whatever the objects are called.
+    let by_metadata = |r: &&(&Selector, Matcher)| has_metadata(r.0);
+    let asks_all = has_metadata(selector) || rejects.iter().any(|r| by_metadata(&r));
+    let among = Among::of(map, select.exact_name().filter(|_| !asks_all));
+    steps.spend(among.len().saturating_mul(paths.len()))?;
+    for at in 0..among.len() {
+        let position = among.position(at);
+        let Some(resource) = map.list().get(position) else {
+            continue;
+        };
         if !select.fits_metadata(resource)? {
             continue;
         }
-        let by_metadata = |r: &&(&Selector, Matcher)| !(r.0.annotations.is_empty() && r.0.labels.is_empty());
         let mut rejected = false;
         for (_, reject) in rejects.iter().filter(by_metadata) {
             rejected = rejected || reject.fits_metadata(resource)?;
@@ -180,28 +209,28 @@ fn write(list: &mut [Resource], value: &Node, target: &Target, steps: &Steps<'_>
         if rejected {
             continue;
         }
-        let ids = identities(resource);
         let names =
             |s: &Selector| s.gvk != GvkPattern::default() || !s.name.is_empty() || !s.namespace.is_empty();
-        let rejected = rejects.iter().filter(|(s, _)| names(s)).any(|(_, m)| {
-            ids.iter()
-                .any(|(gvk, name, ns)| m.fits_id(gvk.as_gvk(), name, ns))
-        });
-        if rejected
-            || !ids
-                .iter()
-                .any(|(gvk, name, ns)| select.fits_id(gvk.as_gvk(), name, ns))
-        {
+        let fits = |m: &Matcher| any_identity(resource, |gvk, name, ns| m.fits_id(gvk, name, ns));
+        if rejects.iter().any(|(s, m)| names(s) && fits(m)) || !fits(&select) {
             continue;
         }
-        let id = resource.id();
+        let (id, keys) = (resource.id(), map.keys(position));
+        let resource = &mut map.contents_mut()[position];
         for path in paths {
             write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
                 .in_object(|| id.to_string())?;
         }
         resource.dirty |= resource.alias_groups > 0;
+        if resource.id() != id {
+            map.rekey(position, keys);
+        }
     }
     Ok(())
+}
+
+fn has_metadata(selector: &Selector) -> bool {
+    !(selector.annotations.is_empty() && selector.labels.is_empty())
 }
 
 fn write_field(
@@ -213,7 +242,7 @@ fn write_field(
 ) -> Result<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
     let parts = paths::parse(path)?;
-    depth::check(parts.len() + depth::of(value), || {
+    depth::check(parts.len() + depth::of(value).depth, || {
         format!("the value for '{}'", shortened(path))
     })?;
     if write_structured(object, value, &parts, create, steps)?.is_some() {

@@ -16,6 +16,12 @@ use crate::yaml::node::{Content, Kind, Node, Tag};
 
 /// How many fields of a map are looked through for all texts together before it is worth an index.
 const MAX_SEARCHED: usize = 1024;
+/// So few texts are not worth one, however many fields there are.
+const FEW_TEXTS: usize = 4;
+/// So many names are compared for the step that each text costs.
+const FEW_NAMES: usize = 64;
+/// How many names of fields are compared in one step.
+const NAMES_PER_STEP: usize = 8;
 
 /// Labels or annotations and the fields they go into.
 #[derive(Debug)]
@@ -48,8 +54,8 @@ impl MetadataMap {
         for field in fitting.of(resource.gvk(), steps)? {
             steps.spend_bytes(length)?;
             steps.spend(self.texts.len())?;
-            let set = &mut |node: &mut Node| self.set(node, first);
-            resource.dirty |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), set)?;
+            let set = &mut |node: &mut Node| self.set(node, first, steps);
+            resource.dirty |= fieldspec::apply_fitting(&mut resource.node, field, Some(&create), steps, set)?;
         }
         let written = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
         resource.alias_groups = resource.alias_groups.saturating_add(written);
@@ -57,7 +63,7 @@ impl MetadataMap {
     }
 
     /// Writes the texts into a map; entries that are new to it are aliases of each other across the fields of the object.
-    fn set(&self, node: &mut Node, first: u32) -> Result<()> {
+    fn set(&self, node: &mut Node, first: u32, steps: &Steps<'_>) -> Result<()> {
         if node.is_null() {
             return Ok(());
         }
@@ -69,14 +75,30 @@ impl MetadataMap {
         }
         let texts = (first..).zip(&self.texts);
         let texts = texts.map(|(group, (key, value))| (key, Node::string(value.as_str()).aliased(group)));
-        if node.fields().len().saturating_mul(self.texts.len()) <= MAX_SEARCHED {
+        let before = node.fields().len();
+        // What is written is looked through as well.
+        let searched = before
+            .saturating_add(self.texts.len())
+            .saturating_mul(self.texts.len());
+        if self.texts.len() <= FEW_TEXTS || searched <= MAX_SEARCHED {
+            if searched > FEW_NAMES {
+                steps.spend(searched / NAMES_PER_STEP)?;
+            }
             texts.for_each(|(key, value)| _ = node.set(key, value));
-            return Ok(());
+            let added = node.fields().len() - before;
+            return if added > 0 {
+                steps.spend_nodes(2 * added)
+            } else {
+                Ok(())
+            };
         }
-        let mut places: HashMap<SmolStr, usize> = HashMap::with_capacity(node.fields().len());
+        steps.spend(before)?;
+        let mut places: HashMap<SmolStr, usize> = HashMap::with_capacity(before);
         for (at, (key, _)) in node.fields().iter().enumerate() {
             places.entry(key.text().into()).or_insert(at);
         }
+        let known = self.texts.keys().filter(|key| places.contains_key(key.as_str()));
+        steps.spend_nodes(2 * (self.texts.len() - known.count()))?;
         for (key, value) in texts {
             match (places.get(key.as_str()), &mut node.content) {
                 (Some(at), Content::Map(fields)) => fields[*at].1.overwrite(value),
@@ -87,22 +109,58 @@ impl MetadataMap {
     }
 }
 
-/// The replica count of the objects of a name.
+/// The replica counts of the objects of some names.
 #[derive(Debug)]
 pub(crate) struct Replicas {
-    pub(crate) replica: Replica,
-    pub(crate) fields: Vec<FieldSpec>,
+    list: Vec<Replica>,
+    /// The positions in the list of a name.
+    names: HashMap<String, Vec<usize>>,
+    fields: Vec<FieldSpec>,
 }
 
 impl Replicas {
-    /// Sets the count in an object; returns whether it is of the name.
-    pub(crate) fn change(&self, resource: &mut Resource) -> Result<bool> {
+    pub(crate) fn new(list: Vec<Replica>, fields: Vec<FieldSpec>) -> Replicas {
+        let mut names: HashMap<String, Vec<usize>> = HashMap::with_capacity(list.len());
+        for (position, replica) in list.iter().enumerate() {
+            names.entry(replica.name.clone()).or_default().push(position);
+        }
+        Replicas { list, names, fields }
+    }
+
+    /// Returns how many counts there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Sets the counts in an object that are of names of it, and notes which they were.
+    pub(crate) fn change(
+        &self,
+        resource: &mut Resource,
+        found: &mut [bool],
+        steps: &Steps<'_>,
+    ) -> Result<()> {
+        let of_name = |name: &str| self.names.get(name).map_or(&[][..], Vec::as_slice);
+        let previous = resource.previous.iter().map(|previous| previous.name.as_str());
+        let all = previous.chain([resource.name()]).flat_map(of_name);
+        let mut positions: Vec<usize> = all.copied().collect();
+        positions.sort_unstable();
+        positions.dedup();
+        for position in positions {
+            steps.spend(self.fields.len())?;
+            found[position] |= self.set(&self.list[position], resource, steps)?;
+            resource.sync();
+        }
+        Ok(())
+    }
+
+    /// Sets one count in an object; returns whether it is of the name and of a type that has replicas.
+    fn set(&self, replica: &Replica, resource: &mut Resource, steps: &Steps<'_>) -> Result<bool> {
         let create = Create {
             kind: Kind::Scalar,
             tag: Tag::Int,
         };
         let wanted =
-            |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == self.replica.name && field.gvk.selects(gvk);
+            |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == replica.name && field.gvk.selects(gvk);
         let mut found = false;
         for field in &self.fields {
             let gvk = resource.gvk();
@@ -115,23 +173,24 @@ impl Replicas {
                 continue;
             }
             found = true;
-            resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+            let set = &mut |node: &mut Node| {
                 if node.kind() != Kind::Scalar {
                     return Err(invalid("wrong node kind: expected a scalar"));
                 }
-                node.overwrite(Node::tagged(Tag::Int, self.replica.count.to_string()));
+                node.overwrite(Node::tagged(Tag::Int, replica.count.to_string()));
                 Ok(())
-            })?;
+            };
+            resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), steps, set)?;
         }
         Ok(found)
     }
 
-    /// The error when no object is of the name.
-    pub(crate) fn not_found(&self) -> Box<Error> {
+    /// The error when no object is of the name of a count.
+    pub(crate) fn not_found(&self, position: usize) -> Box<Error> {
         let kinds: Vec<String> = self.fields.iter().map(|f| f.gvk.as_gvk().to_string()).collect();
         invalid(format!(
             "resource with name {} does not match a config with the following GVK [{}]",
-            self.replica.name,
+            self.list[position].name,
             kinds.join(" ")
         ))
     }
@@ -198,14 +257,15 @@ impl ValueAdd {
                     kind: Kind::Scalar,
                     tag: Tag::Str,
                 };
-                resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), &mut |node| {
+                let set = &mut |node: &mut Node| {
                     if node.kind() != Kind::Scalar {
                         return Err(invalid("wrong node kind: expected a scalar"));
                     }
                     steps.spend_bytes(self.value.len() + node.text().len())?;
                     node.overwrite(Node::plain(self.placed(node.text(), target.position)));
                     Ok(())
-                })?;
+                };
+                resource.dirty |= fieldspec::apply(&mut resource.node, field, Some(&create), steps, set)?;
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Variables {
         for resource in map.list_mut() {
             for field in fitting.of(resource.gvk(), steps)? {
                 let set = &mut |node: &mut Node| self.set(node, steps);
-                fieldspec::apply_fitting(&mut resource.node, field, None, set)?;
+                fieldspec::apply_fitting(&mut resource.node, field, None, steps, set)?;
             }
         }
         Ok(())
