@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use flotilla_render::kustomize::{
@@ -9,6 +10,7 @@ use flotilla_render::kustomize::{
     Restriction, build_each, file_names, generate,
 };
 
+use super::below::Below;
 use crate::Host;
 use crate::error::{CommandError, chain};
 
@@ -213,12 +215,28 @@ fn not_fetched(argument: &str) -> CommandError {
         .hint("download it first, as with git clone, and name the directory")
 }
 
+/// Writes each object to a file of its own, or none where a name is no name of a file.
 fn write_each(objects: &[Object], folder: &Path) -> Result<(), CommandError> {
-    let mut files = objects.iter().zip(file_names(objects));
-    files.try_for_each(|(object, name)| write(&folder.join(name), &object.to_yaml()))
+    let names = file_names(objects);
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\0'])) {
+        return Err(CommandError::failed(format!(
+            "cannot write {name:?} to {}: the name of an object has a '/', and no file can have it",
+            folder.display()
+        )));
+    }
+    let below = Below::open(folder).map_err(|error| unwritten(folder, &error))?;
+    objects.iter().zip(&names).try_for_each(|(object, name)| {
+        let written = below
+            .file(Path::new(name), false)
+            .and_then(|mut file| file.write_all(object.to_yaml().as_bytes()));
+        written.map_err(|error| unwritten(&folder.join(name), &error))
+    })
 }
 
 fn write(file: &Path, text: &str) -> Result<(), CommandError> {
-    fs::write(file, text)
-        .map_err(|error| CommandError::failed(format!("cannot write {}: {error}", file.display())))
+    fs::write(file, text).map_err(|error| unwritten(file, &error))
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> CommandError {
+    CommandError::failed(format!("cannot write {}: {error}", path.display()))
 }

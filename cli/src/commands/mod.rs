@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod apply;
+mod below;
 mod cluster;
 mod completion;
 mod envsubst;

@@ -234,3 +234,46 @@ async fn errors_keep_the_words_of_kustomize() {
     let ran = build(folder.path(), &[]).await;
     assert!(ran.err.contains("missing kind in object\n"), "{ran}");
 }
+
+#[tokio::test]
+async fn files_of_objects_are_written_in_the_folder_only_and_through_no_link() {
+    for (name, is_link, words) in [
+        ("'a/../../x'", false, "has a '/'"),
+        ("a", true, "is a link, which is not followed"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(
+            folder.path(),
+            &[
+                ("app/kustomization.yaml", LISTS),
+                (
+                    "app/a.yaml",
+                    &format!(
+                        "{OBJECT}---\n{}",
+                        OBJECT.replace("name: a", &format!("name: {name}\n  namespace: b"))
+                    ),
+                ),
+                ("kept", "kept"),
+                ("out/x/y", ""),
+            ],
+        );
+        let (out, kept) = (folder.path().join("out"), folder.path().join("kept"));
+        fs::create_dir(out.join("b_v1_configmap_a")).expect("new");
+        if is_link {
+            symlink(&kept, out.join("b_v1_configmap_a.yaml")).expect("new");
+        }
+        let ran = build(
+            &folder.path().join("app"),
+            &["-o", out.to_str().expect("its path is text")],
+        )
+        .await;
+        assert!(ran.code == 1 && ran.err.contains(words), "{ran}");
+        assert_eq!(fs::read_to_string(&kept).expect("it is there"), "kept");
+        let names = |folder: &Path| fs::read_dir(folder).expect("a folder").count();
+        assert_eq!(names(folder.path()), 3, "something is written outside");
+        assert!(
+            is_link || names(&out) == 2,
+            "something is written beside a refused name"
+        );
+    }
+}

@@ -459,3 +459,34 @@ async fn refusals_say_the_rule() {
         "{ran}"
     );
 }
+
+#[tokio::test]
+async fn files_of_templates_are_written_through_no_link() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            ("c/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n"),
+            (
+                "c/templates/a.yaml",
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+            ),
+            ("kept/templates/a.yaml", "kept"),
+            ("out/x", ""),
+        ],
+    );
+    std::os::unix::fs::symlink("../kept", folder.path().join("out/c")).expect("new");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let ran = command(
+        &["template", &path("c"), "--output-dir", &path("out")],
+        &BTreeMap::new(),
+        "",
+    )
+    .await;
+    assert!(
+        ran.code == 1 && ran.err.contains("c is a link, which is not followed"),
+        "{ran}"
+    );
+    let kept = fs::read_to_string(folder.path().join("kept/templates/a.yaml")).expect("it is there");
+    assert_eq!(kept, "kept");
+}

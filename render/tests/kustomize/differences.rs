@@ -68,6 +68,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "every_flag_of_kustomize_build_is_taken_or_refused_with_its_reason",
     ),
     (
+        "`-o` of a directory",
+        "cli/tests/cli/kustomize.rs",
+        "files_of_objects_are_written_in_the_folder_only_and_through_no_link",
+    ),
+    (
         "`--stack-trace`",
         "cli/tests/cli/drop_in.rs",
         "every_flag_of_kustomize_build_is_taken_or_refused_with_its_reason",

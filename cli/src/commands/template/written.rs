@@ -1,13 +1,14 @@
 //! Writes what was rendered to files below a folder, one for each template, as `helm template --output-dir` does.
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use flotilla_render::helm::action::{Output, Rendered};
 
 use super::TemplateError;
+use crate::commands::below::Below;
 
 /// Writes the files and returns what is printed: a line for each document, and the rest of the output, which is none.
 pub(super) fn write(
@@ -16,15 +17,21 @@ pub(super) fn write(
     folder: &str,
     release: Option<&str>,
 ) -> Result<String, TemplateError> {
-    let below = release.map_or_else(|| folder.to_owned(), |release| format!("{folder}/{release}"));
-    let mut files = Files::default();
+    let mut files = Files {
+        folder,
+        below: None,
+        begun: HashSet::new(),
+        said: String::new(),
+    };
+    let of_release =
+        |source: &str| release.map_or_else(|| source.to_owned(), |release| format!("{release}/{source}"));
     if output.include_crds {
         for (path, definition) in &rendered.crds {
-            files.document(folder, path, definition)?;
+            files.document(path, path, definition)?;
         }
     }
     for manifest in &rendered.manifests {
-        files.document(&below, &manifest.source, &manifest.content)?;
+        files.document(&of_release(&manifest.source), &manifest.source, &manifest.content)?;
     }
     if !output.no_hooks {
         for hook in rendered
@@ -32,38 +39,38 @@ pub(super) fn write(
             .iter()
             .filter(|hook| !(output.skip_tests && hook.is_test()))
         {
-            files.document(&below, &hook.source, &hook.content)?;
+            files.document(&of_release(&hook.source), &hook.source, &hook.content)?;
         }
     }
     files.said.push('\n');
     Ok(files.said)
 }
 
-#[derive(Default)]
-struct Files {
+struct Files<'f> {
+    folder: &'f str,
+    /// The folder, once there is something to write.
+    below: Option<Below>,
     /// Files that hold a document of this run, to which others are added.
     begun: HashSet<String>,
     said: String,
 }
 
-impl Files {
-    fn document(&mut self, folder: &str, source: &str, content: &str) -> Result<(), TemplateError> {
-        let path = format!("{folder}/{source}");
+impl Files<'_> {
+    fn document(&mut self, name: &str, source: &str, content: &str) -> Result<(), TemplateError> {
+        let path = format!("{}/{name}", self.folder);
         let failed = |source| TemplateError::Write {
             path: path.clone(),
             source,
         };
-        if let Some(parent) = Path::new(&path).parent() {
-            fs::create_dir_all(parent).map_err(failed)?;
-        }
-        let goes_on = !self.begun.insert(path.clone());
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(goes_on)
-            .truncate(!goes_on)
-            .open(&path)
-            .map_err(failed)?;
+        let below = match &mut self.below {
+            Some(below) => below,
+            none => {
+                fs::create_dir_all(self.folder).map_err(failed)?;
+                none.insert(Below::open(Path::new(self.folder)).map_err(failed)?)
+            }
+        };
+        let goes_on = !self.begun.insert(name.to_owned());
+        let mut file = below.file(Path::new(name), goes_on).map_err(failed)?;
         write!(file, "---\n# Source: {source}\n{content}\n").map_err(failed)?;
         self.said.push_str(&format!("wrote {path}\n"));
         Ok(())
