@@ -10,6 +10,8 @@ use std::{
 use flotilla_render::kustomize::{
     self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
+use flotilla_render::yaml;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -131,8 +133,7 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
         },
         &mut |object| {
             let refusal = refused.take();
-            let text = object.to_yaml();
-            refused.set(refusal.or_else(|| taken.add(object.value, text).err()));
+            refused.set(refusal.or_else(|| taken.add(object.value, &printed).err()));
         },
     );
     if let Some(refusal) = refused.take() {
@@ -149,6 +150,13 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
         objects: taken.into_objects(),
         reads: Some(reads),
     })
+}
+
+/// Prints an object as the engine does.
+fn printed(value: &Value) -> String {
+    let mut text = String::new();
+    yaml::push_json(&mut text, value);
+    text
 }
 
 #[cfg(test)]

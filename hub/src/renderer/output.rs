@@ -2,7 +2,7 @@
 //! with its key, its value and its own text. Lists are expanded; an object that is too large, has no identity, or
 //! comes twice fails the whole, since a set with holes must never be applied.
 
-use std::{borrow::Cow, collections::HashSet, io};
+use std::{collections::HashSet, io};
 
 use flotilla_core::object::ObjectKey;
 use flotilla_render::yaml;
@@ -16,6 +16,11 @@ pub const MAX_OBJECT: usize = 3 << 19;
 pub const MAX_OBJECTS: usize = 50_000;
 /// All objects of one rendering together.
 pub const MAX_OUTPUT: usize = 64 << 20;
+/// The same as text: more than objects within [`MAX_OUTPUT`] take unless most of it is indentation.
+pub const MAX_TEXT: usize = 4 * MAX_OUTPUT;
+
+/// Prints a value.
+type Print<'p> = &'p dyn Fn(&Value) -> Result<String, RenderFailure>;
 
 /// One object of a rendering.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +38,7 @@ pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
     let mut taken = Taken::default();
     for (index, document) in documents(text).enumerate() {
         let value = read(document).map_err(|reason| fault(&format!("document {}: {reason}", index + 1)))?;
-        taken.document(index + 1, value, document.into())?;
+        taken.document(index + 1, value, &|_| Ok(document.to_owned()))?;
     }
     Ok(taken.objects)
 }
@@ -56,15 +61,15 @@ pub struct Taken {
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
     size: usize,
+    text: usize,
     documents: usize,
 }
 
 impl Taken {
-    /// Takes an object as an engine gives it, with the text it prints for it.
-    pub fn add(&mut self, value: Value, mut text: String) -> Result<(), RenderFailure> {
+    /// Takes an object as an engine gives it, and prints it once its size is within the bounds.
+    pub fn add(&mut self, value: Value, print: &dyn Fn(&Value) -> String) -> Result<(), RenderFailure> {
         self.documents += 1;
-        text.truncate(text.trim_end_matches('\n').len());
-        self.document(self.documents, value, text.into())
+        self.document(self.documents, value, &|value| Ok(print(value)))
     }
 
     /// What was taken, in order.
@@ -72,25 +77,21 @@ impl Taken {
         self.objects
     }
 
-    fn document(&mut self, number: usize, value: Value, text: Cow<'_, str>) -> Result<(), RenderFailure> {
+    fn document(&mut self, number: usize, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
         if value.is_null() {
             return Ok(());
         }
         match items(&value) {
-            None => {
-                let mut text = text.into_owned();
-                text.push('\n');
-                self.object(number, value, text)
-            }
+            None => self.object(number, value, print),
             Some(items) => items.iter().try_for_each(|item| {
-                let text = yaml::write(&yaml::Value::from(item.clone()))
-                    .map_err(|error| fault(&error.to_string()))?;
-                self.document(number, item.clone(), text.trim_end_matches('\n').into())
+                self.document(number, item.clone(), &|item| {
+                    yaml::write(&yaml::Value::from(item.clone())).map_err(|error| fault(&error.to_string()))
+                })
             }),
         }
     }
 
-    fn object(&mut self, number: usize, value: Value, text: String) -> Result<(), RenderFailure> {
+    fn object(&mut self, number: usize, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
         let Some(key) = ObjectKey::of(&value) else {
             return Err(fault(&format!("document {number} has no {}", missing(&value))));
         };
@@ -107,6 +108,13 @@ impl Taken {
         }
         if !self.keys.insert(key.clone()) {
             return Err(fault(&format!("{key} is rendered twice")));
+        }
+        let mut text = print(&value)?;
+        text.truncate(text.trim_end_matches('\n').len());
+        text.push('\n');
+        self.text = self.text.saturating_add(text.len());
+        if self.text > MAX_TEXT {
+            return Err(too_large("the text of all objects", "256 MiB"));
         }
         self.objects.push(RenderedObject { key, value, text });
         Ok(())
@@ -252,13 +260,47 @@ mod tests {
             let rest = object(String::new()).to_string().len();
             let value = object("x".repeat(size - rest));
             assert_eq!(value.to_string().len(), size);
-            Taken::default().add(value, String::new())
+            Taken::default().add(value, &|_| String::new())
         };
         of_size(MAX_OBJECT).expect("at the limit");
         let error = of_size(MAX_OBJECT + 1).expect_err("over it");
         assert_eq!(
             error.to_string(),
             "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
+        );
+    }
+
+    #[test]
+    fn an_object_over_the_limit_is_never_printed() {
+        let value = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": "x".repeat(MAX_OBJECT)
+        });
+        let printed = std::cell::Cell::new(false);
+        let print = |_: &Value| {
+            printed.set(true);
+            String::new()
+        };
+        Taken::default().add(value, &print).expect_err("over the limit");
+        assert!(!printed.get());
+    }
+
+    #[test]
+    fn what_is_mostly_indentation_is_bounded_by_its_text() {
+        let mut taken = Taken {
+            text: MAX_TEXT - "a\n".len(),
+            ..Taken::default()
+        };
+        let mut add = |name: &str| {
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }
+            });
+            taken.add(value, &|_| "a".to_owned())
+        };
+        add("a").expect("at the limit");
+        let error = add("b").expect_err("over it");
+        assert_eq!(
+            error.to_string(),
+            "kustomize build failed: the text of all objects exceeds the limit of 256 MiB"
         );
     }
 
@@ -271,7 +313,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, String::new())
+            taken.add(value, &|_| String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
