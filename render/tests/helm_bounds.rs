@@ -287,16 +287,16 @@ fn steps_grow_with_what_functions_are_given_and_not_with_its_square() {
 #[test]
 fn values_that_hold_each_other_many_times_are_not_expanded() {
     let doubled = "{{ $l := list 1 }}{{ range until 60 }}{{ $l = list $l $l }}{{ end }}";
-    for (last, why) in [
-        ("{{ $l }}", "steps"),
-        ("{{ toYaml $l }}", "steps"),
-        ("{{ toJson $l }}", "steps"),
-        ("{{ $x := deepCopy $l }}", "steps"),
-        ("{{ deepEqual $l $l }}", "steps"),
-        ("{{ printf `%v` $l }}", "steps"),
-        ("{{ quote $l }}", "steps"),
+    for last in [
+        "{{ $l }}",
+        "{{ toYaml $l }}",
+        "{{ toJson $l }}",
+        "{{ $x := deepCopy $l }}",
+        "{{ deepEqual $l $l }}",
+        "{{ printf `%v` $l }}",
+        "{{ quote $l }}",
     ] {
-        refused(&format!("{doubled}{last}"), &[why]);
+        refused(&format!("{doubled}{last}"), &["bytes of output and values"]);
     }
 }
 
@@ -653,6 +653,85 @@ fn a_caller_stops_a_search_of_an_expression_between_two_matches() {
     });
     let error = error.expect_err("the tenth answer stops it");
     assert!(error.contains("the rendering was stopped"), "{error}");
+}
+
+#[test]
+fn searches_that_each_go_to_the_end_of_a_text_take_steps() {
+    let words = "join ` ` (until 20000)";
+    for (what, source) in [
+        (
+            "all",
+            "{{ $x := regexFindAll `.*[^A-Z]|[A-Z]` (repeat 20000 `A`) -1 }}",
+        ),
+        (
+            "split",
+            "{{ $x := regexSplit `.*[^A-Z]|[A-Z]` (repeat 20000 `A`) -1 }}",
+        ),
+        (
+            "replace",
+            "{{ $x := regexReplaceAll `.*[^A-Z]|[A-Z]` (repeat 20000 `A`) `b` }}",
+        ),
+        (
+            "literal",
+            "{{ $x := regexReplaceAllLiteral `.*[^A-Z]|[A-Z]` (repeat 20000 `A`) `b` }}",
+        ),
+    ] {
+        let error = one(source).expect_err(what);
+        assert!(error.contains("more than 1000000 steps"), "{what}: {error}");
+    }
+    // These end at their match, and any number of them is as cheap as the text is long.
+    for pattern in ["[0-9]+", r"\s+", r"\b1", "(?m)^1", "[0-9]+ |x"] {
+        let source = format!("{{{{ $x := regexReplaceAll `{pattern}` ({words}) `b` }}}}");
+        let rendered = one(&source);
+        rendered.unwrap_or_else(|cause| panic!("{pattern}: {cause}"));
+    }
+}
+
+#[test]
+fn a_text_is_trimmed_of_many_characters_at_once() {
+    // Each is behind all others, where they are looked through one by one.
+    let source = "{{ $x := trimAll (print (repeat 400000 `a`) `b`) (repeat 400000 `b`) }}";
+    let began = std::time::Instant::now();
+    assert!(one(source).is_ok());
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn templates_of_a_chart_under_many_names_are_parsed_within_the_steps() {
+    let names: String = (0..200)
+        .map(|at| format!("- {{name: below, version: 1.0.0, alias: a{at}}}\n"))
+        .collect();
+    let chart = format!("{CHART}dependencies:\n{names}");
+    let source = format!("{{{{ if false }}}}{}{{{{ end }}}}", "{{ `` }}".repeat(20_000));
+    let files = [
+        ("Chart.yaml", chart.as_str()),
+        (
+            "charts/below/Chart.yaml",
+            "apiVersion: v2\nname: below\nversion: 1.0.0\n",
+        ),
+        ("charts/below/templates/a.yaml", source.as_str()),
+    ];
+    let files = files.map(|(name, text)| File::new(name, text.as_bytes()));
+    let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
+    let limits = Limits {
+        steps: 200_000,
+        ..Limits::default()
+    };
+    let asked = Rc::new(Cell::new(0));
+    let counted = asked.clone();
+    let context = Context {
+        limits,
+        stop: Some(Stop::new(move || {
+            counted.set(counted.get() + 1);
+            false
+        })),
+        ..Context::default()
+    };
+    let refused = template(&first_install(&chart, Default::default(), context));
+    let error = refused.expect_err("32 million bytes are parsed").to_string();
+    assert!(error.contains("more than 200000 steps"), "{error}");
+    assert!(error.contains("c/charts/a"), "{error}");
+    assert!(asked.get() > 10, "the caller is asked meanwhile: {}", asked.get());
 }
 
 #[test]

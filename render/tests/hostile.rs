@@ -5,6 +5,8 @@
 mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
+#[path = "hostile/shared_values.rs"]
+mod shared_values;
 
 use std::process::Command;
 
@@ -136,7 +138,10 @@ const INPUTS: &[Hostile] = &[
 const ENTRIES: usize = 20_000;
 
 fn inputs() -> impl Iterator<Item = &'static Hostile> {
-    INPUTS.iter().chain(kustomizations::INPUTS)
+    INPUTS
+        .iter()
+        .chain(kustomizations::INPUTS)
+        .chain(shared_values::INPUTS)
 }
 
 fn names() -> impl Iterator<Item = &'static str> {

@@ -63,6 +63,11 @@ impl Context {
     pub(super) fn no_more_steps(&self) -> String {
         format!("more than {} steps", self.limits.steps)
     }
+
+    /// Says that there is no room for more.
+    pub(super) fn no_more_bytes(&self) -> String {
+        format!("more than {} bytes of output and values", self.limits.bytes)
+    }
 }
 
 /// Tells whether to stop.

@@ -262,21 +262,29 @@ impl<'c> Interp<'c> {
         self.steps(frame, 1)
     }
 
-    fn out_of_steps<T>(&self, frame: &Frame<'_>) -> Outcome<T> {
-        self.fail(frame, self.context.no_more_steps())
+    /// Makes sure that there is room for so many bytes more, which a function is about to make.
+    pub(super) fn room(&self, bytes: usize) -> Outcome<()> {
+        self.has_room(bytes).map_err(ExecError::plain)
+    }
+
+    /// Counts bytes that a function has made, and fails where they are more than is allowed.
+    pub(super) fn make(&mut self, bytes: usize) -> Outcome<()> {
+        self.made = self.made.saturating_add(bytes);
+        self.room(0)
+    }
+
+    /// Returns why so many bytes more are more than output and values may take.
+    fn has_room(&self, bytes: usize) -> Result<(), String> {
+        let taken = self.out.len().saturating_add(self.made).saturating_add(bytes);
+        match taken > self.context.limits.bytes {
+            true => Err(self.context.no_more_bytes()),
+            false => Ok(()),
+        }
     }
 
     fn steps(&mut self, frame: &Frame<'_>, count: u64) -> Outcome<()> {
-        if let Err(why) = self.take(count) {
-            return self.fail(frame, why);
-        }
-        if self.out.len() + self.made > self.context.limits.bytes {
-            return self.fail(
-                frame,
-                format!("more than {} bytes of output", self.context.limits.bytes),
-            );
-        }
-        Ok(())
+        let taken = self.take(count).and_then(|()| self.has_room(0));
+        taken.or_else(|why| self.fail(frame, why))
     }
 }
 

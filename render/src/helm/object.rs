@@ -178,7 +178,25 @@ impl Object {
         }
     }
 
-    /// Returns what `range` and `index` see: pairs of key and value.
+    /// Returns how many things it holds, where `len` tells it.
+    pub(super) fn length(&self) -> Option<usize> {
+        match self {
+            Object::Files(_) | Object::ApiVersions(_) | Object::Bytes(_) => Some(self.size().0),
+            _ => None,
+        }
+    }
+
+    /// Returns one of the things that it holds.
+    pub(super) fn item(&self, at: usize) -> Option<Val> {
+        match self {
+            Object::Files(files) => files.values().nth(at).map(|data| bytes(data)),
+            Object::ApiVersions(all) => Some(all.api_versions.get(at)?.as_str().into()),
+            Object::Bytes(bytes) => bytes.get(at).copied().map(Val::Byte),
+            _ => None,
+        }
+    }
+
+    /// Returns what `range` sees: pairs of key and value.
     pub(super) fn entries(&self) -> Option<Vec<(Val, Val)>> {
         let numbered = |items: Vec<Val>| {
             items

@@ -41,6 +41,23 @@ pub(super) fn parse(name: &Rc<str>, text: &Rc<str>) -> Result<Vec<Tree>, String>
     Ok(parser.trees)
 }
 
+/// What each byte of an action takes in memory at most, parsed: most are a fifth of it.
+const BYTES_PER_BYTE: usize = 48;
+
+/// Returns how many bytes of memory the trees of a text take at most.
+pub(super) fn room(text: &str) -> usize {
+    let mut actions = 0;
+    let mut rest = text;
+    while let Some(open) = rest.find("{{") {
+        rest = &rest[open..];
+        let length = rest.find("}}").map_or(rest.len(), |close| close + 2);
+        actions += length;
+        rest = &rest[length..];
+    }
+    // What stands between actions is kept as it is.
+    text.len() + actions * BYTES_PER_BYTE
+}
+
 /// What each definition starts afresh.
 struct Scope {
     variables: Vec<Rc<str>>,

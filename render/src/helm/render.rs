@@ -13,6 +13,9 @@ use super::exec_error;
 use super::parse;
 use super::value::{Entries, MapKind, MapVal, Val};
 
+/// How many bytes of a template are parsed for one step.
+pub(super) const BYTES_PER_STEP: u64 = 16;
+
 /// One template file and what it sees.
 #[derive(Debug, Clone)]
 pub struct Renderable {
@@ -55,17 +58,26 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
             .cmp(&depth(&a.name))
             .then_with(|| b.name.cmp(&a.name))
     });
+    let mut interp = Interp::new(context, Rc::default());
     let mut set = Set::default();
+    let mut room = 0;
     for template in &templates {
         let (name, source) = (
             Rc::from(template.name.as_str()),
             Rc::from(&*bytes::text(&template.source)),
         );
+        // A chart that is there under many names is parsed for each of them. Templates of charts never take half of
+        // the most that they could, and nothing else is made yet.
+        room += parse::room(&source) / 2;
+        interp
+            .charge(1 + source.len() as u64 / BYTES_PER_STEP)
+            .and_then(|()| interp.room(room))
+            .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause.text)))?;
         let trees = parse::parse(&name, &source)
             .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause)))?;
         trees.into_iter().for_each(|tree| set.add(tree));
     }
-    let mut interp = Interp::new(context, Rc::new(set));
+    interp.set = Rc::new(set);
     let mut files = BTreeMap::new();
     for template in templates {
         let base = template.name.rsplit('/').next().unwrap_or_default();

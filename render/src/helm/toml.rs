@@ -6,7 +6,26 @@ use super::object::{Object, is_hidden};
 use super::value::Val;
 use crate::yaml::number::shortest;
 
+use super::funcs::room;
+
 pub(super) use read::read;
+
+/// Why a value has no text in TOML.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WriteError {
+    /// The reference's library does not write it, and says so.
+    #[error("{0}")]
+    Wrong(String),
+    /// The text would be longer than is allowed.
+    #[error("{0}")]
+    TooLong(String),
+}
+
+impl From<String> for WriteError {
+    fn from(reason: String) -> Self {
+        WriteError::Wrong(reason)
+    }
+}
 
 /// The names that the reference's library gives to the zone of what has none.
 const LOCAL: &str = "datetime-local";
@@ -30,13 +49,14 @@ enum Toml {
 }
 
 /// Returns the value as TOML; one that is no map stands alone, as the reference's library writes it.
-pub(super) fn write(value: &Val) -> Result<String, String> {
+pub(super) fn write(value: &Val) -> Result<String, WriteError> {
     let mut out = String::new();
     match Toml::of(value, 0)? {
         Toml::Table(fields) => table(&fields, &mut Vec::new(), &mut out)?,
-        Toml::Nothing => return Err(OF_NIL.to_owned()),
+        Toml::Nothing => return Err(WriteError::Wrong(OF_NIL.to_owned())),
         tables if tables.is_table() => {
-            return Err("toml: top-level values must be Go maps or structs".to_owned());
+            let reason = "toml: top-level values must be Go maps or structs";
+            return Err(WriteError::Wrong(reason.to_owned()));
         }
         other => inline(&other, &mut out)?,
     }
@@ -130,7 +150,7 @@ fn split(fields: &[Field]) -> (Vec<&Field>, Vec<&Field>) {
     written.partition(|(_, value)| !value.is_table())
 }
 
-fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(), String> {
+fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(), WriteError> {
     let indent = "  ".repeat(path.len());
     let (plain, tables) = split(fields);
     for (key, value) in plain {
@@ -143,7 +163,7 @@ fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(
         match value {
             Toml::Table(inner) => {
                 separate(path.len(), out);
-                out.push_str(&format!("{indent}[{}]\n", path.join(".")));
+                header(&indent, ("[", "]"), path, out)?;
                 table(inner, path, out)?;
             }
             Toml::List(items) => {
@@ -151,7 +171,7 @@ fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(
                     if !out.is_empty() {
                         out.push('\n');
                     }
-                    out.push_str(&format!("{indent}[[{}]]\n", path.join(".")));
+                    header(&indent, ("[[", "]]"), path, out)?;
                     if let Toml::Table(inner) = item {
                         table(inner, path, out)?;
                     }
@@ -161,6 +181,28 @@ fn table(fields: &[Field], path: &mut Vec<String>, out: &mut String) -> Result<(
         }
         path.pop();
     }
+    Ok(())
+}
+
+/// Writes the names of all tables that a table is in, which may be far longer than what it holds.
+fn header(
+    indent: &str,
+    (open, close): (&str, &str),
+    path: &[String],
+    out: &mut String,
+) -> Result<(), WriteError> {
+    let names: usize = path.iter().map(|name| name.len() + 1).sum();
+    room(out.len().checked_add(names)).map_err(WriteError::TooLong)?;
+    out.push_str(indent);
+    out.push_str(open);
+    for (at, name) in path.iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        out.push_str(name);
+    }
+    out.push_str(close);
+    out.push('\n');
     Ok(())
 }
 
@@ -178,9 +220,12 @@ fn name(key: &str) -> String {
     if bare { key.to_owned() } else { string(key) }
 }
 
-fn inline(value: &Toml, out: &mut String) -> Result<(), String> {
+fn inline(value: &Toml, out: &mut String) -> Result<(), WriteError> {
     match value {
-        Toml::Nothing => return Err("toml: cannot encode array with nil element".to_owned()),
+        Toml::Nothing => {
+            let reason = "toml: cannot encode array with nil element";
+            return Err(WriteError::Wrong(reason.to_owned()));
+        }
         Toml::Plain(written) => out.push_str(written),
         Toml::List(items) => {
             out.push('[');

@@ -4,7 +4,7 @@
 use super::{Frame, Interp, Outcome};
 use crate::helm::context::Reads;
 use crate::helm::object::Object;
-use crate::helm::value::Val;
+use crate::helm::value::{Items, Val};
 
 /// How deep values may hold each other where a function walks through them.
 const MAX_NESTING: usize = 1000;
@@ -12,8 +12,14 @@ const MAX_NESTING: usize = 1000;
 const BYTES_PER_STEP: usize = 16;
 /// What a list or a map takes in memory for each thing that it holds.
 const BYTES_PER_ITEM: usize = 64;
-/// What a list or a map takes in memory by itself.
+/// What a list takes in memory by itself.
 const BYTES_PER_HOLDER: usize = 128;
+/// What a map takes in memory by itself: it makes room for eleven entries at once.
+const BYTES_PER_MAP: usize = 512;
+/// What a function takes for each thing that it walks through, while it runs.
+const ROOM_PER_ITEM: usize = 96;
+/// What a function takes for each map that it walks through, while it runs.
+const ROOM_PER_MAP: usize = 1536;
 
 /// How far a function looks into its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,10 +62,51 @@ fn price(name: &str, args: &[Val]) -> u64 {
     }
 }
 
+/// Returns how many bytes of memory a function may take for each byte of text that it is given: for what it writes, in a
+/// text that doubles as it grows, and for the value that this becomes.
+fn bytes_per_byte(name: &str) -> usize {
+    match name {
+        // They write up to six bytes for one, once in a tree of what they were given and once as text.
+        "toJson" | "mustToJson" | "toPrettyJson" | "mustToPrettyJson" | "toRawJson" | "mustToRawJson"
+        | "toToml" | "mustToToml" | "toYaml" | "mustToYaml" | "toYamlPretty" => 32,
+        // They write up to six bytes for one.
+        "js" | "html" | "urlquery" | "quote" | "squote" | "printf" => 20,
+        _ => 6,
+    }
+}
+
+/// Tells whether a function makes a value of each byte of bytes, as of the items of a list.
+fn takes_bytes_for_a_list(name: &str) -> bool {
+    let others = [
+        "first",
+        "mustFirst",
+        "last",
+        "mustLast",
+        "join",
+        "toStrings",
+        "sortAlpha",
+        "has",
+        "mustHas",
+        "uniq",
+        "mustUniq",
+        "without",
+        "mustWithout",
+        "toToml",
+        "mustToToml",
+    ];
+    Walk::of(name) == Walk::Items || others.contains(&name)
+}
+
 /// What walking through values came to.
 #[derive(Default)]
 struct Size {
     nodes: usize,
+    /// How many of the nodes are maps.
+    maps: usize,
+    /// The blanks in front of the nodes where each stands on a line of its own, two for each level.
+    blanks: usize,
+    /// What objects hold, which is walked and of which no copies are made.
+    inside: usize,
     bytes: usize,
     /// What was seen on the way that the chart and the values do not decide.
     reads: Reads,
@@ -73,12 +120,39 @@ enum End {
 
 impl Size {
     fn steps(&self) -> u64 {
-        (self.nodes / 4 + self.bytes / BYTES_PER_STEP) as u64
+        ((self.nodes + self.inside) / 4 + self.bytes / BYTES_PER_STEP) as u64
+    }
+
+    /// Returns what a copy takes in memory.
+    fn copied(&self) -> usize {
+        let nodes = self.nodes.saturating_mul(BYTES_PER_ITEM);
+        let maps = self.maps.saturating_mul(BYTES_PER_MAP);
+        self.bytes.saturating_add(nodes).saturating_add(maps)
+    }
+
+    /// Returns what a function of that name may take in memory while it runs.
+    fn room(&self, name: &str) -> usize {
+        let nodes = self.nodes.saturating_mul(ROOM_PER_ITEM);
+        let maps = self.maps.saturating_mul(ROOM_PER_MAP);
+        let written = self.bytes.saturating_mul(bytes_per_byte(name));
+        let blanks = match name {
+            "toPrettyJson" | "mustToPrettyJson" | "toYaml" | "mustToYaml" | "toYamlPretty" | "toToml"
+            | "mustToToml" => self.blanks.saturating_mul(4),
+            _ => 0,
+        };
+        let inside = match self.inside > 0 && takes_bytes_for_a_list(name) {
+            true => self.inside.saturating_mul(2 * ROOM_PER_ITEM),
+            false => 0,
+        };
+        [nodes, maps, written, blanks, inside]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     /// Adds a value; one that several hold counts for each of them, as it does for what walks through it.
     fn add(&mut self, value: &Val, depth: usize, most: usize) -> Result<(), End> {
         self.nodes += 1;
+        self.blanks += 2 * depth;
         if depth > MAX_NESTING {
             return Err(End::TooDeep);
         }
@@ -93,6 +167,7 @@ impl Size {
                 }
             }
             Val::Map(map) => {
+                self.maps += 1;
                 for (key, item) in map.entries.borrow().iter() {
                     self.bytes += key.len();
                     self.reads.key(key);
@@ -101,7 +176,7 @@ impl Size {
             }
             Val::Object(object) => {
                 let (nodes, bytes) = object.size();
-                self.nodes += nodes;
+                self.inside += nodes;
                 self.bytes += bytes;
             }
             _ => {}
@@ -124,7 +199,7 @@ impl Size {
 }
 
 impl Interp<'_> {
-    /// Takes the steps that a call with these arguments costs.
+    /// Takes the steps that a call with these arguments costs, and makes sure that there is room for what it makes.
     pub(super) fn charge_arguments(
         &mut self,
         frame: &Frame<'_>,
@@ -145,7 +220,8 @@ impl Interp<'_> {
             self.measure(frame, Walk::All, key, &mut size)?;
         }
         self.reads.add(&size.reads);
-        self.steps(frame, size.steps() + price(name, args))
+        self.steps(frame, size.steps() + price(name, args))?;
+        self.within(frame, size.room(name))
     }
 
     /// Takes the steps, and counts the memory, that a call's result costs.
@@ -163,14 +239,19 @@ impl Interp<'_> {
             Val::Map(map) if name == "dict" => {
                 let entries = map.entries.borrow();
                 let keys: usize = entries.keys().map(|key| key.len()).sum();
-                self.made += keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_HOLDER;
+                self.made += keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_MAP;
             }
             // What is passed on was made before.
             Val::Map(_) if walk == Walk::None => {}
             value if value.holds_others() => {
                 let mut size = Size::default();
                 self.measure(frame, walk.max(Walk::Items), value, &mut size)?;
-                self.made += size.bytes + size.nodes * BYTES_PER_ITEM + BYTES_PER_HOLDER;
+                // Each item is a list of its own.
+                let lists = match value {
+                    Val::List(list) if list.of == Items::Lists => list.items.len(),
+                    _ => 1,
+                };
+                self.made += size.copied() + lists * BYTES_PER_HOLDER;
                 return self.steps(frame, size.steps());
             }
             _ => {}
@@ -191,7 +272,7 @@ impl Interp<'_> {
             },
             _ => return Ok(()),
         }
-        self.made += size.bytes + size.nodes * BYTES_PER_ITEM;
+        self.made += size.copied();
         self.steps(frame, size.steps())
     }
 
@@ -203,15 +284,22 @@ impl Interp<'_> {
             size.bytes += object.size().1;
         }
         self.reads.add(&size.reads);
-        self.steps(frame, size.steps())
+        self.steps(frame, size.steps())?;
+        self.within(frame, size.copied())
     }
 
-    /// Takes the steps that writing a value costs.
+    /// Takes the steps that writing a value costs, and makes sure that there is room for it.
     pub(super) fn charge_written(&mut self, frame: &Frame<'_>, value: &Val) -> Outcome<()> {
         let mut size = Size::default();
         self.measure(frame, Walk::All, value, &mut size)?;
         self.reads.add(&size.reads);
-        self.steps(frame, size.steps())
+        self.steps(frame, size.steps())?;
+        self.within(frame, size.bytes.saturating_add(size.nodes))
+    }
+
+    /// Fails where output and values would take more than is allowed with so many bytes more.
+    fn within(&self, frame: &Frame<'_>, bytes: usize) -> Outcome<()> {
+        self.has_room(bytes).or_else(|why| self.fail(frame, why))
     }
 
     fn measure(&self, frame: &Frame<'_>, walk: Walk, value: &Val, size: &mut Size) -> Outcome<()> {
@@ -226,13 +314,16 @@ impl Interp<'_> {
                 Ok(())
             }
             (Walk::All, value) => {
-                let most = usize::try_from(self.fuel).unwrap_or(usize::MAX).saturating_mul(4);
-                match size.add(value, 0, most) {
+                let by_steps = usize::try_from(self.fuel).unwrap_or(usize::MAX).saturating_mul(4);
+                // No walk goes on where there is no room for what it leads to.
+                let by_room = self.context.limits.bytes / BYTES_PER_ITEM;
+                match size.add(value, 0, by_steps.min(by_room)) {
                     Ok(()) => Ok(()),
                     Err(End::TooDeep) => {
                         self.fail(frame, format!("values are nested deeper than {MAX_NESTING}"))
                     }
-                    Err(End::TooMany) => self.out_of_steps(frame),
+                    Err(End::TooMany) if by_room < by_steps => self.fail(frame, self.context.no_more_bytes()),
+                    Err(End::TooMany) => self.fail(frame, self.context.no_more_steps()),
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! Values to and from YAML, JSON and TOML.
 
-use super::{Function, pure, text};
+use super::{Function, pure, reading, text};
 use crate::helm::bytes;
 use crate::helm::capabilities;
+use crate::helm::eval::Interp;
+use crate::helm::exec_error::ExecError;
 use crate::helm::json;
 use crate::helm::object::Object;
 use crate::helm::toml;
@@ -17,11 +19,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("toYamlPretty", "a", |args| {
         Ok(to_pretty_yaml(&args[0]).unwrap_or_default().into())
     }),
-    pure("fromYaml", "s", |args| {
-        Ok(as_map(from_yaml(text(args, 0)), FROM_YAML))
+    reading("fromYaml", "s", |interp, args| {
+        as_map(interp, from_yaml(text(args, 0)), FROM_YAML)
     }),
-    pure("fromYamlArray", "s", |args| {
-        Ok(as_list(from_yaml(text(args, 0)), FROM_YAML))
+    reading("fromYamlArray", "s", |interp, args| {
+        as_list(interp, from_yaml(text(args, 0)), FROM_YAML)
     }),
     pure("toJson", "a", |args| {
         Ok(json::write(&args[0], json::COMPACT).unwrap_or_default().into())
@@ -41,22 +43,33 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("mustToRawJson", "a", |args| {
         json::write(&args[0], json::RAW).map(Val::from)
     }),
-    pure("fromJson", "s", |args| Ok(as_map(from_json(text(args, 0)), ""))),
-    pure("fromJsonArray", "s", |args| {
-        Ok(as_list(from_json(text(args, 0)), ""))
+    reading("fromJson", "s", |interp, args| {
+        as_map(interp, from_json(text(args, 0)), "")
     }),
-    pure("mustFromJson", "s", |args| {
-        from_json(text(args, 0)).map(|value| Val::from_document(&value))
+    reading("fromJsonArray", "s", |interp, args| {
+        as_list(interp, from_json(text(args, 0)), "")
+    }),
+    reading("mustFromJson", "s", |interp, args| {
+        let value = from_json(text(args, 0)).map_err(ExecError::plain)?;
+        value_of(interp, &value)
     }),
     pure("toToml", "a", |args| match &args[0] {
         // The reference's library looks at the type of nothing.
         Val::Nil | Val::Invalid => Err(toml::OF_NIL.to_owned()),
-        value => Ok(toml::write(value).unwrap_or_else(|cause| cause).into()),
+        value => match toml::write(value) {
+            // The reference writes what is wrong in place of the text.
+            Ok(text) | Err(toml::WriteError::Wrong(text)) => Ok(text.into()),
+            Err(toml::WriteError::TooLong(why)) => Err(why),
+        },
     }),
-    pure("mustToToml", "a", |args| toml::write(&args[0]).map(Val::from)),
+    pure("mustToToml", "a", |args| {
+        toml::write(&args[0])
+            .map(Val::from)
+            .map_err(|cause| cause.to_string())
+    }),
     pure("fromToml", "s", |args| {
         Ok(match bytes::is_utf8(text(args, 0)) {
-            true => toml::read(text(args, 0)).unwrap_or_else(error_map),
+            true => from_toml(text(args, 0)).unwrap_or_else(error_map),
             false => error_map("toml: invalid UTF-8 byte".to_owned()),
         })
     }),
@@ -64,6 +77,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// The most values that one text is read into, those that aliases repeat included.
 const MAX_NODES: usize = 500_000;
+
+fn too_many_values() -> String {
+    format!("more than {MAX_NODES} values")
+}
 
 /// The most levels of maps and lists that `toYamlPretty` writes.
 const MAX_PRETTY_DEPTH: usize = 200;
@@ -213,6 +230,9 @@ fn from_yaml(text: &str) -> Result<Value, String> {
 }
 
 fn from_json(text: &str) -> Result<Value, String> {
+    if json_values(text) > MAX_NODES {
+        return Err(too_many_values());
+    }
     // Go's decoder takes U+FFFD for each byte that is no UTF-8.
     let lossy = bytes::lossy(text);
     let text = bytes::text(lossy.as_bytes());
@@ -221,6 +241,32 @@ fn from_json(text: &str) -> Result<Value, String> {
         true => "unexpected end of JSON input".to_owned(),
         false => cause.to_string(),
     })
+}
+
+/// Counts what separates and holds values in JSON, outside of its texts: there are no more values than that and one.
+fn json_values(text: &str) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn from_toml(text: &str) -> Result<Val, String> {
+    // No value is written without one of them in front of it or behind it.
+    let marks = text
+        .bytes()
+        .filter(|byte| matches!(byte, b'\n' | b',' | b'[' | b'{' | b'.' | b'='));
+    match marks.count() > MAX_NODES {
+        true => Err(too_many_values()),
+        false => toml::read(text),
+    }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -236,35 +282,55 @@ fn kind(value: &Value) -> &'static str {
 /// What the reader of YAML puts before the words of the reader of JSON, to which it hands the document.
 const FROM_YAML: &str = "error unmarshaling JSON: while decoding JSON: ";
 
-fn as_map(read: Result<Value, String>, through: &str) -> Val {
-    match read {
+/// Returns what was read as a template's value, where there is room for it.
+fn value_of(interp: &Interp<'_>, read: &Value) -> Result<Val, Box<ExecError>> {
+    interp.room(size(read))?;
+    Ok(Val::from_document(read))
+}
+
+/// Returns how many bytes of memory a template's value takes at most.
+fn size(value: &Value) -> usize {
+    const NODE: usize = 64;
+    const MAP: usize = 512;
+    match value {
+        Value::String(text) => NODE + text.len(),
+        Value::List(items) => items.iter().fold(NODE, |sum, item| sum + size(item)),
+        Value::Map(fields) => fields.iter().fold(NODE + MAP, |sum, (key, field)| {
+            sum + NODE + key.len() + size(field)
+        }),
+        _ => NODE,
+    }
+}
+
+fn as_map(interp: &Interp<'_>, read: Result<Value, String>, through: &str) -> Result<Val, Box<ExecError>> {
+    Ok(match read {
         // The reader of YAML keeps the map that it was given.
         Ok(Value::Null) => Val::Map(MapVal {
             nil: through.is_empty(),
             ..MapVal::new(Entries::new())
         }),
-        Ok(value @ Value::Map(_)) => Val::from_document(&value),
+        Ok(value @ Value::Map(_)) => value_of(interp, &value)?,
         Ok(other) => error_map(format!(
             "{through}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
             kind(&other)
         )),
         Err(cause) => error_map(cause),
-    }
+    })
 }
 
 fn error_map(cause: String) -> Val {
     Val::map([("Error".into(), Val::from(cause))].into())
 }
 
-fn as_list(read: Result<Value, String>, through: &str) -> Val {
-    match read {
+fn as_list(interp: &Interp<'_>, read: Result<Value, String>, through: &str) -> Result<Val, Box<ExecError>> {
+    Ok(match read {
         Ok(Value::Null) if through.is_empty() => Val::nil_list(Items::Any),
         Ok(Value::Null) => Val::list(Vec::new()),
-        Ok(value @ Value::List(_)) => Val::from_document(&value),
+        Ok(value @ Value::List(_)) => value_of(interp, &value)?,
         Ok(other) => Val::list(vec![Val::from(format!(
             "{through}json: cannot unmarshal {} into Go value of type []interface {{}}",
             kind(&other)
         ))]),
         Err(cause) => Val::list(vec![cause.into()]),
-    }
+    })
 }

@@ -38,8 +38,11 @@ fn captured(interp: &mut Interp<'_>, name: &str, data: Val) -> Result<Val, Box<E
         )));
     };
     let start = interp.out.len();
-    let result = interp.execute(&tree, data);
-    let value = Val::from(&interp.out[start..]);
+    // Until it is cut off, the text stands in the output too.
+    let result = interp
+        .execute(&tree, data)
+        .and_then(|()| interp.room(interp.out.len() - start));
+    let value = result.map(|()| Val::from(&interp.out[start..]));
     interp.out.truncate(start);
-    result.map(|()| value)
+    value
 }

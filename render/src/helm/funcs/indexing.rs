@@ -48,8 +48,11 @@ fn step(item: &Val, at: &Val) -> Result<Val, String> {
             if let (Some(key), "map") = (at.as_str(), object.kind_name()) {
                 return Ok(object.field(key).unwrap_or(Val::Nil));
             }
-            match object.entries() {
-                Some(entries) => Ok(entries[position(at, entries.len())?].1.clone()),
+            match object.length() {
+                Some(length) => {
+                    let at = position(at, length)?;
+                    Ok(object.item(at).unwrap_or_default())
+                }
                 None => Err(format!("can't index item of type {}", object.type_name())),
             }
         }
@@ -112,9 +115,9 @@ fn length(args: &[Val]) -> Result<Val, String> {
         Val::List(list) => list.items.len(),
         Val::Map(map) => map.entries.borrow().len(),
         other => match other {
-            Val::Object(object) if object.entries().is_some() => {
-                object.entries().map_or(0, |entries| entries.len())
-            }
+            Val::Object(object) => object
+                .length()
+                .ok_or_else(|| format!("len of type {}", object.type_name()))?,
             other => return Err(format!("len of type {}", other.type_name())),
         },
     };

@@ -67,17 +67,18 @@ fn set(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let Some(map) = map(args, 0).filter(|map| !map.nil) else {
         return Err(ExecError::plain("assignment to entry in nil map".to_owned()));
     };
-    put(interp, map, text(args, 1), args[2].clone().held());
+    put(interp, map, text(args, 1), args[2].clone().held())?;
     Ok(passed_on(args))
 }
 
 /// Sets a value in a map, which it may hold in turn: then the map is freed at the end of the rendering only.
-fn put(interp: &mut Interp<'_>, map: &MapVal, key: &str, value: Val) {
-    interp.made += key.len() + ENTRY_BYTES;
+fn put(interp: &mut Interp<'_>, map: &MapVal, key: &str, value: Val) -> Result<(), Box<ExecError>> {
+    interp.make(key.len() + ENTRY_BYTES)?;
     if value.holds_others() {
         interp.holders.push(Rc::downgrade(&map.entries));
     }
     map.set(key, value);
+    Ok(())
 }
 
 /// What an entry takes in memory, beside its key and its value.
@@ -189,7 +190,7 @@ fn merge_maps(
             (_, Some(_)) => overwrite,
         };
         if taken {
-            put(interp, into, &key, value);
+            put(interp, into, &key, value)?;
         }
     }
     Ok(())

@@ -177,7 +177,7 @@ pub(super) const MAX_TEXT: usize = 16 << 20;
 const MAX_ITEMS: usize = 1 << 20;
 
 /// Returns a length when no text of a function is too long for it.
-fn room(length: Option<usize>) -> Result<usize, String> {
+pub(super) fn room(length: Option<usize>) -> Result<usize, String> {
     length
         .filter(|length| *length <= MAX_TEXT)
         .ok_or_else(|| format!("text of more than {MAX_TEXT} bytes"))

@@ -109,7 +109,7 @@ pub(super) fn items(value: &Val) -> Option<Cow<'_, [Val]>> {
     match value {
         Val::List(list) => Some(Cow::Borrowed(&list.items)),
         Val::Object(object) if object.kind_name() == "slice" => {
-            Some(object.entries()?.into_iter().map(|(_, item)| item).collect())
+            Some((0..object.length()?).filter_map(|at| object.item(at)).collect())
         }
         _ => None,
     }

@@ -10,6 +10,10 @@ use crate::helm::exec_error::ExecError;
 use crate::helm::quote::{can_backquote, quote};
 use crate::helm::value::{Items, Val};
 
+mod reach;
+
+use reach::Searches;
+
 pub(super) const FUNCTIONS: &[Function] = &[
     reading("regexMatch", "ss", |interp, args| {
         // What the reference cannot read matches nothing there; what it can read and this engine cannot is no answer.
@@ -91,9 +95,10 @@ fn charge(interp: &mut Interp<'_>, compiled: &Compiled, text: &str) -> Outcome<(
     interp.charge(steps as u64)
 }
 
-/// Lets the caller stop between two searches. One may go to the end of the text, however near its match is, and most
-/// do not: no step is taken for it.
-fn pause(interp: &mut Interp<'_>, text: &str) -> Outcome<()> {
+/// Takes what the search that found a match has cost, and lets the caller stop behind it. It may have gone to the end of
+/// the text, however near its match is.
+fn searched(interp: &mut Interp<'_>, searches: &mut Searches<'_>, text: &str, start: usize) -> Outcome<()> {
+    interp.charge(searches.steps(text, start))?;
     interp.pause(1 + (text.len() / BYTES_PER_STEP) as u64)
 }
 
@@ -135,11 +140,12 @@ fn matches(
     charge(interp, compiled, text)?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut searches = Searches::of(compiled);
     for one in compiled.regex.find_iter(text) {
         if found.len() >= most {
             break;
         }
-        pause(interp, text)?;
+        searched(interp, &mut searches, text, one.start())?;
         let after_match = found
             .last()
             .is_some_and(|(_, end)| *end == one.start() && one.is_empty());
@@ -183,9 +189,10 @@ fn replaced(
     charge(interp, compiled, text)?;
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
+    let mut searches = Searches::of(compiled);
     for found in compiled.regex.captures_iter(text) {
-        pause(interp, text)?;
         let whole = found.get_match();
+        searched(interp, &mut searches, text, whole.start())?;
         out.push_str(&text[end..whole.start()]);
         put(&found, &mut out).map_err(ExecError::plain)?;
         end = whole.end();

@@ -1,5 +1,6 @@
 //! Text: cases, padding, quoting, splitting and joining.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use flotilla_core::text::runes::{is_lower, is_space, is_title, is_upper, lower, title, upper};
@@ -205,7 +206,8 @@ fn swap_case(text: &str) -> String {
 }
 
 fn trim_all(args: &[Val]) -> Result<Val, String> {
-    let cut: Vec<char> = text(args, 0).chars().collect();
+    // However many there are, each character is looked up once.
+    let cut: HashSet<char> = text(args, 0).chars().collect();
     // To the reference, all bytes that are no UTF-8 are one character.
     let is_none = |c: char| c == char::REPLACEMENT_CHARACTER || bytes::byte(c).is_some();
     let cuts_none = cut.iter().any(|c| is_none(*c));

@@ -7,7 +7,7 @@ use crate::helm::eval::{Interp, Set};
 use crate::helm::exec_error::ExecError;
 use crate::helm::parse;
 use crate::helm::quote::quote;
-use crate::helm::render::without_no_value;
+use crate::helm::render::{BYTES_PER_STEP, without_no_value};
 use crate::helm::value::Val;
 
 pub(super) const FUNCTIONS: &[Function] = &[reading("tpl", "sa", tpl)];
@@ -15,8 +15,6 @@ pub(super) const FUNCTIONS: &[Function] = &[reading("tpl", "sa", tpl)];
 /// How many texts may be evaluated within each other; the reference runs out of its stack.
 const MAX_EVALUATING: u32 = 1000;
 
-/// How many bytes of text are parsed for one step.
-const BYTES_PER_STEP: u64 = 16;
 /// The most bytes of texts whose parsed form is kept.
 const MAX_PARSED: usize = 16 << 20;
 
@@ -27,6 +25,7 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     let Some(Val::Str(source)) = args.first() else {
         return Ok("".into());
     };
+    interp.room(source.len())?;
     if !source.contains("{{") {
         return Ok(Val::from(without_no_value(source.to_string())));
     }
@@ -41,6 +40,7 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
         Some(set) if set.outer.as_ref().is_some_and(|other| Rc::ptr_eq(other, &outer)) => set.clone(),
         _ => {
             interp.charge(1 + source.len() as u64 / BYTES_PER_STEP)?;
+            interp.room(parse::room(source))?;
             let set = Rc::new(parsed(source, &outer)?);
             // What is kept is bounded: a template may make one text after another.
             interp.parsed_bytes += source.len();
@@ -60,6 +60,8 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
         None => Ok(()),
     };
     interp.evaluating -= 1;
+    // Until it is a value, the text stands there twice.
+    let result = result.and_then(|()| interp.room(2 * (interp.out.len() - start)));
     let output = interp.out.split_off(start);
     interp.set = previous;
     match result {
