@@ -96,8 +96,9 @@ impl Global {
 
 /// Commands that ask no hub, and the options of one that mean nothing to them.
 const OFFLINE: [(&str, &[&str]); 4] = [
-    ("kustomize", &["config", "context", "namespace", "timeout"]),
-    // Those of Helm with the names of the other two are its own.
+    // The time that a build may take is its own.
+    ("kustomize", &["config", "context", "namespace"]),
+    // Those of Helm with the names of the other two are its own too.
     ("template", &["config", "context"]),
     ("envsubst", &["config", "context", "namespace", "timeout"]),
     ("completion", &["config", "context", "namespace", "timeout"]),

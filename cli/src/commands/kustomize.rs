@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flotilla_render::kustomize::{
     Budget, Deprecation, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput,
@@ -12,6 +13,8 @@ use flotilla_render::kustomize::{
 
 use super::below::Below;
 use crate::Host;
+use crate::commands::deadline::Deadline;
+use crate::commands::template::flags::duration;
 use crate::error::{CommandError, chain};
 
 mod disk;
@@ -40,6 +43,9 @@ pub(crate) struct KustomizeArgs {
     /// The order of objects where no kustomization has sortOptions
     #[arg(long, value_enum, default_value_t = Reorder::Legacy)]
     reorder: Reorder,
+    /// Longest time that the build may take; 0 for any
+    #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true, value_parser = duration)]
+    timeout: Duration,
     #[command(flatten)]
     passed_over: flags::PassedOver,
     #[command(flatten)]
@@ -106,11 +112,15 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
             noted.push(deprecation);
         }
     };
+    let deadline = Deadline::after(args.timeout);
+    let stop = deadline.stop();
     let input = RenderInput {
         warn: Some(&note),
+        stop: Some(&stop),
         ..input
     };
-    let written = render_to(args.output.as_deref(), &input, &tree, host);
+    let written = render_to(args.output.as_deref(), &input, &tree, host)
+        .map_err(|error| deadline.told(&format!("the build of {shown}"), error));
     for deprecation in deprecations.take() {
         host.ui.warning(&deprecation.to_string());
     }

@@ -4,6 +4,7 @@ mod apply;
 mod below;
 mod cluster;
 mod completion;
+mod deadline;
 mod envsubst;
 mod events;
 mod get;

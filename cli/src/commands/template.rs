@@ -3,17 +3,19 @@
 //! It reads files, the time and randomness, and prints; what a chart renders to is decided in the render crate.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgAction;
 use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
-use flotilla_render::helm::context::Context;
+use flotilla_render::helm::context::{Context, Stop};
 use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Host;
+use crate::commands::deadline::Deadline;
 use crate::error::{CommandError, chain};
 
 mod error;
@@ -105,6 +107,9 @@ pub(crate) struct TemplateArgs {
     /// Take values that the charts' schemas refuse
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = flags::go_bool, value_name = "BOOL")]
     skip_schema_validation: bool,
+    /// Longest time that the rendering may take; 0 for any
+    #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true, value_parser = flags::duration)]
+    timeout: Duration,
     #[command(flatten)]
     passed_over: flags::PassedOver,
     #[command(flatten)]
@@ -117,12 +122,14 @@ pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), C
     {
         return Err(too_many(more));
     }
-    let text = printed(args, host).map_err(|error| {
+    let deadline = Deadline::after(args.timeout);
+    let text = printed(args, deadline, host).map_err(|error| {
         let failed = CommandError::failed(chain(&error));
-        match error.hint(debug(args, host)) {
+        let failed = match error.hint(debug(args, host)) {
             Some(hint) => failed.hint(hint),
             None => failed,
-        }
+        };
+        deadline.told("the rendering", failed)
     })?;
     host.ui.text(&text);
     Ok(())
@@ -174,13 +181,13 @@ fn kubeconfigs(args: &TemplateArgs, host: &Host) -> Vec<String> {
     }
 }
 
-fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError> {
+fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<String, TemplateError> {
     args.refused.check(args.passed_over.dry_run)?;
     let output_dir = args.output_dir.as_deref().filter(|folder| !folder.is_empty());
     if output_dir.is_some() && !args.show_only.is_empty() {
         return Err(TemplateError::ShowOnlyFiles);
     }
-    let (name, path) = name(args, host)?;
+    let (name, path) = name(args, deadline, host)?;
     let capabilities = capabilities(args)?;
     let values = values(args, host)?;
     let chart = load(&path)?;
@@ -202,6 +209,7 @@ fn printed(args: &TemplateArgs, host: &mut Host) -> Result<String, TemplateError
         context: Context {
             now: (host.now_ms)().saturating_mul(1_000_000),
             seed: seed()?,
+            stop: Some(Stop::new(deadline.stop())),
             ..Context::default()
         },
     };

@@ -3,6 +3,7 @@
 mod apply;
 mod charts;
 mod connect;
+mod deadline;
 mod drop_in;
 mod fleet;
 mod get;

@@ -263,7 +263,7 @@ async fn a_deprecated_chart_and_deprecated_fields_are_warned_of_beside_the_outpu
 #[tokio::test]
 async fn options_of_a_hub_are_neither_taken_nor_shown_by_commands_that_ask_none() {
     for (name, options) in [
-        ("kustomize", &["config", "context", "namespace", "timeout"][..]),
+        ("kustomize", &["config", "context", "namespace"][..]),
         ("template", &["config", "context"]),
         ("envsubst", &["config", "context", "namespace", "timeout"]),
         ("completion", &["config", "context", "namespace", "timeout"]),

@@ -100,7 +100,7 @@ async fn values_of_flags_are_read_as_go_reads_them() {
         &[("Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n")],
     );
     let chart = folder.path().display().to_string();
-    let durations = "-5s 1.5h 0 +1m 5 1us .5s 1h1h 3000000h 2562047h48m 1.s s 1x -";
+    let durations = "-5s 1.5h 0 +1m 5 60000000us 9.5s 1h1h 3000000h 2562047h48m 1.s s 1x -";
     let counts =
         "7 -7 1_000 017 08 --5 0x_1 9223372036854775808 -9223372036854775808 +0X1f 0o17 1__0 -0b1 1_ 1.5 x";
     let numbers = "7 1e3 inf -Inf NaN +.5 0x1p4 1e39 1e400 3.4e38 1_0 infinity 1e 0x1 x --1";

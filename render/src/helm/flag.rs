@@ -4,9 +4,9 @@ use super::funcs::parse_int;
 use super::parse::parse_float;
 use super::time::parse_duration;
 
-/// Tells whether Go reads a duration, such as `1h2.5s` or `-1us`.
-pub fn is_duration(text: &str) -> bool {
-    parse_duration(text).is_ok()
+/// Returns a duration that Go reads, such as `1h2.5s` or `-1us`, in nanoseconds.
+pub fn duration(text: &str) -> Option<i64> {
+    parse_duration(text).ok()
 }
 
 /// Tells whether Go reads a whole number of 64 bits, in any of its bases.

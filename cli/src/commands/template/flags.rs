@@ -64,11 +64,10 @@ fn number(text: &str) -> Result<(), String> {
         .ok_or_else(|| "it is no number".to_owned())
 }
 
-/// Reads a duration, which may be below zero and is not kept; the type is that of the flag of a hub's commands.
-fn duration(text: &str) -> Result<Duration, String> {
-    flag::is_duration(text)
-        .then_some(Duration::ZERO)
-        .ok_or_else(|| "it is no duration, such as 1m30s".to_owned())
+/// Reads a duration as Go does; one below zero is none at all. The type is that of the flag of a hub's commands.
+pub(in crate::commands) fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = flag::duration(text).ok_or_else(|| "it is no duration, such as 1m30s".to_owned())?;
+    Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or_default()))
 }
 
 /// Flags of installing, of fetching charts and of clusters, which change nothing of what is printed.
@@ -81,8 +80,6 @@ pub(super) struct PassedOver {
     pub(super) dry_run: Option<DryRun>,
     #[arg(long, value_name = "STRATEGY", num_args = 0..=1, require_equals = true, default_missing_value = "watcher", value_parser = wait, hide = true)]
     wait: Option<()>,
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration, hide = true)]
-    timeout: Option<Duration>,
     #[arg(long, value_name = "TEXT", hide = true)]
     description: Option<String>,
     #[arg(short, long, value_name = "LABELS", value_parser = labels, hide = true)]

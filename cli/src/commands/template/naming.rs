@@ -1,12 +1,13 @@
 //! How the release is called and which chart it is of: the arguments, or a template of a name.
 
 use clap::ArgAction;
-use flotilla_render::helm::context::Context;
+use flotilla_render::helm::context::{Context, Stop};
 use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::value::{Entries, MapVal};
 
 use super::{TemplateArgs, TemplateError, flags, seed};
 use crate::Host;
+use crate::commands::deadline::Deadline;
 use crate::error::CommandError;
 
 /// How the release is named when its name is not given, and where that stands.
@@ -33,7 +34,11 @@ pub(super) fn too_many(more: &[String]) -> CommandError {
 }
 
 /// Returns the release's name and the chart, as Helm has them.
-pub(super) fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, String), TemplateError> {
+pub(super) fn name(
+    args: &TemplateArgs,
+    deadline: Deadline,
+    host: &mut Host,
+) -> Result<(String, String), TemplateError> {
     let naming = &args.naming;
     // An empty template is that of a variable that is not set.
     let name_template = naming
@@ -48,17 +53,18 @@ pub(super) fn name(args: &TemplateArgs, host: &mut Host) -> Result<(String, Stri
             "cannot set --name-template and also specify a name".to_owned(),
         )),
         ([name, chart], None) => Ok((name.clone(), chart.clone())),
-        ([chart], Some(template)) => Ok((named_by(template, host)?, chart.clone())),
+        ([chart], Some(template)) => Ok((named_by(template, deadline, host)?, chart.clone())),
         ([chart], None) => Ok(("release-name".to_owned(), chart.clone())),
         (other, _) => Err(TemplateError::NotLocal(other.join(" "))),
     }
 }
 
 /// Renders the template of a name, which sees nothing.
-fn named_by(template: &str, host: &mut Host) -> Result<String, TemplateError> {
+fn named_by(template: &str, deadline: Deadline, host: &mut Host) -> Result<String, TemplateError> {
     let context = Context {
         now: (host.now_ms)().saturating_mul(1_000_000),
         seed: seed()?,
+        stop: Some(Stop::new(deadline.stop())),
         ..Context::default()
     };
     let template = Renderable {
