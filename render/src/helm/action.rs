@@ -144,7 +144,7 @@ pub fn template_warned(
             .ok_or_else(|| input.context.no_more_steps())?;
         input.context.go_on()
     };
-    let (hooks, manifests) = manifest::sort(&files, &mut charge, warn)?;
+    let (hooks, manifests) = manifest::sort(files, &mut charge, warn)?;
     reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
     Ok(Rendered {
         crds: chart.crds(),

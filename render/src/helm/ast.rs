@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::funcs::Function;
 
@@ -9,13 +10,32 @@ use super::funcs::Function;
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) name: Rc<str>,
-    pub(super) text: Rc<str>,
+    pub(super) text: Text,
+}
+
+/// The text of a template, shared with whoever has it already.
+#[derive(Debug, Clone)]
+pub(super) enum Text {
+    /// A file of a chart, which is text as it is.
+    File(Arc<[u8]>),
+    /// What was made of one, or in a template.
+    Made(Rc<str>),
+}
+
+impl Text {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Text::File(bytes) => bytes,
+            Text::Made(text) => text.as_bytes(),
+        }
+    }
 }
 
 impl Source {
     /// Returns name, line and column of a byte, as Go's errors have them.
     pub(super) fn location(&self, pos: usize) -> String {
-        let before = &self.text.as_bytes()[..pos.min(self.text.len())];
+        let text = self.text.as_bytes();
+        let before = &text[..pos.min(text.len())];
         let line = 1 + memchr::memchr_iter(b'\n', before).count();
         let column = match memchr::memrchr(b'\n', before) {
             Some(at) => pos - at - 1,

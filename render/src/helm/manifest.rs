@@ -95,19 +95,20 @@ const BYTES_PER_STEP: usize = 16;
 /// How many nodes of a manifest, those that aliases repeat included, are made in one step.
 const NODES_PER_STEP: usize = 4;
 
-/// Returns the hooks and the manifests of rendered templates, each in install order.
+/// Returns the hooks and the manifests of rendered templates, each in install order. A template's text is freed once its
+/// documents are taken out of it, so that never all of it stands twice.
 pub(super) fn sort(
-    rendered: &BTreeMap<String, Vec<u8>>,
+    rendered: BTreeMap<String, Vec<u8>>,
     charge: Charge<'_>,
     warn: Warn<'_>,
 ) -> Result<(Vec<Hook>, Vec<Manifest>), ManifestError> {
     let mut hooks = Vec::new();
     let mut manifests = Vec::new();
     for (template, text) in rendered {
-        if base_name(template).starts_with('_') {
+        if base_name(&template).starts_with('_') {
             continue;
         }
-        let text = std::str::from_utf8(text).map_err(|_| ManifestError::Yaml {
+        let text = std::str::from_utf8(&text).map_err(|_| ManifestError::Yaml {
             template: template.clone(),
             reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
         })?;
@@ -127,7 +128,7 @@ pub(super) fn sort(
                 reason,
             })?;
             if let Some(events) = head.annotations.get(super::hooks::EVENTS) {
-                match Hook::new(template, document, &head) {
+                match Hook::new(&template, document, &head) {
                     Some(hook) => hooks.push(hook),
                     None => warn(Warning::Hook {
                         template: template.clone(),

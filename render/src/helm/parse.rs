@@ -10,22 +10,23 @@ mod tokens;
 
 use std::rc::Rc;
 
-use super::ast::{List, Node, Source, Tree};
+use super::ast::{List, Node, Source, Text, Tree};
 use super::lex::{Keyword, Kind, Lexer, Token};
 use super::quote::{quote, unquote};
 
 /// Nested blocks and parentheses; Go allows ten thousand parentheses, no template has fifty.
 const MAX_DEPTH: usize = 500;
 
-/// Returns the trees of `text`: first the definitions as they end, last the text itself.
+/// Returns the trees of `text`, of which they keep `kept` for the places of errors: first the definitions as they end,
+/// last the text itself.
 ///
 /// # Errors
 ///
 /// Go's text: `template: NAME:LINE: what is wrong`.
-pub(super) fn parse(name: &Rc<str>, text: &Rc<str>) -> Result<Vec<Tree>, String> {
+pub(super) fn parse(name: &Rc<str>, text: &str, kept: Text) -> Result<Vec<Tree>, String> {
     let source = Rc::new(Source {
         name: name.clone(),
-        text: text.clone(),
+        text: kept,
     });
     let mut parser = Parser {
         source,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ast::Text;
 use super::bytes;
 use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
@@ -62,10 +63,12 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     let mut set = Set::default();
     let mut room = 0;
     for template in &templates {
-        let (name, source) = (
-            Rc::from(template.name.as_str()),
-            Rc::from(&*bytes::text(&template.source)),
-        );
+        let name = Rc::from(template.name.as_str());
+        let source = bytes::text(&template.source);
+        let kept = match &source {
+            Cow::Borrowed(_) => Text::File(template.source.clone()),
+            Cow::Owned(text) => Text::Made(text.as_str().into()),
+        };
         // A chart that is there under many names is parsed for each of them. Templates of charts never take half of
         // the most that they could, and nothing else is made yet.
         room += parse::room(&source) / 2;
@@ -73,7 +76,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
             .charge(1 + source.len() as u64 / BYTES_PER_STEP)
             .and_then(|()| interp.room(room))
             .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause.text)))?;
-        let trees = parse::parse(&name, &source)
+        let trees = parse::parse(&name, &source, kept)
             .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause)))?;
         trees.into_iter().for_each(|tree| set.add(tree));
     }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Function, reading};
+use crate::helm::ast::Text;
 use crate::helm::eval::{Interp, Set};
 use crate::helm::exec_error::ExecError;
 use crate::helm::parse;
@@ -82,7 +83,7 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
 }
 
 fn parsed(source: &Rc<str>, outer: &Rc<Set>) -> Result<Set, Box<ExecError>> {
-    let trees = parse::parse(&ROOT.into(), source)
+    let trees = parse::parse(&ROOT.into(), source, Text::Made(source.clone()))
         .map_err(|cause| ExecError::plain(format!("cannot parse template {}: {cause}", quote(source))))?;
     let mut set = Set {
         outer: Some(outer.clone()),
