@@ -41,7 +41,7 @@ impl<'c> Searches<'c> {
         }
         let compiled = self.compiled;
         let automaton = self.automaton.get_or_insert_with(|| Automaton::of(compiled));
-        steps(automaton.reach(text, start)) as u64
+        u64::try_from(steps(automaton.reach(text, start))).unwrap_or(u64::MAX)
     }
 }
 
