@@ -10,6 +10,10 @@ CREATE FUNCTION scope_name(scope uuid) RETURNS text LANGUAGE sql STABLE
     RETURN CASE WHEN scope = fleet() THEN ''
                 ELSE coalesce((SELECT c.name FROM cluster c WHERE c.id = scope), scope::text) END;
 
+-- Kinds that units are made of, and kinds that are fetched: as the API's table says, which a test compares.
+CREATE FUNCTION is_app(kind text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN kind IN ('Kustomization');
+CREATE FUNCTION is_source(kind text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN kind IN ('GitRepository');
+
 CREATE TABLE resource (
     uid           uuid PRIMARY KEY,
     scope         uuid NOT NULL DEFAULT fleet(),
@@ -63,14 +67,14 @@ CREATE FUNCTION apps_of(changed uuid[]) RETURNS SETOF uuid LANGUAGE sql STABLE
             ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
         WHERE c.kind = 'ClusterGroup'
     )
-    SELECT uid FROM c WHERE kind = 'Kustomization'
+    SELECT uid FROM c WHERE is_app(kind)
     UNION
     SELECT a.uid FROM c JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
-        JOIN resource a ON a.uid = f.referrer AND a.kind = 'Kustomization'
+        JOIN resource a ON a.uid = f.referrer AND is_app(a.kind)
     UNION
     SELECT a.uid FROM placement p JOIN reference f ON f.referrer = p.uid
         JOIN resource a ON (a.kind, a.scope, a.namespace, a.name) = (f.kind, f.scope, f.namespace, f.name)
-            AND a.kind = 'Kustomization';
+            AND is_app(a.kind);
     END;
 
 -- What is to be decided anew: written with the change, deleted with the decision that has seen it. A wake-up that is

@@ -291,6 +291,22 @@ impl Kind {
         matches!(self, Kind::Kustomization | Kind::HelmRelease)
     }
 
+    /// Returns whether this release makes units of objects of this kind.
+    pub fn is_planned(self) -> bool {
+        matches!(self, Kind::Kustomization)
+    }
+
+    /// Returns whether this release fetches objects of this kind: others of a source's kinds are kept, and said to be
+    /// not supported.
+    pub fn is_fetched(self) -> bool {
+        matches!(self, Kind::GitRepository)
+    }
+
+    /// Finds a kind by its name as written in `kind`: no two groups have one of the same.
+    pub fn named(name: &str) -> Option<Kind> {
+        TABLE.iter().find(|row| row.name == name).map(|row| row.kind)
+    }
+
     fn row(self) -> &'static Row {
         TABLE
             .iter()

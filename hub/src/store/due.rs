@@ -57,7 +57,7 @@ impl Store {
                SELECT 'unpublished', d.cluster_id FROM hub h JOIN desired d ON d.incarnation < h.incarnation
                UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
-               WHERE r.kind = 'GitRepository' AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
+               WHERE is_source(r.kind) AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#
         );
         let answer = answered(asked.fetch_all(listener.listening().await?), self.silent).await;

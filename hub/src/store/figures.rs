@@ -114,7 +114,7 @@ impl Store {
     async fn add_apps(&self, figures: &mut Figures) -> Result<()> {
         let apps = sqlx::query!(
             r#"SELECT uid, api_group, kind, namespace, name, scope_name(scope) AS "scope!" FROM resource
-               WHERE kind = 'Kustomization' ORDER BY uid LIMIT $1"#,
+               WHERE is_app(kind) ORDER BY uid LIMIT $1"#,
             OBJECTS
         )
         .fetch_all(self.pool())

@@ -460,7 +460,7 @@ pub(super) async fn move_inputs(
            UNION
            SELECT r.uid FROM resource s
              JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (s.kind, s.scope, s.namespace, s.name)
-             JOIN resource r ON r.uid = f.referrer AND r.kind = 'Kustomization'
+             JOIN resource r ON r.uid = f.referrer AND is_app(r.kind)
            WHERE s.uid = $1 AND NOT EXISTS (SELECT 1 FROM app_input i
                JOIN input_at t ON t.input_key = i.input_key AND t.source_uid = $1 WHERE i.app_uid = r.uid)
            ORDER BY 1"#,

@@ -1,5 +1,6 @@
 //! Configured objects: reading them, and what commands and tasks write onto them.
 
+use flotilla_api::Kind;
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -57,6 +58,16 @@ impl ResourceRow {
     pub fn is_suspended(&self) -> bool {
         self.suspended
             .unwrap_or_else(|| self.spec.get("suspend").and_then(Value::as_bool).unwrap_or(false))
+    }
+
+    /// Whether units are made of it.
+    pub fn is_app(&self) -> bool {
+        Kind::named(&self.kind).is_some_and(Kind::is_planned)
+    }
+
+    /// Whether the hub fetches it.
+    pub fn is_source(&self) -> bool {
+        Kind::named(&self.kind).is_some_and(Kind::is_fetched)
     }
 
     /// `Kind/namespace/name`.
@@ -172,17 +183,17 @@ impl Store {
         let rows = sqlx::query!(
             "SELECT f.referrer, a.uid FROM resource p JOIN reference f ON f.referrer = p.uid
                JOIN resource a ON (a.kind, a.scope, a.namespace, a.name) = (f.kind, f.scope, f.namespace, f.name)
-             WHERE p.kind = 'Placement' AND a.kind = 'Kustomization'"
+             WHERE p.kind = 'Placement' AND is_app(a.kind)"
         )
         .fetch_all(self.pool())
         .await?;
         Ok(rows.into_iter().map(|row| (row.referrer, row.uid)).collect())
     }
 
-    /// Identities of all objects of a kind.
-    pub async fn uids_of_kind(&self, kind: &str) -> Result<Vec<Uuid>> {
+    /// Identities of all sources that are fetched.
+    pub async fn source_uids(&self) -> Result<Vec<Uuid>> {
         Ok(
-            sqlx::query_scalar!("SELECT uid FROM resource WHERE kind = $1 ORDER BY uid", kind)
+            sqlx::query_scalar!("SELECT uid FROM resource WHERE is_source(kind) ORDER BY uid")
                 .fetch_all(self.pool())
                 .await?,
         )
@@ -312,7 +323,7 @@ impl Store {
 /// Those of these objects that are apps.
 async fn apps_among(tx: &mut Connection, uids: &[Uuid]) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
-        "SELECT uid FROM resource WHERE uid = ANY($1) AND kind = 'Kustomization'",
+        "SELECT uid FROM resource WHERE uid = ANY($1) AND is_app(kind)",
         uids
     )
     .fetch_all(tx)

@@ -38,7 +38,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     // from here on has the app planned again.
     let recorded = context.store.app_plan(uid).await?;
     let app = context.store.resource(uid).await?;
-    let Some(app) = app.filter(|app| app.kind == "Kustomization") else {
+    let Some(app) = app.filter(ResourceRow::is_app) else {
         if let Some(change) = recorded.due {
             context.store.planned(uid, change).await?;
         }

@@ -245,7 +245,7 @@ impl Driver {
                 "reading the receivers failed; they are read again"
             );
         }
-        match self.context.store.uids_of_kind("GitRepository").await {
+        match self.context.store.source_uids().await {
             // Each is to know when it is due.
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),

@@ -46,7 +46,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     // Before anything else: what another replica records from here on makes this attempt void.
     let row = context.store.source_state(uid).await?;
     let object = context.store.resource(uid).await?;
-    let Some(object) = object.filter(|object| object.kind == "GitRepository") else {
+    let Some(object) = object.filter(ResourceRow::is_source) else {
         return Ok(Outcome::Done);
     };
     let recorded = Recorded::of(context, row).await?;

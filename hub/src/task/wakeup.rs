@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use flotilla_api::Kind;
 use uuid::Uuid;
 
 use crate::store::{Topic, outbox::Nudge};
@@ -35,9 +36,9 @@ impl Wakeups {
 
     /// Adds what the change of a resource of this kind concerns, beside the apps: these are named where it changed.
     pub(super) fn resource(&mut self, uid: Uuid, kind: &str) {
-        match kind {
-            "GitRepository" => drop(self.sources.insert(uid)),
-            "Secret" | "Receiver" => self.receivers = true,
+        match Kind::named(kind) {
+            Some(Kind::Secret | Kind::Receiver) => self.receivers = true,
+            Some(kind) if kind.is_fetched() => drop(self.sources.insert(uid)),
             _ => {}
         }
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flotilla_api::Kind;
 use flotilla_core::{
     claim::Claims,
     digest::Digest,
@@ -872,6 +873,24 @@ async fn a_rollout_that_was_superseded_keeps_the_clusters_that_it_had() {
         counts,
         [("Progressing".to_owned(), 2), ("Superseded".to_owned(), 2)]
     );
+}
+
+#[tokio::test]
+async fn the_database_and_the_api_agree_on_what_is_an_app_and_what_is_fetched() {
+    let world = World::new().await;
+    let names: Vec<&str> = Kind::all().map(Kind::name).collect();
+    let asked: Vec<(String, bool, bool)> = sqlx::query_as(
+        "SELECT kind, is_app(kind), is_source(kind) FROM unnest($1::text[]) AS kind ORDER BY kind",
+    )
+    .bind(&names)
+    .fetch_all(&world.pool)
+    .await
+    .expect("asked");
+    assert_eq!(asked.len(), names.len());
+    for (name, app, source) in asked {
+        let kind = Kind::named(&name).expect("a kind");
+        assert_eq!((app, source), (kind.is_planned(), kind.is_fetched()), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn follow(
     with_source: bool,
     progress: &Progresses,
 ) -> Result<(), Status> {
-    if with_source && status::is_app(row) && row.not_supported.is_empty() && !row.is_suspended() {
+    if with_source && row.is_app() && row.not_supported.is_empty() && !row.is_suspended() {
         let (name, source) = status::source_of(&fleet.store, row).await.map_err(from_store)?;
         let Some(source) = source else {
             let why = Ready {
@@ -206,10 +206,10 @@ impl<'a> Following<'a> {
         self.watch
             .set(handling.unanswered.iter().copied().chain([row.uid]));
         let unanswered = u64::try_from(handling.unanswered.len()).unwrap_or(u64::MAX);
-        let seen = if status::is_source(&row) {
+        let seen = if row.is_source() {
             let facts = status::source_facts(store, &row).await.map_err(from_store)?;
             source_progress(&facts, handling.handled)
-        } else if status::is_app(&row) {
+        } else if row.is_app() {
             let mut facts = store.app_facts(&[row.uid]).await.map_err(from_store)?;
             let facts: AppFacts = facts.remove(&row.uid).ok_or_else(gone)?;
             let followed = Followed {

@@ -16,14 +16,18 @@ use crate::store::{
 
 /// Resources with their status; apps cost two statements together, however many there are.
 pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<Vec<wire::Resource>> {
-    let apps: Vec<Uuid> = rows.iter().filter(|row| is_app(row)).map(|row| row.uid).collect();
+    let apps: Vec<Uuid> = rows
+        .iter()
+        .filter(|row| row.is_app())
+        .map(|row| row.uid)
+        .collect();
     let facts = match apps.as_slice() {
         [] => HashMap::new(),
         apps => fleet.store.app_facts(apps).await?,
     };
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
-        let (conditions, revision) = if is_app(&row) {
+        let (conditions, revision) = if row.is_app() {
             let unknown = AppFacts::default();
             let facts = facts.get(&row.uid).unwrap_or(&unknown);
             let revision = facts.revision().map(|revision| revision.name.clone());
@@ -39,20 +43,10 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
     Ok(shown)
 }
 
-/// Kinds whose units say how they are.
-pub(super) fn is_app(row: &ResourceRow) -> bool {
-    row.kind == "Kustomization"
-}
-
-/// Kinds that the hub fetches.
-pub(super) fn is_source(row: &ResourceRow) -> bool {
-    row.kind == "GitRepository"
-}
-
 async fn other(fleet: &Fleet, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
     Ok(match row.kind.as_str() {
         "Receiver" if row.not_supported.is_empty() => (vec![receiver(fleet, row)], String::new()),
-        _ if is_source(row) => source(&fleet.store, row).await?,
+        _ if row.is_source() => source(&fleet.store, row).await?,
         _ => (vec![stored(row)], String::new()),
     })
 }
@@ -210,7 +204,7 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
     let mut status = Map::new();
     status.insert("conditions".to_owned(), json!(conditions));
     if !revision.is_empty() {
-        let field = if is_app(row) {
+        let field = if row.is_app() {
             "lastAppliedRevision"
         } else {
             "artifactRevision"
