@@ -20,7 +20,7 @@ CREATE TABLE rollout (
     cause       text NOT NULL,
     -- Units that it moves.
     clusters    int NOT NULL,
-    -- Of these applied when it ended; NULL while it has not.
+    -- Of these applied when it ended; NULL while it has not: then its admissions say it.
     clusters_applied int,
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
@@ -29,6 +29,18 @@ CREATE INDEX rollout_app ON rollout (app_uid, id);
 CREATE INDEX rollout_content ON rollout (content);
 CREATE INDEX rollout_revision ON rollout (revision_id);
 CREATE INDEX rollout_progressing ON rollout (id) WHERE state = 'Progressing';
+
+-- What became of each cluster that a rollout moves.
+CREATE TABLE admission (
+    rollout_id bigint NOT NULL REFERENCES rollout (id) ON DELETE CASCADE,
+    cluster_id uuid NOT NULL,
+    -- Clusters of one wave move together; all are of the first.
+    wave       int NOT NULL DEFAULT 0,
+    state      text NOT NULL CHECK (state IN ('Admitted', 'Applied', 'Withdrawn', 'Superseded')),
+    at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (rollout_id, cluster_id)
+);
+CREATE INDEX admission_unfinished ON admission (rollout_id, state) WHERE state <> 'Applied';
 
 -- The revision that a content of an app is shown as: the source's present one if it renders to that, else the last that
 -- did, else that with which it was rolled out. A commit that changes nothing of an app needs no write to be shown.
@@ -86,6 +98,7 @@ CREATE TABLE unit (
     version     bigint NOT NULL DEFAULT 1,
     target      bytea NOT NULL REFERENCES target (digest),
     revision_id bigint REFERENCES revision (id),
+    -- Which gave it its target.
     rollout_id  bigint REFERENCES rollout (id),
     -- Active, Suspended, Detached, Removing
     state       text NOT NULL,

@@ -1,5 +1,6 @@
 //! Rollouts: what moves where, and why something waits.
 
+pub mod admission;
 pub mod plan;
 pub mod waiting;
 

@@ -27,6 +27,7 @@ pub mod replica;
 pub mod report;
 pub mod resource;
 pub mod retention;
+pub mod rollout;
 pub mod session;
 mod silence;
 pub mod source;

@@ -22,9 +22,8 @@ use super::{
     authority::new_uuid,
     claim,
     content::{Blob, Prepared, put_config_values},
-    nudge_all,
+    nudge_all, rollout,
     session::signed,
-    trace::TracedRollout,
 };
 use crate::auth::seal::Seal;
 
@@ -133,9 +132,9 @@ impl Store {
         })
     }
 
-    /// Commits a plan. `Conflict` when another plan of this app, or one of a newer spec, was committed meanwhile, or
-    /// another app claimed an object first: gather and plan again.
-    pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<()> {
+    /// Commits a plan; returns the rollouts that it may have ended. `Conflict` when another plan of this app, or one of a
+    /// newer spec, was committed meanwhile, or another app claimed an object first: gather and plan again.
+    pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<Vec<i64>> {
         let configs = Prepared::config_values(commit.configs, seal)?;
         let claims_anew = |(_, unit): &(Uuid, &Next)| commit.claims.is_new_in(unit.cluster);
         let mut tx = self.pool().begin().await?;
@@ -152,8 +151,9 @@ impl Store {
             return Err(self.not_ours("the app's plan").await);
         }
         put_config_values(&mut tx, &configs).await?;
-        let rollout = match commit.planned.is_rollout() {
-            true => Some(open_rollout(&mut tx, commit).await?),
+        let turned = rollout::turn(&mut tx, commit).await?;
+        let opened = match commit.planned.is_rollout() {
+            true => Some(rollout::open(&mut tx, commit).await?),
             false => None,
         };
         let ids: Vec<Uuid> = commit
@@ -170,7 +170,7 @@ impl Store {
             claim::put_keysets(&mut tx, commit.claims).await?;
         }
         for batch in units.chunks(UNITS) {
-            write_units(&mut tx, commit, batch, rollout).await?;
+            write_units(&mut tx, commit, batch, opened).await?;
         }
         if !new.is_empty() {
             claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
@@ -190,40 +190,7 @@ impl Store {
         };
         nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, shown)]).await?;
         tx.commit().await?;
-        Ok(())
-    }
-
-    /// Closes rollouts whose every unit has applied its target, and tells which: of those that have one of these units,
-    /// or of this app.
-    pub async fn finish_rollouts(&self, units: &[Uuid], app: Option<Uuid>) -> Result<Vec<TracedRollout>> {
-        Ok(sqlx::query_as!(
-            TracedRollout,
-            r#"WITH done AS (
-                 UPDATE rollout r SET state = 'Complete', finished_at = now(), clusters_applied = r.clusters
-                 WHERE r.state = 'Progressing'
-                   AND (r.app_uid = $2 OR r.id IN (SELECT rollout_id FROM unit WHERE id = ANY($1)))
-                   AND NOT EXISTS (
-                   SELECT 1 FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id
-                   WHERE u.rollout_id = r.id AND u.state = 'Active'
-                     AND (s.applied_version, s.applied) IS DISTINCT FROM (u.version, u.target))
-                 RETURNING r.app_uid, r.revision_id, r.created_at, r.finished_at)
-               SELECT concat_ws('/', a.kind, nullif(a.namespace, ''), a.name) AS "app!",
-                      coalesce(v.revision, '') AS "revision!", done.created_at, done.finished_at AS "finished_at!"
-               FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#,
-            units,
-            app
-        )
-        .fetch_all(self.pool())
-        .await?)
-    }
-
-    /// Apps whose rollouts have not ended: what is looked at where reports may have been missed.
-    pub async fn progressing(&self) -> Result<Vec<Uuid>> {
-        Ok(
-            sqlx::query_scalar!("SELECT DISTINCT app_uid FROM rollout WHERE state = 'Progressing'")
-                .fetch_all(self.pool())
-                .await?,
-        )
+        Ok(turned)
     }
 }
 
@@ -258,31 +225,6 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
     .fetch_optional(tx)
     .await?;
     Ok(bumped.is_some())
-}
-
-async fn open_rollout(tx: &mut Connection, commit: &Commit<'_>) -> Result<i64> {
-    let moved: Vec<&Next> = commit
-        .planned
-        .units
-        .iter()
-        .filter(|unit| unit.retargeted)
-        .collect();
-    Ok(sqlx::query_scalar!(
-        "WITH former AS (
-           UPDATE rollout r SET state = 'Superseded', finished_at = now(), clusters_applied = (
-             SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
-             WHERE u.rollout_id = r.id AND (s.applied_version, s.applied) = (u.version, u.target))
-           WHERE r.app_uid = $1 AND r.state = 'Progressing')
-         INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
-         VALUES ($1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4, $5) RETURNING id",
-        commit.app_uid,
-        commit.revision_id,
-        commit.content.map(|digest| digest.as_bytes().to_vec()),
-        moved.first().map_or("", |unit| unit.cause.as_str()),
-        i32::try_from(moved.len()).unwrap_or(i32::MAX)
-    )
-    .fetch_one(tx)
-    .await?)
 }
 
 async fn write_units(

@@ -311,10 +311,8 @@ impl Store {
             r#"SELECT o.id, scope_name(r.scope) AS "scope!", r.kind, r.namespace, r.name, coalesce(v.revision, '') AS "revision!", o.state,
                       o.cause, o.created_at, o.finished_at,
                       o.clusters::bigint AS "clusters!",
-                      coalesce(o.clusters_applied::bigint,
-                        (SELECT count(*) FROM unit u JOIN unit_status s ON s.unit_id = u.id
-                         WHERE u.rollout_id = o.id AND (s.applied_version, s.applied) = (u.version, u.target)))
-                        AS "clusters_applied!"
+                      coalesce(o.clusters_applied::bigint, (SELECT count(*) FROM admission a
+                        WHERE a.rollout_id = o.id AND a.state = 'Applied')) AS "clusters_applied!"
                FROM rollout o JOIN resource r ON r.uid = o.app_uid LEFT JOIN revision v ON v.id = o.revision_id
                WHERE ($1 = '' OR r.kind = $1) AND ($2 = '' OR r.namespace = $2) AND ($3 = '' OR r.name = $3)
                ORDER BY o.id DESC LIMIT $4"#,

@@ -43,6 +43,13 @@ impl Store {
         .execute(self.pool())
         .await?
         .rows_affected();
+        // How it ended stands in the rollout.
+        sqlx::query!(
+            "DELETE FROM admission a USING rollout r
+             WHERE r.id = a.rollout_id AND r.finished_at < now() - interval '1 day'"
+        )
+        .execute(self.pool())
+        .await?;
         sqlx::query!(
             "DELETE FROM input_at t WHERE NOT t.newest AND (
                NOT EXISTS (SELECT 1 FROM app_input a WHERE a.input_key = t.input_key)

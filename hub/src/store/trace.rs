@@ -1,4 +1,4 @@
-//! What traces say of units and rollouts.
+//! What traces say of units.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -18,19 +18,6 @@ pub struct TracedUnit {
     pub observed_at: OffsetDateTime,
     /// How long its last change took to apply, milliseconds.
     pub apply_ms: i64,
-}
-
-/// A rollout that has ended.
-#[derive(Debug, Clone)]
-pub struct TracedRollout {
-    /// The app, `Kind/namespace/name`.
-    pub app: String,
-    /// The revision; '' for none.
-    pub revision: String,
-    /// When it began.
-    pub created_at: OffsetDateTime,
-    /// When its last unit had applied.
-    pub finished_at: OffsetDateTime,
 }
 
 impl Store {

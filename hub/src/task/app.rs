@@ -161,11 +161,8 @@ fn configs<'a>(configs: &'a [Blob], planned: &Planned) -> &'a [Blob] {
 async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> anyhow::Result<()> {
     let store = &context.store;
     if commit.changes_anything() {
-        store.commit_plan(commit, &context.seal).await?;
-        // Units that are enforced no longer are no longer waited for.
-        if !commit.planned.units.is_empty() && !commit.planned.is_rollout() {
-            rollouts_ended(store.finish_rollouts(&[], Some(app.uid)).await?);
-        }
+        let turned = store.commit_plan(commit, &context.seal).await?;
+        rollouts_ended(store.end_rollouts(&turned).await?);
     } else if let Some(change) = commit.recorded.due {
         store.planned(app.uid, change).await?;
     }

@@ -250,17 +250,10 @@ impl Driver {
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),
         }
-        if let Err(error) = self.finish_rollouts().await {
-            warn!(%error, "looking for rollouts that have ended failed; it is done again");
+        match self.context.store.end_missed_rollouts().await {
+            Ok(ended) => rollouts_ended(ended),
+            Err(error) => warn!(%error, "looking for rollouts that have ended failed; it is done again"),
         }
-    }
-
-    /// Ends rollouts whose last report was missed.
-    async fn finish_rollouts(&self) -> crate::store::Result<()> {
-        for app in self.context.store.progressing().await? {
-            rollouts_ended(self.context.store.finish_rollouts(&[], Some(app)).await?);
-        }
-        Ok(())
     }
 
     async fn heartbeats(&self) {

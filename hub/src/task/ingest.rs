@@ -215,7 +215,8 @@ async fn finish(store: &Store, applied: &[Uuid]) {
     if applied.is_empty() {
         return;
     }
-    match store.finish_rollouts(applied, None).await {
+    let ended = async { store.end_rollouts(&store.turn_applied(applied).await?).await };
+    match ended.await {
         Ok(ended) => rollouts_ended(ended),
         Err(error) => warn!(%error, "whether a rollout has ended is looked at later"),
     }

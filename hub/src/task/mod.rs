@@ -17,11 +17,12 @@ pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
+use flotilla_core::rollout::admission::End;
 use uuid::Uuid;
 
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError, trace::TracedRollout},
+    store::{Store, StoreError, rollout::EndedRollout},
     trace::{self, Past},
 };
 
@@ -46,9 +47,9 @@ pub struct Context {
     pub history: Option<Duration>,
 }
 
-/// Says which rollouts have ended.
-pub(crate) fn rollouts_ended(ended: Vec<TracedRollout>) {
-    for done in ended {
+/// Says which rollouts are complete.
+pub(crate) fn rollouts_ended(ended: Vec<EndedRollout>) {
+    for done in ended.into_iter().filter(|one| one.end == End::Complete) {
         let seconds = (done.finished_at - done.created_at).as_seconds_f64();
         tracing::info!(app = %done.app, revision = %done.revision, seconds, "applied everywhere");
         trace::past(&Past {

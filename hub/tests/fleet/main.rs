@@ -18,6 +18,7 @@ mod releases;
 mod renderings;
 mod replicas;
 mod reports;
+mod rollouts;
 mod s3;
 mod sharing;
 mod statements;

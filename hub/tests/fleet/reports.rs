@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::{digest::Digest, object::ObjectKey};
+use flotilla_core::{digest::Digest, object::ObjectKey, rollout::admission::End};
 use flotilla_hub::store::{
     event::EventFilter,
     report::{Attained, ClusterEventRow, ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
@@ -365,15 +365,7 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
         .ingest(std::slice::from_ref(&first))
         .await
         .expect("ingested");
-    assert_eq!(
-        world
-            .store
-            .finish_rollouts(&[unit.id.0], None)
-            .await
-            .expect("finished")
-            .len(),
-        1
-    );
+    assert_eq!(world.ended(unit.id.0).await, [End::Complete]);
     let b = world.render(app, "r2", &[config("x", "a: 2")]).await;
     world.roll_out(app, &[cluster], &b).await;
     world.roll_out(app, &[cluster], &a).await;
@@ -402,29 +394,14 @@ async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
     assert_eq!(view.applied_revision, "r1");
     let rollouts = world.store.list_rollouts("", "", "", 1).await.expect("read");
     assert_eq!(rollouts[0].clusters_applied, 0);
-    assert!(
-        world
-            .store
-            .finish_rollouts(&[unit.id.0], None)
-            .await
-            .expect("none")
-            .is_empty()
-    );
+    assert_eq!(world.ended(unit.id.0).await, []);
     world
         .store
         .ingest(&[report(cluster, epoch, vec![applied(unit.id.0, 3, unit.target)])])
         .await
         .expect("ingested");
     assert!(units(&world, "c1").await[0].applied);
-    assert_eq!(
-        world
-            .store
-            .finish_rollouts(&[unit.id.0], None)
-            .await
-            .expect("finished")
-            .len(),
-        1
-    );
+    assert_eq!(world.ended(unit.id.0).await, [End::Complete]);
 }
 
 #[tokio::test]

@@ -680,6 +680,7 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
         "app_plan",
         "config_value",
         "rollout",
+        "admission",
         "unit",
         "keyset",
         "keyset_key",

@@ -10,7 +10,10 @@ use flotilla_core::{
     fleet::placement::Chosen,
     id::ClusterId,
     object::ObjectKey,
-    rollout::plan::{Admission, Admitted, Input, Planned, plan},
+    rollout::{
+        admission::End,
+        plan::{Admission, Admitted, Input, Planned, plan},
+    },
     unit::{Settings, Substitution, VariableLayer},
 };
 use flotilla_hub::{
@@ -347,7 +350,8 @@ impl World {
             content: Some(gathered.admitted.content),
             waiting: &[],
         };
-        self.store.commit_plan(&commit, &self.seal).await
+        let turned = self.store.commit_plan(&commit, &self.seal).await?;
+        self.store.end_rollouts(&turned).await.map(drop)
     }
 
     /// Plans and publishes at once; returns the published generations.
@@ -364,6 +368,13 @@ impl World {
             generations.push(self.publish(*cluster).await.map(|one| one.generation));
         }
         generations
+    }
+
+    /// How the rollouts end that this unit's last report ends.
+    pub(crate) async fn ended(&self, unit: Uuid) -> Vec<End> {
+        let turned = self.store.turn_applied(&[unit]).await.expect("turned");
+        let ended = self.store.end_rollouts(&turned).await.expect("ended");
+        ended.into_iter().map(|one| one.end).collect()
     }
 
     /// Publishes one cluster; `None`: nothing differs.

@@ -1,0 +1,217 @@
+//! How far a rollout is: of each cluster that it moves what became of that, and of all of them together whether it has
+//! ended. The caller brings counted states and commits the end that comes out.
+
+use super::plan::{Current, Next};
+use crate::unit::UnitState;
+
+/// What became of a cluster that a rollout moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdmissionState {
+    /// Its unit was given the target, and its agent has not said that it is applied.
+    Admitted,
+    /// The target was applied.
+    Applied,
+    /// Its unit is enforced no longer: nobody waits for it, until it is enforced again.
+    Withdrawn,
+    /// Its unit was given a newer target before this one was applied.
+    Superseded,
+}
+
+impl AdmissionState {
+    /// A word for the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "Admitted",
+            Self::Applied => "Applied",
+            Self::Withdrawn => "Withdrawn",
+            Self::Superseded => "Superseded",
+        }
+    }
+}
+
+/// What turns an admission into another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// The agent has applied the unit's present target.
+    Applied,
+    /// The unit was suspended, or its cluster is no longer chosen.
+    Withdrawn,
+    /// The unit is enforced again.
+    Enforced,
+    /// The unit has a newer target.
+    Retargeted,
+}
+
+impl Turn {
+    /// What it turns; all else stays as it is.
+    pub fn from(self) -> &'static [AdmissionState] {
+        match self {
+            Self::Applied | Self::Retargeted => &[AdmissionState::Admitted, AdmissionState::Withdrawn],
+            Self::Withdrawn => &[AdmissionState::Admitted],
+            Self::Enforced => &[AdmissionState::Withdrawn],
+        }
+    }
+
+    /// What it turns that into.
+    pub fn to(self) -> AdmissionState {
+        match self {
+            Self::Applied => AdmissionState::Applied,
+            Self::Withdrawn => AdmissionState::Withdrawn,
+            Self::Enforced => AdmissionState::Admitted,
+            Self::Retargeted => AdmissionState::Superseded,
+        }
+    }
+
+    /// What a plan turns of the rollout that a unit was moved by; `None`: nothing.
+    pub fn of(unit: &Current, next: &Next) -> Option<Self> {
+        if next.retargeted {
+            return Some(Self::Retargeted);
+        }
+        match (&unit.state, &next.state) {
+            (before, now) if before == now => None,
+            (_, UnitState::Active) => Some(Self::Enforced),
+            (UnitState::Active, _) => Some(Self::Withdrawn),
+            _ => None,
+        }
+    }
+}
+
+/// How a rollout ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every cluster that is enforced has applied it.
+    Complete,
+    /// Some cluster was given something newer before it had applied it.
+    Superseded,
+}
+
+impl End {
+    /// A word for the store and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "Complete",
+            Self::Superseded => "Superseded",
+        }
+    }
+}
+
+/// How many clusters of a rollout are how far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// [`AdmissionState::Admitted`].
+    pub admitted: i64,
+    /// [`AdmissionState::Applied`].
+    pub applied: i64,
+    /// [`AdmissionState::Withdrawn`].
+    pub withdrawn: i64,
+    /// [`AdmissionState::Superseded`].
+    pub superseded: i64,
+}
+
+impl Tally {
+    /// How the rollout ends; `None` while a cluster is waited for. Whatever happens to other clusters of the app ends
+    /// nothing.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Self { admitted: 1.., .. } => None,
+            Self { superseded: 1.., .. } => Some(End::Superseded),
+            _ => Some(End::Complete),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TURNS: [Turn; 4] = [Turn::Applied, Turn::Withdrawn, Turn::Enforced, Turn::Retargeted];
+
+    fn turned(admission: AdmissionState, turn: Turn) -> AdmissionState {
+        match turn.from().contains(&admission) {
+            true => turn.to(),
+            false => admission,
+        }
+    }
+
+    fn tally(admissions: &[AdmissionState]) -> Tally {
+        let count = |of| {
+            let found = admissions.iter().filter(|one| **one == of).count();
+            i64::try_from(found).expect("few")
+        };
+        Tally {
+            admitted: count(AdmissionState::Admitted),
+            applied: count(AdmissionState::Applied),
+            withdrawn: count(AdmissionState::Withdrawn),
+            superseded: count(AdmissionState::Superseded),
+        }
+    }
+
+    /// Whatever turns three clusters, in every order, five times.
+    fn every_way(visit: &mut impl FnMut(&[(usize, Turn)], &[AdmissionState; 3])) {
+        fn go(
+            done: &mut Vec<(usize, Turn)>,
+            now: [AdmissionState; 3],
+            visit: &mut impl FnMut(&[(usize, Turn)], &[AdmissionState; 3]),
+        ) {
+            visit(done, &now);
+            if done.len() == 5 {
+                return;
+            }
+            for place in 0..3 {
+                for turn in TURNS {
+                    let mut next = now;
+                    next[place] = turned(now[place], turn);
+                    done.push((place, turn));
+                    go(done, next, visit);
+                    done.pop();
+                }
+            }
+        }
+        go(&mut Vec::new(), [AdmissionState::Admitted; 3], visit);
+    }
+
+    #[test]
+    fn a_rollout_ends_when_no_cluster_is_waited_for_and_never_before() {
+        let mut ways = 0;
+        every_way(&mut |done, now| {
+            ways += 1;
+            // What the turns of each cluster say, told apart from the rules above.
+            let waited = (0..3).any(|place| {
+                let mut waited = true;
+                for (_, turn) in done.iter().filter(|(at, _)| *at == place) {
+                    match turn {
+                        Turn::Applied | Turn::Retargeted => return false,
+                        Turn::Withdrawn => waited = false,
+                        Turn::Enforced => waited = true,
+                    }
+                }
+                waited
+            });
+            assert_eq!(tally(now).end().is_none(), waited, "{done:?}");
+        });
+        assert_eq!(ways, (0..=5).map(|n| 12_usize.pow(n)).sum::<usize>());
+    }
+
+    #[test]
+    fn it_is_superseded_where_a_cluster_has_moved_on_before_it_applied_and_complete_everywhere_else() {
+        every_way(&mut |done, now| {
+            let moved_on = (0..3).any(|place| {
+                let mut ends = done
+                    .iter()
+                    .filter(|(at, turn)| *at == place && matches!(turn, Turn::Applied | Turn::Retargeted));
+                ends.next().is_some_and(|(_, first)| *first == Turn::Retargeted)
+            });
+            if let Some(end) = tally(now).end() {
+                assert_eq!(end == End::Superseded, moved_on, "{done:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_was_applied_or_has_moved_on_turns_no_more() {
+        for ended in [AdmissionState::Applied, AdmissionState::Superseded] {
+            assert!(TURNS.iter().all(|turn| turned(ended, *turn) == ended));
+        }
+        assert_eq!(Tally::default().end(), Some(End::Complete));
+    }
+}
