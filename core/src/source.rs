@@ -3,6 +3,7 @@
 
 pub mod ignore;
 mod look;
+pub mod paths;
 mod state;
 #[cfg(test)]
 mod tests;

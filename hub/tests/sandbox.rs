@@ -249,6 +249,7 @@ impl Rendering {
             tree: Arc::new(tree),
             path: path.into(),
             options,
+            substitutes: true,
             timeout,
         };
         let rendered = self.renderer.kustomize(input).await;

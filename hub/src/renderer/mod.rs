@@ -26,6 +26,8 @@ pub struct KustomizeInput {
     pub path: String,
     /// The fields of the Kustomization that change its build.
     pub options: GenerateOptions,
+    /// Variables are put into what comes out: objects that may hold some are wanted as text.
+    pub substitutes: bool,
     /// Bound of the whole rendering.
     pub timeout: Duration,
 }

@@ -10,7 +10,6 @@ use std::{
 use flotilla_render::kustomize::{
     self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
-use flotilla_render::yaml;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +122,7 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
         path: &generated.path,
         bytes: generated.text.as_bytes(),
     };
-    let mut taken = Taken::default();
+    let mut taken = Taken::new(input.substitutes);
     // Each object is looked at when it comes: nothing is kept of what is over a limit.
     let built = kustomize::build_each(
         &RenderInput {
@@ -133,7 +132,8 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
         },
         &mut |object| {
             let refusal = refused.take();
-            refused.set(refusal.or_else(|| taken.add(object.value, &printed).err()));
+            let print = |value: &Value| kustomize::Object { value: value.clone() }.to_yaml();
+            refused.set(refusal.or_else(|| taken.add(object.value, print).err()));
         },
     );
     if let Some(refusal) = refused.take() {
@@ -183,6 +183,7 @@ mod tests {
             tree: Arc::new(tree(files)),
             path: path.to_owned(),
             options: Default::default(),
+            substitutes: true,
             timeout: Duration::from_secs(60),
         };
         NativeRenderer::new(1).kustomize(input).await
@@ -200,11 +201,8 @@ mod tests {
         let rendered = rendered(&files, "./over").await.expect("built");
         assert_eq!(rendered.objects.len(), 1);
         assert_eq!(rendered.objects[0].key.to_string(), "ConfigMap/x/a");
-        assert!(
-            rendered.objects[0].text.contains("k: ${v}"),
-            "{}",
-            rendered.objects[0].text
-        );
+        let text = rendered.objects[0].text.as_deref().unwrap_or_default();
+        assert!(text.contains("k: ${v}"), "{text}");
     }
 
     #[tokio::test]
@@ -263,6 +261,7 @@ mod tests {
             tree: Arc::new(tree(&[("a.yaml", "a: [\n"), ("b.yaml", MAP)])),
             path: String::new(),
             options: Default::default(),
+            substitutes: true,
             timeout: Duration::ZERO,
         };
         let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("late");
@@ -275,6 +274,7 @@ mod tests {
             tree: Arc::new(tree(&[("a.yaml", MAP)])),
             path: String::new(),
             options: Default::default(),
+            substitutes: true,
             timeout: Duration::from_secs(60),
         };
         let stopping = CancellationToken::new();

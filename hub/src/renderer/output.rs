@@ -1,10 +1,10 @@
 //! Takes apart what a renderer printed: one text of many YAML documents becomes objects in the same order, each
-//! with its key, its value and its own text. Lists are expanded; an object that is too large, has no identity, or
+//! with its key, its value and, where it may hold variables, its own text. Lists are expanded; an object that is too large, has no identity, or
 //! comes twice fails the whole, since a set with holes must never be applied.
 
 use std::{collections::HashSet, io};
 
-use flotilla_core::object::ObjectKey;
+use flotilla_core::{object::ObjectKey, substitute};
 use flotilla_render::yaml;
 use serde_json::Value;
 
@@ -29,13 +29,13 @@ pub struct RenderedObject {
     pub key: ObjectKey,
     /// Value.
     pub value: Value,
-    /// The document as the renderer printed it, which is what substitution works on.
-    pub text: String,
+    /// The document as the renderer printed it, for one that substitution works on.
+    pub text: Option<String>,
 }
 
-/// Takes apart `text`.
-pub fn objects(text: &str) -> Result<Vec<RenderedObject>, RenderFailure> {
-    let mut taken = Taken::default();
+/// Takes apart `text`; `substitutes`: objects that may hold variables keep theirs.
+pub fn objects(text: &str, substitutes: bool) -> Result<Vec<RenderedObject>, RenderFailure> {
+    let mut taken = Taken::new(substitutes);
     for (index, document) in documents(text).enumerate() {
         let value = read(document).map_err(|reason| fault(&format!("document {}: {reason}", index + 1)))?;
         taken.document(index + 1, value, &|_| Ok(document.to_owned()))?;
@@ -55,9 +55,9 @@ fn read(document: &str) -> Result<Value, yaml::ReadError> {
     yaml::read(document, &yaml::Limits::default()).map(Value::from)
 }
 
-/// Takes objects one by one, within the bounds.
-#[derive(Default)]
+/// Takes objects one by one, within the bounds. A text is made only of an object that substitution works on.
 pub struct Taken {
+    substitutes: bool,
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
     size: usize,
@@ -66,8 +66,19 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Takes an object as an engine gives it, and prints it once its size is within the bounds.
-    pub fn add(&mut self, value: Value, print: &dyn Fn(&Value) -> String) -> Result<(), RenderFailure> {
+    /// Nothing so far.
+    pub fn new(substitutes: bool) -> Self {
+        Self {
+            substitutes,
+            objects: Vec::new(),
+            keys: HashSet::new(),
+            size: 0,
+            documents: 0,
+        }
+    }
+
+    /// Takes an object as an engine gives it, with what prints it.
+    pub fn add(&mut self, value: Value, print: impl Fn(&Value) -> String) -> Result<(), RenderFailure> {
         self.documents += 1;
         self.document(self.documents, value, &|value| Ok(print(value)))
     }
@@ -85,7 +96,8 @@ impl Taken {
             None => self.object(number, value, print),
             Some(items) => items.iter().try_for_each(|item| {
                 self.document(number, item.clone(), &|item| {
-                    yaml::write(&yaml::Value::from(item.clone())).map_err(|error| fault(&error.to_string()))
+                    let text = yaml::write(&yaml::Value::from(item.clone()));
+                    text.map_err(|error| fault(&error.to_string()))
                 })
             }),
         }
@@ -109,15 +121,32 @@ impl Taken {
         if !self.keys.insert(key.clone()) {
             return Err(fault(&format!("{key} is rendered twice")));
         }
-        let mut text = print(&value)?;
-        text.truncate(text.trim_end_matches('\n').len());
-        text.push('\n');
-        self.text = self.text.saturating_add(text.len());
-        if self.text > MAX_TEXT {
-            return Err(too_large("the text of all objects", "256 MiB"));
-        }
+        let text = match self.substitutes && is_substituted(&value) {
+            true => Some(print(&value)?.trim_end_matches('\n').to_owned() + "\n"),
+            false => None,
+        };
         self.objects.push(RenderedObject { key, value, text });
         Ok(())
+    }
+}
+
+/// Prints an object.
+type Print<'p> = &'p dyn Fn(&Value) -> Result<String, RenderFailure>;
+
+/// Whether substitution works on an object: it may hold a variable, and does not say that it is to be left alone.
+fn is_substituted(value: &Value) -> bool {
+    !substitute::is_disabled(&value["metadata"]) && holds_variable(value)
+}
+
+/// A variable begins with `$`, which is printed as it is wherever it stands. Depth is bounded by the reader's.
+fn holds_variable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('$'),
+        Value::Array(items) => items.iter().any(holds_variable),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| key.contains('$') || holds_variable(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -175,48 +204,88 @@ fn too_large(what: &str, limit: &str) -> RenderFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn failure(text: &str) -> String {
-        objects(text).expect_err("refused").to_string()
+        objects(text, true).expect_err("refused").to_string()
     }
 
     #[test]
     fn documents_become_objects_in_order_with_their_own_text() {
-        let text = "apiVersion: v1\ndata:\n  a: |\n    ---\n    b\nkind: ConfigMap\nmetadata:\n  name: x\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  namespace: apps\n";
-        let found = objects(text).expect("well-formed");
+        let text = "apiVersion: v1\ndata:\n  a: |\n    ---\n    $b\nkind: ConfigMap\nmetadata:\n  name: x\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  namespace: apps\nspec:\n  ${a}: 1\n";
+        let found = objects(text, true).expect("well-formed");
         let keys: Vec<_> = found.iter().map(|object| object.key.to_string()).collect();
         assert_eq!(keys, ["ConfigMap/x", "Deployment/apps/web"]);
         assert_eq!(
             found
                 .iter()
-                .map(|object| object.text.as_str())
+                .filter_map(|object| object.text.as_deref())
                 .collect::<Vec<_>>()
                 .join("---\n"),
             text
         );
-        assert_eq!(found[0].value["data"]["a"], "---\nb\n");
-        assert_eq!(objects("").expect("empty"), []);
-        assert_eq!(objects("---\n# nothing\n").expect("empty"), []);
+        assert_eq!(found[0].value["data"]["a"], "---\n$b\n");
+        assert_eq!(objects("", true).expect("empty"), []);
+        assert_eq!(objects("---\n# nothing\n", true).expect("empty"), []);
+    }
+
+    #[test]
+    fn a_text_is_made_only_of_what_may_hold_a_variable_and_is_to_be_substituted() {
+        let printed = Cell::new(0);
+        let made = |substitutes: bool, value: Value| {
+            let mut taken = Taken::new(substitutes);
+            let print = |_: &Value| {
+                printed.set(printed.get() + 1);
+                "text\n\n".to_owned()
+            };
+            taken.add(value, print).expect("taken");
+            taken.into_objects().remove(0).text
+        };
+        let object = |data: Value, annotations: Value| {
+            serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x", "annotations": annotations },
+                "data": data,
+            })
+        };
+        let none = || serde_json::json!({});
+        let left_alone = serde_json::json!({ "kustomize.toolkit.fluxcd.io/substitute": "disabled" });
+        for data in [
+            serde_json::json!({ "a": [{ "b": "x${v}" }] }),
+            serde_json::json!({ "$v": 1 }),
+        ] {
+            assert_eq!(
+                made(true, object(data.clone(), none())).as_deref(),
+                Some("text\n")
+            );
+            assert_eq!(made(false, object(data.clone(), none())), None);
+            assert_eq!(made(true, object(data, left_alone.clone())), None);
+        }
+        assert_eq!(
+            made(true, object(serde_json::json!({ "a": "plain", "n": 1 }), none())),
+            None
+        );
+        assert_eq!(printed.get(), 2);
     }
 
     #[test]
     fn lists_are_expanded_but_not_what_only_looks_like_one() {
-        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n- {apiVersion: v1, kind: ConfigMapList, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}]}\n";
-        let found = objects(list).expect("well-formed");
+        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: $a}}\n- {apiVersion: v1, kind: ConfigMapList, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}]}\n";
+        let found = objects(list, true).expect("well-formed");
         assert_eq!(
             found
                 .iter()
                 .map(|object| object.key.to_string())
                 .collect::<Vec<_>>(),
-            ["Secret/a", "ConfigMap/b"]
+            ["Secret/$a", "ConfigMap/b"]
         );
         assert_eq!(
-            found[0].text,
-            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n"
+            found[0].text.as_deref(),
+            Some("apiVersion: v1\nkind: Secret\nmetadata:\n  name: $a\n")
         );
         let own = "apiVersion: x/v1\nkind: AllowList\nmetadata:\n  name: a\nitems: [1]\n";
-        assert_eq!(objects(own).expect("an object").len(), 1);
+        assert_eq!(objects(own, true).expect("an object").len(), 1);
     }
 
     #[test]
@@ -260,7 +329,7 @@ mod tests {
             let rest = object(String::new()).to_string().len();
             let value = object("x".repeat(size - rest));
             assert_eq!(value.to_string().len(), size);
-            Taken::default().add(value, &|_| String::new())
+            Taken::new(true).add(value, |_| String::new())
         };
         of_size(MAX_OBJECT).expect("at the limit");
         let error = of_size(MAX_OBJECT + 1).expect_err("over it");
@@ -307,13 +376,13 @@ mod tests {
     #[test]
     fn all_objects_together_are_bounded() {
         let text = "x".repeat(1 << 20);
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(true);
         let mut add = |n: usize| {
             let name = format!("m{n}");
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, &|_| String::new())
+            taken.add(value, |_| String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";

@@ -136,7 +136,7 @@ impl ReferenceRenderer {
             .acquire()
             .await
             .map_err(|_| RenderFailure::Stopping)?;
-        let (started, timeout) = (Instant::now(), input.timeout);
+        let (started, timeout, substitutes) = (Instant::now(), input.timeout, input.substitutes);
         let prepared = self
             .blocking(move |renderer| renderer.prepare(&input, started + timeout))
             .await?;
@@ -156,7 +156,7 @@ impl ReferenceRenderer {
             drop(prepared);
             let text = String::from_utf8(printed)
                 .map_err(|_| RenderFailure::Build("the output is not UTF-8".into()))?;
-            output::objects(&text).map(|objects| Rendered { objects, reads: None })
+            output::objects(&text, substitutes).map(|objects| Rendered { objects, reads: None })
         })
         .await
     }
@@ -296,6 +296,7 @@ mod tests {
             tree: Arc::new(tree),
             path: String::new(),
             options: Default::default(),
+            substitutes: true,
             timeout: Duration::from_secs(1),
         };
         let late = generate(&input, Instant::now()).expect_err("late");

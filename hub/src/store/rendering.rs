@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use flotilla_core::digest::Digest;
+use flotilla_core::{digest::Digest, source::paths};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +17,7 @@ use crate::auth::seal::Seal;
 pub const MAX_LOST: i32 = 3;
 const LOST: &str =
     "the hub ended 3 times while it rendered this; it is not tried again until the source or the app changes";
-/// More paths than this are not recorded: whatever changes may then change the rendering.
+/// Paths kept of one rendering: of more, directories stand for what is below them.
 const MAX_PATHS: usize = 20_000;
 
 /// What an app is rendered from.
@@ -59,10 +59,13 @@ fn rendering_digest(fields: &Digest, artifact: &str) -> Digest {
     )
 }
 
-/// A path as recorded: a few equal hashes of different paths cost a rendering each, and nothing else.
-pub fn path_hash(path: &str) -> i64 {
-    let digest = Digest::of("path", path.as_bytes());
-    i64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default())
+/// Paths as recorded: a few equal hashes of different paths cost a rendering each, and nothing else.
+fn hashes(paths: &BTreeSet<String>) -> Vec<i64> {
+    let hash = |path: &String| {
+        let digest = Digest::of("path", path.as_bytes());
+        i64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default())
+    };
+    paths.iter().map(hash).collect()
 }
 
 /// What a source's new revision may change.
@@ -360,7 +363,10 @@ impl Store {
                 manifest,
                 objects,
                 ..
-            } => Some(PreparedContent::of(*content, manifest, objects, seal).await?),
+            } => {
+                let known = self.known(app, objects).await?;
+                Some(PreparedContent::of(*content, manifest, objects, known, seal).await?)
+            }
             _ => None,
         };
         let mut tx = self.pool().begin().await?;
@@ -376,7 +382,7 @@ impl Store {
         let paths: Option<Vec<i64>> = match outcome {
             Outcome::Done {
                 paths: Some(paths), ..
-            } if paths.len() <= MAX_PATHS => Some(paths.iter().map(|path| path_hash(path)).collect()),
+            } => Some(hashes(&paths::looked_at(paths, MAX_PATHS))),
             _ => None,
         };
         let after = match outcome {
@@ -425,7 +431,7 @@ pub(super) async fn move_inputs(
 ) -> Result<Vec<Uuid>> {
     let paths: Option<Vec<i64>> = match changes {
         Changes::Anything => None,
-        Changes::Paths(paths) => Some(paths.iter().map(|path| path_hash(path)).collect()),
+        Changes::Paths(paths) => Some(hashes(&paths::changed(paths))),
     };
     let concerned = sqlx::query!(
         r#"UPDATE input_at t SET newest = false, until_id = $3

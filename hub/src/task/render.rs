@@ -18,7 +18,6 @@ use flotilla_core::{
         plan::{Admission, Admitted},
         waiting::Waiting,
     },
-    substitute,
 };
 use flotilla_render::kustomize::{GenerateOptions, Image};
 use serde_json::{Value, json};
@@ -412,13 +411,14 @@ impl Work<'_> {
                 .map_or("", |path| path.as_str())
                 .to_owned(),
             options: options(self.spec)?,
+            substitutes: self.substitutes,
             timeout: TIMEOUT,
         };
         Ok(Some(match self.renderer.kustomize(input).await {
             Ok(rendered) => {
-                let (key, substitutes) = (self.context.digest_key, self.substitutes);
+                let key = self.context.digest_key;
                 // All objects are written and hashed once: not on a thread that has streams to serve.
-                tokio::task::spawn_blocking(move || ended(&key, rendered, substitutes)).await?
+                tokio::task::spawn_blocking(move || ended(&key, rendered)).await?
             }
             Err(RenderFailure::Stopping) => return Ok(None),
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
@@ -573,7 +573,7 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
 }
 
 /// Turns rendered objects into a content; refuses what this release does not do.
-fn ended(digest_key: &[u8; 32], rendered: Rendered, substitutes: bool) -> Ended {
+fn ended(digest_key: &[u8; 32], rendered: Rendered) -> Ended {
     let paths: Option<BTreeSet<String>> = rendered.reads.map(|reads| reads.seen.into_keys().collect());
     let rendered = rendered.objects;
     if let Some(message) = rendered.iter().find_map(unsupported) {
@@ -583,12 +583,9 @@ fn ended(digest_key: &[u8; 32], rendered: Rendered, substitutes: bool) -> Ended 
     let mut objects = Vec::with_capacity(rendered.len());
     for one in rendered {
         let secret = one.key.is_secret();
-        let in_text =
-            substitutes && one.text.contains('$') && !substitute::is_disabled(&one.value["metadata"]);
-        let (form, bytes): (Form, Vec<u8>) = if in_text {
-            (Form::Yaml, one.text.into_bytes())
-        } else {
-            (Form::Json, object_bytes(&one.value))
+        let (form, bytes): (Form, Vec<u8>) = match one.text {
+            Some(text) => (Form::Yaml, text.into_bytes()),
+            None => (Form::Json, object_bytes(&one.value)),
         };
         let bytes = Zeroizing::new(bytes);
         let digest = object_digest(form, &bytes, secret.then_some(digest_key));
@@ -698,7 +695,7 @@ mod tests {
     fn what_the_hub_would_have_to_keep_or_decrypt_is_refused_by_name() {
         let one = |value: Value| RenderedObject {
             key: ObjectKey::of(&value).expect("a key"),
-            text: String::new(),
+            text: None,
             value,
         };
         let metadata = json!({ "name": "x", "namespace": "a" });

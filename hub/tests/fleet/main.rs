@@ -2,6 +2,7 @@
 
 mod agent_stream;
 mod budgets;
+mod bytes;
 mod claims;
 mod deploys;
 mod enrol;

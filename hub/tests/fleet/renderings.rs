@@ -1,12 +1,12 @@
 //! What the store promises of renderings: attempts are counted before they begin, wait for their time, and wake nobody.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use flotilla_core::digest::Digest;
-use flotilla_hub::store::rendering::{MAX_LOST, Outcome, RenderingRow};
+use flotilla_hub::store::rendering::{Changes, MAX_LOST, Outcome, RenderingRow};
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::{store::config, world::World};
 
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -247,4 +247,37 @@ async fn a_rendering_of_a_replica_that_is_gone_is_taken_over_and_counted_as_lost
     let row = rendering.row().await;
     assert_eq!((row.state.as_str(), row.lost), ("Failed", MAX_LOST));
     assert!(row.message.contains("3 times"), "{}", row.message);
+}
+
+#[tokio::test]
+async fn an_app_of_30_000_files_is_rendered_by_the_commits_that_touch_them_and_by_no_other() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let first = world.revision("r1").await;
+    let mut looked_at: BTreeSet<String> = (0..30_000).map(|n| format!("apps/big/{n}.yaml")).collect();
+    looked_at.insert("base/kustomization.yaml".to_owned());
+    world
+        .render_from(app, first, &[config("x", "a: 1")], Some(looked_at))
+        .await;
+    let kept = "SELECT cardinality(paths) FROM rendering";
+    let kept: i32 = sqlx::query_scalar(kept)
+        .fetch_one(&world.pool)
+        .await
+        .expect("a row");
+    assert_eq!(kept, 2, "a directory stands for its files");
+    let rendering = async |revision: i64| {
+        let input = world.input(app, revision).await;
+        let row = world.store.input(&input).await.expect("read").expect("known");
+        row.rendering == world.input(app, first).await.rendering
+    };
+    for (path, same) in [
+        ("README.md", true),
+        ("apps/other/1.yaml", true),
+        ("base/other.yaml", true),
+        ("apps/big/29999.yaml", false),
+    ] {
+        let changes = Changes::Paths(BTreeSet::from([path.to_owned()]));
+        let revision = world.revision_with(path, changes).await;
+        assert_eq!(rendering(revision).await, same, "{path}");
+    }
 }

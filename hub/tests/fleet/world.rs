@@ -1,7 +1,12 @@
 //! A store with a fleet in it: clusters, apps and contents are given, no source is read and nothing rendered. The
 //! apps are of a kind that the running hub's planner leaves alone.
 
-use std::{collections::BTreeMap, str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use flotilla_core::{
     claim::{self, Claims, Keyset},
@@ -179,8 +184,13 @@ impl World {
         self.render_at(app, revision, objects).await
     }
 
-    /// Records a revision of the source.
+    /// Records a revision of the source, of which nothing is known.
     pub(crate) async fn revision(&self, revision: &str) -> i64 {
+        self.revision_with(revision, Changes::Anything).await
+    }
+
+    /// Records a revision of the source that changes this.
+    pub(crate) async fn revision_with(&self, revision: &str, changes: Changes) -> i64 {
         self.apply(&[resource("OCIRepository", "source", json!({}))])
             .await;
         let source = self.uid("OCIRepository", "source").await;
@@ -202,7 +212,7 @@ impl World {
                         artifact_digest: &format!("sha256:{revision}"),
                         artifact_size: 1,
                     },
-                    Changes::Anything,
+                    changes,
                 )),
                 conditions: &[],
                 next_seconds: 3600.0,
@@ -229,6 +239,17 @@ impl World {
 
     /// Stores a content of `app` under a revision.
     pub(crate) async fn render_at(&self, app: Uuid, revision: i64, objects: &[Object]) -> Rendered {
+        self.render_from(app, revision, objects, None).await
+    }
+
+    /// Stores a content of `app` under a revision, of which these paths were looked at.
+    pub(crate) async fn render_from(
+        &self,
+        app: Uuid,
+        revision: i64,
+        objects: &[Object],
+        paths: Option<BTreeSet<String>>,
+    ) -> Rendered {
         let input = self.input(app, revision).await;
         self.store.take_input(&input).await.expect("taken");
         self.store
@@ -259,7 +280,7 @@ impl World {
             content: *content.digest().as_bytes(),
             manifest: manifest.clone().into(),
             objects: blobs.collect(),
-            paths: None,
+            paths,
         };
         self.store
             .record_rendered(app, &input.rendering, &outcome, 1, &self.seal)

@@ -1,0 +1,370 @@
+//! Writes content by digest. What is there already is touched and not sent again, so that retention counts from the last use:
+//! what a content costs is what is new in it, beside its manifest.
+
+use std::{collections::HashSet, sync::Arc};
+
+use flotilla_core::content::Content;
+use uuid::Uuid;
+
+use super::{Blob, place, size, zstd};
+use crate::{
+    auth::seal::Seal,
+    store::{Connection, Result, Store, StoreError},
+};
+
+/// Bytes bound to one statement.
+const BATCH_BYTES: usize = 4 << 20;
+/// What a row takes beside its bytes, about.
+const ROW_BYTES: usize = 64;
+
+/// Rows ready to be written: compressed and sealed outside of any transaction. In one order for all writers, so that two
+/// that share blobs wait for each other and never deadlock.
+#[derive(Default)]
+pub(in crate::store) struct Prepared {
+    batches: Vec<Rows>,
+}
+
+impl Prepared {
+    /// Of values of variable layers.
+    pub(in crate::store) fn config_values(blobs: &[Blob], seal: &Seal) -> Result<Self> {
+        Self::of("config_value", in_order(blobs), seal)
+    }
+
+    fn of<'b>(table: &str, blobs: impl IntoIterator<Item = &'b Blob>, seal: &Seal) -> Result<Self> {
+        let mut batches: Vec<Rows> = Vec::new();
+        let mut bound = 0;
+        for blob in blobs {
+            let bytes = at_rest(table, blob, seal)?;
+            let more = bytes.len() + ROW_BYTES;
+            if batches.is_empty() || bound + more > BATCH_BYTES {
+                batches.push(Rows::default());
+                bound = 0;
+            }
+            bound += more;
+            if let Some(rows) = batches.last_mut() {
+                rows.digests.push(blob.digest.to_vec());
+                rows.bytes.push(bytes);
+                rows.sizes.push(size(&blob.bytes)?);
+                rows.secrets.push(blob.secret);
+            }
+        }
+        Ok(Self { batches })
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    digests: Vec<Vec<u8>>,
+    bytes: Vec<Vec<u8>>,
+    sizes: Vec<i32>,
+    secrets: Vec<bool>,
+}
+
+fn at_rest(table: &str, blob: &Blob, seal: &Seal) -> Result<Vec<u8>> {
+    if !blob.secret {
+        return zstd(&blob.bytes);
+    }
+    let place = place(table, &blob.digest);
+    seal.seal(&place, &blob.bytes)
+        .map_err(|e| StoreError::corrupt(place, e))
+}
+
+/// Each blob once, since one statement may not touch a row twice.
+fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
+    let mut ordered: Vec<&Blob> = blobs.iter().collect();
+    ordered.sort_by_key(|blob| blob.digest);
+    ordered.dedup_by_key(|blob| blob.digest);
+    ordered
+}
+
+/// Stores the values of variable layers, in the caller's transaction.
+pub(in crate::store) async fn put_config_values(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
+    for rows in &prepared.batches {
+        sqlx::query!(
+            "INSERT INTO config_value (digest, bytes, decoded_size, secret)
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
+             ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+               WHERE config_value.referenced_at < now() - interval '1 hour'",
+            &rows.digests,
+            &rows.bytes,
+            &rows.sizes,
+            &rows.secrets
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Stores objects, in the caller's transaction.
+async fn put_objects(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
+    for rows in &prepared.batches {
+        sqlx::query!(
+            "INSERT INTO object (digest, bytes, decoded_size, secret)
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::boolean[])
+             ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+               WHERE object.referenced_at < now() - interval '1 hour'",
+            &rows.digests,
+            &rows.bytes,
+            &rows.sizes,
+            &rows.secrets
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// What the store has of a content that is to be written.
+#[derive(Default)]
+pub(in crate::store) struct Known {
+    /// The content that the app had before, and its objects.
+    former: Option<(Vec<u8>, HashSet<Vec<u8>>)>,
+    /// Objects that are there beside those.
+    others: Vec<Vec<u8>>,
+}
+
+impl Store {
+    /// What is there of these objects: those of the content that was rolled out last are not asked for by name.
+    pub(in crate::store) async fn known(&self, app: Uuid, objects: &[Blob]) -> Result<Known> {
+        let former = sqlx::query!(
+            r#"SELECT c.content, array_agg(c.object) AS "objects!" FROM content_object c
+               WHERE c.content = (SELECT content FROM rollout WHERE app_uid = $1 AND content IS NOT NULL
+                                  ORDER BY id DESC LIMIT 1)
+               GROUP BY c.content"#,
+            app
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let former = former.map(|row| (row.content, row.objects.into_iter().collect::<HashSet<_>>()));
+        let is_new = |blob: &&Blob| {
+            let there = former.as_ref().map(|(_, objects)| objects);
+            there.is_none_or(|objects| !objects.contains(&blob.digest[..]))
+        };
+        let asked: Vec<&[u8]> = objects
+            .iter()
+            .filter(is_new)
+            .map(|blob| &blob.digest[..])
+            .collect();
+        let others = match asked.is_empty() {
+            true => Vec::new(),
+            false => {
+                sqlx::query_scalar!(
+                    "SELECT digest FROM object WHERE digest = ANY ($1)",
+                    &asked as &[&[u8]]
+                )
+                .fetch_all(self.pool())
+                .await?
+            }
+        };
+        Ok(Known { former, others })
+    }
+}
+
+/// A content ready to be written, with its objects: compressed and sealed outside of any transaction, and beside the
+/// runtime's own threads, which have streams to serve.
+pub(in crate::store) struct PreparedContent {
+    digest: [u8; 32],
+    frame: Vec<u8>,
+    size: i32,
+    keys: Option<Vec<u8>>,
+    count: i32,
+    /// The content most of whose objects this one has; of those it has not, and beside those.
+    former: Option<Vec<u8>>,
+    without: Vec<Vec<u8>>,
+    beside: Vec<Vec<u8>>,
+    /// How many objects it has, each once.
+    held: u64,
+    /// Objects beside the former's that are there.
+    there: Vec<Vec<u8>>,
+    objects: Prepared,
+}
+
+impl PreparedContent {
+    /// Of a manifest and what it holds.
+    pub(in crate::store) async fn of(
+        digest: [u8; 32],
+        manifest: &Arc<[u8]>,
+        objects: &Arc<[Blob]>,
+        known: Known,
+        seal: &Arc<Seal>,
+    ) -> Result<Self> {
+        let (manifest, objects, seal) = (manifest.clone(), objects.clone(), seal.clone());
+        tokio::task::spawn_blocking(move || Self::made(digest, &manifest, &objects, known, &seal))
+            .await
+            .map_err(|e| StoreError::corrupt("content to be stored", e))?
+    }
+
+    fn made(digest: [u8; 32], manifest: &[u8], objects: &[Blob], known: Known, seal: &Seal) -> Result<Self> {
+        let ordered = in_order(objects);
+        let held: HashSet<&[u8]> = ordered.iter().map(|blob| &blob.digest[..]).collect();
+        let (former, had) = known.former.unzip();
+        let had = had.unwrap_or_default();
+        let others: HashSet<&[u8]> = known.others.iter().map(Vec::as_slice).collect();
+        let beside: Vec<&Blob> = ordered
+            .iter()
+            .copied()
+            .filter(|blob| !had.contains(&blob.digest[..]))
+            .collect();
+        let missing = beside
+            .iter()
+            .copied()
+            .filter(|blob| !others.contains(&blob.digest[..]));
+        let missing = Prepared::of("object", missing, seal)?;
+        let keys = Content::from_bytes(manifest)
+            .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
+            .keys_digest();
+        Ok(Self {
+            digest,
+            frame: zstd(manifest)?,
+            size: size(manifest)?,
+            keys: keys.map(|digest| digest.as_bytes().to_vec()),
+            count: i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
+            former,
+            without: had
+                .iter()
+                .filter(|one| !held.contains(one.as_slice()))
+                .cloned()
+                .collect(),
+            held: u64::try_from(held.len()).map_err(|e| StoreError::corrupt("content count", e))?,
+            beside: beside.iter().map(|blob| blob.digest.to_vec()).collect(),
+            objects: missing,
+            there: known.others,
+        })
+    }
+}
+
+/// Stores a content manifest and what it holds, in the caller's transaction. `Conflict`: what was known to be there has gone.
+pub(in crate::store) async fn put_content(tx: &mut Connection, content: &PreparedContent) -> Result<()> {
+    if content.former.as_deref() == Some(&content.digest[..]) {
+        let touched = sqlx::query!(
+            "UPDATE content SET referenced_at = now() WHERE digest = $1",
+            &content.digest[..]
+        );
+        return match touched.execute(tx).await?.rows_affected() {
+            1 => Ok(()),
+            _ => Err(StoreError::Conflict("the content that the app had")),
+        };
+    }
+    touch(tx, &content.there).await?;
+    put_objects(tx, &content.objects).await?;
+    let added = sqlx::query_scalar!(
+        r#"INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+         RETURNING (xmax = 0) AS "added!""#,
+        &content.digest[..],
+        content.frame,
+        content.size,
+        content.count,
+        content.keys
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if !added {
+        return Ok(());
+    }
+    let held = sqlx::query!(
+        "INSERT INTO content_object (content, object)
+         SELECT $1::bytea, c.object FROM content_object c
+         WHERE c.content = $2 AND NOT EXISTS (SELECT 1 FROM unnest($3::bytea[]) AS gone WHERE gone = c.object)
+         UNION ALL SELECT $1::bytea, o FROM unnest($4::bytea[]) AS o",
+        &content.digest[..],
+        content.former,
+        &content.without,
+        &content.beside
+    )
+    .execute(tx)
+    .await;
+    match held {
+        Ok(held) if held.rows_affected() == content.held => Ok(()),
+        Ok(_) => Err(StoreError::Conflict("the content that the app had")),
+        Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
+            Err(StoreError::Conflict("an object of the content"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps objects that are there from what removes the unused, in one order for all writers.
+async fn touch(tx: &mut Connection, objects: &[Vec<u8>]) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "WITH old AS (
+           SELECT digest FROM object WHERE digest = ANY ($1) AND referenced_at < now() - interval '1 hour'
+           ORDER BY digest FOR UPDATE)
+         UPDATE object SET referenced_at = now() FROM old WHERE object.digest = old.digest",
+        objects
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::content::Objects;
+    use futures::FutureExt as _;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn blob(number: usize, size: usize) -> Blob {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        Blob {
+            digest,
+            bytes: Zeroizing::new(vec![7; size]),
+            // Sealed and not compressed.
+            secret: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_and_sealed_holds_up_no_other_task() {
+        let content = Content::Objects(Objects {
+            entries: Vec::new(),
+            count: 0,
+            complete: true,
+        });
+        let digest = *content.digest().as_bytes();
+        let manifest: Arc<[u8]> = content.to_bytes().into();
+        let (objects, seal): (Arc<[Blob]>, _) = (vec![blob(1, 1 << 20)].into(), Arc::new(Seal::new([1; 32])));
+        let mut preparing = Box::pin(PreparedContent::of(
+            digest,
+            &manifest,
+            &objects,
+            Known::default(),
+            &seal,
+        ));
+        assert!(
+            (&mut preparing).now_or_never().is_none(),
+            "nothing of it is done on this thread"
+        );
+        let prepared = preparing.await.expect("prepared");
+        assert_eq!((prepared.count, prepared.held), (1, 1));
+    }
+
+    #[test]
+    fn a_statement_has_at_most_4_mib_unless_one_object_alone_is_larger() {
+        let seal = Seal::new([1; 32]);
+        let sizes = [3 << 20, 1 << 19, 5 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 10];
+        let blobs: Vec<Blob> = sizes.iter().enumerate().map(|(n, size)| blob(n, *size)).collect();
+        let prepared = Prepared::of("object", &blobs, &seal).expect("prepared");
+        let bytes = |rows: &Rows| rows.bytes.iter().map(Vec::len).sum::<usize>();
+        let batches: Vec<usize> = prepared.batches.iter().map(|rows| rows.digests.len()).collect();
+        assert_eq!(batches, [2, 1, 3, 2]);
+        for rows in &prepared.batches {
+            assert!(
+                rows.digests.len() == 1 || bytes(rows) <= BATCH_BYTES,
+                "{}",
+                bytes(rows)
+            );
+        }
+        // Small ones are many: it is their bytes that count.
+        let small: Vec<Blob> = (0..10_000).map(|n| blob(n, 100)).collect();
+        let prepared = Prepared::of("object", &small, &seal).expect("prepared");
+        assert_eq!(prepared.batches.len(), 1);
+    }
+}
