@@ -25,6 +25,8 @@ CREATE TABLE resource (
     generation    bigint NOT NULL DEFAULT 1,
     labels        jsonb NOT NULL DEFAULT '{}',
     annotations   jsonb NOT NULL DEFAULT '{}',
+    -- Annotations set by commands: they win over the owner's, and an apply leaves them as they are.
+    overlay       jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(overlay) = 'object'),
     -- The owner's last spec, replaced whole by each apply. A Secret's values are not here but in sealed_payload.
     spec          jsonb NOT NULL DEFAULT '{}',
     -- Set by commands; wins until a command, or an apply that changes the same field, replaces it.
@@ -36,6 +38,9 @@ CREATE TABLE resource (
     payload_digest bytea,
     -- Fields and kinds kept but not reconciled by this release.
     not_supported text[] NOT NULL DEFAULT '{}',
+    -- It is to be deleted, since when, and what is to become of what it has applied.
+    deleting_at   timestamptz,
+    deletion_policy text,
     origin        text NOT NULL,
     owner         uuid REFERENCES resource (uid),
     created_at    timestamptz NOT NULL DEFAULT now(),

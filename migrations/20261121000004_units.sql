@@ -102,6 +102,8 @@ CREATE TABLE unit (
     rollout_id  bigint REFERENCES rollout (id),
     -- Active, Suspended, Detached, Removing
     state       text NOT NULL,
+    -- How it is removed: {policy, approval}.
+    removal     jsonb,
     cause       text NOT NULL,
     -- Objects of its content that others own, {key, owner} each.
     withheld    jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(withheld) = 'array'),
@@ -114,7 +116,8 @@ CREATE TABLE unit (
     released    boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (app_uid, cluster_id)
+    UNIQUE (app_uid, cluster_id),
+    CHECK ((state = 'Removing') = (removal IS NOT NULL))
 );
 CREATE INDEX unit_cluster ON unit (cluster_id);
 CREATE INDEX unit_dirty ON unit (cluster_id) WHERE dirty;
@@ -123,6 +126,15 @@ CREATE INDEX unit_target ON unit (target);
 CREATE INDEX unit_revision ON unit (revision_id);
 
 CREATE INDEX unit_withheld ON unit (cluster_id) WHERE withheld <> '[]';
+
+-- Removals that people have allowed, each of a unit with one target: what was allowed for another one is void.
+CREATE TABLE approval (
+    unit_id   uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
+    target    bytea NOT NULL,
+    principal text NOT NULL,
+    at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (unit_id, target)
+);
 
 CREATE TABLE desired (
     cluster_id  uuid PRIMARY KEY REFERENCES cluster (id),

@@ -15,6 +15,7 @@ pub mod object;
 pub mod printable;
 #[cfg(test)]
 mod random;
+pub mod removal;
 pub mod rights;
 pub mod rollout;
 pub mod source;

@@ -29,6 +29,7 @@ use crate::{
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     object::ObjectKey,
+    removal::Removal,
 };
 
 /// What one cluster should do about one app.
@@ -119,12 +120,7 @@ pub enum UnitState {
     /// The inventory is kept, nothing is enforced: unassigned, or let go.
     Detached,
     /// To be removed under a policy; needs the approval named.
-    Removing {
-        /// The app's deletion policy.
-        policy: String,
-        /// The approval that allows it.
-        approval: String,
-    },
+    Removing(Removal),
 }
 
 /// How a unit is applied: the fields of the app's spec that the agent acts on.

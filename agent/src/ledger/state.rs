@@ -92,7 +92,7 @@ impl Unit {
         let entry = self.offered.as_ref().and_then(|stored| stored.entry.as_ref());
         match entry.map(|entry| &entry.state) {
             Some(UnitState::Detached) => true,
-            Some(UnitState::Removing { .. }) => self.items.is_empty(),
+            Some(UnitState::Removing(_)) => self.items.is_empty(),
             Some(UnitState::Active | UnitState::Suspended) | None => false,
         }
     }

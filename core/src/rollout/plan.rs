@@ -196,7 +196,8 @@ pub fn plan(input: &Input) -> Planned {
         units.extend(next.filter(|next| current.get(cluster).is_none_or(|unit| differs(unit, next))));
     }
     for (cluster, unit) in &current {
-        if chosen.contains_key(cluster) {
+        // A removal that was decided goes on whatever placements say, until the cluster is chosen again.
+        if chosen.contains_key(cluster) || matches!(unit.state, UnitState::Removing(_)) {
             continue;
         }
         let next = match input.unreadable.get(cluster) {
@@ -418,17 +419,20 @@ fn settings(input: &Input, chosen: &Chosen) -> Settings {
     }
 }
 
-/// Proves a plan before it is committed, apart from the planner: nothing is removed, every target is what its
+/// Proves a plan before it is committed, apart from the planner: nothing is removed that was not to be, every target is what its
 /// parts digest to, and no cluster stands twice. The error names what is wrong.
 pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let chosen: BTreeSet<ClusterId> = input.chosen.iter().map(|one| one.id).collect();
+    let states: BTreeMap<UnitId, &UnitState> =
+        input.units.iter().map(|unit| (unit.id, &unit.state)).collect();
     for unit in &planned.units {
         let place = json!(unit.cluster);
         if !seen.insert(unit.cluster) {
             return Err(format!("cluster {place} is planned twice"));
         }
-        if matches!(unit.state, UnitState::Removing { .. }) {
+        let before = unit.id.and_then(|id| states.get(&id));
+        if matches!(unit.state, UnitState::Removing(_)) && before != Some(&&unit.state) {
             return Err(format!("the unit on {place} would be removed without a decision"));
         }
         if unit.target != target_digest(unit.content, &unit.settings, &unit.variables) && unit.retargeted {

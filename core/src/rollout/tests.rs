@@ -12,7 +12,13 @@ use crate::{
     digest::Digest,
     fleet::placement::{Chosen, OverrideConflict},
     id::{ClusterId, UnitId},
+    removal::{DeletionPolicy, Removal},
     unit::{Settings, Substitution, UnitState, VariableLayer},
+};
+
+const REMOVAL: Removal = Removal {
+    policy: DeletionPolicy::Delete,
+    approval: None,
 };
 
 fn content(name: &str) -> Digest {
@@ -312,6 +318,31 @@ fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
 }
 
 #[test]
+fn a_removal_that_was_decided_stays_until_its_cluster_is_chosen_again() {
+    let mut input = input();
+    step(&mut input);
+    input.units[0].state = UnitState::Removing(REMOVAL);
+    let gone = input.chosen.remove(0);
+    assert_eq!(step(&mut input), Planned::default());
+    // Also where it is not known whether it is chosen, or placements are in conflict over it.
+    let why = Waiting::NoArtifact;
+    input.unreadable = BTreeMap::from([(gone.id, why)]);
+    assert_eq!(step(&mut input), Planned::default());
+    input.unreadable.clear();
+    let conflict = OverrideConflict {
+        first: "a".into(),
+        second: "b".into(),
+    };
+    input.chosen.push(Chosen {
+        overrides: Err(conflict),
+        ..gone.clone()
+    });
+    assert_eq!(step(&mut input).units[0].state, UnitState::Removing(REMOVAL));
+    *input.chosen.last_mut().expect("there") = gone;
+    assert_eq!(step(&mut input).units[0].state, UnitState::Active);
+}
+
+#[test]
 fn placements_in_conflict_over_a_cluster_without_unit_say_so() {
     let mut input = input();
     input.chosen[0].overrides = Err(OverrideConflict {
@@ -344,10 +375,7 @@ fn the_checker_refuses_what_the_planner_must_not_do() {
     let input = input();
     let good = plan(&input);
     let mut removing = good.clone();
-    removing.units[0].state = UnitState::Removing {
-        policy: "Delete".into(),
-        approval: String::new(),
-    };
+    removing.units[0].state = UnitState::Removing(REMOVAL);
     assert!(check(&input, &removing).is_err());
     let mut twice = good.clone();
     twice.units.push(twice.units[0].clone());

@@ -292,7 +292,7 @@ impl State {
                 let message = format!("let go: kept as it is, not enforced{}", self.last_applied());
                 return Condition::new(Ready::Unknown, "Detached", message);
             }
-            UnitState::Removing { .. } => {
+            UnitState::Removing(_) => {
                 return Condition::new(
                     Ready::False,
                     "NotSupported",

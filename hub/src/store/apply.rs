@@ -1,6 +1,8 @@
 //! Storing configured objects: all documents of a request in one transaction, or none.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
@@ -274,11 +276,12 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     } else {
         None
     };
+    let replaced = differing(&old.annotations, &new.annotations);
     let sealed = sealed_payload(new, old.uid, seal)?;
     sqlx::query!(
         "UPDATE resource SET api_version = $2, labels = $3, annotations = $4, spec = $5, sealed_payload = $6,
                 payload_digest = $7, not_supported = $8, suspended = $9, origin = $10,
-                generation = generation + $11, updated_at = now()
+                generation = generation + $11, updated_at = now(), overlay = overlay - $12::text[]
          WHERE uid = $1",
         old.uid,
         new.api_version,
@@ -290,11 +293,22 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
         &new.not_supported,
         suspended,
         origin,
-        i64::from(spec_changed)
+        i64::from(spec_changed),
+        &replaced
     )
     .execute(&mut *tx)
     .await?;
     Ok((Action::Configured, old.uid))
+}
+
+/// Names whose values are not the same in both objects.
+fn differing(old: &Value, new: &Value) -> Vec<String> {
+    let names = [old, new]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flat_map(Map::keys);
+    let differing: BTreeSet<&String> = names.filter(|name| old.get(name) != new.get(name)).collect();
+    differing.into_iter().cloned().collect()
 }
 
 fn sealed_payload(new: &NewResource, uid: Uuid, seal: &Seal) -> Result<Option<Vec<u8>>> {

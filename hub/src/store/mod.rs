@@ -22,6 +22,7 @@ pub mod private;
 pub mod publish;
 pub mod query;
 pub mod reference;
+pub mod removal;
 pub mod rendering;
 pub mod replica;
 pub mod report;

@@ -95,7 +95,7 @@ impl Store {
         }
         let rows = sqlx::query!(
             r#"SELECT u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
-                      u.state,
+                      u.state, u.removal,
                       u.requested, u.waiting AS "waiting: Json<Vec<Waiting>>"
                FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1 ORDER BY u.cluster_id"#,
             app_uid
@@ -118,7 +118,7 @@ impl Store {
                 settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
                 variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
                 withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
-                state: parse_state(&row.state),
+                state: parse_state(&row.state, row.removal.clone()),
                 requested: row.requested.clone(),
                 waiting: row.waiting.0,
             });
@@ -239,6 +239,9 @@ async fn write_units(
     };
     let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
     let waiting = json(&|unit| serde_json::to_value(&unit.waiting))?;
+    let removals: serde_json::Result<Vec<Option<Value>>> =
+        units.iter().map(|(_, unit)| removal(&unit.state)).collect();
+    let removals = removals.map_err(|e| StoreError::corrupt("unit", e))?;
     let column = |f: fn(&Next) -> &str| {
         units
             .iter()
@@ -266,18 +269,18 @@ async fn write_units(
            ON CONFLICT (digest) DO UPDATE SET referenced_at = now(), keyset = coalesce(excluded.keyset, t.keyset)
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
-                           requested, dirty)
+                           requested, dirty, removal)
          SELECT v.id, $1, v.cluster, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
-                v.state, v.cause, v.withheld, v.waiting, v.requested, v.dirty
+                v.state, v.cause, v.withheld, v.waiting, v.requested, v.dirty, v.removal
          FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::jsonb[],
-                     $10::jsonb[], $11::text[], $12::boolean[], $13::boolean[])
-           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, dirty)
+                     $10::jsonb[], $11::text[], $12::boolean[], $13::boolean[], $20::jsonb[])
+           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, dirty, removal)
          ON CONFLICT (id) DO UPDATE SET
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
            state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
            requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now(),
-           released = unit.released AND excluded.state = 'Detached'
+           released = unit.released AND excluded.state = 'Detached', removal = excluded.removal
          RETURNING id, cluster_id, version, target)
          INSERT INTO history (cluster_id, unit_id, version, target, ready)
          SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown' FROM written w
@@ -300,7 +303,8 @@ async fn write_units(
         &shared.settings,
         &shared.variables,
         &shared.configs,
-        &shared.keysets as &[Option<Vec<u8>>]
+        &shared.keysets as &[Option<Vec<u8>>],
+        &removals as &[Option<Value>]
     )
     .execute(tx)
     .await?;
@@ -354,15 +358,25 @@ pub(crate) fn state_name(state: &UnitState) -> &'static str {
         UnitState::Active => "Active",
         UnitState::Suspended => "Suspended",
         UnitState::Detached => "Detached",
-        UnitState::Removing { .. } => "Removing",
+        UnitState::Removing(_) => "Removing",
     }
 }
 
-/// Reads a state's word. What this version does not know is held, never enforced and never removed.
-pub(crate) fn parse_state(text: &str) -> UnitState {
-    match text {
-        "Active" => UnitState::Active,
-        "Suspended" => UnitState::Suspended,
+/// Reads a state's word, and how a unit that is to be removed is. What this version does not know is held, never enforced
+/// and never removed.
+pub(crate) fn parse_state(text: &str, removal: Option<Value>) -> UnitState {
+    match (text, removal.map(serde_json::from_value)) {
+        ("Active", _) => UnitState::Active,
+        ("Suspended", _) => UnitState::Suspended,
+        ("Removing", Some(Ok(removal))) => UnitState::Removing(removal),
         _ => UnitState::Detached,
+    }
+}
+
+/// How a unit that is to be removed is.
+fn removal(state: &UnitState) -> serde_json::Result<Option<Value>> {
+    match state {
+        UnitState::Removing(removal) => serde_json::to_value(removal).map(Some),
+        UnitState::Active | UnitState::Suspended | UnitState::Detached => Ok(None),
     }
 }

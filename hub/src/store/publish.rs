@@ -394,7 +394,8 @@ async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Re
             content: row.content.as_deref().map(digest).transpose()?,
             target: digest(&row.target)?,
             revision: row.revision.clone(),
-            state: parse_state(&row.state),
+            // What is to be removed is held: no release removes anything yet.
+            state: parse_state(&row.state, None),
             prune_cleared: None,
             settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
             variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,

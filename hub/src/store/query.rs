@@ -198,7 +198,8 @@ impl Store {
         let (scope, kind, namespace, name) = &filter.after;
         Ok(sqlx::query_as!(
             ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
+                    annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource
              WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)

@@ -35,7 +35,7 @@ pub struct ResourceRow {
     pub generation: i64,
     /// metadata.labels.
     pub labels: Value,
-    /// metadata.annotations.
+    /// metadata.annotations, over which those lie that commands have set.
     pub annotations: Value,
     /// Spec as last applied.
     pub spec: Value,
@@ -101,7 +101,8 @@ impl Store {
     pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
+                    annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource WHERE uid = $1"#,
             uid
@@ -120,7 +121,8 @@ impl Store {
     ) -> Result<Option<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
+                    annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4"#,
             scope,
@@ -136,7 +138,8 @@ impl Store {
     pub async fn resources_of_kind(&self, kind: &str) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
+                    annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource WHERE kind = $1 ORDER BY scope, namespace, name"#,
             kind
@@ -150,7 +153,7 @@ impl Store {
         Ok(sqlx::query_as!(
             ResourceRow,
             r#"SELECT r.uid, r.scope, scope_name(r.scope) AS "cluster!", r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
-                    r.annotations, r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
+                    r.annotations || r.overlay AS "annotations!", r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
                     r.created_at
              FROM reference f JOIN resource r ON r.uid = f.referrer AND r.kind = 'Placement'
              WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
@@ -168,7 +171,8 @@ impl Store {
     pub async fn cluster_groups(&self, names: &[&str]) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels, annotations, spec,
+            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
+                    annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at
              FROM resource WHERE scope = fleet() AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
              ORDER BY name"#,
@@ -273,6 +277,26 @@ impl Store {
         )
         .execute(self.pool())
         .await?;
+        Ok(())
+    }
+
+    /// Sets an annotation by command: it wins over the owner's, and stays when that is applied again.
+    pub async fn annotate(&self, uid: Uuid, key: &str, value: &str, principal: &str) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE resource SET overlay = overlay || jsonb_build_object($2::text, $3::text), updated_at = now()
+             WHERE uid = $1",
+            uid,
+            key,
+            value
+        )
+        .execute(&mut *tx)
+        .await?;
+        let apps = apps_among(&mut tx, &[uid]).await?;
+        wake_apps(&mut tx, &apps).await?;
+        nudge(&mut tx, Topic::Resource, &[uid]).await?;
+        super::authority::audit(&mut tx, principal, "annotate", &format!("resource/{uid}")).await?;
+        tx.commit().await?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod presence;
 mod puppet;
 mod reconcile;
 mod releases;
+mod removal;
 mod renderings;
 mod replicas;
 mod reports;
