@@ -3,6 +3,7 @@
 //! by the digest of their bytes, in a [`place`] that hubs may share.
 
 pub mod archive;
+mod aside;
 mod bounds;
 mod cache;
 pub mod digest;

@@ -81,13 +81,13 @@ pub enum StoreError {
 /// Artifacts in one place. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     place: Arc<str>,
     /// Where what is being written stands meanwhile, on this machine.
     incoming: Arc<Path>,
     id: Uuid,
     trees: Arc<TreeCache>,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
 }
 
 /// An artifact being written. Dropping it leaves nothing behind.
@@ -207,14 +207,13 @@ impl ArtifactStore {
 
     /// Reads the bytes of an artifact, verified.
     pub async fn read(&self, digest: ArtifactDigest) -> Result<bytes::Bytes, StoreError> {
-        let (store, key) = (self.store.clone(), key(digest));
-        let read = self
-            .bounds
-            .within(|progress| async move { download(&*store, &key, &progress).await });
-        let bytes = match read.await {
-            Ok(bytes) => bytes,
-            Err(Unanswered::Said(Error::NotFound { .. })) => return Err(StoreError::Missing(digest)),
-            Err(error) => return Err(self.failed(Operation::Read, &error)),
+        let bytes = match self.bytes(digest).await? {
+            Some(bytes) => bytes,
+            None if self.bring_back(digest).await? => {
+                let again = self.bytes(digest).await?;
+                again.ok_or(StoreError::Missing(digest))?
+            }
+            None => return Err(StoreError::Missing(digest)),
         };
         let verified = self
             .beside(move || (ArtifactDigest::of(&bytes) == digest).then_some(bytes))
@@ -230,10 +229,25 @@ impl ArtifactStore {
 
     /// Tells whether an artifact is here, without reading it.
     pub async fn has(&self, digest: ArtifactDigest) -> Result<bool, StoreError> {
-        Ok(self.found(digest).await?.is_some())
+        Ok(self.found_in_place(digest).await?.is_some() || self.bring_back(digest).await?)
     }
 
-    async fn found(&self, digest: ArtifactDigest) -> Result<Option<ObjectMeta>, StoreError> {
+    async fn bytes(&self, digest: ArtifactDigest) -> Result<Option<bytes::Bytes>, StoreError> {
+        let (store, key) = (self.store.clone(), key(digest));
+        let read = self
+            .bounds
+            .within(|progress| async move { download(&*store, &key, &progress).await });
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Unanswered::Said(Error::NotFound { .. })) => Ok(None),
+            Err(error) => Err(self.failed(Operation::Read, &error)),
+        }
+    }
+
+    pub(super) async fn found_in_place(
+        &self,
+        digest: ArtifactDigest,
+    ) -> Result<Option<ObjectMeta>, StoreError> {
         let (store, key) = (self.store.clone(), key(digest));
         let found = self.bounds.within(|_| async move { store.head(&key).await });
         match found.await {
@@ -250,14 +264,6 @@ impl ArtifactStore {
         match deleted.await {
             Ok(()) | Err(Unanswered::Said(Error::NotFound { .. })) => Ok(()),
             Err(error) => Err(self.failed(Operation::Remove, &error)),
-        }
-    }
-
-    /// Removes an artifact, unless it was kept again within `age`: another hub may name it by now.
-    pub async fn delete_settled(&self, digest: ArtifactDigest, age: Duration) -> Result<(), StoreError> {
-        match self.found(digest).await? {
-            Some(found) if is_settled(&found, age) => self.delete(digest).await,
-            _ => Ok(()),
         }
     }
 
@@ -300,7 +306,7 @@ impl ArtifactStore {
         done.map_err(|error| self.failed(Operation::Read, &Unanswered::Said(error.into())))
     }
 
-    fn failed(&self, operation: Operation, error: &Unanswered) -> StoreError {
+    pub(super) fn failed(&self, operation: Operation, error: &Unanswered) -> StoreError {
         failed(&self.place, operation, error)
     }
 }
@@ -312,12 +318,12 @@ fn failed(place: &Arc<str>, operation: Operation, error: &Unanswered) -> StoreEr
     }
 }
 
-fn is_settled(found: &ObjectMeta, age: Duration) -> bool {
+pub(super) fn is_settled(found: &ObjectMeta, age: Duration) -> bool {
     let before = OffsetDateTime::now_utc() - age;
     found.last_modified.timestamp() <= before.unix_timestamp()
 }
 
-fn key(digest: ArtifactDigest) -> Key {
+pub(super) fn key(digest: ArtifactDigest) -> Key {
     let hex = digest.hex();
     Key::from(format!("{}/{hex}{SUFFIX}", &hex[..2]))
 }
@@ -458,31 +464,6 @@ mod tests {
             .expect("it has a time");
         file.set_modified(written - 2 * day).expect("set");
         assert_eq!(store.settled(day).await.expect("listed"), [old.digest]);
-    }
-
-    #[tokio::test]
-    async fn one_that_is_kept_again_after_it_was_found_unused_stays() {
-        let (place, store) = store().await;
-        let kept = put(&store, b"1").await;
-        let day = Duration::from_secs(24 * 3600);
-        let path = place.path().join("artifacts").join(key(kept.digest).as_ref());
-        let old = || {
-            let file = fs::File::options().write(true).open(&path).expect("there");
-            let since = file.metadata().expect("there").modified().expect("told") - 2 * day;
-            file.set_modified(since).expect("set");
-        };
-        old();
-        assert_eq!(store.settled(day).await.expect("listed"), [kept.digest]);
-        put(&store, b"1").await;
-        store.delete_settled(kept.digest, day).await.expect("looked");
-        assert!(store.has(kept.digest).await.expect("looked"));
-        old();
-        store.delete_settled(kept.digest, day).await.expect("removed");
-        store
-            .delete_settled(kept.digest, day)
-            .await
-            .expect("gone already");
-        assert!(!store.has(kept.digest).await.expect("looked"));
     }
 
     #[tokio::test]

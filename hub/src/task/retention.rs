@@ -52,8 +52,9 @@ async fn run(context: &Context) -> anyhow::Result<()> {
     let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
     for (digest, name) in settled.iter().zip(&names) {
         if !known.contains(name) {
-            artifacts.delete_settled(*digest, SETTLED).await?;
+            artifacts.set_aside(*digest, SETTLED).await?;
         }
     }
+    artifacts.sweep(SETTLED).await?;
     Ok(())
 }

@@ -1,0 +1,210 @@
+//! Artifacts that are no longer used are set aside, and removed after a while: one that is kept again, by this hub or
+//! another, just when it is set aside is brought back by whoever misses it.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{Error, ObjectStoreExt as _, path::Path as Key};
+use time::OffsetDateTime;
+
+use super::{
+    ArtifactDigest, ArtifactStore, StoreError,
+    bounds::Progress,
+    failure::{Operation, Unanswered},
+    store::{is_settled, key},
+};
+
+/// What is below it was set aside: `aside/<digest>/<seconds since 1970>`.
+const ASIDE: &str = "aside";
+
+impl ArtifactStore {
+    /// Sets an artifact aside, unless it was kept again within `age`.
+    pub async fn set_aside(&self, digest: ArtifactDigest, age: Duration) -> Result<(), StoreError> {
+        match self.found_in_place(digest).await? {
+            Some(found) if is_settled(&found, age) => {}
+            _ => return Ok(()),
+        }
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let place = place(digest).join(now.to_string());
+        self.moved(key(digest), place, Operation::Remove).await.map(drop)
+    }
+
+    /// Brings back an artifact that was set aside. `false`: there is none.
+    pub(super) async fn bring_back(&self, digest: ArtifactDigest) -> Result<bool, StoreError> {
+        let newest = self
+            .all_aside(place(digest))
+            .await?
+            .into_iter()
+            .max_by_key(|(at, _)| *at);
+        match newest {
+            None => Ok(false),
+            Some((_, aside)) => self.moved(aside, key(digest), Operation::Write).await,
+        }
+    }
+
+    /// Removes what was set aside for so long, and returns how many there were.
+    pub async fn sweep(&self, grace: Duration) -> Result<u64, StoreError> {
+        let before = (OffsetDateTime::now_utc() - grace).unix_timestamp();
+        let mut removed = 0;
+        for (at, aside) in self.all_aside(Key::from(ASIDE)).await? {
+            if at > before {
+                continue;
+            }
+            let store = self.store.clone();
+            let deleted = self.bounds.within(|_| async move { store.delete(&aside).await });
+            match deleted.await {
+                Ok(()) => removed += 1,
+                Err(Unanswered::Said(Error::NotFound { .. })) => {}
+                Err(error) => return Err(self.failed(Operation::Remove, &error)),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Moves an object. `false`: it has gone.
+    async fn moved(&self, from: Key, to: Key, operation: Operation) -> Result<bool, StoreError> {
+        let store = self.store.clone();
+        let moved = self
+            .bounds
+            .within(|_| async move { store.rename(&from, &to).await });
+        match moved.await {
+            Ok(()) => Ok(true),
+            Err(Unanswered::Said(Error::NotFound { .. })) => Ok(false),
+            Err(error) => Err(self.failed(operation, &error)),
+        }
+    }
+
+    /// What was set aside below a key, each with when that was.
+    async fn all_aside(&self, below: Key) -> Result<Vec<(i64, Key)>, StoreError> {
+        let found = self.store.list(Some(&below)).map_ok(|found| found.location);
+        let mut found = found.boxed();
+        let all = self.bounds.within(|progress: Progress| async move {
+            let mut all = Vec::new();
+            while let Some(one) = found.try_next().await? {
+                progress.made();
+                let at = one.filename().and_then(|name| name.parse().ok());
+                all.extend(at.map(|at| (at, one)));
+            }
+            Ok(all)
+        });
+        all.await.map_err(|error| self.failed(Operation::List, &error))
+    }
+}
+
+fn place(digest: ArtifactDigest) -> Key {
+    Key::from(ASIDE).join(digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::artifact::{ArchiveWriter, store::Stored};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    struct Place {
+        dir: tempfile::TempDir,
+        store: ArtifactStore,
+    }
+
+    impl Place {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let opened = ArtifactStore::open(dir.path().join("artifacts"), dir.path().join("incoming"));
+            let store = opened.await.expect("opened");
+            Self { dir, store }
+        }
+
+        async fn put(&self) -> Stored {
+            let mut archive = ArchiveWriter::new(self.store.writer().expect("a writer"));
+            archive.file("f", false, b"1").expect("written");
+            let kept = self.store.keep(archive.finish().expect("finished")).await;
+            kept.expect("kept")
+        }
+
+        /// Makes it two days old.
+        fn age(&self, digest: ArtifactDigest) {
+            let path = self.dir.path().join("artifacts").join(key(digest).as_ref());
+            let file = fs::File::options().write(true).open(path).expect("there");
+            let since = file.metadata().expect("there").modified().expect("told");
+            file.set_modified(since - 2 * DAY).expect("set");
+        }
+
+        async fn aside(&self) -> usize {
+            self.store
+                .all_aside(Key::from(ASIDE))
+                .await
+                .expect("listed")
+                .len()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_kept_again_after_it_was_found_unused_stays() {
+        let place = Place::new().await;
+        let kept = place.put().await;
+        place.age(kept.digest);
+        assert_eq!(place.store.settled(DAY).await.expect("listed"), [kept.digest]);
+        place.put().await;
+        place.store.set_aside(kept.digest, DAY).await.expect("looked");
+        assert_eq!(place.aside().await, 0);
+        assert!(place.store.has(kept.digest).await.expect("looked"));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_kept_again_just_when_it_is_set_aside_is_brought_back_by_whoever_misses_it() {
+        let place = Place::new().await;
+        let kept = place.put().await;
+        place.age(kept.digest);
+        // The other hub's upload is between the look and the move: what is moved is the fresh one.
+        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
+        assert_eq!(place.aside().await, 1);
+        assert_eq!(place.store.list().await.expect("listed").len(), 0);
+        assert_eq!(place.store.sweep(DAY).await.expect("swept"), 0);
+        assert!(place.store.has(kept.digest).await.expect("looked"));
+        assert_eq!(
+            (
+                place.aside().await,
+                place.store.list().await.expect("listed").len()
+            ),
+            (0, 1)
+        );
+        // A read misses it as well.
+        place.age(kept.digest);
+        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
+        let bytes = place.store.read(kept.digest).await.expect("brought back");
+        assert_eq!(ArtifactDigest::of(&bytes), kept.digest);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_misses_is_removed_after_its_grace_and_then_nothing_is_left_to_do() {
+        let place = Place::new().await;
+        let kept = place.put().await;
+        place.age(kept.digest);
+        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
+        place
+            .store
+            .set_aside(kept.digest, DAY)
+            .await
+            .expect("gone already");
+        assert_eq!(
+            place.store.sweep(Duration::from_secs(3600)).await.expect("swept"),
+            0
+        );
+        assert_eq!(place.store.sweep(Duration::ZERO).await.expect("swept"), 1);
+        assert_eq!(
+            (
+                place.aside().await,
+                place.store.sweep(Duration::ZERO).await.expect("swept")
+            ),
+            (0, 0)
+        );
+        assert!(!place.store.has(kept.digest).await.expect("looked"));
+        assert!(matches!(
+            place.store.read(kept.digest).await,
+            Err(StoreError::Missing(_))
+        ));
+    }
+}
