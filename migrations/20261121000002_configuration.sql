@@ -89,7 +89,16 @@ CREATE TABLE due (
     key    uuid NOT NULL,
     -- Rises with each change: a decision takes away only what it has seen.
     change bigint NOT NULL DEFAULT 1,
+    -- The hub that is at it, until then: another leaves it meanwhile.
+    held_by    text NOT NULL DEFAULT '',
+    held_until timestamptz NOT NULL DEFAULT 'epoch',
     PRIMARY KEY (topic, key)
+);
+
+-- What one hub does for all of them from time to time, and when it was done last.
+CREATE TABLE look (
+    name text PRIMARY KEY,
+    at   timestamptz NOT NULL
 );
 
 -- Conditions of kinds that are not units: sources, receivers.

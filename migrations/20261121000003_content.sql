@@ -31,7 +31,10 @@ CREATE TABLE source_state (
     observed_generation bigint NOT NULL DEFAULT 0,
     last_probe     timestamptz,
     next_probe     timestamptz NOT NULL DEFAULT now(),
-    failures       int NOT NULL DEFAULT 0
+    failures       int NOT NULL DEFAULT 0,
+    -- The hub that is looking at it, until then.
+    held_by        text NOT NULL DEFAULT '',
+    held_until     timestamptz NOT NULL DEFAULT 'epoch'
 );
 
 -- Bytes are zstd; a Secret's are sealed and not compressed.

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, Topic, listener::Listener, silence::answered};
+use super::{Connection, Result, Store, Topic, listener::Listener, session::signed, silence::answered};
 
 /// What a pass behind lost wake-ups found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub type Changed = (Uuid, i64);
 impl Store {
     /// What is to be decided and was not: one look at marks, whatever else there is. Forgets wake-ups that every reader
     /// has long passed, and tells of clusters that have been away for so long that what is known of them may be wrong.
-    /// It is asked on the connection that listens, which shows whether that one still hears.
-    pub async fn stale(&self, listener: &mut Listener) -> Result<Stale> {
+    /// States of incarnations before this one are to be published again. It is asked on the connection that listens, which
+    /// shows whether that one still hears.
+    pub async fn stale(&self, listener: &mut Listener, incarnation: u64) -> Result<Stale> {
         let asked = sqlx::query!(
             r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes'),
                gone AS (
@@ -52,13 +53,16 @@ impl Store {
                UNION ALL
                SELECT 'gone', cluster_id FROM gone
                UNION ALL
-               SELECT DISTINCT 'unpublished', cluster_id FROM unit WHERE dirty
+               -- One of a later incarnation is another hub's to publish.
+               SELECT DISTINCT 'unpublished', u.cluster_id FROM unit u
+               WHERE u.dirty AND NOT EXISTS (SELECT FROM desired d WHERE d.cluster_id = u.cluster_id AND d.incarnation > $1)
                UNION ALL
-               SELECT 'unpublished', d.cluster_id FROM hub h JOIN desired d ON d.incarnation < h.incarnation
+               SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1
                UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
                WHERE is_source(r.kind) AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
-                 AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#
+                 AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#,
+            signed(incarnation)
         );
         let answer = answered(asked.fetch_all(listener.listening().await?), self.silent).await;
         let rows = listener.heard(answer)?;
@@ -88,15 +92,6 @@ impl Store {
         .execute(self.pool())
         .await?;
         Ok(())
-    }
-
-    /// The clusters that are to be judged by placements.
-    pub async fn changed_clusters(&self) -> Result<Vec<Changed>> {
-        let rows =
-            sqlx::query!("SELECT key, change FROM due WHERE topic = 'cluster' ORDER BY key LIMIT 1000")
-                .fetch_all(self.pool())
-                .await?;
-        Ok(rows.into_iter().map(|row| (row.key, row.change)).collect())
     }
 
     /// Wakes apps after clusters were judged: these, and those that have units there.

@@ -34,6 +34,7 @@ mod silence;
 pub mod source;
 pub mod status;
 pub mod trace;
+pub mod work;
 
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ use super::{
     content::{Blob, Prepared, put_config_values},
     nudge_all, rollout,
     session::signed,
+    work::{HELD, Lease},
 };
 use crate::auth::seal::Seal;
 
@@ -40,6 +41,19 @@ pub struct AppPlan {
     pub due: Option<i64>,
     /// Units as recorded.
     pub units: Vec<Current>,
+}
+
+/// What is recorded of an app's plan beside its units, and whose it is to make.
+struct Head {
+    version: i64,
+    waiting: Json<Vec<Waiting>>,
+    generation: i64,
+    due: Option<i64>,
+    superseded: bool,
+    /// Its mark was taken for this hub.
+    held: bool,
+    /// It is rendered from what its source has now.
+    rendered: bool,
 }
 
 /// A plan to commit.
@@ -79,20 +93,51 @@ impl Commit<'_> {
 impl Store {
     /// Reads the plan of an app. `Superseded` where this hub does not plan.
     pub async fn app_plan(&self, app_uid: Uuid) -> Result<AppPlan> {
-        let head = sqlx::query!(
-            r#"SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
+        let head = self.head(app_uid, None).await?;
+        self.planned_units(app_uid, head).await
+    }
+
+    /// Reads the plan of an app and takes it for `replica`, where there is something to plan and nobody is at it.
+    pub async fn take_plan(&self, app_uid: Uuid, replica: &str) -> Result<Lease> {
+        let head = self.head(app_uid, Some(replica)).await?;
+        Ok(match (head.held, head.due, head.rendered) {
+            (false, Some(_), _) => Lease::Others,
+            (false, None, true) => Lease::Settled,
+            _ => Lease::Held(self.planned_units(app_uid, head).await?),
+        })
+    }
+
+    async fn head(&self, app_uid: Uuid, replica: Option<&str>) -> Result<Head> {
+        let head = sqlx::query_as!(
+            Head,
+            r#"WITH held AS (
+                 UPDATE due SET held_by = $3, held_until = now() + make_interval(secs => $4)
+                 WHERE $3::text IS NOT NULL AND topic = 'app' AND key = $1 AND NOT superseded($2)
+                   AND (held_by IN ('', $3) OR held_until <= now())
+                 RETURNING key)
+               SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
                       coalesce(p.observed_generation, 0) AS "generation!", d.change AS "due?",
-                      superseded($2) AS "superseded!"
+                      superseded($2) AS "superseded!", EXISTS (SELECT FROM held) AS "held!",
+                      -- What failed, or waits for its time, is looked at though nothing has changed.
+                      EXISTS (SELECT FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
+                                JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
+                              WHERE i.app_uid = $1) AS "rendered!"
                FROM (SELECT $1::uuid AS uid) AS a LEFT JOIN app_plan p ON p.app_uid = a.uid
                  LEFT JOIN due d ON d.topic = 'app' AND d.key = a.uid"#,
             app_uid,
-            self.writer
+            self.writer,
+            replica,
+            HELD.as_secs_f64()
         )
         .fetch_one(self.pool())
         .await?;
-        if head.superseded {
-            return Err(StoreError::Superseded);
+        match head.superseded {
+            true => Err(StoreError::Superseded),
+            false => Ok(head),
         }
+    }
+
+    async fn planned_units(&self, app_uid: Uuid, head: Head) -> Result<AppPlan> {
         let rows = sqlx::query!(
             r#"SELECT u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
                       u.state, u.removal,
@@ -151,11 +196,7 @@ impl Store {
             return Err(self.not_ours("the app's plan").await);
         }
         put_config_values(&mut tx, &configs).await?;
-        let turned = rollout::turn(&mut tx, commit).await?;
-        let opened = match commit.planned.is_rollout() {
-            true => Some(rollout::open(&mut tx, commit).await?),
-            false => None,
-        };
+        let (opened, turned) = rollout::record(&mut tx, commit).await?;
         let ids: Vec<Uuid> = commit
             .planned
             .units

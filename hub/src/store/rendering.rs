@@ -395,11 +395,13 @@ impl Store {
                         begun_by = '', not_before = now() + make_interval(secs => $7), finished_at = now(), paths = $8
                  -- Another may have ended it meanwhile: then only what came of it counts.
                  WHERE digest = $1 AND (state = 'Pending' OR $2 = 'Done')),
-               others AS (
-                 INSERT INTO outbox (topic, key)
-                 SELECT 'app', a.app_uid FROM input_at t JOIN app_input a ON a.input_key = t.input_key
-                 WHERE t.newest AND t.rendering = $1 AND a.app_uid <> $9 AND $2 <> 'Pending'
-                 RETURNING key)
+               apps AS (
+                 SELECT a.app_uid AS key FROM input_at t JOIN app_input a ON a.input_key = t.input_key
+                 WHERE t.newest AND t.rendering = $1 AND a.app_uid <> $9 AND $2 <> 'Pending' ORDER BY 1),
+               marked AS (
+                 INSERT INTO due (topic, key) SELECT 'app', key FROM apps
+                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
+               others AS (INSERT INTO outbox (topic, key) SELECT 'app', key FROM apps RETURNING key)
                SELECT pg_notify('flotilla_outbox', '')::text AS told FROM others LIMIT 1"#,
             digest.as_bytes(),
             state,

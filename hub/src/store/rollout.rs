@@ -2,7 +2,7 @@
 //! whether a rollout has ended is decided in `core` from their counts, after the turn was committed: of two that turn the
 //! last admissions at once, one sees both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use flotilla_core::rollout::{
     admission::{AdmissionState, End, Tally, Turn},
@@ -49,7 +49,8 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(distinct(rollouts))
+        let rollouts: BTreeSet<i64> = rollouts.into_iter().collect();
+        Ok(rollouts.into_iter().collect())
     }
 
     /// Ends those of these rollouts that no cluster is waited for any more, and tells which.
@@ -147,80 +148,68 @@ impl Store {
     }
 }
 
-/// Opens a rollout of a plan's units that get another target.
-pub(super) async fn open(tx: &mut Connection, commit: &Commit<'_>) -> Result<i64> {
+/// Turns the admissions of the rollouts that gave a plan's units what they have until now, and opens one of those units that
+/// get another target; returns it, and the rollouts that were turned. Before the units are written.
+pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(Option<i64>, Vec<i64>)> {
     let moved = || commit.planned.units.iter().filter(|unit| unit.retargeted);
     let clusters: Vec<Uuid> = moved().map(|unit| unit.cluster.0).collect();
-    Ok(sqlx::query_scalar!(
-        "WITH opened AS (
-           INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
-           VALUES ($1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4, cardinality($5::uuid[]))
-           RETURNING id),
-         admitted AS (
-           INSERT INTO admission (rollout_id, cluster_id, state)
-           SELECT opened.id, cluster, $6 FROM opened, unnest($5::uuid[]) AS cluster)
-         SELECT id FROM opened",
+    let turns = turns(commit);
+    if turns.is_empty() && clusters.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let ids: Vec<Uuid> = turns.iter().map(|(id, _)| *id).collect();
+    let former = turns.iter().map(|(_, turn)| words(turn.from()).join(","));
+    let former: Vec<String> = former.collect();
+    let becomes: Vec<&str> = turns.iter().map(|(_, turn)| turn.to().as_str()).collect();
+    let row = sqlx::query!(
+        // Locked in one order for all writers.
+        r#"WITH former AS (
+             SELECT a.rollout_id, a.cluster_id, v.becomes
+             FROM unnest($7::uuid[], $8::text[], $9::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit
+             JOIN rollout r ON r.id = u.rollout_id AND r.state = 'Progressing'
+             JOIN admission a ON (a.rollout_id, a.cluster_id) = (u.rollout_id, u.cluster_id)
+               AND a.state = ANY (string_to_array(v.former, ','))
+             ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a),
+           turned AS (
+             UPDATE admission a SET state = former.becomes, at = now() FROM former
+             WHERE (a.rollout_id, a.cluster_id) = (former.rollout_id, former.cluster_id)
+             RETURNING a.rollout_id),
+           opened AS (
+             INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
+             SELECT $1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4,
+                    cardinality($5::uuid[])
+             WHERE cardinality($5::uuid[]) > 0
+             RETURNING id),
+           admitted AS (
+             INSERT INTO admission (rollout_id, cluster_id, state)
+             SELECT opened.id, cluster, $6 FROM opened, unnest($5::uuid[]) AS cluster)
+           SELECT (SELECT id FROM opened) AS opened, ARRAY(SELECT DISTINCT rollout_id FROM turned) AS "turned!""#,
         commit.app_uid,
         commit.revision_id,
         commit.content.map(|digest| digest.as_bytes().to_vec()),
         moved().next().map_or("", |unit| unit.cause.as_str()),
         &clusters,
-        AdmissionState::Admitted.as_str()
+        AdmissionState::Admitted.as_str(),
+        &ids,
+        &former,
+        &becomes as &[&str]
     )
     .fetch_one(tx)
-    .await?)
+    .await?;
+    Ok((row.opened, row.turned))
 }
 
-/// Turns the admissions of the rollouts that gave a plan's units what they have until now; returns these rollouts. Before
-/// the units are written.
-pub(super) async fn turn(tx: &mut Connection, commit: &Commit<'_>) -> Result<Vec<i64>> {
-    let recorded: HashMap<Uuid, &Current> = commit
-        .recorded
-        .units
-        .iter()
-        .map(|unit| (unit.id.0, unit))
-        .collect();
+/// What a plan turns, by unit.
+fn turns(commit: &Commit<'_>) -> Vec<(Uuid, Turn)> {
+    let recorded = commit.recorded.units.iter().map(|unit| (unit.id.0, unit));
+    let recorded: HashMap<Uuid, &Current> = recorded.collect();
     let turns = commit.planned.units.iter().filter_map(|next| {
         let id = next.id?.0;
         Some((id, Turn::of(recorded.get(&id)?, next)?))
     });
-    let turns: Vec<(Uuid, Turn)> = turns.collect();
-    if turns.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Uuid> = turns.iter().map(|(id, _)| *id).collect();
-    let from: Vec<String> = turns
-        .iter()
-        .map(|(_, turn)| words(turn.from()).join(","))
-        .collect();
-    let to: Vec<&str> = turns.iter().map(|(_, turn)| turn.to().as_str()).collect();
-    let rollouts = sqlx::query_scalar!(
-        // Locked in one order for all writers.
-        "WITH turned AS (
-           SELECT a.rollout_id, a.cluster_id, v.becomes
-           FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit
-           JOIN rollout r ON r.id = u.rollout_id AND r.state = 'Progressing'
-           JOIN admission a ON (a.rollout_id, a.cluster_id) = (u.rollout_id, u.cluster_id)
-             AND a.state = ANY (string_to_array(v.former, ','))
-           ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a)
-         UPDATE admission a SET state = turned.becomes, at = now() FROM turned
-         WHERE (a.rollout_id, a.cluster_id) = (turned.rollout_id, turned.cluster_id)
-         RETURNING a.rollout_id",
-        &ids,
-        &from,
-        &to as &[&str]
-    )
-    .fetch_all(tx)
-    .await?;
-    Ok(distinct(rollouts))
+    turns.collect()
 }
 
 fn words(states: &[AdmissionState]) -> Vec<String> {
     states.iter().map(|state| state.as_str().to_owned()).collect()
-}
-
-fn distinct(mut ids: Vec<i64>) -> Vec<i64> {
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

@@ -28,6 +28,7 @@ use crate::{
         content::Blob,
         plan::{AppPlan, Commit},
         resource::ResourceRow,
+        work::{HELD, Lease},
     },
     trace::{self, Past},
 };
@@ -36,7 +37,11 @@ use crate::{
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
     // The plan first: a plan made from an older spec than another replica's fails its compare-and-set, and what changes
     // from here on has the app planned again.
-    let recorded = context.store.app_plan(uid).await?;
+    let recorded = match context.store.take_plan(uid, &context.replica).await? {
+        Lease::Held(recorded) => recorded,
+        Lease::Others => return Ok(Outcome::After(HELD)),
+        Lease::Settled => return Ok(Outcome::Done),
+    };
     let app = context.store.resource(uid).await?;
     let Some(app) = app.filter(ResourceRow::is_app) else {
         if let Some(change) = recorded.due {

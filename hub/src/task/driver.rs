@@ -185,10 +185,13 @@ impl Driver {
         self.apps.push_all(due.take(Topic::App));
         self.clusters.push_all(due.take(Topic::Cluster));
         let clusters = due.take(Topic::Identity);
-        if !clusters.is_empty()
-            && let Err(error) = judge::reconcile(&self.context).await
-        {
-            failed(&mut again, Topic::Identity, clusters, &error);
+        if !clusters.is_empty() {
+            match judge::reconcile(&self.context).await {
+                // Looked at again until it is done: the other may have ended.
+                Ok(true) => again.keep(Topic::Identity, clusters),
+                Ok(false) => {}
+                Err(error) => failed(&mut again, Topic::Identity, clusters, &error),
+            }
         }
         let published = due.take(Topic::Desired);
         if !published.is_empty()
@@ -216,7 +219,7 @@ impl Driver {
         {
             warn!(%error, "taking this hub's name failed; it is tried again");
         }
-        match self.context.store.stale(listener).await {
+        match self.context.store.stale(listener, self.context.incarnation).await {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
@@ -264,6 +267,9 @@ impl Driver {
             let beat = self.context.store.beat(&self.context.replica, &kept_in);
             if let Err(error) = beat.await {
                 warn!(%error, "writing that this hub lives failed; it is written in the next round");
+            }
+            if seen.is_empty() {
+                continue;
             }
             match self.context.store.flush_last_seen(&seen).await {
                 Ok(held) => {

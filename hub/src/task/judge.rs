@@ -2,12 +2,12 @@
 
 use super::{Context, gather::apps_choosing};
 
-/// Judges the clusters that are to be, all together. Nothing is asked where none is.
-pub async fn reconcile(context: &Context) -> anyhow::Result<()> {
+/// Judges the clusters that are to be, all together. Nothing is asked where none is. `true`: another hub is at some.
+pub async fn reconcile(context: &Context) -> anyhow::Result<bool> {
     loop {
-        let changed = context.store.changed_clusters().await?;
+        let (changed, others) = context.store.take_clusters(&context.replica).await?;
         if changed.is_empty() {
-            return Ok(());
+            return Ok(others);
         }
         let clusters: Vec<_> = changed.iter().map(|(cluster, _)| *cluster).collect();
         let apps = apps_choosing(context, &clusters).await?;

@@ -1,7 +1,7 @@
 //! Reconciles one source: gathers what is recorded and configured, looks at the remote where that is due, decides in
 //! [`flotilla_core::source`], commits. The last good artifact stays when anything fails.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
@@ -25,6 +25,7 @@ use crate::{
         rendering::Changes,
         resource::{Condition, ResourceRow},
         source::{NewRevision, RevisionRow, SourceOutcome, SourceStateRow},
+        work::HELD,
     },
 };
 
@@ -59,14 +60,23 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         (Due::After(wait), _) => return Ok(Outcome::After(wait)),
         (Due::Unusable(failure), _) => (Look::Failed(failure), None),
         (Due::Now, None) => anyhow::bail!("the spec of {} cannot be read", object.display()),
-        (Due::Now, Some(spec)) => match look_git(context, &object, &spec, &recorded.state).await {
-            Err(error) if !is_passing(&error) => {
-                // Its outermost text alone: what is below may quote what was read.
-                let failure = Failure::new("ReconciliationFailed", error.to_string(), Remedy::Retry);
-                (Look::Failed(failure), None)
+        (Due::Now, Some(spec)) => {
+            if !context.store.take_source(uid, &context.replica).await? {
+                return Ok(Outcome::After(HELD));
             }
-            looked => looked?,
-        },
+            let looked = tokio::select! {
+                looked = look_git(context, &object, &spec, &recorded.state) => looked,
+                never = keep(context, uid) => match never {},
+            };
+            match looked {
+                Err(error) if !is_passing(&error) => {
+                    // Its outermost text alone: what is below may quote what was read.
+                    let failure = Failure::new("ReconciliationFailed", error.to_string(), Remedy::Retry);
+                    (Look::Failed(failure), None)
+                }
+                looked => looked?,
+            }
+        }
     };
     let next = next(&asked, &recorded.state, look, now(), random());
     // While it goes on waiting there is nothing to write.
@@ -75,6 +85,16 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
     commit(context, &object, &recorded, &next, fetched.as_ref()).await?;
     Ok(Outcome::After(next.wait))
+}
+
+/// Says from time to time that this hub is still looking.
+async fn keep(context: &Context, source: Uuid) -> Infallible {
+    loop {
+        tokio::time::sleep(HELD / 3).await;
+        if let Err(error) = context.store.take_source(source, &context.replica).await {
+            tracing::debug!(%error, "another hub may look at this source too; one of them records");
+        }
+    }
 }
 
 /// What is recorded of a source.

@@ -13,7 +13,7 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 /// Looks now, and from then on once in `every`.
 pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible {
     loop {
-        if let Err(error) = run(context).await {
+        if let Err(error) = run(context, every).await {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "removing what is no longer used failed; it is done again"
@@ -23,21 +23,11 @@ pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible
     }
 }
 
-/// Looks once.
-async fn run(context: &Context) -> anyhow::Result<()> {
-    let now = OffsetDateTime::now_utc();
-    // What is in the way of one of these is no reason to leave out the others.
-    let made = context.store.make_partitions(now).await;
-    let events = context.store.event_trim(now).await;
-    if let Some(keep) = context.history {
-        context.store.history_trim(now, keep).await?;
-    }
-    made?;
-    events?;
-    context.store.forget_released().await?;
-    let removed = context.store.remove_unused().await?;
-    if removed != Default::default() {
-        tracing::info!(?removed, "what is no longer used is removed");
+/// Looks once: at the rows unless another hub has done that, and at what this one keeps.
+async fn run(context: &Context, every: Duration) -> anyhow::Result<()> {
+    // A little less: this hub's own clock decides when it looks again.
+    if context.store.take_look("retention", every / 10 * 9).await? {
+        rows(context).await?;
     }
     let repositories = context.sources.fetcher.remove_unused(SETTLED).await?;
     if repositories > 0 {
@@ -56,5 +46,23 @@ async fn run(context: &Context) -> anyhow::Result<()> {
         }
     }
     artifacts.sweep(SETTLED).await?;
+    Ok(())
+}
+
+async fn rows(context: &Context) -> anyhow::Result<()> {
+    let now = OffsetDateTime::now_utc();
+    // What is in the way of one of these is no reason to leave out the others.
+    let made = context.store.make_partitions(now).await;
+    let events = context.store.event_trim(now).await;
+    if let Some(keep) = context.history {
+        context.store.history_trim(now, keep).await?;
+    }
+    made?;
+    events?;
+    context.store.forget_released().await?;
+    let removed = context.store.remove_unused().await?;
+    if removed != Default::default() {
+        tracing::info!(?removed, "what is no longer used is removed");
+    }
     Ok(())
 }

@@ -51,7 +51,7 @@ impl Drop for Fleet {
     }
 }
 
-fn app(name: &str) -> NewResource {
+pub(crate) fn app(name: &str) -> NewResource {
     let spec = json!({
         "interval": "10m", "prune": true, "path": name, "sourceRef": { "kind": "GitRepository", "name": "repo" },
     });
@@ -59,7 +59,7 @@ fn app(name: &str) -> NewResource {
 }
 
 /// Places an app on clusters of these numbers.
-fn placement(name: &str, clusters: impl Iterator<Item = usize>) -> NewResource {
+pub(crate) fn placement(name: &str, clusters: impl Iterator<Item = usize>) -> NewResource {
     let names: Vec<String> = clusters.map(cluster).collect();
     let spec = json!({
         "apps": [{ "kind": "Kustomization", "name": name, "namespace": "apps" }], "clusters": { "names": names },
@@ -71,7 +71,7 @@ fn cluster(number: usize) -> String {
     format!("c{number:04}")
 }
 
-fn manifests(name: &str, value: &str) -> String {
+pub(crate) fn manifests(name: &str, value: &str) -> String {
     let one = |n: usize| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}-{n}, namespace: apps}}\ndata: {{v: {value}}}\n"
@@ -112,7 +112,7 @@ impl Fleet {
         let statements = Statements::listen();
         world.apply(&resources).await;
         let source = world.uid("GitRepository", "repo").await;
-        let (queues, stop) = reconcilers(&world).await;
+        let (queues, stop) = reconcilers(&world, "replica").await;
         let this = Self {
             world,
             queues,
@@ -163,12 +163,15 @@ impl Fleet {
             "SELECT r.commit_id = '{commit}' FROM source_state s JOIN revision r ON r.id = s.revision_id"
         ))
         .await;
-        self.statements.take()
+        let mut asked = self.statements.take();
+        asked.retain(|one| !one.is_of_the_clock());
+        asked
     }
 }
 
-async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
-    let dir = world.dir.path();
+/// A hub's reconcilers at work, on this thread.
+pub(crate) async fn reconcilers(world: &World, replica: &str) -> ([Queue; 3], CancellationToken) {
+    let dir = world.dir.path().join(replica);
     let prober = Prober::new(Clients::new().expect("TLS"), KEY);
     let program = GitProgram::find(None).await.expect("git is installed");
     let context = Context {
@@ -179,7 +182,8 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
         sources: Arc::new(Sources {
             probes: ProbeShare::new(prober, KEY),
             fetcher: Fetcher::new(program, dir.join("repositories"), KEY, FetchLimits::default()),
-            artifacts: ArtifactStore::open(dir.join("artifacts"), dir.join("incoming"))
+            // Hubs share it.
+            artifacts: ArtifactStore::open(world.dir.path().join("artifacts"), dir.join("incoming"))
                 .await
                 .expect("a store"),
         }),
@@ -187,10 +191,10 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
             Renderer::Native(NativeRenderer::new(2)),
             Err("not here".into()),
         )),
-        replica: "replica".into(),
+        replica: replica.into(),
         history: None,
     };
-    world.store.beat("replica", "").await.expect("it lives");
+    world.store.beat(replica, "").await.expect("it lives");
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let index = Arc::new(Index::new(world.store.clone()));
     let receivers = Registered::new(context.clone());
@@ -204,7 +208,7 @@ async fn reconcilers(world: &World) -> ([Queue; 3], CancellationToken) {
         4,
     );
     let (queues, stop) = (driver.queues(), CancellationToken::new());
-    let listener = world.store.listen("replica").await.expect("it listens");
+    let listener = world.store.listen(replica).await.expect("it listens");
     tokio::spawn(driver.run(listener, stop.clone()));
     (queues, stop)
 }

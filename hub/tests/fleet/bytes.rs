@@ -71,7 +71,7 @@ async fn relay(client: UnixStream, real: impl AsRef<Path>, sent: Arc<AtomicU64>)
             sent.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     };
-    tokio::join!(there, tokio::io::copy(&mut answers, &mut back));
+    let (_, _) = tokio::join!(there, tokio::io::copy(&mut answers, &mut back));
 }
 
 /// An object of about 4 KiB that no compression makes much smaller.

@@ -5,6 +5,7 @@ mod budgets;
 mod bytes;
 mod claims;
 mod deploys;
+mod divided;
 mod enrol;
 mod fleet_api;
 mod history;

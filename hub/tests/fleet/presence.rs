@@ -1,6 +1,9 @@
 //! Who is connected, and what is told of those who come and go.
 
-use crate::{reports::open, world::World};
+use crate::{
+    reports::open,
+    world::{INCARNATION, World},
+};
 
 async fn told(world: &World) -> Vec<String> {
     sqlx::query_scalar("SELECT reason FROM event WHERE cluster_id IS NOT NULL ORDER BY id")
@@ -12,7 +15,7 @@ async fn told(world: &World) -> Vec<String> {
 /// How many clusters the pass finds gone.
 async fn gone(world: &World) -> usize {
     let mut listener = world.store.listen("replica").await.expect("it listens");
-    let stale = world.store.stale(&mut listener).await;
+    let stale = world.store.stale(&mut listener, INCARNATION).await;
     stale.expect("looked").gone.len()
 }
 

@@ -42,6 +42,19 @@ pub(crate) struct Statement {
     rows: u64,
 }
 
+impl Statement {
+    /// Asked by the clock whatever is done meanwhile: that the hub lives, and the look for what is due.
+    pub(crate) fn is_of_the_clock(&self) -> bool {
+        ["INSERT INTO replica", "WITH passed AS (DELETE"]
+            .iter()
+            .any(|words| self.words.starts_with(words))
+    }
+
+    fn is_of_the_hub(&self) -> bool {
+        !self.words.starts_with("SELECT set_config") && !self.words.starts_with(OWN)
+    }
+}
+
 impl Visit for Statement {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "rows_affected" {
@@ -97,10 +110,16 @@ impl Statements {
         Self { told, _listens }
     }
 
+    /// How many were asked since the last time they were taken.
+    pub(crate) fn heard(&self) -> usize {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter(|one| one.is_of_the_hub()).count()
+    }
+
     /// Takes what was asked since the last time, but for what a new connection of the pool asks of its own.
     pub(crate) fn take(&self) -> Vec<Statement> {
         let mut told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        told.retain(|one| !one.words.starts_with("SELECT set_config") && !one.words.starts_with(OWN));
+        told.retain(Statement::is_of_the_hub);
         told
     }
 }
@@ -165,7 +184,11 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
     let mut listener = world.store.listen("replica").await.expect("it listens");
     let statements = Statements::listen();
     hears(&world, &statements).await;
-    let stale = world.store.stale(&mut listener).await.expect("asked");
+    let stale = world
+        .store
+        .stale(&mut listener, INCARNATION)
+        .await
+        .expect("asked");
     assert!(stale.apps.is_empty() && stale.gone.is_empty(), "{stale:?}");
     index.poll().await.expect("read");
     for _ in 0..2 {

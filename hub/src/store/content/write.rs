@@ -14,6 +14,8 @@ use crate::{
 
 /// Bytes bound to one statement.
 const BATCH_BYTES: usize = 4 << 20;
+/// Less than this is sent without asking whether it is there.
+const ASKED_BYTES: usize = 64 << 10;
 /// What a row takes beside its bytes, about.
 const ROW_BYTES: usize = 64;
 
@@ -141,12 +143,9 @@ impl Store {
             let there = former.as_ref().map(|(_, objects)| objects);
             there.is_none_or(|objects| !objects.contains(&blob.digest[..]))
         };
-        let asked: Vec<&[u8]> = objects
-            .iter()
-            .filter(is_new)
-            .map(|blob| &blob.digest[..])
-            .collect();
-        let others = match asked.is_empty() {
+        let fresh = || objects.iter().filter(is_new);
+        let asked: Vec<&[u8]> = fresh().map(|blob| &blob.digest[..]).collect();
+        let others = match fresh().map(|blob| blob.bytes.len()).sum::<usize>() < ASKED_BYTES {
             true => Vec::new(),
             false => {
                 sqlx::query_scalar!(

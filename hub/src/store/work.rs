@@ -1,0 +1,80 @@
+//! What the hubs on one database divide. All of them are woken by a change; whoever begins at it holds it for a few seconds,
+//! and the others leave it and look again when that time is over: a hub that was killed or stands still delays them by no
+//! more. No answer is right because of it: what is committed is decided by compare-and-set.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Result, Store, due::Changed, plan::AppPlan};
+
+/// For so long something is held, unless whoever holds it says that it is still at it.
+pub const HELD: Duration = Duration::from_secs(5);
+
+/// Whether a hub is to plan an app.
+#[derive(Debug)]
+pub enum Lease {
+    /// It is, from this.
+    Held(AppPlan),
+    /// Another one is at it.
+    Others,
+    /// Nothing has changed since it was planned, and it is rendered.
+    Settled,
+}
+
+impl Store {
+    /// Takes a source for `replica`, or keeps it. `false`: another one is at it.
+    pub async fn take_source(&self, source: Uuid, replica: &str) -> Result<bool> {
+        let held = sqlx::query_scalar!(
+            r#"INSERT INTO source_state AS s (uid, held_by, held_until)
+               VALUES ($1, $2, now() + make_interval(secs => $3))
+               ON CONFLICT (uid) DO UPDATE SET held_by = $2, held_until = excluded.held_until
+                 WHERE s.held_by IN ('', $2) OR s.held_until <= now()
+               RETURNING true AS "held!""#,
+            source,
+            replica,
+            HELD.as_secs_f64()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(held.is_some())
+    }
+
+    /// Takes clusters that are to be judged by placements; `true`: another hub is at more of them.
+    pub async fn take_clusters(&self, replica: &str) -> Result<(Vec<Changed>, bool)> {
+        let rows = sqlx::query!(
+            r#"WITH free AS (
+                 SELECT key FROM due WHERE topic = 'cluster' AND (held_by IN ('', $1) OR held_until <= now())
+                 ORDER BY key LIMIT 1000 FOR UPDATE SKIP LOCKED),
+               held AS (
+                 UPDATE due d SET held_by = $1, held_until = now() + make_interval(secs => $2)
+                 FROM free WHERE d.topic = 'cluster' AND d.key = free.key
+                 RETURNING d.key, d.change)
+               SELECT held.key AS "key?", held.change AS "change?", o.others AS "others!"
+               FROM (SELECT EXISTS (SELECT FROM due WHERE topic = 'cluster' AND held_by NOT IN ('', $1)
+                                      AND held_until > now()) AS others) AS o
+                 LEFT JOIN held ON true ORDER BY held.key"#,
+            replica,
+            HELD.as_secs_f64()
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let others = rows.first().is_some_and(|row| row.others);
+        let taken = rows.into_iter().filter_map(|row| row.key.zip(row.change));
+        Ok((taken.collect(), others))
+    }
+
+    /// Takes what one hub does for all of them once in `every`; `false`: it was done since.
+    pub async fn take_look(&self, name: &str, every: Duration) -> Result<bool> {
+        let taken = sqlx::query_scalar!(
+            r#"INSERT INTO look AS l (name, at) VALUES ($1, now())
+               ON CONFLICT (name) DO UPDATE SET at = now() WHERE l.at < now() - make_interval(secs => $2)
+               RETURNING true AS "taken!""#,
+            name,
+            every.as_secs_f64()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(taken.is_some())
+    }
+}

@@ -1,0 +1,228 @@
+//! What two hubs on one database do not do twice: look at a source, plan an app, judge a cluster, remove what is unused.
+
+use std::time::{Duration, Instant};
+
+use flotilla_hub::task::queue::Queue;
+use flotilla_testkit::{GitAccess, GitCommand, GitRepo, GitServer, wait_until};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    budgets::{app, manifests, placement, reconcilers},
+    statements::{OWN, Statements},
+    world::{World, resource},
+};
+
+const APPS: usize = 12;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Apps of one repository on three clusters each, and the hubs that are at work.
+struct Fleet {
+    world: World,
+    git: GitServer,
+    repository: GitRepo,
+    source: Uuid,
+    queues: Vec<Queue>,
+    stop: CancellationToken,
+    statements: Statements,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("app{number}")
+}
+
+impl Fleet {
+    /// With one hub.
+    async fn start() -> Self {
+        let world = World::new().await;
+        let git = GitServer::start(GitAccess::Public).await.expect("a Git server");
+        let repository = git.create("repo.git").await.expect("made");
+        let mut resources: Vec<_> = (0..3)
+            .map(|n| resource("Cluster", &format!("c{n:04}"), json!({})))
+            .collect();
+        resources.extend((0..APPS).map(|n| app(&name(n))));
+        resources.extend((0..APPS).map(|n| placement(&name(n), 0..3)));
+        let spec = json!({ "interval": "24h", "url": git.http_url("repo.git"), "ref": { "branch": "main" } });
+        resources.push(resource("GitRepository", "repo", spec));
+        let files = files("first");
+        repository
+            .commit("main", &files, "first")
+            .await
+            .expect("committed");
+        let statements = Statements::listen();
+        world.apply(&resources).await;
+        let mut this = Self {
+            source: world.uid("GitRepository", "repo").await,
+            world,
+            git,
+            repository,
+            queues: Vec::new(),
+            stop: CancellationToken::new(),
+            statements,
+        };
+        this.join("one").await;
+        this.settled(&format!(
+            "SELECT count(*) = {} FROM unit WHERE NOT dirty",
+            3 * APPS
+        ))
+        .await;
+        this
+    }
+
+    /// Another hub begins.
+    async fn join(&mut self, replica: &str) {
+        let (queues, stop) = reconcilers(&self.world, replica).await;
+        self.queues.extend(queues);
+        let all = self.stop.clone();
+        tokio::spawn(async move {
+            all.cancelled().await;
+            stop.cancel();
+        });
+    }
+
+    /// Waits until this holds, nothing is to be done, and no hub waits for another.
+    async fn settled(&self, query: &str) {
+        let query = format!(
+            "{OWN} SELECT ({query}) AND (SELECT count(*) FROM due) + (SELECT count(*) FROM unit WHERE dirty) = 0"
+        );
+        wait_until(&query, PATIENCE, async || {
+            let holds: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                .fetch_one(&self.world.pool)
+                .await?;
+            let idle = self.queues.iter().all(|queue| queue.depth() == 0);
+            Ok::<_, sqlx::Error>((holds && idle).then_some(()))
+        })
+        .await
+        .expect("settled");
+    }
+
+    /// A commit that changes all apps: the statements of all hubs, and the requests to the Git server.
+    async fn commit(&self, version: &str) -> (usize, usize) {
+        let commit = self.repository.commit("main", &files(version), version).await;
+        let commit = commit.expect("committed");
+        self.statements.take();
+        self.git.clear_log();
+        self.world
+            .execute(&format!("{OWN} UPDATE source_state SET next_probe = now()"))
+            .await;
+        self.world
+            .store
+            .wake(flotilla_hub::store::Topic::Resource, &[self.source])
+            .await
+            .expect("woken");
+        let query = format!(
+            "SELECT count(DISTINCT u.id) = {} FROM unit u JOIN revision r ON r.id = u.revision_id WHERE r.commit_id = '{commit}'",
+            3 * APPS
+        );
+        self.settled(&query).await;
+        self.is_quiet().await;
+        let asked = self.statements.take();
+        let asked = asked.iter().filter(|one| !one.is_of_the_clock());
+        (asked.count(), self.git.count(GitCommand::Fetch))
+    }
+
+    /// Whoever left something to another hub has looked again; then nobody asks anything.
+    async fn is_quiet(&self) {
+        let heard = async || self.statements.heard();
+        wait_until("two seconds without a statement", PATIENCE, async || {
+            let before = heard().await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok::<_, sqlx::Error>((heard().await == before).then_some(()))
+        })
+        .await
+        .expect("quiet");
+    }
+}
+
+fn files(version: &str) -> Vec<(String, String)> {
+    (0..APPS)
+        .map(|n| (format!("{}/all.yaml", name(n)), manifests(&name(n), version)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_commit_costs_two_hubs_little_more_than_one() {
+    let mut fleet = Fleet::start().await;
+    let (alone, fetches) = fleet.commit("second").await;
+    fleet.join("two").await;
+    fleet.is_quiet().await;
+    let (together, fetched) = fleet.commit("third").await;
+    assert_eq!((fetches, fetched), (1, 1), "one hub fetches");
+    assert!(
+        together * 2 <= alone * 3,
+        "{together} statements of two hubs, {alone} of one"
+    );
+}
+
+#[tokio::test]
+async fn what_a_hub_held_when_it_was_killed_is_done_by_another_within_seconds() {
+    let fleet = Fleet::start().await;
+    let app = fleet.world.uid("Kustomization", &name(0)).await;
+    let held = "held_by = 'dead', held_until = now() + interval '5 seconds'";
+    let began = Instant::now();
+    fleet
+        .world
+        .execute(&format!(
+            "{OWN} INSERT INTO due (topic, key, held_by, held_until)
+               VALUES ('app', '{app}', 'dead', now() + interval '5 seconds');
+             UPDATE source_state SET next_probe = now(), {held}"
+        ))
+        .await;
+    fleet.git.clear_log();
+    fleet.queues[0].push(fleet.source);
+    fleet.queues[1].push(app);
+    fleet
+        .settled("SELECT bool_and(held_by = 'one') FROM source_state")
+        .await;
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_secs(4),
+        "it was left to the other for its time: {took:?}"
+    );
+    assert!(took < Duration::from_secs(15), "and no longer: {took:?}");
+    fleet.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_one_hub_does_for_all_is_done_once_in_its_time() {
+    let world = World::new().await;
+    let hour = Duration::from_secs(3600);
+    let (one, two) = tokio::join!(
+        world.store.take_look("retention", hour),
+        world.store.take_look("retention", hour)
+    );
+    assert!(one.expect("asked") != two.expect("asked"), "one of them");
+    assert!(world.store.take_look("other", hour).await.expect("asked"));
+    world
+        .execute("UPDATE look SET at = now() - interval '61 minutes'")
+        .await;
+    assert!(world.store.take_look("retention", hour).await.expect("asked"));
+    assert!(!world.store.take_look("retention", hour).await.expect("asked"));
+}
+
+#[tokio::test]
+async fn clusters_are_judged_by_one_hub_and_by_another_when_that_one_has_gone() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let take = async |replica: &str| {
+        let (taken, others) = world.store.take_clusters(replica).await.expect("asked");
+        (taken.iter().map(|(key, _)| *key).collect::<Vec<_>>(), others)
+    };
+    assert_eq!(take("one").await, (vec![cluster], false));
+    assert_eq!(take("two").await, (vec![], true));
+    assert_eq!(take("one").await, (vec![cluster], false), "it is its own");
+    world
+        .execute("UPDATE due SET held_until = now() WHERE topic = 'cluster'")
+        .await;
+    let (taken, others) = world.store.take_clusters("two").await.expect("asked");
+    assert_eq!((taken.len(), others), (1, false));
+    world.store.judged_clusters(&taken, &[]).await.expect("judged");
+    assert_eq!(take("one").await, (vec![], false), "nothing is left");
+}
