@@ -6,8 +6,9 @@ CREATE TABLE app_plan (
     version  bigint NOT NULL DEFAULT 0,
     -- Why nothing, or not everything, moves: the app's own reasons in order, {reason, params} each.
     waiting  jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(waiting) = 'array'),
-    observed_generation bigint NOT NULL DEFAULT 0,
-    changed_at timestamptz NOT NULL DEFAULT now()
+    -- Since when it has such reasons, or has none.
+    held_at  timestamptz NOT NULL DEFAULT now(),
+    observed_generation bigint NOT NULL DEFAULT 0
 );
 
 CREATE TABLE rollout (
@@ -109,6 +110,9 @@ CREATE TABLE unit (
     withheld    jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(withheld) = 'array'),
     -- Why it does not move, as in app_plan.
     waiting     jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(waiting) = 'array'),
+    -- Since when it has such reasons, or has none; since when it has its target.
+    held_at     timestamptz NOT NULL DEFAULT now(),
+    moved_at    timestamptz NOT NULL DEFAULT now(),
     requested   text NOT NULL DEFAULT '',
     -- Changed since its entry was published.
     dirty       boolean NOT NULL DEFAULT true,
@@ -176,6 +180,8 @@ CREATE TABLE unit_status (
     -- Since when `healthy` is healthy without a break, by the hub's clock; NULL while it is not.
     healthy_since timestamptz,
     ready       text NOT NULL,
+    -- Since when `ready` is what it is, at this version.
+    turned_at   timestamptz NOT NULL DEFAULT now(),
     reason      text NOT NULL DEFAULT '',
     message     text NOT NULL DEFAULT '',
     -- What is to be known of a ready unit all the same.

@@ -35,7 +35,13 @@ CREATE VIEW unit_shown AS
            coalesce(s.health, '') AS health,
            coalesce(s.objects, 0) AS objects, coalesce(s.objects_failed, 0) AS objects_failed,
            coalesce(s.objects_pending_removal, 0) AS objects_pending_removal, s.observed_at,
-           greatest(u.updated_at, s.received_at, f.at) AS changed_at,
+           -- When what is said of it turned, in the order in which it is said.
+           CASE WHEN p.connected IS NOT TRUE AND is_alive(p.last_seen) IS NOT TRUE
+                  THEN greatest(p.last_seen + interval '90 seconds', u.created_at)
+                WHEN u.waiting <> '[]' THEN u.held_at
+                WHEN f.unit_id IS NOT NULL THEN greatest(f.at, u.held_at)
+                WHEN s.version = u.version THEN greatest(s.turned_at, u.held_at)
+                ELSE greatest(u.moved_at, u.held_at) END AS turned_at,
            coalesce(p.connected, false) AS connected, p.last_seen, is_alive(p.last_seen) IS NOT TRUE AS silent
     FROM unit u
     JOIN cluster c ON c.id = u.cluster_id

@@ -151,13 +151,19 @@ pub struct Alike {
     pub units: u64,
     /// The first of them.
     pub first: UnitFacts,
+    /// When the first of them turned what it is.
+    pub first_turned: Timestamp,
+    /// When the last of them did.
+    pub last_turned: Timestamp,
 }
 
 /// What is known of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AppFacts {
-    /// When any of what follows changed last; `None`: it is not known.
-    pub changed: Option<Timestamp>,
+    /// When its spec changed last; `None`: it is not known.
+    pub asked: Option<Timestamp>,
+    /// Since when it has reasons of its own to wait, or has none; `None` before it was looked at.
+    pub held: Option<Timestamp>,
     /// Its present spec was looked at.
     pub observed: bool,
     /// It is left alone.
@@ -179,6 +185,27 @@ impl AppFacts {
         let each = self.units.iter().map(|alike| alike.first.revision.as_ref());
         let each: Option<Vec<&Revision>> = each.collect();
         each?.into_iter().min_by_key(|revision| revision.id)
+    }
+}
+
+/// When what [`app`] says turned: True with the last of its units, anything else with the first that is so. `None`: it is
+/// not known.
+pub fn turned(facts: &AppFacts) -> Option<Timestamp> {
+    if !facts.observed && !facts.suspended {
+        return facts.asked;
+    }
+    if !facts.waiting.is_empty() {
+        return facts.held;
+    }
+    let said = || facts.units.iter().map(|alike| (unit(&alike.first).status, alike));
+    let worst = said().map(|(status, _)| status).max();
+    match worst {
+        None => facts.held,
+        Some(Readiness::True) => said().map(|(_, alike)| alike.last_turned).max().max(facts.held),
+        Some(worst) => {
+            let those = said().filter(|(status, _)| *status == worst);
+            those.map(|(_, alike)| alike.first_turned).min()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::object::ObjectKey;
+use crate::{clock::Timestamp, object::ObjectKey};
 
 fn revision(id: i64) -> Option<Revision> {
     Some(Revision {
@@ -61,7 +61,12 @@ fn facts(units: Vec<(u64, UnitFacts)>) -> AppFacts {
         observed: true,
         units: units
             .into_iter()
-            .map(|(units, first)| Alike { units, first })
+            .map(|(units, first)| Alike {
+                units,
+                first,
+                first_turned: Timestamp(0),
+                last_turned: Timestamp(0),
+            })
             .collect(),
         ..AppFacts::default()
     }
@@ -382,4 +387,57 @@ fn what_an_agent_does_not_take_is_not_ready_says_why_and_ends_a_request_at_once(
         app_progress(&gone, &[], ANSWERED).outcome,
         Some(Outcome::ClustersOffline)
     );
+}
+
+#[test]
+fn ready_turned_with_the_last_unit_and_not_ready_with_the_first_that_is_not() {
+    let since = |units: Vec<(UnitFacts, i64, i64)>| AppFacts {
+        observed: true,
+        asked: Some(Timestamp(1)),
+        held: Some(Timestamp(5)),
+        units: units
+            .into_iter()
+            .map(|(first, from, until)| Alike {
+                units: 2,
+                first,
+                first_turned: Timestamp(from),
+                last_turned: Timestamp(until),
+            })
+            .collect(),
+        ..AppFacts::default()
+    };
+    let turned = |facts: &AppFacts| super::turned(facts).map(|at| at.0);
+    let all = since(vec![(ready("a"), 10, 20), (ready("b"), 11, 30)]);
+    assert_eq!(turned(&all), Some(30));
+    // What a unit that is ready does later does not move when the app was not.
+    let one = since(vec![
+        (ready("a"), 10, 90),
+        (failed("b"), 40, 50),
+        (failed("c"), 45, 60),
+    ]);
+    assert_eq!(turned(&one), Some(40));
+    // What is on its way is not as bad as what failed.
+    let both = since(vec![(behind("a"), 10, 10), (failed("b"), 40, 50)]);
+    assert_eq!(turned(&both), Some(40));
+    assert_eq!(
+        turned(&since(vec![(behind("a"), 10, 15), (ready("b"), 40, 50)])),
+        Some(10)
+    );
+    // Its own reasons come before its units, and what was not looked at before both.
+    let held = AppFacts {
+        waiting: vec![Waiting::NoArtifact],
+        ..one.clone()
+    };
+    assert_eq!(turned(&held), Some(5));
+    let new = AppFacts {
+        observed: false,
+        ..held
+    };
+    assert_eq!(turned(&new), Some(1));
+    assert_eq!(turned(&since(vec![])), Some(5));
+    let released = AppFacts {
+        held: Some(Timestamp(70)),
+        ..all
+    };
+    assert_eq!(turned(&released), Some(70), "until then it was held");
 }

@@ -251,7 +251,7 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
              SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
              ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4,
-               changed_at = now()
+               held_at = CASE WHEN (p.waiting = '[]') = ($3 = '[]'::jsonb) THEN p.held_at ELSE now() END
              WHERE p.version = $2 AND p.observed_generation <= $4
              RETURNING app_uid),
            seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6)
@@ -321,6 +321,8 @@ async fn write_units(
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
            state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
            requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now(),
+           moved_at = CASE WHEN excluded.rollout_id IS NULL THEN unit.moved_at ELSE now() END,
+           held_at = CASE WHEN (unit.waiting = '[]') = (excluded.waiting = '[]') THEN unit.held_at ELSE now() END,
            released = unit.released AND excluded.state = 'Detached', removal = excluded.removal
          RETURNING id, cluster_id, version, target)
          INSERT INTO history (cluster_id, unit_id, version, target, ready)

@@ -381,6 +381,8 @@ async fn write_status(
                  applied_version = excluded.applied_version, applied = excluded.applied,
                  healthy_version = excluded.healthy_version, healthy = excluded.healthy,
                  healthy_since = excluded.healthy_since, ready = excluded.ready,
+                 turned_at = CASE WHEN (unit_status.version, unit_status.ready) = (excluded.version, excluded.ready)
+                   THEN unit_status.turned_at ELSE now() END,
                  reason = excluded.reason, message = excluded.message, notes = excluded.notes,
                  health = excluded.health, objects = excluded.objects, objects_failed = excluded.objects_failed,
                  objects_pending_removal = excluded.objects_pending_removal, apply_ms = excluded.apply_ms,

@@ -38,7 +38,7 @@ impl Store {
         let plans = sqlx::query!(
             r#"SELECT r.uid AS "uid!", coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
                       coalesce(p.observed_generation = r.generation, false) AS "observed!",
-                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.changed_at AS "changed_at?"
+                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?", r.updated_at AS "updated_at!"
                FROM resource r LEFT JOIN app_plan p ON p.app_uid = r.uid WHERE r.uid = ANY($1)"#,
             apps
         )
@@ -48,7 +48,8 @@ impl Store {
             .into_iter()
             .map(|row| {
                 let facts = AppFacts {
-                    changed: row.changed_at.map(timestamp),
+                    asked: Some(timestamp(row.updated_at)),
+                    held: row.held_at.map(timestamp),
                     observed: row.observed,
                     suspended: row.suspended,
                     waiting: row.waiting.0,
@@ -60,16 +61,17 @@ impl Store {
         let rows = sqlx::query!(
             r#"WITH shown AS MATERIALIZED (
                  SELECT app_uid, cluster, applied_content, current, applied, refused, ready, connected, silent, reason, message,
-                        notes, waiting, changed_at
+                        notes, waiting, turned_at
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, refused, ready, connected, silent,
                         waiting <> '[]' AS held,
                         notes <> '' AS noted,
-                        count(*) AS units, min(cluster) AS first, max(changed_at) AS changed_at
+                        count(*) AS units, min(cluster) AS first, min(turned_at) AS first_turned,
+                        max(turned_at) AS last_turned
                  FROM shown GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
                )
-               SELECT a.app_uid AS "app!", a.units AS "units!", a.changed_at AS "changed_at!", a.first AS "cluster!", a.current AS "current!",
+               SELECT a.app_uid AS "app!", a.units AS "units!", a.first_turned AS "first_turned!", a.last_turned AS "last_turned!", a.first AS "cluster!", a.current AS "current!",
                       a.applied AS "applied!", a.refused AS "refused!", a.ready AS "ready!", a.connected AS "connected!",
                       a.silent AS "silent!", s.reason AS "reason!", s.message AS "message!", s.notes AS "notes!", s.waiting AS "waiting!: Json<Vec<Waiting>>",
                       v.id AS "revision_id?", v.revision AS "revision?"
@@ -83,9 +85,10 @@ impl Store {
         for row in rows {
             let revision = revision(row.revision_id, row.revision);
             if let Some(facts) = facts.get_mut(&row.app) {
-                facts.changed = facts.changed.max(Some(timestamp(row.changed_at)));
                 facts.units.push(Alike {
                     units: row.units.unsigned_abs(),
+                    first_turned: timestamp(row.first_turned),
+                    last_turned: timestamp(row.last_turned),
                     first: UnitFacts {
                         cluster: row.cluster,
                         connected: row.connected,

@@ -854,3 +854,57 @@ async fn an_event_that_an_agent_tells_again_is_stored_once() {
         .await;
     assert_eq!(stored, 1);
 }
+
+#[tokio::test]
+async fn an_app_says_since_when_it_is_ready_or_not_whatever_is_reported_meanwhile() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    world.store.beat("replica", "").await.expect("it lives");
+    let ingest = async |row: StatusRow| {
+        let reports = [report(cluster, epoch, vec![row])];
+        world.store.ingest(&reports).await.expect("ingested");
+    };
+    // Hours since what is said of it turned; then all of it was one hour earlier.
+    let hours = async || {
+        let mut facts = world.store.app_facts(&[app]).await.expect("read");
+        let mut facts = facts.remove(&app).expect("known");
+        facts.observed = true;
+        let said = flotilla_core::status::app(&facts);
+        let turned = flotilla_core::status::turned(&facts).expect("it turned");
+        let hours = (OffsetDateTime::now_utc().unix_timestamp() - turned.0 / 1000 + 60) / 3600;
+        world
+            .execute(
+                "UPDATE unit_status SET turned_at = turned_at - interval '1 hour';
+                 UPDATE app_plan SET held_at = held_at - interval '1 hour';
+                 UPDATE unit SET held_at = held_at - interval '1 hour', moved_at = moved_at - interval '1 hour'",
+            )
+            .await;
+        (said.status.as_str(), hours)
+    };
+    assert_eq!(hours().await, ("Unknown", 0));
+    assert_eq!(hours().await, ("Unknown", 1));
+    let ready = applied(unit, 1, target);
+    ingest(ready.clone()).await;
+    assert_eq!(hours().await, ("True", 0));
+    // Another word about the same.
+    ingest(StatusRow {
+        notes: "x".into(),
+        objects: 7,
+        ..ready.clone()
+    })
+    .await;
+    assert_eq!(hours().await, ("True", 1));
+    ingest(StatusRow {
+        ready: "False",
+        ..ready.clone()
+    })
+    .await;
+    assert_eq!(hours().await, ("False", 0));
+    assert_eq!(hours().await, ("False", 1));
+    let next = world.render(app, "r2", &[config("x", "a: 2")]).await;
+    world.roll_out(app, &[cluster], &next).await;
+    assert_eq!(hours().await, ("Unknown", 0), "its new target is on its way");
+    assert_eq!(hours().await, ("Unknown", 1));
+}

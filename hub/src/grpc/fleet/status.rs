@@ -32,8 +32,7 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
             let facts = facts.get(&row.uid).unwrap_or(&unknown);
             let revision = facts.revision().map(|revision| revision.name.clone());
             let mut said = condition(&row, decided::app(facts));
-            // What it was before is not kept: it is so since the last change at the latest.
-            said.since_ms = facts.changed.map_or(said.since_ms, |at| at.0);
+            said.since_ms = decided::turned(facts).map_or(said.since_ms, |at| at.0);
             (vec![said], revision.unwrap_or_default())
         } else {
             other(fleet, &row).await?
