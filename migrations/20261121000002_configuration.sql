@@ -14,6 +14,10 @@ CREATE FUNCTION scope_name(scope uuid) RETURNS text LANGUAGE sql STABLE
 CREATE FUNCTION is_app(kind text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN kind IN ('Kustomization');
 CREATE FUNCTION is_source(kind text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN kind IN ('GitRepository');
 
+-- An object as people name it: `Kind/namespace/name`, or `Kind/name`.
+CREATE FUNCTION object_name(kind text, namespace text, name text) RETURNS text LANGUAGE sql STABLE
+    RETURN concat_ws('/', kind, nullif(namespace, ''), name);
+
 CREATE TABLE resource (
     uid           uuid PRIMARY KEY,
     scope         uuid NOT NULL DEFAULT fleet(),

@@ -174,7 +174,7 @@ async fn others<'e>(
                ON (k.name, k.namespace, k.kind, k.api_group) = (v.n, v.ns, v.kind, v.g)
            ), other AS MATERIALIZED (
              SELECT u.id, u.cluster_id, t.keyset, u.withheld,
-                    concat_ws('/', r.kind, nullif(r.namespace, ''), r.name) AS owner
+                    object_name(r.kind, r.namespace, r.name) AS owner
              FROM (SELECT DISTINCT keyset FROM asked) AS s JOIN target t ON t.keyset = s.keyset
              JOIN unit u ON u.target = t.digest JOIN resource r ON r.uid = u.app_uid
              WHERE u.cluster_id = ANY($1) AND u.app_uid <> $2)

@@ -199,7 +199,7 @@ pub enum Topic {
     /// A cluster's desired state was published: the key is its id.
     Desired,
     /// What is shown of an app's units changed: the key is the app's uid; of a whole cluster: its id.
-    Report,
+    Shown,
     /// A cluster's agent came, went or answered: the key is the cluster's id. It is for who watches; nothing is decided
     /// by it.
     Session,
@@ -218,7 +218,7 @@ impl Topic {
         Self::App,
         Self::Cluster,
         Self::Desired,
-        Self::Report,
+        Self::Shown,
         Self::Session,
         Self::Identity,
         Self::Takeover,
@@ -233,7 +233,7 @@ impl Topic {
             Self::App => "app",
             Self::Cluster => "cluster",
             Self::Desired => "desired",
-            Self::Report => "report",
+            Self::Shown => "report",
             Self::Session => "session",
             Self::Identity => "identity",
             Self::Takeover => "takeover",

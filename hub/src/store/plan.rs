@@ -229,7 +229,7 @@ impl Store {
             true => &[],
             false => &[commit.app_uid],
         };
-        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Report, shown)]).await?;
+        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Shown, shown)]).await?;
         tx.commit().await?;
         Ok(turned)
     }

@@ -18,16 +18,28 @@ pub struct Reference {
     pub name: String,
 }
 
+/// The source that an app names, whose scope and namespace are given.
+pub fn source_named(scope: Uuid, namespace: &str, spec: &Value) -> Option<Reference> {
+    named(scope, &spec["sourceRef"], None, namespace)
+}
+
+/// What a reference names: of this kind, else of the one that it says, in a namespace that it may say.
+fn named(scope: Uuid, value: &Value, kind: Option<String>, namespace: &str) -> Option<Reference> {
+    let text = |field: &str| value[field].as_str().map(str::to_owned);
+    Some(Reference {
+        kind: kind.or_else(|| text("kind"))?,
+        scope,
+        namespace: text("namespace")
+            .filter(|one| !one.is_empty())
+            .unwrap_or_else(|| namespace.to_owned()),
+        name: text("name")?,
+    })
+}
+
 /// What an object of `kind` names in its spec, each once.
 pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
-    let text = |value: &Value, field: &str| value[field].as_str().map(str::to_owned);
     let named = |value: &Value, kind: Option<&str>, default: &str| {
-        Some(Reference {
-            kind: kind.map(str::to_owned).or_else(|| text(value, "kind"))?,
-            scope,
-            namespace: text(value, "namespace").unwrap_or_else(|| default.to_owned()),
-            name: text(value, "name")?,
-        })
+        named(scope, value, kind.map(str::to_owned), default)
     };
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut found: Vec<Reference> = match kind {
@@ -35,7 +47,7 @@ pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec
             let variables = items(&spec["postBuild"]["substituteFrom"]);
             let variables = variables.iter().map(|one| named(one, None, namespace));
             variables
-                .chain([named(&spec["sourceRef"], None, namespace)])
+                .chain([source_named(scope, namespace, spec)])
                 .flatten()
                 .collect()
         }

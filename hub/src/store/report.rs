@@ -294,7 +294,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         // An unchanged report wakes nobody.
-        nudge(&mut tx, Topic::Report, &changed).await?;
+        nudge(&mut tx, Topic::Shown, &changed).await?;
         tx.commit().await?;
         Ok(Ingested {
             counted: counts,

@@ -103,7 +103,7 @@ impl Store {
                  WHERE r.id = v.id AND r.state = 'Progressing' AND v.admitted = (
                    SELECT count(*) FROM admission a WHERE a.rollout_id = r.id AND a.state = $5)
                  RETURNING r.state, r.app_uid, r.revision_id, r.created_at, r.finished_at)
-               SELECT done.state = $6 AS "complete!", concat_ws('/', a.kind, nullif(a.namespace, ''), a.name) AS "app!",
+               SELECT done.state = $6 AS "complete!", object_name(a.kind, a.namespace, a.name) AS "app!",
                       coalesce(v.revision, '') AS "revision!", done.created_at, done.finished_at AS "finished_at!"
                FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#,
             &ids,

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError, Topic, nudge,
+    reference::Reference,
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
     wake_apps,
@@ -124,23 +125,17 @@ impl Store {
     }
 
     /// Looks a source up by its name, with its present revision.
-    pub async fn named_source(
-        &self,
-        scope: Uuid,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<(Uuid, Option<RevisionRow>)>> {
+    pub async fn named_source(&self, named: &Reference) -> Result<Option<(Uuid, Option<RevisionRow>)>> {
         let row = sqlx::query!(
             r#"SELECT o.uid, r.id AS "id?", r.revision AS "revision?", r.commit_id AS "commit_id?",
                       r.subject AS "subject?", r.artifact_digest AS "artifact_digest?",
                       r.config_digest AS "config_digest?"
                FROM resource o LEFT JOIN source_state s ON s.uid = o.uid LEFT JOIN revision r ON r.id = s.revision_id
                WHERE o.scope = $1 AND o.kind = $2 AND o.namespace = $3 AND o.name = $4"#,
-            scope,
-            kind,
-            namespace,
-            name
+            named.scope,
+            named.kind,
+            named.namespace,
+            named.name
         )
         .fetch_optional(self.pool())
         .await?;

@@ -25,7 +25,7 @@ impl Store {
     pub async fn traced(&self, units: &[Uuid]) -> Result<Vec<TracedUnit>> {
         Ok(sqlx::query_as!(
             TracedUnit,
-            r#"SELECT concat_ws('/', r.kind, nullif(r.namespace, ''), r.name) AS "app!", c.name AS cluster,
+            r#"SELECT object_name(r.kind, r.namespace, r.name) AS "app!", c.name AS cluster,
                       coalesce(v.revision, '') AS "revision!",
                       coalesce(s.observed_at, 'epoch') AS "observed_at!", coalesce(s.apply_ms, 0) AS "apply_ms!"
                FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN cluster c ON c.id = u.cluster_id

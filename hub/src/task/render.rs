@@ -33,6 +33,7 @@ use crate::{
         StoreError, Topic,
         content::Blob,
         event::NewEvent,
+        reference::source_named,
         rendering::{Input, Outcome as Ended, RenderingRow},
         resource::ResourceRow,
         source::RevisionRow,
@@ -199,7 +200,7 @@ pub async fn ensure(
         Ok(renderer) => renderer,
         Err(problem) => return Ok(Ensured::held(vec![problem])),
     };
-    let (source, revision) = match source_revision(context, app, spec).await? {
+    let (source, revision) = match source_revision(context, app).await? {
         Ok(found) => found,
         Err(problem) => return Ok(Ensured::held(vec![problem])),
     };
@@ -496,24 +497,15 @@ fn waiting(reason: &str, message: &str) -> Waiting {
 async fn source_revision(
     context: &Context,
     app: &ResourceRow,
-    spec: &KustomizationSpec,
 ) -> anyhow::Result<Result<(Uuid, RevisionRow), Waiting>> {
-    let kind = spec.source_ref.kind.kind().name();
-    let name = spec.source_ref.name.as_str();
-    let namespace = spec
-        .source_ref
-        .namespace
-        .as_ref()
-        .map_or(app.namespace.as_str(), |one| one.as_str());
-    let found = context
-        .store
-        .named_source(app.scope, kind, namespace, name)
-        .await?;
+    let named = source_named(app.scope, &app.namespace, &app.spec)
+        .ok_or_else(|| StoreError::corrupt(format!("spec of {}", app.display()), "it names no source"))?;
+    let found = context.store.named_source(&named).await?;
     let Some((source, revision)) = found else {
         return Ok(Err(Waiting::SourceNotFound {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            kind: named.kind,
+            namespace: named.namespace,
+            name: named.name,
         }));
     };
     Ok(revision

@@ -66,13 +66,13 @@ mod tests {
         };
         wakeups.add(&[
             nudge(Topic::App, 2),
-            nudge(Topic::Report, 1),
+            nudge(Topic::Shown, 1),
             nudge(Topic::App, 1),
             nudge(Topic::App, 2),
         ]);
         assert_eq!(wakeups.take(Topic::App), [uid(1), uid(2)]);
         assert!(wakeups.take(Topic::App).is_empty());
-        assert_eq!(wakeups.take(Topic::Report), [uid(1)]);
+        assert_eq!(wakeups.take(Topic::Shown), [uid(1)]);
         assert!(wakeups.is_empty());
     }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Fleet, views};
 use crate::store::{
     Result, Store,
+    reference::{Reference, source_named},
     resource::{Condition, ResourceRow},
 };
 
@@ -87,13 +88,16 @@ pub(super) fn reference(row: &ResourceRow) -> wire::ResourceRef {
 
 /// The source that an app names, and its row when there is one.
 pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<(String, Option<ResourceRow>)> {
-    let field = |name: &str| app.spec["sourceRef"][name].as_str().unwrap_or_default();
-    let (kind, name) = (field("kind"), field("name"));
-    let namespace = match field("namespace") {
-        "" => &app.namespace,
-        named => named,
+    let Some(named) = source_named(app.scope, &app.namespace, &app.spec) else {
+        return Ok((String::new(), None));
     };
-    let row = store.resource_by_name(app.scope, kind, namespace, name).await?;
+    let Reference {
+        kind,
+        scope,
+        namespace,
+        name,
+    } = &named;
+    let row = store.resource_by_name(*scope, kind, namespace, name).await?;
     Ok((format!("{kind}/{namespace}/{name}"), row))
 }
 

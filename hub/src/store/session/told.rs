@@ -219,7 +219,7 @@ impl Store {
         let mut apps = ids(true);
         apps.extend(refuse_rest(&mut tx, told).await?);
         // What is shown of them has changed.
-        nudge(&mut tx, Topic::Report, &apps).await?;
+        nudge(&mut tx, Topic::Shown, &apps).await?;
         tx.commit().await?;
         Ok(())
     }
