@@ -53,7 +53,7 @@ fn fold(kept: &BTreeSet<String>, most: usize) -> BTreeSet<String> {
 
 /// The directories that a path is in, the nearest first; the root is `""`.
 fn directories(path: &str) -> impl Iterator<Item = &str> {
-    let parent = |path: &str| path.rfind('/').map_or(0, |end| end);
+    let parent = |path: &str| path.rfind('/').unwrap_or(0);
     let nearest = match path.strip_suffix(BELOW) {
         None => Some(&path[..parent(path)]),
         Some("") => None,

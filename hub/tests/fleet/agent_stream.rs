@@ -212,6 +212,7 @@ async fn an_agent_gets_the_whole_state_once_and_then_changes_on_what_it_holds() 
         .desired()
         .await;
     assert_eq!((whole.base_generation, whole.units.len()), (None, 2));
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -247,6 +248,7 @@ async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
             .await,
         1
     );
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -299,6 +301,7 @@ async fn two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_onc
         .await
         .expect("open");
     assert_eq!(message().await, "");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -323,6 +326,7 @@ async fn an_identity_copied_to_another_cluster_opens_no_stream() {
     );
     let _own = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
     assert_eq!(message().await, "");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -357,6 +361,7 @@ async fn an_agent_ahead_of_a_restored_store_gets_nothing_and_it_is_said() {
     stream.report(1, vec![]).await;
     let next = stream.next().await.expect("an answer");
     assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -394,6 +399,7 @@ async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
         }
     }
     assert!(received < GENERATIONS / 2, "{received} of {GENERATIONS}");
+    hub.world.is_quiet().await;
 }
 
 async fn fetch(hub: &Hub, agent: &Agent, want: Vec<Want>) -> Vec<Chunk> {
@@ -466,6 +472,7 @@ async fn only_what_the_clusters_own_entries_reach_is_served() {
     )
     .await;
     assert_eq!((missing(&nowhere), nowhere[0].data.len()), (vec![true], 0));
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -519,6 +526,7 @@ async fn whole_items_and_patches_decode_to_bytes_with_the_wanted_digest() {
     assert!(chunks[2].data.len() < 200, "{} bytes", chunks[2].data.len());
     assert_eq!(chunks[3].data, secret.bytes);
     assert_ne!(chunks[3].checksum, 0);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -547,6 +555,7 @@ async fn of_a_base_that_was_another_clusters_a_patch_tells_nothing() {
     assert_eq!(own[0], Encoding::ZstdDelta, "it had the base");
     let foreign = encodings(fetch(&hub, &two, wants()).await);
     assert_eq!(foreign, [Encoding::Zstd; 2], "it never had the base");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -572,6 +581,7 @@ async fn an_item_larger_than_a_chunk_comes_in_order_and_ends_once() {
     assert!(last.last && before.iter().all(|chunk| !chunk.last));
     let frame: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
     assert_eq!(zstd::decode_all(&frame[..]).expect("a frame"), large.bytes);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -586,6 +596,7 @@ async fn content_goes_only_to_the_agent_whose_stream_holds_the_cluster() {
         let refused = client.fetch(request).await.map(drop).expect_err("refused");
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     }
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -638,6 +649,7 @@ async fn a_bad_report_is_answered_as_a_report_and_the_stream_goes_on() {
     let _next = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
     let said = message().await.message;
     assert!(said.contains("left out some"), "until all is reported: {said}");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -666,6 +678,7 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
     assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
     let said = "SELECT count(*) FROM session WHERE message LIKE 'refused generation 1%another root'";
     assert_eq!(hub.world.count(said).await, 1);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -691,4 +704,5 @@ async fn a_stream_ends_soon_after_its_cluster_is_revoked_or_taken_over_elsewhere
     crate::reports::open(&hub.world, taken.cluster).await;
     let ended = timeout(SOON, of_taken.next()).await.expect("soon");
     assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
+    hub.world.is_quiet().await;
 }

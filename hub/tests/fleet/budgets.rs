@@ -245,9 +245,9 @@ async fn the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
     assert_eq!(fleet.world.count(&claims).await, sets * 10000 + sets * 5);
     let more = manifests("everywhere", "third") + "---\n" + &manifests("more", "third");
     let keys = fleet.commit(&[("everywhere/all.yaml".to_owned(), more)]).await;
-    // Beside what a commit of the same keys asks: locks, sets, the proof, and who may have what is let go of.
+    // Beside what a commit of the same keys asks: the manifest, locks, sets, the proof, and who may have what is let go of.
     assert!(
-        keys.len() <= 40 + 16 + 4,
+        keys.len() <= 40 + 16 + 5,
         "five more objects of one app on {CLUSTERS} clusters: {keys:#?}"
     );
     assert_eq!(

@@ -109,6 +109,7 @@ async fn only_the_administrators_credential_gets_an_answer() {
         .await
         .expect_err("no token");
     assert_eq!(refused.code(), Code::Unauthenticated);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -131,6 +132,7 @@ async fn a_wrong_document_is_named_by_file_document_line_and_field_and_nothing_i
     assert_eq!(problem.line, 16, "{problem:?}");
     assert!(resources(&hub, &[]).await.is_empty());
     assert_eq!(apply(&hub, APP).await.applied.len(), 1);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -187,6 +189,7 @@ async fn what_is_in_the_scope_of_a_cluster_ends_with_it_and_not_with_its_name() 
     let mut everywhere = suspended(resources_in(&hub, "*").await);
     everywhere.sort_unstable();
     assert_eq!(everywhere, [false, true]);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -229,6 +232,7 @@ async fn a_list_goes_by_pages_that_miss_and_repeat_nothing() {
         .await
         .expect_err("not ours");
     assert_eq!(refused.code(), Code::InvalidArgument);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -292,6 +296,7 @@ async fn a_suspended_object_is_not_reconciled_until_it_is_resumed() {
         .await
         .expect_err("not there");
     assert_eq!(refused.code(), Code::NotFound);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -336,6 +341,7 @@ spec:
             .expect("read")
             .is_none_or(|row| row.entries.is_empty())
     );
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -373,6 +379,7 @@ async fn a_secret_that_was_read_from_a_cluster_leaves_its_values_nowhere() {
         !answer.problems.is_empty() && !format!("{answer:?}").contains(CANARY),
         "{answer:?}"
     );
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -399,6 +406,7 @@ async fn a_watch_ends_when_its_credential_is_replaced() {
     };
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
     assert_eq!(ended.expect_err("refused").code(), Code::Unauthenticated);
+    hub.world.is_quiet().await;
 }
 
 /// What stays above a hub that has just started: caches, and what the allocator keeps for the next burst.
@@ -445,6 +453,7 @@ async fn memory_that_a_burst_took_is_given_back() {
         }
     });
     given_back.await.expect("given back");
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -501,6 +510,7 @@ spec:
     assert_eq!(answer.applied.len(), 1, "{:?}", answer.problems);
     opens("set", "push").await;
     assert_eq!(post("", "push").await, 404);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -534,4 +544,5 @@ async fn beside_sealed_rows_no_second_key_is_made_and_another_is_refused_by_name
             .await
             .is_ok()
     );
+    hub.world.is_quiet().await;
 }

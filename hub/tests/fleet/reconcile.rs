@@ -117,6 +117,7 @@ async fn with_source_it_ends_at_the_commit_that_was_just_pushed_each_time() {
         .count("SELECT count(*) FROM audit WHERE verb = 'reconcile'")
         .await;
     assert_eq!(audited, 10);
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -131,6 +132,7 @@ async fn clusters_that_are_offline_are_named_and_it_is_no_success() {
     let names: Vec<&str> = last.behind.iter().map(|one| one.cluster.as_str()).collect();
     assert_eq!(names, ["c2"]);
     assert!(!last.behind[0].connected && last.behind[0].last_seen.is_none());
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -154,6 +156,7 @@ async fn a_failure_is_told_with_its_cluster_and_the_revision_before_it_stays() {
     let app = fleet.app().await;
     assert_eq!(app.revision, good.revision, "what runs there is still known");
     assert_eq!(app.conditions[0].status, "False");
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -171,6 +174,7 @@ async fn a_source_that_cannot_be_fetched_ends_it_with_its_words() {
     );
     assert_eq!(last.resource.expect("named").kind, "GitRepository");
     assert!(!last.message.is_empty());
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -187,6 +191,7 @@ async fn what_is_applied_nowhere_or_not_supported_ends_soon_and_is_no_success() 
     let last = fleet.end("HelmRelease", "chart", false).await;
     assert_eq!(last.outcome(), Outcome::NotSupported, "{last:?}");
     assert!(began.elapsed() < Duration::from_secs(3), "at once");
+    fleet.hub.world.is_quiet().await;
 }
 
 /// The agent's generation stays behind for as long as it does not take all of it.
@@ -250,6 +255,7 @@ async fn an_app_that_an_agent_does_not_take_says_ledger_full_and_holds_up_no_oth
         (Outcome::Failed, "LedgerFull")
     );
     assert_eq!(ready().await, 1);
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -275,6 +281,7 @@ async fn an_offer_that_is_refused_whole_ends_a_request_with_its_reason() {
         fleet.hub.world.count("SELECT count(*) FROM unit_refused").await,
         0
     );
+    fleet.hub.world.is_quiet().await;
 }
 
 /// Its generation is of a history that the store has lost: it answers for no entry, however high its number.
@@ -300,4 +307,5 @@ async fn a_request_to_an_agent_that_is_ahead_of_a_restored_store_ends_with_that_
         "{last:?}"
     );
     assert!(last.behind[0].message.contains("generation 99"), "{last:?}");
+    fleet.hub.world.is_quiet().await;
 }

@@ -35,12 +35,14 @@ use flotilla_hub::{
         source::{NewRevision, SourceOutcome},
     },
 };
-use flotilla_testkit::TestDb;
+use flotilla_testkit::{TestDb, wait_until};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
+
+use crate::statements::OWN;
 
 pub(crate) const INCARNATION: u64 = 7;
 const DIGEST_KEY: [u8; 32] = [9; 32];
@@ -407,6 +409,26 @@ impl World {
             .expect("published");
         assert!(published.len() <= 1, "{published:?}");
         published.pop()
+    }
+
+    /// Waits until the hubs on this database ask nothing for three seconds: what is asked by the clock is further apart.
+    pub(crate) async fn is_quiet(&self) {
+        let query = format!(
+            "{OWN} SELECT coalesce(min(now() - query_start) > interval '3 seconds', true) FROM pg_stat_activity
+             WHERE datname = current_database() AND backend_type = 'client backend' AND query NOT LIKE '{OWN}%'"
+        );
+        wait_until(
+            "three seconds without a statement",
+            Duration::from_secs(40),
+            async || {
+                let quiet: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                    .fetch_one(&self.pool)
+                    .await?;
+                Ok::<_, sqlx::Error>(quiet.then_some(()))
+            },
+        )
+        .await
+        .expect("nothing turns");
     }
 
     pub(crate) async fn count(&self, query: &str) -> i64 {
