@@ -45,7 +45,7 @@ enum ClusterCommand {
     Join {
         #[command(flatten)]
         token: TokenArgs,
-        /// What the agent may do in the cluster [default: platform, or tenant when namespaces are given]
+        /// What the agent may do in the cluster [default: tenant when namespaces are given, platform for a new cluster, else the one it has]
         #[arg(long, value_enum)]
         profile: Option<Profile>,
         /// Namespace that the profile tenant works in; repeated for more
@@ -105,7 +105,8 @@ impl Profile {
 
 /// What the agent is to be allowed.
 struct Rights {
-    profile: Profile,
+    /// `None`: it was not asked for. A new cluster gets [`Profile::Platform`], and another keeps the one it has.
+    profile: Option<Profile>,
     namespaces: Vec<String>,
 }
 
@@ -127,18 +128,19 @@ impl Rights {
             }
         }
         let profile = match asked {
-            Some(profile) => profile,
-            None if namespaces.is_empty() => Profile::Platform,
-            None => Profile::Tenant,
+            None if !namespaces.is_empty() => Some(Profile::Tenant),
+            asked => asked,
         };
         match (profile, namespaces.is_empty()) {
-            (Profile::Tenant, true) => Err(CommandError::usage(
+            (Some(Profile::Tenant), true) => Err(CommandError::usage(
                 "the profile tenant needs namespaces to work in: name them with --tenant-namespace",
             )),
-            (Profile::Platform | Profile::Admin, false) => Err(CommandError::usage(format!(
-                "--tenant-namespace goes with the profile tenant: {} works in the whole cluster",
-                profile.value()
-            ))),
+            (Some(profile @ (Profile::Platform | Profile::Admin)), false) => {
+                Err(CommandError::usage(format!(
+                    "--tenant-namespace goes with the profile tenant: {} works in the whole cluster",
+                    profile.value()
+                )))
+            }
             _ => Ok(Self {
                 profile,
                 namespaces: namespaces.to_vec(),
@@ -176,7 +178,7 @@ pub(crate) async fn cmd_cluster(
             agent_namespace,
             chart,
         } => {
-            let rights = Rights::choose(*profile, tenant_namespaces, agent_namespace)?;
+            let mut rights = Rights::choose(*profile, tenant_namespaces)?;
             let made = make_token(&mut connect(global, host).await?, token, host).await?;
             if is_loopback(&made.endpoint) {
                 host.ui.warning(&format!(
@@ -184,11 +186,17 @@ pub(crate) async fn cmd_cluster(
                     made.endpoint
                 ));
             }
-            if profile.is_none() && rights.profile == Profile::Platform {
+            if rights.profile.is_none() && made.cluster_created {
+                rights.profile = Some(Profile::Platform);
                 host.ui.warning(
                     "profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, \
                      RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; \
                      choose another with --profile",
+                );
+            } else if rights.profile.is_none() {
+                host.ui.warning(
+                    "the cluster is known, and the profile of the agent that is installed there stays; where none is, or \
+                     to change it, choose one with --profile",
                 );
             }
             host.ui
@@ -283,7 +291,9 @@ fn install_command(made: &CreateTokenResponse, rights: &Rights, namespace: &str,
     for (index, pin) in made.pins.iter().enumerate() {
         values.push((format!("hub.pins[{index}]"), pin));
     }
-    values.push(("rbac.profile".to_owned(), rights.profile.value()));
+    if let Some(profile) = rights.profile {
+        values.push(("rbac.profile".to_owned(), profile.value()));
+    }
     for (index, namespace) in rights.namespaces.iter().enumerate() {
         values.push((format!("rbac.tenant.namespaces[{index}]"), namespace));
     }

@@ -332,7 +332,7 @@ async fn the_join_command_is_safe_to_paste() {
         ..Answers::default()
     })
     .await;
-    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --reuse-values --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'rbac.profile=platform' --set-string 'join.token=a'\''b;$(rm)'");
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --reuse-values --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
 }
 
 #[tokio::test]
@@ -385,6 +385,30 @@ async fn cluster_join_profile_is_in_its_line() {
             ran.err
         );
     }
+}
+
+#[tokio::test]
+async fn cluster_join_of_a_known_cluster_keeps_the_profile_that_it_has() {
+    let token = CreateTokenResponse {
+        token: "t".to_owned(),
+        endpoint: "https://hub.example:7443".to_owned(),
+        expires_at_ms: NOW_MS + 900_000,
+        ..Default::default()
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    let ran = hub.run(&["cluster", "join", "c1"]).await;
+    assert!(ran.out.contains(" --reuse-values "), "{}", ran.out);
+    assert!(!ran.out.contains("rbac."), "{}", ran.out);
+    assert!(
+        ran.err
+            .contains("the profile of the agent that is installed there stays"),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]
