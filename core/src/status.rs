@@ -113,7 +113,7 @@ pub struct UnitFacts {
 pub fn unit(facts: &UnitFacts) -> Ready {
     let offline = || format!("cluster {} is not connected", facts.cluster);
     if !facts.connected && facts.silent {
-        let message = match facts.message.as_str() {
+        let message = match reported(facts).as_str() {
             "" => offline(),
             said => format!("{}; it said last: {said}", offline()),
         };
@@ -136,12 +136,22 @@ pub fn unit(facts: &UnitFacts) -> Ready {
         return Ready::new(Readiness::True, &facts.reason, message);
     }
     if facts.current {
-        return Ready::new(facts.ready, &facts.reason, facts.message.clone());
+        return Ready::new(facts.ready, &facts.reason, reported(facts));
     }
     if !facts.connected {
         return Ready::new(Readiness::Unknown, CLUSTER_OFFLINE, offline());
     }
     Ready::new(Readiness::Unknown, PROGRESSING, "waiting for the agent")
+}
+
+/// The agent's words. Of a unit that it keeps as it is they are followed by what is applied: the newest revision with that
+/// content, which the agent does not know.
+fn reported(facts: &UnitFacts) -> String {
+    let is_kept = matches!(facts.reason.as_str(), "Suspended" | "Detached");
+    match &facts.revision {
+        Some(revision) if is_kept => format!("{}; last applied revision: {}", facts.message, revision.name),
+        _ => facts.message.clone(),
+    }
 }
 
 /// Units that are alike: the first by cluster stands for all.

@@ -124,6 +124,38 @@ fn an_app_is_ready_only_when_every_unit_is() {
 }
 
 #[test]
+fn a_unit_that_is_kept_as_it_is_names_the_newest_revision_of_what_is_applied() {
+    for (reason, message) in [
+        ("Suspended", "suspended: kept as it is, not enforced"),
+        ("Detached", "let go: kept as it is, not enforced"),
+    ] {
+        let kept = UnitFacts {
+            ready: Readiness::Unknown,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            ..ready("c1")
+        };
+        let applied = format!("{message}; last applied revision: main@sha1:2");
+        assert_eq!(unit(&kept).message, applied);
+        let away = UnitFacts {
+            connected: false,
+            silent: true,
+            ..kept.clone()
+        };
+        let said = unit(&away).message;
+        assert_eq!(
+            said,
+            format!("cluster c1 is not connected; it said last: {applied}")
+        );
+        let never = UnitFacts {
+            revision: None,
+            ..kept
+        };
+        assert_eq!(unit(&never).message, message);
+    }
+}
+
+#[test]
 fn what_an_agent_notes_of_a_ready_unit_stands_beside_the_newest_revision() {
     let noted = |cluster: &str| {
         UnitFacts {
@@ -158,7 +190,7 @@ fn a_suspended_unit_that_is_applied_is_not_said_to_be_unapplied() {
     };
     assert_eq!(
         app(&facts(vec![(1, suspended)])).message,
-        "0/1 ready; c1: suspended: kept as it is"
+        "0/1 ready; c1: suspended: kept as it is; last applied revision: main@sha1:2"
     );
 }
 

@@ -285,12 +285,14 @@ impl State {
         match &self.entry.state {
             UnitState::Active => {}
             UnitState::Suspended => {
-                let message = format!("suspended: kept as it is, not enforced{}", self.last_applied());
-                return Condition::new(Ready::Unknown, "Suspended", message);
+                return Condition::new(
+                    Ready::Unknown,
+                    "Suspended",
+                    "suspended: kept as it is, not enforced",
+                );
             }
             UnitState::Detached => {
-                let message = format!("let go: kept as it is, not enforced{}", self.last_applied());
-                return Condition::new(Ready::Unknown, "Detached", message);
+                return Condition::new(Ready::Unknown, "Detached", "let go: kept as it is, not enforced");
             }
             UnitState::Removing(_) => {
                 return Condition::new(
@@ -344,14 +346,6 @@ impl State {
         Condition {
             notes: self.notes(),
             ..Condition::new(Ready::True, "ReconciliationSucceeded", message)
-        }
-    }
-
-    /// What was applied before the unit stopped to be enforced; nothing when nothing was.
-    fn last_applied(&self) -> String {
-        match self.record.applied {
-            Some(_) => format!("; last applied revision: {}", self.record.revision),
-            None => String::new(),
         }
     }
 
