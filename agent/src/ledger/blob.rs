@@ -40,6 +40,8 @@ pub struct Blob {
     /// A content that it likely differs little from: it may be stored as what differs.
     pub base: Option<Digest>,
     pub(super) data: Data,
+    /// The content that it was parsed to already: whoever has it needs not parse it again.
+    pub(super) parsed: Option<Parsed>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +85,7 @@ impl Blob {
             size,
             base: None,
             data: Data::Alone(zstd),
+            parsed: None,
         }
     }
 
@@ -202,6 +205,9 @@ pub struct Parsed {
 impl Blob {
     /// Reads the content that the bytes are; `None` when they are none that this version can read.
     pub(super) fn parse(&self) -> Option<Parsed> {
+        if let Some(parsed) = &self.parsed {
+            return Some(parsed.clone());
+        }
         let bytes = self.bytes().ok()?;
         let table = Table::from_bytes(&bytes).ok()?;
         let is_exact = table.to_bytes() == bytes;
@@ -211,7 +217,7 @@ impl Blob {
 
     /// The same, on another thread where it takes long.
     pub async fn parsed(&self) -> Option<Parsed> {
-        if self.size <= HEAVY {
+        if self.size <= HEAVY || self.parsed.is_some() {
             return self.parse();
         }
         let blob = self.clone();
@@ -220,6 +226,17 @@ impl Blob {
             .await
             .ok()
             .flatten()
+    }
+
+    /// The same, and it is kept with the bytes and in all their copies.
+    pub async fn with_parsed(self) -> Self {
+        let parsed = self.parsed().await;
+        Self { parsed, ..self }
+    }
+
+    /// Returns the content that it was parsed to, where it was and could be.
+    pub fn table(&self) -> Option<&Arc<Table>> {
+        self.parsed.as_ref().map(|parsed| &parsed.table)
     }
 }
 

@@ -136,6 +136,11 @@ impl Blobs {
         Some((slot.refs, slot.stored as usize))
     }
 
+    /// Returns how often a blob is referred to, be it here or not.
+    pub(super) fn refs(&self, digest: &Digest) -> u32 {
+        self.slot(digest).map_or(0, |slot| slot.refs)
+    }
+
     fn slot(&self, digest: &Digest) -> Option<&Slot> {
         let id = self.id(digest)?;
         Some(&self.slots[id as usize])
@@ -163,6 +168,7 @@ impl Blobs {
             size: slot.size,
             base: None,
             data,
+            parsed: None,
         })
     }
 
@@ -326,6 +332,7 @@ impl Blobs {
                 size: slot.size,
                 base: None,
                 data: Data::Packed(members.pack.clone(), start),
+                parsed: None,
             };
             let zstd = blob.zstd();
             let alone = put(

@@ -40,6 +40,9 @@ const QUEUE_MAX: usize = 1 << 20;
 const BURST: usize = 16 << 10;
 /// How long damage that was repaired at once is told.
 const REPAIRED: Duration = Duration::from_secs(60);
+/// The part of what storage takes that contents and entries are not given: units write there what they do with them, and
+/// garbage gathers there, so that not each write is one of all that is held.
+const KEPT: usize = 10;
 /// Waits after a batch that could not be written.
 const RETRY: Backoff = Backoff {
     base: Duration::from_secs(1),
@@ -223,6 +226,12 @@ impl Shared {
         }
     }
 
+    /// Bytes that contents and entries may bring it to.
+    pub(super) fn limit(&self) -> usize {
+        let total = self.key_value.limits().total;
+        total - total / KEPT
+    }
+
     async fn write(self: &Arc<Self>, writer: &mut Writer, records: Vec<Record>) -> Result<(), LedgerError> {
         {
             let queue = self.queue();
@@ -234,6 +243,12 @@ impl Shared {
             }
         }
         let parsed = self.parse(&records).await;
+        let admitted = self.read(|state| state.admits(&records, &parsed, self.limit()));
+        if let Err(error) = admitted {
+            // What waits is not concerned.
+            self.tell(None, Err(&error));
+            return Err(error);
+        }
         self.state_mut().prepare(parsed);
         let outcome = self.store(writer, &records).await;
         let outcome = self.settle(records, outcome);
@@ -242,7 +257,7 @@ impl Shared {
     }
 
     /// Parses the contents that records bring or name, before anything is locked.
-    async fn parse(&self, records: &[Record]) -> HashMap<Digest, Parsed> {
+    pub(super) async fn parse(&self, records: &[Record]) -> HashMap<Digest, Parsed> {
         let mut contents = HashMap::new();
         for (digest, blob) in self.read(|state| state.unparsed(records)) {
             contents.extend(blob.parsed().await.map(|parsed| (digest, parsed)));

@@ -34,13 +34,23 @@ pub enum LedgerError {
     #[error("ledger has layout {0}, which this version of the agent does not know")]
     Version(u32),
     /// Larger than this form of storage takes.
-    #[error("ledger of {size} bytes exceeds the {limit} that its storage takes; {VOLUME}")]
+    #[error("ledger of {size} bytes exceeds the {limit} that it may have; {VOLUME}")]
     Full {
         /// Bytes needed.
         size: usize,
         /// Bytes allowed.
         limit: usize,
+        /// Bytes that it needs more than without what was refused.
+        more: usize,
     },
+}
+
+impl LedgerError {
+    /// All together is more than storage takes.
+    pub(super) fn full(size: usize, limit: usize) -> Self {
+        let more = size.saturating_sub(limit);
+        Self::Full { size, limit, more }
+    }
 }
 
 impl From<InvalidRecord> for LedgerError {

@@ -27,14 +27,14 @@ pub mod state;
 pub mod transfer;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use commit::Shared;
 pub use error::{LedgerError, VOLUME};
 use health::LedgerHealth;
 use key_value::KeyValue;
 use record::Record;
-use state::State;
+use state::{State, outlook::Outlook};
 use tokio::{sync::watch, time::Instant};
 use writer::Writer;
 
@@ -162,18 +162,23 @@ impl Ledger {
         self.commit(Vec::new()).await
     }
 
-    /// Returns the most bytes that its storage takes.
+    /// Returns the most bytes that it may need with entries and contents: less than its storage takes.
     pub fn limit(&self) -> usize {
-        self.shared.key_value.limits().total
+        self.shared.limit()
     }
 
-    /// Tells whether there may be room for records, whatever that gives up of what no entry names yet.
-    pub fn may_fit(&self, records: &[Record]) -> Result<(), LedgerError> {
-        let limit = self.limit();
-        match self.read(|state| state.least_after(records, true)) {
-            size if size > limit => Err(LedgerError::Full { size, limit }),
-            _ => Ok(()),
+    /// Tells which sets of records have room beside one another, in their order: one that has none leaves its room to
+    /// those after it. Contents that no entry names yet make room.
+    pub async fn fitting(&self, sets: &[Vec<Record>]) -> Vec<Result<(), LedgerError>> {
+        let mut parsed = HashMap::new();
+        for set in sets {
+            parsed.extend(self.shared.parse(set).await);
         }
+        let limit = self.limit();
+        self.read(|state| {
+            let mut outlook = Outlook::new(state, &parsed, true);
+            sets.iter().map(|set| outlook.take(set, limit)).collect()
+        })
     }
 
     /// Returns how often all that is held was made bytes, to be written anew.

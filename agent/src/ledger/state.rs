@@ -6,7 +6,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::inventory::Record as ObjectRecord,
+    apply::inventory::{Record as ObjectRecord, State as ObjectState},
     clock::Timestamp,
     digest::Digest,
     id::UnitId,
@@ -21,6 +21,7 @@ use super::{
 
 mod encode;
 mod live;
+pub(super) mod outlook;
 mod usage;
 
 use live::{Change, References};
@@ -67,6 +68,8 @@ pub struct Unit {
     pub items: BTreeMap<Arc<ObjectKey>, Arc<ObjectRecord>>,
     /// What its loop remembers, in its own bytes.
     pub record: Option<Arc<[u8]>>,
+    /// How many of its objects are not to be removed.
+    standing: usize,
 }
 
 impl Unit {
@@ -96,6 +99,11 @@ impl Unit {
             Some(UnitState::Active | UnitState::Suspended) | None => false,
         }
     }
+}
+
+/// Tells whether an object is not to be removed.
+fn stands(record: &ObjectRecord) -> bool {
+    record.state != ObjectState::PendingRemoval
 }
 
 /// All that is held.
@@ -178,12 +186,16 @@ impl State {
                     let before = unit.items.get(&key).map_or(0, |before| items::size(&key, before));
                     self.references.replace(before, items::size(&key, &record));
                     let before = unit.items.insert(key.clone(), record.clone());
+                    unit.standing += usize::from(stands(&record));
+                    unit.standing -= usize::from(before.as_deref().is_some_and(stands));
                     self.usage.replace(&key, before.as_deref(), Some(&record));
                 }
             }
             Record::Dropped { unit, key } => {
-                let unit = self.units.get_mut(&unit);
-                if let Some(before) = unit.and_then(|unit| unit.items.remove(&key)) {
+                if let Some(unit) = self.units.get_mut(&unit)
+                    && let Some(before) = unit.items.remove(&key)
+                {
+                    unit.standing -= usize::from(stands(&before));
                     self.references.free(items::size(&key, &before));
                     self.usage.replace(&key, Some(&before), None);
                 }

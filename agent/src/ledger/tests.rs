@@ -3,6 +3,7 @@ mod deltas;
 mod full;
 mod outcome;
 mod random;
+mod room;
 mod small;
 
 use flotilla_core::{
@@ -54,7 +55,7 @@ fn record(state: &str) -> ObjectRecord {
 }
 
 /// An entry of a unit that names a content.
-fn entry(unit: UnitId, content: Digest) -> Vec<u8> {
+pub(in crate::ledger) fn entry(unit: UnitId, content: Digest) -> Vec<u8> {
     let entry = json!({
         "unit": unit,
         "version": 1,
@@ -68,7 +69,7 @@ fn entry(unit: UnitId, content: Digest) -> Vec<u8> {
 }
 
 /// The records of a content of `count` objects of `len` bytes that do not compress, and its digest.
-fn content(seed: u32, count: u32, len: usize) -> (Digest, Vec<Record>) {
+pub(in crate::ledger) fn content(seed: u32, count: u32, len: usize) -> (Digest, Vec<Record>) {
     let mut records = Vec::new();
     let entries = (0..count).map(|n| {
         let bytes = noise(seed * 10_000 + n, len);
@@ -94,7 +95,11 @@ fn content(seed: u32, count: u32, len: usize) -> (Digest, Vec<Record>) {
 }
 
 /// The records of an acceptance: a unit's new content.
-fn accepted(unit: UnitId, generation: u64, content: (Digest, Vec<Record>)) -> Vec<Record> {
+pub(in crate::ledger) fn accepted(
+    unit: UnitId,
+    generation: u64,
+    content: (Digest, Vec<Record>),
+) -> Vec<Record> {
     let (digest, mut records) = content;
     records.push(Record::Offered {
         unit,

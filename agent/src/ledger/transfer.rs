@@ -119,8 +119,7 @@ pub async fn transfer(
     let whole = needed(&bytes).map_err(|e| at(from, e))?;
     let limit = to.key_value.limits().total;
     if whole.len() > limit {
-        let size = whole.len();
-        return Err(at(to, LedgerError::Full { size, limit }));
+        return Err(at(to, LedgerError::full(whole.len(), limit)));
     }
     copy_identity(from, to, identity).await?;
     let arriving = Standing::ArrivingFrom(from.name.clone());

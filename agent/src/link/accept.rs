@@ -20,7 +20,7 @@ pub use self::whole::{Source, accept, complete};
 use self::{
     answers::unreadable,
     content::{Arrived, Base},
-    room::{Appends, Untaken, room},
+    room::{Untaken, room},
 };
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
@@ -98,6 +98,8 @@ pub struct Acceptance {
     untaken: BTreeMap<UnitId, Untaken>,
     /// What this stream has said of units of which something is wrong.
     said: BTreeMap<UnitId, UnitAcceptance>,
+    /// The stream broke, and the next has offered nothing yet: what came is kept for what it will offer.
+    awaits_offer: bool,
 }
 
 impl Acceptance {
@@ -183,6 +185,7 @@ impl Acceptance {
         for offered in &offer.entries {
             self.said.remove(&offered.unit);
         }
+        self.awaits_offer = false;
         self.target = Some(Accepted {
             incarnation: offer.incarnation,
             generation: offer.generation,
@@ -286,13 +289,9 @@ impl Acceptance {
             Ok(()) => {}
             Err(LedgerError::Lost) => return Err(LedgerError::Lost),
             Err(LedgerError::Full { .. }) => {
-                let mut of: Vec<_> = of.into_iter().collect();
-                of.sort_by_key(|(_, records)| room(records));
-                let mut appends = Appends::default();
                 for (owner, records) in of {
-                    if let Err(e) = appends.may_fit(ledger, &records) {
-                        refused.insert(owner, e);
-                    }
+                    let fits = ledger.fitting(std::slice::from_ref(&records)).await;
+                    refused.extend(fits.into_iter().filter_map(|fits| Some((owner, fits.err()?))));
                 }
             }
             Err(e) => refused.extend(of.into_keys().map(|owner| (owner, e.clone()))),
@@ -364,6 +363,7 @@ impl Acceptance {
         self.absent.clear();
         self.untaken.clear();
         self.said.clear();
+        self.awaits_offer |= !self.pending.is_empty();
         self.pending.clear();
         self.target = None;
     }

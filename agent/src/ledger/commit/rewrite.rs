@@ -48,17 +48,14 @@ impl Shared {
             // What cannot fit is refused before anything is compressed.
             let size = state.least_after(&records, gives_up(&records));
             if size > limit {
-                return Err(LedgerError::Full { size, limit });
+                return Err(LedgerError::full(size, limit));
             }
             Ok(encode(state, &records, limit))
         })
         .await?;
         self.encodings.fetch_add(1, Ordering::Relaxed);
         if bytes.len() > limit {
-            return Err(LedgerError::Full {
-                size: bytes.len(),
-                limit,
-            });
+            return Err(LedgerError::full(bytes.len(), limit));
         }
         Ok(Snapshot {
             bytes,

@@ -9,7 +9,6 @@ use std::{
 use flotilla_core::{
     content::Table,
     digest::Digest,
-    id::UnitId,
     unit::{Entry, VariableLayer},
 };
 
@@ -28,8 +27,6 @@ const ACCEPTED_SIZE: usize = 256;
 pub(super) struct References {
     /// The most that a compacted ledger has, without what it always has.
     pub(super) live: usize,
-    /// Bytes that were needed and are not any more, of all time: what had no room may have some once this has risen.
-    freed: u64,
     /// Contents that entries name.
     contents: BTreeMap<Digest, Named>,
     /// Blobs that came since the last desired state was complete and that no entry names yet. They are kept: an
@@ -68,22 +65,26 @@ impl References {
     /// What was needed is needed no longer.
     pub(super) fn free(&mut self, bytes: usize) {
         self.live -= bytes;
-        self.freed += bytes as u64;
     }
 
     /// So many bytes take the place of others.
     pub(super) fn replace(&mut self, before: usize, after: usize) {
         self.live = self.live + after - before;
-        self.freed += before.saturating_sub(after) as u64;
     }
 }
 
-fn blob_size(stored: usize) -> usize {
+/// Bytes of a blob's record.
+pub(super) fn blob_size(stored: usize) -> usize {
     stored + BLOB_OVERHEAD
 }
 
+/// Bytes of an entry's record.
+pub(super) fn entry_size_of(bytes: usize) -> usize {
+    bytes + UNIT_OVERHEAD
+}
+
 fn entry_size(stored: &StoredEntry) -> usize {
-    stored.bytes.len() + UNIT_OVERHEAD
+    entry_size_of(stored.bytes.len())
 }
 
 impl State {
@@ -92,9 +93,16 @@ impl State {
         self.references.live + self.units.len() * UNIT_OVERHEAD + ACCEPTED_SIZE
     }
 
-    /// Returns how many bytes that were needed are not any more, of all time.
-    pub fn freed(&self) -> u64 {
-        self.references.freed
+    /// Bytes of blobs that no entry names yet.
+    pub(super) fn unclaimed_size(&self) -> usize {
+        let unclaimed = self.references.unclaimed.iter();
+        unclaimed.map(|digest| self.blob_size(digest)).sum()
+    }
+
+    /// How many entries name a content.
+    pub(super) fn entries_of(&self, content: &Digest) -> u32 {
+        let named = self.references.contents.get(content);
+        named.map_or(0, |named| named.entries)
     }
 
     pub(super) fn accept(&mut self, accepted: Accepted) {
@@ -320,24 +328,6 @@ impl State {
             .values()
             .flat_map(|unit| [&unit.offered, &unit.enforced]);
         blobs + entries.flatten().map(entry_size).sum::<usize>()
-    }
-
-    /// Returns the most bytes that another entry of a unit makes garbage: those of all that its entry names.
-    pub fn replaceable(&self, unit: &UnitId) -> usize {
-        let stored = self.units.get(unit).and_then(|unit| unit.offered.as_ref());
-        let Some(entry) = stored.and_then(|stored| stored.entry.as_ref()) else {
-            return stored.map_or(0, entry_size);
-        };
-        let configs = entry.variables.iter().filter_map(|layer| match layer {
-            VariableLayer::Config { digest, .. } => Some(*digest),
-            _ => None,
-        });
-        let named: HashSet<Digest> = configs.chain(entry.content).collect();
-        let table = entry.content.and_then(|content| self.table(&content));
-        let objects = table.into_iter().flat_map(|table| table.digests());
-        let blobs: HashSet<&Digest> = named.iter().chain(objects).collect();
-        let blobs = blobs.into_iter().map(|digest| self.blob_size(digest));
-        stored.map_or(0, entry_size) + blobs.sum::<usize>()
     }
 
     /// Gives up blobs that no entry names yet, all but those of `records`. They can be fetched again.

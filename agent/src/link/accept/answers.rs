@@ -89,7 +89,7 @@ impl Acceptance {
         let pending = self.pending.get(&unit).map(|pending| pending.digest);
         let digest = pending.or_else(|| stored_digest(ledger, unit));
         let why = match *error {
-            LedgerError::Full { size, limit } => no_room(size, limit, ledger.health().bytes),
+            LedgerError::Full { limit, more, .. } => no_room(more, limit),
             _ => with_causes(error),
         };
         let answer = rejected(unit, digest, reason, why);
@@ -117,14 +117,12 @@ impl Acceptance {
     }
 }
 
-/// Says what a unit needs of a ledger that takes `limit` bytes and `used` now, when it would take `size` with the unit.
-fn no_room(size: usize, limit: usize, used: usize) -> String {
-    let free = limit.saturating_sub(used);
-    let needed = free + size.saturating_sub(limit);
+/// Says what a unit needs of a ledger that takes `limit` bytes. How many of these are free changes with whatever else is
+/// written, and is no part of what is said of the unit.
+fn no_room(more: usize, limit: usize) -> String {
     format!(
-        "the agent's ledger has no room for it: {} KiB are needed and {} of {} KiB are free; {VOLUME}",
-        needed.div_ceil(1 << 10),
-        free >> 10,
+        "the agent's ledger has no room for it: {} KiB are needed, and fewer are free of {} KiB; {VOLUME}",
+        more.div_ceil(1 << 10),
         limit >> 10
     )
 }

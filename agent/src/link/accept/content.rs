@@ -131,11 +131,11 @@ enum Stored {
 
 impl Arrived {
     /// Takes in what came. A content is parsed now: a large one on another thread.
-    pub(super) async fn take(&mut self, digest: Digest, blob: Blob) {
+    pub(super) async fn take(&mut self, digest: Digest, mut blob: Blob) {
         if blob.kind == BlobKind::Content {
-            let table = blob.parsed().await.map(|parsed| parsed.table);
+            blob = blob.with_parsed().await;
             let manifests = self.manifests.get_mut().unwrap_or_else(PoisonError::into_inner);
-            manifests.insert(digest, table);
+            manifests.insert(digest, blob.table().cloned());
         }
         let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
         outstanding.retain(|needs, of| {

@@ -1,10 +1,9 @@
-//! Room in the ledger for what came: what surely does not fit is refused unwritten, and tried again only where it may
-//! fit by then. The same size twice in a row costs one try.
+//! Room in the ledger for what came: what does not fit is refused unwritten, and tried again only once there is as much
+//! room as it lacked.
 
-use flotilla_core::id::UnitId;
 use flotilla_proto::agent::v1::UnitAcceptance;
 
-use crate::ledger::{Ledger, LedgerError, record::Record};
+use crate::ledger::{Ledger, LedgerError, record::Record, state::State};
 
 /// Bytes that contents and entries take, at most.
 pub(super) fn room(records: &[Record]) -> usize {
@@ -14,84 +13,6 @@ pub(super) fn room(records: &[Record]) -> usize {
         _ => 0,
     });
     sizes.sum()
-}
-
-/// Appends one after another, the smallest first.
-#[derive(Debug, Default)]
-pub(super) struct Appends {
-    refused: Option<NoRoom>,
-}
-
-/// The least for which there was no room.
-#[derive(Debug, Clone, Copy)]
-struct NoRoom {
-    /// Bytes of what was to be appended.
-    bytes: usize,
-    /// What the ledger would have taken with it, and what it may take.
-    size: usize,
-    limit: usize,
-    /// What was freed by then, of all time.
-    freed: u64,
-}
-
-impl Appends {
-    /// Appends what `unit` needs, unless it needs at least as much as something that had no room.
-    pub(super) async fn append(
-        &mut self,
-        ledger: &Ledger,
-        unit: Option<UnitId>,
-        records: Vec<Record>,
-    ) -> Result<(), LedgerError> {
-        let most = self.surely_none(ledger, unit, &records)?;
-        let appended = ledger.append(records).await;
-        self.note(ledger, most, &appended);
-        appended
-    }
-
-    /// Tells whether there may be room for contents that are not stored before their entry is.
-    pub(super) fn may_fit(&mut self, ledger: &Ledger, records: &[Record]) -> Result<(), LedgerError> {
-        // A content that comes takes the place of none.
-        let most = self.surely_none(ledger, None, records)?;
-        let fits = ledger.may_fit(records);
-        self.note(ledger, most, &fits);
-        fits
-    }
-
-    /// Returns the room that records take at most, unless there is none for as much.
-    fn surely_none(
-        &mut self,
-        ledger: &Ledger,
-        unit: Option<UnitId>,
-        records: &[Record],
-    ) -> Result<usize, LedgerError> {
-        let most = room(records);
-        let freed = ledger.read(|state| state.freed());
-        self.refused = self.refused.filter(|refused| refused.freed == freed);
-        if let Some(refused) = self.refused {
-            let replaced = unit.map_or(0, |unit| ledger.read(|state| state.replaceable(&unit)));
-            let least = most.saturating_sub(replaced);
-            if least >= refused.bytes {
-                return Err(LedgerError::Full {
-                    size: refused.size + (least - refused.bytes),
-                    limit: refused.limit,
-                });
-            }
-        }
-        Ok(most)
-    }
-
-    fn note(&mut self, ledger: &Ledger, most: usize, tried: &Result<(), LedgerError>) {
-        if let Err(LedgerError::Full { size, limit }) = *tried
-            && self.refused.is_none_or(|refused| most < refused.bytes)
-        {
-            self.refused = Some(NoRoom {
-                bytes: most,
-                size,
-                limit,
-                freed: ledger.read(|state| state.freed()),
-            });
-        }
-    }
 }
 
 /// A unit whose entry, or its content, the ledger did not take.
@@ -107,20 +28,17 @@ pub(super) struct Untaken {
 enum Again {
     /// With time: storage may be back.
     Later,
-    /// Once the storage takes more than this, or as much was freed as is lacking.
-    Room { limit: usize, freed: u64 },
+    /// Once there is room for so many bytes more, or for more than there was when it was tried.
+    Room { limit: usize, more: usize },
 }
 
 impl Untaken {
     pub(super) fn new(ledger: &Ledger, answer: UnitAcceptance, error: &LedgerError) -> Self {
         let again = match error {
-            LedgerError::Full { size, limit } => {
-                let lacking = size.saturating_sub(*limit).max(1) as u64;
-                Again::Room {
-                    limit: *limit,
-                    freed: ledger.read(|state| state.freed()) + lacking,
-                }
-            }
+            LedgerError::Full { more, .. } => Again::Room {
+                limit: ledger.limit(),
+                more: *more,
+            },
             _ => Again::Later,
         };
         Self { answer, again }
@@ -130,9 +48,8 @@ impl Untaken {
     pub(super) fn may_fit(&self, ledger: &Ledger) -> bool {
         match self.again {
             Again::Later => false,
-            Again::Room { limit, freed } => {
-                ledger.limit() > limit || ledger.read(|state| state.freed()) >= freed
-            }
+            // What others need by now counts: room that came and went again is none.
+            Again::Room { limit, more } => ledger.limit() > limit || ledger.read(State::need) + more <= limit,
         }
     }
 

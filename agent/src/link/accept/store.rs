@@ -1,5 +1,7 @@
 //! What enters the ledger: entries whose content is here, and the generation once all of them are stored.
 
+use std::collections::HashMap;
+
 use flotilla_core::{id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::UnitAcceptance;
 
@@ -7,7 +9,7 @@ use super::{
     Acceptance,
     answers::{accepted, rejected, stored_digest, unknown_content},
     content::{Arrived, Content},
-    room::{Appends, room},
+    room::room,
 };
 use crate::ledger::{
     Ledger, LedgerError,
@@ -31,27 +33,24 @@ impl Acceptance {
         }
         let mut units = self.store(ledger, &ready).await?;
         // Entries that are stored already, and whose content has come.
-        let mut complete: Vec<(UnitId, Vec<Record>)> = self
+        let complete: Vec<(UnitId, Vec<Record>)> = self
             .lacking
             .iter()
             .filter(|(unit, _)| !self.untaken.contains_key(*unit))
             .filter(|(_, entry)| self.arrived.how_far(ledger, &self.absent, entry) == Content::Here)
             .map(|(unit, entry)| (*unit, self.arrived.records(ledger, entry)))
             .collect();
-        complete.sort_by_key(|(_, records)| room(records));
-        let mut appends = Appends::default();
-        for (unit, records) in complete {
-            let Some(entry) = self.lacking.get(&unit) else {
-                continue;
-            };
-            match appends.append(ledger, None, records).await {
+        for (unit, appended) in append_fitting(ledger, complete).await? {
+            match appended {
                 Ok(()) => {
-                    units.push(accepted(unit, stored_digest(ledger, unit), Some(entry)));
-                    self.lacking.remove(&unit);
+                    let entry = self.lacking.remove(&unit);
+                    units.push(accepted(unit, stored_digest(ledger, unit), entry.as_ref()));
                 }
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
                 Err(e) => units.push(self.not_taken(ledger, unit, &e)),
             }
+        }
+        if self.awaits_offer {
+            return Ok(units);
         }
         if self.pending.is_empty() && self.lacking.is_empty() {
             self.arrived = Arrived::default();
@@ -72,7 +71,7 @@ impl Acceptance {
             .retain(|(digest, _)| self.arrived.blobs.contains_key(digest));
     }
 
-    /// Stores entries together, in one write; when there is no room for all, each alone, as long as there is room.
+    /// Stores entries together, in one write; when there is no room for all, those that there is room for.
     async fn store(
         &mut self,
         ledger: &Ledger,
@@ -102,19 +101,18 @@ impl Acceptance {
                 return Ok(told.collect());
             }
         }
-        let mut each: Vec<_> = ready
+        let sets = ready
             .iter()
-            .map(|(unit, content)| (*unit, content, self.records(ledger, *unit)))
+            .map(|(unit, _)| (*unit, self.records(ledger, *unit)))
             .collect();
-        // A large one takes no room that small ones need.
-        each.sort_by_key(|(.., records)| room(records));
+        let contents: HashMap<UnitId, &Content> =
+            ready.iter().map(|(unit, content)| (*unit, content)).collect();
         let mut units = Vec::new();
-        let mut appends = Appends::default();
-        for (unit, content, records) in each {
-            match appends.append(ledger, Some(unit), records).await {
-                Ok(()) => units.push(self.stored(ledger, unit, content)),
-                Err(LedgerError::Lost) => return Err(LedgerError::Lost),
-                Err(e) => units.push(self.not_taken(ledger, unit, &e)),
+        for (unit, appended) in append_fitting(ledger, sets).await? {
+            match (appended, contents.get(&unit)) {
+                (Ok(()), Some(content)) => units.push(self.stored(ledger, unit, content)),
+                (Ok(()), None) => {}
+                (Err(e), _) => units.push(self.not_taken(ledger, unit, &e)),
             }
         }
         if self.pending.is_empty() {
@@ -168,4 +166,25 @@ impl Acceptance {
             }
         }
     }
+}
+
+/// Appends what there is room for of what each unit needs, in one write, the smallest first: a large one takes no room
+/// that small ones need. Returns what became of each.
+async fn append_fitting(
+    ledger: &Ledger,
+    mut sets: Vec<(UnitId, Vec<Record>)>,
+) -> Result<Vec<(UnitId, Result<(), LedgerError>)>, LedgerError> {
+    if sets.is_empty() {
+        return Ok(Vec::new());
+    }
+    sets.sort_by_key(|(_, records)| room(records));
+    let (units, sets): (Vec<UnitId>, Vec<Vec<Record>>) = sets.into_iter().unzip();
+    let fits = ledger.fitting(&sets).await;
+    let taken = sets.into_iter().zip(&fits).filter(|(_, fits)| fits.is_ok());
+    let appended = match ledger.append(taken.flat_map(|(set, _)| set).collect()).await {
+        Err(LedgerError::Lost) => return Err(LedgerError::Lost),
+        appended => appended,
+    };
+    let outcomes = fits.into_iter().map(|fits| fits.and_then(|()| appended.clone()));
+    Ok(units.into_iter().zip(outcomes).collect())
 }

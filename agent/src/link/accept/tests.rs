@@ -663,7 +663,7 @@ async fn what_came_for_units_without_room_is_bounded_and_not_asked_for_again() {
 async fn fifty_units_without_room_are_told_once_and_time_alone_tries_none_of_them_again() {
     const UNITS: u128 = 50;
     let cells = Arc::new(Little::default());
-    cells.1.store(128 << 10, Ordering::SeqCst);
+    cells.1.store(160 << 10, Ordering::SeqCst);
     let ledger = Ledger::open(cells.clone(), NAME).await.expect("a ledger");
     let mut contents = Contents::default();
     let unit = |contents: &mut Contents, unit: u128, version: u64, objects: usize| {
@@ -736,4 +736,136 @@ async fn fifty_units_without_room_are_told_once_and_time_alone_tries_none_of_the
     let acks = fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
     let told: Vec<_> = acks.iter().flat_map(reasons).collect();
     assert_eq!(told, [(8, "accepted")]);
+}
+
+/// What is tried by time comes before the next stream has offered anything.
+#[tokio::test]
+async fn what_came_before_a_break_is_not_asked_for_again_whatever_is_tried_until_the_next_offer() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let unit = entry(1, 1, contents.add(&many(1, 3)));
+    let all = std::slice::from_ref(&unit);
+    let mut acceptance = Acceptance::default();
+    for stream in 0..3 {
+        let offered = acceptance.offer(&ledger, offer(1, None, all, all), Timestamp(1));
+        offered.await.expect("taken");
+        let items = acceptance.next(&ledger, Lane::Small);
+        // The manifest, then what it names, then nothing.
+        assert_eq!(items.len(), [1, 3, 0][stream], "stream {stream}");
+        if !items.is_empty() {
+            let fetched = give(&mut contents, &ledger, &items).await;
+            acceptance.arrived(&ledger, &items, fetched).await.expect("taken");
+        }
+        acceptance.broke_off();
+        acceptance.retry(&ledger).await.expect("nothing");
+    }
+    assert_eq!(accepted(&ledger), (1, vec![1]));
+}
+
+/// As where all of them are updated at once, in a ledger that has little room for more.
+#[tokio::test]
+async fn updates_in_a_full_ledger_are_taken_together_as_far_as_there_is_room() {
+    const UNITS: u128 = 40;
+    let cells = Arc::new(Little::default());
+    let ledger = Ledger::open(cells.clone(), NAME).await.expect("a ledger");
+    let mut contents = Contents::default();
+    let mut all: Vec<Entry> = (1..=UNITS)
+        .map(|unit| {
+            entry(
+                unit,
+                1,
+                contents.add(&bulky_of(usize::try_from(unit).expect("small"), 5)),
+            )
+        })
+        .collect();
+    let mut acceptance = Acceptance::default();
+    let first = offer(1, None, &all, &all);
+    acceptance
+        .offer(&ledger, first, Timestamp(1))
+        .await
+        .expect("taken");
+    for _ in 0..3 {
+        fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    }
+    let held = accepted(&ledger);
+    assert_eq!(held.0, 1, "all of {} units", held.1.len());
+    // Each gets as many objects more, others than those of before.
+    for (unit, entry_of) in (1..=UNITS).zip(&mut all) {
+        let count = 5 + usize::from(unit > 20) * 40;
+        let seed = 1000 + usize::try_from(unit).expect("small");
+        *entry_of = entry(unit, 2, contents.add(&bulky_of(seed, count)));
+    }
+    let (encodings, writes) = (ledger.encodings(), cells.0.writes());
+    let next = offer(2, None, &all, &all);
+    acceptance
+        .offer(&ledger, next, Timestamp(2))
+        .await
+        .expect("taken");
+    let mut told: BTreeMap<u128, String> = BTreeMap::new();
+    for lane in [Lane::Small, Lane::Large, Lane::Small] {
+        for ack in fetch_all(&mut acceptance, &ledger, &mut contents, lane).await {
+            told.extend(
+                reasons(&ack)
+                    .into_iter()
+                    .map(|(unit, why)| (unit, why.to_owned())),
+            );
+        }
+    }
+    let refused = told.values().filter(|why| *why == "LedgerFull").count();
+    assert!((15..=20).contains(&refused), "{told:?}");
+    for unit in 1..=20 {
+        assert_eq!(
+            told.get(&unit).map(String::as_str),
+            Some("accepted"),
+            "{unit}: {told:?}"
+        );
+    }
+    let (encodings, writes) = (ledger.encodings() - encodings, cells.0.writes() - writes);
+    assert!(
+        encodings <= 8 && writes <= 40,
+        "{encodings} times, {writes} writes"
+    );
+    // Time alone tries none of them again, nor does an update that needs as much as the one before it.
+    for round in 0..10 {
+        let writes = cells.0.writes();
+        assert_eq!(acceptance.retry(&ledger).await.expect("nothing"), None);
+        assert_eq!(cells.0.writes(), writes, "round {round}");
+        let seed = 2000 + usize::try_from(round).expect("few");
+        all[0] = entry(1, 3 + round, contents.add(&bulky_of(seed, 5)));
+        let next = offer(3 + round, None, &all, &all);
+        acceptance
+            .offer(&ledger, next, Timestamp(3))
+            .await
+            .expect("taken");
+        fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+        let writes = cells.0.writes() - writes;
+        assert!(writes <= 10, "{writes} writes in round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_came_is_parsed_once() {
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let content = contents.add(&many(1, 3));
+    let unit = entry(1, 1, content);
+    let all = std::slice::from_ref(&unit);
+    let mut acceptance = Acceptance::default();
+    let offered = acceptance.offer(&ledger, offer(1, None, all, all), Timestamp(1));
+    offered.await.expect("taken");
+    let items = acceptance.next(&ledger, Lane::Small);
+    let fetched = give(&mut contents, &ledger, &items).await;
+    acceptance.arrived(&ledger, &items, fetched).await.expect("taken");
+    let parsed = acceptance.arrived.blobs[&content]
+        .table()
+        .expect("it is a manifest")
+        .clone();
+    fetch_all(&mut acceptance, &ledger, &mut contents, Lane::Small).await;
+    assert_eq!(accepted(&ledger), (1, vec![1]));
+    let held = ledger
+        .read(|state| state.table(&content).cloned())
+        .expect("it is here");
+    assert!(Arc::ptr_eq(&parsed, &held));
 }
