@@ -313,7 +313,13 @@ impl Watch {
             _ => (BROKEN, Duration::ZERO),
         };
         // The first failure is told nobody: connections break. A server that has too much to do says so to all.
-        if self.failures > 1 || matches!(error, ClusterError::Overloaded { .. }) {
+        let is_told = self.failures > 1 || matches!(error, ClusterError::Overloaded { .. });
+        // Whoever was told of a refusal hears of its end by the list that follows: a watch that goes on says nothing.
+        let next = match is_told && matches!(error, ClusterError::Rejected { .. }) {
+            true => State::Empty,
+            false => next,
+        };
+        if is_told {
             self.ready.push_back(Err(error));
         }
         let wait = PAUSE + backoff.delay(self.failures, random());

@@ -59,6 +59,8 @@ pub struct Counters {
     pub steps: AtomicU64,
     /// Objects evaluated to know what is desired of them.
     pub evaluated: AtomicU64,
+    /// How often it was found out what of a unit's objects no watch shows.
+    pub notes: AtomicU64,
 }
 
 #[derive(Default)]

@@ -380,6 +380,7 @@ impl Reconciler {
     /// Writes the rows that may have changed, and remembers which units wait for a definition.
     async fn flush(&mut self) {
         let mut pace = Pace::default();
+        self.mark_unseen(&mut pace).await;
         for id in std::mem::take(&mut self.changed) {
             let unseen = self.unseen(id);
             if let Some(unit) = self.units.get_mut(&id) {

@@ -20,10 +20,14 @@ use futures::StreamExt as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::news::{WatchNews, reduce};
+use self::{
+    narrowed::Narrowed,
+    news::{WatchNews, reduce},
+};
 use super::{Reconciler, Unit, definitions::Definitions};
-use crate::cluster::{ClusterError, Resource, Selector, Served};
+use crate::cluster::{Resource, Selector, Served};
 
+mod narrowed;
 pub(super) mod news;
 pub(super) mod unseen;
 
@@ -76,6 +80,10 @@ enum Watched {
     Open {
         /// Its objects live in namespaces.
         namespaced: bool,
+        /// It has shown what there is.
+        is_shown: bool,
+        /// Since when the server refuses it, where it has shown what there is before.
+        refused_since: Option<Instant>,
         _guard: tokio_util::sync::DropGuard,
     },
     /// It was not served when last tried; discovered again then.
@@ -92,17 +100,18 @@ impl Watched {
 /// The open watches.
 pub(super) struct Watches {
     open: BTreeMap<Stream, Watched>,
-    /// Kinds that may not be watched in the whole cluster, by group and name: each namespace of the inventories is, in
-    /// its place.
-    narrowed: BTreeSet<(String, String)>,
+    /// Kinds that may not be watched in the whole cluster: each namespace of the inventories is, in its place.
+    narrowed: Narrowed,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
     revision: Option<u64>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
     /// Watches that the server refuses, and its words.
     refused: BTreeMap<Stream, String>,
-    /// Changes with them.
-    refusals: u64,
+    /// Of which scopes that has changed since units were told.
+    unsaid: BTreeSet<Scope>,
+    /// Units that are to say anew what of their objects is not seen.
+    to_note: BTreeSet<UnitId>,
     /// What the bound leaves out, in words.
     left_out: String,
     /// What a running list has not shown yet.
@@ -121,11 +130,12 @@ impl Default for Watches {
         let (news_tx, news_rx) = mpsc::channel(EVENTS);
         Self {
             open: BTreeMap::new(),
-            narrowed: BTreeSet::new(),
+            narrowed: Narrowed::default(),
             revision: None,
             silent: BTreeSet::new(),
             refused: BTreeMap::new(),
-            refusals: 0,
+            unsaid: BTreeSet::new(),
+            to_note: BTreeSet::new(),
             left_out: String::new(),
             listing: HashMap::new(),
             definitions: Definitions::default(),
@@ -150,7 +160,8 @@ impl Watches {
 
     /// When the watches have something to do by time alone.
     pub(super) fn wakes(&self) -> Option<Instant> {
-        self.retry_at().into_iter().chain(self.definitions.wakes()).min()
+        let wakes = [self.retry_at(), self.definitions.wakes(), self.widens()];
+        wakes.into_iter().flatten().min()
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -229,6 +240,7 @@ impl Reconciler {
         }
         let now = Instant::now();
         let again = self.watches.retry_at().is_some_and(|at| at <= now);
+        self.renew_widths();
         let rediscovered = self.watches.rediscovered.swap(false, Ordering::Relaxed);
         if again {
             self.rediscover(now);
@@ -282,27 +294,26 @@ impl Reconciler {
     fn watch_inventories(&mut self, now: Instant, rediscovered: bool) {
         let discovery = self.context.discovery();
         let wanted: BTreeSet<Stream> = self.streams();
-        let kinds: HashSet<(&str, &str)> = wanted
-            .iter()
-            .map(|stream| (stream.scope.group.as_str(), stream.scope.kind.as_str()))
-            .collect();
-        self.watches
-            .narrowed
-            .retain(|(group, kind)| kinds.contains(&(group.as_str(), kind.as_str())));
+        let kinds = wanted.iter().map(|stream| &stream.scope);
+        let kinds: HashSet<(&str, &str)> = kinds.map(|scope| (&*scope.group, &*scope.kind)).collect();
+        self.watches.narrowed.keep_only(&kinds);
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
-        let refused = self.watches.refused.len();
-        self.watches.refused.retain(|stream, _| wanted.contains(stream));
-        if self.watches.refused.len() < refused {
-            self.note_unseen();
+        let ended = self
+            .watches
+            .refused
+            .extract_if(.., |stream, _| !wanted.contains(stream));
+        for (stream, _) in ended.collect::<Vec<_>>() {
+            self.note_unseen(stream.scope);
         }
         let mut left_out: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
                 Some(Watched::Open { .. }) => continue,
                 Some(Watched::Unserved { .. }) if !rediscovered => continue,
-                None if self.watches.open.len() >= WATCHES => {
+                // One that takes the place of many is tried whatever there is.
+                None if self.watches.open.len() >= WATCHES && !self.tries_wider(&stream.scope) => {
                     left_out.push(stream);
                     continue;
                 }
@@ -313,6 +324,8 @@ impl Reconciler {
                 self.open(resource, stream.scope.clone(), false, stop.clone());
                 let watched = Watched::Open {
                     namespaced: resource.namespaced,
+                    is_shown: false,
+                    refused_since: None,
                     _guard: stop.drop_guard(),
                 };
                 self.watches.silent.insert(stream.clone());
@@ -350,7 +363,7 @@ impl Reconciler {
             None => drop(self.watches.refused.remove(stream)),
         }
         self.report_unwatched();
-        self.note_unseen();
+        self.note_unseen(stream.scope.clone());
     }
 
     /// What there is to watch: each kind of the inventories in each version that objects were last written in.
@@ -358,17 +371,28 @@ impl Reconciler {
         self.context.ledger.read(|state| {
             let places = state.usage().places().filter_map(|(place, versions)| {
                 let scope = self.scope(&place.group, &place.kind, &place.namespace)?;
-                Some((scope, versions))
+                let wider = Scope {
+                    namespace: String::new(),
+                    ..scope.clone()
+                };
+                let wider = self.tries_wider(&wider).then_some(wider);
+                Some((wider.into_iter().chain([scope]), versions))
             });
-            places
-                .flat_map(|(scope, versions)| {
+            let streams = places.flat_map(|(scopes, versions)| {
+                scopes.flat_map(|scope| {
                     versions.keys().map(move |version| Stream {
                         scope: scope.clone(),
                         version: version.clone(),
                     })
                 })
-                .collect()
+            });
+            streams.collect()
         })
+    }
+
+    /// Tells whether a scope is one of all namespaces that is tried beside narrower ones.
+    fn tries_wider(&self, scope: &Scope) -> bool {
+        scope.namespace.is_empty() && self.watches.narrowed.tries(&scope.group, &scope.kind)
     }
 
     /// What is watched for objects of a kind in a namespace: the kind as a whole, or, for an agent of some namespaces
@@ -377,7 +401,7 @@ impl Reconciler {
     pub(super) fn scope(&self, group: &str, kind: &str, namespace: &str) -> Option<Scope> {
         let namespaces = &self.context.namespaces;
         let namespace = match namespaces.is_empty() {
-            true if self.is_narrowed(group, kind) => namespace,
+            true if self.watches.narrowed.has(group, kind) => namespace,
             true => "",
             false if namespace.is_empty() || namespaces.contains(namespace) => namespace,
             false => return None,
@@ -387,18 +411,6 @@ impl Reconciler {
             kind: kind.to_owned(),
             namespace: namespace.to_owned(),
         })
-    }
-
-    /// Tells whether a refused watch has narrower ones in its place: that of a namespaced kind in the whole cluster.
-    fn narrows(&self, stream: &Stream) -> bool {
-        let open = self.watches.open.get(stream);
-        stream.scope.namespace.is_empty() && matches!(open, Some(Watched::Open { namespaced: true, .. }))
-    }
-
-    /// Tells whether the whole cluster may not be watched for a kind, as Secrets under most profiles.
-    fn is_narrowed(&self, group: &str, kind: &str) -> bool {
-        let narrowed = &self.watches.narrowed;
-        !narrowed.is_empty() && narrowed.contains(&(group.to_owned(), kind.to_owned()))
     }
 
     fn open(&self, resource: &Resource, scope: Scope, definitions: bool, stop: CancellationToken) {
@@ -412,7 +424,6 @@ impl Reconciler {
         };
         let mut events = self.context.agents_cluster().watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
-        let narrows = !definitions && resource.namespaced && scope.namespace.is_empty();
         let version = resource.api_version();
         let (context, stream) = (self.context.clone(), Arc::new(Stream { scope, version }));
         tokio::spawn(async move {
@@ -429,7 +440,6 @@ impl Reconciler {
                     continue;
                 }
                 told = failure;
-                let last = narrows && event.as_ref().is_err_and(is_forbidden);
                 let news = WatchNews {
                     stream: stream.clone(),
                     definitions,
@@ -438,7 +448,7 @@ impl Reconciler {
                 // A watch that ended while its event waited must not be heard any more.
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    sent = tx.send(news) => if sent.is_err() || last { return },
+                    sent = tx.send(news) => if sent.is_err() { return },
                 }
             }
         });
@@ -482,9 +492,4 @@ fn refused(watches: &BTreeMap<Stream, String>) -> String {
          rbac.extraRules",
         scope.kind
     )
-}
-
-/// RBAC refuses it.
-fn is_forbidden(error: &ClusterError) -> bool {
-    matches!(error, ClusterError::Rejected { code: 403, .. })
 }

@@ -25,5 +25,6 @@ mod secrets;
 mod stages;
 mod switches;
 mod watching;
+mod widths;
 mod wiring;
 mod world;

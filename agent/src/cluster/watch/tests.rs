@@ -366,3 +366,28 @@ async fn watches_open_within_a_second_of_the_first_answer_of_a_server_that_was_a
         assert!(after <= Duration::from_millis(1100), "{after:?}");
     }
 }
+
+/// A watch that goes on from where it was says nothing by itself.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_refusal_that_was_told_is_a_list() {
+    let forbidden = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden",
+        "message": "configmaps is forbidden", "code": 403});
+    // The watch ends at once, so that the refusal is a second failure.
+    let server = Server::new(vec![
+        (200, streamed("a", "5")),
+        (403, forbidden.to_string()),
+        (200, streamed("a", "5")),
+    ]);
+    let seen = server.watch(7).await;
+    let refusal = "configmaps is forbidden";
+    assert_eq!(
+        seen,
+        ["listing", "a", "listed", refusal, "listing", "a", "listed"]
+    );
+    assert!(
+        server.asked(1).contains("resourceVersion=5"),
+        "{}",
+        server.asked(1)
+    );
+    assert!(server.asked(2).contains("sendInitialEvents=true"));
+}

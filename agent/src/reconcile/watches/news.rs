@@ -22,7 +22,7 @@ use flotilla_core::{
 };
 use tokio::time::Instant;
 
-use super::{Scope, Stream, UNSERVED, Watched, is_forbidden};
+use super::{Scope, Stream, UNSERVED, Watched, narrowed::is_forbidden};
 use crate::{
     cluster::{ClusterError, WatchEvent},
     reconcile::{
@@ -173,6 +173,13 @@ impl Reconciler {
             };
             self.note_refusal(&stream, refusal);
         }
+        if !definitions && self.narrows(&stream) {
+            match &event {
+                Ok(Reduced::Listed(_)) => self.note_width(&stream, Ok(())),
+                Ok(_) => {}
+                Err(error) => self.note_width(&stream, Err(error)),
+            }
+        }
         match event {
             Ok(Reduced::Seen(seen)) => {
                 if let (Some(key), Some(state)) = (&seen.key, seen.definition) {
@@ -210,12 +217,8 @@ impl Reconciler {
                 let unserved = Watched::unserved(Instant::now(), UNSERVED);
                 self.watches.open.insert(stream.as_ref().clone(), unserved);
             }
-            Err(error) if !definitions && is_forbidden(&error) && self.narrows(&stream) => {
-                self.watches.open.remove(&*stream);
-                let Scope { group, kind, .. } = stream.scope.clone();
-                self.watches.narrowed.insert((group, kind));
-                self.watches.revision = None;
-            }
+            // Narrower ones take its place.
+            Err(_) if !definitions && !self.watches.is_open(&stream) => {}
             Err(error) => {
                 tracing::warn!(
                     group = stream.scope.group,

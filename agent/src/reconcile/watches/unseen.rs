@@ -1,11 +1,11 @@
 //! What of a unit's objects no watch shows, and why: drift there is not seen, which its people should know.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use flotilla_core::id::UnitId;
 
-use super::Reconciler;
-use crate::ledger::state::State;
+use super::{Reconciler, Scope, Stream};
+use crate::{ledger::state::State, reconcile::pace::Pace};
 
 /// Kinds and namespaces that are named.
 const NAMED: usize = 3;
@@ -15,27 +15,29 @@ const NAMED: usize = 3;
 pub(in crate::reconcile) struct Unseen {
     /// In words; empty when all are shown.
     pub(in crate::reconcile) note: Box<str>,
-    /// What that was found out of: which refusals there were, and how many objects.
-    of: (u64, usize),
+    /// Of how many objects that was found out.
+    items: usize,
 }
 
 impl Reconciler {
     /// Says anew what of a unit's objects is not seen, where that may have changed; `None`: it is as it was.
-    pub(in crate::reconcile) fn unseen(&self, id: UnitId) -> Option<Unseen> {
+    pub(in crate::reconcile) fn unseen(&mut self, id: UnitId) -> Option<Unseen> {
+        let is_marked = self.watches.to_note.remove(&id);
         // As a rule nothing is refused, and the agent works everywhere.
-        if self.watches.refusals == 0 && self.context.namespaces.is_empty() {
+        if !is_marked && self.watches.refused.is_empty() && self.context.namespaces.is_empty() {
             return None;
         }
         let items = |state: &State| state.units.get(&id).map_or(0, |unit| unit.items.len());
-        let of = (self.watches.refusals, self.context.ledger.read(items));
+        let items = self.context.ledger.read(items);
         let before = &self.units.get(&id)?.unseen;
-        (before.of != of).then(|| Unseen {
+        (is_marked || before.items != items).then(|| Unseen {
             note: self.unseen_note(id).into(),
-            of,
+            items,
         })
     }
 
     fn unseen_note(&self, id: UnitId) -> String {
+        self.context.counters.notes.fetch_add(1, Ordering::Relaxed);
         let (mut refused, mut outside) = (BTreeSet::new(), BTreeSet::new());
         self.context.ledger.read(|state| {
             for (key, _) in state.units.get(&id).into_iter().flat_map(|unit| unit.scopes()) {
@@ -43,7 +45,7 @@ impl Reconciler {
                     outside.insert(key.namespace.clone());
                     continue;
                 };
-                if self.watches.refused.keys().any(|stream| stream.scope == scope) {
+                if self.is_refused(scope) {
                     refused.insert(match key.namespace.as_str() {
                         "" => key.kind.clone(),
                         namespace => format!("{} in namespace {namespace}", key.kind),
@@ -67,10 +69,50 @@ impl Reconciler {
         notes.join("; ")
     }
 
-    /// What is watched has changed: what is not seen is to be said anew of the units that it concerns.
-    pub(super) fn note_unseen(&mut self) {
-        self.watches.refusals += 1;
-        self.changed.extend(self.units.keys());
+    /// Tells whether the watch of a scope is refused, in whatever version.
+    fn is_refused(&self, scope: Scope) -> bool {
+        let first = Stream {
+            scope,
+            version: String::new(),
+        };
+        let next = self.watches.refused.range(&first..).next();
+        next.is_some_and(|(stream, _)| stream.scope == first.scope)
+    }
+
+    /// What is watched of a scope has changed: what is not seen is to be said anew of the units that it concerns.
+    pub(super) fn note_unseen(&mut self, scope: Scope) {
+        self.watches.unsaid.insert(scope);
+    }
+
+    /// Marks the units that have objects in a scope of which that changed: once, however many scopes there are.
+    pub(in crate::reconcile) async fn mark_unseen(&mut self, pace: &mut Pace) {
+        if self.watches.unsaid.is_empty() {
+            return;
+        }
+        let scopes = std::mem::take(&mut self.watches.unsaid);
+        for &id in self.units.keys() {
+            let (is_concerned, places) = self.context.ledger.read(|state| {
+                let places = state.units.get(&id).into_iter().flat_map(|unit| unit.scopes());
+                let mut count = 0;
+                let mut keys = places.map(|(key, _)| key).inspect(|_| count += 1);
+                // Whether it is watched as a whole or by namespaces may have changed with it.
+                let is_concerned = keys.any(|key| {
+                    [key.namespace.as_str(), ""].into_iter().any(|namespace| {
+                        scopes.contains(&Scope {
+                            group: key.group.clone(),
+                            kind: key.kind.clone(),
+                            namespace: namespace.to_owned(),
+                        })
+                    })
+                });
+                (is_concerned, count)
+            });
+            if is_concerned {
+                self.changed.insert(id);
+                self.watches.to_note.insert(id);
+            }
+            pace.handled(places).await;
+        }
     }
 }
 
