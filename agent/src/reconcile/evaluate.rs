@@ -20,6 +20,7 @@ use std::{
 
 use flotilla_core::{
     apply::{plan::Desired, policy::Policy, protected::Protected},
+    content::Table,
     digest::{Digest, write_canonical},
     object::ObjectKey,
     unit::{Entry, event::EvaluatedFrom, object::Withholding},
@@ -27,6 +28,8 @@ use flotilla_core::{
 use inputs::{Inputs, Parsed, Values};
 use kinds::Kinds;
 use serde_json::Value;
+pub use since::Since;
+pub(super) use since::shared_key;
 pub use wanted::Only;
 
 use crate::{
@@ -110,12 +113,16 @@ pub enum Step {
     Object(Box<Object>, Value),
 }
 
-/// Which objects are evaluated.
-enum Which<'a> {
-    /// Some, and the set is not complete.
-    Only(Only<'a>),
-    /// Those that are others than before.
-    Since(Option<EvaluatedFrom>),
+/// What an evaluation begins with: what the ledger holds of an entry, and where its kinds live.
+#[derive(Debug)]
+struct Ground {
+    entry: Arc<Entry>,
+    table: Arc<Table>,
+    values: Values,
+    kinds: Kinds,
+    protected: Protected,
+    namespaces: Arc<BTreeSet<String>>,
+    key: [u8; 32],
 }
 
 /// One evaluation of an entry, step by step; other tasks run between two steps.
@@ -136,12 +143,61 @@ pub struct Evaluation {
     /// Objects were passed over.
     partial: bool,
     /// What is taken over from the evaluation before.
-    unchanged: Vec<ObjectKey>,
+    unchanged: BTreeSet<Arc<ObjectKey>>,
     /// What this evaluation depends on.
     from: Option<EvaluatedFrom>,
     /// Of some it is not known where they live, and so which they are.
     unresolved: bool,
     failed: bool,
+}
+
+impl Ground {
+    fn of(state: &State, entry: &Arc<Entry>, environment: Environment) -> Result<Self, EvaluateError> {
+        let Environment {
+            discovery,
+            known,
+            protected,
+            namespaces,
+            key,
+        } = environment;
+        Ok(Self {
+            table: inputs::content(state, entry)?,
+            values: Values::of(state, entry)?,
+            kinds: Kinds::new(discovery, known, state.units.get(&entry.unit)),
+            entry: entry.clone(),
+            protected,
+            namespaces,
+            key,
+        })
+    }
+
+    /// Begins with some rows, in the renderer's order. Definitions of unserved groups are read besides, for the scope of
+    /// their kinds.
+    fn begin(self, state: &State, wanted: &[u32], unserved: &BTreeSet<String>) -> Evaluation {
+        let definitions = kinds::definitions(&self.table, unserved);
+        let rows: BTreeSet<u32> = wanted.iter().chain(&definitions).copied().collect();
+        let inputs = Inputs::of(state, &self.entry, self.table, self.values, rows.into_iter());
+        let mut rest = inputs.positions(wanted);
+        rest.reverse();
+        let withheld = self.entry.withheld.iter();
+        let withheld = withheld.map(|withheld| (withheld.key.clone(), withheld.owner.clone()));
+        Evaluation {
+            definitions: inputs.positions(&definitions),
+            kinds: self.kinds,
+            protected: self.protected,
+            namespaces: self.namespaces,
+            key: self.key,
+            withheld: withheld.collect(),
+            rest,
+            seen: HashSet::new(),
+            partial: false,
+            unchanged: BTreeSet::new(),
+            from: None,
+            unresolved: false,
+            failed: false,
+            inputs: Arc::new(inputs),
+        }
+    }
 }
 
 impl Evaluation {
@@ -153,96 +209,30 @@ impl Evaluation {
         environment: Environment,
         only: Option<Only<'_>>,
     ) -> Result<Self, EvaluateError> {
-        let which = only.map_or(Which::Since(None), Which::Only);
-        Self::of(state, entry, environment, which)
-    }
-
-    /// Begins to evaluate an entry, without objects that are the same as when they were evaluated last: see
-    /// [`unchanged`](Self::unchanged).
-    pub fn since(
-        state: &State,
-        entry: &Arc<Entry>,
-        environment: Environment,
-        before: Option<EvaluatedFrom>,
-    ) -> Result<Self, EvaluateError> {
-        Self::of(state, entry, environment, Which::Since(before))
-    }
-
-    fn of(
-        state: &State,
-        entry: &Arc<Entry>,
-        environment: Environment,
-        which: Which<'_>,
-    ) -> Result<Self, EvaluateError> {
-        let table = inputs::content(state, entry)?;
-        let values = Values::of(state, entry)?;
-        let kinds = Kinds::new(
-            environment.discovery,
-            environment.known,
-            state.units.get(&entry.unit),
-        );
-        let (mut unchanged, mut from) = (Vec::new(), None);
-        let partial = matches!(which, Which::Only(_));
-        let (wanted, unserved) = match which {
-            Which::Since(before) => {
-                let basis = since::basis(&table, entry, &kinds);
-                let content = entry.content;
-                from = content
-                    .zip(basis)
-                    .map(|(content, basis)| EvaluatedFrom { content, basis });
-                let before = before.and_then(|before| {
-                    let table = state.table(&before.content)?;
-                    (since::basis(table, entry, &kinds)? == before.basis).then_some(table)
-                });
-                let rows = match before {
-                    Some(before) => {
-                        let default = &entry.settings.default_namespace;
-                        let (rows, same) = since::changed(&table, before, &kinds, default);
-                        unchanged = same;
-                        rows
-                    }
-                    None => table.rows().collect(),
-                };
-                (rows, kinds.unserved_groups(table.kinds()))
-            }
-            Which::Only(only) => {
-                let wanted = only.rows(&table, |name| values.of_name(name));
+        let ground = Ground::of(state, entry, environment)?;
+        let table = &ground.table;
+        let (wanted, unserved) = match only {
+            Some(only) => {
+                let wanted = only.rows(table, |name| ground.values.of_name(name));
                 let of = wanted.iter().map(|row| table.name(*row));
-                let unserved = kinds.unserved_groups(of.map(|(group, kind, _)| (group, kind)));
+                let unserved = ground
+                    .kinds
+                    .unserved_groups(of.map(|(group, kind, _)| (group, kind)));
                 (wanted, unserved)
             }
+            None => (
+                table.rows().collect(),
+                ground.kinds.unserved_groups(table.kinds()),
+            ),
         };
-        // Definitions are read besides, for the scope of their kinds.
-        let definitions = kinds::definitions(&table, &unserved);
-        let rows: BTreeSet<u32> = wanted.iter().chain(&definitions).copied().collect();
-        let inputs = Inputs::of(state, entry, table, values, rows.into_iter());
-        let mut rest = inputs.positions(&wanted);
-        rest.reverse();
-        let definitions = inputs.positions(&definitions);
-        let withheld = entry
-            .withheld
-            .iter()
-            .map(|withheld| (withheld.key.clone(), withheld.owner.clone()));
         Ok(Self {
-            kinds,
-            protected: environment.protected,
-            namespaces: environment.namespaces,
-            key: environment.key,
-            withheld: withheld.collect(),
-            definitions,
-            rest,
-            seen: unchanged.iter().map(digest).collect(),
-            partial,
-            unchanged,
-            from,
-            unresolved: false,
-            failed: false,
-            inputs: Arc::new(inputs),
+            partial: only.is_some(),
+            ..ground.begin(state, &wanted, &unserved)
         })
     }
 
     /// Takes out the keys of the objects that are the same as before.
-    pub fn unchanged(&mut self) -> Vec<ObjectKey> {
+    pub fn unchanged(&mut self) -> BTreeSet<Arc<ObjectKey>> {
         std::mem::take(&mut self.unchanged)
     }
 

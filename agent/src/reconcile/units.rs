@@ -7,7 +7,6 @@ use std::{
 
 use flotilla_core::{
     id::UnitId,
-    object::ObjectKey,
     unit::{
         Entry,
         event::{Accepted, EvaluatedFrom, Evaluation, EvaluationFailure, Event},
@@ -23,7 +22,7 @@ use crate::{causes::with_causes, cluster::Discovery};
 use super::{
     Reconciler, Unit,
     context::Context,
-    evaluate::{EvaluateError, Evaluation as Steps, Step},
+    evaluate::{EvaluateError, Since, Step, shared_key},
     pace::Pace,
 };
 
@@ -208,14 +207,10 @@ async fn evaluate(
     before: Option<EvaluatedFrom>,
 ) -> Result<Evaluation, EvaluateError> {
     let environment = context.environment(discovery);
-    let mut steps = context
+    let since = context
         .ledger
-        .read(|state| Steps::since(state, entry, environment, before))?;
-    let (mut unchanged, mut pace) = (BTreeSet::new(), Pace::default());
-    for key in steps.unchanged() {
-        unchanged.insert(shared_key(context, entry.unit, key));
-        pace.handled(1).await;
-    }
+        .read(|state| Since::of(state, entry, environment, before))?;
+    let mut steps = since.compared(&context.ledger).await;
     let mut objects = BTreeMap::new();
     while let Some(step) = steps.next().await {
         // The body ends here: what is written is evaluated again.
@@ -227,25 +222,18 @@ async fn evaluate(
                 secret: object.secret,
                 withheld: object.withheld,
             };
-            objects.insert(shared_key(context, entry.unit, object.desired.key), desired);
+            objects.insert(
+                shared_key(&context.ledger, entry.unit, object.desired.key),
+                desired,
+            );
         }
     }
     Ok(Evaluation {
         objects,
-        unchanged,
+        unchanged: steps.unchanged(),
         from: steps.evaluated_from(),
         complete: steps.is_complete(),
     })
-}
-
-/// The key as the inventory has it, if it does: a copy for each object of a large unit would be held until the rows are
-/// compared.
-fn shared_key(context: &Context, unit: UnitId, key: ObjectKey) -> Arc<ObjectKey> {
-    let known = context.ledger.read(|state| {
-        let (known, _) = state.units.get(&unit)?.items.get_key_value(&key)?;
-        Some(known.clone())
-    });
-    known.unwrap_or_else(|| Arc::new(key))
 }
 
 fn failure(error: &EvaluateError) -> EvaluationFailure {

@@ -113,6 +113,41 @@ async fn commit_of_one_object_among_many_costs_one_look_one_write_and_its_rows()
     world.rests().await;
 }
 
+/// One that waits for its definition keeps no other from being taken over.
+#[tokio::test(start_paused = true)]
+async fn commit_to_a_unit_with_a_kind_that_is_not_served_evaluates_what_it_changes() {
+    let mut world = World::new().await;
+    let mut objects = many(300);
+    objects.push(json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "w", "namespace": "default"}, "spec": {"size": 1}}));
+    let first = entry(1, world.contents.add(&objects));
+    world.offer(std::slice::from_ref(&first)).await;
+    world
+        .until("it waits for the kind", |world| {
+            let waits = |unit: &flotilla_proto::agent::v1::UnitStatus| {
+                unit.message.contains("waiting for its definition")
+            };
+            world.unit(1).is_some_and(waits) && world.value("c299").is_some()
+        })
+        .await;
+    settle().await;
+    let evaluated = |world: &World| world.agent().counters.evaluated.load(Ordering::Relaxed);
+    let before = evaluated(&world);
+    objects[7] = config_map("c007", "2");
+    let second = version(2, entry(1, world.contents.add(&objects)));
+    world.offer(std::slice::from_ref(&second)).await;
+    settle().await;
+    assert_eq!(world.value("c007").as_deref(), Some("2"));
+    // The one that changed, the one that waits, and that again each minute.
+    let now = evaluated(&world) - before;
+    assert!((2..=6).contains(&now), "{now} evaluated");
+    world
+        .cluster
+        .write("somebody", crate::scenes::widget_definition());
+    world.until_ready(&second).await;
+    world.rests().await;
+}
+
 /// What a commit does not touch is evaluated again only where something else makes another object of it.
 #[tokio::test(start_paused = true)]
 async fn commit_of_one_object_among_a_thousand_evaluates_that_one() {

@@ -262,14 +262,28 @@ impl Table {
             .find(|row| self.namespace(*row) == key.namespace)
     }
 
+    /// Returns each object with the one of the same key of another table: one walk over both, side by side.
+    pub fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (u32, Option<u32>)> + 'a {
+        let mut others = other.sorted.iter().copied().peekable();
+        self.sorted.iter().map(move |row| {
+            let key = self.full_name(*row);
+            while others.next_if(|one| other.full_name(*one) < key).is_some() {}
+            (*row, others.next_if(|one| other.full_name(*one) == key))
+        })
+    }
+
     /// Returns the objects whose group, kind or name holds a variable: substitution may make any name of those.
     pub fn open(&self) -> &[u32] {
         &self.open
     }
 
     fn compare(&self, one: u32, other: u32) -> Ordering {
-        let full = |row| (self.name(row), &*self.place(row).namespace);
-        full(one).cmp(&full(other))
+        self.full_name(one).cmp(&self.full_name(other))
+    }
+
+    /// What rows are sorted by.
+    fn full_name(&self, row: u32) -> ((&str, &str, &str), &str) {
+        (self.name(row), self.namespace(row))
     }
 
     fn range(&self, order: impl Fn(u32) -> Ordering) -> &[u32] {
@@ -324,6 +338,29 @@ mod tests {
         });
         assert_eq!(read.collect::<Vec<_>>(), entries);
         assert!(table.is_complete());
+    }
+
+    #[test]
+    fn tables_side_by_side_show_for_each_object_the_one_of_its_key() {
+        let all = mixed();
+        for (some, others) in [
+            (&all[..], &all[2..]),
+            (&all[3..], &all[..5]),
+            (&all[..2], &all[5..]),
+        ] {
+            let table = |entries: &[ObjectEntry]| {
+                let bytes = bytes(entries, entries.len());
+                Table::from_bytes(&bytes).expect("reads")
+            };
+            let (table, other) = (table(some), table(others));
+            let mut beside: Vec<_> = table.beside(&other).collect();
+            beside.sort_unstable();
+            let found: Vec<_> = table
+                .rows()
+                .map(|row| (row, other.find(&table.key(row))))
+                .collect();
+            assert_eq!(beside, found);
+        }
     }
 
     #[test]

@@ -60,10 +60,11 @@ impl State {
     /// Tells whether an evaluation takes over what no row has, as when a variable makes another name of an object than its
     /// manifest lets expect. All is evaluated again then.
     fn is_without_ground(&mut self, evaluation: Option<&Evaluation>) -> bool {
+        // Both are sorted: one walk over the rows, whatever is taken over.
+        let mut rows = self.objects.iter();
         let has = |key: &Arc<ObjectKey>| {
-            self.objects
-                .get(key)
-                .is_some_and(|object| object.desired.is_some())
+            let row = rows.find(|(row, _)| Arc::ptr_eq(row, key) || *row >= key);
+            row.is_some_and(|(row, object)| row == key && object.desired.is_some())
         };
         let stands = evaluation.is_none_or(|evaluation| evaluation.unchanged.iter().all(has));
         if !stands {
@@ -90,15 +91,16 @@ impl State {
         let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
         // What was seen of these was found harmless for what was desired then.
         let mut doubted: Vec<Arc<ObjectKey>> = Vec::new();
+        // Each has a row, and both are sorted.
+        let mut unchanged = unchanged.iter().peekable();
         for (key, object) in &mut self.objects {
             let object = object.as_mut();
-            let desired = match unchanged.contains(key) {
-                true => object.desired.clone(),
-                false => objects.remove(key),
-            };
-            let is_same = object.desired == desired;
+            let is_unchanged = unchanged.next_if(|one| Arc::ptr_eq(one, key) || *one == key);
+            let now = is_unchanged.is_none().then(|| objects.remove(key));
+            let is_same = now.as_ref().is_none_or(|now| *now == object.desired);
+            let desired = now.as_ref().unwrap_or(&object.desired).as_ref();
             let record = object.record.as_deref();
-            let noted = record.and_then(|record| noted(record, desired.as_ref(), left));
+            let noted = record.and_then(|record| noted(record, desired, left));
             let is_idle = object.record.is_none() && desired.is_none();
             if is_same && noted.is_none() && !is_idle {
                 continue;
@@ -107,7 +109,9 @@ impl State {
                 doubted.push(key.clone());
             }
             object.left &= is_same;
-            object.desired = desired;
+            if let Some(now) = now {
+                object.desired = now;
+            }
             if let Some(record) = noted.map(Arc::new) {
                 object.record = Some(record.clone());
                 records.push((key.clone(), Some(record)));
