@@ -200,6 +200,7 @@ impl Agents {
                     sent: Held::of(&hello),
                     sent_whole: false,
                     problems: BTreeMap::new(),
+                    refusal: None,
                     ahead: false,
                     ends_at: Instant::now() + age(opened.epoch),
                     watched,

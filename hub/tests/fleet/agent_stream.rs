@@ -10,8 +10,8 @@ use flotilla_core::{
 };
 use flotilla_hub::{grpc::fetch::unpatch, store::Topic};
 use flotilla_proto::agent::v1::{
-    AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness, Refused,
-    RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
+    Ack, AgentMessage, Chunk, ContentKind, Desired, Encoding, FetchRequest, Hello, HubMessage, Readiness,
+    Refused, RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
     agent_service_client::AgentServiceClient, hub_message,
 };
 use flotilla_testkit::wait_until;
@@ -678,7 +678,30 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
     assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
     let said = "SELECT count(*) FROM session WHERE message LIKE 'refused generation 1%another root'";
     assert_eq!(hub.world.count(said).await, 1);
-    hub.world.is_quiet().await;
+    // It stays said whatever else the agent says, until it takes that state.
+    for (seq, generation, is_said) in [(2, 0, 1), (3, whole.generation, 0)] {
+        let ack = Ack {
+            incarnation: whole.incarnation,
+            generation,
+            units: Vec::new(),
+        };
+        let message = AgentMessage {
+            kind: Some(agent_message::Kind::Ack(ack)),
+        };
+        stream.to_hub.send(message).await.expect("open");
+        let taken = format!("SELECT count(*) FROM session WHERE accepted_generation = {generation}");
+        let heard = wait_until("the acknowledgement", SOON, async || {
+            Ok::<_, String>((hub.world.count(&taken).await == 1).then_some(()))
+        });
+        heard.await.expect("heard");
+        stream.report(seq, vec![]).await;
+        stream.next().await.expect("an answer");
+        assert_eq!(
+            hub.world.count(said).await,
+            is_said,
+            "generation {generation} is held"
+        );
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flotilla_proto::{
-    agent::v1::Hello,
+    agent::v1::{Hello, hub_message},
     fleet::v1::{
         ListUnitsRequest, ReconcileProgress, ReconcileRequest, Resource, ResourceRef,
         reconcile_progress::{Outcome, Phase},
@@ -284,28 +284,59 @@ async fn an_offer_that_is_refused_whole_ends_a_request_with_its_reason() {
     fleet.hub.world.is_quiet().await;
 }
 
-/// Its generation is of a history that the store has lost: it answers for no entry, however high its number.
+/// Its generation is of a history that the store has lost: it answers for no entry, whatever its number.
 #[tokio::test]
 async fn a_request_to_an_agent_that_is_ahead_of_a_restored_store_ends_with_that_reason() {
-    let fleet = Fleet::empty().await;
-    let agent = fleet.hub.enrol("c1").await;
-    let puppet = Puppet::connect(&fleet.hub, &agent).await;
-    let _repository = fleet.deploy(PLACEMENT).await;
-    let first = fleet.end("Kustomization", "app", false).await;
-    assert_eq!(first.outcome(), Outcome::Succeeded, "{first:?}");
-    drop(puppet);
-    let ahead = Hello {
-        incarnation: INCARNATION,
-        generation: 99,
-        ..hello(&agent)
-    };
-    let _stream = Stream::open(&fleet.hub, &agent, ahead).await.expect("open");
-    let last = fleet.end("Kustomization", "app", false).await;
-    assert_eq!(
-        (last.outcome(), last.reason.as_str()),
-        (Outcome::Failed, "AgentAhead"),
-        "{last:?}"
-    );
-    assert!(last.behind[0].message.contains("generation 99"), "{last:?}");
-    fleet.hub.world.is_quiet().await;
+    for more in [99, 0] {
+        let fleet = Fleet::empty().await;
+        let agent = fleet.hub.enrol("c1").await;
+        let puppet = Puppet::connect(&fleet.hub, &agent).await;
+        let _repository = fleet.deploy(PLACEMENT).await;
+        let first = fleet.end("Kustomization", "app", false).await;
+        assert_eq!(first.outcome(), Outcome::Succeeded, "{first:?}");
+        drop(puppet);
+        let generation = fleet.hub.world.count("SELECT generation FROM desired").await;
+        let ahead = Hello {
+            incarnation: INCARNATION,
+            generation: generation.unsigned_abs() + more,
+            // With the number of the store's state it is another one.
+            root: vec![7; 32].into(),
+            ..hello(&agent)
+        };
+        let mut stream = Stream::open(&fleet.hub, &agent, ahead).await.expect("open");
+        let last = fleet.end("Kustomization", "app", false).await;
+        assert_eq!(
+            (last.outcome(), last.reason.as_str()),
+            (Outcome::Failed, "AgentAhead"),
+            "{last:?}"
+        );
+        assert!(
+            last.behind[0].message.contains("restored from a backup"),
+            "{last:?}"
+        );
+        let told = "SELECT count(*) FROM session WHERE message LIKE 'the agent holds generation %'";
+        assert_eq!(fleet.hub.world.count(told).await, 1);
+        // Another publication refuses what it brings, and writes nothing of the others again.
+        let rows = "SELECT count(*) FROM unit_refused";
+        assert_eq!(fleet.hub.world.count(rows).await, 1);
+        let written = fleet
+            .hub
+            .world
+            .count("SELECT (extract(epoch FROM at) * 1000000)::bigint FROM unit_refused")
+            .await;
+        let other = app("a", "./app", "  namePrefix: other-\n").replace("name: app,", "name: other,");
+        let placed = PLACEMENT
+            .replace("name: everywhere", "name: of-other")
+            .replace("name: app,", "name: other,");
+        fleet.apply(&[&other, &placed]).await;
+        let last = fleet.end("Kustomization", "other", false).await;
+        assert_eq!(last.reason, "AgentAhead", "{last:?}");
+        assert_eq!(fleet.hub.world.count(rows).await, 2);
+        let first = "SELECT (extract(epoch FROM min(at)) * 1000000)::bigint FROM unit_refused";
+        assert_eq!(fleet.hub.world.count(first).await, written);
+        // Nothing was sent.
+        stream.report(1, vec![]).await;
+        let next = stream.next().await.expect("an answer");
+        assert!(!matches!(next, hub_message::Kind::Desired(_)), "{next:?}");
+    }
 }

@@ -40,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const NAMED: usize = 5;
 /// Units of which it is remembered, whatever an agent says.
 const PROBLEMS: usize = 1000;
+/// What is said of an agent that is ahead of the store: without numbers, which change with each publication.
+const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or has another under its number: it was restored from a backup";
 /// Reports of one stream that may wait for their commit.
 const REPORTS_IN_FLIGHT: usize = 4;
 
@@ -53,18 +55,22 @@ pub(super) fn age(epoch: u64) -> Duration {
 pub(super) struct Held {
     incarnation: u64,
     generation: u64,
+    /// Root of that; `None`: it is not known.
+    root: Option<Digest>,
 }
 
 impl Held {
     const NOTHING: Self = Self {
         incarnation: 0,
         generation: 0,
+        root: None,
     };
 
     pub(super) fn of(hello: &Hello) -> Self {
         Self {
             incarnation: hello.incarnation,
             generation: hello.generation,
+            root: Digest::try_from_slice(&hello.root).ok(),
         }
     }
 }
@@ -84,6 +90,8 @@ pub(super) struct Session<'a> {
     pub(super) sent_whole: bool,
     /// What the agent has said of entries that it does not hold, by unit: an acknowledgement names what changed.
     pub(super) problems: BTreeMap<Uuid, String>,
+    /// Why the agent takes nothing that it does not hold, and the generation that it refused: said until it takes one.
+    pub(super) refusal: Option<(u64, String)>,
     /// The agent was found ahead of the store.
     pub(super) ahead: bool,
     pub(super) ends_at: Instant,
@@ -171,19 +179,23 @@ impl Session<'_> {
         }
     }
 
-    /// Tells whether the agent holds a later state of this history than the store: the store was restored from a
-    /// backup. It stays so while the stream lasts, also when new generations overtake the agent's: theirs are
-    /// others than the ones it has seen.
+    /// Tells whether the agent holds a later state of this history than the store, or another under the same number: the
+    /// store was restored from a backup. It stays so while the stream lasts, also when new generations overtake the
+    /// agent's: theirs are others than the ones it has seen.
     fn is_ahead(&mut self, state: Option<Head>) -> bool {
         let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
             (state.incarnation, state.generation)
         });
-        self.ahead |= self.at_hello.incarnation == incarnation && self.at_hello.generation > generation;
+        let held = self.at_hello;
+        let is_other = state
+            .zip(held.root)
+            .is_some_and(|(state, root)| held.generation == state.generation && root != state.root);
+        self.ahead |= held.incarnation == incarnation && (held.generation > generation || is_other);
         self.ahead
     }
 
     /// Nothing is sent, and it is said where people look. Only an operator resolves it.
-    fn ahead(&self, state: Option<Head>) {
+    fn ahead(&mut self, state: Option<Head>) {
         let (agent, hub) = (
             self.at_hello.generation,
             state.map_or(0, |state| state.generation),
@@ -194,10 +206,9 @@ impl Session<'_> {
             "the agent is ahead of this hub's store; nothing is sent"
         );
         let text = format!(
-            "the agent holds generation {agent}, this hub's store {hub}: the store is older than the agent's state, \
-             nothing is sent"
+            "the agent holds generation {agent}, this hub's store {hub}: {NOT_OF_THIS_STORE}, nothing is sent"
         );
-        self.tell_refusal("AgentAhead", text.clone(), text);
+        self.tell_refusal("AgentAhead", NOT_OF_THIS_STORE.to_owned(), (agent, text));
     }
 
     /// The next message: changes since what the agent holds, or the whole state.
@@ -235,6 +246,7 @@ impl Session<'_> {
         self.sent = Held {
             incarnation: head.incarnation,
             generation: head.generation,
+            root: Some(head.root),
         };
         self.sent_whole = base.is_none();
         Ok(Some(Desired {
@@ -260,7 +272,16 @@ impl Session<'_> {
                 self.problems.insert(id, text(problem, MESSAGE_BYTES / NAMED));
             }
         }
-        let named: Vec<&str> = self.problems.values().take(NAMED).map(String::as_str).collect();
+        // What it takes ends a refusal of that, or of what was sent before.
+        if !self.ahead && ack.incarnation == self.sent.incarnation {
+            let takes_later =
+                |refused: u64| refused < self.sent.generation && ack.units.iter().any(|unit| unit.accepted);
+            self.refusal
+                .take_if(|(refused, _)| *refused <= ack.generation || takes_later(*refused));
+        }
+        let whole = self.refusal.iter().map(|(_, text)| text.as_str());
+        let problems = self.problems.values().take(NAMED).map(String::as_str);
+        let named: Vec<&str> = whole.chain(problems).collect();
         self.service.ingest.tell(Told {
             // Its generation is not one of this store's.
             accepted: (!self.ahead).then_some((ack.incarnation, ack.generation)),
@@ -269,8 +290,11 @@ impl Session<'_> {
         });
     }
 
-    /// Hands on why the agent takes nothing that it does not hold.
-    fn tell_refusal(&self, reason: &str, why: String, message: String) {
+    /// Hands on why the agent takes nothing that it does not hold: what is said of each of its units, and what of the
+    /// generation that it refused.
+    fn tell_refusal(&mut self, reason: &str, why: String, whole: (u64, String)) {
+        let message = whole.1.clone();
+        self.refusal = Some(whole);
         let refusal = Some(Refusal {
             reason: reason.to_owned(),
             message: why,
@@ -311,7 +335,8 @@ impl Session<'_> {
             return true;
         }
         let text = format!("refused generation {}: {said}", refused.generation);
-        self.tell_refusal(reason_of(reason), said, text);
+        let why = of_units(reason).map_or(said, ToOwned::to_owned);
+        self.tell_refusal(reason_of(reason), why, (refused.generation, text));
         false
     }
 
@@ -358,6 +383,19 @@ fn reason_of(reason: RefusedReason) -> &'static str {
         RefusedReason::LedgerFull => "LedgerFull",
         RefusedReason::LedgerUnwritable => "LedgerUnwritable",
         RefusedReason::Unspecified => "OfferRefused",
+    }
+}
+
+/// What is said of units instead of the agent's own words, where these hold numbers that each publication changes: all of
+/// a cluster's units would be written again with each.
+fn of_units(reason: RefusedReason) -> Option<&'static str> {
+    match reason {
+        RefusedReason::Stale => Some("the agent holds a later state than it was offered"),
+        RefusedReason::Conflict => Some("the agent has accepted another state under the same number"),
+        RefusedReason::BaseUnknown => {
+            Some("the agent does not hold the state that it was offered changes of")
+        }
+        _ => None,
     }
 }
 
