@@ -2,7 +2,7 @@ mod damage;
 mod deltas;
 mod full;
 mod outcome;
-mod random;
+pub(in crate::ledger) mod random;
 mod room;
 mod small;
 

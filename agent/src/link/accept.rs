@@ -20,7 +20,7 @@ pub use self::whole::{Source, accept, complete};
 use self::{
     answers::unreadable,
     content::{Arrived, Base},
-    room::{Untaken, room},
+    room::{Room, Untaken, room},
 };
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
@@ -340,7 +340,10 @@ impl Acceptance {
     pub async fn retry(&mut self, ledger: &Ledger) -> Result<Option<Ack>, LedgerError> {
         self.absent.clear();
         let before = self.untaken.len();
-        self.untaken.retain(|_, untaken| !untaken.is_due(ledger));
+        if before > 0 {
+            let now = Room::of(ledger);
+            self.untaken.retain(|_, untaken| !untaken.is_due(now));
+        }
         if self.untaken.len() < before {
             // Nothing more is asked for while there is no room for what came.
             self.save(ledger).await?;

@@ -1,6 +1,9 @@
 //! Many units, many objects, little room: what each costs is counted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use flotilla_agent::{cluster::ClusterError, ledger::key_value::Limits};
 use flotilla_core::unit::{Entry, Settings, UnitState};
@@ -149,6 +152,52 @@ async fn full_ledger_refuses_what_does_not_fit_and_keeps_the_rest_enforced() {
     world.restart().await;
     world.offer(&[one, two.clone()]).await;
     world.until_ready(&two).await;
+    world.rests().await;
+}
+
+/// The rows of its objects are counted when a unit is taken.
+#[tokio::test(start_paused = true)]
+async fn what_a_nearly_full_ledger_takes_is_applied_whole_and_corrected() {
+    let mut world = World::new().await;
+    let limits = Limits {
+        segment: 16 << 10,
+        total: 128 << 10,
+    };
+    drop(world.cells.clone().with_limits(limits));
+    world.restart().await;
+    let units: Vec<Entry> = (0..20)
+        .map(|n| {
+            let objects: Vec<Value> = (0..60)
+                .map(|of| config_map(&format!("u{n:02}-{of:02}"), "1"))
+                .collect();
+            entry(1 + n, world.contents.add(&objects))
+        })
+        .collect();
+    let ack = world.offer(&units).await;
+    let refused = ack.units.iter().filter(|unit| !unit.accepted);
+    let refused: BTreeSet<Vec<u8>> = refused.map(|unit| unit.unit_id.to_vec()).collect();
+    let (left, taken): (Vec<&Entry>, Vec<&Entry>) = units
+        .iter()
+        .partition(|unit| refused.contains(&unit.unit.to_vec()));
+    assert!(
+        left.len() >= 5 && taken.len() >= 3,
+        "{} taken, {} left",
+        taken.len(),
+        left.len()
+    );
+    for unit in taken {
+        world.until_ready(unit).await;
+    }
+    let drifts: Vec<_> = world.cluster.keys("ConfigMap");
+    for key in &drifts {
+        world.cluster.delete(key);
+    }
+    world
+        .until("all is there again", |world| {
+            drifts.iter().all(|key| world.cluster.object(key).is_some())
+        })
+        .await;
+    world.ten_minutes().await;
     world.rests().await;
 }
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// A source of choices, the same for the same seed.
-struct Choices(u64);
+pub(in crate::ledger) struct Choices(pub(in crate::ledger) u64);
 
 impl Choices {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(in crate::ledger) fn below(&mut self, n: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -45,16 +45,32 @@ impl Untaken {
     }
 
     /// Tells whether there may be room by now.
-    pub(super) fn may_fit(&self, ledger: &Ledger) -> bool {
+    pub(super) fn may_fit(&self, now: Room) -> bool {
         match self.again {
             Again::Later => false,
             // What others need by now counts: room that came and went again is none.
-            Again::Room { limit, more } => ledger.limit() > limit || ledger.read(State::need) + more <= limit,
+            Again::Room { limit, more } => now.limit > limit || now.need + more <= limit,
         }
     }
 
     /// Tells whether it is worth a try after a while.
-    pub(super) fn is_due(&self, ledger: &Ledger) -> bool {
-        self.again == Again::Later || self.may_fit(ledger)
+    pub(super) fn is_due(&self, now: Room) -> bool {
+        self.again == Again::Later || self.may_fit(now)
+    }
+}
+
+/// What a ledger needs, and what it may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    need: usize,
+    limit: usize,
+}
+
+impl Room {
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        Self {
+            need: ledger.read(State::need),
+            limit: ledger.limit(),
+        }
     }
 }

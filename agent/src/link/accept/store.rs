@@ -9,7 +9,7 @@ use super::{
     Acceptance,
     answers::{accepted, rejected, stored_digest, unknown_content},
     content::{Arrived, Content},
-    room::room,
+    room::{Room, room},
 };
 use crate::ledger::{
     Ledger, LedgerError,
@@ -19,7 +19,10 @@ use crate::ledger::{
 impl Acceptance {
     /// Stores every entry whose content is all here, or cannot be had; and the generation, when none is left.
     pub(super) async fn settle(&mut self, ledger: &Ledger) -> Result<Vec<UnitAcceptance>, LedgerError> {
-        self.untaken.retain(|_, untaken| !untaken.may_fit(ledger));
+        if !self.untaken.is_empty() {
+            let now = Room::of(ledger);
+            self.untaken.retain(|_, untaken| !untaken.may_fit(now));
+        }
         let mut ready = Vec::new();
         for (unit, pending) in &self.pending {
             // All of a large one is looked up for it.

@@ -4,44 +4,32 @@ use flotilla_core::{clock::Timestamp, id::UnitId};
 use uuid::Uuid;
 
 use super::*;
-use crate::ledger::tests::{accepted, content, entry};
+use crate::ledger::tests::{accepted, content, entry, random::Choices};
 
-/// A source of choices, the same for the same seed.
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        u32::try_from((self.0 >> 33) % u64::from(n)).expect("it is below")
-    }
-
-    /// What a unit is offered, whole or without some of what its content names, or what comes of that later.
-    fn records(&mut self) -> Vec<Record> {
-        let unit = UnitId(Uuid::from_u128(u128::from(self.below(4))));
-        let (seed, count) = (self.below(5), 1 + self.below(6));
-        let (digest, blobs) = content(seed, count, 300);
-        match self.below(8) {
-            0 => vec![Record::Released { unit }],
-            1 => vec![Record::Offered {
-                unit,
-                entry: b"unreadable".to_vec(),
-                at: Timestamp(1),
-            }],
-            2 => {
-                let mut records = accepted(unit, 1, (digest, blobs));
-                records.remove(0);
-                records
-            }
-            3 => vec![Record::Offered {
-                unit,
-                entry: entry(unit, digest),
-                at: Timestamp(1),
-            }],
-            _ => accepted(unit, 1, (digest, blobs)),
+/// What a unit is offered, whole or without some of what its content names, or what comes of that later.
+fn records(choices: &mut Choices) -> Vec<Record> {
+    let mut below = |n| u32::try_from(choices.below(n)).expect("few");
+    let unit = UnitId(Uuid::from_u128(below(4).into()));
+    let (seed, count) = (below(5), 1 + below(6));
+    let (digest, blobs) = content(seed, count, 300);
+    match below(8) {
+        0 => vec![Record::Released { unit }],
+        1 => vec![Record::Offered {
+            unit,
+            entry: b"unreadable".to_vec(),
+            at: Timestamp(1),
+        }],
+        2 => {
+            let mut records = accepted(unit, 1, (digest, blobs));
+            records.remove(0);
+            records
         }
+        3 => vec![Record::Offered {
+            unit,
+            entry: entry(unit, digest),
+            at: Timestamp(1),
+        }],
+        _ => accepted(unit, 1, (digest, blobs)),
     }
 }
 
@@ -57,7 +45,7 @@ fn what_is_foreseen_is_what_is_needed_once_it_is_taken_in() {
     for seed in 0..40 {
         let (mut state, mut choices) = (State::default(), Choices(seed));
         for step in 0..60 {
-            let records = choices.records();
+            let records = records(&mut choices);
             let parsed = parsed(&state, &records);
             let mut outlook = Outlook::new(&state, &parsed, true);
             assert_eq!(outlook.need, state.need(), "seed {seed}, step {step}");
