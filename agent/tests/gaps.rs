@@ -39,6 +39,8 @@ const OBJECTS: usize = 4000;
 /// Contents are read whole as well, so that it grows with the unit; that it grows by more than this for each object is
 /// what this guards against.
 const MOST: usize = OBJECTS * 80;
+/// The same while a commit of one object is taken in: pieces, however many objects there are.
+const MOST_OF_A_COMMIT: usize = 4000;
 
 fn calls() -> usize {
     let stats = ALLOCATOR.stats();
@@ -156,7 +158,7 @@ async fn other_tasks_wait_for_a_piece_of_a_large_unit_and_healthz_answers_meanwh
             .is_some_and(|object| object["data"]["a"] == "2")
     };
     let offered = offer(&agent, second, contents);
-    gaps.push(longest_gap("one object of many changed", is_changed).await);
+    let of_a_commit = longest_gap("one object of many changed", is_changed).await;
     offered.await.unwrap();
     drop(agent);
     tokio::task::yield_now().await;
@@ -180,6 +182,10 @@ async fn other_tasks_wait_for_a_piece_of_a_large_unit_and_healthz_answers_meanwh
     stop.cancel();
     let answers = answers.load(Ordering::Relaxed);
     assert!(answers >= 5, "{answers} answers of healthz");
+    assert!(
+        of_a_commit <= MOST_OF_A_COMMIT,
+        "{of_a_commit} calls of the allocator between two turns of a commit"
+    );
     let longest = gaps.into_iter().max().unwrap_or_default();
     assert!(
         longest <= MOST,
