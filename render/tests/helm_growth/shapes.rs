@@ -121,7 +121,10 @@ pub(super) const FUNCTIONS: &[&str] = &[
 ];
 
 /// A chart for each part of one that there may be many of.
-pub(super) const CHARTS: &[(&str, fn(usize) -> Source)] = &[
+/// A shape of a chart by its name, made with so many entries.
+type Shape = (&'static str, fn(usize) -> Source);
+
+pub(super) const CHARTS: &[Shape] = &[
     ("templates", templates),
     ("documents", |entries| Source::template(objects(entries))),
     ("hooks", hooks),
