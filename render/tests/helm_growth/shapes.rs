@@ -120,10 +120,10 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "tpl (repeat N `{{ if . }}a{{ else }}b{{ end }}`) $m",
 ];
 
-/// A chart for each part of one that there may be many of.
 /// A shape of a chart by its name, made with so many entries.
 type Shape = (&'static str, fn(usize) -> Source);
 
+/// A chart for each part of one that there may be many of.
 pub(super) const CHARTS: &[Shape] = &[
     ("templates", templates),
     ("documents", |entries| Source::template(objects(entries))),
