@@ -1,5 +1,6 @@
 //! The watch of one kind: a list, then its changes, for ever. Where the server streams lists that is one request
-//! and no page is ever held; else pages of a hundred. Objects pass through and are not kept.
+//! and no page is ever held; else pages of a hundred. Objects pass through and are not kept. Some aggregated API servers
+//! take the request for a streamed list and never say that the list is complete: they are found out by that.
 //!
 //! A step takes a state and gives the next state with its events, so that the order is plain: `Listing`, objects,
 //! `Listed`, then changes; a version that expired begins again with `Listing`. Nothing is asked of a list before the event
@@ -28,8 +29,10 @@ const LONGEST: u64 = 1800;
 const SPREAD: u64 = 600;
 /// Silence beyond the server's own end means a dead connection.
 const GRACE: Duration = Duration::from_secs(10);
-/// A list is not silent: its objects are there.
-const LIST_SILENCE: Duration = Duration::from_secs(60);
+/// A streamed list is not silent: its objects are there, and the server waits three seconds at most for its own cache.
+const LIST_SILENCE: Duration = Duration::from_secs(10);
+/// A streamed list that is not complete by then is none, whatever changes it goes on to bring.
+const LIST_LONGEST: Duration = Duration::from_secs(600);
 const OPENING: Duration = Duration::from_secs(30);
 /// A watch that ends sooner was not kept: it is opened again with a pause.
 const BRIEF: Duration = Duration::from_secs(5);
@@ -52,14 +55,25 @@ struct Watch {
     resource: Resource,
     selector: Selector,
     timeout: u64,
-    /// The server streams lists.
-    streams_lists: bool,
+    lists: Lists,
     /// Tries in a row that have failed.
     failures: u32,
     /// It tries again since the server was back.
     was_woken: bool,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
+}
+
+/// How lists are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// As streams.
+    Streamed,
+    /// In pages, since the last stream did not end as a list does. If they come, it is the kind's server that cannot
+    /// stream lists; if nothing does, it was away.
+    Doubted,
+    /// In pages: the kind's server does not stream lists.
+    Paged,
 }
 
 enum State {
@@ -76,7 +90,7 @@ enum State {
     /// Pages are being read.
     Paging { token: String },
     /// A streamed list is being read.
-    Streaming { events: Box<Lines> },
+    Streaming { events: Box<Lines>, since: Instant },
     /// Changes after this version are to be asked for.
     Listed { version: String },
     /// Changes are being read.
@@ -99,7 +113,7 @@ pub(super) fn stream(
         resource,
         selector,
         timeout: LONGEST,
-        streams_lists: true,
+        lists: Lists::Streamed,
         failures: 0,
         was_woken: false,
         ready: VecDeque::new(),
@@ -127,14 +141,14 @@ impl Watch {
                 self.ready.push_back(Ok(WatchEvent::Listing));
                 State::Announced
             }
-            State::Announced if self.streams_lists => self.open_list().await,
+            State::Announced if self.lists == Lists::Streamed => self.open_list().await,
             State::Announced => self.page(String::new()).await,
             State::Waiting { until, back, next } => {
                 self.was_woken = wait(until, back).await;
                 *next
             }
             State::Paging { token } => self.page(token).await,
-            State::Streaming { events } => self.read_list(events).await,
+            State::Streaming { events, since } => self.read_list(events, since).await,
             State::Listed { version } => self.open(version).await,
             State::Watching {
                 events,
@@ -152,10 +166,13 @@ impl Watch {
             ("resourceVersionMatch", "NotOlderThan".to_owned()),
         ];
         match self.events(&query).await {
-            Ok(events) => State::Streaming { events },
+            Ok(events) => State::Streaming {
+                events,
+                since: Instant::now(),
+            },
             // Servers that do not stream lists call the parameters invalid.
             Err(ClusterError::Rejected { code: 400 | 422, .. }) => {
-                self.streams_lists = false;
+                self.lists = Lists::Paged;
                 State::Announced
             }
             Err(e) => self.failed(e, State::Empty),
@@ -170,7 +187,7 @@ impl Watch {
                 self.ready
                     .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
-                    self.failures = 0;
+                    (self.failures, self.lists) = (0, Lists::Paged);
                     self.ready
                         .push_back(Ok(WatchEvent::Listed(page.version.parse().ok())));
                     State::Listed {
@@ -181,18 +198,28 @@ impl Watch {
                 }
             }
             // 410: the continuation expired. The list begins again.
-            Err(e) => self.failed(e, State::Empty),
+            Err(e) => {
+                let has_no_answer =
+                    matches!(e, ClusterError::Unavailable(_) | ClusterError::Overloaded { .. });
+                if self.lists == Lists::Doubted && has_no_answer {
+                    self.lists = Lists::Streamed;
+                }
+                self.failed(e, State::Empty)
+            }
         }
     }
 
-    async fn read_list(&mut self, mut events: Box<Lines>) -> State {
-        let event = match next(&mut events, LIST_SILENCE).await {
-            Ok(Some(event)) => event,
-            Ok(None) => {
+    async fn read_list(&mut self, mut events: Box<Lines>, since: Instant) -> State {
+        let silence = LIST_SILENCE.min(LIST_LONGEST.saturating_sub(since.elapsed()));
+        let event = match tokio::time::timeout(silence, events.next()).await {
+            Ok(Ok(Some(event))) => event,
+            // Once is what a server does that stops.
+            Ok(Ok(None)) if self.failures == 0 => {
                 let cut = ClusterError::Unavailable("list was cut".to_owned());
                 return self.failed(cut, State::Empty);
             }
-            Err(e) => return self.failed(e, State::Empty),
+            Ok(Ok(None)) | Err(_) => return self.doubt(),
+            Ok(Err(e)) => return self.failed(e, State::Empty),
         };
         match event.what {
             What::Bookmark => {
@@ -207,10 +234,23 @@ impl Watch {
                         since: Instant::now(),
                     };
                 }
+                // Before the list is complete no other mark is sent.
+                return self.doubt();
             }
             _ => self.tell(event),
         }
-        State::Streaming { events }
+        State::Streaming { events, since }
+    }
+
+    /// Begins the list again in pages. What the stream has brought so far may be gone since, so it is a new list.
+    fn doubt(&mut self) -> State {
+        tracing::debug!(
+            group = self.resource.group,
+            kind = self.resource.kind,
+            "a streamed list is not ended; listing in pages"
+        );
+        self.lists = Lists::Doubted;
+        State::Empty
     }
 
     async fn open(&mut self, version: String) -> State {

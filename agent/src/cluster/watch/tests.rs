@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
 use kube::{Client, client::Body};
 use serde_json::json;
 
@@ -20,6 +23,29 @@ struct Server {
 
 impl Server {
     fn new(answers: Vec<(u16, String)>) -> Self {
+        Self::answering(answers, |_, body| whole(body))
+    }
+
+    /// A server whose watches stay open. They bring a line, pause for so long, and bring the next one.
+    fn open(answers: Vec<(u16, String)>, pause: Duration) -> Self {
+        Self::answering(answers, move |status, body| {
+            // A page or a refusal is no watch.
+            if status != 200 || body.starts_with(r#"{"apiVersion""#) {
+                return whole(body);
+            }
+            let lines: Vec<String> = body.lines().map(|line| format!("{line}\n")).collect();
+            let lines = stream::iter(lines).then(move |line| async move {
+                tokio::time::sleep(pause).await;
+                Ok::<_, std::io::Error>(Frame::data(Bytes::from(line)))
+            });
+            StreamBody::new(lines.chain(stream::pending())).boxed_unsync()
+        })
+    }
+
+    fn answering(
+        answers: Vec<(u16, String)>,
+        body_of: impl Fn(u16, String) -> Answer + Clone + Send + 'static,
+    ) -> Self {
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let queries = asked.clone();
@@ -27,13 +53,12 @@ impl Server {
             let query = request.uri().query().unwrap_or_default().to_owned();
             queries.lock().expect("no panic").push(query);
             let answer = answers.lock().expect("no panic").pop_front();
+            let body_of = body_of.clone();
             async move {
                 let Some((status, body)) = answer else {
                     return std::future::pending().await;
                 };
-                Response::builder()
-                    .status(status)
-                    .body(Body::from(body.into_bytes()))
+                Response::builder().status(status).body(body_of(status, body))
             }
         });
         Self {
@@ -70,6 +95,15 @@ impl Server {
     fn asked(&self, position: usize) -> String {
         self.asked.lock().expect("no panic")[position].clone()
     }
+}
+
+type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A body that ends.
+fn whole(body: String) -> Answer {
+    Full::new(Bytes::from(body))
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 fn config_maps() -> Resource {
@@ -153,6 +187,102 @@ async fn a_page_that_has_expired_begins_the_list_anew_before_anything_counts_as_
     assert_eq!(seen, ["listing", "a", "listing", "a", "listed"]);
     assert!(server.asked(2).contains("continue=next"));
     assert!(!server.asked(3).contains("continue"));
+}
+
+/// A page, the last one of its list.
+fn page(name: &str, version: &str) -> (u16, String) {
+    let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": version},
+        "items": [object(name, version)]});
+    (200, list.to_string())
+}
+
+/// A server that does not say that its streamed list is complete is asked for a page, then for changes alone.
+async fn is_listed_in_pages_and_rests(server: &Server, within: Duration) {
+    let (begun, mut events) = (Instant::now(), server.stream(Selector::default()));
+    let mut last_list = Vec::new();
+    loop {
+        match events.next().await.expect("it goes on").expect("nothing is told") {
+            WatchEvent::Listing => last_list.clear(),
+            WatchEvent::Present(object) => last_list.push(object["metadata"]["name"].clone()),
+            WatchEvent::Gone(object) => panic!("{object}"),
+            WatchEvent::Listed(version) => {
+                assert_eq!(version, Some(9));
+                break;
+            }
+        }
+    }
+    assert_eq!(last_list, ["b"], "what is gone since is not among what is listed");
+    assert!(begun.elapsed() <= within, "{:?}", begun.elapsed());
+    let ten_minutes = tokio::time::timeout(Duration::from_secs(600), events.next());
+    assert!(ten_minutes.await.is_err(), "nothing is told");
+    assert_eq!(server.count(), 3);
+    assert!(server.asked(1).starts_with("limit="), "{}", server.asked(1));
+    assert!(
+        server.asked(2).contains("resourceVersion=9"),
+        "{}",
+        server.asked(2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_list_that_is_silent_and_not_complete_is_made_in_pages_within_seconds() {
+    let answers = vec![
+        (200, event("ADDED", &object("a", "5"))),
+        page("b", "9"),
+        (200, String::new()),
+    ];
+    let server = Server::open(answers, Duration::ZERO);
+    is_listed_in_pages_and_rests(&server, Duration::from_secs(11)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_list_whose_first_bookmark_says_nothing_of_its_end_is_made_in_pages_at_once() {
+    let marked = event("ADDED", &object("a", "5")) + &event("BOOKMARK", &object("", "5"));
+    let server = Server::open(
+        vec![(200, marked), page("b", "9"), (200, String::new())],
+        Duration::ZERO,
+    );
+    is_listed_in_pages_and_rests(&server, Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_list_that_goes_on_and_on_is_made_in_pages_after_ten_minutes() {
+    let changes: String = (0..1000)
+        .map(|n| event("MODIFIED", &object("a", &n.to_string())))
+        .collect();
+    let server = Server::open(
+        vec![(200, changes), page("b", "9"), (200, String::new())],
+        Duration::from_secs(5),
+    );
+    is_listed_in_pages_and_rests(&server, Duration::from_secs(601)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_streamed_lists_before_they_are_complete_is_listed_in_pages() {
+    let cut = || (200, event("ADDED", &object("a", "5")));
+    let server = Server::new(vec![cut(), cut(), page("b", "9")]);
+    let seen = server.watch(7).await;
+    assert_eq!(seen, ["listing", "a", "listing", "a", "listing", "b", "listed"]);
+    assert!(
+        server.asked(1).contains("sendInitialEvents"),
+        "one may be a server that stops"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_while_it_streamed_a_list_streams_the_next_one() {
+    let server = Server::open(
+        vec![
+            (200, event("ADDED", &object("a", "5"))),
+            unavailable(),
+            (200, streamed("b", "9")),
+        ],
+        Duration::ZERO,
+    );
+    let seen = server.watch(6).await;
+    assert_eq!(seen, ["listing", "a", "listing", "listing", "b", "listed"]);
+    assert!(server.asked(1).starts_with("limit="));
+    assert!(server.asked(2).contains("sendInitialEvents"));
 }
 
 fn unavailable() -> (u16, String) {
