@@ -101,6 +101,36 @@ struct Running<'a> {
     said: Said,
 }
 
+/// How tries to reach the hub have fared, and where the next one goes. Clusters begin at different endpoints, so that
+/// these share the fleet, and each keeps to one while it serves.
+#[derive(Debug)]
+struct Tries {
+    /// In a row.
+    failures: u32,
+    /// Number of the endpoint, counted round and round.
+    turn: usize,
+}
+
+impl Tries {
+    fn of(cluster_uid: &str) -> Self {
+        let [a, b, c, d, ..] = *blake3::hash(cluster_uid.as_bytes()).as_bytes();
+        Self {
+            failures: 0,
+            turn: usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default(),
+        }
+    }
+
+    /// A try has ended after so long.
+    fn ended(&mut self, lasted: Duration) {
+        if lasted > STEADY {
+            self.failures = 0;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.turn = self.turn.wrapping_add(1);
+    }
+}
+
 /// How often in a row another agent took the stream.
 #[derive(Debug, Default)]
 struct Displaced(u32);
@@ -144,11 +174,10 @@ impl Link {
 
 impl Running<'_> {
     async fn keep(&mut self) -> Result<(), LinkError> {
-        let mut failures = 0_u32;
-        let mut turn = 0;
+        let mut tries = Tries::of(&self.link.session.cluster_uid);
         loop {
             let begun = Instant::now();
-            let step = self.step(turn).await?;
+            let step = self.step(tries.turn).await?;
             let without = match self.link.identity.get().certified {
                 Some(_) => LinkState::Away,
                 None => LinkState::Unenrolled,
@@ -160,16 +189,11 @@ impl Running<'_> {
             };
             self.link.state.send_replace(state);
             let Some(at_least) = at_least else {
-                failures = 0;
+                tries.failures = 0;
                 continue;
             };
-            failures = if begun.elapsed() > STEADY {
-                0
-            } else {
-                failures.saturating_add(1)
-            };
-            turn += 1;
-            tokio::time::sleep(at_least + BACKOFF.delay(failures.max(1), random())).await;
+            tries.ended(begun.elapsed());
+            tokio::time::sleep(at_least + BACKOFF.delay(tries.failures.max(1), random())).await;
         }
     }
 

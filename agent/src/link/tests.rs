@@ -214,6 +214,38 @@ async fn a_clock_that_is_off_though_the_certificate_is_valid_is_logged() {
 }
 
 #[test]
+fn clusters_begin_at_different_endpoints_and_keep_to_one_that_serves() {
+    let uid = |n: u128| uuid::Uuid::from_u128(n).to_string();
+    for endpoints in [2, 3, 5] {
+        let mut counts = vec![0; endpoints];
+        for n in 0..1000 {
+            counts[Tries::of(&uid(n)).turn % endpoints] += 1;
+        }
+        let fair = 1000 / endpoints;
+        assert!(
+            counts
+                .iter()
+                .all(|count| (fair * 8 / 10..=fair * 12 / 10).contains(count)),
+            "{counts:?}"
+        );
+    }
+    let mut tries = Tries::of(&uid(1));
+    let first = tries.turn;
+    assert_eq!(Tries::of(&uid(1)).turn, first, "the same after a restart");
+    tries.ended(Duration::from_secs(3600));
+    assert_eq!(
+        (tries.turn, tries.failures),
+        (first, 0),
+        "the hub ends each stream after an hour"
+    );
+    tries.ended(Duration::from_secs(1));
+    tries.ended(Duration::from_secs(1));
+    assert_eq!((tries.turn, tries.failures), (first.wrapping_add(2), 2));
+    tries.ended(Duration::from_secs(3600));
+    assert_eq!((tries.turn, tries.failures), (first.wrapping_add(2), 0));
+}
+
+#[test]
 fn an_agent_that_is_displaced_in_a_row_leaves_the_stream_alone_for_longer_each_time() {
     let mut displaced = Displaced::default();
     let mut seconds = |kept: u64| displaced.wait(Duration::from_secs(kept)).as_secs();
