@@ -20,6 +20,8 @@ pub struct Resource {
     pub plural: String,
     /// Objects live in namespaces.
     pub namespaced: bool,
+    /// Objects can be listed and watched. Some kinds of aggregated API servers can be read by name alone.
+    pub watchable: bool,
 }
 
 impl Resource {
@@ -179,6 +181,7 @@ mod tests {
             kind: kind.into(),
             plural: format!("{}s", kind.to_lowercase()),
             namespaced,
+            watchable: true,
         }
     }
 

@@ -44,7 +44,7 @@ const BROKEN: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(30),
 };
-/// Rights that are missing are not given by asking for them, nor do objects shrink.
+/// Rights that are missing are not given by asking for them, nor do objects shrink, nor can a kind without lists be listed.
 const REFUSED: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(300),
@@ -346,20 +346,15 @@ impl Watch {
                 self.ready.push_back(Err(error));
                 return State::Ended;
             }
-            ClusterError::Rejected { code: 401 | 403, .. } | ClusterError::TooLarge { .. } => {
-                (REFUSED, Duration::ZERO)
+            ClusterError::Rejected {
+                code: 401 | 403 | 405,
+                ..
             }
+            | ClusterError::TooLarge { .. } => (REFUSED, Duration::ZERO),
             ClusterError::Overloaded { retry_after } => (BROKEN, retry_after.unwrap_or_default()),
             _ => (BROKEN, Duration::ZERO),
         };
-        // The first failure is told nobody: connections break. A server that has too much to do says so to all.
-        let is_told = self.failures > 1 || matches!(error, ClusterError::Overloaded { .. });
-        // Whoever was told of a refusal hears of its end by the list that follows: a watch that goes on says nothing.
-        let next = match is_told && matches!(error, ClusterError::Rejected { .. }) {
-            true => State::Empty,
-            false => next,
-        };
-        if is_told {
+        if self.failures >= told_from(&error) {
             self.ready.push_back(Err(error));
         }
         let wait = PAUSE + backoff.delay(self.failures, random());
@@ -368,6 +363,20 @@ impl Watch {
             until: Instant::now() + wait.max(asked_to_wait.min(REFUSED.cap)),
             next: Box::new(next),
         }
+    }
+}
+
+/// How many failures in a row it takes until one is told.
+const fn told_from(error: &ClusterError) -> u32 {
+    match error {
+        // A server that has too much to do says so to all.
+        ClusterError::Overloaded { .. } => 1,
+        // A page whose token expired, a webhook that starts: what passes within seconds is nobody's business.
+        ClusterError::Rejected {
+            code: 410 | 500.., ..
+        } => 5,
+        // Connections break.
+        _ => 2,
     }
 }
 

@@ -127,13 +127,16 @@ impl Verification {
 }
 
 /// Tells whether a list that failed may succeed soon. Rights that are missing are not given by asking for them, nor do
-/// objects shrink: those wait for the next cycle.
+/// objects shrink, nor can a kind without lists be listed: those wait for the next cycle.
 fn is_worth_retrying(error: &ClusterError) -> bool {
     !matches!(
         error,
         ClusterError::NotServed { .. }
             | ClusterError::TooLarge { .. }
-            | ClusterError::Rejected { code: 401 | 403, .. }
+            | ClusterError::Rejected {
+                code: 401 | 403 | 405,
+                ..
+            }
     )
 }
 
@@ -361,7 +364,7 @@ mod tests {
     #[test]
     fn refused_list_waits_for_the_next_cycle_and_another_failure_for_more_than_a_minute() {
         let (now, mut verification) = (Instant::now(), Verification::default());
-        for code in [401, 403, 500] {
+        for code in [401, 403, 405, 500] {
             verification.running.insert(scope("K"), false);
             verification.ended(&scope("K"), Some(&rejected(code)), now);
             assert_eq!(verification.wakes().is_some(), code == 500, "{code}");

@@ -13,6 +13,7 @@ use flotilla_core::{
     apply::{UNIT_LABEL, inventory::Record},
     id::UnitId,
     object::ObjectKey,
+    rights,
     unit::event::Event,
 };
 use flotilla_proto::agent::v1::ClusterConditionKind;
@@ -106,7 +107,7 @@ pub(super) struct Watches {
     revision: Option<u64>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
-    /// Watches that the server refuses, and its words.
+    /// Watches that the server refuses, and why.
     refused: BTreeMap<Stream, String>,
     /// Of which scopes that has changed since units were told.
     unsaid: BTreeSet<Scope>,
@@ -114,6 +115,10 @@ pub(super) struct Watches {
     to_note: BTreeSet<UnitId>,
     /// What the bound leaves out, in words.
     left_out: String,
+    /// What cannot be watched by anybody, in words.
+    unwatchable: String,
+    /// When it was last logged that a watch has no answer.
+    unanswered: Option<Instant>,
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
@@ -137,6 +142,8 @@ impl Default for Watches {
             unsaid: BTreeSet::new(),
             to_note: BTreeSet::new(),
             left_out: String::new(),
+            unwatchable: String::new(),
+            unanswered: None,
             listing: HashMap::new(),
             definitions: Definitions::default(),
             waiting: BTreeSet::new(),
@@ -308,6 +315,7 @@ impl Reconciler {
             self.note_unseen(stream.scope);
         }
         let mut left_out: Vec<Stream> = Vec::new();
+        let mut unwatchable: Vec<Stream> = Vec::new();
         for stream in wanted {
             match self.watches.open.get(&stream) {
                 Some(Watched::Open { .. }) => continue,
@@ -320,6 +328,11 @@ impl Reconciler {
                 _ => {}
             }
             if let Served::Yes(resource) = discovery.find(&stream.version, &stream.scope.kind) {
+                if !resource.watchable {
+                    self.watches.open.remove(&stream);
+                    unwatchable.push(stream);
+                    continue;
+                }
                 let stop = CancellationToken::new();
                 self.open(resource, stream.scope.clone(), false, stop.clone());
                 let watched = Watched::Open {
@@ -339,12 +352,17 @@ impl Reconciler {
             }
         }
         self.watches.left_out = unwatched(&left_out);
+        self.watches.unwatchable = not_watchable(&unwatchable);
         self.report_unwatched();
     }
 
     /// Reports what is not watched, to those who can narrow what there is to watch, or give rights.
     fn report_unwatched(&self) {
-        let said = [self.watches.left_out.clone(), refused(&self.watches.refused)];
+        let said = [
+            self.watches.left_out.clone(),
+            self.watches.unwatchable.clone(),
+            refused(&self.watches.refused),
+        ];
         let said: Vec<String> = said.into_iter().filter(|text| !text.is_empty()).collect();
         let (kind, now) = (ClusterConditionKind::Watches, self.context.wall());
         self.context
@@ -473,6 +491,39 @@ fn unwatched(left_out: &[Stream]) -> String {
     )
 }
 
+/// Says what has no list or watch, and what follows from it; empty when all has.
+fn not_watchable(streams: &[Stream]) -> String {
+    let kinds: BTreeSet<&str> = streams.iter().map(|stream| stream.scope.kind.as_str()).collect();
+    let Some(first) = kinds.first() else {
+        return String::new();
+    };
+    let more = match kinds.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more kinds"),
+    };
+    format!(
+        "drift of {first}{more} is not seen, since the API server cannot list and watch it: it is applied alone"
+    )
+}
+
+/// Why a watch shows nothing, and what helps, from the server's refusal. `listed`: the namespaces that the agent works
+/// in; empty: all.
+fn why_not_listed(refusal: &ClusterError, listed: &BTreeSet<String>) -> String {
+    match refusal {
+        ClusterError::Rejected {
+            code: 403, message, ..
+        } => {
+            let advice = rights::advice(message, listed).unwrap_or_else(|| {
+                "give the agent get, list and watch there: a wider rbac.profile of its chart, \
+                 rbac.platform.secretNamespaces, or rbac.extraRules"
+                    .to_owned()
+            });
+            format!("the API server refuses to list and watch it: {message}; {advice}")
+        }
+        other => format!("the API server cannot list it now: {other}"),
+    }
+}
+
 /// Says what may not be watched, what follows from it and what helps; empty when all may be.
 fn refused(watches: &BTreeMap<Stream, String>) -> String {
     let Some((Stream { scope, .. }, words)) = watches.first_key_value() else {
@@ -486,10 +537,5 @@ fn refused(watches: &BTreeMap<Stream, String>) -> String {
         0 => String::new(),
         more => format!(", and {more} more kinds or namespaces"),
     };
-    format!(
-        "drift of {}{place}{more} is not seen, since the API server refuses to list and watch it: {words}; give the \
-         agent get, list and watch there: a wider rbac.profile of its chart, rbac.platform.secretNamespaces, or \
-         rbac.extraRules",
-        scope.kind
-    )
+    format!("drift of {}{place}{more} is not seen, since {words}", scope.kind)
 }

@@ -207,6 +207,90 @@ async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_m
     assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_can_be_read_by_name_alone_is_applied_and_never_asked_for_in_lists() {
+    let cluster = Arc::new(Fake::new());
+    cluster.serve_by_name("aggregated.test/v1", "Thing", "things", true);
+    cluster.set_fault(Some(Box::new(|verb, key| {
+        (key.kind == "Thing" && matches!(verb, "list" | "watch")).then(|| ClusterError::Rejected {
+            code: 405,
+            reason: "MethodNotAllowed".to_owned(),
+            message: "the server does not allow this method on the requested resource".to_owned(),
+        })
+    })));
+    let mut contents = Contents::default();
+    let thing = json!({"apiVersion": "aggregated.test/v1", "kind": "Thing",
+        "metadata": {"name": "x", "namespace": "default"}});
+    let one = entry(1, contents.add(&[thing, config_map("y", "1")]));
+    let agent = SimAgent::start_as(cluster.clone(), Arc::new(Memory::default()), Options::default())
+        .await
+        .unwrap();
+    agent
+        .offer(std::slice::from_ref(&one), &mut contents)
+        .await
+        .unwrap();
+    let (units, condition) = all_said(&agent).await;
+    for unit in units.values() {
+        assert_eq!(unit.ready(), Readiness::True, "{}", unit.message);
+    }
+    let condition = condition.expect("it is told");
+    let said = "drift of Thing is not seen, since the API server cannot list and watch it";
+    assert!(
+        !condition.ok && condition.message.contains(said),
+        "{}",
+        condition.message
+    );
+    assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
+    cluster.take_calls();
+    tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
+    let of_things: u64 = cluster
+        .take_calls()
+        .iter()
+        .filter(|(call, _)| call.kind == "Thing")
+        .map(|(_, count)| count)
+        .sum();
+    assert!(of_things <= 4, "once an hour it is verified: {of_things}");
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_listed_for_other_reasons_than_rights_is_told_without_advice_on_rights() {
+    for (code, said) in [
+        (500, Some("the API server cannot list it now: webhook away")),
+        (401, None),
+    ] {
+        let cluster = Arc::new(Fake::new());
+        cluster.set_fault(Some(Box::new(move |verb, key| {
+            (key.kind == "ConfigMap" && verb == "watch").then(|| ClusterError::Rejected {
+                code,
+                reason: "Other".to_owned(),
+                message: "webhook away".to_owned(),
+            })
+        })));
+        let mut contents = Contents::default();
+        let one = entry(1, contents.add(&[config_map("x", "1")]));
+        let agent = SimAgent::start_as(cluster.clone(), Arc::new(Memory::default()), Options::default())
+            .await
+            .unwrap();
+        agent
+            .offer(std::slice::from_ref(&one), &mut contents)
+            .await
+            .unwrap();
+        let condition = all_said(&agent).await.1;
+        let message = condition.filter(|told| !told.ok).map(|told| told.message);
+        assert_eq!(message.is_some(), said.is_some(), "{message:?}");
+        if let (Some(message), Some(said)) = (message, said) {
+            assert!(message.contains(said) && !message.contains("rbac"), "{message}");
+        }
+        cluster.set_fault(None);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let condition = all_said(&agent).await.1;
+        assert!(condition.is_none_or(|told| told.ok));
+        assert_eq!(ten_minutes_of(&agent, &cluster).await, Quiet::default());
+        agent.stop().await.unwrap();
+    }
+}
+
 /// They were written when the agent worked there: they stay, and nobody watches them.
 #[tokio::test(start_paused = true)]
 async fn objects_in_a_namespace_that_the_agent_no_longer_has_are_a_note_of_their_unit() {

@@ -29,6 +29,7 @@ pub(crate) async fn a_missing_object_is_none_and_a_missing_kind_an_error(world: 
         kind: "Nothing".into(),
         plural: "nothings".into(),
         namespaced: true,
+        watchable: true,
     };
     let nothing = json!({"apiVersion": "nowhere.example.com/v1", "kind": "Nothing",
         "metadata": {"name": "x", "namespace": world.namespace}});

@@ -144,6 +144,7 @@ pub(super) fn establish(inner: &mut Inner, definition: &mut Value) {
             kind: kind.clone(),
             plural: text(&definition["spec"]["names"]["plural"]),
             namespaced: definition["spec"]["scope"] == "Namespaced",
+            watchable: true,
         };
         if !inner.resources.contains(&resource) {
             inner.resources.push(resource);

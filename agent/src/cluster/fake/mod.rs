@@ -150,10 +150,21 @@ impl Fake {
             kind: kind.to_owned(),
             plural: plural.to_owned(),
             namespaced,
+            watchable: true,
         };
         let mut inner = self.lock();
         if !inner.resources.contains(&resource) {
             inner.resources.push(resource);
+        }
+    }
+
+    /// Serves a kind that can be read by name, and neither listed nor watched.
+    pub fn serve_by_name(&self, api_version: &str, kind: &str, plural: &str, namespaced: bool) {
+        self.serve(api_version, kind, plural, namespaced);
+        for resource in &mut self.lock().resources {
+            if resource.kind == kind {
+                resource.watchable = false;
+            }
         }
     }
 

@@ -143,6 +143,7 @@ mod tests {
             kind: "Thing".into(),
             plural: "things".into(),
             namespaced: true,
+            watchable: true,
         }
     }
 

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, SeqAccess, Visitor},
+    de::{SeqAccess, Visitor},
 };
 
 use super::{KubeCluster, get};
@@ -79,8 +79,8 @@ struct AggregatedResource {
     response_kind: Option<Kind>,
     #[serde(default)]
     scope: String,
-    #[serde(default, rename = "verbs", deserialize_with = "has_get")]
-    is_readable: bool,
+    #[serde(default, deserialize_with = "verbs")]
+    verbs: Verbs,
 }
 
 #[derive(Deserialize)]
@@ -117,35 +117,46 @@ struct ListedResource {
     kind: String,
     #[serde(default)]
     namespaced: bool,
-    #[serde(default, rename = "verbs", deserialize_with = "has_get")]
-    is_readable: bool,
+    #[serde(default, deserialize_with = "verbs")]
+    verbs: Verbs,
 }
 
-/// Reads a list of verbs for whether objects can be read back; reviews cannot, and are no objects to keep.
-fn has_get<'de, D: Deserializer<'de>>(verbs: D) -> Result<bool, D::Error> {
-    struct Verbs;
-    impl<'de> Visitor<'de> for Verbs {
-        type Value = bool;
+/// What can be asked of a kind, as far as it matters. Reviews cannot be read back, and are no objects to keep.
+#[derive(Debug, Clone, Copy, Default)]
+struct Verbs {
+    get: bool,
+    list: bool,
+    watch: bool,
+}
+
+/// Reads a list of verbs without keeping it.
+fn verbs<'de, D: Deserializer<'de>>(verbs: D) -> Result<Verbs, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Verbs;
 
         fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             formatter.write_str("a list of verbs")
         }
 
-        fn visit_unit<E>(self) -> Result<bool, E> {
-            Ok(false)
+        fn visit_unit<E>(self) -> Result<Verbs, E> {
+            Ok(Verbs::default())
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut verbs: A) -> Result<bool, A::Error> {
-            while let Some(verb) = verbs.next_element::<Cow<'de, str>>()? {
-                if verb == "get" {
-                    while verbs.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(true);
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Verbs, A::Error> {
+            let mut verbs = Verbs::default();
+            while let Some(name) = names.next_element::<Cow<'de, str>>()? {
+                match &*name {
+                    "get" => verbs.get = true,
+                    "list" => verbs.list = true,
+                    "watch" => verbs.watch = true,
+                    _ => {}
                 }
             }
-            Ok(false)
+            Ok(verbs)
         }
     }
-    verbs.deserialize_any(Verbs)
+    verbs.deserialize_any(Names)
 }
 
 /// What one answer, or several, said.
@@ -164,7 +175,7 @@ impl Found {
                     self.failed.push(group.metadata.name.clone());
                 }
                 let resources = version.resources.into_iter().flatten();
-                let readable = resources.filter(|resource| resource.is_readable);
+                let readable = resources.filter(|resource| resource.verbs.get);
                 self.resources.extend(readable.filter_map(|resource| {
                     let kind = resource.response_kind.map(|response| response.kind)?;
                     (!kind.is_empty()).then(|| Resource {
@@ -173,6 +184,7 @@ impl Found {
                         kind,
                         plural: resource.resource,
                         namespaced: resource.scope == "Namespaced",
+                        watchable: resource.verbs.list && resource.verbs.watch,
                     })
                 }));
             }
@@ -181,13 +193,14 @@ impl Found {
 
     fn listed(&mut self, group: &str, version: &str, list: ResourceList) {
         let resources = list.resources.into_iter().flatten();
-        let whole = resources.filter(|resource| resource.is_readable && !resource.name.contains('/'));
+        let whole = resources.filter(|resource| resource.verbs.get && !resource.name.contains('/'));
         self.resources.extend(whole.map(|resource| Resource {
             group: group.to_owned(),
             version: version.to_owned(),
             kind: resource.kind,
             plural: resource.name,
             namespaced: resource.namespaced,
+            watchable: resource.verbs.list && resource.verbs.watch,
         }));
     }
 }

@@ -149,6 +149,7 @@ mod tests {
             kind: "ConfigMap".into(),
             plural: "configmaps".into(),
             namespaced: true,
+            watchable: true,
         };
         Lines::new(Body::from(body), resource, Lease::default())
     }

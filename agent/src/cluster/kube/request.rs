@@ -92,6 +92,7 @@ mod tests {
             kind: "Thing".into(),
             plural: "things".into(),
             namespaced,
+            watchable: true,
         }
     }
 

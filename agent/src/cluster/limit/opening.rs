@@ -163,6 +163,7 @@ mod tests {
             kind: "ConfigMap".into(),
             plural: "configmaps".into(),
             namespaced: true,
+            watchable: true,
         }
     }
 

@@ -15,6 +15,7 @@ fn resource(kind: &str) -> Resource {
         kind: kind.into(),
         plural: format!("{}s", kind.to_lowercase()),
         namespaced: true,
+        watchable: true,
     }
 }
 

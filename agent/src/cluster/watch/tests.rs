@@ -113,6 +113,7 @@ fn config_maps() -> Resource {
         kind: "ConfigMap".into(),
         plural: "configmaps".into(),
         namespaced: true,
+        watchable: true,
     }
 }
 
@@ -283,6 +284,38 @@ async fn a_server_that_was_away_while_it_streamed_a_list_streams_the_next_one() 
     assert_eq!(seen, ["listing", "a", "listing", "listing", "b", "listed"]);
     assert!(server.asked(1).starts_with("limit="));
     assert!(server.asked(2).contains("sendInitialEvents"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_watched_is_asked_for_as_seldom_as_one_that_may_not_be() {
+    let refused =
+        json!({"kind": "Status", "code": 405, "reason": "MethodNotAllowed", "message": "not allowed"});
+    let server = Server::new(std::iter::repeat_n((405, refused.to_string()), 10_000).collect());
+    let mut events = server.stream(Selector::default());
+    let watched = tokio::time::timeout(Duration::from_secs(3600), async {
+        while events.next().await.is_some() {}
+    });
+    assert!(watched.await.is_err(), "it goes on");
+    // Half of five minutes on average, after the first few.
+    assert!(server.count() < 60, "{}", server.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_for_seconds_is_told_nobody_and_one_that_goes_on_failing_is() {
+    let failed = || {
+        (
+            500,
+            json!({"kind": "Status", "code": 500, "message": "webhook away"}).to_string(),
+        )
+    };
+    let mut answers: Vec<_> = (0..4).map(|_| failed()).collect();
+    answers.push((200, streamed("a", "5")));
+    let seen = Server::new(answers).watch(7).await;
+    assert_eq!(seen[4..], ["listing", "a", "listed"], "{seen:?}");
+    let server = Server::new(std::iter::repeat_n(failed(), 10).collect());
+    let seen = server.watch(6).await;
+    assert_eq!(seen[5], "webhook away", "{seen:?}");
+    assert_eq!(server.count(), 5);
 }
 
 fn unavailable() -> (u16, String) {

@@ -68,6 +68,7 @@ fn world() -> World {
         kind: kind.into(),
         plural: plural.into(),
         namespaced,
+        watchable: true,
     };
     let served = vec![
         resource("", "ConfigMap", "configmaps", true),
@@ -392,6 +393,7 @@ fn a_kind_that_is_served_since_settles_the_object() {
         kind: "Widget".into(),
         plural: "widgets".into(),
         namespaced: true,
+        watchable: true,
     };
     evaluation.rediscovered(Arc::new(Discovery::new(vec![resource.clone()], Vec::new())));
     let (after, value) = run(evaluation.object(0)).expect("evaluates");
@@ -731,6 +733,7 @@ fn keys_and_digests_do_not_depend_on_what_discovery_shows() {
         kind: kind.into(),
         plural: String::new(),
         namespaced,
+        watchable: true,
     });
     let evaluated = |served: u32, known: bool, recorded: &[ObjectKey]| {
         let is_served =

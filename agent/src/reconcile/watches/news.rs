@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use flotilla_core::{
@@ -22,7 +23,7 @@ use flotilla_core::{
 };
 use tokio::time::Instant;
 
-use super::{Scope, Stream, UNSERVED, Watched, narrowed::is_forbidden};
+use super::{Scope, Stream, UNSERVED, Watched, is_forbidden, why_not_listed};
 use crate::{
     cluster::{ClusterError, WatchEvent},
     reconcile::{
@@ -34,6 +35,9 @@ use crate::{
         sightings::Sighting,
     },
 };
+
+/// Of watches without an answer one is logged this often.
+const UNANSWERED: Duration = Duration::from_secs(60);
 
 /// An event, and whose watch told it.
 pub(in crate::reconcile) struct WatchNews {
@@ -129,11 +133,21 @@ pub(in crate::reconcile) fn is_to_check(unit: &Unit, key: &ObjectKey) -> bool {
 fn is_answer(event: &Result<Reduced, ClusterError>) -> bool {
     match event {
         Ok(reduced) => matches!(reduced, Reduced::Listed(_)),
-        Err(error) => !matches!(
-            error,
-            ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }
-        ),
+        Err(error) => is_answered(error),
     }
+}
+
+/// The server has said what is wrong with this one request.
+fn is_answered(error: &ClusterError) -> bool {
+    !matches!(
+        error,
+        ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }
+    )
+}
+
+/// The server does not know the agent: no watch is refused more than another.
+fn is_unauthorized(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { code: 401, .. })
 }
 
 /// One odd object must not end the watch of all others.
@@ -162,12 +176,12 @@ impl Reconciler {
         if !definitions && !self.watches.silent.is_empty() && is_answer(&event) {
             self.watches.silent.remove(&*stream);
         }
-        if !definitions && is_answer(&event) {
+        if !definitions && is_answer(&event) && !event.as_ref().is_err_and(is_unauthorized) {
             let refusal = match &event {
                 Err(error @ ClusterError::Rejected { .. })
                     if !(is_forbidden(error) && self.narrows(&stream)) =>
                 {
-                    Some(error.to_string())
+                    Some(why_not_listed(error, &self.context.namespaces))
                 }
                 _ => None,
             };
@@ -217,16 +231,36 @@ impl Reconciler {
                 let unserved = Watched::unserved(Instant::now(), UNSERVED);
                 self.watches.open.insert(stream.as_ref().clone(), unserved);
             }
-            // Narrower ones take its place.
-            Err(_) if !definitions && !self.watches.is_open(&stream) => {}
-            Err(error) => {
-                tracing::warn!(
-                    group = stream.scope.group,
-                    kind = stream.scope.kind,
-                    namespace = stream.scope.namespace,
-                    "watch: {error}"
-                );
+            Err(error) if !definitions && is_forbidden(&error) && self.narrows(&stream) => {
+                self.watches.open.remove(&*stream);
+                let Scope { group, kind, .. } = stream.scope.clone();
+                self.watches.narrowed.insert((group, kind));
+                self.watches.revision = None;
             }
+            Err(error) => self.log_failure(&stream.scope, &error),
+        }
+    }
+
+    /// Logs why a watch fails. What is wrong with the server fails all of them in the same moment, and is told by whoever
+    /// watches the server: of that one line is enough.
+    fn log_failure(&mut self, scope: &Scope, error: &ClusterError) {
+        let (group, kind, namespace) = (&scope.group, &scope.kind, &scope.namespace);
+        if is_answered(error) && !is_unauthorized(error) {
+            tracing::warn!(group, kind, namespace, "watch: {error}");
+            return;
+        }
+        let now = Instant::now();
+        let logged = &mut self.watches.unanswered;
+        if logged.is_none_or(|at| now.duration_since(at) >= UNANSWERED) {
+            *logged = Some(now);
+            tracing::warn!(
+                group,
+                kind,
+                namespace,
+                "watch: {error} (others that fail in this minute are not logged)"
+            );
+        } else {
+            tracing::debug!(group, kind, namespace, "watch: {error}");
         }
     }
 

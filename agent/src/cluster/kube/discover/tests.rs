@@ -36,7 +36,9 @@ fn core() -> Value {
     aggregated(
         json!([{"metadata": {}, "versions": [{"version": "v1", "freshness": "Current", "resources": [
             {"resource": "pods", "responseKind": {"group": "", "version": "", "kind": "Pod"}, "scope": "Namespaced",
-                "verbs": ["create", "get", "list"], "subresources": [{"subresource": "log", "verbs": ["get"]}]},
+                "verbs": ["create", "get", "list", "watch"], "subresources": [{"subresource": "log", "verbs": ["get"]}]},
+            {"resource": "componentstatuses", "responseKind": {"kind": "ComponentStatus"}, "scope": "Cluster",
+                "verbs": ["get", "list"]},
             {"resource": "bindings", "responseKind": {"kind": "Binding"}, "scope": "Namespaced", "verbs": ["create"]},
             {"resource": "odd", "responseKind": null, "scope": "Cluster", "verbs": null},
         ]}]}]),
@@ -56,7 +58,8 @@ async fn aggregated_discovery_keeps_what_can_be_read_back_and_names_stale_groups
         ),
     });
     let discovery = cluster.discovered().await.expect("it is answered");
-    assert!(matches!(discovery.find("v1", "Pod"), Served::Yes(pod) if pod.namespaced));
+    assert!(matches!(discovery.find("v1", "Pod"), Served::Yes(pod) if pod.namespaced && pod.watchable));
+    assert!(matches!(discovery.find("v1", "ComponentStatus"), Served::Yes(listed) if !listed.watchable));
     assert_eq!(discovery.find("v1", "Binding"), Served::No);
     assert_eq!(discovery.find("v2", "Pod"), Served::OtherVersions);
     assert!(discovery.failed("metrics.k8s.io"));
