@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -110,6 +111,9 @@ enum LedgerCommand {
     },
 }
 
+/// How long the end waits for what other threads are about.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(e) = log(&arguments) {
@@ -123,7 +127,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(arguments)) {
+    let ended = runtime.block_on(run(arguments));
+    // A thread that waits for a hung disk, or for a name to be found, holds nothing up: what is stored is stored whole.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{}", with_causes(e.as_ref()));
@@ -158,20 +165,31 @@ fn log(arguments: &Arguments) -> anyhow::Result<()> {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // One provider for the whole process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = client(arguments.kubeconfig.as_deref()).await?;
+    // Before the first request: an API server that does not answer is no reason not to stop.
+    let stop = stop_on_signals();
     if let Some(Command::Ledger(LedgerCommand::Move { to })) = &arguments.command {
-        let from = match &arguments.state_dir {
-            // One that is missing is mistyped, and not to be made.
-            Some(path) => in_directory(path, Directory::open_existing(path)?)?,
-            None => in_secrets(&arguments, &client),
+        return tokio::select! {
+            biased;
+            moved = move_to(&arguments, to) => moved,
+            () = stop.cancelled() => {
+                anyhow::bail!("stopped before the ledger was moved: repeat the move, which goes on where it was broken off")
+            }
         };
-        let to = match to {
-            Destination::Secrets => in_secrets(&arguments, &client),
-            Destination::Directory(path) => in_directory(path, Directory::open(path)?)?,
-        };
-        return move_ledger(&from, &to).await;
     }
-    let state = state(&arguments, &client).await?;
+    let begun = async {
+        let client = client(arguments.kubeconfig.as_deref()).await?;
+        let state = state(&arguments, &client).await?;
+        let cluster = KubeCluster::connect(arguments.kubeconfig.as_deref()).await?;
+        anyhow::Ok((state, cluster))
+    };
+    let (state, cluster) = tokio::select! {
+        biased;
+        begun = begun => begun?,
+        () = stop.cancelled() => {
+            tracing::info!("stopped");
+            return Ok(());
+        }
+    };
     let token = match (&arguments.token_file, arguments.token.clone()) {
         (Some(path), _) => JoinToken::File(path.clone()),
         (None, Some(token)) => JoinToken::Value(token),
@@ -185,11 +203,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if hub.is_some() && (arguments.pins.is_empty() || arguments.trust_domain.is_empty()) {
         anyhow::bail!("a hub needs --pin and --trust-domain: nothing is trusted on first use");
     }
-    let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone()));
-    if hub.is_none() && (!arguments.pins.is_empty() || !arguments.trust_domain.is_empty()) {
-        anyhow::bail!("--pin and --trust-domain say which hub is trusted, and --hub names none");
-    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     if hub.is_none() {
         tracing::warn!("no hub is given (--hub): what is held is enforced, and nothing new comes");
@@ -197,7 +210,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     agent::run(
         Parts {
             key_value: state.key_value,
-            cluster: Arc::new(KubeCluster::connect(arguments.kubeconfig.as_deref()).await?),
+            cluster: Arc::new(cluster),
             namespace: arguments.namespace,
             // An empty variable is no namespace.
             namespaces: arguments
@@ -279,6 +292,20 @@ async fn state(arguments: &Arguments, client: &kube::Client) -> anyhow::Result<P
     }
 }
 
+async fn move_to(arguments: &Arguments, to: &Destination) -> anyhow::Result<()> {
+    let client = client(arguments.kubeconfig.as_deref()).await?;
+    let from = match &arguments.state_dir {
+        // One that is missing is mistyped, and not to be made.
+        Some(path) => in_directory(path, Directory::open_existing(path)?)?,
+        None => in_secrets(arguments, &client),
+    };
+    let to = match to {
+        Destination::Secrets => in_secrets(arguments, &client),
+        Destination::Directory(path) => in_directory(path, Directory::open(path)?)?,
+    };
+    move_ledger(&from, &to).await
+}
+
 async fn move_ledger(from: &Place, to: &Place) -> anyhow::Result<()> {
     match transfer(from, to, agent::LEDGER, agent::IDENTITY).await? {
         Moved::Now => tracing::info!("the ledger was moved from {} to {}", from.name, to.name),
@@ -293,18 +320,24 @@ fn endpoint(text: &str) -> Result<String, ConnectError> {
     check_endpoint(text).map(|()| text.to_owned())
 }
 
-async fn signals(stop: CancellationToken) {
+/// Returns what a signal to stop cancels, from now on.
+fn stop_on_signals() -> CancellationToken {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
+    let stop = CancellationToken::new();
+    // Where they cannot be heard, a signal ends the process as it does any other.
+    if let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.cancel();
+        });
     }
-    stop.cancel();
+    stop
 }
 
 #[cfg(test)]
