@@ -1,21 +1,29 @@
 //! Values as files of a directory: for agents outside a cluster, and for ledgers too large for Secrets. A write
-//! is a new file, synced, renamed over the old one, and the directory synced. A lock keeps a second agent out.
+//! is a new file, synced, renamed over the old one, and the directory synced. A lock keeps a second agent out. A disk may
+//! take seconds for that, or hang: threads of their own wait for it, and not the one that the whole agent runs on.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 
 use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
+use crate::blocking;
 
-/// A directory of values, locked as long as this value lives.
+/// A directory of values, locked as long as this value lives, and a write or read of it goes on.
 #[derive(Debug)]
-pub struct Directory {
+pub struct Directory(Arc<Files>);
+
+#[derive(Debug)]
+struct Files {
     path: PathBuf,
+    /// Held while one reads or writes: a write whose caller has given up goes on to its end.
+    busy: Mutex<()>,
     _lock: File,
 }
 
@@ -61,15 +69,32 @@ impl Directory {
             .open(path.join("lock"))
             .map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
+            Ok(()) => Ok(Self(Arc::new(Files {
                 path: path.to_owned(),
+                busy: Mutex::default(),
                 _lock: lock,
-            }),
+            }))),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
             Err(TryLockError::Error(e)) => Err(io(e)),
         }
     }
 
+    /// Does this with the files on another thread.
+    async fn with<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Files, &str) -> Result<T, KeyValueError> + Send + 'static,
+    ) -> Result<T, KeyValueError> {
+        let (files, name) = (self.0.clone(), name.to_owned());
+        blocking::run(move || {
+            let _busy = files.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&files, &name)
+        })
+        .await
+    }
+}
+
+impl Files {
     fn read(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
         match fs::read(self.path.join(name)) {
             Ok(bytes) => Ok(Some(Versioned {
@@ -111,24 +136,27 @@ fn refused(name: &str, error: &io::Error) -> KeyValueError {
 #[async_trait]
 impl KeyValue for Directory {
     async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
-        self.read(name)
+        self.with(name, Files::read).await
     }
 
-    // Files of at most a few hundred KiB: written in place, a thread for each would cost more than it saves.
     async fn put(
         &self,
         name: &str,
         bytes: &[u8],
         expected: Option<&Version>,
     ) -> Result<Version, KeyValueError> {
-        let stored = self.read(name)?.map(|value| value.version);
-        if stored.as_ref() != expected {
-            return Err(KeyValueError::Conflict {
-                name: name.to_owned(),
-            });
-        }
-        self.write(name, bytes).map_err(|e| refused(name, &e))?;
-        Ok(version(bytes))
+        let (bytes, expected) = (bytes.to_vec(), expected.cloned());
+        self.with(name, move |files, name| {
+            let stored = files.read(name)?.map(|value| value.version);
+            if stored != expected {
+                return Err(KeyValueError::Conflict {
+                    name: name.to_owned(),
+                });
+            }
+            files.write(name, &bytes).map_err(|e| refused(name, &e))?;
+            Ok(version(&bytes))
+        })
+        .await
     }
 
     fn limits(&self) -> Limits {
@@ -164,6 +192,41 @@ mod tests {
         ));
         let read = key_value.get("head").await.expect("reads").expect("exists");
         assert_eq!((read.bytes.as_slice(), read.version), (&b"2"[..], second));
+    }
+
+    const LARGE: usize = 32 << 20;
+
+    #[tokio::test]
+    async fn a_slow_disk_does_not_hold_the_thread_of_the_agent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key_value = Directory::open(dir.path()).expect("opens");
+        // So much that no thread is done with it before this one looks.
+        let large = vec![b'1'; LARGE];
+        let mut written = key_value.put("head", &large, None);
+        assert!(futures::poll!(&mut written).is_pending(), "another thread writes");
+        let first = written.await.expect("writes");
+        let mut read = key_value.get("head");
+        assert!(futures::poll!(&mut read).is_pending(), "another thread reads");
+        assert_eq!(read.await.expect("reads").expect("exists").version, first);
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_caller_gives_up_is_not_mixed_with_the_next_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key_value = Directory::open(dir.path()).expect("opens");
+        let large = vec![b'1'; LARGE];
+        {
+            let mut given_up = key_value.put("head", &large, None);
+            assert!(futures::poll!(&mut given_up).is_pending());
+        }
+        // Whichever comes first: what is stored is one of the two, whole.
+        let next = key_value.put("head", b"2", None).await;
+        let stored = key_value.get("head").await.expect("reads").expect("exists").bytes;
+        match next {
+            Ok(_) => assert_eq!(stored, b"2"),
+            Err(KeyValueError::Conflict { .. }) => assert!(stored == large),
+            Err(e) => panic!("{e}"),
+        }
     }
 
     #[test]
