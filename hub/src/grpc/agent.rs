@@ -202,7 +202,7 @@ impl Agents {
                     problems: BTreeMap::new(),
                     refusal: None,
                     ahead: false,
-                    ends_at: Instant::now() + age(opened.epoch),
+                    ends_at: Instant::now() + age(admitted.cluster, opened.epoch),
                     watched,
                     close,
                 };

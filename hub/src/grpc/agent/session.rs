@@ -32,8 +32,8 @@ use crate::{
     task::ingest::{Outcome, rows, text},
 };
 
-/// A stream ends after this: what its agent may and where it goes is judged anew.
-const MAX_AGE: Duration = Duration::from_secs(3600);
+/// A stream ends after so many milliseconds: what its agent may and where it goes is judged anew.
+const AGES: std::ops::Range<u64> = 45 * 60 * 1000..75 * 60 * 1000;
 /// Between attempts to mark a stream closed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Units that are named in what is said of the stream.
@@ -45,9 +45,13 @@ const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or h
 /// Reports of one stream that may wait for their commit.
 const REPORTS_IN_FLIGHT: usize = 4;
 
-/// How long a stream may last, some longer than others: streams spread over replicas again as they come back.
-pub(super) fn age(epoch: u64) -> Duration {
-    MAX_AGE + Duration::from_secs(epoch % 8 * 60)
+/// How long a stream may last: another time for each stream. All agents come back within seconds of a hub that was away,
+/// and without that their streams would end within the same seconds, for ever.
+pub(super) fn age(cluster: Uuid, epoch: u64) -> Duration {
+    let text = format!("{cluster} {epoch}");
+    let [a, b, c, d, ..] = *Digest::of("age of a stream", text.as_bytes()).as_bytes();
+    let drawn = u64::from(u32::from_le_bytes([a, b, c, d]));
+    Duration::from_millis(AGES.start + drawn % (AGES.end - AGES.start))
 }
 
 /// What the agent holds, as far as we know.
@@ -428,5 +432,30 @@ pub(super) async fn close(store: Store, cluster: Uuid, epoch: u64) {
             return;
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clusters that a hub has when it comes back: all with the same number of their stream.
+    #[test]
+    fn streams_that_begin_together_end_spread_over_half_an_hour() {
+        let of = |epoch| (0..10_000).map(move |n| age(Uuid::from_u128(n), epoch).as_millis());
+        let minute = 60 * 1000;
+        let mut within_ten_seconds: BTreeMap<u128, u32> = BTreeMap::new();
+        for ends in of(2) {
+            assert!((45 * minute..75 * minute).contains(&ends), "{ends}");
+            *within_ten_seconds.entry(ends / 10_000).or_default() += 1;
+        }
+        // 56 on average.
+        assert!(
+            within_ten_seconds.values().all(|count| *count < 112),
+            "{within_ten_seconds:?}"
+        );
+        // Who ended together once does not do so each time.
+        let near = |(one, other): (u128, u128)| one.abs_diff(other) < 10_000;
+        assert!(of(2).zip(of(3)).filter(|pair| near(*pair)).count() < 300);
     }
 }
