@@ -194,7 +194,7 @@ async fn a_kind_that_may_not_be_watched_is_a_condition_of_the_cluster_until_it_m
         assert_eq!(unit.ready(), Readiness::True, "{}", unit.message);
         assert_eq!(
             unit.notes,
-            "drift of ConfigMap in namespace default is not seen, since the API server refuses to list and watch it"
+            "drift of ConfigMap in namespace default is not seen, since the API server does not list and watch it"
         );
     }
     cluster.set_fault(None);

@@ -56,7 +56,7 @@ impl Reconciler {
         let mut notes = Vec::new();
         if !refused.is_empty() {
             notes.push(format!(
-                "drift of {} is not seen, since the API server refuses to list and watch it",
+                "drift of {} is not seen, since the API server does not list and watch it",
                 named(&refused)
             ));
         }
