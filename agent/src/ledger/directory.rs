@@ -1,5 +1,6 @@
 //! Values as files of a directory: for agents outside a cluster, and for ledgers too large for Secrets. A write
-//! is a new file, synced, renamed over the old one, and the directory synced. A lock keeps a second agent out. A disk may
+//! is a new file, synced, renamed over the old one, and the directory synced: of many values that are written for one that
+//! names them, the directory is synced once, before that one. A lock keeps a second agent out. A disk may
 //! take seconds for that, or hang: threads of their own wait for it, and not the one that the whole agent runs on.
 
 use std::{
@@ -23,8 +24,18 @@ pub struct Directory(Arc<Files>);
 struct Files {
     path: PathBuf,
     /// Held while one reads or writes: a write whose caller has given up goes on to its end.
-    busy: Mutex<()>,
+    names: Mutex<Names>,
     _lock: File,
+}
+
+/// How the names in a directory stand.
+#[derive(Debug, Default)]
+struct Names {
+    /// Files were renamed that may be under their old names after a crash.
+    are_unsynced: bool,
+    /// How often the directory was synced.
+    #[cfg(test)]
+    syncs: usize,
 }
 
 /// Why a directory cannot be used.
@@ -71,7 +82,7 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => Ok(Self(Arc::new(Files {
                 path: path.to_owned(),
-                busy: Mutex::default(),
+                names: Mutex::default(),
                 _lock: lock,
             }))),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
@@ -83,12 +94,35 @@ impl Directory {
     async fn with<T: Send + 'static>(
         &self,
         name: &str,
-        work: impl FnOnce(&Files, &str) -> Result<T, KeyValueError> + Send + 'static,
+        work: impl FnOnce(&Files, &mut Names, &str) -> Result<T, KeyValueError> + Send + 'static,
     ) -> Result<T, KeyValueError> {
         let (files, name) = (self.0.clone(), name.to_owned());
         blocking::run(move || {
-            let _busy = files.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&files, &name)
+            let mut names = files.names.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&files, &mut names, &name)
+        })
+        .await
+    }
+
+    async fn store(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+        is_named: bool,
+    ) -> Result<Version, KeyValueError> {
+        let (bytes, expected) = (bytes.to_vec(), expected.cloned());
+        self.with(name, move |files, names, name| {
+            let stored = files.read(name)?.map(|value| value.version);
+            if stored != expected {
+                return Err(KeyValueError::Conflict {
+                    name: name.to_owned(),
+                });
+            }
+            files
+                .write(names, name, &bytes, is_named)
+                .map_err(|e| refused(name, &e))?;
+            Ok(version(&bytes))
         })
         .await
     }
@@ -106,7 +140,7 @@ impl Files {
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, names: &mut Names, name: &str, bytes: &[u8], is_named: bool) -> io::Result<()> {
         let new = self.path.join(format!("{name}.new"));
         let mut file = OpenOptions::new()
             .create(true)
@@ -116,8 +150,25 @@ impl Files {
             .open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        if is_named {
+            // What this value names must be there before it.
+            self.sync(names)?;
+        }
+        names.are_unsynced = true;
         fs::rename(&new, self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        if is_named { self.sync(names) } else { Ok(()) }
+    }
+
+    fn sync(&self, names: &mut Names) -> io::Result<()> {
+        if names.are_unsynced {
+            File::open(&self.path)?.sync_all()?;
+            names.are_unsynced = false;
+            #[cfg(test)]
+            {
+                names.syncs += 1;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -136,7 +187,7 @@ fn refused(name: &str, error: &io::Error) -> KeyValueError {
 #[async_trait]
 impl KeyValue for Directory {
     async fn get(&self, name: &str) -> Result<Option<Versioned>, KeyValueError> {
-        self.with(name, Files::read).await
+        self.with(name, |files, _, name| files.read(name)).await
     }
 
     async fn put(
@@ -145,18 +196,16 @@ impl KeyValue for Directory {
         bytes: &[u8],
         expected: Option<&Version>,
     ) -> Result<Version, KeyValueError> {
-        let (bytes, expected) = (bytes.to_vec(), expected.cloned());
-        self.with(name, move |files, name| {
-            let stored = files.read(name)?.map(|value| value.version);
-            if stored != expected {
-                return Err(KeyValueError::Conflict {
-                    name: name.to_owned(),
-                });
-            }
-            files.write(name, &bytes).map_err(|e| refused(name, &e))?;
-            Ok(version(&bytes))
-        })
-        .await
+        self.store(name, bytes, expected, true).await
+    }
+
+    async fn put_unnamed(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
+        self.store(name, bytes, expected, false).await
     }
 
     fn limits(&self) -> Limits {
@@ -173,7 +222,11 @@ impl KeyValue for Directory {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::{clock::Timestamp, id::UnitId};
+    use uuid::Uuid;
+
     use super::*;
+    use crate::ledger::{Ledger, record::Record};
 
     #[tokio::test]
     async fn a_cell_is_written_only_over_the_version_named() {
@@ -192,6 +245,36 @@ mod tests {
         ));
         let read = key_value.get("head").await.expect("reads").expect("exists");
         assert_eq!((read.bytes.as_slice(), read.version), (&b"2"[..], second));
+    }
+
+    #[tokio::test]
+    async fn a_rewrite_of_many_segments_syncs_the_directory_before_its_head_and_after() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key_value = Arc::new(Directory::open(dir.path()).expect("opens"));
+        let ledger = Ledger::open(key_value.clone(), "ledger").await.expect("opens");
+        let syncs = || key_value.0.names.lock().expect("no panic").syncs;
+        let append = async |n: u128, bytes: usize| {
+            let before = syncs();
+            // Nothing that could be compressed.
+            let mut entry = vec![0; bytes];
+            blake3::Hasher::new().finalize_xof().fill(&mut entry);
+            let record = Record::Offered {
+                unit: UnitId(Uuid::from_u128(n)),
+                entry,
+                at: Timestamp(1),
+            };
+            ledger.append(vec![record]).await.expect("appends");
+            syncs() - before
+        };
+        // The first one stores an empty head before its segments.
+        append(1, 10).await;
+        assert_eq!(
+            append(2, 4 << 20).await,
+            2,
+            "eight segments and the head that names them"
+        );
+        assert_eq!(append(3, 10).await, 1, "a head alone");
+        assert_eq!(append(3, 10).await, 1);
     }
 
     const LARGE: usize = 32 << 20;

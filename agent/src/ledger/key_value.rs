@@ -70,6 +70,17 @@ pub trait KeyValue: Send + Sync {
         expected: Option<&Version>,
     ) -> Result<Version, KeyValueError>;
 
+    /// The same for a value that nothing names yet: it need not be durable before the next [`put`](Self::put) returns, which
+    /// stores what names it.
+    async fn put_unnamed(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<&Version>,
+    ) -> Result<Version, KeyValueError> {
+        self.put(name, bytes, expected).await
+    }
+
     /// What this storage takes.
     fn limits(&self) -> Limits;
 

@@ -211,7 +211,11 @@ impl Writer {
             };
             let slot = (0..).find(|slot| !used(slot)).unwrap_or(u32::MAX);
             let name = self.slot_name(slot);
-            let error = match self.key_value.put(&name, part, self.slots.get(&slot)).await {
+            let error = match self
+                .key_value
+                .put_unnamed(&name, part, self.slots.get(&slot))
+                .await
+            {
                 Ok(version) => {
                     self.slots.insert(slot, version);
                     return Ok(slot);
