@@ -38,6 +38,9 @@ const COMPACT_MIN: usize = 256 << 10;
 const QUEUE_MAX: usize = 1 << 20;
 /// Room that the queue keeps when nothing waits.
 const BURST: usize = 16 << 10;
+/// Repairs of one write: where storage went back, a segment may tell first that it is another one, and the head then
+/// why.
+const REPAIRS: u32 = 2;
 /// How long damage that was repaired at once is told.
 const REPAIRED: Duration = Duration::from_secs(60);
 /// The part of what storage takes that contents and entries are not given: units write there what they do with them, and
@@ -187,8 +190,16 @@ impl Shared {
         self.schedule(queue, wait);
     }
 
-    pub(super) async fn check_writer(&self) -> Result<(), LedgerError> {
-        self.writer.lock().await.check().await?;
+    pub(super) async fn check_writer(self: &Arc<Self>) -> Result<(), LedgerError> {
+        let mut writer = self.writer.lock().await;
+        match writer.check().await {
+            // It is the only writer all the same.
+            Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
+                self.note_repair(why);
+                self.schedule(&mut self.queue(), BATCH);
+            }
+            checked => checked?,
+        }
         self.confirm();
         Ok(())
     }
@@ -278,15 +289,22 @@ impl Shared {
                     self.begin_anew(writer).await?
                 }
                 Ok(()) if found_so => self.begin_anew(writer).await?,
+                Err(LedgerError::Damaged(why)) if writer.damage().is_none() => self.note_repair(why),
                 again => again?,
             }
         }
-        match self.store_sound(writer, records).await {
-            // The head is sound, and keeps another writer out: what it names is in memory and is written anew.
-            Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
-                self.note_repair(why);
-                self.store_sound(writer, records).await
+        let mut outcome = self.store_sound(writer, records).await;
+        for _ in 0..REPAIRS {
+            match outcome {
+                // The head is sound, and keeps another writer out: what it names is in memory and is written anew.
+                Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
+                    self.note_repair(why);
+                    outcome = self.store_sound(writer, records).await;
+                }
+                _ => break,
             }
+        }
+        match outcome {
             Err(LedgerError::Damaged(_)) if self.key_value.is_exclusive() => {
                 self.begin_anew(writer).await?;
                 self.store_sound(writer, records).await

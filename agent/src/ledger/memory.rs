@@ -14,9 +14,18 @@ use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
+/// All values at a time, with their versions.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    key_value: BTreeMap<String, (Vec<u8>, u64)>,
+    version: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     key_value: BTreeMap<String, (Vec<u8>, u64)>,
+    /// The version of the last write.
+    version: u64,
     writes: u64,
     /// Bytes of all writes that succeeded.
     written: usize,
@@ -35,6 +44,7 @@ impl Default for Inner {
     fn default() -> Self {
         Self {
             key_value: BTreeMap::new(),
+            version: 0,
             writes: 0,
             written: 0,
             left: None,
@@ -87,11 +97,28 @@ impl Memory {
     pub fn set(&self, name: &str, bytes: Option<Vec<u8>>) {
         let mut inner = self.lock();
         inner.writes += 1;
-        let version = inner.writes;
+        inner.version += 1;
+        let version = inner.version;
         match bytes {
             Some(bytes) => inner.key_value.insert(name.to_owned(), (bytes, version)),
             None => inner.key_value.remove(name),
         };
+    }
+
+    /// Copies all that is stored.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        Snapshot {
+            key_value: inner.key_value.clone(),
+            version: inner.version,
+        }
+    }
+
+    /// Puts storage back to what it was, versions too, as the restore of a backup does.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut inner = self.lock();
+        inner.key_value.clone_from(&snapshot.key_value);
+        inner.version = snapshot.version;
     }
 
     /// Returns the bytes of a value.
@@ -178,7 +205,8 @@ impl KeyValue for Memory {
             });
         }
         inner.writes += 1;
-        let version = inner.writes;
+        inner.version += 1;
+        let version = inner.version;
         inner.written += bytes.len();
         inner.key_value.insert(name.to_owned(), (bytes.to_vec(), version));
         if inner.unanswered > 0 {

@@ -3,7 +3,8 @@
 //! A write may be stored although it was answered with an error, even after the next one was begun. So each head
 //! names its writer and a number: a conflict with a head of our own is settled by reading it and going on from the
 //! version found; only a head of another writer means that another agent is at work. A head that somebody stored
-//! again with equal bytes (a rotation of encryption keys, a policy that adds a label) is still ours.
+//! again with equal bytes (a rotation of encryption keys, a policy that adds a label) is still ours. One of ours with
+//! a lower number than is known to be stored means that storage was put back to an earlier state, segments and all.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,12 +61,21 @@ struct Stored {
     digest: blake3::Hash,
 }
 
+/// An earlier head of ours, where a later one was stored.
+struct Earlier {
+    head: Box<Head>,
+    tail: Vec<u8>,
+    stored: Stored,
+}
+
 /// What a head value holds that was expected to hold our last head.
 enum Found {
     /// The bytes that were to be written: the write did happen.
     Written(Version),
-    /// A head of ours, or the one we began from.
+    /// A head of ours no older than the last that is known to be stored, or the one we began from.
     Ours(Version),
+    /// A head of ours from before that: storage was put back to an earlier state.
+    Earlier(Earlier),
     /// A head of another writer.
     Foreign,
     /// Nothing, or no head.
@@ -235,6 +245,9 @@ impl Writer {
                     if written {
                         return Ok(slot);
                     }
+                    if let Found::Earlier(earlier) = self.find(None).await.map_err(LedgerError::Storage)? {
+                        return Err(self.went_back(earlier).await);
+                    }
                     // It may be a segment of an agent that is about to win: take another slot, and let the head
                     // tell who is alone.
                     self.avoided.insert(slot);
@@ -296,6 +309,7 @@ impl Writer {
                     match self.find(Some(bytes)).await.map_err(LedgerError::Storage)? {
                         Found::Written(version) => return Ok(version),
                         Found::Ours(version) => self.note_version(version),
+                        Found::Earlier(earlier) => return Err(self.went_back(earlier).await),
                         Found::Foreign => return Err(LedgerError::Lost),
                         Found::Damaged(why) => return Err(self.damaged(why)),
                     }
@@ -334,6 +348,10 @@ impl Writer {
             return Ok(Found::Ours(version));
         }
         Ok(match Head::read(&found) {
+            Reading::Head(head, tail) if head.writer == self.id && head.sequence < self.head.sequence => {
+                let stored = Stored { version, digest };
+                Found::Earlier(Earlier { head, tail, stored })
+            }
             Reading::Head(head, _) if head.writer == self.id => Found::Ours(version),
             // Another version is that of another program, which is at work here.
             Reading::Head(..) | Reading::Version(_) => Found::Foreign,

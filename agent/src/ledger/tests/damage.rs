@@ -262,3 +262,99 @@ async fn a_segment_that_another_writer_replaced_ends_this_one() {
     let outcome = ledger.append(content(2, 3, 10_000).1).await;
     assert!(matches!(outcome, Err(LedgerError::Lost)), "{outcome:?}");
 }
+
+/// Fills a ledger over many segments, and returns what storage was before the later half.
+async fn with_snapshot(cells: &Memory) -> (Ledger, crate::ledger::memory::Snapshot) {
+    let ledger = begun(cells).await;
+    ledger.append(content(1, 4, 10_000).1).await.expect("appends");
+    ledger.append(vec![item("x")]).await.expect("appends");
+    let snapshot = cells.snapshot();
+    for seed in 2..8 {
+        ledger.append(content(seed, 12, 10_000).1).await.expect("appends");
+    }
+    ledger.append(vec![item("y")]).await.expect("appends");
+    (ledger, snapshot)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_whose_storage_was_put_back_is_written_anew_from_memory_and_read_whole() {
+    // A small write, one as large as a segment, and one of several segments.
+    for (what, more) in [("small", 0), ("segment", 3), ("segments", 30)] {
+        for drops in [false, true] {
+            let cells = Memory::default();
+            let (ledger, snapshot) = with_snapshot(&cells).await;
+            if drops {
+                ledger.append(vec![dropped("y")]).await.expect("appends");
+            }
+            cells.restore(&snapshot);
+            let mut batch = vec![item("z")];
+            batch.extend(content(20, more, 10_000).1);
+            ledger.append(batch).await.expect("it repairs itself");
+            let state = ledger.health().state;
+            assert!(
+                matches!(&state, HealthState::Damaged(why) if why.contains("put back to an earlier state")),
+                "{what}: {state:?}"
+            );
+            let again = open(&cells).await;
+            assert_eq!(*again.opened(), Opened::Read, "{what}");
+            let expected: &[&str] = match drops {
+                true => &["x", "z"],
+                false => &["x", "y", "z"],
+            };
+            assert_eq!(names(&again), expected, "{what}");
+            drop(again);
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            assert_eq!(ledger.health().state, HealthState::Ok, "{what}");
+            let writes = cells.writes();
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            assert_eq!(cells.writes(), writes, "{what}: nothing goes on");
+            ledger.append(vec![item("later")]).await.expect("it is sound");
+            assert!(names(&open(&cells).await).contains(&"later".to_owned()), "{what}");
+        }
+    }
+}
+
+/// Storage may be put back twice, to the same state too.
+#[tokio::test(start_paused = true)]
+async fn storage_that_is_put_back_again_and_again_is_repaired_each_time() {
+    let cells = Memory::default();
+    let (ledger, snapshot) = with_snapshot(&cells).await;
+    for round in 0..3 {
+        cells.restore(&snapshot);
+        let name = format!("z{round}");
+        ledger.append(vec![item(&name)]).await.expect("it repairs itself");
+        assert!(names(&open(&cells).await).contains(&name));
+    }
+    assert_eq!(items(&open(&cells).await), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_storage_that_was_put_back_is_repaired_leaves_the_earlier_or_the_later_state() {
+    for writes in 0..12 {
+        let cells = Memory::default();
+        let (ledger, snapshot) = with_snapshot(&cells).await;
+        cells.restore(&snapshot);
+        cells.fail_after(writes);
+        let done = ledger.append(vec![item("z")]).await.is_ok();
+        drop(ledger);
+        cells.heal();
+        let again = open(&cells).await;
+        assert_eq!(*again.opened(), Opened::Read, "after {writes} writes");
+        let expected: &[&str] = if done { &["x", "y", "z"] } else { &["x"] };
+        assert_eq!(names(&again), expected, "after {writes} writes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_whether_the_ledger_is_still_its_own_finds_that_storage_was_put_back() {
+    let cells = Memory::default();
+    let (ledger, snapshot) = with_snapshot(&cells).await;
+    cells.restore(&snapshot);
+    ledger.check_writer().await.expect("it is the only writer");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(names(&open(&cells).await), ["x", "y"]);
+    let writes = cells.writes();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    ledger.check_writer().await.expect("it is the only writer");
+    assert_eq!((cells.writes(), ledger.health().state), (writes, HealthState::Ok));
+}

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, Stored, Writer};
-use crate::ledger::error::LedgerError;
+use super::{Earlier, Found, Stored, Writer};
+use crate::ledger::{
+    error::LedgerError,
+    key_value::{KeyValueError, Version},
+};
 
 /// Damaged heads that are kept; a storage that damages more is not used any longer.
 const DAMAGED_MAX: u32 = 16;
@@ -18,6 +21,7 @@ impl Writer {
     pub(in crate::ledger) async fn check(&mut self) -> Result<(), LedgerError> {
         match self.find(None).await.map_err(LedgerError::Storage)? {
             Found::Written(_) | Found::Ours(_) => Ok(()),
+            Found::Earlier(earlier) => Err(self.went_back(earlier).await),
             Found::Foreign => Err(LedgerError::Lost),
             Found::Damaged(_) if self.is_new() => Ok(()),
             Found::Damaged(why) => Err(self.damaged(why)),
@@ -68,13 +72,7 @@ impl Writer {
             digest: blake3::hash(&value.bytes),
         });
         (self.head.segments, self.tail) = (Vec::new(), Vec::new());
-        (self.slots, self.avoided) = (BTreeMap::new(), BTreeSet::new());
-        for slot in 0.. {
-            match self.key_value.get(&self.slot_name(slot)).await.map_err(storage)? {
-                Some(left) => self.slots.insert(slot, left.version),
-                None => break,
-            };
-        }
+        (self.slots, self.avoided) = (self.stored_slots().await.map_err(storage)?, BTreeSet::new());
         self.damage = None;
         Ok(())
     }
@@ -87,9 +85,47 @@ impl Writer {
                 self.damage = None;
                 Ok(())
             }
+            Found::Earlier(earlier) => Err(self.went_back(earlier).await),
             Found::Foreign => Err(LedgerError::Lost),
             Found::Damaged(why) => Err(self.damaged(why)),
         }
+    }
+
+    /// Takes in that storage was put back to an earlier state. That is sound, and is what a restart would read: it stays
+    /// as it is until the caller has written all anew beside it. Returns what went wrong; no damage is kept.
+    pub(super) async fn went_back(&mut self, earlier: Earlier) -> LedgerError {
+        let series = std::mem::replace(&mut self.head.series, earlier.head.series);
+        let slots = match self.stored_slots().await {
+            Ok(slots) => slots,
+            Err(error) => {
+                self.head.series = series;
+                return LedgerError::Storage(error);
+            }
+        };
+        let Earlier { head, tail, stored } = earlier;
+        let why = format!(
+            "its storage was put back to an earlier state: {} holds head {} of this agent, which has stored head {}",
+            self.name, head.sequence, self.head.sequence
+        );
+        (self.head, self.tail) = (*head, tail);
+        (self.stored, self.slots) = (Some(stored), slots);
+        self.damage = None;
+        LedgerError::Damaged(why)
+    }
+
+    /// Reads the versions of all segments' values. Slots are filled from the lowest and never deleted; where storage was
+    /// put back, some that were written since may lie behind a gap.
+    async fn stored_slots(&self) -> Result<BTreeMap<u32, Version>, KeyValueError> {
+        let mut slots = BTreeMap::new();
+        let last = self.slots.keys().next_back().copied();
+        for slot in 0.. {
+            match self.key_value.get(&self.slot_name(slot)).await? {
+                Some(value) => drop(slots.insert(slot, value.version)),
+                None if Some(slot) >= last => break,
+                None => {}
+            }
+        }
+        Ok(slots)
     }
 
     pub(super) fn damaged(&mut self, why: String) -> LedgerError {
