@@ -33,6 +33,9 @@ pub enum WatchEvent {
     Present(Value),
     /// The object is gone, or no longer bears our mark.
     Gone(Value),
+    /// The server's store was put back to an earlier state: what was seen so far may be newer than what comes. A list
+    /// follows.
+    WentBack,
     /// The list is complete. Its version, when that is known: what was written later is not in it.
     Listed(Option<u64>),
 }

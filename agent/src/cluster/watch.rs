@@ -5,6 +5,9 @@
 //! A step takes a state and gives the next state with its events, so that the order is plain: `Listing`, objects,
 //! `Listed`, then changes; a version that expired begins again with `Listing`. Nothing is asked of a list before the event
 //! after `Listing` is awaited.
+//!
+//! A store that was put back to an earlier state is silent to whoever watches from a version that it has not reached.
+//! So before a watch goes on from its version after a failure, a list of one object tells whether the server is there.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -60,6 +63,10 @@ struct Watch {
     failures: u32,
     /// It tries again since the server was back.
     was_woken: bool,
+    /// The newest version that was told.
+    newest: Option<u64>,
+    /// The server was away: its store may have been put back to an earlier state meanwhile.
+    is_doubtful: bool,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
 }
@@ -116,6 +123,8 @@ pub(super) fn stream(
         lists: Lists::Streamed,
         failures: 0,
         was_woken: false,
+        newest: None,
+        is_doubtful: false,
         ready: VecDeque::new(),
         state: State::Empty,
     };
@@ -187,11 +196,12 @@ impl Watch {
                 self.ready
                     .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
-                    (self.failures, self.lists) = (0, Lists::Paged);
-                    self.ready
-                        .push_back(Ok(WatchEvent::Listed(page.version.parse().ok())));
-                    State::Listed {
-                        version: page.version,
+                    self.failures = 0;
+                    match self.listed(&page.version) {
+                        true => State::Listed {
+                            version: page.version,
+                        },
+                        false => State::Empty,
                     }
                 } else {
                     State::Paging { token: page.next }
@@ -227,11 +237,13 @@ impl Watch {
                 if ends {
                     self.failures = 0;
                     let version = version(&event.object);
-                    self.ready.push_back(Ok(WatchEvent::Listed(version.parse().ok())));
-                    return State::Watching {
-                        events,
-                        version,
-                        since: Instant::now(),
+                    return match self.listed(&version) {
+                        true => State::Watching {
+                            events,
+                            version,
+                            since: Instant::now(),
+                        },
+                        false => State::Empty,
                     };
                 }
                 // Before the list is complete no other mark is sent.
@@ -253,7 +265,46 @@ impl Watch {
         State::Empty
     }
 
+    /// Tells that a list is complete. Returns whether it is to be believed: what it showed was taken for older than what
+    /// is known where the store was put back to an earlier state, and it is made again.
+    fn listed(&mut self, version: &str) -> bool {
+        let version = version.parse().ok();
+        self.is_doubtful = false;
+        if self.is_behind(version) {
+            self.went_back();
+            return false;
+        }
+        self.note(version);
+        self.ready.push_back(Ok(WatchEvent::Listed(version)));
+        true
+    }
+
+    fn is_behind(&self, version: Option<u64>) -> bool {
+        matches!((version, self.newest), (Some(now), Some(newest)) if now < newest)
+    }
+
+    fn note(&mut self, version: Option<u64>) {
+        self.newest = self.newest.max(version);
+    }
+
+    fn went_back(&mut self) {
+        self.newest = None;
+        self.ready.push_back(Ok(WatchEvent::WentBack));
+    }
+
     async fn open(&mut self, version: String) -> State {
+        if self.is_doubtful {
+            match self.cluster.newest(&self.resource, &self.selector).await {
+                Ok(now) if self.is_behind(now) => {
+                    self.is_doubtful = false;
+                    self.went_back();
+                    return State::Empty;
+                }
+                // Who may not list any more may watch all the same.
+                Ok(_) | Err(ClusterError::Rejected { .. }) => self.is_doubtful = false,
+                Err(e) => return self.failed(e, State::Listed { version }),
+            }
+        }
         match self.events(&[("resourceVersion", version.clone())]).await {
             Ok(events) => State::Watching {
                 events,
@@ -280,6 +331,7 @@ impl Watch {
             self.failures = 0;
         }
         let version = self::version(&event.object);
+        self.note(version.parse().ok());
         if event.what != What::Bookmark {
             self.tell(event);
         }
@@ -338,6 +390,7 @@ impl Watch {
     /// Tells the failure, waits, and goes on from `next`.
     fn failed(&mut self, error: ClusterError, next: State) -> State {
         self.failures = self.failures.saturating_add(1);
+        self.is_doubtful |= matches!(error, ClusterError::Unavailable(_));
         // Who was woken and fails again waits its time: what it asks may be away by itself, an aggregated API say.
         let is_away = matches!(error, ClusterError::Unavailable(_)) && !self.was_woken;
         let back = is_away.then(|| self.cluster.back());

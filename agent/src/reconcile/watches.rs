@@ -314,9 +314,9 @@ impl Reconciler {
         for (stream, _) in ended.collect::<Vec<_>>() {
             self.note_unseen(stream.scope);
         }
-        let mut left_out: Vec<Stream> = Vec::new();
-        let mut unwatchable: Vec<Stream> = Vec::new();
+        let (mut left_out, mut again): (Vec<Stream>, Vec<Scope>) = (Vec::new(), Vec::new());
         for stream in wanted {
+            let was_unserved = matches!(self.watches.open.get(&stream), Some(Watched::Unserved { .. }));
             match self.watches.open.get(&stream) {
                 Some(Watched::Open { .. }) => continue,
                 Some(Watched::Unserved { .. }) if !rediscovered => continue,
@@ -342,6 +342,7 @@ impl Reconciler {
                     _guard: stop.drop_guard(),
                 };
                 self.watches.silent.insert(stream.clone());
+                again.extend(was_unserved.then(|| stream.scope.clone()));
                 self.watches.open.insert(stream, watched);
             } else {
                 // One that was tried before keeps its time of the next try.
@@ -354,6 +355,11 @@ impl Reconciler {
         self.watches.left_out = unwatched(&left_out);
         self.watches.unwatchable = not_watchable(&unwatchable);
         self.report_unwatched();
+        // A new watch knows of no version that was told before: a kind may have been away since the cluster's store was
+        // put back to a state without it.
+        for scope in again {
+            self.forget_versions(&scope);
+        }
     }
 
     /// Reports what is not watched, to those who can narrow what there is to watch, or give rights.

@@ -19,6 +19,7 @@ mod ownership;
 mod reconcile;
 mod recovery;
 mod restart;
+mod restore;
 mod scale;
 mod scenes;
 mod secrets;

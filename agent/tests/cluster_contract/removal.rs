@@ -139,6 +139,7 @@ pub(crate) async fn a_deleted_definition_takes_its_objects_along_and_ends_their_
             WatchEvent::Present(_) => "present",
             WatchEvent::Gone(_) => "gone",
             WatchEvent::Listed(_) => "listed",
+            WatchEvent::WentBack => "went back",
         };
         assert_eq!(what, expected);
     }

@@ -19,6 +19,7 @@ pub(crate) async fn next_of(
         let (what, object) = match next(events).await {
             WatchEvent::Listing => return ("listing", String::new()),
             WatchEvent::Listed(_) => return ("listed", String::new()),
+            WatchEvent::WentBack => return ("went back", String::new()),
             WatchEvent::Present(object) => ("present", object),
             WatchEvent::Gone(object) => ("gone", object),
         };

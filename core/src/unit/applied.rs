@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    event::{Action, Adoption, Applied, Notice, Outcome},
+    event::{Action, Adoption, Applied, Job, Notice, Outcome},
     now::Now,
     object::Check,
     problem::{Problem, Retry},
@@ -13,7 +13,13 @@ use crate::object::ObjectKey;
 
 impl State {
     /// Takes in what became of objects that were to be applied.
-    pub(super) fn applied(&mut self, outcomes: Vec<Outcome<Applied>>, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn applied(
+        &mut self,
+        job: Job,
+        outcomes: Vec<Outcome<Applied>>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let mut retry: Option<Retry> = None;
         if let Some(pass) = self.pass.as_mut() {
             pass.take_back(&outcomes);
@@ -65,7 +71,11 @@ impl State {
                 }
                 object.left = left;
                 if let Some(observed) = observed {
-                    object.observe(observed);
+                    // What was not written may have been read for an earlier job of the pass.
+                    match written {
+                        true => object.observe_by(job, observed),
+                        false => object.observe(observed),
+                    };
                 }
                 object.pass_problem = problem.map(Box::new);
                 if written {

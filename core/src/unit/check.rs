@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    event::{Action, CheckOutcome, Checked, Notice, Outcome, ToCheck},
+    event::{Action, CheckOutcome, Checked, Job, Notice, Outcome, ToCheck},
     now::Now,
     object::Check,
-    problem::Problem,
+    problem::{Problem, Retry},
     state::State,
 };
 use crate::{
@@ -45,7 +45,13 @@ impl State {
     }
 
     /// Takes in what became of objects that were checked. Those that the check did not reach are due again.
-    pub(super) fn checked(&mut self, outcomes: Vec<CheckOutcome>, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn checked(
+        &mut self,
+        job: Job,
+        outcomes: Vec<CheckOutcome>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let mut answered = false;
         let mut absent = Vec::new();
         for CheckOutcome { outcome, corrections } in outcomes {
@@ -72,7 +78,7 @@ impl State {
                 absent.push(outcome.key.clone());
             }
             let key = outcome.key.clone();
-            self.check_ended(outcome, now, actions);
+            self.check_ended(job, outcome, now, actions);
             // The check may have read the object before the list did.
             if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
                 self.listed(&key, *version);
@@ -108,7 +114,7 @@ impl State {
         began
     }
 
-    fn check_ended(&mut self, outcome: Outcome<Checked>, now: Now, actions: &mut Vec<Action>) {
+    fn check_ended(&mut self, job: Job, outcome: Outcome<Checked>, now: Now, actions: &mut Vec<Action>) {
         let Outcome {
             key,
             record,
@@ -123,8 +129,8 @@ impl State {
                 object.record = record;
             }
             if let Some(observed) = observed {
-                is_overtaken = object.is_ahead_of(&observed);
-                object.observe(observed);
+                is_overtaken = object.was_shown_during(job) && object.is_ahead_of(&observed);
+                object.observe_by(job, observed);
             }
         });
         match result {
@@ -176,9 +182,18 @@ impl State {
         let Some(object) = self.objects.get(key) else {
             return;
         };
-        let check = match is_overtaken && object.is_suspicious() {
-            true => Check::Due,
-            false => object.settled(now.mono + ACCEPTED),
+        let tries = match is_overtaken && object.is_suspicious() {
+            true => object.tries.saturating_add(1),
+            false => 0,
+        };
+        let check = match tries {
+            0 => object.settled(now.mono + ACCEPTED),
+            1 => Check::Due,
+            // Whatever shows it anew each time, it is not looked at without end.
+            _ => Check::NotBefore {
+                at: now.mono + self.backoff(tries, Retry::Soon, now),
+                seen: None,
+            },
         };
         // A problem of the last pass that the check has found mended is over, too.
         let mended = object.pass_problem.is_some()
@@ -187,7 +202,7 @@ impl State {
                 == object.desired.as_ref().map(|desired| desired.digest);
         self.change(key, |object| {
             object.check_problem = None;
-            object.tries = 0;
+            object.tries = tries;
             if mended {
                 object.pass_problem = None;
             }

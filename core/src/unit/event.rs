@@ -193,6 +193,12 @@ pub enum Event {
         /// Its resourceVersion.
         version: Option<u64>,
     },
+    /// The cluster's store was put back to an earlier state: what comes next of an object is later than what is known,
+    /// although its version may be lower.
+    WentBack {
+        /// The object.
+        key: Arc<ObjectKey>,
+    },
     /// Whatever the first lists after the start have to show was shown: of an object that was not seen nothing is known.
     Shown,
     /// A kind that was not served may be now.

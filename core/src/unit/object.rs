@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{now::Mono, problem::Problem};
+use super::{event::Job, now::Mono, problem::Problem};
 use crate::{
     apply::{
         drift::{Judgement, Observation, is_untouched, judge},
@@ -123,8 +123,10 @@ pub struct Object {
     pub check: Check,
     /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
     pub listed: Option<Box<Option<u64>>>,
-    /// Checks that failed in a row.
+    /// Checks that failed in a row, or were overtaken by what a watch has shown.
     pub tries: u32,
+    /// The job during which a watch has brought something last, by the end of its number.
+    pub(super) shown: u16,
 }
 
 impl Object {
@@ -157,6 +159,39 @@ impl Object {
         if self.is_ahead_of(&observed) {
             return false;
         }
+        self.take(observed)
+    }
+
+    /// Takes in what `job` has read or what its write was answered with. That is the latest, whatever its version,
+    /// unless a watch has brought something since the job began: the cluster's store may have been put back to an
+    /// earlier state, with lower versions.
+    pub(super) fn observe_by(&mut self, job: Job, observed: Observed) -> bool {
+        match self.was_shown_during(job) {
+            true => self.observe(observed),
+            false => self.take(observed),
+        }
+    }
+
+    /// Notes that a watch has brought something while a job runs.
+    pub(super) fn note_shown(&mut self, job: Job) {
+        self.shown = end_of(job);
+    }
+
+    /// Tells whether a watch has brought something since a job began that ends now. That it has may be said without
+    /// cause, of one job in 65,536.
+    pub(super) fn was_shown_during(&self, job: Job) -> bool {
+        self.shown == end_of(job)
+    }
+
+    /// Forgets which version was known: that to come may be lower.
+    pub(super) fn forget_version(&mut self) {
+        self.listed = None;
+        if let Some(observed) = &mut self.observed {
+            observed.version = None;
+        }
+    }
+
+    fn take(&mut self, observed: Observed) -> bool {
         // Where there is nothing any more, the last word stands.
         if let Some(seen) = &observed.observation {
             self.finished = seen.uid.clone().filter(|_| seen.finished).map(Box::new);
@@ -353,6 +388,12 @@ impl Object {
     }
 }
 
+/// The end of a job's number: a row has no room for all of it.
+fn end_of(job: Job) -> u16 {
+    let [low, high, ..] = job.to_le_bytes();
+    u16::from_le_bytes([low, high])
+}
+
 /// Tells whether the switches of manifest and live object together say to leave it alone.
 fn holds_off(desired: &Desired, live: Option<Policy>) -> bool {
     matches!(
@@ -364,6 +405,31 @@ fn holds_off(desired: &Desired, live: Option<Policy>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_job_has_read_is_taken_whatever_its_version_unless_a_watch_brought_something_meanwhile() {
+        let observed = |version: u64| Observed {
+            observation: None,
+            health: Health::not_found(),
+            version: Some(version),
+            again: None,
+        };
+        let known = |object: &Object| object.observed.as_ref().and_then(|seen| seen.version);
+        let mut object = Object::default();
+        object.observe(observed(1211));
+        object.observe(observed(573));
+        assert_eq!(known(&object), Some(1211), "of watches the newest counts");
+        object.note_shown(6);
+        object.observe_by(7, observed(573));
+        assert_eq!(known(&object), Some(573), "the store went back");
+        object.observe(observed(580));
+        object.note_shown(8);
+        object.observe_by(8, observed(575));
+        assert_eq!(known(&object), Some(580), "it was read before");
+        object.forget_version();
+        object.observe(observed(3));
+        assert_eq!(known(&object), Some(3));
+    }
 
     /// An agent may have 20,000 of each.
     #[test]

@@ -6,7 +6,7 @@ use super::{
     Entry, UnitState,
     event::{Accepted, Action, Event, JobFailure, Outcome},
     now::Now,
-    object::{Check, Observed},
+    object::{Check, Object, Observed},
     problem::{Problem, Retry},
     state::{Running, State},
 };
@@ -22,6 +22,7 @@ impl State {
             Event::Requested => self.request(now, &mut actions),
             Event::Observed { key, observed } => self.observe(&key, observed, now, &mut actions),
             Event::Listed { key, version } => self.listed(&key, version),
+            Event::WentBack { key } => self.change(&key, Object::forget_version),
             Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
             Event::Edge(edge) => {
@@ -51,7 +52,7 @@ impl State {
                 if let Some(running) = self.end_job(job) {
                     let idle = !running.cancelled && !outcomes.iter().any(Outcome::is_reached);
                     let failure = failure.or_else(|| idle.then(reached_nothing));
-                    self.applied(outcomes, now, &mut actions);
+                    self.applied(job, outcomes, now, &mut actions);
                     let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
                     if failed || running.cancelled {
                         self.abandon_pass(failed, now);
@@ -64,7 +65,7 @@ impl State {
                 failure,
             } => {
                 if self.end_job(job).is_some() {
-                    self.checked(outcomes, now, &mut actions);
+                    self.checked(job, outcomes, now, &mut actions);
                     match failure {
                         Some(failure) => self.job_failed(failure, now),
                         None => self.job_done(),
@@ -155,11 +156,15 @@ impl State {
 
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
         let has_newer_records = self.has_newer_records();
+        let running = self.running;
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         if object.is_ahead_of(&observed) {
             return;
+        }
+        if let Some(running) = running {
+            object.note_shown(running.job);
         }
         let seen = observed.observation.as_ref().filter(|seen| seen.finished);
         if let Some(uid) = seen

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flotilla_core::object::ObjectKey;
 
-use super::{Change, Fake};
+use super::{Change, Fake, Snapshot};
 use crate::cluster::{Account, ClusterError};
 
 /// Refuses calls: a verb and an object's key to an error. Keys of lists and watches have no name.
@@ -50,6 +50,23 @@ impl Fake {
         } else {
             undiscovered.remove(group);
         }
+    }
+
+    /// Copies all objects.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        Snapshot {
+            objects: inner.objects.clone(),
+            version: inner.version,
+        }
+    }
+
+    /// Puts the store back to what it was, versions too, as the restore of a backup does. Watches that stay open are
+    /// silent until the store has passed what they have seen; those that break find it out.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut inner = self.lock();
+        inner.objects.clone_from(&snapshot.objects);
+        inner.version = snapshot.version;
     }
 
     /// Breaks all watches: each lists again.

@@ -58,6 +58,12 @@ struct Inner {
     uid: String,
 }
 
+/// All objects at a time, with their versions.
+pub struct Snapshot {
+    objects: BTreeMap<ObjectKey, Value>,
+    version: u64,
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Written {

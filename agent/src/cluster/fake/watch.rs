@@ -20,6 +20,8 @@ struct Watch {
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     changes: Option<Receiver<Arc<Change>>>,
     failures: u32,
+    /// The newest version that was seen.
+    newest: u64,
     /// A list was announced.
     is_listing: bool,
     ended: bool,
@@ -37,6 +39,7 @@ pub(super) fn stream(
         ready: VecDeque::new(),
         changes: None,
         failures: 0,
+        newest: 0,
         is_listing: false,
         ended: false,
     };
@@ -73,6 +76,10 @@ impl Watch {
             tokio::time::sleep(Duration::from_secs(1 << self.failures.min(5))).await;
         }
         self.is_listing = true;
+        let version = self.fake.lock().version;
+        if version < std::mem::replace(&mut self.newest, version) {
+            self.ready.push_back(Ok(WatchEvent::WentBack));
+        }
         self.ready.push_back(Ok(WatchEvent::Listing));
     }
 
@@ -106,6 +113,7 @@ impl Watch {
             return None;
         }
         self.failures = 0;
+        self.newest = inner.version;
         self.changes = Some(self.fake.changes.subscribe());
         let objects = inner
             .objects
@@ -124,6 +132,17 @@ impl Watch {
     }
 
     fn changed(&mut self, change: &Change) {
+        if let Change::Written { after: object, .. } | Change::Deleted(object) = change {
+            let version = object["metadata"]["resourceVersion"].as_str();
+            let version = version
+                .and_then(|version| version.parse().ok())
+                .unwrap_or(u64::MAX);
+            // The store was put back to an earlier state.
+            if version <= self.newest {
+                return;
+            }
+            self.newest = version;
+        }
         let event = match change {
             Change::Written { after, .. } if is_selected(&self.resource, &self.selector, after) => {
                 WatchEvent::Present(shown(&self.resource, &self.selector, after))

@@ -80,6 +80,7 @@ impl Server {
             .map(|event| match event {
                 Ok(WatchEvent::Listing) => "listing".to_owned(),
                 Ok(WatchEvent::Listed(_)) => "listed".to_owned(),
+                Ok(WatchEvent::WentBack) => "went back".to_owned(),
                 Ok(WatchEvent::Present(object)) => name(&object),
                 Ok(WatchEvent::Gone(object)) => format!("-{}", name(&object)),
                 Err(e) => e.to_string(),
@@ -357,6 +358,7 @@ async fn failures_are_forgotten_when_a_list_in_pages_is_complete() {
         unavailable(),
         (200, list.to_string()),
         unavailable(),
+        (200, list.to_string()),
         (200, event("ADDED", &object("a", "6"))),
     ]);
     // A second failure in a row would be told.
@@ -480,6 +482,111 @@ async fn a_list_is_announced_before_it_is_asked_for_each_time() {
             events.next().await.expect("an event").expect("no failure");
         }
     }
+}
+
+/// What a second failure in a row is told as.
+const AWAY: &str = "the API server does not answer: 503 ";
+
+fn listed(version: &str) -> (u16, String) {
+    let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": version},
+        "items": []});
+    (200, list.to_string())
+}
+
+/// A watch from a version that the store has not reached is silent: neither a change nor a failure would ever tell.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_and_whose_store_went_back_is_listed_again_and_told() {
+    let server = Server::new(vec![
+        (200, streamed("a", "5") + &event("MODIFIED", &object("a", "9"))),
+        unavailable(),
+        listed("7"),
+        (200, streamed("b", "7") + &event("MODIFIED", &object("b", "8"))),
+    ]);
+    let mut seen = server.watch(10).await;
+    assert_eq!(seen.remove(4), AWAY);
+    assert_eq!(
+        seen,
+        [
+            "listing",
+            "a",
+            "listed",
+            "a",
+            "went back",
+            "listing",
+            "b",
+            "listed",
+            "b"
+        ]
+    );
+    assert!(server.asked(2).starts_with("limit=1"), "{}", server.asked(2));
+    assert!(server.asked(3).contains("sendInitialEvents=true"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_and_is_as_before_is_watched_on_after_one_small_list() {
+    for (status, body) in [
+        listed("9"),
+        listed("12"),
+        listed("no number"),
+        (403, String::new()),
+    ] {
+        let server = Server::new(vec![
+            (200, streamed("a", "5") + &event("MODIFIED", &object("a", "9"))),
+            unavailable(),
+            (status, body),
+            (200, event("MODIFIED", &object("a", "13"))),
+            (200, event("MODIFIED", &object("a", "14"))),
+        ]);
+        let mut seen = server.watch(7).await;
+        assert_eq!(seen.remove(4), AWAY);
+        assert_eq!(seen, ["listing", "a", "listed", "a", "a", "a"]);
+        assert!(
+            server.asked(3).contains("resourceVersion=9"),
+            "{}",
+            server.asked(3)
+        );
+        assert!(
+            server.asked(4).contains("resourceVersion=13"),
+            "asked once: {}",
+            server.asked(4)
+        );
+    }
+}
+
+/// Its objects were taken for older than what was known.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_older_than_what_was_seen_is_told_and_made_again() {
+    let server = Server::new(vec![
+        (200, streamed("a", "9") + &event("ERROR", &gone())),
+        (200, streamed("a", "7")),
+        (200, streamed("a", "7")),
+    ]);
+    let seen = server.watch(9).await;
+    assert_eq!(
+        seen,
+        [
+            "listing",
+            "a",
+            "listed",
+            "listing",
+            "a",
+            "went back",
+            "listing",
+            "a",
+            "listed"
+        ]
+    );
+    let pages = Server::new(vec![
+        (400, String::new()),
+        listed("9"),
+        (410, gone().to_string()),
+        listed("7"),
+        listed("7"),
+    ]);
+    assert_eq!(
+        pages.watch(6).await,
+        ["listing", "listed", "listing", "went back", "listing", "listed"]
+    );
 }
 
 /// The pause between two tries has grown to half a minute by then.

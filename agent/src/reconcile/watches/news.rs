@@ -51,6 +51,7 @@ pub(in crate::reconcile) struct WatchNews {
 /// for the loop is small whatever objects there are.
 pub(super) enum Reduced {
     Listing,
+    WentBack,
     /// With the version of the list.
     Listed(Option<u64>),
     Seen(Box<Seen>),
@@ -75,6 +76,7 @@ pub(super) struct Seen {
 pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
     let (object, is_present) = match event {
         WatchEvent::Listing => return Reduced::Listing,
+        WatchEvent::WentBack => return Reduced::WentBack,
         WatchEvent::Listed(version) => return Reduced::Listed(version),
         WatchEvent::Present(object) => (object, true),
         WatchEvent::Gone(object) => (object, false),
@@ -206,6 +208,7 @@ impl Reconciler {
                 }
             }
             Ok(_) if definitions => {}
+            Ok(Reduced::WentBack) => self.went_back(&stream.scope),
             Ok(Reduced::Listing) => {
                 let expected: HashSet<_> = self
                     .written(&stream.scope)
@@ -286,6 +289,42 @@ impl Reconciler {
                 self.context.sightings.keep(unit, key, sighting);
             }
         }
+    }
+
+    /// The cluster's store was put back to an earlier state, with lower versions.
+    fn went_back(&mut self, scope: &Scope) {
+        let Scope {
+            group,
+            kind,
+            namespace,
+        } = scope;
+        tracing::warn!(
+            group,
+            kind,
+            namespace,
+            "watch: the API server's store was put back to an earlier state; all objects are looked at anew"
+        );
+        self.forget_versions(scope);
+    }
+
+    /// Lets what comes next of a scope's objects be later than what is known, whatever its version.
+    pub(super) fn forget_versions(&mut self, scope: &Scope) {
+        for (unit, key) in self.rows(scope) {
+            self.context.sightings.take(unit, &key);
+            self.feed(unit, Event::WentBack { key });
+        }
+    }
+
+    /// The objects of a scope that units have.
+    fn rows(&self, scope: &Scope) -> Vec<(UnitId, Arc<ObjectKey>)> {
+        let first = ObjectKey::new(&scope.group, &scope.kind, &scope.namespace, "");
+        let rows = self.units.iter().flat_map(|(id, unit)| {
+            let objects = unit.state.objects().range::<ObjectKey, _>(&first..);
+            objects
+                .map(|(key, _)| (*id, key.clone()))
+                .take_while(|(_, key)| scope.covers(&key.group, &key.kind, &key.namespace))
+        });
+        rows.collect()
     }
 
     fn is_checked_soon(&self, unit: UnitId, key: &ObjectKey) -> bool {

@@ -10,7 +10,7 @@ use crate::{
     apply::policy::{Policy, Write},
     unit::{
         UnitState,
-        event::{Event, JobFailure},
+        event::{Action, CheckOutcome, Checked, Event, JobFailure, Outcome},
         object::Check,
         problem::Problem,
         record::Ready,
@@ -675,4 +675,51 @@ fn edit_during_the_check_of_its_object_is_corrected_after_it() {
     sim.run();
     assert_eq!(sim.world.live[&a].value, "1");
     sim.assert_quiet();
+}
+
+/// Whatever shows it anew each time.
+#[test]
+fn a_check_that_is_overtaken_twice_in_a_row_waits() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    let (read, now) = (sim.world.observed(&a), sim.now());
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    let mut observed = sim.world.observed(&a);
+    let shown = |observed| Event::Observed {
+        key: a.clone(),
+        observed,
+    };
+    let mut checks = 0;
+    let mut actions = sim.state.step(shown(observed.clone()), now);
+    while let Some(job) = actions.iter().find_map(|action| match action {
+        Action::Check { job, .. } => Some(*job),
+        _ => None,
+    }) {
+        checks += 1;
+        assert!(checks <= 2, "it is checked without end");
+        observed.version = observed.version.map(|version| version + 1);
+        sim.state.step(shown(observed.clone()), now);
+        let outcome = Outcome {
+            key: a.clone(),
+            record: None,
+            observed: Some(read.clone()),
+            adopted: None,
+            result: Checked::InSync,
+        };
+        let outcomes = vec![CheckOutcome {
+            outcome,
+            corrections: None,
+        }];
+        let failure = None;
+        actions = sim.state.step(
+            Event::Checked {
+                job,
+                outcomes,
+                failure,
+            },
+            now,
+        );
+    }
+    assert_eq!(checks, 2);
+    assert!(matches!(sim.state.objects[&a].check, Check::NotBefore { .. }));
 }

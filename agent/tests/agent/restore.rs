@@ -1,0 +1,112 @@
+//! A cluster whose store was put back to an earlier state, by the restore of a backup, versions and the ledger's
+//! Secrets with it: what has changed since is put right again, and nothing turns.
+
+use std::time::Duration;
+
+use flotilla_core::unit::Entry;
+use serde_json::json;
+
+use crate::world::{World, config_map, deployment, entry, key, settle};
+
+/// A unit of which much has changed since the backup that this puts back: `x` is another object, `y` was corrected,
+/// `z` is new, and the Deployment has become ready.
+async fn put_back() -> (World, Entry) {
+    let mut world = World::new().await;
+    let before = [config_map("x", "1"), config_map("y", "1"), deployment("d")];
+    let content = world.contents.add(&before);
+    world.offer(&[entry(1, content)]).await;
+    settle().await;
+    let (cluster, ledger) = (world.cluster.snapshot(), world.cells.snapshot());
+    let uid = uid(&world, "x");
+    world.cluster.delete(&key("ConfigMap", "x"));
+    settle().await;
+    assert_ne!(self::uid(&world, "x"), uid, "it was created again");
+    world.set_value("somebody", "y", "2");
+    become_ready(&world);
+    settle().await;
+    let after = [
+        config_map("x", "1"),
+        config_map("y", "1"),
+        config_map("z", "1"),
+        deployment("d"),
+    ];
+    let content = world.contents.add(&after);
+    let wanted = world.ready_as(entry(1, content)).await;
+    world.cluster.restore(&cluster);
+    world.cells.restore(&ledger);
+    assert_eq!(self::uid(&world, "x"), uid);
+    (world, wanted)
+}
+
+fn uid(world: &World, name: &str) -> String {
+    let object = world.cluster.object(&key("ConfigMap", name)).unwrap();
+    object["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+fn become_ready(world: &World) {
+    let status = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,
+        "availableReplicas": 1, "conditions": [{"type": "Available", "status": "True"}]});
+    world.cluster.set_status(&key("Deployment", "d"), status);
+}
+
+/// That the ledger was written anew is told for a minute.
+async fn rests(world: &mut World) {
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.quiet().await;
+    world.rests().await;
+}
+
+/// What was known of the objects is newer than what is there: it is not read again and again to know better.
+#[tokio::test(start_paused = true)]
+async fn objects_that_are_older_than_what_was_known_are_read_a_few_times_and_put_right() {
+    let (mut world, wanted) = put_back().await;
+    world.agent().ask(wanted.unit);
+    world
+        .until("all is there again", |world| world.value("z").is_some())
+        .await;
+    settle().await;
+    for name in ["x", "y", "z"] {
+        assert_eq!(world.value(name).as_deref(), Some("1"), "{name}");
+    }
+    let requests = world.cluster.take_requests();
+    let of = |verb: &str| requests.get(verb).copied().unwrap_or_default();
+    assert!(of("get") <= 8 && of("apply") <= 8, "{requests:?}");
+    rests(&mut world).await;
+}
+
+/// As an API server that was restarted after the restore does.
+#[tokio::test(start_paused = true)]
+async fn drift_and_health_are_seen_after_the_store_went_back() {
+    let (mut world, wanted) = put_back().await;
+    world.cluster.break_watches();
+    settle().await;
+    for name in ["x", "y", "z"] {
+        assert_eq!(world.value(name).as_deref(), Some("1"), "{name}");
+    }
+    let begun = tokio::time::Instant::now();
+    world.set_value("somebody", "x", "hacked");
+    world
+        .until("drift is corrected", |world| {
+            world.value("x").as_deref() == Some("1")
+        })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world
+        .until("it is told that the Deployment is not ready any more", |world| {
+            world.objects["d"].health == "InProgress"
+        })
+        .await;
+    become_ready(&world);
+    world.until_ready(&wanted).await;
+    let requests = world.cluster.take_requests();
+    let of = |verb: &str| requests.get(verb).copied().unwrap_or_default();
+    assert!(of("get") <= 8 && of("apply") <= 8, "{requests:?}");
+    rests(&mut world).await;
+    let accepted = world.agent().ledger.read(|state| state.accepted);
+    world.restart().await;
+    let ledger = &world.agent().ledger;
+    assert_eq!(*ledger.opened(), flotilla_agent::ledger::Opened::Read);
+    assert_eq!(ledger.read(|state| state.accepted), accepted);
+    settle().await;
+    world.rests().await;
+}
