@@ -6,7 +6,10 @@ use std::time::Duration;
 use flotilla_core::unit::Entry;
 use serde_json::json;
 
-use crate::world::{World, config_map, deployment, entry, key, settle};
+use crate::{
+    scenes::{widget, widget_definition, widget_key},
+    world::{World, config_map, deployment, entry, key, settle},
+};
 
 /// A unit of which much has changed since the backup that this puts back: `x` is another object, `y` was corrected,
 /// `z` is new, and the Deployment has become ready.
@@ -108,5 +111,50 @@ async fn drift_and_health_are_seen_after_the_store_went_back() {
     assert_eq!(*ledger.opened(), flotilla_agent::ledger::Opened::Read);
     assert_eq!(ledger.read(|state| state.accepted), accepted);
     settle().await;
+    world.rests().await;
+}
+
+/// A backup from before a kind was defined: its objects come back with lower versions than they had.
+#[tokio::test(start_paused = true)]
+async fn objects_of_a_kind_that_the_backup_did_not_serve_are_created_again_and_seen() {
+    let mut world = World::new().await;
+    let cluster = world.cluster.snapshot();
+    let wanted = world.ready(1, &[widget_definition(), widget()]).await;
+    let set = |world: &World, size: u64| {
+        world.cluster.edit("somebody", &widget_key(), |live| {
+            live["spec"]["size"] = size.into()
+        });
+    };
+    let size = |world: &World| {
+        let object = world.cluster.object(&widget_key());
+        object.and_then(|object| object["spec"]["size"].as_u64())
+    };
+    for _ in 0..5 {
+        world
+            .cluster
+            .set_status(&widget_key(), json!({"seen": size(&world)}));
+        world.cluster.set_status(&widget_key(), json!({}));
+    }
+    settle().await;
+    world.cluster.restore(&cluster);
+    world.cluster.break_watches();
+    let begun = tokio::time::Instant::now();
+    world
+        .until("it is there again", |world| size(world) == Some(1))
+        .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(180),
+        "{:?}",
+        begun.elapsed()
+    );
+    world.until_ready(&wanted).await;
+    settle().await;
+    let begun = tokio::time::Instant::now();
+    set(&world, 2);
+    world
+        .until("drift is corrected", |world| size(world) == Some(1))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.quiet().await;
     world.rests().await;
 }

@@ -56,6 +56,7 @@ impl Fake {
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.lock();
         Snapshot {
+            resources: inner.resources.clone(),
             objects: inner.objects.clone(),
             version: inner.version,
         }
@@ -65,6 +66,7 @@ impl Fake {
     /// silent until the store has passed what they have seen; those that break find it out.
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut inner = self.lock();
+        inner.resources.clone_from(&snapshot.resources);
         inner.objects.clone_from(&snapshot.objects);
         inner.version = snapshot.version;
     }

@@ -58,8 +58,9 @@ struct Inner {
     uid: String,
 }
 
-/// All objects at a time, with their versions.
+/// All objects at a time, with their versions, and what is served.
 pub struct Snapshot {
+    resources: Vec<Resource>,
     objects: BTreeMap<ObjectKey, Value>,
     version: u64,
 }
