@@ -114,21 +114,23 @@ async fn drift_and_health_are_seen_after_the_store_went_back() {
     world.rests().await;
 }
 
+fn size(world: &World) -> Option<u64> {
+    let object = world.cluster.object(&widget_key())?;
+    object["spec"]["size"].as_u64()
+}
+
+fn set_size(world: &World, size: u64) {
+    world.cluster.edit("somebody", &widget_key(), |live| {
+        live["spec"]["size"] = size.into()
+    });
+}
+
 /// A backup from before a kind was defined: its objects come back with lower versions than they had.
 #[tokio::test(start_paused = true)]
 async fn objects_of_a_kind_that_the_backup_did_not_serve_are_created_again_and_seen() {
     let mut world = World::new().await;
     let cluster = world.cluster.snapshot();
     let wanted = world.ready(1, &[widget_definition(), widget()]).await;
-    let set = |world: &World, size: u64| {
-        world.cluster.edit("somebody", &widget_key(), |live| {
-            live["spec"]["size"] = size.into()
-        });
-    };
-    let size = |world: &World| {
-        let object = world.cluster.object(&widget_key());
-        object.and_then(|object| object["spec"]["size"].as_u64())
-    };
     for _ in 0..5 {
         world
             .cluster
@@ -150,7 +152,33 @@ async fn objects_of_a_kind_that_the_backup_did_not_serve_are_created_again_and_s
     world.until_ready(&wanted).await;
     settle().await;
     let begun = tokio::time::Instant::now();
-    set(&world, 2);
+    set_size(&world, 2);
+    world
+        .until("drift is corrected", |world| size(world) == Some(1))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.quiet().await;
+    world.rests().await;
+}
+
+/// As by an API server that was just started and does not know all definitions yet.
+#[tokio::test(start_paused = true)]
+async fn objects_of_a_kind_that_is_served_a_while_after_the_restore_are_seen() {
+    let mut world = World::new().await;
+    world.ready(1, &[widget_definition(), widget()]).await;
+    let cluster = world.cluster.snapshot();
+    for n in 0..10 {
+        world.cluster.set_status(&widget_key(), json!({"seen": n}));
+    }
+    settle().await;
+    world.cluster.restore(&cluster);
+    world.cluster.unserve("example.com", "Widget");
+    world.cluster.break_watches();
+    settle().await;
+    world.cluster.serve("example.com/v1", "Widget", "widgets", true);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let begun = tokio::time::Instant::now();
+    set_size(&world, 2);
     world
         .until("drift is corrected", |world| size(world) == Some(1))
         .await;
