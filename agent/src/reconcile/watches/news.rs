@@ -291,14 +291,14 @@ impl Reconciler {
         }
     }
 
-    /// The cluster's store was put back to an earlier state, with lower versions.
+    /// The cluster's store was put back to an earlier state, with lower versions. Each kind finds it out for itself.
     fn went_back(&mut self, scope: &Scope) {
         let Scope {
             group,
             kind,
             namespace,
         } = scope;
-        tracing::warn!(
+        tracing::info!(
             group,
             kind,
             namespace,
