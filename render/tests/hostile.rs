@@ -8,7 +8,7 @@ mod kustomizations;
 #[path = "hostile/shared_values.rs"]
 mod shared_values;
 
-use std::process::Command;
+use std::{path::Path, process::Command, sync::Mutex};
 
 use flotilla_render::helm::action::template;
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
@@ -16,7 +16,7 @@ use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
 use flotilla_render::helm::values;
 use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build};
-use flotilla_render_tests::rendered::first_install;
+use flotilla_render_tests::{cases, rendered::first_install};
 
 /// In KiB, as the shell takes it.
 const MEMORY: usize = 512 << 10;
@@ -134,8 +134,19 @@ const INPUTS: &[Hostile] = &[
     }),
 ];
 
-/// So many entries of one field, transformer or generator build as well.
-const ENTRIES: usize = 20_000;
+/// So many entries of one field, transformer or generator build as well: 20,000 in a long run, whose memory grows in step
+/// with them, as the tests of allocations hold.
+fn many_entries() -> usize {
+    match is_long() {
+        true => 20_000,
+        false => 4_000,
+    }
+}
+
+/// Whether `make soak` runs the tests, which takes its time.
+fn is_long() -> bool {
+    cases(0) > 0
+}
 
 fn inputs() -> impl Iterator<Item = &'static Hostile> {
     INPUTS
@@ -567,7 +578,7 @@ fn list_that_doubles() -> Result<(), String> {
 fn one_hostile_input() {
     let named = std::env::var(NAMED).expect("the other test names an input");
     if let Some((_, files)) = entries::ROWS.iter().find(|(name, _)| *name == named) {
-        let tree = entries::tree(&files(ENTRIES));
+        let tree = entries::tree(&files(many_entries()));
         if let Err(error) = build(&RenderInput::new(&tree, "", &Budget::default())) {
             panic!("{error}");
         }
@@ -593,37 +604,51 @@ fn peak() -> Option<String> {
 #[test]
 fn hostile_inputs_end_within_512_mebibytes() {
     let program = std::env::current_exe().expect("a test has a program");
-    let mut broken = Vec::new();
-    for name in names() {
-        let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
-        let ran = Command::new("sh")
-            .args(["-c", &limited])
-            .arg(&program)
-            .args([
-                "--ignored",
-                "--exact",
-                "one_hostile_input",
-                "--nocapture",
-                "--test-threads",
-                "1",
-            ])
-            .env(NAMED, name)
-            .output()
-            .expect("there is a shell");
-        if !ran.status.success() {
-            let said = [ran.stdout, ran.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
-            let end: String = said
-                .chars()
-                .skip(said.chars().count().saturating_sub(600))
-                .collect();
-            broken.push(format!("{name}: {}\n{end}", ran.status));
-        } else {
-            let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-            said.lines()
-                .filter(|line| line.starts_with("peak"))
-                .for_each(|line| println!("{line}"));
+    let (left, broken) = (Mutex::new(names()), Mutex::new(Vec::new()));
+    let next = || left.lock().expect("no panic").next();
+    let work = || {
+        while let Some(name) = next() {
+            if let Err(why) = ran(&program, name) {
+                broken.lock().expect("no panic").push(why);
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let broken = broken.into_inner().expect("no panic");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Runs one input in a process of its own.
+fn ran(program: &Path, name: &str) -> Result<(), String> {
+    let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
+    let ran = Command::new("sh")
+        .args(["-c", &limited])
+        .arg(program)
+        .args([
+            "--ignored",
+            "--exact",
+            "one_hostile_input",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ])
+        .env(NAMED, name)
+        .output()
+        .expect("there is a shell");
+    if !ran.status.success() {
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let behind = said.chars().count().saturating_sub(600);
+        let end: String = said.chars().skip(behind).collect();
+        return Err(format!("{name}: {}\n{end}", ran.status));
+    }
+    let said = String::from_utf8_lossy(&ran.stdout);
+    said.lines()
+        .filter(|line| line.starts_with("peak"))
+        .for_each(|line| println!("{line}"));
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use flotilla_render::helm::context::Limits;
 
-use super::{Hostile, chart_with};
+use super::{Hostile, chart_with, is_long};
 
 /// What a template refuses for lack of room says so.
 const BYTES: &str = "bytes of output and values";
@@ -87,11 +87,18 @@ pub(crate) const INPUTS: &[Hostile] = &[
 /// end with the bound's words, it does so for fewer levels only.
 fn shared(function: &str) -> Result<(), String> {
     let mut last = Ok(());
-    let shapes: [(&str, &[u32]); 3] = [
-        ("list $x $x", &[20, 22, 24, 30]),
-        ("dict `a` $x `b` $x", &[20, 22, 30]),
-        ("list $x (dict `<key>` $x)", &[21, 30]),
-    ];
+    let shapes: [(&str, &[u32]); 3] = match is_long() {
+        true => [
+            ("list $x $x", &[20, 22, 24, 30]),
+            ("dict `a` $x `b` $x", &[20, 22, 30]),
+            ("list $x (dict `<key>` $x)", &[21, 30]),
+        ],
+        false => [
+            ("list $x $x", &[20, 30]),
+            ("dict `a` $x `b` $x", &[30]),
+            ("list $x (dict `<key>` $x)", &[30]),
+        ],
+    };
     for (shape, depths) in shapes {
         for levels in depths {
             let source = format!(

@@ -206,7 +206,7 @@ async fn is_listed_in_pages_and_rests(server: &Server, within: Duration) {
         match events.next().await.expect("it goes on").expect("nothing is told") {
             WatchEvent::Listing => last_list.clear(),
             WatchEvent::Present(object) => last_list.push(object["metadata"]["name"].clone()),
-            WatchEvent::Gone(object) => panic!("{object}"),
+            other @ (WatchEvent::Gone(_) | WatchEvent::WentBack) => panic!("{other:?}"),
             WatchEvent::Listed(version) => {
                 assert_eq!(version, Some(9));
                 break;
