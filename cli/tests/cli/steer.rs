@@ -332,7 +332,44 @@ async fn the_join_command_is_safe_to_paste() {
         ..Answers::default()
     })
     .await;
-    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --reuse-values --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)'");
+    assert_snapshot!(hub.run(&["cluster", "join", "c1", "--chart", "my chart"]).await.out, @r"helm upgrade --install flotilla-agent 'my chart' --namespace flotilla-system --create-namespace --reset-then-reuse-values --set-string 'hub.endpoints[0]=https://h\,x' --set-string 'hub.trustDomain=' --set-string 'join.token=a'\''b;$(rm)' --set-string 'join.existingSecret='");
+}
+
+#[tokio::test]
+async fn what_the_chart_or_the_hub_would_refuse_is_refused_before_a_token_is_made() {
+    let hub = Hub::start(Answers::default()).await;
+    for (arguments, said) in [
+        (&["join", "c1", "--tenant-namespace", "kube-system"][..], "kube-system"),
+        (
+            &["join", "c1", "--tenant-namespace", "a", "--agent-namespace", "a"],
+            "where the agent keeps its identity",
+        ),
+        (&["join", "c1", "--agent-namespace", "Bad_NS"], "--agent-namespace"),
+        (&["token", "c1", "--ttl", "0s"], "1s at least"),
+        (&["token", "c1", "--label", "a=1", "--label", "a=2"], "--label a is given twice"),
+    ] {
+        let arguments: Vec<&str> = [&["cluster"], arguments].concat();
+        let ran = hub.run(&arguments).await;
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(said), "{arguments:?}: {}", ran.err);
+    }
+    assert_eq!(hub.seen(), [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn labels_that_a_known_cluster_does_not_take_are_told() {
+    let token = CreateTokenResponse {
+        token: "t".to_owned(),
+        ..Default::default()
+    };
+    let hub = Hub::start(Answers {
+        token,
+        ..Answers::default()
+    })
+    .await;
+    let ran = hub.run(&["cluster", "token", "c1", "--label", "env=prod"]).await;
+    assert_eq!(ran.code, 0);
+    assert!(ran.err.contains("its labels stay as they are"), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -401,7 +438,7 @@ async fn cluster_join_of_a_known_cluster_keeps_the_profile_that_it_has() {
     })
     .await;
     let ran = hub.run(&["cluster", "join", "c1"]).await;
-    assert!(ran.out.contains(" --reuse-values "), "{}", ran.out);
+    assert!(ran.out.contains(" --reset-then-reuse-values "), "{}", ran.out);
     assert!(!ran.out.contains("rbac."), "{}", ran.out);
     assert!(
         ran.err
