@@ -339,14 +339,23 @@ async fn the_join_command_is_safe_to_paste() {
 async fn what_the_chart_or_the_hub_would_refuse_is_refused_before_a_token_is_made() {
     let hub = Hub::start(Answers::default()).await;
     for (arguments, said) in [
-        (&["join", "c1", "--tenant-namespace", "kube-system"][..], "kube-system"),
+        (
+            &["join", "c1", "--tenant-namespace", "kube-system"][..],
+            "kube-system",
+        ),
         (
             &["join", "c1", "--tenant-namespace", "a", "--agent-namespace", "a"],
             "where the agent keeps its identity",
         ),
-        (&["join", "c1", "--agent-namespace", "Bad_NS"], "--agent-namespace"),
+        (
+            &["join", "c1", "--agent-namespace", "Bad_NS"],
+            "--agent-namespace",
+        ),
         (&["token", "c1", "--ttl", "0s"], "1s at least"),
-        (&["token", "c1", "--label", "a=1", "--label", "a=2"], "--label a is given twice"),
+        (
+            &["token", "c1", "--label", "a=1", "--label", "a=2"],
+            "--label a is given twice",
+        ),
     ] {
         let arguments: Vec<&str> = [&["cluster"], arguments].concat();
         let ran = hub.run(&arguments).await;
@@ -518,7 +527,7 @@ async fn the_join_command_sets_values_the_chart_has() {
     let values = std::fs::read_to_string(chart).expect("the agent's chart");
     let values = yaml::read(&values, &yaml::Limits::default()).expect("YAML");
     let set: Vec<_> = line.split("--set-string ").skip(1).collect();
-    assert_eq!(set.len(), 6, "{line}");
+    assert_eq!(set.len(), 7, "{line}");
     for assignment in set {
         let (path, _) = assignment
             .trim_start_matches('\'')

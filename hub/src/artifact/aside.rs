@@ -36,10 +36,13 @@ impl ArtifactStore {
             .await?
             .into_iter()
             .max_by_key(|(at, _)| *at);
-        match newest {
-            None => Ok(false),
-            Some((_, aside)) => self.moved(aside, key(digest), Operation::Write).await,
+        if let Some((_, aside)) = newest
+            && self.moved(aside, key(digest), Operation::Write).await?
+        {
+            return Ok(true);
         }
+        // Somebody else may have brought it back in this moment.
+        Ok(self.found_in_place(digest).await?.is_some())
     }
 
     /// Removes what was set aside for so long, and returns how many there were.

@@ -125,7 +125,10 @@ impl Shared {
 
 /// A directory that is there; what is written to it survives a power cut.
 pub(super) fn directory(path: &Path) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let directory = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
+    let directory = LocalFileSystem::new_with_prefix(path)?
+        .with_fsync(true)
+        // Each artifact that is set aside has a directory of its own.
+        .with_automatic_cleanup(true);
     remove_left(path);
     Ok(Arc::new(directory))
 }

@@ -83,11 +83,13 @@ impl Store {
     }
 
     /// Takes away that an app is to be planned, unless it changed since `change`.
-    pub async fn planned(&self, app: Uuid, change: i64) -> Result<()> {
+    pub async fn planned(&self, app: Uuid, change: i64, handled: &str) -> Result<()> {
         sqlx::query!(
-            "DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $2",
+            "WITH handled AS (UPDATE resource SET handled_at = $3 WHERE uid = $1 AND handled_at <> $3)
+             DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $2",
             app,
-            change
+            change,
+            handled
         )
         .execute(self.pool())
         .await?;

@@ -76,6 +76,8 @@ pub struct Commit<'a> {
     pub content: Option<Digest>,
     /// Why nothing, or not everything, moves.
     pub waiting: &'a [Waiting],
+    /// The request that is handled by this.
+    pub handled: &'a str,
 }
 
 impl Commit<'_> {
@@ -254,14 +256,18 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
                held_at = CASE WHEN (p.waiting = '[]') = ($3 = '[]'::jsonb) THEN p.held_at ELSE now() END
              WHERE p.version = $2 AND p.observed_generation <= $4
              RETURNING app_uid),
-           seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6)
+           seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6),
+           -- With the mark: nobody would look again to say so.
+           handled AS (
+             UPDATE resource SET handled_at = $7 FROM bumped WHERE uid = app_uid AND handled_at <> $7)
            SELECT true AS "bumped!" FROM bumped"#,
         commit.app_uid,
         signed(commit.recorded.version),
         Json(commit.waiting) as _,
         commit.generation,
         writer,
-        commit.recorded.due
+        commit.recorded.due,
+        commit.handled
     )
     .fetch_optional(tx)
     .await?;

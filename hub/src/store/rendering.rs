@@ -397,11 +397,14 @@ impl Store {
                  WHERE digest = $1 AND (state = 'Pending' OR $2 = 'Done')),
                apps AS (
                  SELECT a.app_uid AS key FROM input_at t JOIN app_input a ON a.input_key = t.input_key
-                 WHERE t.newest AND t.rendering = $1 AND a.app_uid <> $9 AND $2 <> 'Pending' ORDER BY 1),
+                 WHERE t.newest AND t.rendering = $1 AND $2 <> 'Pending' ORDER BY 1),
+               -- The one that renders goes on with it. Its mark stays as it took it; where it had none, a failed
+               -- attempt after its time say, it gets one, or what comes of this would be nobody's if its plan fails.
                marked AS (
                  INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
-               others AS (INSERT INTO outbox (topic, key) SELECT 'app', key FROM apps RETURNING key)
+                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1 WHERE due.key <> $9),
+               others AS (
+                 INSERT INTO outbox (topic, key) SELECT 'app', key FROM apps WHERE key <> $9 RETURNING key)
                SELECT pg_notify('flotilla_outbox', '')::text AS told FROM others LIMIT 1"#,
             digest.as_bytes(),
             state,

@@ -63,7 +63,10 @@ impl Store {
                       count(*) FILTER (WHERE a.state = $3) AS "withdrawn!",
                       count(*) FILTER (WHERE a.state = $4) AS "superseded!"
                FROM rollout r LEFT JOIN admission a ON a.rollout_id = r.id AND a.state <> 'Applied'
-               WHERE r.id = ANY ($1) AND r.state = 'Progressing' GROUP BY r.id"#,
+               -- One that is waited for says enough.
+               WHERE r.id = ANY ($1) AND r.state = 'Progressing' AND NOT EXISTS (
+                 SELECT FROM admission w WHERE w.rollout_id = r.id AND w.state = 'Admitted')
+               GROUP BY r.id"#,
             rollouts,
             AdmissionState::Admitted.as_str(),
             AdmissionState::Withdrawn.as_str(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store, due::Changed, plan::AppPlan};
@@ -27,13 +28,14 @@ impl Store {
     pub async fn take_source(&self, source: Uuid, replica: &str) -> Result<bool> {
         let held = sqlx::query_scalar!(
             r#"INSERT INTO source_state AS s (uid, held_by, held_until)
-               VALUES ($1, $2, now() + make_interval(secs => $3))
+               SELECT $1, $2, now() + make_interval(secs => $3) WHERE NOT superseded($4)
                ON CONFLICT (uid) DO UPDATE SET held_by = $2, held_until = excluded.held_until
                  WHERE s.held_by IN ('', $2) OR s.held_until <= now()
                RETURNING true AS "held!""#,
             source,
             replica,
-            HELD.as_secs_f64()
+            HELD.as_secs_f64(),
+            self.writer
         )
         .fetch_optional(self.pool())
         .await?;
@@ -45,6 +47,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"WITH free AS (
                  SELECT key FROM due WHERE topic = 'cluster' AND (held_by IN ('', $1) OR held_until <= now())
+                   AND NOT superseded($3)
                  ORDER BY key LIMIT 1000 FOR UPDATE SKIP LOCKED),
                held AS (
                  UPDATE due d SET held_by = $1, held_until = now() + make_interval(secs => $2)
@@ -55,7 +58,8 @@ impl Store {
                                       AND held_until > now()) AS others) AS o
                  LEFT JOIN held ON true ORDER BY held.key"#,
             replica,
-            HELD.as_secs_f64()
+            HELD.as_secs_f64(),
+            self.writer
         )
         .fetch_all(self.pool())
         .await?;
@@ -67,14 +71,30 @@ impl Store {
     /// Takes what one hub does for all of them once in `every`; `false`: it was done since.
     pub async fn take_look(&self, name: &str, every: Duration) -> Result<bool> {
         let taken = sqlx::query_scalar!(
-            r#"INSERT INTO look AS l (name, at) VALUES ($1, now())
+            r#"INSERT INTO look AS l (name, at) SELECT $1, now() WHERE NOT superseded($3)
                ON CONFLICT (name) DO UPDATE SET at = now() WHERE l.at < now() - make_interval(secs => $2)
                RETURNING true AS "taken!""#,
             name,
-            every.as_secs_f64()
+            every.as_secs_f64(),
+            self.writer
         )
         .fetch_optional(self.pool())
         .await?;
         Ok(taken.is_some())
+    }
+
+    /// Has what was taken and not done looked at by whoever comes next.
+    pub async fn give_back_look(&self, name: &str) -> Result<()> {
+        sqlx::query!("UPDATE look SET at = '-infinity' WHERE name = $1", name)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// The time by the store's clock.
+    pub async fn now(&self) -> Result<OffsetDateTime> {
+        Ok(sqlx::query_scalar!(r#"SELECT now() AS "now!""#)
+            .fetch_one(self.pool())
+            .await?)
     }
 }

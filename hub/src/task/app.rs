@@ -45,7 +45,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     let app = context.store.resource(uid).await?;
     let Some(app) = app.filter(ResourceRow::is_app) else {
         if let Some(change) = recorded.due {
-            context.store.planned(uid, change).await?;
+            context.store.planned(uid, change, "").await?;
         }
         return Ok(Outcome::Done);
     };
@@ -139,6 +139,7 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
         revision_id: admitted.map(|admitted| admitted.revision),
         content: admitted.map(|admitted| admitted.content),
         waiting: &decision.waiting,
+        handled: &app.requested_at,
     };
     self::commit(context, app, &commit).await?;
     if !decision.planned.units.is_empty() {
@@ -167,11 +168,14 @@ async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> an
     let store = &context.store;
     if commit.changes_anything() {
         let turned = store.commit_plan(commit, &context.seal).await?;
-        rollouts_ended(store.end_rollouts(&turned).await?);
+        match store.end_rollouts(&turned).await {
+            Ok(ended) => rollouts_ended(ended),
+            // What is planned is planned: they are ended at the next look.
+            Err(error) => tracing::warn!("rollouts are not ended yet: {error}"),
+        }
     } else if let Some(change) = commit.recorded.due {
-        store.planned(app.uid, change).await?;
-    }
-    if app.handled_at != app.requested_at {
+        store.planned(app.uid, change, commit.handled).await?;
+    } else if app.handled_at != app.requested_at {
         store.handled(app.uid, &app.requested_at).await?;
     }
     Ok(())
@@ -194,6 +198,7 @@ async fn hold(
         revision_id: None,
         content: None,
         waiting: &waiting,
+        handled: &app.requested_at,
     };
     commit(context, app, &held).await?;
     Ok(Outcome::Done)

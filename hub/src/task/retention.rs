@@ -3,8 +3,6 @@
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
-use time::OffsetDateTime;
-
 use super::Context;
 
 /// What was written after this may not be named yet.
@@ -26,9 +24,23 @@ pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible
 /// Looks once: at the rows unless another hub has done that, and at what this one keeps.
 async fn run(context: &Context, every: Duration) -> anyhow::Result<()> {
     // A little less: this hub's own clock decides when it looks again.
-    if context.store.take_look("retention", every / 10 * 9).await? {
-        rows(context).await?;
+    let rows = match context.store.take_look(LOOK, every / 10 * 9).await? {
+        true => rows(context).await,
+        false => Ok(()),
+    };
+    if rows.is_err() {
+        // Another hub, or this one the next time, is not to wait for what was not done.
+        context.store.give_back_look(LOOK).await?;
     }
+    artifacts(context).await?;
+    rows
+}
+
+/// What is looked at by one hub for all of them.
+const LOOK: &str = "retention";
+
+/// What this hub keeps beside the store.
+async fn artifacts(context: &Context) -> anyhow::Result<()> {
     let repositories = context.sources.fetcher.remove_unused(SETTLED).await?;
     if repositories > 0 {
         tracing::info!(
@@ -50,7 +62,8 @@ async fn run(context: &Context, every: Duration) -> anyhow::Result<()> {
 }
 
 async fn rows(context: &Context) -> anyhow::Result<()> {
-    let now = OffsetDateTime::now_utc();
+    // By the store's clock, since a hub's own decides for all of them.
+    let now = context.store.now().await?;
     // What is in the way of one of these is no reason to leave out the others.
     let made = context.store.make_partitions(now).await;
     let events = context.store.event_trim(now).await;

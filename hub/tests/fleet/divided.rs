@@ -205,6 +205,9 @@ async fn what_one_hub_does_for_all_is_done_once_in_its_time() {
         .await;
     assert!(world.store.take_look("retention", hour).await.expect("asked"));
     assert!(!world.store.take_look("retention", hour).await.expect("asked"));
+    // What was not done is nobody's work done.
+    world.store.give_back_look("retention").await.expect("given back");
+    assert!(world.store.take_look("retention", hour).await.expect("asked"));
 }
 
 #[tokio::test]

@@ -147,6 +147,44 @@ async fn a_rendering_that_could_not_be_done_waits_and_wakes_nobody() {
     assert!(row.wait().is_some_and(|wait| wait > Duration::from_secs(200)));
 }
 
+/// Its plan may fail, or its hub end before that: somebody has to look again.
+#[tokio::test]
+async fn an_app_that_had_no_mark_when_its_rendering_ended_has_one_and_another_keeps_its_own() {
+    let rendering = Rendering::new().await;
+    let world = &rendering.world;
+    let marks = format!("FROM due WHERE topic = 'app' AND key = '{}'", rendering.app);
+    world.execute(&format!("DELETE {marks}")).await;
+    for change in [1, 7] {
+        rendering.begin("one").await.expect("due");
+        let failed = Outcome::Failed {
+            reason: "BuildFailed".into(),
+            message: "no such file".into(),
+        };
+        let recorded = world
+            .store
+            .record_rendered(rendering.app, &rendering.digest, &failed, 1, &world.seal);
+        recorded.await.expect("recorded");
+        assert_eq!(world.count(&format!("SELECT count(*) {marks}")).await, 1);
+        let changes = format!("SELECT change {marks}");
+        if change == 7 {
+            assert_eq!(
+                world.count(&changes).await,
+                7,
+                "it is at it and needs no other mark"
+            );
+        }
+        world
+            .execute(&format!(
+                "UPDATE due SET change = 7 WHERE key = '{}'",
+                rendering.app
+            ))
+            .await;
+        world
+            .execute("UPDATE rendering SET state = 'Pending', not_before = now(), attempts = 0")
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn a_rendering_that_ends_the_hub_three_times_has_failed() {
     let rendering = Rendering::new().await;

@@ -845,6 +845,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
         revision_id: None,
         content: None,
         waiting: &waiting,
+        handled: "",
     };
     world
         .store

@@ -372,6 +372,7 @@ impl World {
             revision_id: Some(gathered.admitted.revision),
             content: Some(gathered.admitted.content),
             waiting: &[],
+            handled: "",
         };
         let turned = self.store.commit_plan(&commit, &self.seal).await?;
         self.store.end_rollouts(&turned).await.map(drop)

@@ -284,7 +284,8 @@ pub(in crate::store) async fn put_content(tx: &mut Connection, content: &Prepare
     }
 }
 
-/// Keeps objects that are there from what removes the unused, in one order for all writers.
+/// Keeps objects that are there from what removes the unused, in one order for all writers. Those whose contents name
+/// them hold their keys meanwhile, which this waits for no more than they for it.
 async fn touch(tx: &mut Connection, objects: &[Vec<u8>]) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
@@ -292,7 +293,7 @@ async fn touch(tx: &mut Connection, objects: &[Vec<u8>]) -> Result<()> {
     sqlx::query!(
         "WITH old AS (
            SELECT digest FROM object WHERE digest = ANY ($1) AND referenced_at < now() - interval '1 hour'
-           ORDER BY digest FOR UPDATE)
+           ORDER BY digest FOR NO KEY UPDATE)
          UPDATE object SET referenced_at = now() FROM old WHERE object.digest = old.digest",
         objects
     )
