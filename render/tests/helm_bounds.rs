@@ -56,6 +56,22 @@ fn refused(source: &str, why: &[&str]) {
     }
 }
 
+/// Templates are given what is wrong with a text as a value: a bound would be a hole in what is rendered.
+#[test]
+fn a_text_of_too_many_values_ends_the_rendering_and_is_no_value() {
+    for (read, text) in [
+        ("fromJson", r#"(printf `{"a":[%s0]}` (repeat 500001 `0,`))"#),
+        ("fromJsonArray", "(printf `[%s0]` (repeat 500001 `0,`))"),
+        ("fromToml", "(printf `a = [%s0]` (repeat 500001 `0,`))"),
+        ("fromYamlArray", "(repeat 500001 (printf `- a%c` 10))"),
+    ] {
+        let source = format!("{{{{ len ({read} {text}) }}}}");
+        let error = render(&[("templates/a.yaml", &source)], "", Limits::default()).expect_err(read);
+        let why = ["more than 500000 values", "exceeds the limit of 500000"];
+        assert!(why.iter().any(|why| error.contains(why)), "{read}: {error}");
+    }
+}
+
 const STEPS: &[&str] = &["more than 1000000 steps"];
 const BYTES: &[&str] = &["bytes of output", "steps"];
 const TEXT: &[&str] = &["text of more than 16777216 bytes"];

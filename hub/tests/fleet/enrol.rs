@@ -126,7 +126,7 @@ async fn a_token_gives_one_key_one_identity_and_another_key_burns_it() {
 }
 
 #[tokio::test]
-async fn refusals_look_alike_and_bind_nothing() {
+async fn refusals_look_alike_to_who_has_no_token_and_bind_nothing() {
     let hub = Hub::start().await;
     let expired = token::make_join_token().expect("a token");
     let new = NewToken {
@@ -156,6 +156,14 @@ async fn refusals_look_alike_and_bind_nothing() {
     ] {
         let refused = hub.enrol_with(token, csr(&key()), uid).await.expect_err(token);
         messages.push((refused.code(), refused.message().to_owned()));
+    }
+    // Who has a token's secret is told what is the matter with it.
+    for ((_, message), said) in
+        messages
+            .drain(..3)
+            .zip(["its time has passed", "an identity already", "under another name"])
+    {
+        assert!(message.contains(said), "{message}");
     }
     messages.dedup();
     assert_eq!(messages.len(), 1, "{messages:?}");

@@ -20,10 +20,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(to_pretty_yaml(&args[0]).unwrap_or_default().into())
     }),
     reading("fromYaml", "s", |interp, args| {
-        as_map(interp, from_yaml(text(args, 0)), FROM_YAML)
+        as_map(interp, from_yaml(text(args, 0))?, FROM_YAML)
     }),
     reading("fromYamlArray", "s", |interp, args| {
-        as_list(interp, from_yaml(text(args, 0)), FROM_YAML)
+        as_list(interp, from_yaml(text(args, 0))?, FROM_YAML)
     }),
     pure("toJson", "a", |args| {
         Ok(json::write(&args[0], json::COMPACT).unwrap_or_default().into())
@@ -44,13 +44,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
         json::write(&args[0], json::RAW).map(Val::from)
     }),
     reading("fromJson", "s", |interp, args| {
-        as_map(interp, from_json(text(args, 0)), "")
+        as_map(interp, from_json(text(args, 0))?, "")
     }),
     reading("fromJsonArray", "s", |interp, args| {
-        as_list(interp, from_json(text(args, 0)), "")
+        as_list(interp, from_json(text(args, 0))?, "")
     }),
     reading("mustFromJson", "s", |interp, args| {
-        let value = from_json(text(args, 0)).map_err(ExecError::plain)?;
+        let value = from_json(text(args, 0))?.map_err(ExecError::plain)?;
         value_of(interp, &value)
     }),
     pure("toToml", "a", |args| match &args[0] {
@@ -69,7 +69,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("fromToml", "s", |args| {
         Ok(match bytes::is_utf8(text(args, 0)) {
-            true => from_toml(text(args, 0)).unwrap_or_else(error_map),
+            true => from_toml(text(args, 0))?.unwrap_or_else(error_map),
             false => error_map("toml: invalid UTF-8 byte".to_owned()),
         })
     }),
@@ -218,29 +218,38 @@ fn object_data(object: &Object) -> Value {
     }
 }
 
-fn from_yaml(text: &str) -> Result<Value, String> {
+/// What was read, or why the text is not what it should be, which templates are given as a value. A bound is none: it ends
+/// the rendering, or what is rendered would have holes.
+type Read<T> = Result<T, String>;
+
+fn from_yaml(text: &str) -> Result<Read<Value>, Box<ExecError>> {
     let limits = Limits {
         nodes: MAX_NODES,
         ..Limits::default()
     };
     if !bytes::is_utf8(text) {
-        return Err("error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned());
+        return Ok(Err(
+            "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned()
+        ));
     }
-    yaml::read(text, &limits).map_err(|cause| format!("error converting YAML to JSON: {cause}"))
+    match yaml::read(text, &limits) {
+        Err(cause @ yaml::ReadError::Limit { .. }) => Err(ExecError::plain(cause.to_string())),
+        read => Ok(read.map_err(|cause| format!("error converting YAML to JSON: {cause}"))),
+    }
 }
 
-fn from_json(text: &str) -> Result<Value, String> {
+fn from_json(text: &str) -> Result<Read<Value>, Box<ExecError>> {
     if json_values(text) > MAX_NODES {
-        return Err(too_many_values());
+        return Err(ExecError::plain(too_many_values()));
     }
     // Go's decoder takes U+FFFD for each byte that is no UTF-8.
     let lossy = bytes::lossy(text);
     let text = bytes::text(lossy.as_bytes());
     let read = json::read(&text).map(Value::from);
-    read.map_err(|cause| match cause.is_eof() {
+    Ok(read.map_err(|cause| match cause.is_eof() {
         true => "unexpected end of JSON input".to_owned(),
         false => cause.to_string(),
-    })
+    }))
 }
 
 /// Counts what separates and holds values in JSON, outside of its texts: there are no more values than that and one.
@@ -258,14 +267,14 @@ fn json_values(text: &str) -> usize {
     count
 }
 
-fn from_toml(text: &str) -> Result<Val, String> {
+fn from_toml(text: &str) -> Result<Read<Val>, String> {
     // No value is written without one of them in front of it or behind it.
     let marks = text
         .bytes()
         .filter(|byte| matches!(byte, b'\n' | b',' | b'[' | b'{' | b'.' | b'='));
     match marks.count() > MAX_NODES {
         true => Err(too_many_values()),
-        false => toml::read(text),
+        false => Ok(toml::read(text)),
     }
 }
 
