@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::CommandError;
 
-/// How often the clock is not looked at between two looks: it takes longer than a step.
-const ASKED: u32 = 64;
-
 /// When work has to be done.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -28,13 +25,14 @@ impl Deadline {
         self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Returns what an engine asks between steps whether to stop.
-    pub(crate) fn stop(self) -> impl Fn() -> bool {
+    /// Returns what an engine asks whether to stop, which looks at the clock once in so many times: an engine that asks at
+    /// every step would wait for it longer than the step takes, and of one that asks behind many steps each counts.
+    pub(crate) fn stop(self, once_in: u32) -> impl Fn() -> bool {
         let asked = Cell::new(0_u32);
         move || {
             let count = asked.get();
             asked.set(count.wrapping_add(1));
-            count.is_multiple_of(ASKED) && self.is_past()
+            count.is_multiple_of(once_in) && self.is_past()
         }
     }
 

@@ -113,7 +113,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         }
     };
     let deadline = Deadline::after(args.timeout);
-    let stop = deadline.stop();
+    let stop = deadline.stop(64);
     let input = RenderInput {
         warn: Some(&note),
         stop: Some(&stop),

@@ -209,7 +209,7 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         context: Context {
             now: (host.now_ms)().saturating_mul(1_000_000),
             seed: seed()?,
-            stop: Some(Stop::new(deadline.stop())),
+            stop: Some(Stop::new(deadline.stop(1))),
             ..Context::default()
         },
     };

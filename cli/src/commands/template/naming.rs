@@ -64,7 +64,7 @@ fn named_by(template: &str, deadline: Deadline, host: &mut Host) -> Result<Strin
     let context = Context {
         now: (host.now_ms)().saturating_mul(1_000_000),
         seed: seed()?,
-        stop: Some(Stop::new(deadline.stop())),
+        stop: Some(Stop::new(deadline.stop(1))),
         ..Context::default()
     };
     let template = Renderable {
