@@ -22,7 +22,8 @@ type Texts = BTreeMap<SmolStr, SmolStr>;
 pub(crate) struct Additions {
     labels: Texts,
     annotations: Texts,
-    data: [Texts; 2],
+    /// None where there is no such field; only one that replaced another may be empty.
+    data: [Option<Texts>; 2],
 }
 
 impl Additions {
@@ -44,12 +45,15 @@ impl Additions {
         self.annotations
             .extend(origin.map(|origin| (SmolStr::new_static(ORIGIN), origin)));
         for (all, added) in self.data.iter_mut().zip(data(new, steps)?) {
-            all.extend(added);
+            let mut merged = all.take().unwrap_or_default();
+            merged.extend(added.unwrap_or_default());
+            *all = (!merged.is_empty()).then_some(merged);
         }
         Ok(())
     }
 
-    /// As [`Additions::merge`], but nothing stays of the data, and where the generated object came from wins too.
+    /// As [`Additions::merge`], but nothing stays of the data, of which even an empty field is taken, and where the
+    /// generated object came from wins too.
     pub(crate) fn replace(&mut self, new: &mut Resource, steps: &Steps<'_>) -> Result<()> {
         self.take_metadata(new, steps)?;
         self.data = data(new, steps)?;
@@ -72,9 +76,7 @@ impl Additions {
         }
         resource.restore_mark();
         for (field, texts) in DATA.into_iter().zip(self.data) {
-            if texts.is_empty() {
-                continue;
-            }
+            let Some(texts) = texts else { continue };
             steps.spend_nodes(2 * texts.len())?;
             if let Some(map) = resource.node.get_or_insert(field, Kind::Map) {
                 for (key, value) in texts {
@@ -92,16 +94,17 @@ fn is_of_build(annotation: &str) -> bool {
 
 fn metadata(resource: &mut Resource, field: &str, steps: &Steps<'_>) -> Result<Texts> {
     let map = resource.node.get_mut("metadata").and_then(|m| m.remove(field));
-    texts(map, steps)
+    texts(map, text, steps)
 }
 
-fn data(resource: &mut Resource, steps: &Steps<'_>) -> Result<[Texts; 2]> {
+fn data(resource: &mut Resource, steps: &Steps<'_>) -> Result<[Option<Texts>; 2]> {
     let [data, binary] = DATA.map(|field| resource.node.remove(field));
-    Ok([texts(data, steps)?, texts(binary, steps)?])
+    let taken = |field: Option<Node>| field.map(|map| texts(Some(map), data_text, steps)).transpose();
+    Ok([taken(data)?, taken(binary)?])
 }
 
 /// Moves the texts of a map out of it.
-fn texts(map: Option<Node>, steps: &Steps<'_>) -> Result<Texts> {
+fn texts(map: Option<Node>, value_of: fn(Node) -> SmolStr, steps: &Steps<'_>) -> Result<Texts> {
     let Some(Node {
         content: Content::Map(fields),
         ..
@@ -112,8 +115,16 @@ fn texts(map: Option<Node>, steps: &Steps<'_>) -> Result<Texts> {
     steps.spend(fields.len())?;
     Ok(fields
         .into_iter()
-        .map(|(key, value)| (text(key), text(value)))
+        .map(|(key, value)| (text(key), value_of(value)))
         .collect())
+}
+
+/// Returns the text of an entry of data, where null is none.
+fn data_text(node: Node) -> SmolStr {
+    if node.is_null() {
+        return SmolStr::default();
+    }
+    text(node)
 }
 
 fn text(node: Node) -> SmolStr {
