@@ -183,6 +183,44 @@ fn maps_and_lists_that_functions_make_are_counted_as_bytes() {
 }
 
 #[test]
+fn maps_that_nothing_holds_any_longer_are_given_back() {
+    let limits = Limits {
+        steps: 1_000_000,
+        bytes: 4 << 20,
+    };
+    for made in [
+        "{{ include `l` (dict `name` $i `ctx` $ `x` 1) }}",
+        "{{ $d = dict `name` $i }}",
+        "{{ $d = dict `name` (dict `name` $i) }}",
+        "{{ $d = deepCopy $one }}",
+        "{{ $d = fromJson `{\"a\":{}}` }}",
+    ] {
+        let source = format!(
+            "{{{{ define `l` }}}}{{{{ .name }}}}{{{{ end }}}}{{{{ $d := dict }}}}{{{{ $one := dict `a` (dict) }}}}{{{{ range $i := until 10000 }}}}{made}{{{{ end }}}}"
+        );
+        // What is written stands in a comment.
+        let rendered = render(&[("templates/a.yaml", &format!("a: 1 # {source}"))], "", limits);
+        assert!(rendered.is_ok(), "{made}: {rendered:?}");
+    }
+}
+
+#[test]
+fn maps_that_something_holds_stay_counted() {
+    let limits = Limits {
+        steps: 1_000_000,
+        bytes: 4 << 20,
+    };
+    for made in ["dict `name` $i", "deepCopy $one", "fromJson `{}`"] {
+        // Between them are as many that are free at once.
+        let source = format!(
+            "{{{{ $d := dict }}}}{{{{ $one := dict }}}}{{{{ range $i := until 8000 }}}}{{{{ $x := {made} }}}}{{{{ $_ := set $d (toString $i) ({made}) }}}}{{{{ end }}}}"
+        );
+        let error = render(&[("templates/a.yaml", &source)], "", limits).expect_err(made);
+        assert!(error.contains("bytes of output"), "{made}: {error}");
+    }
+}
+
+#[test]
 fn functions_refuse_results_that_no_memory_holds() {
     for source in [
         "{{ repeat 1000000000 `x` }}",
@@ -748,6 +786,57 @@ fn templates_of_a_chart_under_many_names_are_parsed_within_the_steps() {
     assert!(error.contains("more than 200000 steps"), "{error}");
     assert!(error.contains("c/charts/a"), "{error}");
     assert!(asked.get() > 10, "the caller is asked meanwhile: {}", asked.get());
+}
+
+/// A chart that stands below another under so many names, with a partial.
+fn under_many_names(count: usize, partial: &str, limits: Limits) -> Result<String, String> {
+    let names: String = (0..count)
+        .map(|at| format!("- {{name: below, version: 1.0.0, alias: a{at}}}\n"))
+        .collect();
+    let chart = format!("{CHART}dependencies:\n{names}");
+    let files = [
+        ("Chart.yaml", chart.as_str()),
+        (
+            "charts/below/Chart.yaml",
+            "apiVersion: v2\nname: below\nversion: 1.0.0\n",
+        ),
+        ("charts/below/templates/_h.tpl", partial),
+        ("templates/a.yaml", "a: 1"),
+    ];
+    let files = files.map(|(name, text)| File::new(name, text.as_bytes()));
+    let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
+    let context = Context {
+        limits,
+        ..Context::default()
+    };
+    let rendered = template(&first_install(&chart, Default::default(), context));
+    let rendered = rendered.map_err(|error| error.to_string())?;
+    Ok(rendered.text(&Default::default()).unwrap_or_default())
+}
+
+#[test]
+fn what_templates_of_many_names_take_is_counted_as_they_take_it() {
+    let limits = Limits {
+        bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let comments = "{{/* what a helper gives }} and how it is used */}}\n{{- /* more */ -}}\n".repeat(1000);
+    let calls = format!(
+        "{{{{ define `x` }}}}{}{{{{ end }}}}",
+        "{{- include \"below.names.of.the.whole.release\" . | nindent 4 }}\n    some.text/between: them\n"
+            .repeat(100)
+    );
+    let dense = format!("{{{{ if . }}}}{}{{{{ end }}}}", "{{.}}".repeat(2000));
+    for legal in [&comments, &calls] {
+        let rendered = under_many_names(50, legal, limits);
+        assert!(rendered.is_ok(), "{rendered:?}");
+    }
+    let error = under_many_names(50, &dense, limits).expect_err("they take 20 million bytes");
+    assert!(
+        error.contains("_h.tpl) is not parsed: more than 8388608 bytes of parsed templates"),
+        "{error}"
+    );
+    assert!(!error.contains("parse error"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The tree of a parsed template. Each node knows where it starts and writes itself as Go's errors quote it.
 
+mod size;
+
 use std::fmt::{self, Display, Formatter, Write};
 use std::rc::Rc;
 use std::sync::Arc;

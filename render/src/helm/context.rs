@@ -64,6 +64,17 @@ impl Context {
         format!("more than {} steps", self.limits.steps)
     }
 
+    /// Fails where parsed templates take so many bytes that there is no room for them.
+    pub(super) fn room_for_templates(&self, bytes: usize) -> Result<(), String> {
+        match bytes > self.limits.bytes {
+            true => Err(format!(
+                "more than {} bytes of parsed templates",
+                self.limits.bytes
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Says that there is no room for more.
     pub(super) fn no_more_bytes(&self) -> String {
         format!("more than {} bytes of output and values", self.limits.bytes)

@@ -3,9 +3,11 @@
 mod call;
 mod charge;
 mod control;
+mod held;
 mod pipeline;
 
 pub(super) use charge::Walk;
+use held::Held;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -73,6 +75,8 @@ pub(super) struct Interp<'c> {
     until_asked: u64,
     /// Bytes that functions made, which output alone does not bound.
     pub(super) made: usize,
+    /// The maps among what they made.
+    held: Held,
     /// Maps that were given other maps or lists, which may hold them in turn.
     pub(super) holders: Vec<Weak<Shared>>,
     depth: usize,
@@ -173,6 +177,7 @@ impl<'c> Interp<'c> {
             until_asked: ASK_EVERY,
             fuel: context.limits.steps,
             made: 0,
+            held: Held::default(),
             holders: Vec::new(),
             depth: 0,
         }

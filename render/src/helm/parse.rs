@@ -42,17 +42,23 @@ pub(super) fn parse(name: &Rc<str>, text: &str, kept: Text) -> Result<Vec<Tree>,
     Ok(parser.trees)
 }
 
-/// What each byte of an action takes in memory at most, parsed: most are a fifth of it.
+/// What each byte of an action takes in memory at most, parsed.
 const BYTES_PER_BYTE: usize = 48;
 
-/// Returns how many bytes of memory the trees of a text take at most.
+/// Returns how many bytes of memory the trees of a text take at most; [`Tree::bytes`] says how many they do take.
 pub(super) fn room(text: &str) -> usize {
     let mut actions = 0;
     let mut rest = text;
     while let Some(open) = rest.find("{{") {
         rest = &rest[open..];
-        let length = rest.find("}}").map_or(rest.len(), |close| close + 2);
-        actions += length;
+        // Nothing is kept of a comment.
+        let after = rest["{{".len()..]
+            .strip_prefix('-')
+            .map_or(&rest["{{".len()..], str::trim_start);
+        let is_comment = after.starts_with("/*");
+        let close = if is_comment { "*/" } else { "}}" };
+        let length = rest.find(close).map_or(rest.len(), |at| at + close.len());
+        actions += if is_comment { 0 } else { length };
         rest = &rest[length..];
     }
     // What stands between actions is kept as it is.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ast::Text;
+use super::ast::{Text, Tree};
 use super::bytes;
 use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
@@ -61,7 +61,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     });
     let mut interp = Interp::new(context, Rc::default());
     let mut set = Set::default();
-    let mut room = 0;
+    let mut parsed = 0;
     for template in &templates {
         let name = Rc::from(template.name.as_str());
         let source = bytes::text(&template.source);
@@ -69,15 +69,15 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
             Cow::Borrowed(_) => Text::File(template.source.clone()),
             Cow::Owned(text) => Text::Made(text.as_str().into()),
         };
-        // A chart that is there under many names is parsed for each of them. Templates of charts never take half of
-        // the most that they could, and nothing else is made yet.
-        room += parse::room(&source) / 2;
+        // A chart that is there under many names is parsed for each of them; nothing else is made yet.
         interp
             .charge(1 + source.len() as u64 / BYTES_PER_STEP)
-            .and_then(|()| interp.room(room))
-            .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause.text)))?;
+            .map_err(|cause| cause.text)
+            .and_then(|()| context.room_for_templates(parsed + parse::room(&source)))
+            .map_err(|why| TemplateError(format!("({}) is not parsed: {why}", template.name)))?;
         let trees = parse::parse(&name, &source, kept)
             .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause)))?;
+        parsed += trees.iter().map(Tree::bytes).sum::<usize>();
         trees.into_iter().for_each(|tree| set.add(tree));
     }
     interp.set = Rc::new(set);

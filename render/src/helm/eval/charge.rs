@@ -1,10 +1,12 @@
 //! What calls cost beside the step that each is: functions that walk through values, or that take long by
 //! design, pay for it in steps, so that steps bound the time. What they walk through is noted as read.
 
+use std::rc::{Rc, Weak};
+
 use super::{Frame, Interp, Outcome};
 use crate::helm::context::Reads;
 use crate::helm::object::Object;
-use crate::helm::value::{Items, Val};
+use crate::helm::value::{Items, Shared, Val};
 
 /// How deep values may hold each other where a function walks through them.
 const MAX_NESTING: usize = 1000;
@@ -108,6 +110,8 @@ struct Size {
     /// What objects hold, which is walked and of which no copies are made.
     inside: usize,
     bytes: usize,
+    /// The maps and what each takes by itself, where that is asked for.
+    held: Option<Vec<(Weak<Shared>, usize)>>,
     /// What was seen on the way that the chart and the values do not decide.
     reads: Reads,
 }
@@ -168,7 +172,13 @@ impl Size {
             }
             Val::Map(map) => {
                 self.maps += 1;
-                for (key, item) in map.entries.borrow().iter() {
+                let entries = map.entries.borrow();
+                if let Some(held) = &mut self.held {
+                    let keys: usize = entries.keys().map(|key| key.len()).sum();
+                    let bytes = keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_MAP;
+                    held.push((Rc::downgrade(&map.entries), bytes));
+                }
+                for (key, item) in entries.iter() {
                     self.bytes += key.len();
                     self.reads.key(key);
                     self.add(item, depth + 1, most)?;
@@ -239,13 +249,21 @@ impl Interp<'_> {
             Val::Map(map) if name == "dict" => {
                 let entries = map.entries.borrow();
                 let keys: usize = entries.keys().map(|key| key.len()).sum();
-                self.made += keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_MAP;
+                let bytes = keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_MAP;
+                self.hold(Rc::downgrade(&map.entries), bytes);
+                self.made += bytes;
             }
             // What is passed on was made before.
             Val::Map(_) if walk == Walk::None => {}
             value if value.holds_others() => {
-                let mut size = Size::default();
+                let mut size = Size {
+                    held: Some(Vec::new()),
+                    ..Size::default()
+                };
                 self.measure(frame, walk.max(Walk::Items), value, &mut size)?;
+                for (map, bytes) in size.held.take().into_iter().flatten() {
+                    self.hold(map, bytes);
+                }
                 // Each item is a list of its own.
                 let lists = match value {
                     Val::List(list) if list.of == Items::Lists => list.items.len(),
@@ -295,6 +313,12 @@ impl Interp<'_> {
         self.reads.add(&size.reads);
         self.steps(frame, size.steps())?;
         self.within(frame, size.bytes.saturating_add(size.nodes))
+    }
+
+    /// Notes a map that was counted, and gives back what maps took that nothing holds any longer.
+    fn hold(&mut self, map: Weak<Shared>, bytes: usize) {
+        let freed = self.held.add(map, bytes);
+        self.made = self.made.saturating_sub(freed);
     }
 
     /// Fails where output and values would take more than is allowed with so many bytes more.
