@@ -155,7 +155,7 @@ async fn refused_watches_are_a_note_of_the_units_that_they_concern_and_of_no_oth
     let noted = world.unit(1).unwrap().notes.clone();
     assert_eq!(
         noted,
-        "drift of ConfigMap in namespace a, ConfigMap in namespace b is not seen, since the API server refuses to list \
+        "drift of ConfigMap in namespace a, ConfigMap in namespace b is not seen, since the API server does not list \
          and watch it"
     );
     settle().await;
