@@ -65,8 +65,10 @@ struct Watch {
     was_woken: bool,
     /// The newest version that was told.
     newest: Option<u64>,
-    /// The server was away: its store may have been put back to an earlier state meanwhile.
+    /// The server was away, or failed: its store may have been put back to an earlier state meanwhile.
     is_doubtful: bool,
+    /// It was told that changes are refused: once they are not, a list tells so.
+    is_refused: bool,
     ready: VecDeque<Result<WatchEvent, ClusterError>>,
     state: State,
 }
@@ -125,6 +127,7 @@ pub(super) fn stream(
         was_woken: false,
         newest: None,
         is_doubtful: false,
+        is_refused: false,
         ready: VecDeque::new(),
         state: State::Empty,
     };
@@ -147,6 +150,7 @@ impl Watch {
         let state = std::mem::replace(&mut self.state, State::Empty);
         self.state = match state {
             State::Empty => {
+                self.is_refused = false;
                 self.ready.push_back(Ok(WatchEvent::Listing));
                 State::Announced
             }
@@ -294,18 +298,23 @@ impl Watch {
 
     async fn open(&mut self, version: String) -> State {
         if self.is_doubtful {
-            match self.cluster.newest(&self.resource, &self.selector).await {
+            match self
+                .cluster
+                .newest(&self.resource, &self.selector.namespace)
+                .await
+            {
                 Ok(now) if self.is_behind(now) => {
                     self.is_doubtful = false;
                     self.went_back();
                     return State::Empty;
                 }
-                // Who may not list any more may watch all the same.
-                Ok(_) | Err(ClusterError::Rejected { .. }) => self.is_doubtful = false,
+                // Who may not list any more may watch all the same. A server that fails has not looked.
+                Ok(_) | Err(ClusterError::Rejected { code: 400..=499, .. }) => self.is_doubtful = false,
                 Err(e) => return self.failed(e, State::Listed { version }),
             }
         }
         match self.events(&[("resourceVersion", version.clone())]).await {
+            Ok(_) if self.is_refused => State::Empty,
             Ok(events) => State::Watching {
                 events,
                 version,
@@ -390,7 +399,13 @@ impl Watch {
     /// Tells the failure, waits, and goes on from `next`.
     fn failed(&mut self, error: ClusterError, next: State) -> State {
         self.failures = self.failures.saturating_add(1);
-        self.is_doubtful |= matches!(error, ClusterError::Unavailable(_));
+        // A server may be back before its store is, and a proxy answers for one that is away.
+        self.is_doubtful |= matches!(
+            error,
+            ClusterError::Unavailable(_)
+                | ClusterError::Overloaded { .. }
+                | ClusterError::Rejected { code: 500.., .. }
+        );
         // Who was woken and fails again waits its time: what it asks may be away by itself, an aggregated API say.
         let is_away = matches!(error, ClusterError::Unavailable(_)) && !self.was_woken;
         let back = is_away.then(|| self.cluster.back());
@@ -407,7 +422,18 @@ impl Watch {
             ClusterError::Overloaded { retry_after } => (BROKEN, retry_after.unwrap_or_default()),
             _ => (BROKEN, Duration::ZERO),
         };
-        if self.failures >= told_from(&error) {
+        let is_told = self.failures >= told_from(&error);
+        // Whoever was told of a refusal hears of its end by the list that follows: a watch that goes on says nothing.
+        // A list in pages is another request, which may be allowed where changes are not: it follows once they are.
+        let next = match next {
+            _ if !is_told || !matches!(error, ClusterError::Rejected { .. }) => next,
+            State::Listed { .. } if self.lists != Lists::Streamed => {
+                self.is_refused = true;
+                next
+            }
+            _ => State::Empty,
+        };
+        if is_told {
             self.ready.push_back(Err(error));
         }
         let wait = PAUSE + backoff.delay(self.failures, random());

@@ -225,18 +225,15 @@ impl KubeCluster {
         }
     }
 
-    /// Returns the version of a collection now, of which one object is listed; `None` where it is not a number.
+    /// Returns the version of a collection now, of which one object is listed; `None` where it is not a number. Whichever
+    /// object that is: the store would be read until one matches a selector.
     pub(super) async fn newest(
         &self,
         resource: &Resource,
-        selector: &Selector,
+        namespace: &str,
     ) -> Result<Option<u64>, ClusterError> {
-        let mut query = vec![("limit", "1".to_owned())];
-        if !selector.labels.is_empty() {
-            query.push(("labelSelector", selector.labels.clone()));
-        }
-        let path = path(resource, &selector.namespace, None);
-        let request = get(&format!("{path}?{}", encode(&query)), Some(METADATA_LIST))?;
+        let path = path(resource, namespace, None);
+        let request = get(&format!("{path}?limit=1"), Some(METADATA_LIST))?;
         let answer = self.exchange(request, Some(resource), ANSWER_MAX).await?;
         Ok(page::read(&answer.body.to_bytes())?.version.parse().ok())
     }

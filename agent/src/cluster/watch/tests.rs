@@ -522,6 +522,35 @@ async fn a_server_that_was_away_and_whose_store_went_back_is_listed_again_and_to
     assert!(server.asked(3).contains("sendInitialEvents=true"));
 }
 
+/// The server is back before its store, or something in front of it answers in its place.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_or_is_overloaded_has_not_told_that_its_store_is_as_before() {
+    let failed = || {
+        (
+            500,
+            json!({"kind": "Status", "code": 500, "message": "etcdserver: request timed out"}).to_string(),
+        )
+    };
+    let overloaded = || (429, String::new());
+    // With how many of the failures are told.
+    let outages = [
+        (vec![failed()], 0),
+        (vec![unavailable(), failed(), failed()], 1),
+        (vec![overloaded()], 1),
+    ];
+    for (outage, told) in outages {
+        let mut answers = vec![(200, streamed("a", "9"))];
+        answers.extend(outage);
+        answers.extend([listed("7"), (200, streamed("b", "7"))]);
+        let mut seen = Server::new(answers).watch(7 + told).await;
+        seen.drain(3..3 + told);
+        assert_eq!(
+            seen,
+            ["listing", "a", "listed", "went back", "listing", "b", "listed"]
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_was_away_and_is_as_before_is_watched_on_after_one_small_list() {
     for (status, body) in [
@@ -551,6 +580,19 @@ async fn a_server_that_was_away_and_is_as_before_is_watched_on_after_one_small_l
             server.asked(4)
         );
     }
+}
+
+/// The store would be read until an object matches.
+#[tokio::test(start_paused = true)]
+async fn a_store_is_asked_for_its_version_without_a_selector() {
+    let server = Server::new(vec![(200, streamed("a", "9")), unavailable(), listed("7")]);
+    let selector = Selector {
+        labels: "a=b".to_owned(),
+        ..Selector::default()
+    };
+    let mut events = server.stream(selector);
+    while !matches!(events.next().await, Some(Ok(WatchEvent::WentBack))) {}
+    assert_eq!(server.asked(2), "limit=1");
 }
 
 /// Its objects were taken for older than what was known.
@@ -660,4 +702,38 @@ async fn the_end_of_a_refusal_that_was_told_is_a_list() {
         server.asked(1)
     );
     assert!(server.asked(2).contains("sendInitialEvents=true"));
+}
+
+/// Else each list would tell the end of a refusal that goes on, and the next would be made at once.
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_be_listed_in_pages_and_not_watched_is_listed_once_and_again_when_it_may_be() {
+    let refused = |code: u16| {
+        let status = json!({"kind": "Status", "status": "Failure", "message": "no watch", "code": code});
+        (code, status.to_string())
+    };
+    for (code, told_from) in [(403, 2), (405, 2), (500, 5)] {
+        let tries = 20;
+        let mut answers = vec![(400, String::new()), page("a", "5")];
+        for _ in 0..tries {
+            // A server that failed is asked for its version first.
+            answers.extend((code == 500 && answers.len() > 2).then(|| page("a", "5")));
+            answers.push(refused(code));
+        }
+        answers.extend((code == 500).then(|| page("a", "5")));
+        answers.extend([(200, String::new()), page("b", "6")]);
+        let (server, begun, count) = (
+            Server::new(answers.clone()),
+            Instant::now(),
+            tries + 1 - told_from,
+        );
+        let seen = server.watch(3 + count + 3).await;
+        assert_eq!(seen[..3], ["listing", "a", "listed"]);
+        assert!(
+            seen[3..3 + count].iter().all(|told| told == "no watch"),
+            "{seen:?}"
+        );
+        assert_eq!(seen[3 + count..], ["listing", "b", "listed"], "{code}");
+        assert_eq!(server.count(), answers.len());
+        assert!(begun.elapsed() > Duration::from_secs(60), "the pauses grow");
+    }
 }
