@@ -40,7 +40,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 const REFUSED: Duration = Duration::from_secs(600);
 /// Longest wait of an agent that another with its identity displaces again and again.
 const DISPLACED: Duration = Duration::from_secs(600);
-/// A stream that lasted this long was a good one: the next attempt begins afresh.
+/// A stream that lasted this long was a good one: the waits begin afresh.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// How the link stands, for readiness and logs.
@@ -89,6 +89,8 @@ enum Step {
     /// Go on at once.
     Again,
     Wait(Duration),
+    /// The hub has ended the stream without an error: go on soon.
+    Closed,
     /// Only people help, with what the text says.
     Broken(String, Duration),
 }
@@ -102,32 +104,42 @@ struct Running<'a> {
 }
 
 /// How tries to reach the hub have fared, and where the next one goes. Clusters begin at different endpoints, so that
-/// these share the fleet, and each keeps to one while it serves.
+/// these share the fleet. Whoever meets an error goes to the next one, and is back where it began once a stream there
+/// has ended by its age: else all would stay with the hub that a rolling restart took first.
 #[derive(Debug)]
 struct Tries {
     /// In a row.
     failures: u32,
     /// Number of the endpoint, counted round and round.
     turn: usize,
+    /// The one to begin with.
+    first: usize,
 }
 
 impl Tries {
     fn of(cluster_uid: &str) -> Self {
         let [a, b, c, d, ..] = *blake3::hash(cluster_uid.as_bytes()).as_bytes();
+        let first = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default();
         Self {
             failures: 0,
-            turn: usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default(),
+            turn: first,
+            first,
         }
     }
 
-    /// A try has ended after so long.
-    fn ended(&mut self, lasted: Duration) {
-        if lasted > STEADY {
-            self.failures = 0;
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.turn = self.turn.wrapping_add(1);
+    /// A try has ended after so long. A long one is no good stream by that: what hangs is long, too.
+    fn ended(&mut self, lasted: Duration, is_clean: bool) {
+        let is_long = lasted > STEADY;
+        self.failures = if is_long {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        self.turn = if is_long && is_clean {
+            self.first
+        } else {
+            self.turn.wrapping_add(1)
+        };
     }
 }
 
@@ -182,8 +194,10 @@ impl Running<'_> {
                 Some(_) => LinkState::Away,
                 None => LinkState::Unenrolled,
             };
+            let is_clean = matches!(step, Step::Closed);
             let (state, at_least) = match step {
                 Step::Again => (without, None),
+                Step::Closed => (without, Some(Duration::ZERO)),
                 Step::Wait(at_least) => (without, Some(at_least)),
                 Step::Broken(why, at_least) => (LinkState::Broken(why), Some(at_least)),
             };
@@ -192,7 +206,7 @@ impl Running<'_> {
                 tries.failures = 0;
                 continue;
             };
-            tries.ended(begun.elapsed());
+            tries.ended(begun.elapsed(), is_clean);
             tokio::time::sleep(at_least + BACKOFF.delay(tries.failures.max(1), random())).await;
         }
     }
@@ -281,6 +295,10 @@ impl Running<'_> {
                     Some(token) => self.rejoin(&token, turn).await,
                     None => Ok(Step::Broken(why, MINUTE)),
                 }
+            }
+            Err(e @ SessionError::Closed) => {
+                self.said.tell(&e);
+                Ok(Step::Closed)
             }
             Err(e) => {
                 self.said.tell(&e);

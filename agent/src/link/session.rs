@@ -55,6 +55,9 @@ pub enum SessionError {
     /// The hub or the connection ended it.
     #[error("stream ended: {0}")]
     Ended(String),
+    /// The hub ended it without an error, as it does with each stream after a while.
+    #[error("stream ended: the hub closed it")]
+    Closed,
     /// The hub does not take this agent in this cluster: another cluster holds this identity.
     #[error(
         "the hub refuses this agent ({0}): its identity belongs to another cluster, from where it was copied; remove \

@@ -232,17 +232,29 @@ fn clusters_begin_at_different_endpoints_and_keep_to_one_that_serves() {
     let mut tries = Tries::of(&uid(1));
     let first = tries.turn;
     assert_eq!(Tries::of(&uid(1)).turn, first, "the same after a restart");
-    tries.ended(Duration::from_secs(3600));
+    tries.ended(Duration::from_secs(3600), true);
     assert_eq!(
         (tries.turn, tries.failures),
         (first, 0),
         "the hub ends each stream after an hour"
     );
-    tries.ended(Duration::from_secs(1));
-    tries.ended(Duration::from_secs(1));
+}
+
+#[test]
+fn an_endpoint_that_fails_is_left_until_a_stream_at_another_has_ended_by_age() {
+    let mut tries = Tries::of("a cluster");
+    let (first, second, hour) = (tries.turn, Duration::from_secs(1), Duration::from_secs(3600));
+    tries.ended(second, false);
+    tries.ended(second, true);
     assert_eq!((tries.turn, tries.failures), (first.wrapping_add(2), 2));
-    tries.ended(Duration::from_secs(3600));
-    assert_eq!((tries.turn, tries.failures), (first.wrapping_add(2), 0));
+    tries.ended(hour, false);
+    assert_eq!(
+        (tries.turn, tries.failures),
+        (first.wrapping_add(3), 0),
+        "a call that hangs is long, too"
+    );
+    tries.ended(hour, true);
+    assert_eq!((tries.turn, tries.failures), (first, 0));
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Wire {
     async fn read(&mut self) -> Result<HubMessage, SessionError> {
         match self.inbound.message().await? {
             Some(message) => Ok(message),
-            None => Err(SessionError::Ended("the hub closed it".to_owned())),
+            None => Err(SessionError::Closed),
         }
     }
 
