@@ -170,10 +170,13 @@ impl Reconciler {
             }
             self.serve_definitions();
             self.judge_waiting();
+            // Watches that end or begin give units something to do and to say, which nothing else would wake.
+            self.watch_kinds();
             self.start();
             self.flush().await;
-            self.watch_kinds();
             self.release_rows().await;
+            // Who waits for a definition is known only now.
+            self.watch_definitions();
             self.verify();
             let wake = self.wakes();
             // Every arm is cancel-safe: a notification stays set, a channel keeps what was not received, and jobs

@@ -239,7 +239,7 @@ impl Reconciler {
         }
     }
 
-    /// Watches what the inventories have, and definitions while a unit waits for one.
+    /// Watches what the inventories have.
     pub(super) fn watch_kinds(&mut self) {
         // Before the first discovery nothing can be watched, and nothing is known to be unserved.
         if !self.context.has_discovered() {
@@ -257,10 +257,10 @@ impl Reconciler {
             self.watches.revision = Some(revision);
             self.watch_inventories(now, rediscovered);
         }
-        self.watch_definitions();
     }
 
-    fn watch_definitions(&mut self) {
+    /// Watches definitions while a unit waits for one.
+    pub(super) fn watch_definitions(&mut self) {
         // An agent of some namespaces may not read definitions; it tries again now and then.
         let waits = self.context.namespaces.is_empty() && !self.watches.waiting.is_empty();
         if waits == self.watches.definitions.is_watched() {

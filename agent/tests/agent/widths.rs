@@ -177,3 +177,33 @@ async fn refused_watches_are_a_note_of_the_units_that_they_concern_and_of_no_oth
     );
     assert_eq!(world.ten_minutes().await, Quiet::default());
 }
+
+/// What narrow watches were refused ends with them: nothing else happens that would tell the units.
+#[tokio::test(start_paused = true)]
+async fn a_note_of_narrow_watches_that_are_refused_goes_once_all_namespaces_are_watched() {
+    let mut world = World::new().await;
+    enforced(&mut world).await;
+    let refuses = |is_narrow_alone: bool| -> Fault {
+        Box::new(move |verb, key| {
+            let is_asked = verb == "watch" && key.kind == "ConfigMap";
+            let is_refused = is_asked && !(is_narrow_alone && key.namespace.is_empty());
+            is_refused.then(|| ClusterError::Rejected {
+                code: 403,
+                reason: "Forbidden".into(),
+                message: "configmaps is forbidden".into(),
+            })
+        })
+    };
+    world.cluster.set_fault(Some(refuses(false)));
+    world.cluster.break_watches();
+    world
+        .until("it is told", |world| {
+            world.unit(1).is_some_and(|unit| !unit.notes.is_empty())
+        })
+        .await;
+    // Now one right for all of them is given.
+    world.cluster.set_fault(Some(refuses(true)));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.unit(1).unwrap().notes, "");
+    world.cluster.set_fault(None);
+}
