@@ -243,6 +243,15 @@ impl Shared {
         total - total / KEPT
     }
 
+    /// Bytes that records may bring it to: what keeps to contents that its unit has, as where that is suspended, has
+    /// all that storage takes.
+    pub(super) fn limit_of(&self, state: &State, records: &[Record]) -> usize {
+        match state.brings_contents(records) {
+            true => self.limit(),
+            false => self.key_value.limits().total,
+        }
+    }
+
     async fn write(self: &Arc<Self>, writer: &mut Writer, records: Vec<Record>) -> Result<(), LedgerError> {
         {
             let queue = self.queue();
@@ -254,7 +263,10 @@ impl Shared {
             }
         }
         let parsed = self.parse(&records).await;
-        let admitted = self.read(|state| state.admits(&records, &parsed, self.limit()));
+        let admitted = self.read(|state| {
+            let limit = self.limit_of(state, &records);
+            state.admits(&records, &parsed, limit)
+        });
         if let Err(error) = admitted {
             // What waits is not concerned.
             self.tell(None, Err(&error));

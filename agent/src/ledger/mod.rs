@@ -162,7 +162,7 @@ impl Ledger {
         self.commit(Vec::new()).await
     }
 
-    /// Returns the most bytes that it may need with entries and contents: less than its storage takes.
+    /// Returns the most bytes that it may need with more contents: less than its storage takes.
     pub fn limit(&self) -> usize {
         self.shared.limit()
     }
@@ -174,10 +174,10 @@ impl Ledger {
         for set in sets {
             parsed.extend(self.shared.parse(set).await);
         }
-        let limit = self.limit();
         self.read(|state| {
             let mut outlook = Outlook::new(state, &parsed, true);
-            sets.iter().map(|set| outlook.take(set, limit)).collect()
+            let fit = |set: &Vec<Record>| outlook.take(set, self.shared.limit_of(state, set));
+            sets.iter().map(fit).collect()
         })
     }
 

@@ -57,6 +57,22 @@ impl State {
         Outlook::new(self, parsed, is_named).take(records, limit)
     }
 
+    /// Tells whether records bring contents, or name any that their units have not named before.
+    pub(in crate::ledger) fn brings_contents(&self, records: &[Record]) -> bool {
+        records.iter().any(|record| match record {
+            Record::Blob(..) => true,
+            Record::Offered { unit, entry, .. } => {
+                let offered = self.units.get(unit).and_then(|unit| unit.offered.as_ref());
+                let before = offered.and_then(|stored| stored.entry.as_deref());
+                let (Some(before), Ok(now)) = (before, Entry::from_bytes(entry)) else {
+                    return true;
+                };
+                named(&now).any(|digest| named(before).all(|known| known != digest))
+            }
+            _ => false,
+        })
+    }
+
     /// The most that a record may need.
     fn most(&self, record: &Record, parsed: &HashMap<Digest, Parsed>) -> usize {
         match record {
@@ -74,6 +90,15 @@ impl State {
         let parsed = parsed.get(content).map(|parsed| &*parsed.table);
         parsed.or_else(|| self.table(content).map(|table| &**table))
     }
+}
+
+/// What an entry names of contents.
+fn named(entry: &Entry) -> impl Iterator<Item = Digest> {
+    let configs = entry.variables.iter().filter_map(|layer| match layer {
+        VariableLayer::Config { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    entry.content.into_iter().chain(configs)
 }
 
 /// The content that a unit is offered.

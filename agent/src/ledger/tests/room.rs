@@ -115,6 +115,54 @@ async fn few_bytes_are_no_rewrite_each_in_a_ledger_that_is_full() {
     assert!(bytes < 32 << 20, "{bytes} bytes");
 }
 
+/// Rows may become larger than was counted on.
+#[tokio::test]
+async fn a_ledger_that_is_over_its_limit_takes_an_entry_that_names_no_other_contents() {
+    let ledger = open(&little()).await;
+    let taken = fill(&ledger).await;
+    for &unit in &taken {
+        let rows = rows(&ledger, unit, written);
+        ledger.append(rows).await.expect("rows have room");
+    }
+    let mut units = taken.iter().cycle();
+    let mut size = 2_000;
+    while ledger.read(State::need) <= ledger.limit() {
+        size += 200;
+        let kept = Record::Unit {
+            unit: *units.next().expect("some were taken"),
+            state: vec![b'x'; size],
+        };
+        ledger
+            .append(vec![kept])
+            .await
+            .expect("what a unit remembers fits");
+    }
+    let offered = |content: Digest| {
+        let entry = String::from_utf8(entry(taken[0], content)).expect("JSON");
+        let entry = entry.replace("active", "suspended").into_bytes();
+        vec![Record::Offered {
+            unit: taken[0],
+            entry,
+            at: Timestamp(2),
+        }]
+    };
+    let content = ledger.read(|state| {
+        let offered = state.units[&taken[0]].offered.as_ref().expect("offered");
+        offered.entry.as_ref().and_then(|entry| entry.content)
+    });
+    let (same, other) = (
+        offered(content.expect("a content")),
+        offered(Digest::of("content", b"x")),
+    );
+    let fits = ledger.fitting(&[same.clone(), other]).await;
+    assert!(fits[0].is_ok(), "{fits:?}");
+    let before = ledger.read(State::need);
+    ledger.append(same).await.expect("it is suspended");
+    assert!(ledger.read(State::need) > before);
+    let (_, more) = super::content(999, 1, 10);
+    assert!(matches!(ledger.append(more).await, Err(LedgerError::Full { .. })));
+}
+
 #[tokio::test]
 async fn a_set_without_room_leaves_it_to_the_next() {
     let cells = little();
