@@ -13,6 +13,11 @@ const TABLE: &str = "docs/reference/kustomize-differences.md";
 /// The first words of rows, with the suite and the test that bind them.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
+        "`--timeout` of `flotilla kustomize`",
+        "cli/tests/cli/deadline.rs",
+        "a_build_ends_at_its_time_and_names_its_directory",
+    ),
+    (
         "Remote resources and components",
         "render/tests/kustomize_errors.rs",
         "what_is_remote_is_named_with_field_and_line",
