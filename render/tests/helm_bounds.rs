@@ -607,8 +607,8 @@ fn aliases_of_long_texts_are_refused_wherever_yaml_is_read() {
         assert!(read.iter().any(|words| error.contains(words)), "{what}: {error}");
     }
     let made = "{{ $v := fromYaml (printf \"a: &a %s\\nb: [%s]\" (repeat 1000000 \"a\") (repeat 400000 \"*a,\")) }}a: {{ $v.Error | quote }}";
-    let text = render(&[("templates/a.yaml", made)], "", Limits::default()).expect("it is told in the value");
-    assert!(text.contains(why), "{text}");
+    let error = render(&[("templates/a.yaml", made)], "", Limits::default()).expect_err("a bound");
+    assert!(error.contains(why), "{error}");
 }
 
 #[test]
