@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flotilla_agent::{
     agent::{self, AgentError, Parts},
@@ -202,6 +201,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     });
     if hub.is_some() && (arguments.pins.is_empty() || arguments.trust_domain.is_empty()) {
         anyhow::bail!("a hub needs --pin and --trust-domain: nothing is trusted on first use");
+    }
+    if hub.is_none() && (!arguments.pins.is_empty() || !arguments.trust_domain.is_empty()) {
+        anyhow::bail!("--pin and --trust-domain say which hub is trusted, and --hub names none");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     if hub.is_none() {

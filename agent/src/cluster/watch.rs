@@ -200,7 +200,7 @@ impl Watch {
                 self.ready
                     .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
-                    self.failures = 0;
+                    (self.failures, self.lists) = (0, Lists::Paged);
                     match self.listed(&page.version) {
                         true => State::Listed {
                             version: page.version,

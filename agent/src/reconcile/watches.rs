@@ -26,7 +26,7 @@ use self::{
     news::{WatchNews, reduce},
 };
 use super::{Reconciler, Unit, definitions::Definitions};
-use crate::cluster::{Resource, Selector, Served};
+use crate::cluster::{ClusterError, Resource, Selector, Served};
 
 mod narrowed;
 pub(super) mod news;
@@ -315,6 +315,7 @@ impl Reconciler {
             self.note_unseen(stream.scope);
         }
         let (mut left_out, mut again): (Vec<Stream>, Vec<Scope>) = (Vec::new(), Vec::new());
+        let mut unwatchable: Vec<Stream> = Vec::new();
         for stream in wanted {
             let was_unserved = matches!(self.watches.open.get(&stream), Some(Watched::Unserved { .. }));
             match self.watches.open.get(&stream) {

@@ -178,7 +178,7 @@ pub(crate) async fn cmd_cluster(
             agent_namespace,
             chart,
         } => {
-            let mut rights = Rights::choose(*profile, tenant_namespaces)?;
+            let mut rights = Rights::choose(*profile, tenant_namespaces, agent_namespace)?;
             let made = make_token(&mut connect(global, host).await?, token, host).await?;
             if is_loopback(&made.endpoint) {
                 host.ui.warning(&format!(

@@ -10,6 +10,7 @@ use std::{
 use flotilla_render::kustomize::{
     self, Budget, BuildError, GenerateError, KUSTOMIZE_VERSION, Overlay, RenderInput, Restriction,
 };
+use flotilla_render::yaml;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -132,8 +133,7 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
         },
         &mut |object| {
             let refusal = refused.take();
-            let print = |value: &Value| kustomize::Object { value: value.clone() }.to_yaml();
-            refused.set(refusal.or_else(|| taken.add(object.value, print).err()));
+            refused.set(refusal.or_else(|| taken.add(object.value, &printed).err()));
         },
     );
     if let Some(refusal) = refused.take() {

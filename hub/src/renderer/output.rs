@@ -1,6 +1,6 @@
 //! Takes apart what a renderer printed: one text of many YAML documents becomes objects in the same order, each
-//! with its key, its value and, where it may hold variables, its own text. Lists are expanded; an object that is too large, has no identity, or
-//! comes twice fails the whole, since a set with holes must never be applied.
+//! with its key, its value and, where it may hold variables, its own text. Lists are expanded; an object that is too
+//! large, has no identity, or comes twice fails the whole, since a set with holes must never be applied.
 
 use std::{collections::HashSet, io};
 
@@ -16,10 +16,10 @@ pub const MAX_OBJECT: usize = 3 << 19;
 pub const MAX_OBJECTS: usize = 50_000;
 /// All objects of one rendering together.
 pub const MAX_OUTPUT: usize = 64 << 20;
-/// The same as text: more than objects within [`MAX_OUTPUT`] take unless most of it is indentation.
+/// Their texts together: more than objects within [`MAX_OUTPUT`] take unless most of it is indentation.
 pub const MAX_TEXT: usize = 4 * MAX_OUTPUT;
 
-/// Prints a value.
+/// Prints an object.
 type Print<'p> = &'p dyn Fn(&Value) -> Result<String, RenderFailure>;
 
 /// One object of a rendering.
@@ -73,12 +73,13 @@ impl Taken {
             objects: Vec::new(),
             keys: HashSet::new(),
             size: 0,
+            text: 0,
             documents: 0,
         }
     }
 
-    /// Takes an object as an engine gives it, with what prints it.
-    pub fn add(&mut self, value: Value, print: impl Fn(&Value) -> String) -> Result<(), RenderFailure> {
+    /// Takes an object as an engine gives it, and prints it, if that is needed, once its size is within the bounds.
+    pub fn add(&mut self, value: Value, print: &dyn Fn(&Value) -> String) -> Result<(), RenderFailure> {
         self.documents += 1;
         self.document(self.documents, value, &|value| Ok(print(value)))
     }
@@ -121,17 +122,21 @@ impl Taken {
         if !self.keys.insert(key.clone()) {
             return Err(fault(&format!("{key} is rendered twice")));
         }
-        let text = match self.substitutes && is_substituted(&value) {
-            true => Some(print(&value)?.trim_end_matches('\n').to_owned() + "\n"),
-            false => None,
-        };
+        let mut text = None;
+        if self.substitutes && is_substituted(&value) {
+            let mut printed = print(&value)?;
+            printed.truncate(printed.trim_end_matches('\n').len());
+            printed.push('\n');
+            self.text = self.text.saturating_add(printed.len());
+            if self.text > MAX_TEXT {
+                return Err(too_large("the text of all objects", "256 MiB"));
+            }
+            text = Some(printed);
+        }
         self.objects.push(RenderedObject { key, value, text });
         Ok(())
     }
 }
-
-/// Prints an object.
-type Print<'p> = &'p dyn Fn(&Value) -> Result<String, RenderFailure>;
 
 /// Whether substitution works on an object: it may hold a variable, and does not say that it is to be left alone.
 fn is_substituted(value: &Value) -> bool {
@@ -240,7 +245,7 @@ mod tests {
                 printed.set(printed.get() + 1);
                 "text\n\n".to_owned()
             };
-            taken.add(value, print).expect("taken");
+            taken.add(value, &print).expect("taken");
             taken.into_objects().remove(0).text
         };
         let object = |data: Value, annotations: Value| {
@@ -329,47 +334,13 @@ mod tests {
             let rest = object(String::new()).to_string().len();
             let value = object("x".repeat(size - rest));
             assert_eq!(value.to_string().len(), size);
-            Taken::new(true).add(value, |_| String::new())
+            Taken::new(true).add(value, &|_| String::new())
         };
         of_size(MAX_OBJECT).expect("at the limit");
         let error = of_size(MAX_OBJECT + 1).expect_err("over it");
         assert_eq!(
             error.to_string(),
             "kustomize build failed: the size of ConfigMap/x exceeds the limit of 1.5 MiB"
-        );
-    }
-
-    #[test]
-    fn an_object_over_the_limit_is_never_printed() {
-        let value = serde_json::json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": "x".repeat(MAX_OBJECT)
-        });
-        let printed = std::cell::Cell::new(false);
-        let print = |_: &Value| {
-            printed.set(true);
-            String::new()
-        };
-        Taken::default().add(value, &print).expect_err("over the limit");
-        assert!(!printed.get());
-    }
-
-    #[test]
-    fn what_is_mostly_indentation_is_bounded_by_its_text() {
-        let mut taken = Taken {
-            text: MAX_TEXT - "a\n".len(),
-            ..Taken::default()
-        };
-        let mut add = |name: &str| {
-            let value = serde_json::json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }
-            });
-            taken.add(value, &|_| "a".to_owned())
-        };
-        add("a").expect("at the limit");
-        let error = add("b").expect_err("over it");
-        assert_eq!(
-            error.to_string(),
-            "kustomize build failed: the text of all objects exceeds the limit of 256 MiB"
         );
     }
 
@@ -382,10 +353,44 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, |_| String::new())
+            taken.add(value, &|_| String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
         assert_eq!(refused, Some((63, message.to_owned())));
+    }
+
+    #[test]
+    fn an_object_over_the_limit_is_never_printed() {
+        let value = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" }, "data": "$".repeat(MAX_OBJECT)
+        });
+        let printed = std::cell::Cell::new(false);
+        let print = |_: &Value| {
+            printed.set(true);
+            String::new()
+        };
+        Taken::new(true).add(value, &print).expect_err("over the limit");
+        assert!(!printed.get());
+    }
+
+    #[test]
+    fn what_is_mostly_indentation_is_bounded_by_its_text() {
+        let mut taken = Taken {
+            text: MAX_TEXT - "a\n".len(),
+            ..Taken::new(true)
+        };
+        let mut add = |name: &str| {
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": "$v" }
+            });
+            taken.add(value, &|_| "a".to_owned())
+        };
+        add("a").expect("at the limit");
+        let error = add("b").expect_err("over it");
+        assert_eq!(
+            error.to_string(),
+            "kustomize build failed: the text of all objects exceeds the limit of 256 MiB"
+        );
     }
 }

@@ -702,6 +702,7 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
             "generation {generation} is held"
         );
     }
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]

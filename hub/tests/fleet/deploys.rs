@@ -211,7 +211,11 @@ async fn a_source_ref_to_what_is_not_there_holds_the_unit_and_says_so() {
         namespace: "apps".into(),
         name: "missing".into(),
     };
-    assert_eq!(held.waiting, [missing]);
+    let held = fleet.waits(missing).await;
+    assert_eq!(
+        (held.target, held.version, held.settings),
+        (before.target, before.version, before.settings)
+    );
     fleet.hub.world.is_quiet().await;
 }
 

@@ -338,5 +338,6 @@ async fn a_request_to_an_agent_that_is_ahead_of_a_restored_store_ends_with_that_
         stream.report(1, vec![]).await;
         let next = stream.next().await.expect("an answer");
         assert!(!matches!(next, hub_message::Kind::Desired(_)), "{next:?}");
+        fleet.hub.world.is_quiet().await;
     }
 }

@@ -23,7 +23,7 @@ use flotilla_core::{
 };
 use tokio::time::Instant;
 
-use super::{Scope, Stream, UNSERVED, Watched, is_forbidden, why_not_listed};
+use super::{Scope, Stream, UNSERVED, Watched, narrowed::is_forbidden, why_not_listed};
 use crate::{
     cluster::{ClusterError, WatchEvent},
     reconcile::{
@@ -234,12 +234,8 @@ impl Reconciler {
                 let unserved = Watched::unserved(Instant::now(), UNSERVED);
                 self.watches.open.insert(stream.as_ref().clone(), unserved);
             }
-            Err(error) if !definitions && is_forbidden(&error) && self.narrows(&stream) => {
-                self.watches.open.remove(&*stream);
-                let Scope { group, kind, .. } = stream.scope.clone();
-                self.watches.narrowed.insert((group, kind));
-                self.watches.revision = None;
-            }
+            // Narrower ones take its place.
+            Err(_) if !definitions && !self.watches.is_open(&stream) => {}
             Err(error) => self.log_failure(&stream.scope, &error),
         }
     }
