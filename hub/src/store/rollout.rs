@@ -165,13 +165,18 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
     let former: Vec<String> = former.collect();
     let becomes: Vec<&str> = turns.iter().map(|(_, turn)| turn.to().as_str()).collect();
     let row = sqlx::query!(
-        // Locked in one order for all writers.
-        r#"WITH former AS (
-             SELECT a.rollout_id, a.cluster_id, v.becomes
-             FROM unnest($7::uuid[], $8::text[], $9::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit
-             JOIN rollout r ON r.id = u.rollout_id AND r.state = 'Progressing'
-             JOIN admission a ON (a.rollout_id, a.cluster_id) = (u.rollout_id, u.cluster_id)
-               AND a.state = ANY (string_to_array(v.former, ','))
+        // The units first, whatever is known of the tables: from all admissions it would be each with each. Locked in one
+        // order for all writers.
+        r#"WITH moved AS MATERIALIZED (
+             SELECT u.rollout_id, u.cluster_id, string_to_array(v.former, ',') AS former, v.becomes
+             FROM unnest($7::uuid[], $8::text[], $9::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit),
+           progressing AS MATERIALIZED (
+             SELECT id FROM rollout WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM moved))
+               AND state = 'Progressing'),
+           former AS (
+             SELECT a.rollout_id, a.cluster_id, m.becomes
+             FROM moved m JOIN admission a ON (a.rollout_id, a.cluster_id) = (m.rollout_id, m.cluster_id)
+             WHERE a.state = ANY (m.former) AND m.rollout_id IN (SELECT id FROM progressing)
              ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a),
            turned AS (
              UPDATE admission a SET state = former.becomes, at = now() FROM former
