@@ -60,10 +60,10 @@ pub(crate) const INPUTS: &[Hostile] = &[
     }),
     ("shared-key", BYTES, || shared("{{ $y := dict $x 1 }}")),
     ("long-texts", BYTES, long_texts),
-    ("json-of-many-maps", "builds", || {
+    ("json-of-many-maps", "more than 500000 values", || {
         template("{{ $y := fromJson (printf `{\"a\":[%s1]}` (repeat 1000000 `{\"a\":0},`)) }}")
     }),
-    ("toml-of-many-tables", "builds", || {
+    ("toml-of-many-tables", "more than 500000 values", || {
         template("{{ $y := fromToml (repeat 2700000 `[[a]]\n`) }}")
     }),
     ("toml-of-long-names", "text of more than", toml_of_long_names),
