@@ -44,7 +44,7 @@ pub struct Parts {
     pub namespaces: Vec<String>,
     /// Where the hub is; without, the ledger is enforced and nothing new comes.
     pub hub: Option<HubAddress>,
-    /// The join token, needed once.
+    /// Where the join token is; it is read when the agent joins.
     pub token: JoinToken,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub health: Option<SocketAddr>,

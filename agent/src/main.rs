@@ -312,6 +312,11 @@ async fn move_ledger(from: &Place, to: &Place) -> anyhow::Result<()> {
     match transfer(from, to, agent::LEDGER, agent::IDENTITY).await? {
         Moved::Now => tracing::info!("the ledger was moved from {} to {}", from.name, to.name),
         Moved::Before => tracing::info!("the ledger is in {} already", to.name),
+        Moved::Lost => tracing::warn!(
+            "the state was moved to {} before and is not there: if it is lost, the cluster joins again with a new token \
+             (`flotilla cluster revoke`, then `flotilla cluster token`)",
+            to.name
+        ),
         Moved::Nothing => tracing::info!("there is no ledger in {}: nothing to move", from.name),
     }
     Ok(())

@@ -119,7 +119,7 @@ pub enum UnitState {
     Suspended,
     /// The inventory is kept, nothing is enforced: unassigned, or let go.
     Detached,
-    /// To be removed under a policy; needs the approval named.
+    /// To be removed: how, and whether that is allowed.
     Removing(Removal),
 }
 
@@ -242,6 +242,15 @@ impl Entry {
     /// Digest of bytes that claim to be an entry.
     pub fn digest_of(bytes: &[u8]) -> Digest {
         Digest::of("entry", bytes)
+    }
+
+    /// Digests of the contents that it names: configurations, then the objects.
+    pub fn contents(&self) -> impl Iterator<Item = Digest> {
+        let configs = self.variables.iter().filter_map(|layer| match layer {
+            VariableLayer::Config { digest, .. } => Some(*digest),
+            _ => None,
+        });
+        configs.chain(self.content)
     }
 
     /// Reads an entry; fields of newer hubs are passed over, yet stay covered by the digest of the bytes.

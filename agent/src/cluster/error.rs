@@ -76,6 +76,19 @@ impl ClusterError {
         }
     }
 
+    /// Tells whether asking for the same again soon is in vain: rights that are missing are not given by asking for them,
+    /// nor do objects shrink, nor can a kind without lists be listed.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. }
+                | Self::Rejected {
+                    code: 401 | 403 | 405,
+                    ..
+                }
+        )
+    }
+
     /// Tells whether the refusal is one that writes of the same moment cause to each other, such as a Pod that
     /// reaches the server before its ServiceAccount. It passes within seconds or, when what is missing is not
     /// coming, not at all: try again once or twice at once, then as for any refusal.

@@ -414,11 +414,7 @@ impl Watch {
                 self.ready.push_back(Err(error));
                 return State::Ended;
             }
-            ClusterError::Rejected {
-                code: 401 | 403 | 405,
-                ..
-            }
-            | ClusterError::TooLarge { .. } => (REFUSED, Duration::ZERO),
+            error if error.is_lasting() => (REFUSED, Duration::ZERO),
             ClusterError::Overloaded { retry_after } => (BROKEN, retry_after.unwrap_or_default()),
             _ => (BROKEN, Duration::ZERO),
         };

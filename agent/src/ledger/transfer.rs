@@ -30,6 +30,8 @@ pub enum Moved {
     Now,
     /// It was there already.
     Before,
+    /// It was moved there before, and what was there is lost.
+    Lost,
     /// There is nothing to move: no agent was ever here.
     Nothing,
 }
@@ -57,12 +59,6 @@ pub enum TransferError {
     /// Moving would overwrite another ledger.
     #[error("{0} holds another ledger; it is not overwritten")]
     Occupied(String),
-    /// The old form says that the ledger is where nothing is.
-    #[error(
-        "the state was moved to {0} before and is not there: if it is lost, the cluster joins again with a new token \
-         (`flotilla cluster revoke`, then `flotilla cluster token`)"
-    )]
-    Missing(String),
     /// The identity cannot be copied.
     #[error("identity: {0}")]
     Identity(#[source] KeyValueError),
@@ -148,7 +144,7 @@ async fn load(place: &Place, ledger: &str) -> Result<(Writer, Vec<u8>), Transfer
 /// Lets a complete ledger be used where it has arrived.
 async fn finish(target: &mut Writer, to: &Place) -> Result<Moved, TransferError> {
     if target.is_new() {
-        return Err(TransferError::Missing(to.name.clone()));
+        return Ok(Moved::Lost);
     }
     match target.head().standing {
         Standing::ArrivingFrom(_) => {
@@ -370,6 +366,8 @@ mod tests {
         let elsewhere = place("elsewhere", Arc::new(Memory::default()));
         let moved = Some(LeftBehind::MovedTo("here".to_owned()));
         assert_eq!(left(&elsewhere, &old).await, moved);
+        let lost = run(&old, &nowhere()).await.expect("it begins anew there");
+        assert_eq!(lost, Moved::Lost);
     }
 
     #[tokio::test(start_paused = true)]

@@ -261,8 +261,13 @@ impl Acceptance {
         let mut units = self.settle(ledger).await?;
         units.extend(self.save(ledger).await?);
         self.bound_waiting();
+        Ok(self.news(ledger, before, units))
+    }
+
+    /// An acknowledgement, where it tells something new since the generation was `before`.
+    fn news(&mut self, ledger: &Ledger, before: u64, units: Vec<UnitAcceptance>) -> Option<Ack> {
         let ack = self.ack(ledger, units);
-        Ok((!ack.units.is_empty() || ack.generation != before).then_some(ack))
+        (!ack.units.is_empty() || ack.generation != before).then_some(ack)
     }
 
     /// Keeps what has come and completes nothing yet, once it is worth a write: another life of the agent finds it.
@@ -351,8 +356,7 @@ impl Acceptance {
         self.note_lacking(ledger);
         let before = ledger.read(|state| state.accepted.generation);
         let units = self.settle(ledger).await?;
-        let ack = self.ack(ledger, units);
-        Ok((!ack.units.is_empty() || ack.generation != before).then_some(ack))
+        Ok(self.news(ledger, before, units))
     }
 
     /// Tells whether something is still to come that asking again may bring.

@@ -40,7 +40,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 const REFUSED: Duration = Duration::from_secs(600);
 /// Longest wait of an agent that another with its identity displaces again and again.
 const DISPLACED: Duration = Duration::from_secs(600);
-/// A stream that lasted this long was a good one: the waits begin afresh.
+/// After a try that lasted this long the waits begin afresh.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// How the link stands, for readiness and logs.
@@ -63,7 +63,7 @@ pub enum LinkState {
 pub struct Link {
     /// Where the hub is.
     pub hub: HubAddress,
-    /// Traded once for an identity.
+    /// Where the join token is: traded for an identity, and a new one for another after a revocation.
     pub token: JoinToken,
     /// Who we are.
     pub identity: IdentityCell,
@@ -282,6 +282,12 @@ impl Running<'_> {
                 let token = link.new_token();
                 let to_do = match &token {
                     Some(_) => format!("there is a new join token in {}: joining again", link.token),
+                    None if link.identity.get().token.is_none() => {
+                        "if `flotilla cluster show NAME` says it is suspended, `flotilla cluster admit NAME` lets it go \
+                         on; this agent joined with an older version and takes another token only once its identity \
+                         `flotilla-agent-identity` is removed and it is started again"
+                            .to_owned()
+                    }
                     None => format!(
                         "if `flotilla cluster show NAME` says it is suspended, `flotilla cluster admit NAME` lets it go on; \
                          to let it join again run `flotilla cluster revoke NAME` and `flotilla cluster token NAME`, and \

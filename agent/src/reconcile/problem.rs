@@ -12,6 +12,11 @@ use crate::cluster::ClusterError;
 pub(super) fn problem(object: &Object, stopped: &Stopped, listed: &BTreeSet<String>) -> (Problem, Retry) {
     let key = &object.desired.key;
     let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, listed, error);
+    let retry = |error: &ClusterError| match (error.is_transient(), error.is_race()) {
+        (true, _) => Retry::Soon,
+        (false, true) => Retry::Race,
+        (false, false) => Retry::Interval,
+    };
     match stopped {
         Stopped::Cluster(ClusterError::NotServed { .. }) if object.group_failed => (
             Problem::Unanswered(format!(
@@ -44,24 +49,10 @@ pub(super) fn problem(object: &Object, stopped: &Stopped, listed: &BTreeSet<Stri
                 code: 404, message, ..
             },
         ) if *message == format!("namespaces \"{}\" not found", key.namespace) => {
-            let retry = if error.is_race() {
-                Retry::Race
-            } else {
-                Retry::Interval
-            };
-            (
-                Problem::Failed(format!("{message}: none of its objects can be written")),
-                retry,
-            )
+            let message = format!("{message}: none of its objects can be written");
+            (Problem::Failed(message), retry(error))
         }
-        Stopped::Cluster(error) => {
-            let retry = match (error.is_transient(), error.is_race()) {
-                (true, _) => Retry::Soon,
-                (false, true) => Retry::Race,
-                (false, false) => Retry::Interval,
-            };
-            (Problem::Failed(shown(error)), retry)
-        }
+        Stopped::Cluster(error) => (Problem::Failed(shown(error)), retry(error)),
         Stopped::Terminating(why) => {
             let why = match why.is_empty() {
                 true => String::new(),

@@ -126,18 +126,9 @@ impl Verification {
     }
 }
 
-/// Tells whether a list that failed may succeed soon. Rights that are missing are not given by asking for them, nor do
-/// objects shrink, nor can a kind without lists be listed: those wait for the next cycle.
+/// Tells whether a list that failed may succeed soon; others wait for the next cycle.
 fn is_worth_retrying(error: &ClusterError) -> bool {
-    !matches!(
-        error,
-        ClusterError::NotServed { .. }
-            | ClusterError::TooLarge { .. }
-            | ClusterError::Rejected {
-                code: 401 | 403 | 405,
-                ..
-            }
-    )
+    !(matches!(error, ClusterError::NotServed { .. }) || error.is_lasting())
 }
 
 impl Reconciler {

@@ -396,11 +396,12 @@ impl Reconciler {
         self.context.ledger.read(|state| {
             let places = state.usage().places().filter_map(|(place, versions)| {
                 let scope = self.scope(&place.group, &place.kind, &place.namespace)?;
-                let wider = Scope {
+                // As a rule nothing is narrowed.
+                let tries = self.watches.narrowed.tries(&scope.group, &scope.kind);
+                let wider = tries.then(|| Scope {
                     namespace: String::new(),
                     ..scope.clone()
-                };
-                let wider = self.tries_wider(&wider).then_some(wider);
+                });
                 Some((wider.into_iter().chain([scope]), versions))
             });
             let streams = places.flat_map(|(scopes, versions)| {

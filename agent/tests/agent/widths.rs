@@ -29,14 +29,19 @@ fn refuses_all_namespaces() -> Fault {
     })
 }
 
-/// A unit with an object in each namespace; nothing else is watched.
-async fn enforced(world: &mut World) {
+/// Makes the namespaces.
+fn exist(world: &World) {
     for namespace in NAMESPACES {
         world.cluster.write(
             "somebody",
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
         );
     }
+}
+
+/// A unit with an object in each namespace; nothing else is watched.
+async fn enforced(world: &mut World) {
+    exist(world);
     world.ready(1, &NAMESPACES.map(in_namespace)).await;
     world.rests().await;
 }
@@ -127,12 +132,7 @@ async fn a_watch_that_stays_refused_is_narrower_after_a_minute_and_its_rights_ar
 #[tokio::test(start_paused = true)]
 async fn refused_watches_are_a_note_of_the_units_that_they_concern_and_of_no_others() {
     let mut world = World::new().await;
-    for namespace in NAMESPACES {
-        world.cluster.write(
-            "somebody",
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
-        );
-    }
+    exist(&world);
     world.cluster.set_fault(Some(Box::new(|verb, key| {
         let is_refused = verb == "watch" && key.kind == "ConfigMap" && key.namespace != "c";
         is_refused.then(|| ClusterError::Rejected {
@@ -213,4 +213,6 @@ async fn a_note_of_narrow_watches_that_are_refused_goes_once_all_namespaces_are_
         .await;
     let after = given.elapsed();
     assert!(after < Duration::from_secs(180), "{after:?}");
+    world.quiet().await;
+    world.rests().await;
 }

@@ -6,11 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use flotilla_core::{
-    content::Table,
-    digest::Digest,
-    unit::{Entry, VariableLayer},
-};
+use flotilla_core::{content::Table, digest::Digest, unit::Entry};
 
 use super::{Accepted, Blob, BlobKind, Parsed, Record, State, StoredEntry, Unit, Usage};
 use crate::ledger::{
@@ -169,15 +165,12 @@ impl State {
         let Some(entry) = &stored.entry else {
             return;
         };
-        for layer in &entry.variables {
-            if let VariableLayer::Config { digest, .. } = layer {
-                self.refer(*digest, change);
-            }
+        for digest in entry.contents() {
+            self.refer(digest, change);
         }
         let Some(digest) = entry.content else {
             return;
         };
-        self.refer(digest, change);
         let named = self.references.contents.entry(digest).or_default();
         let before = named.entries;
         named.entries = change.of(before);

@@ -3,11 +3,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_core::{
-    content::Table,
-    digest::Digest,
-    unit::{Entry, VariableLayer},
-};
+use flotilla_core::{content::Table, digest::Digest, unit::Entry};
 
 use super::{
     Blob, Parsed, Record, State, Unit,
@@ -67,7 +63,8 @@ impl State {
                 let (Some(before), Ok(now)) = (before, Entry::from_bytes(entry)) else {
                     return true;
                 };
-                named(&now).any(|digest| named(before).all(|known| known != digest))
+                now.contents()
+                    .any(|digest| before.contents().all(|known| known != digest))
             }
             _ => false,
         })
@@ -90,15 +87,6 @@ impl State {
         let parsed = parsed.get(content).map(|parsed| &*parsed.table);
         parsed.or_else(|| self.table(content).map(|table| &**table))
     }
-}
-
-/// What an entry names of contents.
-fn named(entry: &Entry) -> impl Iterator<Item = Digest> {
-    let configs = entry.variables.iter().filter_map(|layer| match layer {
-        VariableLayer::Config { digest, .. } => Some(*digest),
-        _ => None,
-    });
-    entry.content.into_iter().chain(configs)
 }
 
 /// The content that a unit is offered.
@@ -291,15 +279,12 @@ impl<'a> Outlook<'a> {
     }
 
     fn refer_entry(&mut self, entry: &Entry, by: i64) {
-        for layer in &entry.variables {
-            if let VariableLayer::Config { digest, .. } = layer {
-                self.refer(*digest, by);
-            }
+        for digest in entry.contents() {
+            self.refer(digest, by);
         }
         let Some(content) = entry.content else {
             return;
         };
-        self.refer(content, by);
         let before = self.entries(&content);
         *self.named.entry(content).or_default() += by;
         self.steps.push(Step::Named(content, by));

@@ -317,11 +317,7 @@ impl Arrived {
 
     /// Returns the records of what has come for an entry and is not in the ledger.
     pub(super) fn records(&self, ledger: &Ledger, entry: &Entry) -> Vec<Record> {
-        let configs = entry.variables.iter().filter_map(|layer| match layer {
-            VariableLayer::Config { digest, .. } => Some(*digest),
-            _ => None,
-        });
-        let mut digests: Vec<Digest> = configs.chain(entry.content).collect();
+        let mut digests: Vec<Digest> = entry.contents().collect();
         if let Some(Stored::Manifest(manifest)) = entry.content.map(|digest| self.manifest(ledger, &digest)) {
             digests.extend(manifest.digests());
         }
