@@ -64,10 +64,24 @@ fn a_text_of_too_many_values_ends_the_rendering_and_is_no_value() {
         ("fromJsonArray", "(printf `[%s0]` (repeat 500001 `0,`))"),
         ("fromToml", "(printf `a = [%s0]` (repeat 500001 `0,`))"),
         ("fromYamlArray", "(repeat 500001 (printf `- a%c` 10))"),
+        (
+            "fromJson",
+            "(printf `{\"a\":%s%s}` (repeat 200 `[`) (repeat 200 `]`))",
+        ),
+        (
+            "fromToml",
+            "(printf `a = %s%s` (repeat 200 `[`) (repeat 200 `]`))",
+        ),
+        ("fromToml", "(printf `%sa = 1` (repeat 100 `a.`))"),
     ] {
         let source = format!("{{{{ len ({read} {text}) }}}}");
         let error = render(&[("templates/a.yaml", &source)], "", Limits::default()).expect_err(read);
-        let why = ["more than 500000 values", "exceeds the limit of 500000"];
+        let why = [
+            "more than 500000 values",
+            "exceeds the limit of 500000",
+            "recursion limit exceeded",
+            "deeper than 80 levels",
+        ];
         assert!(why.iter().any(|why| error.contains(why)), "{read}: {error}");
     }
 }

@@ -77,6 +77,14 @@ pub(crate) async fn cmd_events(
         request.after_id = events.last().map_or(request.after_id, |event| event.id);
         events.retain(|event| args.types != Some(EventType::Normal) || !event.warning);
         print(&events, args.output, header, host)?;
+        if events.is_empty() && header && matches!(args.output, Format::Table | Format::Wide) {
+            let elsewhere = match request.namespace.is_empty() {
+                true => "",
+                false => "; -A shows the events of all namespaces",
+            };
+            host.ui
+                .warning(&format!("nothing is on record for what was asked{elsewhere}"));
+        }
         header = false;
         let Some(changes) = &mut changes else {
             return Ok(());
@@ -140,11 +148,6 @@ fn print(events: &[FleetEvent], output: Format, header: bool, host: &mut Host) -
                     subject(event),
                     event.message.clone(),
                 ]);
-            }
-            if events.is_empty() && header {
-                host.ui.warning(
-                    "nothing is on record for what was asked; -A shows the events of all namespaces",
-                );
             }
             table.lines(header).iter().for_each(|line| host.ui.line(line));
             Ok(())

@@ -10,6 +10,7 @@ use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Stop};
+use flotilla_render::helm::manifest::ManifestError;
 use flotilla_render::helm::render_values::Release;
 use flotilla_render::helm::values::Sources;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -206,12 +207,7 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         capabilities,
         skip_schema_validation: args.skip_schema_validation,
         subchart_notes: false,
-        context: Context {
-            now: (host.now_ms)().saturating_mul(1_000_000),
-            seed: seed()?,
-            stop: Some(Stop::new(deadline.stop(1))),
-            ..Context::default()
-        },
+        context: context(deadline, host)?,
     };
     let output = Output {
         include_crds: args.include_crds,
@@ -233,7 +229,7 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         Err(error @ RenderError::MissingDependencies(_)) if args.dependency_update => {
             return Err(TemplateError::DependencyUpdate(error));
         }
-        Err(error @ RenderError::Manifest(_)) if debug(args, host) => {
+        Err(error @ RenderError::Manifest(ManifestError::Yaml { .. })) if debug(args, host) => {
             // The same input renders to the same text.
             host.ui.text(&action::unread(&input)?);
             return Err(error.into());
@@ -299,10 +295,16 @@ fn looks_local(path: &Path) -> bool {
     path.is_absolute() || path.starts_with(".") || path.starts_with("..")
 }
 
-fn seed() -> Result<[u8; 32], TemplateError> {
+/// What templates ask of the machine, until the time is over.
+fn context(deadline: Deadline, host: &mut Host) -> Result<Context, TemplateError> {
     let mut seed = [0; 32];
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| TemplateError::Random)?;
-    Ok(seed)
+    Ok(Context {
+        now: (host.now_ms)().saturating_mul(1_000_000),
+        seed,
+        stop: Some(Stop::new(deadline.stop(1))),
+        ..Context::default()
+    })
 }

@@ -419,8 +419,8 @@ fn settings(input: &Input, chosen: &Chosen) -> Settings {
     }
 }
 
-/// Proves a plan before it is committed, apart from the planner: nothing is removed that was not to be, every target is what its
-/// parts digest to, and no cluster stands twice. The error names what is wrong.
+/// Proves a plan before it is committed, apart from the planner: nothing is removed that was not to be, every target is
+/// what its parts digest to, and no cluster stands twice. The error names what is wrong.
 pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let chosen: BTreeSet<ClusterId> = input.chosen.iter().map(|one| one.id).collect();

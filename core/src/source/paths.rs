@@ -67,6 +67,7 @@ fn directories(path: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     fn set(paths: &[&str]) -> BTreeSet<String> {
         paths.iter().map(|path| (*path).to_owned()).collect()
@@ -110,13 +111,8 @@ mod tests {
     #[test]
     fn whatever_was_looked_at_counts_however_little_is_kept() {
         // Paths of every shape up to four levels, of a fixed pseudo-random choice.
-        let mut state: u64 = 1;
-        let mut next = |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+        let mut numbers = Random(1);
+        let mut next = |below: u64| numbers.below(below);
         for round in 0..300 {
             let paths: BTreeSet<String> = (0..40)
                 .map(|_| {

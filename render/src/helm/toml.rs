@@ -8,7 +8,7 @@ use crate::yaml::number::shortest;
 
 use super::funcs::room;
 
-pub(super) use read::read;
+pub(super) use read::{is_bound, read};
 
 /// Why a value has no text in TOML.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

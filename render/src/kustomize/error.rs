@@ -146,7 +146,7 @@ impl Error {
     }
 
     /// Puts words before the message.
-    pub(crate) fn prefix(&mut self, words: &str) {
+    fn prefix(&mut self, words: &str) {
         self.message.insert_str(0, words);
     }
 }

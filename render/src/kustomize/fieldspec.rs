@@ -167,7 +167,7 @@ impl<'f> Fitting<'f> {
 /// Items and fields below this number are followed for the step that their field costs.
 const FEW: usize = 16;
 /// How many names of a map are compared in one step.
-const NAMES_PER_STEP: usize = 8;
+pub(crate) const NAMES_PER_STEP: usize = 8;
 
 /// Takes what it costs to go through a node: the step of a field is for what is small.
 pub(crate) fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {

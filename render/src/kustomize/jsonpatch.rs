@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::yaml::json::values_in;
 use crate::yaml::node::{Kind, Schema};
 
 use super::depth;
@@ -9,8 +10,6 @@ use super::error::{Error, Result, invalid, shortened};
 use super::reader::Reader;
 use super::steps::Steps;
 
-/// How many bytes of a path are read in one step.
-const BYTES_PER_STEP: usize = 64;
 /// How many items of a list are moved in one step.
 const ITEMS_PER_STEP: usize = 4;
 
@@ -54,21 +53,6 @@ fn no_list() -> Box<Error> {
     invalid("a JSON patch is a list of operations")
 }
 
-/// Counts the values of a JSON text, or more: each is the first of what holds it, or follows a comma.
-fn values_in(text: &str) -> usize {
-    let (mut values, mut quoted, mut escaped) = (1, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            b',' | b'[' | b'{' if !quoted => values += 1,
-            _ => {}
-        }
-    }
-    values
-}
-
 fn operation(value: Value) -> Result<Operation> {
     let Value::Object(mut fields) = value else {
         return Err(invalid("an operation is an object"));
@@ -103,7 +87,8 @@ fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<
         ("move", from) => behind(document, &operation.path) + behind(document, from.unwrap_or_default()),
         _ => 0,
     };
-    steps.spend(1 + operation.path.len() / BYTES_PER_STEP + moved / ITEMS_PER_STEP)?;
+    steps.spend(1 + moved / ITEMS_PER_STEP)?;
+    steps.spend_text(operation.path.len())?;
     let (value, copies) = match operation.op.as_str() {
         "add" | "replace" => (operation.value.as_ref(), true),
         "copy" => (

@@ -45,7 +45,7 @@ impl<'a> Steps<'a> {
             return Err(self.out_of_bytes());
         };
         self.bytes.set(left);
-        self.spend(bytes / BYTES_PER_STEP)
+        self.spend_text(bytes)
     }
 
     /// Returns the failure of a build that has no bytes left.

@@ -4,6 +4,7 @@ use flotilla_render::helm::action::{NoTemplate, RenderError};
 use flotilla_render::helm::archive::size;
 use flotilla_render::helm::capabilities::KubeVersionError;
 use flotilla_render::helm::chart::ChartError;
+use flotilla_render::helm::manifest::ManifestError;
 use flotilla_render::helm::values::ValuesError;
 
 use super::flags::RefusedFlag;
@@ -110,7 +111,7 @@ impl TemplateError {
             Self::ShowOnly(_) => Some(
                 "name it by its path in the chart, such as templates/service.yaml; what renders to nothing is none",
             ),
-            Self::Render(RenderError::Manifest(_)) if !debug => {
+            Self::Render(RenderError::Manifest(ManifestError::Yaml { .. })) if !debug => {
                 Some("--debug prints what was rendered, though it is no YAML")
             }
             _ => None,

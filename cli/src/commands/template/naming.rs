@@ -1,11 +1,10 @@
 //! How the release is called and which chart it is of: the arguments, or a template of a name.
 
 use clap::ArgAction;
-use flotilla_render::helm::context::{Context, Stop};
 use flotilla_render::helm::render::{self, Renderable};
 use flotilla_render::helm::value::{Entries, MapVal};
 
-use super::{TemplateArgs, TemplateError, flags, seed};
+use super::{TemplateArgs, TemplateError, context, flags};
 use crate::Host;
 use crate::commands::deadline::Deadline;
 use crate::error::CommandError;
@@ -61,12 +60,7 @@ pub(super) fn name(
 
 /// Renders the template of a name, which sees nothing.
 fn named_by(template: &str, deadline: Deadline, host: &mut Host) -> Result<String, TemplateError> {
-    let context = Context {
-        now: (host.now_ms)().saturating_mul(1_000_000),
-        seed: seed()?,
-        stop: Some(Stop::new(deadline.stop(1))),
-        ..Context::default()
-    };
+    let context = context(deadline, host)?;
     let template = Renderable {
         name: "name-template".to_owned(),
         source: template.as_bytes().into(),

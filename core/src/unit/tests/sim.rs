@@ -16,6 +16,7 @@ use crate::{
     clock::Timestamp,
     digest::Digest,
     id::{ResourceUid, UnitId},
+    random::Random,
     unit::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
         condition::Tally,
@@ -210,11 +211,10 @@ impl Sim {
     }
 
     pub(super) fn random(&mut self, below: u64) -> u64 {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % below
+        let mut numbers = Random(self.random);
+        let number = numbers.below(below);
+        self.random = numbers.0;
+        number
     }
 
     pub(super) fn seed(&mut self, seed: u64) {

@@ -9,6 +9,7 @@ use crate::helm::json;
 use crate::helm::object::Object;
 use crate::helm::toml;
 use crate::helm::value::{Entries, Items, MapVal, Val};
+use crate::yaml::json::values_in;
 use crate::yaml::{self, Limits, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -239,32 +240,22 @@ fn from_yaml(text: &str) -> Result<Read<Value>, Box<ExecError>> {
 }
 
 fn from_json(text: &str) -> Result<Read<Value>, Box<ExecError>> {
-    if json_values(text) > MAX_NODES {
+    if values_in(text) > MAX_NODES {
         return Err(ExecError::plain(too_many_values()));
     }
     // Go's decoder takes U+FFFD for each byte that is no UTF-8.
     let lossy = bytes::lossy(text);
     let text = bytes::text(lossy.as_bytes());
     let read = json::read(&text).map(Value::from);
+    if let Err(cause) = &read
+        && cause.to_string().starts_with("recursion limit exceeded")
+    {
+        return Err(ExecError::plain(cause.to_string()));
+    }
     Ok(read.map_err(|cause| match cause.is_eof() {
         true => "unexpected end of JSON input".to_owned(),
         false => cause.to_string(),
     }))
-}
-
-/// Counts what separates and holds values in JSON, outside of its texts: there are no more values than that and one.
-fn json_values(text: &str) -> usize {
-    let (mut count, mut in_text, mut escaped) = (0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_text,
-            b'"' => in_text = !in_text,
-            b',' | b'[' | b'{' if !in_text => count += 1,
-            _ => {}
-        }
-    }
-    count
 }
 
 fn from_toml(text: &str) -> Result<Read<Val>, String> {
@@ -274,7 +265,10 @@ fn from_toml(text: &str) -> Result<Read<Val>, String> {
         .filter(|byte| matches!(byte, b'\n' | b',' | b'[' | b'{' | b'.' | b'='));
     match marks.count() > MAX_NODES {
         true => Err(too_many_values()),
-        false => Ok(toml::read(text)),
+        false => match toml::read(text) {
+            Err(reason) if toml::is_bound(&reason) => Err(reason),
+            read => Ok(read),
+        },
     }
 }
 

@@ -21,9 +21,9 @@ pub(super) struct Known {
 impl Known {
     /// Adds a value; returns whether none of them was equal to it.
     pub(super) fn insert(&mut self, interp: &mut Interp<'_>, value: &Val) -> Result<bool, Box<ExecError>> {
-        let is_new = !self.holds(interp, value)?;
+        let (hash, size) = self.hash(value);
+        let is_new = !self.has(interp, value, hash, size)?;
         if is_new {
-            let (hash, _) = self.hash(value);
             self.by_hash.entry(hash).or_default().push(value.clone());
         }
         Ok(is_new)
@@ -32,6 +32,16 @@ impl Known {
     /// Returns whether one of them is equal to a value; each comparison costs the size of the value.
     pub(super) fn holds(&self, interp: &mut Interp<'_>, value: &Val) -> Result<bool, Box<ExecError>> {
         let (hash, size) = self.hash(value);
+        self.has(interp, value, hash, size)
+    }
+
+    fn has(
+        &self,
+        interp: &mut Interp<'_>,
+        value: &Val,
+        hash: u64,
+        size: u64,
+    ) -> Result<bool, Box<ExecError>> {
         for known in self.by_hash.get(&hash).into_iter().flatten() {
             interp.charge(size)?;
             if deep_equal(known, value, 0) {

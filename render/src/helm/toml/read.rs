@@ -18,6 +18,14 @@ use crate::helm::value::{Entries, Val};
 /// How deep arrays and tables may nest, and how many parts a key may have.
 const MAX_DEPTH: u32 = 80;
 
+/// Said of what goes beyond it, which is no fault of the text.
+const TOO_DEEP: &str = "arrays, tables or keys deeper than 80 levels";
+
+/// Tells whether a text was not read for a bound of this reader.
+pub(in crate::helm) fn is_bound(reason: &str) -> bool {
+    reason.ends_with(TOO_DEEP)
+}
+
 /// Returns the map that a TOML text holds; integers are Go's `int64`.
 pub(in crate::helm) fn read(text: &str) -> Result<Val, String> {
     document(text)
@@ -34,7 +42,9 @@ fn document(text: &str) -> Result<Table, String> {
     let mut guarded = RecursionGuard::new(&mut validated, MAX_DEPTH);
     parse_document(&tokens, &mut guarded, &mut error);
     if let Some(error) = error {
-        return Err(error.description().to_owned());
+        let reason = error.description();
+        let is_depth = reason.starts_with("cannot recurse further");
+        return Err(if is_depth { TOO_DEEP } else { reason }.to_owned());
     }
     let says_something = |event: &Event| {
         !matches!(
@@ -226,7 +236,7 @@ impl Reader<'_> {
             next = self.events.next();
         }
         if parts.len() > MAX_DEPTH as usize {
-            return Err("recursion limit".to_owned());
+            return Err(TOO_DEEP.to_owned());
         }
         Ok(parts)
     }

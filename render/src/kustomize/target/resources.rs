@@ -47,10 +47,7 @@ impl Build<'_> {
 
     fn file(&self, target: &Target, path: &str, map: &mut ResMap) -> Result<()> {
         let read = || self.objects(&self.read(target, path)?);
-        let mut list = read().map_err(|mut fault| {
-            fault.prefix(&format!("accumulating resources from '{}': ", shortened(path)));
-            fault
-        })?;
+        let mut list = read().of(|| format!("accumulating resources from '{}'", shortened(path)))?;
         if let Some(origin) = &target.origin {
             let origin = origin.join(path);
             for resource in &mut list {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::image_names::ImageNames;
-use crate::kustomize::error::{Result, invalid};
+use crate::kustomize::error::{At as _, Result, invalid};
 use crate::kustomize::fieldspec::{self, FieldSpec, Fitting};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::Image;
@@ -160,10 +160,7 @@ fn walk(node: &mut Node, steps: &Steps<'_>, visit: Visit<'_>) -> Result<bool> {
                     (key.text(), &mut value.content)
                 {
                     for item in items {
-                        out_of_sync |= in_container(item, visit).map_err(|mut fault| {
-                            fault.prefix(&format!("image in {}: ", key.text()));
-                            fault
-                        })?;
+                        out_of_sync |= in_container(item, visit).of(|| format!("image in {}", key.text()))?;
                     }
                 }
             }

@@ -110,11 +110,9 @@ impl PatchEntry {
             for patch in patches {
                 context.steps.spend(1)?;
                 let id = patch.id();
-                let position = map.one_with_id(&id).map_err(|fault| {
-                    let mut fault = fault;
-                    fault.prefix(&format!("no resource matches strategic merge patch \"{id}\": "));
-                    fault
-                })?;
+                let position = map
+                    .one_with_id(&id)
+                    .of(|| format!("no resource matches strategic merge patch \"{id}\""))?;
                 emptied |= merge_into(map, position, patch, context)?;
             }
             return drop_if(emptied, map, context.steps);

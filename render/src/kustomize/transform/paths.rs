@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::kustomize::depth;
 use crate::kustomize::error::{Result, invalid};
-use crate::kustomize::fieldspec::split_smart;
+use crate::kustomize::fieldspec::{NAMES_PER_STEP, split_smart};
 use crate::kustomize::reader::Reader;
 use crate::kustomize::selector::compiled;
 use crate::kustomize::steps::Steps;
@@ -91,15 +91,13 @@ fn not_a<T>(wanted: &str, kind: Kind) -> Result<T> {
     )))
 }
 
-/// How many fields, or items, are compared with a name in one step.
-const FIELDS_PER_STEP: usize = 8;
 /// How many bytes are written and matched in one step.
 const BYTES_PER_STEP: usize = 16;
 
 /// Takes what it costs to look for a field or an item of a node.
 fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {
     let among = node.fields().len() + node.items().len();
-    steps.spend(1 + among / FIELDS_PER_STEP)
+    steps.spend(1 + among / NAMES_PER_STEP)
 }
 
 /// Follows a path to one node, without wildcards.

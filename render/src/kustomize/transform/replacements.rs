@@ -264,10 +264,7 @@ fn write_field(
         }
         set(node, value, options)
     };
-    let found = visit(object, &parts, create, steps, &mut write).map_err(|mut fault| {
-        fault.prefix(&format!("{}: ", missing()));
-        fault
-    })?;
+    let found = visit(object, &parts, create, steps, &mut write).of(missing)?;
     if found == 0 {
         Err(invalid(missing()))
     } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use smol_str::SmolStr;
 
 use crate::kustomize::error::{Error, Result, invalid};
-use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting};
+use crate::kustomize::fieldspec::{self, Create, FieldSpec, Fitting, NAMES_PER_STEP};
 use crate::kustomize::id::Gvk;
 use crate::kustomize::kustomization::{Replica, Selector};
 use crate::kustomize::resmap::ResMap;
@@ -20,8 +20,6 @@ const MAX_SEARCHED: usize = 1024;
 const FEW_TEXTS: usize = 4;
 /// So many names are compared for the step that each text costs.
 const FEW_NAMES: usize = 64;
-/// How many names of fields are compared in one step.
-const NAMES_PER_STEP: usize = 8;
 
 /// Labels or annotations and the fields they go into.
 #[derive(Debug)]

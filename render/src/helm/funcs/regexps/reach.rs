@@ -7,8 +7,8 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
-/// How many states are gone through for one step, at each character of a text.
-const STATES_PER_STEP: usize = 64;
+use super::STATES_PER_STEP;
+
 /// So many steps are not worth to be counted one by one.
 const FREE: usize = 1 << 16;
 
