@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{Error, ObjectStoreExt as _, path::Path as Key};
 use time::OffsetDateTime;
 
 use super::{
     ArtifactDigest, ArtifactStore, StoreError,
-    bounds::Progress,
     failure::{Operation, Unanswered},
     store::{is_settled, key},
 };
@@ -50,15 +48,8 @@ impl ArtifactStore {
         let before = (OffsetDateTime::now_utc() - grace).unix_timestamp();
         let mut removed = 0;
         for (at, aside) in self.all_aside(Key::from(ASIDE)).await? {
-            if at > before {
-                continue;
-            }
-            let store = self.store.clone();
-            let deleted = self.bounds.within(|_| async move { store.delete(&aside).await });
-            match deleted.await {
-                Ok(()) => removed += 1,
-                Err(Unanswered::Said(Error::NotFound { .. })) => {}
-                Err(error) => return Err(self.failed(Operation::Remove, &error)),
+            if at <= before && self.removed(aside).await? {
+                removed += 1;
             }
         }
         Ok(removed)
@@ -79,18 +70,11 @@ impl ArtifactStore {
 
     /// What was set aside below a key, each with when that was.
     async fn all_aside(&self, below: Key) -> Result<Vec<(i64, Key)>, StoreError> {
-        let found = self.store.list(Some(&below)).map_ok(|found| found.location);
-        let mut found = found.boxed();
-        let all = self.bounds.within(|progress: Progress| async move {
-            let mut all = Vec::new();
-            while let Some(one) = found.try_next().await? {
-                progress.made();
-                let at = one.filename().and_then(|name| name.parse().ok());
-                all.extend(at.map(|at| (at, one)));
-            }
-            Ok(all)
-        });
-        all.await.map_err(|error| self.failed(Operation::List, &error))
+        self.listed(Some(&below), |found| {
+            let at = found.location.filename()?.parse().ok()?;
+            Some((at, found.location))
+        })
+        .await
     }
 }
 

@@ -259,33 +259,41 @@ impl ArtifactStore {
 
     /// Removes an artifact; one that is gone already is no error.
     pub async fn delete(&self, digest: ArtifactDigest) -> Result<(), StoreError> {
-        let (store, key) = (self.store.clone(), key(digest));
+        self.removed(key(digest)).await.map(drop)
+    }
+
+    /// Removes an object. `false`: it has gone.
+    pub(super) async fn removed(&self, key: Key) -> Result<bool, StoreError> {
+        let store = self.store.clone();
         let deleted = self.bounds.within(|_| async move { store.delete(&key).await });
         match deleted.await {
-            Ok(()) | Err(Unanswered::Said(Error::NotFound { .. })) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Unanswered::Said(Error::NotFound { .. })) => Ok(false),
             Err(error) => Err(self.failed(Operation::Remove, &error)),
         }
     }
 
     /// Lists what is kept, in no order.
     pub async fn list(&self) -> Result<Vec<Stored>, StoreError> {
-        self.listed(|found| stored(&found)).await
+        self.listed(None, |found| stored(&found)).await
     }
 
     /// Lists what has been there for so long at least, in no order.
     pub async fn settled(&self, age: Duration) -> Result<Vec<ArtifactDigest>, StoreError> {
-        self.listed(move |found| {
+        self.listed(None, move |found| {
             let is_settled = is_settled(&found, age);
             stored(&found).filter(|_| is_settled).map(|stored| stored.digest)
         })
         .await
     }
 
-    async fn listed<T: Send + 'static>(
+    /// Lists what is below a key, or all.
+    pub(super) async fn listed<T: Send + 'static>(
         &self,
+        below: Option<&Key>,
         kept: impl Fn(ObjectMeta) -> Option<T> + Send + 'static,
     ) -> Result<Vec<T>, StoreError> {
-        let mut found = self.store.list(None);
+        let mut found = self.store.list(below);
         let all = self.bounds.within(|progress: Progress| async move {
             let mut all = Vec::new();
             while let Some(one) = found.try_next().await? {

@@ -154,14 +154,9 @@ impl Agents {
             .is_some_and(|uid| uid != hello.cluster_uid)
         {
             warn!("an agent in another cluster shows this cluster's identity");
-            let copied = ConditionRow {
-                kind: "Identity",
-                ok: false,
-                message: "an agent in another cluster shows this cluster's identity, which was copied: remove it there \
-                          and let that cluster join under a name of its own"
-                    .to_owned(),
-                since: OffsetDateTime::now_utc(),
-            };
+            let message = "an agent in another cluster shows this cluster's identity, which was copied: remove it there \
+                           and let that cluster join under a name of its own";
+            let copied = ConditionRow::new("Identity", message.to_owned(), OffsetDateTime::now_utc());
             let recorded = self.store.judge_cluster(admitted.cluster, &[copied]).await;
             recorded.map_err(from_store)?;
             return Err(Status::permission_denied("not admitted"));
@@ -220,12 +215,7 @@ impl Agents {
 /// What the hub judges of an agent that has come: its clock.
 fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 1] {
     let message = clock_message(hello.clock_ms, ms(now)).unwrap_or_default();
-    [ConditionRow {
-        kind: "Clock",
-        ok: message.is_empty(),
-        message,
-        since: now,
-    }]
+    [ConditionRow::new("Clock", message, now)]
 }
 
 /// What is stored as wrong, as an agent has told it.

@@ -86,15 +86,10 @@ impl Store {
             _ => return Ok(Some(false)),
         };
         let now = OffsetDateTime::now_utc();
-        let condition = |kind, message: &str| ConditionRow {
-            kind,
-            ok: message.is_empty(),
-            message: message.to_owned(),
-            since: now,
-        };
-        let token = condition("JoinToken", "");
+        let token = ConditionRow::new("JoinToken", String::new(), now);
         // The next agent that opens a stream ends it.
-        let identity = condition("Identity", if warning { message } else { "" });
+        let told = if warning { message } else { "" };
+        let identity = ConditionRow::new("Identity", told.to_owned(), now);
         write_conditions(&mut tx, &[(cluster.id, &token), (cluster.id, &identity)]).await?;
         sqlx::query!(
             "INSERT INTO event (warning, reason, message, cluster_id) VALUES ($1, $2, $3, $4)",

@@ -334,12 +334,7 @@ async fn suspend_for_two_keys(tx: &mut Connection, cluster_id: Uuid) -> Result<(
     )
     .execute(&mut *tx)
     .await?;
-    let condition = ConditionRow {
-        kind: "JoinToken",
-        ok: false,
-        message: MESSAGE.to_owned(),
-        since: OffsetDateTime::now_utc(),
-    };
+    let condition = ConditionRow::new("JoinToken", MESSAGE.to_owned(), OffsetDateTime::now_utc());
     write_conditions(tx, &[(cluster_id, &condition)]).await?;
     nudge_all(
         tx,

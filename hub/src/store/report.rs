@@ -114,6 +114,18 @@ pub struct ConditionRow {
     pub since: OffsetDateTime,
 }
 
+impl ConditionRow {
+    /// As it should be where the message is empty.
+    pub fn new(kind: &'static str, message: String, since: OffsetDateTime) -> Self {
+        Self {
+            kind,
+            ok: message.is_empty(),
+            message,
+            since,
+        }
+    }
+}
+
 /// Place of a row in a full report: units' rows by id, then objects' rows by unit and key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
@@ -201,12 +213,7 @@ pub(super) fn root_of_this_format(stored: &[u8]) -> &[u8] {
 
 /// That all of what an agent has reported is here.
 pub(super) fn nothing_left_out(now: OffsetDateTime) -> ConditionRow {
-    ConditionRow {
-        kind: LEFT_OUT,
-        ok: true,
-        message: String::new(),
-        since: now,
-    }
+    ConditionRow::new(LEFT_OUT, String::new(), now)
 }
 
 /// What ingesting reports did.
@@ -713,7 +720,10 @@ fn told(row: &ConditionRow) -> &str {
         "Clock" => "the clocks of hub and agent agree again",
         "Identity" => "one agent alone shows the cluster's identity",
         "JoinToken" => "somebody has decided about the token that was used by two keys",
-        "Reports" => "the agent's reports are taken again",
+        LEFT_OUT => "the agent's reports are taken again",
+        "Removals" => {
+            "a day has passed, and it is told no longer; what was not deleted by hand stays in the cluster"
+        }
         _ => "well again",
     }
 }

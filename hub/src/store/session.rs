@@ -82,12 +82,7 @@ fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> Conditio
             duel.takeovers, duel.holder, duel.other
         )
     });
-    ConditionRow {
-        kind: "Identity",
-        ok: message.is_empty(),
-        message,
-        since: now,
-    }
+    ConditionRow::new("Identity", message, now)
 }
 
 fn timestamp(at: OffsetDateTime) -> Timestamp {

@@ -67,15 +67,18 @@ async fn rows(context: &Context) -> anyhow::Result<()> {
     // What is in the way of one of these is no reason to leave out the others.
     let made = context.store.make_partitions(now).await;
     let events = context.store.event_trim(now).await;
-    if let Some(keep) = context.history {
-        context.store.history_trim(now, keep).await?;
-    }
-    made?;
-    events?;
-    context.store.forget_released().await?;
+    let history = match context.history {
+        Some(keep) => context.store.history_trim(now, keep).await,
+        None => Ok(0),
+    };
+    let released = context.store.forget_released().await;
     let removed = context.store.remove_unused().await?;
     if removed != Default::default() {
         tracing::info!(?removed, "what is no longer used is removed");
     }
+    made?;
+    events?;
+    history?;
+    released?;
     Ok(())
 }

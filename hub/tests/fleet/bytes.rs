@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    str::FromStr as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +10,6 @@ use std::{
 
 use flotilla_core::digest::Digest;
 use flotilla_hub::store::Store;
-use sqlx::postgres::PgConnectOptions;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -44,8 +42,7 @@ impl Metered {
                 tokio::spawn(relay(client, real.clone(), counted.clone()));
             }
         });
-        let options = PgConnectOptions::from_str(world.db.url()).expect("a URL");
-        let options = options.socket(world.dir.path());
+        let options = world.options().socket(world.dir.path());
         world.store = Store::open(options, 4).await.expect("the store opens");
         Self { world, sent }
     }

@@ -130,14 +130,7 @@ impl Fleet {
 
     /// Whoever left something to another hub has looked again; then nobody asks anything.
     async fn is_quiet(&self) {
-        let heard = async || self.statements.heard();
-        wait_until("two seconds without a statement", PATIENCE, async || {
-            let before = heard().await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            Ok::<_, sqlx::Error>((heard().await == before).then_some(()))
-        })
-        .await
-        .expect("quiet");
+        self.world.is_quiet().await;
     }
 }
 

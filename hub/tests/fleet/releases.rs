@@ -159,6 +159,7 @@ async fn an_agent_is_told_what_is_let_go_of_whether_it_gets_a_change_or_the_whol
         .filter(|unit| unit.released)
         .count();
     assert_eq!(released, 1);
+    hub.world.is_quiet().await;
 }
 
 #[tokio::test]

@@ -167,6 +167,7 @@ async fn a_server_that_writes_nothing_under_a_condition_keeps_artifacts_all_the_
     s3.has(Fault::TakesNoConditions);
     let fleet = fleet(&in_bucket(&s3)).await;
     deploy(&fleet).await;
+    fleet.hub.world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -229,6 +230,7 @@ async fn while_the_artifact_store_is_away_a_source_stays_as_it_was_and_it_and_it
     fleet.deployed("ConfigMap/apps/y").await;
     let told = "SELECT count(*) FROM event WHERE reason = 'StorageOperationFailed'";
     assert_eq!(world.count(told).await, 1);
+    world.is_quiet().await;
 }
 
 #[tokio::test]

@@ -110,12 +110,6 @@ impl Statements {
         Self { told, _listens }
     }
 
-    /// How many were asked since the last time they were taken.
-    pub(crate) fn heard(&self) -> usize {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.iter().filter(|one| one.is_of_the_hub()).count()
-    }
-
     /// Takes what was asked since the last time, but for what a new connection of the pool asks of its own.
     pub(crate) fn take(&self) -> Vec<Statement> {
         let mut told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));

@@ -134,6 +134,18 @@ impl HubProcess {
         format!("http://{}/hook/{}", self.http_listen, hex(digest.as_ref()))
     }
 
+    /// Calls the Receiver `flux-system/push`, whose token is `shared`, as a forge does after a push: the hub has stored
+    /// that when this returns.
+    pub async fn push(&self, client: &reqwest::Client) -> anyhow::Result<()> {
+        let request = client
+            .post(self.hook_url("shared", "push", "flux-system"))
+            .header("X-Signature", signature("shared", b"{}"))
+            .body("{}");
+        let status = request.send().await?.status();
+        anyhow::ensure!(status.as_u16() == 200, "the webhook was answered with {status}");
+        Ok(())
+    }
+
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.program.as_ref().map(Program::pid)

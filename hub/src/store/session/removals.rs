@@ -56,7 +56,7 @@ pub(super) async fn lost(
          SELECT $3, true, 'RemovalUnproven',
                 'it had left its app, and the agent has lost its ledger: that it was its own cannot be proven, so it '
                   || 'stays; delete it by hand where it is not needed',
-                concat_ws('/', o.kind, nullif(o.namespace, ''), o.name), r.uid, u.cluster_id
+                object_name(o.kind, o.namespace, o.name), r.uid, u.cluster_id
          FROM unit_object o JOIN unit u ON u.id = o.unit_id JOIN resource r ON r.uid = u.app_uid
          WHERE u.cluster_id = $1 AND o.state = 'PendingRemoval'
          ORDER BY r.namespace, r.name, o.kind, o.namespace, o.name LIMIT $2",
@@ -86,10 +86,6 @@ pub(super) async fn lost(
 
 /// Ends what was told for long enough.
 pub(super) fn told(since: Option<OffsetDateTime>, now: OffsetDateTime) -> Option<ConditionRow> {
-    since.filter(|since| now - *since > TOLD).map(|_| ConditionRow {
-        kind: "Removals",
-        ok: true,
-        message: String::new(),
-        since: now,
-    })
+    let told = since.filter(|since| now - *since > TOLD);
+    told.map(|_| ConditionRow::new("Removals", String::new(), now))
 }

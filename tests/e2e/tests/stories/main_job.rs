@@ -10,7 +10,7 @@ use std::{
 
 use e2e::{
     AgentProcess, HubProcess, Objects,
-    hub::{http_client, now, signature},
+    hub::{http_client, now},
 };
 use flotilla_core::trace::Trace;
 use flotilla_testkit::{
@@ -82,15 +82,7 @@ impl World {
 
     /// Calls the webhook, signed; the hub has stored that when this returns.
     pub(crate) async fn push(&self) {
-        let answer = http_client()
-            .unwrap()
-            .post(self.hub.hook_url("shared", "push", "flux-system"))
-            .header("X-Signature", signature("shared", b"{}"))
-            .body("{}")
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
+        self.hub.push(&http_client().unwrap()).await.unwrap();
     }
 
     fn fetch(&self) {

@@ -229,21 +229,12 @@ impl Fleet {
     async fn one_change(&self, samples: usize) -> anyhow::Result<[Figure; 2]> {
         let deployments: Api<Deployment> = Api::namespaced(self.plane.client().await?, &self.namespace);
         let mut watch = deployments.watch(&WatchParams::default(), "0").await?.boxed();
-        let hook = self.hub.hook_url("shared", "push", "flux-system");
         let (before, agent_before) = (usage::Hub::of(&self.hub)?, usage::cpu(self.agent()?)?);
         let mut times = Vec::new();
         for number in 0..samples {
             let (app, value) = ((number * 7) % self.apps, format!("v{number}"));
             self.repo.commit("main", &[file(app, &value)], &value).await?;
-            let answer = self
-                .client
-                .post(&hook)
-                .header("X-Signature", e2e::hub::signature("shared", b"{}"))
-                .body("{}");
-            ensure!(
-                answer.send().await?.status().is_success(),
-                "the webhook was refused"
-            );
+            self.hub.push(&self.client).await?;
             let accepted = Instant::now();
             let wanted = image(&value);
             let seen = async {

@@ -114,15 +114,6 @@ impl Fleet {
 
     /// Calls the webhook, as a forge does after a push.
     pub(crate) async fn webhook(&self) -> anyhow::Result<()> {
-        let request = self
-            .client
-            .post(self.hub.hook_url("shared", "push", "flux-system"))
-            .header("X-Signature", e2e::hub::signature("shared", b"{}"))
-            .body("{}");
-        anyhow::ensure!(
-            request.send().await?.status().is_success(),
-            "the webhook was refused"
-        );
-        Ok(())
+        self.hub.push(&self.client).await
     }
 }

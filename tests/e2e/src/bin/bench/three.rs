@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use e2e::{AgentProcess, HubProcess, Objects, cluster::holds};
 use flotilla_bench_report::{Figure, Record};
 use flotilla_core::trace::Trace;
@@ -20,6 +20,7 @@ use crate::{
     files::{app_and_placement, configuration, first_files, marker},
     idle_time, sample,
     spread::spread,
+    usage,
 };
 
 pub(crate) const CLUSTERS: usize = 3;
@@ -67,7 +68,6 @@ struct Fleet {
     _git: GitServer,
     traces: TraceCollector,
     repo: GitRepo,
-    hook: String,
     client: reqwest::Client,
 }
 
@@ -93,7 +93,6 @@ impl Fleet {
         })
         .await?;
         hub.apply(&configuration(&git.http_url("apps.git")))?;
-        let hook = hub.hook_url("shared", "push", "flux-system");
         let client = e2e::hub::http_client()?;
         Ok(Self {
             planes,
@@ -103,7 +102,6 @@ impl Fleet {
             _git: git,
             traces,
             repo,
-            hook,
             client,
         })
     }
@@ -116,23 +114,6 @@ impl Fleet {
                 .until(&format!("{app}-marker"), "value", "first", WITHIN)
                 .await?;
         }
-        Ok(())
-    }
-
-    async fn webhook(&self) -> anyhow::Result<()> {
-        let signature = e2e::hub::signature("shared", b"{}");
-        let answer = self
-            .client
-            .post(&self.hook)
-            .header("X-Signature", signature)
-            .body("{}")
-            .send()
-            .await?;
-        ensure!(
-            answer.status().is_success(),
-            "the webhook was answered with {}",
-            answer.status()
-        );
         Ok(())
     }
 
@@ -149,7 +130,7 @@ impl Fleet {
                 .repo
                 .commit("main", &[("small/marker.yaml", marker("small", &value))], &value)
                 .await?;
-            self.webhook().await?;
+            self.hub.push(&self.client).await?;
             let accepted = Instant::now();
             commits.push((format!("main@sha1:{id}"), e2e::hub::now()));
             let seen = watches
@@ -242,7 +223,7 @@ impl Fleet {
             self.repo
                 .commit("main", &[("wide/marker.yaml", marker("wide", &value))], &value)
                 .await?;
-            self.webhook().await?;
+            self.hub.push(&self.client).await?;
             cluster.until("wide-marker", "value", &value, WITHIN).await?;
             // The report's acknowledgement belongs to the change.
             wait_until("the hub shows it", WITHIN, async || {
@@ -337,19 +318,8 @@ impl Fleet {
 
     async fn pss(&self, name: &'static str, what: &str) -> anyhow::Result<Figure> {
         let pid = self.agents[0].pid().context("the agent does not run")?;
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let kib: f64 = text
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("Pss:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
-            .context("the kernel told no PSS")?;
+        let pss = usage::pss(pid)?;
         let note = format!("PSS from /proc, {what}; state in Secrets, HTTP/1.1 to the API server");
-        Ok(Figure::new(name, kib / 1024.0, "MiB", note))
+        Ok(Figure::new(name, pss, "MiB", note))
     }
 }

@@ -50,9 +50,18 @@ fn family(pid: u32) -> anyhow::Result<f64> {
     Ok(all)
 }
 
-/// A field of `/proc/PID/status` in MiB: `VmRSS` now, `VmHWM` at most.
+/// Memory of a process in MiB: `VmRSS` now, `VmHWM` at most.
 pub(crate) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    mib(pid, "status", field)
+}
+
+/// Its share of memory in MiB: what it has with others counts in parts.
+pub(crate) fn pss(pid: u32) -> anyhow::Result<f64> {
+    mib(pid, "smaps_rollup", "Pss")
+}
+
+fn mib(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let found = text.lines().find_map(|line| {
         let value = line.strip_prefix(field)?.strip_prefix(':')?;
         value.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok()
