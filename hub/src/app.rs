@@ -34,7 +34,13 @@ use crate::{
         token,
     },
     config::{Database, Serve},
-    grpc::{agent::Agents, enroll::Enrolments, fetch::Fetcher, fleet::Fleet, streams::Streams},
+    grpc::{
+        agent::Agents,
+        enroll::Enrolments,
+        fetch::Fetcher,
+        fleet::{Fleet, counts::Counts},
+        streams::Streams,
+    },
     http,
     index::Index,
     lock::DataDirLock,
@@ -322,6 +328,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         topics,
         watchers,
         receivers,
+        counts: Counts::new(store.clone()),
         engine: renderer.native.version(),
     };
     let config = server_config(&authority, &serve.names())?;

@@ -31,12 +31,33 @@ pub struct Handling {
     pub unanswered: Vec<Uuid>,
 }
 
+/// What is known of an app but for its units.
+#[derive(Debug, Clone)]
+pub struct PlanShown {
+    /// Rises with each change of what its units are to have; 0 before the first.
+    pub version: i64,
+    /// Without units.
+    pub facts: AppFacts,
+}
+
 impl Store {
-    /// What is known of these apps, by uid, in two statements however many units they have. One without a plan is not
+    /// What is known of these apps, by uid, in two statements however many units they have. One that is gone is not
     /// among them.
     pub async fn app_facts(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, AppFacts>> {
+        let plans = self.app_plans_shown(apps).await?;
+        let mut units = self.units_alike(apps).await?;
+        let facts = plans.into_iter().map(|(app, plan)| {
+            let units = units.remove(&app).unwrap_or_default();
+            (app, AppFacts { units, ..plan.facts })
+        });
+        Ok(facts.collect())
+    }
+
+    /// What is known of these apps but for their units, by uid.
+    pub async fn app_plans_shown(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, PlanShown>> {
         let plans = sqlx::query!(
             r#"SELECT r.uid AS "uid!", coalesce(r.suspended, (r.spec->>'suspend')::boolean, false) AS "suspended!",
+                      coalesce(p.version, 0) AS "version!",
                       coalesce(p.observed_generation = r.generation, false) AS "observed!",
                       coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?", r.updated_at AS "updated_at!"
                FROM resource r LEFT JOIN app_plan p ON p.app_uid = r.uid WHERE r.uid = ANY($1)"#,
@@ -44,20 +65,23 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let mut facts: HashMap<Uuid, AppFacts> = plans
-            .into_iter()
-            .map(|row| {
-                let facts = AppFacts {
-                    asked: Some(timestamp(row.updated_at)),
-                    held: row.held_at.map(timestamp),
-                    observed: row.observed,
-                    suspended: row.suspended,
-                    waiting: row.waiting.0,
-                    units: Vec::new(),
-                };
-                (row.uid, facts)
-            })
-            .collect();
+        let plans = plans.into_iter().map(|row| {
+            let facts = AppFacts {
+                asked: Some(timestamp(row.updated_at)),
+                held: row.held_at.map(timestamp),
+                observed: row.observed,
+                suspended: row.suspended,
+                waiting: row.waiting.0,
+                units: Vec::new(),
+            };
+            let version = row.version;
+            (row.uid, PlanShown { version, facts })
+        });
+        Ok(plans.collect())
+    }
+
+    /// The units of these apps, by the app's uid, those alike counted together.
+    pub async fn units_alike(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, Vec<Alike>>> {
         let rows = sqlx::query!(
             r#"WITH shown AS MATERIALIZED (
                  SELECT app_uid, cluster, applied_content, current, applied, refused, ready, connected, silent, reason, message,
@@ -82,31 +106,30 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
+        let mut units: HashMap<Uuid, Vec<Alike>> = HashMap::new();
         for row in rows {
             let revision = revision(row.revision_id, row.revision);
-            if let Some(facts) = facts.get_mut(&row.app) {
-                facts.units.push(Alike {
-                    units: row.units.unsigned_abs(),
-                    first_turned: timestamp(row.first_turned),
-                    last_turned: timestamp(row.last_turned),
-                    first: UnitFacts {
-                        cluster: row.cluster,
-                        connected: row.connected,
-                        silent: row.silent,
-                        current: row.current,
-                        applied: row.applied,
-                        refused: row.refused,
-                        ready: Readiness::parse(&row.ready),
-                        reason: row.reason,
-                        message: row.message,
-                        notes: row.notes,
-                        waiting: row.waiting.0,
-                        revision,
-                    },
-                });
-            }
+            units.entry(row.app).or_default().push(Alike {
+                units: row.units.unsigned_abs(),
+                first_turned: timestamp(row.first_turned),
+                last_turned: timestamp(row.last_turned),
+                first: UnitFacts {
+                    cluster: row.cluster,
+                    connected: row.connected,
+                    silent: row.silent,
+                    current: row.current,
+                    applied: row.applied,
+                    refused: row.refused,
+                    ready: Readiness::parse(&row.ready),
+                    reason: row.reason,
+                    message: row.message,
+                    notes: row.notes,
+                    waiting: row.waiting.0,
+                    revision,
+                },
+            });
         }
-        Ok(facts)
+        Ok(units)
     }
 
     /// Units of an app that are not ready or not connected, by cluster, at most `limit`.

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use flotilla_core::digest::Digest;
+use flotilla_core::{digest::Digest, status::Readiness};
 use flotilla_hub::{
-    grpc::fetch::Fetcher,
+    grpc::{fetch::Fetcher, fleet::counts::Counts},
     index::Index,
     store::{
         report::{ConditionRow, FullPart, Report, RowKey},
@@ -17,6 +17,7 @@ use flotilla_hub::{
     },
 };
 use flotilla_proto::agent::v1::{ContentKind, FetchRequest, Want};
+use flotilla_testkit::wait_until;
 use time::OffsetDateTime;
 use tracing::{
     Dispatch, Event, Subscriber,
@@ -70,6 +71,11 @@ impl Visit for Statement {
 
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
+
+/// How the count of units begins.
+const COUNT: &str = "WITH shown AS MATERIALIZED";
+/// The longest wait for a state.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a test's own questions begin: they are not counted.
 pub(crate) const OWN: &str = "/* the test */";
@@ -477,15 +483,15 @@ async fn a_fetch_is_two_statements_however_many_units_there_are() {
     assert_eq!(statements.take().len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_them() {
-    let world = World::new().await;
+/// An app on these clusters, of which the last has failed; all others are ready.
+async fn app_on(world: &World, clusters: usize) -> Uuid {
     let app = world.app("a").await;
-    one_unit(&world, "c1", app).await;
+    one_unit(world, "c1", app).await;
+    let (others, last) = (clusters - 1, format!("z{:04}", clusters - 1));
     world
-        .execute(
+        .execute(&format!(
             "INSERT INTO cluster (id, name, state)
-               SELECT gen_random_uuid(), 'z' || lpad(n::text, 4, '0'), 'Active' FROM generate_series(1, 1199) n;
+               SELECT gen_random_uuid(), 'z' || lpad(n::text, 4, '0'), 'Active' FROM generate_series(1, {others}) n;
              INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause)
                SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state,
                       u.cause FROM unit u, cluster c WHERE c.name LIKE 'z%';
@@ -494,10 +500,90 @@ async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_t
              INSERT INTO unit_status (unit_id, version, applied_version, applied, ready, observed_at)
                SELECT id, version, version, target, 'True', now() FROM unit;
              UPDATE unit_status SET ready = 'False', reason = 'HealthCheckFailed', message = 'image not found'
-               WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = 'z1199');",
-        )
+               WHERE unit_id = (SELECT u.id FROM unit u JOIN cluster c ON c.id = u.cluster_id WHERE c.name = '{last}');",
+        ))
         .await;
     world.store.beat("replica", "").await.expect("it lives");
+    app
+}
+
+#[tokio::test]
+async fn what_many_ask_of_many_units_is_counted_once_and_a_new_plan_is_shown_at_once() {
+    let world = World::new().await;
+    let app = app_on(&world, 1200).await;
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let counts = Counts::new(world.store.clone());
+    let ready = async || {
+        let facts = counts.facts(&[app]).await.expect("read");
+        let ready = facts[&app]
+            .units
+            .iter()
+            .filter(|alike| alike.first.ready == Readiness::True);
+        (facts[&app].total(), ready.map(|alike| alike.units).sum::<u64>())
+    };
+    assert_eq!(ready().await, (1200, 1199));
+    statements.take();
+    // Within two seconds, which the last of them may be past on a machine that stands still.
+    for _ in 0..20 {
+        assert_eq!(ready().await, (1200, 1199));
+    }
+    let counted = statements.take();
+    let counted = counted.iter().filter(|one| one.words.starts_with(COUNT)).count();
+    assert!(counted <= 2, "{counted} times");
+    // What a cluster tells is shown within moments.
+    world
+        .execute("UPDATE unit_status SET ready = 'True', reason = ''")
+        .await;
+    wait_until("all are ready", PATIENCE, async || {
+        let seen = ready().await;
+        if seen == (1200, 1200) {
+            Ok(Some(()))
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await
+    .expect("counted anew");
+    // A plan is never shown with what was counted before it.
+    world
+        .execute(
+            "INSERT INTO app_plan AS p (app_uid, version) SELECT uid, 1 FROM resource WHERE kind = 'Kustomization'
+               ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1;
+             UPDATE unit SET version = version + 1",
+        )
+        .await;
+    assert_eq!(ready().await, (1200, 0));
+    // Nobody asks: nothing is counted.
+    statements.take();
+    tokio::task::yield_now().await;
+    assert!(statements.take().is_empty());
+}
+
+#[tokio::test]
+async fn few_units_are_counted_for_each_who_asks() {
+    let world = World::new().await;
+    let app = app_on(&world, 3).await;
+    let counts = Counts::new(world.store.clone());
+    let ready = async || {
+        let facts = counts.facts(&[app]).await.expect("read");
+        facts[&app]
+            .units
+            .iter()
+            .map(|alike| (alike.first.ready, alike.units))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ready().await, [(Readiness::True, 2), (Readiness::False, 1)]);
+    world
+        .execute("UPDATE unit_status SET ready = 'True', reason = '', message = ''")
+        .await;
+    assert_eq!(ready().await, [(Readiness::True, 3)]);
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_them() {
+    let world = World::new().await;
+    let app = app_on(&world, 1200).await;
     let statements = Statements::listen();
     hears(&world, &statements).await;
     let mut facts = world.store.app_facts(&[app]).await.expect("read");

@@ -1,6 +1,7 @@
 //! `flotilla.fleet.v1`: what CLI and page use. Every call shows a bearer token; every page is bounded.
 
 mod apply;
+pub mod counts;
 mod reconcile;
 mod status;
 pub(super) mod views;
@@ -15,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use self::counts::Counts;
 use super::status::from_store;
 use crate::{
     auth::{
@@ -58,6 +60,8 @@ pub struct Fleet {
     pub watchers: Watchers,
     /// Where receivers are called.
     pub receivers: Registered,
+    /// Counts of units.
+    pub counts: Counts,
     /// The rendering engine, for `version`.
     pub engine: String,
 }

@@ -15,7 +15,8 @@ use crate::store::{
     resource::{Condition, ResourceRow},
 };
 
-/// Resources with their status; apps cost two statements together, however many there are.
+/// Resources with their status; apps cost two statements together, however many there are, and one where the units of
+/// many are counted already.
 pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<Vec<wire::Resource>> {
     let apps: Vec<Uuid> = rows
         .iter()
@@ -24,7 +25,7 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
         .collect();
     let facts = match apps.as_slice() {
         [] => HashMap::new(),
-        apps => fleet.store.app_facts(apps).await?,
+        apps => fleet.counts.facts(apps).await?,
     };
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
