@@ -548,7 +548,7 @@ async fn what_many_ask_of_many_units_is_counted_once_and_a_new_plan_is_shown_at_
     // A plan is never shown with what was counted before it.
     world
         .execute(
-            "INSERT INTO app_plan AS p (app_uid, version) SELECT uid, 1 FROM resource WHERE kind = 'Kustomization'
+            "INSERT INTO app_plan AS p (app_uid, version) SELECT DISTINCT app_uid, 1 FROM unit
                ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1;
              UPDATE unit SET version = version + 1",
         )
