@@ -16,14 +16,19 @@ use super::{
 const ASIDE: &str = "aside";
 
 impl ArtifactStore {
-    /// Sets an artifact aside, unless it was kept again within `age`.
-    pub async fn set_aside(&self, digest: ArtifactDigest, age: Duration) -> Result<(), StoreError> {
+    /// Sets an artifact aside, unless it was kept again within `age`. `now` is of the clock that all hubs go by: what one sets
+    /// aside another sweeps.
+    pub async fn set_aside(
+        &self,
+        digest: ArtifactDigest,
+        age: Duration,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
         match self.found_in_place(digest).await? {
             Some(found) if is_settled(&found, age) => {}
             _ => return Ok(()),
         }
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        let place = place(digest).join(now.to_string());
+        let place = place(digest).join(now.unix_timestamp().to_string());
         self.moved(key(digest), place, Operation::Remove).await.map(drop)
     }
 
@@ -43,9 +48,9 @@ impl ArtifactStore {
         Ok(self.found_in_place(digest).await?.is_some())
     }
 
-    /// Removes what was set aside for so long, and returns how many there were.
-    pub async fn sweep(&self, grace: Duration) -> Result<u64, StoreError> {
-        let before = (OffsetDateTime::now_utc() - grace).unix_timestamp();
+    /// Removes what was set aside for so long, by the same clock, and returns how many there were.
+    pub async fn sweep(&self, grace: Duration, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let before = (now - grace).unix_timestamp();
         let mut removed = 0;
         for (at, aside) in self.all_aside(Key::from(ASIDE)).await? {
             if at <= before && self.removed(aside).await? {
@@ -91,6 +96,10 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+
     struct Place {
         dir: tempfile::TempDir,
         store: ArtifactStore,
@@ -135,7 +144,11 @@ mod tests {
         place.age(kept.digest);
         assert_eq!(place.store.settled(DAY).await.expect("listed"), [kept.digest]);
         place.put().await;
-        place.store.set_aside(kept.digest, DAY).await.expect("looked");
+        place
+            .store
+            .set_aside(kept.digest, DAY, now())
+            .await
+            .expect("looked");
         assert_eq!(place.aside().await, 0);
         assert!(place.store.has(kept.digest).await.expect("looked"));
     }
@@ -146,10 +159,14 @@ mod tests {
         let kept = place.put().await;
         place.age(kept.digest);
         // The other hub's upload is between the look and the move: what is moved is the fresh one.
-        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
+        place
+            .store
+            .set_aside(kept.digest, DAY, now())
+            .await
+            .expect("set aside");
         assert_eq!(place.aside().await, 1);
         assert_eq!(place.store.list().await.expect("listed").len(), 0);
-        assert_eq!(place.store.sweep(DAY).await.expect("swept"), 0);
+        assert_eq!(place.store.sweep(DAY, now()).await.expect("swept"), 0);
         assert!(place.store.has(kept.digest).await.expect("looked"));
         assert_eq!(
             (
@@ -160,7 +177,11 @@ mod tests {
         );
         // A read misses it as well.
         place.age(kept.digest);
-        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
+        place
+            .store
+            .set_aside(kept.digest, DAY, now())
+            .await
+            .expect("set aside");
         let bytes = place.store.read(kept.digest).await.expect("brought back");
         assert_eq!(ArtifactDigest::of(&bytes), kept.digest);
     }
@@ -170,21 +191,29 @@ mod tests {
         let place = Place::new().await;
         let kept = place.put().await;
         place.age(kept.digest);
-        place.store.set_aside(kept.digest, DAY).await.expect("set aside");
         place
             .store
-            .set_aside(kept.digest, DAY)
+            .set_aside(kept.digest, DAY, now())
+            .await
+            .expect("set aside");
+        place
+            .store
+            .set_aside(kept.digest, DAY, now())
             .await
             .expect("gone already");
         assert_eq!(
-            place.store.sweep(Duration::from_secs(3600)).await.expect("swept"),
+            place
+                .store
+                .sweep(Duration::from_secs(3600), now())
+                .await
+                .expect("swept"),
             0
         );
-        assert_eq!(place.store.sweep(Duration::ZERO).await.expect("swept"), 1);
+        assert_eq!(place.store.sweep(Duration::ZERO, now()).await.expect("swept"), 1);
         assert_eq!(
             (
                 place.aside().await,
-                place.store.sweep(Duration::ZERO).await.expect("swept")
+                place.store.sweep(Duration::ZERO, now()).await.expect("swept")
             ),
             (0, 0)
         );
@@ -193,5 +222,22 @@ mod tests {
             place.store.read(kept.digest).await,
             Err(StoreError::Missing(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn its_grace_goes_by_the_clock_that_all_hubs_go_by_and_not_by_that_of_one() {
+        let place = Place::new().await;
+        let kept = place.put().await;
+        place.age(kept.digest);
+        // The machine's clock is a week off; the hubs' common one says when it was set aside, and when it is swept.
+        let common = now() - 7 * DAY;
+        place
+            .store
+            .set_aside(kept.digest, DAY, common)
+            .await
+            .expect("set aside");
+        let sweep = async |at| place.store.sweep(DAY, at).await.expect("swept");
+        assert_eq!(sweep(common + DAY / 2).await, 0);
+        assert_eq!(sweep(common + DAY).await, 1);
     }
 }

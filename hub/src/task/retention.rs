@@ -48,16 +48,18 @@ async fn artifacts(context: &Context) -> anyhow::Result<()> {
             "repositories that nothing is fetched into are removed"
         );
     }
+    // By the store's clock: what one hub sets aside another sweeps.
+    let now = context.store.now().await?;
     let artifacts = &context.sources.artifacts;
     let settled = artifacts.settled(SETTLED).await?;
     let names: Vec<String> = settled.iter().map(ToString::to_string).collect();
     let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
     for (digest, name) in settled.iter().zip(&names) {
         if !known.contains(name) {
-            artifacts.set_aside(*digest, SETTLED).await?;
+            artifacts.set_aside(*digest, SETTLED, now).await?;
         }
     }
-    artifacts.sweep(SETTLED).await?;
+    artifacts.sweep(SETTLED, now).await?;
     Ok(())
 }
 
