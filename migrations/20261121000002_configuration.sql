@@ -93,6 +93,8 @@ CREATE TABLE due (
     key    uuid NOT NULL,
     -- Rises with each change: a decision takes away only what it has seen.
     change bigint NOT NULL DEFAULT 1,
+    -- When it last changed: what has just changed is on its way to whoever is woken by it.
+    at     timestamptz NOT NULL DEFAULT now(),
     -- The hub that is at it, until then: another leaves it meanwhile.
     held_by    text NOT NULL DEFAULT '',
     held_until timestamptz NOT NULL DEFAULT 'epoch',

@@ -66,13 +66,30 @@ CREATE TABLE config_value (
     referenced_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Which objects a content holds: what an agent may fetch, and what is still used, is asked without opening manifests.
-CREATE TABLE content_object (
-    content bytea NOT NULL REFERENCES content (digest) ON DELETE CASCADE,
-    object  bytea NOT NULL REFERENCES object (digest),
-    PRIMARY KEY (content, object)
+-- Objects of contents, in parts that are named by what they hold: a content of which one object changes shares all other
+-- parts with what it was, and its rows are few.
+CREATE TABLE part (
+    digest        bytea PRIMARY KEY,
+    referenced_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX content_object_object ON content_object (object);
+
+CREATE TABLE part_object (
+    part   bytea NOT NULL REFERENCES part (digest) ON DELETE CASCADE,
+    object bytea NOT NULL REFERENCES object (digest),
+    PRIMARY KEY (part, object)
+);
+CREATE INDEX part_object_object ON part_object (object);
+
+CREATE TABLE content_part (
+    content bytea NOT NULL REFERENCES content (digest) ON DELETE CASCADE,
+    part    bytea NOT NULL REFERENCES part (digest),
+    PRIMARY KEY (content, part)
+);
+CREATE INDEX content_part_part ON content_part (part);
+
+-- Which objects a content holds: what an agent may fetch is asked without opening manifests.
+CREATE VIEW content_object AS
+    SELECT c.content, o.object FROM content_part c JOIN part_object o ON o.part = c.part;
 
 -- One evaluation of one input: engine, fields, artifact. Shared by all apps that have the same, in whatever scope.
 CREATE TABLE rendering (

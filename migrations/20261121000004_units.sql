@@ -17,12 +17,14 @@ CREATE TABLE rollout (
     parent      bigint REFERENCES rollout (id) ON DELETE SET NULL,
     revision_id bigint REFERENCES revision (id),
     content     bytea REFERENCES content (digest),
-    state       text NOT NULL CHECK (state IN ('Progressing', 'Complete', 'Superseded')),
+    state       text NOT NULL CHECK (state IN ('Progressing', 'Complete', 'Withdrawn', 'Superseded')),
     cause       text NOT NULL,
     -- Units that it moves.
     clusters    int NOT NULL,
     -- Of these applied when it ended; NULL while it has not: then its admissions say it.
     clusters_applied int,
+    -- How often clusters that were let go of were admitted again: who ends it has seen the last time.
+    readmissions int NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
@@ -41,7 +43,7 @@ CREATE TABLE admission (
     at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (rollout_id, cluster_id)
 );
-CREATE INDEX admission_unfinished ON admission (rollout_id, state) WHERE state <> 'Applied';
+CREATE INDEX admission_unfinished ON admission (rollout_id, state, cluster_id) WHERE state <> 'Applied';
 
 -- The revision that a content of an app is shown as: the source's present one if it renders to that, else the last that
 -- did, else that with which it was rolled out. A commit that changes nothing of an app needs no write to be shown.

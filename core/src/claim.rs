@@ -167,14 +167,17 @@ pub fn withheld(claims: &Claims, others: &[Other]) -> BTreeMap<ClusterId, Vec<Wi
         .collect()
 }
 
-/// Whether every chosen cluster has a unit that claims these keys already, and owns all of them: who else claims any is then
-/// no question.
-pub fn is_settled(chosen: &[Chosen], units: &[Current], keys: Digest) -> bool {
+/// The keys that the units of all chosen clusters claim already, each owning all of them: of a content that has the same, who
+/// else claims any is no question. `None`: they differ, or somebody has none.
+pub fn settled(chosen: &[Chosen], units: &[Current]) -> Option<Digest> {
     let units: BTreeMap<ClusterId, &Current> = units.iter().map(|unit| (unit.cluster, unit)).collect();
-    let owns = |unit: &&Current| unit.keyset == Some(keys) && unit.withheld.is_empty();
-    chosen
-        .iter()
-        .all(|chosen| units.get(&chosen.id).is_some_and(owns))
+    let owned = |chosen: &Chosen| {
+        let unit = units.get(&chosen.id).filter(|unit| unit.withheld.is_empty())?;
+        unit.keyset
+    };
+    let keys = owned(chosen.first()?)?;
+    let is_same = |chosen: &Chosen| owned(chosen) == Some(keys);
+    chosen.iter().all(is_same).then_some(keys)
 }
 
 /// The keys of a content's objects, with the clusters where they are that: the same everywhere, unless a name holds a

@@ -11,7 +11,8 @@ pub enum AdmissionState {
     Admitted,
     /// The target was applied.
     Applied,
-    /// Its unit is enforced no longer: nobody waits for it, until it is enforced again.
+    /// It was let go of: nobody waits for it, until it is chosen again. One that is suspended is still waited for: its
+    /// rollout stands still and has not ended.
     Withdrawn,
     /// Its unit was given a newer target before this one was applied.
     Superseded,
@@ -34,10 +35,10 @@ impl AdmissionState {
 pub enum Turn {
     /// The agent has applied the unit's present target.
     Applied,
-    /// The unit was suspended, or its cluster is no longer chosen.
+    /// The cluster is no longer chosen, or the unit is to be removed.
     Withdrawn,
-    /// The unit is enforced again.
-    Enforced,
+    /// The cluster is chosen again.
+    Chosen,
     /// The unit has a newer target.
     Retargeted,
 }
@@ -48,7 +49,7 @@ impl Turn {
         match self {
             Self::Applied | Self::Retargeted => &[AdmissionState::Admitted, AdmissionState::Withdrawn],
             Self::Withdrawn => &[AdmissionState::Admitted],
-            Self::Enforced => &[AdmissionState::Withdrawn],
+            Self::Chosen => &[AdmissionState::Withdrawn],
         }
     }
 
@@ -57,8 +58,16 @@ impl Turn {
         match self {
             Self::Applied => AdmissionState::Applied,
             Self::Withdrawn => AdmissionState::Withdrawn,
-            Self::Enforced => AdmissionState::Admitted,
+            Self::Chosen => AdmissionState::Admitted,
             Self::Retargeted => AdmissionState::Superseded,
+        }
+    }
+
+    /// How a rollout ends of which it has turned anything, once no cluster of it is waited for; `None`: the others tell.
+    pub fn end(self) -> Option<End> {
+        match self {
+            Self::Retargeted => Some(End::Superseded),
+            Self::Applied | Self::Withdrawn | Self::Chosen => None,
         }
     }
 
@@ -67,10 +76,13 @@ impl Turn {
         if next.retargeted {
             return Some(Self::Retargeted);
         }
-        match (&unit.state, &next.state) {
-            (before, now) if before == now => None,
-            (_, UnitState::Active) => Some(Self::Enforced),
-            (UnitState::Active, _) => Some(Self::Withdrawn),
+        let is_placed = |state: &UnitState| match state {
+            UnitState::Active | UnitState::Suspended => true,
+            UnitState::Detached | UnitState::Removing(_) => false,
+        };
+        match (is_placed(&unit.state), is_placed(&next.state)) {
+            (false, true) => Some(Self::Chosen),
+            (true, false) => Some(Self::Withdrawn),
             _ => None,
         }
     }
@@ -79,8 +91,10 @@ impl Turn {
 /// How a rollout ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Every cluster that is enforced has applied it.
+    /// Every cluster has applied it.
     Complete,
+    /// Some cluster was let go of before it had applied it. It goes on if that is chosen again.
+    Withdrawn,
     /// Some cluster was given something newer before it had applied it.
     Superseded,
 }
@@ -90,6 +104,7 @@ impl End {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "Complete",
+            Self::Withdrawn => "Withdrawn",
             Self::Superseded => "Superseded",
         }
     }
@@ -115,6 +130,7 @@ impl Tally {
         match self {
             Self { admitted: 1.., .. } => None,
             Self { superseded: 1.., .. } => Some(End::Superseded),
+            Self { withdrawn: 1.., .. } => Some(End::Withdrawn),
             _ => Some(End::Complete),
         }
     }
@@ -122,9 +138,19 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{collections::BTreeMap, time::Duration};
 
-    const TURNS: [Turn; 4] = [Turn::Applied, Turn::Withdrawn, Turn::Enforced, Turn::Retargeted];
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        digest::Digest,
+        id::{ClusterId, UnitId},
+        rollout::plan::Cause,
+        unit::{Settings, Substitution},
+    };
+
+    const TURNS: [Turn; 4] = [Turn::Applied, Turn::Withdrawn, Turn::Chosen, Turn::Retargeted];
 
     fn turned(admission: AdmissionState, turn: Turn) -> AdmissionState {
         match turn.from().contains(&admission) {
@@ -182,7 +208,7 @@ mod tests {
                     match turn {
                         Turn::Applied | Turn::Retargeted => return false,
                         Turn::Withdrawn => waited = false,
-                        Turn::Enforced => waited = true,
+                        Turn::Chosen => waited = true,
                     }
                 }
                 waited
@@ -193,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_superseded_where_a_cluster_has_moved_on_before_it_applied_and_complete_everywhere_else() {
+    fn it_is_superseded_where_a_cluster_has_moved_on_before_it_applied_and_complete_where_all_have_applied() {
         every_way(&mut |done, now| {
             let moved_on = (0..3).any(|place| {
                 let mut ends = done
@@ -203,6 +229,8 @@ mod tests {
             });
             if let Some(end) = tally(now).end() {
                 assert_eq!(end == End::Superseded, moved_on, "{done:?}");
+                let all = now.iter().all(|one| *one == AdmissionState::Applied);
+                assert_eq!(end == End::Complete, all, "{done:?}");
             }
         });
     }
@@ -213,5 +241,85 @@ mod tests {
             assert!(TURNS.iter().all(|turn| turned(ended, *turn) == ended));
         }
         assert_eq!(Tally::default().end(), Some(End::Complete));
+    }
+
+    fn unit(state: UnitState) -> (Current, Next) {
+        let settings = Settings {
+            interval: Duration::from_secs(60),
+            retry_interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            wait: false,
+            prune: true,
+            common_labels: BTreeMap::new(),
+            common_annotations: BTreeMap::new(),
+            substitution: Substitution::Off,
+            default_namespace: String::new(),
+        };
+        let target = Digest::of("target", b"one");
+        let (id, cluster) = (UnitId(Uuid::from_u128(1)), ClusterId(Uuid::from_u128(2)));
+        let current = Current {
+            id,
+            cluster,
+            content: None,
+            revision: None,
+            target,
+            keyset: None,
+            settings: settings.clone(),
+            variables: Vec::new(),
+            withheld: Vec::new(),
+            state: state.clone(),
+            requested: String::new(),
+            waiting: Vec::new(),
+        };
+        let next = Next {
+            id: Some(id),
+            cluster,
+            content: None,
+            revision: None,
+            target,
+            settings,
+            variables: Vec::new(),
+            withheld: Vec::new(),
+            state,
+            requested: String::new(),
+            waiting: Vec::new(),
+            retargeted: false,
+            cause: Cause::Suspend,
+        };
+        (current, next)
+    }
+
+    #[test]
+    fn one_that_is_suspended_is_waited_for_and_one_that_is_let_go_of_is_not() {
+        use UnitState::{Active, Detached, Suspended};
+        let turn =
+            |before: &UnitState, now: &UnitState| Turn::of(&unit(before.clone()).0, &unit(now.clone()).1);
+        for (before, now, expected) in [
+            (Active, Suspended, None),
+            (Suspended, Active, None),
+            (Active, Detached, Some(Turn::Withdrawn)),
+            (Suspended, Detached, Some(Turn::Withdrawn)),
+            (Detached, Active, Some(Turn::Chosen)),
+            (Detached, Suspended, Some(Turn::Chosen)),
+        ] {
+            assert_eq!(turn(&before, &now), expected, "{before:?} {now:?}");
+            assert_eq!(turn(&before, &before), None);
+        }
+    }
+
+    #[test]
+    fn whatever_became_of_the_others_one_that_has_moved_on_tells_how_it_ends() {
+        for (applied, withdrawn) in [(0, 0), (3, 0), (0, 3), (3, 3)] {
+            let tally = Tally {
+                applied,
+                withdrawn,
+                superseded: 1,
+                ..Tally::default()
+            };
+            assert_eq!(tally.end(), Turn::Retargeted.end());
+            assert_eq!(Tally { admitted: 1, ..tally }.end(), None);
+        }
+        let others = [Turn::Applied, Turn::Withdrawn, Turn::Chosen];
+        assert!(others.iter().all(|turn| turn.end().is_none()));
     }
 }

@@ -14,7 +14,7 @@ use flotilla_core::{
 use sqlx::{Executor, Postgres, types::Json};
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, StoreError, wake_apps};
+use super::{Connection, Result, Store, StoreError};
 
 /// A set of keys that a unit has in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,22 +139,6 @@ pub(super) async fn check(
     match agree {
         true => Ok(()),
         false => Err(StoreError::Conflict("an object's claim")),
-    }
-}
-
-/// Has those apps planned again whose units leave something to others in these clusters: it may be theirs now.
-pub(super) async fn wake_withheld(tx: &mut Connection, app_uid: Uuid, units: &[(Uuid, &Next)]) -> Result<()> {
-    let clusters: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
-    let apps = sqlx::query_scalar!(
-        "SELECT DISTINCT app_uid FROM unit WHERE withheld <> '[]' AND cluster_id = ANY($1) AND app_uid <> $2",
-        &clusters,
-        app_uid
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    match apps.is_empty() {
-        true => Ok(()),
-        false => wake_apps(tx, &apps).await,
     }
 }
 

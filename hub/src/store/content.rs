@@ -1,5 +1,6 @@
 //! Content by digest: objects, contents, values of variables. Secret bytes are sealed and never compressed.
 
+mod part;
 mod write;
 
 use std::{collections::HashMap, io::Read as _};
@@ -140,15 +141,33 @@ fn key(digest: &[u8]) -> Result<[u8; 32]> {
     <[u8; 32]>::try_from(digest).map_err(|e| StoreError::corrupt("digest of a stored item", e))
 }
 
+/// A content manifest, or that there is no need of it.
+pub enum Manifest {
+    /// Its objects have the keys that are known.
+    Known,
+    /// They have others, or a name holds a variable.
+    Read(Stored),
+}
+
 impl Store {
-    /// Digest of the keys of a content's objects; `None`: a name holds a variable, or there is no such content.
-    pub async fn content_keys(&self, content: Digest) -> Result<Option<Digest>> {
-        let keys = sqlx::query_scalar!("SELECT keys FROM content WHERE digest = $1", content.as_bytes())
-            .fetch_optional(self.pool())
-            .await?
-            .flatten();
-        let digest = keys.as_deref().map(Digest::try_from_slice).transpose();
-        digest.map_err(|e| StoreError::corrupt(format!("keys of content {content}"), e))
+    /// Reads a content manifest unless its objects have the keys of which this is the digest; `None`: there is none.
+    pub async fn manifest(&self, content: Digest, known: Option<Digest>) -> Result<Option<Manifest>> {
+        let row = sqlx::query!(
+            "SELECT CASE WHEN keys IS DISTINCT FROM $2 OR keys IS NULL THEN bytes END AS bytes, decoded_size
+             FROM content WHERE digest = $1",
+            content.as_bytes(),
+            known.map(|known| known.as_bytes().to_vec())
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| {
+            row.bytes.map_or(Manifest::Known, |frame| {
+                Manifest::Read(Stored::Zstd {
+                    frame,
+                    decoded_size: u64::from(row.decoded_size.unsigned_abs()),
+                })
+            })
+        }))
     }
 }
 

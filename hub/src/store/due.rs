@@ -1,6 +1,8 @@
 //! What is to be decided anew. A change writes it in its own transaction, the decision that has seen the change takes it
 //! away: what is left after a wake-up was lost is found by asking for it, and nothing else is looked at.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Connection, Result, Store, Topic, listener::Listener, session::signed, silence::answered};
@@ -27,9 +29,10 @@ pub type Changed = (Uuid, i64);
 impl Store {
     /// What is to be decided and was not: one look at marks, whatever else there is. Forgets wake-ups that every reader
     /// has long passed, and tells of clusters that have been away for so long that what is known of them may be wrong.
-    /// States of incarnations before this one are to be published again. It is asked on the connection that listens, which
-    /// shows whether that one still hears.
-    pub async fn stale(&self, listener: &mut Listener, incarnation: u64) -> Result<Stale> {
+    /// States of incarnations before this one are to be published again. What has changed within `settled` is left to who is
+    /// woken by it: it would be done twice. It is asked on the connection that listens, which shows whether that one still
+    /// hears.
+    pub async fn stale(&self, listener: &mut Listener, incarnation: u64, settled: Duration) -> Result<Stale> {
         let asked = sqlx::query!(
             r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes'),
                gone AS (
@@ -45,7 +48,7 @@ impl Store {
                  INSERT INTO audit (principal, verb, object)
                  SELECT 'cluster/' || cluster_id, 'disconnect', 'cluster/' || cluster_id FROM gone
                )
-               SELECT topic AS "topic!", key AS "key!" FROM due
+               SELECT topic AS "topic!", key AS "key!" FROM due WHERE at <= now() - make_interval(secs => $2)
                UNION ALL
                SELECT 'app', a.app_uid FROM rendering r JOIN input_at t ON t.rendering = r.digest AND t.newest
                  JOIN app_input a ON a.input_key = t.input_key
@@ -55,14 +58,16 @@ impl Store {
                UNION ALL
                -- One of a later incarnation is another hub's to publish.
                SELECT DISTINCT 'unpublished', u.cluster_id FROM unit u
-               WHERE u.dirty AND NOT EXISTS (SELECT FROM desired d WHERE d.cluster_id = u.cluster_id AND d.incarnation > $1)
+               WHERE u.dirty AND u.updated_at <= now() - make_interval(secs => $2)
+                 AND NOT EXISTS (SELECT FROM desired d WHERE d.cluster_id = u.cluster_id AND d.incarnation > $1)
                UNION ALL
                SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1
                UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
                WHERE is_source(r.kind) AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#,
-            signed(incarnation)
+            signed(incarnation),
+            settled.as_secs_f64()
         );
         let answer = answered(asked.fetch_all(listener.listening().await?), self.silent).await;
         let rows = listener.heard(answer)?;
@@ -117,24 +122,64 @@ impl Store {
     }
 }
 
-/// Has apps planned, in the caller's transaction.
-pub(crate) async fn wake_apps(tx: &mut Connection, apps: &[Uuid]) -> Result<()> {
-    if apps.is_empty() {
+/// What a transaction has others do, in one statement.
+#[derive(Default)]
+pub(crate) struct Wakes<'a> {
+    /// Apps to plan.
+    pub(crate) apps: &'a [Uuid],
+    /// Of an app that claims something else in these clusters than before: what other apps' units leave to others there
+    /// may be theirs now, and they are planned again.
+    pub(crate) claims: Option<(Uuid, &'a [Uuid])>,
+    /// Who else is told, of what.
+    pub(crate) told: &'a [(Topic, &'a [Uuid])],
+}
+
+/// Wakes in the caller's transaction. Nothing is asked where nobody can be concerned.
+pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
+    let mut topics: Vec<&str> = Vec::new();
+    let mut keys: Vec<Uuid> = Vec::new();
+    for (topic, of_topic) in wakes.told {
+        topics.extend(of_topic.iter().map(|_| topic.as_str()));
+        keys.extend_from_slice(of_topic);
+    }
+    let (app, clusters) = wakes.claims.unwrap_or_default();
+    if wakes.apps.is_empty() && clusters.is_empty() && keys.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        r#"WITH apps AS (SELECT DISTINCT key FROM unnest($1::uuid[]) AS key ORDER BY key),
+        r#"WITH apps AS (
+             SELECT key FROM unnest($1::uuid[]) AS key
+             UNION
+             SELECT app_uid FROM unit WHERE withheld <> '[]' AND cluster_id = ANY ($3) AND app_uid <> $2
+             ORDER BY 1),
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
-           added AS (INSERT INTO outbox (topic, key) SELECT $2, key FROM apps)
-           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
-        apps,
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()),
+           added AS (
+             INSERT INTO outbox (topic, key)
+             SELECT $6, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])
+             RETURNING key)
+           -- Postgres folds equal notifications of one transaction into one.
+           SELECT pg_notify('flotilla_outbox', '')::text AS told FROM added LIMIT 1"#,
+        wakes.apps,
+        app,
+        clusters,
+        &topics as &[&str],
+        &keys,
         Topic::App.as_str()
     )
-    .fetch_one(tx)
+    .fetch_optional(tx)
     .await?;
     Ok(())
+}
+
+/// Has apps planned, in the caller's transaction.
+pub(crate) async fn wake_apps(tx: &mut Connection, apps: &[Uuid]) -> Result<()> {
+    let wakes = Wakes {
+        apps,
+        ..Wakes::default()
+    };
+    wake(tx, &wakes).await
 }
 
 /// Has clusters judged by placements, in the caller's transaction.
@@ -145,7 +190,7 @@ pub(crate) async fn wake_clusters(tx: &mut Connection, clusters: &[Uuid]) -> Res
     sqlx::query!(
         r#"WITH marked AS (
              INSERT INTO due (topic, key) SELECT DISTINCT 'cluster', key FROM unnest($1::uuid[]) AS key ORDER BY key
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1),
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()),
            added AS (INSERT INTO outbox (topic, key) SELECT $2, key FROM unnest($1::uuid[]) AS key)
            SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
         clusters,

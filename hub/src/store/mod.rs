@@ -41,7 +41,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
-pub(crate) use due::wake_apps;
+pub(crate) use due::{Wakes, wake, wake_apps};
 pub(crate) use silence::{Connection, Pool};
 
 /// Migrations, embedded; applied at start under an advisory lock. What a newer hub has added is no obstacle: the
@@ -248,41 +248,16 @@ impl Topic {
 
 /// Adds wake-ups to the transaction and, once per transaction, the notification that they exist.
 pub(crate) async fn nudge(tx: &mut Connection, topic: Topic, keys: &[Uuid]) -> Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    // Postgres folds equal notifications of one transaction into one.
-    sqlx::query!(
-        r#"WITH added AS (INSERT INTO outbox (topic, key) SELECT $1, key FROM unnest($2::uuid[]) AS key)
-           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
-        topic.as_str(),
-        keys
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    Ok(())
+    nudge_all(tx, &[(topic, keys)]).await
 }
 
 /// Adds wake-ups of several topics to the transaction, in one statement.
-pub(crate) async fn nudge_all(tx: &mut Connection, wakeups: &[(Topic, &[Uuid])]) -> Result<()> {
-    let mut topics: Vec<&str> = Vec::new();
-    let mut keys: Vec<Uuid> = Vec::new();
-    for (topic, of_topic) in wakeups {
-        topics.extend(of_topic.iter().map(|_| topic.as_str()));
-        keys.extend_from_slice(of_topic);
-    }
-    if keys.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        r#"WITH added AS (INSERT INTO outbox (topic, key) SELECT * FROM unnest($1::text[], $2::uuid[]))
-           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
-        &topics as &[&str],
-        &keys
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    Ok(())
+pub(crate) async fn nudge_all(tx: &mut Connection, told: &[(Topic, &[Uuid])]) -> Result<()> {
+    let wakes = Wakes {
+        told,
+        ..Wakes::default()
+    };
+    wake(tx, &wakes).await
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{Result, Store, StoreError, Topic};
 
-/// Rows read at once.
-const BATCH: i64 = 1000;
+/// Rows read at once: a change of an app on a few thousand clusters is one reading.
+const BATCH: i64 = 5000;
 /// Rows remembered. More come only while a transaction is open for long, of whatever database of the server: then some
 /// wake-ups are left to the pass.
 const REMEMBERED: usize = 20_000;
@@ -52,7 +52,7 @@ impl Store {
         })
     }
 
-    /// Reads the wake-ups that are visible and were not read, at most 1,000. No open transaction holds them back.
+    /// Reads the wake-ups that are visible and were not read, at most 5,000. No open transaction holds them back.
     pub async fn outbox_after(&self, reader: &mut Reader) -> Result<Vec<Nudge>> {
         let read: Vec<i64> = reader.read.iter().map(|(_, seq)| *seq).collect();
         let rows = sqlx::query!(

@@ -18,12 +18,13 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, StoreError, Topic,
+    Connection, Result, Store, StoreError, Topic, Wakes,
     authority::new_uuid,
     claim,
     content::{Blob, Prepared, put_config_values},
-    nudge_all, rollout,
+    rollout::{self, Turned},
     session::signed,
+    wake,
     work::{HELD, Lease},
 };
 use crate::auth::seal::Seal;
@@ -181,7 +182,7 @@ impl Store {
 
     /// Commits a plan; returns the rollouts that it may have ended. `Conflict` when another plan of this app, or one of a
     /// newer spec, was committed meanwhile, or another app claimed an object first: gather and plan again.
-    pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<Vec<i64>> {
+    pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<Vec<Turned>> {
         let configs = Prepared::config_values(commit.configs, seal)?;
         let claims_anew = |(_, unit): &(Uuid, &Next)| commit.claims.is_new_in(unit.cluster);
         let mut tx = self.pool().begin().await?;
@@ -217,10 +218,6 @@ impl Store {
         }
         if !new.is_empty() {
             claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
-            // Whoever has claimed nothing before lets go of nothing.
-            if !commit.recorded.units.is_empty() {
-                claim::wake_withheld(&mut tx, commit.app_uid, &new).await?;
-            }
         }
         let published: Vec<Uuid> = units
             .iter()
@@ -231,7 +228,14 @@ impl Store {
             true => &[],
             false => &[commit.app_uid],
         };
-        nudge_all(&mut tx, &[(Topic::Cluster, &published), (Topic::Shown, shown)]).await?;
+        let claims: Vec<Uuid> = new.iter().map(|(_, unit)| unit.cluster.0).collect();
+        let wakes = Wakes {
+            // Whoever has claimed nothing before lets go of nothing.
+            claims: (!commit.recorded.units.is_empty()).then_some((commit.app_uid, &claims)),
+            told: &[(Topic::Cluster, &published), (Topic::Shown, shown)],
+            ..Wakes::default()
+        };
+        wake(&mut tx, &wakes).await?;
         tx.commit().await?;
         Ok(turned)
     }

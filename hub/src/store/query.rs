@@ -142,7 +142,7 @@ pub struct RolloutView {
     pub name: String,
     /// Revision.
     pub revision: String,
-    /// `Progressing`, `Complete`, `Superseded`.
+    /// `Progressing`, `Complete`, `Withdrawn`, `Superseded`.
     pub state: String,
     /// What began it.
     pub cause: String,

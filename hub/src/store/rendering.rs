@@ -19,6 +19,8 @@ const LOST: &str =
     "the hub ended 3 times while it rendered this; it is not tried again until the source or the app changes";
 /// Paths kept of one rendering: of more, directories stand for what is below them.
 const MAX_PATHS: usize = 20_000;
+/// Paths of a change that renderings are asked for: of more, whatever was looked at may be concerned.
+const MAX_CHANGED: usize = 50_000;
 
 /// What an app is rendered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -402,7 +404,7 @@ impl Store {
                -- attempt after its time say, it gets one, or what comes of this would be nobody's if its plan fails.
                marked AS (
                  INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1 WHERE due.key <> $9),
+                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now() WHERE due.key <> $9),
                others AS (
                  INSERT INTO outbox (topic, key) SELECT 'app', key FROM apps WHERE key <> $9 RETURNING key)
                SELECT pg_notify('flotilla_outbox', '')::text AS told FROM others LIMIT 1"#,
@@ -436,13 +438,18 @@ pub(super) async fn move_inputs(
 ) -> Result<Vec<Uuid>> {
     let paths: Option<Vec<i64>> = match changes {
         Changes::Anything => None,
-        Changes::Paths(paths) => Some(hashes(&paths::changed(paths))),
+        Changes::Paths(paths) => Some(paths::changed(paths))
+            .filter(|paths| paths.len() <= MAX_CHANGED)
+            .map(|paths| hashes(&paths)),
     };
     let concerned = sqlx::query!(
         r#"UPDATE input_at t SET newest = false, until_id = $3
            FROM input_at old LEFT JOIN rendering r ON r.digest = old.rendering
            WHERE old.source_uid = $1 AND old.newest AND t.input_key = old.input_key AND t.revision_id = old.revision_id
-             AND ($2::bigint[] IS NULL OR r.paths IS NULL OR r.paths && $2)
+             -- Each path that was looked at is looked up once. Arrays that are compared, and joins of what the server knows
+             -- nothing of, take each with each.
+             AND ($2::bigint[] IS NULL OR r.paths IS NULL OR EXISTS (
+               SELECT FROM unnest(r.paths) AS read WHERE (read IN (SELECT * FROM unnest($2))) IS TRUE))
            RETURNING t.input_key, t.fields"#,
         source,
         paths.as_deref(),

@@ -2,7 +2,7 @@
 //! whether a rollout has ended is decided in `core` from their counts, after the turn was committed: of two that turn the
 //! last admissions at once, one sees both.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::rollout::{
     admission::{AdmissionState, End, Tally, Turn},
@@ -28,9 +28,27 @@ pub struct EndedRollout {
     pub finished_at: OffsetDateTime,
 }
 
+/// A rollout some of whose admissions were turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turned {
+    rollout: i64,
+    /// How it ends if it does, where the turn tells.
+    end: Option<End>,
+}
+
+impl Turned {
+    fn by(turn: Turn, rollouts: &[i64]) -> Vec<Self> {
+        let end = turn.end();
+        rollouts.iter().map(|&rollout| Self { rollout, end }).collect()
+    }
+}
+
+/// Rollouts, and admissions, that one statement of a look at all of them concerns.
+const PAGE: i64 = 1000;
+
 impl Store {
     /// Records which of these units have applied what a rollout gave them; returns the rollouts that this turns.
-    pub async fn turn_applied(&self, units: &[Uuid]) -> Result<Vec<i64>> {
+    pub async fn turn_applied(&self, units: &[Uuid]) -> Result<Vec<Turned>> {
         let rollouts = sqlx::query_scalar!(
             // Locked in one order for all writers.
             "WITH reached AS (
@@ -50,14 +68,32 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let rollouts: BTreeSet<i64> = rollouts.into_iter().collect();
-        Ok(rollouts.into_iter().collect())
+        let rollouts: Vec<i64> = rollouts.into_iter().collect();
+        Ok(Turned::by(Turn::Applied, &rollouts))
     }
 
-    /// Ends those of these rollouts that no cluster is waited for any more, and tells which.
-    pub async fn end_rollouts(&self, rollouts: &[i64]) -> Result<Vec<EndedRollout>> {
-        if rollouts.is_empty() {
-            return Ok(Vec::new());
+    /// Ends those of these rollouts that no cluster is waited for any more, and tells which. How the turns do not tell is
+    /// counted.
+    pub async fn end_rollouts(&self, turned: &[Turned]) -> Result<Vec<EndedRollout>> {
+        let told = turned.iter().filter_map(|one| Some((one.rollout, one.end?)));
+        let mut ends: BTreeMap<i64, End> = told.collect();
+        let untold: Vec<i64> = turned
+            .iter()
+            .map(|one| one.rollout)
+            .filter(|rollout| !ends.contains_key(rollout))
+            .collect();
+        if !untold.is_empty() {
+            let counted = self.tallies(&untold).await?;
+            ends.extend(counted.iter().filter_map(|(id, tally)| Some((*id, tally.end()?))));
         }
+        match ends.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.close_rollouts(&ends).await,
+        }
+    }
+
+    /// How far those of these rollouts are that no cluster is waited for.
+    async fn tallies(&self, rollouts: &[i64]) -> Result<Vec<(i64, Tally)>> {
         let counted = sqlx::query!(
             r#"SELECT r.id, r.clusters, count(*) FILTER (WHERE a.state = $2) AS "admitted!",
                       count(*) FILTER (WHERE a.state = $3) AS "withdrawn!",
@@ -84,76 +120,112 @@ impl Store {
             };
             (row.id, tally)
         });
-        let ended: Vec<(i64, End, Tally)> = tallies
-            .filter_map(|(id, tally)| Some((id, tally.end()?, tally)))
-            .collect();
-        match ended.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.close_rollouts(&ended).await,
-        }
+        Ok(tallies.collect())
     }
 
-    /// Closes rollouts, unless their admissions have turned since they were counted.
-    async fn close_rollouts(&self, ended: &[(i64, End, Tally)]) -> Result<Vec<EndedRollout>> {
-        let ids: Vec<i64> = ended.iter().map(|(id, ..)| *id).collect();
-        let states: Vec<&str> = ended.iter().map(|(_, end, _)| end.as_str()).collect();
-        let applied: Vec<i64> = ended.iter().map(|(.., tally)| tally.applied).collect();
-        let admitted: Vec<i64> = ended.iter().map(|(.., tally)| tally.admitted).collect();
+    /// Closes rollouts, unless a cluster of theirs is waited for, or is again by a plan that is just being committed.
+    async fn close_rollouts(&self, ends: &BTreeMap<i64, End>) -> Result<Vec<EndedRollout>> {
+        let ids: Vec<i64> = ends.keys().copied().collect();
+        let states: Vec<&str> = ends.values().map(|end| end.as_str()).collect();
         let closed = sqlx::query!(
-            r#"WITH done AS (
-                 UPDATE rollout r SET state = v.state, finished_at = now(), clusters_applied = v.applied
-                 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS v(id, state, applied, admitted)
-                 WHERE r.id = v.id AND r.state = 'Progressing' AND v.admitted = (
-                   SELECT count(*) FROM admission a WHERE a.rollout_id = r.id AND a.state = $5)
-                 RETURNING r.state, r.app_uid, r.revision_id, r.created_at, r.finished_at)
-               SELECT done.state = $6 AS "complete!", object_name(a.kind, a.namespace, a.name) AS "app!",
-                      coalesce(v.revision, '') AS "revision!", done.created_at, done.finished_at AS "finished_at!"
+            r#"WITH seen AS MATERIALIZED (
+                 SELECT r.id, r.readmissions, v.state
+                 FROM unnest($1::bigint[], $2::text[]) AS v(id, state) JOIN rollout r ON r.id = v.id
+                 WHERE r.state = 'Progressing' AND NOT EXISTS (
+                   SELECT FROM admission a WHERE a.rollout_id = r.id AND a.state = 'Admitted')),
+               -- In one order for all writers. What a plan has changed that is committed meanwhile is seen here only.
+               held AS MATERIALIZED (
+                 SELECT r.id, seen.state FROM seen JOIN rollout r ON r.id = seen.id
+                 WHERE r.state = 'Progressing' AND r.readmissions = seen.readmissions
+                 ORDER BY r.id FOR NO KEY UPDATE OF r),
+               done AS (
+                 UPDATE rollout r SET state = held.state, finished_at = now(), clusters_applied = r.clusters - (
+                   SELECT count(*) FROM admission a WHERE a.rollout_id = r.id AND a.state <> 'Applied')
+                 FROM held WHERE r.id = held.id
+                 RETURNING r.id, r.app_uid, r.revision_id, r.created_at, r.finished_at)
+               SELECT done.id AS "id!", object_name(a.kind, a.namespace, a.name) AS "app!",
+                      coalesce(v.revision, '') AS "revision!", done.created_at AS "created_at!",
+                      done.finished_at AS "finished_at!"
                FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#,
             &ids,
-            &states as &[&str],
-            &applied,
-            &admitted,
-            AdmissionState::Admitted.as_str(),
-            End::Complete.as_str()
+            &states as &[&str]
         )
         .fetch_all(self.pool())
         .await?;
-        let closed = closed.into_iter().map(|row| EndedRollout {
-            end: if row.complete {
-                End::Complete
-            } else {
-                End::Superseded
-            },
-            app: row.app,
-            revision: row.revision,
-            created_at: row.created_at,
-            finished_at: row.finished_at,
+        let closed = closed.into_iter().filter_map(|row| {
+            Some(EndedRollout {
+                end: *ends.get(&row.id)?,
+                app: row.app,
+                revision: row.revision,
+                created_at: row.created_at,
+                finished_at: row.finished_at,
+            })
         });
         Ok(closed.collect())
     }
 
-    /// Ends what reports and plans have ended whose turn was missed, because the hub that took them ended meanwhile.
-    pub async fn end_missed_rollouts(&self) -> Result<Vec<EndedRollout>> {
-        let rows = sqlx::query!(
-            r#"SELECT r.id, array_remove(array_agg(u.id), NULL) AS "units!"
-               FROM rollout r LEFT JOIN admission a ON a.rollout_id = r.id AND a.state <> 'Applied'
-                 LEFT JOIN unit u ON u.rollout_id = r.id AND u.cluster_id = a.cluster_id
-               WHERE r.state = 'Progressing' GROUP BY r.id"#
+    /// Ends what reports and plans have ended whose turn was missed, because the hub that took them ended meanwhile: of the
+    /// next rollouts under way after this one. Returns the last of these; `None`: there are no more.
+    pub async fn end_missed_rollouts(&self, after: i64) -> Result<(Vec<EndedRollout>, Option<i64>)> {
+        let rollouts = sqlx::query_scalar!(
+            "SELECT id FROM rollout WHERE state = 'Progressing' AND id > $1 ORDER BY id LIMIT $2",
+            after,
+            PAGE
         )
         .fetch_all(self.pool())
         .await?;
-        let units: Vec<Uuid> = rows.iter().flat_map(|row| row.units.iter().copied()).collect();
-        if !units.is_empty() {
-            self.turn_applied(&units).await?;
+        let (Some(first), Some(last)) = (rollouts.first(), rollouts.last()) else {
+            return Ok((Vec::new(), None));
+        };
+        self.turn_missed(*first, *last).await?;
+        let ended = self.end_rollouts(&Turned::by(Turn::Applied, &rollouts)).await?;
+        Ok((ended, Some(*last)))
+    }
+
+    /// Records what units have applied of these rollouts and those between, a page of admissions at a time.
+    async fn turn_missed(&self, first: i64, last: i64) -> Result<()> {
+        let (mut rollout, mut state, mut cluster) = (first, String::new(), Uuid::nil());
+        loop {
+            let page = sqlx::query!(
+                r#"WITH page AS MATERIALIZED (
+                     SELECT rollout_id, state, cluster_id FROM admission
+                     WHERE (rollout_id, state, cluster_id) > ($1, $2, $3) AND rollout_id <= $4
+                       AND state <> 'Applied' AND state = ANY ($5)
+                     ORDER BY rollout_id, state, cluster_id LIMIT $7),
+                   reached AS (
+                     SELECT a.rollout_id, a.cluster_id FROM page p
+                     JOIN rollout r ON r.id = p.rollout_id AND r.state = 'Progressing'
+                     JOIN unit u ON (u.app_uid, u.cluster_id, u.rollout_id) = (r.app_uid, p.cluster_id, r.id)
+                     JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
+                     JOIN admission a ON (a.rollout_id, a.cluster_id) = (p.rollout_id, p.cluster_id)
+                       AND a.state = ANY ($5)
+                     ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a),
+                   turned AS (
+                     UPDATE admission a SET state = $6, at = now() FROM reached
+                     WHERE (a.rollout_id, a.cluster_id) = (reached.rollout_id, reached.cluster_id))
+                   SELECT rollout_id, state, cluster_id, count(*) OVER () AS "rows!" FROM page
+                   ORDER BY rollout_id DESC, state DESC, cluster_id DESC LIMIT 1"#,
+                rollout,
+                state,
+                cluster,
+                last,
+                &words(Turn::Applied.from()),
+                Turn::Applied.to().as_str(),
+                PAGE
+            )
+            .fetch_optional(self.pool())
+            .await?;
+            match page.filter(|page| page.rows == PAGE) {
+                Some(page) => (rollout, state, cluster) = (page.rollout_id, page.state, page.cluster_id),
+                None => return Ok(()),
+            }
         }
-        let rollouts: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        self.end_rollouts(&rollouts).await
     }
 }
 
 /// Turns the admissions of the rollouts that gave a plan's units what they have until now, and opens one of those units that
 /// get another target; returns it, and the rollouts that were turned. Before the units are written.
-pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(Option<i64>, Vec<i64>)> {
+pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(Option<i64>, Vec<Turned>)> {
     let moved = || commit.planned.units.iter().filter(|unit| unit.retargeted);
     let clusters: Vec<Uuid> = moved().map(|unit| unit.cluster.0).collect();
     let turns = turns(commit);
@@ -170,18 +242,24 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
         r#"WITH moved AS MATERIALIZED (
              SELECT u.rollout_id, u.cluster_id, string_to_array(v.former, ',') AS former, v.becomes
              FROM unnest($7::uuid[], $8::text[], $9::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit),
-           progressing AS MATERIALIZED (
-             SELECT id FROM rollout WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM moved))
-               AND state = 'Progressing'),
+           rolling AS MATERIALIZED (
+             SELECT id, state FROM rollout WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM moved))
+               AND state IN ('Progressing', 'Withdrawn')
+             ORDER BY id FOR NO KEY UPDATE),
            former AS (
              SELECT a.rollout_id, a.cluster_id, m.becomes
-             FROM moved m JOIN admission a ON (a.rollout_id, a.cluster_id) = (m.rollout_id, m.cluster_id)
-             WHERE a.state = ANY (m.former) AND m.rollout_id IN (SELECT id FROM progressing)
+             FROM moved m JOIN rolling r ON r.id = m.rollout_id
+             JOIN admission a ON (a.rollout_id, a.cluster_id) = (m.rollout_id, m.cluster_id)
+             WHERE a.state = ANY (m.former) AND (r.state = 'Progressing' OR m.becomes = 'Admitted')
              ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a),
            turned AS (
              UPDATE admission a SET state = former.becomes, at = now() FROM former
              WHERE (a.rollout_id, a.cluster_id) = (former.rollout_id, former.cluster_id)
-             RETURNING a.rollout_id),
+             RETURNING a.rollout_id, a.state),
+           readmitted AS (
+             UPDATE rollout SET state = 'Progressing', finished_at = NULL, clusters_applied = NULL,
+               readmissions = readmissions + 1
+             WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Admitted'))),
            opened AS (
              INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
              SELECT $1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4,
@@ -191,7 +269,9 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
            admitted AS (
              INSERT INTO admission (rollout_id, cluster_id, state)
              SELECT opened.id, cluster, $6 FROM opened, unnest($5::uuid[]) AS cluster)
-           SELECT (SELECT id FROM opened) AS opened, ARRAY(SELECT DISTINCT rollout_id FROM turned) AS "turned!""#,
+           SELECT (SELECT id FROM opened) AS opened,
+                  ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Withdrawn') AS "withdrawn!",
+                  ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Superseded') AS "superseded!""#,
         commit.app_uid,
         commit.revision_id,
         commit.content.map(|digest| digest.as_bytes().to_vec()),
@@ -204,7 +284,9 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
     )
     .fetch_one(tx)
     .await?;
-    Ok((row.opened, row.turned))
+    let mut turned = Turned::by(Turn::Retargeted, &row.superseded);
+    turned.extend(Turned::by(Turn::Withdrawn, &row.withdrawn));
+    Ok((row.opened, turned))
 }
 
 /// What a plan turns, by unit.

@@ -304,7 +304,10 @@ mod tests {
         let key = Uuid::from_u128(1);
         store.wake(Topic::App, &[key]).await.expect("woken");
         assert!(!listener.wait(SOON).await.expect("waited"), "nothing is heard");
-        let error = store.stale(&mut listener, 1).await.expect_err("no answer");
+        let error = store
+            .stale(&mut listener, 1, Duration::ZERO)
+            .await
+            .expect_err("no answer");
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
         assert!(told(&mut listener).await, "it listens anew");
         let read = store.outbox_after(&mut reader).await.expect("read");

@@ -4,11 +4,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, StoreError, Topic, nudge,
+    Connection, Result, Store, StoreError, Topic, Wakes,
     reference::Reference,
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
-    wake_apps,
+    wake,
 };
 
 /// A fetched state of a source. Immutable.
@@ -208,11 +208,18 @@ impl Store {
         } else if outcome.restored {
             apps = restore(&mut tx, outcome.uid).await?;
         }
-        wake_apps(&mut tx, &apps).await?;
         // An unchanged probe wakes nobody; this is for who watches.
-        if revision_id.is_some() || shown {
-            nudge(&mut tx, Topic::Source, &[outcome.uid]).await?;
-        }
+        let watched = [outcome.uid];
+        let watched: &[Uuid] = match revision_id.is_some() || shown {
+            true => &watched,
+            false => &[],
+        };
+        let wakes = Wakes {
+            apps: &apps,
+            told: &[(Topic::Source, watched)],
+            ..Wakes::default()
+        };
+        wake(&mut tx, &wakes).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -24,7 +24,7 @@ pub enum Lease {
 }
 
 impl Store {
-    /// Takes a source for `replica`, or keeps it. `false`: another one is at it.
+    /// Takes a source for `replica`. `false`: another one is at it.
     pub async fn take_source(&self, source: Uuid, replica: &str) -> Result<bool> {
         let held = sqlx::query_scalar!(
             r#"INSERT INTO source_state AS s (uid, held_by, held_until)
@@ -42,7 +42,34 @@ impl Store {
         Ok(held.is_some())
     }
 
-    /// Takes clusters that are to be judged by placements; `true`: another hub is at more of them.
+    /// Keeps a source that `replica` is still at. `false`: another one has taken it.
+    pub async fn keep_source(&self, source: Uuid, replica: &str) -> Result<bool> {
+        let kept = sqlx::query!(
+            "UPDATE source_state SET held_until = now() + make_interval(secs => $3) WHERE uid = $1 AND held_by = $2",
+            source,
+            replica,
+            HELD.as_secs_f64()
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(kept.rows_affected() > 0)
+    }
+
+    /// Keeps an app's mark whose plan `replica` still makes. `false`: it has none, or another one has taken it.
+    pub async fn keep_plan(&self, app: Uuid, replica: &str) -> Result<bool> {
+        let kept = sqlx::query!(
+            "UPDATE due SET held_until = now() + make_interval(secs => $3)
+             WHERE topic = 'app' AND key = $1 AND held_by = $2",
+            app,
+            replica,
+            HELD.as_secs_f64()
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(kept.rows_affected() > 0)
+    }
+
+    /// Takes clusters that are to be judged by placements; `true`: another hub is at more of them, or is just taking them.
     pub async fn take_clusters(&self, replica: &str) -> Result<(Vec<Changed>, bool)> {
         let rows = sqlx::query!(
             r#"WITH free AS (
@@ -54,8 +81,8 @@ impl Store {
                  FROM free WHERE d.topic = 'cluster' AND d.key = free.key
                  RETURNING d.key, d.change)
                SELECT held.key AS "key?", held.change AS "change?", o.others AS "others!"
-               FROM (SELECT EXISTS (SELECT FROM due WHERE topic = 'cluster' AND held_by NOT IN ('', $1)
-                                      AND held_until > now()) AS others) AS o
+               FROM (SELECT NOT superseded($3) AND EXISTS (
+                       SELECT FROM due d WHERE d.topic = 'cluster' AND d.key NOT IN (SELECT key FROM free)) AS others) AS o
                  LEFT JOIN held ON true ORDER BY held.key"#,
             replica,
             HELD.as_secs_f64(),

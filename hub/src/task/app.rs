@@ -1,6 +1,8 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
+use std::convert::Infallible;
+
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
@@ -20,7 +22,7 @@ use super::{
     is_passing,
     queue::Outcome,
     render::{self, Ensured},
-    rollouts_ended,
+    rollouts,
 };
 use crate::{
     store::{
@@ -49,7 +51,11 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         }
         return Ok(Outcome::Done);
     };
-    match reconcile_app(context, &app, &recorded).await {
+    let made = tokio::select! {
+        made = reconcile_app(context, &app, &recorded) => made,
+        never = keep(context, uid) => match never {},
+    };
+    match made {
         Err(error) if !is_passing(&error) => {
             // Its outermost text alone: what is below may quote what was read.
             let why = Waiting::Failed {
@@ -66,6 +72,16 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             }
         }
         ended => ended,
+    }
+}
+
+/// Says from time to time that this hub still makes the plan.
+async fn keep(context: &Context, app: Uuid) -> Infallible {
+    loop {
+        tokio::time::sleep(HELD / 3).await;
+        if let Err(error) = context.store.keep_plan(app, &context.replica).await {
+            tracing::debug!(%error, "another hub may plan this app too; one of them commits");
+        }
     }
 }
 
@@ -169,7 +185,7 @@ async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> an
     if commit.changes_anything() {
         let turned = store.commit_plan(commit, &context.seal).await?;
         match store.end_rollouts(&turned).await {
-            Ok(ended) => rollouts_ended(ended),
+            Ok(ended) => rollouts::ended(ended),
             // What is planned is planned: they are ended at the next look.
             Err(error) => tracing::warn!("rollouts are not ended yet: {error}"),
         }

@@ -4,14 +4,14 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Context, app, is_passing, judge, poll, publish, queue::Queue, receivers::Registered, retention,
-    rollouts_ended, wakeup::Wakeups, watchers::Watchers,
+    Context, app, is_passing, judge, poll, publish, queue::Queue, receivers::Registered, retention, rollouts,
+    wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
     grpc::streams::Streams,
@@ -26,6 +26,8 @@ use crate::{
 
 /// The pass behind lost wake-ups.
 const PASS: Duration = Duration::from_secs(60);
+/// A wake-up that has not been acted on for so long is lost.
+const LOST: Duration = Duration::from_secs(10);
 /// What no mark tells is looked at whole this often: reports that were missed, receivers.
 const WHOLE: Duration = Duration::from_secs(3600);
 const HEARTBEAT_FLUSH: Duration = Duration::from_secs(30);
@@ -51,6 +53,8 @@ pub struct Driver {
     sources: Queue,
     apps: Queue,
     clusters: Queue,
+    /// That rollouts are looked at whole.
+    missed: Notify,
 }
 
 impl Driver {
@@ -89,6 +93,7 @@ impl Driver {
             sources,
             apps,
             clusters,
+            missed: Notify::new(),
         }
     }
 
@@ -105,6 +110,8 @@ impl Driver {
         let context = this.context.clone();
         // Beside: it waits for artifacts and repositories, and wake-ups do not.
         let retention = tokio::spawn(async move { retention::from_time_to_time(&context, WHOLE).await });
+        let behind = this.clone();
+        let missed = tokio::spawn(async move { rollouts::when_asked(&behind.context, &behind.missed).await });
         tokio::select! {
             () = stop.cancelled() => {}
             () = this.follow(listener) => {}
@@ -113,14 +120,15 @@ impl Driver {
         tokio::join!(sources.stop(GRACE), apps.stop(GRACE), clusters.stop(GRACE));
         heartbeats.abort();
         retention.abort();
+        missed.abort();
     }
 
     /// Acts on wake-ups as they come. What fails for a while is acted on again; nothing else waits for it.
     async fn follow(&self, listener: Listener) {
         let mut outbox = Outbox::open(&self.context.store, listener).await;
         self.whole().await;
-        self.pass(&mut outbox.listener).await;
-        let mut due = Wakeups::default();
+        // What was marked just before this hub began to listen wakes it no more.
+        let mut due = self.pass(&mut outbox.listener, Duration::ZERO).await;
         let (mut passed, mut seen_whole) = (Instant::now(), Instant::now());
         loop {
             let wait = match due.is_empty() {
@@ -151,7 +159,7 @@ impl Driver {
                     seen_whole = Instant::now();
                 }
                 passed = Instant::now();
-                self.pass(&mut outbox.listener).await;
+                due.append(self.pass(&mut outbox.listener, LOST).await);
             }
         }
     }
@@ -186,12 +194,7 @@ impl Driver {
         self.clusters.push_all(due.take(Topic::Cluster));
         let clusters = due.take(Topic::Identity);
         if !clusters.is_empty() {
-            match judge::reconcile(&self.context).await {
-                // Looked at again until it is done: the other may have ended.
-                Ok(true) => again.keep(Topic::Identity, clusters),
-                Ok(false) => {}
-                Err(error) => failed(&mut again, Topic::Identity, clusters, &error),
-            }
+            self.judge_clusters(clusters, &mut again).await;
         }
         let published = due.take(Topic::Desired);
         if !published.is_empty()
@@ -211,32 +214,44 @@ impl Driver {
         again
     }
 
-    /// Asks for what is to be done and was not.
-    async fn pass(&self, listener: &mut Listener) {
+    /// Asks for what is to be done and was not for so long. Returns what is to be looked at again.
+    async fn pass(&self, listener: &mut Listener, lost: Duration) -> Wakeups {
+        let mut again = Wakeups::default();
         // Held still by the connection that was given up, for as long as the server asks for that.
         if !listener.has_name()
             && let Err(error) = listener.take_name().await
         {
             warn!(%error, "taking this hub's name failed; it is tried again");
         }
-        match self.context.store.stale(listener, self.context.incarnation).await {
+        let stale = self
+            .context
+            .store
+            .stale(listener, self.context.incarnation, lost)
+            .await;
+        match stale {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
                 self.clusters.push_all(stale.unpublished);
-                if stale.clusters
-                    && let Err(error) = judge::reconcile(&self.context).await
-                {
-                    warn!(
-                        error = format!("{error:#}"),
-                        "judging clusters failed; it is done again"
-                    );
+                if stale.clusters {
+                    self.judge_clusters(vec![Uuid::nil()], &mut again).await;
                 }
             }
             Err(error) => warn!(%error, "asking for what is to be done failed; it is asked again"),
         }
         if let Err(error) = self.index.poll().await {
             warn!(%error, "reading desired states failed; they are read again");
+        }
+        again
+    }
+
+    /// Judges the clusters that have changed. What another hub is at is looked at again until it is done: that may have
+    /// ended.
+    async fn judge_clusters(&self, woken: Vec<Uuid>, again: &mut Wakeups) {
+        match judge::reconcile(&self.context).await {
+            Ok(true) => again.keep(Topic::Identity, woken),
+            Ok(false) => {}
+            Err(error) => failed(again, Topic::Identity, woken, &error),
         }
     }
 
@@ -253,10 +268,7 @@ impl Driver {
             Ok(sources) => self.sources.push_all(sources),
             Err(error) => warn!(%error, "listing sources failed; they are listed again"),
         }
-        match self.context.store.end_missed_rollouts().await {
-            Ok(ended) => rollouts_ended(ended),
-            Err(error) => warn!(%error, "looking for rollouts that have ended failed; it is done again"),
-        }
+        self.missed.notify_one();
     }
 
     async fn heartbeats(&self) {

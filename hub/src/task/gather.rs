@@ -24,7 +24,11 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Context;
-use crate::store::{StoreError, content::Blob, resource::ResourceRow};
+use crate::store::{
+    StoreError,
+    content::{Blob, Manifest},
+    resource::ResourceRow,
+};
 
 /// The app's own variables, with the values that layers name by digest.
 #[derive(Default)]
@@ -382,16 +386,19 @@ pub struct Owned<'a> {
 /// Finds the keys of the content's objects in each cluster, and who else claims them. Where every unit has a content of
 /// the same keys already, and owns all of them, nothing is to be found.
 pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
-    if let Some(keys) = context.store.content_keys(owned.content).await?
-        && claim::is_settled(owned.chosen, owned.units, keys)
-    {
-        return Ok(Ownership {
-            claims: Claims::settled(owned.chosen, keys),
-            withheld: BTreeMap::new(),
-        });
-    }
-    let Some(stored) = context.store.content(owned.content.as_bytes()).await? else {
+    if owned.chosen.is_empty() {
         return Ok(Ownership::default());
+    }
+    let settled = claim::settled(owned.chosen, owned.units);
+    let stored = match (context.store.manifest(owned.content, settled).await?, settled) {
+        (Some(Manifest::Read(stored)), _) => stored,
+        (Some(Manifest::Known), Some(keys)) => {
+            return Ok(Ownership {
+                claims: Claims::settled(owned.chosen, keys),
+                withheld: BTreeMap::new(),
+            });
+        }
+        _ => return Ok(Ownership::default()),
     };
     let content = Content::from_bytes(&stored.into_plain()?)
         .map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))?;

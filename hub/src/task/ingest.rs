@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
-use super::rollouts_ended;
+use super::rollouts;
 use crate::store::{Store, StoreError, report::Report, session::Told};
 use crate::trace::{self, Past};
 
@@ -217,7 +217,7 @@ async fn finish(store: &Store, applied: &[Uuid]) {
     }
     let ended = async { store.end_rollouts(&store.turn_applied(applied).await?).await };
     match ended.await {
-        Ok(ended) => rollouts_ended(ended),
+        Ok(ended) => rollouts::ended(ended),
         Err(error) => warn!(%error, "whether a rollout has ended is looked at later"),
     }
 }

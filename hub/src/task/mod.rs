@@ -12,18 +12,17 @@ pub mod queue;
 pub mod receivers;
 pub mod render;
 pub mod retention;
+mod rollouts;
 mod wakeup;
 pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_core::rollout::admission::End;
 use uuid::Uuid;
 
 use crate::{
     auth::seal::Seal,
-    store::{Store, StoreError, rollout::EndedRollout},
-    trace::{self, Past},
+    store::{Store, StoreError},
 };
 
 /// What every task may use.
@@ -45,22 +44,6 @@ pub struct Context {
     pub replica: Arc<str>,
     /// For how long history is kept; `None`: without limit.
     pub history: Option<Duration>,
-}
-
-/// Says which rollouts are complete.
-pub(crate) fn rollouts_ended(ended: Vec<EndedRollout>) {
-    for done in ended.into_iter().filter(|one| one.end == End::Complete) {
-        let seconds = (done.finished_at - done.created_at).as_seconds_f64();
-        tracing::info!(app = %done.app, revision = %done.revision, seconds, "applied everywhere");
-        trace::past(&Past {
-            name: "rollout",
-            revision: &done.revision,
-            app: &done.app,
-            cluster: "",
-            began: done.created_at,
-            ended: done.finished_at,
-        });
-    }
 }
 
 fn random() -> u64 {

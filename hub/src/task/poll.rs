@@ -91,7 +91,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
 async fn keep(context: &Context, source: Uuid) -> Infallible {
     loop {
         tokio::time::sleep(HELD / 3).await;
-        if let Err(error) = context.store.take_source(source, &context.replica).await {
+        if let Err(error) = context.store.keep_source(source, &context.replica).await {
             tracing::debug!(%error, "another hub may look at this source too; one of them records");
         }
     }

@@ -29,6 +29,14 @@ impl Wakeups {
         self.keys.entry(topic).or_default().extend(keys);
     }
 
+    pub(super) fn append(&mut self, other: Self) {
+        for (topic, keys) in other.keys {
+            self.keep(topic, keys);
+        }
+        self.sources.extend(other.sources);
+        self.receivers |= other.receivers;
+    }
+
     /// Takes the keys of a topic.
     pub(super) fn take(&mut self, topic: Topic) -> Vec<Uuid> {
         self.keys.remove(&topic).into_iter().flatten().collect()

@@ -12,7 +12,7 @@ use flotilla_hub::{
         git::{FetchLimits, Fetcher, GitProgram, ProbeShare, Prober},
         transport::Clients,
     },
-    store::apply::NewResource,
+    store::{Topic, apply::NewResource},
     task::{
         Context, driver::Driver, poll::Sources, queue::Queue, receivers::Registered, render::Engine,
         watchers::Watchers,
@@ -20,6 +20,7 @@ use flotilla_hub::{
 };
 use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -38,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 struct Fleet {
     world: World,
     queues: [Queue; 3],
+    topics: broadcast::Sender<Topic>,
     repository: GitRepo,
     source: Uuid,
     statements: Statements,
@@ -112,10 +114,11 @@ impl Fleet {
         let statements = Statements::listen();
         world.apply(&resources).await;
         let source = world.uid("GitRepository", "repo").await;
-        let (queues, stop) = reconcilers(&world, "replica").await;
+        let (queues, topics, stop) = reconcilers(&world, "replica").await;
         let this = Self {
             world,
             queues,
+            topics,
             repository,
             source,
             statements,
@@ -147,6 +150,14 @@ impl Fleet {
         .expect("settled");
     }
 
+    /// Waits until the hub has read all that it was told: what is counted from here on is of what comes.
+    async fn has_read(&self) {
+        let mut topics = self.topics.subscribe();
+        let told = self.world.store.wake(Topic::Credential, &[Uuid::nil()]).await;
+        told.expect("told");
+        while topics.recv().await.expect("it runs") != Topic::Credential {}
+    }
+
     /// Makes a commit and has the source looked at; returns the statements of it, until nothing is left to do.
     async fn commit(&self, files: &[(String, String)]) -> Vec<Statement> {
         let commit = self
@@ -157,6 +168,7 @@ impl Fleet {
         self.world
             .execute(&format!("{OWN} UPDATE source_state SET next_probe = now()"))
             .await;
+        self.has_read().await;
         self.statements.take();
         self.queues[0].push(self.source);
         self.settled(&format!(
@@ -170,7 +182,10 @@ impl Fleet {
 }
 
 /// A hub's reconcilers at work, on this thread.
-pub(crate) async fn reconcilers(world: &World, replica: &str) -> ([Queue; 3], CancellationToken) {
+pub(crate) async fn reconcilers(
+    world: &World,
+    replica: &str,
+) -> ([Queue; 3], broadcast::Sender<Topic>, CancellationToken) {
     let dir = world.dir.path().join(replica);
     let prober = Prober::new(Clients::new().expect("TLS"), KEY);
     let program = GitProgram::find(None).await.expect("git is installed");
@@ -195,14 +210,14 @@ pub(crate) async fn reconcilers(world: &World, replica: &str) -> ([Queue; 3], Ca
         history: None,
     };
     world.store.beat(replica, "").await.expect("it lives");
-    let (topics, _) = tokio::sync::broadcast::channel(1024);
+    let (topics, _) = broadcast::channel(1024);
     let index = Arc::new(Index::new(world.store.clone()));
     let receivers = Registered::new(context.clone());
     let driver = Driver::start(
         context,
         index,
         Arc::new(Streams::default()),
-        topics,
+        topics.clone(),
         Watchers::default(),
         receivers,
         4,
@@ -210,7 +225,7 @@ pub(crate) async fn reconcilers(world: &World, replica: &str) -> ([Queue; 3], Ca
     let (queues, stop) = (driver.queues(), CancellationToken::new());
     let listener = world.store.listen(replica).await.expect("it listens");
     tokio::spawn(driver.run(listener, stop.clone()));
-    (queues, stop)
+    (queues, topics, stop)
 }
 
 #[tokio::test]
@@ -245,9 +260,9 @@ async fn the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
     assert_eq!(fleet.world.count(&claims).await, sets * 10000 + sets * 5);
     let more = manifests("everywhere", "third") + "---\n" + &manifests("more", "third");
     let keys = fleet.commit(&[("everywhere/all.yaml".to_owned(), more)]).await;
-    // Beside what a commit of the same keys asks: the manifest, locks, sets, the proof, and who may have what is let go of.
+    // Locks, sets and the proof of who claims them are within it.
     assert!(
-        keys.len() <= 40 + 16 + 5,
+        keys.len() <= 40 + 16,
         "five more objects of one app on {CLUSTERS} clusters: {keys:#?}"
     );
     assert_eq!(

@@ -127,6 +127,56 @@ async fn objects_of(world: &World, one: Digest, other: Digest) -> i64 {
 }
 
 #[tokio::test]
+async fn a_change_of_one_of_20_000_objects_writes_the_rows_of_what_it_is_part_of() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let cluster = world.cluster("c1").await;
+    let mut objects: Vec<Object> = (0..20_000)
+        .map(|n| config(&format!("x{n}"), &format!("a: {n}")))
+        .collect();
+    let first = world.render(app, "r1", &objects).await;
+    world.roll_out(app, &[cluster], &first).await;
+    let rows = async |table: &str| world.count(&format!("SELECT count(*) FROM {table}")).await;
+    assert_eq!(
+        (rows("part_object").await, rows("content_object").await),
+        (20_000, 20_000)
+    );
+    let parts = rows("content_part").await;
+    objects[7] = config("x7", "b: 7");
+    let second = world.render(app, "r2", &objects).await;
+    let (held, more) = (
+        rows("part_object").await - 20_000,
+        rows("content_part").await - parts,
+    );
+    assert!(
+        (1..=400).contains(&held) && (1..=256).contains(&more),
+        "{held} {more}"
+    );
+    assert_eq!(rows("content_object").await, 40_000);
+    let (first, second) = (first.admitted.content, second.admitted.content);
+    assert_eq!(
+        (
+            objects_of(&world, first, second).await,
+            objects_of(&world, second, first).await
+        ),
+        (1, 1)
+    );
+    // What no content has any more goes, and nothing else.
+    let roots = "DELETE FROM input_at; UPDATE app_input SET input_key = ''; DELETE FROM rendering";
+    world.execute(roots).await;
+    for table in ["content", "part", "object"] {
+        let aged = format!("UPDATE {table} SET referenced_at = now() - interval '2 days'");
+        world.execute(&aged).await;
+    }
+    world.store.remove_unused().await.expect("looked");
+    assert_eq!(
+        (rows("part_object").await, rows("object").await),
+        (20_000, 20_000)
+    );
+    assert_eq!(rows("content_object").await, 20_000);
+}
+
+#[tokio::test]
 async fn what_renders_to_the_same_sends_nothing_of_it() {
     let metered = Metered::new().await;
     let world = &metered.world;

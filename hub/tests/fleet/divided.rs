@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_hub::task::queue::Queue;
+use flotilla_hub::{
+    store::{Topic, work::Lease},
+    task::queue::Queue,
+};
 use flotilla_testkit::{GitAccess, GitCommand, GitRepo, GitServer, wait_until};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +14,8 @@ use uuid::Uuid;
 use crate::{
     budgets::{app, manifests, placement, reconcilers},
     statements::{OWN, Statements},
-    world::{World, resource},
+    store::config,
+    world::{INCARNATION, World, resource},
 };
 
 const APPS: usize = 12;
@@ -78,7 +82,7 @@ impl Fleet {
 
     /// Another hub begins.
     async fn join(&mut self, replica: &str) {
-        let (queues, stop) = reconcilers(&self.world, replica).await;
+        let (queues, _, stop) = reconcilers(&self.world, replica).await;
         self.queues.extend(queues);
         let all = self.stop.clone();
         tokio::spawn(async move {
@@ -114,7 +118,7 @@ impl Fleet {
             .await;
         self.world
             .store
-            .wake(flotilla_hub::store::Topic::Resource, &[self.source])
+            .wake(Topic::Resource, &[self.source])
             .await
             .expect("woken");
         let query = format!(
@@ -221,4 +225,103 @@ async fn clusters_are_judged_by_one_hub_and_by_another_when_that_one_has_gone() 
     assert_eq!((taken.len(), others), (1, false));
     world.store.judged_clusters(&taken, &[]).await.expect("judged");
     assert_eq!(take("one").await, (vec![], false), "nothing is left");
+}
+
+#[tokio::test]
+async fn clusters_that_another_hub_is_just_taking_are_not_forgotten() {
+    let world = World::new().await;
+    world.cluster("c1").await;
+    // It has locked the mark, and its transaction is open.
+    let mut other = world.pool.begin().await.expect("begun");
+    sqlx::raw_sql("UPDATE due SET held_by = 'two', held_until = now() + interval '5 seconds'")
+        .execute(&mut *other)
+        .await
+        .expect("taken");
+    let (taken, others) = world.store.take_clusters("one").await.expect("asked");
+    assert_eq!((taken.len(), others), (0, true));
+    // That hub ends there.
+    other.rollback().await.expect("gone");
+    let (taken, others) = world.store.take_clusters("one").await.expect("asked");
+    assert_eq!((taken.len(), others), (1, false));
+    // To a hub of a former release nothing is to be done, and it does not ask for it again and again.
+    world.store.beat("one", "").await.expect("it lives");
+    world.execute("UPDATE due SET held_by = ''").await;
+    let former = world.store.clone().with_writer(0);
+    assert_eq!(former.take_clusters("old").await.expect("asked"), (vec![], false));
+}
+
+#[tokio::test]
+async fn the_mark_of_a_plan_is_kept_while_it_is_made() {
+    let fleet = Fleet::start().await;
+    let app = fleet.world.uid("Kustomization", &name(0)).await;
+    // What it reads is held, so that its plan takes its time.
+    let mut held = fleet.world.pool.begin().await.expect("begun");
+    let lock = format!("{OWN} LOCK TABLE reference IN ACCESS EXCLUSIVE MODE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
+        .execute(&mut *held)
+        .await
+        .expect("locked");
+    fleet
+        .world
+        .execute(&format!(
+            "{OWN} INSERT INTO due (topic, key) VALUES ('app', '{app}')"
+        ))
+        .await;
+    fleet.queues[1].push(app);
+    let until = async |what: &str, holds: &str| {
+        let query = format!("{OWN} SELECT {holds} FROM due WHERE held_by = 'one'");
+        wait_until(what, PATIENCE, async || {
+            let holds: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                .fetch_optional(&fleet.world.pool)
+                .await?;
+            Ok::<_, sqlx::Error>((holds == Some(true)).then_some(()))
+        })
+        .await
+        .expect("it holds");
+    };
+    until("taken", "true").await;
+    // Longer than it was taken for.
+    until("kept", "held_until > at + interval '6 seconds'").await;
+    let mark = fleet.world.store.take_plan(app, "two").await.expect("asked");
+    assert!(matches!(mark, Lease::Others), "{mark:?}");
+    held.rollback().await.expect("let go");
+    fleet.settled("SELECT true").await;
+    fleet.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_has_just_changed_is_left_to_who_is_woken_by_it() {
+    let world = World::new().await;
+    let (app, cluster) = (world.app("a").await, world.cluster("c1").await);
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    let gathered = world.gather(app, &[cluster], &content).await;
+    world.commit(&gathered).await.expect("committed");
+    world
+        .execute(&format!(
+            "INSERT INTO due (topic, key) VALUES ('app', '{app}') ON CONFLICT DO NOTHING"
+        ))
+        .await;
+    let mut listener = world.store.listen("replica").await.expect("it listens");
+    let mut stale = async |lost: u64| {
+        let lost = Duration::from_secs(lost);
+        let stale = world
+            .store
+            .stale(&mut listener, INCARNATION, lost)
+            .await
+            .expect("asked");
+        (stale.apps, stale.unpublished, stale.clusters)
+    };
+    assert_eq!(stale(10).await, (vec![], vec![], false));
+    let lost = (vec![app], vec![cluster], true);
+    assert_eq!(stale(0).await, lost);
+    world
+        .execute(
+            "UPDATE due SET at = now() - interval '10 seconds';
+             UPDATE unit SET updated_at = now() - interval '10 seconds'",
+        )
+        .await;
+    assert_eq!(stale(10).await, lost);
+    // Another change is on its way again.
+    world.store.judged_clusters(&[], &[app]).await.expect("changed");
+    assert_eq!(stale(10).await.0, Vec::<Uuid>::new());
 }

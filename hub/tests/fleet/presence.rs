@@ -1,5 +1,7 @@
 //! Who is connected, and what is told of those who come and go.
 
+use std::time::Duration;
+
 use crate::{
     reports::open,
     world::{INCARNATION, World},
@@ -15,7 +17,10 @@ async fn told(world: &World) -> Vec<String> {
 /// How many clusters the pass finds gone.
 async fn gone(world: &World) -> usize {
     let mut listener = world.store.listen("replica").await.expect("it listens");
-    let stale = world.store.stale(&mut listener, INCARNATION).await;
+    let stale = world
+        .store
+        .stale(&mut listener, INCARNATION, Duration::ZERO)
+        .await;
     stale.expect("looked").gone.len()
 }
 

@@ -1,7 +1,7 @@
 //! What leaves a cluster's desired state: an entry that is let go of is told until the agent holds a state without it; and states
 //! of a former history are published again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::{
     digest::Digest,
@@ -173,7 +173,10 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
     let before = head();
     let unpublished = async |incarnation: u64| {
         let mut listener = world.store.listen("a-replica").await.expect("it listens");
-        let stale = world.store.stale(&mut listener, incarnation).await;
+        let stale = world
+            .store
+            .stale(&mut listener, incarnation, Duration::ZERO)
+            .await;
         stale.expect("read").unpublished
     };
     assert_eq!(unpublished(INCARNATION).await, Vec::<Uuid>::new());

@@ -287,6 +287,49 @@ async fn a_rendering_of_a_replica_that_is_gone_is_taken_over_and_counted_as_lost
     assert!(row.message.contains("3 times"), "{}", row.message);
 }
 
+/// Each path that was looked at is looked up: each with each would be hundreds of millions for one app, and a commit of
+/// thousands of files would never be recorded.
+#[tokio::test]
+async fn a_commit_of_thousands_of_files_is_compared_with_hundreds_of_apps_in_moments() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let revision = world.revision("r1").await;
+    let looked_at = |n: usize| BTreeSet::from([format!("kept/{n}.yaml")]);
+    world
+        .render_from(app, revision, &[config("x", "a: 1")], Some(looked_at(0)))
+        .await;
+    // Of 400 more inputs 10,000 paths each, of which none changes; of the last one also one that does.
+    world
+        .execute(
+            "INSERT INTO rendering (digest, state, content, paths)
+               SELECT decode(md5(n::text), 'hex'), 'Done', r.content,
+                      ARRAY(SELECT hashtextextended(n || '/' || p, 0) FROM generate_series(1, 10000) p)
+                        || CASE WHEN n = 400 THEN r.paths END
+               FROM rendering r, generate_series(1, 400) n;
+             INSERT INTO input_at (input_key, revision_id, source_uid, fields, rendering, newest)
+               SELECT decode(md5(n::text), 'hex'), t.revision_id, t.source_uid, sha256(n::text::bytea),
+                      decode(md5(n::text), 'hex'), true
+               FROM input_at t, generate_series(1, 400) n;",
+        )
+        .await;
+    let changed = (0..20_000).flat_map(looked_at).collect();
+    // Within what the server lets a statement take.
+    world.revision_with("r2", Changes::Paths(changed)).await;
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM input_at WHERE until_id IS NOT NULL")
+            .await,
+        2,
+        "the app's, and the last one's"
+    );
+    // Of more than are compared anything may be concerned.
+    let changed = (0..60_000).flat_map(looked_at).collect();
+    world.revision_with("r3", Changes::Paths(changed)).await;
+    let newest = "SELECT count(*) FROM input_at t JOIN revision r ON r.id = t.revision_id WHERE t.newest AND r.revision = 'r3'";
+    assert_eq!(world.count(newest).await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM input_at WHERE newest").await, 1);
+}
+
 #[tokio::test]
 async fn an_app_of_30_000_files_is_rendered_by_the_commits_that_touch_them_and_by_no_other() {
     let world = World::new().await;

@@ -1,6 +1,9 @@
 //! Rollouts: a row of each cluster that they move, and an end when none of these is waited for.
 
+use std::time::Duration;
+
 use flotilla_core::rollout::admission::End;
+use flotilla_testkit::wait_until;
 use uuid::Uuid;
 
 use crate::{
@@ -93,7 +96,7 @@ impl Rolling {
     /// Nothing that looks for what has ended finds or writes anything.
     async fn is_quiet(&self) {
         let statements = Statements::listen();
-        let missed = self.world.store.end_missed_rollouts().await.expect("looked");
+        let missed = self.world.end_missed().await;
         assert!(missed.is_empty(), "{missed:?}");
         let asked = statements.take();
         assert_eq!(asked.len(), 1, "one look: {asked:#?}");
@@ -196,9 +199,110 @@ async fn a_cluster_that_is_let_go_of_is_not_waited_for_until_it_is_chosen_again(
         (0, 2)
     );
     assert_eq!(rolling.applies(two).await, [], "the third is waited for again");
-    // That it is let go of ends the rollout.
+    // That it is let go of ends the rollout, and not as if it had applied it.
     choose(&[one, two]).await;
-    assert_eq!(rolling.shown().await, [row("Complete", 3, 2)]);
+    assert_eq!(rolling.shown().await, [row("Withdrawn", 3, 2)]);
+    rolling.is_quiet().await;
+    // Chosen again, it is followed to its end.
+    choose(&[one, two, three]).await;
+    assert_eq!(rolling.shown().await, [row("Progressing", 3, 2)]);
+    assert_eq!(rolling.applies(three).await, [End::Complete]);
+    assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
+    rolling.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_suspended_in_the_middle_stands_still_and_goes_on_when_it_is_resumed() {
+    let rolling = Rolling::out(3).await;
+    let [one, two, three] = rolling.clusters[..] else {
+        panic!("three clusters")
+    };
+    assert_eq!(rolling.applies(one).await, []);
+    let (world, app) = (&rolling.world, rolling.app);
+    world.suspend(app, &rolling.clusters, &rolling.content).await;
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM unit WHERE state = 'Suspended'")
+            .await,
+        3
+    );
+    assert_eq!(rolling.shown().await, [row("Progressing", 3, 1)]);
+    assert!(world.end_missed().await.is_empty(), "it has not ended");
+    world.roll_out(app, &rolling.clusters, &rolling.content).await;
+    assert_eq!(rolling.applies(two).await, []);
+    assert_eq!(rolling.applies(three).await, [End::Complete]);
+    assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
+    rolling.is_quiet().await;
+}
+
+#[tokio::test]
+async fn an_end_that_meets_a_plan_which_chooses_a_cluster_again_leaves_nobody_unfollowed() {
+    let rolling = Rolling::out(2).await;
+    let [one, two] = rolling.clusters[..] else {
+        panic!("two clusters")
+    };
+    assert_eq!(rolling.applies(one).await, []);
+    // Let go of, and whoever did that has not looked yet what that ends.
+    let gathered = rolling.world.gather(rolling.app, &[one], &rolling.content).await;
+    let turned = rolling.world.commit_only(&gathered, 1).await.expect("committed");
+    // Another hub's plan chooses it again: it has turned, and is not committed.
+    let mut plan = rolling.world.pool.begin().await.expect("begun");
+    sqlx::raw_sql(
+        "UPDATE rollout SET readmissions = readmissions + 1; UPDATE admission SET state = 'Admitted' WHERE state = 'Withdrawn'",
+    )
+    .execute(&mut *plan)
+    .await
+    .expect("turned");
+    let ended = rolling.world.store.end_rollouts(&turned);
+    let committed = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let pool = &rolling.world.pool;
+        wait_until("the end waits", Duration::from_secs(20), async || {
+            let waiting: i64 = sqlx::query_scalar(waits).fetch_one(pool).await?;
+            Ok::<_, sqlx::Error>((waiting > 0).then_some(()))
+        })
+        .await
+        .expect("it waits");
+        plan.commit().await.expect("committed");
+    };
+    let (ended, ()) = tokio::join!(ended, committed);
+    assert!(ended.expect("answered").is_empty());
+    assert_eq!(rolling.shown().await, [row("Progressing", 2, 1)]);
+    rolling
+        .world
+        .roll_out(rolling.app, &[one, two], &rolling.content)
+        .await;
+    assert_eq!(rolling.applies(two).await, [End::Complete]);
+    rolling.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_was_missed_of_thousands_of_clusters_is_looked_at_a_page_at_a_time() {
+    let rolling = Rolling::out(1).await;
+    let world = &rolling.world;
+    // Its clusters have all applied it, and no hub has looked.
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || n, 'Active' FROM generate_series(1, 2500) n;
+             INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, dirty)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state, u.cause, false
+               FROM unit u, cluster c WHERE c.name LIKE 'z%';
+             INSERT INTO admission (rollout_id, cluster_id, state)
+               SELECT r.id, c.id, 'Admitted' FROM rollout r, cluster c WHERE c.name LIKE 'z%';
+             UPDATE rollout SET clusters = 2501;
+             INSERT INTO unit_status (unit_id, version, applied_version, applied, ready, observed_at)
+               SELECT id, version, version, target, 'True', now() FROM unit;",
+        )
+        .await;
+    let statements = Statements::listen();
+    let missed = world.end_missed().await;
+    let asked = statements.take();
+    let ends: Vec<End> = missed.iter().map(|one| one.end).collect();
+    assert_eq!(ends, [End::Complete]);
+    // The rollouts, three pages, the counts, the end; and that there are no more.
+    assert_eq!(asked.len(), 7, "{asked:#?}");
+    assert_eq!(rolling.shown().await, [row("Complete", 2501, 2501)]);
     rolling.is_quiet().await;
 }
 
@@ -210,7 +314,7 @@ async fn what_a_hub_missed_when_it_ended_is_made_up_for_at_the_next_look() {
         rolling.reports(*cluster).await;
     }
     assert_eq!(rolling.shown().await, [row("Progressing", 2, 0)]);
-    let missed = rolling.world.store.end_missed_rollouts().await.expect("looked");
+    let missed = rolling.world.end_missed().await;
     let ends: Vec<End> = missed.iter().map(|one| one.end).collect();
     assert_eq!(ends, [End::Complete]);
     assert_eq!(missed[0].revision, "r1");
@@ -247,4 +351,38 @@ async fn a_report_of_what_is_applied_is_two_statements_more_and_the_last_one_thr
     // What turns nothing counts nothing.
     assert_eq!(rolling.world.ended(last).await, []);
     assert_eq!(statements.take().len(), 1);
+}
+
+#[tokio::test]
+async fn what_ended_long_ago_is_removed_a_part_at_a_time() {
+    let rolling = Rolling::out(1).await;
+    let world = &rolling.world;
+    world
+        .execute(&format!(
+            "WITH ended AS (
+               INSERT INTO rollout (app_uid, state, cause, clusters, finished_at)
+               SELECT '{}', 'Complete', 'content', 2, now() - interval '2 days' FROM generate_series(1, 45)
+               RETURNING id)
+             INSERT INTO admission (rollout_id, cluster_id, state)
+               SELECT id, gen_random_uuid(), 'Applied' FROM ended, generate_series(1, 2);
+             INSERT INTO target (digest, settings, variables, referenced_at)
+               SELECT sha256(n::text::bytea), '{{}}', '[]', now() - interval '2 days' FROM generate_series(1, 12000) n;
+             UPDATE target SET referenced_at = now() - interval '2 days'",
+            rolling.app
+        ))
+        .await;
+    let statements = Statements::listen();
+    let removed = world.store.remove_unused().await.expect("looked");
+    let asked = statements.take();
+    let parts = |words: &str| asked.iter().filter(|one| one.words.starts_with(words)).count();
+    assert_eq!((removed.rollouts, removed.targets), (25, 12_000));
+    assert_eq!(
+        (parts("WITH ended AS"), parts("WITH page AS")),
+        (3, 3),
+        "{asked:#?}"
+    );
+    // What is under way, and what units are to be, stays.
+    assert_eq!(rolling.admissions("Applied").await, 0);
+    assert_eq!(rolling.admissions("Admitted").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM target").await, 1);
 }

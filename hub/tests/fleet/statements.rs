@@ -44,11 +44,17 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
-    /// Asked by the clock whatever is done meanwhile: that the hub lives, and the look for what is due.
+    /// Asked by the clock whatever is done meanwhile: that the hub lives, that it is still at what it does, and the look for
+    /// what is due.
     pub(crate) fn is_of_the_clock(&self) -> bool {
-        ["INSERT INTO replica", "WITH passed AS (DELETE"]
-            .iter()
-            .any(|words| self.words.starts_with(words))
+        let asked = [
+            "INSERT INTO replica",
+            "WITH passed AS (DELETE",
+            "UPDATE source_state SET held_until",
+            "UPDATE due SET held_until",
+            "WITH kept AS",
+        ];
+        asked.iter().any(|words| self.words.starts_with(words))
     }
 
     fn is_of_the_hub(&self) -> bool {
@@ -186,7 +192,7 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
     hears(&world, &statements).await;
     let stale = world
         .store
-        .stale(&mut listener, INCARNATION)
+        .stale(&mut listener, INCARNATION, Duration::ZERO)
         .await
         .expect("asked");
     assert!(stale.apps.is_empty() && stale.gone.is_empty(), "{stale:?}");

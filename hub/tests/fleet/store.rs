@@ -739,6 +739,7 @@ async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
     world
         .execute(
             "UPDATE content SET referenced_at = now() - interval '2 days';
+             UPDATE part SET referenced_at = now() - interval '2 days';
              UPDATE object SET referenced_at = now() - interval '2 days';
              UPDATE artifact SET referenced_at = now() - interval '2 days';
              UPDATE rollout SET finished_at = now() - interval '2 days' WHERE finished_at IS NOT NULL;

@@ -32,6 +32,7 @@ use flotilla_hub::{
         rendering::{Changes, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
         resource::FLEET,
+        rollout::{EndedRollout, Turned},
         source::{NewRevision, SourceOutcome},
     },
 };
@@ -312,6 +313,29 @@ impl World {
         configs: Vec<Blob>,
         annotations: BTreeMap<String, String>,
     ) -> Gathered {
+        let admission = Admission::Admitted(content.admitted);
+        self.gather_of(app, clusters, content, configs, annotations, admission)
+            .await
+    }
+
+    /// As for an app that is suspended.
+    pub(crate) async fn suspend(&self, app: Uuid, clusters: &[Uuid], content: &Rendered) {
+        let held = Admission::Held(Vec::new());
+        let gathered = self
+            .gather_of(app, clusters, content, vec![], BTreeMap::new(), held)
+            .await;
+        self.commit(&gathered).await.expect("committed");
+    }
+
+    async fn gather_of(
+        &self,
+        app: Uuid,
+        clusters: &[Uuid],
+        content: &Rendered,
+        configs: Vec<Blob>,
+        annotations: BTreeMap<String, String>,
+        admission: Admission,
+    ) -> Gathered {
         let recorded = self.store.app_plan(app).await.expect("read");
         let ids: Vec<ClusterId> = clusters.iter().map(|id| ClusterId(*id)).collect();
         let chosen = |id: &ClusterId| Chosen {
@@ -322,7 +346,7 @@ impl World {
         };
         let chosen: Vec<Chosen> = ids.iter().map(chosen).collect();
         let set = Keyset::of(content.keys.clone());
-        let claims = match claim::is_settled(&chosen, &recorded.units, set.digest) {
+        let claims = match claim::settled(&chosen, &recorded.units) == Some(set.digest) {
             true => Claims::settled(&chosen, set.digest),
             false => Claims::of(vec![(set, ids.clone())]),
         };
@@ -336,10 +360,10 @@ impl World {
             })
             .collect();
         let planned = plan(&Input {
-            admission: Admission::Admitted(content.admitted),
+            suspended: matches!(admission, Admission::Held(_)),
+            admission,
             settings: settings(annotations),
             layers,
-            suspended: false,
             requested: String::new(),
             chosen,
             unreadable: BTreeMap::new(),
@@ -362,6 +386,16 @@ impl World {
 
     /// Commits a plan made from this generation of the app's spec.
     pub(crate) async fn commit_of(&self, gathered: &Gathered, generation: i64) -> Result<(), StoreError> {
+        let turned = self.commit_only(gathered, generation).await?;
+        self.store.end_rollouts(&turned).await.map(drop)
+    }
+
+    /// Commits a plan, and leaves what it ends to others.
+    pub(crate) async fn commit_only(
+        &self,
+        gathered: &Gathered,
+        generation: i64,
+    ) -> Result<Vec<Turned>, StoreError> {
         let commit = Commit {
             app_uid: gathered.app,
             recorded: &gathered.recorded,
@@ -374,8 +408,7 @@ impl World {
             waiting: &[],
             handled: "",
         };
-        let turned = self.store.commit_plan(&commit, &self.seal).await?;
-        self.store.end_rollouts(&turned).await.map(drop)
+        self.store.commit_plan(&commit, &self.seal).await
     }
 
     /// Plans and publishes at once; returns the published generations.
@@ -399,6 +432,17 @@ impl World {
         let turned = self.store.turn_applied(&[unit]).await.expect("turned");
         let ended = self.store.end_rollouts(&turned).await.expect("ended");
         ended.into_iter().map(|one| one.end).collect()
+    }
+
+    /// How the rollouts end whose end was missed.
+    pub(crate) async fn end_missed(&self) -> Vec<EndedRollout> {
+        let (mut ended, mut after) = (Vec::new(), Some(0));
+        while let Some(last) = after {
+            let (done, next) = self.store.end_missed_rollouts(last).await.expect("looked");
+            ended.extend(done);
+            after = next;
+        }
+        ended
     }
 
     /// Publishes one cluster; `None`: nothing differs.

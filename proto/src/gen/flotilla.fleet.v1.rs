@@ -364,7 +364,7 @@ pub struct Rollout {
     pub app: ::core::option::Option<ResourceRef>,
     #[prost(string, tag = "3")]
     pub revision: ::prost::alloc::string::String,
-    /// Progressing, Complete, Superseded
+    /// Progressing, Complete, Withdrawn, Superseded
     #[prost(string, tag = "4")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]

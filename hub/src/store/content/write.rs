@@ -6,7 +6,11 @@ use std::{collections::HashSet, sync::Arc};
 use flotilla_core::content::Content;
 use uuid::Uuid;
 
-use super::{Blob, place, size, zstd};
+use super::{
+    Blob,
+    part::{Part, parts},
+    place, size, zstd,
+};
 use crate::{
     auth::seal::Seal,
     store::{Connection, Result, Store, StoreError},
@@ -79,6 +83,14 @@ fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
     ordered
 }
 
+/// Digests in order, each once.
+fn names(blobs: &[Blob]) -> Vec<[u8; 32]> {
+    let mut names: Vec<[u8; 32]> = blobs.iter().map(|blob| blob.digest).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Stores the values of variable layers, in the caller's transaction.
 pub(in crate::store) async fn put_config_values(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
     for rows in &prepared.batches {
@@ -120,43 +132,67 @@ async fn put_objects(tx: &mut Connection, prepared: &Prepared) -> Result<()> {
 /// What the store has of a content that is to be written.
 #[derive(Default)]
 pub(in crate::store) struct Known {
-    /// The content that the app had before, and its objects.
-    former: Option<(Vec<u8>, HashSet<Vec<u8>>)>,
+    /// The content that the app had before.
+    former: Option<Vec<u8>>,
+    /// Its parts that are to be parts of this one.
+    parts: HashSet<Vec<u8>>,
+    /// The objects of its other parts.
+    objects: HashSet<Vec<u8>>,
     /// Objects that are there beside those.
     others: Vec<Vec<u8>>,
 }
 
+impl Known {
+    /// Whether an object of this part is to be asked for, or sent.
+    fn has(&self, part: &Part<'_>, object: &[u8; 32]) -> bool {
+        self.parts.contains(&part.digest[..]) || self.objects.contains(&object[..])
+    }
+}
+
 impl Store {
     /// What is there of these objects: those of the content that was rolled out last are not asked for by name.
-    pub(in crate::store) async fn known(&self, app: Uuid, objects: &[Blob]) -> Result<Known> {
-        let former = sqlx::query!(
-            r#"SELECT c.content, array_agg(c.object) AS "objects!" FROM content_object c
+    pub(in crate::store) async fn known(&self, app: Uuid, objects: &Arc<[Blob]>) -> Result<Known> {
+        let of = objects.clone();
+        let names = tokio::task::spawn_blocking(move || names(&of))
+            .await
+            .map_err(|e| StoreError::corrupt("content to be stored", e))?;
+        let parts = parts(&names);
+        let digests: Vec<&[u8]> = parts.iter().map(|part| &part.digest[..]).collect();
+        let rows = sqlx::query!(
+            r#"SELECT c.content, c.part, CASE WHEN c.part <> ALL ($2) THEN ARRAY(
+                 SELECT o.object FROM part_object o WHERE o.part = c.part) END AS "objects?: Vec<Vec<u8>>"
+               FROM content_part c
                WHERE c.content = (SELECT content FROM rollout WHERE app_uid = $1 AND content IS NOT NULL
-                                  ORDER BY id DESC LIMIT 1)
-               GROUP BY c.content"#,
-            app
+                                  ORDER BY id DESC LIMIT 1)"#,
+            app,
+            &digests as &[&[u8]]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        let former = former.map(|row| (row.content, row.objects.into_iter().collect::<HashSet<_>>()));
-        let is_new = |blob: &&Blob| {
-            let there = former.as_ref().map(|(_, objects)| objects);
-            there.is_none_or(|objects| !objects.contains(&blob.digest[..]))
-        };
-        let fresh = || objects.iter().filter(is_new);
-        let asked: Vec<&[u8]> = fresh().map(|blob| &blob.digest[..]).collect();
-        let others = match fresh().map(|blob| blob.bytes.len()).sum::<usize>() < ASKED_BYTES {
-            true => Vec::new(),
-            false => {
-                sqlx::query_scalar!(
-                    "SELECT digest FROM object WHERE digest = ANY ($1)",
-                    &asked as &[&[u8]]
-                )
-                .fetch_all(self.pool())
-                .await?
+        let mut known = Known::default();
+        for row in rows {
+            match row.objects {
+                Some(objects) => known.objects.extend(objects),
+                None => drop(known.parts.insert(row.part)),
             }
-        };
-        Ok(Known { former, others })
+            known.former = Some(row.content);
+        }
+        let fresh: HashSet<&[u8; 32]> = parts
+            .iter()
+            .flat_map(|part| part.objects.iter().filter(|object| !known.has(part, object)))
+            .collect();
+        let fresh = objects.iter().filter(|blob| fresh.contains(&blob.digest));
+        let (asked, sizes): (Vec<&[u8]>, Vec<usize>) =
+            fresh.map(|blob| (&blob.digest[..], blob.bytes.len())).unzip();
+        if sizes.iter().sum::<usize>() >= ASKED_BYTES {
+            known.others = sqlx::query_scalar!(
+                "SELECT digest FROM object WHERE digest = ANY ($1)",
+                &asked as &[&[u8]]
+            )
+            .fetch_all(self.pool())
+            .await?;
+        }
+        Ok(known)
     }
 }
 
@@ -168,12 +204,14 @@ pub(in crate::store) struct PreparedContent {
     size: i32,
     keys: Option<Vec<u8>>,
     count: i32,
-    /// The content most of whose objects this one has; of those it has not, and beside those.
+    /// The content that the app had before.
     former: Option<Vec<u8>>,
-    without: Vec<Vec<u8>>,
-    beside: Vec<Vec<u8>>,
-    /// How many objects it has, each once.
-    held: u64,
+    /// Its parts.
+    parts: Vec<Vec<u8>>,
+    /// Those that the former has not, and what each holds: the number of the part, from 1, and the object.
+    fresh: Vec<Vec<u8>>,
+    held_by: Vec<i32>,
+    held: Vec<Vec<u8>>,
     /// Objects beside the former's that are there.
     there: Vec<Vec<u8>>,
     objects: Prepared,
@@ -195,20 +233,26 @@ impl PreparedContent {
     }
 
     fn made(digest: [u8; 32], manifest: &[u8], objects: &[Blob], known: Known, seal: &Seal) -> Result<Self> {
-        let ordered = in_order(objects);
-        let held: HashSet<&[u8]> = ordered.iter().map(|blob| &blob.digest[..]).collect();
-        let (former, had) = known.former.unzip();
-        let had = had.unwrap_or_default();
+        let names = names(objects);
         let others: HashSet<&[u8]> = known.others.iter().map(Vec::as_slice).collect();
-        let beside: Vec<&Blob> = ordered
-            .iter()
-            .copied()
-            .filter(|blob| !had.contains(&blob.digest[..]))
-            .collect();
-        let missing = beside
-            .iter()
-            .copied()
-            .filter(|blob| !others.contains(&blob.digest[..]));
+        let (mut all, mut fresh, mut held_by, mut held) = (vec![], vec![], vec![], vec![]);
+        let mut missing: HashSet<&[u8; 32]> = HashSet::new();
+        let parts = parts(&names);
+        for part in &parts {
+            all.push(part.digest.to_vec());
+            let is_missing = |object: &&[u8; 32]| !known.has(part, object) && !others.contains(&object[..]);
+            missing.extend(part.objects.iter().filter(is_missing));
+            if known.parts.contains(&part.digest[..]) {
+                continue;
+            }
+            fresh.push(part.digest.to_vec());
+            let number = i32::try_from(fresh.len()).map_err(|e| StoreError::corrupt("content parts", e))?;
+            held_by.extend(part.objects.iter().map(|_| number));
+            held.extend(part.objects.iter().map(|object| object.to_vec()));
+        }
+        let missing = in_order(objects)
+            .into_iter()
+            .filter(|blob| missing.contains(&blob.digest));
         let missing = Prepared::of("object", missing, seal)?;
         let keys = Content::from_bytes(manifest)
             .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
@@ -219,14 +263,11 @@ impl PreparedContent {
             size: size(manifest)?,
             keys: keys.map(|digest| digest.as_bytes().to_vec()),
             count: i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
-            former,
-            without: had
-                .iter()
-                .filter(|one| !held.contains(one.as_slice()))
-                .cloned()
-                .collect(),
-            held: u64::try_from(held.len()).map_err(|e| StoreError::corrupt("content count", e))?,
-            beside: beside.iter().map(|blob| blob.digest.to_vec()).collect(),
+            former: known.former,
+            parts: all,
+            fresh,
+            held_by,
+            held,
             objects: missing,
             there: known.others,
         })
@@ -247,36 +288,37 @@ pub(in crate::store) async fn put_content(tx: &mut Connection, content: &Prepare
     }
     touch(tx, &content.there).await?;
     put_objects(tx, &content.objects).await?;
-    let added = sqlx::query_scalar!(
-        r#"INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
-         RETURNING (xmax = 0) AS "added!""#,
+    let put = sqlx::query!(
+        // Parts in one order for all writers.
+        "WITH content AS (
+           INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
+           ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+           RETURNING xmax = 0 AS is_new),
+         put AS (
+           INSERT INTO part (digest) SELECT fresh FROM content JOIN unnest($7::bytea[]) AS fresh ON content.is_new
+           ORDER BY 1
+           ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
+           RETURNING digest, xmax = 0 AS is_new),
+         held AS (
+           INSERT INTO part_object (part, object)
+           SELECT put.digest, v.object FROM unnest($8::int[], $9::bytea[]) AS v(part, object)
+           JOIN put ON put.digest = ($7::bytea[])[v.part] AND put.is_new)
+         INSERT INTO content_part (content, part)
+         SELECT $1, part FROM content JOIN unnest($6::bytea[]) AS part ON content.is_new",
         &content.digest[..],
         content.frame,
         content.size,
         content.count,
-        content.keys
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    if !added {
-        return Ok(());
-    }
-    let held = sqlx::query!(
-        "INSERT INTO content_object (content, object)
-         SELECT $1::bytea, c.object FROM content_object c
-         WHERE c.content = $2 AND NOT EXISTS (SELECT 1 FROM unnest($3::bytea[]) AS gone WHERE gone = c.object)
-         UNION ALL SELECT $1::bytea, o FROM unnest($4::bytea[]) AS o",
-        &content.digest[..],
-        content.former,
-        &content.without,
-        &content.beside
+        content.keys,
+        &content.parts,
+        &content.fresh,
+        &content.held_by,
+        &content.held
     )
     .execute(tx)
     .await;
-    match held {
-        Ok(held) if held.rows_affected() == content.held => Ok(()),
-        Ok(_) => Err(StoreError::Conflict("the content that the app had")),
+    match put {
+        Ok(_) => Ok(()),
         Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
             Err(StoreError::Conflict("an object of the content"))
         }
@@ -343,7 +385,7 @@ mod tests {
             "nothing of it is done on this thread"
         );
         let prepared = preparing.await.expect("prepared");
-        assert_eq!((prepared.count, prepared.held), (1, 1));
+        assert_eq!((prepared.count, prepared.held.len()), (1, 1));
     }
 
     #[test]
