@@ -108,11 +108,6 @@ impl Store {
             .collect()
     }
 
-    /// Reads one content manifest.
-    pub async fn content(&self, digest: &[u8]) -> Result<Option<Stored>> {
-        Ok(self.contents(&[digest]).await?.into_values().next())
-    }
-
     /// Reads the values of variable layers, each once.
     pub async fn config_values(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
         let rows = sqlx::query!(

@@ -100,7 +100,8 @@ impl Fleet {
         .await
         .expect("read")?;
         let digest: Vec<u8> = row.get("content");
-        let stored = self.hub.world.store.content(&digest).await.expect("read");
+        let stored = self.hub.world.store.contents(&[&digest]).await.expect("read");
+        let stored = stored.into_values().next();
         let stored = stored.expect("there").into_plain().expect("plain");
         let content = Content::from_bytes(&stored).expect("a content");
         Some(Unit {

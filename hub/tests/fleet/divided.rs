@@ -268,9 +268,11 @@ async fn the_mark_of_a_plan_is_kept_while_it_is_made() {
         ))
         .await;
     fleet.queues[1].push(app);
+    // Before the server ends what waits for the lock, and it is begun anew.
+    const SOON: Duration = Duration::from_secs(20);
     let until = async |what: &str, holds: &str| {
         let query = format!("{OWN} SELECT {holds} FROM due WHERE held_by = 'one'");
-        wait_until(what, PATIENCE, async || {
+        wait_until(what, SOON, async || {
             let holds: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
                 .fetch_optional(&fleet.world.pool)
                 .await?;
