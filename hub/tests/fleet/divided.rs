@@ -20,6 +20,8 @@ use crate::{
 
 const APPS: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Before the server ends what waits for a lock, and it is begun anew.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Apps of one repository on three clusters each, and the hubs that are at work.
 struct Fleet {
@@ -268,8 +270,6 @@ async fn the_mark_of_a_plan_is_kept_while_it_is_made() {
         ))
         .await;
     fleet.queues[1].push(app);
-    // Before the server ends what waits for the lock, and it is begun anew.
-    const SOON: Duration = Duration::from_secs(20);
     let until = async |what: &str, holds: &str| {
         let query = format!("{OWN} SELECT {holds} FROM due WHERE held_by = 'one'");
         wait_until(what, SOON, async || {
