@@ -10,6 +10,7 @@ mod check;
 pub mod condition;
 mod desire;
 pub mod event;
+mod held;
 mod index;
 pub mod now;
 pub mod object;

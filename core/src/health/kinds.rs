@@ -1,4 +1,5 @@
-//! What each of Kubernetes' own kinds says of itself.
+//! What each of Kubernetes' own kinds says of itself, in the words of kstatus; but the words of what is current hold no
+//! numbers: one that is scaled up and down says the same all the time.
 
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ fn deployment(fields: Fields<'_>, conditions: &Conditions<'_>) -> Health {
     .unwrap_or_else(|| match (progressed, available) {
         (false, _) => Health::in_progress("ReplicaSetNotAvailable", "ReplicaSet not Available"),
         (_, false) => Health::in_progress("DeploymentNotAvailable", "Deployment not Available"),
-        _ => Health::current(format!("Deployment is available. Replicas: {replicas}")),
+        _ => Health::current("Deployment is available"),
     })
 }
 
@@ -111,7 +112,7 @@ fn replica_set(fields: Fields<'_>, conditions: &Conditions<'_>) -> Health {
         ("LessReady", "Ready", fields.status("readyReplicas"), wants),
     ])
     .or_else(|| extra_pods(replicas, wants))
-    .unwrap_or_else(|| Health::current(format!("ReplicaSet is available. Replicas: {replicas}")))
+    .unwrap_or_else(|| Health::current("ReplicaSet is available"))
 }
 
 fn stateful_set(fields: Fields<'_>) -> Health {
@@ -125,10 +126,10 @@ fn stateful_set(fields: Fields<'_>) -> Health {
         ("LessReady", "Ready", ready, wants),
     ])
     .or_else(|| extra_pods(replicas, wants))
-    .unwrap_or_else(|| stateful_set_rollout(fields, wants, replicas))
+    .unwrap_or_else(|| stateful_set_rollout(fields, wants))
 }
 
-fn stateful_set_rollout(fields: Fields<'_>, wants: i64, replicas: i64) -> Health {
+fn stateful_set_rollout(fields: Fields<'_>, wants: i64) -> Health {
     let updated = fields.status("updatedReplicas");
     let partition = fields.int(&["spec", "updateStrategy", "rollingUpdate", "partition"], -1);
     if partition != -1 {
@@ -138,7 +139,7 @@ fn stateful_set_rollout(fields: Fields<'_>, wants: i64, replicas: i64) -> Health
             updated,
             wants.saturating_sub(partition),
         )])
-        .unwrap_or_else(|| Health::current(format!("Partition rollout complete. updated: {updated}")));
+        .unwrap_or_else(|| Health::current("Partition rollout complete"));
     }
     if let Some(health) = lagging([("LessCurrent", "current", fields.status("currentReplicas"), wants)]) {
         return health;
@@ -150,9 +151,7 @@ fn stateful_set_rollout(fields: Fields<'_>, wants: i64, replicas: i64) -> Health
             "Waiting for updated revision to match current",
         );
     }
-    Health::current(format!(
-        "All replicas scheduled as expected. Replicas: {replicas}"
-    ))
+    Health::current("All replicas scheduled as expected")
 }
 
 /// The controller always sets both generations; without them it has not looked yet.
@@ -198,8 +197,7 @@ fn daemon_set(fields: Fields<'_>) -> Result<Health, Unreadable> {
         ),
         ("LessReady", "Ready", fields.status("numberReady"), wants),
     ];
-    Ok(lagging(counts)
-        .unwrap_or_else(|| Health::current(format!("All replicas scheduled as expected. Replicas: {wants}"))))
+    Ok(lagging(counts).unwrap_or_else(|| Health::current("All replicas scheduled as expected")))
 }
 
 fn claim(fields: Fields<'_>) -> Health {
@@ -304,9 +302,7 @@ pub(super) fn job(fields: Fields<'_>) -> Result<Health, Unreadable> {
     for condition in &Conditions::of(fields.0)?.0 {
         match (condition.kind, condition.status) {
             ("Complete", "True") => {
-                return Ok(Health::current(format!(
-                    "Job Completed. succeeded: {succeeded}/{completions}"
-                )));
+                return Ok(Health::current("Job Completed"));
             }
             ("Failed", "True") => {
                 return Ok(Health::failed(

@@ -65,6 +65,7 @@ impl State {
                 (a, b) => a.or(b),
             };
             let was_there = self.objects.get(&key).is_some_and(|object| object.is_there());
+            let at = self.moment(now.mono);
             self.change(&key, |object| {
                 if record.is_some() {
                     object.record = record;
@@ -73,8 +74,8 @@ impl State {
                 if let Some(observed) = observed {
                     // What was not written may have been read for an earlier job of the pass.
                     match written {
-                        true => object.observe_by(job, observed),
-                        false => object.observe(observed),
+                        true => object.observe_by(job, observed, at),
+                        false => object.observe(observed, at),
                     };
                 }
                 object.pass_problem = problem.map(Box::new);

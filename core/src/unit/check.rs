@@ -124,13 +124,14 @@ impl State {
         } = outcome;
         let again = observed.as_ref().and_then(|observed| observed.again);
         let mut is_overtaken = false;
+        let at = self.moment(now.mono);
         self.change(&key, |object| {
             if record.is_some() {
                 object.record = record;
             }
             if let Some(observed) = observed {
                 is_overtaken = object.was_shown_during(job) && object.is_ahead_of(&observed);
-                object.observe_by(job, observed);
+                object.observe_by(job, observed, at);
             }
         });
         match result {

@@ -93,6 +93,44 @@ impl Extent {
     }
 }
 
+/// Keys, and when each is to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Timed {
+    of: BTreeMap<Arc<ObjectKey>, Mono>,
+    by_time: BTreeSet<(Mono, Arc<ObjectKey>)>,
+}
+
+impl Timed {
+    fn put(&mut self, key: &Arc<ObjectKey>, at: Option<Mono>) {
+        if self.of.get(key).copied() == at {
+            return;
+        }
+        if let Some(was) = self.of.remove(key) {
+            self.by_time.remove(&(was, key.clone()));
+        }
+        if let Some(at) = at {
+            self.of.insert(key.clone(), at);
+            self.by_time.insert((at, key.clone()));
+        }
+    }
+
+    /// When the first is.
+    pub(super) fn next(&self) -> Option<Mono> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// The first, once its time has come.
+    pub(super) fn due(&self, now: Mono) -> Option<Arc<ObjectKey>> {
+        let first = self.by_time.first().filter(|(at, _)| *at <= now);
+        first.map(|(_, key)| key.clone())
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        self.of.keys()
+    }
+}
+
 /// The rows by what is to be done or told of them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -105,6 +143,8 @@ pub(super) struct Index {
     pub(super) running: BTreeSet<Arc<ObjectKey>>,
     /// To be checked at a time.
     pub(super) later: BTreeSet<(Mono, Arc<ObjectKey>)>,
+    /// Healthy in another way than is told, and until when that waits.
+    pub(super) held: Timed,
     /// Desired and not current.
     pub(super) unhealthy: BTreeSet<Arc<ObjectKey>>,
     /// The same, by their health.
@@ -163,6 +203,7 @@ impl Index {
         if let Some(object) = object.filter(|object| !object.is_current()) {
             self.by_health.insert(object.health_state(), key);
         }
+        self.held.put(key, object.and_then(Object::held_until));
         if let Some(problem) = object.and_then(|object| object.problem()) {
             self.by_rank.insert(problem.rank(), key);
         }

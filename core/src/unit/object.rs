@@ -3,7 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{event::Job, now::Mono, problem::Problem};
+use super::{
+    event::Job,
+    held::{Held, Moment},
+    now::Mono,
+    problem::Problem,
+};
 use crate::{
     apply::{
         drift::{Judgement, Observation, is_untouched, judge},
@@ -62,7 +67,7 @@ impl Desired {
 pub struct Observed {
     /// What drift is judged by; `None` when the object does not exist.
     pub observation: Option<Observation>,
-    /// Its health.
+    /// Its health; of a row, as it is told.
     pub health: Health,
     /// Its resourceVersion, also that of its deletion; `None` when not told.
     pub version: Option<u64>,
@@ -125,6 +130,8 @@ pub struct Object {
     pub listed: Option<Box<Option<u64>>>,
     /// Checks that failed in a row, or were overtaken by what a watch has shown.
     pub tries: u32,
+    /// What is held back of its health.
+    pub(super) held: Option<Box<Held>>,
     /// The job during which a watch has brought something last, by the end of its number.
     pub(super) shown: u16,
 }
@@ -154,21 +161,22 @@ impl Object {
         }
     }
 
-    /// Takes in what was observed, unless it is older than what is known. Returns whether health changed.
-    pub(super) fn observe(&mut self, observed: Observed) -> bool {
+    /// Takes in what was observed, unless it is older than what is known. Returns whether health changed, as it is
+    /// told.
+    pub(super) fn observe(&mut self, observed: Observed, at: Moment) -> bool {
         if self.is_ahead_of(&observed) {
             return false;
         }
-        self.take(observed)
+        self.take(observed, at)
     }
 
     /// Takes in what `job` has read or what its write was answered with. That is the latest, whatever its version,
     /// unless a watch has brought something since the job began: the cluster's store may have been put back to an
     /// earlier state, with lower versions.
-    pub(super) fn observe_by(&mut self, job: Job, observed: Observed) -> bool {
+    pub(super) fn observe_by(&mut self, job: Job, observed: Observed, at: Moment) -> bool {
         match self.was_shown_during(job) {
-            true => self.observe(observed),
-            false => self.take(observed),
+            true => self.observe(observed, at),
+            false => self.take(observed, at),
         }
     }
 
@@ -191,18 +199,50 @@ impl Object {
         }
     }
 
-    fn take(&mut self, observed: Observed) -> bool {
+    fn take(&mut self, mut observed: Observed, at: Moment) -> bool {
         // Where there is nothing any more, the last word stands.
         if let Some(seen) = &observed.observation {
             self.finished = seen.uid.clone().filter(|_| seen.finished).map(Box::new);
         }
-        let changed = self
-            .observed
-            .as_ref()
-            .is_none_or(|known| known.health != observed.health);
-        self.observed = Some(observed);
         self.left = false;
+        let Some(known) = self.observed.take().map(|known| known.health) else {
+            self.held = Held::after(&observed.health, true, at.now);
+            self.observed = Some(observed);
+            return true;
+        };
+        let before = self.held.take();
+        self.held = Held::holding(&known, &observed.health, before.as_deref(), at);
+        let changed = self.held.is_none() && known != observed.health;
+        if changed {
+            self.held = Held::after(&observed.health, known.state != observed.health.state, at.now);
+        } else {
+            observed.health = known;
+        }
+        self.observed = Some(observed);
         changed
+    }
+
+    /// Until when its health is held back.
+    pub(super) fn held_until(&self) -> Option<Mono> {
+        let held = self.held.as_ref()?;
+        held.health.as_ref().map(|_| held.until)
+    }
+
+    /// Tells whether its health is another than is told, and not in words alone.
+    pub(super) fn holds_turn(&self) -> bool {
+        let told = self.observed.as_ref().map(|observed| &observed.health);
+        let held = self.held.as_ref().zip(told);
+        held.is_some_and(|(held, told)| held.turns(told))
+    }
+
+    /// Takes in what was held back of its health.
+    pub(super) fn release_health(&mut self, now: Mono) {
+        let held = self.held.take().and_then(|held| held.health);
+        let Some((observed, health)) = self.observed.as_mut().zip(held) else {
+            return;
+        };
+        self.held = Held::after(&health, observed.health.state != health.state, now);
+        observed.health = health;
     }
 
     /// Tells whether what was observed is not what was written, as far as digests tell.
@@ -406,6 +446,11 @@ fn holds_off(desired: &Desired, live: Option<Policy>) -> bool {
 mod tests {
     use super::*;
 
+    const AT: Moment = Moment {
+        now: Mono(Duration::ZERO),
+        is_proven: true,
+    };
+
     #[test]
     fn what_a_job_has_read_is_taken_whatever_its_version_unless_a_watch_brought_something_meanwhile() {
         let observed = |version: u64| Observed {
@@ -416,18 +461,18 @@ mod tests {
         };
         let known = |object: &Object| object.observed.as_ref().and_then(|seen| seen.version);
         let mut object = Object::default();
-        object.observe(observed(1211));
-        object.observe(observed(573));
+        object.observe(observed(1211), AT);
+        object.observe(observed(573), AT);
         assert_eq!(known(&object), Some(1211), "of watches the newest counts");
         object.note_shown(6);
-        object.observe_by(7, observed(573));
+        object.observe_by(7, observed(573), AT);
         assert_eq!(known(&object), Some(573), "the store went back");
-        object.observe(observed(580));
+        object.observe(observed(580), AT);
         object.note_shown(8);
-        object.observe_by(8, observed(575));
+        object.observe_by(8, observed(575), AT);
         assert_eq!(known(&object), Some(580), "it was read before");
         object.forget_version();
-        object.observe(observed(3));
+        object.observe(observed(3), AT);
         assert_eq!(known(&object), Some(3));
     }
 
@@ -435,6 +480,6 @@ mod tests {
     #[test]
     fn a_row_and_its_record_are_small() {
         let sizes = (size_of::<Object>(), size_of::<Record>());
-        assert!(sizes.0 <= 328 && sizes.1 <= 152, "{sizes:?}");
+        assert!(sizes.0 <= 336 && sizes.1 <= 152, "{sizes:?}");
     }
 }

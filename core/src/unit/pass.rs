@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     event::{Action, Applied, JobFailure, Outcome},
+    held::PROVING,
     now::{Mono, Now},
     object::{Object, Withholding},
     problem::{Problem, Retry},
@@ -307,6 +308,7 @@ impl State {
             }
             if !again && is_offered && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
+                self.proven_from = now.mono + PROVING;
                 let took = now.wall.since(self.accepted_at).as_millis();
                 self.record.apply_ms = u64::try_from(took).unwrap_or(u64::MAX);
             }

@@ -13,6 +13,7 @@ use std::{
 use super::{
     Entry, UnitState,
     event::{Accepted, Action, Adoption, EvaluatedFrom, EvaluationFailure, Job, JobFailure},
+    held::{Moment, PROVING},
     index::Index,
     now::{Mono, Now},
     object::{Check, Object},
@@ -110,6 +111,8 @@ pub struct State {
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
     /// process and its clock.
     pub(super) health_deadline: Option<Mono>,
+    /// From when on an object that is on its way again may be back soon. A restart begins this anew.
+    pub(super) proven_from: Mono,
     /// Since when the server has not answered.
     pub(super) silent_since: Option<Mono>,
     /// Since when a kind that is not served is all that is in the way.
@@ -175,6 +178,7 @@ impl State {
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
             is_unshown: restored,
+            proven_from: now.mono + PROVING,
             silent_since: None,
             unserved_since: None,
             told: None,
@@ -368,6 +372,30 @@ impl State {
         }
     }
 
+    /// What it means for the unit that something is observed now.
+    pub(super) fn moment(&self, now: Mono) -> Moment {
+        Moment {
+            now,
+            is_proven: self.record.applied == Some(self.offered()) && self.proven_from <= now,
+        }
+    }
+
+    /// Takes in what was held back long enough of objects' health.
+    pub(super) fn release_health(&mut self, now: Mono) {
+        while let Some(key) = self.index.held.due(now) {
+            self.change(&key, |object| object.release_health(now));
+        }
+    }
+
+    /// Takes in what objects are that look as they were: another target is begun with what is true.
+    pub(super) fn release_turns(&mut self, now: Mono) {
+        let turned = self.index.held.keys();
+        let turned = turned.filter(|key| self.objects.get(*key).is_some_and(|object| object.holds_turn()));
+        for key in turned.cloned().collect::<Vec<_>>() {
+            self.change(&key, |object| object.release_health(now));
+        }
+    }
+
     /// Removes a row.
     pub(super) fn forget(&mut self, key: &Arc<ObjectKey>) {
         self.set_check(key, Check::Settled);
@@ -482,8 +510,9 @@ impl State {
 
     /// When the machine wants a tick; `None`: not before something happens.
     pub fn wake_at(&self, now: Mono) -> Option<Mono> {
+        let held = self.index.held.next();
         if !self.is_active() {
-            return None;
+            return held;
         }
         let later = self.index.later.first().map(|(at, _)| *at);
         let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
@@ -494,7 +523,7 @@ impl State {
             (None, None) => [self.retry, later, stage],
         };
         work.into_iter()
-            .chain([self.status_deadline(now), self.restoring])
+            .chain([self.status_deadline(now), self.restoring, held])
             .flatten()
             .min()
     }

@@ -80,6 +80,7 @@ impl State {
         }
         self.keep_finished(now, &mut actions);
         self.keep_contests(&mut actions);
+        self.release_health(now.mono);
         self.advance(now, &mut actions);
         self.settle_status(now, &mut actions);
         self.save(&mut actions);
@@ -111,6 +112,7 @@ impl State {
             self.cancel(actions);
         }
         if retargeted {
+            self.release_turns(now.mono);
             self.failures = 0;
             self.unserved_since = None;
             self.health_deadline = None;
@@ -157,6 +159,7 @@ impl State {
     fn observe(&mut self, key: &Arc<ObjectKey>, observed: Observed, now: Now, actions: &mut Vec<Action>) {
         let has_newer_records = self.has_newer_records();
         let running = self.running;
+        let at = self.moment(now.mono);
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
@@ -178,7 +181,7 @@ impl State {
         let again = observed.again;
         let was_there = object.is_there();
         let was_left_alone = object.is_left_alone();
-        if object.observe(observed) {
+        if object.observe(observed, at) {
             self.dirty.insert(key.clone());
         }
         self.reindex(key);

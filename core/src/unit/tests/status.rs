@@ -19,6 +19,8 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// After it a workload that is scaled is not told of.
+const PROVEN: Duration = Duration::from_secs(601);
 /// The unit's timeout.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -63,9 +65,8 @@ fn wait_ends_when_it_was_ready_once_and_a_hiccup_opens_a_new_window() {
     sim.sleep(60 * MINUTE);
     assert_eq!(sim.state.record().healthy_since, since);
     sim.world.edit(&a, |live| live.health = HealthState::InProgress);
-    sim.run();
+    sim.sleep(2 * MINUTE);
     assert_eq!(sim.ready_word(), Ready::Unknown, "{}", sim.message());
-    sim.sleep(MINUTE);
     sim.world.edit(&a, |live| live.health = HealthState::Current);
     sim.run();
     assert_eq!(sim.ready_word(), Ready::True);
@@ -76,7 +77,7 @@ fn wait_ends_when_it_was_ready_once_and_a_hiccup_opens_a_new_window() {
     sim.world.edit(&a, |live| live.health = HealthState::InProgress);
     sim.sleep(TIMEOUT - MINUTE);
     assert_eq!(sim.ready_word(), Ready::Unknown);
-    sim.sleep(2 * MINUTE);
+    sim.sleep(3 * MINUTE);
     assert_eq!(sim.ready_word(), Ready::False);
     sim.world.edit(&a, |live| live.health = HealthState::Current);
     sim.run();
@@ -84,6 +85,68 @@ fn wait_ends_when_it_was_ready_once_and_a_hiccup_opens_a_new_window() {
         sim.log.unit_events(),
         ["HealthCheckFailed", "ReconciliationSucceeded"]
     );
+    sim.assert_quiet();
+}
+
+/// What scales a workload of a ready unit does so for as long as it runs.
+#[test]
+fn workload_that_is_scaled_while_it_is_ready_changes_no_row_and_writes_nothing() {
+    let (a, b) = (key("Deployment", "a"), key("Deployment", "b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.sleep(PROVEN);
+    let scale = |sim: &mut Sim| {
+        sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+        sim.sleep(Duration::from_secs(50));
+        sim.world.edit(&a, |live| live.health = HealthState::Current);
+        sim.sleep(Duration::from_secs(20));
+    };
+    sim.state.take_dirty();
+    let (saves, record) = (sim.saves, sim.state.record().clone());
+    sim.log = Log::default();
+    for _ in 0..20 {
+        scale(&mut sim);
+        assert_eq!(sim.state.take_dirty().0.len(), 0);
+    }
+    assert_eq!((sim.saves, sim.state.record()), (saves, &record));
+    assert_eq!(sim.log.ready.len(), 1, "{:?}", sim.log.ready);
+    assert_eq!(sim.log.told, []);
+    sim.assert_quiet();
+    // Where it is on its way for longer, that counts, and so does each failure.
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.sleep(MINUTE - Duration::from_secs(1));
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.sleep(Duration::from_secs(1));
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.world.edit(&b, |live| live.health = HealthState::Failed);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::False);
+    sim.sleep(TIMEOUT);
+    sim.assert_quiet();
+}
+
+#[test]
+fn another_target_is_not_healthy_by_what_was_not_told_of_the_one_before() {
+    let (a, b) = (key("Deployment", "a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.sleep(PROVEN);
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.offer(&content(&[(&a, "1"), (&b, "2")]));
+    sim.run();
+    let record = sim.state.record();
+    assert_eq!(record.applied.map(|applied| applied.version), Some(2));
+    assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+    sim.world.edit(&a, |live| live.health = HealthState::Current);
+    sim.run();
+    let healthy = sim.state.record().healthy;
+    assert_eq!(healthy.map(|healthy| healthy.version), Some(2));
+    // From now on it has to stay so.
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+    sim.world.edit(&a, |live| live.health = HealthState::Current);
+    sim.run();
     sim.assert_quiet();
 }
 
