@@ -1,19 +1,21 @@
 //! Content to agents: only what is reachable from the cluster's published entries, compressed once at rest and
 //! passed through, or as a delta against what the agent holds. Secrets share no compression context.
 
+mod deltas;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    io::{Read as _, Write as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
 use bytes::Bytes;
+pub use deltas::unpatch;
+use deltas::{Delta, Deltas, patch};
 use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tonic::Status;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::status::from_store;
 use crate::{
@@ -33,10 +35,6 @@ const MAX_WANTS: usize = 10_000;
 const MAX_DELTA_BASE: u64 = 16 << 20;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
-/// Bytes of deltas kept.
-const CACHED: usize = 64 << 20;
-/// What a delta that is kept costs besides its bytes; so one that is no smaller is bounded too.
-const ENTRY: usize = 256;
 
 /// Serves content.
 #[derive(Clone)]
@@ -83,14 +81,12 @@ impl Fetcher {
         for want in &mut wants {
             want.base = want.base.filter(|base| reachable.bases.contains(base));
         }
+        let may_have = |want: &Wanted| reachable.wanted.contains(&want.digest);
         for some in wants.chunks(TOGETHER) {
-            let mut found = self.found(some, &reachable.wanted).await.map_err(from_store)?;
+            let allowed: Vec<Wanted> = some.iter().copied().filter(may_have).collect();
+            let mut items = self.items(&allowed).await.map_err(from_store)?;
             for want in some {
-                let stored = found.remove(&(want.kind as i32, want.digest));
-                let item = match stored {
-                    Some(stored) => Some(self.item(want, stored).await.map_err(from_store)?),
-                    None => None,
-                };
+                let item = items.remove(&(want.kind as i32, want.digest));
                 if send(chunks, want.kind, want.digest, item).await.is_err() {
                     return Ok(());
                 }
@@ -99,92 +95,58 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Reads what is wanted and allowed, in a statement for each kind.
-    async fn found(&self, wants: &[Wanted], reachable: &HashSet<Digest>) -> Result<FoundItems, StoreError> {
-        let mut found = FoundItems::new();
+    /// What is to be sent of these. Nothing is read of what there is a delta of.
+    async fn items(&self, wants: &[Wanted]) -> Result<Items, StoreError> {
+        let mut items = Items::new();
+        let mut whole = Vec::new();
+        for want in wants {
+            match self.delta(want).await? {
+                Some(delta) => drop(items.insert((want.kind as i32, want.digest), delta.into())),
+                None => whole.push(*want),
+            }
+        }
         for kind in [ContentKind::Content, ContentKind::Object, ContentKind::Config] {
-            let digests: Vec<&[u8]> = wants
-                .iter()
-                .filter(|want| want.kind == kind && reachable.contains(&want.digest))
-                .map(|want| &want.digest.as_bytes()[..])
-                .collect();
+            let of_kind = whole.iter().filter(|want| want.kind == kind);
+            let digests: Vec<&[u8]> = of_kind.map(|want| &want.digest.as_bytes()[..]).collect();
             if digests.is_empty() {
                 continue;
             }
             for (digest, stored) in self.stored(kind, &digests).await? {
-                found.insert((kind as i32, Digest::from_bytes(digest)), stored);
+                items.insert((kind as i32, Digest::from_bytes(digest)), stored.into());
             }
         }
-        Ok(found)
+        Ok(items)
     }
 
-    async fn item(&self, want: &Wanted, stored: Stored) -> Result<Item, StoreError> {
+    /// What is wanted, as a patch of its base; `None` when the base is not here or the patch is no smaller. It is made
+    /// once, of what one statement reads.
+    async fn delta(&self, want: &Wanted) -> Result<Option<Delta>, StoreError> {
         let Wanted { kind, digest, base } = *want;
-        let (frame, decoded_size) = match stored {
-            Stored::Secret(bytes) => {
-                let checksum = crc32c(&bytes);
-                let decoded_size = bytes.len() as u64;
-                // One copy leaves the zeroised buffer: the wire needs it.
-                let data = Bytes::copy_from_slice(&bytes);
-                return Ok(Item {
-                    encoding: Encoding::Identity,
-                    data,
-                    decoded_size,
-                    checksum,
-                });
+        let Some(base) = base else { return Ok(None) };
+        let make = async || {
+            let mut found = self.stored(kind, &[base.as_bytes(), digest.as_bytes()]).await?;
+            let mut frame = |digest: Digest| match found.remove(digest.as_bytes()) {
+                Some(Stored::Zstd { frame, decoded_size }) => Some((frame, decoded_size)),
+                // Secrets share no compression context.
+                Some(Stored::Secret(_)) | None => None,
+            };
+            let Some((old, new)) = frame(base).zip(frame(digest)) else {
+                return Ok(None);
+            };
+            if old.1 > MAX_DELTA_BASE {
+                return Ok(None);
             }
-            Stored::Zstd { frame, decoded_size } => (Bytes::from(frame), decoded_size),
-        };
-        if let Some(base) = base
-            && let Some(data) = self.delta(kind, base, digest, (&frame, decoded_size)).await?
-        {
-            return Ok(Item {
-                encoding: Encoding::ZstdDelta,
-                data,
-                decoded_size,
-                checksum: 0,
+            let made = tokio::task::spawn_blocking(move || {
+                let ((old_frame, old_size), (frame, decoded_size)) = (old, new);
+                let old = Stored::plain(&old_frame, old_size)?;
+                let new = Stored::plain(&frame, decoded_size)?;
+                let made = patch(&old, &new).ok().filter(|patch| patch.len() < frame.len());
+                let of = |patch| Delta::new(patch, decoded_size);
+                Ok::<_, StoreError>(made.map(of))
             });
-        }
-        Ok(Item {
-            encoding: Encoding::Zstd,
-            data: frame,
-            decoded_size,
-            checksum: 0,
-        })
-    }
-
-    /// The wanted item as a patch of `base`; `None` when the base is not here or the patch is no smaller.
-    async fn delta(
-        &self,
-        kind: ContentKind,
-        base: Digest,
-        want: Digest,
-        (frame, decoded_size): (&Bytes, u64),
-    ) -> Result<Option<Bytes>, StoreError> {
-        let way = (base, want);
-        self.deltas
-            .get(way, async || {
-                let stored = self.stored(kind, &[base.as_bytes()]).await?;
-                let Some(Stored::Zstd {
-                    frame: base_frame,
-                    decoded_size: base_size,
-                }) = stored.into_values().next()
-                else {
-                    return Ok(None);
-                };
-                if base_size > MAX_DELTA_BASE {
-                    return Ok(None);
-                }
-                let new_frame = frame.clone();
-                let made = tokio::task::spawn_blocking(move || {
-                    let old = Stored::plain(&base_frame, base_size)?;
-                    let new = Stored::plain(&new_frame, decoded_size)?;
-                    Ok::<_, StoreError>(patch(&old, &new).ok())
-                });
-                let made = made.await.ok().transpose()?.flatten();
-                Ok(made.filter(|patch| patch.len() < frame.len()).map(Bytes::from))
-            })
-            .await
+            Ok(made.await.ok().transpose()?.flatten())
+        };
+        self.deltas.get((base, digest), make).await
     }
 
     async fn stored(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Found, StoreError> {
@@ -216,7 +178,7 @@ impl Fetcher {
     }
 }
 
-type FoundItems = HashMap<(i32, Digest), Stored>;
+type Items = HashMap<(i32, Digest), Item>;
 
 /// An item that is asked for.
 #[derive(Clone, Copy)]
@@ -231,6 +193,37 @@ struct Item {
     data: Bytes,
     decoded_size: u64,
     checksum: u32,
+}
+
+impl From<Delta> for Item {
+    fn from(delta: Delta) -> Self {
+        Self {
+            encoding: Encoding::ZstdDelta,
+            data: delta.patch,
+            decoded_size: delta.decoded_size,
+            checksum: 0,
+        }
+    }
+}
+
+impl From<Stored> for Item {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Secret(bytes) => Self {
+                encoding: Encoding::Identity,
+                // One copy leaves the zeroised buffer: the wire needs it.
+                data: Bytes::copy_from_slice(&bytes),
+                decoded_size: bytes.len() as u64,
+                checksum: crc32c(&bytes),
+            },
+            Stored::Zstd { frame, decoded_size } => Self {
+                encoding: Encoding::Zstd,
+                data: frame.into(),
+                decoded_size,
+                checksum: 0,
+            },
+        }
+    }
 }
 
 async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<Item>) -> Result<(), ()> {
@@ -266,32 +259,6 @@ async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<I
     }
 }
 
-/// A zstd frame of `new` with `old` as reference prefix.
-fn patch(old: &[u8], new: &Zeroizing<Vec<u8>>) -> std::io::Result<Vec<u8>> {
-    let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, old)?;
-    // The window must reach back over the new bytes into the old ones.
-    let window = (old.len() + new.len())
-        .max(1 << 10)
-        .next_power_of_two()
-        .trailing_zeros()
-        .clamp(10, 27);
-    encoder.window_log(window)?;
-    encoder.long_distance_matching(true)?;
-    encoder.include_contentsize(false)?;
-    encoder.include_checksum(false)?;
-    encoder.write_all(new)?;
-    encoder.finish()
-}
-
-/// Reverses [`patch`].
-pub fn unpatch(old: &[u8], patch: &[u8], decoded_size: u64) -> std::io::Result<Vec<u8>> {
-    let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(patch, old)?;
-    decoder.window_log_max(27)?;
-    let mut out = Vec::new();
-    decoder.take(decoded_size + 1).read_to_end(&mut out)?;
-    Ok(out)
-}
-
 /// CRC-32C (Castagnoli), bit by bit: secrets are small and rare.
 fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = !0_u32;
@@ -304,138 +271,13 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !crc
 }
 
-type Way = (Digest, Digest);
-
-/// Deltas by the way they lead, bounded in bytes: the oldest is forgotten first. Whoever asks for one while it is made
-/// waits for it: ten thousand agents that go the same way at once cost one.
-#[derive(Default)]
-struct Deltas {
-    held: Mutex<HeldDeltas>,
-}
-
-#[derive(Default)]
-struct HeldDeltas {
-    cells: HashMap<Way, Arc<OnceCell<Option<Bytes>>>>,
-    /// Those that are made, oldest first, with what they cost.
-    made: VecDeque<(Way, usize)>,
-    bytes: usize,
-}
-
-impl Deltas {
-    /// The delta, by `make` where it is not held. What fails is not held: the next one makes it again.
-    async fn get<E>(
-        &self,
-        way: Way,
-        make: impl AsyncFnOnce() -> Result<Option<Bytes>, E>,
-    ) -> Result<Option<Bytes>, E> {
-        let cell = self.lock().cells.entry(way).or_default().clone();
-        let mut is_new = false;
-        let delta = cell
-            .get_or_try_init(async || {
-                is_new = true;
-                make().await
-            })
-            .await
-            .cloned();
-        let mut held = self.lock();
-        match &delta {
-            Ok(delta) if is_new => held.keep(way, ENTRY + delta.as_ref().map_or(0, Bytes::len)),
-            Ok(_) => {}
-            // Unless somebody is at it again.
-            Err(_) if Arc::strong_count(&cell) <= 2 => drop(held.cells.remove(&way)),
-            Err(_) => {}
-        }
-        delta
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HeldDeltas> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl HeldDeltas {
-    fn keep(&mut self, way: Way, cost: usize) {
-        self.made.push_back((way, cost));
-        self.bytes += cost;
-        while self.bytes > CACHED
-            && let Some((oldest, cost)) = self.made.pop_front()
-        {
-            self.cells.remove(&oldest);
-            self.bytes -= cost;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
-
     use super::*;
-
-    #[test]
-    fn a_patch_of_one_changed_line_is_small_and_reads_back() {
-        let old = (0..3000)
-            .map(|n| format!("key{n}: value{}\n", n * 7919 % 104_729))
-            .collect::<String>();
-        let new = old.replacen("value0\n", "changed\n", 1);
-        let patch = patch(old.as_bytes(), &Zeroizing::new(new.clone().into_bytes())).expect("made");
-        assert!(patch.len() < 100, "{} bytes", patch.len());
-        let size = new.len() as u64;
-        assert_eq!(
-            unpatch(old.as_bytes(), &patch, size).expect("read"),
-            new.as_bytes()
-        );
-    }
 
     #[test]
     fn the_checksum_is_castagnolis() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(b""), 0);
-    }
-
-    #[tokio::test]
-    async fn a_delta_that_a_thousand_ask_for_at_once_is_made_once() {
-        let deltas = Deltas::default();
-        let made = AtomicUsize::new(0);
-        let way = (Digest::of("content", b"old"), Digest::of("content", b"new"));
-        let ask = async || {
-            deltas
-                .get(way, async || {
-                    made.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
-                    Ok::<_, Infallible>(Some(Bytes::from_static(b"delta")))
-                })
-                .await
-        };
-        let answers = futures::future::join_all((0..1000).map(|_| ask())).await;
-        assert!(
-            answers
-                .iter()
-                .all(|one| matches!(one, Ok(Some(bytes)) if bytes == "delta"))
-        );
-        assert_eq!(made.load(Ordering::SeqCst), 1);
-        // What fails is made again by the next.
-        let other = (way.1, way.0);
-        let failed = deltas.get(other, async || Err("away")).await;
-        assert_eq!(failed, Err("away"));
-        let again = deltas.get(other, async || Ok::<_, Infallible>(None)).await;
-        assert_eq!(again, Ok(None));
-    }
-
-    #[tokio::test]
-    async fn deltas_are_bounded_in_bytes_and_the_oldest_is_forgotten() {
-        let deltas = Deltas::default();
-        let large = Bytes::from(vec![0; CACHED / 4]);
-        let way = |number: u8| (Digest::of("a", &[number]), Digest::of("b", &[number]));
-        for number in 0..5 {
-            let made = deltas.get(way(number), async || Ok::<_, Infallible>(Some(large.clone())));
-            made.await.expect("made");
-        }
-        let held = deltas.lock();
-        assert!(held.bytes <= CACHED && held.made.len() == 3, "{}", held.bytes);
-        assert!(!held.cells.contains_key(&way(0)) && held.cells.contains_key(&way(4)));
     }
 }

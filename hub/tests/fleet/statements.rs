@@ -16,7 +16,7 @@ use flotilla_hub::{
         session::Told,
     },
 };
-use flotilla_proto::agent::v1::{ContentKind, FetchRequest, Want};
+use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
 use flotilla_testkit::wait_until;
 use time::OffsetDateTime;
 use tracing::{
@@ -33,7 +33,7 @@ use uuid::Uuid;
 use crate::{
     reports::{object, open, open_judged, report, took},
     store::{config, one_unit},
-    world::{INCARNATION, World, applied},
+    world::{INCARNATION, Object, World, applied},
 };
 
 /// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` is not logged.
@@ -442,6 +442,83 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     assert_eq!(world.count(events).await, 2);
 }
 
+fn want(kind: ContentKind, digest: Digest, base: Option<Digest>) -> Want {
+    let bytes = |digest: Digest| digest.as_bytes().to_vec().into();
+    Want {
+        kind: kind.into(),
+        digest: bytes(digest),
+        base: base.map(bytes).unwrap_or_default(),
+    }
+}
+
+async fn fetched(fetcher: &Fetcher, cluster: Uuid, want: Vec<Want>) -> Vec<Chunk> {
+    let (chunks, mut received) = tokio::sync::mpsc::channel(64);
+    let request = FetchRequest { want, epoch: 1 };
+    fetcher.serve(cluster, request, &chunks).await.expect("served");
+    drop(chunks);
+    let mut all = Vec::new();
+    while let Some(chunk) = received.recv().await {
+        all.push(chunk.expect("a chunk"));
+    }
+    all
+}
+
+/// Ten thousand agents that go from one revision to the next: a frame may be a megabyte, and their patch some hundred
+/// bytes.
+#[tokio::test]
+async fn a_patch_that_was_made_once_costs_no_further_agent_a_read_of_any_item() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let mut clusters = Vec::new();
+    for n in 0..4 {
+        clusters.push(world.cluster(&format!("c{n}")).await);
+    }
+    let lines = |first: &str| {
+        (0..2000).fold(format!("a: {first}"), |text, n| {
+            format!("{text}\nb{n}: {}", n * 7919)
+        })
+    };
+    let (old, new) = (config("x", &lines("old")), config("x", &lines("new")));
+    let secret = Object::new("Secret", "s", "stringData: {password: hunter2}");
+    let before = world.render(app, "r1", &[old.clone(), secret.clone()]).await;
+    world.roll_out(app, &clusters, &before).await;
+    let after = world.render(app, "r2", &[new.clone(), secret.clone()]).await;
+    world.roll_out(app, &clusters, &after).await;
+    let fetcher = Fetcher::new(world.store.clone(), world.seal.clone());
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut costs = Vec::new();
+    for cluster in &clusters {
+        let patched = want(ContentKind::Object, new.digest(), Some(old.digest()));
+        let chunks = fetched(&fetcher, *cluster, vec![patched]).await;
+        let bytes: usize = chunks.iter().map(|chunk| chunk.data.len()).sum();
+        assert!(
+            chunks[0].encoding() == Encoding::ZstdDelta && bytes < 200,
+            "{bytes}"
+        );
+        assert_eq!(chunks[0].decoded_size, new.bytes.len() as u64);
+        costs.push(statements.take().len());
+    }
+    // What the cluster may have, and once both items in one.
+    assert_eq!(costs, [2, 1, 1, 1]);
+    // Of what there is no patch of, the item is read.
+    let mut costs = Vec::new();
+    for cluster in &clusters {
+        let whole = want(ContentKind::Object, secret.digest(), Some(old.digest()));
+        let chunks = fetched(&fetcher, *cluster, vec![whole]).await;
+        assert_eq!(chunks[0].data, secret.bytes);
+        costs.push(statements.take().len());
+    }
+    assert_eq!(costs, [3, 2, 2, 2]);
+    // A patch of what a cluster may not have tells it nothing, whoever it was made for.
+    let stranger = world.cluster("stranger").await;
+    statements.take();
+    let patched = want(ContentKind::Object, new.digest(), Some(old.digest()));
+    let chunks = fetched(&fetcher, stranger, vec![patched]).await;
+    assert!(chunks[0].missing && chunks[0].data.is_empty());
+    assert_eq!(statements.take().len(), 1);
+}
+
 #[tokio::test]
 async fn a_fetch_is_two_statements_however_many_units_there_are() {
     let world = World::new().await;
@@ -457,23 +534,9 @@ async fn a_fetch_is_two_statements_however_many_units_there_are() {
     let (content, objects) = last.expect("an app");
     let fetcher = Fetcher::new(world.store.clone(), world.seal.clone());
     let fetch = async |kind: ContentKind, digests: &[Digest]| {
-        let want = digests.iter().map(|digest| Want {
-            kind: kind.into(),
-            digest: digest.as_bytes().to_vec().into(),
-            ..Want::default()
-        });
-        let request = FetchRequest {
-            want: want.collect(),
-            epoch: 1,
-        };
-        let (chunks, mut received) = tokio::sync::mpsc::channel(64);
-        fetcher.serve(cluster, request, &chunks).await.expect("served");
-        drop(chunks);
-        let mut found = 0;
-        while let Some(chunk) = received.recv().await {
-            found += usize::from(!chunk.expect("a chunk").missing);
-        }
-        found
+        let want = digests.iter().map(|digest| want(kind, *digest, None));
+        let chunks = fetched(&fetcher, cluster, want.collect()).await;
+        chunks.iter().filter(|chunk| !chunk.missing).count()
     };
     let statements = Statements::listen();
     hears(&world, &statements).await;
