@@ -9,6 +9,7 @@ mod room;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,11 +17,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
-pub use self::whole::{Source, accept, complete};
+pub use self::{
+    turns::Turn,
+    whole::{Source, accept, complete},
+};
 use self::{
     answers::unreadable,
     content::{Arrived, Base},
     room::{Room, Untaken, room},
+    turns::Turns,
 };
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
@@ -98,6 +103,8 @@ pub struct Acceptance {
     untaken: BTreeMap<UnitId, Untaken>,
     /// What this stream has said of units of which something is wrong.
     said: BTreeMap<UnitId, UnitAcceptance>,
+    /// Of what it was told that it is refused, and what of that is to be told.
+    turns: Turns,
     /// The stream broke, and the next has offered nothing yet: what came is kept for what it will offer.
     awaits_offer: bool,
 }
@@ -165,6 +172,7 @@ impl Acceptance {
         for unit in released {
             entries.push((unit, None));
             self.lacking.remove(&unit);
+            self.turns.forget(unit);
         }
         // What came for an entry that is offered no more is kept with the one that needs it, and not before.
         let others: BTreeSet<UnitId> = entries.iter().map(|(unit, _)| *unit).collect();
@@ -328,6 +336,11 @@ impl Acceptance {
         self.unsaved = others;
         let waiting: Vec<(Digest, Option<UnitId>)> = waiting;
         self.arrived.let_go(waiting.iter().map(|(digest, _)| digest));
+    }
+
+    /// Takes which apps are refused, or taken after all, and were not so when this was taken last.
+    pub fn take_turns(&mut self) -> Vec<Turn> {
+        self.turns.take()
     }
 
     /// The hub is told that an offer is refused whole: what it knows of single units is that.

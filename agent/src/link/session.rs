@@ -165,6 +165,8 @@ struct Open<'a> {
     retry_wait: Duration,
     /// The last offer, which the ledger did not take.
     refusal: Option<Refusal>,
+    /// Incarnation and generation of what is accepted, as it was logged.
+    held: (u64, u64),
 }
 
 impl Session {
@@ -199,6 +201,7 @@ impl Session {
         let wrong = wrong.map(|wrong| &wrong.conditions[..]);
         self.reports.begin(hub_rows(&welcome), wrong);
         self.acceptance.broke_off();
+        let accepted = self.ledger.read(|state| state.accepted);
         let mut open = Open {
             wire: Wire {
                 tx,
@@ -216,6 +219,7 @@ impl Session {
             retry_at: Some(Instant::now()),
             retry_wait: RETRY.0,
             refusal: None,
+            held: (accepted.incarnation, accepted.generation),
             session: self,
         };
         // Before anything that the hub says is heeded.

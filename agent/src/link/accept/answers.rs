@@ -34,6 +34,12 @@ impl Acceptance {
                 named.insert(id, unit);
             }
         }
+        for (unit, answer) in &named {
+            let entry = self.pending.get(unit).map(|pending| &pending.entry);
+            let entry = entry.or_else(|| self.lacking.get(unit));
+            let app = || entry.map_or_else(|| stored_app(ledger, *unit), |entry| Some(entry.app.to_string()));
+            self.turns.note(*unit, answer, app);
+        }
         named.retain(|unit, answer| match answer.accepted {
             true => {
                 self.said.remove(unit);
@@ -106,9 +112,7 @@ impl Acceptance {
             pending.or_else(|| self.lacking.get(unit))
         };
         let names = self.untaken.keys().filter_map(entry);
-        let names: Vec<String> = names
-            .map(|entry| format!("{}/{}", entry.app.namespace, entry.app.name))
-            .collect();
+        let names: Vec<String> = names.map(|entry| entry.app.to_string()).collect();
         let mut apps = names[..names.len().min(NAMED)].join(", ");
         if names.len() > NAMED {
             apps.push_str(&format!(" and {} more", names.len() - NAMED));
@@ -130,6 +134,14 @@ fn no_room(more: usize, limit: usize) -> String {
 /// Digest of the entry that the ledger has of a unit.
 pub(super) fn stored_digest(ledger: &Ledger, unit: UnitId) -> Option<Digest> {
     ledger.read(|state| Some(state.units.get(&unit)?.offered.as_ref()?.digest))
+}
+
+/// What people call the app of an entry that the ledger has.
+fn stored_app(ledger: &Ledger, unit: UnitId) -> Option<String> {
+    ledger.read(|state| {
+        let entry = state.units.get(&unit)?.offered.as_ref()?.entry.as_ref()?;
+        Some(entry.app.to_string())
+    })
 }
 
 fn digest_bytes(digest: Option<Digest>) -> bytes::Bytes {

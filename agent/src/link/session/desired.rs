@@ -54,7 +54,13 @@ impl Open<'_> {
             .offer(&session.ledger, offer, session.clock.now());
         match self.wire.beside(taken).await {
             Ok(ack) => {
-                tracing::info!(incarnation, generation, "took in desired state");
+                if (ack.incarnation, ack.generation) != (incarnation, generation) {
+                    tracing::info!(
+                        incarnation,
+                        generation,
+                        "desired state is offered; some of it is still to come, or is not taken"
+                    );
+                }
                 self.retry_wait = RETRY.0;
                 self.refusal = None;
                 self.accepted(ack).await?;
@@ -103,7 +109,16 @@ impl Open<'_> {
 
     /// Tells hub and reconciler what is accepted now.
     async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
-        self.session.nudge.accepted();
+        let held = (ack.incarnation, ack.generation);
+        if std::mem::replace(&mut self.held, held) != held {
+            let (incarnation, generation) = held;
+            tracing::info!(incarnation, generation, "took in desired state");
+        }
+        let session = &mut *self.session;
+        for turn in session.acceptance.take_turns() {
+            session.reports.event(turn.into_event(session.clock.now()));
+        }
+        session.nudge.accepted();
         self.ledger_condition();
         self.wire.send(agent_message::Kind::Ack(ack)).await
     }

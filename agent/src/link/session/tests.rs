@@ -173,6 +173,8 @@ struct World {
     ended: tokio::task::JoinHandle<Result<(), SessionError>>,
     /// What the last condition said.
     last_condition_ok: bool,
+    /// Whether each event that was told warns, its reason and its unit.
+    events: Vec<(bool, String, Vec<u8>)>,
 }
 
 impl World {
@@ -235,6 +237,7 @@ impl World {
             is_still,
             ended,
             last_condition_ok: true,
+            events: Vec::new(),
         };
         let hello = this.next().await;
         assert!(matches!(hello, agent_message::Kind::Hello(hello) if hello.clock_ms > 0));
@@ -304,6 +307,9 @@ impl World {
             if let Some(condition) = report.conditions.last() {
                 self.last_condition_ok = condition.ok;
             }
+            let events = report.events.iter();
+            self.events
+                .extend(events.map(|event| (event.warning, event.reason.clone(), event.unit_id.to_vec())));
             let ack = ReportAck {
                 seq: report.seq,
                 ..ReportAck::default()
@@ -493,10 +499,13 @@ async fn unit_that_the_ledger_has_no_room_for_is_answered_by_its_entry_and_taken
     );
     let told = world.condition().await;
     assert!(!told.ok && told.message.contains("apps/app-1"), "{told:?}");
+    assert_eq!(world.events, [(true, "LedgerFull".to_owned(), large.unit.to_vec())]);
     drop(world.cells.clone().with_limits(limits(1 << 20)));
     assert_eq!(world.accepted(1).await, 1);
     while !world.condition().await.ok {}
     assert_eq!(world.ends_within(Duration::from_secs(600)).await, None);
+    let taken = (false, "OfferTaken".to_owned(), large.unit.to_vec());
+    assert_eq!(world.events.split_off(1), [taken], "each turn once");
 }
 
 /// Another offer lacks content, so that something is tried again and again meanwhile.
