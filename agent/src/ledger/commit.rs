@@ -11,7 +11,10 @@ use std::{
 };
 
 use flotilla_core::{backoff::Backoff, digest::Digest};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     BATCH,
@@ -26,9 +29,11 @@ use super::{
 use crate::random::random;
 
 mod deltas;
+mod earlier;
 mod group;
 mod rewrite;
 
+pub use earlier::Recovered;
 use group::Waiting;
 use rewrite::{Snapshot, Stored};
 
@@ -61,6 +66,9 @@ pub(super) struct Shared {
     /// What is to be written with whatever is written next.
     waiting: Mutex<Vec<Waiting>>,
     pub(super) health: watch::Sender<LedgerHealth>,
+    /// Objects that only an earlier state knew, until the reconciler takes them.
+    recovered: Mutex<Recovered>,
+    has_recovered: Notify,
     /// How often all was made bytes.
     encodings: AtomicU64,
     /// When the head was last known to be this agent's.
@@ -129,6 +137,8 @@ impl Shared {
             writer: tokio::sync::Mutex::new(writer),
             waiting: Mutex::default(),
             health: watch::Sender::new(health),
+            recovered: Mutex::default(),
+            has_recovered: Notify::new(),
             encodings: AtomicU64::new(0),
             confirmed: Mutex::new(Instant::now()),
         }
@@ -195,7 +205,7 @@ impl Shared {
         match writer.check().await {
             // It is the only writer all the same.
             Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
-                self.note_repair(why);
+                self.recover(&mut writer, why).await;
                 self.schedule(&mut self.queue(), BATCH);
             }
             checked => checked?,
@@ -301,7 +311,9 @@ impl Shared {
                     self.begin_anew(writer).await?
                 }
                 Ok(()) if found_so => self.begin_anew(writer).await?,
-                Err(LedgerError::Damaged(why)) if writer.damage().is_none() => self.note_repair(why),
+                Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
+                    self.recover(writer, why).await;
+                }
                 again => again?,
             }
         }
@@ -310,7 +322,7 @@ impl Shared {
             match outcome {
                 // The head is sound, and keeps another writer out: what it names is in memory and is written anew.
                 Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
-                    self.note_repair(why);
+                    self.recover(writer, why).await;
                     outcome = self.store_sound(writer, records).await;
                 }
                 _ => break,

@@ -29,6 +29,7 @@ mod writer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use commit::Recovered;
 use commit::Shared;
 pub use error::{LedgerError, VOLUME};
 use health::LedgerHealth;
@@ -184,6 +185,12 @@ impl Ledger {
     /// Returns how often all that is held was made bytes, to be written anew.
     pub fn encodings(&self) -> u64 {
         self.shared.encodings()
+    }
+
+    /// Waits until storage was found put back to a state that knew of objects which no unit has any more, and gives
+    /// them, each once. Cancel-safe.
+    pub async fn recovered(&self) -> Recovered {
+        self.shared.recovered().await
     }
 
     /// Tells how the ledger stands.

@@ -7,7 +7,7 @@ mod room;
 mod small;
 
 use flotilla_core::{
-    apply::inventory::Record as ObjectRecord,
+    apply::inventory::{Record as ObjectRecord, State as ObjectState},
     clock::Timestamp,
     content::{Content, Form, ObjectEntry, Objects},
     digest::Digest,

@@ -53,6 +53,8 @@ pub(super) struct Writer {
     /// of ours is stored again.
     avoided: BTreeSet<u32>,
     damage: Option<String>,
+    /// The records that storage was put back to, until they are taken.
+    earlier: Vec<u8>,
 }
 
 /// The head value as it was last written or read.

@@ -17,15 +17,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
-pub use self::{
-    turns::Turn,
-    whole::{Source, accept, complete},
-};
 use self::{
     answers::unreadable,
     content::{Arrived, Base},
     room::{Room, Untaken, room},
     turns::Turns,
+};
+pub use self::{
+    turns::Turn,
+    whole::{Source, accept, complete},
 };
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{

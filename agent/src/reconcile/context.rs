@@ -43,6 +43,9 @@ const DISCOVERY_PAUSE: Duration = Duration::from_secs(10);
 /// A ledger that was this agent's alone so long ago is looked at again before a write.
 const SOLE_WRITER_AGE: Duration = Duration::from_secs(30);
 
+/// Objects that are named of those that nobody will remove.
+const UNPROVEN_NAMED: usize = 5;
+
 /// How everything is called that the agent is installed as.
 const RELEASE: &str = "flotilla-agent";
 /// Where it is installed unless something else is said.
@@ -356,6 +359,31 @@ impl Context {
             reason: notice.reason,
             message: notice.message,
             at_ms: self.wall().0,
+        });
+    }
+
+    /// Tells the hub of objects that may be there again and that nobody will remove: their units are not held any more.
+    pub(super) fn tell_unproven(&self, keys: &[Arc<ObjectKey>]) {
+        let mut names: Vec<String> = keys
+            .iter()
+            .take(UNPROVEN_NAMED)
+            .map(ToString::to_string)
+            .collect();
+        if keys.len() > names.len() {
+            names.push(format!("and {} more", keys.len() - names.len()));
+        }
+        let message = format!(
+            "storage was put back to a state in which apps that are here no more had these objects; where they are in the \
+             cluster again, nothing removes them: {}",
+            names.join(", ")
+        );
+        tracing::warn!("{message}");
+        self.reports.event(Event {
+            warning: true,
+            reason: "RemovalUnproven".to_owned(),
+            message,
+            at_ms: self.wall().0,
+            ..Event::default()
         });
     }
 

@@ -184,6 +184,7 @@ impl Reconciler {
             tokio::select! {
                 () = stop.cancelled() => return self.end().await,
                 () = self.nudge.accepted.notified() => self.sync().await,
+                recovered = self.context.ledger.recovered() => self.recovered(recovered).await,
                 () = self.context.intended.notified() => {}
                 Some(finished) = self.jobs.next() => self.finished(finished)?,
                 Some(listed) = self.lists.next() => self.listed(listed).await,

@@ -17,7 +17,7 @@ use flotilla_core::{
     units::Edges,
 };
 
-use crate::{causes::with_causes, cluster::Discovery};
+use crate::{causes::with_causes, cluster::Discovery, ledger::Recovered};
 
 use super::{
     Reconciler, Unit,
@@ -141,6 +141,32 @@ impl Reconciler {
             self.feed(id, Event::Shown);
         }
         rows
+    }
+
+    /// Takes in objects that had left their units and that only an earlier state of the ledger knew: they are back where
+    /// the cluster was put back with it.
+    pub(super) async fn recovered(&mut self, recovered: Recovered) {
+        let Recovered { of_units, unproven } = recovered;
+        let mut pace = Pace::default();
+        tracing::info!(
+            of_apps = of_units.len(),
+            unproven = unproven.len(),
+            "objects that had left their apps were put back with the ledger's storage, and may be there again"
+        );
+        for (id, key) in of_units {
+            let record = self
+                .context
+                .ledger
+                .read(|state| state.units.get(&id)?.items.get(&key).cloned());
+            if let Some(record) = record {
+                self.holders.note(id, [&key]);
+                self.feed(id, Event::Recovered { key, record });
+            }
+            pace.handled(1).await;
+        }
+        if !unproven.is_empty() {
+            self.context.tell_unproven(&unproven);
+        }
     }
 
     /// Forgets units that the hub has let go of. What their jobs still answer is not heard, and what these write into the

@@ -186,3 +186,61 @@ async fn objects_of_a_kind_that_is_served_a_while_after_the_restore_are_seen() {
     world.quiet().await;
     world.rests().await;
 }
+
+/// What had left its unit, and was deleted by hand since the backup, is there again.
+#[tokio::test(start_paused = true)]
+async fn objects_that_had_left_their_units_and_come_back_with_the_store_are_counted_as_to_be_removed() {
+    let mut world = World::new().await;
+    world
+        .ready(
+            1,
+            &[config_map("x", "1"), config_map("y", "1"), config_map("z", "1")],
+        )
+        .await;
+    let wanted = world.ready(1, &[config_map("x", "1")]).await;
+    settle().await;
+    let (cluster, ledger) = (world.cluster.snapshot(), world.cells.snapshot());
+    world.cluster.delete(&key("ConfigMap", "y"));
+    world.cluster.delete(&key("ConfigMap", "z"));
+    world
+        .until("they are gone", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.objects_pending_removal == 0)
+        })
+        .await;
+    world.ready(1, &[config_map("x", "2")]).await;
+    settle().await;
+    world.cluster.restore(&cluster);
+    world.cells.restore(&ledger);
+    // This one is not in the backup of the cluster.
+    world.cluster.delete(&key("ConfigMap", "z"));
+    world.agent().ask(wanted.unit);
+    world
+        .until("what is back is counted", |world| {
+            world.value("x").as_deref() == Some("2")
+                && world
+                    .unit(1)
+                    .is_some_and(|unit| unit.objects_pending_removal == 1)
+        })
+        .await;
+    settle().await;
+    let unit = world.unit(1).expect("told");
+    assert!(
+        unit.notes
+            .contains("no longer desired and not removed: ConfigMap/default/y"),
+        "{unit:?}"
+    );
+    assert_eq!(world.value("y").as_deref(), Some("1"), "nothing is deleted");
+    rests(&mut world).await;
+    // Who deletes it by hand is seen.
+    world.cluster.delete(&key("ConfigMap", "y"));
+    world
+        .until("it is gone", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.objects_pending_removal == 0)
+        })
+        .await;
+    rests(&mut world).await;
+}

@@ -199,6 +199,13 @@ pub enum Event {
         /// The object.
         key: Arc<ObjectKey>,
     },
+    /// An object that had left the unit may be there again: what knows of it was put back, and perhaps the cluster.
+    Recovered {
+        /// The object.
+        key: Arc<ObjectKey>,
+        /// What is known of it: it has left the unit.
+        record: Arc<Record>,
+    },
     /// Whatever the first lists after the start have to show was shown: of an object that was not seen nothing is known.
     Shown,
     /// A kind that was not served may be now.

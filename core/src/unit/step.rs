@@ -10,7 +10,7 @@ use super::{
     problem::{Problem, Retry},
     state::{Running, State},
 };
-use crate::object::ObjectKey;
+use crate::{apply::inventory::Record, object::ObjectKey};
 
 impl State {
     /// Takes in an event, and gives what is to be done, in this order.
@@ -23,6 +23,7 @@ impl State {
             Event::Observed { key, observed } => self.observe(&key, observed, now, &mut actions),
             Event::Listed { key, version } => self.listed(&key, version),
             Event::WentBack { key } => self.change(&key, Object::forget_version),
+            Event::Recovered { key, record } => self.recovered(&key, record),
             Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
             Event::Edge(edge) => {
@@ -291,6 +292,17 @@ impl State {
         if is_there != Some(version) && object.record.is_some() {
             self.set_check(key, Check::Due);
         }
+    }
+
+    /// An object that had left the unit may be there again. It is looked at; what is desired is written as it is.
+    fn recovered(&mut self, key: &Arc<ObjectKey>, record: Arc<Record>) {
+        let object = self.objects.entry(key.clone()).or_default();
+        if object.desired.is_some() || object.record.is_some() {
+            return;
+        }
+        object.record = Some(record);
+        self.dirty.insert(key.clone());
+        self.set_check(key, Check::Due);
     }
 
     /// Tells whether something is under way that may have begun too early to know what has just happened.

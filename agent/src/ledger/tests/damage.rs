@@ -314,6 +314,67 @@ async fn a_ledger_whose_storage_was_put_back_is_written_anew_from_memory_and_rea
     }
 }
 
+/// Etcd holds the objects, too: those that were deleted since are there again.
+#[tokio::test(start_paused = true)]
+async fn objects_that_only_the_earlier_state_knows_have_left_their_units_and_their_proof_is_kept() {
+    // Found by a write of a few bytes, by one of several segments, and by who asks.
+    for more in [Some(0), Some(30), None] {
+        let cells = Memory::default();
+        let ledger = begun(&cells).await;
+        let mut batch: Vec<Record> = (0..20).map(blob).collect();
+        batch.extend(["x", "y"].map(item));
+        ledger.append(batch).await.expect("appends");
+        let snapshot = cells.snapshot();
+        ledger
+            .append(vec![dropped("y"), item("z")])
+            .await
+            .expect("appends");
+        cells.restore(&snapshot);
+        match more {
+            Some(more) => {
+                let batch = content(20, more, 10_000).1;
+                let batch = if batch.is_empty() { vec![item("x")] } else { batch };
+                ledger.append(batch).await.expect("it repairs itself");
+            }
+            None => {
+                ledger.check_writer().await.expect("alone");
+                ledger.flush().await.expect("stored");
+            }
+        }
+        let recovered = tokio::time::timeout(Duration::from_secs(1), ledger.recovered()).await;
+        let recovered = recovered.expect("it is told");
+        let names_of = |keys: &[(UnitId, Arc<ObjectKey>)]| -> Vec<String> {
+            keys.iter().map(|(_, key)| key.name.clone()).collect()
+        };
+        assert_eq!(
+            (names_of(&recovered.of_units), recovered.unproven),
+            (vec!["y".to_owned()], vec![])
+        );
+        let again = open(&cells).await;
+        for ledger in [&ledger, &again] {
+            assert_eq!(names(ledger), ["x", "y", "z"]);
+            let left: Vec<&str> = ["x", "y", "z"]
+                .into_iter()
+                .filter(|name| has_left(ledger, name))
+                .collect();
+            assert_eq!(left, ["y"]);
+        }
+        drop(again);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let writes = cells.writes();
+        let told = tokio::time::timeout(Duration::from_secs(600), ledger.recovered()).await;
+        assert!(told.is_err(), "once: {told:?}");
+        assert_eq!(cells.writes(), writes, "nothing goes on");
+    }
+}
+
+fn has_left(ledger: &Ledger, name: &str) -> bool {
+    ledger.read(|state| {
+        let mut items = state.units.values().flat_map(|unit| &unit.items);
+        items.any(|(key, record)| key.name == name && record.state == ObjectState::PendingRemoval)
+    })
+}
+
 /// Storage may be put back twice, to the same state too.
 #[tokio::test(start_paused = true)]
 async fn storage_that_is_put_back_again_and_again_is_repaired_each_time() {

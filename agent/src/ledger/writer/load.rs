@@ -51,6 +51,7 @@ impl Writer {
             slots: BTreeMap::new(),
             avoided: BTreeSet::new(),
             damage: None,
+            earlier: Vec::new(),
         };
         let Some(value) = key_value.get(name).await.map_err(LedgerError::Storage)? else {
             // Segments are written after the first head, and neither they nor kept heads are ever deleted.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Earlier, Found, Stored, Writer};
+use super::{Earlier, Found, Stored, Writer, digest, not_as_named};
 use crate::ledger::{
     error::LedgerError,
+    head::Segment,
     key_value::{KeyValueError, Version},
 };
 
@@ -103,6 +104,13 @@ impl Writer {
             }
         };
         let Earlier { head, tail, stored } = earlier;
+        match self.earlier_records(&head.segments, &tail).await {
+            Ok(records) => self.earlier = records,
+            Err(error) => {
+                self.head.series = series;
+                return LedgerError::Storage(error);
+            }
+        }
         let why = format!(
             "its storage was put back to an earlier state: {} holds head {} of this agent, which has stored head {}",
             self.name, head.sequence, self.head.sequence
@@ -126,6 +134,29 @@ impl Writer {
             }
         }
         Ok(slots)
+    }
+
+    /// The records of the earlier state; none where a segment is not as its head names it.
+    async fn earlier_records(&self, segments: &[Segment], tail: &[u8]) -> Result<Vec<u8>, KeyValueError> {
+        let mut records = Vec::new();
+        for segment in segments {
+            let name = self.slot_name(segment.slot);
+            let part = self.key_value.get(&name).await?;
+            match part.filter(|part| digest(&part.bytes) == segment.digest) {
+                Some(part) => records.extend_from_slice(&part.bytes),
+                None => {
+                    tracing::warn!("of the earlier state of the ledger, {}", not_as_named(&name));
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        records.extend_from_slice(tail);
+        Ok(records)
+    }
+
+    /// Takes the records that storage was put back to, if that was found since the last time.
+    pub(in crate::ledger) fn take_earlier(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.earlier)
     }
 
     pub(super) fn damaged(&mut self, why: String) -> LedgerError {

@@ -27,7 +27,12 @@ pub struct Turn {
 
 impl Turns {
     /// Takes in what is answered of a unit's entry.
-    pub(super) fn note(&mut self, unit: UnitId, answer: &UnitAcceptance, app: impl FnOnce() -> Option<String>) {
+    pub(super) fn note(
+        &mut self,
+        unit: UnitId,
+        answer: &UnitAcceptance,
+        app: impl FnOnce() -> Option<String>,
+    ) {
         let before = match answer.accepted {
             true => self.refused.remove(&unit),
             false => self.refused.insert(unit, answer.reason.clone()),
@@ -59,7 +64,10 @@ impl Turn {
     pub fn into_event(self, at: Timestamp) -> Event {
         let warning = self.refused.is_some();
         let (reason, message) = match self.refused {
-            Some((reason, why)) => (reason, format!("what is offered is not taken, what is held stays enforced: {why}")),
+            Some((reason, why)) => (
+                reason,
+                format!("what is offered is not taken, what is held stays enforced: {why}"),
+            ),
             None => (TAKEN.to_owned(), "what is offered is taken".to_owned()),
         };
         let app = self.app.unwrap_or_else(|| self.unit.to_string());

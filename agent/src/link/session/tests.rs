@@ -499,7 +499,10 @@ async fn unit_that_the_ledger_has_no_room_for_is_answered_by_its_entry_and_taken
     );
     let told = world.condition().await;
     assert!(!told.ok && told.message.contains("apps/app-1"), "{told:?}");
-    assert_eq!(world.events, [(true, "LedgerFull".to_owned(), large.unit.to_vec())]);
+    assert_eq!(
+        world.events,
+        [(true, "LedgerFull".to_owned(), large.unit.to_vec())]
+    );
     drop(world.cells.clone().with_limits(limits(1 << 20)));
     assert_eq!(world.accepted(1).await, 1);
     while !world.condition().await.ok {}
