@@ -730,3 +730,48 @@ async fn a_stream_ends_soon_after_its_cluster_is_revoked_or_taken_over_elsewhere
     assert_eq!(ended.expect_err("ended").code(), Code::Aborted);
     hub.world.is_quiet().await;
 }
+
+/// An agent takes no message that large: it would end its stream over it, and come back for the same each minute.
+#[tokio::test]
+async fn a_state_that_no_agent_takes_is_not_sent_and_named_and_the_next_that_fits_is() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let (a, b) = (hub.world.app("a").await, hub.world.app("b").await);
+    for (app, name) in [(a, "x"), (b, "y")] {
+        let content = hub.world.render(app, "r1", &[config(name, "a: 1")]).await;
+        hub.world.roll_out(app, &[agent.cluster], &content).await;
+    }
+    let entries =
+        "UPDATE desired_entry SET bytes = CASE WHEN unit_id IN (SELECT id FROM unit WHERE app_uid = ";
+    let kept = "CREATE TABLE kept AS SELECT unit_id, bytes FROM desired_entry;";
+    let grown = format!(
+        "{kept} {entries}'{a}') THEN bytes || convert_to(repeat(' ', 34 * 1024 * 1024), 'UTF8') ELSE bytes END"
+    );
+    hub.world.execute(&grown).await;
+    let mut stream = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    let said = "SELECT count(*) FROM session WHERE message LIKE '%more than 32 MiB%'";
+    let said = wait_until("the message", PATIENCE, async || {
+        Ok::<_, String>((hub.world.count(said).await == 1).then_some(()))
+    });
+    said.await.expect("said");
+    let said = hub.world.store.list_clusters("c1", "", 1).await.expect("listed");
+    let message = &said[0].message;
+    let largest = message.split("the largest are ").nth(1).expect("they are named");
+    let names: Vec<&str> = largest
+        .split([',', ':'])
+        .map(|name| name.rsplit('/').next().unwrap_or(name))
+        .collect();
+    assert_eq!(names[..2], ["a", "b"], "{message}");
+    let refused = "SELECT count(*) FROM unit_refused WHERE reason = 'StateTooLarge'";
+    assert_eq!(hub.world.count(refused).await, 2, "its apps say so");
+    // What fits is sent with the next publication, whole.
+    hub.world
+        .execute("UPDATE desired_entry e SET bytes = k.bytes FROM kept k WHERE k.unit_id = e.unit_id; DROP TABLE kept")
+        .await;
+    let again = hub.world.render(b, "r2", &[config("y", "a: 2")]).await;
+    hub.world.roll_out(b, &[agent.cluster], &again).await;
+    let whole = stream.desired().await;
+    assert_eq!((whole.base_generation, whole.units.len()), (None, 2));
+    accept(&mut BTreeMap::new(), &whole);
+    hub.world.is_quiet().await;
+}

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::digest::Digest;
+use flotilla_core::{digest::Digest, unit::Entry};
 use flotilla_proto::agent::v1::{
     Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitAcceptance,
     UnitEntry, agent_message, hub_message,
 };
-use flotilla_proto::limits::{MESSAGE_BYTES, WORD_BYTES};
+use flotilla_proto::limits::{DESIRED_BYTES, MESSAGE_BYTES, WORD_BYTES};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use prost::Message as _;
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
@@ -42,6 +43,10 @@ const NAMED: usize = 5;
 const PROBLEMS: usize = 1000;
 /// What is said of an agent that is ahead of the store: without numbers, which change with each publication.
 const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or has another under its number: it was restored from a backup";
+/// Apps that are named where a state is too large.
+const LARGEST: usize = 3;
+/// Bytes around a desired state in the message that carries it, at most.
+const WRAPPING: usize = 64;
 /// Reports of one stream that may wait for their commit.
 const REPORTS_IN_FLIGHT: usize = 4;
 
@@ -247,20 +252,49 @@ impl Session<'_> {
             .filter(|entry| base.is_none_or(|base| entry.since > base))
             .map(unit)
             .collect();
-        self.sent = Held {
-            incarnation: head.incarnation,
-            generation: head.generation,
-            root: Some(head.root),
-        };
-        self.sent_whole = base.is_none();
-        Ok(Some(Desired {
+        let desired = Desired {
             incarnation: head.incarnation,
             generation: head.generation,
             epoch: self.epoch,
             root: head.root.as_bytes().to_vec().into(),
             base_generation: base,
             units,
-        }))
+        };
+        let bytes = desired.encoded_len();
+        if bytes > DESIRED_BYTES - WRAPPING {
+            self.too_large(head, bytes, entries);
+            return Ok(None);
+        }
+        self.sent = Held {
+            incarnation: head.incarnation,
+            generation: head.generation,
+            root: Some(head.root),
+        };
+        self.sent_whole = base.is_none();
+        Ok(Some(desired))
+    }
+
+    /// An agent would end the stream over it, and come back for the same. It is tried again with the next publication.
+    fn too_large(&mut self, head: Head, bytes: usize, entries: &[EntryRow]) {
+        let mut largest: Vec<&EntryRow> = entries.iter().collect();
+        largest.sort_by_key(|entry| std::cmp::Reverse(entry.bytes.len()));
+        let name = |entry: &&EntryRow| match Entry::from_bytes(&entry.bytes) {
+            Ok(read) => read.app.to_string(),
+            Err(_) => entry.unit.to_string(),
+        };
+        let names: Vec<String> = largest.iter().take(LARGEST).map(name).collect();
+        let (limit, names) = (DESIRED_BYTES >> 20, names.join(", "));
+        warn!(
+            bytes,
+            largest = names,
+            "what this cluster is to be offered is more than {limit} MiB; nothing is sent"
+        );
+        let why = format!(
+            "what this cluster is to be offered at once is more than {limit} MiB, which its agent does not take; the \
+             largest are {names}: give it less by inline variables, or fewer apps"
+        );
+        let text = format!("generation {}, {} MiB: {why}", head.generation, bytes >> 20);
+        self.tell_refusal("StateTooLarge", why, (head.generation, text));
     }
 
     /// Hands on what the agent accepted, and what of it not.
