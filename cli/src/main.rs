@@ -7,7 +7,8 @@ use flotilla_cli::{Host, Ui, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Only what goes beside the result has colours.
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut host = Host {
         // A variable that is no text cannot be one of ours.
         variables: std::env::vars_os()

@@ -18,7 +18,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Makes a pair of streams; `color` when the first is a terminal.
+    /// Makes a pair of streams; `color` when the second is a terminal, which is the one that has colours.
     pub fn new(out: Box<dyn Write>, err: Box<dyn Write>, color: bool) -> Self {
         Self {
             out,

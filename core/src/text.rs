@@ -1,5 +1,6 @@
-//! Text as Go's libraries read it, where matching Flux to the byte asks for it.
+//! Text as Go's libraries read it, where matching Flux to the byte asks for it, and as messages show it.
 
+pub mod address;
 pub(crate) mod glob;
 pub mod re2;
 pub mod runes;

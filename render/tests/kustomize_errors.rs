@@ -40,6 +40,47 @@ fn a_second_object_without_a_separator_is_refused_with_its_line() {
 }
 
 #[test]
+fn lines_are_those_of_the_file() {
+    // The third document begins on line 11, and is wrong on its third line.
+    let before = format!("{OBJECT}---\n{OBJECT}---\n").replacen("name: a", "name: b", 1);
+    let text = |wrong: &str| format!("{before}apiVersion: v1\nkind: ConfigMap\n{wrong}\n");
+    let entry = |text: &str| text.replace('\n', "\n    ");
+    for (wrong, words) in [
+        ("metadata: [", "line 1"),
+        ("\tmetadata: {name: c}", "line 13: "),
+        ("metadata: {name: \"c\u{7}\"}", "line 13: control characters"),
+        ("metadata: *none", "line 13: unknown anchor"),
+        ("metadata: {<<: 5}", "line 13: it needs a map"),
+        ("data: {<<: {a: b}, <<: {c: d}}", "line 13: it stands twice"),
+        ("metadata: {name: c}\n...\n{}", "line 15: another document"),
+    ] {
+        let text = text(wrong);
+        for fields in [
+            "resources: [a.yaml]\n",
+            "patchesStrategicMerge: [a.yaml]\n",
+            "patches: [{path: a.yaml}]\n",
+            "transformers: [a.yaml]\n",
+            "generators: [a.yaml]\n",
+        ] {
+            let error = refusal(&[("kustomization.yaml", fields), ("a.yaml", &text)]);
+            assert!(
+                error.contains("a.yaml") && error.contains(words),
+                "{fields}{text}\n{error}"
+            );
+        }
+        // In place, they are those of the text.
+        if !wrong.contains('\u{7}') {
+            let own = format!("patches:\n- patch: |-\n    {}\n", entry(&text));
+            let error = refusal(&[("kustomization.yaml", &own)]);
+            assert!(
+                error.contains("patches[0]: ") && error.contains(words),
+                "{own}\n{error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn nothing_behind_a_document_is_no_second_one() {
     for end in [
         "...\n",
@@ -254,6 +295,139 @@ fn a_patch_that_cannot_be_applied_is_named_with_its_place() {
     ]);
     assert!(
         error.starts_with("src/kustomization.yaml: patches[0]: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn of_many_patches_and_replacements_the_one_that_does_not_apply_is_named_with_its_file() {
+    let target = "target: {kind: ConfigMap}";
+    let fine = r#"[{"op": "add", "path": "/data", "value": {"a": "b"}}]"#;
+    let wrong = r#"[{"op": "remove", "path": "/none"}]"#;
+    let merges = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    for (fields, text, words) in [
+        (
+            format!("patches:\n- {{patch: '{fine}', {target}}}\n- {{path: b.yaml, {target}}}\n"),
+            "- {op: add, path: /x, value: 1}\n- {op: remove, path: /none}\n",
+            "patches[1]: src/b.yaml: ConfigMap.v1.[noGrp]/a.default: operation 2: remove operation at '/none'",
+        ),
+        (
+            format!("patches:\n- {{patch: '{fine}', {target}}}\n- {{patch: '{wrong}', {target}}}\n"),
+            "",
+            "patches[1]: ConfigMap.v1.[noGrp]/a.default: remove operation at '/none'",
+        ),
+        (
+            format!("patches:\n- {{patch: '{fine}', {target}}}\n- path: b.yaml\n  target: {{kind: '['}}\n"),
+            "metadata: {labels: {a: b}}\napiVersion: v1\nkind: ConfigMap\n",
+            "patches[1]: src/b.yaml: ",
+        ),
+        (
+            format!("patches:\n- {{patch: '{fine}', {target}}}\n- path: b.yaml\n"),
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n",
+            "patches[1]: src/b.yaml: no resource matches",
+        ),
+        (
+            "patchesStrategicMerge: [c.yaml, b.yaml]\n".to_owned(),
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n",
+            "patchesStrategicMerge[1]: src/b.yaml: ",
+        ),
+        (
+            format!("patchesJson6902:\n- {{patch: '{fine}', target: {{version: v1, kind: ConfigMap, name: a}}}}\n- {{path: b.yaml, target: {{version: v1, kind: ConfigMap, name: a}}}}\n"),
+            wrong,
+            "patchesJson6902[1]: src/b.yaml: ",
+        ),
+        (
+            "replacements:\n- {sourceValue: x, targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]}\n- path: b.yaml\n".to_owned(),
+            "source: {kind: ConfigMap, fieldPath: data.zz}\ntargets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]\n",
+            "replacements[1]: src/b.yaml: ",
+        ),
+        (
+            "replacements:\n- path: b.yaml\n".to_owned(),
+            "- {sourceValue: x, targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]}\n- {source: {kind: Secret}, targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]}\n",
+            "replacements[0]: src/b.yaml[1]: nothing selected",
+        ),
+        (
+            "replacements:\n- {sourceValue: x, targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]}\n- {source: {kind: Secret}, targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]}\n".to_owned(),
+            "",
+            "replacements[1]: nothing selected",
+        ),
+    ] {
+        let error = refusal(&[
+            ("kustomization.yaml", &format!("resources: [a.yaml]\n{fields}")),
+            ("a.yaml", OBJECT),
+            ("b.yaml", text),
+            ("c.yaml", merges),
+        ]);
+        assert!(
+            error.starts_with(&format!("src/kustomization.yaml: {words}")),
+            "{fields}{text}\n{error}"
+        );
+    }
+}
+
+#[test]
+fn a_replacement_over_a_number_is_told_with_the_type_that_stood_there() {
+    let error = refusal(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\nreplacements: [{source: {kind: Deployment, fieldPath: metadata.name}, targets: [{select: {kind: Deployment}, fieldPaths: [spec.replicas]}]}]\n",
+        ),
+        (
+            "a.yaml",
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 2}\n",
+        ),
+    ]);
+    assert!(
+        error.ends_with(
+            "'spec.replicas' held an integer, and what was written over it, as a replacement does, is none"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn ordinary_mistakes_are_told_with_what_to_do() {
+    let plugin = |kind: &str| {
+        format!(
+            "resources: [a.yaml]\ntransformers:\n- |-\n  apiVersion: builtin\n  kind: {kind}\n  metadata: {{name: x}}\n"
+        )
+    };
+    for (fields, words) in [
+        (
+            "resources: [a.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: |-\n    op: add\n    path: /x\n".to_owned(),
+            "; a JSON patch is a list of operations",
+        ),
+        (
+            "resources: [plain]\n".to_owned(),
+            "no kustomization file in 'src/plain'; add one, or list the files that are in it",
+        ),
+        (
+            "resources: [/etc/a.yaml]\n".to_owned(),
+            "'/etc/a.yaml' is an absolute path; a path from the directory of the kustomization is needed",
+        ),
+        ("resources: [a.yaml, '']\n".to_owned(), "resources[1]: an empty path"),
+        (plugin("Foo"), "Foo is not offered here; built-in transformers are"),
+        (plugin("HelmChartInflationGenerator"), "HelmRelease"),
+    ] {
+        let error = refusal(&[
+            ("kustomization.yaml", &fields),
+            ("a.yaml", OBJECT),
+            ("plain/a.yaml", OBJECT),
+        ]);
+        assert!(error.contains(words), "{fields}\n{error}");
+    }
+    let mut tree: MemoryTree = [(
+        "kustomization.yaml",
+        "secretGenerator: [{name: g, envs: [b.env]}]\n",
+    )]
+    .into_iter()
+    .collect();
+    tree.insert("b.env", b"a=b\n\xff=b\n".as_slice());
+    let error = build(&RenderInput::new(&tree, "", &Budget::default())).expect_err("it is no text");
+    assert!(
+        error
+            .to_string()
+            .ends_with("b.env: line 2 has invalid utf8 bytes"),
         "{error}"
     );
 }

@@ -116,6 +116,44 @@ fn a_broken_patch_is_told_without_what_it_says() {
 }
 
 #[test]
+fn an_address_is_told_without_its_credentials() {
+    for address in [
+        "https://user:hunter2@x.example/y",
+        "https://hunter2@x.example/y.git",
+        "https://x.example/y.yaml?token=hunter2",
+        "git::https://user:hunter2@x.example/y?ref=a",
+        "ssh://user:hunter2@x.example/../../../y",
+        "https://user:hun/hunter2@x.example/y",
+    ] {
+        for fields in [
+            "resources: [ADDRESS]",
+            "components: [ADDRESS]",
+            "bases: [ADDRESS]",
+            "crds: [ADDRESS]",
+            "configurations: [ADDRESS]",
+            "openapi: {path: ADDRESS}",
+            "generators: [ADDRESS]",
+            "transformers: [ADDRESS]",
+            "validators: [ADDRESS]",
+            "patches: [{path: ADDRESS, target: {kind: Secret}}]",
+            "patchesStrategicMerge: [ADDRESS]",
+            "patchesJson6902: [{path: ADDRESS, target: {version: v1, kind: Secret, name: a}}]",
+            "replacements: [{path: ADDRESS}]",
+            "configMapGenerator: [{name: g, files: [ADDRESS]}]",
+            "secretGenerator: [{name: g, files: ['k=ADDRESS']}]",
+            "secretGenerator: [{name: g, envs: [ADDRESS]}]",
+            "helmCharts: [{name: c, repo: ADDRESS}]",
+        ] {
+            let own = match fields.starts_with("resources") {
+                true => "",
+                false => "resources: [a.yaml]\n",
+            };
+            assert_untold(&format!("{own}{}\n", fields.replace("ADDRESS", address)), "");
+        }
+    }
+}
+
+#[test]
 fn a_broken_secret_is_told_without_its_values() {
     let object = "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\n";
     for rest in [

@@ -203,6 +203,11 @@ fn what_follows_a_comma_is_named_by_its_place_and_not_shown() {
             "a=1,some.key=[secret",
             r#""some.key": invalid JSON at column "#,
         ),
+        (
+            "set",
+            "a=1,pw={1,secret}secret",
+            r#""pw": what follows the brace at column 17 is no key=value"#,
+        ),
         ("set", "key", r#""key": key "key" has no value"#),
     ] {
         let error = ours(kind, line).expect_err(line).to_string();

@@ -90,6 +90,18 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Moves the line of a failure in a part of a text to that of the text, so many lines of which stand above.
+    pub fn below(mut self, above: usize) -> ReadError {
+        let (ReadError::Syntax { line, .. }
+        | ReadError::Meaning { line, .. }
+        | ReadError::DuplicateKey { line, .. }
+        | ReadError::Limit { line, .. }) = &mut self;
+        *line += above;
+        self
+    }
+}
+
 /// Why a value has no meaning as JSON, in the words of the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Meaningless {

@@ -6,9 +6,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flotilla_core::text::address::shown_address;
 use flotilla_render::kustomize::{
-    Budget, Deprecation, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths, RenderInput,
-    Restriction, build_each, file_names, generate,
+    Budget, BuildError, Deprecation, GenerateOptions, KUSTOMIZATION_FILES, Object, Overlay, Paths,
+    RenderInput, Restriction, build_each, file_names, generate,
 };
 
 use super::below::Below;
@@ -28,6 +29,7 @@ use disk::Disk;
 /// program is run.
 #[derive(Debug, clap::Args)]
 #[command(
+    args_override_self = true,
     after_help = "What differs from kustomize build is told in docs/reference/kustomize-differences.md."
 )]
 pub(crate) struct KustomizeArgs {
@@ -75,7 +77,7 @@ enum Reorder {
 pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(), CommandError> {
     args.refused
         .check()
-        .map_err(|refused| CommandError::failed(refused.to_string()))?;
+        .map_err(|refused| CommandError::usage(refused.to_string()))?;
     let shown = args.directory.display().to_string();
     let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
     let directory = fs::canonicalize(&args.directory).map_err(|error| match is_remote(&shown) {
@@ -195,9 +197,16 @@ fn build(input: &RenderInput<'_>, host: &mut Host, each: &mut dyn FnMut(Object))
 
 /// Builds by the kustomization that stands in the directory.
 fn build_own(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(), String> {
-    build_each(input, each)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    build_each(input, each).map(|_| ()).map_err(|error| match error {
+        // No app declares sources here.
+        BuildError::Remote { place, line, url } => {
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            format!(
+                "{place}{line}'{url}' is not fetched; download it first, as with git clone, and refer to it by path"
+            )
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Builds by a kustomization that lists the manifests below the directory.
@@ -221,7 +230,7 @@ fn is_remote(argument: &str) -> bool {
 }
 
 fn not_fetched(argument: &str) -> CommandError {
-    CommandError::failed(format!("{argument} is not fetched"))
+    CommandError::failed(format!("{} is not fetched", shown_address(argument)))
         .hint("download it first, as with git clone, and name the directory")
 }
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
+use flotilla_core::text::address::shown_address;
 use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
-use flotilla_render::helm::chart::Chart;
+use flotilla_render::helm::chart::{Chart, ChartError};
 use flotilla_render::helm::context::{Context, Stop};
 use flotilla_render::helm::manifest::ManifestError;
 use flotilla_render::helm::render_values::Release;
@@ -35,7 +36,11 @@ use read::{MAX_FILE_BYTES, read_bounded, read_file, unreadable};
 ///
 /// Takes its flags and prints what it prints, byte for byte. Nothing is looked up in a cluster.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What differs from helm template is told in docs/reference/helm-differences.md.")]
+#[command(
+    args_override_self = true,
+    override_usage = "flotilla template [OPTIONS] [NAME] <CHART>",
+    after_help = "What differs from helm template is told in docs/reference/helm-differences.md."
+)]
 pub(crate) struct TemplateArgs {
     /// The release's name, then the chart: a folder or a .tgz file; the name may be left out
     #[arg(required = true, num_args = 1.., value_names = ["NAME", "CHART"])]
@@ -125,7 +130,10 @@ pub(crate) fn cmd_template(args: &TemplateArgs, host: &mut Host) -> Result<(), C
     }
     let deadline = Deadline::after(args.timeout);
     let text = printed(args, deadline, host).map_err(|error| {
-        let failed = CommandError::failed(chain(&error));
+        let failed = match error.is_usage() {
+            true => CommandError::usage(chain(&error)),
+            false => CommandError::failed(chain(&error)),
+        };
         let failed = match error.hint(debug(args, host)) {
             Some(hint) => failed.hint(hint),
             None => failed,
@@ -276,10 +284,17 @@ fn load(path: &str) -> Result<Chart, TemplateError> {
     let limits = flotilla_render::helm::archive::Limits::default();
     let place = PathBuf::from(path);
     let kind = std::fs::metadata(&place).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound if !looks_local(&place) => TemplateError::NotLocal(path.to_owned()),
+        std::io::ErrorKind::NotFound if !looks_local(&place) => TemplateError::NotLocal(shown(path)),
         _ => unreadable(path, source),
     })?;
     let chart = if kind.is_dir() {
+        // Of a folder that is no chart nothing is read: it may be any.
+        if !has_metadata(&place) {
+            return Err(TemplateError::Chart {
+                chart: path.to_owned(),
+                source: ChartError::NoMetadata,
+            });
+        }
         Chart::from_directory(folder::read(&place, &limits)?, limits)
     } else {
         let file = std::fs::File::open(&place).map_err(|source| unreadable(path, source))?;
@@ -289,6 +304,22 @@ fn load(path: &str) -> Result<Chart, TemplateError> {
         chart: path.to_owned(),
         source,
     })
+}
+
+/// Returns a chart as messages show it: an address without what may be secret.
+fn shown(path: &str) -> String {
+    match path.contains("://") {
+        true => shown_address(path),
+        false => path.to_owned(),
+    }
+}
+
+/// Tells whether a folder has a Chart.yaml, be it one that cannot be read.
+fn has_metadata(folder: &Path) -> bool {
+    match std::fs::symlink_metadata(folder.join("Chart.yaml")) {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 fn looks_local(path: &Path) -> bool {

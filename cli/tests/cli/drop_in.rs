@@ -92,8 +92,15 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Flags, and what is on standard input. Each prints something else than none do.
-const FLAGS: [(&[&str], &str); 36] = [
+const FLAGS: [(&[&str], &str); 40] = [
     (&["-n", "prod"], ""),
+    (&["-n", "test", "--namespace=prod"], ""),
+    (&["--kube-version", "1.25", "--kube-version", "1.29"], ""),
+    (&["--include-crds=false", "--include-crds"], ""),
+    (
+        &["--set", "text=a", "--no-hooks", "--no-hooks", "--set", "number=2"],
+        "",
+    ),
     (&["--namespace=prod"], ""),
     (&["-f", "{}/one.yaml"], ""),
     (&["-f", "{}/one.yaml", "--values", "{}/two.yaml"], ""),
@@ -386,6 +393,55 @@ async fn every_flag_of_kustomize_build_is_taken_or_refused_with_its_reason() {
             switch.err
         );
     }
+}
+
+#[tokio::test]
+async fn of_a_flag_that_is_given_twice_kustomize_takes_the_last() {
+    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[
+            ("app/kustomization.yaml", "resources: [a.yaml, ../b.yaml]\n"),
+            (
+                "app/a.yaml",
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n",
+            ),
+            ("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"),
+        ],
+    );
+    let app = folder.path().join("app").display().to_string();
+    let mut printed = Vec::new();
+    for orders in [["none", "legacy"], ["legacy", "none"]] {
+        let [first, last] = orders.map(|order| format!("--reorder={order}"));
+        let restrictors =
+            ["RootOnly", "None"].map(|which| format!("--load-restrictor=LoadRestrictions{which}"));
+        let switch = "--stack-trace";
+        let args = [
+            &app,
+            &first,
+            &restrictors[0],
+            switch,
+            &last,
+            &restrictors[1],
+            switch,
+        ];
+        let ours = ours(&[&["kustomize"], &args[..]].concat(), "").await;
+        let theirs = reference(&kustomize, folder.path(), &[&["build"], &args[..]].concat(), "");
+        assert_eq!(ours, theirs, "{orders:?}");
+        printed.push(ours.expect("it builds"));
+    }
+    assert_ne!(printed[0], printed[1]);
+    let timeouts = [
+        "--timeout=0s",
+        "--timeout=5m",
+        "--load-restrictor=LoadRestrictionsNone",
+    ];
+    assert!(
+        ours(&[&["kustomize", &app], &timeouts[..]].concat(), "")
+            .await
+            .is_some()
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -202,6 +203,7 @@ async fn links_and_folders_in_the_place_of_a_kustomization_are_taken_as_kustomiz
 async fn a_remote_argument_is_not_fetched_and_the_error_says_what_to_do() {
     for argument in [
         "https://example.org/x?ref=v1",
+        "https://hunter2@example.org/x?token=hunter2",
         "git@example.org:x.git",
         "github.com/a/b",
     ] {
@@ -210,7 +212,47 @@ async fn a_remote_argument_is_not_fetched_and_the_error_says_what_to_do() {
             ran.code == 1 && ran.err.contains("is not fetched") && ran.err.contains("download it first"),
             "{ran}"
         );
+        assert!(!ran.err.contains("hunter2"), "{ran}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let remote = "components:\n- https://user:hunter2@x.example/y.git?ref=v1\n";
+    write(folder.path(), &[("kustomization.yaml", remote)]);
+    let ran = build(folder.path(), &[]).await;
+    assert!(
+        ran.err.ends_with(
+            "kustomization.yaml: components: line 2: 'https://x.example/y.git' is not fetched; download it first, as with git clone, and refer to it by path\n"
+        ),
+        "{ran}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_manifest_may_lead_nowhere_beside_manifests() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[("app/a.yaml", OBJECT), ("app/sub/notes.txt", "x")],
+    );
+    let app = folder.path().join("app");
+    let built = build(&app, &[]).await.out;
+    assert!(built.contains("name: a"), "{built}");
+    for (target, name) in [
+        ("../none", "LICENSE"),
+        ("loop", "loop"),
+        ("../../../../../../../../../../../../..", "above"),
+        ("/none", "sub/none"),
+    ] {
+        symlink(target, app.join(name)).expect("new");
+    }
+    let _socket = UnixListener::bind(app.join("app.sock")).expect("a socket");
+    let ran = build(&app, &[]).await;
+    assert!(ran.code == 0 && ran.out == built, "{ran}");
+    symlink("none", app.join("b.yaml")).expect("new");
+    let ran = build(&app, &[]).await;
+    assert!(
+        ran.code == 1 && ran.err.contains("app/b.yaml' does not exist"),
+        "{ran}"
+    );
 }
 
 #[tokio::test]

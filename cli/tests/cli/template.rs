@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use flotilla_testkit::{Tool, tool};
 
-use crate::drop_in::{CHART, reference, write};
+use crate::drop_in::{CHART, ours, reference, write};
 use crate::hub::command;
 
 /// Runs a program with these variables and no others.
@@ -389,6 +389,91 @@ async fn a_file_whose_name_is_not_utf8_is_named_unless_it_is_ignored() {
 }
 
 #[tokio::test]
+async fn what_is_called_wrongly_has_another_code_than_what_cannot_be_rendered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    for (args, code) in [
+        (&["UPPER", &chart][..], 2),
+        (&["", &chart], 2),
+        (&[&chart, "--kube-version", "banana"], 2),
+        (&[&chart, "--set", "a"], 2),
+        (&[&chart, "--set-json", "{"], 2),
+        (&[&chart, "--set-json", "a={"], 2),
+        (&["r", &chart, "-g"], 2),
+        (&["r", &chart, "--name-template", "x"], 2),
+        (&[&chart, "--name-template", "{{"], 2),
+        (&[&chart, "-s", "a", "--output-dir", "b"], 2),
+        (&[&chart, "--validate"], 2),
+        (&[&chart, "--timeout", "5x"], 2),
+        (&[&chart, "--set-file", "a=none"], 1),
+        (&[&chart, "-f", "none"], 1),
+        (&[&chart, "-s", "none"], 1),
+        (&[&chart, "--set", "number=text"], 1),
+        (&["none"], 1),
+        (&["./none"], 1),
+    ] {
+        let args = [&["template"], args].concat();
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert_eq!(ran.code, code, "{args:?}: {ran}");
+    }
+    let ran = command(&["kustomize", "--enable-helm", "."], &BTreeMap::new(), "").await;
+    assert_eq!(ran.code, 2, "{ran}");
+}
+
+#[tokio::test]
+async fn a_lock_is_taken_where_helm_takes_it() {
+    let helm = tool(Tool::Helm).await.expect("the reference helm");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &CHART);
+    let chart = folder.path().join("chart").display().to_string();
+    for (generated, is_taken) in [
+        ("generated: \"2020-01-02T03:04:05.6Z\"", true),
+        ("generated: 2020-01-02T03:04:05+01:00", true),
+        ("Generated: \"2020-01-02T03:04:05.123456789-23:59\"", true),
+        ("generated: null", true),
+        ("digest: x", true),
+        ("generated: 2020", false),
+        ("generated: \"2020\"", false),
+        ("GENERATED: \"2020-01-02\"", false),
+        ("generated: \"2020-01-02T3:04:05Z\"", true),
+        ("generated: \"2020-01-02T03:04:05,6Z\"", true),
+        ("generated: \"2020-13-02T03:04:05Z\"", false),
+        ("generated: \"2020-01-02t03:04:05z\"", false),
+        ("generated: \"\"", false),
+        ("generated: {}", false),
+    ] {
+        write(folder.path(), &[("chart/Chart.lock", &format!("{generated}\n"))]);
+        let args = ["template", &chart];
+        let theirs = reference(&helm, folder.path(), &args, "");
+        assert_eq!(theirs.is_some(), is_taken, "{generated}");
+        assert_eq!(ours(&args, "").await, theirs, "{generated}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_chart_is_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &[("sub/a.txt", "x")]);
+    let large = fs::File::create(folder.path().join("a.img")).expect("a file");
+    large.set_len(6 << 20).expect("it has holes");
+    std::os::unix::fs::symlink("none", folder.path().join("dangling")).expect("a link");
+    let path = folder.path().display().to_string();
+    let ran = command(&["template", &path], &BTreeMap::new(), "").await;
+    assert!(
+        ran.code == 1
+            && ran
+                .err
+                .contains(&format!("cannot load chart {path}: Chart.yaml file is missing\n")),
+        "{ran}"
+    );
+    write(folder.path(), &[(".helmignore", "[\n"), ("Chart.yaml", "")]);
+    let ran = command(&["template", &path], &BTreeMap::new(), "").await;
+    let words = format!("cannot load chart {path}: cannot load .helmignore: ");
+    assert!(ran.code == 1 && ran.err.contains(&words), "{ran}");
+}
+
+#[tokio::test]
 async fn refusals_say_the_rule() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &CHART);
@@ -404,10 +489,24 @@ async fn refusals_say_the_rule() {
                 "new/Chart.yaml",
                 "apiVersion: v2\nname: new\nversion: 1.0.0\nkubeVersion: '>9.0.0'\n",
             ),
+            (
+                "several.yaml",
+                "---\na: 1\n---\n---\n# c\nb: 1\n---\nc: 1\nd: [\n",
+            ),
+            (
+                "broken/Chart.yaml",
+                "apiVersion: v2\nname: broken\nversion: 1.0.0\n",
+            ),
+            (
+                "broken/templates/a.yaml",
+                "\n\na: 1\n---\nb: 1\n\n---\n\nc: 1\nd: {{ \"[\" }}\n",
+            ),
+            ("broken/templates/b.yaml", ""),
         ],
     );
-    let [chart, none, library, chosen] =
-        ["chart", "none.tgz", "lib", "new"].map(|name| folder.path().join(name).display().to_string());
+    let [chart, none, library, chosen, several, broken] =
+        ["chart", "none.tgz", "lib", "new", "several.yaml", "broken"]
+            .map(|name| folder.path().join(name).display().to_string());
     for (args, words) in [
         (
             vec!["UPPER", &chart],
@@ -419,6 +518,14 @@ async fn refusals_say_the_rule() {
         (
             vec![&chart, "-s", "nope"],
             "could not find template nope in chart\n  hint: name it by its path in the chart, such as templates/service.yaml",
+        ),
+        (
+            vec![&chart, "-f", &several],
+            "several.yaml: cannot unmarshal yaml document: yaml: line 9: ",
+        ),
+        (
+            vec![&broken],
+            " (in the document that begins at line 9 of what was rendered)\n",
         ),
         (vec![&library], "library charts are not installable: lib is one"),
         (
@@ -441,6 +548,18 @@ async fn refusals_say_the_rule() {
             vec!["oci://example.org/chart"],
             "is not fetched: download it first",
         ),
+        (
+            vec!["https://user:hunter2@x.example/c.tgz?token=hunter2"],
+            "\"https://x.example/c.tgz\" is no folder or file, and is not fetched: download it first",
+        ),
+        (
+            vec![&chart, "-f", "https://user:hunter2@x.example/v.yaml"],
+            "https://x.example/v.yaml is not fetched: download it first, and name the file",
+        ),
+        (
+            vec![&chart, "--set-file", "a=s3://x.example/v?token=hunter2"],
+            "s3://x.example/v is not fetched: download it first, and name the file",
+        ),
         (vec!["stable/nginx"], "is not fetched: download it first"),
         (
             vec!["https://example.org/c.tgz"],
@@ -449,7 +568,8 @@ async fn refusals_say_the_rule() {
     ] {
         let args = [vec!["template"], args].concat();
         let ran = command(&args, &BTreeMap::new(), "").await;
-        assert!(ran.code == 1 && ran.err.contains(words), "{args:?}: {ran}");
+        assert!(ran.code != 0 && ran.err.contains(words), "{args:?}: {ran}");
+        assert!(!ran.err.contains("hunter2"), "{ran}");
     }
     fs::write(folder.path().join("chart/Chart.lock"), "5").expect("a file");
     let ran = command(&["template", &chart], &BTreeMap::new(), "").await;

@@ -85,6 +85,9 @@ async fn every_flag_of_helm_template_is_taken_as_helm_takes_it_or_refused_with_i
         if !REFUSED.contains(&name) {
             let printed = (ran.code == 0).then_some(ran.out);
             assert_eq!(printed, reference(&helm, folder.path(), &args, ""), "{flag}");
+            let twice = command(&["template", &chart, &flag, &flag], &BTreeMap::new(), "").await;
+            let twice = (twice.code == 0).then_some(twice.out);
+            assert_eq!(twice, printed, "{flag} twice");
         }
     }
     let ca = ours(&["template", &chart, "--ca-file", "x"], "").await;
@@ -138,6 +141,12 @@ async fn the_template_of_a_name_has_the_functions_of_charts_and_reads_no_environ
         (r#"{{ printf "%s-%d" (lower "A") 5 }}"#, Some("a-5"), Some("a-5")),
         (r#"{{ env "HOME" | sha256sum | trunc 5 }}"#, None, Some("")),
         (r#"{{ expandenv "$HOME" | sha256sum | trunc 5 }}"#, None, Some("")),
+        ("{{.x}}", None, None),
+        ("a{{.x}}b", None, None),
+        ("a{{.Release.Name}}b", None, None),
+        ("a{{ . }}b", None, None),
+        ("a{{ .x | default `y` }}b", Some("ayb"), Some("ayb")),
+        ("a{{ if .x.y.z }}x{{ end }}b", Some("ab"), Some("ab")),
         (r#"{{ toYaml "a" }}"#, Some("a"), None),
         (r#"{{ "a" | required "x" }}"#, Some("a"), None),
     ] {

@@ -233,6 +233,7 @@ pub(super) fn ungenerated(error: GenerateError, path: &str) -> RenderFailure {
             PathError::Missing(_)
             | PathError::Dangling { .. }
             | PathError::WrongKind { .. }
+            | PathError::Absolute(_)
             | PathError::Escapes(_),
         ) => RenderFailure::Path(path.to_owned()),
         error => RenderFailure::Build(crate::source::transport::chain(&error)),

@@ -12,6 +12,8 @@ pub use metadata::{Dependency, Maintainer, Metadata};
 
 use super::archive::{self, ArchiveError, Budget, File, Limits};
 use super::ignore::{self, IgnoreError};
+use super::time::Time;
+use super::typed;
 use super::values::{self, ValuesError};
 use crate::yaml::{self, Map, Value};
 
@@ -255,6 +257,12 @@ fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
     metadata
         .read(&document, name)
         .map_err(|reason| fault(name, reason))?;
+    for (field, value) in typed::fields(&document, name).map_err(|reason| fault(name, reason))? {
+        let is_time = value.is_null() || value.as_str().and_then(Time::from_rfc3339).is_some();
+        if field == "generated" && !is_time {
+            return Err(fault(name, "generated is no time as RFC 3339 has it".to_owned()));
+        }
+    }
     let digest = document
         .get("digest")
         .and_then(Value::as_str)

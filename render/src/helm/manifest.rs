@@ -120,7 +120,7 @@ pub(super) fn sort(
             charge((document.len() / BYTES_PER_STEP) as u64 + 1).map_err(over)?;
             let value = Head::value(document).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
-                reason,
+                reason: placed(reason, text, document),
             })?;
             charge((nodes(&value) / NODES_PER_STEP) as u64).map_err(over)?;
             let head = Head::read(&value).map_err(|reason| ManifestError::Yaml {
@@ -192,6 +192,18 @@ pub fn split(text: &str) -> Vec<&str> {
         .map(str::trim_start)
         .filter(|document| !document.is_empty())
         .collect()
+}
+
+/// Adds to what is wrong with a document where in the text it stands: lines are those of the document.
+fn placed(reason: String, text: &str, document: &str) -> String {
+    let offset = document.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    match text.get(..offset).unwrap_or_default().matches('\n').count() {
+        0 => reason,
+        above => format!(
+            "{reason} (in the document that begins at line {} of what was rendered)",
+            above + 1
+        ),
+    }
 }
 
 /// Returns the part of a path behind its last slash.

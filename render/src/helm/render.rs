@@ -10,7 +10,7 @@ use super::ast::{Text, Tree};
 use super::bytes;
 use super::context::{Context, Reads};
 use super::eval::{Interp, Set};
-use super::exec_error;
+use super::exec_error::{self, ExecError};
 use super::parse;
 use super::value::{Entries, MapKind, MapVal, Val};
 
@@ -59,28 +59,10 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
             .cmp(&depth(&a.name))
             .then_with(|| b.name.cmp(&a.name))
     });
-    let mut interp = Interp::new(context, Rc::default());
-    let mut set = Set::default();
-    let mut parsed = 0;
-    for template in &templates {
-        let name = Rc::from(template.name.as_str());
-        let source = bytes::text(&template.source);
-        let kept = match &source {
-            Cow::Borrowed(_) => Text::File(template.source.clone()),
-            Cow::Owned(text) => Text::Made(text.as_str().into()),
-        };
-        // A chart that is there under many names is parsed for each of them; nothing else is made yet.
-        interp
-            .charge(1 + source.len() as u64 / BYTES_PER_STEP)
-            .map_err(|cause| cause.text)
-            .and_then(|()| context.room_for_templates(parsed + parse::room(&source)))
-            .map_err(|why| TemplateError(format!("({}) is not parsed: {why}", template.name)))?;
-        let trees = parse::parse(&name, &source, kept)
-            .map_err(|cause| TemplateError(exec_error::reformat_parse(&template.name, &cause)))?;
-        parsed += trees.iter().map(Tree::bytes).sum::<usize>();
-        trees.into_iter().for_each(|tree| set.add(tree));
-    }
-    interp.set = Rc::new(set);
+    let sources = templates
+        .iter()
+        .map(|template| (template.name.as_str(), &template.source));
+    let mut interp = parsed(sources, context)?;
     let mut files = BTreeMap::new();
     for template in templates {
         let base = template.name.rsplit('/').next().unwrap_or_default();
@@ -97,6 +79,52 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
     })
 }
 
+/// Renders a template that is no chart's and sees nothing, such as that of a release's name. What prints no value
+/// stays in the text.
+///
+/// # Errors
+///
+/// A template that does not parse or execute, worded as Helm words it.
+pub fn render_alone(name: &str, source: &str, context: &Context) -> Result<String, TemplateError> {
+    let mut interp = parsed([(name, &source.as_bytes().into())].into_iter(), context)?;
+    let Some(tree) = interp.set.get(name).cloned() else {
+        return Ok(String::new());
+    };
+    interp
+        .execute(&tree, Val::Invalid)
+        .map_err(|cause| failed(name, &cause))?;
+    Ok(bytes::lossy(&interp.out).into_owned())
+}
+
+/// Parses templates, each with its name, in the order in which a later definition wins.
+fn parsed<'c, 't>(
+    sources: impl Iterator<Item = (&'t str, &'t Arc<[u8]>)>,
+    context: &'c Context,
+) -> Result<Interp<'c>, TemplateError> {
+    let mut interp = Interp::new(context, Rc::default());
+    let mut set = Set::default();
+    let mut parsed = 0;
+    for (name, bytes) in sources {
+        let source = bytes::text(bytes);
+        let kept = match &source {
+            Cow::Borrowed(_) => Text::File(bytes.clone()),
+            Cow::Owned(text) => Text::Made(text.as_str().into()),
+        };
+        // A chart that is there under many names is parsed for each of them; nothing else is made yet.
+        interp
+            .charge(1 + source.len() as u64 / BYTES_PER_STEP)
+            .map_err(|cause| cause.text)
+            .and_then(|()| context.room_for_templates(parsed + parse::room(&source)))
+            .map_err(|why| TemplateError(format!("({name}) is not parsed: {why}")))?;
+        let trees = parse::parse(&Rc::from(name), &source, kept)
+            .map_err(|cause| TemplateError(exec_error::reformat_parse(name, &cause)))?;
+        parsed += trees.iter().map(Tree::bytes).sum::<usize>();
+        trees.into_iter().for_each(|tree| set.add(tree));
+    }
+    interp.set = Rc::new(set);
+    Ok(interp)
+}
+
 fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, TemplateError> {
     let named: Entries = [
         (Rc::from("Name"), Val::from(template.name.as_str())),
@@ -110,10 +138,9 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, Te
     };
     let data = Val::Map(template.values.clone());
     let start = interp.out.len();
-    if let Err(cause) = interp.execute(&tree, data) {
-        let text = exec_error::reformat(&template.name, &cause);
-        return Err(TemplateError(bytes::lossy(&text).into_owned()));
-    }
+    interp
+        .execute(&tree, data)
+        .map_err(|cause| failed(&template.name, &cause))?;
     let text = interp.out.split_off(start);
     interp.made += text.len();
     let text = without_no_value(text);
@@ -121,6 +148,10 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, Te
         Cow::Owned(bytes) => bytes,
         Cow::Borrowed(_) => text.into_bytes(),
     })
+}
+
+fn failed(name: &str, cause: &ExecError) -> TemplateError {
+    TemplateError(bytes::lossy(&exec_error::reformat(name, cause)).into_owned())
 }
 
 /// Takes out what printing no value leaves behind.

@@ -3,6 +3,7 @@
 //! A schema stands alone: references to other documents are refused, except `urn:` ones, which allow all as
 //! in the reference. What a schema may cost is decided before it runs (`cost`).
 
+use flotilla_core::text::address::shown_address;
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value as Json;
 
@@ -118,7 +119,8 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
     Err(vec![match &prepared.remote {
         Some(address) => {
             format!(
-                "- schema refers to {address}, which is not fetched; render with --skip-schema-validation"
+                "- schema refers to {}, which is not fetched; render with --skip-schema-validation",
+                shown_address(address)
             )
         }
         None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES) > 0 => {

@@ -77,11 +77,19 @@ pub enum StrvalsError {
     #[error("list must terminate with '}}'")]
     OpenList,
     /// The value is not JSON; the position is that of the JSON reader.
-    #[error("invalid JSON at column {0}")]
+    #[error("invalid JSON at column {0} of the value")]
     Json(usize),
     /// A file cannot be read.
     #[error("{0}")]
     File(String),
+    /// What follows a list is not read; it may be the rest of a value, and so none of it is shown.
+    #[error("what follows the brace at column {column} {wrong}")]
+    AfterList {
+        /// Where the brace stands, in characters from 1.
+        column: usize,
+        /// What is wrong with it.
+        wrong: String,
+    },
     /// What follows a comma is not read; it may be the rest of a value, and so none of it is shown.
     #[error(
         "what follows the comma at column {column} {wrong}; write {} for a comma in a value",
@@ -109,6 +117,7 @@ impl StrvalsError {
             | Self::OpenList
             | Self::Json(_)
             | Self::File(_)
+            | Self::AfterList { .. }
             | Self::AfterComma { .. } => format!("is refused: {self}"),
         }
     }
@@ -131,13 +140,16 @@ impl LineError {
         // A value in JSON has an end of its own, and the name of a file is no secret.
         let is_value = matches!(reason, StrvalsError::Json(_) | StrvalsError::File(_));
         match before.filter(|_| !is_value) {
-            Some(before) => LineError {
-                key: key(before),
-                reason: StrvalsError::AfterComma {
-                    column: line[..start].chars().count(),
-                    wrong: reason.wrong(),
-                },
-            },
+            Some(before) => {
+                let (column, wrong) = (line[..start].chars().count(), reason.wrong());
+                LineError {
+                    key: key(before),
+                    reason: match line[..start].ends_with('}') {
+                        true => StrvalsError::AfterList { column, wrong },
+                        false => StrvalsError::AfterComma { column, wrong },
+                    },
+                }
+            }
             None => LineError {
                 key: key(start),
                 reason,

@@ -136,12 +136,12 @@ pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
 /// Reads a values file whose documents take what they grow to from the nodes that are left.
 fn load_within(bytes: &[u8], left: &mut usize) -> Result<Map, ValuesError> {
     let mut values = Map::new();
-    for document in documents(&decoded(bytes)?)? {
+    for Document { text, above } in documents(&decoded(bytes)?)? {
         let limits = yaml::Limits {
             nodes: *left,
             ..yaml::Limits::default()
         };
-        let value = yaml::read(&document, &limits)?;
+        let value = yaml::read(&text, &limits).map_err(|error| error.below(above))?;
         *left = left.saturating_sub(nodes(&value));
         match floats(value) {
             Value::Null => {}
@@ -205,20 +205,34 @@ fn make_floats(value: &mut Value) {
     }
 }
 
+/// A document of a file of values.
+struct Document<'t> {
+    text: Cow<'t, str>,
+    /// How many lines of the file stand above it.
+    above: usize,
+}
+
 /// Cuts a text at the lines that begin with `---`, which may hold nothing else but a comment.
-fn documents(text: &str) -> Result<Vec<Cow<'_, str>>, ValuesError> {
+fn documents(text: &str) -> Result<Vec<Document<'_>>, ValuesError> {
     if text.ends_with('\n') && !text.starts_with("---") && !text.contains("\n---") && !text.contains('\r') {
-        return Ok(vec![Cow::Borrowed(text)]);
+        let text = Cow::Borrowed(text);
+        return Ok(vec![Document { text, above: 0 }]);
     }
     let mut documents = Vec::new();
     let mut document = String::new();
+    let mut above = 0;
+    let made = |text, above| Document {
+        text: Cow::Owned(text),
+        above,
+    };
     for (number, line) in text.lines().enumerate() {
         if let Some(rest) = line.strip_prefix("---") {
             if !rest.trim().is_empty() && !rest.trim().starts_with('#') {
                 return Err(ValuesError::Separator(number + 1));
             }
             if !document.is_empty() {
-                documents.push(Cow::Owned(std::mem::take(&mut document)));
+                documents.push(made(std::mem::take(&mut document), above));
+                above = number + 1;
                 continue;
             }
         }
@@ -226,7 +240,7 @@ fn documents(text: &str) -> Result<Vec<Cow<'_, str>>, ValuesError> {
         document.push('\n');
     }
     if !document.is_empty() {
-        documents.push(Cow::Owned(document));
+        documents.push(made(document, above));
     }
     Ok(documents)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::config::{Config, NameReference};
-use super::error::{Result, invalid};
+use super::error::{Result, invalid, shortened};
 use super::fieldspec::FieldSpec;
 use super::id::GvkPattern;
 use super::steps::Steps;
@@ -20,6 +20,9 @@ pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
     };
     let mut found = Config::default();
     let mut barren = HashSet::new();
+    definitions
+        .iter()
+        .try_for_each(|(name, definition)| check(name, definition))?;
     for (name, definition) in definitions {
         let fields = properties(definition);
         if !["kind", "apiVersion", "metadata"]
@@ -48,13 +51,38 @@ pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
     Config::default().merge(&found, steps)
 }
 
+fn schema(definition: &Value) -> Option<&Value> {
+    let fields = definition.as_object()?.iter();
+    let mut named = fields.filter(|(key, _)| key.eq_ignore_ascii_case("schema"));
+    Some(named.next()?.1)
+}
+
 fn properties(definition: &Value) -> Option<&Map<String, Value>> {
-    let schema = definition
-        .as_object()?
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case("schema"))?
-        .1;
-    schema.get("properties").and_then(Value::as_object)
+    schema(definition)?.get("properties").and_then(Value::as_object)
+}
+
+/// Refuses what is no definition, as a manifest of a CustomResourceDefinition holds: nothing would be known of it.
+fn check(name: &str, definition: &Value) -> Result<()> {
+    let map = |value: Option<&Value>, what: &str| match value {
+        None | Some(Value::Null | Value::Object(_)) => Ok(()),
+        Some(_) => Err(invalid(format!(
+            "'{}{what}' is not a map: definitions of OpenAPI are expected, by their names, and a manifest of a CustomResourceDefinition is none",
+            shortened(name)
+        ))),
+    };
+    map(Some(definition), "")?;
+    let schema = schema(definition);
+    map(schema, ".Schema")?;
+    let properties = schema.and_then(|schema| schema.get("properties"));
+    map(properties, ".Schema.properties")?;
+    let properties = properties.and_then(Value::as_object).into_iter().flatten();
+    for (field, property) in properties {
+        map(
+            Some(property),
+            &format!(".Schema.properties.{}", shortened(field)),
+        )?;
+    }
+    Ok(())
 }
 
 /// The reading of one type, whose definition refers to others.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
+use flotilla_core::text::address::shown_address;
+
 use super::files::PathError;
 use super::load::LoadError;
 use super::paths::Paths;
@@ -24,14 +26,14 @@ pub enum BuildError {
     #[error(
         "{place}{}'{}' is remote and is not fetched; put a copy of it into the source, or declare it as a source of the app, and refer to it by path",
         at_line(*.line),
-        shortened(url)
+        url
     )]
     Remote {
         /// Where in the source.
         place: Place,
         /// The line of the file, from 1, where it is known.
         line: Option<usize>,
-        /// What the source names.
+        /// What the source names, without userinfo and query.
         url: String,
     },
     /// The source uses something this engine does not offer.
@@ -183,7 +185,7 @@ pub(crate) fn too_large(message: impl Into<String>) -> Box<Error> {
 
 /// Returns a failure for something that only a network could bring.
 pub(crate) fn remote(url: &str, line: Option<usize>) -> Box<Error> {
-    fault(Class::Remote(line), url)
+    fault(Class::Remote(line), shortened(&shown_address(url)))
 }
 
 /// Returns the failure of a build that the caller stopped.

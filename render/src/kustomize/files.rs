@@ -30,6 +30,9 @@ pub enum PathError {
         /// Where the links lead.
         target: String,
     },
+    /// The path is absolute; write it as one from the file that names it.
+    #[error("'{}' is an absolute path; a path from the directory of the kustomization is needed", shortened(.0))]
+    Absolute(String),
     /// The path leaves the tree; it is never followed.
     #[error("'{}' leads out of the source", shortened(.0))]
     Escapes(String),

@@ -6,6 +6,7 @@
 //! directory of its own, writes the text there to that path (it replaces the file of that name), and runs
 //! `kustomize build --load-restrictor LoadRestrictionsNone` on the directory of [`Generated::path`].
 
+use flotilla_core::text::address::shown_address;
 use serde_json::{Map, Value, json};
 
 use crate::yaml::node::Schema;
@@ -255,13 +256,19 @@ fn walk(
         if input.stop.is_some_and(|stop| stop()) {
             return Err(GenerateError::Cancelled);
         }
+        let is_manifest = name.ends_with(".yaml") || name.ends_with(".yml");
         // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
-        let (target, entry) = files.resolve(&path)?;
+        let (target, entry) = match files.resolve(&path) {
+            Ok(found) => found,
+            // A link that leads nowhere, or what is neither file nor folder: nothing of it would be built.
+            Err(_) if !is_manifest => continue,
+            Err(error) => return Err(error.into()),
+        };
         match entry {
             Entry::Directory if target != path => {}
             Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
             Entry::Directory => walk(files, &path, (depth + 1, input, reader), found)?,
-            _ if name.ends_with(".yaml") || name.ends_with(".yml") => {
+            _ if is_manifest => {
                 let bytes = files.read(&target)?;
                 load::objects(&bytes, reader).map_err(|source| match source {
                     LoadError::Cancelled => GenerateError::Cancelled,
@@ -326,7 +333,7 @@ fn components(files: &Files<'_>, directory: &str, options: &Options) -> Result<V
     let mut kept = Vec::new();
     for component in &options.components {
         if component.starts_with('/') || component.contains("://") {
-            return Err(GenerateError::Component(component.clone()));
+            return Err(GenerateError::Component(shown_address(component)));
         }
         let path =
             Files::join(directory, component).ok_or_else(|| GenerateError::Component(component.clone()))?;

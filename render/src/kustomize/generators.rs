@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use crate::yaml::json;
 use crate::yaml::node::{Kind, Node, Schema, Style, Tag};
 
-use super::error::{Result, invalid, shortened};
+use super::error::{At, Result, invalid, shortened};
 use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
@@ -149,7 +149,7 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
     for path in &args.envs {
         let content = read(path)?;
         for pair in env_lines(&content) {
-            let (key, value) = pair?;
+            let (key, value) = pair.of(|| shortened(path).into_owned())?;
             add(key, value.as_bytes().into())?;
         }
     }

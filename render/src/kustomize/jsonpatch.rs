@@ -73,9 +73,15 @@ fn operation(value: Value) -> Result<Operation> {
 
 /// Applies the operations in order.
 pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Result<()> {
-    for operation in operations {
+    for (index, operation) in operations.iter().enumerate() {
         charge(document, operation, steps)?;
-        step(document, operation).map_err(|reason| invalid(format!("{}: {reason}", operation.shown())))?;
+        step(document, operation).map_err(|reason| {
+            let which = match operations.len() {
+                1 => String::new(),
+                _ => format!("operation {}: ", index + 1),
+            };
+            invalid(format!("{which}{}: {reason}", operation.shown()))
+        })?;
     }
     Ok(())
 }

@@ -202,7 +202,7 @@ impl Kustomization {
             f.finish()?;
             Ok(replica)
         })?;
-        self.replacements = f.list("replacements", ReplacementField::decode)?;
+        self.replacements = f.list("replacements", ReplacementField::listed)?;
         self.vars = f.list("vars", Var::decode)?;
         self.sort = f.object("sortOptions", |f| {
             Ok(SortOptions {

@@ -18,6 +18,7 @@ mod generators;
 mod id;
 mod jsonpatch;
 mod kustomization;
+mod listed;
 mod load;
 mod merge;
 mod origin;

@@ -169,7 +169,12 @@ pub(crate) fn transformer(value: &Value, steps: &Steps<'_>) -> Result<Plugin> {
                 "transformer SortOrderTransformer cannot be loaded; sortOptions of the kustomization sorts",
             ));
         }
-        _ => return Err(unsupported(format!("transformer {kind} is not offered here"))),
+        "HelmChartInflationGenerator" => return Err(unsupported(CHARTS)),
+        _ => {
+            return Err(unsupported(format!(
+                "{kind} is not offered here; built-in transformers are, which are those of the fields of a kustomization and ValueAddTransformer"
+            )));
+        }
     };
     Ok(Plugin::Ready(vec![ready]))
 }

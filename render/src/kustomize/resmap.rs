@@ -145,11 +145,13 @@ impl ResMap {
         };
         if behavior == Behavior::Create {
             return Err(invalid(format!(
-                "id {id} exists; can not use behavior: 'create', behavior must be merge or replace"
+                "id {id} exists; its behavior must be merge or replace, and is create where none is written"
             )));
         }
         let ids = self.list[position].ids();
         let mut old = std::mem::replace(&mut self.list[position], Resource::new(Node::map()));
+        // An annotation may say so too, and is taken out with the others.
+        old.needs_hash = old.wants_hash();
         let mut additions = match self.open.remove(&position) {
             Some(open) => open,
             None => Additions::open(&mut old, steps)?,

@@ -27,6 +27,7 @@ pub(crate) use variables::Variables;
 
 use super::error::{At, Result};
 use super::kustomization::Replacement;
+use super::listed::Listed;
 use super::resmap::ResMap;
 use super::schema::Schemas;
 use super::steps::Steps;
@@ -44,7 +45,7 @@ pub(crate) enum Transformer {
     Annotations(MetadataMap),
     Replicas(Replicas),
     Images(Images),
-    Replacements(Vec<Replacement>),
+    Replacements(Vec<(Listed, Replacement)>),
     ValueAdd(ValueAdd),
     Hash,
 }
@@ -70,13 +71,11 @@ impl Transformer {
             context.steps.spend(map.list().len())?;
         }
         match self {
-            Transformer::MergePatches(patches) => {
-                patches.apply(map, context).in_field("patchesStrategicMerge")
-            }
-            Transformer::Patch(patch) => patch.apply(map, context).in_field("patches"),
-            Transformer::JsonPatch(patch) => patch.apply(map, context).in_field("patchesJson6902"),
+            Transformer::MergePatches(patches) => patches.apply(map, context),
+            Transformer::Patch(patch) => patch.apply(map, context),
+            Transformer::JsonPatch(patch) => patch.apply(map, context),
             Transformer::Namespace(namespace) => namespace.apply(map, context.steps).in_field("namespace"),
-            Transformer::Replacements(list) => replace_all(map, list, context).in_field("replacements"),
+            Transformer::Replacements(list) => replace_all(map, list, context),
             Transformer::ValueAdd(value) => value.apply(map, context.steps).in_field("transformers"),
             Transformer::Hash => add_hashes(map, context.steps),
             Transformer::Prefix(_)

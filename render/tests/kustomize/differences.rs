@@ -93,6 +93,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "what_stands_there_and_cannot_be_read_is_named_with_the_reason_and_fails_the_build",
     ),
     (
+        "Notice that `--reorder` is deprecated",
+        "cli/tests/cli/drop_in.rs",
+        "of_a_flag_that_is_given_twice_kustomize_takes_the_last",
+    ),
+    (
         "Exit code of a wrong usage",
         "cli/tests/cli/offline.rs",
         "wrong_usage_has_its_own_exit_code_and_a_suggestion",

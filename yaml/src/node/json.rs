@@ -33,6 +33,14 @@ pub enum ResolveError {
     /// The value at that path does not fit the tag it carries. The value is not told: it may be a secret.
     #[error("cannot decode '{0}' as its tag says")]
     Tag(String),
+    /// The value at that path was written over one of another type, which it must be too.
+    #[error("'{path}' held {kind}, and what was written over it, as a replacement does, is none")]
+    Type {
+        /// The path.
+        path: String,
+        /// What stood there.
+        kind: &'static str,
+    },
     /// The value at that path is a number that JSON does not have.
     #[error("'{0}' is not a number in JSON")]
     Number(String),
@@ -41,7 +49,9 @@ pub enum ResolveError {
 impl ResolveError {
     /// Puts a part before the path.
     fn below(mut self, part: &dyn Display) -> ResolveError {
-        if let ResolveError::Tag(path) | ResolveError::Number(path) = &mut self {
+        if let ResolveError::Tag(path) | ResolveError::Type { path, .. } | ResolveError::Number(path) =
+            &mut self
+        {
             *path = match path.as_str() {
                 "" => part.to_string(),
                 path => format!("{part}.{path}"),
@@ -192,9 +202,27 @@ fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError
         _ => return Ok(Value::String(text.to_string())),
     };
     if meaning.tag() != node.tag {
-        return Err(failed());
+        return Err(match (node.tagged, kind(&node.tag)) {
+            (false, Some(kind)) => ResolveError::Type {
+                path: String::new(),
+                kind,
+            },
+            _ => failed(),
+        });
     }
     plain(meaning, text, schema)
+}
+
+/// Names what a plain scalar of a tag is.
+fn kind(tag: &Tag) -> Option<&'static str> {
+    Some(match tag {
+        Tag::Null => "a null",
+        Tag::Bool => "a boolean",
+        Tag::Int => "an integer",
+        Tag::Float => "a number",
+        Tag::Timestamp => "a time",
+        _ => return None,
+    })
 }
 
 fn plain(meaning: Resolved, text: &str, schema: Schema) -> Result<Value, ResolveError> {

@@ -38,17 +38,14 @@ impl Default for Limits {
 /// Why a text is not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
-    /// The text is not YAML; fix the text.
+    /// The text is not YAML, not UTF-8, or holds a control character that YAML forbids; fix the text.
     #[error("malformed YAML: line {line}: {reason}")]
     Syntax {
-        /// The line within its document, from 1.
+        /// The line of the text, from 1.
         line: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// The text is not UTF-8, or holds a control character that YAML forbids.
-    #[error("malformed YAML: {0}")]
-    Characters(&'static str),
     /// Behind a document stands another that no line `---` splits off; it would be lost.
     #[error("line {line}: another document begins here; put a line of `---` before it")]
     Joined {
@@ -67,8 +64,27 @@ pub enum ParseError {
         limit: usize,
     },
     /// A merge key `<<` has no map to merge, or stands twice.
-    #[error("invalid merge key: {0}")]
-    Merge(&'static str),
+    #[error("invalid merge key: line {line}: {reason}")]
+    Merge {
+        /// The line of the text, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl ParseError {
+    /// Moves the line of a failure in a part of a text to that of the text, so many lines of which stand above.
+    fn below(mut self, above: usize) -> ParseError {
+        match &mut self {
+            ParseError::Syntax { line, .. }
+            | ParseError::Joined { line }
+            | ParseError::Separator(line)
+            | ParseError::Merge { line, .. } => *line += above,
+            ParseError::TooLarge { .. } => {}
+        }
+        self
+    }
 }
 
 /// Splits a text into documents as kustomize does: at every line that begins with `---`.
@@ -148,12 +164,7 @@ impl Part<'_> {
         if let Some(node) = plain::read(self.text, limits) {
             return Ok(Some(node));
         }
-        parse_only(self.text, limits).map_err(|error| match error {
-            ParseError::Joined { line } => ParseError::Joined {
-                line: line + self.above,
-            },
-            error => error,
-        })
+        parse_only(self.text, limits).map_err(|error| error.below(self.above))
     }
 }
 
@@ -168,10 +179,16 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
             line,
             reason: message,
         },
-        _ => ParseError::Characters("invalid UTF-8"),
+        other => ParseError::Syntax {
+            line: 1,
+            reason: other.to_string(),
+        },
     })?;
-    if forbidden_line(&text).is_some() {
-        return Err(ParseError::Characters(CONTROL_CHARACTERS));
+    if let Some(line) = forbidden_line(&text) {
+        return Err(ParseError::Syntax {
+            line,
+            reason: CONTROL_CHARACTERS.to_owned(),
+        });
     }
     Ok(if text.contains('\r') && text.contains("\r\n") {
         Cow::Owned(text.replace("\r\n", "\n"))
@@ -357,51 +374,54 @@ impl<'t> Builder<'t> {
                 Event::MappingEnd => break,
                 event => self.node(event, depth + 1)?,
             };
+            let line = self.line;
             let event = self.next()?;
             let value = self.node(event, depth + 1)?;
             if key.tag != Tag::Merge {
                 self.fields.push((key, value));
-            } else if merged.replace(value).is_some() {
-                return Err(ParseError::Merge("it stands twice in one map"));
+            } else if merged.replace((value, line)).is_some() {
+                let reason = "it stands twice in one map";
+                return Err(ParseError::Merge { line, reason });
             }
         }
         let fields = self.fields.drain(start..).collect();
         match merged {
-            Some(value) => self.merge(fields, value),
+            Some((value, line)) => merge(fields, value).map_err(|reason| ParseError::Merge { line, reason }),
             None => Ok(fields),
         }
     }
+}
 
-    /// Adds the fields of merged maps that the map does not set itself; of several, the first map wins.
-    fn merge(&mut self, mut fields: Vec<(Node, Node)>, value: Node) -> Result<Vec<(Node, Node)>, ParseError> {
-        let own = fields.len();
-        let maps = match value.content {
-            Content::Map(_) => vec![value],
-            Content::Seq(items) => items.into_iter().rev().collect(),
-            Content::Scalar(_) => return Err(ParseError::Merge("it needs a map or a list of maps")),
+/// Adds the fields of merged maps that the map does not set itself; of several, the first map wins. Fails with what
+/// is wrong.
+fn merge(mut fields: Vec<(Node, Node)>, value: Node) -> Result<Vec<(Node, Node)>, &'static str> {
+    let own = fields.len();
+    let maps = match value.content {
+        Content::Map(_) => vec![value],
+        Content::Seq(items) => items.into_iter().rev().collect(),
+        Content::Scalar(_) => return Err("it needs a map or a list of maps"),
+    };
+    let mut places: HashMap<SmolStr, usize> = HashMap::new();
+    for (at, (key, _)) in fields.iter().enumerate() {
+        places.entry(key.text().into()).or_insert(at);
+    }
+    for map in maps {
+        let Content::Map(incoming) = map.content else {
+            return Err("its list may hold only maps");
         };
-        let mut places: HashMap<SmolStr, usize> = HashMap::new();
-        for (at, (key, _)) in fields.iter().enumerate() {
-            places.entry(key.text().into()).or_insert(at);
-        }
-        for map in maps {
-            let Content::Map(incoming) = map.content else {
-                return Err(ParseError::Merge("its list may hold only maps"));
-            };
-            for (key, value) in incoming {
-                let known = places.get(key.text()).copied();
-                match known {
-                    Some(index) if index < own => {}
-                    Some(index) => fields[index] = (key, value),
-                    None => {
-                        places.insert(key.text().into(), fields.len());
-                        fields.push((key, value));
-                    }
+        for (key, value) in incoming {
+            let known = places.get(key.text()).copied();
+            match known {
+                Some(index) if index < own => {}
+                Some(index) => fields[index] = (key, value),
+                None => {
+                    places.insert(key.text().into(), fields.len());
+                    fields.push((key, value));
                 }
             }
         }
-        Ok(fields)
     }
+    Ok(fields)
 }
 
 fn over(over: Over) -> ParseError {

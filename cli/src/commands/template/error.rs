@@ -5,6 +5,7 @@ use flotilla_render::helm::archive::size;
 use flotilla_render::helm::capabilities::KubeVersionError;
 use flotilla_render::helm::chart::ChartError;
 use flotilla_render::helm::manifest::ManifestError;
+use flotilla_render::helm::strvals::StrvalsError;
 use flotilla_render::helm::values::ValuesError;
 
 use super::flags::RefusedFlag;
@@ -34,6 +35,9 @@ pub(super) enum TemplateError {
         "{0:?} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"
     )]
     NotLocal(String),
+    /// A file of values is named by an address.
+    #[error("{0} is not fetched: download it first, and name the file")]
+    NotFetched(String),
     /// The files are no chart.
     #[error("cannot load chart {chart}")]
     Chart {
@@ -99,6 +103,20 @@ pub(super) enum Over {
 }
 
 impl TemplateError {
+    /// Tells whether the command was called wrongly, whatever chart and files hold.
+    pub(super) fn is_usage(&self) -> bool {
+        match self {
+            Self::KubeVersion(_)
+            | Self::Refused(_)
+            | Self::ShowOnlyFiles
+            | Self::Name(_)
+            | Self::Values(ValuesError::Json(_))
+            | Self::Render(RenderError::NoReleaseName | RenderError::ReleaseName(_)) => true,
+            Self::Values(ValuesError::Set { source, .. }) => !matches!(source, StrvalsError::File(_)),
+            _ => false,
+        }
+    }
+
     /// What to do about it, where that is known.
     pub(super) fn hint(&self, debug: bool) -> Option<&'static str> {
         match self {

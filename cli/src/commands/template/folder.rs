@@ -39,7 +39,7 @@ fn rules(root: &Path, limits: &Limits) -> Result<Rules, TemplateError> {
         Err(error) => return Err(unreadable(&shown, error)),
     };
     Rules::parse(&text).map_err(|source| TemplateError::Chart {
-        chart: shown,
+        chart: root.display().to_string(),
         source: source.into(),
     })
 }

@@ -1,8 +1,7 @@
 //! How the release is called and which chart it is of: the arguments, or a template of a name.
 
 use clap::ArgAction;
-use flotilla_render::helm::render::{self, Renderable};
-use flotilla_render::helm::value::{Entries, MapVal};
+use flotilla_render::helm::render;
 
 use super::{TemplateArgs, TemplateError, context, flags};
 use crate::Host;
@@ -61,14 +60,6 @@ pub(super) fn name(
 /// Renders the template of a name, which sees nothing.
 fn named_by(template: &str, deadline: Deadline, host: &mut Host) -> Result<String, TemplateError> {
     let context = context(deadline, host)?;
-    let template = Renderable {
-        name: "name-template".to_owned(),
-        source: template.as_bytes().into(),
-        values: MapVal::new(Entries::new()),
-        base_path: String::new(),
-    };
-    let rendered =
-        render::render(vec![template], &context).map_err(|error| TemplateError::Name(error.to_string()))?;
-    let name = rendered.files.into_values().next().unwrap_or_default();
-    Ok(String::from_utf8_lossy(&name).into_owned())
+    render::render_alone("name-template", template, &context)
+        .map_err(|error| TemplateError::Name(error.to_string()))
 }

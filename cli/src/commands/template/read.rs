@@ -1,6 +1,8 @@
 //! Reads files, and standard input, within bounds.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+
+use flotilla_core::text::address::shown_address;
 
 use super::error::{Over, TemplateError};
 use crate::Host;
@@ -12,7 +14,10 @@ pub(super) fn read_file(name: &str, host: &mut Host) -> Result<Vec<u8>, Template
     if name.trim() == "-" {
         read_bounded(&mut host.stdin, name, MAX_FILE_BYTES)
     } else {
-        let file = std::fs::File::open(name).map_err(|source| unreadable(name, source))?;
+        let file = std::fs::File::open(name).map_err(|source| match source.kind() {
+            ErrorKind::NotFound if name.contains("://") => TemplateError::NotFetched(shown_address(name)),
+            _ => unreadable(name, source),
+        })?;
         read_bounded(file, name, MAX_FILE_BYTES)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use flotilla_render::helm::action::{Output, Rendered};
@@ -65,6 +65,14 @@ impl Files<'_> {
         let below = match &mut self.below {
             Some(below) => below,
             none => {
+                let failed = |source: io::Error| TemplateError::Write {
+                    path: self.folder.to_owned(),
+                    source: match source.kind() {
+                        // Who makes a folder is told no more than that.
+                        ErrorKind::AlreadyExists => io::Error::from(ErrorKind::NotADirectory),
+                        _ => source,
+                    },
+                };
                 fs::create_dir_all(self.folder).map_err(failed)?;
                 none.insert(Below::open(Path::new(self.folder)).map_err(failed)?)
             }

@@ -68,8 +68,8 @@ const BYTES_PER_STEP: usize = 64;
 fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
     if pattern.len() > MAX_PATTERN {
         return Err(SyntaxError {
-            code: "expression too large",
-            part: pattern.chars().take(40).collect(),
+            code: "expression too large: more than 16 KiB",
+            part: shortened(pattern),
             is_bound: true,
         });
     }
@@ -81,6 +81,11 @@ fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
         });
     }
     re2::compile(pattern, MAX_COMPILED)
+}
+
+/// Returns the beginning of an expression that is beyond a bound.
+fn shortened(pattern: &str) -> String {
+    pattern.chars().take(40).collect()
 }
 
 /// Compiles for a function that has an error of its own.
@@ -120,6 +125,12 @@ fn find(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val>
 /// Compiles for a function without an error of its own, which panics in the reference and words it so.
 fn certain(pattern: &str) -> Outcome<Compiled> {
     compiled(pattern).map_err(|cause| {
+        if cause.is_bound {
+            return ExecError::plain(format!(
+                "regexp: Compile({}): {cause}",
+                quote(&shortened(pattern))
+            ));
+        }
         let backquoted = can_backquote(pattern);
         let shown = if backquoted {
             format!("`{pattern}`")

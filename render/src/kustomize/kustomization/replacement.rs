@@ -65,6 +65,17 @@ impl ReplacementField {
     }
 }
 
+impl ReplacementField {
+    /// Reads an entry of a kustomization's own list, where an empty list of targets is none.
+    pub(crate) fn listed(value: &Value, at: &str) -> Result<ReplacementField> {
+        let mut field = ReplacementField::decode(value, at)?;
+        if let ReplacementField::Inline(replacement) = &mut field {
+            replacement.targets = replacement.targets.take().filter(|targets| !targets.is_empty());
+        }
+        Ok(field)
+    }
+}
+
 impl Replacement {
     /// Reads the fields of one replacement.
     pub(crate) fn read(f: &mut Fields<'_>) -> Result<Replacement> {

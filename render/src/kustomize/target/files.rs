@@ -49,7 +49,13 @@ impl<'a> Build<'a> {
             [] => {
                 let shown = self.shown_directory(directory);
                 let link = broken.map_or_else(String::new, |why| format!("; a link leads nowhere: {why}"));
-                return Err(invalid(format!("no kustomization file in '{shown}'{link}")));
+                let remedy = match link.is_empty() {
+                    true => "; add one, or list the files that are in it",
+                    false => "",
+                };
+                return Err(invalid(format!(
+                    "no kustomization file in '{shown}'{link}{remedy}"
+                )));
             }
             _ => {
                 return Err(invalid(format!(
@@ -130,11 +136,11 @@ impl<'a> Build<'a> {
 
     /// Reads a file that a kustomization names.
     pub(super) fn read(&self, target: &Target, path: &str) -> Result<Cow<'a, [u8]>> {
-        if is_url(path) {
+        if is_url(path) || (path.contains("://") && !self.is_there(target, path)) {
             return Err(remote(path, self.line_of(target, path)));
         }
         if path.starts_with('/') {
-            return Err(PathError::Escapes(path.to_string()).into());
+            return Err(PathError::Absolute(path.to_string()).into());
         }
         let joined =
             Files::join(&target.directory, path).ok_or_else(|| PathError::Escapes(path.to_string()))?;
@@ -156,7 +162,7 @@ impl<'a> Build<'a> {
             return Ok(());
         }
         Err(invalid(format!(
-            "security; file '{}' is not in or below '{}'",
+            "security; file '{}' is not in or below '{}'; --load-restrictor LoadRestrictionsNone allows it",
             self.files.shown(resolved),
             self.shown_directory(directory)
         )))

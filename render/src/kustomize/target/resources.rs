@@ -17,7 +17,10 @@ impl Build<'_> {
         mut acc: Accumulator,
         paths: &[String],
     ) -> Result<Accumulator> {
-        for path in paths {
+        for (index, path) in paths.iter().enumerate() {
+            if path.is_empty() {
+                return Err(invalid("an empty path")).in_item("resources", index);
+            }
             self.require_local(target, path)?;
             match self.directory(target, path) {
                 Ok(directory) => acc = self.below(target, path, &directory, acc)?,
@@ -29,12 +32,15 @@ impl Build<'_> {
 
     /// Refuses the name of a directory that kustomize would fetch, unless it is that of one that is there.
     pub(super) fn require_local(&self, target: &Target, path: &str) -> Result<()> {
-        let is_there =
-            || Files::join(&target.directory, path).is_some_and(|path| self.files.resolve(&path).is_ok());
-        if is_remote(path) && !is_there() {
+        if is_remote(path) && !self.is_there(target, path) {
             return Err(remote(path, self.line_of(target, path)));
         }
         Ok(())
+    }
+
+    /// Tells whether what a kustomization names stands in the source.
+    pub(super) fn is_there(&self, target: &Target, path: &str) -> bool {
+        Files::join(&target.directory, path).is_some_and(|path| self.files.resolve(&path).is_ok())
     }
 
     /// Returns the line of the kustomization on which a text stands as it is, from 1.

@@ -9,6 +9,7 @@ use super::super::fieldspec::FieldSpec;
 use super::super::id::GvkPattern;
 use super::super::jsonpatch;
 use super::super::kustomization::{Kustomization, Patch, Replacement, ReplacementField};
+use super::super::listed::Listed;
 use super::super::origin::Maker;
 use super::super::plugins::{self, Plugin};
 use super::super::resmap::ResMap;
@@ -35,15 +36,14 @@ impl Build<'_> {
             list.push(("PatchStrategicMergeTransformer", patches));
         }
         for (index, patch) in k.patches.iter().enumerate() {
-            let source = format!("[inline patch {}]", index + 1);
-            let patch = self.patch(target, patch, source).in_item("patches", index)?;
+            let patch = self.patch(target, patch, Some(index)).in_item("patches", index)?;
             list.push(("PatchTransformer", patch));
         }
         // Where each leaves a note of itself, each is one of its own.
         let noted = target.origin.is_some();
         rename_and_label(k, config, noted, &mut list, &self.steps)?;
         for (index, patch) in k.patches_json6902.iter().enumerate() {
-            let patch = self.json_patch(target, patch);
+            let patch = self.json_patch(target, patch, Some(index));
             let patch = patch.in_item("patchesJson6902", index)?;
             list.push(("PatchJson6902Transformer", patch));
         }
@@ -89,8 +89,8 @@ impl Build<'_> {
         let one = |transformer: Transformer| vec![transformer];
         match plugins::transformer(value, &self.steps)? {
             Plugin::Ready(transformers) => Ok(transformers),
-            Plugin::Patch(patch) => self.patch(target, &patch, "[inline patch]".to_owned()).map(one),
-            Plugin::JsonPatch(patch) => self.json_patch(target, &patch).map(one),
+            Plugin::Patch(patch) => self.patch(target, &patch, None).map(one),
+            Plugin::JsonPatch(patch) => self.json_patch(target, &patch, None).map(one),
             Plugin::MergePatches { paths, text } => self.merge_patches(target, &paths, &text).map(one),
             Plugin::Replacements(list) => self
                 .replacements(target, &list)
@@ -115,31 +115,42 @@ impl Build<'_> {
     }
 
     fn merge_patches(&self, target: &Target, entries: &[String], text: &str) -> Result<Transformer> {
+        const FIELD: &str = "patchesStrategicMerge";
         let mut patches = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
+            let mut file = String::new();
             let read = match self.loaded(entry.as_bytes()) {
                 Ok(list) => Ok(list),
                 Err(error) if error.is_final() => Err(error.into()),
                 Err(error) if is_no_path(entry) => Err(neither(&error)),
                 Err(_) => self.read(target, entry).and_then(|bytes| {
-                    let list = self.objects(&bytes);
-                    list.of(|| self.shown_from(target, entry))
+                    file = self.shown_from(target, entry);
+                    self.objects(&bytes).of(|| file.clone())
                 }),
             };
-            patches.extend(read.in_item("patchesStrategicMerge", index)?);
+            let listed = Listed::new(FIELD, Some(index), &file);
+            let read = read.in_item(FIELD, index)?.into_iter();
+            patches.extend(read.map(|patch| (listed.clone(), patch)));
         }
         if !text.is_empty() {
-            patches.extend(self.objects(text.as_bytes())?);
+            let listed = Listed::new(FIELD, None, "");
+            let read = self.objects(text.as_bytes())?.into_iter();
+            patches.extend(read.map(|patch| (listed.clone(), patch)));
         }
         if patches.is_empty() {
-            return Err(invalid("patch appears to be empty")).in_field("patchesStrategicMerge");
+            return Err(invalid("patch appears to be empty")).in_field(FIELD);
         }
         Ok(Transformer::MergePatches(MergePatches { patches }))
     }
 
-    /// Returns the transformer of a patch; `inline` names one that stands in place, which may hold secrets.
-    fn patch(&self, target: &Target, patch: &Patch, inline: String) -> Result<Transformer> {
+    /// Returns the transformer of a patch, which is the item of `patches` or a plugin's.
+    fn patch(&self, target: &Target, patch: &Patch, index: Option<usize>) -> Result<Transformer> {
         let given = patch.patch.trim();
+        // What stands in place may hold secrets.
+        let inline = match index {
+            Some(index) => format!("[inline patch {}]", index + 1),
+            None => "[inline patch]".to_owned(),
+        };
         let (text, source) = match (given.is_empty(), patch.path.is_empty()) {
             (true, true) => return Err(invalid("must specify one of patch and path")),
             (false, false) => return Err(invalid("patch and path can't be set at the same time")),
@@ -152,11 +163,21 @@ impl Build<'_> {
             }
         };
         let changes = (patch.allow_name_change, patch.allow_kind_change);
-        let entry = PatchEntry::new(&text, patch.target.clone(), changes, source, self.reader());
+        let named = (source, self.listed(target, "patches", index, &patch.path));
+        let entry = PatchEntry::new(&text, patch.target.clone(), changes, named, self.reader());
         self.of_file(target, &patch.path, entry).map(Transformer::Patch)
     }
 
-    fn json_patch(&self, target: &Target, patch: &Patch) -> Result<Transformer> {
+    /// Names the place of a patch or of replacements, and the file that they stand in.
+    fn listed(&self, target: &Target, field: &str, index: Option<usize>, path: &str) -> Listed {
+        let file = match path {
+            "" => String::new(),
+            path => self.shown_from(target, path),
+        };
+        Listed::new(field, index, &file)
+    }
+
+    fn json_patch(&self, target: &Target, patch: &Patch, index: Option<usize>) -> Result<Transformer> {
         let selector = patch.target.clone().unwrap_or_default();
         if selector.name.is_empty() {
             return Err(invalid("must specify the target name"));
@@ -173,17 +194,23 @@ impl Build<'_> {
         };
         let operations = self.of_file(target, &patch.path, operations)?;
         Ok(Transformer::JsonPatch(JsonPatch {
+            listed: self.listed(target, "patchesJson6902", index, &patch.path),
             target: selector,
             operations,
         }))
     }
 
-    fn replacements(&self, target: &Target, fields: &[ReplacementField]) -> Result<Vec<Replacement>> {
+    fn replacements(
+        &self,
+        target: &Target,
+        fields: &[ReplacementField],
+    ) -> Result<Vec<(Listed, Replacement)>> {
+        const FIELD: &str = "replacements";
         let mut list = Vec::new();
         for (index, field) in fields.iter().enumerate() {
             let path = match field {
                 ReplacementField::Inline(replacement) => {
-                    list.push((**replacement).clone());
+                    list.push((Listed::new(FIELD, Some(index), ""), (**replacement).clone()));
                     continue;
                 }
                 ReplacementField::Path(path) => path,
@@ -192,7 +219,17 @@ impl Build<'_> {
                 let read = replacements_of(&json, path);
                 read.of(|| self.shown_from(target, path))
             });
-            list.extend(read.in_item("replacements", index)?);
+            let listed = self.listed(target, FIELD, Some(index), path);
+            let read = read.in_item(FIELD, index)?;
+            let is_one = read.len() == 1;
+            list.extend(
+                read.into_iter()
+                    .enumerate()
+                    .map(|(part, replacement)| match is_one {
+                        true => (listed.clone(), replacement),
+                        false => (listed.part(part), replacement),
+                    }),
+            );
         }
         Ok(list)
     }

@@ -6,6 +6,7 @@ use super::Context;
 use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::jsonpatch::{self, Operation};
 use crate::kustomize::kustomization::Selector;
+use crate::kustomize::listed::Listed;
 use crate::kustomize::load;
 use crate::kustomize::merge::merge;
 use crate::kustomize::reader::Reader;
@@ -18,15 +19,15 @@ use crate::yaml::node::{Content, Node, Schema, Tag};
 /// The patches of `patchesStrategicMerge`.
 #[derive(Debug)]
 pub(crate) struct MergePatches {
-    pub(crate) patches: Vec<Resource>,
+    pub(crate) patches: Vec<(Listed, Resource)>,
 }
 
 impl MergePatches {
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
-        for patch in &self.patches {
+        for (listed, patch) in &self.patches {
             context.steps.spend(1)?;
-            let position = map.one_with_id(&patch.id())?;
-            apply_to(map, &[position], patch, context)?;
+            let position = listed.named(map.one_with_id(&patch.id()))?;
+            listed.named(apply_to(map, &[position], patch, context))?;
         }
         Ok(())
     }
@@ -38,6 +39,7 @@ pub(crate) struct PatchEntry {
     body: Body,
     target: Option<Selector>,
     source: String,
+    listed: Listed,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl PatchEntry {
         text: &str,
         target: Option<Selector>,
         changes: (bool, bool),
-        source: String,
+        (source, listed): (String, Listed),
         reader: Reader<'_>,
     ) -> Result<PatchEntry> {
         let merge = load::objects(text.as_bytes(), reader);
@@ -80,15 +82,28 @@ impl PatchEntry {
             }
             (Err(_), Ok(operations)) => Body::Json(operations),
             (Err(merge), Err(_)) => {
+                let remedy = match is_operation(text, reader) {
+                    true => "; a JSON patch is a list of operations",
+                    false => "",
+                };
                 return Err(invalid(format!(
-                    "unable to parse SM or JSON patch from {source}: {merge}"
+                    "unable to parse SM or JSON patch from {source}: {merge}{remedy}"
                 )));
             }
         };
-        Ok(PatchEntry { body, target, source })
+        Ok(PatchEntry {
+            body,
+            target,
+            source,
+            listed,
+        })
     }
 
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
+        self.listed.named(self.patch(map, context))
+    }
+
+    fn patch(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         match &self.body {
             Body::Merge(patches) => self.merge(map, patches, context),
             Body::Json(operations) => {
@@ -131,15 +146,26 @@ impl PatchEntry {
     }
 }
 
+/// Tells whether a text is one operation of a JSON patch.
+fn is_operation(text: &str, reader: Reader<'_>) -> bool {
+    let read = reader.first(text.as_bytes());
+    matches!(read, Ok(Some(node)) if node.get("op").is_some() && node.get("path").is_some())
+}
+
 /// One entry of `patchesJson6902`.
 #[derive(Debug)]
 pub(crate) struct JsonPatch {
+    pub(crate) listed: Listed,
     pub(crate) target: Selector,
     pub(crate) operations: Vec<Operation>,
 }
 
 impl JsonPatch {
     pub(crate) fn apply(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
+        self.listed.named(self.patch(map, context))
+    }
+
+    fn patch(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
         let matcher = Matcher::new(&self.target)?;
         let selected = select(map, &matcher, context.steps)?;
         patch_json(map, &selected, &self.operations, false, context.steps)

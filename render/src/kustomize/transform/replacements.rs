@@ -6,6 +6,7 @@ use crate::kustomize::depth;
 use crate::kustomize::error::{At, Result, invalid, shortened};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
 use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
+use crate::kustomize::listed::Listed;
 use crate::kustomize::reader::Reader;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
@@ -15,9 +16,13 @@ use crate::yaml::json::{self, Layout};
 use crate::yaml::node::{Content, Kind, Node, Schema, Style, to_block};
 
 /// Carries out replacements in order.
-pub(crate) fn replace_all(map: &mut ResMap, list: &[Replacement], context: &Context<'_>) -> Result<()> {
-    for replacement in list {
-        replace(map, replacement, context)?;
+pub(crate) fn replace_all(
+    map: &mut ResMap,
+    list: &[(Listed, Replacement)],
+    context: &Context<'_>,
+) -> Result<()> {
+    for (listed, replacement) in list {
+        listed.named(replace(map, replacement, context))?;
     }
     map.drop_empty();
     Ok(())
