@@ -34,19 +34,15 @@ fn index(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
 fn step(item: &Val, at: &Val) -> Result<Val, String> {
     match item {
         Val::Invalid | Val::Nil => Err("index of nil pointer".to_owned()),
-        Val::Map(map) => match at {
-            Val::Str(key) => Ok(map.get(key).unwrap_or_else(|| map.zero())),
-            Val::Invalid | Val::Nil => Err("value is nil; should be of type string".to_owned()),
-            other => Err(format!("value has type {}; should be string", other.type_name())),
-        },
+        Val::Map(map) => key(at).map(|key| map.get(key).unwrap_or_else(|| map.zero())),
         Val::Str(text) => {
             let bytes = bytes::bytes(text);
             Ok(Val::Byte(bytes[position(at, bytes.len())?]))
         }
         Val::List(list) => Ok(list.items[position(at, list.items.len())?].clone()),
         Val::Object(object) => {
-            if let (Some(key), "map") = (at.as_str(), object.kind_name()) {
-                return Ok(object.field(key).unwrap_or(Val::Nil));
+            if object.kind_name() == "map" {
+                return key(at).map(|key| object.field(key).unwrap_or(Val::Nil));
             }
             match object.length() {
                 Some(length) => {
@@ -57,6 +53,15 @@ fn step(item: &Val, at: &Val) -> Result<Val, String> {
             }
         }
         other => Err(format!("can't index item of type {}", other.type_name())),
+    }
+}
+
+/// Returns the key of a map, which is text.
+fn key(at: &Val) -> Result<&str, String> {
+    match at {
+        Val::Str(key) => Ok(key),
+        Val::Invalid | Val::Nil => Err("value is nil; should be of type string".to_owned()),
+        other => Err(format!("value has type {}; should be string", other.type_name())),
     }
 }
 
