@@ -349,9 +349,13 @@ impl Node {
         self.push_field(name, value);
     }
 
-    /// Counts the bytes of all texts and keys of the tree.
+    /// Counts the bytes of all texts and keys of the tree, and of the tags that are kept as they are written.
     pub fn text_bytes(&self) -> usize {
-        match &self.content {
+        let tag = match &self.tag {
+            Tag::Other(text) => text.len() + size_of::<SmolStr>(),
+            _ => 0,
+        };
+        tag + match &self.content {
             Content::Scalar(text) => text.len(),
             Content::Seq(items) => items.iter().map(Node::text_bytes).sum(),
             Content::Map(fields) => fields
@@ -413,26 +417,28 @@ impl Node {
         }
     }
 
-    /// Gives aliases the value of the one that was overwritten last.
-    pub fn sync(&mut self) {
+    /// Gives aliases the value of the one that was overwritten last. Returns how many nodes were looked at.
+    pub fn sync(&mut self) -> usize {
         let mut latest: std::collections::HashMap<u32, Node> = std::collections::HashMap::new();
-        self.gather(&mut latest);
+        let count = self.gather(&mut latest);
         if latest.values().any(|node| node.alias_group.changes > 0) {
             self.spread(&latest);
         }
+        count
     }
 
-    fn gather(&self, latest: &mut std::collections::HashMap<u32, Node>) {
-        match &self.content {
-            Content::Scalar(_) if self.alias_group.number == 0 => {}
+    fn gather(&self, latest: &mut std::collections::HashMap<u32, Node>) -> usize {
+        1 + match &self.content {
+            Content::Scalar(_) if self.alias_group.number == 0 => 0,
             Content::Scalar(_) => match latest.get(&self.alias_group.number) {
-                Some(known) if known.alias_group.changes > self.alias_group.changes => {}
+                Some(known) if known.alias_group.changes > self.alias_group.changes => 0,
                 _ => {
                     latest.insert(self.alias_group.number, self.clone());
+                    0
                 }
             },
-            Content::Seq(items) => items.iter().for_each(|item| item.gather(latest)),
-            Content::Map(fields) => fields.iter().for_each(|(_, value)| value.gather(latest)),
+            Content::Seq(items) => items.iter().map(|item| item.gather(latest)).sum(),
+            Content::Map(fields) => fields.iter().map(|(_, value)| value.gather(latest)).sum(),
         }
     }
 

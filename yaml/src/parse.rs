@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::Version;
 pub(crate) use crate::scan::{ScanError, Style};
@@ -40,10 +41,48 @@ pub(crate) struct Scalar<'t> {
 #[derive(Debug, Default)]
 pub(crate) struct Properties<'t> {
     pub(crate) anchor: Option<&'t str>,
-    /// In full; `!` alone is one too.
-    pub(crate) tag: Option<String>,
+    /// `!` alone is one too.
+    pub(crate) tag: Option<WrittenTag>,
     /// Whether it stands in braces or brackets, if it is a map or a list.
     pub(crate) flow: bool,
+}
+
+/// A tag: what its handle stands for, which nodes share, and what is written behind it.
+///
+/// The two are joined only for who asks, and has counted them: a document may say a long prefix once and mean it at
+/// each of its nodes.
+#[derive(Debug)]
+pub(crate) struct WrittenTag {
+    prefix: Option<Rc<str>>,
+    suffix: String,
+}
+
+impl WrittenTag {
+    /// No tag that has a meaning here is longer.
+    const LONGEST_KNOWN: usize = 64;
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.len()) + self.suffix.len()
+    }
+
+    /// Returns the tag in full.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match &self.prefix {
+            Some(prefix) => Cow::Owned(format!("{prefix}{}", self.suffix)),
+            None => Cow::Borrowed(&self.suffix),
+        }
+    }
+
+    /// Returns the tag in full where it may be one that has a meaning.
+    pub(crate) fn known(&self) -> Option<Cow<'_, str>> {
+        (self.len() <= Self::LONGEST_KNOWN).then(|| self.text())
+    }
+
+    /// Tells whether it is the mark that stands for no tag.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.len() == 1 && self.text() == "!"
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,7 +129,7 @@ pub(crate) struct Parser<'t> {
     /// Where to go on once the open nodes have ended, outermost first.
     states: Vec<State>,
     /// What handles of tags stand for in this document.
-    handles: HashMap<&'t str, String>,
+    handles: HashMap<&'t str, Rc<str>>,
 }
 
 impl<'t> Parser<'t> {
@@ -184,7 +223,7 @@ impl<'t> Parser<'t> {
                 TokenKind::Version(1, 1) => has_version = true,
                 TokenKind::Version(..) => return Err(refused("found incompatible YAML document")),
                 TokenKind::TagDirective { handle, prefix } => {
-                    if self.handles.insert(handle, prefix.clone()).is_some() {
+                    if self.handles.insert(handle, prefix.as_str().into()).is_some() {
                         return Err(refused("found duplicate %TAG directive"));
                     }
                 }
@@ -193,7 +232,7 @@ impl<'t> Parser<'t> {
             self.scanner.next()?;
         }
         for (handle, prefix) in [("!", "!"), ("!!", YAML_TAG)] {
-            self.handles.entry(handle).or_insert_with(|| prefix.to_owned());
+            self.handles.entry(handle).or_insert_with(|| prefix.into());
         }
         Ok(())
     }
@@ -291,9 +330,9 @@ impl<'t> Parser<'t> {
             match &self.scanner.peek()?.kind {
                 TokenKind::Anchor(name) if properties.anchor.is_none() => properties.anchor = Some(*name),
                 TokenKind::Tag { handle, suffix } if properties.tag.is_none() => {
-                    properties.tag = match (*handle, self.handles.get(handle)) {
-                        ("", _) => Some(suffix.clone()),
-                        (_, Some(prefix)) => Some(format!("{prefix}{suffix}")),
+                    let prefix = match (*handle, self.handles.get(handle)) {
+                        ("", _) => None,
+                        (_, Some(prefix)) => Some(Rc::clone(prefix)),
                         _ => {
                             return Err(ScanError {
                                 line: self.scanner.peek()?.line,
@@ -301,6 +340,10 @@ impl<'t> Parser<'t> {
                             });
                         }
                     };
+                    properties.tag = Some(WrittenTag {
+                        prefix,
+                        suffix: suffix.clone(),
+                    });
                 }
                 _ => return Ok(properties),
             }

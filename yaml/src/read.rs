@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::Version;
 use crate::meter::{self, Meter, Over, Size};
 use crate::number::shortest32;
-use crate::parse::{Event, Parser, Scalar, ScanError, Style, YAML_TAG};
+use crate::parse::{Event, Parser, Scalar, ScanError, Style, WrittenTag, YAML_TAG};
 use crate::resolve::{Resolved, resolve};
 use crate::value::{Map, Value, from_float};
 
@@ -414,15 +414,20 @@ struct Fields {
 
 /// Tells whether a scalar is read by how it looks: without quotes and tag, or with the tag that stands for none.
 fn is_implicit(scalar: &Scalar<'_>) -> bool {
-    match scalar.properties.tag.as_deref() {
+    match &scalar.properties.tag {
         None => scalar.style == Style::Plain,
-        Some(tag) => tag == "!",
+        Some(tag) => tag.is_bare(),
     }
 }
 
 fn is_merge(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(scalar) if scalar.text == "<<"
-        && (is_implicit(scalar) || scalar.properties.tag.as_deref() == Some("tag:yaml.org,2002:merge")))
+        && (is_implicit(scalar) || has_tag(scalar, "tag:yaml.org,2002:merge")))
+}
+
+fn has_tag(scalar: &Scalar<'_>, wanted: &str) -> bool {
+    let tag = scalar.properties.tag.as_ref().and_then(WrittenTag::known);
+    tag.is_some_and(|tag| tag == wanted)
 }
 
 fn over(over: Over, line: usize) -> ReadError {
@@ -486,7 +491,7 @@ fn key_of_plain(found: Resolved) -> Option<String> {
 
 fn decoded(scalar: &Scalar<'_>, line: usize) -> Result<Decoded, ReadError> {
     let text = &*scalar.text;
-    let Some(tag) = scalar.properties.tag.as_deref() else {
+    let Some(tag) = &scalar.properties.tag else {
         let found = match scalar.style {
             Style::Plain => resolve(text, Version::V2),
             _ => Resolved::Text,
@@ -496,7 +501,8 @@ fn decoded(scalar: &Scalar<'_>, line: usize) -> Result<Decoded, ReadError> {
             found => Decoded::Plain(found),
         });
     };
-    let Some(tag) = tag.strip_prefix(YAML_TAG) else {
+    let tag = tag.known();
+    let Some(tag) = tag.as_deref().and_then(|tag| tag.strip_prefix(YAML_TAG)) else {
         return Ok(Decoded::Text(text.to_owned()));
     };
     let found = resolve(text, Version::V2);

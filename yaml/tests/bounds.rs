@@ -13,8 +13,12 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const MOST: usize = 512 << 20;
 const PART: usize = 64;
 
-/// Texts made to exhaust a reader, and whether they are refused.
-fn hostile() -> Vec<(&'static str, String, bool)> {
+/// Who refuses a text: the reader of values, and that of nodes.
+const BOTH: [bool; 2] = [true, true];
+const NEITHER: [bool; 2] = [false, false];
+
+/// Texts made to exhaust a reader, and who refuses them.
+fn hostile() -> Vec<(&'static str, String, [bool; 2])> {
     let aliases = |count: usize| "*a, ".repeat(count);
     let nested: String = (1..=90).map(|level| format!("&a{level} [")).collect();
     let fields: String = (0..1_000).map(|at| format!("k{at}: v, ")).collect();
@@ -25,54 +29,64 @@ fn hostile() -> Vec<(&'static str, String, bool)> {
         (
             "aliases of a long text",
             format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), aliases(10_000)),
-            true,
+            BOTH,
         ),
         (
             "anchors around anchors",
             format!("{nested}{}{}", "1, ".repeat(10_000), "]".repeat(90)),
-            true,
+            BOTH,
         ),
-        ("aliases of aliases", format!("a0: &a0 x\n{bomb}"), true),
+        ("aliases of aliases", format!("a0: &a0 x\n{bomb}"), BOTH),
         (
             "one map merged many times",
             format!("a: &a {{{fields}}}\nb: {{<<: [{}]}}\n", aliases(80)),
-            true,
+            BOTH,
         ),
-        ("a long list", format!("[{}]", "1,".repeat(70_000)), true),
+        ("a long list", format!("[{}]", "1,".repeat(70_000)), BOTH),
         (
             "a map of many keys",
             (0..40_000).map(|at| format!("{at}:\n")).collect(),
-            true,
+            BOTH,
         ),
-        ("many empty lists", format!("[{}]", "[],".repeat(70_000)), true),
-        ("brackets", "[".repeat(50_000), true),
-        ("dashes", "- ".repeat(50_000), true),
-        ("maps in maps", "{a: ".repeat(50_000), true),
-        ("keys that need not be", "? ".repeat(50_000), true),
+        ("many empty lists", format!("[{}]", "[],".repeat(70_000)), BOTH),
+        ("brackets", "[".repeat(50_000), BOTH),
+        ("dashes", "- ".repeat(50_000), BOTH),
+        ("maps in maps", "{a: ".repeat(50_000), BOTH),
+        ("keys that need not be", "? ".repeat(50_000), BOTH),
         (
             "anchors",
             (0..7_000).map(|at| format!("- &a{at} x\n")).collect(),
-            false,
+            NEITHER,
         ),
         (
             "tag directives",
             (0..20_000).map(|at| format!("%TAG !{at}! x\n")).collect(),
-            true,
+            BOTH,
+        ),
+        (
+            // Each node has a tag of which the nodes keep a copy.
+            "tags of a long prefix",
+            format!(
+                "%TAG !e! {}\n---\n{}",
+                "x".repeat(100_000),
+                "- !e!x a\n".repeat(1_000)
+            ),
+            [false, true],
         ),
         (
             "a long text in quotes",
             format!("a: \"{}\"\n", "\\n".repeat(200_000)),
-            false,
+            NEITHER,
         ),
         (
             "a long folded text",
             format!("a: >\n{}", " x\n".repeat(100_000)),
-            false,
+            NEITHER,
         ),
         (
             "a long text over many lines",
             format!("a: {}", "x\n ".repeat(100_000)),
-            false,
+            NEITHER,
         ),
     ]
 }
@@ -97,7 +111,7 @@ fn no_text_makes_a_reader_allocate_more_than_its_bounds() {
         let read = read(&text, &values);
         let allocated = region.change().bytes_allocated;
         println!("{name}: {} KiB for values", allocated >> 10);
-        assert_eq!(read.is_err(), refused, "{name}");
+        assert_eq!(read.is_err(), refused[0], "{name}");
         assert!(allocated < MOST / PART, "{name}: {allocated} bytes for values");
         drop(read);
 
@@ -105,7 +119,7 @@ fn no_text_makes_a_reader_allocate_more_than_its_bounds() {
         let read = node::parse_first(text.as_bytes(), nodes);
         let allocated = region.change().bytes_allocated;
         println!("{name}: {} KiB for nodes", allocated >> 10);
-        assert_eq!(read.is_err(), refused, "{name}");
+        assert_eq!(read.is_err(), refused[1], "{name}");
         assert!(allocated < MOST / PART, "{name}: {allocated} bytes for nodes");
     }
 }

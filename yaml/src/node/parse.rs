@@ -305,17 +305,22 @@ impl<'t> Builder<'t> {
                     nodes: 0,
                     bytes: read.text.len(),
                 })?;
-                (read.properties.anchor, scalar(read))
+                let tag = self.written_tag(&read.properties)?;
+                (read.properties.anchor, scalar(read, tag))
             }
             Event::SequenceStart(properties) => {
                 self.open_anchor(&properties);
+                let tag = self.written_tag(&properties)?;
                 let content = Content::Seq(self.items(depth)?);
-                (properties.anchor, collection(content, &properties, Tag::Seq))
+                let node = collection(content, properties.flow, tag, Tag::Seq);
+                (properties.anchor, node)
             }
             Event::MappingStart(properties) => {
                 self.open_anchor(&properties);
+                let tag = self.written_tag(&properties)?;
                 let content = Content::Map(self.fields(depth)?);
-                (properties.anchor, collection(content, &properties, Tag::Map))
+                let node = collection(content, properties.flow, tag, Tag::Map);
+                (properties.anchor, node)
             }
             Event::Alias(name) => return self.alias(name),
             _ => return Err(self.syntax("a node was expected".to_owned())),
@@ -326,6 +331,27 @@ impl<'t> Builder<'t> {
             self.anchors.insert(name, Some((node.clone(), size)));
         }
         Ok(node)
+    }
+
+    /// Names the tag that a node is written with; the bare `!` counts as none. One that has no meaning here is kept as it
+    /// is, and counted before.
+    fn written_tag(&mut self, properties: &Properties<'_>) -> Result<Option<Tag>, ParseError> {
+        let Some(tag) = properties.tag.as_ref().filter(|tag| !tag.is_bare()) else {
+            return Ok(None);
+        };
+        if let Some(tag) = tag.known().as_deref().and_then(known_tag) {
+            return Ok(Some(tag));
+        }
+        self.take(Size {
+            nodes: 0,
+            bytes: tag.len() + size_of::<SmolStr>(),
+        })?;
+        let text = tag.text();
+        let kept = match without_prefix(&text) {
+            Some(short) => format!("!!{short}").into(),
+            None => text.into(),
+        };
+        Ok(Some(Tag::Other(Box::new(kept))))
     }
 
     fn syntax(&self, reason: String) -> ParseError {
@@ -440,7 +466,7 @@ fn is_nothing(read: &Scalar<'_>) -> bool {
         && read.properties.tag.is_none()
 }
 
-fn scalar(read: Scalar<'_>) -> Node {
+fn scalar(read: Scalar<'_>, written: Option<Tag>) -> Node {
     let style = match read.style {
         parse::Style::Plain => Style::Plain,
         parse::Style::Single => Style::Single,
@@ -448,7 +474,7 @@ fn scalar(read: Scalar<'_>) -> Node {
         parse::Style::Literal => Style::Literal,
         parse::Style::Folded => Style::Folded,
     };
-    let (tag, tagged) = match read.properties.tag.as_deref().and_then(written_tag) {
+    let (tag, tagged) = match written {
         Some(tag) => (tag, true),
         None if style != Style::Plain => (Tag::Str, false),
         None => (plain_tag(&read.text), false),
@@ -461,36 +487,33 @@ fn scalar(read: Scalar<'_>) -> Node {
     }
 }
 
-fn collection(content: Content, properties: &Properties<'_>, default: Tag) -> Node {
-    let written = properties.tag.as_deref().and_then(written_tag);
+fn collection(content: Content, flow: bool, written: Option<Tag>, default: Tag) -> Node {
     Node {
         tagged: written.is_some(),
         tag: written.unwrap_or(default),
-        style: if properties.flow {
-            Style::Flow
-        } else {
-            Style::Plain
-        },
+        style: if flow { Style::Flow } else { Style::Plain },
         ..Node::of(content)
     }
 }
 
-/// Names a written tag; the bare `!` counts as none.
-fn written_tag(tag: &str) -> Option<Tag> {
-    let short = tag.strip_prefix(YAML_TAG).or_else(|| tag.strip_prefix("!!"));
-    Some(match short {
-        Some("null") => Tag::Null,
-        Some("bool") => Tag::Bool,
-        Some("str") => Tag::Str,
-        Some("int") => Tag::Int,
-        Some("float") => Tag::Float,
-        Some("timestamp") => Tag::Timestamp,
-        Some("binary") => Tag::Binary,
-        Some("merge") => Tag::Merge,
-        Some("map") => Tag::Map,
-        Some("seq") => Tag::Seq,
-        Some(short) => Tag::Other(Box::new(format!("!!{short}").into())),
-        None if tag == "!" => return None,
-        None => Tag::Other(Box::new(tag.into())),
+/// Returns the name of one of YAML's own tags.
+fn without_prefix(tag: &str) -> Option<&str> {
+    tag.strip_prefix(YAML_TAG).or_else(|| tag.strip_prefix("!!"))
+}
+
+/// Names a tag that has a meaning here.
+fn known_tag(tag: &str) -> Option<Tag> {
+    Some(match without_prefix(tag)? {
+        "null" => Tag::Null,
+        "bool" => Tag::Bool,
+        "str" => Tag::Str,
+        "int" => Tag::Int,
+        "float" => Tag::Float,
+        "timestamp" => Tag::Timestamp,
+        "binary" => Tag::Binary,
+        "merge" => Tag::Merge,
+        "map" => Tag::Map,
+        "seq" => Tag::Seq,
+        _ => return None,
     })
 }
