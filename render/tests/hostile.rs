@@ -5,6 +5,8 @@
 mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
+#[path = "hostile/pieces.rs"]
+mod pieces;
 #[path = "hostile/shared_values.rs"]
 mod shared_values;
 
@@ -156,6 +158,7 @@ fn inputs() -> impl Iterator<Item = &'static Hostile> {
     INPUTS
         .iter()
         .chain(kustomizations::INPUTS)
+        .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)
 }
 

@@ -182,7 +182,7 @@ fn finish(build: &Build<'_>, target: &Target, acc: &mut Accumulator, unsorted: b
     drop_local(acc)?;
     let k = &target.kustomization;
     if k.sort.is_some() || !unsorted {
-        transform::sort(&mut acc.map, k.sort.as_ref()).in_field("sortOptions")?;
+        transform::sort(&mut acc.map, k.sort.as_ref(), &build.steps).in_field("sortOptions")?;
     }
     let says = |option: &str| k.build_metadata.iter().any(|m| m == option);
     if says("managedByLabel") {

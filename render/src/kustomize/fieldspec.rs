@@ -44,7 +44,7 @@ impl FieldSpec {
     /// Returns a field whose path is known.
     pub(crate) fn new(gvk: GvkPattern, path: impl Into<String>, create: bool) -> FieldSpec {
         let path = path.into();
-        let parts = split(&path, '/');
+        let parts = split(&path);
         FieldSpec(Rc::new(Field {
             gvk,
             path,
@@ -65,54 +65,50 @@ impl From<&Spec> for FieldSpec {
     }
 }
 
-/// Splits a path at a separator that no backslash precedes; one at the start is left out.
-pub(crate) fn split(path: &str, separator: char) -> Vec<String> {
-    let mut parts: Vec<&str> = path.split(separator).collect();
-    if parts.len() > 1 && parts[0].is_empty() {
-        parts.remove(0);
-    }
-    let mut result: Vec<String> = Vec::with_capacity(parts.len());
-    for part in parts {
-        match result.last_mut() {
-            Some(last) if last.ends_with('\\') => {
-                last.pop();
-                last.push(separator);
-                last.push_str(part);
-            }
-            _ => result.push(part.to_string()),
+/// No path that leads deeper is followed: of its parts one more is read, so that it can be refused.
+const MAX_PARTS: usize = depth::MAX_DEPTH + 1;
+
+/// Returns the parts of a path between separators that no backslash precedes; one at the start is left out.
+fn pieces(path: &str, separator: char) -> impl Iterator<Item = String> {
+    let mut parts = path.strip_prefix(separator).unwrap_or(path).split(separator);
+    std::iter::from_fn(move || {
+        let mut piece = parts.next()?.to_owned();
+        while piece.ends_with('\\') {
+            let Some(next) = parts.next() else { break };
+            piece.pop();
+            piece.push(separator);
+            piece.push_str(next);
         }
-    }
-    result
+        Some(piece)
+    })
+}
+
+/// Splits a path at slashes.
+fn split(path: &str) -> Vec<String> {
+    pieces(path, '/').take(MAX_PARTS).collect()
 }
 
 /// Splits a path at dots but keeps what stands in brackets together: `a.[b.c].[name=x.y]`.
 pub(crate) fn split_smart(path: &str) -> Vec<String> {
-    let parts = split(path, '.');
-    let mut result = Vec::new();
-    let mut i = 0;
-    while i < parts.len() {
-        let part = &parts[i];
-        i += 1;
+    let mut pieces = pieces(path, '.');
+    let parts = std::iter::from_fn(|| {
+        let mut part = pieces.next()?;
         if !part.starts_with('[') || part.ends_with(']') {
-            result.push(part.clone());
-            continue;
+            return Some(part);
         }
-        let mut bracketed = part.clone();
-        while i < parts.len() {
-            bracketed.push('.');
-            bracketed.push_str(&parts[i]);
-            i += 1;
-            if parts[i - 1].ends_with(']') {
+        for next in pieces.by_ref() {
+            part.push('.');
+            part.push_str(&next);
+            if next.ends_with(']') {
                 break;
             }
         }
-        if bracketed.contains('=') {
-            result.push(bracketed);
-        } else {
-            result.push(bracketed.trim_matches(['[', ']']).to_string());
+        if part.contains('=') {
+            return Some(part);
         }
-    }
-    result
+        Some(part.trim_matches(['[', ']']).to_owned())
+    });
+    parts.take(MAX_PARTS).collect()
 }
 
 /// What to make at the end of a path that does not exist.
@@ -164,7 +160,7 @@ impl<'f> Fitting<'f> {
     }
 }
 
-/// Items and fields below this number are followed for the step that their field costs.
+/// Fields below this number are looked through for the step that their field costs.
 const FEW: usize = 16;
 /// How many names of a map are compared in one step.
 pub(crate) const NAMES_PER_STEP: usize = 8;
@@ -172,7 +168,8 @@ pub(crate) const NAMES_PER_STEP: usize = 8;
 /// Takes what it costs to go through a node: the step of a field is for what is small.
 pub(crate) fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {
     match &node.content {
-        Content::Seq(items) if items.len() > FEW => steps.spend(items.len()),
+        // Lists in lists have many items, however few each has.
+        Content::Seq(items) => steps.spend_few(items.len()),
         Content::Map(fields) if fields.len() > FEW => steps.spend(fields.len() / NAMES_PER_STEP),
         _ => Ok(()),
     }

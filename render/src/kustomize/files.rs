@@ -57,6 +57,35 @@ pub enum PathError {
     },
 }
 
+/// What of a path is still to be followed.
+struct Rest {
+    path: String,
+    /// How many bytes of it are done.
+    at: usize,
+}
+
+impl Rest {
+    fn of(path: &str) -> Rest {
+        Rest {
+            path: path.to_owned(),
+            at: 0,
+        }
+    }
+
+    /// Returns the next name; none at the end.
+    fn next(&mut self) -> Option<&str> {
+        loop {
+            let rest = self.path.get(self.at..).filter(|rest| !rest.is_empty())?;
+            let (start, length) = (self.at, rest.find('/').unwrap_or(rest.len()));
+            self.at = start + length + 1;
+            let name = &self.path[start..start + length];
+            if !name.is_empty() {
+                return Some(&self.path[start..start + length]);
+            }
+        }
+    }
+}
+
 /// A tree that records what is read and counts it against a budget.
 pub(crate) struct Files<'a> {
     tree: &'a dyn Tree,
@@ -93,22 +122,22 @@ impl<'a> Files<'a> {
 
     /// Joins a path a file speaks of to the directory it stands in; `None` when it leaves the tree.
     pub(crate) fn join(directory: &str, path: &str) -> Option<String> {
-        let mut parts: Vec<&str> = Vec::new();
-        let joined = if path.starts_with('/') {
-            path.to_string()
-        } else {
-            format!("{directory}/{path}")
-        };
-        for part in joined.split('/') {
+        let base = if path.starts_with('/') { "" } else { directory };
+        let mut joined = String::with_capacity(base.len() + path.len() + 1);
+        for part in base.split('/').chain(path.split('/')) {
             match part {
                 "" | "." => {}
-                ".." => {
-                    parts.pop()?;
+                ".." if joined.is_empty() => return None,
+                ".." => joined.truncate(joined.rfind('/').unwrap_or(0)),
+                name => {
+                    if !joined.is_empty() {
+                        joined.push('/');
+                    }
+                    joined.push_str(name);
                 }
-                name => parts.push(name),
             }
         }
-        Some(parts.join("/"))
+        Some(joined)
     }
 
     fn look(&self, path: &str) -> Option<Entry> {
@@ -135,15 +164,20 @@ impl<'a> Files<'a> {
     /// Follows links until a path names a file or a directory.
     pub(crate) fn resolve(&self, path: &str) -> Result<(String, Entry), PathError> {
         let mut done = String::new();
-        let mut todo: Vec<String> = path
-            .split('/')
-            .rev()
-            .filter(|p| !p.is_empty())
-            .map(str::to_string)
-            .collect();
+        // The rest of the path, and those of the links on the way, innermost last.
+        let mut todo = vec![Rest::of(path)];
         let mut links = 0;
         let mut entry = Entry::Directory;
-        while let Some(part) = todo.pop() {
+        loop {
+            let in_link = todo.len() > 1;
+            let Some(rest) = todo.last_mut() else { break };
+            let Some(part) = rest.next() else {
+                todo.pop();
+                continue;
+            };
+            if in_link && part == "." {
+                continue;
+            }
             if part == ".." {
                 let parent = done.rfind('/').map_or(0, |at| at);
                 if done.is_empty() {
@@ -157,7 +191,7 @@ impl<'a> Files<'a> {
                 return Err(PathError::Missing(self.shown(path)));
             }
             let next = if done.is_empty() {
-                part
+                part.to_owned()
             } else {
                 format!("{done}/{part}")
             };
@@ -177,8 +211,7 @@ impl<'a> Files<'a> {
                     if target.starts_with('/') {
                         return Err(PathError::Escapes(self.shown(path)));
                     }
-                    let parts = target.split('/').rev().filter(|p| !matches!(*p, "" | "."));
-                    todo.extend(parts.map(str::to_string));
+                    todo.push(Rest::of(&target));
                 }
                 Some(found) => {
                     entry = found;

@@ -6,6 +6,8 @@
 //! directory of its own, writes the text there to that path (it replaces the file of that name), and runs
 //! `kustomize build --load-restrictor LoadRestrictionsNone` on the directory of [`Generated::path`].
 
+use std::collections::HashMap;
+
 use flotilla_core::text::address::shown_address;
 use serde_json::{Map, Value, json};
 
@@ -358,14 +360,18 @@ fn images(fields: &mut Map<String, Value>, images: &[Image]) {
         *list = json!([]);
     }
     let Value::Array(list) = list else { return };
+    // Of entries of one name the first counts.
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (at, entry) in list.iter().enumerate() {
+        if let Some(name) = entry["name"].as_str() {
+            places.entry(name.to_owned()).or_insert(at);
+        }
+    }
     for image in images {
-        let index = match list.iter().position(|entry| entry["name"] == image.name.as_str()) {
-            Some(index) => index,
-            None => {
-                list.push(json!({ "name": image.name }));
-                list.len() - 1
-            }
-        };
+        let index = *places.entry(image.name.clone()).or_insert_with(|| {
+            list.push(json!({ "name": image.name }));
+            list.len() - 1
+        });
         let Value::Object(entry) = &mut list[index] else {
             continue;
         };

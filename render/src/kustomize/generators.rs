@@ -41,7 +41,6 @@ pub(crate) fn make(
     }
     node.push_field("metadata", metadata);
     let pairs = pairs(args, read, steps)?;
-    steps.spend_nodes(2 * pairs.len())?;
     if secret {
         let default = if args.secret_type.is_empty() {
             "Opaque"
@@ -129,6 +128,9 @@ fn base64_lines(bytes: &[u8]) -> String {
 
 type Pairs = BTreeMap<String, Vec<u8>>;
 
+/// What a pair takes beside its texts.
+const BYTES_PER_PAIR: usize = size_of::<(String, Vec<u8>)>() + 32;
+
 fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<Pairs> {
     let mut pairs = Pairs::new();
     let mut add = |key: &str, value: Cow<'_, [u8]>| {
@@ -142,7 +144,9 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
             Cow::Borrowed(value) => value.len(),
             Cow::Owned(_) => 0,
         };
-        steps.spend_bytes(key.len() + copied)?;
+        // As it is held here, and as key and value of the object that is made of it.
+        steps.spend_nodes(2)?;
+        steps.spend_bytes(key.len() + copied + BYTES_PER_PAIR)?;
         pairs.insert(key.to_string(), value.into_owned());
         Ok(())
     };

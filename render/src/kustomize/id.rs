@@ -102,7 +102,7 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<&str> = self.0.split('\0').collect();
+        let parts: Vec<&str> = self.0.splitn(6, '\0').collect();
         let [group, version, kind, name, namespace, ..] = parts.as_slice() else {
             return Ok(());
         };

@@ -200,11 +200,10 @@ fn unescaped(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
 }
 
-/// Splits a pointer into the container's parts and the last one.
-fn parts(path: &str) -> Result<(Vec<String>, String), String> {
-    let mut parts: Vec<String> = path.split('/').skip(1).map(unescaped).collect();
-    let last = parts.pop().ok_or("the path is empty")?;
-    Ok((parts, last))
+/// Splits a pointer into that of the container and the name there.
+fn parts(path: &str) -> Result<(&str, String), String> {
+    let (parent, last) = path.rsplit_once('/').ok_or("the path is empty")?;
+    Ok((parent, unescaped(last)))
 }
 
 fn index(text: &str, length: usize) -> Option<usize> {
@@ -241,25 +240,29 @@ fn copied(document: &Value, from: &str) -> Result<Value, String> {
     }
 }
 
-fn container<'v>(document: &'v mut Value, parts: &[String]) -> Result<&'v mut Value, String> {
+fn container<'v>(document: &'v mut Value, path: &str) -> Result<&'v mut Value, String> {
     let mut value = document;
-    for part in parts {
+    for part in path.split('/').skip(1) {
+        let part = unescaped(part);
         let next = match value {
-            Value::Object(fields) => fields.get_mut(part),
-            Value::Array(items) => match index(part, items.len()) {
+            Value::Object(fields) => fields.get_mut(&part),
+            Value::Array(items) => match index(&part, items.len()) {
                 Some(at) => items.get_mut(at),
                 None => None,
             },
             _ => None,
         };
-        value = next.ok_or_else(|| format!("doc is missing path: '/{}'", shortened(&parts.join("/"))))?;
+        value = next.ok_or_else(|| {
+            let below = path.split_once('/').map_or("", |(_, below)| below);
+            format!("doc is missing path: '/{}'", shortened(&unescaped(below)))
+        })?;
     }
     Ok(value)
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
-    let (parts, last) = parts(path)?;
-    match container(document, &parts)? {
+    let (parent, last) = parts(path)?;
+    match container(document, parent)? {
         Value::Object(fields) => {
             fields.insert(last, value);
             Ok(())
@@ -289,8 +292,8 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
         *document = value;
         return Ok(());
     }
-    let (parts, last) = parts(path)?;
-    let slot = match container(document, &parts)? {
+    let (parent, last) = parts(path)?;
+    let slot = match container(document, parent)? {
         // The library looks a missing field up without noticing that it is missing.
         Value::Object(fields) => Some(fields.entry(last).or_insert(Value::Null)),
         Value::Array(items) => match index(&last, items.len()) {
@@ -304,8 +307,8 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
 }
 
 fn take(document: &mut Value, path: &str) -> Result<Value, String> {
-    let (parts, last) = parts(path)?;
-    match container(document, &parts)? {
+    let (parent, last) = parts(path)?;
+    match container(document, parent)? {
         Value::Object(fields) => fields
             .remove(&last)
             .ok_or_else(|| "unable to remove nonexistent key".into()),

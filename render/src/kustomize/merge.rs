@@ -235,7 +235,7 @@ impl<'s> Walker<'s> {
         patch: Option<Node>,
         shape: Option<Shape<'s>>,
     ) -> Result<Walked> {
-        self.steps.spend(rows.len())?;
+        self.steps.spend(rows.len().saturating_mul(keys.len().max(1)))?;
         let (tag, tagged) = (dest.tag.clone(), dest.tagged);
         let mut ours = List::new(into_items(dest), self.steps);
         let mut theirs = List::new(patch.map_or_else(Vec::new, into_items), self.steps);
@@ -244,7 +244,8 @@ impl<'s> Walker<'s> {
         let used: Vec<bool> = (0..keys.len())
             .map(|at| rows.iter().any(|row| !row[at].is_empty()))
             .collect();
-        let counts = |at: usize| used[at] || !used.contains(&true);
+        let none = !used.contains(&true);
+        let counts = |at: usize| none || used[at];
         let mut at = 0..;
         keys.retain(|_| at.next().is_some_and(counts));
         let is_empty = rows.is_empty();

@@ -10,6 +10,7 @@ mod decode;
 mod deprecation;
 mod depth;
 mod error;
+mod expression;
 mod fieldspec;
 mod file_names;
 mod files;

@@ -138,7 +138,7 @@ pub(crate) fn transformer(value: &Value, steps: &Steps<'_>) -> Result<Plugin> {
         "ImageTagTransformer" => {
             let image = f.take("imageTag").unwrap_or(&Value::Null);
             let image = Image::decode(image, "imageTag")?;
-            Transformer::Images(Images::new(vec![image], specs, steps)?)
+            Transformer::Images(Images::new(vec![image], specs.into(), steps)?)
         }
         "ReplicaCountTransformer" => {
             let read = |f: &mut Fields<'_>| {
@@ -148,7 +148,7 @@ pub(crate) fn transformer(value: &Value, steps: &Steps<'_>) -> Result<Plugin> {
                 })
             };
             let replica = f.object("replica", read)?.unwrap_or_default();
-            Transformer::Replicas(Replicas::new(vec![replica], specs))
+            Transformer::Replicas(Replicas::new(vec![replica], specs.into()))
         }
         "HashTransformer" => Transformer::Hash,
         "ValueAddTransformer" => return value_add(&mut f),

@@ -13,6 +13,9 @@ use super::id::Id;
 use super::resource::{Behavior, Resource};
 use super::steps::Steps;
 
+/// So few names that an object had are looked at for the step that a change costs.
+const FEW_PREVIOUS: usize = 8;
+
 /// Objects in the order they were added; no two have the same current identity when they are added.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResMap {
@@ -200,13 +203,18 @@ impl ResMap {
     }
 
     /// Returns under which keys an object is found, before a change that may alter its identity.
-    pub(crate) fn keys(&self, position: usize) -> Keys {
+    pub(crate) fn keys(&self, position: usize, steps: &Steps<'_>) -> Result<Keys> {
         let resource = &self.list[position];
-        Keys {
+        if resource.previous.len() > FEW_PREVIOUS {
+            // Every name that it had is copied, here and behind the change, and goes again.
+            steps.spend(resource.previous.len())?;
+            steps.spend_bytes(resource.length_of_previous())?;
+        }
+        Ok(Keys {
             id: resource.id(),
             ids: self.any.as_ref().map(|_| resource.ids()),
             names: self.names.as_ref().map(|_| names_of(resource)),
-        }
+        })
     }
 
     /// Finds an object under the keys it has after such a change, and no longer under those it had.

@@ -7,7 +7,10 @@ use smol_str::SmolStr;
 
 use crate::yaml::node::{Content, Kind, Node};
 
+use super::error::Result;
+use super::fieldspec::NAMES_PER_STEP;
 use super::id::{self, Gvk, Id};
+use super::steps::Steps;
 
 /// Marks objects for which kustomize would keep notes in annotations, so that a patch that wipes the annotations
 /// wipes the notes here too.
@@ -51,6 +54,15 @@ pub(crate) struct Previous {
     pub(crate) namespace: String,
     pub(crate) kind: String,
 }
+
+impl Previous {
+    fn length(&self) -> usize {
+        self.name.len() + self.namespace.len() + self.kind.len()
+    }
+}
+
+/// What is remembered is held here, and in the indexes of names and of identities.
+const COPIES_OF_PREVIOUS: usize = 3;
 
 /// What a generated object does to one of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -147,44 +159,49 @@ impl Resource {
     /// Returns every identity the object has or had.
     pub(crate) fn ids(&self) -> Vec<Id> {
         let gvk = self.gvk();
-        let mut ids: Vec<Id> = Vec::with_capacity(self.previous.len() + 1);
-        for p in &self.previous {
-            let id = Id::new(Gvk { kind: &p.kind, ..gvk }, &p.name, &p.namespace);
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
         let current = self.id();
-        if !ids.contains(&current) {
-            ids.push(current);
-        }
+        // Those it had are all different.
+        let had = self.previous.iter();
+        let had = had.map(|p| Id::new(Gvk { kind: &p.kind, ..gvk }, &p.name, &p.namespace));
+        let mut ids: Vec<Id> = had.filter(|id| *id != current).collect();
+        ids.push(current);
         ids
     }
 
-    /// Returns how many bytes of names [`Resource::store_previous`] keeps.
+    /// Returns how many bytes of names are remembered.
     pub(crate) fn length_of_previous(&self) -> usize {
-        self.name().len() + id::namespace(&self.node).len() + id::kind(&self.node).len()
+        self.previous.iter().map(Previous::length).sum()
     }
 
-    /// Makes aliased scalars one again after a change of some.
-    pub(crate) fn sync(&mut self) {
+    /// Makes aliased scalars one again after a change of some, for which the whole object is looked through.
+    pub(crate) fn sync(&mut self, steps: &Steps<'_>) -> Result<()> {
         if std::mem::take(&mut self.dirty) {
-            self.node.sync();
+            steps.spend(self.node.sync() / NAMES_PER_STEP)?;
         }
         debug_assert!(
             !self.node.is_dirty(),
             "a change of an aliased scalar went unnoticed"
         );
+        Ok(())
     }
 
-    /// Remembers the present name, namespace and kind.
-    pub(crate) fn store_previous(&mut self) {
-        self.previous.push(Previous {
-            name: self.name().to_string(),
-            namespace: self.namespace().to_string(),
-            kind: id::kind(&self.node).to_string(),
-        });
+    /// Remembers the present name, namespace and kind, each once.
+    pub(crate) fn store_previous(&mut self, steps: &Steps<'_>) -> Result<()> {
+        steps.spend(self.previous.len())?;
+        let (name, namespace, kind) = (self.name(), self.namespace(), id::kind(&self.node));
+        let is_known = |p: &Previous| p.name == name && p.namespace == namespace && p.kind == kind;
+        if !self.previous.iter().any(is_known) {
+            let length = name.len() + namespace.len() + kind.len() + size_of::<Previous>();
+            steps.spend_bytes(length.saturating_mul(COPIES_OF_PREVIOUS))?;
+            let previous = Previous {
+                name: name.to_owned(),
+                namespace: namespace.to_owned(),
+                kind: kind.to_owned(),
+            };
+            self.previous.push(previous);
+        }
         self.mark();
+        Ok(())
     }
 
     /// Notes in the annotations that something is remembered of this object.

@@ -1,25 +1,28 @@
 //! Selects objects by regular expressions over their identity and by label and annotation selectors.
 
-use std::collections::BTreeMap;
-
-use flotilla_core::text::re2::{self, Compiled};
-use regex::Regex;
+use std::collections::HashSet;
 
 use super::error::{Result, invalid};
+use super::expression::Expression;
+use super::fieldspec::NAMES_PER_STEP;
 use super::id::Gvk;
 use super::kustomization::Selector;
 use super::resource::Resource;
+use super::steps::Steps;
+use crate::yaml::node::Node;
 
 /// One pattern: anything, exactly a text, or a regular expression over the whole text.
 #[derive(Debug)]
 enum Pattern {
     Any,
     Exactly(String),
-    Regex(Box<Regex>),
+    Expression(Box<Expression>),
 }
 
+type Compile = fn(&str, &Steps<'_>) -> Result<Expression>;
+
 impl Pattern {
-    fn new(pattern: &str) -> Result<Pattern> {
+    fn new(pattern: &str, compile: Compile, steps: &Steps<'_>) -> Result<Pattern> {
         if pattern.is_empty() {
             return Ok(Pattern::Any);
         }
@@ -29,24 +32,17 @@ impl Pattern {
         {
             return Ok(Pattern::Exactly(pattern.to_string()));
         }
-        compiled(&format!("^(?:{pattern})$")).map(|compiled| Pattern::Regex(Box::new(compiled.regex)))
+        let expression = compile(&format!("^(?:{pattern})$"), steps)?;
+        Ok(Pattern::Expression(Box::new(expression)))
     }
 
-    fn fits(&self, text: &str) -> bool {
+    fn fits(&self, text: &str, steps: &Steps<'_>) -> Result<bool> {
         match self {
-            Pattern::Any => true,
-            Pattern::Exactly(wanted) => wanted == text,
-            Pattern::Regex(regex) => regex.is_match(text),
+            Pattern::Any => Ok(true),
+            Pattern::Exactly(wanted) => Ok(wanted == text),
+            Pattern::Expression(expression) => expression.fits(text, steps),
         }
     }
-}
-
-/// A compiled expression may take so many bytes.
-const MAX_COMPILED: usize = 1 << 20;
-
-/// Compiles a regular expression in Go's syntax.
-pub(crate) fn compiled(pattern: &str) -> Result<Compiled> {
-    re2::compile(pattern, MAX_COMPILED).map_err(|error| invalid(error.to_string()))
 }
 
 /// A selector ready to be applied.
@@ -63,60 +59,89 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    pub(crate) fn new(selector: &Selector) -> Result<Matcher> {
+    /// Reads a selector that goes before the next one is read.
+    pub(crate) fn new(selector: &Selector, steps: &Steps<'_>) -> Result<Matcher> {
+        Matcher::read(selector, Expression::new, steps)
+    }
+
+    /// Reads a selector that is kept with others.
+    pub(crate) fn kept(selector: &Selector, steps: &Steps<'_>) -> Result<Matcher> {
+        steps.spend_bytes(size_of::<Matcher>())?;
+        Matcher::read(selector, Expression::kept, steps)
+    }
+
+    fn read(selector: &Selector, compile: Compile, steps: &Steps<'_>) -> Result<Matcher> {
+        let pattern = |text: &str| Pattern::new(text, compile, steps);
         Ok(Matcher {
-            group: Pattern::new(&selector.gvk.group)?,
-            version: Pattern::new(&selector.gvk.version)?,
-            kind: Pattern::new(&selector.gvk.kind)?,
-            name: Pattern::new(&selector.name)?,
-            namespace: Pattern::new(&selector.namespace)?,
+            group: pattern(&selector.gvk.group)?,
+            version: pattern(&selector.gvk.version)?,
+            kind: pattern(&selector.gvk.kind)?,
+            name: pattern(&selector.name)?,
+            namespace: pattern(&selector.namespace)?,
             annotations: Requirements::parse(&selector.annotations),
             labels: Requirements::parse(&selector.labels),
         })
     }
 
     /// Tells whether a patch with this target applies to an object.
-    pub(crate) fn selects(&self, resource: &Resource) -> Result<bool> {
-        let in_namespace = || {
-            self.namespace.fits(resource.original_namespace()) || self.namespace.fits(resource.namespace())
+    pub(crate) fn selects(&self, resource: &Resource, steps: &Steps<'_>) -> Result<bool> {
+        let either = |pattern: &Pattern, first: &str, now: &str| -> Result<bool> {
+            Ok(pattern.fits(first, steps)? || (first != now && pattern.fits(now, steps)?))
         };
-        let fits = (self.name.fits(resource.original_name()) || self.name.fits(resource.name()))
-            && self.fits_gvk(resource.gvk())
-            && (matches!(self.namespace, Pattern::Any) || in_namespace());
-        Ok(
-            fits && fit(&self.labels, resource, "labels")?
-                && fit(&self.annotations, resource, "annotations")?,
-        )
+        Ok(either(&self.name, resource.original_name(), resource.name())?
+            && self.fits_gvk(resource.gvk(), steps)?
+            && either(
+                &self.namespace,
+                resource.original_namespace(),
+                resource.namespace(),
+            )?
+            && fit(&self.labels, resource, "labels", steps)?
+            && fit(&self.annotations, resource, "annotations", steps)?)
     }
 
     /// Returns the one name that objects must have, when the selector has no pattern there.
     pub(crate) fn exact_name(&self) -> Option<&str> {
         match &self.name {
             Pattern::Exactly(name) => Some(name),
-            Pattern::Any | Pattern::Regex(_) => None,
+            Pattern::Any | Pattern::Expression(_) => None,
         }
     }
 
     /// Tells whether a type fits.
-    pub(crate) fn fits_gvk(&self, gvk: Gvk<'_>) -> bool {
-        self.group.fits(gvk.group) && self.version.fits(gvk.version) && self.kind.fits(gvk.kind)
+    fn fits_gvk(&self, gvk: Gvk<'_>, steps: &Steps<'_>) -> Result<bool> {
+        Ok(self.group.fits(gvk.group, steps)?
+            && self.version.fits(gvk.version, steps)?
+            && self.kind.fits(gvk.kind, steps)?)
     }
 
     /// Tells whether one identity of an object fits.
-    pub(crate) fn fits_id(&self, gvk: Gvk<'_>, name: &str, namespace: &str) -> bool {
-        self.fits_gvk(gvk) && self.name.fits(name) && self.namespace.fits(namespace)
+    pub(crate) fn fits_id(
+        &self,
+        gvk: Gvk<'_>,
+        name: &str,
+        namespace: &str,
+        steps: &Steps<'_>,
+    ) -> Result<bool> {
+        Ok(self.fits_gvk(gvk, steps)?
+            && self.name.fits(name, steps)?
+            && self.namespace.fits(namespace, steps)?)
     }
 
     /// Tells whether labels and annotations fit.
-    pub(crate) fn fits_metadata(&self, resource: &Resource) -> Result<bool> {
-        let annotations = fit(&self.annotations, resource, "annotations")?;
-        Ok(fit(&self.labels, resource, "labels")? && annotations)
+    pub(crate) fn fits_metadata(&self, resource: &Resource, steps: &Steps<'_>) -> Result<bool> {
+        let annotations = fit(&self.annotations, resource, "annotations", steps)?;
+        Ok(fit(&self.labels, resource, "labels", steps)? && annotations)
     }
 }
 
-fn fit(requirements: &Result<Requirements, String>, resource: &Resource, field: &str) -> Result<bool> {
+fn fit(
+    requirements: &Result<Requirements, String>,
+    resource: &Resource,
+    field: &str,
+    steps: &Steps<'_>,
+) -> Result<bool> {
     match requirements {
-        Ok(requirements) => Ok(requirements.fit(resource, field)),
+        Ok(requirements) => requirements.fit(resource, field, steps),
         Err(reason) => Err(invalid(reason.clone())),
     }
 }
@@ -133,8 +158,8 @@ struct Requirement {
 
 #[derive(Debug)]
 enum Test {
-    In(Vec<String>),
-    NotIn(Vec<String>),
+    In(HashSet<String>),
+    NotIn(HashSet<String>),
     Exists,
     Missing,
     Greater(i64),
@@ -166,18 +191,23 @@ impl Requirements {
         }
     }
 
-    fn fit(&self, resource: &Resource, field: &str) -> bool {
+    fn fit(&self, resource: &Resource, field: &str, steps: &Steps<'_>) -> Result<bool> {
         if self.0.is_empty() {
-            return true;
+            return Ok(true);
         }
-        let texts = resource.texts(field);
-        self.0.iter().all(|requirement| requirement.fits(&texts))
+        let texts = resource.node.at(&["metadata", field]);
+        let texts = texts.map_or(&[][..], Node::fields);
+        let compared = 1 + texts.len() / NAMES_PER_STEP;
+        steps.spend(self.0.len().saturating_mul(compared))?;
+        Ok(self.0.iter().all(|requirement| requirement.fits(texts)))
     }
 }
 
 impl Requirement {
-    fn fits(&self, texts: &BTreeMap<String, String>) -> bool {
-        let value = texts.get(&self.key);
+    fn fits(&self, texts: &[(Node, Node)]) -> bool {
+        // Of a key that stands twice, the last counts.
+        let found = texts.iter().rfind(|(key, _)| key.text() == self.key);
+        let value = found.map(|(_, value)| value.text());
         let number = || value.and_then(|v| v.parse::<i64>().ok());
         match &self.test {
             Test::In(values) => value.is_some_and(|v| values.contains(v)),
@@ -236,10 +266,10 @@ impl<'a> Scan<'a> {
 
     fn test(&mut self) -> Option<Test> {
         if self.eat("!=") {
-            return Some(Test::NotIn(vec![value(self.word())?]));
+            return Some(Test::NotIn(HashSet::from([value(self.word())?])));
         }
         if self.eat("==") || self.eat("=") {
-            return Some(Test::In(vec![value(self.word())?]));
+            return Some(Test::In(HashSet::from([value(self.word())?])));
         }
         if self.eat(">") {
             return self.word().parse().ok().map(Test::Greater);
@@ -258,13 +288,13 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn values(&mut self) -> Option<Vec<String>> {
+    fn values(&mut self) -> Option<HashSet<String>> {
         if !self.eat("(") {
             return None;
         }
-        let mut values = Vec::new();
+        let mut values = HashSet::new();
         loop {
-            values.push(value(self.word())?);
+            values.insert(value(self.word())?);
             if self.eat(")") {
                 return Some(values);
             }

@@ -13,6 +13,9 @@ const BYTES_PER_NODE: usize = size_of::<Node>();
 /// The same for one that JSON is made of first.
 const BYTES_PER_VALUE: usize = 256;
 
+/// So many steps are worth asking the caller whether to stop.
+const FEW: usize = 16;
+
 /// Counts the steps of one build.
 pub(crate) struct Steps<'a> {
     left: Cell<u64>,
@@ -20,6 +23,8 @@ pub(crate) struct Steps<'a> {
     /// Bytes that may still be made.
     bytes: Cell<usize>,
     byte_limit: usize,
+    /// Steps that were too few to ask the caller for.
+    few: Cell<usize>,
     stop: Option<&'a dyn Fn() -> bool>,
 }
 
@@ -30,6 +35,7 @@ impl<'a> Steps<'a> {
             limit,
             bytes: Cell::new(bytes),
             byte_limit: bytes,
+            few: Cell::new(0),
             stop,
         }
     }
@@ -81,6 +87,17 @@ impl<'a> Steps<'a> {
     pub(crate) fn spend_nodes(&self, nodes: usize) -> Result<()> {
         self.spend(nodes)?;
         self.spend_bytes(nodes.saturating_mul(BYTES_PER_NODE))
+    }
+
+    /// Takes steps of which each caller has few: they are taken once they are some.
+    pub(crate) fn spend_few(&self, steps: usize) -> Result<()> {
+        let few = self.few.get().saturating_add(steps);
+        if few < FEW {
+            self.few.set(few);
+            return Ok(());
+        }
+        self.few.set(0);
+        self.spend(few)
     }
 
     /// Takes steps, or fails when there are none left or the caller wants the build to stop.

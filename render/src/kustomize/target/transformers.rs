@@ -1,5 +1,7 @@
 //! The transformers of a kustomization, in kustomize's order, and their run over the objects.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::super::config::{Config, merge_all};
@@ -22,6 +24,9 @@ use super::super::transform::{
 use super::generated::{is_no_path, neither};
 use super::{Build, Target};
 use crate::yaml::node::Node;
+
+/// What an entry takes that has a transformer of its own, with the note that it leaves.
+const BYTES_PER_ENTRY: usize = 1 << 10;
 
 impl Build<'_> {
     pub(super) fn transformers(
@@ -47,12 +52,18 @@ impl Build<'_> {
             let patch = patch.in_item("patchesJson6902", index)?;
             list.push(("PatchJson6902Transformer", patch));
         }
+        if noted {
+            let entries = k.replicas.len().saturating_add(k.images.len());
+            self.steps.spend_bytes(entries.saturating_mul(BYTES_PER_ENTRY))?;
+        }
+        let fields: Rc<[FieldSpec]> = config.replicas.as_slice().into();
         for replicas in together(&k.replicas, noted) {
-            let transformer = Replicas::new(replicas.to_vec(), config.replicas.clone());
+            let transformer = Replicas::new(replicas.to_vec(), Rc::clone(&fields));
             list.push(("ReplicaCountTransformer", Transformer::Replicas(transformer)));
         }
+        let fields: Rc<[FieldSpec]> = config.images.as_slice().into();
         for images in together(&k.images, noted) {
-            let transformer = Images::new(images.to_vec(), config.images.clone(), &self.steps);
+            let transformer = Images::new(images.to_vec(), Rc::clone(&fields), &self.steps);
             list.push((
                 "ImageTagTransformer",
                 Transformer::Images(transformer.in_field("images")?),
@@ -271,7 +282,9 @@ impl Build<'_> {
             if transformer.is_patch() && maker.is_none() {
                 continue;
             }
-            map.contents_mut().iter_mut().for_each(Resource::sync);
+            for resource in map.contents_mut() {
+                resource.sync(&self.steps)?;
+            }
             if let Some(maker) = maker {
                 // What the transformer removed is still there, and empty.
                 for resource in map.contents_mut().iter_mut().filter(|r| !r.node.is_empty()) {

@@ -56,8 +56,9 @@ fn var_targets(acc: &mut Accumulator, var: &Var, steps: &Steps<'_>) -> Result<Ve
                 .any(|p| Gvk { kind: &p.kind, ..now } == gvk && p.name == var.object)
     };
     let positions = acc.map.with_name(&var.object).to_vec();
-    steps.spend(positions.len())?;
     let list = acc.map.list();
+    let had = positions.iter().map(|position| list[*position].previous.len());
+    steps.spend(positions.len() + had.sum::<usize>())?;
     Ok(positions
         .into_iter()
         .filter(|position| fits(&list[*position]))

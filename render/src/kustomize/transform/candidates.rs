@@ -14,6 +14,8 @@ use crate::yaml::node::Node;
 /// One object that others may refer to by a name it had.
 pub(super) struct Candidate<'r> {
     previous: &'r [Previous],
+    /// The kinds it had, each once: nearly always one, however many names it had.
+    kinds: Vec<&'r str>,
     group: SmolStr,
     version: SmolStr,
     kind: SmolStr,
@@ -30,8 +32,10 @@ pub(super) struct Candidate<'r> {
 impl<'r> Candidate<'r> {
     fn new(resource: &'r Resource, node: &Node) -> Candidate<'r> {
         let gvk = Gvk::of(node);
+        let had = resource.previous.iter().map(|previous| previous.kind.as_str());
         Candidate {
             previous: &resource.previous,
+            kinds: had.collect::<BTreeSet<_>>().into_iter().collect(),
             group: gvk.group.into(),
             version: gvk.version.into(),
             kind: gvk.kind.into(),
@@ -45,11 +49,11 @@ impl<'r> Candidate<'r> {
 
     /// Tells whether the object was of a type that fits.
     pub(super) fn was(&self, pattern: &GvkPattern) -> bool {
-        self.previous.iter().any(|previous| {
+        self.kinds.iter().any(|kind| {
             pattern.selects(Gvk {
                 group: &self.group,
                 version: &self.version,
-                kind: &previous.kind,
+                kind,
             })
         })
     }
@@ -164,11 +168,10 @@ impl<'r> Candidates<'r> {
 
     fn add(&mut self, candidate: Candidate<'r>, steps: &Steps<'_>) -> Result<()> {
         let position = self.all.len();
-        let distinct = |of: fn(&Previous) -> &String| -> BTreeSet<&'r str> {
-            candidate.previous.iter().map(|p| of(p).as_str()).collect()
-        };
-        let (names, kinds) = (distinct(|p| &p.name), distinct(|p| &p.kind));
-        steps.spend(names.len().saturating_mul(kinds.len()))?;
+        let had = candidate.previous.iter();
+        let names: BTreeSet<&'r str> = had.map(|previous| previous.name.as_str()).collect();
+        let kinds = candidate.kinds.clone();
+        steps.spend(candidate.previous.len() + names.len().saturating_mul(kinds.len()))?;
         let namespace = self.number(&candidate.namespace);
         let from = self.number(candidate.original_namespace());
         let mut numbers: Vec<Text> = kinds.into_iter().map(|kind| self.number(kind)).collect();

@@ -98,7 +98,7 @@ pub(crate) fn apply_each<'t>(
             }
             let changed = step.change(resource, context.steps).in_field(step.field);
             changed.in_object(|| resource.id().to_string())?;
-            resource.sync();
+            resource.sync(context.steps)?;
         }
     }
     map.drop_empty();

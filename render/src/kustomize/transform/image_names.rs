@@ -5,16 +5,9 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
-
 use crate::kustomize::error::Result;
-use crate::kustomize::selector::compiled;
+use crate::kustomize::expression::Expression;
 use crate::kustomize::steps::Steps;
-
-/// What a compiled expression takes in memory, beside what its states take.
-const BYTES_PER_EXPRESSION: usize = 32 << 10;
-/// What one of its states takes.
-const BYTES_PER_STATE: usize = 256;
 
 /// The entries of a name that is no expression, in order.
 type Entries = Vec<usize>;
@@ -33,7 +26,7 @@ pub(super) struct ImageNames {
     /// Names without dots, and others, by the number of their characters.
     plain: HashMap<String, Entries>,
     dotted: HashMap<usize, Vec<Dotted>>,
-    expressions: Vec<(usize, Regex)>,
+    expressions: Vec<(usize, Expression)>,
 }
 
 impl ImageNames {
@@ -41,10 +34,8 @@ impl ImageNames {
     pub(super) fn add(&mut self, position: usize, name: &str, steps: &Steps<'_>) -> Result<()> {
         if name.contains(['\\', '+', '*', '?', '(', ')', '|', '[', ']', '{', '}', '^', '$']) {
             let pattern = format!("^{name}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$");
-            steps.spend_bytes(BYTES_PER_EXPRESSION)?;
-            let compiled = compiled(&pattern)?;
-            steps.spend_bytes(compiled.states.saturating_mul(BYTES_PER_STATE))?;
-            self.expressions.push((position, compiled.regex));
+            self.expressions
+                .push((position, Expression::kept(&pattern, steps)?));
             return Ok(());
         }
         steps.spend_bytes(name.len())?;
@@ -107,8 +98,7 @@ impl ImageNames {
         }
         let start = self.expressions.partition_point(|(entry, _)| *entry < from);
         for (entry, expression) in &self.expressions[start..] {
-            steps.spend(1)?;
-            if expression.is_match(image) {
+            if expression.fits(image, steps)? {
                 take(Some(*entry));
                 break;
             }

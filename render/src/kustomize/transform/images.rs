@@ -1,6 +1,7 @@
 //! Changes names, tags and digests of container images.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::image_names::ImageNames;
 use crate::kustomize::error::{At as _, Result, invalid};
@@ -16,7 +17,7 @@ use crate::yaml::node::{Content, Kind, Node};
 pub(crate) struct Images {
     list: Vec<Image>,
     names: ImageNames,
-    fields: Vec<FieldSpec>,
+    fields: Rc<[FieldSpec]>,
 }
 
 /// How often a transformer comes to each image of an object: it looks for lists of containers and follows fields.
@@ -26,7 +27,7 @@ type Visits = HashMap<usize, usize>;
 type Visit<'v> = &'v mut dyn FnMut(&mut Node) -> Result<()>;
 
 impl Images {
-    pub(crate) fn new(list: Vec<Image>, fields: Vec<FieldSpec>, steps: &Steps<'_>) -> Result<Images> {
+    pub(crate) fn new(list: Vec<Image>, fields: Rc<[FieldSpec]>, steps: &Steps<'_>) -> Result<Images> {
         let mut names = ImageNames::default();
         for (position, image) in list.iter().enumerate() {
             names.add(position, &image.name, steps)?;
@@ -64,7 +65,7 @@ impl Images {
             // Each entry sees what the one before it did to the others of an alias.
             for position in 0..self.list.len() {
                 self.change_by(position, resource, fitting, steps)?;
-                resource.sync();
+                resource.sync(steps)?;
             }
             return Ok(());
         }

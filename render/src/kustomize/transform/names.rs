@@ -31,14 +31,14 @@ impl Affix {
         }
         for field in fitting.of(gvk, steps)? {
             if field.path == "metadata/name" && !self.text.is_empty() {
-                steps.spend_bytes(self.text.len() + resource.length_of_previous())?;
+                steps.spend_bytes(self.text.len())?;
                 let list = if prefix {
                     &mut resource.prefixes
                 } else {
                     &mut resource.suffixes
                 };
                 list.push(self.text.clone());
-                resource.store_previous();
+                resource.store_previous(steps)?;
             }
             self.rename(resource, field, prefix, steps)?;
         }
@@ -93,7 +93,7 @@ pub(crate) fn add_hashes(map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
         steps.spend(resource.node.count())?;
         steps.spend_text(resource.node.text_bytes())?;
         let hash = generators::hash(resource).in_object(|| resource.id().to_string())?;
-        resource.store_previous();
+        resource.store_previous(steps)?;
         let name = format!("{}-{hash}", resource.name());
         resource.set_name(&name);
     }

@@ -65,9 +65,9 @@ impl Namespace {
                 continue;
             }
             let before = resource.id();
-            // What is remembered of the object, and its identity there.
-            steps.spend_bytes(resource.length_of_previous() + 2 * self.namespace.len())?;
-            resource.store_previous();
+            // Its identity there.
+            steps.spend_bytes(resource.name().len() + 2 * self.namespace.len())?;
+            resource.store_previous(steps)?;
             let out_of_sync = self.set(&mut resource.node, &mut fitting, steps);
             resource.dirty |= out_of_sync.in_object(|| before.to_string())?;
             let after = resource.id();

@@ -113,7 +113,7 @@ impl PatchEntry {
                         self.source
                     )));
                 };
-                let selected = select(map, &Matcher::new(target)?, context.steps)?;
+                let selected = select(map, &Matcher::new(target, context.steps)?, context.steps)?;
                 patch_json(map, &selected, operations, true, context.steps)
             }
         }
@@ -135,7 +135,7 @@ impl PatchEntry {
         match patches {
             [] => Ok(()),
             [patch] => {
-                let selected = select(map, &Matcher::new(target)?, context.steps)?;
+                let selected = select(map, &Matcher::new(target, context.steps)?, context.steps)?;
                 apply_to(map, &selected, patch, context)
             }
             _ => Err(invalid(format!(
@@ -166,7 +166,7 @@ impl JsonPatch {
     }
 
     fn patch(&self, map: &mut ResMap, context: &Context<'_>) -> Result<()> {
-        let matcher = Matcher::new(&self.target)?;
+        let matcher = Matcher::new(&self.target, context.steps)?;
         let selected = select(map, &matcher, context.steps)?;
         patch_json(map, &selected, &self.operations, false, context.steps)
     }
@@ -181,7 +181,7 @@ fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Result<Vec<
     steps.spend(positions.len())?;
     let mut selected = Vec::new();
     for position in positions {
-        if matcher.selects(&map.list()[position])? {
+        if matcher.selects(&map.list()[position], steps)? {
             selected.push(position);
         }
     }
@@ -224,7 +224,9 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
         return Ok(false);
     };
     // Nothing else alters an identity, but for the names it had where all annotations are wiped.
-    let before = (renames || resource.marked).then(|| map.keys(position));
+    let before = (renames || resource.marked)
+        .then(|| map.keys(position, context.steps))
+        .transpose()?;
     let Some(resource) = map.contents_mut().get_mut(position) else {
         return Ok(false);
     };
@@ -234,7 +236,7 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     );
     let kind = id::kind(&resource.node).to_string();
     if renames {
-        resource.store_previous();
+        resource.store_previous(context.steps)?;
     }
     let object = std::mem::replace(&mut resource.node, Node::map());
     let label = || format!("{kind} {name}");
@@ -259,7 +261,7 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     resource.set_namespace(&namespace);
     resource.dirty |= resource.alias_groups > 0;
     let wiped = resource.forget_if_wiped();
-    resource.sync();
+    resource.sync(context.steps)?;
     let emptied = resource.node.is_empty();
     if let Some(before) = before.filter(|_| wiped || renames) {
         map.rekey(position, before);
@@ -280,7 +282,7 @@ fn patch_json(
     }
     let mut emptied = false;
     for position in selected {
-        let keys = map.keys(*position);
+        let keys = map.keys(*position, steps)?;
         let Some(resource) = map.contents_mut().get_mut(*position) else {
             continue;
         };
@@ -288,7 +290,7 @@ fn patch_json(
         steps.spend(resource.node.count())?;
         let before = resource.id();
         if remember {
-            resource.store_previous();
+            resource.store_previous(steps)?;
         }
         let mut document = resource.node.to_json(Schema::New)?;
         jsonpatch::apply(&mut document, operations, steps).in_object(|| before.to_string())?;
@@ -305,7 +307,7 @@ fn patch_json(
         let annotations = resource.texts("annotations");
         resource.set_texts("annotations", &annotations);
         resource.restore_mark();
-        resource.sync();
+        resource.sync(steps)?;
         emptied |= resource.node.is_empty();
         if resource.id() != before {
             map.rekey(*position, keys);

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::kustomize::depth;
 use crate::kustomize::error::{Result, invalid};
+use crate::kustomize::expression::compiled;
 use crate::kustomize::fieldspec::{NAMES_PER_STEP, split_smart};
 use crate::kustomize::reader::Reader;
-use crate::kustomize::selector::compiled;
 use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Node, to_block};
 

@@ -89,29 +89,42 @@ fn is_source(resource: &Resource, selector: &Selector) -> bool {
             namespace => namespace,
         }
     }
-    any_identity(resource, |gvk, name, namespace| {
+    identities(resource).any(|(gvk, name, namespace)| {
         (selector.name.is_empty() || selector.name == name)
             && (selector.namespace.is_empty() || home(&selector.namespace) == home(namespace))
             && selector.gvk.selects(gvk)
     })
 }
 
-/// Tells whether something holds for the present identity of an object or one it had; namespaces are as written now,
-/// as effective before.
-fn any_identity(resource: &Resource, holds: impl Fn(Gvk<'_>, &str, &str) -> bool) -> bool {
+/// Returns the present identity of an object and those it had; namespaces are as written now, as effective before.
+fn identities(resource: &Resource) -> impl Iterator<Item = (Gvk<'_>, &str, &str)> {
     let gvk = resource.gvk();
-    holds(gvk, resource.name(), namespace(&resource.node))
-        || resource
-            .previous
-            .iter()
-            .any(|p| holds(Gvk { kind: &p.kind, ..gvk }, &p.name, &p.namespace))
+    let had = resource.previous.iter();
+    let had = had.map(move |p| {
+        (
+            Gvk { kind: &p.kind, ..gvk },
+            p.name.as_str(),
+            p.namespace.as_str(),
+        )
+    });
+    std::iter::once((gvk, resource.name(), namespace(&resource.node))).chain(had)
+}
+
+/// Tells whether any of them fits.
+fn fits(matcher: &Matcher, resource: &Resource, steps: &Steps<'_>) -> Result<bool> {
+    for (gvk, name, namespace) in identities(resource) {
+        if matcher.fits_id(gvk, name, namespace, steps)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn source_value(map: &mut ResMap, source: &Source, steps: &Steps<'_>) -> Result<Node> {
     let name = Some(source.selector.name.as_str()).filter(|name| !name.is_empty());
     let among = Among::of(map, name);
-    steps.spend(among.len())?;
     let all = (0..among.len()).map(|at| &map.list()[among.position(at)]);
+    steps.spend(all.clone().map(|r| 1 + r.previous.len()).sum())?;
     let mut matches = all.filter(|r| is_source(r, &source.selector));
     let Some(object) = matches.next() else {
         let path = match source.field_path.as_str() {
@@ -182,11 +195,11 @@ fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> 
     let Some(selector) = &target.select else {
         return Err(invalid("target must specify resources to select"));
     };
-    let select = Matcher::new(selector)?;
+    let select = Matcher::new(selector, steps)?;
     let rejects: Vec<(&Selector, Matcher)> = target
         .reject
         .iter()
-        .map(|r| Ok((r, Matcher::new(r)?)))
+        .map(|r| Ok((r, Matcher::kept(r, steps)?)))
         .collect::<Result<_>>()?;
     let default = ["metadata.name".to_string()];
     let paths = if target.field_paths.is_empty() {
@@ -204,23 +217,27 @@ fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> 
         let Some(resource) = map.list().get(position) else {
             continue;
         };
-        if !select.fits_metadata(resource)? {
+        let asked = 1 + rejects.len();
+        steps.spend(asked.saturating_mul(1 + resource.previous.len()))?;
+        if !select.fits_metadata(resource, steps)? {
             continue;
         }
         let mut rejected = false;
         for (_, reject) in rejects.iter().filter(by_metadata) {
-            rejected = rejected || reject.fits_metadata(resource)?;
+            rejected = rejected || reject.fits_metadata(resource, steps)?;
         }
         if rejected {
             continue;
         }
         let names =
             |s: &Selector| s.gvk != GvkPattern::default() || !s.name.is_empty() || !s.namespace.is_empty();
-        let fits = |m: &Matcher| any_identity(resource, |gvk, name, ns| m.fits_id(gvk, name, ns));
-        if rejects.iter().any(|(s, m)| names(s) && fits(m)) || !fits(&select) {
+        for (_, reject) in rejects.iter().filter(|(selector, _)| names(selector)) {
+            rejected = rejected || fits(reject, resource, steps)?;
+        }
+        if rejected || !fits(&select, resource, steps)? {
             continue;
         }
-        let (id, keys) = (resource.id(), map.keys(position));
+        let (id, keys) = (resource.id(), map.keys(position, steps)?);
         let resource = &mut map.contents_mut()[position];
         for path in paths {
             write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
@@ -246,6 +263,7 @@ fn write_field(
     steps: &Steps<'_>,
 ) -> Result<()> {
     let create = options.filter(|o| o.create).map(|_| value.kind());
+    steps.spend_text(path.len())?;
     let parts = paths::parse(path)?;
     depth::check(parts.len() + depth::of(value).depth, || {
         format!("the value for '{}'", shortened(path))
@@ -284,13 +302,7 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Result<
         if node.kind() != Kind::Scalar {
             return Err(invalid("delimiter option can only be used with scalar nodes"));
         }
-        let mut parts: Vec<&str> = node.text().split(&options.delimiter).collect();
-        match usize::try_from(options.index) {
-            Err(_) => parts.insert(0, &text),
-            Ok(index) if index >= parts.len() => parts.push(&text),
-            Ok(index) => parts[index] = &text,
-        }
-        text = parts.join(&options.delimiter);
+        text = spliced(node.text(), &text, options);
         value = Node::plain(text.as_str());
     }
     match &mut node.content {
@@ -298,6 +310,24 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Result<
         _ => *node = value,
     }
     Ok(())
+}
+
+/// Puts a text in the place of one of the pieces that another is split into; before or behind all where there is none.
+fn spliced(text: &str, piece: &str, options: &FieldOptions) -> String {
+    let delimiter = options.delimiter.as_str();
+    let Ok(index) = usize::try_from(options.index) else {
+        return format!("{piece}{delimiter}{text}");
+    };
+    let mut delimiters = text.match_indices(delimiter).map(|(at, _)| at);
+    let start = match index.checked_sub(1) {
+        None => Some(0),
+        Some(before) => delimiters.nth(before).map(|at| at + delimiter.len()),
+    };
+    let Some(start) = start else {
+        return format!("{text}{delimiter}{piece}");
+    };
+    let end = delimiters.next().unwrap_or(text.len());
+    format!("{}{piece}{}", &text[..start], &text[end..])
 }
 
 /// Takes what a copy of a value costs, before it is made: it may hold all that earlier ones put into it.

@@ -1,12 +1,14 @@
 //! Orders the objects for output: as they came, or kinds that others need first.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use crate::kustomize::error::{Result, invalid};
 use crate::kustomize::id;
 use crate::kustomize::kustomization::SortOptions;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
+use crate::kustomize::steps::Steps;
 use crate::kustomize::tables;
 
 struct Key {
@@ -18,7 +20,7 @@ struct Key {
 }
 
 /// Sorts the objects; without options in the order that kustomize calls legacy.
-pub(crate) fn sort(map: &mut ResMap, options: Option<&SortOptions>) -> Result<()> {
+pub(crate) fn sort(map: &mut ResMap, options: Option<&SortOptions>, steps: &Steps<'_>) -> Result<()> {
     let mut legacy = None;
     if let Some(options) = options {
         match (options.order.as_str(), &options.legacy) {
@@ -36,36 +38,47 @@ pub(crate) fn sort(map: &mut ResMap, options: Option<&SortOptions>) -> Result<()
             }
         }
     }
-    let owned = |list: &[&str]| list.iter().map(|k| (*k).to_string()).collect::<Vec<_>>();
-    let default;
-    let (first, last) = match legacy {
-        Some((first, last)) => (first, last),
-        None => {
-            default = (owned(tables::ORDER_FIRST), owned(tables::ORDER_LAST));
-            (&default.0, &default.1)
-        }
+    let ranks = match legacy {
+        Some((first, last)) => Ranks::new(first, last),
+        None => Ranks::new(tables::ORDER_FIRST, tables::ORDER_LAST),
     };
-    let mut keyed: Vec<(Key, Resource)> = std::mem::take(map.list_mut())
-        .into_iter()
-        .map(|r| (key(&r, first, last), r))
-        .collect();
+    steps.spend(ranks.0.len() + map.list().len())?;
+    let mut keyed: Vec<(Key, Resource)> = Vec::with_capacity(map.list().len());
+    for resource in std::mem::take(map.list_mut()) {
+        let key = key(&resource, &ranks);
+        steps.spend_bytes(key.gvk.len() + key.rest.len())?;
+        keyed.push((key, resource));
+    }
     keyed.sort_by(|(a, _), (b, _)| compare(a, b));
     map.append_all(keyed.into_iter().map(|(_, resource)| resource).collect())
 }
 
-fn key(resource: &Resource, first: &[String], last: &[String]) -> Key {
+/// Where kinds stand: below zero those that others need, above it those that need others.
+struct Ranks<'o>(HashMap<&'o str, i32>);
+
+impl<'o> Ranks<'o> {
+    /// Of a kind that stands in a list twice the last place counts, and that in `last` where it stands in both.
+    fn new<T: AsRef<str>>(first: &'o [T], last: &'o [T]) -> Ranks<'o> {
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let count = number(first.len());
+        let of_first = (0..).zip(first).map(|(at, kind)| (kind, at - count));
+        let of_last = (1..).zip(last).map(|(at, kind)| (kind, at));
+        Ranks(
+            of_first
+                .chain(of_last)
+                .map(|(kind, rank)| (kind.as_ref(), rank))
+                .collect(),
+        )
+    }
+
+    fn of(&self, kind: &str) -> i32 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+}
+
+fn key(resource: &Resource, ranks: &Ranks<'_>) -> Key {
     let gvk = resource.gvk();
-    let at = |list: &[String]| {
-        list.iter()
-            .rposition(|k| k == gvk.kind)
-            .and_then(|i| i32::try_from(i).ok())
-    };
-    let count = i32::try_from(first.len()).unwrap_or(i32::MAX);
-    let rank = match (at(last), at(first)) {
-        (Some(index), _) => index + 1,
-        (None, Some(index)) => index - count,
-        (None, None) => 0,
-    };
+    let rank = ranks.of(gvk.kind);
     let or = |text: &str, none: &str| {
         if text.is_empty() {
             none.to_string()

@@ -1,6 +1,7 @@
 //! Transformers that write given values: labels, annotations, replica counts, single values.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use smol_str::SmolStr;
 
@@ -113,11 +114,11 @@ pub(crate) struct Replicas {
     list: Vec<Replica>,
     /// The positions in the list of a name.
     names: HashMap<String, Vec<usize>>,
-    fields: Vec<FieldSpec>,
+    fields: Rc<[FieldSpec]>,
 }
 
 impl Replicas {
-    pub(crate) fn new(list: Vec<Replica>, fields: Vec<FieldSpec>) -> Replicas {
+    pub(crate) fn new(list: Vec<Replica>, fields: Rc<[FieldSpec]>) -> Replicas {
         let mut names: HashMap<String, Vec<usize>> = HashMap::with_capacity(list.len());
         for (position, replica) in list.iter().enumerate() {
             names.entry(replica.name.clone()).or_default().push(position);
@@ -137,6 +138,7 @@ impl Replicas {
         found: &mut [bool],
         steps: &Steps<'_>,
     ) -> Result<()> {
+        steps.spend(resource.previous.len())?;
         let of_name = |name: &str| self.names.get(name).map_or(&[][..], Vec::as_slice);
         let previous = resource.previous.iter().map(|previous| previous.name.as_str());
         let all = previous.chain([resource.name()]).flat_map(of_name);
@@ -144,9 +146,10 @@ impl Replicas {
         positions.sort_unstable();
         positions.dedup();
         for position in positions {
-            steps.spend(self.fields.len())?;
+            let names = 1 + resource.previous.len();
+            steps.spend(self.fields.len().saturating_mul(names))?;
             found[position] |= self.set(&self.list[position], resource, steps)?;
-            resource.sync();
+            resource.sync(steps)?;
         }
         Ok(())
     }
@@ -160,7 +163,7 @@ impl Replicas {
         let wanted =
             |gvk: Gvk<'_>, name: &str, field: &FieldSpec| name == replica.name && field.gvk.selects(gvk);
         let mut found = false;
-        for field in &self.fields {
+        for field in self.fields.iter() {
             let gvk = resource.gvk();
             let fits = wanted(gvk, resource.name(), field)
                 || resource
@@ -239,10 +242,13 @@ impl ValueAdd {
     pub(crate) fn apply(&self, map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
         for (target, field) in &self.targets {
             steps.spend(map.list().len())?;
-            let matcher = target.selector.as_ref().map(Matcher::new).transpose()?;
+            let matcher = target.selector.as_ref();
+            let matcher = matcher
+                .map(|selector| Matcher::new(selector, steps))
+                .transpose()?;
             for resource in map.list_mut() {
                 if let Some(matcher) = &matcher
-                    && !matcher.selects(resource)?
+                    && !matcher.selects(resource, steps)?
                 {
                     continue;
                 }
@@ -269,20 +275,38 @@ impl ValueAdd {
         Ok(())
     }
 
-    /// Puts the value in as one element of a path, or instead of the whole text.
+    /// Puts the value in as one element of a path, or instead of the whole text. Elements that are empty or a dot go.
     fn placed(&self, old: &str, position: i64) -> String {
         if position <= 0 {
             return self.value.clone();
         }
         // The first part of an absolute path is behind its slash.
         let root = if old.starts_with('/') { "/" } else { "" };
-        let mut parts: Vec<&str> = match old.strip_prefix('/').unwrap_or(old) {
-            "" => Vec::new(),
-            inner => inner.split('/').collect(),
+        let mut text = String::with_capacity(old.len() + self.value.len() + 1);
+        text.push_str(root);
+        let mut push = |part: &str| {
+            if matches!(part, "" | ".") {
+                return;
+            }
+            if text.len() > root.len() {
+                text.push('/');
+            }
+            text.push_str(part);
         };
-        let at = usize::try_from(position - 1).unwrap_or(0).min(parts.len());
-        parts.insert(at, &self.value);
-        parts.retain(|part| !matches!(*part, "" | "."));
-        format!("{root}{}", parts.join("/"))
+        let inner = old.strip_prefix('/').unwrap_or(old);
+        let parts = (!inner.is_empty()).then(|| inner.split('/'));
+        let at = usize::try_from(position - 1).unwrap_or(0);
+        let mut count = 0;
+        for part in parts.into_iter().flatten() {
+            if count == at {
+                push(&self.value);
+            }
+            push(part);
+            count += 1;
+        }
+        if count <= at {
+            push(&self.value);
+        }
+        text
     }
 }

@@ -107,19 +107,27 @@ impl Variables {
     fn expanded(&self, text: &str, steps: &Steps<'_>) -> Result<String> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
+        // Behind the last bracket no name ends: it is looked for once, and not once for each that is opened.
+        let last = text.rfind(')').map_or(0, |at| text.len() - at);
         while let Some(at) = rest.find('$') {
+            steps.spend(1)?;
             out.push_str(&rest[..at]);
             let after = &rest[at + 1..];
+            let opened = after.strip_prefix('(').filter(|t| t.len() >= last && last > 0);
             if let Some(tail) = after.strip_prefix('$') {
                 out.push('$');
                 rest = tail;
-            } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|t| t.split_once(')')) {
+            } else if let Some((name, tail)) = opened.and_then(|t| t.split_once(')')) {
                 match self.values.get(name) {
                     Some(Value::String(value)) => {
                         steps.spend_bytes(value.len())?;
                         out.push_str(value);
                     }
-                    Some(value @ (Value::Bool(_) | Value::Number(_))) => out.push_str(&value.to_string()),
+                    Some(value @ (Value::Bool(_) | Value::Number(_))) => {
+                        let value = value.to_string();
+                        steps.spend_bytes(value.len())?;
+                        out.push_str(&value);
+                    }
                     _ => {
                         out.push_str("$(");
                         out.push_str(name);
