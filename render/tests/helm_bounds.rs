@@ -127,6 +127,105 @@ fn include_tpl_and_template_end_at_their_depth() {
 }
 
 #[test]
+fn errors_that_wrap_each_other_keep_the_innermost_and_the_outermost() {
+    let levels = |padding: usize| {
+        let text = format!("{{{{ tpl .Values.src . }}}}{{{{/* {} */}}}}", "x".repeat(padding));
+        let given = format!("src: \"{text}\"\n");
+        render(
+            &[("templates/a.yaml", "{{ tpl .Values.src . }}")],
+            &given,
+            Limits::default(),
+        )
+        .expect_err("it is nested without end")
+    };
+    let all = levels(0);
+    assert!(!all.contains("left out"), "those of a short text are all said");
+    assert_eq!(all.matches("error during tpl function execution").count(), 1000);
+    let some = levels(3000);
+    assert!(some.len() < 300_000, "{} bytes", some.len());
+    assert!(some.starts_with("template: c/templates/a.yaml:1:3: executing"));
+    assert!(some.ends_with("error calling tpl: tpl is nested deeper than 1000"));
+    assert!(some.contains(" more are left out): "));
+}
+
+#[test]
+fn a_name_or_a_text_that_an_error_shows_is_cut() {
+    for source in [
+        "{{ tpl (printf `{{ fail \"no\" }}%s` (repeat 100000 `x`)) . }}",
+        "{{ tpl (printf `{{ if }}%s` (repeat 100000 `x`)) . }}",
+        "{{ include (repeat 100000 `x`) . }}",
+    ] {
+        let error = one(source).expect_err(source);
+        assert!(error.len() < 10_000, "{source}: {} bytes", error.len());
+    }
+}
+
+#[test]
+fn assigning_takes_steps_for_the_variables_it_looks_through() {
+    let of = |variables: usize| {
+        let declared: String = (0..variables)
+            .map(|at| format!("{{{{ $a{at} := 1 }}}}"))
+            .collect();
+        steps_of(&format!(
+            "{declared}{{{{ range until 1000 }}}}{{{{ $a0 = 2 }}}}{{{{ end }}}}"
+        ))
+    };
+    assert!(of(3_200) >= 16 * of(1));
+}
+
+#[test]
+fn names_take_steps_by_their_length_where_they_are_looked_up() {
+    const NAMES: &str =
+        "{{ $n := repeat 100000 `n` }}{{ $m := dict $n 1 }}{{ $t := print `{{/*` $n `*/}}` }}";
+    for call in [
+        "tpl $t .",
+        "get $m $n",
+        "hasKey $m $n",
+        "set $m $n 1",
+        "unset $m $n",
+        "index $m $n",
+        "dig $n 1 $m",
+        "dict $n $m",
+    ] {
+        let of = |turns: usize| {
+            steps_of(&format!(
+                "{NAMES}{{{{ range until {turns} }}}}{{{{ $x := {call} }}}}{{{{ end }}}}"
+            ))
+        };
+        assert!(of(1000) >= 8 * of(1), "{call}");
+    }
+}
+
+#[test]
+fn a_file_is_looked_up_by_its_name_however_many_there_are() {
+    let files: Vec<(String, String)> = (0..2_000)
+        .map(|at| (format!("f/{at}.txt"), "x".to_owned()))
+        .collect();
+    let source = "a: {{ range $p, $_ := .Files.Glob `f/**` }}{{ $.Files.Get $p }}{{ end }}";
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .chain([("templates/a.yaml", source)])
+        .collect();
+    let limits = Limits {
+        steps: 100_000,
+        ..Limits::default()
+    };
+    assert!(render(&files, "", limits).is_ok());
+}
+
+#[test]
+fn lists_that_nothing_holds_any_longer_are_given_back() {
+    let source =
+        "{{ $l := list }}{{ range $i := until 4000 }}{{ $l = append $l $i }}{{ end }}a: {{ len $l }}";
+    let rendered = render(&[("templates/a.yaml", source)], "", Limits::default());
+    assert!(rendered.is_ok(), "{rendered:?}");
+    let held = "{{ $d := dict }}{{ $l := list }}{{ range $i := until 4000 }}{{ $l = append $l $i }}{{ $_ := set $d (toString $i) $l }}{{ end }}";
+    let error = render(&[("templates/a.yaml", held)], "", Limits::default()).expect_err("all are held");
+    assert!(error.contains("bytes of output"), "{error}");
+}
+
+#[test]
 fn deep_templates_need_no_deep_stack() {
     let limits = Limits::default();
     let source = "{{ define `a` }}{{ template `a` . }}{{ end }}{{ template `a` . }}";
@@ -317,7 +416,7 @@ fn steps_of(source: &str) -> u64 {
             };
             render(&[("templates/a.yaml", source)], "", limits).is_ok()
         })
-        .expect("it ends")
+        .unwrap_or_else(|| panic!("it does not end: {source}"))
 }
 
 #[test]

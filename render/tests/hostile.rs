@@ -1,6 +1,8 @@
 //! Inputs made to exhaust a renderer: each ends, in a result or in a refusal that names the bound, within the usual
 //! budgets and 512 MiB of address space. An allocation beyond that ends the process, and so fails the test.
 
+#[path = "hostile/charts.rs"]
+mod charts;
 #[path = "growth/entries.rs"]
 mod entries;
 #[path = "hostile/kustomizations.rs"]
@@ -22,6 +24,9 @@ use flotilla_render_tests::{cases, rendered::first_install};
 
 /// In KiB, as the shell takes it.
 const MEMORY: usize = 512 << 10;
+/// Seconds of a processor's time that an input may take at most, as tests are built: many times what each takes, and far
+/// less than what grows with the square of one.
+const SECONDS: usize = 600;
 /// Names the input that a process of its own is for.
 const NAMED: &str = "FLOTILLA_HOSTILE";
 
@@ -157,6 +162,7 @@ fn is_long() -> bool {
 fn inputs() -> impl Iterator<Item = &'static Hostile> {
     INPUTS
         .iter()
+        .chain(charts::INPUTS)
         .chain(kustomizations::INPUTS)
         .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)
@@ -631,7 +637,7 @@ fn hostile_inputs_end_within_512_mebibytes() {
 
 /// Runs one input in a process of its own.
 fn ran(program: &Path, name: &str) -> Result<(), String> {
-    let limited = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
+    let limited = format!("ulimit -v {MEMORY} && ulimit -t {SECONDS} && exec \"$0\" \"$@\"");
     let ran = Command::new("sh")
         .args(["-c", &limited])
         .arg(program)

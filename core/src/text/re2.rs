@@ -87,6 +87,16 @@ pub fn translate(pattern: &str) -> Result<Translated, SyntaxError> {
     parser::Parser::new(pattern).run()
 }
 
+/// Returns how many ranges of characters and bytes an expression is compiled of, each as often as it may repeat; nothing
+/// is compiled.
+///
+/// # Errors
+///
+/// An expression that Go refuses.
+pub fn ranges(pattern: &str) -> Result<usize, SyntaxError> {
+    Ok(Size::of(&translate(pattern)?.pattern).ranges)
+}
+
 /// Compiles an expression, which may take so many bytes.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use flotilla_core::version::VersionRange;
 use super::capabilities::Capabilities;
 use super::chart::Chart;
 use super::context::{Context, Reads};
+use super::crd::Crd;
 use super::dependencies::Resolved;
 use super::hooks::Hook;
 use super::manifest::{self, Manifest, ManifestError};
@@ -24,6 +25,9 @@ use crate::yaml::Map;
 const NOTES: &str = "NOTES.txt";
 /// The longest name that a release may have.
 const MAX_RELEASE_NAME: usize = 53;
+
+/// The most bytes of definitions below `crds/` that are printed: more than the files of a chart may have together.
+const MAX_CRDS: usize = 64 << 20;
 
 /// Everything that a rendering depends on.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ pub struct RenderInput<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
     /// The definitions below `crds/`, as they are in the chart, by the path that output names.
-    pub crds: Vec<(String, String)>,
+    pub crds: Vec<Crd>,
     /// The manifests in install order.
     pub manifests: Vec<Manifest>,
     /// The hooks in install order.
@@ -116,10 +120,18 @@ pub enum RenderError {
     Manifest(#[from] ManifestError),
 }
 
-/// Nothing that was rendered comes from a template that was asked for.
+/// Why what was rendered is not printed. Nothing helps but other options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("could not find template {0} in chart")]
-pub struct NoTemplate(pub String);
+pub enum PrintError {
+    /// Nothing that was rendered comes from a template that was asked for.
+    #[error("could not find template {0} in chart")]
+    NoTemplate(String),
+    /// The definitions below `crds/` of all charts, one that has several aliases counted for each, are too long.
+    #[error(
+        "more than {MAX_CRDS} bytes below crds/, those of a chart that has several aliases counted for each"
+    )]
+    TooLarge,
+}
 
 /// Renders a chart.
 pub fn template(input: &RenderInput<'_>) -> Result<Rendered, RenderError> {
@@ -133,6 +145,7 @@ pub fn template_warned(
 ) -> Result<Rendered, RenderError> {
     let TextOfTemplates {
         chart,
+        copies,
         mut files,
         mut reads,
         mut steps_left,
@@ -147,7 +160,7 @@ pub fn template_warned(
     let (hooks, manifests) = manifest::sort(files, &mut charge, warn)?;
     reads.capabilities |= !input.chart.metadata.kube_version.is_empty();
     Ok(Rendered {
-        crds: chart.crds(),
+        crds: chart.crds(&copies)?,
         manifests,
         hooks,
         notes,
@@ -183,12 +196,13 @@ pub fn unread(input: &RenderInput<'_>) -> Result<String, RenderError> {
 /// A chart, and what its templates render to.
 struct TextOfTemplates<'a> {
     chart: Resolved<'a>,
+    copies: Copies<'a>,
     files: BTreeMap<String, Vec<u8>>,
     reads: Reads,
     steps_left: u64,
 }
 
-fn texts<'a>(input: &RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplates<'a>, RenderError> {
+fn texts<'a>(input: &'a RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplates<'a>, RenderError> {
     check_installable(input.chart)?;
     check_release_name(&input.release.name)?;
     let given = Table::from_map(&input.values);
@@ -196,17 +210,18 @@ fn texts<'a>(input: &RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplates<
     let mut chart = Resolved::new(input.chart, &given, &copies, warn)?;
     let values = coalesce(&chart, &given, Nulls::Remove, &copies, warn)?;
     if !input.skip_schema_validation {
-        schema::check(&chart, &values)?;
+        schema::check(&chart, &values, &copies)??;
     }
     chart.forget_values();
     check_kube_version(input)?;
     let shared = Shared::new(&input.release, &input.capabilities);
     let rendered = render::render(
-        render_values::renderables(&chart, &values, &shared),
+        render_values::renderables(&chart, &values, &shared, &copies)?,
         &input.context,
     )?;
     Ok(TextOfTemplates {
         chart,
+        copies,
         files: rendered.files,
         reads: rendered.reads,
         steps_left: rendered.steps_left,
@@ -280,17 +295,26 @@ fn take_notes(files: &mut BTreeMap<String, Vec<u8>>, chart: &str, with_subcharts
 
 impl Rendered {
     /// Returns the text that `helm template` prints.
-    pub fn text(&self, output: &Output) -> Result<String, NoTemplate> {
+    pub fn text(&self, output: &Output) -> Result<String, PrintError> {
+        let crds = match output.include_crds {
+            true => &self.crds[..],
+            false => &[],
+        };
+        if crds
+            .iter()
+            .map(|one| one.data.len())
+            .fold(0, usize::saturating_add)
+            > MAX_CRDS
+        {
+            return Err(PrintError::TooLarge);
+        }
         let sizes = self
             .manifests
             .iter()
             .map(|one| one.source.len() + one.content.len() + 32);
         let mut text = String::with_capacity(sizes.sum());
-        if output.include_crds {
-            self.crds
-                .iter()
-                .for_each(|(path, definition)| append(&mut text, path, definition));
-        }
+        crds.iter()
+            .for_each(|one| append(&mut text, &one.path, &one.text()));
         self.manifests
             .iter()
             .for_each(|manifest| append(&mut text, &manifest.source, &manifest.content));
@@ -321,8 +345,8 @@ fn append(text: &mut String, source: &str, content: &str) {
 }
 
 /// Returns the documents that come from templates of these paths, in the order of the patterns.
-fn only(text: &str, patterns: &[String]) -> Result<String, NoTemplate> {
-    let documents = manifest::split(text);
+fn only(text: &str, patterns: &[String]) -> Result<String, PrintError> {
+    let documents: Vec<&str> = manifest::split(text).collect();
     let mut found = String::new();
     for pattern in patterns {
         let before = found.len();
@@ -336,7 +360,7 @@ fn only(text: &str, patterns: &[String]) -> Result<String, NoTemplate> {
             }
         }
         if found.len() == before {
-            return Err(NoTemplate(pattern.clone()));
+            return Err(PrintError::NoTemplate(pattern.clone()));
         }
     }
     Ok(found)

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
+use super::growth::Growth;
+
 /// What every gzipped file begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -124,6 +126,8 @@ pub struct Budget {
     limits: Limits,
     bytes: u64,
     entries: usize,
+    /// What its YAML may still grow to.
+    pub(super) growth: Growth,
 }
 
 impl Budget {
@@ -133,6 +137,7 @@ impl Budget {
             limits,
             bytes: limits.unpacked_bytes,
             entries: limits.entries,
+            growth: Growth::default(),
         }
     }
 

@@ -3,14 +3,16 @@
 //! Loading checks structure and names. Which dependencies take part, and with which values, is decided for
 //! each rendering by `requirements`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 mod metadata;
+mod size;
 
 pub use metadata::{Dependency, Maintainer, Metadata};
 
 use super::archive::{self, ArchiveError, Budget, File, Limits};
+use super::growth::Growth;
 use super::ignore::{self, IgnoreError};
 use super::time::Time;
 use super::typed;
@@ -116,7 +118,7 @@ impl Chart {
 
     fn from_files(files: Vec<File>, budget: &mut Budget, nesting: usize) -> Result<Self, ChartError> {
         let mut chart = Self {
-            metadata: read_metadata(&files)?,
+            metadata: read_metadata(&files, &mut budget.growth)?,
             lock: None,
             templates: Vec::new(),
             values: Arc::default(),
@@ -134,7 +136,7 @@ impl Chart {
                         data: file.data,
                     });
                 }
-                _ => chart.take(file)?,
+                _ => chart.take(file, &mut budget.growth)?,
             }
         }
         chart.metadata.validate().map_err(ChartError::Invalid)?;
@@ -154,23 +156,24 @@ impl Chart {
     }
 
     /// Puts a file that is no subchart's to its place.
-    fn take(&mut self, file: File) -> Result<(), ChartError> {
+    fn take(&mut self, file: File, growth: &mut Growth) -> Result<(), ChartError> {
         match file.name.as_str() {
             "Chart.yaml" => {}
-            "Chart.lock" => self.lock = Some(read_lock(&file, "Chart.lock")?),
+            "Chart.lock" => self.lock = Some(read_lock(&file, "Chart.lock", growth)?),
             "values.yaml" => {
-                self.values = Arc::new(values::load(&file.data).map_err(ChartError::Values)?);
+                let read = values::load_within(&file.data, growth);
+                self.values = Arc::new(read.map_err(ChartError::Values)?);
             }
             "values.schema.json" => self.schema = Some(file.data),
             "requirements.yaml" => {
-                let document = parse(&file, "requirements.yaml")?;
+                let document = parse(&file, "requirements.yaml", growth)?;
                 self.metadata
                     .read(&document, "requirements.yaml")
                     .map_err(|reason| fault("requirements.yaml", reason))?;
                 self.keep_in_v1(file);
             }
             "requirements.lock" => {
-                self.lock = Some(read_lock(&file, "requirements.lock")?);
+                self.lock = Some(read_lock(&file, "requirements.lock", growth)?);
                 self.keep_in_v1(file);
             }
             name if name.starts_with("templates/") => self.templates.push(file),
@@ -198,9 +201,8 @@ impl Chart {
             .iter()
             .flatten()
             .map(|dependency| dependency.name.as_str());
-        listed
-            .filter(|name| self.dependencies.iter().all(|chart| chart.name() != *name))
-            .collect()
+        let there: HashSet<&str> = self.dependencies.iter().map(Chart::name).collect();
+        listed.filter(|name| !there.contains(name)).collect()
     }
 }
 
@@ -234,13 +236,13 @@ fn load_inside(
     Chart::from_files(files.into_iter().filter_map(strip).collect(), budget, nesting)
 }
 
-fn read_metadata(files: &[File]) -> Result<Metadata, ChartError> {
+fn read_metadata(files: &[File], growth: &mut Growth) -> Result<Metadata, ChartError> {
     let file = files
         .iter()
         .find(|file| file.name == "Chart.yaml")
         .ok_or(ChartError::NoMetadata)?;
     let mut metadata = Metadata::default();
-    let document = parse(file, "Chart.yaml")?;
+    let document = parse(file, "Chart.yaml", growth)?;
     metadata
         .read(&document, "Chart.yaml")
         .map_err(|reason| fault("Chart.yaml", reason))?;
@@ -251,8 +253,8 @@ fn read_metadata(files: &[File]) -> Result<Metadata, ChartError> {
     Ok(metadata)
 }
 
-fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
-    let document = parse(file, name)?;
+fn read_lock(file: &File, name: &'static str, growth: &mut Growth) -> Result<Lock, ChartError> {
+    let document = parse(file, name, growth)?;
     let mut metadata = Metadata::default();
     metadata
         .read(&document, name)
@@ -274,12 +276,8 @@ fn read_lock(file: &File, name: &'static str) -> Result<Lock, ChartError> {
     })
 }
 
-fn parse(file: &File, name: &'static str) -> Result<Value, ChartError> {
-    let limits = yaml::Limits {
-        floats: true,
-        ..yaml::Limits::default()
-    };
-    let read = yaml::decode(&file.data).and_then(|text| yaml::read(&text, &limits));
+fn parse(file: &File, name: &'static str, growth: &mut Growth) -> Result<Value, ChartError> {
+    let read = yaml::decode(&file.data).and_then(|text| growth.read(&text, true));
     read.map_err(|error| fault(name, error.to_string()))
 }
 

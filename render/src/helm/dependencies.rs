@@ -9,6 +9,7 @@ use std::rc::Rc;
 use flotilla_core::version::VersionRange;
 
 use super::chart::{Chart, Dependency, Metadata};
+use super::crd::Crd;
 use super::value::Val;
 use super::values::coalesce::{CoalesceError, Nulls, coalesce, merge_tables};
 use super::values::copies::Copies;
@@ -16,6 +17,11 @@ use super::values::table::Table;
 use super::warning::{Warn, Warning};
 
 use crate::yaml::{Map, Value};
+
+/// What the definitions of a file below `crds/` take in a list, beside the path that output names.
+const BYTES_PER_CRD: usize = 128;
+/// What it costs to look whether an entry of `Chart.yaml` means a chart, in values that are copied.
+const VALUES_PER_PAIR: usize = 4;
 
 /// A chart as one rendering sees it.
 #[derive(Clone)]
@@ -82,18 +88,24 @@ impl<'a> Resolved<'a> {
     }
 
     /// Returns the definitions below `crds/`, those of its subcharts last, by the path that output names.
-    pub(crate) fn crds(&self) -> Vec<(String, String)> {
+    pub(crate) fn crds(&self, copies: &Copies<'_>) -> Result<Vec<Crd>, CoalesceError> {
         let mut found = Vec::new();
-        self.add_crds(self.name(), &mut found);
-        found
+        self.add_crds(self.name(), copies, &mut found)?;
+        Ok(found)
     }
 
-    fn add_crds(&self, path: &str, found: &mut Vec<(String, String)>) {
-        let own = self.chart.files.iter().filter(|file| file.is_crd());
-        found.extend(own.map(|file| (format!("{path}/{}", file.name), file.text().into_owned())));
-        for chart in &self.dependencies {
-            chart.add_crds(&format!("{path}/charts/{}", chart.name()), found);
+    fn add_crds(&self, path: &str, copies: &Copies<'_>, found: &mut Vec<Crd>) -> Result<(), CoalesceError> {
+        for file in self.chart.files.iter().filter(|file| file.is_crd()) {
+            copies.make(BYTES_PER_CRD + path.len() + file.name.len())?;
+            found.push(Crd {
+                path: format!("{path}/{}", file.name),
+                data: file.data.clone(),
+            });
         }
+        for chart in &self.dependencies {
+            chart.add_crds(&format!("{path}/charts/{}", chart.name()), copies, found)?;
+        }
+        Ok(())
     }
 
     /// Leaves only the dependencies that take part, each under its alias, and does so for theirs.
@@ -107,6 +119,7 @@ impl<'a> Resolved<'a> {
         if self.metadata.dependencies.is_none() {
             return Ok(());
         }
+        copies.make(self.metadata.bytes())?;
         let mut listed = self.metadata.to_mut().dependencies.take().unwrap_or_default();
         self.dependencies = self.named(&mut listed, copies)?;
         for dependency in &mut listed {
@@ -116,17 +129,11 @@ impl<'a> Resolved<'a> {
         let values = coalesce(self, given, Nulls::Remove, copies, warn)?;
         apply_tags(&mut listed, &values, copies, warn)?;
         apply_conditions(&mut listed, &values, path, copies, warn)?;
-        let is_out = |name: &str| {
-            listed
-                .iter()
-                .any(|dependency| !dependency.enabled && dependency.name == name)
-        };
-        self.dependencies.retain(|chart| !is_out(chart.name()));
-        let kept: Vec<Dependency> = listed
-            .iter()
-            .filter(|dependency| !is_out(&dependency.name))
-            .cloned()
-            .collect();
+        let out = listed.iter().filter(|dependency| !dependency.enabled);
+        let out: HashSet<String> = out.map(|dependency| dependency.name.clone()).collect();
+        self.dependencies.retain(|chart| !out.contains(chart.name()));
+        listed.retain(|dependency| !out.contains(&dependency.name));
+        let kept = listed;
         self.metadata.to_mut().dependencies = (!kept.is_empty()).then_some(kept);
         for chart in &mut self.dependencies {
             let below = format!("{path}{}.", chart.metadata.name);
@@ -142,14 +149,16 @@ impl<'a> Resolved<'a> {
         listed: &mut [Dependency],
         copies: &Copies<'_>,
     ) -> Result<Vec<Resolved<'a>>, CoalesceError> {
-        let mut named: Vec<Resolved<'a>> = self
-            .dependencies
-            .iter()
-            .filter(|chart| !listed.iter().any(|dependency| is_meant(dependency, chart)))
-            .cloned()
-            .collect();
+        let mut named: Vec<Resolved<'a>> = Vec::new();
+        for chart in &self.dependencies {
+            copies.spend(VALUES_PER_PAIR * listed.len())?;
+            if !listed.iter().any(|dependency| is_meant(dependency, chart)) {
+                named.push(chart.clone());
+            }
+        }
         let mut placed = HashSet::new();
         for dependency in listed {
+            copies.spend(VALUES_PER_PAIR * self.dependencies.len())?;
             if let Some(chart) = self.dependencies.iter().find(|chart| is_meant(dependency, chart)) {
                 // The first copy takes the place of the chart.
                 if !placed.insert(std::ptr::from_ref(chart.chart)) {
@@ -157,6 +166,7 @@ impl<'a> Resolved<'a> {
                 }
                 let mut chart = chart.clone();
                 if !dependency.alias.is_empty() {
+                    copies.make(chart.metadata.bytes())?;
                     chart.metadata.to_mut().name.clone_from(&dependency.alias);
                 }
                 named.push(chart);
@@ -202,7 +212,7 @@ fn merge_imports(
         let wanted: Vec<Import> = dependency.import_values.iter().filter_map(Import::read).collect();
         for import in &wanted {
             match values.follow(&format!("{}.{}", dependency.name, import.child)) {
-                Ok(found) => merge_tables(imports, &import.placed(found), Nulls::Keep)?,
+                Ok(found) => merge_tables(imports, &import.placed(found), Nulls::Keep, copies)?,
                 Err(missing) => {
                     copies.spend_text(2 * import.child.len() + dependency.name.len())?;
                     warn(Warning::Import {
@@ -220,7 +230,7 @@ fn merge_imports(
         return Ok(values.clone());
     }
     let own = copies.copy(values)?;
-    merge_tables(&own, imports, Nulls::Keep)?;
+    merge_tables(&own, imports, Nulls::Keep, copies)?;
     Ok(own)
 }
 

@@ -9,14 +9,14 @@ mod pipeline;
 pub(super) use charge::Walk;
 use held::Held;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::rc::{Rc, Weak};
 
 use super::ast::{Expr, Tree};
 use super::context::{Context, Random, Reads};
-use super::exec_error::ExecError;
-use super::quote::quote;
+use super::exec_error::{ExecError, Level};
 use super::value::{Shared, Val};
 
 /// How deep templates, blocks and pipelines may be nested together while they run.
@@ -32,6 +32,21 @@ const ASK_EVERY: u64 = 4096;
 pub(super) struct Set {
     pub(super) outer: Option<Rc<Set>>,
     pub(super) trees: HashMap<Rc<str>, Rc<Tree>>,
+    /// What its trees take, where that is counted while it is there.
+    pub(super) taken: Option<Taken>,
+}
+
+/// Bytes of memory that are counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    bytes: usize,
+    all: Rc<Cell<usize>>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.all.set(self.all.get().saturating_sub(self.bytes));
+    }
 }
 
 impl Set {
@@ -68,14 +83,16 @@ pub(super) struct Interp<'c> {
     /// How often each template is being included.
     pub(super) included: HashMap<Rc<str>, u32>,
     pub(super) parsed: HashMap<Rc<str>, Rc<Set>>,
-    /// The bytes of the texts in it.
+    /// What it takes: the texts, and what they were parsed to.
     pub(super) parsed_bytes: usize,
+    /// What all trees take that are there: those of the chart, and those of texts that are kept or run.
+    trees: Rc<Cell<usize>>,
     pub(super) fuel: u64,
     /// Steps until the caller is asked whether to stop.
     until_asked: u64,
     /// Bytes that functions made, which output alone does not bound.
     pub(super) made: usize,
-    /// The maps among what they made.
+    /// The maps and lists among what they made.
     held: Held,
     /// Maps that were given other maps or lists, which may hold them in turn.
     pub(super) holders: Vec<Weak<Shared>>,
@@ -112,14 +129,10 @@ struct Frame<'t> {
 }
 
 impl Frame<'_> {
-    /// Assigns to the innermost variable of that name; returns why it cannot.
-    fn set(&mut self, name: &Rc<str>, value: Dot) -> Result<(), String> {
-        let mut variables = self.variables.iter_mut().rev();
-        match variables.find(|(other, _)| other == name) {
-            Some((_, slot)) => *slot = value,
-            None => return Err(format!("undefined variable: {name}")),
-        }
-        Ok(())
+    /// Returns an error at the node that is executed.
+    fn level(&self, message: impl Display) -> Level {
+        let (pos, node) = &self.at;
+        Level::executing((&self.tree.source, *pos), &self.tree.name, node, message)
     }
 }
 
@@ -174,6 +187,7 @@ impl<'c> Interp<'c> {
             included: HashMap::new(),
             parsed: HashMap::new(),
             parsed_bytes: 0,
+            trees: Rc::default(),
             until_asked: ASK_EVERY,
             fuel: context.limits.steps,
             made: 0,
@@ -199,24 +213,27 @@ impl<'c> Interp<'c> {
     }
 
     fn fail<T>(&self, frame: &Frame<'_>, message: impl Display) -> Outcome<T> {
-        Err(self.fault(frame, message, None))
+        Err(ExecError::new(frame.level(message)))
     }
 
-    fn fault(
-        &self,
-        frame: &Frame<'_>,
-        message: impl Display,
-        cause: Option<Box<ExecError>>,
-    ) -> Box<ExecError> {
-        let (pos, node) = &frame.at;
-        let location = frame.tree.source.location(*pos);
-        let name = quote(&frame.tree.name);
-        let text = format!("template: {location}: executing {name} at <{node}>: {message}");
-        Box::new(ExecError {
-            text,
-            executing: true,
-            cause,
-        })
+    /// Takes out what was written from a place on.
+    pub(super) fn take_output(&mut self, start: usize) -> String {
+        if start > 0 {
+            return self.out.split_off(start);
+        }
+        // Splitting all of it off would make room for as much again.
+        let mut all = std::mem::take(&mut self.out);
+        all.shrink_to_fit();
+        all
+    }
+
+    /// Counts what trees take until what is returned is dropped.
+    pub(super) fn take_trees(&self, bytes: usize) -> Taken {
+        self.trees.set(self.trees.get().saturating_add(bytes));
+        Taken {
+            bytes,
+            all: self.trees.clone(),
+        }
     }
 
     /// Counts a step, and enters a level that [`Interp::leave`] leaves.
@@ -280,7 +297,8 @@ impl<'c> Interp<'c> {
 
     /// Returns why so many bytes more are more than output and values may take.
     fn has_room(&self, bytes: usize) -> Result<(), String> {
-        let taken = self.out.len().saturating_add(self.made).saturating_add(bytes);
+        let counted = [self.out.len(), self.made, self.trees.get(), bytes];
+        let taken = counted.into_iter().fold(0, usize::saturating_add);
         match taken > self.context.limits.bytes {
             true => Err(self.context.no_more_bytes()),
             false => Ok(()),

@@ -16,7 +16,7 @@ pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Va
     Ok(match name {
         "Get" => Val::of_bytes(data()),
         "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().to_vec()))),
-        "Glob" => Val::Object(Rc::new(Object::Files(Rc::new(matching(files, argument))))),
+        "Glob" => Val::Object(Rc::new(Object::Files(Rc::new(matching(files, argument)?)))),
         "Lines" => lines(&bytes::text(data())),
         "AsSecrets" => as_yaml(files, |data| {
             base64::engine::general_purpose::STANDARD.encode(data)
@@ -43,13 +43,10 @@ fn as_yaml(files: &Files, text: impl Fn(&[u8]) -> String) -> Val {
     Val::from(written.strip_suffix('\n').unwrap_or(&written))
 }
 
-fn matching(files: &Files, pattern: &str) -> Files {
+fn matching(files: &Files, pattern: &str) -> Result<Files, String> {
     // A pattern that is none matches everything, as in the reference.
-    let matcher = glob::compile(pattern);
+    let matcher = glob::compile(pattern)?;
     let matches = |name: &str| matcher.as_ref().is_none_or(|matcher| matcher.is_match(name));
-    files
-        .iter()
-        .filter(|(name, _)| matches(name))
-        .map(|(name, data)| (name.clone(), data.clone()))
-        .collect()
+    let found = files.iter().filter(|(name, _)| matches(name));
+    Ok(found.map(|(name, data)| (name.clone(), data.clone())).collect())
 }

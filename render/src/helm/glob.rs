@@ -3,18 +3,34 @@
 
 use regex::Regex;
 
+/// The most bytes of a pattern.
+const MAX_PATTERN: usize = 4096;
 /// The most bytes that a compiled pattern may take.
 const MAX_COMPILED: usize = 1 << 20;
 /// The most braces inside each other.
 const MAX_NESTING: usize = 100;
 
 /// Returns what matches the pattern; none for one that cannot be read.
-pub(super) fn compile(pattern: &str) -> Option<Regex> {
-    let translated = Parser::new(pattern).run()?;
-    regex::RegexBuilder::new(&translated)
+///
+/// # Errors
+///
+/// A pattern that is too long, or takes too much compiled.
+pub(super) fn compile(pattern: &str) -> Result<Option<Regex>, String> {
+    if pattern.len() > MAX_PATTERN {
+        return Err(format!("pattern of files of more than {MAX_PATTERN} bytes"));
+    }
+    let Some(translated) = Parser::new(pattern).run() else {
+        return Ok(None);
+    };
+    let built = regex::RegexBuilder::new(&translated)
         .size_limit(MAX_COMPILED)
-        .build()
-        .ok()
+        .build();
+    match built {
+        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
+            "pattern of files that takes more than {MAX_COMPILED} bytes compiled"
+        )),
+        built => Ok(built.ok()),
+    }
 }
 
 struct Parser<'p> {

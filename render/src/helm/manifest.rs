@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::hooks::Hook;
 use super::typed;
@@ -15,7 +16,7 @@ use crate::yaml::Value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// The template it comes from, beginning with the chart's name.
-    pub source: String,
+    pub source: Arc<str>,
     /// The text, without the separator that was in front of it.
     pub content: String,
     /// The kind; empty when it has none.
@@ -92,6 +93,8 @@ pub(super) type Charge<'c> = &'c mut dyn FnMut(u64) -> Result<(), String>;
 
 /// How many bytes of a manifest are read in one step.
 const BYTES_PER_STEP: usize = 16;
+/// The steps of a manifest by itself, so that what their lists take is bounded as well as the time.
+const STEPS_PER_MANIFEST: u64 = 32;
 /// How many nodes of a manifest, those that aliases repeat included, are made in one step.
 const NODES_PER_STEP: usize = 4;
 
@@ -112,12 +115,13 @@ pub(super) fn sort(
             template: template.clone(),
             reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
         })?;
+        let source: Arc<str> = template.as_str().into();
         for document in split(text) {
             let over = |reason| ManifestError::Over {
                 template: template.clone(),
                 reason,
             };
-            charge((document.len() / BYTES_PER_STEP) as u64 + 1).map_err(over)?;
+            charge((document.len() / BYTES_PER_STEP) as u64 + STEPS_PER_MANIFEST).map_err(over)?;
             let value = Head::value(document).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
                 reason: placed(reason, text, document),
@@ -137,7 +141,7 @@ pub(super) fn sort(
                 }
             } else {
                 manifests.push(Manifest {
-                    source: template.clone(),
+                    source: source.clone(),
                     content: document.to_owned(),
                     kind: head.kind,
                     api_version: head.api_version,
@@ -167,31 +171,30 @@ fn rank(kind: &str) -> (usize, String) {
 ///
 /// A line that merely begins with `---` separates, and what follows the dashes belongs to the next document:
 /// charts in the wild depend on it.
-pub fn split(text: &str) -> Vec<&str> {
-    let text = text.trim_start();
-    let mut documents = Vec::new();
-    let mut start = 0;
-    let mut at = 0;
-    while at < text.len() {
-        if text[at..].starts_with("---") {
-            documents.push(&text[start..at]);
-            let dashes = at + 3;
-            start = dashes
-                + text[dashes..]
-                    .bytes()
-                    .take_while(|byte| matches!(byte, b' ' | b'\t'))
-                    .count();
-        }
-        at = text[at.max(start)..]
-            .find('\n')
-            .map_or(text.len(), |end| at.max(start) + end + 1);
-    }
-    documents.push(&text[start..]);
-    documents
-        .into_iter()
+pub fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text.trim_start());
+    let pieces = std::iter::from_fn(move || {
+        let text = rest?;
+        let (piece, after) = cut(text);
+        rest = after;
+        Some(piece)
+    });
+    pieces
         .map(str::trim_start)
         .filter(|document| !document.is_empty())
-        .collect()
+}
+
+/// Cuts a text at the first line that separates, and returns what is before it and what is behind the dashes.
+fn cut(text: &str) -> (&str, Option<&str>) {
+    let mut at = 0;
+    while at < text.len() {
+        if let Some(after) = text[at..].strip_prefix("---") {
+            let after = after.trim_start_matches([' ', '\t']);
+            return (&text[..at], Some(after));
+        }
+        at = text[at..].find('\n').map_or(text.len(), |end| at + end + 1);
+    }
+    (text, None)
 }
 
 /// Adds to what is wrong with a document where in the text it stands: lines are those of the document.

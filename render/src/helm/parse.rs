@@ -6,13 +6,16 @@ mod number;
 
 pub(super) use number::parse_float;
 mod pipeline;
+mod scope;
 mod tokens;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::ast::{List, Node, Source, Text, Tree};
 use super::lex::{Keyword, Kind, Lexer, Token};
 use super::quote::{quote, unquote};
+use scope::Scope;
 
 /// Nested blocks and parentheses; Go allows ten thousand parentheses, no template has fifty.
 const MAX_DEPTH: usize = 500;
@@ -36,6 +39,7 @@ pub(super) fn parse(name: &Rc<str>, text: &str, kept: Text) -> Result<Vec<Tree>,
         action_line: 0,
         scope: Scope::default(),
         trees: Vec::new(),
+        named: HashMap::new(),
         depth: 0,
     };
     parser.template(name)?;
@@ -65,21 +69,6 @@ pub(super) fn room(text: &str) -> usize {
     text.len() + actions * BYTES_PER_BYTE
 }
 
-/// What each definition starts afresh.
-struct Scope {
-    variables: Vec<Rc<str>>,
-    ranges: usize,
-}
-
-impl Default for Scope {
-    fn default() -> Self {
-        Scope {
-            variables: vec!["$".into()],
-            ranges: 0,
-        }
-    }
-}
-
 struct Parser<'a> {
     source: Rc<Source>,
     lexer: Lexer<'a>,
@@ -89,7 +78,15 @@ struct Parser<'a> {
     action_line: usize,
     scope: Scope,
     trees: Vec<Tree>,
+    /// Where the tree of each name is.
+    named: HashMap<Rc<str>, Named>,
     depth: usize,
+}
+
+/// A tree that was parsed.
+struct Named {
+    at: usize,
+    is_empty: bool,
 }
 
 /// What ends a list of nodes.
@@ -141,13 +138,17 @@ impl<'a> Parser<'a> {
     }
 
     fn add(&mut self, tree: Tree) -> Result<(), String> {
-        let Some(at) = self.trees.iter().position(|other| other.name == tree.name) else {
+        let is_empty = tree.is_empty();
+        let Some(known) = self.named.get_mut(&tree.name) else {
+            let at = self.trees.len();
+            self.named.insert(tree.name.clone(), Named { at, is_empty });
             self.trees.push(tree);
             return Ok(());
         };
-        if self.trees[at].is_empty() {
-            self.trees[at] = tree;
-        } else if !tree.is_empty() {
+        if known.is_empty {
+            known.is_empty = is_empty;
+            self.trees[known.at] = tree;
+        } else if !is_empty {
             let name = quote(&tree.name);
             return self.error(format!("template: multiple definition of template {name}"));
         }

@@ -93,7 +93,7 @@ pub fn render_alone(name: &str, source: &str, context: &Context) -> Result<Strin
     interp
         .execute(&tree, Val::Invalid)
         .map_err(|cause| failed(name, &cause))?;
-    Ok(bytes::lossy(&interp.out).into_owned())
+    Ok(bytes::lossy(&interp.take_output(0)).into_owned())
 }
 
 /// Parses templates, each with its name, in the order in which a later definition wins.
@@ -113,7 +113,7 @@ fn parsed<'c, 't>(
         // A chart that is there under many names is parsed for each of them; nothing else is made yet.
         interp
             .charge(1 + source.len() as u64 / BYTES_PER_STEP)
-            .map_err(|cause| cause.text)
+            .map_err(|cause| cause.text())
             .and_then(|()| context.room_for_templates(parsed + parse::room(&source)))
             .map_err(|why| TemplateError(format!("({name}) is not parsed: {why}")))?;
         let trees = parse::parse(&Rc::from(name), &source, kept)
@@ -121,6 +121,7 @@ fn parsed<'c, 't>(
         parsed += trees.iter().map(Tree::bytes).sum::<usize>();
         trees.into_iter().for_each(|tree| set.add(tree));
     }
+    set.taken = Some(interp.take_trees(parsed));
     interp.set = Rc::new(set);
     Ok(interp)
 }
@@ -141,7 +142,7 @@ fn execute(interp: &mut Interp<'_>, template: &Renderable) -> Result<Vec<u8>, Te
     interp
         .execute(&tree, data)
         .map_err(|cause| failed(&template.name, &cause))?;
-    let text = interp.out.split_off(start);
+    let text = interp.take_output(start);
     interp.made += text.len();
     let text = without_no_value(text);
     Ok(match bytes::bytes(&text) {

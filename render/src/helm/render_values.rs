@@ -1,17 +1,19 @@
 //! What the templates of each chart of a tree see: its own values, its files, what it says of itself, and
 //! its subcharts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::archive::File;
 use super::capabilities::Capabilities;
-use super::chart::{Dependency, Maintainer, Metadata};
+use super::chart::{Chart, Dependency, Maintainer, Metadata};
 use super::dependencies::Resolved;
 use super::manifest::base_name;
 use super::object::{Files, Object};
 use super::render::Renderable;
 use super::value::{Entries, MapKind, MapVal, Val};
+use super::values::coalesce::CoalesceError;
+use super::values::copies::Copies;
 use super::values::table::Table;
 use crate::yaml::Value;
 
@@ -53,39 +55,66 @@ impl Shared {
 }
 
 /// Returns the templates of a chart and of its subcharts, each with what it sees.
-pub(crate) fn renderables(root: &Resolved<'_>, values: &Table, shared: &Shared) -> Vec<Renderable> {
-    let mut found = BTreeMap::new();
-    add(root, root.name(), values, (shared, true), &mut found);
-    found.into_values().collect()
+pub(crate) fn renderables(
+    root: &Resolved<'_>,
+    values: &Table,
+    shared: &Shared,
+    copies: &Copies<'_>,
+) -> Result<Vec<Renderable>, CoalesceError> {
+    let mut all = Found {
+        shared,
+        copies,
+        files: HashMap::new(),
+        templates: BTreeMap::new(),
+    };
+    add(root, root.name(), values, true, &mut all)?;
+    Ok(all.templates.into_values().collect())
 }
+
+/// What was found of the charts gone through.
+struct Found<'a> {
+    shared: &'a Shared,
+    copies: &'a Copies<'a>,
+    /// The files of each chart, shared by all names that it has.
+    files: HashMap<*const Chart, Val>,
+    templates: BTreeMap<String, Renderable>,
+}
+
+/// What a template takes beside its names and its text.
+const BYTES_PER_TEMPLATE: usize = 256;
 
 /// Adds the templates of a chart, those of its subcharts first; returns what they see.
 fn add(
     chart: &Resolved<'_>,
     path: &str,
     values: &Table,
-    (shared, is_root): (&Shared, bool),
-    found: &mut BTreeMap<String, Renderable>,
-) -> MapVal {
+    is_root: bool,
+    found: &mut Found<'_>,
+) -> Result<MapVal, CoalesceError> {
     let mut inside = Entries::new();
     for below in &chart.dependencies {
         let path = format!("{path}/charts/{}", below.name());
         // A name with a dot is followed as a path, and so mostly finds nothing, as in the reference.
         let values = values.table_at(below.name()).unwrap_or_default();
-        let seen = add(below, &path, &values, (shared, false), found);
+        let seen = add(below, &path, &values, false, found)?;
         inside.insert(below.name().into(), Val::Map(seen));
     }
+    found.copies.make(chart.metadata.bytes())?;
+    let files = found.files.entry(std::ptr::from_ref(chart.chart));
+    let files = files.or_insert_with(|| files_of(&chart.chart.files)).clone();
     let scope = MapVal::new(Entries::from([
         (Rc::from("Chart"), metadata(&chart.metadata, is_root)),
-        (Rc::from("Files"), files(&chart.chart.files)),
-        (Rc::from("Release"), shared.release.clone()),
-        (Rc::from("Capabilities"), shared.capabilities.clone()),
+        (Rc::from("Files"), files),
+        (Rc::from("Release"), found.shared.release.clone()),
+        (Rc::from("Capabilities"), found.shared.capabilities.clone()),
         (Rc::from("Values"), values.as_values()),
         (Rc::from("Subcharts"), Val::map(inside)),
     ]));
     let library = chart.metadata.is_library();
     let sources = chart.chart.templates.iter();
     for file in sources.filter(|file| !library || base_name(&file.name).starts_with('_')) {
+        let names = 2 * (path.len() + file.name.len()) + path.len();
+        found.copies.make(BYTES_PER_TEMPLATE + names)?;
         let name = format!("{path}/{}", file.name);
         let renderable = Renderable {
             name: name.clone(),
@@ -93,12 +122,12 @@ fn add(
             values: scope.of_kind(MapKind::Values),
             base_path: format!("{path}/templates"),
         };
-        found.insert(name, renderable);
+        found.templates.insert(name, renderable);
     }
-    scope
+    Ok(scope)
 }
 
-fn files(files: &[File]) -> Val {
+fn files_of(files: &[File]) -> Val {
     let files: Files = files
         .iter()
         .map(|file| (Rc::from(file.name.as_str()), file.data.clone()))

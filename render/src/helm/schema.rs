@@ -9,11 +9,14 @@ use serde_json::Value as Json;
 
 use super::dependencies::Resolved;
 use super::value::Val;
+use super::values::coalesce::CoalesceError;
+use super::values::copies::Copies;
 use super::values::table::{Table, as_table};
 use prepared::Prepared;
 
 mod cost;
 mod formats;
+mod patterns;
 mod prepared;
 mod words;
 
@@ -25,6 +28,10 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 const MAX_LARGE_PATTERNS: usize = 8;
 /// The most bytes that these may take.
 const MAX_LARGE_PATTERN_BYTES: usize = 16 << 20;
+/// The most ranges of characters that all patterns of a schema are compiled of, which take about a hundred bytes each.
+const MAX_RANGES: usize = 1 << 20;
+/// What it costs to compile a range, in values that are copied.
+const VALUES_PER_RANGE: usize = 4;
 /// The most failures that are told of each chart.
 const MAX_FAILURES: usize = 20;
 
@@ -37,41 +44,76 @@ pub struct SchemaError {
     pub failures: Vec<String>,
 }
 
-/// Checks the values of a chart and of its subcharts, each against its own schema.
-pub(crate) fn check(chart: &Resolved<'_>, values: &Table) -> Result<(), SchemaError> {
+/// Checks the values of a chart and of its subcharts, each against its own schema. The inner result is what the schemas
+/// say; the outer one, that a bound was reached or the caller asked to stop.
+pub(crate) fn check(
+    chart: &Resolved<'_>,
+    values: &Table,
+    copies: &Copies<'_>,
+) -> Result<Result<(), SchemaError>, CoalesceError> {
     let mut failures = Vec::new();
-    collect(chart, values, &mut failures);
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(SchemaError { failures })
-    }
+    collect(chart, values, copies, &mut failures)?;
+    Ok(match failures.is_empty() {
+        true => Ok(()),
+        false => Err(SchemaError { failures }),
+    })
 }
 
-fn collect(chart: &Resolved<'_>, values: &Table, failures: &mut Vec<String>) {
-    if let Some(schema) = &chart.chart.schema
-        && let Err(found) = check_one(schema, values)
-    {
-        failures.push(format!("{}:", chart.name()));
-        failures.extend(found);
+fn collect(
+    chart: &Resolved<'_>,
+    values: &Table,
+    copies: &Copies<'_>,
+    failures: &mut Vec<String>,
+) -> Result<(), CoalesceError> {
+    if let Some(schema) = &chart.chart.schema {
+        // One that is there under many names is checked for each of them.
+        copies.spend_text(schema.len())?;
+        if let Err(found) = check_one(schema, values, copies)? {
+            failures.push(format!("{}:", chart.name()));
+            failures.extend(found);
+        }
     }
     for inside in &chart.dependencies {
         match (values.table(inside.name()), values.get(inside.name())) {
-            (Some(below), _) => collect(inside, &below, failures),
+            (Some(below), _) => collect(inside, &below, copies, failures)?,
             (None, None | Some(Val::Nil)) => {}
             (None, Some(_)) => failures.push(format!("{}: values are not a map", inside.name())),
         }
     }
+    Ok(())
 }
 
-fn check_one(schema: &[u8], values: &Table) -> Result<(), Vec<String>> {
+/// Checks values against one schema; the inner result is what it says.
+fn check_one(
+    schema: &[u8],
+    values: &Table,
+    copies: &Copies<'_>,
+) -> Result<Result<(), Vec<String>>, CoalesceError> {
+    let schema = match read(schema) {
+        Ok(schema) => schema,
+        Err(found) => return Ok(Err(found)),
+    };
+    let ranges = patterns::ranges(&schema);
+    if ranges > MAX_RANGES {
+        return Ok(Err(vec![format!(
+            "- schema has patterns of more than {MAX_RANGES} ranges of characters, each as often as it repeats"
+        )]));
+    }
+    // They are compiled twice at most, and gone through to look which are large.
+    copies.spend(VALUES_PER_RANGE * ranges)?;
+    Ok(checked(schema, values))
+}
+
+fn read(schema: &[u8]) -> Result<Json, Vec<String>> {
     if schema.len() > MAX_SCHEMA_BYTES {
         return Err(vec![format!(
             "- schema is over the limit of {MAX_SCHEMA_BYTES} bytes"
         )]);
     }
-    let schema: Json =
-        serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])?;
+    serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])
+}
+
+fn checked(schema: Json, values: &Table) -> Result<(), Vec<String>> {
     let values = json(values);
     cost::check(&schema, &values).map_err(|reason| vec![format!("- schema {reason}")])?;
     let prepared = prepared::prepare(schema).map_err(|reason| vec![format!("- schema {reason}")])?;
@@ -103,7 +145,7 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
         Ok(validator) => return Ok(validator),
         Err(error) => error,
     };
-    let large = prepared.large_patterns(MAX_PATTERN_BYTES);
+    let large = prepared.large_patterns(MAX_PATTERN_BYTES, MAX_LARGE_PATTERNS + 1);
     if large > MAX_LARGE_PATTERNS {
         return Err(vec![format!(
             "- schema has more than {MAX_LARGE_PATTERNS} patterns that take more than {MAX_PATTERN_BYTES} bytes"
@@ -123,7 +165,7 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
                 shown_address(address)
             )
         }
-        None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES) > 0 => {
+        None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES, 1) > 0 => {
             format!("- schema has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
         }
         None => format!(

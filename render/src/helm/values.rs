@@ -10,7 +10,7 @@ pub mod table;
 
 use std::borrow::Cow;
 
-use super::manifest::nodes;
+use super::growth::Growth;
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::bytes;
@@ -75,9 +75,9 @@ impl Sources {
     pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
         let mut values = Map::new();
         // All files together may grow to what one may.
-        let mut left = yaml::Limits::default().nodes;
+        let mut growth = Growth::default();
         for (name, text) in &self.files {
-            let layer = load_within(text, &mut left).map_err(|source| ValuesError::File {
+            let layer = load_within(text, &mut growth).map_err(|source| ValuesError::File {
                 name: name.clone(),
                 source: Box::new(source),
             })?;
@@ -130,19 +130,14 @@ fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
 
 /// Reads a values file: the documents in it, merged in their order.
 pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
-    load_within(bytes, &mut yaml::Limits::default().nodes)
+    load_within(bytes, &mut Growth::default())
 }
 
-/// Reads a values file whose documents take what they grow to from the nodes that are left.
-fn load_within(bytes: &[u8], left: &mut usize) -> Result<Map, ValuesError> {
+/// Reads a values file whose documents take what they grow to from what is left.
+pub(super) fn load_within(bytes: &[u8], growth: &mut Growth) -> Result<Map, ValuesError> {
     let mut values = Map::new();
     for Document { text, above } in documents(&decoded(bytes)?)? {
-        let limits = yaml::Limits {
-            nodes: *left,
-            ..yaml::Limits::default()
-        };
-        let value = yaml::read(&text, &limits).map_err(|error| error.below(above))?;
-        *left = left.saturating_sub(nodes(&value));
+        let value = growth.read(&text, false).map_err(|error| error.below(above))?;
         match floats(value) {
             Value::Null => {}
             Value::Map(layer) => merge(&mut values, layer),

@@ -1,6 +1,6 @@
 //! Why `flotilla template` prints nothing, and what to do then.
 
-use flotilla_render::helm::action::{NoTemplate, RenderError};
+use flotilla_render::helm::action::{PrintError, RenderError};
 use flotilla_render::helm::archive::size;
 use flotilla_render::helm::capabilities::KubeVersionError;
 use flotilla_render::helm::chart::ChartError;
@@ -56,9 +56,9 @@ pub(super) enum TemplateError {
     /// The chart does not render with these values.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// `--show-only` names a template that renders to nothing.
+    /// `--show-only` names a template that renders to nothing, or too much is printed.
     #[error(transparent)]
-    ShowOnly(#[from] NoTemplate),
+    Print(#[from] PrintError),
     /// A flag that Helm has and that cannot be had here.
     #[error(transparent)]
     Refused(#[from] RefusedFlag),
@@ -126,7 +126,7 @@ impl TemplateError {
             Self::Render(RenderError::KubeVersion { .. }) => {
                 Some("--kube-version tells the chart another version of Kubernetes")
             }
-            Self::ShowOnly(_) => Some(
+            Self::Print(PrintError::NoTemplate(_)) => Some(
                 "name it by its path in the chart, such as templates/service.yaml; what renders to nothing is none",
             ),
             Self::Render(RenderError::Manifest(ManifestError::Yaml { .. })) if !debug => {

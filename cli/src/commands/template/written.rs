@@ -26,8 +26,8 @@ pub(super) fn write(
     let of_release =
         |source: &str| release.map_or_else(|| source.to_owned(), |release| format!("{release}/{source}"));
     if output.include_crds {
-        for (path, definition) in &rendered.crds {
-            files.document(path, path, definition)?;
+        for one in &rendered.crds {
+            files.document(&one.path, &one.path, &one.text())?;
         }
     }
     for manifest in &rendered.manifests {

@@ -22,8 +22,7 @@ impl Interp<'_> {
             Ok(value) => Ok(Dot::plain(value)),
             Err(cause) => {
                 frame.at = node;
-                let message = format!("error calling {name}: {}", cause.text);
-                Err(self.fault(frame, message, Some(cause)))
+                Err(cause.within(frame.level(format_args!("error calling {name}: "))))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What calls cost beside the step that each is: functions that walk through values, or that take long by
 //! design, pay for it in steps, so that steps bound the time. What they walk through is noted as read.
 
+use std::any::Any;
 use std::rc::{Rc, Weak};
 
 use super::{Frame, Interp, Outcome};
@@ -12,6 +13,8 @@ use crate::helm::value::{Items, Shared, Val};
 const MAX_NESTING: usize = 1000;
 /// How many bytes of text a function handles for one step.
 const BYTES_PER_STEP: usize = 16;
+/// How many bytes of a name are compared or hashed for one step.
+pub(super) const BYTES_COMPARED_PER_STEP: usize = 512;
 /// What a list or a map takes in memory for each thing that it holds.
 const BYTES_PER_ITEM: usize = 64;
 /// What a list takes in memory by itself.
@@ -55,11 +58,17 @@ impl Walk {
 /// Returns the steps that a function takes by design.
 fn price(name: &str, args: &[Val]) -> u64 {
     let length = |at: usize| args.get(at).and_then(Val::as_str).map_or(0, str::len) as u64;
+    let compared = |names: &mut dyn Iterator<Item = usize>| {
+        names.map(length).sum::<u64>() / BYTES_COMPARED_PER_STEP as u64
+    };
     match name {
         // Reading an expression, apart from what compiling it and matching cost.
         _ if name.starts_with("regex") || name.starts_with("mustRegex") => 100 + 16 * length(0),
-        // They look whether a text holds bytes that are no UTF-8.
-        "index" | "len" => length(0) / 512,
+        // They look one thing up by its name, or look whether a text holds bytes that are no UTF-8.
+        "include" | "tpl" | "len" => compared(&mut (0..1)),
+        "get" | "hasKey" | "set" | "unset" => compared(&mut (1..2)),
+        "index" | "dig" => compared(&mut (0..args.len())),
+        "dict" => compared(&mut (0..args.len()).step_by(2)),
         _ => 0,
     }
 }
@@ -250,7 +259,7 @@ impl Interp<'_> {
                 let entries = map.entries.borrow();
                 let keys: usize = entries.keys().map(|key| key.len()).sum();
                 let bytes = keys + entries.len() * BYTES_PER_ITEM + BYTES_PER_MAP;
-                self.hold(Rc::downgrade(&map.entries), bytes);
+                self.hold(&map.entries, bytes);
                 self.made += bytes;
             }
             // What is passed on was made before.
@@ -262,7 +271,7 @@ impl Interp<'_> {
                 };
                 self.measure(frame, walk.max(Walk::Items), value, &mut size)?;
                 for (map, bytes) in size.held.take().into_iter().flatten() {
-                    self.hold(map, bytes);
+                    self.hold_weak(map, bytes);
                 }
                 // Each item is a list of its own.
                 let lists = match value {
@@ -270,6 +279,11 @@ impl Interp<'_> {
                     _ => 1,
                 };
                 self.made += size.copied() + lists * BYTES_PER_HOLDER;
+                if let Val::List(list) = value {
+                    // What its items hold may be held by others too.
+                    let own = list.items.len() * BYTES_PER_ITEM + BYTES_PER_HOLDER;
+                    self.hold(&list.items, own);
+                }
                 return self.steps(frame, size.steps());
             }
             _ => {}
@@ -294,6 +308,31 @@ impl Interp<'_> {
         self.steps(frame, size.steps())
     }
 
+    /// Takes the steps of a method of an object: one file is found by its name, all else goes through all there is.
+    pub(super) fn charge_method(
+        &mut self,
+        frame: &Frame<'_>,
+        receiver: &Val,
+        name: &str,
+        args: &[Val],
+    ) -> Outcome<()> {
+        let asked = args.first().and_then(Val::as_str).unwrap_or_default();
+        if matches!(name, "Get" | "GetBytes" | "Lines") {
+            return self.charge_compared(frame, asked);
+        }
+        // A pattern is compiled.
+        self.steps(frame, asked.len() as u64)?;
+        self.charge_entries(frame, receiver, false)
+    }
+
+    /// Takes the steps of looking something up by its name, where that is long.
+    pub(super) fn charge_compared(&mut self, frame: &Frame<'_>, name: &str) -> Outcome<()> {
+        match name.len() / BYTES_COMPARED_PER_STEP {
+            0 => Ok(()),
+            long => self.steps(frame, long as u64),
+        }
+    }
+
     /// Takes the steps of going through what a map or an object holds; with its content, where copies are made of it.
     pub(super) fn charge_entries(&mut self, frame: &Frame<'_>, over: &Val, copied: bool) -> Outcome<()> {
         let mut size = Size::default();
@@ -315,9 +354,14 @@ impl Interp<'_> {
         self.within(frame, size.bytes.saturating_add(size.nodes))
     }
 
-    /// Notes a map that was counted, and gives back what maps took that nothing holds any longer.
-    fn hold(&mut self, map: Weak<Shared>, bytes: usize) {
-        let freed = self.held.add(map, bytes);
+    /// Notes a map or a list that was counted, and gives back what those took that nothing holds any longer.
+    fn hold<T: 'static>(&mut self, held: &Rc<T>, bytes: usize) {
+        let held: Weak<T> = Rc::downgrade(held);
+        self.hold_weak(held, bytes);
+    }
+
+    fn hold_weak(&mut self, held: Weak<dyn Any>, bytes: usize) {
+        let freed = self.held.add(held, bytes);
         self.made = self.made.saturating_sub(freed);
     }
 

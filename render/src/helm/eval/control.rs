@@ -179,25 +179,19 @@ impl Interp<'_> {
     ) -> Outcome<Flow> {
         let mark = frame.variables.len();
         let index = Dot::plain(index);
-        let assigned = match (&branch.pipe.declares[..], branch.pipe.assigns) {
-            ([], _) => Ok(()),
-            ([one], true) => frame.set(one, item.clone()),
-            ([first, second], true) => frame
-                .set(first, index)
-                .and_then(|()| frame.set(second, item.clone())),
-            ([_], false) => {
-                frame.variables[mark - 1].1 = item.clone();
-                Ok(())
+        match (&branch.pipe.declares[..], branch.pipe.assigns) {
+            ([], _) => {}
+            ([one], true) => self.assign(frame, one, item.clone())?,
+            ([first, second], true) => {
+                self.assign(frame, first, index)?;
+                self.assign(frame, second, item.clone())?;
             }
+            ([_], false) => frame.variables[mark - 1].1 = item.clone(),
             (_, false) => {
                 frame.variables[mark - 1].1 = item.clone();
                 frame.variables[mark - 2].1 = index;
-                Ok(())
             }
-            (_, true) => Ok(()),
-        };
-        if let Err(why) = assigned {
-            return self.fail(frame, why);
+            (_, true) => {}
         }
         self.step(frame)?;
         let flow = self.list(frame, &item, &branch.list);
@@ -212,6 +206,7 @@ impl Interp<'_> {
         name: &str,
         pipe: Option<&'t Pipe>,
     ) -> Outcome<()> {
+        self.charge_compared(frame, name)?;
         let Some(tree) = self.set.get(name).cloned() else {
             return self.fail(frame, format!("template {} not defined", quote(name)));
         };

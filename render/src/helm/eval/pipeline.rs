@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::rc::Rc;
 
+use super::charge::BYTES_COMPARED_PER_STEP;
 use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP, Walk};
 use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
 use crate::helm::exec_error::ExecError;
@@ -21,9 +22,7 @@ impl Interp<'_> {
         let value = value?;
         for name in &pipe.declares {
             if pipe.assigns {
-                if let Err(why) = frame.set(name, value.clone()) {
-                    return self.fail(frame, why);
-                }
+                self.assign(frame, name, value.clone())?;
             } else {
                 frame.variables.push((name.clone(), value.clone()));
             }
@@ -126,14 +125,8 @@ impl Interp<'_> {
         let (start, fields) = match &expr.kind {
             ExprKind::Field(fields) => (dot.clone(), fields),
             ExprKind::Variable { name, fields } => {
-                let known = frame.variables.len();
-                let found = frame.variables.iter().rposition(|(other, _)| other == name);
-                // The last are looked at first.
-                self.steps(frame, (known - found.unwrap_or(0)) as u64 / VARIABLES_PER_STEP)?;
-                match found {
-                    Some(at) => (frame.variables[at].1.clone(), fields),
-                    None => return self.fail(frame, format!("undefined variable: {name}")),
-                }
+                let at = self.variable(frame, name)?;
+                (frame.variables[at].1.clone(), fields)
             }
             ExprKind::Chain { base, fields } => {
                 if matches!(base.kind, ExprKind::Nil) {
@@ -153,6 +146,26 @@ impl Interp<'_> {
             receiver = self.field(frame, dot, field, (expr.pos, expr), Args::NONE, receiver)?;
         }
         self.field(frame, dot, last, (expr.pos, expr), args, receiver)
+    }
+
+    /// Assigns to the innermost variable of that name.
+    pub(super) fn assign(&mut self, frame: &mut Frame<'_>, name: &str, value: Dot) -> Outcome<()> {
+        let at = self.variable(frame, name)?;
+        frame.variables[at].1 = value;
+        Ok(())
+    }
+
+    /// Returns where the innermost variable of that name is.
+    fn variable(&mut self, frame: &Frame<'_>, name: &str) -> Outcome<usize> {
+        // The last are looked at first.
+        let found = frame.variables.iter().rposition(|(other, _)| **other == *name);
+        let looked_at = (frame.variables.len() - found.unwrap_or(0)) as u64;
+        let compared = 1 + (name.len() / BYTES_COMPARED_PER_STEP) as u64;
+        self.steps(frame, looked_at / VARIABLES_PER_STEP * compared)?;
+        match found {
+            Some(at) => Ok(at),
+            None => self.fail(frame, format!("undefined variable: {name}")),
+        }
     }
 
     /// Counts what a method has made, and returns it.
@@ -178,6 +191,7 @@ impl Interp<'_> {
         args: Args<'t>,
         receiver: Dot,
     ) -> Outcome<Dot> {
+        self.charge_compared(frame, name)?;
         match &receiver.value {
             Val::Invalid => Ok(Dot::plain(Val::Invalid)),
             Val::Nil => self.fail(frame, format!("nil pointer evaluating interface {{}}.{name}")),
@@ -222,7 +236,7 @@ impl Interp<'_> {
                     return self.fail(frame, message);
                 };
                 let args = self.arguments(frame, dot, name, signature, args)?;
-                self.charge_entries(frame, &receiver.value, false)?;
+                self.charge_method(frame, &receiver.value, name, &args)?;
                 let called = object.invoke(name, &args);
                 self.method_returned(frame, name, node, called)
             }

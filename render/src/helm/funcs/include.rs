@@ -3,7 +3,7 @@
 use super::tpl::ROOT;
 use super::{Function, reading};
 use crate::helm::eval::Interp;
-use crate::helm::exec_error::ExecError;
+use crate::helm::exec_error::{ExecError, quote_beginning};
 use crate::helm::quote::quote;
 use crate::helm::value::Val;
 
@@ -32,7 +32,7 @@ fn include(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>>
 
 fn captured(interp: &mut Interp<'_>, name: &str, data: Val) -> Result<Val, Box<ExecError>> {
     let Some(tree) = interp.set.get(name).cloned() else {
-        let (name, root) = (quote(name), quote(ROOT));
+        let (name, root) = (quote_beginning(name), quote(ROOT));
         return Err(ExecError::plain(format!(
             "template: no template {name} associated with template {root}"
         )));

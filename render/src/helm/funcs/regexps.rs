@@ -185,16 +185,24 @@ fn find_all(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<
 fn replace(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
     let compiled = compile(text(args, 0))?;
     let replacement = text(args, 2);
-    replaced(interp, &compiled, text(args, 1), |found, out| {
-        expand(replacement, found, &compiled.names, out)
-    })
+    replaced(
+        interp,
+        &compiled,
+        text(args, 1),
+        replacement.len(),
+        |found, out| expand(replacement, found, &compiled.names, out),
+    )
 }
 
-/// Replaces every match with what `put` appends for it.
+/// How many bytes of a replacement are gone through for one step.
+const REPLACEMENT_BYTES_PER_STEP: usize = 64;
+
+/// Replaces every match with what `put` appends for it, for which it goes through so many bytes.
 fn replaced(
     interp: &mut Interp<'_>,
     compiled: &Compiled,
     text: &str,
+    replacement: usize,
     put: impl Fn(&regex::Captures<'_>, &mut String) -> Result<(), String>,
 ) -> Outcome<Val> {
     charge(interp, compiled, text)?;
@@ -204,6 +212,7 @@ fn replaced(
     for found in compiled.regex.captures_iter(text) {
         let whole = found.get_match();
         searched(interp, &mut searches, text, whole.start())?;
+        interp.charge((replacement / REPLACEMENT_BYTES_PER_STEP) as u64)?;
         out.push_str(&text[end..whole.start()]);
         put(&found, &mut out).map_err(ExecError::plain)?;
         end = whole.end();
@@ -273,7 +282,7 @@ fn group<'t>(name: &str, found: &regex::Captures<'t>, names: &[Option<String>]) 
 
 fn replace_literal(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
     let compiled = compile(text(args, 0))?;
-    replaced(interp, &compiled, text(args, 1), |_, out| {
+    replaced(interp, &compiled, text(args, 1), text(args, 2).len(), |_, out| {
         room(out.len().checked_add(text(args, 2).len()))?;
         out.push_str(text(args, 2));
         Ok(())

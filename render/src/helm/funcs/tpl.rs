@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use super::{Function, reading};
-use crate::helm::ast::Text;
+use crate::helm::ast::{Text, Tree};
 use crate::helm::eval::{Interp, Set};
-use crate::helm::exec_error::ExecError;
+use crate::helm::exec_error::{ExecError, Level, quote_beginning};
 use crate::helm::parse;
-use crate::helm::quote::quote;
 use crate::helm::render::{BYTES_PER_STEP, without_no_value};
 use crate::helm::value::Val;
 
@@ -16,8 +15,8 @@ pub(super) const FUNCTIONS: &[Function] = &[reading("tpl", "sa", tpl)];
 /// How many texts may be evaluated within each other; the reference runs out of its stack.
 const MAX_EVALUATING: u32 = 1000;
 
-/// The most bytes of texts whose parsed form is kept.
-const MAX_PARSED: usize = 16 << 20;
+/// The most bytes that texts and what they were parsed to take, which are kept.
+const MAX_PARSED: usize = 32 << 20;
 
 /// The name that text given to `tpl` has in errors.
 pub(super) const ROOT: &str = "gotpl";
@@ -41,14 +40,18 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
         Some(set) if set.outer.as_ref().is_some_and(|other| Rc::ptr_eq(other, &outer)) => set.clone(),
         _ => {
             interp.charge(1 + source.len() as u64 / BYTES_PER_STEP)?;
-            interp.room(parse::room(source))?;
-            let set = Rc::new(parsed(source, &outer)?);
-            // What is kept is bounded: a template may make one text after another.
-            interp.parsed_bytes += source.len();
-            if interp.parsed_bytes > MAX_PARSED {
-                interp.parsed.clear();
-                interp.parsed_bytes = source.len();
+            let room = parse::room(source);
+            // What is kept makes room first: nothing but steps is lost by it.
+            if interp.room(room).is_err() {
+                forget_parsed(interp);
             }
+            interp.room(room)?;
+            let (set, bytes) = parsed(interp, source, &outer)?;
+            // What is kept is bounded: a template may make one text after another.
+            if interp.parsed_bytes + bytes > MAX_PARSED {
+                forget_parsed(interp);
+            }
+            interp.parsed_bytes += bytes;
             interp.parsed.insert(source.clone(), set.clone());
             set
         }
@@ -63,32 +66,40 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     interp.evaluating -= 1;
     // Until it is a value, the text stands there twice.
     let result = result.and_then(|()| interp.room(2 * (interp.out.len() - start)));
-    let output = interp.out.split_off(start);
+    let output = interp.take_output(start);
     interp.set = previous;
     match result {
         Ok(()) => Ok(Val::from(without_no_value(output))),
         Err(cause) => {
-            let text = format!(
-                "error during tpl function execution for {}: {}",
-                quote(source),
-                cause.text
-            );
-            Err(Box::new(ExecError {
-                text,
-                executing: false,
-                cause: Some(cause),
-            }))
+            let source = quote_beginning(source);
+            let text = format!("error during tpl function execution for {source}: ");
+            Err(cause.within(Level::of_function(text)))
         }
     }
 }
 
-fn parsed(source: &Rc<str>, outer: &Rc<Set>) -> Result<Set, Box<ExecError>> {
-    let trees = parse::parse(&ROOT.into(), source, Text::Made(source.clone()))
-        .map_err(|cause| ExecError::plain(format!("cannot parse template {}: {cause}", quote(source))))?;
+fn forget_parsed(interp: &mut Interp<'_>) {
+    interp.parsed.clear();
+    interp.parsed_bytes = 0;
+}
+
+/// Returns the templates of a text, and how many bytes of memory the text and they take.
+fn parsed(
+    interp: &Interp<'_>,
+    source: &Rc<str>,
+    outer: &Rc<Set>,
+) -> Result<(Rc<Set>, usize), Box<ExecError>> {
+    let trees = parse::parse(&ROOT.into(), source, Text::Made(source.clone())).map_err(|cause| {
+        let source = quote_beginning(source);
+        ExecError::plain(format!("cannot parse template {source}: {cause}"))
+    })?;
+    let bytes = trees.iter().map(Tree::bytes).sum::<usize>();
     let mut set = Set {
         outer: Some(outer.clone()),
+        // The text itself is counted where it was made.
+        taken: Some(interp.take_trees(bytes)),
         ..Set::default()
     };
     trees.into_iter().for_each(|tree| set.add(tree));
-    Ok(set)
+    Ok((Rc::new(set), source.len() + bytes))
 }

@@ -67,7 +67,7 @@ impl<'a> Parser<'a> {
     }
 
     fn control(&mut self, context: &'static str) -> Result<Box<Branch>, String> {
-        let variables = self.scope.variables.len();
+        let variables = self.scope.variables();
         let pipe = self.pipeline(context, Kind::RightDelim)?;
         self.scope.ranges += usize::from(context == "range");
         let (list, ending) = self.list()?;
@@ -76,7 +76,7 @@ impl<'a> Parser<'a> {
             Ending::End => None,
             Ending::Else { pos, chains } => Some(self.else_list(context, pos, chains)?),
         };
-        self.scope.variables.truncate(variables);
+        self.scope.leave(variables);
         Ok(Box::new(Branch {
             pos: pipe.pos,
             pipe,

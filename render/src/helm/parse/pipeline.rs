@@ -94,7 +94,7 @@ impl Parser<'_> {
     fn declare(&mut self, pipe: &mut Pipe, variable: &Token<'_>) {
         let name: Rc<str> = (&*variable.text).into();
         pipe.declares.push(name.clone());
-        self.scope.variables.push(name);
+        self.scope.declare(name);
     }
 
     fn checked(&self, pipe: Pipe, context: &str) -> Result<Pipe, String> {
@@ -220,7 +220,7 @@ impl Parser<'_> {
 
     fn variable(&mut self, token: &Token<'_>) -> Result<ExprKind, String> {
         let name: Rc<str> = (&*token.text).into();
-        if !self.scope.variables.contains(&name) {
+        if !self.scope.knows(&name) {
             return self.error(format!("undefined variable {}", quote(&name)));
         }
         Ok(ExprKind::Variable {

@@ -132,12 +132,12 @@ fn escaped(address: &str) -> Option<String> {
 }
 
 impl Prepared {
-    /// Returns how many patterns are larger than a limit when they are compiled.
-    pub(super) fn large_patterns(&self, limit: usize) -> usize {
+    /// Returns how many patterns are larger than a limit when they are compiled, as far as so many.
+    pub(super) fn large_patterns(&self, limit: usize, most: usize) -> usize {
         let is_large = |pattern: &&String| {
             let built = regex::RegexBuilder::new(pattern).size_limit(limit).build();
             matches!(built, Err(regex::Error::CompiledTooBig(_)))
         };
-        self.patterns.keys().filter(is_large).count()
+        self.patterns.keys().filter(is_large).take(most).count()
     }
 }

@@ -20,10 +20,13 @@ const MAX_DEPTH: u32 = 80;
 
 /// Said of what goes beyond it, which is no fault of the text.
 const TOO_DEEP: &str = "arrays, tables or keys deeper than 80 levels";
+/// The most words, marks and blanks of a text: more than half a million values take, each by a key of its own.
+const MAX_TOKENS: usize = 4_000_000;
+const TOO_MANY: &str = "more than 4000000 words, marks and blanks";
 
 /// Tells whether a text was not read for a bound of this reader.
 pub(in crate::helm) fn is_bound(reason: &str) -> bool {
-    reason.ends_with(TOO_DEEP)
+    reason.ends_with(TOO_DEEP) || reason.ends_with(TOO_MANY)
 }
 
 /// Returns the map that a TOML text holds; integers are Go's `int64`.
@@ -35,7 +38,10 @@ pub(in crate::helm) fn read(text: &str) -> Result<Val, String> {
 
 fn document(text: &str) -> Result<Table, String> {
     let source = Source::new(text);
-    let tokens = source.lex().into_vec();
+    let tokens: Vec<_> = source.lex().take(MAX_TOKENS + 1).collect();
+    if tokens.len() > MAX_TOKENS {
+        return Err(TOO_MANY.to_owned());
+    }
     let mut events = Vec::with_capacity(tokens.len());
     let mut error: Option<ParseError> = None;
     let mut validated = ValidateWhitespace::new(&mut events, source);

@@ -104,7 +104,7 @@ fn coalesce_into(
             }
         };
         copies.spend(values.table(GLOBAL).map_or(0, |globals| globals.len()))?;
-        hand_down_globals(&below, values, path, warn)?;
+        hand_down_globals(&below, values, copies, path, warn)?;
         coalesce_into(inside, &below, (nulls, copies), &format!("{path}.{name}"), warn)?;
     }
     Ok(())
@@ -125,6 +125,7 @@ fn add_defaults(
                 let Some(given) = as_table(&given) else {
                     continue;
                 };
+                copies.spend(chart.dependencies.len())?;
                 let path = format!("{path}.{key}");
                 if let Some(default) = as_table(&default) {
                     let is_chart = chart.dependencies.iter().any(|inside| inside.name() == &*key);
@@ -133,7 +134,7 @@ fn add_defaults(
                     if nulls == Nulls::Remove {
                         remove_nulls(&default);
                     }
-                    merge_below(&given, &default, nulls, (MAX_DEPTH, &path), warn)?;
+                    merge_below(&given, &default, (nulls, copies), (MAX_DEPTH, &path), warn)?;
                 } else if !default.is_nil() {
                     warn(Warning::Value(ValueWarning::Skipped(path)));
                 }
@@ -152,18 +153,24 @@ fn add_defaults(
 }
 
 /// Merges `source` into `dest`, which wins. The source is changed too, and shares its maps with `dest` after.
-pub(crate) fn merge_tables(dest: &Table, source: &Table, nulls: Nulls) -> Result<(), TooDeep> {
-    merge_below(dest, source, nulls, (MAX_DEPTH, ""), &mut |_| {})
+pub(crate) fn merge_tables(
+    dest: &Table,
+    source: &Table,
+    nulls: Nulls,
+    copies: &Copies<'_>,
+) -> Result<(), CoalesceError> {
+    merge_below(dest, source, (nulls, copies), (MAX_DEPTH, ""), &mut |_| {})
 }
 
 fn merge_below(
     dest: &Table,
     source: &Table,
-    nulls: Nulls,
+    (nulls, copies): (Nulls, &Copies<'_>),
     (depth, path): (usize, &str),
     warn: Warn<'_>,
-) -> Result<(), TooDeep> {
+) -> Result<(), CoalesceError> {
     let depth = depth.checked_sub(1).ok_or(TooDeep)?;
+    copies.spend(dest.len() + source.len())?;
     for (key, value) in dest.entries() {
         if !value.is_nil() {
             continue;
@@ -182,7 +189,10 @@ fn merge_below(
             (Some(own), value) => {
                 let below = || format!("{path}.{key}");
                 match (as_table(&own), as_table(&value)) {
-                    (Some(own), Some(value)) => merge_below(&own, &value, nulls, (depth, &below()), warn)?,
+                    (Some(own), Some(value)) => {
+                        copies.spend_text(path.len() + key.len())?;
+                        merge_below(&own, &value, (nulls, copies), (depth, &below()), warn)?;
+                    }
                     (None, Some(_)) => warn(Warning::Value(ValueWarning::NotOverwritten(below()))),
                     (Some(_), None) if !value.is_nil() => {
                         warn(Warning::Value(ValueWarning::Ignored(below())))
@@ -196,7 +206,13 @@ fn merge_below(
 }
 
 /// Gives a subchart the globals of its parent, whose values win over its own.
-fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -> Result<(), TooDeep> {
+fn hand_down_globals(
+    below: &Table,
+    above: &Table,
+    copies: &Copies<'_>,
+    path: &str,
+    warn: Warn<'_>,
+) -> Result<(), CoalesceError> {
     let is_other = |values: &Table| values.get(GLOBAL).is_some() && values.table(GLOBAL).is_none();
     for (which, values) in [("destination", below), ("source", above)] {
         if is_other(values) {
@@ -207,7 +223,7 @@ fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -
     let own = below.table(GLOBAL).unwrap_or_default();
     for (key, value) in above.table(GLOBAL).unwrap_or_default().entries() {
         match (own.get(&key), as_table(&value)) {
-            (None, Some(value)) => own.insert_table(&key, value.shallow_copy()),
+            (None, Some(value)) => own.insert_table(&key, copies.copy_one(&value)?),
             (Some(Val::Map(_)), None) => warn(Warning::Value(ValueWarning::GlobalTable(key.to_string()))),
             (_, None) => own.insert(&key, value),
             (Some(mine), Some(value)) => {
@@ -215,11 +231,11 @@ fn hand_down_globals(below: &Table, above: &Table, path: &str, warn: Warn<'_>) -
                     warn(Warning::Value(ValueWarning::GlobalConflict(key.to_string())));
                     continue;
                 };
-                let merged = value.shallow_copy();
+                let merged = copies.copy_one(&value)?;
                 merge_below(
                     &merged,
                     &mine,
-                    Nulls::Keep,
+                    (Nulls::Keep, copies),
                     (MAX_DEPTH, &format!("{path}.{key}")),
                     warn,
                 )?;

@@ -19,6 +19,8 @@ pub(crate) struct Copies<'c> {
     steps: Cell<u64>,
     /// Bytes of the copies that are kept.
     kept: Cell<usize>,
+    /// Bytes of what is made for each name that a chart has, beside its values.
+    made: Cell<usize>,
     charts: Cell<usize>,
 }
 
@@ -28,23 +30,50 @@ impl<'c> Copies<'c> {
             context,
             steps: Cell::new(context.limits.steps),
             kept: Cell::new(0),
+            made: Cell::new(0),
             charts: Cell::new(0),
         }
     }
 
     /// Returns a copy that shares no map, once what it takes is taken.
     pub(crate) fn copy(&self, table: &Table) -> Result<Table, CoalesceError> {
-        let left = self.context.limits.bytes.saturating_sub(self.kept.get());
+        let taken = self.kept.get().saturating_add(self.made.get());
+        let left = self.context.limits.bytes.saturating_sub(taken);
         let most = left / BYTES_PER_VALUE;
         let Some(values) = table.size(most)? else {
-            return Err(CoalesceError::TooLarge(format!(
-                "more than {} bytes of copies",
-                self.context.limits.bytes
-            )));
+            return Err(self.no_more_bytes());
         };
         self.spend(values)?;
         self.kept.set(self.kept.get() + values * BYTES_PER_VALUE);
         Ok(table.deep_copy()?)
+    }
+
+    /// Returns a copy whose own keys can change, once what it takes is taken; the maps below stay shared.
+    pub(crate) fn copy_one(&self, table: &Table) -> Result<Table, CoalesceError> {
+        let values = table.len();
+        self.spend(values)?;
+        let bytes = values.saturating_mul(BYTES_PER_VALUE);
+        self.kept.set(self.kept.get().saturating_add(bytes));
+        self.fits()?;
+        Ok(table.shallow_copy())
+    }
+
+    /// Takes bytes that are going to be made for one of the names that a chart has, and lasts as long as the rendering.
+    pub(crate) fn make(&self, bytes: usize) -> Result<(), CoalesceError> {
+        self.spend_text(bytes)?;
+        self.made.set(self.made.get().saturating_add(bytes));
+        self.fits()
+    }
+
+    fn fits(&self) -> Result<(), CoalesceError> {
+        match self.kept.get().saturating_add(self.made.get()) > self.context.limits.bytes {
+            true => Err(self.no_more_bytes()),
+            false => Ok(()),
+        }
+    }
+
+    fn no_more_bytes(&self) -> CoalesceError {
+        CoalesceError::TooLarge(format!("more than {} bytes of copies", self.context.limits.bytes))
     }
 
     /// Takes the steps of looking at so many values, and lets the caller stop.

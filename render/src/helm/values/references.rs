@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use super::{ValuesError, floats};
 use crate::helm::bytes;
+use crate::helm::growth::Growth;
 use crate::helm::strvals::{self, Syntax};
-use crate::yaml::{self, Map, Value};
+use crate::yaml::{Map, Value};
 
 use shared::Shared;
 
@@ -117,12 +118,14 @@ pub fn compose<'o>(
     };
     let mut values = Map::new();
     let mut shared = Shared::default();
+    // All of them together may grow to what one may.
+    let mut growth = Growth::default();
     for reference in references {
         let Some(bytes) = text(reference, &find)? else {
             continue;
         };
         if reference.target_path.is_empty() {
-            shared.merge(&mut values, &layer(reference, bytes)?);
+            shared.merge(&mut values, &layer(reference, bytes, &mut growth)?);
             continue;
         }
         shared.merge_inline(&mut values, &inline);
@@ -159,8 +162,8 @@ fn text<'o>(
     }
 }
 
-fn layer(reference: &Reference, text: &[u8]) -> Result<Map, ReferenceError> {
-    let read = match super::decoded(text).and_then(|text| Ok(yaml::read(&text, &yaml::Limits::default())?)) {
+fn layer(reference: &Reference, text: &[u8], growth: &mut Growth) -> Result<Map, ReferenceError> {
+    let read = match super::decoded(text).and_then(|text| Ok(growth.read(&text, false)?)) {
         Ok(Value::Null) => Ok(Map::new()),
         Ok(value) => match floats(value) {
             Value::Map(map) => Ok(map),
