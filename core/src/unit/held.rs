@@ -104,7 +104,7 @@ mod tests {
                 let (told, new) = (health(told, ""), health(new, ""));
                 let held =
                     |is_proven| Held::holding(&told, &new, None, at(0, is_proven)).map(|held| held.until);
-                let is_held = is_on_its_way(&told, &new).then(|| Mono(LASTS));
+                let is_held = is_on_its_way(&told, &new).then_some(Mono(LASTS));
                 assert_eq!(held(true), is_held, "{told:?} {new:?}");
                 assert_eq!(held(false), None, "{told:?} {new:?}");
             }
