@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use flotilla_core::{clock::Timestamp, id::UnitId};
 use flotilla_proto::agent::v1::{Event, UnitAcceptance};
 
+/// Of what is in the ledger the unit itself says that it cannot be evaluated.
+const OF_THE_UNIT: [&str; 2] = ["ContentMissing", "NotSupported"];
 /// The reason of the event that an app is taken.
 const TAKEN: &str = "OfferTaken";
 
@@ -33,16 +35,17 @@ impl Turns {
         answer: &UnitAcceptance,
         app: impl FnOnce() -> Option<String>,
     ) {
-        let before = match answer.accepted {
+        let is_taken = answer.accepted || OF_THE_UNIT.contains(&&*answer.reason);
+        let before = match is_taken {
             true => self.refused.remove(&unit),
             false => self.refused.insert(unit, answer.reason.clone()),
         };
-        let is_news = match answer.accepted {
+        let is_news = match is_taken {
             true => before.is_some(),
             false => before.as_ref() != Some(&answer.reason),
         };
         if is_news {
-            let refused = (!answer.accepted).then(|| (answer.reason.clone(), answer.message.clone()));
+            let refused = (!is_taken).then(|| (answer.reason.clone(), answer.message.clone()));
             let app = app();
             self.news.push(Turn { unit, app, refused });
         }

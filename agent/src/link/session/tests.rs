@@ -579,7 +579,7 @@ async fn item_that_an_answer_leaves_out_is_asked_for_again_with_growing_waits() 
         )
         .await;
     world.next_ack().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.ends_within(Duration::from_secs(600)).await, None);
     let fetches = world.hub.fetches.load(Ordering::Relaxed);
     assert!((5..=12).contains(&fetches), "{fetches} fetches in ten minutes");
 }
