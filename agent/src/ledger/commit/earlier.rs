@@ -14,7 +14,7 @@ use crate::{
     blocking,
     ledger::{
         record::{self, InvalidRecord, Record},
-        state::State,
+        state::{State, Unit},
         writer::Writer,
     },
 };
@@ -100,10 +100,13 @@ fn rows(bytes: &[u8]) -> Result<Rows, InvalidRecord> {
 fn lost(state: &State, rows: Rows) -> (Vec<Record>, Recovered) {
     let (mut records, mut recovered) = (Vec::new(), Recovered::default());
     for ((unit, key), mut record) in rows {
-        if state.units.values().any(|unit| unit.items.contains_key(&key)) {
+        let held = state.units.get(&unit);
+        // As a rule its own unit has it still; it may have gone to another.
+        let has = |unit: &Unit| unit.items.contains_key(&key);
+        if held.is_some_and(has) || state.units.values().any(has) {
             continue;
         }
-        let Some(held) = state.units.get(&unit) else {
+        let Some(held) = held else {
             recovered.unproven.push(key);
             continue;
         };
