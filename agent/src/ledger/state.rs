@@ -89,6 +89,17 @@ impl Unit {
         })
     }
 
+    /// Returns an object of each kind: as many steps as there are kinds.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        let first = self.items.first_key_value();
+        let firsts = std::iter::successors(first, |(key, _)| {
+            // No text sorts between a kind and the same with a zero byte.
+            let after = ObjectKey::new(&key.group, &format!("{}\0", key.kind), "", "");
+            self.items.range::<ObjectKey, _>(&after..).next()
+        });
+        firsts.map(|(key, _)| key)
+    }
+
     /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
     /// entry that this version cannot read says neither.
     fn is_releasable(&self) -> bool {
@@ -116,7 +127,7 @@ pub struct State {
     /// Contents, objects and configurations.
     pub blobs: Blobs,
     /// Whether objects of a kind (group, kind) live in namespaces, as discovery last said.
-    pub kinds: BTreeMap<(String, String), bool>,
+    pub kinds: Arc<BTreeMap<(String, String), bool>>,
     /// What is needed and what is garbage.
     references: References,
     /// Which kinds the inventories have.
@@ -218,7 +229,7 @@ impl State {
                 let is_new = !self.kinds.contains_key(&key);
                 if !is_new || self.kinds.len() < KINDS_MAX {
                     self.references.live += if is_new { size } else { 0 };
-                    self.kinds.insert(key, namespaced);
+                    Arc::make_mut(&mut self.kinds).insert(key, namespaced);
                 }
             }
         }

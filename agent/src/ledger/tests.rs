@@ -452,3 +452,33 @@ async fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
     assert_eq!(items, 20_000);
     assert!(turns > 200, "{turns} turns of others");
 }
+
+/// A job of a unit looks at each of these.
+#[tokio::test]
+async fn kinds_of_a_unit_are_as_many_steps_as_there_are_kinds() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    let kinds = [
+        ("", "ConfigMap"),
+        ("", "ConfigMapList"),
+        ("apps", "Deployment"),
+        ("batch", "Job"),
+    ];
+    let items = kinds.iter().flat_map(|(group, kind)| {
+        (0..50).map(move |n| Record::Item {
+            unit: unit(),
+            key: ObjectKey::new(group, kind, &format!("n{n}"), "x").into(),
+            record: Arc::new(record("intent")),
+        })
+    });
+    ledger.append(items.collect()).await.expect("appends");
+    let found: Vec<(String, String)> = ledger.read(|state| {
+        let keys = state.units[&unit()].kinds();
+        keys.map(|key| (key.group.clone(), key.kind.clone())).collect()
+    });
+    let expected: Vec<(String, String)> = kinds
+        .iter()
+        .map(|(g, k)| ((*g).to_owned(), (*k).to_owned()))
+        .collect();
+    assert_eq!(found, expected);
+}

@@ -166,7 +166,7 @@ impl Context {
     pub fn environment(&self, discovery: Arc<Discovery>) -> Environment {
         Environment {
             discovery,
-            known: self.ledger.read(|state| Arc::new(state.kinds.clone())),
+            known: self.ledger.read(|state| state.kinds.clone()),
             protected: self.protected.clone(),
             namespaces: self.namespaces.clone(),
             key: *self.ledger.key(),

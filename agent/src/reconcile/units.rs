@@ -6,6 +6,7 @@ use std::{
 };
 
 use flotilla_core::{
+    digest::Digest,
     id::UnitId,
     unit::{
         Entry,
@@ -75,7 +76,8 @@ impl Reconciler {
                     pace.handled(rows).await;
                 }
                 Some(unit) => {
-                    let is_news = unit.state.digest() != accepted.digest || unit.state.lacks_inputs();
+                    let is_news = unit.state.digest() != accepted.digest
+                        || unit.state.lacks_inputs() && self.has_inputs(&accepted.entry);
                     if is_news {
                         // What it waits for holds for the new entry at once; that it waits no more, after that.
                         let waits = self.waits_for(id);
@@ -90,6 +92,16 @@ impl Reconciler {
                 self.feed(id, Event::Requested);
             }
         }
+    }
+
+    /// Tells whether all that the evaluation of an entry reads is in the ledger.
+    fn has_inputs(&self, entry: &Entry) -> bool {
+        self.context.ledger.read(|state| {
+            let is_here = |digest: &Digest| state.blobs.contains_key(digest);
+            let table = entry.content.and_then(|content| state.table(&content));
+            entry.contents().all(|digest| is_here(&digest))
+                && table.is_none_or(|table| table.digests().iter().all(is_here))
+        })
     }
 
     /// Takes in the edges of entries that are news. Returns the units that are to be judged anew.

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
+use flotilla_agent::sim::Contents;
 use flotilla_core::{object::ObjectKey, unit::Entry};
 use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};
 
 use crate::{
     scenes::{version, x},
-    world::{World, config_map, entry, key, settle},
+    world::{World, config_map, deployment, entry, key, settle},
 };
 
 fn many(count: usize) -> Vec<Value> {
@@ -299,5 +300,70 @@ async fn lists_of_many_kinds_before_a_first_apply_are_made_side_by_side() {
     let took = begun.elapsed();
     assert_eq!(world.cluster.take_requests().get("list"), Some(&4));
     assert!(took < Duration::from_secs(5), "{took:?}");
+    world.rests().await;
+}
+
+/// What scales it does so for as long as it runs.
+#[tokio::test(start_paused = true)]
+async fn a_ready_deployment_that_is_scaled_is_no_row_at_the_hub() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&[deployment("d")]));
+    world.offer(std::slice::from_ref(&wanted)).await;
+    settle().await;
+    let status = |ready: u32| {
+        json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready,
+            "availableReplicas": ready, "conditions": [{"type": "Available", "status": "True"}]})
+    };
+    let deployment = key("Deployment", "d");
+    world.cluster.set_status(&deployment, status(1));
+    world
+        .until("it is ready", |world| {
+            world.is_ready(&wanted) && world.objects["d"].health == "Current"
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(660)).await;
+    world.quiet().await;
+    let writes = world.cells.writes();
+    for _ in 0..10 {
+        world.cluster.set_status(&deployment, status(0));
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        world.cluster.set_status(&deployment, status(1));
+        tokio::time::sleep(Duration::from_secs(40)).await;
+    }
+    assert_eq!(world.take_report(Duration::from_secs(1)).await, None);
+    assert_eq!(world.cells.writes(), writes);
+    world.rests().await;
+    // One that stays so is told.
+    world.cluster.set_status(&deployment, status(0));
+    world
+        .until("it is told", |world| world.objects["d"].health == "InProgress")
+        .await;
+    world.quiet().await;
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_content_is_not_here_is_evaluated_when_it_has_come_and_not_with_each_offer() {
+    let mut world = World::new().await;
+    let objects = [config_map("late", "1")];
+    let late = entry(1, Contents::default().add(&objects));
+    let other = entry(2, world.contents.add(&[config_map("x", "1")]));
+    let both = [late.clone(), other.clone()];
+    world.offer(&both).await;
+    world.until_ready(&other).await;
+    settle().await;
+    let jobs = |world: &World| world.agent().counters.jobs.load(Ordering::Relaxed);
+    let before = jobs(&world);
+    for _ in 0..5 {
+        world.offer(&both).await;
+        settle().await;
+    }
+    assert_eq!(jobs(&world), before, "it is nudged, and has nothing new");
+    world.contents.add(&objects);
+    let agent = world.agent.take().unwrap();
+    agent.complete(&mut world.contents).await.unwrap().unwrap();
+    world.agent = Some(agent);
+    world.until_ready(&late).await;
+    world.quiet().await;
     world.rests().await;
 }

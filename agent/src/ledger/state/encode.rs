@@ -24,7 +24,7 @@ impl State {
         for blob in blobs(true) {
             record::encode(&[blob], &mut out);
         }
-        for ((group, kind), namespaced) in &self.kinds {
+        for ((group, kind), namespaced) in &*self.kinds {
             let kind = Record::Kind {
                 group: group.clone(),
                 kind: kind.clone(),

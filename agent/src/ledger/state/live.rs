@@ -296,7 +296,7 @@ impl State {
             accepted: self.accepted,
             units: units.collect(),
             blobs: self.blobs.clone(),
-            kinds: BTreeMap::new(),
+            kinds: Arc::default(),
             references: self.references.clone(),
             usage: Usage::default(),
             chains: HashMap::new(),

@@ -45,7 +45,7 @@ pub(super) struct Arrived {
     manifests: Mutex<HashMap<Digest, Option<Arc<Table>>>>,
     /// What is outstanding of what entries need, for as long as there is any: it becomes less with what comes, and is
     /// not looked up anew for each batch.
-    outstanding: Mutex<HashMap<Needs, Outstanding>>,
+    outstanding: Mutex<AllOutstanding>,
     /// How many objects were looked up.
     pub(super) looked_up: AtomicUsize,
 }
@@ -113,6 +113,51 @@ impl Outstanding {
     }
 }
 
+/// What is outstanding, by who needs it, and who needs what: a blob that comes is told to nobody else.
+#[derive(Debug, Default)]
+struct AllOutstanding {
+    /// How often an entry's was looked at for a blob that came.
+    #[cfg(test)]
+    looks: usize,
+    of: HashMap<Arc<Needs>, Outstanding>,
+    needed_by: HashMap<Digest, Vec<Arc<Needs>>>,
+}
+
+impl AllOutstanding {
+    fn insert(&mut self, needs: Needs, outstanding: Outstanding) {
+        let needs = Arc::new(needs);
+        for digest in outstanding.digests() {
+            self.needed_by.entry(*digest).or_default().push(needs.clone());
+        }
+        self.of.insert(needs, outstanding);
+    }
+
+    fn came(&mut self, digest: &Digest) {
+        for needs in self.needed_by.remove(digest).unwrap_or_default() {
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            let Some(of) = self.of.get_mut(&needs) else {
+                continue;
+            };
+            of.came(digest);
+            // What its objects lack is known from now on.
+            if needs.content == Some(*digest) || of.is_empty() {
+                self.of.remove(&needs);
+            }
+        }
+    }
+
+    fn keep_only(&mut self, kept: &HashSet<Needs>) {
+        self.of.retain(|needs, _| kept.contains(&**needs));
+        self.needed_by.retain(|_, by| {
+            by.retain(|needs| kept.contains(&**needs));
+            !by.is_empty()
+        });
+    }
+}
+
 /// A part of an entry's content that is not here.
 #[derive(Debug, Clone)]
 pub(super) struct Lack {
@@ -138,11 +183,7 @@ impl Arrived {
             manifests.insert(digest, blob.table().cloned());
         }
         let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
-        outstanding.retain(|needs, of| {
-            of.came(&digest);
-            // What its objects lack is known from now on.
-            needs.content != Some(digest) && !of.is_empty()
-        });
+        outstanding.came(&digest);
         self.blobs.insert(digest, blob);
     }
 
@@ -198,7 +239,7 @@ impl Arrived {
     /// That nothing is outstanding is looked up each time: the ledger may drop what no entry of its own refers to.
     fn with_outstanding<T>(&self, ledger: &Ledger, entry: &Entry, read: impl FnOnce(&Outstanding) -> T) -> T {
         let needs = Needs::of(entry);
-        if let Some(known) = self.lock_outstanding().get(&needs) {
+        if let Some(known) = self.lock_outstanding().of.get(&needs) {
             return read(known);
         }
         let found = self.look_up(ledger, &needs);
@@ -209,7 +250,13 @@ impl Arrived {
         value
     }
 
-    fn lock_outstanding(&self) -> MutexGuard<'_, HashMap<Needs, Outstanding>> {
+    /// How often what is outstanding of an entry was looked at for what came.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.lock_outstanding().looks
+    }
+
+    fn lock_outstanding(&self) -> MutexGuard<'_, AllOutstanding> {
         self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -290,8 +337,7 @@ impl Arrived {
             manifests.remove(digest);
         }
         // Of whom they were taken away is found out anew.
-        let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
-        outstanding.clear();
+        *self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner) = AllOutstanding::default();
     }
 
     /// Drops all that no entry of these needs, or that the ledger has.
@@ -312,7 +358,7 @@ impl Arrived {
         manifests.retain(|digest, _| needed.contains(digest));
         let needs: HashSet<Needs> = entries.iter().map(|entry| Needs::of(entry)).collect();
         let outstanding = self.outstanding.get_mut().unwrap_or_else(PoisonError::into_inner);
-        outstanding.retain(|of, _| needs.contains(of));
+        outstanding.keep_only(&needs);
     }
 
     /// Returns the records of what has come for an entry and is not in the ledger.

@@ -339,6 +339,45 @@ async fn without_room_a_unit_is_told_as_refused_others_go_on_and_nothing_is_fetc
     assert!(acceptance.is_incomplete());
 }
 
+/// A first fill: a thousand units, none of which needs what the others do.
+#[tokio::test]
+async fn what_comes_is_noted_for_those_who_need_it_and_for_no_others() {
+    const UNITS: u128 = 40;
+    let cells = Arc::new(Memory::default());
+    let ledger = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let all: Vec<Entry> = (1..=UNITS)
+        .map(|unit| entry(unit, 1, contents.add(&many(unit, 5))))
+        .collect();
+    let mut acceptance = Acceptance::default();
+    let whole = offer(1, None, &all, &all);
+    acceptance
+        .offer(&ledger, whole, Timestamp(1))
+        .await
+        .expect("taken");
+    // What is known of the outstanding ends with the last.
+    let (mut came, mut looks) = (0, 0);
+    loop {
+        let items = acceptance.next(&ledger, Lane::Small);
+        if items.is_empty() {
+            break;
+        }
+        for item in items.chunks(1) {
+            let fetched = give(&mut contents, &ledger, item).await;
+            came += fetched.len();
+            acceptance.arrived(&ledger, item, fetched).await.expect("taken");
+            looks = looks.max(acceptance.arrived.looks());
+        }
+    }
+    let held: Vec<u128> = (1..=UNITS).collect();
+    assert_eq!(accepted(&ledger), (1, held));
+    // A manifest and five objects of each.
+    assert!(
+        came == 240 && (came - 1..=came).contains(&looks),
+        "{came} came, {looks} looks"
+    );
+}
+
 #[tokio::test]
 async fn what_is_outstanding_of_a_large_unit_is_not_looked_up_for_each_batch() {
     const OBJECTS: usize = 3 * BATCH;

@@ -42,18 +42,15 @@ impl Kinds {
         };
         if let Some(unit) = inventory {
             let unknown = unit
-                .scopes()
-                .filter(|(key, _)| kinds.namespaced(&key.group, &key.kind).is_none());
+                .kinds()
+                .filter(|key| kinds.namespaced(&key.group, &key.kind).is_none());
             kinds.recorded = unknown
-                .flat_map(|(first, _)| {
-                    let of_scope = |key: &ObjectKey| {
-                        (&key.group, &key.kind, &key.namespace)
-                            == (&first.group, &first.kind, &first.namespace)
-                    };
+                .flat_map(|first| {
+                    let of_kind = |key: &ObjectKey| (&key.group, &key.kind) == (&first.group, &first.kind);
                     unit.items
                         .range::<ObjectKey, _>(&**first..)
                         .map(|(key, _)| &**key)
-                        .take_while(move |key| of_scope(key))
+                        .take_while(move |key| of_kind(key))
                 })
                 .cloned()
                 .collect();
