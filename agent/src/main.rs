@@ -110,6 +110,8 @@ enum LedgerCommand {
     },
 }
 
+/// The exit code of one that failed, or that was not let end in order.
+const FAILED: i32 = 1;
 /// How long the end waits for what other threads are about.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
@@ -259,6 +261,16 @@ fn in_directory(path: &Path, directory: Directory) -> anyhow::Result<Place> {
     })
 }
 
+/// Opens a directory beside the thread that hears signals: its disk may hang.
+async fn opened<E: Into<anyhow::Error> + Send + 'static>(
+    path: &Path,
+    open: fn(&Path) -> Result<Directory, E>,
+) -> anyhow::Result<Directory> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open(&path)).await?;
+    opened.map_err(Into::into)
+}
+
 /// State in Secrets of the agent's namespace.
 fn in_secrets(arguments: &Arguments, client: &kube::Client) -> Place {
     Place {
@@ -274,7 +286,7 @@ async fn state(arguments: &Arguments, client: &kube::Client) -> anyhow::Result<P
     let Some(path) = &arguments.state_dir else {
         return Ok(secrets);
     };
-    let here = in_directory(path, Directory::open(path)?)?;
+    let here = in_directory(path, opened(path, Directory::open).await?)?;
     match left_behind(&here, &secrets, agent::LEDGER, agent::IDENTITY).await {
         Ok(Some(LeftBehind::There)) => anyhow::bail!(
             "the {} is empty, and there is state of this agent in {}; move it with `flotilla-agent ledger move --to {}`",
@@ -298,12 +310,12 @@ async fn move_to(arguments: &Arguments, to: &Destination) -> anyhow::Result<()> 
     let client = client(arguments.kubeconfig.as_deref()).await?;
     let from = match &arguments.state_dir {
         // One that is missing is mistyped, and not to be made.
-        Some(path) => in_directory(path, Directory::open_existing(path)?)?,
+        Some(path) => in_directory(path, opened(path, Directory::open_existing).await?)?,
         None => in_secrets(arguments, &client),
     };
     let to = match to {
         Destination::Secrets => in_secrets(arguments, &client),
-        Destination::Directory(path) => in_directory(path, Directory::open(path)?)?,
+        Destination::Directory(path) => in_directory(path, opened(path, Directory::open).await?)?,
     };
     move_ledger(&from, &to).await
 }
@@ -337,11 +349,18 @@ fn stop_on_signals() -> CancellationToken {
     {
         let stop = stop.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            next().await;
             stop.cancel();
+            // What is stored is stored whole, whenever the process ends.
+            next().await;
+            tracing::warn!("told to stop again: nothing more is waited for");
+            std::process::exit(FAILED);
         });
     }
     stop
