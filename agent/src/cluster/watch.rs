@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const LIST_SILENCE: Duration = Duration::from_secs(10);
 /// A streamed list that is not complete by then is none, whatever changes it goes on to bring.
 const LIST_LONGEST: Duration = Duration::from_secs(600);
+/// For so long lists are asked for in pages after one that came as a stream and was not complete: a server may have been
+/// slow.
+const PAGED: Duration = Duration::from_secs(3600);
 const OPENING: Duration = Duration::from_secs(30);
 /// A watch that ends sooner was not kept: it is opened again with a pause.
 const BRIEF: Duration = Duration::from_secs(5);
@@ -81,7 +84,10 @@ enum Lists {
     /// In pages, since the last stream did not end as a list does. If they come, it is the kind's server that cannot
     /// stream lists; if nothing does, it was away.
     Doubted,
-    /// In pages: the kind's server does not stream lists.
+    /// In pages, as those after a doubted stream have come: the kind's server does not stream lists, or was slow. The first
+    /// list after this time is asked for as a stream again.
+    PagedUntil(Instant),
+    /// In pages: the kind's server says that it does not stream lists.
     Paged,
 }
 
@@ -151,6 +157,9 @@ impl Watch {
         self.state = match state {
             State::Empty => {
                 self.is_refused = false;
+                if matches!(self.lists, Lists::PagedUntil(until) if until <= Instant::now()) {
+                    self.lists = Lists::Streamed;
+                }
                 self.ready.push_back(Ok(WatchEvent::Listing));
                 State::Announced
             }
@@ -200,7 +209,10 @@ impl Watch {
                 self.ready
                     .extend(objects.map(|object| Ok(WatchEvent::Present(object))));
                 if page.next.is_empty() {
-                    (self.failures, self.lists) = (0, Lists::Paged);
+                    self.failures = 0;
+                    if self.lists == Lists::Doubted {
+                        self.lists = Lists::PagedUntil(Instant::now() + PAGED);
+                    }
                     match self.listed(&page.version) {
                         true => State::Listed {
                             version: page.version,
@@ -423,6 +435,8 @@ impl Watch {
         // A list in pages is another request, which may be allowed where changes are not: it follows once they are.
         let next = match next {
             _ if !is_told || !matches!(error, ClusterError::Rejected { .. }) => next,
+            // Whom the server does not know it does not know anywhere: nothing is said of this watch.
+            _ if matches!(error, ClusterError::Rejected { code: 401, .. }) => next,
             State::Listed { .. } if self.lists != Lists::Streamed => {
                 self.is_refused = true;
                 next

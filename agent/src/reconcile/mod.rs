@@ -110,6 +110,8 @@ pub struct Reconciler {
     deadline_of: BTreeMap<UnitId, Mono>,
     /// Units whose rows may have changed.
     changed: BTreeSet<UnitId>,
+    /// Units whose status is to be judged, as objects were told of.
+    unsettled: BTreeSet<UnitId>,
     /// Who waits for whom.
     edges: Edges,
     /// Units that may wait for others no more, or wait now.
@@ -143,6 +145,7 @@ impl Reconciler {
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
             changed: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
             edges: Edges::default(),
             unjudged: BTreeSet::new(),
             gauges: Gauges::default(),
@@ -169,9 +172,10 @@ impl Reconciler {
                 return Err(LedgerError::Lost);
             }
             self.serve_definitions();
+            self.settle();
             self.judge_waiting();
             // Watches that end or begin give units something to do and to say, which nothing else would wake.
-            self.watch_kinds();
+            self.watch_kinds().await;
             self.start();
             self.flush().await;
             self.release_rows().await;
@@ -202,6 +206,15 @@ impl Reconciler {
         }
     }
 
+    /// Judges the status of units of whose objects something was told, once for all of them.
+    fn settle(&mut self) {
+        for id in std::mem::take(&mut self.unsettled) {
+            if self.units.get(&id).is_some_and(|unit| unit.state.is_unsettled()) {
+                self.feed(id, Event::Tick);
+            }
+        }
+    }
+
     /// Lets the requests that are under way end, for a moment, begins no other, and takes in what they and the watches
     /// have shown: the next start need not find it out again.
     async fn end(mut self) -> Result<(), LedgerError> {
@@ -216,6 +229,7 @@ impl Reconciler {
         while let Some(news) = self.watches.ready() {
             self.observed(news).await;
         }
+        self.settle();
         match self.lost {
             true => Err(LedgerError::Lost),
             false => Ok(()),
@@ -276,6 +290,9 @@ impl Reconciler {
             let standing = unit.state.standing();
             if std::mem::replace(&mut unit.standing, standing) != standing {
                 self.unjudged.extend(self.edges.changed(id));
+            }
+            if unit.state.is_unsettled() {
+                self.unsettled.insert(id);
             }
             self.changed.insert(id);
             self.set_deadline(id, wake);

@@ -26,7 +26,7 @@ use self::{
     news::{WatchNews, reduce},
 };
 use super::{Reconciler, Unit, definitions::Definitions};
-use crate::cluster::{ClusterError, Resource, Selector, Served};
+use crate::cluster::{ClusterError, Discovery, Resource, Selector, Served};
 
 mod narrowed;
 pub(super) mod news;
@@ -115,10 +115,14 @@ pub(super) struct Watches {
     to_note: BTreeSet<UnitId>,
     /// What the bound leaves out, in words.
     left_out: String,
-    /// What cannot be watched by anybody, in words.
-    unwatchable: String,
+    /// What cannot be watched by anybody, as it was found served.
+    unwatchable: BTreeSet<Stream>,
+    /// What was served then.
+    looked_at: Option<Arc<Discovery>>,
     /// When it was last logged that a watch has no answer.
     unanswered: Option<Instant>,
+    /// When it was last logged that the store was put back.
+    went_back: Option<Instant>,
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
@@ -142,8 +146,10 @@ impl Default for Watches {
             unsaid: BTreeSet::new(),
             to_note: BTreeSet::new(),
             left_out: String::new(),
-            unwatchable: String::new(),
+            unwatchable: BTreeSet::new(),
+            looked_at: None,
             unanswered: None,
+            went_back: None,
             listing: HashMap::new(),
             definitions: Definitions::default(),
             waiting: BTreeSet::new(),
@@ -240,7 +246,7 @@ impl Reconciler {
     }
 
     /// Watches what the inventories have.
-    pub(super) fn watch_kinds(&mut self) {
+    pub(super) async fn watch_kinds(&mut self) {
         // Before the first discovery nothing can be watched, and nothing is known to be unserved.
         if !self.context.has_discovered() {
             return;
@@ -253,9 +259,14 @@ impl Reconciler {
             self.rediscover(now);
         }
         let revision = self.context.ledger.read(|state| state.usage().revision());
-        if self.watches.revision != Some(revision) || rediscovered {
+        let is_served_anew = !self.watches.unwatchable.is_empty() && {
+            let discovery = self.context.discovery();
+            let looked_at = self.watches.looked_at.as_ref();
+            looked_at.is_none_or(|looked_at| !Arc::ptr_eq(looked_at, &discovery))
+        };
+        if self.watches.revision != Some(revision) || rediscovered || is_served_anew {
             self.watches.revision = Some(revision);
-            self.watch_inventories(now, rediscovered);
+            self.watch_inventories(now, rediscovered).await;
         }
     }
 
@@ -298,7 +309,7 @@ impl Reconciler {
         });
     }
 
-    fn watch_inventories(&mut self, now: Instant, rediscovered: bool) {
+    async fn watch_inventories(&mut self, now: Instant, rediscovered: bool) {
         let discovery = self.context.discovery();
         let wanted: BTreeSet<Stream> = self.streams();
         let kinds = wanted.iter().map(|stream| &stream.scope);
@@ -315,7 +326,7 @@ impl Reconciler {
             self.note_unseen(stream.scope);
         }
         let (mut left_out, mut again): (Vec<Stream>, Vec<Scope>) = (Vec::new(), Vec::new());
-        let mut unwatchable: Vec<Stream> = Vec::new();
+        let mut unwatchable = BTreeSet::new();
         for stream in wanted {
             let was_unserved = matches!(self.watches.open.get(&stream), Some(Watched::Unserved { .. }));
             match self.watches.open.get(&stream) {
@@ -331,7 +342,7 @@ impl Reconciler {
             if let Served::Yes(resource) = discovery.find(&stream.version, &stream.scope.kind) {
                 if !resource.watchable {
                     self.watches.open.remove(&stream);
-                    unwatchable.push(stream);
+                    unwatchable.insert(stream);
                     continue;
                 }
                 let stop = CancellationToken::new();
@@ -354,12 +365,17 @@ impl Reconciler {
             }
         }
         self.watches.left_out = unwatched(&left_out);
-        self.watches.unwatchable = not_watchable(&unwatchable);
+        let before = std::mem::replace(&mut self.watches.unwatchable, unwatchable);
+        let changed = before.symmetric_difference(&self.watches.unwatchable);
+        self.watches
+            .unsaid
+            .extend(changed.map(|stream| stream.scope.clone()));
+        self.watches.looked_at = Some(discovery);
         self.report_unwatched();
         // A new watch knows of no version that was told before: a kind may have been away since the cluster's store was
         // put back to a state without it.
         for scope in again {
-            self.forget_versions(&scope);
+            self.forget_versions(&scope).await;
         }
     }
 
@@ -367,7 +383,7 @@ impl Reconciler {
     fn report_unwatched(&self) {
         let said = [
             self.watches.left_out.clone(),
-            self.watches.unwatchable.clone(),
+            not_watchable(&self.watches.unwatchable),
             refused(&self.watches.refused),
         ];
         let said: Vec<String> = said.into_iter().filter(|text| !text.is_empty()).collect();
@@ -500,7 +516,7 @@ fn unwatched(left_out: &[Stream]) -> String {
 }
 
 /// Says what has no list or watch, and what follows from it; empty when all has.
-fn not_watchable(streams: &[Stream]) -> String {
+fn not_watchable(streams: &BTreeSet<Stream>) -> String {
     let kinds: BTreeSet<&str> = streams.iter().map(|stream| stream.scope.kind.as_str()).collect();
     let Some(first) = kinds.first() else {
         return String::new();

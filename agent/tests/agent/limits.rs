@@ -232,6 +232,8 @@ async fn a_kind_that_can_be_read_by_name_alone_is_applied_and_never_asked_for_in
     let (units, condition) = all_said(&agent).await;
     for unit in units.values() {
         assert_eq!(unit.ready(), Readiness::True, "{}", unit.message);
+        let said = "drift of Thing in namespace default is not seen";
+        assert!(unit.notes.contains(said), "{}", unit.notes);
     }
     let condition = condition.expect("it is told");
     let said = "drift of Thing is not seen, since the API server cannot list and watch it";

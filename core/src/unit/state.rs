@@ -125,6 +125,8 @@ pub struct State {
     pub(super) has_held_extent: bool,
     pub(super) dirty: BTreeSet<Arc<ObjectKey>>,
     pub(super) dirty_unit: bool,
+    /// Objects have changed since the status was judged.
+    pub(super) is_unsettled: bool,
 }
 
 impl State {
@@ -186,6 +188,7 @@ impl State {
             has_held_extent: false,
             dirty: BTreeSet::new(),
             dirty_unit: true,
+            is_unsettled: false,
         };
         for (key, record) in inventory {
             if let Some(contests) = record.contested.as_deref() {
@@ -202,6 +205,12 @@ impl State {
             state.dirty.insert(key);
         }
         state
+    }
+
+    /// Tells whether a tick is wanted now: many objects were told of one by one, and what the unit's status says of all of
+    /// them is judged once for them.
+    pub fn is_unsettled(&self) -> bool {
+        self.is_unsettled
     }
 
     /// The entry that is held.

@@ -13,10 +13,15 @@ use super::{
 use crate::{apply::inventory::Record, object::ObjectKey};
 
 impl State {
-    /// Takes in an event, and gives what is to be done, in this order.
+    /// Takes in an event, and gives what is to be done, in this order. What a watch or a list tells of one object changes
+    /// the unit's status with the next event of another kind: see [`is_unsettled`](Self::is_unsettled).
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
         self.prune_corrections(now);
+        let settles = !matches!(
+            event,
+            Event::Observed { .. } | Event::Listed { .. } | Event::WentBack { .. } | Event::Recovered { .. }
+        );
         match event {
             Event::Accepted(accepted) => self.accept(accepted, now, &mut actions),
             Event::Requested => self.request(now, &mut actions),
@@ -83,8 +88,11 @@ impl State {
         self.keep_contests(&mut actions);
         self.release_health(now.mono);
         self.advance(now, &mut actions);
-        self.settle_status(now, &mut actions);
-        self.save(&mut actions);
+        self.is_unsettled = !settles;
+        if settles {
+            self.settle_status(now, &mut actions);
+            self.save(&mut actions);
+        }
         actions
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Scope, Stream, Watched};
+use super::{Scope, Stream, Watched, news::is_answered};
 use crate::{cluster::ClusterError, reconcile::Reconciler};
 
 /// For so long a watch that was open once may be refused before narrower ones take its place.
@@ -53,6 +53,10 @@ impl Narrowed {
     fn refused(&mut self, group: &str, kind: &str, now: Instant) {
         let key = (group.to_owned(), kind.to_owned());
         let before = self.0.get(&key);
+        // It waits already: another version of the kind was refused with this one.
+        if before.is_some_and(|narrow| narrow.until.is_some()) {
+            return;
+        }
         let wait = before.map_or(WIDER, |narrow| (narrow.wait * 2).min(WIDER_MAX));
         let until = Some(now + wait);
         self.0.insert(key, Narrow { until, wait });
@@ -124,6 +128,7 @@ impl Reconciler {
     /// Takes in what a server says to a watch of a namespaced kind in all namespaces: it shows it, refuses it, or has
     /// failed otherwise.
     pub(super) fn note_width(&mut self, stream: &Stream, answer: Result<(), &ClusterError>) {
+        let tries_wider = self.tries_wider(&stream.scope);
         let Some(Watched::Open {
             is_shown,
             refused_since,
@@ -146,6 +151,8 @@ impl Reconciler {
                 refused_since.get_or_insert(now);
             }
             Err(error) if is_forbidden(error) => self.narrow(stream, now),
+            // Single namespaces show what it does not, and it is tried again when it is their turn.
+            Err(error) if is_answered(error) && tries_wider => self.narrow(stream, now),
             Err(_) => *refused_since = None,
         }
     }
@@ -179,6 +186,8 @@ mod tests {
         let (mut narrowed, mut now) = (Narrowed::default(), Instant::now());
         let mut minutes = Vec::new();
         for _ in 0..8 {
+            // In two versions of the kind.
+            narrowed.refused("", "Secret", now);
             narrowed.refused("", "Secret", now);
             let next = narrowed.wakes().expect("they are tried again");
             minutes.push((next - now).as_secs() / 60);

@@ -140,7 +140,7 @@ fn is_answer(event: &Result<Reduced, ClusterError>) -> bool {
 }
 
 /// The server has said what is wrong with this one request.
-fn is_answered(error: &ClusterError) -> bool {
+pub(super) fn is_answered(error: &ClusterError) -> bool {
     !matches!(
         error,
         ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }
@@ -181,7 +181,8 @@ impl Reconciler {
         if !definitions && is_answer(&event) && !event.as_ref().is_err_and(is_unauthorized) {
             let refusal = match &event {
                 Err(error @ ClusterError::Rejected { .. })
-                    if !(is_forbidden(error) && self.narrows(&stream)) =>
+                    if !((is_forbidden(error) || self.tries_wider(&stream.scope))
+                        && self.narrows(&stream)) =>
                 {
                     Some(why_not_listed(error, &self.context.namespaces))
                 }
@@ -208,7 +209,7 @@ impl Reconciler {
                 }
             }
             Ok(_) if definitions => {}
-            Ok(Reduced::WentBack) => self.went_back(&stream.scope),
+            Ok(Reduced::WentBack) => self.went_back(&stream.scope).await,
             Ok(Reduced::Listing) => {
                 let expected: HashSet<_> = self
                     .written(&stream.scope)
@@ -288,26 +289,34 @@ impl Reconciler {
     }
 
     /// The cluster's store was put back to an earlier state, with lower versions. Each kind finds it out for itself.
-    fn went_back(&mut self, scope: &Scope) {
+    async fn went_back(&mut self, scope: &Scope) {
         let Scope {
             group,
             kind,
             namespace,
         } = scope;
-        tracing::info!(
-            group,
-            kind,
-            namespace,
-            "watch: the API server's store was put back to an earlier state; all objects are looked at anew"
-        );
-        self.forget_versions(scope);
+        let now = Instant::now();
+        let logged = &mut self.watches.went_back;
+        if logged.is_none_or(|at| now.duration_since(at) >= UNANSWERED) {
+            *logged = Some(now);
+            tracing::info!(
+                group,
+                kind,
+                namespace,
+                "watch: the API server's store was put back to an earlier state; all objects are looked at anew (others \
+                 that find it in this minute are not logged)"
+            );
+        }
+        self.forget_versions(scope).await;
     }
 
     /// Lets what comes next of a scope's objects be later than what is known, whatever its version.
-    pub(super) fn forget_versions(&mut self, scope: &Scope) {
+    pub(super) async fn forget_versions(&mut self, scope: &Scope) {
+        let mut pace = Pace::default();
         for (unit, key) in self.rows(scope) {
             self.context.sightings.take(unit, &key);
             self.feed(unit, Event::WentBack { key });
+            pace.handled(1).await;
         }
     }
 

@@ -24,7 +24,8 @@ impl Reconciler {
     pub(in crate::reconcile) fn unseen(&mut self, id: UnitId) -> Option<Unseen> {
         let is_marked = self.watches.to_note.remove(&id);
         // As a rule nothing is refused, and the agent works everywhere.
-        if !is_marked && self.watches.refused.is_empty() && self.context.namespaces.is_empty() {
+        let shows_all = self.watches.refused.is_empty() && self.watches.unwatchable.is_empty();
+        if !is_marked && shows_all && self.context.namespaces.is_empty() {
             return None;
         }
         let items = |state: &State| state.units.get(&id).map_or(0, |unit| unit.items.len());
@@ -69,14 +70,21 @@ impl Reconciler {
         notes.join("; ")
     }
 
-    /// Tells whether the watch of a scope is refused, in whatever version.
+    /// Tells whether the watch of a scope is refused, or the kind cannot be watched, in whatever version.
     fn is_refused(&self, scope: Scope) -> bool {
         let first = Stream {
             scope,
             version: String::new(),
         };
-        let next = self.watches.refused.range(&first..).next();
-        next.is_some_and(|(stream, _)| stream.scope == first.scope)
+        let refused = self
+            .watches
+            .refused
+            .range(&first..)
+            .next()
+            .map(|(stream, _)| stream);
+        let unwatchable = self.watches.unwatchable.range(&first..).next();
+        let next = refused.into_iter().chain(unwatchable);
+        next.into_iter().any(|stream| stream.scope == first.scope)
     }
 
     /// What is watched of a scope has changed: what is not seen is to be said anew of the units that it concerns.

@@ -332,6 +332,10 @@ impl Sim {
         let text = event.clone();
         let actions = self.state.step(event, self.now());
         self.carry_out(actions);
+        if self.state.is_unsettled() {
+            let actions = self.state.step(Event::Tick, self.now());
+            self.carry_out(actions);
+        }
         let again = self.state.step(Event::Tick, self.now());
         assert!(again.is_empty(), "after {text:?} at {}: {again:?}", self.millis);
         let wake = self.state.wake_at(self.now().mono);
