@@ -129,16 +129,27 @@ fn a_link_to_a_sibling_directory_is_refused_unless_the_whole_tree_is_allowed() {
 
 #[test]
 fn remote_bases_are_refused_with_line_and_remedy() {
-    for url in [
-        "https://169.254.169.254/latest/meta-data",
-        "https://github.com/org/repo//base?ref=v1",
-        "github.com/org/repo/base",
-        "git@example.com:org/repo.git",
-        "ssh://git@example.com/org/repo.git",
+    for (url, shown) in [
+        (
+            "https://169.254.169.254/latest/meta-data",
+            "https://169.254.169.254/latest/meta-data",
+        ),
+        (
+            "https://github.com/org/repo//base?ref=v1",
+            "https://github.com/org/repo//base",
+        ),
+        ("github.com/org/repo/base", "github.com/org/repo/base"),
+        ("git@example.com:org/repo.git", "example.com:org/repo.git"),
+        (
+            "ssh://git@example.com/org/repo.git",
+            "ssh://example.com/org/repo.git",
+        ),
     ] {
         let error = refusal(&[("kustomization.yaml", &format!("resources:\n- {url}\n"))], "");
         assert!(
-            error.contains("line 2") && error.contains(url) && error.contains("declare it as a source"),
+            error.contains("line 2")
+                && error.contains(&format!("'{shown}'"))
+                && error.contains("declare it as a source"),
             "{error}"
         );
     }
@@ -660,7 +671,7 @@ fn errors_name_file_field_and_object() {
         "",
     );
     assert!(
-        error.starts_with("kustomization.yaml: patches: ConfigMap.v1.[noGrp]/a.default: remove"),
+        error.starts_with("kustomization.yaml: patches[0]: ConfigMap.v1.[noGrp]/a.default: remove"),
         "{error}"
     );
 }
