@@ -4,6 +4,7 @@
 
 pub mod native;
 pub mod output;
+mod places;
 pub mod reference;
 pub mod sandbox;
 

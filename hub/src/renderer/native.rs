@@ -12,15 +12,20 @@ use flotilla_render::kustomize::{
 };
 use flotilla_render::yaml;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::{KustomizeInput, RenderFailure, Rendered, output::Taken, reference::ungenerated};
+use super::{
+    KustomizeInput, RenderFailure, Rendered,
+    output::Taken,
+    places::{Place, Places},
+    reference::ungenerated,
+};
 
 /// The native engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NativeRenderer {
-    running: Arc<Semaphore>,
+    places: Places,
     version: String,
     stopping: CancellationToken,
 }
@@ -32,7 +37,7 @@ impl NativeRenderer {
     /// An engine that renders so many at the same time.
     pub fn new(concurrency: usize) -> Self {
         Self {
-            running: Arc::new(Semaphore::new(concurrency.max(1))),
+            places: Places::new(concurrency),
             version: format!(
                 "kustomize-native/{KUSTOMIZE_VERSION}+{}",
                 env!("CARGO_PKG_VERSION")
@@ -63,36 +68,64 @@ impl NativeRenderer {
 
     /// Builds a Kustomization.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let permit = tokio::select! {
-            permit = Arc::clone(&self.running).acquire_owned() => {
-                permit.map_err(|_| RenderFailure::Stopping)?
-            }
+        let place = tokio::select! {
+            place = self.places.take() => place.ok_or(RenderFailure::Stopping)?,
             () = self.stopping.cancelled() => return Err(RenderFailure::Stopping),
         };
         let (stopping, longest) = (self.stopping.clone(), input.timeout + GRACE);
-        ended_within(longest, move || {
-            let _permit = permit;
+        let path = input.path.clone();
+        // A task of its own: one that nobody waits for any more is given up as well.
+        let ended = ended_within(self.places.clone(), place, path, longest, move || {
             build(&input, &stopping)
-        })
-        .await
+        });
+        tokio::spawn(ended.in_current_span())
+            .await
+            .unwrap_or_else(|error| Err(failed(&error)))
     }
 }
 
 /// Does the work on a thread of its own, and waits for it no longer than that. A thread that does not end keeps what it
-/// holds: its source is not rendered again.
+/// holds: its source is not rendered again, and its place is given to another.
 async fn ended_within(
+    places: Places,
+    place: Place,
+    path: String,
     longest: Duration,
     work: impl FnOnce() -> Result<Rendered, RenderFailure> + Send + 'static,
 ) -> Result<Rendered, RenderFailure> {
-    match tokio::time::timeout(longest, tokio::task::spawn_blocking(work)).await {
+    let of_thread = place.clone();
+    let thread = tokio::task::spawn_blocking(move || {
+        let _place = of_thread;
+        work()
+    });
+    match tokio::time::timeout(longest, thread).await {
         Ok(Ok(done)) => done,
-        // A panic of the engine is this rendering's failure and nobody else's.
-        Ok(Err(error)) => Err(RenderFailure::Build(format!("the engine failed: {error}"))),
-        Err(_) => Err(RenderFailure::Build(format!(
-            "the engine does not stop: it was given up after {}s",
-            longest.as_secs_f32()
-        ))),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(_) => {
+            let seconds = longest.as_secs_f32();
+            if places.replace(&place) {
+                tracing::error!(
+                    path,
+                    seconds,
+                    "the engine does not stop; the rendering was given up, and its thread runs on"
+                );
+            } else {
+                tracing::error!(
+                    path,
+                    seconds,
+                    "the engine does not stop, as in other renderings before; this place is lost until the hub is started again"
+                );
+            }
+            Err(RenderFailure::Build(format!(
+                "the engine does not stop: it was given up after {seconds}s"
+            )))
+        }
     }
+}
+
+/// A panic of the engine is this rendering's failure and nobody else's.
+fn failed(error: &tokio::task::JoinError) -> RenderFailure {
+    RenderFailure::Build(format!("the engine failed: {error}"))
 }
 
 fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendered, RenderFailure> {
@@ -284,7 +317,7 @@ mod tests {
         stopping.cancel();
         let running = build(&input(), &stopping).expect_err("stopped");
         assert!(matches!(running, RenderFailure::Stopping), "{running}");
-        let _all = native.running.acquire().await.expect("there is a place");
+        let _all = native.places.take().await.expect("there is a place");
         let waiting = native.kustomize(input()).await.expect_err("stopped");
         assert!(matches!(waiting, RenderFailure::Stopping), "{waiting}");
     }
@@ -292,13 +325,30 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_does_not_stop_is_waited_for_no_longer() {
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let failure = ended_within(Duration::from_millis(1), move || {
-            let _ = ended.recv();
-            Err(RenderFailure::Stopping)
-        });
+        let native = NativeRenderer::new(1);
+        let place = native.places.take().await.expect("a place");
+        let failure = ended_within(
+            native.places.clone(),
+            place,
+            "app".to_owned(),
+            Duration::from_millis(1),
+            move || {
+                let _ = ended.recv();
+                Err(RenderFailure::Stopping)
+            },
+        );
         let failure = failure.await.expect_err("it does not stop");
         assert!(failure.to_string().contains("does not stop"), "{failure}");
         assert!(!failure.is_transient());
+        // The only place is another's, although the thread runs on.
+        let input = KustomizeInput {
+            tree: Arc::new(tree(&[("a.yaml", MAP)])),
+            path: String::new(),
+            options: Default::default(),
+            substitutes: true,
+            timeout: Duration::from_secs(60),
+        };
+        native.kustomize(input).await.expect("built");
         drop(end);
     }
 
