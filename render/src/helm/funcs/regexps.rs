@@ -195,7 +195,7 @@ fn replace(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<V
 }
 
 /// How many bytes of a replacement are gone through for one step.
-const REPLACEMENT_BYTES_PER_STEP: usize = 64;
+const REPLACEMENT_BYTES_PER_STEP: usize = 16;
 
 /// Replaces every match with what `put` appends for it, for which it goes through so many bytes.
 fn replaced(
